@@ -1,0 +1,73 @@
+"""What all suites share: interleaved timing, peak tensor memory, facts of the machine."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from fewlabel.core.artifact import git_revision, library_versions, machine_facts
+
+
+def medians(calls: Mapping[str, Callable[[], object]], repeats: int = 7, warm_up: int = 2) -> dict[str, float]:
+    """Median seconds of each call; calls take turns, so that a drifting machine touches all alike."""
+    for call in calls.values():
+        for _ in range(warm_up):
+            call()
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+class PeakMemory(TorchDispatchMode):
+    """Largest number of bytes in live tensors that were made inside the block."""
+
+    def __enter__(self) -> PeakMemory:
+        self.live = self.peak = 0
+        self._seen: set[int] = set()
+        super().__enter__()
+        return self
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+        result = func(*args, **(kwargs or {}))
+        for item in tree_iter(result):
+            if isinstance(item, torch.Tensor):
+                self._count(item.untyped_storage())
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._seen:
+            return
+        self._seen.add(key)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._free, key, size)
+
+    def _free(self, key: int, size: int) -> None:
+        self._seen.discard(key)
+        self.live -= size
+
+
+def facts() -> dict[str, Any]:
+    """Hardware, load, threads, versions and commit of a measurement."""
+    return {
+        "machine": machine_facts(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
+        "load_average": [round(value, 2) for value in os.getloadavg()],
+        "versions": library_versions(),
+        "revision": git_revision(),
+        "date": time.strftime("%Y-%m-%d"),
+    }

@@ -1,0 +1,100 @@
+"""ACDC at 128x128, 1.5 mm, width 16: scratch, SimCLR and the steps from one meta label to full GCL.
+
+One pre-training per arm, then one fine-tuning per number of labelled patients and draw. Every finished row is
+appended to ``results/acdc-lite.jsonl`` and skipped when the suite is started again; runs resume where they stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from common import facts
+
+import fewlabel
+from fewlabel.core.artifact import open_artifact, read_json
+from fewlabel.engine.record import read_record
+from fewlabel.pipelines.recipes import load_recipe
+
+#: Arm → settings over the recipe's pre-training; None is the supervised control.
+ARMS: dict[str, dict[str, Any] | None] = {
+    "scratch": None,
+    "simclr": {"name": "simclr"},
+    "position": {"name": "gcl", "labels": ["position"], "pixel": False, "combine": "mean"},
+    "summed": {"name": "gcl", "pixel": False, "combine": "mean"},
+    "mitigator": {"name": "gcl", "pixel": False, "combine": "mitigator"},
+    "gcl": {"name": "gcl"},
+}
+BUDGETS = {1: (0, 1, 2, 3, 4), 2: (0, 1, 2, 3, 4)}
+
+
+def run(data: Path, work: Path, results: Path, chosen: list[str]) -> None:
+    """Run what is missing and append a row per fine-tuning."""
+    path = results / "acdc-lite.jsonl"
+    recipe = load_recipe("acdc-lite")
+    prepared = fewlabel.prepare(data=data, out=work / "prepared", **recipe["prepare"])
+    arms = {name: ARMS[name] for name in chosen} if chosen else ARMS
+    for arm, method in arms.items():
+        encoder = None
+        if method is not None:
+            encoder = fewlabel.pretrain(
+                data=prepared, out=work / f"encoder-{arm}", resume=True, **{**recipe["pretrain"], "method": method}
+            )
+        for labelled, draws in BUDGETS.items():
+            for draw in draws:
+                if not _done(path, arm, labelled, draw):
+                    _append(path, _score(work, prepared, encoder, arm, labelled, draw, recipe))
+
+
+def _done(path: Path, arm: str, labelled: int, draw: int) -> bool:
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    return any((row["arm"], row["labelled"], row["draw"]) == (arm, labelled, draw) for row in rows)
+
+
+def _score(
+    work: Path, prepared: Path, encoder: Path | None, arm: str, labelled: int, draw: int, recipe: dict[str, Any]
+) -> dict[str, Any]:
+    name = f"{arm}-m{labelled}-d{draw}"
+    started = time.monotonic()
+    segmenter = fewlabel.finetune(
+        data=prepared,
+        out=work / f"segmenter-{name}",
+        encoder=encoder,
+        resume=True,
+        **{**recipe["finetune"], "labelled": labelled, "draw": draw, "control": False},
+    )
+    scores = work / f"scores-{name}"
+    if not (scores / "manifest.json").is_file():
+        fewlabel.evaluate(data=prepared, segmenter=segmenter, out=scores)
+    summary = read_json(scores / "summary.json")
+    steps = [row["seconds"] for row in read_record(segmenter / "metrics.jsonl") if "seconds" in row]
+    row = {
+        "suite": "acdc-lite",
+        "arm": arm,
+        "labelled": labelled,
+        "draw": draw,
+        **summary_figures(summary),
+        "finetune_step_seconds": round(statistics.median(steps), 4),
+        "seconds": round(time.monotonic() - started, 1),
+        **facts(),
+    }
+    if encoder is not None:
+        pretraining = [entry["seconds"] for entry in read_record(encoder / "metrics.jsonl")]
+        row["pretrain_step_seconds"] = round(statistics.median(pretraining), 4)
+        row["pretrain_seconds"] = open_artifact(encoder).wall_seconds
+    return row
+
+
+def summary_figures(summary: dict[str, Any]) -> dict[str, Any]:
+    """Mean Dice, HD95 and counts out of an evaluation's summary."""
+    return summary
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as stream:
+        stream.write(json.dumps(row) + "\n")
+    print(f"{row['arm']} M={row['labelled']} draw {row['draw']}: Dice {row['dice']:.3f} ({row['seconds']} s)")

@@ -1,0 +1,50 @@
+"""Print a committed results table: ``python benchmarks/summary.py acdc-lite``.
+
+One line per arm and M: arm, M, draws, mean Dice, standard deviation over draws, and the gain over scratch on the
+same draws with its 95 % t-interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+
+from fewlabel.scoring.statistics import t_interval
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def rows(suite: str) -> list[dict[str, object]]:
+    """All committed rows of a suite."""
+    path = RESULTS / f"{suite}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+
+
+def summarise(table: list[dict], reference: str = "scratch") -> list[str]:
+    """The lines of the summary."""
+    dice: dict[tuple[str, int], dict[int, float]] = {}
+    for row in table:
+        dice.setdefault((row["arm"], row["labelled"]), {})[row["draw"]] = row["dice"]
+    arms = list(dict.fromkeys(arm for arm, _ in dice))
+    lines = ["arm M draws mean std gain low high"]
+    for labelled in sorted({m for _, m in dice}):
+        for arm in arms:
+            values = dice.get((arm, labelled), {})
+            if not values:
+                continue
+            base = dice.get((reference, labelled), {})
+            gains = [values[draw] - base[draw] for draw in sorted(values) if draw in base]
+            spread = statistics.stdev(values.values()) if len(values) > 1 else float("nan")
+            low, high = t_interval(gains) if len(gains) > 1 and arm != reference else (float("nan"), float("nan"))
+            gain = statistics.mean(gains) if gains else float("nan")
+            figures = [statistics.mean(values.values()), spread, gain, low, high]
+            lines.append(" ".join([arm, str(labelled), str(len(values)), *(f"{figure:.3f}" for figure in figures)]))
+    return lines
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("suite", nargs="?", default="acdc-lite")
+    print("\n".join(summarise(rows(parser.parse_args().suite))))

@@ -1,0 +1,193 @@
+"""fewlabel: segment medical images from a handful of annotations and the metadata scans carry for free.
+
+Each stage and pipeline is a function that takes the settings of the command line as keywords::
+
+    import fewlabel
+
+    run = fewlabel.train(data="scans", out="run", recipe="acdc-lite", finetune={"labelled": 2})
+    fewlabel.predict(model=run, scans="new_scans", out="masks")
+
+Importing this package loads neither torch nor any other heavy library; the functions do.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fewlabel.core.errors import (
+    ArtifactError,
+    DataError,
+    DivergedError,
+    Fault,
+    FewlabelError,
+    MemoryLimitError,
+    RunStoppedError,
+    SettingsError,
+)
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArtifactError",
+    "DataError",
+    "DivergedError",
+    "Fault",
+    "FewlabelError",
+    "MemoryLimitError",
+    "RunStoppedError",
+    "SettingsError",
+    "__version__",
+    "demo",
+    "evaluate",
+    "finetune",
+    "predict",
+    "prepare",
+    "pretrain",
+    "report",
+    "train",
+]
+
+
+def prepare(*, recipe: str | Path | None = None, **settings: Any) -> Path:
+    """Bring scans onto one grid, with their metadata and a split; see ``fewlabel settings prepare``.
+
+    Args:
+        recipe: Name or file of a recipe; its section for this stage counts.
+        **settings: Settings of the stage; ``data`` and ``out`` are required.
+
+    Returns:
+        The prepared folder.
+
+    Raises:
+        FewlabelError: If a setting is wrong, or the scans break a rule.
+    """
+    return _stage("prepare", settings, recipe)
+
+
+def pretrain(*, recipe: str | Path | None = None, **settings: Any) -> Path:
+    """Train an encoder on slices without labels; see ``fewlabel settings pretrain``.
+
+    Args:
+        recipe: Name or file of a recipe; its section for this stage counts.
+        **settings: Settings of the stage, such as ``method="gcl"`` or ``method={"name": "gcl", "temperature": 0.2}``;
+            ``data`` (a prepared folder) and ``out`` are required.
+
+    Returns:
+        The encoder folder.
+
+    Raises:
+        FewlabelError: If a setting is wrong or training fails.
+    """
+    return _stage("pretrain", settings, recipe)
+
+
+def finetune(*, recipe: str | Path | None = None, **settings: Any) -> Path:
+    """Train a segmentation network on the few labels; see ``fewlabel settings finetune``.
+
+    Args:
+        recipe: Name or file of a recipe; its section for this stage counts.
+        **settings: Settings of the stage, such as ``encoder`` and ``labelled``; ``data`` (a prepared folder) and
+            ``out`` are required.
+
+    Returns:
+        The segmenter folder.
+
+    Raises:
+        FewlabelError: If a setting is wrong or training fails.
+    """
+    return _stage("finetune", settings, recipe)
+
+
+def evaluate(*, recipe: str | Path | None = None, **settings: Any) -> Path:
+    """Score a network on test patients, against a control; see ``fewlabel settings evaluate``.
+
+    Args:
+        recipe: Name or file of a recipe; its section for this stage counts.
+        **settings: Settings of the stage; ``data`` (a prepared folder), ``segmenter`` and ``out`` are required.
+
+    Returns:
+        The scores folder.
+
+    Raises:
+        FewlabelError: If a setting is wrong or the folders do not fit together.
+    """
+    return _stage("evaluate", settings, recipe)
+
+
+def predict(**settings: Any) -> Path:
+    """Write a mask for each scan, on the scan's own grid; see ``fewlabel settings predict``.
+
+    Args:
+        **settings: Settings of the stage; ``model`` (a run or segmenter folder), ``scans`` and ``out`` are required.
+
+    Returns:
+        The folder of masks.
+
+    Raises:
+        FewlabelError: If a setting is wrong or a scan cannot be read.
+    """
+    return _stage("predict", settings, None)
+
+
+def report(**settings: Any) -> Path:
+    """Write one HTML page about a run; see ``fewlabel settings report``.
+
+    Args:
+        **settings: Settings of the stage; ``run`` (a run folder) and ``out`` are required.
+
+    Returns:
+        The folder of the page.
+
+    Raises:
+        FewlabelError: If a setting is wrong or an artifact is missing.
+    """
+    return _stage("report", settings, None)
+
+
+def train(*, recipe: str | Path | None = None, **settings: Any) -> Path:
+    """From a folder of scans to a model, its scores and a report; see ``fewlabel settings train``.
+
+    Args:
+        recipe: Name or file of a recipe.
+        **settings: ``data`` and ``out`` are required. A bare setting goes to every stage that has it; settings of one
+            stage are given as a mapping, such as ``pretrain={"steps": 400}``.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        FewlabelError: If a setting is wrong (before any work) or a stage fails.
+    """
+    pipeline = _load("pipelines.train")
+    return Path(pipeline.run(pipeline.train_settings(settings, recipe)))
+
+
+def demo(**settings: Any) -> Path:
+    """The whole way on synthetic beating hearts; see ``fewlabel settings demo``.
+
+    Args:
+        **settings: Settings of the demo, and any that :func:`train` takes; none is required.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        FewlabelError: If a setting is wrong or a stage fails.
+    """
+    pipeline = _load("pipelines.demo")
+    return Path(pipeline.run(pipeline.demo_settings(settings)))
+
+
+def _stage(name: str, settings: dict[str, Any], recipe: str | Path | None) -> Path:
+    table = _load("pipelines.stages")
+    return Path(table.run_stage(name, table.stage_settings(name, settings, recipe)))
+
+
+def _load(name: str) -> ModuleType:
+    # By name: a module that imports this package, for its version, does not import the pipelines by it.
+    return import_module(f"fewlabel.{name}")

@@ -1,0 +1,70 @@
+"""The Typer application: one group, its guard against exceptions, its commands."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from fewlabel.cli import lists, pipelines, stages
+from fewlabel.cli.console import show_progress
+
+EPILOG = "Exit codes: 0 ok, 2 usage or settings, 3 data, 4 diverged, 5 out of memory, 130 interrupted and saved."
+
+
+class _Guarded(TyperGroup):
+    """Turns every exception of a command into a message and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the chosen command."""
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort, BrokenPipeError):
+            raise
+        except (Exception, KeyboardInterrupt) as error:
+            if type(error).__module__.startswith(("click", "typer")):
+                raise
+            from fewlabel.cli.failures import report_failure
+
+            raise typer.Exit(report_failure(error)) from error
+
+
+app = typer.Typer(
+    name="fewlabel",
+    cls=_Guarded,
+    help="Segment medical images from a handful of annotations and the metadata that scans carry for free.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _options(
+    *,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what the library logs.")] = False,
+) -> None:
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.ERROR, format="%(name)s: %(message)s", force=True)
+    if verbose:
+        for noisy in ("matplotlib", "PIL", "fsspec", "asyncio"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+    show_progress()
+
+
+pipelines.add_to(app)
+stages.add_to(app)
+lists.add_to(app)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the command line; leaves with an exit code.
+
+    Args:
+        words: Command-line words; those of the process by default.
+    """
+    app(args=list(words) if words is not None else None, prog_name="fewlabel")

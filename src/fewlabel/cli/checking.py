@@ -1,0 +1,42 @@
+"""What ``check`` shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fewlabel.cli.console import pairs, stdout
+from fewlabel.core.errors import DataError
+
+
+def show_check(values: dict[str, Any], recipe: str | None = None) -> None:
+    """Print what was understood of a data set.
+
+    Args:
+        values: Settings of ``prepare``, ``data`` among them; ``out`` is not needed.
+        recipe: Name or file of a recipe.
+
+    Raises:
+        SettingsError: If a setting is wrong.
+        DataError: With every fault, after what was understood is shown.
+    """
+    from fewlabel.pipelines.stages import stage_settings
+    from fewlabel.stages.check import PLAN_SETTINGS, SPLIT_SETTINGS, check
+
+    settings: Any = stage_settings("prepare", {**values, "out": "prepared"}, recipe)
+    found = check(
+        settings.data,
+        settings.reader,
+        workers=settings.workers,
+        split=settings.split,
+        seed=settings.seed,
+        split_settings={name: getattr(settings, name) for name in SPLIT_SETTINGS},
+        plan_settings={name: getattr(settings, name) for name in PLAN_SETTINGS},
+    )
+    if found.catalog is None:
+        raise DataError(found.lines[0], found.faults)
+    console = stdout()
+    rows = [(topic, text) if text else ("", topic) for topic, _, text in (line.partition(": ") for line in found.lines)]
+    console.print(pairs(rows))
+    if found.faults:
+        raise DataError(f"{settings.data} cannot be used as it is:", found.faults)
+    console.print("No faults.")

@@ -1,0 +1,159 @@
+"""What the user sees: lines, tables and progress, right at 80 columns and in log files."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from fewlabel.core.progress import Bar, listen
+
+#: Seconds between two progress lines where there is no terminal to redraw.
+QUIET_SECONDS = 20.0
+
+
+def rank() -> int:
+    """Index of this process under ``torchrun``, else 0; known before torch is imported."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def stdout() -> Console:
+    """The console for results."""
+    return _console(stderr=False)
+
+
+def stderr() -> Console:
+    """The console for progress and errors."""
+    return _console(stderr=True)
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    # Piped output is not cut or wrapped at 80 columns: paths stay whole for grep.
+    console.soft_wrap = not console.is_terminal and "COLUMNS" not in os.environ
+    return console
+
+
+def table(rows: Sequence[Sequence[str]], heads: Sequence[str], wide: int = -1) -> Table:
+    """A plain table that folds its texts rather than cutting them.
+
+    Args:
+        rows: Cells, as many per row as there are heads.
+        heads: Column titles.
+        wide: The column that takes the width left over.
+    """
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    chosen = wide % len(heads)
+    for position, head in enumerate(heads):
+        made.add_column(head, overflow="fold", ratio=1 if position == chosen else None)
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def pairs(rows: Sequence[Sequence[str]]) -> Table:
+    """Topics and what is said of them, without column titles."""
+    made = table(rows, ["", ""])
+    made.show_header = False
+    return made
+
+
+def clock(seconds: float) -> str:
+    """Seconds as ``m:ss`` or ``h:mm:ss``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+@dataclass
+class _Bar:
+    """One running task."""
+
+    owner: ConsoleListener
+    title: str
+    total: int
+    before: int
+    done: int
+    note: str = ""
+    started: float = field(default_factory=time.monotonic)
+    told: float = field(default_factory=time.monotonic)
+    id: TaskID | None = None
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """``count`` more units are done."""
+        self.done += count
+        self.note = note or self.note
+        self.owner.update(self)
+
+    def line(self) -> str:
+        """Where the task is, in one line."""
+        spent = time.monotonic() - self.started
+        words = [f"{self.title}  {self.done}/{self.total}", clock(spent)]
+        fresh = self.done - self.before
+        if fresh and self.done < self.total:
+            words.append(f"{clock(spent / fresh * (self.total - self.done))} left")
+        return "  ".join([*words, self.note]).rstrip()
+
+
+class ConsoleListener:
+    """Shows progress: bars with an ETA on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress: Progress | None = None
+        self._running = 0
+
+    def start(self, title: str, total: int, done: int) -> Bar:
+        """A task of ``total`` units begins, ``done`` of them done before."""
+        bar = _Bar(self, title, total, done, done)
+        self._running += 1
+        if self._console.is_terminal:
+            if self._progress is None:
+                self._progress = Progress(
+                    TextColumn("{task.description}"),
+                    BarColumn(bar_width=20),
+                    MofNCompleteColumn(),
+                    TimeRemainingColumn(compact=True),
+                    TextColumn("{task.fields[note]}"),
+                    console=self._console,
+                    transient=True,
+                )
+                self._progress.start()
+            bar.id = self._progress.add_task(title, total=total, completed=done, note="")
+        return bar
+
+    def update(self, bar: _Bar) -> None:
+        """A task moved on."""
+        if self._progress is not None and bar.id is not None:
+            self._progress.update(bar.id, completed=bar.done, note=bar.note)
+        elif time.monotonic() - bar.told >= QUIET_SECONDS and bar.done < bar.total:
+            bar.told = time.monotonic()
+            self.say(bar.line())
+
+    def finish(self, bar: Bar) -> None:
+        """The task has ended, well or not."""
+        if not isinstance(bar, _Bar):
+            return
+        self._running -= 1
+        if self._progress is not None:
+            if bar.id is not None:
+                self._progress.remove_task(bar.id)
+            if self._running == 0:
+                self._progress.stop()
+                self._progress = None
+        self.say(bar.line())
+
+    def say(self, text: str) -> None:
+        """One line for the user."""
+        self._console.print(text, soft_wrap=self._console.soft_wrap)
+
+
+def show_progress() -> None:
+    """Show progress on stderr; under ``torchrun`` by the first process only."""
+    if rank() == 0:
+        listen(ConsoleListener(stderr()))

@@ -1,0 +1,80 @@
+"""The commands that do everything: demo, check, train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewlabel.cli.console import stdout, table
+from fewlabel.cli.words import Device, Out, Reader, Recipe, Resume, Words, collect
+
+PANEL = "The whole way"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    for command in (demo, check, train):
+        app.command(rich_help_panel=PANEL)(command)
+
+
+def demo(
+    words: Words = None,
+    *,
+    out: Out = None,
+    resume: Resume = False,
+    device: Device = None,
+) -> None:
+    """Synthetic hearts, the whole way to a report, in minutes."""
+    values = collect({}, words, {"out": out, "resume": resume, "device": device})
+    from fewlabel.pipelines import demo as pipeline
+
+    _end(pipeline.run(pipeline.demo_settings(values)))
+
+
+def train(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Folder or table of scans.")],
+    words: Words = None,
+    *,
+    out: Out = None,
+    recipe: Recipe = None,
+    resume: Resume = False,
+    reader: Reader = None,
+    device: Device = None,
+) -> None:
+    """From a folder of scans to a model, its scores and a report."""
+    options = {"out": out, "resume": resume, "reader": reader, "device": device}
+    values = collect({"data": data}, words, options)
+    from fewlabel.pipelines import train as pipeline
+
+    _end(pipeline.run(pipeline.train_settings(values, recipe)))
+
+
+def check(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Folder or table of scans.")],
+    words: Words = None,
+    *,
+    recipe: Recipe = None,
+    reader: Reader = None,
+) -> None:
+    """Say what was understood of a folder, and every fault at once."""
+    values = collect({"data": data}, words, {"reader": reader})
+    from fewlabel.cli.checking import show_check
+
+    show_check(values, recipe)
+
+
+def _end(run: Path) -> None:
+    """The outcome, last and on stdout."""
+    from fewlabel.pipelines.summary import HEADS, outcome, verdict
+
+    console = stdout()
+    rows = outcome(run)
+    if rows:
+        console.print(table(rows, HEADS))
+        console.print(verdict(run), soft_wrap=console.soft_wrap)
+    page = run / "report" / "report.html"
+    if page.is_file():
+        console.print(f"report: {page}", soft_wrap=True)
+    console.print(f"run: {run}", soft_wrap=True)

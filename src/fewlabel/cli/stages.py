@@ -1,0 +1,124 @@
+"""The commands of single stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from fewlabel.cli.console import rank, stdout
+from fewlabel.cli.pipelines import PANEL as WHOLE_WAY
+from fewlabel.cli.words import Device, Out, Reader, Recipe, Resume, Words, collect
+
+PANEL = "Stage by stage"
+
+Prepared = Annotated[str, typer.Argument(metavar="PREPARED", help="Folder made by prepare.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command(rich_help_panel=WHOLE_WAY)(predict)
+    for command in (prepare, pretrain, finetune, evaluate, report):
+        app.command(rich_help_panel=PANEL)(command)
+
+
+def _run(
+    stage: str,
+    main: Mapping[str, str | None],
+    words: Sequence[str] | None,
+    recipe: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    values = collect(main, words, options)
+    from fewlabel.pipelines.stages import run_stage, stage_settings
+
+    folder = run_stage(stage, stage_settings(stage, values, recipe))
+    if rank() == 0:
+        stdout().print(str(folder), soft_wrap=True)
+
+
+def prepare(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Folder or table of scans.")],
+    words: Words = None,
+    *,
+    out: Out = None,
+    recipe: Recipe = None,
+    reader: Reader = None,
+) -> None:
+    """Bring scans onto one grid, with their metadata and a split."""
+    _run("prepare", {"data": data}, words, recipe, {"out": out, "reader": reader})
+
+
+def pretrain(
+    data: Prepared,
+    words: Words = None,
+    *,
+    out: Out = None,
+    recipe: Recipe = None,
+    resume: Resume = False,
+    device: Device = None,
+) -> None:
+    """Train an encoder on slices without labels."""
+    _run("pretrain", {"data": data}, words, recipe, {"out": out, "resume": resume, "device": device})
+
+
+def finetune(
+    data: Prepared,
+    words: Words = None,
+    *,
+    out: Out = None,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", metavar="DIR", help="Folder made by pretrain; none is from scratch.")
+    ] = None,
+    recipe: Recipe = None,
+    resume: Resume = False,
+    device: Device = None,
+) -> None:
+    """Train a segmentation network on the few labels."""
+    options = {"out": out, "encoder": encoder, "resume": resume, "device": device}
+    _run("finetune", {"data": data}, words, recipe, options)
+
+
+def evaluate(
+    data: Prepared,
+    words: Words = None,
+    *,
+    out: Out = None,
+    segmenter: Annotated[
+        str | None, typer.Option("--segmenter", metavar="DIR", help="Folder made by finetune.")
+    ] = None,
+    control: Annotated[
+        str | None, typer.Option("--control", metavar="DIR", help="Folder of the network to compare with.")
+    ] = None,
+    recipe: Recipe = None,
+    device: Device = None,
+) -> None:
+    """Score a network on test patients, against a control."""
+    options = {"out": out, "segmenter": segmenter, "control": control, "device": device}
+    _run("evaluate", {"data": data}, words, recipe, options)
+
+
+def predict(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder made by finetune, train or demo.")],
+    scans: Annotated[str, typer.Argument(metavar="SCANS", help="A scan or a folder of scans.")],
+    words: Words = None,
+    *,
+    out: Out = None,
+    flip: Annotated[bool, typer.Option("--flip", help="Average over mirrored copies.")] = False,
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Write probability maps too.")] = False,
+    device: Device = None,
+) -> None:
+    """Write a mask for each scan, on the scan's own grid."""
+    options = {"out": out, "flip": flip, "probabilities": probabilities, "device": device}
+    _run("predict", {"model": model, "scans": scans}, words, None, options)
+
+
+def report(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Folder made by train or demo.")],
+    words: Words = None,
+    *,
+    out: Out = None,
+) -> None:
+    """Write one HTML page about a run."""
+    _run("report", {"run": run}, words, None, {"out": out})

@@ -1,0 +1,1 @@
+"""What everything else stands on: errors, settings, discovery, artifacts, random numbers, collectives."""

@@ -1,0 +1,289 @@
+"""Artifact folders: what a stage leaves, with a manifest that says what it is and what it came from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fewlabel.core.errors import ArtifactError, Fault
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+
+
+class Parent(BaseModel):
+    """An artifact this one was made from; ``path`` is relative to the artifact's own folder."""
+
+    model_config = ConfigDict(extra="ignore")
+    kind: str
+    path: str
+    content_hash: str
+
+
+class Manifest(BaseModel):
+    """What an artifact folder is. ``files`` maps each file to its SHA-256; ``content_hash`` sums them up."""
+
+    model_config = ConfigDict(extra="ignore")
+    kind: str
+    schema_version: int
+    content_hash: str
+    files: dict[str, str]
+    parents: list[Parent] = []
+    created: str = ""
+    seed: int | None = None
+    device: str = ""
+    wall_seconds: float = 0.0
+    settings: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+    git_revision: str = ""
+    machine: dict[str, Any] = {}
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old or the new content, never a part."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically and flush it to disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    with partial.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, indented."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of an artifact.
+
+    Raises:
+        ArtifactError: If it is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        fault = Fault("an artifact's JSON file must be readable", str(error), str(path), "make the artifact again")
+        raise ArtifactError("An artifact is damaged:", [fault]) from error
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def building(folder: Path) -> Iterator[Path]:
+    """A fresh folder beside ``folder`` that replaces it on success and vanishes on failure."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for stale in folder.parent.glob(f".{folder.name}.*.partial"):
+        shutil.rmtree(stale, ignore_errors=True)
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
+    partial.mkdir()
+    try:
+        yield partial
+        if folder.exists():
+            old = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
+            folder.rename(old)
+            partial.rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def finish_artifact(
+    folder: Path,
+    kind: str,
+    files: Sequence[str],
+    *,
+    parents: Sequence[Path] = (),
+    final_folder: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    device: str = "cpu",
+    wall_seconds: float = 0.0,
+) -> Manifest:
+    """Write the manifest, the last file of an artifact: without it the folder counts as unfinished.
+
+    Args:
+        folder: Where the files lie now.
+        kind: ``prepared``, ``encoder``, ``segmenter``, ``scores``, ``predictions`` or ``report``.
+        files: Names of the files that make up the content, relative to ``folder``.
+        parents: Folders of the artifacts this one was made from.
+        final_folder: Where the folder will be renamed to, if elsewhere.
+        settings: The settings as recorded.
+        seed: Seed of the run.
+        device: Device it ran on.
+        wall_seconds: Time it took, in seconds.
+    """
+    home = (final_folder or folder).absolute()
+    hashes = {name: file_hash(folder / name) for name in sorted(files)}
+    summed = hashlib.sha256(json.dumps([kind, hashes], sort_keys=True).encode()).hexdigest()
+    known = [
+        Parent(
+            kind=(opened := open_artifact(parent, check_parents=False)).kind,
+            path=os.path.relpath(Path(parent).absolute(), home),
+            content_hash=opened.content_hash,
+        )
+        for parent in parents
+    ]
+    manifest = Manifest(
+        kind=kind,
+        schema_version=SCHEMA_VERSION,
+        content_hash=summed,
+        files=hashes,
+        parents=known,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        seed=seed,
+        device=device,
+        wall_seconds=round(wall_seconds, 3),
+        settings=dict(settings or {}),
+        versions=library_versions(),
+        git_revision=git_revision(),
+        machine=machine_facts(),
+    )
+    write_text(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+    return manifest
+
+
+def is_artifact(folder: Path, kind: str) -> bool:
+    """Whether a finished artifact of that kind lies there."""
+    try:
+        return open_artifact(folder, kind, check_parents=False).kind == kind
+    except ArtifactError:
+        return False
+
+
+def open_artifact(folder: Path, kind: str | None = None, *, check_parents: bool = True) -> Manifest:
+    """Read and check the manifest of an artifact folder.
+
+    Raises:
+        ArtifactError: If the folder is unfinished, of another kind, of a newer schema, has lost a file, or one of
+            its parents still lies there but has changed since (both hashes are named).
+    """
+    folder = Path(folder)
+    path = folder / MANIFEST
+    if not path.is_file():
+        found = "no such folder" if not folder.exists() else f"a folder without {MANIFEST}"
+        fault = Fault(f"expected a finished {kind or 'artifact'} folder", found, str(folder), "run its stage first")
+        raise ArtifactError("An artifact cannot be used:", [fault])
+    values = read_json(path)
+    version = values.get("schema_version", 0) if isinstance(values, dict) else 0
+    if version > SCHEMA_VERSION:
+        fault = Fault(
+            f"this version reads artifacts up to schema {SCHEMA_VERSION}",
+            f"schema {version}",
+            str(folder),
+            "upgrade fewlabel",
+        )
+        raise ArtifactError("An artifact cannot be used:", [fault])
+    try:
+        manifest = Manifest.model_validate(values)
+    except ValidationError as error:
+        fault = Fault("a manifest must hold the fields of its schema", str(error), str(path), "make the artifact again")
+        raise ArtifactError("An artifact cannot be used:", [fault]) from error
+    faults = []
+    if kind is not None and manifest.kind != kind:
+        faults.append(
+            Fault(f"expected an artifact of kind {kind!r}", repr(manifest.kind), str(folder), "give the right folder")
+        )
+    faults.extend(
+        Fault("every file of the manifest must be there", f"no {name}", str(folder), "make the artifact again")
+        for name in manifest.files
+        if not (folder / name).is_file()
+    )
+    if check_parents:
+        faults.extend(_changed_parents(folder, manifest))
+    if faults:
+        raise ArtifactError("An artifact cannot be used:", faults)
+    return manifest
+
+
+def parent_folder(folder: Path, kind: str) -> Path | None:
+    """The folder of this artifact's parent of a kind, if it is still there."""
+    for parent in open_artifact(folder, check_parents=False).parents:
+        candidate = Path(os.path.normpath(Path(folder).absolute() / parent.path))
+        if parent.kind == kind and (candidate / MANIFEST).is_file():
+            return candidate
+    return None
+
+
+def _changed_parents(folder: Path, manifest: Manifest) -> list[Fault]:
+    faults = []
+    for parent in manifest.parents:
+        path = Path(os.path.normpath(folder.absolute() / parent.path)) / MANIFEST
+        if not path.is_file():
+            continue
+        content = read_json(path)
+        now = str(content.get("content_hash", "")) if isinstance(content, dict) else ""
+        if now != parent.content_hash:
+            found = f"{parent.content_hash[:12]} then, {now[:12]} now"
+            faults.append(
+                Fault(
+                    f"its parent {parent.kind!r} must be unchanged", found, str(path.parent), "make this artifact again"
+                )
+            )
+    return faults
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of this package and of the libraries that decide its numbers."""
+    names = ("fewlabel", "torch", "lightning-fabric", "monai", "SimpleITK", "numpy", "scipy")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def git_revision() -> str:
+    """Commit of the source tree this package runs from, with ``+`` if changed; empty outside a checkout."""
+    here = Path(__file__).resolve().parent
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(here), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    if shutil.which("git") is None or not git("ls-files", "--error-unmatch", __file__):
+        return ""
+    revision = git("rev-parse", "--short=12", "HEAD")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", str(here.parent))
+    return revision + ("+" if revision and changed else "")
+
+
+def machine_facts() -> dict[str, Any]:
+    """Processor, cores and load: what a timing needs beside it."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        named = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        model = named[0] if named else model
+    load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+    return {"processor": model, "cores": os.cpu_count(), "load": load, "system": platform.system()}

@@ -1,0 +1,75 @@
+"""The few collective operations the library needs; each is the identity in a single process.
+
+Convention: each rank returns a loss over its own anchors or slices, all ranks hold equally many, and the
+objective is the mean over ranks. Gathered tensors carry gradients back to the rank they came from, so averaging
+parameter gradients over ranks gives the gradient of the objective on the joined batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.nn.functional import all_gather, all_reduce
+
+
+def world_size() -> int:
+    """Number of processes that train together; 1 without ``torch.distributed``."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Index of this process; 0 without ``torch.distributed``."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def gather(tensor: Tensor) -> Tensor:
+    """Rows of all ranks, in rank order; differentiable. Every rank must hold the same shape."""
+    if world_size() == 1:
+        return tensor
+    if tensor.requires_grad:
+        return torch.cat(list(all_gather(tensor.contiguous())))  # type: ignore[no-untyped-call]
+    pieces = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(world_size())]
+    dist.all_gather(pieces, tensor.contiguous())
+    return torch.cat(pieces)
+
+
+def sum_across(tensor: Tensor) -> Tensor:
+    """Sum over ranks; differentiable."""
+    if world_size() == 1:
+        return tensor
+    return torch.as_tensor(all_reduce(tensor.contiguous()))  # type: ignore[no-untyped-call]
+
+
+def average_gradients(gradients: Sequence[Tensor]) -> None:
+    """Replace gradients by their mean over ranks, in place, as one flat message per type."""
+    if world_size() == 1 or not gradients:
+        return
+    for kind in {gradient.dtype for gradient in gradients}:
+        group = [gradient for gradient in gradients if gradient.dtype == kind]
+        flat = torch.cat([gradient.reshape(-1) for gradient in group])
+        dist.all_reduce(flat)
+        flat /= world_size()
+        offset = 0
+        for gradient in group:
+            gradient.copy_(flat[offset : offset + gradient.numel()].view_as(gradient))
+            offset += gradient.numel()
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether the flag is set on any rank."""
+    if world_size() == 1:
+        return flag
+    tensor = torch.tensor(int(flag), dtype=torch.int32)
+    if dist.get_backend() == "nccl":
+        tensor = tensor.cuda()
+    dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+    return bool(tensor.item())
+
+
+def barrier() -> None:
+    """Wait for all ranks."""
+    if world_size() > 1:
+        dist.barrier()

@@ -1,0 +1,83 @@
+"""The exceptions a user can meet, and the exit code of each.
+
+::
+
+    FewlabelError
+    ├── SettingsError      2    a setting, a command line or a recipe is wrong
+    ├── DataError          3    scans, labels or metadata break a rule
+    │   └── ArtifactError  3    a folder made by a stage is missing, of the wrong kind or changed
+    ├── DivergedError      4    training left the finite numbers, or its embeddings collapsed
+    ├── MemoryLimitError   5    the device or the machine ran out of memory
+    └── RunStoppedError     130  stopped by the user after saving
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One broken rule: what it says, what was found, where, and what to do about it."""
+
+    rule: str
+    found: str
+    where: str = ""
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        remedy = f" → {self.remedy}" if self.remedy else ""
+        return f"{place}{self.rule}; found {self.found}.{remedy}"
+
+
+class FewlabelError(Exception):
+    """Base of all errors that are the user's to mend; carries every fault found at once.
+
+    Args:
+        message: One sentence, or the faults themselves.
+        faults: All broken rules, in the order they were found.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, faults: Iterable[Fault] = ()) -> None:
+        self.message = message
+        self.faults = tuple(faults)
+        lines = [message, *(f"  - {fault}" for fault in self.faults)]
+        super().__init__("\n".join(lines))
+
+
+class SettingsError(FewlabelError):
+    """A setting, command line or recipe is wrong."""
+
+    exit_code = 2
+
+
+class DataError(FewlabelError):
+    """Scans, labels or metadata break a rule."""
+
+    exit_code = 3
+
+
+class ArtifactError(DataError):
+    """A folder made by a stage is missing, of the wrong kind, newer than this version, or changed."""
+
+
+class DivergedError(FewlabelError):
+    """Training met a non-finite number, or its embeddings collapsed and stayed so."""
+
+    exit_code = 4
+
+
+class MemoryLimitError(FewlabelError):
+    """The device or the machine ran out of memory."""
+
+    exit_code = 5
+
+
+class RunStoppedError(FewlabelError):
+    """The user stopped the run; its state was saved first."""
+
+    exit_code = 130

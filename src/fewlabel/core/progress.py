@@ -1,0 +1,65 @@
+"""Progress of long work, told to whoever listens: the command line shows a bar, a library call stays silent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Bar(Protocol):
+    """One running task."""
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """``count`` more units are done; ``note`` is shown beside the bar."""
+
+
+class Listener(Protocol):
+    """Whoever shows progress."""
+
+    def start(self, title: str, total: int, done: int) -> Bar:
+        """A task of ``total`` units begins, ``done`` of them done before."""
+
+    def finish(self, bar: Bar) -> None:
+        """The task has ended, well or not."""
+
+    def say(self, text: str) -> None:
+        """One line for the user."""
+
+
+class _Silence:
+    def start(self, title: str, total: int, done: int) -> Bar:  # noqa: ARG002
+        return self
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Nothing is shown."""
+
+    def finish(self, bar: Bar) -> None:
+        """Nothing is shown."""
+
+    def say(self, text: str) -> None:
+        """Nothing is shown."""
+
+
+_listener: list[Listener] = [_Silence()]
+
+
+def listen(listener: Listener) -> None:
+    """Send all progress to ``listener`` from now on."""
+    _listener[0] = listener
+
+
+def say(text: str) -> None:
+    """Tell the user one line."""
+    _listener[0].say(text)
+
+
+@contextmanager
+def task(title: str, total: int, done: int = 0) -> Iterator[Bar]:
+    """A task of ``total`` units; call ``advance`` on what this yields."""
+    listener = _listener[0]
+    bar = listener.start(title, total, done)
+    try:
+        yield bar
+    finally:
+        listener.finish(bar)

@@ -1,0 +1,1 @@
+"""Scans: what they are, how they are prepared, stored, sampled and augmented."""

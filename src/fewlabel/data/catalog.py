@@ -1,0 +1,64 @@
+"""The catalog: every scan of a data set, its subject, its label if it has one, and its typed metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+ColumnKind = Literal["categorical", "ordinal", "continuous"]
+Value = str | int | float | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One metadata column: its name, its kind and where it was found."""
+
+    name: str
+    kind: ColumnKind
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan: a 2D or 3D image of one or more channels, all on one grid.
+
+    Attributes:
+        id: Unique in the data set and safe as a file name.
+        subject: Who was scanned; scans of one subject never part in a split.
+        images: One file per channel.
+        label: Mask file on the image's grid, or None: an unlabelled scan is a full member.
+        metadata: Column name to value; None where it is missing.
+        part: ``"test"`` where the data set itself keeps the scan for testing, else empty.
+    """
+
+    id: str
+    subject: str
+    images: tuple[Path, ...]
+    label: Path | None = None
+    metadata: Mapping[str, Value] = field(default_factory=dict)
+    part: str = ""
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """A data set as read: cases sorted by id, metadata columns, label names (0 is background)."""
+
+    name: str
+    root: Path
+    reader: str
+    cases: tuple[Case, ...]
+    columns: tuple[Column, ...] = ()
+    label_names: Mapping[int, str] = field(default_factory=dict)
+    channels: tuple[str, ...] = ("image",)
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """All subjects, sorted."""
+        return tuple(sorted({case.subject for case in self.cases}))
+
+    @property
+    def labelled_subjects(self) -> tuple[str, ...]:
+        """Subjects of whom every scan that has a label is usable for training: at least one labelled scan."""
+        return tuple(sorted({case.subject for case in self.cases if case.label is not None}))

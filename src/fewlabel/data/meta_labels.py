@@ -1,0 +1,95 @@
+"""Slice meta labels: what is known of every slice without annotation, as class codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewlabel.data.catalog import Catalog, Value
+
+MISSING = -1
+#: Labels that every data set has; a metadata column of that name does not become a slice label.
+BUILT_IN = ("patient", "position")
+
+
+def position_part(depth: int, parts: int) -> NDArray[np.int64]:
+    """Part of the slice axis that each slice lies in: q(i) = min(parts - 1, floor(parts · i / depth)).
+
+    Args:
+        depth: Slices in the volume.
+        parts: Number of parts (GCL, section "slice position"; 4 by default).
+    """
+    return np.minimum(parts - 1, parts * np.arange(depth) // depth).astype(np.int64)
+
+
+def case_codes(catalog: Catalog) -> tuple[dict[str, list[int]], list[dict[str, Any]], list[str]]:
+    """Codes that all slices of a case share: the patient and every categorical or few-valued ordinal column.
+
+    Codes follow the sorted values; a missing value is -1. A column with fewer than two values tells nothing and is
+    left out, with a note.
+
+    Returns:
+        Label → code per case in catalog order; the record of every metadata column (``name``, ``kind``, ``source``,
+        and for a slice label ``values`` in order of their codes); notes.
+    """
+    codes = {"patient": _codes([case.subject for case in catalog.cases])[0]}
+    records: list[dict[str, Any]] = []
+    notes: list[str] = []
+    for column in catalog.columns:
+        record: dict[str, Any] = {"name": column.name, "kind": column.kind, "source": column.source}
+        records.append(record)
+        if column.kind == "continuous":
+            continue
+        found, values = _codes([case.metadata.get(column.name) for case in catalog.cases])
+        if len(values) < 2:
+            notes.append(f"column {column.name} has one value: no slice label")
+        elif column.name in BUILT_IN:
+            notes.append(f"column {column.name} has the name of a built-in slice label: not used as one")
+        else:
+            codes[column.name] = found
+            record["values"] = values
+    return codes, records, notes
+
+
+def slice_table(catalog: Catalog, depths: Sequence[int], parts: int) -> tuple[dict[str, Any], dict[str, int]]:
+    """The columns of ``slices.parquet`` and the classes of each meta label.
+
+    Args:
+        catalog: The data set.
+        depths: Slices of each case, in catalog order.
+        parts: Parts along the slice axis.
+    """
+    counts = np.asarray(depths, dtype=np.int64)
+    height = [np.arange(depth) for depth in depths]
+    z = np.concatenate(height) if height else np.zeros(0, dtype=np.int64)
+    depth = np.repeat(counts, counts)
+    codes, _, _ = case_codes(catalog)
+    table: dict[str, Any] = {
+        "case": np.repeat([case.id for case in catalog.cases], counts),
+        "subject": np.repeat([case.subject for case in catalog.cases], counts),
+        "z": z.astype(np.int32),
+        "depth": depth.astype(np.int32),
+        "height_fraction": ((z + 0.5) / depth).astype(np.float32),
+        "labelled": np.repeat([case.label is not None for case in catalog.cases], counts),
+    }
+    meta = {"patient": codes.pop("patient")}
+    classes = {"patient": len(catalog.subjects), "position": parts}
+    table["meta_patient"] = np.repeat(np.asarray(meta["patient"], dtype=np.int32), counts)
+    table["meta_position"] = np.concatenate([position_part(n, parts) for n in depths]).astype(np.int32)
+    for name, found in codes.items():
+        table[f"meta_{name}"] = np.repeat(np.asarray(found, dtype=np.int32), counts)
+        classes[name] = max(found) + 1
+    return table, classes
+
+
+def _codes(values: Sequence[Value]) -> tuple[list[int], list[Value]]:
+    present = sorted({value for value in values if value is not None}, key=_sort_key)
+    index: Mapping[Value, int] = {value: code for code, value in enumerate(present)}
+    return [MISSING if value is None else index[value] for value in values], list(present)
+
+
+def _sort_key(value: Value) -> tuple[int, float, str]:
+    return (0, float(value), "") if isinstance(value, int | float) else (1, 0.0, str(value))

@@ -1,0 +1,229 @@
+"""From a scan to the network's pixel grid and exactly back: orient, normalise, resample in-plane, crop or pad."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewlabel.core.errors import DataError, Fault
+from fewlabel.data.orient import Orientation, orient_to
+from fewlabel.data.resample import AxisRecord, resample_plane
+from fewlabel.data.store import UNLABELLED
+from fewlabel.data.volume import Volume, value_counts
+
+_IDENTITY = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done to every scan of a data set; the content of ``plan.json``.
+
+    Attributes:
+        spacing: Target pixel size in mm, (row, column).
+        size: Pixels after crop or pad, (height, width).
+        channels: Names of the image channels.
+        low: Percentile of a volume that becomes 0.
+        high: Percentile of a volume that becomes 1.
+        slice_axis: ``auto`` or the file axis across slices (``x``, ``y``, ``z``).
+        frame: Reference unit vectors of slice, row and column in patient axes (left, posterior, superior).
+        label_values: Raw value of each class; the index is the class, 0 the background.
+        ignore_value: Raw value that is neither class nor background, or None.
+        label_names: Name of each class.
+        meta_labels: Slice meta label → number of classes.
+        columns: Metadata columns: name, kind, source and, for a slice label, its values in order of their codes.
+        position_parts: Parts along the slice axis.
+        dataset: Name of the data set.
+        reader: Id of the reader.
+        ndim_slices: 2: the store is made of slices.
+    """
+
+    spacing: tuple[float, float]
+    size: tuple[int, int]
+    channels: tuple[str, ...] = ("image",)
+    low: float = 1.0
+    high: float = 99.0
+    slice_axis: str = "auto"
+    frame: tuple[tuple[float, ...], ...] = _IDENTITY
+    label_values: tuple[int, ...] = (0,)
+    ignore_value: int | None = None
+    label_names: tuple[str, ...] = ("background",)
+    meta_labels: Mapping[str, int] = field(default_factory=dict)
+    columns: tuple[Mapping[str, Any], ...] = ()
+    position_parts: int = 4
+    dataset: str = ""
+    reader: str = ""
+    ndim_slices: int = 2
+
+    def record(self) -> dict[str, Any]:
+        """The content of ``plan.json``."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        values["normalise"] = {"low": values.pop("low"), "high": values.pop("high")}
+        values["orient"] = {"slice_axis": values.pop("slice_axis"), "frame": [list(row) for row in self.frame]}
+        del values["frame"]
+        values["label_names"] = {str(index): name for index, name in enumerate(self.label_names)}
+        values["columns"] = [dict(column) for column in self.columns]
+        values["meta_labels"] = dict(self.meta_labels)
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+    @classmethod
+    def load(cls, record: Mapping[str, Any]) -> Plan:
+        """The plan of a ``plan.json`` content; keys it does not know are left aside."""
+        known = {item.name for item in fields(cls)}
+        values = {key: value for key, value in record.items() if key in known}
+        values |= {key: record["normalise"][key] for key in ("low", "high") if "normalise" in record}
+        orient = record.get("orient", {})
+        values["slice_axis"] = orient.get("slice_axis", "auto")
+        values["frame"] = tuple(tuple(map(float, row)) for row in orient.get("frame", _IDENTITY))
+        names = record.get("label_names", {"0": "background"})
+        values["label_names"] = tuple(names[str(index)] for index in range(len(names)))
+        for key in ("spacing", "size", "channels", "label_values", "columns"):
+            if key in values:
+                values[key] = tuple(values[key])
+        return cls(**values)
+
+
+def prepare_volume(volume: Volume, plan: Plan) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """Bring a scan to the plan's pixel grid.
+
+    Args:
+        volume: The scan.
+        plan: What to do.
+
+    Returns:
+        The array (channels, slices, height, width) in [0, 1], zero where padded, and the JSON-ready record that
+        :func:`prepare_mask` and :func:`restore_probabilities` need.
+
+    Raises:
+        DataError: If the number of channels differs from the plan's, or no voxel is finite.
+    """
+    if len(volume.array) != len(plan.channels):
+        found = f"{len(volume.array)} in {', '.join(map(str, volume.paths))}"
+        fault = Fault(f"a scan must have the channels {', '.join(plan.channels)}", found, str(volume.paths[0]))
+        raise DataError("A scan cannot be used:", [fault])
+    orientation = orient_to(volume.geometry, np.asarray(plan.frame), plan.slice_axis)
+    spacing = [volume.spacing[axis] for axis in orientation.axes]
+    shape = [volume.geometry.shape[axis] for axis in orientation.axes]
+    rows = AxisRecord.plan(shape[1], spacing[1], plan.spacing[0], plan.size[0])
+    columns = AxisRecord.plan(shape[2], spacing[2], plan.spacing[1], plan.size[1])
+    out = np.empty((len(volume.array), shape[0], *plan.size), dtype=np.float32)
+    windows = []
+    for channel, raw in enumerate(volume.array):
+        finite = _finite(raw, volume)
+        window = tuple(float(value) for value in np.percentile(finite, (plan.low, plan.high)))
+        windows.append(window)
+        # Clipped before resampling: one outlier must not brighten its neighbours. The weights keep [0, 1].
+        laid = np.ascontiguousarray(orientation.apply(_normalise(finite, window)))
+        out[channel] = resample_plane(laid, rows.forward(), columns.forward())
+    record = {
+        "shape": list(volume.geometry.shape),
+        "spacing": list(volume.spacing),
+        "axes": list(orientation.axes),
+        "flips": list(orientation.flips),
+        "rows": rows.record(),
+        "columns": columns.record(),
+        "percentiles": [list(window) for window in windows],
+    }
+    return out, record
+
+
+def prepare_mask(mask: NDArray[np.integer[Any]], record: Mapping[str, Any], plan: Plan) -> NDArray[np.uint8]:
+    """Bring a mask to the grid of its prepared scan.
+
+    Each class is resampled as a linear weight and the heaviest wins, so borders do not jump as with nearest
+    neighbours; ties go to the lower class.
+
+    Args:
+        mask: Raw values (z, y, x) on the scan's grid.
+        record: Of the scan, from :func:`prepare_volume`.
+        plan: What to do.
+
+    Returns:
+        Class indices (slices, height, width); 255 where the raw value is the one to ignore.
+
+    Raises:
+        DataError: If the shape differs from the scan's or a value is not in the plan.
+    """
+    if list(mask.shape) != list(record["shape"]):
+        fault = Fault("a mask must have the shape of its scan", f"{mask.shape} against {tuple(record['shape'])}")
+        raise DataError("A mask cannot be used:", [fault])
+    values = [*plan.label_values, *([] if plan.ignore_value is None else [plan.ignore_value])]
+    unknown = sorted(set(value_counts(mask)) - set(values))
+    if unknown:
+        fault = Fault(f"label values must be among {values}", f"{unknown}")
+        raise DataError("A mask cannot be used:", [fault])
+    orientation, rows, columns = _steps(record)
+    laid = orientation.apply(mask)
+    row_matrix, column_matrix = rows.forward(), columns.forward()
+    inside = np.outer(row_matrix.sum(1), column_matrix.sum(1))
+    result = np.zeros((laid.shape[0], rows.size, columns.size), dtype=np.uint8)
+    # The background starts with the weight that no class has taken, and with all of it where padded.
+    rest = np.broadcast_to(inside, result.shape).copy()
+    heaviest = np.zeros(result.shape, dtype=np.float32)
+    for index, value in enumerate(values[1:], start=1):
+        weight = _class_weight(laid == value, row_matrix, column_matrix)
+        if weight is None:
+            continue
+        rest -= weight
+        ahead = weight > heaviest
+        result[ahead] = index if index < len(plan.label_values) else UNLABELLED
+        np.maximum(heaviest, weight, out=heaviest)
+    result[rest >= heaviest] = 0
+    return result
+
+
+def restore_probabilities(probabilities: NDArray[np.floating[Any]], record: Mapping[str, Any]) -> NDArray[np.float32]:
+    """Bring class probabilities back to the grid of the scan's file.
+
+    Args:
+        probabilities: (classes, slices, height, width); class 0 is the background.
+        record: Of the scan, from :func:`prepare_volume`.
+
+    Returns:
+        (classes, z, y, x) float32. Outside the crop the background has probability 1; sums stay 1.
+    """
+    orientation, rows, columns = _steps(record)
+    row_matrix, column_matrix = rows.backward(), columns.backward()
+    plane = resample_plane(np.asarray(probabilities, dtype=np.float32), row_matrix, column_matrix)
+    plane[0] += 1 - np.outer(row_matrix.sum(1), column_matrix.sum(1))
+    return np.ascontiguousarray(orientation.undo(plane))
+
+
+def _steps(record: Mapping[str, Any]) -> tuple[Orientation, AxisRecord, AxisRecord]:
+    first, second, third = record["axes"]
+    flips = [bool(flip) for flip in record["flips"]]
+    orientation = Orientation((first, second, third), (flips[0], flips[1], flips[2]))
+    return orientation, AxisRecord(**record["rows"]), AxisRecord(**record["columns"])
+
+
+def _finite(raw: NDArray[np.float32], volume: Volume) -> NDArray[np.float32]:
+    good = np.isfinite(raw)
+    if good.all():
+        return raw
+    if not good.any():
+        fault = Fault("a scan must hold finite intensities", "none", str(volume.paths[0]))
+        raise DataError("A scan cannot be used:", [fault])
+    return np.where(good, raw, raw[good].min())
+
+
+def _normalise(raw: NDArray[np.float32], window: Sequence[float]) -> NDArray[np.float32]:
+    low, high = window
+    if high <= low:
+        return np.zeros_like(raw)
+    scaled: NDArray[np.float32] = (raw - np.float32(low)) * np.float32(1 / (high - low))
+    return np.clip(scaled, 0, 1, out=scaled)
+
+
+def _class_weight(
+    chosen: NDArray[np.bool_], rows: NDArray[np.float32], columns: NDArray[np.float32]
+) -> NDArray[np.float32] | None:
+    # Only the box that holds the class is multiplied: a structure fills a small part of the field of view.
+    used_rows = np.flatnonzero(chosen.any((0, 2)))
+    if not used_rows.size:
+        return None
+    used_columns = np.flatnonzero(chosen.any((0, 1)))
+    r, c = slice(used_rows[0], used_rows[-1] + 1), slice(used_columns[0], used_columns[-1] + 1)
+    return resample_plane(chosen[:, r, c].astype(np.float32), rows[:, r], columns[:, c])

@@ -1,0 +1,101 @@
+"""The prepared store: all slices of a data set on one pixel grid, memory-mapped.
+
+A prepared folder holds ``images.npy`` (slices, channels, height, width; float16, intensities in [0, 1]),
+``labels.npy`` (slices, height, width; uint8 class indices, 255 where the scan has no label), ``slices.parquet``
+(a row per slice), ``catalog.parquet`` (a row per case), ``cases.json`` (per-case geometry record), ``plan.json``,
+``split.json`` and ``qc.json``. A volume is a run of consecutive slices, so 2D and 3D training read one file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fewlabel.core.artifact import open_artifact, read_json
+
+UNLABELLED = 255
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """One scan in the store: slices ``start`` to ``stop`` (exclusive) and how to get back to its file.
+
+    ``record`` is the preprocessing record that ``fewlabel.data.preprocess`` can invert.
+    """
+
+    id: str
+    subject: str
+    start: int
+    stop: int
+    images: tuple[str, ...]
+    label: str | None
+    record: dict[str, Any]
+
+
+class PreparedStore:
+    """Read access to a prepared folder.
+
+    Args:
+        folder: A finished artifact of kind ``prepared``.
+
+    Raises:
+        ArtifactError: If it is not.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self.manifest = open_artifact(self.folder, "prepared")
+        self.plan: dict[str, Any] = read_json(self.folder / "plan.json")
+        self.split: dict[str, Any] = read_json(self.folder / "split.json")
+
+    @cached_property
+    def images(self) -> NDArray[np.float16]:
+        """All slices, (slices, channels, height, width), float16 in [0, 1]; memory-mapped."""
+        images: NDArray[np.float16] = np.load(self.folder / "images.npy", mmap_mode="r")
+        return images
+
+    @cached_property
+    def labels(self) -> NDArray[np.uint8]:
+        """All masks, (slices, height, width), class index or 255; memory-mapped."""
+        labels: NDArray[np.uint8] = np.load(self.folder / "labels.npy", mmap_mode="r")
+        return labels
+
+    @cached_property
+    def slices(self) -> pd.DataFrame:
+        """A row per slice, in store order.
+
+        Columns: ``case``, ``subject``, ``z`` (index along the slice axis), ``depth`` (slices in the volume),
+        ``height_fraction`` ((z + 0.5) / depth), ``labelled`` (bool), and per meta label a column ``meta_NAME`` of
+        int codes, -1 where missing (``meta_patient``, ``meta_position``, ``meta_phase``, …).
+        """
+        return pd.read_parquet(self.folder / "slices.parquet")
+
+    @cached_property
+    def cases(self) -> tuple[PreparedCase, ...]:
+        """All scans, in store order."""
+        return tuple(
+            PreparedCase(**{**row, "images": tuple(row["images"])}) for row in read_json(self.folder / "cases.json")
+        )
+
+    @property
+    def meta_labels(self) -> dict[str, int]:
+        """Name of each slice meta label and its number of classes, as in ``plan.json``."""
+        return dict(self.plan["meta_labels"])
+
+    @property
+    def label_names(self) -> dict[int, str]:
+        """Class index to name; 0 is background."""
+        return {int(key): value for key, value in self.plan["label_names"].items()}
+
+    def slices_of(self, subjects: tuple[str, ...] | list[str], *, labelled: bool = False) -> NDArray[np.int64]:
+        """Store indices of all slices of these subjects, in order; only labelled ones if asked."""
+        chosen = self.slices["subject"].isin(list(subjects))
+        if labelled:
+            chosen &= self.slices["labelled"]
+        return np.flatnonzero(chosen.to_numpy())

@@ -1,0 +1,140 @@
+"""Writes the slices of a data set straight into preallocated ``.npy`` files, volume by volume, in parallel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fewlabel.core.errors import DataError, Fault, FewlabelError
+from fewlabel.core.progress import task
+from fewlabel.data.catalog import Case
+from fewlabel.data.checking import in_threads
+from fewlabel.data.preprocess import Plan, prepare_mask, prepare_volume
+from fewlabel.data.store import UNLABELLED
+from fewlabel.data.volume import read_mask, read_volume, value_counts
+
+_PERCENTILES = (1, 25, 50, 75, 99)
+_SAMPLE = 1 << 16
+
+
+@dataclass(frozen=True)
+class Written:
+    """What one volume left: its row of ``cases.json``, its row of ``qc.json``, or its faults."""
+
+    case: dict[str, Any]
+    quality: dict[str, Any]
+    faults: tuple[Fault, ...] = ()
+
+
+def store_bytes(slices: int, channels: int, size: Sequence[int]) -> int:
+    """Disk space of ``images.npy`` and ``labels.npy``, in bytes."""
+    return slices * size[0] * size[1] * (2 * channels + 1)
+
+
+def write_store(folder: Path, cases: Sequence[Case], depths: Sequence[int], plan: Plan, workers: int) -> list[Written]:
+    """Prepare all volumes into ``folder``.
+
+    Args:
+        folder: Where ``images.npy`` and ``labels.npy`` are made.
+        cases: In store order.
+        depths: Slices of each case.
+        plan: What is done to each.
+        workers: Threads; each holds one volume at a time.
+
+    Raises:
+        DataError: After all volumes were tried, naming every case and file that failed.
+    """
+    starts = np.concatenate([[0], np.cumsum(depths)]).astype(int)
+    total = int(starts[-1])
+    images = np.lib.format.open_memmap(
+        folder / "images.npy", mode="w+", dtype=np.float16, shape=(total, len(plan.channels), *plan.size)
+    )
+    labels = np.lib.format.open_memmap(folder / "labels.npy", mode="w+", dtype=np.uint8, shape=(total, *plan.size))
+
+    def write(index: int) -> Written:
+        case, start, stop = cases[index], int(starts[index]), int(starts[index + 1])
+        row: dict[str, Any] = {
+            "id": case.id,
+            "subject": case.subject,
+            "start": start,
+            "stop": stop,
+            "images": [str(path) for path in case.images],
+            "label": None if case.label is None else str(case.label),
+        }
+        try:
+            return _write_case(case, row, plan, images[start:stop], labels[start:stop])
+        except FewlabelError as error:
+            faults = error.faults or (Fault(error.message, "", ""),)
+            return Written(row, {}, tuple(Fault(f.rule, f.found, _where(case, f.where), f.remedy) for f in faults))
+
+    done = []
+    with task("prepare", len(cases)) as bar:
+        for result in in_threads(write, range(len(cases)), workers):
+            done.append(result)
+            bar.advance(note=result.case["id"])
+    faults = [fault for result in done for fault in result.faults]
+    if faults:
+        raise DataError(f"{sum(bool(result.faults) for result in done)} scans cannot be prepared:", faults)
+    images.flush()
+    labels.flush()
+    return done
+
+
+def _write_case(case: Case, row: dict[str, Any], plan: Plan, images: Any, labels: Any) -> Written:
+    volume = read_volume(case.images)
+    array, record = prepare_volume(volume, plan)
+    images[:] = array.transpose(1, 0, 2, 3)
+    quality: dict[str, Any] = {
+        "id": case.id,
+        "shape": list(volume.geometry.shape),
+        "spacing": list(volume.spacing),
+        "intensities": [_percentiles(channel) for channel in volume.array],
+        "odd": [],
+    }
+    if any(low >= high for low, high in record["percentiles"]):
+        quality["odd"].append("an image channel is constant between its percentiles")
+    if not np.isfinite(volume.array).all():
+        quality["odd"].append("voxels that are not finite were taken as the lowest intensity")
+    if case.label is None:
+        labels[:] = UNLABELLED
+    else:
+        mask = read_mask(case.label)
+        labels[:] = prepare_mask(mask, record, plan)
+        counts = value_counts(mask)
+        voxel = float(np.prod(volume.spacing)) / 1000
+        quality["label_ml"] = {
+            name: round(counts.get(value, 0) * voxel, 3)
+            for value, name in zip(plan.label_values, plan.label_names, strict=True)
+            if value != 0
+        }
+    cut = _foreground_lost(record, labels, quality.get("label_ml", {}), plan)
+    if cut:
+        quality["odd"].append(cut)
+    return Written({**row, "record": record}, quality)
+
+
+def _foreground_lost(record: dict[str, Any], labels: Any, volumes: dict[str, float], plan: Plan) -> str:
+    # Compared in ml, because the pixel size changed; a tenth is more than resampling alone can take.
+    whole = sum(volumes.values())
+    if whole <= 0:
+        return ""
+    axis = record["axes"][0]
+    kept = int(((labels > 0) & (labels != UNLABELLED)).sum())
+    millilitres = kept * plan.spacing[0] * plan.spacing[1] * record["spacing"][axis] / 1000
+    lost = 1 - millilitres / whole
+    return f"{lost:.0%} of the labelled volume lies outside the crop" if lost > 0.1 else ""
+
+
+def _percentiles(channel: Any) -> dict[str, float]:
+    # An even sample is enough to look at, and a tenth of the time.
+    flat = channel.ravel()[:: max(1, channel.size // _SAMPLE)]
+    values = np.percentile(flat[np.isfinite(flat)], _PERCENTILES)
+    return {str(key): round(float(value), 4) for key, value in zip(_PERCENTILES, values, strict=True)}
+
+
+def _where(case: Case, where: str) -> str:
+    return f"case {case.id}, {where or case.images[0]}"

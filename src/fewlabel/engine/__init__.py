@@ -1,0 +1,1 @@
+"""The training loop and its services: optimisers, checkpoints, records, monitors, inference."""

@@ -1,0 +1,143 @@
+"""Checkpoints: one safetensors file with weights, optimiser and extra state; written atomically, never pickled."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from fewlabel.core.artifact import write_bytes
+from fewlabel.core.collective import any_rank, barrier, rank
+from fewlabel.core.errors import ArtifactError, Fault, SettingsError
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+class Stateful(Protocol):
+    """Anything with tensors to keep, such as a gradient combiner."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Tensors to keep."""
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Restore them."""
+
+
+class Checkpointer:
+    """Saves and restores the whole state of a run.
+
+    All randomness is a function of (seed, purpose, step), so the step number stands for sampler, augmentation and
+    generator state; what is kept as tensors is weights, buffers, optimiser moments and the combiner's targets.
+
+    Args:
+        folder: The run's folder.
+        identity: Settings that must be equal for a checkpoint to be resumed.
+        module: The module that holds every trained tensor and buffer.
+        optimiser: Its optimiser.
+        extra: Further state, e.g. GradMitigator's targets.
+        seconds: Time between two checkpoints; 0 saves after every step.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        identity: Mapping[str, Any],
+        module: nn.Module,
+        optimiser: Optimizer,
+        extra: Stateful | None = None,
+        seconds: float = 300.0,
+    ) -> None:
+        self.path = folder / CHECKPOINT
+        self._identity = json.loads(json.dumps(identity))
+        self._module = module
+        self._optimiser = optimiser
+        self._extra = extra
+        self._seconds = seconds
+        self._last = time.monotonic()
+        named = {parameter: name for name, parameter in module.named_parameters()}
+        self._names = {parameter: named[parameter] for group in optimiser.param_groups for parameter in group["params"]}
+
+    def due(self) -> bool:
+        """Whether it is time to save; the same answer on all ranks."""
+        return any_rank(rank() == 0 and time.monotonic() - self._last >= self._seconds)
+
+    def save(self, step: int, facts: Mapping[str, Any] | None = None) -> None:
+        """Save the state before ``step``; ``facts`` are JSON values to get back on resume."""
+        if rank() == 0:
+            header = {"step": step, "identity": self._identity, "facts": dict(facts or {})}
+            write_bytes(self.path, save(self._tensors(), metadata={"fewlabel": json.dumps(header)}))
+        barrier()
+        self._last = time.monotonic()
+
+    def load(self) -> tuple[int, dict[str, Any]]:
+        """Restore the last checkpoint: its step and facts; (0, {}) if there is none.
+
+        Raises:
+            ArtifactError: If the file is damaged.
+            SettingsError: If it belongs to a run with other settings; each difference is named.
+        """
+        if not self.path.is_file():
+            return 0, {}
+        try:
+            with safe_open(self.path, framework="pt") as stream:
+                header = json.loads((stream.metadata() or {})["fewlabel"])
+                tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118
+        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+            fault = Fault("a checkpoint must be readable", str(error), str(self.path), "delete it to start over")
+            raise ArtifactError("The run cannot be resumed:", [fault]) from error
+        self._compare(header["identity"])
+        self._restore(tensors)
+        return int(header["step"]), dict(header["facts"])
+
+    def remove(self) -> None:
+        """Delete the checkpoint of a finished run."""
+        barrier()
+        if rank() == 0:
+            self.path.unlink(missing_ok=True)
+
+    def _compare(self, identity: Mapping[str, Any]) -> None:
+        differing = sorted(key for key in {*identity, *self._identity} if identity.get(key) != self._identity.get(key))
+        faults = [
+            Fault(
+                "a resumed run keeps its settings",
+                f"{identity.get(key)!r} before, {self._identity.get(key)!r} now",
+                key,
+            )
+            for key in differing
+        ]
+        if faults:
+            raise SettingsError("The run cannot be resumed; use the old settings or another --out:", faults)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {f"module/{key}": value for key, value in self._module.state_dict().items()}
+        for parameter, name in self._names.items():
+            for key, value in self._optimiser.state.get(parameter, {}).items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimiser/{name}/{key}"] = value
+        for key, value in (self._extra.state() if self._extra else {}).items():
+            tensors[f"extra/{key}"] = value
+        return {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+
+    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+        self._module.load_state_dict(part("module/"), strict=True)
+        for parameter, name in self._names.items():
+            state = part(f"optimiser/{name}/")
+            if state:
+                self._optimiser.state[parameter] = {
+                    # Step counters stay on the CPU, moments take the parameter's device and memory layout.
+                    key: value if value.dim() == 0 else torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+                    for key, value in state.items()
+                }
+        if self._extra:
+            self._extra.load_state(part("extra/"))

@@ -1,0 +1,71 @@
+"""Watches for runs that should stop: non-finite numbers and collapsed embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fewlabel.core.errors import DivergedError, Fault
+
+
+def spread(embeddings: Tensor) -> float:
+    """1 − ‖mean‖² of unit vectors (rows, dim): 0 if all are equal, near 1 if they fill the sphere."""
+    return float(1 - embeddings.float().mean(dim=0).square().sum())
+
+
+def effective_rank(embeddings: Tensor) -> float:
+    """Exponential of the entropy of the normalised singular values of centred rows (Roy & Vetterli, 2007).
+
+    Between 1 (all rows on a line, or equal) and min(rows, dim).
+    """
+    centred = embeddings.float() - embeddings.float().mean(dim=0)
+    values = torch.linalg.svdvals(centred)
+    total = float(values.sum())
+    if total <= 1e-12:
+        return 1.0
+    shares = values / total
+    shares = shares[shares > 1e-12]
+    return float(torch.exp(-(shares * shares.log()).sum()))
+
+
+class CollapseWatch:
+    """Stops a run whose embeddings stay equal.
+
+    Args:
+        patience: Steps in a row after which the run stops; 0 never stops.
+        limit: Spread below which embeddings count as collapsed.
+    """
+
+    def __init__(self, patience: int, limit: float = 1e-3) -> None:
+        self.patience = patience
+        self.limit = limit
+        self.streak = 0
+
+    def update(self, value: float, step: int, loss: float, collapsed: float | None) -> None:
+        """Take the spread of one step.
+
+        Raises:
+            DivergedError: After ``patience`` collapsed steps in a row, with advice.
+        """
+        self.streak = self.streak + 1 if value < self.limit else 0
+        if self.patience and self.streak >= self.patience:
+            known = f", loss {loss:.4f}" + (f" at its collapse value {collapsed:.4f}" if collapsed else "")
+            fault = Fault(
+                f"embeddings must not stay equal for {self.patience} steps",
+                f"spread {value:.1e}{known}",
+                f"step {step}",
+                "weaken the intensity augmentation (augment.brightness, augment.gamma), lower optimiser.lr, "
+                "or raise method.temperature; collapse_patience=0 turns this check off",
+            )
+            raise DivergedError("Pre-training collapsed and would give a useless encoder:", [fault])
+
+
+def not_finite(loss: float, gradient_norm: float, step: int, slices: Sequence[int], checkpoint: str) -> DivergedError:
+    """The error for a loss or gradient that is not finite: step, slices of the batch, last good checkpoint."""
+    what = f"loss {loss}, gradient norm {gradient_norm}"
+    where = f"step {step}, slices {list(slices)}"
+    remedy = f"the state before this step is in {checkpoint}; lower optimiser.lr, set optimiser.clip=1 or precision=32"
+    faults = [Fault("loss and gradients are finite", what, where, remedy)]
+    return DivergedError("Training met a number that is not finite:", faults)

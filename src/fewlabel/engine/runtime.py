@@ -1,0 +1,97 @@
+"""Device, precision and processes, by lightning-fabric."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import platform
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import torch
+from lightning_fabric import Fabric
+
+from fewlabel.core.errors import Fault, SettingsError
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "32", "bf16"]
+
+
+def start(device: Device = "auto", precision: Precision = "auto") -> Fabric:
+    """Start on a device, as one of the processes that ``torchrun`` or SLURM launched, or alone.
+
+    Args:
+        device: ``auto`` takes CUDA, then MPS, then the CPU.
+        precision: ``auto`` runs the network in bfloat16 where the hardware computes in it, else in float32;
+            losses are float32 always.
+
+    Raises:
+        SettingsError: If the device is not there.
+    """
+    kind = choose_device(device)
+    mixed = precision == "bf16" or (precision == "auto" and has_bf16(kind))
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    # Fabric announces precision and advises on loaders we do not use.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fabric = Fabric(
+            accelerator=kind,
+            devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+            num_nodes=max(processes // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1),
+            strategy="ddp" if processes > 1 else "auto",
+            precision="bf16-mixed" if mixed else "32-true",
+        )
+        fabric.launch()
+    return fabric
+
+
+def choose_device(device: Device) -> str:
+    """The accelerator that ``device`` means here.
+
+    Raises:
+        SettingsError: If it is not available.
+    """
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
+    if not available[device]:
+        found = ", ".join(kind for kind, there in available.items() if there)
+        fault = Fault(f"device={device} must be available", found, "device", "use device=auto")
+        raise SettingsError("These settings are not valid:", [fault])
+    return device
+
+
+def has_bf16(kind: str) -> bool:
+    """Whether the hardware computes in bfloat16, rather than emulating it."""
+    if kind == "cuda":
+        return torch.cuda.get_device_capability() >= (8, 0)
+    if kind != "cpu":
+        return False
+    info = Path("/proc/cpuinfo")
+    return info.is_file() and "avx512_bf16" in info.read_text()
+
+
+def fast_kernels(kind: str) -> None:
+    """Let the hardware run at its speed: tuned kernels on CUDA, memory that stays mapped on the CPU."""
+    if kind == "cuda":
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True
+    elif kind == "cpu":
+        _keep_memory()
+
+
+def _keep_memory() -> None:
+    """Ask glibc to reuse freed blocks of any size.
+
+    By default it hands large blocks back to the kernel, so that each training step faults in and zeroes the pages
+    of every activation anew: about a quarter of a step on two cores (``benchmarks/run.py --suite memory``).
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    library = ctypes.CDLL(None)
+    keep_below, trim_above = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h
+    library.mallopt(keep_below, 1 << 30)
+    library.mallopt(trim_above, (1 << 31) - 1)

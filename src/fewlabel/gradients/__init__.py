@@ -1,0 +1,1 @@
+"""The papers' ideas on gradients as pure tensor functions: GradMitigator and GradFilter."""

@@ -1,0 +1,105 @@
+"""The contract of a pre-training method."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fewlabel.core.config import Settings
+from fewlabel.data.batch import PretrainBatch
+from fewlabel.gradients.combine import Combiner, MeanCombiner
+from fewlabel.nets.unet import UNetEncoder
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What one forward pass of a method gives.
+
+    Attributes:
+        terms: Named scalar losses. Several terms are reconciled by the method's combiner.
+        embeddings: Detached (rows, dim) unit vectors of this rank, watched for collapse.
+        collapsed: Value of the mean of the terms if all embeddings were equal; None if the method has no such value.
+        lower_bound: Smallest value the mean of the terms can take on this batch; None if unknown.
+        scalars: Further figures for the log.
+    """
+
+    terms: dict[str, Tensor]
+    embeddings: Tensor
+    collapsed: float | None = None
+    lower_bound: float | None = None
+    scalars: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What a method may know of the data before the first batch.
+
+    Attributes:
+        meta_labels: Name → number of classes of each slice meta label in the store.
+        slices: Number of slices in the pre-training part.
+        image_size: (height, width) of a view, in pixels.
+    """
+
+    meta_labels: Mapping[str, int]
+    slices: int
+    image_size: tuple[int, int]
+
+
+class PretrainMethod(nn.Module, ABC):
+    """One pre-training method: its heads on a given encoder, and its losses.
+
+    Args:
+        config: The method's own settings.
+        encoder: The U-Net encoder to train; kept as ``self.encoder``.
+        facts: What is known of the data.
+
+    Raises:
+        SettingsError: If the data lack the metadata the settings ask for.
+    """
+
+    class Config(Settings):
+        """Settings of a method; ``name`` is its id."""
+
+        name: str = ""
+
+    #: Meta labels without which the method cannot run at all.
+    needs_metadata: ClassVar[tuple[str, ...]] = ()
+    #: Whether segmentation labels take part in pre-training.
+    uses_labels: ClassVar[bool] = False
+    #: Where the method comes from, for ``fewlabel methods``.
+    paper: ClassVar[str] = ""
+
+    def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = encoder
+        self.facts = facts
+
+    @abstractmethod
+    def losses(self, batch: PretrainBatch) -> Losses:
+        """Losses of this rank's rows, as means over its own anchors (see ``fewlabel.core.collective``)."""
+
+    @property
+    def uses_metadata(self) -> tuple[str, ...]:
+        """Meta labels that change the loss under the present settings."""
+        return ()
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Unit vectors (n, dim) of slices (n, channels, height, width): pooled bottleneck map of the encoder."""
+        bottleneck = self.encoder(images)[-1].float()
+        return functional.normalize(bottleneck.flatten(2).mean(dim=2), dim=1)
+
+    def combiner(self) -> Combiner:
+        """How the gradients of several terms become one; by default their mean."""
+        return MeanCombiner()
+
+    def after_step(self, step: int, total_steps: int) -> None:
+        """Called once the optimiser has stepped: momentum twins, queues, schedules."""
+
+
+PLUGIN_BASE = PretrainMethod

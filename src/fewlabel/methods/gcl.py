@@ -1,0 +1,167 @@
+"""GCL: contrastive learning guided by several meta labels at once, their gradients reconciled."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import field_validator
+
+from fewlabel.core.config import Names, setting
+from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.gradients.combine import Combiner, MeanCombiner
+from fewlabel.gradients.mitigator import GradMitigator
+from fewlabel.methods._guided import GuidedContrast, map_pixels
+from fewlabel.methods._pixels import PixelSettings
+from fewlabel.methods.base import DataFacts, PretrainMethod
+from fewlabel.nets.unet import UNetEncoder
+
+OWN = "own choice; GCL does not say"
+
+
+class GCL(GuidedContrast):
+    """Gradient-guided contrastive learning with multiple meta labels (arXiv 2309.08888, ACM MM 2023).
+
+    For each meta label m the loss is L_img^m + λ L_pix^m (Eq. 1, 5, 6); their gradients on the encoder go through
+    GradMitigator (Alg. 1, Eq. 3 and 4), those on the two heads are averaged, and the total is their mean (Eq. 9).
+    GradFilter (Eq. 7 and 8) keeps, in each pixel's pool of positives, those with the smallest gradient norm at the
+    encoder's last convolution, few at first and all at the end.
+
+    The paper's ablation is reached by settings: ``simclr`` or ``labels=[]`` with ``pixel=false`` is its base;
+    ``labels=[position] pixel=false`` one label; ``combine=mean pixel=false`` all labels summed; ``pixel=false`` adds
+    GradMitigator; ``labels=[] filter=false`` is base + pixel contrast, ``labels=[]`` with GradFilter; the default is
+    the full method. A missing meta label makes a slice a class of its own. A merged data set is guided by the union
+    of its labels; classes of different data sets must have different ids, as the store's have.
+    """
+
+    paper = "Gradient-guided contrastive learning, ACM MM 2023, arXiv 2309.08888"
+    #: Labels taken by ``labels=auto``, where the data have them.
+    automatic: ClassVar[tuple[str, ...]] = ("patient", "position", "phase")
+
+    class Config(PretrainMethod.Config):
+        """Settings of GCL and of every row of its ablation."""
+
+        name: Literal["gcl"] = "gcl"
+        labels: Literal["auto"] | Names = setting(
+            "auto",
+            "meta labels that guide; auto takes those of patient, position and phase that the data have; [] for none",
+            source="GCL A.1",
+        )
+        temperature: float = setting(0.1, "τ of both losses", gt=0, source="GCL A.8 (GLCL and PCL code)")
+        dim: int = setting(128, "size of an embedding", ge=2, source="GCL A.1, as SimCLR")
+        combine: Literal["mitigator", "mean"] = setting(
+            "mitigator", "how the labels' gradients become one: GradMitigator or their mean", source="GCL Alg. 1"
+        )
+        granularity: Literal["tensor", "layer", "whole"] = setting(
+            "tensor",
+            "GradMitigator decides per parameter tensor, per layer or for the whole encoder",
+            source="GCL Alg. 1",
+        )
+        beta: float = setting(
+            0.01, "weight of the new cosine in GradMitigator's targets", gt=0, le=1, source="GradVac, arXiv 2010.05874"
+        )
+        initial_target: float = setting(
+            0.0, "GradMitigator's targets at step 0", ge=-1, le=1, source="GradVac, arXiv 2010.05874"
+        )
+        max_gain: float | None = setting(
+            None, "largest amplification of a gradient by one modification; null for no limit", ge=1, source=OWN
+        )
+        pixel: bool = setting(True, "add the pixel-wise loss", source="GCL Eq. 5")
+        pixel_weight: float = setting(1.0, "λ, weight of the pixel-wise loss", ge=0, source=OWN)
+        pool: int = setting(16, "K, positives of a pixel before filtering", unit="pixels", ge=1, source=OWN)
+        anchors: int = setting(
+            32,
+            "anchor pixels of an image; the cost of GradFilter is proportional to it",
+            unit="pixels",
+            ge=1,
+            source=OWN,
+        )
+        partners: int = setting(1, "partner images of an anchor image per label", ge=1, source=OWN)
+        pixel_denominator: Literal["one_positive", "all"] = setting(
+            "one_positive", "what a pixel's positive is held against", source="GCL Eq. 5 with arXiv 2101.11939"
+        )
+        filter: bool = setting(True, "leave out positives with large gradients (GradFilter)", source="GCL Eq. 7")
+        filter_path: Literal["anchor", "pair", "embedding"] = setting(
+            "anchor",
+            "whose gradient: last convolution through the anchor, through both pixels, or the embedding's (Eq. 7)",
+            source="GCL Eq. 7",
+        )
+        pace: Literal["linear", "root", "log", "exp", "constant"] = setting(
+            "linear", "how the kept share of a pool grows over the run", source="GCL Eq. 8; curve: " + OWN
+        )
+        lambda0: float = setting(0.25, "share of a pool kept at step 0", gt=0, le=1, source=OWN)
+
+        @field_validator("labels", mode="before")
+        @classmethod
+        def _one_name(cls, value: Any) -> Any:
+            return (value,) if isinstance(value, str) and value != "auto" else value
+
+    def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
+        pixel = None
+        faults: list[Fault] = []
+        labels = _labels(config.labels, facts, faults)
+        if config.pixel:
+            pixels = map_pixels(encoder, facts)
+            if config.pool >= pixels:
+                size = "x".join(map(str, facts.image_size))
+                faults.append(
+                    Fault(
+                        f"a pool must be smaller than the encoder's last map, {pixels} pixels for {size} images",
+                        str(config.pool),
+                        "method.pool",
+                        f"set method.pool to at most {max(pixels // 4, 1)}, or method.pixel=false",
+                    )
+                )
+            pixel = PixelSettings(
+                temperature=config.temperature,
+                pool=config.pool,
+                anchors=config.anchors,
+                partners=config.partners,
+                denominator=config.pixel_denominator,
+                criterion=config.filter_path if config.filter else None,
+                pace=config.pace,
+                lambda0=config.lambda0,
+            )
+        if faults:
+            raise SettingsError("These settings do not fit the data:", faults)
+        super().__init__(
+            config,
+            encoder,
+            facts,
+            labels=labels,
+            temperature=config.temperature,
+            dim=config.dim,
+            pixel=pixel,
+            pixel_weight=config.pixel_weight,
+        )
+        self.settings = config
+
+    def combiner(self) -> Combiner:
+        """GradMitigator for two labels or more, unless ``combine=mean``."""
+        chosen = self.settings
+        if chosen.combine == "mean" or len(self.labels) < 2:
+            return MeanCombiner()
+        return GradMitigator(
+            self.labels,
+            granularity=chosen.granularity,
+            beta=chosen.beta,
+            initial_target=chosen.initial_target,
+            max_gain=chosen.max_gain,
+        )
+
+
+def _labels(wanted: Literal["auto"] | tuple[str, ...], facts: DataFacts, faults: list[Fault]) -> tuple[str, ...]:
+    """The meta labels to use; what is wrong with them goes to ``faults``."""
+    usable = [name for name, classes in facts.meta_labels.items() if classes >= 2]
+    listed = ", ".join(f"{name} ({classes} classes)" for name, classes in facts.meta_labels.items()) or "none"
+    remedy = f"this data set has: {listed}; name some of them, or pre-train with method=simclr"
+    if wanted == "auto":
+        found = tuple(name for name in GCL.automatic if name in usable)
+        if not found:
+            faults.append(Fault("GCL needs a meta label with at least 2 classes", listed, "method.labels", remedy))
+        return found
+    for name in dict.fromkeys(wanted):
+        if name not in facts.meta_labels:
+            faults.append(Fault("a meta label of the data set", repr(name), "method.labels", remedy))
+        elif name not in usable:
+            faults.append(Fault("a meta label needs at least 2 classes", repr(name), "method.labels", remedy))
+    return tuple(dict.fromkeys(wanted))

@@ -1,0 +1,34 @@
+"""SimCLR: two views of a slice attract, all other slices of the batch repel."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fewlabel.core.config import setting
+from fewlabel.methods._guided import GuidedContrast
+from fewlabel.methods.base import DataFacts, PretrainMethod
+from fewlabel.nets.unet import UNetEncoder
+
+
+class SimCLR(GuidedContrast):
+    """Instance discrimination by NT-Xent (Chen et al., ICML 2020, arXiv 2002.05709).
+
+    ``-log( e^{z_i·z_j/τ} / Σ_{a≠i} e^{z_i·z_a/τ} )`` for the two views i, j of a slice, a over all views of the batch.
+
+    It is the base of the GCL paper's ablation, whose "Base" row repeats its SimCLR row, so it runs GCL's code with no
+    label, no pixel loss and no filter. What differs from Chen et al.: the projector acts per pixel before pooling
+    (two 1x1 convolutions, then the mean), the optimiser is the pre-training stage's, grey images need no colour
+    augmentation, and a slice that is drawn twice into a batch is a positive of itself.
+    """
+
+    paper = "Chen et al., ICML 2020, arXiv 2002.05709"
+
+    class Config(PretrainMethod.Config):
+        """Settings of SimCLR."""
+
+        name: Literal["simclr"] = "simclr"
+        temperature: float = setting(0.1, "τ of the contrastive loss", gt=0, source="GCL A.8 (GLCL and PCL code)")
+        dim: int = setting(128, "size of an embedding", ge=2, source="SimCLR")
+
+    def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
+        super().__init__(config, encoder, facts, temperature=config.temperature, dim=config.dim)

@@ -1,0 +1,1 @@
+"""Networks: a U-Net in two halves, its normalisation, projection heads."""

@@ -1,0 +1,47 @@
+"""Projection heads of pre-training; dropped once the encoder is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Projection:
+    """What a pixel head gives.
+
+    Attributes:
+        hidden: (n, pixels, hidden) after the ReLU.
+        output: (n, pixels, outputs), not normalised.
+    """
+
+    hidden: Tensor
+    output: Tensor
+
+
+class PixelHead(nn.Module):
+    """Two 1x1 convolutions with a ReLU between them, hidden width = input width (GCL A.1).
+
+    Written as linear maps over the channel axis, so that one code serves maps of any number of axes.
+
+    Args:
+        channels: Channels of the encoder's last map.
+        outputs: Size of an embedding.
+    """
+
+    def __init__(self, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(channels, channels)
+        self.second = nn.Linear(channels, outputs)
+
+    def forward(self, rows: Tensor) -> Projection:
+        """(n, pixels, channels) to hidden and output rows."""
+        hidden = torch.relu(self.first(rows))
+        return Projection(hidden, self.second(hidden))
+
+
+def pixel_rows(features: Tensor) -> Tensor:
+    """A map (n, channels, *space) as rows (n, pixels, channels); a view if the map is channels-last."""
+    return features.flatten(2).transpose(1, 2)

@@ -1,0 +1,96 @@
+"""Batch normalisation that is the same on one process and on many."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fewlabel.core.collective import sum_across, world_size
+
+
+class BatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch normalisation over (batch, *space) for 2D and 3D maps, with statistics of the joined batch.
+
+    In a single process this is :func:`torch.nn.functional.batch_norm`; with several, mean and variance are
+    all-reduced with gradient, so that ``k`` processes equal one process on the joined batch.
+    """
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() not in (4, 5):
+            raise ValueError(f"expected a 4D or 5D map, got {input.dim()}D")
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise a map; running statistics are used in eval mode."""
+        if not self.training or world_size() == 1:
+            return super().forward(input)
+        axes = [0, *range(2, input.dim())]
+        shape = [1, -1] + [1] * (input.dim() - 2)
+        values = _full(input)
+        count = float(values.numel() // values.shape[1] * world_size())
+        mean = sum_across(values.sum(dim=axes)) / count
+        centred = values - mean.view(shape)
+        variance = sum_across(centred.square().sum(dim=axes)) / count
+        with torch.no_grad():
+            momentum = 0.1 if self.momentum is None else self.momentum
+            if self.running_mean is not None and self.running_var is not None:
+                self.running_mean.lerp_(mean.detach(), momentum)
+                self.running_var.lerp_(variance.detach() * (count / max(count - 1.0, 1.0)), momentum)
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
+        result = centred * torch.rsqrt(variance + self.eps).view(shape)
+        if self.affine:
+            result = result * self.weight.view(shape) + self.bias.view(shape)
+        return result.to(input.dtype)
+
+
+def _full(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def normalisation(kind: str, channels: int, ndim: int) -> nn.Module:
+    """A normalisation layer: ``batch``, ``instance`` or ``group`` (8 groups)."""
+    if kind == "batch":
+        return BatchNorm(channels)
+    if kind == "instance":
+        layer = nn.InstanceNorm2d if ndim == 2 else nn.InstanceNorm3d
+        return layer(channels, affine=True)
+    return nn.GroupNorm(min(8, channels), channels)
+
+
+def affine_scale(norm: nn.Module, pre_norm: Tensor) -> Tensor:
+    """γ/σ of a batch normalisation for the batch at hand, per channel, statistics held constant.
+
+    Args:
+        norm: The layer, in the mode in which it was applied.
+        pre_norm: (batch, channels, *space) map that entered it.
+
+    Returns:
+        (channels,) for batch normalisation; (batch, channels) for instance and group normalisation. Float32, or
+        float64 for float64 maps.
+    """
+    values = _full(pre_norm.detach())
+    weight = _full(torch.as_tensor(norm.weight).detach())
+    if isinstance(norm, BatchNorm):
+        if norm.training or norm.running_var is None:
+            axes = [0, *range(2, values.dim())]
+            count = float(values.numel() // values.shape[1] * world_size())
+            mean = sum_across(values.sum(dim=axes)) / count
+            square = sum_across(values.square().sum(dim=axes)) / count
+            variance = (square - mean.square()).clamp_min(0)
+        else:
+            variance = _full(norm.running_var)
+        return weight * torch.rsqrt(variance + norm.eps)
+    if isinstance(norm, nn.GroupNorm):
+        grouped = values.reshape(values.shape[0], norm.num_groups, -1).var(dim=2, unbiased=False)
+        variance = grouped.repeat_interleave(values.shape[1] // norm.num_groups, dim=1)
+        return weight * torch.rsqrt(variance + norm.eps)
+    variance = values.flatten(2).var(dim=2, unbiased=False)
+    return weight * torch.rsqrt(variance + float(norm.eps))  # type: ignore[arg-type]
+
+
+def activation(slope: float) -> nn.Module:
+    """ReLU for slope 0, else LeakyReLU."""
+    return nn.ReLU(inplace=True) if slope == 0 else nn.LeakyReLU(slope, inplace=True)
+
+
+__all__ = ["BatchNorm", "activation", "affine_scale", "normalisation"]

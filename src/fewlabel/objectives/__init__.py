@@ -1,0 +1,1 @@
+"""Losses as pure tensor functions, and the rules that choose their positives."""

@@ -1,0 +1,80 @@
+"""Supervised segmentation losses: cross-entropy and soft Dice over the pixels that have a label.
+
+Both are computed in float32 whatever the autocast, and as parts of the joined batch: the mean of what the ranks
+return is the loss of one process on all slices (see ``fewlabel.core.collective``).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fewlabel.core.collective import sum_across, world_size
+
+#: Label of pixels that take no part in a loss.
+IGNORE = 255
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, *, ignore: int = IGNORE, smoothing: float = 0.0) -> Tensor:
+    """Mean cross-entropy over labelled pixels.
+
+    Args:
+        logits: (n, classes, *space).
+        labels: (n, *space) int64 class indices or ``ignore``.
+        ignore: Label of pixels that take no part.
+        smoothing: Share of the target spread evenly over the classes, in [0, 1).
+
+    Returns:
+        Scalar float32 ≥ 0; 0 with a usable graph if no pixel is labelled.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        total = functional.cross_entropy(
+            logits.float(), labels, ignore_index=ignore, reduction="sum", label_smoothing=smoothing
+        )
+        count = sum_across((labels != ignore).sum().float()) / world_size()
+        return total / count.clamp_min(1.0 / world_size())
+
+
+def soft_dice_loss(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    ignore: int = IGNORE,
+    batch: bool = True,
+    background: bool = False,
+    smooth: float = 1.0,
+) -> Tensor:
+    """One minus the mean soft Dice of the classes that occur (Milletari et al., 3DV 2016, without squares).
+
+    Dice of a class is (2 Σ p·t + s) / (Σ p + Σ t + s) over labelled pixels. A class that no labelled pixel has is
+    left out of the mean: its Dice would be a matter of s alone, and cross-entropy already punishes inventing it.
+
+    Args:
+        logits: (n, classes, *space).
+        labels: (n, *space) int64 class indices or ``ignore``.
+        ignore: Label of pixels that take no part.
+        batch: Sum over the joined batch before the ratio; else a Dice per slice and class, averaged over those
+            that occur. With few labels a slice often lacks a class or has a few pixels of it; the batch is steadier.
+        background: Count class 0 too.
+        smooth: s, in pixels.
+
+    Returns:
+        Scalar float32 in [0, 1]; 0 with a usable graph if no class occurs.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        probabilities = logits.float().softmax(dim=1).flatten(2)
+        flat = labels.flatten(1)[:, None]
+        target = (flat == torch.arange(logits.shape[1], device=labels.device)[:, None]).float()
+        known = (flat != ignore).float()
+        present = target.sum(dim=2)
+        overlap = torch.einsum("ncp,ncp->nc", probabilities, target)
+        size = torch.einsum("ncp,np->nc", probabilities, known[:, 0]) + present
+        if batch:
+            overlap, size, present = (sum_across(part.sum(dim=0, keepdim=True)) for part in (overlap, size, present))
+        if not background:
+            overlap, size, present = overlap[:, 1:], size[:, 1:], present[:, 1:]
+        weight = (present > 0).float()
+        missed = 1 - (2 * overlap + smooth) / (size + smooth)
+        count = weight.sum() if batch else sum_across(weight.sum()) / world_size()
+        return (missed * weight).sum() / count.clamp_min(1.0 / world_size())

@@ -1,0 +1,73 @@
+"""``demo``: the whole way on synthetic beating hearts, without any download."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fewlabel.core.artifact import building
+from fewlabel.core.config import PathSetting, Settings, setting
+from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.progress import say
+from fewlabel.data.phantom import write_phantom
+from fewlabel.pipelines import train
+
+DATA = "data"
+
+
+class DemoSettings(Settings):
+    """Settings of ``fewlabel demo``; those of the stages are given as for ``train``."""
+
+    out: PathSetting = setting(Path("fewlabel-demo"), "run folder to make; the scans go into its data folder")
+    patients: int = setting(16, "synthetic patients, each scanned in two phases", ge=4)
+    annotated: int = setting(1, "annotated training patients", ge=1)
+    test: int = setting(6, "annotated test patients", ge=1)
+    hearts: int = setting(0, "seed of the synthetic hearts", ge=0)
+    resume: bool = setting(False, "continue an unfinished demo")
+    recipe: str = setting("demo", "recipe of the training")
+    stages: dict[str, Any] = setting({}, "settings for train")
+
+
+def demo_settings(values: Mapping[str, Any]) -> DemoSettings:
+    """Settings of the demo from nested values: its own, and any that ``train`` takes.
+
+    Raises:
+        SettingsError: If one is wrong.
+    """
+    names = set(DemoSettings.model_fields) - {"stages"}
+    own = {key: value for key, value in values.items() if key in names}
+    rest = {key: value for key, value in values.items() if key not in names}
+    return DemoSettings.parse({**own, "stages": rest})
+
+
+def run(settings: DemoSettings) -> Path:
+    """Write the synthetic scans, then train on them.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        SettingsError: If a setting is wrong or ``out`` holds something else.
+        FewlabelError: Whatever a stage raises.
+    """
+    out = settings.out
+    if out.exists() and any(out.iterdir()) and not settings.resume:
+        fault = Fault(
+            "--out must be a new or empty folder", "files", str(out), "give --resume to continue it, or another --out"
+        )
+        raise SettingsError("Nothing was written:", [fault])
+    values = {**settings.stages, "data": out / DATA, "out": out, "resume": True}
+    chain = train.train_settings(values, settings.recipe)
+    train.plan(chain)
+    if not (out / DATA).is_dir():
+        say(f"{settings.patients} synthetic patients, {settings.annotated} of them annotated for training")
+        with building(out / DATA) as partial:
+            write_phantom(
+                partial,
+                patients=settings.patients,
+                labelled=settings.annotated,
+                test=settings.test,
+                seed=settings.hearts,
+            )
+    return train.run(chain)

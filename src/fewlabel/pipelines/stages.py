@@ -1,0 +1,151 @@
+"""The table of stages: what each takes, what it leaves, and how values become its settings."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fewlabel.core.config import Settings
+from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.values import merge
+from fewlabel.pipelines.recipes import Recipe, load_recipe
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage.
+
+    Attributes:
+        name: Its verb; ``fewlabel.stages.NAME`` is its module.
+        main: The setting that the first word of its command gives.
+        kind: Kind of the artifact it leaves.
+        links: Settings that name other artifact folders: a pipeline fills them, a user of the pipeline does not.
+    """
+
+    name: str
+    main: str
+    kind: str
+    links: tuple[str, ...]
+
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage("prepare", "data", "prepared", ("data", "out")),
+        Stage("pretrain", "data", "encoder", ("data", "out")),
+        Stage("finetune", "data", "segmenter", ("data", "out", "encoder")),
+        Stage("evaluate", "data", "scores", ("data", "out", "segmenter", "control")),
+        Stage("predict", "model", "predictions", ("model", "scans", "out")),
+        Stage("report", "run", "report", ("run", "out", "prepared", "encoder", "segmenter", "control", "scores")),
+    )
+}
+
+
+def settings_class(name: str) -> type[Settings]:
+    """The settings class of a stage; imports the stage.
+
+    Raises:
+        SettingsError: If there is no such stage.
+    """
+    if name not in STAGES:
+        near = difflib.get_close_matches(name, STAGES, n=1, cutoff=0.5)
+        remedy = f"did you mean {near[0]}? " if near else ""
+        fault = Fault("unknown stage", repr(name), "", f"{remedy}known: {', '.join(STAGES)}")
+        raise SettingsError("The command line is not valid:", [fault])
+    found: type[Settings] = importlib.import_module(f"fewlabel.stages.{name}").SETTINGS
+    return found
+
+
+def stage_settings(name: str, values: Mapping[str, Any], recipe: str | Path | None = None) -> Settings:
+    """The settings of a stage: defaults, then the recipe's section, then ``values``.
+
+    Args:
+        name: The stage.
+        values: Nested values that win over the recipe.
+        recipe: Name or file of a recipe; its bare settings count where the stage knows them.
+
+    Raises:
+        SettingsError: Naming every unknown key and bad value.
+    """
+    base = settings_class(name)
+    start: dict[str, Any] = {}
+    if recipe is not None:
+        start = section(load_recipe(recipe), name, base.model_fields)
+    return base.parse(merge(start, values))
+
+
+def run_stage(name: str, settings: Settings) -> Path:
+    """Run a stage; returns its artifact folder."""
+    return Path(importlib.import_module(f"fewlabel.stages.{name}").run(settings))
+
+
+def section(recipe: Recipe, name: str, known: Iterable[str]) -> dict[str, Any]:
+    """What a recipe says to one stage.
+
+    Raises:
+        SettingsError: If the section is not a mapping.
+    """
+    own = recipe.values.get(name)
+    if own is not None and not isinstance(own, Mapping):
+        fault = Fault(
+            "a section holds settings", repr(own), f"{recipe.name}: {name}", "write key: value lines below it"
+        )
+        raise SettingsError("A recipe cannot be used:", [fault])
+    keys = set(known) - set(STAGES[name].links) - set(STAGES)
+    bare = {key: value for key, value in recipe.values.items() if key in keys}
+    return merge(bare, own or {})
+
+
+def route(values: Mapping[str, Any], stages: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Share out settings among stages.
+
+    ``{"steps": 400, "pretrain": {"batch": 32}}`` gives ``steps`` to every stage that declares it and ``batch`` to
+    pre-training only; what a stage is told by name wins. Settings that name artifact folders are left to the
+    pipeline and may not be given.
+
+    Args:
+        values: Nested values.
+        stages: Stages that take part.
+
+    Returns:
+        Stage name → nested values.
+
+    Raises:
+        SettingsError: Naming every key that no stage knows.
+    """
+    names = list(stages)
+    open_keys = {name: set(settings_class(name).model_fields) - set(STAGES[name].links) - {"resume"} for name in names}
+    bare: dict[str, dict[str, Any]] = {name: {} for name in names}
+    own: dict[str, dict[str, Any]] = {name: {} for name in names}
+    faults = []
+    for key, value in values.items():
+        if key in names:
+            if not isinstance(value, Mapping):
+                faults.append(Fault("a stage's settings are given by key", repr(value), key, f"write {key}.KEY=VALUE"))
+                continue
+            own[key] = dict(value)
+            linked = sorted(set(value) & (set(STAGES[key].links) | {"resume"}))
+            faults.extend(
+                Fault("the pipeline sets this itself", f"{key}.{word}", "settings", f"leave out {key}.{word}")
+                for word in linked
+            )
+            continue
+        takers = [name for name in names if key in open_keys[name]]
+        for name in takers:
+            bare[name] = merge(bare[name], {key: value})
+        if not takers:
+            faults.append(_nowhere(key, open_keys))
+    if faults:
+        raise SettingsError("These settings are not valid:", faults)
+    return {name: merge(bare[name], own[name]) for name in names}
+
+
+def _nowhere(key: str, known: Mapping[str, set[str]]) -> Fault:
+    every = sorted(set().union(*known.values()) | set(known))
+    near = difflib.get_close_matches(key, every, n=1, cutoff=0.5)
+    remedy = f"did you mean {near[0]}?" if near else f"known here: {', '.join(every)}"
+    return Fault("unknown setting", repr(key), key, remedy)

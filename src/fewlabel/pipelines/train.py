@@ -1,0 +1,234 @@
+"""``train``: from a folder of scans to a model, its scores and a report, in one call."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fewlabel.core.artifact import is_artifact, library_versions, machine_facts, read_json, write_json
+from fewlabel.core.config import PathSetting, Settings, setting
+from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.progress import say
+from fewlabel.core.values import merge
+from fewlabel.data.store import PreparedStore
+from fewlabel.pipelines.recipes import load_recipe
+from fewlabel.pipelines.stages import STAGES, route, run_stage, settings_class
+
+CHAIN = ("prepare", "pretrain", "finetune", "evaluate", "report")
+#: Stages whose result is kept, not made anew, when a run is continued.
+LASTING = ("prepare", "pretrain", "finetune")
+#: Settings that change no result, so a continued run may change them.
+FREE = frozenset({"resume", "checkpoint_seconds", "device", "workers"})
+RUN_FILE = "run.json"
+RUN_SCHEMA = 1
+
+
+class TrainSettings(Settings):
+    """Settings of ``fewlabel train``.
+
+    Settings of the stages are given as ``STAGE.KEY``; a bare ``KEY`` goes to every stage that has it.
+    """
+
+    data: PathSetting = setting(..., "folder or table of scans")
+    out: PathSetting = setting(..., "run folder to make")
+    resume: bool = setting(False, "continue an unfinished run; finished stages are kept")
+    recipe: str = setting("", "recipe the settings started from, for the record")
+    prepare: dict[str, Any] = setting({}, "settings of prepare, e.g. prepare.spacing=1.5")
+    pretrain: dict[str, Any] = setting({}, "settings of pretrain, e.g. pretrain.steps=400")
+    finetune: dict[str, Any] = setting({}, "settings of finetune, e.g. finetune.labelled=1")
+    evaluate: dict[str, Any] = setting({}, "settings of evaluate")
+    report: dict[str, Any] = setting({}, "settings of report")
+
+
+def train_settings(values: Mapping[str, Any], recipe: str | Path | None = None) -> TrainSettings:
+    """Settings of the pipeline from a recipe and nested values, which win.
+
+    Args:
+        values: Settings of the pipeline itself, bare settings, and settings by stage.
+        recipe: Name or file of a recipe.
+
+    Raises:
+        SettingsError: Naming each key that no stage knows.
+    """
+    own = {key: value for key, value in values.items() if key in {"data", "out", "resume"}}
+    rest = {key: value for key, value in values.items() if key not in own}
+    start: dict[str, dict[str, Any]] = {name: {} for name in CHAIN}
+    label = ""
+    if recipe is not None:
+        read = load_recipe(recipe)
+        label = read.name
+        start = route(read.values, CHAIN)
+    over = route(rest, CHAIN)
+    return TrainSettings.parse({**own, "recipe": label, **{name: merge(start[name], over[name]) for name in CHAIN}})
+
+
+def run(settings: TrainSettings) -> Path:
+    """Prepare, pre-train, fine-tune beside a control from scratch, evaluate, report.
+
+    Leaves ``prepared``, ``encoder``, ``segmenter``, ``segmenter-control``, ``scores``, ``report`` and ``run.json`` in
+    ``settings.out``. A data set without any label ends after pre-training; one without a labelled test scan is not
+    evaluated. Both are said.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        SettingsError: If a setting of any stage is wrong (before any work), or ``out`` holds another run.
+        FewlabelError: Whatever a stage raises.
+    """
+    plans = plan(settings)
+    _one_process()
+    _refuse_other_run(settings, plans)
+    record = _Record(settings, plans)
+    record.stage("prepare")
+    store = PreparedStore(settings.out / "prepared")
+    record.stage("pretrain")
+    parts = store.split["parts"]
+    if not len(store.slices_of(parts.get("train", []), labelled=True)):
+        say("No scan of the training part has a label: the encoder is trained, and nothing else can be.")
+        return record.close()
+    record.stage("finetune")
+    if len(store.slices_of(parts.get("test", []), labelled=True)):
+        record.stage("evaluate")
+    else:
+        say("No test scan has a label: there is nothing to evaluate on.")
+    record.stage("report")
+    return record.close()
+
+
+def plan(settings: TrainSettings) -> dict[str, Settings]:
+    """The settings of every stage of the chain, checked before any work.
+
+    Raises:
+        SettingsError: With the faults of all stages.
+    """
+    folder = settings.out
+    links: dict[str, dict[str, Any]] = {
+        "prepare": {"data": settings.data.resolve(), "out": folder / "prepared"},
+        "pretrain": {"data": folder / "prepared", "out": folder / "encoder"},
+        "finetune": {
+            "data": folder / "prepared",
+            "out": folder / "segmenter",
+            "encoder": folder / "encoder",
+            "control": True,
+        },
+        "evaluate": {
+            "data": folder / "prepared",
+            "out": folder / "scores",
+            "segmenter": folder / "segmenter",
+            "control": folder / "segmenter-control",
+        },
+        "report": {"run": folder, "out": folder / "report"},
+    }
+    plans: dict[str, Settings] = {}
+    faults: list[Fault] = []
+    for name in CHAIN:
+        kind = settings_class(name)
+        resume = {"resume": True} if settings.resume and "resume" in kind.model_fields else {}
+        try:
+            plans[name] = kind.parse({**getattr(settings, name), **links[name], **resume}, where=f"{name}.")
+        except SettingsError as error:
+            faults.extend(error.faults)
+    if faults:
+        raise SettingsError("These settings are not valid:", faults)
+    return plans
+
+
+def _one_process() -> None:
+    count = os.environ.get("WORLD_SIZE", "1")
+    if count != "1":
+        fault = Fault(
+            "a pipeline runs in one process", f"{count} processes", "torchrun", "launch pretrain and finetune instead"
+        )
+        raise SettingsError("The command line is not valid:", [fault])
+
+
+def _refuse_other_run(settings: TrainSettings, plans: Mapping[str, Settings]) -> None:
+    folder = settings.out
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not folder.is_dir():
+        faults = [Fault("--out must be a new or empty folder", "a file", str(folder), "give another --out")]
+    elif not settings.resume:
+        found = "a run" if (folder / RUN_FILE).is_file() else "other files"
+        remedy = "give --resume to continue it, or another --out" if found == "a run" else "give another --out"
+        faults = [Fault("--out must be a new or empty folder", found, str(folder), remedy)]
+    else:
+        faults = _differences(folder, plans)
+    if faults:
+        raise SettingsError("Nothing was written:", faults)
+
+
+def _differences(folder: Path, plans: Mapping[str, Settings]) -> list[Fault]:
+    """What was set otherwise when the stages that are there already were made."""
+    path = folder / RUN_FILE
+    before: dict[str, Any] = read_json(path)["settings"] if path.is_file() else {}
+    faults: list[Fault] = []
+    for name in LASTING:
+        now = plans[name].record()
+        # The raw data must stay the same; the other links lie in the run folder.
+        skip = FREE | (set(STAGES[name].links) - ({"data"} if name == "prepare" else set()))
+        if name not in before or not Path(plans[name].out).exists():  # type: ignore[attr-defined]
+            continue
+        old = before[name]
+        faults.extend(
+            Fault(
+                "a continued run keeps its settings",
+                f"{json.dumps(old.get(key))} before, {json.dumps(now.get(key))} now",
+                f"{name}.{key}",
+                "repeat the old settings, or give another --out",
+            )
+            for key in sorted({*old, *now} - skip)
+            if old.get(key) != now.get(key)
+        )
+    return faults
+
+
+class _Record:
+    """Runs stages and keeps ``run.json`` in step with them."""
+
+    def __init__(self, settings: TrainSettings, plans: Mapping[str, Settings]) -> None:
+        self._folder = settings.out
+        self._plans = plans
+        path = self._folder / RUN_FILE
+        before = read_json(path).get("stages", {}) if path.is_file() else {}
+        self._content: dict[str, Any] = {
+            "kind": "run",
+            "schema_version": RUN_SCHEMA,
+            "data": str(settings.data),
+            "recipe": settings.recipe,
+            "finished": False,
+            "stages": before,
+            "settings": {name: values.record() for name, values in plans.items()},
+            "versions": library_versions(),
+            "machine": machine_facts(),
+        }
+        self._write()
+
+    def stage(self, name: str) -> None:
+        """Run one stage and note what it took."""
+        settings = self._plans[name]
+        out = Path(settings.out)  # type: ignore[attr-defined]
+        finished = is_artifact(out, STAGES[name].kind)
+        started = time.monotonic()
+        run_stage(name, settings)
+        seconds = time.monotonic() - started
+        known = self._content["stages"].get(name, {})
+        # A stage that was there already keeps the time it took when it was made.
+        if not (finished and known):
+            seconds += known.get("seconds", 0.0)
+            self._content["stages"][name] = {"folder": out.name, "seconds": round(seconds, 1)}
+        self._write()
+
+    def close(self) -> Path:
+        """Mark the run as finished."""
+        self._content["finished"] = True
+        self._write()
+        return self._folder
+
+    def _write(self) -> None:
+        write_json(self._folder / RUN_FILE, self._content)

@@ -1,0 +1,173 @@
+"""ACDC: one folder per patient with ``Info.cfg``, frames and their ground truth."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from fewlabel.core.errors import DataError, Fault
+from fewlabel.data.catalog import Case, Catalog, Column, Value
+from fewlabel.data.volume import is_scan, scan_stem
+from fewlabel.readers.base import Match, Reader
+
+_PATIENT = re.compile(r"patient\d+$")
+_FRAME = re.compile(r"(?P<patient>patient\d+)_frame(?P<frame>\d+)$")
+_INFO = "Info.cfg"
+#: Folders that hold patient folders, and the part they stand for.
+_INSIDE = {
+    "training": "",
+    "train": "",
+    "testing": "test",
+    "test": "test",
+    "database/training": "",
+    "database/testing": "test",
+}
+_LABELS = {0: "background", 1: "RV", 2: "myocardium", 3: "LV"}
+_COLUMNS = (
+    Column("phase", "categorical", f"{_INFO}: ED, ES"),
+    Column("group", "categorical", f"{_INFO}: Group"),
+    Column("height", "continuous", f"{_INFO}: Height, cm"),
+    Column("weight", "continuous", f"{_INFO}: Weight, kg"),
+)
+
+
+class AcdcReader(Reader):
+    """Automated Cardiac Diagnosis Challenge (Bernard et al., IEEE TMI 2018, doi 10.1109/TMI.2018.2837502).
+
+    A root with ``patientNNN`` folders, the official ``training`` and ``testing`` folders, or one patient folder.
+    Each ``patientNNN_frameFF`` is a scan; ``_gt`` beside it is its label, and a scan without one is unlabelled. The
+    phase of a frame comes from ``Info.cfg``. Where that names no frame, the lower of two frames is end diastole:
+    frame 01 is not always (patient090: ED 4, ES 11), the lower number is.
+    """
+
+    class Config(Reader.Config):
+        """No settings."""
+
+        name: str = "acdc"
+
+    summary: ClassVar[str] = "ACDC patient folders: patientNNN/patientNNN_frameFF.nii.gz, _gt, Info.cfg"
+
+    @classmethod
+    def match(cls, root: Path) -> Match:
+        """By patient folders, ``Info.cfg`` and frame names."""
+        if not root.is_dir():
+            return Match(0.0, ("not a folder",))
+        folders = [folder for folder, _ in _patients(root)]
+        if not folders:
+            return Match(0.0, ("no folder named patientNNN",))
+        framed = [folder for folder in folders if any(_frames(folder))]
+        if not framed:
+            return Match(0.2, (f"{len(folders)} patient folders, none with patientNNN_frameFF images",))
+        known = sum((folder / _INFO).is_file() for folder in framed)
+        reasons = (f"{len(framed)} patient folders with frames", f"{known} with {_INFO}")
+        return Match(0.7 + 0.3 * known / len(framed), reasons)
+
+    def read(self, root: Path) -> Catalog:
+        """One case per frame; subject is the patient."""
+        cases: list[Case] = []
+        faults: list[Fault] = []
+        for folder, part in _patients(root):
+            cases.extend(_read_patient(folder, part, faults))
+        if not cases:
+            faults.append(Fault("an ACDC folder holds patientNNN folders with frames", "none", str(root)))
+        if faults:
+            raise DataError("The ACDC folder cannot be read:", faults)
+        return Catalog(
+            name="acdc",
+            root=root,
+            reader="acdc",
+            cases=tuple(sorted(cases, key=lambda case: case.id)),
+            columns=_COLUMNS,
+            label_names=_LABELS,
+            channels=("cine MR",),
+        )
+
+
+def _patients(root: Path) -> Iterator[tuple[Path, str]]:
+    if _PATIENT.match(root.resolve().name) and any(_frames(root)):
+        yield root, ""
+        return
+    for place, part in {"": "", **_INSIDE}.items():
+        home = root / place
+        if home.is_dir():
+            yield from ((folder, part) for folder in sorted(home.iterdir()) if _PATIENT.match(folder.name))
+
+
+def _frames(folder: Path) -> Iterator[tuple[int, Path]]:
+    if folder.is_dir():
+        for path in sorted(folder.iterdir()):
+            found = _FRAME.match(scan_stem(path)) if is_scan(path) else None
+            if found:
+                yield int(found["frame"]), path
+
+
+def _read_patient(folder: Path, part: str, faults: list[Fault]) -> Iterator[Case]:
+    frames = dict(_frames(folder))
+    truths = {scan_stem(path): path for path in folder.iterdir() if is_scan(path) and scan_stem(path).endswith("_gt")}
+    info = _read_info(folder / _INFO, faults)
+    if not frames:
+        faults.append(Fault("a patient folder holds patientNNN_frameFF images", "none", str(folder)))
+        return
+    phases = _phases(folder, frames, info, faults)
+    shared: dict[str, Value] = {
+        "group": info.get("group") or None,
+        "height": _number(info, "height", folder, faults),
+        "weight": _number(info, "weight", folder, faults),
+    }
+    for frame, path in frames.items():
+        stem = scan_stem(path)
+        found = _FRAME.match(stem)
+        yield Case(
+            id=stem,
+            subject=found["patient"] if found else folder.name,
+            images=(path,),
+            label=truths.pop(f"{stem}_gt", None),
+            metadata={"phase": phases.get(frame), **shared},
+            part=part,
+        )
+    faults.extend(
+        Fault("a ground truth needs its image", f"no {stem.removesuffix('_gt')}", str(path))
+        for stem, path in truths.items()
+    )
+
+
+def _phases(folder: Path, frames: Mapping[int, Path], info: Mapping[str, str], faults: list[Fault]) -> dict[int, str]:
+    named: dict[int, str] = {}
+    for phase in ("ED", "ES"):
+        text = info.get(phase.lower(), "")
+        if not text:
+            continue
+        if not text.isdigit() or int(text) not in frames:
+            rule = f"{_INFO} must name frames that are there"
+            found = f"{phase}: {text}, with frames {', '.join(map(str, frames))}"
+            faults.append(Fault(rule, found, str(folder / _INFO), "restore the missing image or correct the file"))
+            continue
+        named[int(text)] = phase
+    if named or len(frames) != 2:
+        return named
+    lower, upper = sorted(frames)
+    return {lower: "ED", upper: "ES"}
+
+
+def _read_info(path: Path, faults: list[Fault]) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    try:
+        lines = [line.partition(":") for line in path.read_text().splitlines() if ":" in line]
+    except (OSError, UnicodeDecodeError) as error:
+        faults.append(Fault("Info.cfg is a text file", str(error), str(path)))
+        return {}
+    return {key.strip().lower(): value.strip() for key, _, value in lines}
+
+
+def _number(info: Mapping[str, str], key: str, folder: Path, faults: list[Fault]) -> float | None:
+    text = info.get(key, "")
+    if text.lower() in {"", "nan", "na"}:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        faults.append(Fault(f"{key} in {_INFO} must be a number", repr(text), str(folder / _INFO)))
+        return None

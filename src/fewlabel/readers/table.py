@@ -1,0 +1,176 @@
+"""A table of scans: one row per scan, with free metadata columns."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, ClassVar
+
+from fewlabel.core.errors import DataError, Fault
+from fewlabel.data.catalog import Case, Catalog
+from fewlabel.data.columns import infer_columns
+from fewlabel.data.subjects import guess_subjects
+from fewlabel.data.volume import scan_stem
+from fewlabel.readers.base import Match, Reader
+
+_SUFFIXES = (".csv", ".tsv", ".parquet")
+_IMAGE = re.compile(r"image(_\d+)?$")
+_OWN = ("case", "subject", "label", "part")
+_UNSAFE = re.compile(r"[^\w.\-]+")
+
+
+class TableReader(Reader):
+    """A CSV, TSV or Parquet file, or a folder with one that has a column ``image``.
+
+    Columns: ``image`` (path relative to the table; several channels as ``image``, ``image_2``, … or separated by
+    ``;``), and where wanted ``label`` (empty: unlabelled), ``subject``, ``case`` (a name; else the file's),
+    ``part`` (``test`` keeps the scan for testing) and any metadata. Kinds of metadata columns follow
+    :func:`fewlabel.data.columns.infer_columns`. Without ``subject`` the rule of
+    :func:`fewlabel.data.subjects.guess_subjects` tells siblings by case name.
+    """
+
+    class Config(Reader.Config):
+        """No settings."""
+
+        name: str = "table"
+
+    summary: ClassVar[str] = "a CSV, TSV or Parquet table with columns image, label, subject and any metadata"
+
+    @classmethod
+    def match(cls, root: Path) -> Match:
+        """By a column ``image`` in the header."""
+        if root.is_file():
+            if root.suffix.lower() not in _SUFFIXES:
+                return Match(0.0, ("not a .csv, .tsv or .parquet file",))
+            return Match(1.0, ("a table with a column image",)) if _has_images(root) else _no_column(root)
+        tables = _tables(root)
+        fitting = [path for path in tables if _has_images(path)]
+        if len(fitting) == 1:
+            return Match(0.85, (f"{fitting[0].name} has a column image",))
+        if fitting:
+            return Match(0.4, (f"several tables: {', '.join(path.name for path in fitting)}; give one of them",))
+        return _no_column(tables[0]) if tables else Match(0.0, ("no .csv, .tsv or .parquet table",))
+
+    def read(self, root: Path) -> Catalog:
+        """One case per row."""
+        path = _table_of(root)
+        frame = _load(path)
+        rows: list[dict[str, Any]] = [
+            {str(key): value for key, value in row.items()} for row in frame.to_dict("records")
+        ]
+        names = [str(column) for column in frame.columns]
+        faults: list[Fault] = []
+        if not rows:
+            faults.append(Fault("a table needs a row per scan", "none", str(path)))
+        image_columns = sorted((name for name in names if _IMAGE.match(name)), key=lambda name: (len(name), name))
+        images = [_images(row, image_columns, path, line, faults) for line, row in enumerate(rows, start=2)]
+        ids = _case_ids(rows, images)
+        subjects = guess_subjects(ids)
+        metadata = [name for name in names if name not in _OWN and name not in image_columns]
+        columns, typed = infer_columns({name: [row[name] for row in rows] for name in metadata}, path.name)
+        cases = []
+        for index, row in enumerate(rows):
+            label = _text(row.get("label"))
+            cases.append(
+                Case(
+                    id=ids[index],
+                    subject=_text(row.get("subject")) or subjects[ids[index]],
+                    images=images[index],
+                    label=_file(path, label, index + 2, "label", faults) if label else None,
+                    metadata={name: values[index] for name, values in typed.items()},
+                    part="test" if _text(row.get("part")).lower() == "test" else "",
+                )
+            )
+        if faults:
+            raise DataError("The table cannot be read:", faults)
+        most = max(len(case.images) for case in cases)
+        return Catalog(
+            name=path.stem,
+            root=path.parent,
+            reader="table",
+            cases=tuple(sorted(cases, key=lambda case: case.id)),
+            columns=columns,
+            channels=("image",) if most == 1 else tuple(f"channel {index}" for index in range(most)),
+        )
+
+
+def _tables(root: Path) -> list[Path]:
+    found = (path for path in root.iterdir() if path.is_file() and not path.name.startswith("."))
+    return sorted(path for path in found if path.suffix.lower() in _SUFFIXES)
+
+
+def _table_of(root: Path) -> Path:
+    if root.is_file():
+        return root
+    fitting = [path for path in _tables(root) if _has_images(path)]
+    if len(fitting) != 1:
+        names = ", ".join(path.name for path in fitting) or "none"
+        fault = Fault("a folder holds one table with a column image", names, str(root), "give the table file itself")
+        raise DataError("The table cannot be read:", [fault])
+    return fitting[0]
+
+
+def _no_column(path: Path) -> Match:
+    return Match(0.2, (f"{path.name} has no column image",))
+
+
+def _has_images(path: Path) -> bool:
+    try:
+        if path.suffix.lower() == ".parquet":
+            import pyarrow.parquet
+
+            return "image" in pyarrow.parquet.read_schema(path).names
+        with path.open(encoding="utf-8-sig") as stream:
+            header = stream.readline()
+    except (OSError, ValueError):
+        return False
+    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    return "image" in [word.strip().strip('"') for word in header.strip().split(separator)]
+
+
+def _load(path: Path) -> Any:
+    import pandas as pd
+
+    try:
+        if path.suffix.lower() == ".parquet":
+            return pd.read_parquet(path)
+        # As text: "007" is a name, and the kinds of the columns are told apart later.
+        separator = "\t" if path.suffix.lower() == ".tsv" else ","
+        frame = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise DataError("The table cannot be read:", [Fault("a table must parse", str(error), str(path))]) from error
+    return frame.rename(columns=str.strip)
+
+
+def _images(row: dict[str, Any], columns: list[str], path: Path, line: int, faults: list[Fault]) -> tuple[Path, ...]:
+    parts = [part for column in columns for part in _text(row[column]).split(";") if part.strip()]
+    if not parts:
+        faults.append(Fault("a row needs an image", "an empty cell", f"{path}, line {line}"))
+    return tuple(_file(path, part.strip(), line, "image", faults) for part in parts)
+
+
+def _file(table: Path, text: str, line: int, column: str, faults: list[Fault]) -> Path:
+    found = table.parent / text
+    if not found.is_file():
+        faults.append(Fault(f"the {column} must be there", f"no file {found}", f"{table}, line {line}"))
+    return found
+
+
+def _case_ids(rows: list[dict[str, Any]], images: list[tuple[Path, ...]]) -> list[str]:
+    """The ``case`` column; else the file name, led by its folders as far as needed to tell files apart."""
+    given = [_text(row.get("case")) for row in rows]
+    stems = [scan_stem(paths[0]) if paths else "" for paths in images]
+    for depth in range(4):
+        if len(set(stems)) == len(stems):
+            break
+        stems = [
+            f"{paths[0].parents[depth].name}_{stem}" if paths and depth < len(paths[0].parents) else stem
+            for paths, stem in zip(images, stems, strict=True)
+        ]
+    return [_UNSAFE.sub("_", name or stem) for name, stem in zip(given, stems, strict=True)]
+
+
+def _text(value: Any) -> str:
+    if value is None or value != value:  # noqa: PLR0124  # NaN differs from itself
+        return ""
+    return str(value).strip()

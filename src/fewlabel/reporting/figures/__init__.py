@@ -1,0 +1,1 @@
+"""Figures of the report: data in, picture out, nothing read or kept."""

@@ -1,0 +1,179 @@
+"""Dice of a model and its control."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from fewlabel.reporting.blocks import Picture
+from fewlabel.reporting.style import CONTROL, INK, MODEL, MUTED, draw, legend_below
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its interval; an end is None where the interval is unknown."""
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+    def text(self, digits: int = 3, *, sign: bool = False) -> str:
+        """``0.712 (0.650 to 0.770)``."""
+        plus = "+" if sign else ""
+        value = f"{self.mean:{plus}.{digits}f}"
+        if self.low is None or self.high is None:
+            return value
+        return f"{value} ({self.low:{plus}.{digits}f} to {self.high:{plus}.{digits}f})"
+
+
+@dataclass(frozen=True)
+class ClassDice:
+    """Dice of one class: (cases,) of the model, of the control in the same order or None, and both means."""
+
+    name: str
+    model: NDArray[np.float64]
+    control: NDArray[np.float64] | None
+    model_mean: Estimate
+    control_mean: Estimate | None
+
+
+def class_figure(classes: Sequence[ClassDice], *, model: str, control: str, interval: str) -> Picture:
+    """A dot per case and class, lines joining the same case, means with intervals beside them.
+
+    Args:
+        classes: In the order to show.
+        model: Name of the model.
+        control: Name of the control.
+        interval: What the intervals are, e.g. ``95 % interval``.
+    """
+
+    def paint(axes: Axes) -> None:
+        for row, item in enumerate(classes):
+            spread = np.linspace(-0.13, 0.13, len(item.model)) if len(item.model) > 1 else np.zeros(1)
+            order = np.argsort(np.argsort(item.model, kind="stable"), kind="stable")
+            jitter = spread[order] if len(item.model) else spread[:0]
+            if item.control is not None:
+                xs = np.stack([row - 0.2 + jitter, row + 0.2 + jitter])
+                axes.plot(xs, np.stack([item.control, item.model]), color="#cfcfcf", linewidth=0.8)
+                axes.plot(row - 0.2 + jitter, item.control, "s", color=CONTROL, markersize=4, alpha=0.75)
+            at = row + (0.2 if item.control is not None else 0.0)
+            axes.plot(at + jitter, item.model, "o", color=MODEL, markersize=4.5, alpha=0.8)
+            _mean(axes, at + 0.21, item.model_mean, MODEL, "o")
+            if item.control_mean is not None:
+                _mean(axes, row - 0.41, item.control_mean, CONTROL, "s")
+        if any(item.control is not None for item in classes):
+            axes.plot([], [], "s", color=CONTROL, label=control)
+        axes.plot([], [], "o", color=MODEL, label=model)
+        axes.set_xticks(range(len(classes)), [_wrapped(item.name) for item in classes])
+        axes.set(title="Dice by class", ylabel="Dice", ylim=(-0.03, 1.03), xlim=(-0.6, len(classes) - 0.4))
+        axes.grid(visible=False, axis="x")
+        legend_below(axes)
+
+    told = "; ".join(
+        f"{item.name}: {item.model_mean.text(2)}"
+        + (f" against {item.control_mean.text(2)}" if item.control_mean is not None else "")
+        for item in classes
+    )
+    return draw(
+        paint,
+        alt=f"Dice by class, mean and {interval}, {model} against {control}. {told}.",
+        caption=f"A dot is a scan, a grey line joins the same scan. Large marks are means with their {interval}.",
+        size=(4.5, 3.6),
+    )
+
+
+def gain_figure(gains: Mapping[str, Estimate], *, caption: str) -> Picture:
+    """Gain of the model over its control with its interval; intervals that touch 0 are drawn hollow.
+
+    Args:
+        gains: Name of the class, or of the mean, to paired gain.
+        caption: Below the picture.
+    """
+    names = list(gains)
+
+    def paint(axes: Axes) -> None:
+        axes.axvline(0, color=INK, linewidth=1)
+        for row, name in enumerate(reversed(names)):
+            gain = gains[name]
+            known = gain.low is not None and gain.high is not None
+            sure = gain.low is not None and gain.high is not None and not gain.low <= 0 <= gain.high
+            if known:
+                axes.plot([gain.low or 0.0, gain.high or 0.0], [row, row], color=MODEL, linewidth=2.5)
+            axes.plot(gain.mean, row, "o", markersize=9, color=MODEL, markerfacecolor=MODEL if sure else "white")
+            axes.annotate(
+                f"{gain.mean:+.3f}", (gain.mean, row), xytext=(0, 9), textcoords="offset points", ha="center",
+                fontsize=9.5,
+            )  # fmt: skip
+        axes.set_yticks(range(len(names)), [_wrapped(name) for name in reversed(names)])
+        axes.set_ylim(-0.5, len(names) - 0.3)
+        ends = [abs(end) for gain in gains.values() for end in (gain.low, gain.high, gain.mean) if end is not None]
+        reach = 1.2 * max([0.02, *ends])
+        axes.set_xlim(-reach, reach)
+        axes.set(title="Gain in Dice over the control", xlabel="control better  ←   0   →  model better")
+        axes.grid(visible=False, axis="y")
+
+    told = "; ".join(f"{name} {gain.text(3, sign=True)}" for name, gain in gains.items())
+    return draw(paint, alt=f"Gain in Dice with interval: {told}.", caption=caption, size=(4.5, 1.5 + 0.5 * len(names)))
+
+
+def case_figure(
+    cases: Sequence[str],
+    model: NDArray[np.float64],
+    control: NDArray[np.float64] | None,
+    *,
+    model_name: str,
+    control_name: str,
+    most: int = 40,
+) -> Picture:
+    """Mean Dice of each case, worst at the bottom, joined to the control's.
+
+    Args:
+        cases: Names, n of them.
+        model: (n,) mean Dice over the classes.
+        control: (n,) of the control, or None.
+        model_name: Name of the model.
+        control_name: Name of the control.
+        most: Cases shown; beyond it an even choice from worst to best.
+    """
+    order = np.argsort(model, kind="stable")
+    if len(order) > most:
+        order = order[np.unique(np.linspace(0, len(order) - 1, most).round().astype(int))]
+
+    def paint(axes: Axes) -> None:
+        rows = np.arange(len(order))
+        if control is not None:
+            axes.hlines(rows, control[order], model[order], color="#bdbdbd", linewidth=1.6)
+            axes.plot(control[order], rows, "s", color=CONTROL, markersize=5, label=control_name)
+        axes.plot(model[order], rows, "o", color=MODEL, markersize=6, label=model_name)
+        axes.set_yticks(rows, [cases[index] for index in order], fontsize=8.5)
+        axes.set_ylim(-0.7, len(order) - 0.3)
+        values = [model] if control is None else [model, control]
+        least = min(float(np.nanmin(value)) for value in values)
+        axes.set_xlim(max(-0.02, least - 0.08), 1.02)
+        axes.set(title="Mean Dice by scan", xlabel="Dice, mean over classes")
+        axes.tick_params(axis="y", length=0, labelcolor=MUTED)
+        legend_below(axes)
+
+    better = "" if control is None else f" {int((model > control).sum())} of {len(model)} scans gain over the control."
+    alt = f"Mean Dice of {len(model)} scans, from {np.nanmin(model):.2f} to {np.nanmax(model):.2f}.{better}"
+    shown = "" if len(order) == len(model) else f" {len(order)} of {len(model)} scans, evenly from worst to best."
+    return draw(
+        paint,
+        alt=alt,
+        caption=f"Best on top; the grey bar is the difference to the control.{shown}",
+        size=(4.5, 1.6 + 0.21 * len(order)),
+    )
+
+
+def _mean(axes: Axes, at: float, estimate: Estimate, colour: str, mark: str) -> None:
+    if estimate.low is not None and estimate.high is not None:
+        axes.plot([at, at], [estimate.low, estimate.high], color=colour, linewidth=2)
+    axes.plot(at, estimate.mean, mark, color=colour, markersize=7.5, markeredgecolor="white", markeredgewidth=0.8)
+
+
+def _wrapped(name: str) -> str:
+    return name.replace(" ", "\n", 1) if len(name) > 10 else name

@@ -1,0 +1,143 @@
+"""What a report is made from: the artifacts of a run, as many of them as there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fewlabel.core.artifact import Manifest, open_artifact, read_json
+from fewlabel.core.errors import ArtifactError, Fault
+from fewlabel.data.store import PreparedStore
+from fewlabel.engine.record import read_record
+
+#: Role in a report → name of the folder in a run, and kind of the artifact.
+ROLES = {
+    "prepared": ("prepared", "prepared"),
+    "encoder": ("encoder", "encoder"),
+    "segmenter": ("segmenter", "segmenter"),
+    "control": ("segmenter-control", "segmenter"),
+    "scores": ("scores", "scores"),
+}
+
+
+@dataclass(frozen=True)
+class Training:
+    """An encoder or segmenter folder: its facts and its record.
+
+    Attributes:
+        folder: Where it lies.
+        facts: Content of ``encoder.json`` or ``segmenter.json``.
+        rows: Rows of ``metrics.jsonl``.
+        details: Content of ``details.json``; empty where there is none.
+    """
+
+    folder: Path
+    facts: dict[str, Any]
+    rows: list[dict[str, Any]]
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A scores folder: ``per_case`` has a row per arm, case and class; ``summary`` is ``summary.json``."""
+
+    folder: Path
+    per_case: pd.DataFrame
+    summary: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that was found; None where it was not."""
+
+    store: PreparedStore | None = None
+    encoder: Training | None = None
+    segmenter: Training | None = None
+    control: Training | None = None
+    scores: Scores | None = None
+    manifests: Mapping[str, Manifest] = field(default_factory=dict)
+    folders: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def method(self) -> str:
+        """Id of the pre-training method; empty without an encoder."""
+        return str(self.encoder.facts.get("method", "")) if self.encoder else ""
+
+
+def find_folders(run: Path | None, given: Mapping[str, Path | None]) -> dict[str, Path]:
+    """The artifact folders of a report by role; those given win over those of the run folder.
+
+    Args:
+        run: A run folder, or None.
+        given: Role to folder; None where it was not given.
+
+    Raises:
+        ArtifactError: If there is nothing to report on.
+    """
+    found: dict[str, Path] = {}
+    for role, (name, _) in ROLES.items():
+        explicit = given.get(role)
+        inside = None if run is None else run / name
+        if explicit is not None:
+            found[role] = explicit
+        elif inside is not None and (inside / "manifest.json").is_file():
+            found[role] = inside
+    if not found:
+        place = str(run) if run is not None else "settings"
+        fault = Fault(
+            "a report needs a finished artifact", "none", place, "give a run folder, or prepared=, encoder=, scores= …"
+        )
+        raise ArtifactError("There is nothing to report on:", [fault])
+    return found
+
+
+def load_inputs(folders: Mapping[str, Path]) -> Inputs:
+    """Open every artifact.
+
+    Args:
+        folders: Role to folder, see :data:`ROLES`.
+
+    Raises:
+        ArtifactError: With the faults of all folders that are not finished artifacts of their kind, or whose parents
+            changed.
+    """
+    manifests: dict[str, Manifest] = {}
+    faults: list[Fault] = []
+    for role, folder in folders.items():
+        try:
+            manifests[role] = open_artifact(folder, ROLES[role][1])
+        except ArtifactError as error:
+            faults.extend(error.faults)
+    if faults:
+        raise ArtifactError("A report cannot be made:", faults)
+    return Inputs(
+        store=PreparedStore(folders["prepared"]) if "prepared" in folders else None,
+        encoder=_training(folders.get("encoder"), "encoder.json"),
+        segmenter=_training(folders.get("segmenter"), "segmenter.json"),
+        control=_training(folders.get("control"), "segmenter.json"),
+        scores=_scores(folders.get("scores")),
+        manifests=manifests,
+        folders=dict(folders),
+    )
+
+
+def _training(folder: Path | None, facts: str) -> Training | None:
+    if folder is None:
+        return None
+    details = folder / "details.json"
+    return Training(
+        folder=folder,
+        facts=dict(read_json(folder / facts)),
+        rows=read_record(folder / "metrics.jsonl"),
+        details=dict(read_json(details)) if details.is_file() else {},
+    )
+
+
+def _scores(folder: Path | None) -> Scores | None:
+    if folder is None:
+        return None
+    return Scores(folder, pd.read_parquet(folder / "per_case.parquet"), dict(read_json(folder / "summary.json")))

@@ -1,0 +1,90 @@
+"""Best, median and worst scan, with the annotated and the predicted outlines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewlabel.reporting.blocks import Block, Section, Strip, Text
+from fewlabel.reporting.figures.images import choose_slices, slice_box, slice_figure
+from fewlabel.reporting.style import CONTOUR_NAMES
+from fewlabel.reporting.words import listed, number
+
+TITLE = "Best, median and worst scan"
+MISSING = "No scan can be shown: this needs scores, the prepared scans and the segmentation network."
+
+
+@dataclass(frozen=True)
+class ShownCase:
+    """One scan to show.
+
+    Attributes:
+        rank: ``Best``, ``Median`` or ``Worst``.
+        id: Of the scan.
+        images: (depth, height, width), in [0, 1].
+        reference: (depth, height, width) class indices, 255 where not annotated.
+        predictions: Arm name → (depth, height, width) class indices.
+        dice: Arm name → mean Dice over classes.
+    """
+
+    rank: str
+    id: str
+    images: NDArray[np.floating]
+    reference: NDArray[np.integer]
+    predictions: Mapping[str, NDArray[np.integer]]
+    dice: Mapping[str, float]
+
+
+def case_section(cases: Sequence[ShownCase] | None, names: Sequence[str], why: str = "") -> Section:
+    """A strip of slices per scan and network.
+
+    Args:
+        cases: What to show; None where it cannot be.
+        names: Class names, background first.
+        why: Why nothing can be shown.
+    """
+    if not cases:
+        return Section("cases", TITLE, "", [Text(why or MISSING, "missing")])
+    legend = listed([f"{name} {CONTOUR_NAMES[index % len(CONTOUR_NAMES)]}" for index, name in enumerate(names[1:])], 12)
+    lead = (
+        "By mean Dice of the model. Solid outlines are the annotation, dashed ones the prediction; "
+        f"{legend}. Shown on the grid the network sees, cut to the annotated region."
+    )
+    blocks: list[Block] = []
+    for case in cases:
+        box = slice_box([case.reference, *case.predictions.values()], case.images.shape[1:], margin=8)
+        chosen = choose_slices(case.reference)
+        for arm, prediction in case.predictions.items():
+            tiles = [
+                slice_figure(
+                    case.images[z][box],
+                    case.reference[z][box],
+                    prediction[z][box],
+                    alt=f"{case.rank} scan {case.id}, slice {z + 1} of {len(case.images)}: annotation and {arm}.",
+                    caption=f"slice {z + 1} of {len(case.images)}",
+                )
+                for z in chosen
+            ]
+            title = f"{case.rank}: {case.id}"
+            blocks.append(Strip(title, f"{arm}, mean Dice {number(case.dice.get(arm))}", tiles))
+    return Section("cases", TITLE, lead, blocks)
+
+
+def pick_cases(dice: Mapping[str, float]) -> list[tuple[str, str]]:
+    """(rank, case) of the best, the median and the worst case by Dice; fewer where there are fewer cases.
+
+    With an even number of cases the lower of the two middle ones is taken.
+    """
+    order = sorted(dice, key=lambda case: (dice[case], case))
+    picks = {"Best": order[-1:], "Median": order[(len(order) - 1) // 2 :][:1], "Worst": order[:1]}
+    seen: set[str] = set()
+    chosen = []
+    for rank in ("Best", "Worst", "Median"):
+        for case in picks[rank]:
+            if case not in seen:
+                seen.add(case)
+                chosen.append((rank, case))
+    return sorted(chosen, key=lambda pick: ("Best", "Median", "Worst").index(pick[0]))

@@ -1,0 +1,172 @@
+"""How well each class was found, beside the control."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fewlabel.reporting.blocks import Block, Folded, Pictures, Section, Table, Text
+from fewlabel.reporting.figures.scores import ClassDice, case_figure, class_figure, gain_figure
+from fewlabel.reporting.inputs import Scores
+from fewlabel.reporting.words import between, estimate, interval_name, number, p_value
+
+TITLE = "Segmentation quality"
+MISSING = (
+    "No scores: the run has no labelled scan in its test part, or it has not been evaluated. "
+    "Without annotated patients that took part in no training nothing can be said about quality."
+)
+ALONE = "No control was scored, so there is no gain to show. A control is the same network trained from scratch."
+LEAD = (
+    "Dice is the overlap with the annotation, 0 (none) to 1 (perfect). Distances tell how far the outlines lie apart, "
+    "in millimetres. The control saw the same labels for the same number of steps, without pre-training."
+)
+
+
+def score_section(scores: Scores | None, *, model: str, control: str) -> Section:
+    """Dice by class and scan, gains with intervals, and the table with distances and counts.
+
+    Args:
+        scores: What the evaluation left, or None.
+        model: Name of the model.
+        control: Name of the control.
+    """
+    if scores is None:
+        return Section("quality", TITLE, "", [Text(MISSING, "missing")])
+    summary = scores.summary
+    classes = class_dice(scores)
+    pictures = [class_figure(classes, model=model, control=control, interval=interval_name(summary))]
+    gain = summary["gain"]
+    if gain:
+        values = {entry["name"]: estimate(entry["dice"]) for entry in gain["classes"].values()}
+        verdict = gain["mean"]["dice"]["verdict"]
+        caption = f"Paired difference with its {interval_name(summary)}; hollow where that holds 0. Mean: {verdict}."
+        pictures.append(gain_figure({**values, "mean": estimate(gain["mean"]["dice"])}, caption=caption))
+    pictures.append(_cases(scores, model, control))
+    blocks: list[Block] = [Pictures(pictures)]
+    if not gain:
+        blocks.append(Text(ALONE, "missing"))
+    blocks.append(arm_table(summary, {"model": model, "control": control}))
+    if gain:
+        blocks.append(gain_table(gain, interval_name(summary)))
+    protocol = summary.get("protocol", {})
+    blocks.append(Text(f"Empty masks. {protocol.get('empty_masks', '')}", "note"))
+    rules = " ".join(str(protocol[key]) for key in ("grid", "distances", "means", "leaks") if protocol.get(key))
+    blocks.append(Text(rules, "note"))
+    blocks.append(Folded("Every scan", case_table(scores.per_case, {"model": model, "control": control})))
+    return Section("quality", TITLE, LEAD, blocks)
+
+
+def class_dice(scores: Scores) -> list[ClassDice]:
+    """Dice of every class, the control's in the order of the model's cases."""
+    table, summary = scores.per_case, scores.summary
+    arms = summary["arms"]
+    found = []
+    for index, name in summary["classes"].items():
+        rows = table[table["class"] == int(index)].set_index("case")
+        ours = rows[rows["arm"] == "model"]["dice"]
+        theirs = rows[rows["arm"] == "control"]["dice"] if "control" in arms else None
+        found.append(
+            ClassDice(
+                name=str(name),
+                model=ours.to_numpy(np.float64),
+                control=None if theirs is None else theirs.loc[ours.index].to_numpy(np.float64),
+                model_mean=estimate(arms["model"]["classes"][index]["dice"]),
+                control_mean=estimate(arms["control"]["classes"][index]["dice"]) if "control" in arms else None,
+            )
+        )
+    return found
+
+
+def mean_dice(table: pd.DataFrame, arm: str) -> pd.Series[float]:
+    """Mean Dice over classes of each case of an arm, indexed by case, in the table's order."""
+    rows = table[table["arm"] == arm]
+    return rows.groupby("case", sort=False)["dice"].mean()
+
+
+def _cases(scores: Scores, model: str, control: str) -> Any:
+    ours = mean_dice(scores.per_case, "model")
+    theirs = mean_dice(scores.per_case, "control").reindex(ours.index)
+    return case_figure(
+        list(ours.index),
+        np.asarray(ours, np.float64),
+        np.asarray(theirs, np.float64) if "control" in scores.summary["arms"] else None,
+        model_name=model,
+        control_name=control,
+    )
+
+
+def arm_table(summary: Mapping[str, Any], names: Mapping[str, str]) -> Table:
+    """A row per class and arm: Dice, distances, missed and invented."""
+    rows: list[list[str]] = []
+    strong = set()
+    entries = [(entry["name"], key) for key, entry in summary["arms"]["model"]["classes"].items()] + [("mean", "mean")]
+    for label, key in entries:
+        for arm in summary["arms"]:
+            of_arm = summary["arms"][arm]
+            entry = of_arm["mean"] if key == "mean" else of_arm["classes"][key]
+            if key == "mean":
+                strong.add(len(rows))
+            rows.append(
+                [
+                    str(label),
+                    names.get(arm, arm),
+                    number(entry["dice"]["mean"]),
+                    number(entry["dice"]["std"]),
+                    between(entry["dice"]["low"], entry["dice"]["high"]),
+                    number(entry["hd95_mm"]["mean"], 1),
+                    number(entry["assd_mm"]["mean"], 2),
+                    str(entry["missed"]),
+                    str(entry["invented"]),
+                ]
+            )
+    head = ["Class", "Network", "Dice", "std", interval_name(summary), "HD95 mm", "ASSD mm", "missed", "invented"]
+    return Table(head, rows, "By class", frozenset(range(2, 9)), frozenset(strong))
+
+
+def gain_table(gain: Mapping[str, Any], interval: str) -> Table:
+    """A row per class: the paired differences in Dice and distances, and what may be said."""
+    entries = [*gain["classes"].values(), {"name": "mean", **gain["mean"]}]
+    rows = [
+        [
+            str(entry["name"]),
+            number(entry["dice"]["mean"], sign=True),
+            between(entry["dice"]["low"], entry["dice"]["high"], sign=True),
+            p_value(entry["dice"]["p"]),
+            number(entry["hd95_mm"]["mean"], 1, sign=True),
+            between(entry["hd95_mm"]["low"], entry["hd95_mm"]["high"], 1, sign=True),
+            str(entry["dice"]["verdict"]),
+        ]
+        for entry in entries
+    ]
+    head = ["Class", "Dice", interval, "p", "HD95 mm", interval, "Dice verdict"]
+    return Table(
+        head,
+        rows,
+        "Model minus control (for HD95 less is better)",
+        numeric=frozenset(range(1, 6)),
+        strong=frozenset({len(rows) - 1}),
+        wrapped=frozenset({6}),
+    )
+
+
+def case_table(table: pd.DataFrame, names: Mapping[str, str]) -> Table:
+    """A row per scan, class and arm."""
+    rows = [
+        [
+            str(row["case"]),
+            str(row["class_name"]),
+            names.get(str(row["arm"]), str(row["arm"])),
+            number(float(row["dice"])),
+            number(float(row["hd95_mm"]), 1),
+            number(float(row["assd_mm"]), 2),
+            number(float(row["reference_ml"]), 1),
+            number(float(row["predicted_ml"]), 1),
+            "missed" if row["missed"] else "invented" if row["invented"] else "",
+        ]
+        for row in table.sort_values(["case", "class", "arm"], kind="stable").to_dict("records")
+    ]
+    head = ["Scan", "Class", "Network", "Dice", "HD95 mm", "ASSD mm", "annotated ml", "predicted ml", ""]
+    return Table(head, rows, "", frozenset(range(3, 8)))

@@ -1,0 +1,158 @@
+"""Training curves of pre-training and fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fewlabel.reporting.blocks import Block, Facts, Picture, Pictures, Section, Text
+from fewlabel.reporting.figures.training import curve, lines_figure, loss_figure, single_figure
+from fewlabel.reporting.inputs import Training
+from fewlabel.reporting.words import count, listed
+
+PRETRAINING = "Pre-training"
+FINETUNING = "Fine-tuning"
+NO_ENCODER = "No pre-training: the run has no encoder, the network was trained from scratch."
+NO_SEGMENTER = "No fine-tuning: the run has no segmentation network."
+NO_RECORD = "The record of this training (metrics.jsonl) is empty, so there are no curves."
+NO_VALIDATION = (
+    "No validation curve: with one or two annotated patients none can be spared, so all steps were run and the last "
+    "weights kept."
+)
+
+
+def pretraining_section(encoder: Training | None) -> Section:
+    """Loss beside its collapse value and bound, effective rank, and the parts of the loss."""
+    if encoder is None:
+        return Section("pretraining", PRETRAINING, "", [Text(NO_ENCODER, "missing")])
+    facts, rows = encoder.facts, encoder.rows
+    used = list(facts.get("meta_labels", []))
+    guide = f"guided by {listed(used)}" if used else "without metadata"
+    lead = (
+        f"{facts.get('method')} trained an encoder of {_millions(facts.get('parameters'))} parameters for "
+        f"{count(int(facts.get('steps', 0)), 'step')}, {guide}. No label of a structure was used."
+    )
+    loss = curve(rows, "loss")
+    if loss.empty:
+        return Section("pretraining", PRETRAINING, lead, [Text(NO_RECORD, "missing")])
+    pictures = [loss_figure(loss, curve(rows, "collapsed"), curve(rows, "lower_bound"))]
+    rank = curve(rows, "effective_rank")
+    if not rank.empty:
+        pictures.append(
+            single_figure(
+                rank,
+                title="Effective rank of the embeddings",
+                label="directions in use",
+                caption="How many directions the embeddings of a batch fill (Roy & Vetterli 2007). Near 1 they have "
+                "collapsed; it should stay well above the number of classes of the meta labels.",
+                floor=0.0,
+            )
+        )
+    pictures.extend(_parts(rows))
+    return Section("pretraining", PRETRAINING, lead, [Pictures(pictures), Text(_judged(encoder), "note")])
+
+
+def _parts(rows: list[dict[str, Any]]) -> list[Picture]:
+    """Loss by meta label, and GradFilter's share kept, where they were logged."""
+    terms = _named(rows, "term/")
+    pictures = []
+    if len(terms) > 1:
+        pictures.append(
+            lines_figure(
+                {name: curve(rows, key) for name, key in terms.items()},
+                title="Loss by meta label",
+                label="loss",
+                caption="Labels with more positives per slice have a higher floor: compare shapes, not heights.",
+            )
+        )
+    kept = curve(rows, "pool_kept")
+    if not kept.empty and float(np.ptp(kept.values)) > 0:
+        pictures.append(
+            single_figure(
+                kept,
+                title="Pixel positives kept by GradFilter",
+                label="share of the pool",
+                caption="Easy positives come first; the pool widens over the run.",
+                floor=0.0,
+            )
+        )
+    return pictures
+
+
+def _judged(encoder: Training) -> str:
+    """Whether the embeddings stayed apart, in words."""
+    loss, collapsed = curve(encoder.rows, "loss"), curve(encoder.rows, "collapsed")
+    bound = curve(encoder.rows, "lower_bound")
+    if collapsed.empty:
+        return "This method has no collapse value to compare the loss with."
+    tail = max(1, len(loss.values) // 10)
+    end, limit = float(loss.values[-tail:].mean()), float(collapsed.values[-tail:].mean())
+    if bound.empty:
+        return f"At the end the loss is {end:.3f}; collapsed embeddings would give {limit:.3f}."
+    least = float(bound.values[-tail:].mean())
+    way = (limit - end) / max(limit - least, 1e-9)
+    return (
+        f"At the end the loss is {end:.3f}: {100 * way:.0f} % of the way from its collapse value ({limit:.3f}) to its "
+        f"lower bound ({least:.3f}). The bound is out of reach for augmented views; 0 % would mean a useless encoder."
+    )
+
+
+def finetuning_section(arms: Mapping[str, Training | None]) -> Section:
+    """Loss and validation Dice of the model and its control.
+
+    Args:
+        arms: Name of the arm to its training, the model first; None where there is none.
+    """
+    trained = {name: arm for name, arm in arms.items() if arm is not None}
+    if not trained:
+        return Section("finetuning", FINETUNING, "", [Text(NO_SEGMENTER, "missing")])
+    facts = next(iter(trained.values())).facts
+    labelled = list(facts.get("labelled_subjects", []))
+    lead = (
+        f"Regime {facts.get('regime')} with the labels of {listed(labelled)} "
+        f"({count(int(facts.get('labelled_slices', 0)), 'slice')}), {count(int(facts.get('steps', 0)), 'step')}."
+    )
+    losses = {name: curve(arm.rows, "loss") for name, arm in trained.items()}
+    validation = {name: curve(arm.rows, "validation_dice") for name, arm in trained.items()}
+    pictures: list[Picture] = []
+    if any(not line.empty for line in losses.values()):
+        caption = "Moving mean on the labelled slices. A low loss here says nothing about new patients."
+        pictures.append(lines_figure(losses, title="Fine-tuning loss", label="loss", caption=caption))
+    if any(not line.empty for line in validation.values()):
+        pictures.append(
+            lines_figure(
+                validation,
+                title="Validation Dice",
+                label="mean Dice",
+                caption="On annotated patients kept aside to choose the best step; they are not test patients.",
+                limits=(0.0, 1.0),
+                markers=True,
+            )
+        )
+    blocks: list[Block] = [Pictures(pictures)] if pictures else [Text(NO_RECORD, "missing")]
+    if pictures and all(line.empty for line in validation.values()):
+        blocks.append(Text(NO_VALIDATION, "missing"))
+    blocks.append(Facts([(f"Kept weights, {name}", _kept(arm.facts)) for name, arm in trained.items()]))
+    return Section("finetuning", FINETUNING, lead, blocks)
+
+
+def _kept(facts: Mapping[str, Any]) -> str:
+    best = facts.get("best_step")
+    chosen = str(facts.get("selection", "")).replace("_", " ")
+    if best is None:
+        return f"after the last step ({facts.get('steps')})"
+    return f"after step {best} of {facts.get('steps')} ({chosen})"
+
+
+def _named(rows: list[dict[str, Any]], prefix: str) -> dict[str, str]:
+    """Name → key of all quantities with a prefix, in the order logged."""
+    keys = dict.fromkeys(key for row in rows for key in row if key.startswith(prefix))
+    return {key.removeprefix(prefix): key for key in keys}
+
+
+def _millions(parameters: object) -> str:
+    if not isinstance(parameters, int | float):
+        return "an unknown number of"
+    return f"{parameters / 1e6:.1f} million" if parameters >= 1e6 else f"{parameters:,.0f}".replace(",", " ")

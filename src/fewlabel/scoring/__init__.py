@@ -1,0 +1,1 @@
+"""Metrics with declared rules for empty masks, and the statistics of comparisons."""

@@ -1,0 +1,203 @@
+"""One fit of a segmentation network: a regime on a fixed set of labelled slices, with or without validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from fewlabel.core.artifact import write_bytes
+from fewlabel.core.collective import barrier, rank
+from fewlabel.core.config import Settings
+from fewlabel.core.discovery import load_plugin
+from fewlabel.data.augment import AugmentConfig
+from fewlabel.data.loading import FinetuneLoader
+from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
+from fewlabel.engine.checkpoint import Checkpointer
+from fewlabel.engine.inference import predict_volume
+from fewlabel.engine.loop import Loop, StepResult
+from fewlabel.engine.optim import OptimiserConfig, build_optimiser
+from fewlabel.engine.record import Record
+from fewlabel.engine.step import gradients_of
+from fewlabel.gradients.combine import MeanCombiner
+from fewlabel.nets.unet import UNet
+from fewlabel.regimes.base import Regime
+from fewlabel.scoring.metrics import dice_per_class
+
+BEST = "best.safetensors"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What all fits of one fine-tuning share: regime, augmentation, optimiser and budget."""
+
+    regime: Settings
+    augment: AugmentConfig
+    optimiser: OptimiserConfig
+    steps: int
+    batch: int
+    validate_every: int
+    seed: int
+    checkpoint_seconds: float
+    log_every: int
+    resume: bool
+    frozen: bool
+
+
+class Fit:
+    """Trains one network in one folder.
+
+    Args:
+        recipe: Budget and settings.
+        fabric: Device and precision.
+        store: The prepared data.
+        network: The network, on the device.
+        indices: Store indices of the labelled slices.
+        unlabelled: Store indices of slices without labels, for regimes that use them.
+        validation: Cases whose mean Dice is followed; may be empty.
+        keep_best: Give back the weights of the best validation, not the last ones.
+        folder: Where checkpoints and the record go.
+        same: Identity of the run, for resuming.
+        title: Shown beside the progress bar.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        fabric: Fabric,
+        store: PreparedStore,
+        network: UNet,
+        *,
+        indices: NDArray[np.int64],
+        unlabelled: NDArray[np.int64],
+        validation: Sequence[PreparedCase],
+        keep_best: bool,
+        folder: Path,
+        same: Mapping[str, Any],
+        title: str,
+    ) -> None:
+        self.recipe = recipe
+        self.fabric = fabric
+        self.store = store
+        self.validation = tuple(validation)
+        self.keep_best = keep_best
+        self.folder = folder
+        self.title = title
+        regime_class = load_plugin("fewlabel.regimes", str(recipe.regime.name))  # type: ignore[attr-defined]
+        self.regime: Regime = regime_class(recipe.regime, network).to(fabric.device)
+        if recipe.frozen:
+            network.encoder.requires_grad_(requires_grad=False)
+        self.loader = FinetuneLoader(
+            store,
+            indices,
+            augment=recipe.augment,
+            batch=recipe.batch,
+            total_steps=recipe.steps,
+            seed=recipe.seed,
+            device=fabric.device,
+            unlabelled=unlabelled if self.regime.uses_unlabelled else None,
+        )
+        self.optimiser = build_optimiser(recipe.optimiser, self.regime.parameters())
+        names = {tensor: name for name, tensor in self.regime.named_parameters()}
+        self.parameters = [tensor for group in self.optimiser.param_groups for tensor in group["params"]]
+        self.names = [names[tensor] for tensor in self.parameters]
+        self.checkpointer = Checkpointer(folder, same, self.regime, self.optimiser, seconds=recipe.checkpoint_seconds)
+        self.facts: dict[str, Any] = {"curve": {}}
+
+    def run(self, stop: int | None = None) -> UNet:
+        """Train to the end, or to step ``stop`` of the same schedule, and give back the network that predicts."""
+        first, facts = self.checkpointer.load() if self.recipe.resume else (0, {})
+        self.facts.update(facts)
+        record = Record(self.folder, first)
+        loop = Loop(
+            title=self.title,
+            module=self.regime,
+            optimiser=self.optimiser,
+            config=self.recipe.optimiser,
+            total_steps=self.recipe.steps,
+            stop=stop,
+            seed=self.recipe.seed,
+            checkpointer=self.checkpointer,
+            record=record,
+            log_every=self.recipe.log_every,
+            after_step=lambda step: self._after(step, record),
+            facts=self.facts,
+        )
+        self._train_mode()
+        loop.run(self._step, first)
+        network = self.regime.inference_network()
+        if self.keep_best and (self.folder / BEST).is_file():
+            network.load_state_dict(load_file(self.folder / BEST))
+        network.eval()
+        return network
+
+    @property
+    def curve(self) -> dict[int, float]:
+        """Step → mean validation Dice."""
+        return {int(step): float(value) for step, value in self.facts["curve"].items()}
+
+    @property
+    def best_step(self) -> int | None:
+        """Number of steps after which validation Dice was highest."""
+        return max(self.curve, key=self.curve.__getitem__) if self.curve else None
+
+    def clean(self) -> None:
+        """Remove what only an unfinished run needs."""
+        self.checkpointer.remove()
+        if rank() == 0:
+            (self.folder / BEST).unlink(missing_ok=True)
+
+    def _train_mode(self) -> None:
+        self.regime.train()
+        if self.recipe.frozen:
+            # A frozen encoder keeps its running statistics too.
+            self.regime.network.encoder.eval()
+
+    def _step(self, step: int) -> StepResult:
+        batch = self.loader.batch(step)
+        with self.fabric.autocast():
+            terms = self.regime.losses(batch)
+        total: Tensor = torch.stack([term.float() for term in terms.values()]).sum()
+        gradients = gradients_of({"loss": total}, self.names, self.parameters, MeanCombiner(), batch.generator)
+        return StepResult(
+            total.detach(),
+            gradients,
+            batch.slices,
+            lambda: {f"term/{name}": float(term.detach()) for name, term in terms.items()},
+        )
+
+    def _after(self, step: int, record: Record) -> None:
+        self.regime.after_step(step, self.recipe.steps)
+        last = step == self.recipe.steps - 1
+        if not self.validation or not (last or (step + 1) % self.recipe.validate_every == 0):
+            return
+        value = self._validate()
+        record.add(step, {"validation_dice": value})
+        best = max(self.curve.values(), default=-1.0)
+        self.facts["curve"][str(step + 1)] = value
+        if self.keep_best and value > best and rank() == 0:
+            weights = self.regime.inference_network().state_dict()
+            write_bytes(self.folder / BEST, save({key: tensor.cpu().contiguous() for key, tensor in weights.items()}))
+        barrier()
+
+    def _validate(self) -> float:
+        """Mean Dice over validation cases and foreground classes, on the prepared grid."""
+        network = self.regime.inference_network()
+        network.eval()
+        scores = []
+        for case in self.validation:
+            images = np.asarray(self.store.images[case.start : case.stop], dtype=np.float32).swapaxes(0, 1)
+            reference = np.asarray(self.store.labels[case.start : case.stop])
+            predicted = predict_volume(network, images, device=self.fabric.device).argmax(axis=0)
+            known = reference != UNLABELLED
+            scores.append(np.mean(dice_per_class(predicted[known], reference[known], network.classes)))
+        self._train_mode()
+        return float(np.mean(scores))

@@ -1,0 +1,369 @@
+"""``evaluate``: how well a segmenter finds each class on labelled scans it never learnt from, beside its control."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fewlabel.core.artifact import (
+    building,
+    finish_artifact,
+    is_artifact,
+    machine_facts,
+    open_artifact,
+    parent_folder,
+    read_json,
+    write_bytes,
+    write_json,
+)
+from fewlabel.core.config import PathSetting, Settings, setting
+from fewlabel.core.errors import DataError, Fault, FewlabelError, SettingsError
+from fewlabel.core.progress import say, task
+from fewlabel.data.preprocess import Plan, prepare_mask, restore_probabilities
+from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
+from fewlabel.data.volume import read_mask
+from fewlabel.engine.inference import folded, predict_volume
+from fewlabel.engine.runtime import Device, Precision, choose_device
+from fewlabel.engine.weights import load_segmenter
+from fewlabel.nets.unet import UNet
+from fewlabel.scoring.metrics import DISTANCE_RULE, EMPTY_MASK_RULE, score_case
+from fewlabel.scoring.summary import MEAN_RULE, summarise
+
+FILES = ("per_case.parquet", "per_case.csv", "summary.json")
+COLUMNS = (
+    "arm",
+    "case",
+    "subject",
+    "class",
+    "class_name",
+    "dice",
+    "hd95_mm",
+    "assd_mm",
+    "missed",
+    "invented",
+    "reference_ml",
+    "predicted_ml",
+)
+#: Settings that change no score, or that the parents' hashes stand for.
+_FREE_SETTINGS = frozenset({"data", "segmenter", "control", "out", "device", "batch"})
+#: What must be equal in the plans of store and segmenter for the store's pixels to be what the segmenter expects.
+_SAME_PLAN = ("spacing", "size", "channels", "normalise", "label_values")
+
+
+class EvaluateSettings(Settings):
+    """Settings of ``fewlabel evaluate``."""
+
+    data: PathSetting = setting(..., "prepared folder")
+    segmenter: PathSetting = setting(..., "segmenter folder")
+    out: PathSetting = setting(..., "folder of the scores to make")
+    control: PathSetting | None = setting(None, "segmenter folder to compare with")
+    part: str = setting("test", "part of the split whose labelled scans are scored")
+    grid: Literal["original", "prepared"] = setting(
+        "original", "score on the grid of the label files, or faster on the prepared one"
+    )
+    surface: bool = setting(True, "measure surface distances; without them Dice only")
+    flip: bool = setting(False, "average predictions over the flips of the slice plane")
+    batch: int = setting(16, "slices in one pass", ge=1)
+    confidence: float = setting(0.95, "coverage of the intervals", unit="0 to 1", gt=0, lt=1)
+    resamples: int = setting(2000, "bootstrap resamples of subjects", ge=1)
+    seed: int = setting(0, "seed of the bootstrap", ge=0)
+    device: Device = setting("auto", "where to predict")
+    precision: Precision = setting("auto", "bf16 where the hardware has it; probabilities are float32 always")
+
+
+SETTINGS = EvaluateSettings
+
+
+@dataclass(frozen=True)
+class _Arm:
+    """One segmenter under test."""
+
+    name: str
+    folder: Path
+    network: UNet
+    facts: dict[str, Any]
+    content_hash: str
+
+
+def run(settings: EvaluateSettings) -> Path:
+    """Score and leave an artifact of kind ``scores``; nothing is done where the same scores are there already.
+
+    Raises:
+        SettingsError: If there is no such part, or ``out`` holds something else.
+        DataError: If a subject took part in training or selection (a leak, named), if the segmenter was made for
+            other pixels, if there is no labelled scan, or if a label file is gone or changed.
+        ArtifactError: If an input folder is not a finished artifact of its kind.
+    """
+    started = time.monotonic()
+    store = PreparedStore(settings.data)
+    subjects = _subjects(store, settings.part)
+    device = choose_device(settings.device)
+    folders = {"model": settings.segmenter, **({"control": settings.control} if settings.control else {})}
+    arms = [_open(name, folder) for name, folder in folders.items()]
+    same = {
+        **{key: value for key, value in settings.record().items() if key not in _FREE_SETTINGS},
+        "parents": [store.manifest.content_hash, *(arm.content_hash for arm in arms)],
+    }
+    if _done_before(settings.out, same):
+        say(f"{settings.out} is up to date and kept.")
+        return settings.out
+    cases = _checked(store, subjects, arms, settings)
+    table = _score(store, cases, arms, settings, device)
+    names = {index: name for index, name in store.label_names.items() if index}
+    summary = {
+        "part": settings.part,
+        "grid": settings.grid,
+        "subjects": sorted({case.subject for case in cases}),
+        "cases": len(cases),
+        "classes": {str(index): name for index, name in names.items()},
+        **summarise(table, names, confidence=settings.confidence, resamples=settings.resamples, seed=settings.seed),
+        "segmenters": {arm.name: _description(arm) for arm in arms},
+        "protocol": _protocol(settings, store),
+        "machine": machine_facts(),
+    }
+    with building(settings.out) as folder:
+        write_bytes(folder / "per_case.parquet", table.to_parquet(index=False))
+        write_bytes(folder / "per_case.csv", table.to_csv(index=False).encode())
+        write_json(folder / "summary.json", summary)
+        finish_artifact(
+            folder,
+            "scores",
+            FILES,
+            parents=[settings.data, *(arm.folder for arm in arms)],
+            final_folder=settings.out,
+            settings={**settings.record(), "identity": same},
+            seed=settings.seed,
+            device=device,
+            wall_seconds=time.monotonic() - started,
+        )
+    _tell(summary)
+    return settings.out
+
+
+def _open(name: str, folder: Path) -> _Arm:
+    manifest = open_artifact(folder, "segmenter")
+    network, facts = load_segmenter(folder)
+    return _Arm(name, folder, folded(network), facts, manifest.content_hash)
+
+
+def _done_before(out: Path, same: Mapping[str, Any]) -> bool:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    if is_artifact(out, "scores"):
+        before = open_artifact(out, "scores", check_parents=False).settings.get("identity")
+        if before == dict(same):
+            return True
+        found, remedy = "scores of other settings or artifacts", "give another --out, or remove it"
+    else:
+        found, remedy = "other files", "give a new folder"
+    raise SettingsError("Nothing was written:", [Fault("--out must not hold another result", found, str(out), remedy)])
+
+
+def _subjects(store: PreparedStore, part: str) -> tuple[str, ...]:
+    parts = store.split["parts"]
+    if part not in parts:
+        fault = Fault("part must be one of the split", repr(part), "part", f"known: {', '.join(parts)}")
+        raise SettingsError("These settings are not valid:", [fault])
+    return tuple(parts[part])
+
+
+def _checked(
+    store: PreparedStore, subjects: Sequence[str], arms: Sequence[_Arm], settings: EvaluateSettings
+) -> list[PreparedCase]:
+    """The labelled cases to score, once nothing speaks against scoring them."""
+    there = [case for case in store.cases if case.subject in set(subjects)]
+    cases = [case for case in there if case.label is not None]
+    faults: list[Fault] = []
+    if not cases:
+        found = f"{len(there)} scans, none labelled" if there else "no scans"
+        faults.append(Fault(f"the part {settings.part!r} must hold labelled scans", found, str(settings.data)))
+    elif len(cases) < len(there):
+        say(f"{len(there) - len(cases)} of {len(there)} scans have no label and are not scored.")
+    for arm in arms:
+        faults.extend(_plan_faults(store, arm))
+        faults.extend(_leaks(arm, {case.subject for case in cases}, settings.part))
+    for case in cases:
+        if not case.record:
+            faults.append(
+                Fault("a prepared scan must keep its geometry", "no record", f"case {case.id}", "prepare again")
+            )
+        elif settings.grid == "original" and not Path(case.label or "").is_file():
+            remedy = "restore the file, or score with grid=prepared"
+            faults.append(
+                Fault("the label file must still be there", "no such file", f"{case.id}: {case.label}", remedy)
+            )
+    if faults:
+        raise DataError("The evaluation cannot be done:", faults)
+    return cases
+
+
+def _plan_faults(store: PreparedStore, arm: _Arm) -> list[Fault]:
+    plan = arm.facts.get("plan", {})
+    return [
+        Fault(
+            f"the {arm.name} must have been trained on pixels prepared as these",
+            f"{key} {plan.get(key)} then, {store.plan.get(key)} now",
+            str(arm.folder),
+            f"prepare these scans with the segmenter's {key}",
+        )
+        for key in _SAME_PLAN
+        if plan.get(key) != store.plan.get(key)
+    ]
+
+
+def _leaks(arm: _Arm, subjects: set[str], part: str) -> list[Fault]:
+    """Subjects of the evaluation that the arm has met before."""
+    met = {
+        "labels were trained on": arm.facts.get("labelled_subjects", ()),
+        "labels chose the model": arm.facts.get("validation_subjects", ()),
+    }
+    if part == "test":
+        met["images entered pre-training"] = _pretrained_on(arm.folder)
+    return [
+        Fault(
+            f"the {arm.name} must never have met the subjects it is scored on",
+            f"{', '.join(sorted(subjects & set(known)))}, whose {how}",
+            str(arm.folder),
+            "score on other subjects, or train again without them",
+        )
+        for how, known in met.items()
+        if subjects & set(known)
+    ]
+
+
+def _pretrained_on(folder: Path) -> set[str]:
+    """Subjects whose images entered the pre-training of a segmenter, as far as its parents are still there."""
+    encoder = parent_folder(folder, "encoder")
+    prepared = parent_folder(encoder, "prepared") if encoder else None
+    if encoder is None or prepared is None:
+        return set()
+    chosen = open_artifact(encoder, "encoder", check_parents=False).settings.get("parts", ["pretrain"])
+    parts = read_json(prepared / "split.json")["parts"]
+    return {subject for name in chosen for subject in parts.get(name, [])}
+
+
+def _score(
+    store: PreparedStore,
+    cases: Sequence[PreparedCase],
+    arms: Sequence[_Arm],
+    settings: EvaluateSettings,
+    device: str,
+) -> pd.DataFrame:
+    plan = Plan.load(store.plan)
+    classes = [index for index in store.label_names if index]
+    rows: list[tuple[Any, ...]] = []
+    faults: list[Fault] = []
+    with task("evaluate", len(cases) * len(arms)) as bar:
+        for case in cases:
+            try:
+                reference, spacing = _reference(store, case, plan, settings.grid)
+            except FewlabelError as error:
+                faults.extend(error.faults)
+                continue
+            ignored = reference == UNLABELLED
+            reference[ignored] = 0
+            images = np.asarray(store.images[case.start : case.stop], dtype=np.float32).swapaxes(0, 1)
+            for arm in arms:
+                probabilities = predict_volume(
+                    arm.network,
+                    images,
+                    batch=settings.batch,
+                    flip=settings.flip,
+                    device=device,
+                    precision=settings.precision,
+                )
+                if settings.grid == "original":
+                    probabilities = restore_probabilities(probabilities, case.record)
+                predicted = probabilities.argmax(axis=0).astype(np.uint8)
+                predicted[ignored] = 0
+                for score in score_case(predicted, reference, spacing, classes, surface=settings.surface):
+                    values = asdict(score)
+                    index = values.pop("index")
+                    rows.append((arm.name, case.id, case.subject, index, store.label_names[index], *values.values()))
+                bar.advance(note=case.id)
+    if faults:
+        raise DataError("The evaluation cannot be done:", faults)
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    # Undefined distances are missing numbers, not objects.
+    return table.astype({"hd95_mm": "float64", "assd_mm": "float64"})
+
+
+def _reference(
+    store: PreparedStore, case: PreparedCase, plan: Plan, grid: str
+) -> tuple[NDArray[np.uint8], tuple[float, float, float]]:
+    """Class indices to compare with, 255 where ignored, and their (z, y, x) spacing in mm."""
+    prepared = np.array(store.labels[case.start : case.stop])
+    steps = case.record["spacing"]
+    if grid == "prepared":
+        return prepared, (float(steps[case.record["axes"][0]]), float(plan.spacing[0]), float(plan.spacing[1]))
+    raw = read_mask(Path(case.label or ""))
+    if list(raw.shape) != list(case.record["shape"]) or not np.array_equal(
+        prepare_mask(raw, case.record, plan), prepared
+    ):
+        remedy = "prepare again, or score with grid=prepared"
+        fault = Fault("the label file must be the one that was prepared", "another", f"{case.id}: {case.label}", remedy)
+        raise DataError("A label file has changed:", [fault])
+    reference = np.zeros(raw.shape, dtype=np.uint8)
+    for index, value in enumerate(plan.label_values):
+        reference[raw == value] = index
+    if plan.ignore_value is not None:
+        reference[raw == plan.ignore_value] = UNLABELLED
+    return reference, (float(steps[0]), float(steps[1]), float(steps[2]))
+
+
+def _description(arm: _Arm) -> dict[str, Any]:
+    keys = (
+        "regime",
+        "initialisation",
+        "labelled_subjects",
+        "labelled_slices",
+        "validation_subjects",
+        "selection",
+        "steps",
+    )
+    return {
+        "folder": arm.folder.name,
+        "content_hash": arm.content_hash,
+        **{key: arm.facts[key] for key in keys if key in arm.facts},
+    }
+
+
+def _protocol(settings: EvaluateSettings, store: PreparedStore) -> dict[str, Any]:
+    where = "of the label files" if settings.grid == "original" else "of the prepared store"
+    return {
+        "data_set": store.plan.get("dataset", ""),
+        "split": store.split.get("name", ""),
+        "grid": f"Scores are on the grid {where}, in mm.",
+        "empty_masks": EMPTY_MASK_RULE,
+        "distances": DISTANCE_RULE if settings.surface else "Not measured.",
+        "means": MEAN_RULE,
+        "leaks": "No scored subject's label was trained on or chose the model; checked against the segmenter's record.",
+        "confidence": settings.confidence,
+        "resamples": settings.resamples,
+        "seed": settings.seed,
+        "flip": settings.flip,
+    }
+
+
+def _tell(summary: Mapping[str, Any]) -> None:
+    for name, arm in summary["arms"].items():
+        mean = arm["mean"]
+        dice, distance = mean["dice"], mean["hd95_mm"]["mean"]
+        far = "" if distance is None else f", HD95 {distance:.1f} mm"
+        missed = f"{mean['missed']} missed, {mean['invented']} invented structures"
+        say(f"{name}: mean Dice {dice['mean']:.3f}{_between(dice)}{far}; {missed} in {summary['cases']} scans")
+    if summary["gain"]:
+        gain = summary["gain"]["mean"]["dice"]
+        p = "" if gain["p"] is None else f", p = {gain['p']:.3g}"
+        say(f"gain in Dice over the control: {gain['mean']:+.3f}{_between(gain)}{p}: {gain['verdict']}")
+
+
+def _between(values: Mapping[str, Any]) -> str:
+    return "" if values["low"] is None else f" ({values['low']:.3f} to {values['high']:.3f})"

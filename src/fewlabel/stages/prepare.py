@@ -1,0 +1,239 @@
+"""``prepare``: from a folder of scans to the memory-mapped store that every later stage reads."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from fewlabel.core.artifact import building, finish_artifact, is_artifact, read_json, write_json
+from fewlabel.core.config import Floats, Integers, PathSetting, Settings, setting
+from fewlabel.core.errors import DataError, Fault, SettingsError
+from fewlabel.core.progress import say
+from fewlabel.data.catalog import Catalog
+from fewlabel.data.checking import CaseFacts, cores, inspect, label_map
+from fewlabel.data.meta_labels import case_codes, slice_table
+from fewlabel.data.orient import orient_to
+from fewlabel.data.planning import make_plan
+from fewlabel.data.preprocess import Plan
+from fewlabel.data.sources import SOURCES, read_sources, source_files, source_key
+from fewlabel.data.splits import make_split
+from fewlabel.data.store_writer import Written, store_bytes, write_store
+from fewlabel.data.volume import collected_warnings
+from fewlabel.readers.base import read_catalog
+
+FILES = (
+    "images.npy",
+    "labels.npy",
+    "slices.parquet",
+    "catalog.parquet",
+    "cases.json",
+    "plan.json",
+    "split.json",
+    "qc.json",
+)
+
+
+class PrepareSettings(Settings):
+    """Settings of ``prepare``."""
+
+    data: PathSetting = setting(..., "Folder, or table file, of the raw data set.")
+    out: PathSetting = setting(..., "Folder of the prepared store.")
+    reader: str | dict[str, Any] = setting("auto", "Reader by id, or auto to choose by the look of the data set.")
+    split: str = setting("auto", "auto, random, chaitanya, ssl4mis, or a JSON file with parts.")
+    test_fraction: float = setting(0.2, "Share of labelled subjects kept for testing.", unit="0 to 1", ge=0, lt=1)
+    validation_fraction: float = setting(
+        0.1, "Share of labelled subjects kept for model selection.", unit="0 to 1", ge=0, lt=1
+    )
+    pretrain_on_test_scans: bool = setting(
+        False, "Whether unlabelled scans that the data set keeps for testing may enter pre-training."
+    )
+    spacing: Floats | None = setting(
+        None, "Pixel size (row, column); null for the median of the scans outside the test part.", unit="mm"
+    )
+    size: Integers | None = setting(
+        None,
+        "Pixels (height, width) after crop or pad; null for the multiple of 16 that covers the median, at most 256.",
+        unit="pixels",
+    )
+    low: float = setting(1.0, "Percentile of a volume that becomes 0.", unit="percent", ge=0, lt=100)
+    high: float = setting(99.0, "Percentile of a volume that becomes 1.", unit="percent", gt=0, le=100)
+    slice_axis: Literal["auto", "x", "y", "z"] = setting(
+        "auto", "File axis across the slices; auto takes the one with the largest spacing."
+    )
+    position_parts: int = setting(4, "Parts along the slice axis.", source="GCL, slice position", ge=1, le=64)
+    workers: int = setting(0, "Threads; 0 for one per core.", ge=0)
+    seed: int = setting(0, "Seed of a random split.", ge=0)
+
+
+SETTINGS = PrepareSettings
+
+
+def run(settings: PrepareSettings) -> Path:
+    """Prepare a data set, or find that nothing changed.
+
+    Returns:
+        The folder of the prepared artifact.
+
+    Raises:
+        DataError: With every faulty case and file at once.
+        SettingsError: If settings contradict each other, or ``out`` is somebody else's folder.
+    """
+    started = time.perf_counter()
+    _check_settings(settings)
+    _, catalog = read_catalog(settings.data, settings.reader)
+    files = source_files(catalog, settings.out)
+    key = source_key(catalog, files, _key_settings(settings))
+    if read_sources(settings.out).get("key") == key and is_artifact(settings.out, "prepared"):
+        say(f"{settings.out} is up to date: {len(catalog.cases)} scans unchanged")
+        return settings.out
+    workers = settings.workers or cores()
+    collected_warnings(clear=True)
+    facts = inspect(catalog, workers)
+    labels, faults = label_map(catalog, facts)
+    faults = [fault for fact in facts for fault in fact.faults] + faults
+    if faults:
+        raise DataError(f"The data set {settings.data} cannot be prepared:", faults)
+    split = make_split(
+        catalog,
+        settings.split,
+        settings.seed,
+        test_fraction=settings.test_fraction,
+        validation_fraction=settings.validation_fraction,
+        pretrain_on_test_scans=settings.pretrain_on_test_scans,
+    )
+    plan = make_plan(
+        catalog,
+        facts,
+        labels,
+        split,
+        spacing=settings.spacing,
+        size=settings.size,
+        low=settings.low,
+        high=settings.high,
+        slice_axis=settings.slice_axis,
+        position_parts=settings.position_parts,
+    )
+    depths = _depths(facts, plan)
+    table, classes = slice_table(catalog, depths, plan.position_parts)
+    plan = replace(plan, meta_labels=classes)
+    _say_estimate(plan, catalog, facts, depths, workers)
+    with building(settings.out) as folder:
+        written = write_store(folder, catalog.cases, depths, plan, workers)
+        _write_tables(folder, catalog, table, written)
+        write_json(folder / "plan.json", plan.record())
+        write_json(folder / "split.json", split)
+        write_json(folder / "qc.json", _quality(catalog, facts, written, split))
+        write_json(folder / SOURCES, {"key": key, "files": files})
+        finish_artifact(
+            folder,
+            "prepared",
+            FILES,
+            final_folder=settings.out,
+            settings=settings.record(),
+            seed=settings.seed,
+            wall_seconds=time.perf_counter() - started,
+        )
+    for line in read_json(settings.out / "qc.json")["notes"]:
+        say(line)
+    return settings.out
+
+
+def _check_settings(settings: PrepareSettings) -> None:
+    faults = []
+    for name, values in (("spacing", settings.spacing), ("size", settings.size)):
+        if values is not None and (len(values) != 2 or min(values) <= 0):
+            faults.append(Fault(f"{name} is two positive numbers, row and column", str(list(values)), name))
+    if settings.size is not None and any(value % 2 for value in settings.size):
+        faults.append(Fault("size must be even, best a multiple of 16", str(list(settings.size)), "size"))
+    if settings.low >= settings.high:
+        faults.append(Fault("low must be below high", f"{settings.low} and {settings.high}", "low"))
+    if settings.test_fraction + settings.validation_fraction >= 1:
+        found = f"{settings.test_fraction} and {settings.validation_fraction}"
+        faults.append(Fault("test and validation must leave subjects to train on", found, "test_fraction"))
+    out = settings.out
+    # A store that lost a file is still ours to replace; a folder without its sources is not.
+    if out.exists() and not (out / SOURCES).is_file() and (not out.is_dir() or any(out.iterdir())):
+        remedy = "choose another folder, or empty this one yourself"
+        faults.append(Fault("out must be new, empty, or a prepared store", f"other content in {out}", "out", remedy))
+    if faults:
+        raise SettingsError("These settings are not valid:", faults)
+
+
+def _key_settings(settings: PrepareSettings) -> dict[str, Any]:
+    record = settings.record()
+    for name in ("data", "out", "workers"):
+        del record[name]
+    split = Path(settings.split)
+    if settings.split.lower().endswith(".json") and split.is_file():
+        record["split_content"] = split.read_text()
+    return record
+
+
+def _depths(facts: list[CaseFacts], plan: Plan) -> list[int]:
+    return [
+        fact.geometry.shape[orient_to(fact.geometry, _frame(plan), plan.slice_axis).axes[0]]
+        for fact in facts
+        if fact.geometry is not None
+    ]
+
+
+def _frame(plan: Plan) -> Any:
+    import numpy as np
+
+    return np.asarray(plan.frame)
+
+
+def _say_estimate(plan: Plan, catalog: Catalog, facts: list[CaseFacts], depths: list[int], workers: int) -> None:
+    disk = store_bytes(sum(depths), len(plan.channels), plan.size) / 2**20
+    voxels = max((_voxels(fact) for fact in facts), default=0)
+    # Raw and normalised float32 copies and the prepared slices of the largest volume, per worker.
+    memory = workers * 16 * voxels * len(plan.channels) / 2**20
+    grid = f"{plan.size[0]}x{plan.size[1]} pixels of {plan.spacing[0]:.4g}x{plan.spacing[1]:.4g} mm"
+    say(
+        f"{len(catalog.cases)} scans of {len(catalog.subjects)} subjects, {sum(depths)} slices at {grid}: "
+        f"about {disk:.0f} MB on disk, {memory:.0f} MB of memory"
+    )
+
+
+def _voxels(fact: CaseFacts) -> int:
+    if fact.geometry is None:
+        return 0
+    z, y, x = fact.geometry.shape
+    return z * y * x
+
+
+def _write_tables(folder: Path, catalog: Catalog, table: dict[str, Any], written: list[Written]) -> None:
+    import pandas as pd
+
+    pd.DataFrame(table).to_parquet(folder / "slices.parquet", index=False)
+    rows = [
+        {
+            "case": case.id,
+            "subject": case.subject,
+            "part": case.part,
+            "images": [str(path) for path in case.images],
+            "label": None if case.label is None else str(case.label),
+            **{column.name: case.metadata.get(column.name) for column in catalog.columns},
+        }
+        for case in catalog.cases
+    ]
+    pd.DataFrame(rows).to_parquet(folder / "catalog.parquet", index=False)
+    write_json(folder / "cases.json", [result.case for result in written])
+
+
+def _quality(catalog: Catalog, facts: list[CaseFacts], written: list[Written], split: dict[str, Any]) -> dict[str, Any]:
+    cases = []
+    notes = [f"split {split['name']}: {note}" for note in split.get("notes", ())]
+    notes.extend(case_codes(catalog)[2])
+    for fact, result in zip(facts, written, strict=True):
+        row = {**result.quality, "odd": [*fact.odd, *result.quality["odd"]]}
+        cases.append(row)
+    odd = [f"{row['id']}: {text}" for row in cases for text in row["odd"]]
+    notes.extend(odd[:10])
+    if len(odd) > 10:
+        notes.append(f"… and {len(odd) - 10} more odd facts in qc.json")
+    warnings = {text: list(paths) for text, paths in collected_warnings().items()}
+    notes.extend(f"{len(paths)} files: {text}" for text, paths in warnings.items())
+    return {"cases": cases, "warnings": warnings, "notes": notes}

@@ -1,0 +1,263 @@
+"""``pretrain``: an encoder learns from slices without labels and their metadata."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from safetensors.torch import save
+from torch import Tensor
+
+from fewlabel.core.artifact import write_bytes, write_json
+from fewlabel.core.collective import gather, rank
+from fewlabel.core.config import Names, PathSetting, Settings, plugin_field, setting
+from fewlabel.core.discovery import load_plugin
+from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.progress import say
+from fewlabel.core.rng import numpy_stream, stream_seed
+from fewlabel.data.augment import AugmentConfig, pretraining_augmentation
+from fewlabel.data.loading import PretrainLoader
+from fewlabel.data.sampling import SamplerConfig
+from fewlabel.data.store import PreparedStore
+from fewlabel.engine.checkpoint import Checkpointer
+from fewlabel.engine.embedding import embed_slices
+from fewlabel.engine.loop import Loop, StepResult
+from fewlabel.engine.monitor import CollapseWatch, effective_rank, spread
+from fewlabel.engine.optim import OptimiserConfig, build_optimiser
+from fewlabel.engine.record import Record
+from fewlabel.engine.runs import close_run, finished_before, identity
+from fewlabel.engine.runtime import Device, Precision, fast_kernels, start
+from fewlabel.engine.step import gradients_of
+from fewlabel.engine.weights import save_encoder
+from fewlabel.gradients.combine import Combiner
+from fewlabel.methods.base import DataFacts, PretrainMethod
+from fewlabel.nets.layout import channels_last
+from fewlabel.nets.unet import UNetConfig, UNetEncoder
+
+
+class PretrainSettings(Settings):
+    """Settings of ``fewlabel pretrain``."""
+
+    data: PathSetting = setting(..., "prepared folder")
+    out: PathSetting = setting(..., "folder of the encoder to make")
+    method: plugin_field("fewlabel.methods") = setting("gcl", "pre-training method and its settings")  # type: ignore[valid-type]
+    parts: Names = setting(("pretrain",), "parts of the split whose images are learnt from; never test")
+    network: UNetConfig = setting(UNetConfig(), "architecture")
+    augment: AugmentConfig = setting(pretraining_augmentation(), "augmentation of each view")
+    sampler: SamplerConfig = setting(SamplerConfig(), "how batches are drawn")
+    optimiser: OptimiserConfig = setting(OptimiserConfig(), "optimiser and its rate")
+    steps: int = setting(3000, "length of the run", unit="optimisation steps", ge=1)
+    batch: int = setting(32, "slices in a joined batch, two views each", ge=2, source="GCL A.8 (PCL code)")
+    seed: int = setting(0, "seed of weights, batches and augmentation", ge=0)
+    device: Device = setting("auto", "where to train")
+    precision: Precision = setting("auto", "bf16 where the hardware has it; losses are float32 always")
+    checkpoint_seconds: float = setting(300.0, "time between checkpoints", unit="s", ge=0)
+    resume: bool = setting(False, "continue an unfinished run, keep a finished one")
+    compile: bool = setting(False, "compile the encoder's blocks (needs a C++ compiler on the CPU)")
+    collapse_patience: int = setting(200, "collapsed steps in a row after which the run stops; 0 never", ge=0)
+    log_every: int = setting(10, "steps between two rows of metrics.jsonl", ge=1)
+
+
+SETTINGS = PretrainSettings
+
+
+def run(settings: PretrainSettings) -> Path:
+    """Pre-train an encoder and leave it as an artifact of kind ``encoder``.
+
+    Raises:
+        SettingsError: If settings do not fit the data, or ``out`` holds another run.
+        ArtifactError: If ``data`` is not a prepared folder.
+        DivergedError: If a number is not finite, or embeddings stay collapsed.
+        RunStoppedError: After Ctrl-C, once the state is saved.
+    """
+    started = time.monotonic()
+    store = PreparedStore(settings.data)
+    same = identity(settings.record(), data_hash=store.manifest.content_hash)
+    if finished_before(settings.out, "encoder", same, resume=settings.resume):
+        say(f"{settings.out} is finished and kept.")
+        return settings.out
+    fabric = start(settings.device, settings.precision)
+    fast_kernels(fabric.device.type)
+    indices = training_slices(store, settings.parts)
+    method = build_method(settings, store, indices, fabric.device)
+    loader = PretrainLoader(
+        store,
+        indices,
+        sampler=settings.sampler,
+        augment=settings.augment,
+        batch=settings.batch,
+        total_steps=settings.steps,
+        seed=settings.seed,
+        device=fabric.device,
+        needs_masks=method.uses_labels,
+    )
+    trainer = Pretraining(settings, fabric, method, loader, same)
+    trainer.train()
+    _leave(settings, store, method, trainer.combiner, indices, fabric.device)
+    close_run(
+        settings.out,
+        "encoder",
+        ["encoder.safetensors", "encoder.json", "embeddings.safetensors", "details.json", "metrics.jsonl"],
+        parents=[settings.data],
+        settings=settings.record(),
+        same=same,
+        seed=settings.seed,
+        device=str(fabric.device),
+        started=started,
+    )
+    trainer.checkpointer.remove()
+    return settings.out
+
+
+def training_slices(store: PreparedStore, parts: tuple[str, ...]) -> NDArray[np.int64]:
+    """Store indices of all slices of these parts of the split.
+
+    Raises:
+        DataError: If a part is unknown, empty or the test part.
+    """
+    known = store.split["parts"]
+    faults = [
+        Fault("a part of the split", repr(part), "parts", f"known: {', '.join(known)}")
+        for part in parts
+        if part not in known
+    ]
+    if "test" in parts:
+        faults.append(Fault("test scans take part in no training", "test", "parts", "leave it out"))
+    if faults:
+        raise DataError("These parts cannot be trained on:", faults)
+    subjects = sorted({subject for part in parts for subject in known[part]} - set(known.get("test", [])))
+    indices = store.slices_of(subjects)
+    if len(indices) < 2:
+        fault = Fault(
+            "pre-training needs at least two slices", str(len(indices)), f"parts {', '.join(parts)}", "name other parts"
+        )
+        raise DataError("There is nothing to train on:", [fault])
+    return indices
+
+
+def build_method(
+    settings: PretrainSettings, store: PreparedStore, indices: NDArray[np.int64], device: torch.device
+) -> PretrainMethod:
+    """The method with a freshly initialised encoder; equal seeds give equal encoders for all methods."""
+    network = settings.network.model_copy(update={"in_channels": int(store.images.shape[1])})
+    facts = DataFacts(store.meta_labels, len(indices), (int(store.images.shape[2]), int(store.images.shape[3])))
+    torch.manual_seed(stream_seed(settings.seed, "encoder"))
+    encoder = UNetEncoder(network)
+    torch.manual_seed(stream_seed(settings.seed, "heads"))
+    method: PretrainMethod = load_plugin("fewlabel.methods", settings.method.name)(settings.method, encoder, facts)
+    channels_last(method.to(device))
+    if settings.compile:
+        for block in encoder.blocks:
+            block.compile()
+    return method
+
+
+class Pretraining:
+    """Wires a method to the loop."""
+
+    def __init__(
+        self,
+        settings: PretrainSettings,
+        fabric: Fabric,
+        method: PretrainMethod,
+        loader: PretrainLoader,
+        same: Mapping[str, Any],
+    ) -> None:
+        self.settings = settings
+        self.fabric = fabric
+        self.method = method
+        self.loader = loader
+        self.combiner: Combiner = method.combiner()
+        named = [(name, tensor) for name, tensor in method.named_parameters() if tensor.requires_grad]
+        self.optimiser = build_optimiser(settings.optimiser, [tensor for _, tensor in named])
+        names = {tensor: name for name, tensor in named}
+        # The loop and the combiner see parameters in the optimiser's order.
+        self.parameters = [tensor for group in self.optimiser.param_groups for tensor in group["params"]]
+        self.names = [names[tensor] for tensor in self.parameters]
+        self.watch = CollapseWatch(settings.collapse_patience)
+        self.checkpointer = Checkpointer(
+            settings.out, same, method, self.optimiser, self.combiner, settings.checkpoint_seconds
+        )
+
+    def train(self) -> None:
+        """Run all steps that are left."""
+        first, facts = self.checkpointer.load() if self.settings.resume else (0, {})
+        self.watch.streak = int(facts.get("collapsed_steps", 0))
+        loop = Loop(
+            title=f"pretrain {self.settings.method.name}",
+            module=self.method,
+            optimiser=self.optimiser,
+            config=self.settings.optimiser,
+            total_steps=self.settings.steps,
+            seed=self.settings.seed,
+            checkpointer=self.checkpointer,
+            record=Record(self.settings.out, first),
+            log_every=self.settings.log_every,
+            after_step=lambda step: self.method.after_step(step, self.settings.steps),
+            facts=facts,
+        )
+        self.facts = facts
+        self.method.train()
+        loop.run(self.step, first)
+
+    def step(self, step: int) -> StepResult:
+        """Forward pass, gradients per term, combination, collapse watch."""
+        batch = self.loader.batch(step)
+        with self.fabric.autocast():
+            losses = self.method.losses(batch)
+        loss = torch.stack([term.float() for term in losses.terms.values()]).mean()
+        gradients = gradients_of(losses.terms, self.names, self.parameters, self.combiner, batch.generator)
+        embeddings = gather(losses.embeddings.detach())
+        width = spread(embeddings)
+        self.watch.update(width, step, float(loss.detach()), losses.collapsed)
+        self.facts["collapsed_steps"] = self.watch.streak
+
+        def values() -> dict[str, Any]:
+            return {
+                "collapsed": losses.collapsed,
+                "lower_bound": losses.lower_bound,
+                "spread": width,
+                "effective_rank": effective_rank(embeddings),
+                "embedding_std": float(embeddings.float().std(dim=0).mean()),
+                **{f"term/{name}": float(term.detach()) for name, term in losses.terms.items()},
+                **losses.scalars,
+                **self.combiner.scalars(),
+            }
+
+        return StepResult(loss.detach(), gradients, batch.slices, values)
+
+
+def _leave(
+    settings: PretrainSettings,
+    store: PreparedStore,
+    method: PretrainMethod,
+    combiner: Combiner,
+    indices: NDArray[np.int64],
+    device: torch.device,
+) -> None:
+    """Write the files of the artifact (rank 0)."""
+    if rank() != 0:
+        return
+    facts = {
+        "architecture": method.encoder.config.record(),
+        "method": settings.method.name,
+        "meta_labels": list(method.uses_metadata),
+        "channels": store.plan["channels"],
+        "spacing": store.plan["spacing"],
+        "image_size": list(method.facts.image_size),
+        "steps": settings.steps,
+        "parameters": sum(parameter.numel() for parameter in method.encoder.parameters()),
+    }
+    save_encoder(settings.out, method.encoder, facts)
+    write_json(settings.out / "details.json", combiner.details())
+    method.eval()
+    chosen = np.sort(numpy_stream(settings.seed, "embed").permutation(indices)[:2000])
+    embeddings: Tensor = embed_slices(method.embed, store.images, chosen, device)
+    tensors = {"embeddings": embeddings, "slices": torch.from_numpy(chosen)}
+    write_bytes(settings.out / "embeddings.safetensors", save(tensors))

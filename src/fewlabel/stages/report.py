@@ -1,0 +1,211 @@
+"""``report``: one self-contained HTML file on a run: what was done, on what, and what came out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from fewlabel import __version__
+from fewlabel.core.artifact import building, finish_artifact, is_artifact
+from fewlabel.core.config import PathSetting, Settings, setting
+from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.progress import task
+from fewlabel.core.rng import numpy_stream, stream_seed
+from fewlabel.data.store import PreparedCase, PreparedStore
+from fewlabel.engine.inference import folded, predict_volume
+from fewlabel.engine.runtime import Device, choose_device
+from fewlabel.engine.weights import load_segmenter
+from fewlabel.reporting.blocks import Page, Section
+from fewlabel.reporting.inputs import Inputs, Training, find_folders, load_inputs
+from fewlabel.reporting.page import write_report
+from fewlabel.reporting.sections.cases import ShownCase, case_section, pick_cases
+from fewlabel.reporting.sections.data import data_section
+from fewlabel.reporting.sections.embedding import EmbeddingView, LabelView, class_names, embedding_section
+from fewlabel.reporting.sections.gradients import gradient_section
+from fewlabel.reporting.sections.headline import headline
+from fewlabel.reporting.sections.provenance import provenance_section
+from fewlabel.reporting.sections.scores import mean_dice, score_section
+from fewlabel.reporting.sections.training import finetuning_section, pretraining_section
+from fewlabel.reporting.words import arm_name
+from fewlabel.scoring.embedding import neighbour_purity, silhouette, tsne
+
+REPORT = "report.html"
+#: Settings of preparation that decide whether a network can read the store's pixels.
+_SAME_PLAN = ("spacing", "size", "channels", "normalise", "label_values")
+
+
+class ReportSettings(Settings):
+    """Settings of ``fewlabel report``: a run folder, or the artifact folders one by one."""
+
+    run: PathSetting | None = setting(None, "run folder, as train or demo leaves it")
+    out: PathSetting | None = setting(None, "folder of the report to make; null for RUN/report")
+    prepared: PathSetting | None = setting(None, "prepared folder, if not that of the run")
+    encoder: PathSetting | None = setting(None, "encoder folder, if not that of the run")
+    segmenter: PathSetting | None = setting(None, "segmenter folder, if not that of the run")
+    control: PathSetting | None = setting(None, "segmenter folder of the control, if not that of the run")
+    scores: PathSetting | None = setting(None, "scores folder, if not that of the run")
+    points: int = setting(1500, "slices on the map of embeddings, at most", unit="slices", ge=3, le=5000)
+    perplexity: float = setting(30.0, "neighbours that count in t-SNE", ge=2, source="van der Maaten & Hinton 2008")
+    neighbours: int = setting(10, "neighbours of a slice that its purity looks at", ge=1)
+    seed: int = setting(0, "seed of the map", ge=0)
+    device: Device = setting("auto", "where to predict the scans that are shown")
+
+
+SETTINGS = ReportSettings
+
+
+def run(settings: ReportSettings) -> Path:
+    """Make the report; an older one in the same place is replaced.
+
+    Returns:
+        The folder of the artifact of kind ``report``.
+
+    Raises:
+        SettingsError: If no place for the report is given, or ``out`` holds something else.
+        ArtifactError: If there is no artifact, or one is unfinished, of another kind, or its parents changed.
+    """
+    started = time.monotonic()
+    out = _place(settings)
+    given = {name: getattr(settings, name) for name in ("prepared", "encoder", "segmenter", "control", "scores")}
+    inputs = load_inputs(find_folders(settings.run, given))
+    page = compose(inputs, settings)
+    with building(out) as folder:
+        write_report(folder / REPORT, page)
+        finish_artifact(
+            folder,
+            "report",
+            [REPORT],
+            parents=list(inputs.folders.values()),
+            final_folder=out,
+            settings=settings.record(),
+            seed=settings.seed,
+            wall_seconds=time.monotonic() - started,
+        )
+    return out
+
+
+def _place(settings: ReportSettings) -> Path:
+    out = settings.out or (settings.run / "report" if settings.run else None)
+    if out is None:
+        fault = Fault("a report needs a place", "neither run nor out", "out", "give --out")
+        raise SettingsError("These settings are not valid:", [fault])
+    if out.exists() and not is_artifact(out, "report") and (not out.is_dir() or any(out.iterdir())):
+        fault = Fault("--out must not hold another result", "other files", str(out), "give another --out")
+        raise SettingsError("Nothing was written:", [fault])
+    return out
+
+
+def compose(inputs: Inputs, settings: ReportSettings) -> Page:
+    """The page: the result first, then how it came about."""
+    model, control = _arms(inputs)
+    labelled = list(inputs.segmenter.facts.get("labelled_subjects", [])) if inputs.segmenter else []
+    used = list(inputs.encoder.facts.get("meta_labels", [])) if inputs.encoder else []
+    with task("report", 8) as bar:
+        sections: list[Section] = []
+        makers: list[Callable[[], Section]] = [
+            lambda: score_section(inputs.scores, model=model, control=control),
+            lambda: _cases(inputs, {"model": model, "control": control}, settings),
+            lambda: data_section(inputs.store, labelled),
+            lambda: pretraining_section(inputs.encoder),
+            lambda: gradient_section(inputs.encoder),
+            lambda: embedding_section(_embeddings(inputs, settings), used=used),
+            lambda: finetuning_section({model: inputs.segmenter, control: inputs.control}),
+            lambda: provenance_section(inputs.manifests),
+        ]
+        for make in makers:
+            sections.append(make())
+            bar.advance(note=sections[-1].title)
+    data = str(inputs.store.plan.get("dataset", "")) if inputs.store else ""
+    name = settings.run.resolve().name if settings.run else ""
+    made = max((manifest.created for manifest in inputs.manifests.values()), default="")[:10]
+    return Page(
+        title=f"Segmentation of {data} from few labels" if data else "Segmentation from few labels",
+        subtitle=", ".join(part for part in (f"run {name}" if name else "", made) if part),
+        headline=headline(inputs),
+        sections=sections,
+        footer=f"Made by fewlabel {__version__}. For research; not a medical device.",
+    )
+
+
+def _arms(inputs: Inputs) -> tuple[str, str]:
+    """What the model and its control are called; never the same."""
+    model = arm_name(str(inputs.segmenter.facts.get("initialisation", "")) if inputs.segmenter else "", inputs.method)
+    control = arm_name(str(inputs.control.facts.get("initialisation", "")) if inputs.control else "scratch", "")
+    return (model, control) if model != control else (f"{model} (model)", f"{control} (control)")
+
+
+def _embeddings(inputs: Inputs, settings: ReportSettings) -> EmbeddingView | None:
+    """The map of the encoder's embeddings and what its meta labels make of them."""
+    if inputs.encoder is None or inputs.store is None:
+        return None
+    tensors = load_file(inputs.encoder.folder / "embeddings.safetensors")
+    embeddings, indices = tensors["embeddings"], tensors["slices"].astype(np.int64)
+    available = len(indices)
+    if available > settings.points:
+        chosen = np.sort(numpy_stream(settings.seed, "map").permutation(available)[: settings.points])
+        embeddings, indices = embeddings[chosen], indices[chosen]
+    if available < 3:
+        return EmbeddingView(np.zeros((available, 2)), [], available)
+    points = tsne(embeddings, seed=stream_seed(settings.seed, "t-SNE") % 2**32, perplexity=settings.perplexity)
+    slices, store = inputs.store.slices.iloc[indices], inputs.store
+    patients = slices["meta_patient"].to_numpy(np.int64)
+    labels = []
+    # Position first, as the guide that matters most; the patient, with the most classes, last.
+    for name in sorted(store.meta_labels, key=lambda name: (name == "patient", name != "position")):
+        codes = slices[f"meta_{name}"].to_numpy(np.int64)
+        groups = None if name == "patient" else patients
+        labels.append(
+            LabelView(
+                name=name,
+                codes=codes,
+                names=class_names(store, name),
+                ordered=name == "position",
+                purity=neighbour_purity(embeddings, codes, k=settings.neighbours, groups=groups),
+                silhouette=silhouette(embeddings, codes),
+            )
+        )
+    return EmbeddingView(points, labels, available)
+
+
+def _cases(inputs: Inputs, names: dict[str, str], settings: ReportSettings) -> Section:
+    """Best, median and worst scan, predicted again from the prepared store."""
+    if inputs.scores is None or inputs.store is None or inputs.segmenter is None:
+        return case_section(None, [])
+    store = inputs.store
+    arms = {"model": inputs.segmenter, "control": inputs.control}
+    known = {case.id: case for case in store.cases}
+    dice = {str(case): float(value) for case, value in mean_dice(inputs.scores.per_case, "model").items()}
+    classes = [name for _, name in sorted(store.label_names.items())]
+    unfit = [key for key in _SAME_PLAN if inputs.segmenter.facts.get("plan", {}).get(key) != store.plan.get(key)]
+    if unfit or not all(case in known for case in dice):
+        why = "The scores belong to other prepared scans than those given, so no scan can be shown."
+        return case_section(None, classes, why)
+    device = choose_device(settings.device)
+    shown = []
+    for rank, case in pick_cases(dice):
+        predictions, values = {}, {}
+        for arm, training in arms.items():
+            scored = mean_dice(inputs.scores.per_case, arm)
+            if training is not None and case in scored.index:
+                predictions[names[arm]] = _predict(training, store, known[case], device)
+                values[names[arm]] = float(scored[case])
+        start, stop = known[case].start, known[case].stop
+        images = np.asarray(store.images[start:stop, 0], np.float32)
+        shown.append(ShownCase(rank, case, images, np.asarray(store.labels[start:stop]), predictions, values))
+    return case_section(shown, classes)
+
+
+def _predict(
+    training: Training, store: PreparedStore, case: PreparedCase, device: str | torch.device
+) -> NDArray[np.uint8]:
+    """(depth, height, width) classes of a prepared scan."""
+    network, _ = load_segmenter(training.folder)
+    images = np.asarray(store.images[case.start : case.stop], np.float32).swapaxes(0, 1)
+    found = predict_volume(folded(network), images, device=device).argmax(axis=0)
+    return np.asarray(found, np.uint8)

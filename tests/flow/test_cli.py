@@ -1,0 +1,106 @@
+"""The command line from end to end on tiny synthetic hearts, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TINY = (
+    "patients=7", "test=2", "prepare.size=[32,32]", "prepare.spacing=[6,6]", "network.width=4", "network.depth=3",
+    "method=simclr", "steps=2", "pretrain.batch=8", "finetune.batch=4", "evaluate.resamples=50", "report.points=40",
+    "device=cpu", "precision=32",
+)  # fmt: skip
+
+
+def fewlabel(*words: str, ok: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **extra}
+    environment.pop("COLUMNS", None)
+    command = [sys.executable, "-m", "fewlabel", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert not ok or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a tiny demo."""
+    out = tmp_path_factory.mktemp("flow") / "demo"
+    done = fewlabel("demo", "--out", str(out), *TINY)
+    assert f"report: {out / 'report' / 'report.html'}" in done.stdout
+    assert "pre-training against scratch:" in done.stdout
+    assert done.stdout.splitlines()[-1] == f"run: {out}"
+    return out
+
+
+def test_the_demo_leaves_every_artifact(run: Path) -> None:
+    for name, file in (
+        ("prepared", "split.json"),
+        ("encoder", "encoder.safetensors"),
+        ("segmenter", "segmenter.safetensors"),
+        ("segmenter-control", "segmenter.safetensors"),
+        ("scores", "per_case.csv"),
+        ("report", "report.html"),
+    ):
+        assert (run / name / file).is_file()
+        assert (run / name / "manifest.json").is_file()
+    assert json.loads((run / "run.json").read_text())["finished"] is True
+
+
+def test_resuming_a_finished_run_makes_nothing_anew(run: Path) -> None:
+    before = (run / "encoder" / "encoder.safetensors").stat().st_mtime_ns
+    done = fewlabel("demo", "--out", str(run), *TINY, "--resume")
+    assert (run / "encoder" / "encoder.safetensors").stat().st_mtime_ns == before
+    assert "finished and kept" in done.stderr
+
+
+def test_a_used_folder_and_other_settings_are_refused(run: Path) -> None:
+    done = fewlabel("demo", "--out", str(run), *TINY, ok=False)
+    assert done.returncode == 2
+    assert "--resume" in done.stderr
+    done = fewlabel("train", str(run / "data"), "--out", str(run), "--resume", "pretrain.steps=3", ok=False)
+    assert done.returncode == 2
+    assert "pretrain.steps: a continued run keeps its settings; found 2 before, 3 now" in done.stderr
+
+
+def test_check_tells_what_it_understood_and_what_is_wrong(run: Path, tmp_path: Path) -> None:
+    done = fewlabel("check", str(run / "data"))
+    assert "14 scans of 7 subjects" in " ".join(done.stdout.split())
+    assert "No faults." in done.stdout
+    table = tmp_path / "scans.csv"
+    table.write_text("image,subject\nnone1.nii.gz,a\nnone2.nii.gz,b\n")
+    done = fewlabel("check", str(table), ok=False)
+    assert done.returncode == 3
+    assert "none1.nii.gz" in done.stderr
+    assert "none2.nii.gz" in done.stderr
+
+
+def test_predict_takes_the_run_folder(run: Path, tmp_path: Path) -> None:
+    scan = run / "data" / "images" / "patient07_ED.nii.gz"
+    fewlabel("predict", str(run), str(scan), "--out", str(tmp_path / "masks"), "--device", "cpu")
+    assert (tmp_path / "masks" / scan.name).is_file()
+    assert (tmp_path / "masks" / "predictions.csv").is_file()
+
+
+def test_artifacts_of_the_wrong_kind_are_3(run: Path, tmp_path: Path) -> None:
+    done = fewlabel("pretrain", str(run / "encoder"), "--out", str(tmp_path / "e"), ok=False)
+    assert done.returncode == 3
+    assert "expected an artifact of kind 'prepared'; found 'encoder'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_two_processes_by_torchrun(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "encoder"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+    words = ["pretrain", str(run / "prepared"), "--out", str(out), *TINY[4:8], "batch=8", "device=cpu", "precision=32"]
+    command = [*torchrun, "-m", "fewlabel", *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert (out / "encoder.safetensors").is_file()
+    assert done.stdout.count(str(out)) == 1
+    assert done.stderr.count("2/2") == 1

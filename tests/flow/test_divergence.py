@@ -1,0 +1,79 @@
+"""Runs that go wrong stop at once, say where, and leave a good checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from kit.stores import make_store
+from kit.tiny import finetune_settings, pretrain_settings
+from safetensors.torch import load_file
+
+from fewlabel.core.errors import DivergedError
+from fewlabel.engine.checkpoint import CHECKPOINT
+from fewlabel.methods.simclr import SimCLR
+from fewlabel.regimes.supervised import Supervised
+from fewlabel.stages import finetune, pretrain
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_store(tmp_path_factory.mktemp("diverge") / "prepared", subjects=5, depth=4, size=(32, 32))
+
+
+def test_a_non_finite_loss_stops_with_slices_and_checkpoint(store, tmp_path, monkeypatch):
+    original = SimCLR.losses
+
+    def losses(self, batch):
+        found = original(self, batch)
+        if batch.step == 3:
+            found.terms.update({key: term * float("nan") for key, term in found.terms.items()})
+        return found
+
+    monkeypatch.setattr(SimCLR, "losses", losses)
+    with pytest.raises(DivergedError) as caught:
+        pretrain.run(pretrain_settings(store, tmp_path / "out", method="simclr"))
+    assert caught.value.exit_code == 4
+    text = str(caught.value)
+    assert "step 3" in text
+    assert "slices [" in text
+    assert CHECKPOINT in text
+    weights = load_file(tmp_path / "out" / CHECKPOINT)
+    assert all(torch.isfinite(tensor).all() for tensor in weights.values() if tensor.is_floating_point())
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_a_non_finite_gradient_stops_fine_tuning(store, tmp_path, monkeypatch):
+    original = Supervised.losses
+
+    def losses(self, batch):
+        terms = original(self, batch)
+        if batch.step == 2:
+            name = next(iter(terms))
+            # A finite value whose gradient is infinite.
+            terms[name] = terms[name] + torch.sqrt(terms[name] - terms[name].detach())
+        return terms
+
+    monkeypatch.setattr(Supervised, "losses", losses)
+    with pytest.raises(DivergedError, match="step 2"):
+        finetune.run(finetune_settings(store, tmp_path / "out"))
+
+
+def test_collapse_stops_with_advice(store, tmp_path):
+    # All-equal slices have no instance to tell apart: their embeddings are equal.
+    import numpy as np
+
+    from fewlabel.core.artifact import finish_artifact, open_artifact
+
+    flat = make_store(tmp_path / "flat", subjects=5, depth=4, size=(32, 32))
+    images = np.load(flat / "images.npy")
+    np.save(flat / "images.npy", np.full_like(images, 0.5))
+    finish_artifact(flat, "prepared", list(open_artifact(flat).files))
+    calm = {"noise": 0.0} if "noise" in pretrain_settings(store, tmp_path).augment.record() else {}
+    with pytest.raises(DivergedError, match="collapsed") as caught:
+        pretrain.run(
+            pretrain_settings(flat, tmp_path / "out", method="simclr", steps=30, collapse_patience=5, augment=calm)
+        )
+    assert caught.value.exit_code == 4
+    assert "augment." in str(caught.value)

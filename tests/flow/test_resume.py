@@ -1,0 +1,166 @@
+"""A run that dies at any moment and is resumed ends with the bits of one that was never interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from kit.stores import make_store
+from kit.tiny import finetune_settings, pretrain_settings
+
+from fewlabel.core.errors import RunStoppedError, SettingsError
+from fewlabel.engine.checkpoint import CHECKPOINT
+from fewlabel.engine.loop import Loop
+from fewlabel.engine.record import read_record
+from fewlabel.stages import finetune, pretrain
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_store(tmp_path_factory.mktemp("resume") / "prepared", subjects=6, depth=5, size=(32, 32))
+
+
+def _without_time(folder: Path) -> list[dict]:
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in read_record(folder / "metrics.jsonl")]
+
+
+class PowerCut(BaseException):
+    """Stands for the machine going away: nothing may catch it."""
+
+
+def _die_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    original = Loop._log
+
+    def log(self, step, *rest):
+        original(self, step, *rest)
+        if step == steps:
+            raise PowerCut
+
+    monkeypatch.setattr(Loop, "_log", log)
+
+
+@pytest.mark.parametrize("method", ["gcl", "simclr"])
+def test_pretraining_resumes_bit_identically(store, tmp_path, monkeypatch, method):
+    pretrain.run(pretrain_settings(store, tmp_path / "whole", method=method))
+    with monkeypatch.context() as patch:
+        _die_after(patch, 3)
+        with pytest.raises(PowerCut):
+            pretrain.run(pretrain_settings(store, tmp_path / "cut", method=method, checkpoint_seconds=0))
+    assert (tmp_path / "cut" / CHECKPOINT).is_file()
+    assert not (tmp_path / "cut" / "manifest.json").exists()
+    pretrain.run(pretrain_settings(store, tmp_path / "cut", method=method, checkpoint_seconds=0, resume=True))
+    for name in ("encoder.safetensors", "embeddings.safetensors", "details.json"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert _without_time(tmp_path / "cut") == _without_time(tmp_path / "whole")
+    assert not (tmp_path / "cut" / CHECKPOINT).exists()
+
+
+def test_targets_of_the_mitigator_are_part_of_the_checkpoint(store, tmp_path, monkeypatch):
+    pretrain.run(pretrain_settings(store, tmp_path / "whole"))
+    with monkeypatch.context() as patch:
+        _die_after(patch, 3)
+        with pytest.raises(PowerCut):
+            pretrain.run(pretrain_settings(store, tmp_path / "cut", checkpoint_seconds=0))
+    from safetensors.torch import load_file, save_file
+
+    path = tmp_path / "cut" / CHECKPOINT
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as stream:
+        header = stream.metadata()
+    tensors = load_file(path)
+    extra = [key for key in tensors if key.startswith("extra/")]
+    assert extra
+    assert any(tensors[key].abs().sum() > 0 for key in extra)
+    save_file({k: (v * 0 if k in extra else v) for k, v in tensors.items()}, path, metadata=header)
+    pretrain.run(pretrain_settings(store, tmp_path / "cut", checkpoint_seconds=0, resume=True))
+    assert (tmp_path / "cut/encoder.safetensors").read_bytes() != (tmp_path / "whole/encoder.safetensors").read_bytes()
+
+
+def test_finetuning_resumes_bit_identically_with_best_weights(store, tmp_path, monkeypatch):
+    extra = {"validation": "held_out", "checkpoint_seconds": 0}
+    finetune.run(finetune_settings(store, tmp_path / "whole", **extra))
+    with monkeypatch.context() as patch:
+        _die_after(patch, 3)
+        with pytest.raises(PowerCut):
+            finetune.run(finetune_settings(store, tmp_path / "cut", **extra))
+    finetune.run(finetune_settings(store, tmp_path / "cut", **extra, resume=True))
+    for name in ("segmenter.safetensors", "segmenter.json"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert _without_time(tmp_path / "cut") == _without_time(tmp_path / "whole")
+
+
+def test_kill_minus_nine_loses_only_steps_since_the_checkpoint(store, tmp_path):
+    words = [sys.executable, "-m", "fewlabel", "pretrain", str(store)]
+    words += ["method=gcl", "network.width=4", "network.depth=3", "optimiser.name=adamw", "optimiser.lr=0.001"]
+    words += ["steps=40", "batch=8", "device=cpu", "precision=32", "log_every=1", "checkpoint_seconds=0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    out = tmp_path / "killed"
+    process = subprocess.Popen([*words, "--out", str(out)], env=environment, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while len(read_record(out / "metrics.jsonl")) < 8:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (out / "manifest.json").exists()
+    subprocess.run([*words, "--out", str(out), "--resume"], env=environment, check=True, stdout=subprocess.DEVNULL)
+    whole = tmp_path / "whole"
+    subprocess.run([*words, "--out", str(whole)], env=environment, check=True, stdout=subprocess.DEVNULL)
+    assert (out / "encoder.safetensors").read_bytes() == (whole / "encoder.safetensors").read_bytes()
+
+
+def test_interrupt_saves_and_exits_130(store, tmp_path, monkeypatch):
+    original = Loop._log
+
+    def log(self, step, *rest):
+        original(self, step, *rest)
+        if step == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_log", log)
+        with pytest.raises(RunStoppedError, match="after step 3 of 6") as caught:
+            pretrain.run(pretrain_settings(store, tmp_path / "out"))
+    assert caught.value.exit_code == 130
+    pretrain.run(pretrain_settings(store, tmp_path / "out", resume=True))
+    pretrain.run(pretrain_settings(store, tmp_path / "whole"))
+    one, two = ((tmp_path / name / "encoder.safetensors").read_bytes() for name in ("out", "whole"))
+    assert one == two
+
+
+def test_a_run_is_never_overwritten(store, tmp_path):
+    out = tmp_path / "out"
+    pretrain.run(pretrain_settings(store, out, method="simclr"))
+    before = (out / "encoder.safetensors").read_bytes()
+    with pytest.raises(SettingsError, match="finished encoder"):
+        pretrain.run(pretrain_settings(store, out, method="simclr"))
+    with pytest.raises(SettingsError, match="steps"):
+        pretrain.run(pretrain_settings(store, out, method="simclr", steps=7, resume=True))
+    pretrain.run(pretrain_settings(store, out, method="simclr", resume=True))
+    assert (out / "encoder.safetensors").read_bytes() == before
+    other = tmp_path / "notes"
+    other.mkdir()
+    (other / "precious.txt").write_text("keep me")
+    with pytest.raises(SettingsError, match="other files"):
+        pretrain.run(pretrain_settings(store, other, method="simclr"))
+    assert [path.name for path in other.iterdir()] == ["precious.txt"]
+
+
+def test_resuming_with_other_settings_names_them(store, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        _die_after(patch, 3)
+        with pytest.raises(PowerCut):
+            pretrain.run(pretrain_settings(store, tmp_path / "cut", checkpoint_seconds=0))
+    with pytest.raises(SettingsError, match="batch"):
+        pretrain.run(pretrain_settings(store, tmp_path / "cut", resume=True, batch=16))
+    assert json.loads(json.dumps(read_record(tmp_path / "cut" / "metrics.jsonl")))

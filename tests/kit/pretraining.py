@@ -1,0 +1,90 @@
+"""Small pre-training batches and methods, built without a store or a loader."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fewlabel.core.config import resolve_plugin
+from fewlabel.core.discovery import load_plugin
+from fewlabel.data.batch import PretrainBatch
+from fewlabel.methods.base import DataFacts, PretrainMethod
+from fewlabel.nets.unet import UNetConfig, UNetEncoder
+
+META = {"patient": 4, "position": 4, "phase": 2}
+SIZE = (32, 32)
+
+
+def toy_images(slices: int, seed: int = 0, size: tuple[int, int] = SIZE) -> Tensor:
+    """Smooth random images (slices, 1, height, width)."""
+    coarse = torch.randn(slices, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.interpolate(coarse, size=size, mode="bicubic")
+
+
+def toy_batch(
+    slices: int = 8,
+    *,
+    seed: int = 0,
+    step: int = 0,
+    total_steps: int = 20,
+    size: tuple[int, int] = SIZE,
+    dtype: torch.dtype = torch.float32,
+) -> PretrainBatch:
+    """Two noisy views of smooth images whose ids come in every combination."""
+    images = toy_images(slices, seed, size)
+    noise = torch.Generator().manual_seed(seed + 1)
+    views = [
+        (images + 0.1 * torch.randn(images.shape, generator=noise))
+        .to(dtype)
+        .contiguous(memory_format=torch.channels_last)
+        for _ in range(2)
+    ]
+    index = torch.arange(slices)
+    matrices = torch.eye(3).expand(slices, 3, 3)
+    return PretrainBatch(
+        views=(views[0], views[1]),
+        matrices=(matrices, matrices),
+        metadata={"patient": index // 2, "position": index % 4, "phase": index % 2},
+        positions=(index % 4 + 0.5) / 4,
+        slices=index * 3 + 1,
+        step=step,
+        total_steps=total_steps,
+        generator=torch.Generator().manual_seed(seed + 7),
+        masks=(torch.zeros(slices, *size, dtype=torch.int64),) * 2,
+    )
+
+
+def rows_of(batch: PretrainBatch, rank: int, ranks: int) -> PretrainBatch:
+    """One rank's part of a joined batch."""
+    count = len(batch.slices) // ranks
+    part = slice(rank * count, (rank + 1) * count)
+    return PretrainBatch(
+        views=(batch.views[0][part], batch.views[1][part]),
+        matrices=(batch.matrices[0][part], batch.matrices[1][part]),
+        metadata={name: ids[part] for name, ids in batch.metadata.items()},
+        positions=batch.positions[part],
+        slices=batch.slices[part],
+        step=batch.step,
+        total_steps=batch.total_steps,
+        generator=batch.generator,
+        masks=None if batch.masks is None else (batch.masks[0][part], batch.masks[1][part]),
+    )
+
+
+def toy_method(
+    name: str,
+    *,
+    seed: int = 0,
+    meta: dict[str, int] | None = None,
+    size: tuple[int, int] = SIZE,
+    network: UNetConfig | None = None,
+    dtype: torch.dtype = torch.float32,
+    **settings: object,
+) -> PretrainMethod:
+    """A method on a narrow encoder whose last map is 8x8 for 32x32 images."""
+    torch.manual_seed(seed)
+    config = resolve_plugin("fewlabel.methods", {"name": name, **settings})
+    encoder = UNetEncoder(network or UNetConfig(width=4, depth=3))
+    facts = DataFacts(META if meta is None else meta, slices=100, image_size=size)
+    method: PretrainMethod = load_plugin("fewlabel.methods", name)(config, encoder, facts)
+    return method.to(dtype).to(memory_format=torch.channels_last)

@@ -1,0 +1,105 @@
+"""Segmenter folders and the prepared scans they belong to, without any training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fewlabel.core.artifact import finish_artifact
+from fewlabel.data.preprocess import Plan
+from fewlabel.engine.weights import save_segmenter
+from fewlabel.nets.unet import UNet, UNetConfig
+from fewlabel.stages import prepare
+from kit.scans import TILTED, write_scan
+
+#: Raw values on disk are not class indices.
+LABELS = {"background": 0, "core": 7, "ring": 40}
+#: (x, y, z) in mm; each subject's scan is 6 slices of 26 rows and 22 columns, tilted in the scanner.
+SPACING = (1.5, 2.0, 8.0)
+SHAPE = (6, 26, 22)
+
+
+def nested_discs(number: int) -> np.ndarray:
+    """Mask (z, y, x) in raw values: a core inside a ring, elsewhere for each number; the last slice is empty."""
+    z, y, x = np.meshgrid(*[np.arange(size) for size in SHAPE], indexing="ij")
+    radius = np.hypot(y - 10 - number % 4, x - 9 - number % 3)
+    mask = np.where(radius < 6, LABELS["ring"], 0)
+    mask[radius < 3] = LABELS["core"]
+    mask[z == SHAPE[0] - 1] = 0
+    return mask.astype(np.uint8)
+
+
+def raw_folder(root: Path, subjects: Sequence[str], unlabelled: Sequence[str] = ()) -> Path:
+    """An nnU-Net folder with one oblique scan per subject, brightness following the mask."""
+    root.mkdir(parents=True, exist_ok=True)
+    described = {"channel_names": {"0": "MR"}, "labels": LABELS, "name": "discs"}
+    (root / "dataset.json").write_text(json.dumps(described))
+    (root / "metadata.csv").write_text("case,subject\n" + "".join(f"{name},{name}\n" for name in subjects))
+    for number, name in enumerate(subjects):
+        mask = nested_discs(number)
+        noise = np.random.default_rng(number).normal(0, 3, SHAPE)
+        image = (100 + noise + 60 * (mask == LABELS["ring"]) + 120 * (mask == LABELS["core"])).astype(np.float32)
+        geometry: dict[str, Any] = {"spacing": SPACING, "origin": (5, -7, 11), "direction": TILTED}
+        write_scan(root / "imagesTr" / f"{name}_0000.nii.gz", image, **geometry)
+        if name not in unlabelled:
+            write_scan(root / "labelsTr" / f"{name}.nii.gz", mask, **geometry)
+    return root
+
+
+def prepared_discs(
+    folder: Path,
+    train: Sequence[str] = ("s1", "s2"),
+    test: Sequence[str] = ("s3", "s4", "s5"),
+    *,
+    unlabelled: Sequence[str] = (),
+    made: bool = False,
+    **over: Any,
+) -> Path:
+    """Prepare ``folder/raw`` into ``folder/prepared`` at the scans' own spacing, padded: the way back is exact.
+
+    With ``made`` the raw folder is there already.
+    """
+    raw = folder / "raw" if made else raw_folder(folder / "raw", [*train, *test], unlabelled)
+    split = folder / "split.json"
+    named = [name for name in test if name not in unlabelled]
+    split.write_text(json.dumps({"parts": {"train": list(train), "validation": [], "test": named}}))
+    values = {"data": raw, "out": folder / "prepared", "reader": "nnunet", "split": str(split), "workers": 1}
+    native = {"spacing": [SPACING[1], SPACING[0]], "size": [32, 32]}
+    return prepare.run(prepare.PrepareSettings.parse({**values, **native, **over}))
+
+
+def make_segmenter(
+    folder: Path, plan: dict[str, Any], parents: Sequence[Path] = (), network: UNet | None = None, **facts: Any
+) -> Path:
+    """A finished segmenter folder with a random tiny network."""
+    if network is None:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            network = UNet(UNetConfig(width=4, depth=3, in_channels=len(plan["channels"])), len(plan["label_values"]))
+    labelled = facts.pop("labelled_subjects", [])
+    save_segmenter(folder, network, {"plan": plan, "labelled_subjects": labelled, **facts})
+    finish_artifact(folder, "segmenter", ["segmenter.safetensors", "segmenter.json"], parents=parents)
+    return folder
+
+
+def disc_plan(**over: Any) -> dict[str, Any]:
+    """A plan for scans of any grid with the raw values of :data:`LABELS`."""
+    values: dict[str, Any] = {
+        "spacing": (2.0, 2.0),
+        "size": (32, 32),
+        "label_values": tuple(LABELS.values()),
+        "label_names": tuple(LABELS),
+    }
+    return Plan(**{**values, **over}).record()
+
+
+def bright_is_core(network: UNet, array: np.ndarray, **_: Any) -> np.ndarray:
+    """Stands in for a network: dark is background, the brightest fifth of the range is core, between is ring."""
+    level = array[0]
+    core, ring = level > 0.8, (level > 0.3) & (level <= 0.8)
+    return np.stack([~core & ~ring, core, ring]).astype(np.float32)

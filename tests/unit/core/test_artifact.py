@@ -1,0 +1,195 @@
+"""Artifact folders: whole or not there, and honest about where they come from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fewlabel.core import artifact
+from fewlabel.core.artifact import (
+    MANIFEST,
+    building,
+    finish_artifact,
+    is_artifact,
+    open_artifact,
+    parent_folder,
+    read_json,
+    write_bytes,
+    write_json,
+    write_text,
+)
+from fewlabel.core.errors import ArtifactError
+
+
+def make(folder: Path, kind: str = "prepared", text: str = "a", parents: tuple[Path, ...] = ()) -> Path:
+    with building(folder) as partial:
+        write_text(partial / "a.txt", text)
+        (partial / "sub").mkdir()
+        write_text(partial / "sub" / "b.txt", "b")
+        finish_artifact(partial, kind, ["sub/b.txt", "a.txt"], parents=parents, final_folder=folder, seed=3)
+    return folder
+
+
+def fault_of(folder: Path, kind: str | None = None) -> str:
+    with pytest.raises(ArtifactError) as caught:
+        open_artifact(folder, kind)
+    return str(caught.value)
+
+
+def rewrite(folder: Path, **values: object) -> None:
+    write_json(folder / MANIFEST, {**read_json(folder / MANIFEST), **values})
+
+
+def test_a_manifest_says_what_the_folder_holds(tmp_path: Path) -> None:
+    manifest = open_artifact(make(tmp_path / "p"), "prepared")
+    assert manifest.files == {
+        "a.txt": hashlib.sha256(b"a").hexdigest(),
+        "sub/b.txt": hashlib.sha256(b"b").hexdigest(),
+    }
+    assert manifest.seed == 3
+    assert manifest.versions["torch"]
+    assert manifest.machine["cores"] >= 1
+    assert manifest.schema_version == artifact.SCHEMA_VERSION
+
+
+def test_the_content_hash_follows_content_and_kind_only(tmp_path: Path) -> None:
+    def content(name: str, kind: str = "prepared", text: str = "a") -> str:
+        return open_artifact(make(tmp_path / name, kind, text)).content_hash
+
+    first = content("one")
+    assert content("two") == first
+    assert content("three", text="c") != first
+    assert content("four", kind="encoder") != first
+
+
+def test_a_build_that_fails_leaves_the_old_folder_and_no_rest(tmp_path: Path) -> None:
+    folder = make(tmp_path / "p")
+    with pytest.raises(ArtifactError, match="readable"), building(folder) as partial:  # noqa: PT012
+        write_text(partial / "a.txt", "new")
+        read_json(partial / "none.json")
+    assert (folder / "a.txt").read_text() == "a"
+    assert [path.name for path in tmp_path.iterdir()] == ["p"]
+
+
+def test_a_build_replaces_the_old_folder_and_sweeps_what_a_killed_one_left(tmp_path: Path) -> None:
+    folder = make(tmp_path / "p")
+    (tmp_path / ".p.0123abcd.partial").mkdir()
+    (tmp_path / ".other.0123abcd.partial").mkdir()
+    make(folder, text="new")
+    assert (folder / "a.txt").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.0123abcd.partial", "p"]
+
+
+def test_an_unfinished_folder_is_no_artifact(tmp_path: Path) -> None:
+    folder = make(tmp_path / "p")
+    (folder / MANIFEST).unlink()
+    assert not is_artifact(folder, "prepared")
+    assert "a folder without manifest.json" in fault_of(folder)
+    assert "no such folder" in fault_of(tmp_path / "none")
+
+
+def test_another_kind_is_refused(tmp_path: Path) -> None:
+    folder = make(tmp_path / "p")
+    assert is_artifact(folder, "prepared")
+    assert not is_artifact(folder, "encoder")
+    assert "expected an artifact of kind 'encoder'; found 'prepared'" in fault_of(folder, "encoder")
+
+
+def test_a_newer_schema_is_refused_and_unknown_fields_are_not(tmp_path: Path) -> None:
+    folder = make(tmp_path / "p")
+    rewrite(folder, something_new=1)
+    open_artifact(folder)
+    rewrite(folder, schema_version=artifact.SCHEMA_VERSION + 1)
+    assert "upgrade fewlabel" in fault_of(folder)
+
+
+def test_a_lost_file_is_named(tmp_path: Path) -> None:
+    folder = make(tmp_path / "p")
+    (folder / "sub" / "b.txt").unlink()
+    (folder / "a.txt").unlink()
+    told = fault_of(folder, "encoder")
+    assert "no a.txt" in told
+    assert "no sub/b.txt" in told
+    assert "'encoder'" in told
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"kind": 3}', '{"kind": "prepared"}'])
+def test_a_damaged_manifest_is_an_artifact_error(tmp_path: Path, text: str) -> None:
+    folder = make(tmp_path / "p")
+    (folder / MANIFEST).write_text(text)
+    assert str(folder) in fault_of(folder)
+    assert not is_artifact(folder, "prepared")
+
+
+def test_a_changed_parent_is_refused_with_both_hashes(tmp_path: Path) -> None:
+    parent = make(tmp_path / "p")
+    before = open_artifact(parent).content_hash
+    child = make(tmp_path / "deep" / "child", "encoder", parents=(parent,))
+    assert open_artifact(child).parents[0].path == "../../p"
+    make(parent, text="new")
+    after = open_artifact(parent).content_hash
+    told = fault_of(child)
+    assert before[:12] in told
+    assert after[:12] in told
+    assert open_artifact(child, check_parents=False).kind == "encoder"
+
+
+def test_a_family_can_move_and_a_parent_can_be_gone(tmp_path: Path) -> None:
+    parent = make(tmp_path / "run" / "p")
+    child = make(tmp_path / "run" / "child", "encoder", parents=(parent,))
+    assert parent_folder(child, "prepared") == parent
+    assert parent_folder(child, "encoder") is None
+    moved = tmp_path / "elsewhere"
+    (tmp_path / "run").rename(moved)
+    assert parent_folder(moved / "child", "prepared") == moved / "p"
+    open_artifact(moved / "child", "encoder")
+    shutil.rmtree(moved / "p")
+    open_artifact(moved / "child", "encoder")
+    assert parent_folder(moved / "child", "prepared") is None
+
+
+def test_an_artifact_of_an_unfinished_parent_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    with pytest.raises(ArtifactError, match="p: expected a finished"):
+        make(tmp_path / "child", "encoder", parents=(tmp_path / "p",))
+    assert not (tmp_path / "child").exists()
+
+
+def test_writes_are_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "new" / "x.bin"
+    write_bytes(target, b"old")
+
+    def fail(handle: int) -> None:
+        raise OSError("disk")
+
+    monkeypatch.setattr(artifact.os, "fsync", fail)
+    with pytest.raises(OSError, match="disk"):
+        write_bytes(target, b"new")
+    assert target.read_bytes() == b"old"
+
+
+def test_json_refuses_what_json_cannot_hold(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(tmp_path / "x.json", {"a": float("nan")})
+    assert not (tmp_path / "x.json").exists()
+    write_json(tmp_path / "x.json", {"ä": [1, None]})
+    assert json.loads((tmp_path / "x.json").read_text()) == {"ä": [1, None]}
+
+
+def test_unreadable_json_is_an_artifact_error(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="readable"):
+        read_json(tmp_path / "none.json")
+    (tmp_path / "x.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(ArtifactError, match="readable"):
+        read_json(tmp_path / "x.json")
+
+
+def test_outside_a_checkout_there_is_no_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifact, "__file__", str(tmp_path / "artifact.py"))
+    assert artifact.git_revision() == ""
+    monkeypatch.setattr(artifact.shutil, "which", lambda name: None)
+    assert artifact.git_revision() == ""

@@ -1,0 +1,215 @@
+"""Loaders: what a batch holds, its rows over ranks, resident and streamed, and faults."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+
+from fewlabel.core.errors import DataError, SettingsError
+from fewlabel.data import loading
+from fewlabel.data.augment import AugmentConfig, Augmenter, standardise
+from fewlabel.data.loading import FinetuneLoader, PretrainLoader
+from fewlabel.data.sampling import SamplerConfig
+from fewlabel.data.store import PreparedStore
+from kit.stores import make_store
+
+SIZE = (32, 40)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = make_store(
+        tmp_path_factory.mktemp("store") / "prepared",
+        subjects=8,
+        size=SIZE,
+        channels=2,
+        unlabelled=("patient002",),
+        without_phase=("patient001", "patient003"),
+    )
+    return PreparedStore(folder)
+
+
+def pretrain_loader(store, **over):
+    values = {
+        "sampler": SamplerConfig(),
+        "augment": AugmentConfig(noise_probability=0.5),
+        "batch": 16,
+        "total_steps": 9,
+        "seed": 3,
+        "needs_masks": True,
+    }
+    return PretrainLoader(store, store.slices_of(store.split["parts"]["pretrain"]), **{**values, **over})
+
+
+def finetune_loader(store, **over):
+    values = {"augment": AugmentConfig(), "batch": 6, "total_steps": 9, "seed": 3}
+    indices = over.pop("indices", store.slices_of(["patient001", "patient003"], labelled=True))
+    return FinetuneLoader(store, indices, **{**values, **over})
+
+
+def tensors(batch):
+    """All tensors of a batch by name, the generator as its first draw."""
+    found = {}
+    for item in fields(batch):
+        value = getattr(batch, item.name)
+        if isinstance(value, torch.Tensor):
+            found[item.name] = value
+        elif isinstance(value, tuple):
+            found |= {f"{item.name}{number}": part for number, part in enumerate(value)}
+        elif isinstance(value, dict):
+            found |= value
+    return found
+
+
+def test_a_pretraining_batch_holds_what_the_contract_says(store):
+    loader = pretrain_loader(store)
+    batch = loader.batch(4)
+    for view in batch.views:
+        assert view.shape == (16, 2, *SIZE)
+        assert view.dtype == torch.float32
+        assert view.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(view.mean(dim=(2, 3)), torch.zeros(16, 2), rtol=0, atol=1e-5)
+    assert not torch.equal(*batch.views)
+    assert all(matrix.shape == (16, 3, 3) for matrix in batch.matrices)
+    assert not torch.equal(*batch.matrices)
+    assert set(batch.metadata) == {"patient", "position", "phase"}
+    assert all(labels.dtype == torch.int64 and labels.shape == (16,) for labels in batch.metadata.values())
+    assert (batch.step, batch.total_steps) == (4, 9)
+    chosen = batch.slices.numpy()
+    rows = store.slices.iloc[chosen]
+    assert set(rows["subject"]) <= set(store.split["parts"]["pretrain"])
+    np.testing.assert_allclose(batch.positions.numpy(), rows["height_fraction"], rtol=1e-6)
+    assert batch.positions.dtype == torch.float32
+    assert np.array_equal(batch.metadata["position"].numpy(), rows["meta_position"])
+    assert batch.masks is not None
+    bare = ~rows["labelled"].to_numpy()
+    assert bool((batch.masks[0][bare] == 255).all())
+    assert bool((batch.masks[1][~bare] < 4).all())
+
+
+def test_views_are_the_stored_slices_augmented_then_standardised(store):
+    loader = pretrain_loader(store)
+    batch = loader.batch(2)
+    images = torch.from_numpy(store.images[batch.slices.numpy()].astype(np.float32))
+    transform = Augmenter(AugmentConfig(noise_probability=0.5)).sample(32, SIZE, loading.torch_stream(3, "augment", 2))
+    for number, rows in enumerate((slice(0, 16), slice(16, 32))):
+        expected, _ = loader.augmenter.apply(images, transform[rows])
+        assert torch.equal(batch.views[number], standardise(expected))
+        assert torch.equal(batch.matrices[number], transform.matrices[rows])
+
+
+def test_a_missing_label_is_a_class_of_its_own(store):
+    for step in range(6):
+        batch = pretrain_loader(store).batch(step)
+        known = store.slices.iloc[batch.slices.numpy()]["meta_phase"].to_numpy()
+        labels = batch.metadata["phase"].numpy()
+        assert np.array_equal(labels[known >= 0], known[known >= 0])
+        alone = labels[known < 0]
+        assert len(np.unique(alone)) == len(np.unique(batch.slices.numpy()[known < 0]))
+        assert (alone >= 2).all()
+
+
+def test_masks_are_read_only_on_demand(store):
+    assert pretrain_loader(store, needs_masks=False).batch(0).masks is None
+
+
+@pytest.mark.parametrize("kind", ["pretrain", "finetune"])
+def test_rows_of_two_ranks_are_the_batch_of_one(store, monkeypatch, kind):
+    everyone = store.slices_of(list(store.split["parts"]["train"]))
+
+    def batch(rank, size, step):
+        monkeypatch.setattr(loading, "rank", lambda: rank)
+        monkeypatch.setattr(loading, "world_size", lambda: size)
+        if kind == "pretrain":
+            return pretrain_loader(store).batch(step)
+        return finetune_loader(store, unlabelled=everyone, unlabelled_batch=4).batch(step)
+
+    for step in (0, 7):
+        whole, first, second = batch(0, 1, step), batch(0, 2, step), batch(1, 2, step)
+        for name, expected in tensors(whole).items():
+            found = torch.cat([tensors(first)[name], tensors(second)[name]])
+            assert torch.equal(found, expected), name
+        assert len({float(torch.rand(1, generator=b.generator)) for b in (whole, first, second)}) == 1
+
+
+@pytest.mark.parametrize("kind", ["pretrain", "finetune"])
+def test_streamed_equals_resident_and_order_of_steps_is_free(store, kind):
+    if kind == "pretrain":
+        resident, streamed = pretrain_loader(store), pretrain_loader(store, sampler=SamplerConfig(resident_limit=0.0))
+    else:
+        resident, streamed = finetune_loader(store), finetune_loader(store, resident_limit=0)
+    assert resident.source.resident
+    assert not streamed.source.resident
+    forward = [tensors(resident.batch(step)) for step in range(3)]
+    for step in (2, 0, 1):
+        for name, value in tensors(streamed.batch(step)).items():
+            assert torch.equal(value, forward[step][name]), name
+
+
+def test_a_finetuning_batch_holds_slices_and_masks_warped_together(store):
+    still = {"brightness": 0.0, "contrast_low": 1.0, "contrast_high": 1.0, "gamma_probability": 0.0}
+    loader = finetune_loader(store, augment=AugmentConfig(noise_probability=0.0, blur_probability=0.0, **still))
+    batch = loader.batch(1)
+    assert batch.images.shape == (6, 2, *SIZE)
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+    assert batch.labels.shape == (6, *SIZE)
+    assert batch.labels.dtype == torch.int64
+    assert int(batch.labels.max()) <= 3
+    assert batch.unlabelled is None
+    assert set(store.slices.iloc[batch.slices.numpy()]["subject"]) <= {"patient001", "patient003"}
+    # The cavity is bright and the muscle around it dark, in every warped slice too.
+    bright, dark = batch.images[:, 0][batch.labels == 3].mean(), batch.images[:, 0][batch.labels == 2].mean()
+    assert float(bright - dark) > 1.5
+
+
+def test_without_augmentation_slices_come_as_stored(store):
+    batch = finetune_loader(store, augment=None).batch(0)
+    images = torch.from_numpy(store.images[batch.slices.numpy()].astype(np.float32))
+    assert torch.equal(batch.images, standardise(images))
+    assert torch.equal(batch.labels, torch.from_numpy(store.labels[batch.slices.numpy()].astype(np.int64)))
+
+
+def test_unlabelled_slices_come_beside(store):
+    everyone = store.slices_of(list(store.split["parts"]["train"]))
+    batch = finetune_loader(store, unlabelled=everyone).batch(0)
+    assert batch.unlabelled is not None
+    assert batch.unlabelled.shape == (6, 2, *SIZE)
+    plain = finetune_loader(store).batch(0)
+    assert torch.equal(plain.images, batch.images)
+    # The streams do not walk in step even over the same slices.
+    same = finetune_loader(store, indices=everyone_labelled(store), unlabelled=everyone_labelled(store))
+    assert same.unlabelled is not None
+    assert not np.array_equal(same.unlabelled.batch(0), same.sampler.batch(0))
+
+
+def everyone_labelled(store):
+    return store.slices_of(list(store.split["parts"]["train"]), labelled=True)
+
+
+def test_seeds_give_other_batches(store):
+    first, second = pretrain_loader(store, seed=0).batch(0), pretrain_loader(store, seed=1).batch(0)
+    assert not torch.equal(first.slices, second.slices)
+    assert not torch.equal(first.matrices[0], second.matrices[0])
+
+
+def test_a_batch_that_does_not_divide_is_refused(store, monkeypatch):
+    monkeypatch.setattr(loading, "world_size", lambda: 4)
+    with pytest.raises(SettingsError, match=r"batch: .*4 processes.*batch=12"):
+        pretrain_loader(store, batch=14)
+    with pytest.raises(SettingsError, match="batch=4"):
+        finetune_loader(store, batch=2)
+    with pytest.raises(SettingsError, match="unlabelled_batch=4"):
+        finetune_loader(store, batch=4, unlabelled=everyone_labelled(store), unlabelled_batch=6)
+
+
+def test_labelled_slices_without_a_mask_are_named(store):
+    with pytest.raises(DataError, match="patient002_phase0, patient002_phase1"):
+        finetune_loader(store, indices=store.slices_of(["patient001", "patient002"]))
+
+
+def test_no_slices_at_all_are_refused(store):
+    with pytest.raises(DataError, match="at least one slice"):
+        finetune_loader(store, indices=np.array([], dtype=np.int64))

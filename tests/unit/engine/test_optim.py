@@ -1,0 +1,38 @@
+"""Learning rates in closed form; weight decay only where it belongs."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from fewlabel.engine.optim import OptimiserConfig, build_optimiser, learning_rate
+
+
+def test_cosine_starts_at_the_peak_halves_midway_and_ends_at_the_floor():
+    config = OptimiserConfig(lr=0.2, min_lr=0.02)
+    assert learning_rate(config, 0, 100) == pytest.approx(0.2)
+    assert learning_rate(config, 50, 100) == pytest.approx(0.11)
+    assert learning_rate(config, 100, 100) == pytest.approx(0.02)
+    assert learning_rate(config, 25, 100) == pytest.approx(0.02 + 0.09 * (1 + math.cos(math.pi / 4)))
+
+
+def test_warm_up_is_linear_and_reaches_the_peak():
+    config = OptimiserConfig(lr=1.0, warmup=4)
+    assert [learning_rate(config, step, 20) for step in range(4)] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert learning_rate(config, 4, 20) == pytest.approx(1.0)
+
+
+def test_poly_and_constant():
+    assert learning_rate(OptimiserConfig(lr=1.0, schedule="poly"), 50, 100) == pytest.approx(0.5**0.9)
+    assert learning_rate(OptimiserConfig(lr=0.3, schedule="constant"), 77, 100) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_only_matrices_are_decayed_and_frozen_tensors_left_out(name):
+    layer = torch.nn.Linear(3, 2)
+    frozen = torch.nn.Parameter(torch.zeros(2, 2), requires_grad=False)
+    optimiser = build_optimiser(OptimiserConfig(name=name, weight_decay=0.1), [*layer.parameters(), frozen])
+    decays = {id(p): group["weight_decay"] for group in optimiser.param_groups for p in group["params"]}
+    assert decays == {id(layer.weight): 0.1, id(layer.bias): 0.0}

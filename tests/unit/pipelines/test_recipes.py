@@ -1,0 +1,90 @@
+"""Recipes: shipped and one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fewlabel.core.errors import SettingsError
+from fewlabel.core.values import parse_value
+from fewlabel.pipelines.recipes import load_recipe, recipe_names
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_the_shipped_recipes_are_there_and_described() -> None:
+    assert recipe_names() == ["acdc", "acdc-lite", "demo"]
+    for name in recipe_names():
+        recipe = load_recipe(name)
+        assert recipe.name == name
+        assert recipe.description
+        assert "description" not in recipe.values
+
+
+SCALARS = [
+    "1e-3",
+    "1E3",
+    "002",
+    "-7",
+    "0",
+    "0.5",
+    ".5",
+    "1.",
+    "true",
+    "false",
+    "null",
+    "yes",
+    "off",
+    "2024-01-01",
+    "1_0",
+    "0x1",
+    "gcl",
+    "1:30",
+    "nan",
+    "=",
+    "<<",
+]
+
+
+@pytest.mark.parametrize("text", SCALARS)
+def test_scalars_are_read_as_on_the_command_line(tmp_path: Path, text: str) -> None:
+    found = load_recipe(write(tmp_path, f"value: {text}\n")).values["value"]
+    expected = parse_value(text)
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+def test_quoted_scalars_are_text(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, "a: '1e-3'\nb: \"12\"\nsubjects: [002, '042', p1]\nempty:\n"))
+    assert recipe.values == {"a": "1e-3", "b": "12", "subjects": ["002", "042", "p1"], "empty": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("- 1\n", "list"),
+        ("", "NoneType"),
+        ("1: 2\n", "dict"),
+        ("a: [1\n", "YAML"),
+        ("a: !!python/name:os.system\n", "YAML"),
+    ],
+)
+def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str, told: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(SettingsError, match=told) as caught:
+        load_recipe(path)
+    assert caught.value.faults[0].where == str(path)
+
+
+@pytest.mark.parametrize("name", ["acdc_lite", "acdclite", "nowhere/mine.yaml", "zzz"])
+def test_unknown_recipes_get_the_list(name: Any) -> None:
+    with pytest.raises(SettingsError, match="known: acdc, acdc-lite, demo") as caught:
+        load_recipe(name)
+    near = "did you mean acdc-lite?" in str(caught.value)
+    assert near == name.startswith("acdc")

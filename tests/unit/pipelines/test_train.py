@@ -1,0 +1,250 @@
+"""The chain: what it asks of each stage, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fewlabel.core import progress
+from fewlabel.core.artifact import finish_artifact, read_json, write_json, write_text
+from fewlabel.core.config import Settings
+from fewlabel.core.errors import DataError, SettingsError
+from fewlabel.pipelines import demo, train
+from fewlabel.pipelines.stages import STAGES
+from fewlabel.scoring.summary import summarise
+from kit.stores import make_store
+
+
+class Stages:
+    """Stands in for the real stages: leaves an artifact of the right kind and notes what it was asked."""
+
+    def __init__(self, **store: Any) -> None:
+        self.asked: list[tuple[str, Settings]] = []
+        self.store = store
+        self.fail = ""
+
+    def __call__(self, name: str, settings: Any) -> Path:
+        self.asked.append((name, settings))
+        if name == self.fail:
+            raise DataError(f"{name} failed")
+        out = Path(settings.out)
+        if (out / "manifest.json").is_file():
+            return out
+        if name == "prepare":
+            return make_store(out, **{"subjects": 4, "depth": 3, "size": (16, 16), **self.store})
+        out.mkdir(parents=True)
+        write_text(out / "report.html", "")
+        finish_artifact(out, STAGES[name].kind, ["report.html"])
+        return out
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.asked]
+
+
+@pytest.fixture
+def stages(monkeypatch: pytest.MonkeyPatch) -> Stages:
+    made = Stages()
+    monkeypatch.setattr(train, "run_stage", made)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    return made
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    lines: list[str] = []
+
+    class Ear(progress._Silence):
+        def say(self, text: str) -> None:
+            lines.append(text)
+
+    monkeypatch.setattr(progress, "_listener", [Ear()])
+    return lines
+
+
+def go(out: Path, **values: Any) -> Path:
+    return train.run(train.train_settings({"data": out.parent / "raw", "out": out, **values}))
+
+
+def refusal(call: Callable[[], object]) -> str:
+    with pytest.raises(SettingsError) as caught:
+        call()
+    return str(caught.value)
+
+
+def test_the_stages_are_chained_by_their_folders(stages: Stages, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert go(out, seed=4, pretrain={"steps": 9}) == out
+    assert stages.names == list(train.CHAIN)
+    asked = {name: settings.record() for name, settings in stages.asked}
+    assert asked["prepare"]["data"] == str((tmp_path / "raw").resolve())
+    for name in ("pretrain", "finetune", "evaluate"):
+        assert asked[name]["data"] == str(out / "prepared")
+    assert asked["finetune"]["encoder"] == str(out / "encoder")
+    assert asked["finetune"]["control"] is True
+    assert asked["evaluate"]["segmenter"] == str(out / "segmenter")
+    assert asked["evaluate"]["control"] == str(out / "segmenter-control")
+    assert asked["report"]["run"] == str(out)
+    assert {values["seed"] for values in asked.values()} == {4}
+    assert asked["pretrain"]["steps"] == 9
+    assert asked["pretrain"]["resume"] is False
+
+
+def test_the_run_is_recorded(stages: Stages, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("seed: 2\n")
+    train.run(train.train_settings({"data": tmp_path, "out": out}, recipe))
+    record = read_json(out / "run.json")
+    assert record["finished"] is True
+    assert record["recipe"] == "mine"
+    assert list(record["stages"]) == list(train.CHAIN)
+    assert record["stages"]["pretrain"]["folder"] == "encoder"
+    assert record["settings"]["pretrain"]["seed"] == 2
+    assert record["versions"]["torch"]
+
+
+def test_faults_of_all_stages_come_at_once_before_any_work(stages: Stages, tmp_path: Path) -> None:
+    values = {"pretrain": {"steps": 0}, "finetune": {"mode": "cold"}, "evaluate": {"flips": True}}
+    told = refusal(lambda: go(tmp_path / "run", **values))
+    for part in ("pretrain.steps", "finetune.mode", "evaluate.flips", "did you mean flip?"):
+        assert part in told
+    assert not (tmp_path / "run").exists()
+    assert stages.asked == []
+
+
+def test_a_folder_in_use_is_refused_and_left_alone(stages: Stages, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    (out).mkdir()
+    (out / "mine.txt").write_text("x")
+    assert "found other files" in refusal(lambda: go(out))
+    (out / "mine.txt").unlink()
+    go(out)
+    assert "found a run. → give --resume" in refusal(lambda: go(out))
+    assert "found a file" in refusal(lambda: go(tmp_path / "run" / "run.json"))
+
+
+def test_resuming_asks_every_stage_to_resume_and_keeps_times(stages: Stages, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    stages.fail = "finetune"
+    with pytest.raises(DataError):
+        go(out)
+    record = read_json(out / "run.json")
+    assert record["finished"] is False
+    assert list(record["stages"]) == ["prepare", "pretrain"]
+    record["stages"]["pretrain"]["seconds"] = 1234.0
+    write_json(out / "run.json", record)
+    stages.fail = ""
+    stages.asked.clear()
+    go(out, resume=True)
+    asked = dict(stages.asked)
+    assert asked["pretrain"].resume is True  # type: ignore[attr-defined]
+    assert asked["finetune"].resume is True  # type: ignore[attr-defined]
+    assert read_json(out / "run.json")["stages"]["pretrain"]["seconds"] == 1234.0
+    assert read_json(out / "run.json")["finished"] is True
+
+
+def test_resuming_with_other_settings_names_each_before_any_work(stages: Stages, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    go(out, pretrain={"steps": 9})
+    stages.asked.clear()
+    values = {"pretrain": {"steps": 8, "device": "cpu", "checkpoint_seconds": 1.0}, "prepare": {"position_parts": 3}}
+    told = refusal(lambda: go(out, resume=True, **values))
+    assert "pretrain.steps: a continued run keeps its settings; found 9 before, 8 now" in told
+    assert "prepare.position_parts" in told
+    assert "device" not in told
+    assert "checkpoint_seconds" not in told
+    assert stages.asked == []
+    other = {"data": tmp_path / "other", "out": out, "resume": True, "pretrain": {"steps": 9}}
+    assert "prepare.data" in refusal(lambda: train.run(train.train_settings(other)))
+
+
+def test_stages_that_never_began_may_change(stages: Stages, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    stages.fail = "finetune"
+    with pytest.raises(DataError):
+        go(out)
+    stages.fail = ""
+    go(out, resume=True, finetune={"steps": 3})
+    assert read_json(out / "run.json")["settings"]["finetune"]["steps"] == 3
+
+
+def test_without_labels_there_is_an_encoder_only(stages: Stages, said: list[str], tmp_path: Path) -> None:
+    stages.store = {"unlabelled": [f"patient{number:03d}" for number in range(1, 5)]}
+    out = go(tmp_path / "run")
+    assert stages.names == ["prepare", "pretrain"]
+    assert any("No scan of the training part has a label" in line for line in said)
+    assert read_json(out / "run.json")["finished"] is True
+
+
+def test_without_labelled_test_scans_nothing_is_evaluated(stages: Stages, said: list[str], tmp_path: Path) -> None:
+    stages.store = {"unlabelled": ["patient004"]}
+    go(tmp_path / "run")
+    assert stages.names == ["prepare", "pretrain", "finetune", "report"]
+    assert any("No test scan has a label" in line for line in said)
+
+
+def test_a_pipeline_refuses_several_processes(stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "launch pretrain and finetune instead" in refusal(lambda: go(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["acdc", "acdc-lite", "demo"])
+def test_the_shipped_recipes_hold_valid_settings_only(name: str, tmp_path: Path) -> None:
+    settings = train.train_settings({"data": tmp_path, "out": tmp_path / "run"}, name)
+    plans = train.plan(settings)
+    assert list(plans) == list(train.CHAIN)
+    assert settings.recipe == name
+
+
+def test_the_demo_writes_hearts_once_and_trains_on_them(stages: Stages, tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    values = {"out": out, "patients": 4, "test": 2, "pretrain": {"steps": 3}}
+    assert demo.run(demo.demo_settings(values)) == out
+    first = (out / "data" / "scans.csv").stat().st_mtime_ns
+    asked = {name: settings.record() for name, settings in stages.asked}
+    assert asked["prepare"]["data"] == str(out / "data")
+    assert asked["pretrain"]["steps"] == 3
+    assert read_json(out / "run.json")["recipe"] == "demo"
+    assert "give --resume" in refusal(lambda: demo.run(demo.demo_settings(values)))
+    demo.run(demo.demo_settings({**values, "resume": True}))
+    assert (out / "data" / "scans.csv").stat().st_mtime_ns == first
+
+
+def test_a_wrong_setting_of_the_demo_is_found_before_anything_is_written(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    assert "did you mean steps?" in refusal(lambda: demo.run(demo.demo_settings({"out": out, "stepz": 3})))
+    assert "patients" in refusal(lambda: demo.demo_settings({"out": out, "patients": 1}))
+    assert not out.exists()
+
+
+def test_the_outcome_is_read_from_the_scores(tmp_path: Path) -> None:
+    import pandas as pd
+
+    from fewlabel.pipelines.summary import outcome, verdict
+
+    assert outcome(tmp_path) == []
+    assert verdict(tmp_path) == ""
+    rows = [
+        {
+            "arm": arm, "case": f"c{number}", "subject": f"s{number}", "class": index, "class_name": name,
+            "dice": dice + 0.01 * number, "hd95_mm": 1.0, "assd_mm": 1.0, "missed": False, "invented": False,
+        }
+        for arm, dice in (("model", 0.7), ("control", 0.5))
+        for number in range(6)
+        for index, name in ((1, "cavity"), (2, "wall"))
+    ]  # fmt: skip
+    summary = summarise(pd.DataFrame(rows), {1: "cavity", 2: "wall"}, resamples=50)
+    scores = tmp_path / "scores"
+    write_json(scores / "summary.json", json.loads(json.dumps(summary)))
+    finish_artifact(scores, "scores", ["summary.json"])
+    table = outcome(tmp_path)
+    assert [row[0] for row in table] == ["cavity", "wall", "mean"]
+    assert table[2][1:3] == ("0.725", "0.525")
+    assert table[2][3].startswith("+0.200 (+0.200 to +0.200)")
+    assert verdict(tmp_path).startswith("pre-training against scratch: +0.200")

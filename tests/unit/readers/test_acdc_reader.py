@@ -1,0 +1,118 @@
+import shutil
+
+import pytest
+
+from fewlabel.core.errors import DataError
+from fewlabel.readers.acdc import AcdcReader
+from fewlabel.readers.base import choose_reader
+from kit.scans import acdc_subset, noise, write_scan
+
+
+def read(root):
+    return AcdcReader(AcdcReader.Config()).read(root)
+
+
+def patient(
+    root, number, frames=(1, 12), info="ED: 1\nES: 12\nGroup: DCM\nHeight: 184.0\nNbFrame: 30\nWeight: 95.0\n", gt=True
+):
+    folder = root / f"patient{number:03d}"
+    for frame in frames:
+        stem = folder / f"patient{number:03d}_frame{frame:02d}"
+        write_scan(stem.with_name(stem.name + ".nii.gz"), noise((2, 4, 4)))
+        if gt:
+            write_scan(stem.with_name(stem.name + "_gt.nii.gz"), noise((2, 4, 4)))
+    if info is not None:
+        (folder / "Info.cfg").write_text(info)
+    return folder
+
+
+def test_a_patient_folder_as_published(tmp_path):
+    folder = patient(tmp_path, 1)
+    for litter in ("._patient001_frame01.nii.gz", ".DS_Store", "MANDATORY_CITATION.md"):
+        (folder / litter).write_text("x")
+    (tmp_path / "._patient001").write_text("x")
+    write_scan(folder / "patient001_4d.nii.gz", noise((2, 4, 4)))
+    catalog = read(tmp_path)
+    assert [case.id for case in catalog.cases] == ["patient001_frame01", "patient001_frame12"]
+    first, second = catalog.cases
+    assert first.subject == second.subject == "patient001"
+    assert dict(first.metadata) == {"phase": "ED", "group": "DCM", "height": 184.0, "weight": 95.0}
+    assert second.metadata["phase"] == "ES"
+    assert first.images == (folder / "patient001_frame01.nii.gz",)
+    assert first.label == folder / "patient001_frame01_gt.nii.gz"
+    assert catalog.label_names == {0: "background", 1: "RV", 2: "myocardium", 3: "LV"}
+    kinds = {column.name: column.kind for column in catalog.columns}
+    assert kinds == {"phase": "categorical", "group": "categorical", "height": "continuous", "weight": "continuous"}
+
+
+def test_patient090_has_its_phases_right(tmp_path, shared_data):
+    """Its end diastole is frame 4, not 1; the lower frame number is end diastole."""
+    catalog = read(acdc_subset(tmp_path / "acdc", shared_data, (90, 91)))
+    phases = {case.id: case.metadata["phase"] for case in catalog.cases}
+    assert phases["patient090_frame04"] == "ED"
+    assert phases["patient090_frame11"] == "ES"
+
+
+def test_all_of_acdc(shared_data):
+    catalog = read(shared_data / "acdc")
+    assert len(catalog.cases) == 200
+    assert len(catalog.subjects) == len(catalog.labelled_subjects) == 100
+    by_subject = {}
+    for case in catalog.cases:
+        by_subject.setdefault(case.subject, []).append(case.metadata["phase"])
+    assert all(phases == ["ED", "ES"] for phases in by_subject.values())
+
+
+def test_without_info_the_lower_of_two_frames_is_end_diastole(tmp_path):
+    patient(tmp_path, 3, (4, 11), info=None)
+    patient(tmp_path, 5, (1, 2, 3), info=None)
+    phases = {case.id: case.metadata["phase"] for case in read(tmp_path).cases}
+    assert phases["patient003_frame04"] == "ED"
+    assert phases["patient003_frame11"] == "ES"
+    assert phases["patient005_frame02"] is None
+
+
+def test_missing_metadata_and_labels_are_allowed(tmp_path):
+    patient(tmp_path, 1, info="ED: 1\nES: 12\nHeight: nan\n", gt=False)
+    case = read(tmp_path).cases[0]
+    assert case.label is None
+    assert dict(case.metadata) == {"phase": "ED", "group": None, "height": None, "weight": None}
+
+
+@pytest.mark.parametrize("home", ["", "database/"])
+def test_official_folders_keep_their_test_part(tmp_path, home):
+    patient(tmp_path / f"{home}training", 1)
+    patient(tmp_path / f"{home}testing", 101, gt=False)
+    parts = {case.id: case.part for case in read(tmp_path).cases}
+    assert parts["patient001_frame01"] == ""
+    assert parts["patient101_frame01"] == "test"
+    assert choose_reader(tmp_path).name == "acdc"
+
+
+def test_one_patient_folder_is_a_data_set(tmp_path):
+    folder = patient(tmp_path, 7)
+    assert len(read(folder).cases) == 2
+    assert choose_reader(folder).name == "acdc"
+
+
+def test_every_fault_is_named_at_once(tmp_path):
+    first, second = patient(tmp_path, 1), patient(tmp_path, 2)
+    (first / "patient001_frame12.nii.gz").unlink()
+    (second / "Info.cfg").write_text("ED: 1\nES: 12\nWeight: heavy\n")
+    shutil.rmtree(tmp_path / "patient003", ignore_errors=True)
+    (tmp_path / "patient003").mkdir()
+    with pytest.raises(DataError) as error:
+        read(tmp_path)
+    text = str(error.value)
+    assert "ES: 12, with frames 1" in text
+    assert "no patient001_frame12" in text
+    assert "weight in Info.cfg must be a number; found 'heavy'" in text
+    assert str(tmp_path / "patient003") in text
+
+
+def test_score(tmp_path):
+    assert AcdcReader.match(tmp_path).score == 0
+    patient(tmp_path, 1)
+    assert AcdcReader.match(tmp_path).score == 1
+    patient(tmp_path, 2, info=None)
+    assert AcdcReader.match(tmp_path).score == pytest.approx(0.85)

@@ -1,0 +1,123 @@
+import json
+
+import pytest
+
+from fewlabel.core.errors import DataError
+from fewlabel.readers.nnunet import NnunetReader
+from kit.scans import nnunet_folder, noise, write_scan
+
+
+def read(root):
+    return NnunetReader(NnunetReader.Config()).read(root)
+
+
+def test_version_2_folder(tmp_path):
+    root = nnunet_folder(tmp_path, ("a", "b"), labelled=("a", "t"), test=("t", "u"))
+    catalog = read(root)
+    found = {case.id: (case.part, case.label is not None, case.images[0].name) for case in catalog.cases}
+    assert found == {
+        "a": ("", True, "a_0000.nii.gz"),
+        "b": ("", False, "b_0000.nii.gz"),
+        "t": ("test", True, "t_0000.nii.gz"),
+        "u": ("test", False, "u_0000.nii.gz"),
+    }
+    assert catalog.name == "toy"
+    assert catalog.channels == ("MR",)
+    assert catalog.label_names == {0: "background", 1: "organ"}
+
+
+def test_hippocampus_as_distributed(shared_data):
+    """MSD layout with macOS litter: ._*, .DS_Store."""
+    catalog = read(shared_data / "hippocampus")
+    assert len(catalog.cases) == 390
+    assert sum(case.label is not None for case in catalog.cases) == 260
+    assert sum(case.part == "test" for case in catalog.cases) == 130
+    assert catalog.label_names == {0: "background", 1: "Anterior", 2: "Posterior"}
+    assert catalog.channels == ("MRI",)
+    assert catalog.subjects[0] == "hippocampus_001"
+    assert len(catalog.subjects) == 390
+
+
+@pytest.mark.parametrize("channel_key", ["channel_names", "modality"])
+def test_channels_are_grouped_in_order(tmp_path, channel_key):
+    (tmp_path / "dataset.json").write_text(json.dumps({channel_key: {"1": "T2", "0": "T1"}, "labels": {"0": "bg"}}))
+    for channel in (1, 0):
+        write_scan(tmp_path / "imagesTr" / f"c_{channel:04d}.nii.gz", noise((2, 4, 4)))
+    write_scan(tmp_path / "labelsTr" / "c.nii.gz", noise((2, 4, 4)))
+    (case,) = read(tmp_path).cases
+    assert [path.name for path in case.images] == ["c_0000.nii.gz", "c_0001.nii.gz"]
+    assert case.label is not None
+    assert read(tmp_path).channels == ("T1", "T2")
+
+
+def test_four_digits_of_a_case_name_are_not_a_channel(tmp_path):
+    for name in ("case_0000", "case_0001"):
+        write_scan(tmp_path / "imagesTr" / f"{name}.nii.gz", noise((2, 4, 4)))
+        write_scan(tmp_path / "labelsTr" / f"{name}.nii.gz", noise((2, 4, 4)))
+    assert [case.id for case in read(tmp_path).cases] == ["case_0000", "case_0001"]
+
+
+def test_siblings_share_a_subject_and_tell_their_phase(tmp_path):
+    root = nnunet_folder(tmp_path, ("p1_ED", "p1_ES", "p2_ED"))
+    catalog = read(root)
+    assert [case.subject for case in catalog.cases] == ["p1", "p1", "p2"]
+    assert [case.metadata["phase"] for case in catalog.cases] == ["ED", "ES", "ED"]
+
+
+def test_metadata_table_is_joined_by_case(tmp_path):
+    root = nnunet_folder(tmp_path, ("a", "b", "c"))
+    (root / "metadata.csv").write_text("case,subject,sex,age,part\nb,two,f,41.5,test\na,one,,30,\n")
+    catalog = read(root)
+    assert [case.subject for case in catalog.cases] == ["one", "two", "c"]
+    assert [case.metadata["sex"] for case in catalog.cases] == [None, "f", None]
+    assert [case.metadata["age"] for case in catalog.cases] == [30.0, 41.5, None]
+    assert [case.part for case in catalog.cases] == ["", "test", ""]
+    assert {column.name: column.kind for column in catalog.columns} == {"sex": "categorical", "age": "continuous"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ({"background": 0, "lv": 1, "ignore": 2}, {0: "background", 1: "lv", 2: "ignore"}),
+        ({"0": "background", "5": "rv"}, {0: "background", 5: "rv"}),
+        ({"background": 0, "whole": [1, 2], "core": [2]}, {0: "background", 1: "label 1", 2: "label 2"}),
+    ],
+)
+def test_label_names_either_way_round(tmp_path, labels, names):
+    assert read(nnunet_folder(tmp_path, labels=labels)).label_names == names
+
+
+def test_every_fault_is_named_at_once(tmp_path):
+    root = nnunet_folder(tmp_path, ("a", "b"), labels={"background": 0, "x": "one"})
+    described = json.loads((root / "dataset.json").read_text())
+    described |= {"channel_names": {"0": "T1", "1": "T2"}, "training": [{"image": "./imagesTr/gone.nii.gz"}]}
+    (root / "dataset.json").write_text(json.dumps(described))
+    write_scan(root / "labelsTr" / "orphan.nii.gz", noise((2, 4, 4)))
+    (root / "metadata.csv").write_text("name,sex\na,f\n")
+    with pytest.raises(DataError) as error:
+        read(root)
+    text = str(error.value)
+    for words in ("no 0001", "none named orphan", "no gone", "needs a column case; found name, sex", "'x': 'one'"):
+        assert words in text
+
+
+def test_broken_json_and_wrong_table_are_faults(tmp_path):
+    root = nnunet_folder(tmp_path)
+    (root / "dataset.json").write_text("{")
+    (root / "metadata.csv").write_text("case,sex\nzz,f\nzz,m\n")
+    with pytest.raises(DataError) as error:
+        read(root)
+    assert "must be JSON" in str(error.value)
+    assert "another for zz" in str(error.value)
+    assert "must name cases of this folder; found zz, while images are called a" in str(error.value)
+
+
+def test_score(tmp_path):
+    assert NnunetReader.match(tmp_path).score == 0
+    inner = nnunet_folder(tmp_path / "Dataset001_Toy")
+    assert NnunetReader.match(inner).score == 1
+    deeper = NnunetReader.match(tmp_path)
+    assert deeper.score < 0.5
+    assert f"give {inner}" in "; ".join(deeper.reasons)
+    (inner / "dataset.json").unlink()
+    assert NnunetReader.match(inner).score == pytest.approx(0.7)

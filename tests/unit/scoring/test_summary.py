@@ -1,0 +1,63 @@
+"""The summary against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fewlabel.scoring.summary import summarise
+
+NAMES = {1: "one", 2: "two"}
+
+
+def table(arms=("model",)):
+    """Two subjects, three cases, two classes; one distance is undefined."""
+    dice = {"model": [0.8, 0.6, 0.9, 1.0, 0.7, 0.5], "control": [0.7, 0.6, 0.6, 1.0, 0.7, 0.2]}
+    distance = {"model": [2.0, 4.0, 1.0, np.nan, 3.0, 30.0], "control": [3.0, 4.0, 1.0, np.nan, 3.0, 40.0]}
+    rows = []
+    for arm in arms:
+        for row, (case, subject, index) in enumerate(
+            [("a1", "a", 1), ("a1", "a", 2), ("a2", "a", 1), ("a2", "a", 2), ("b1", "b", 1), ("b1", "b", 2)]
+        ):
+            rows.append((arm, case, subject, index, dice[arm][row], distance[arm][row], 0.5, row == 5, row == 1))
+    columns = ["arm", "case", "subject", "class", "dice", "hd95_mm", "assd_mm", "missed", "invented"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_one_arm():
+    found = summarise(table(), NAMES)
+    assert found["gain"] is None
+    model = found["arms"]["model"]
+    one, two, mean = model["classes"]["1"], model["classes"]["2"], model["mean"]
+    assert one["name"] == "one"
+    assert one["dice"]["mean"] == pytest.approx(0.8)
+    assert one["dice"]["std"] == pytest.approx(0.1)
+    assert (one["dice"]["n"], one["dice"]["subjects"]) == (3, 2)
+    assert (two["hd95_mm"]["mean"], two["hd95_mm"]["n"]) == (17.0, 2)
+    assert (two["missed"], two["invented"], one["missed"]) == (1, 1, 0)
+    # Within a case first: (0.7, 0.95, 0.6), and distances (3, 1, 16.5).
+    assert mean["dice"]["mean"] == pytest.approx(0.75)
+    assert mean["hd95_mm"]["mean"] == pytest.approx(20.5 / 3)
+    assert (mean["missed"], mean["invented"]) == (1, 1)
+    assert 0.6 <= mean["dice"]["low"] < mean["dice"]["high"] <= 0.825 + 1e-9
+
+
+def test_gain_is_model_minus_control():
+    found = summarise(table(("model", "control")), NAMES)
+    gain = found["gain"]
+    assert gain["classes"]["1"]["name"] == "one"
+    assert gain["classes"]["1"]["dice"]["mean"] == pytest.approx(0.4 / 3)
+    assert gain["classes"]["2"]["hd95_mm"]["mean"] == pytest.approx(-5.0)
+    assert gain["mean"]["dice"]["mean"] == pytest.approx((0.05 + 0.15 + 0.15) / 3)
+    means = [found["arms"][arm]["mean"]["dice"]["mean"] for arm in ("model", "control")]
+    assert gain["mean"]["dice"]["mean"] == pytest.approx(means[0] - means[1])
+    json.dumps(found, allow_nan=False)
+
+
+def test_cases_are_paired_by_name_not_by_row():
+    both = table(("model", "control"))
+    shuffled = pd.concat([both[both["arm"] == "model"], both[both["arm"] == "control"].iloc[::-1]])
+    assert summarise(shuffled, NAMES)["gain"] == summarise(both, NAMES)["gain"]
