@@ -13,6 +13,8 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, default=Path("../shared/data/acdc"), help="folder of scans (acdc-lite)")
     parser.add_argument("--work", type=Path, default=Path("runs/benchmarks"), help="where runs are kept")
     parser.add_argument("--arms", default="", help="comma-separated arms (acdc-lite); all by default")
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results", help="where rows are written")
+    parser.add_argument(
+        "--results", type=Path, default=Path(__file__).parent / "results", help="where rows are written"
+    )
     arguments = parser.parse_args()
     SUITES[arguments.suite](arguments)

@@ -12,12 +12,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import facts
-
 import fewlabel
+from common import facts
 from fewlabel.core.artifact import open_artifact, read_json
 from fewlabel.engine.record import read_record
-from fewlabel.pipelines.recipes import load_recipe
 
 #: Arm → settings over the recipe's pre-training; None is the supervised control.
 ARMS: dict[str, dict[str, Any] | None] = {
@@ -28,25 +26,26 @@ ARMS: dict[str, dict[str, Any] | None] = {
     "mitigator": {"name": "gcl", "pixel": False, "combine": "mitigator"},
     "gcl": {"name": "gcl"},
 }
-BUDGETS = {1: (0, 1, 2, 3, 4), 2: (0, 1, 2, 3, 4)}
+RECIPE = "acdc-lite"
+#: Labelled patients → the split's draws of them.
+BUDGETS = {1: (0, 1, 2), 2: (0, 1, 2)}
 
 
 def run(data: Path, work: Path, results: Path, chosen: list[str]) -> None:
     """Run what is missing and append a row per fine-tuning."""
     path = results / "acdc-lite.jsonl"
-    recipe = load_recipe("acdc-lite")
-    prepared = fewlabel.prepare(data=data, out=work / "prepared", **recipe["prepare"])
+    prepared = fewlabel.prepare(recipe=RECIPE, data=data, out=work / "prepared")
     arms = {name: ARMS[name] for name in chosen} if chosen else ARMS
     for arm, method in arms.items():
         encoder = None
         if method is not None:
             encoder = fewlabel.pretrain(
-                data=prepared, out=work / f"encoder-{arm}", resume=True, **{**recipe["pretrain"], "method": method}
+                recipe=RECIPE, data=prepared, out=work / f"encoder-{arm}", method=method, resume=True
             )
         for labelled, draws in BUDGETS.items():
             for draw in draws:
                 if not _done(path, arm, labelled, draw):
-                    _append(path, _score(work, prepared, encoder, arm, labelled, draw, recipe))
+                    _append(path, _score(work, prepared, encoder, arm, labelled, draw))
 
 
 def _done(path: Path, arm: str, labelled: int, draw: int) -> bool:
@@ -54,29 +53,29 @@ def _done(path: Path, arm: str, labelled: int, draw: int) -> bool:
     return any((row["arm"], row["labelled"], row["draw"]) == (arm, labelled, draw) for row in rows)
 
 
-def _score(
-    work: Path, prepared: Path, encoder: Path | None, arm: str, labelled: int, draw: int, recipe: dict[str, Any]
-) -> dict[str, Any]:
+def _score(work: Path, prepared: Path, encoder: Path | None, arm: str, labelled: int, draw: int) -> dict[str, Any]:
     name = f"{arm}-m{labelled}-d{draw}"
     started = time.monotonic()
     segmenter = fewlabel.finetune(
+        recipe=RECIPE,
         data=prepared,
         out=work / f"segmenter-{name}",
         encoder=encoder,
         resume=True,
-        **{**recipe["finetune"], "labelled": labelled, "draw": draw, "control": False},
+        labelled=labelled,
+        draw=draw,
+        control=False,
+        validation="none",
     )
     scores = work / f"scores-{name}"
-    if not (scores / "manifest.json").is_file():
-        fewlabel.evaluate(data=prepared, segmenter=segmenter, out=scores)
-    summary = read_json(scores / "summary.json")
+    fewlabel.evaluate(data=prepared, segmenter=segmenter, out=scores)
     steps = [row["seconds"] for row in read_record(segmenter / "metrics.jsonl") if "seconds" in row]
     row = {
         "suite": "acdc-lite",
         "arm": arm,
         "labelled": labelled,
         "draw": draw,
-        **summary_figures(summary),
+        **_figures(read_json(scores / "summary.json")),
         "finetune_step_seconds": round(statistics.median(steps), 4),
         "seconds": round(time.monotonic() - started, 1),
         **facts(),
@@ -88,9 +87,18 @@ def _score(
     return row
 
 
-def summary_figures(summary: dict[str, Any]) -> dict[str, Any]:
-    """Mean Dice, HD95 and counts out of an evaluation's summary."""
-    return summary
+def _figures(summary: dict[str, Any]) -> dict[str, Any]:
+    """Means over test cases and classes, per class, and counts, out of an evaluation's summary."""
+    arm = summary["arms"]["model"]
+    return {
+        "dice": arm["mean"]["dice"]["mean"],
+        "dice_by_class": {entry["name"]: entry["dice"]["mean"] for entry in arm["classes"].values()},
+        "hd95_mm": arm["mean"]["hd95_mm"]["mean"],
+        "assd_mm": arm["mean"]["assd_mm"]["mean"],
+        "missed": arm["mean"]["missed"],
+        "invented": arm["mean"]["invented"],
+        "test_cases": summary["cases"],
+    }
 
 
 def _append(path: Path, row: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Speed and memory as ratios within one run; prints ``name ratio goal ok|short`` lines and keeps them as a row.
 
-All on synthetic slices of 128x128: 64 views, network of width 16, the precision that ``auto`` chooses here.
+All on synthetic slices of 128x128: 64 views, a network of width 16, the precision that ``auto`` chooses here.
 """
 
 from __future__ import annotations
@@ -13,17 +13,122 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import PeakMemory, facts, medians
-from suites.plain_loop import PlainLoop
+from torch.nn import functional
 
 import fewlabel
-from fewlabel.core.config import Settings
+from common import PeakMemory, facts, medians
+from fewlabel.core.values import nest
 from fewlabel.data.loading import PretrainLoader
 from fewlabel.data.phantom import write_phantom
 from fewlabel.data.store import PreparedStore
-from fewlabel.engine.inference import predict_volume
+from fewlabel.engine.inference import folded, predict_volume
 from fewlabel.engine.runtime import fast_kernels, start
 from fewlabel.engine.step import apply_gradients, total_norm
 from fewlabel.nets.unet import UNet, UNetConfig
-from fewlabel.objectives.pixel import pixel_loss_peak_probe
+from fewlabel.objectives.pixel import anchor_losses, top_pool
 from fewlabel.stages import finetune, pretrain
+from suites.plain_loop import PlainLoop
+
+REPEATS = 9
+WIDTH = 16
+
+
+def run(results: Path) -> None:
+    """Measure everything, print a line per figure, append a row to ``speed.jsonl``."""
+    fast_kernels(start().device.type)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        raw = write_phantom(folder / "scans", patients=16, labelled=4, test=4)
+        prepared = fewlabel.prepare(data=raw / "scans.csv", out=folder / "prepared", size=[128, 128], spacing=1.0)
+        figures = {**_pretraining(prepared, folder), **_finetuning(prepared, folder)}
+    figures["pixel_memory_growth"] = (_memory_growth(), 1.1, "at most")
+    figures["predict_seconds"] = (_prediction(), 0.5, "at most")
+    row = {"suite": "speed", "figures": {}, **facts()}
+    for figure, (ratio, goal, sense) in figures.items():
+        met = ratio <= goal if sense == "at most" else ratio >= goal
+        print(f"{figure} {ratio:.3f} {goal} {'ok' if met else 'short'}")
+        row["figures"][figure] = {"ratio": round(ratio, 4), "goal": goal, "sense": sense, "met": met}
+    results.mkdir(parents=True, exist_ok=True)
+    with (results / "speed.jsonl").open("a") as stream:
+        stream.write(json.dumps(row) + "\n")
+
+
+def _pretraining(prepared: Path, folder: Path) -> dict[str, tuple[float, float, str]]:
+    """GCL against SimCLR, and what the data cost."""
+    steps: dict[str, Callable[[], object]] = {}
+    loader: PretrainLoader | None = None
+    for method in ("simclr", "gcl"):
+        words = [f"network.width={WIDTH}", f"method={method}", "optimiser.name=adamw", "optimiser.lr=0.001"]
+        settings = pretrain.PretrainSettings.parse({"data": prepared, "out": folder / method, **nest(words)})
+        training = pretrain.Pretraining.begin(settings)
+        training.method.train()
+        # A third of the way GradFilter selects and GradMitigator's targets are set.
+        steps[method] = _update(training, settings.steps // 3)
+        loader = training.loader
+    counter = iter(range(10**9))
+    if loader is not None:
+        steps["data"] = lambda: loader.batch(next(counter))
+    seconds = medians(steps, REPEATS)
+    print({name: round(value, 4) for name, value in seconds.items()}, "seconds per step")
+    return {
+        "gcl_step_over_simclr_step": (seconds["gcl"] / seconds["simclr"], 2.6, "at most"),
+        "data_share_of_simclr_step": (seconds["data"] / seconds["simclr"], 0.10, "at most"),
+    }
+
+
+def _update(training: pretrain.Pretraining | finetune.Fit, first: int = 0) -> Callable[[], object]:
+    """One whole optimisation step per call."""
+    counter = iter(range(first, 10**9))
+
+    def step() -> None:
+        result = training.step(next(counter))
+        apply_gradients(training.parameters, result.gradients, total_norm(result.gradients), None)
+        training.optimiser.step()
+        training.optimiser.zero_grad(set_to_none=True)
+
+    return step
+
+
+def _finetuning(prepared: Path, folder: Path) -> dict[str, tuple[float, float, str]]:
+    """Fine-tuning throughput against the plain loop with the same network, batch and loss."""
+    store = PreparedStore(prepared)
+    batch, calls = 10, 2 + REPEATS
+    words = [f"network.width={WIDTH}", f"batch={batch}", "labelled=4", f"steps={calls}", "validation=none"]
+    settings = finetune.FinetuneSettings.parse({"data": prepared, "out": folder / "segmenter", **nest(words)})
+    fit = finetune.begin(settings)
+    fit.regime.train()
+    labelled = store.slices_of(store.split["parts"]["train"], labelled=True)
+    torch.manual_seed(0)
+    plain = PlainLoop(
+        UNet(UNetConfig(width=WIDTH), len(store.label_names)),
+        np.asarray(store.images[labelled][:, 0], dtype=np.float32),
+        np.asarray(store.labels[labelled]),
+        batch,
+        calls,
+    )
+    seconds = medians({"ours": _update(fit), "plain": plain.step}, REPEATS)
+    print({name: round(batch / value, 1) for name, value in seconds.items()}, "slices per second")
+    return {"finetune_throughput_over_plain_loop": (seconds["plain"] / seconds["ours"], 2.5, "at least")}
+
+
+def _memory_growth() -> float:
+    """Exponent of peak memory of the pixel contrast in the number of anchor pixels: 1 is linear, 2 quadratic."""
+    pixels, dim, images = 1024, 128, 8
+    keys = functional.normalize(torch.randn(images, pixels, dim), dim=-1)
+
+    def peak(anchors: int) -> int:
+        vectors = functional.normalize(torch.randn(images, anchors, dim), dim=-1).requires_grad_()
+        with PeakMemory() as memory:
+            logits = vectors @ keys.transpose(1, 2) / 0.1
+            pool = top_pool(logits.detach(), 16)
+            anchor_losses(logits, pool, None, "one_positive").mean().backward()
+        return memory.peak
+
+    return math.log(peak(1024) / peak(128)) / math.log(1024 / 128)
+
+
+def _prediction() -> float:
+    """Seconds for a volume of 10 slices of 256x216."""
+    network = folded(UNet(UNetConfig(width=WIDTH), 4))
+    volume = np.random.default_rng(0).random((1, 10, 256, 216), dtype=np.float32)
+    return medians({"predict": lambda: predict_volume(network, volume)}, 5)["predict"]

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from kit.stores import make_store
 from safetensors.torch import load_file
+
+from kit.stores import make_store
 
 TINY = ["network.width=4", "network.depth=3", "device=cpu", "precision=32", "log_every=1", "steps=5"]
 
@@ -21,10 +22,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _run(words: list[str], processes: int) -> None:
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
+    launch = (
+        ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
+    )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, *launch, "-m", "fewlabel", *words], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, *launch, "-m", "fewlabel", *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -33,19 +40,21 @@ def _same(one: Path, two: Path) -> None:
     first, second = load_file(one), load_file(two)
     assert first.keys() == second.keys()
     for key, tensor in first.items():
-        torch.testing.assert_close(tensor, second[key], rtol=2e-4, atol=2e-5, msg=lambda text, key=key: f"{key}: {text}")
+        torch.testing.assert_close(
+            tensor, second[key], rtol=2e-4, atol=2e-5, msg=lambda text, key=key: f"{key}: {text}"
+        )
 
 
 @pytest.mark.parametrize("method", ["gcl", "simclr"])
 def test_pretraining(store, tmp_path, method):
-    words = ["pretrain", str(store), f"method={method}", "batch=8", "optimiser.lr=0.05", *TINY]
+    words = ["pretrain", str(store), f"method={method}", "batch=8", "optimiser.lr=0.005", *TINY]
     _run([*words, "--out", str(tmp_path / "one")], 1)
     _run([*words, "--out", str(tmp_path / "two")], 2)
     _same(tmp_path / "one/encoder.safetensors", tmp_path / "two/encoder.safetensors")
 
 
 def test_finetuning(store, tmp_path):
-    words = ["finetune", str(store), "batch=4", "optimiser.name=sgd", "optimiser.lr=0.05", *TINY]
+    words = ["finetune", str(store), "batch=4", "optimiser.name=sgd", "optimiser.lr=0.005", *TINY]
     _run([*words, "--out", str(tmp_path / "one")], 1)
     _run([*words, "--out", str(tmp_path / "two")], 2)
     _same(tmp_path / "one/segmenter.safetensors", tmp_path / "two/segmenter.safetensors")

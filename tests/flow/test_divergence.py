@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from kit.stores import make_store
-from kit.tiny import finetune_settings, pretrain_settings
 from safetensors.torch import load_file
 
 from fewlabel.core.errors import DivergedError
@@ -15,6 +13,8 @@ from fewlabel.engine.checkpoint import CHECKPOINT
 from fewlabel.methods.simclr import SimCLR
 from fewlabel.regimes.supervised import Supervised
 from fewlabel.stages import finetune, pretrain
+from kit.stores import make_store
+from kit.tiny import finetune_settings, pretrain_settings
 
 
 @pytest.fixture(scope="module")

@@ -11,14 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
-from kit.stores import make_store
-from kit.tiny import finetune_settings, pretrain_settings
 
 from fewlabel.core.errors import RunStoppedError, SettingsError
 from fewlabel.engine.checkpoint import CHECKPOINT
 from fewlabel.engine.loop import Loop
 from fewlabel.engine.record import read_record
 from fewlabel.stages import finetune, pretrain
+from kit.stores import make_store
+from kit.tiny import finetune_settings, pretrain_settings
 
 
 @pytest.fixture(scope="module")

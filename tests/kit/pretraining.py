@@ -88,3 +88,17 @@ def toy_method(
     facts = DataFacts(META if meta is None else meta, slices=100, image_size=size)
     method: PretrainMethod = load_plugin("fewlabel.methods", name)(config, encoder, facts)
     return method.to(dtype).to(memory_format=torch.channels_last)
+
+
+def settle(method: PretrainMethod, batch: PretrainBatch) -> PretrainMethod:
+    """The method in eval mode, its running statistics those of a batch (fresh ones squeeze all maps to a point)."""
+    norms = [module for module in method.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
+    for module in norms:
+        module.reset_running_stats()
+        module.momentum = None
+    method.train()
+    with torch.no_grad():
+        method.losses(batch)
+    for module in norms:
+        module.momentum = 0.1
+    return method.eval()

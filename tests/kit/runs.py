@@ -38,6 +38,7 @@ def make_encoder(
         values = {"step": step, "loss": 4.9 - 1.7 * (1 - np.exp(-4 * share)) + rng.normal(0, 0.06), "lr": 1e-3}
         values |= {"collapsed": 4.844, "lower_bound": 1.9 + 0.2 * share, "seconds": 0.3, "spread": 0.9}
         values |= {"effective_rank": 4 + 28 * share + rng.normal(0, 1), "embedding_std": 0.08}
+        values |= {f"{half}/{name}": values["loss"] / 2 for half in ("image", "pixel") for name in labels}
         values |= {f"term/{name}": values["loss"] + 0.4 * index for index, name in enumerate(labels)}
         values |= {"pool_size": 4 + 12 * share, "pool_kept": 0.25 + 0.75 * share}
         if combiner is not None:

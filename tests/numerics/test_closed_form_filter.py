@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from kit.closed_form import TAU, make_problem, pair_loss, slow_norms
 from torch import nn
 from torch.nn import functional
 
@@ -10,6 +9,7 @@ from fewlabel.gradients.filter import gradient_norms
 from fewlabel.gradients.pixel_tail import pixel_tail
 from fewlabel.nets.norm import affine_scale
 from fewlabel.objectives.pixel import top_pool
+from kit.closed_form import TAU, make_problem, pair_loss, slow_norms
 
 
 @pytest.mark.parametrize("all_positives", [False, True])

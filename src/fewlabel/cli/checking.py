@@ -7,6 +7,9 @@ from typing import Any
 from fewlabel.cli.console import pairs, stdout
 from fewlabel.core.errors import DataError
 
+SPLIT = ("test_fraction", "validation_fraction", "pretrain_on_test_scans")
+PLAN = ("spacing", "size", "low", "high", "slice_axis", "position_parts")
+
 
 def show_check(values: dict[str, Any], recipe: str | None = None) -> None:
     """Print what was understood of a data set.
@@ -20,7 +23,7 @@ def show_check(values: dict[str, Any], recipe: str | None = None) -> None:
         DataError: With every fault, after what was understood is shown.
     """
     from fewlabel.pipelines.stages import stage_settings
-    from fewlabel.stages.check import PLAN_SETTINGS, SPLIT_SETTINGS, check
+    from fewlabel.stages.check import check
 
     settings: Any = stage_settings("prepare", {**values, "out": "prepared"}, recipe)
     found = check(
@@ -29,14 +32,15 @@ def show_check(values: dict[str, Any], recipe: str | None = None) -> None:
         workers=settings.workers,
         split=settings.split,
         seed=settings.seed,
-        split_settings={name: getattr(settings, name) for name in SPLIT_SETTINGS},
-        plan_settings={name: getattr(settings, name) for name in PLAN_SETTINGS},
+        split_settings={name: getattr(settings, name) for name in SPLIT},
+        plan_settings={name: getattr(settings, name) for name in PLAN},
     )
     if found.catalog is None:
-        raise DataError(found.lines[0], found.faults)
+        raise DataError(found.rows[0][1], found.faults)
     console = stdout()
-    rows = [(topic, text) if text else ("", topic) for topic, _, text in (line.partition(": ") for line in found.lines)]
-    console.print(pairs(rows))
+    console.print(pairs(found.rows))
+    for line in found.lines[len(found.rows) :]:
+        console.print(line, soft_wrap=console.soft_wrap)
     if found.faults:
         raise DataError(f"{settings.data} cannot be used as it is:", found.faults)
     console.print("No faults.")

@@ -8,11 +8,11 @@ parameter gradients over ranks gives the gradient of the objective on the joined
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_gather, all_reduce
 
 
 def world_size() -> int:
@@ -25,29 +25,72 @@ def rank() -> int:
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
+class _Gather(torch.autograd.Function):
+    """Rows of all ranks; a row's gradient is the sum of what all ranks found for it."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        """Concatenate in rank order."""
+        ctx.rows = len(tensor)
+        return _gathered(tensor)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """Add up over ranks, keep this rank's rows."""
+        summed = gradients[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(summed)
+        return summed[rank() * ctx.rows : (rank() + 1) * ctx.rows]
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over ranks, forwards and backwards."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        """Add up."""
+        del ctx
+        total = tensor.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """Every rank's sum contains this rank's term, so their gradients add up."""
+        del ctx
+        total = gradients[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+
+def _gathered(tensor: Tensor) -> Tensor:
+    own = tensor.detach().contiguous()
+    pieces = [torch.empty_like(own) for _ in range(world_size())]
+    dist.all_gather(pieces, own)
+    return torch.cat(pieces)
+
+
 def gather(tensor: Tensor) -> Tensor:
     """Rows of all ranks, in rank order; differentiable. Every rank must hold the same shape."""
     if world_size() == 1:
         return tensor
-    if tensor.requires_grad:
-        return torch.cat(list(all_gather(tensor.contiguous())))  # type: ignore[no-untyped-call]
-    pieces = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(world_size())]
-    dist.all_gather(pieces, tensor.contiguous())
-    return torch.cat(pieces)
+    joined: Tensor = _Gather.apply(tensor) if tensor.requires_grad else _gathered(tensor)  # type: ignore[no-untyped-call]
+    return joined
 
 
 def sum_across(tensor: Tensor) -> Tensor:
     """Sum over ranks; differentiable."""
     if world_size() == 1:
         return tensor
-    return torch.as_tensor(all_reduce(tensor.contiguous()))  # type: ignore[no-untyped-call]
+    total: Tensor = _Sum.apply(tensor)  # type: ignore[no-untyped-call]
+    return total
 
 
 def average_gradients(gradients: Sequence[Tensor]) -> None:
     """Replace gradients by their mean over ranks, in place, as one flat message per type."""
     if world_size() == 1 or not gradients:
         return
-    for kind in {gradient.dtype for gradient in gradients}:
+    # In order of appearance: all ranks must send the same message at the same time.
+    for kind in dict.fromkeys(gradient.dtype for gradient in gradients):
         group = [gradient for gradient in gradients if gradient.dtype == kind]
         flat = torch.cat([gradient.reshape(-1) for gradient in group])
         dist.all_reduce(flat)

@@ -15,7 +15,7 @@ from pydantic_core import PydanticUndefined
 
 from fewlabel.core.discovery import load_plugin
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.values import show_value, type_name
+from fewlabel.core.values import as_text_where_due, show_value, type_name
 
 #: A path given as text or ``Path``.
 PathSetting = Annotated[Path, Field(strict=False)]
@@ -63,6 +63,8 @@ class Settings(BaseModel):
         """
         faults: list[Fault] = []
         ready = {**(dict(base) if base is not None else {}), **values}
+        for name in ready.keys() & cls.model_fields.keys():
+            ready[name] = as_text_where_due(cls.model_fields[name].annotation, ready[name])
         for name, package in plugin_fields(cls).items():
             if name in ready and not isinstance(ready[name], Settings):
                 try:

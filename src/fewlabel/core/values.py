@@ -77,6 +77,32 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def as_text_where_due(annotation: Any, value: Any) -> Any:
+    """A whole number as text where the type takes text and no number: ``precision=32``, ``subjects=[42, 7]``.
+
+    Args:
+        annotation: Type of the setting.
+        value: A value as given; lists item by item.
+    """
+    leaves = _leaves(annotation)
+    if isinstance(value, list | tuple):
+        items = [get_args(leaf)[0] for leaf in leaves if get_origin(leaf) is tuple and get_args(leaf)]
+        return type(value)(as_text_where_due(items[0], item) for item in value) if len(items) == 1 else value
+    if type(value) is not int or any(leaf in (int, float) or type(leaf) is int for leaf in leaves):
+        return value
+    return str(value) if str in leaves or Path in leaves or str(value) in leaves else value
+
+
+def _leaves(annotation: Any) -> list[Any]:
+    """The alternatives of a type: classes, members of literals, and tuple types as they are."""
+    origin = get_origin(annotation)
+    if origin in (Union, types.UnionType):
+        return [leaf for part in get_args(annotation) for leaf in _leaves(part)]
+    if origin is Annotated:
+        return _leaves(get_args(annotation)[0])
+    return list(get_args(annotation)) if origin is Literal else [annotation]
+
+
 def show_value(value: Any) -> str:
     """A value as it is written on the command line; a plug-in by its name."""
     if isinstance(value, BaseModel):

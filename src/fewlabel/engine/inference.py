@@ -27,7 +27,7 @@ def predict_volume(
     network: UNet,
     array: NDArray[np.float32],
     *,
-    batch: int = 16,
+    batch: int = 0,
     flip: bool = False,
     device: torch.device | str | None = None,
     precision: Precision = "auto",
@@ -41,7 +41,7 @@ def predict_volume(
     Args:
         network: Predicts; moved to ``device`` if one is given.
         array: (channels, depth, height, width) in [0, 1].
-        batch: Slices, or windows in 3D, in one pass.
+        batch: Slices, or windows in 3D, in one pass; 0 for 4 on a CPU (their maps stay in its cache) and 32 elsewhere.
         flip: Average the probabilities over the four flips of the slice plane.
         device: Where to compute; by default where the network is.
         precision: ``auto`` computes in bfloat16 where the hardware does; probabilities are float32 always.
@@ -53,6 +53,7 @@ def predict_volume(
     if device is not None:
         network.to(device)
     place = next(network.parameters()).device
+    batch = batch or (4 if place.type == "cpu" else 32)
     mixed = precision == "bf16" or (precision == "auto" and has_bf16(place.type))
     with _evaluating(network), torch.inference_mode():
         slices = standardise(torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).movedim(0, 1).to(place))

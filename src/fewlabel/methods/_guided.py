@@ -43,6 +43,7 @@ class GuidedContrast(PretrainMethod):
         dim: Size of an embedding.
         pixel: Settings of the pixel-wise loss; None leaves it out.
         pixel_weight: λ, weight of the pixel-wise loss.
+        centred: Centre the image head's output.
     """
 
     def __init__(
@@ -56,13 +57,14 @@ class GuidedContrast(PretrainMethod):
         dim: int,
         pixel: PixelSettings | None = None,
         pixel_weight: float = 1.0,
+        centred: bool = False,
     ) -> None:
         super().__init__(config, encoder, facts)
         self.labels = labels
         self.temperature = temperature
         self.pixel_weight = pixel_weight
         channels = encoder.config.widths[-1]
-        self.image_head = PixelHead(channels, dim)
+        self.image_head = PixelHead(channels, dim, centred=centred)
         self.pixel_branch = None if pixel is None else PixelBranch(pixel, channels, dim, map_pixels(encoder, facts))
 
     @property

@@ -48,6 +48,11 @@ class GCL(GuidedContrast):
         )
         temperature: float = setting(0.1, "τ of both losses", gt=0, source="GCL A.8 (GLCL and PCL code)")
         dim: int = setting(128, "size of an embedding", ge=2, source="GCL A.1, as SimCLR")
+        centre: bool = setting(
+            True,
+            "end the image head with a batch normalisation without weights, so that embeddings share no mean",
+            source="own measurement, docs/explanation/gcl.md; GCL does not say",
+        )
         combine: Literal["mitigator", "mean"] = setting(
             "mitigator", "how the labels' gradients become one: GradMitigator or their mean", source="GCL Alg. 1"
         )
@@ -69,7 +74,7 @@ class GCL(GuidedContrast):
         pixel_weight: float = setting(1.0, "λ, weight of the pixel-wise loss", ge=0, source=OWN)
         pool: int = setting(16, "K, positives of a pixel before filtering", unit="pixels", ge=1, source=OWN)
         anchors: int = setting(
-            32,
+            16,
             "anchor pixels of an image; the cost of GradFilter is proportional to it",
             unit="pixels",
             ge=1,
@@ -132,6 +137,7 @@ class GCL(GuidedContrast):
             dim=config.dim,
             pixel=pixel,
             pixel_weight=config.pixel_weight,
+            centred=config.centre,
         )
         self.settings = config
 

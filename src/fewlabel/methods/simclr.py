@@ -29,6 +29,11 @@ class SimCLR(GuidedContrast):
         name: Literal["simclr"] = "simclr"
         temperature: float = setting(0.1, "τ of the contrastive loss", gt=0, source="GCL A.8 (GLCL and PCL code)")
         dim: int = setting(128, "size of an embedding", ge=2, source="SimCLR")
+        centre: bool = setting(
+            True,
+            "end the image head with a batch normalisation without weights, so that embeddings share no mean",
+            source="own measurement, docs/explanation/gcl.md; GCL does not say",
+        )
 
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
-        super().__init__(config, encoder, facts, temperature=config.temperature, dim=config.dim)
+        super().__init__(config, encoder, facts, temperature=config.temperature, dim=config.dim, centred=config.centre)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fewlabel.nets.norm import BatchNorm
+
 
 @dataclass(frozen=True)
 class Projection:
@@ -14,7 +16,7 @@ class Projection:
 
     Attributes:
         hidden: (n, pixels, hidden) after the ReLU.
-        output: (n, pixels, outputs), not normalised.
+        output: (n, pixels, outputs), not of unit length.
     """
 
     hidden: Tensor
@@ -29,17 +31,25 @@ class PixelHead(nn.Module):
     Args:
         channels: Channels of the encoder's last map.
         outputs: Size of an embedding.
+        centred: End with a batch normalisation without weights, over all pixels of the joined batch.
     """
 
-    def __init__(self, channels: int, outputs: int) -> None:
+    def __init__(self, channels: int, outputs: int, *, centred: bool = False) -> None:
         super().__init__()
         self.first = nn.Linear(channels, channels)
         self.second = nn.Linear(channels, outputs)
+        self.norm = BatchNorm(outputs, affine=False) if centred else None
 
     def forward(self, rows: Tensor) -> Projection:
         """(n, pixels, channels) to hidden and output rows."""
         hidden = torch.relu(self.first(rows))
-        return Projection(hidden, self.second(hidden))
+        output = self.second(hidden)
+        if self.norm is not None:
+            as_map = output.transpose(1, 2).unsqueeze(-1)
+            # Statistics in full precision, whatever the products ran in.
+            wide = as_map if as_map.dtype == torch.float64 else as_map.float()
+            output = self.norm(wide).squeeze(-1).transpose(1, 2)
+        return Projection(hidden, output)
 
 
 def pixel_rows(features: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,7 +27,8 @@ class TableReader(Reader):
     ``;``), and where wanted ``label`` (empty: unlabelled), ``subject``, ``case`` (a name; else the file's),
     ``part`` (``test`` keeps the scan for testing) and any metadata. Kinds of metadata columns follow
     :func:`fewlabel.data.columns.infer_columns`. Without ``subject`` the rule of
-    :func:`fewlabel.data.subjects.guess_subjects` tells siblings by case name.
+    :func:`fewlabel.data.subjects.guess_subjects` tells siblings by case name. A file ``labels.json`` beside the table
+    may name the label values: ``{"1": "left ventricle"}``.
     """
 
     class Config(Reader.Config):
@@ -81,6 +83,7 @@ class TableReader(Reader):
                     part="test" if _text(row.get("part")).lower() == "test" else "",
                 )
             )
+        label_names = _label_names(path.with_name("labels.json"), faults)
         if faults:
             raise DataError("The table cannot be read:", faults)
         most = max(len(case.images) for case in cases)
@@ -90,8 +93,19 @@ class TableReader(Reader):
             reader="table",
             cases=tuple(sorted(cases, key=lambda case: case.id)),
             columns=columns,
+            label_names=label_names,
             channels=("image",) if most == 1 else tuple(f"channel {index}" for index in range(most)),
         )
+
+
+def _label_names(path: Path, faults: list[Fault]) -> dict[int, str]:
+    if not path.is_file():
+        return {}
+    try:
+        return {int(value): str(name) for value, name in json.loads(path.read_text()).items()}
+    except (OSError, ValueError, AttributeError) as error:
+        faults.append(Fault("labels.json maps label values to names", str(error), str(path), 'e.g. {"1": "liver"}'))
+        return {}
 
 
 def _tables(root: Path) -> list[Path]:

@@ -43,7 +43,7 @@ class Regime(nn.Module, ABC):
         """The network that predicts after training."""
         return self.network
 
-    def after_step(self, step: int, total_steps: int) -> None:  # noqa: B027
+    def after_step(self, step: int, total_steps: int) -> None:
         """Called once the optimiser has stepped."""
 
 

@@ -20,7 +20,8 @@ def number(value: float | None, digits: int = 3, *, sign: bool = False) -> str:
     """A number with a true minus sign; a dash where there is none."""
     if value is None or not math.isfinite(value):
         return DASH
-    return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    rounded = round(value, digits) + 0.0  # no minus zero
+    return f"{rounded:{'+' if sign else ''}.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def between(low: float | None, high: float | None, digits: int = 3, *, sign: bool = False) -> str:

@@ -132,7 +132,7 @@ class Fit:
             facts=self.facts,
         )
         self._train_mode()
-        loop.run(self._step, first)
+        loop.run(self.step, first)
         network = self.regime.inference_network()
         if self.keep_best and (self.folder / BEST).is_file():
             network.load_state_dict(load_file(self.folder / BEST))
@@ -161,7 +161,8 @@ class Fit:
             # A frozen encoder keeps its running statistics too.
             self.regime.network.encoder.eval()
 
-    def _step(self, step: int) -> StepResult:
+    def step(self, step: int) -> StepResult:
+        """Batch, forward pass and gradient."""
         batch = self.loader.batch(step)
         with self.fabric.autocast():
             terms = self.regime.losses(batch)

@@ -70,7 +70,7 @@ class EvaluateSettings(Settings):
     )
     surface: bool = setting(True, "measure surface distances; without them Dice only")
     flip: bool = setting(False, "average predictions over the flips of the slice plane")
-    batch: int = setting(16, "slices in one pass", ge=1)
+    batch: int = setting(0, "slices in one pass; 0 for 4 on a CPU and 32 elsewhere", ge=0)
     confidence: float = setting(0.95, "coverage of the intervals", unit="0 to 1", gt=0, lt=1)
     resamples: int = setting(2000, "bootstrap resamples of subjects", ge=1)
     seed: int = setting(0, "seed of the bootstrap", ge=0)

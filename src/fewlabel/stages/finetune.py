@@ -86,6 +86,14 @@ def run(settings: FinetuneSettings) -> Path:
     return settings.out
 
 
+def begin(settings: FinetuneSettings) -> Fit:
+    """The fit of a run without validation, ready to take steps one by one."""
+    fabric = start(settings.device, settings.precision)
+    fast_kernels(fabric.device.type)
+    mode: Mode = settings.mode if settings.encoder is not None else "scratch"
+    return _Arm(settings, settings.out, mode).prepare_fit(fabric)
+
+
 def control_folder(out: Path) -> Path:
     """Where the scratch control of a segmenter goes."""
     return out.with_name(f"{out.name}-control")
@@ -142,6 +150,10 @@ class _Arm:
             started=started,
         )
         fit.clean()
+
+    def prepare_fit(self, fabric: Fabric) -> Fit:
+        """The fit on all labelled patients of the draw, without validation."""
+        return self._fit(fabric, self.draw.labelled, (), self.out, keep_best=False)
 
     def _selection(self) -> str:
         """How the model is selected; says so."""

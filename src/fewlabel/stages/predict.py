@@ -57,7 +57,7 @@ class PredictSettings(Settings):
     flip: bool = setting(False, "average predictions over the flips of the slice plane; takes four times as long")
     probabilities: bool = setting(False, "also write class probabilities, float32, classes along the fourth axis")
     overwrite: bool = setting(False, "replace masks that are there already")
-    batch: int = setting(16, "slices in one pass", ge=1)
+    batch: int = setting(0, "slices in one pass; 0 for 4 on a CPU and 32 elsewhere", ge=0)
     device: Device = setting("auto", "where to predict")
     precision: Precision = setting("auto", "bf16 where the hardware has it; probabilities are float32 always")
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor
 
-from fewlabel.core.artifact import write_bytes, write_json
+from fewlabel.core.artifact import open_artifact, write_bytes, write_json
 from fewlabel.core.collective import gather, rank
 from fewlabel.core.config import Names, PathSetting, Settings, plugin_field, setting
 from fewlabel.core.discovery import load_plugin
@@ -77,29 +77,13 @@ def run(settings: PretrainSettings) -> Path:
         RunStoppedError: After Ctrl-C, once the state is saved.
     """
     started = time.monotonic()
-    store = PreparedStore(settings.data)
-    same = identity(settings.record(), data_hash=store.manifest.content_hash)
+    same = identity(settings.record(), data_hash=open_artifact(settings.data, "prepared").content_hash)
     if finished_before(settings.out, "encoder", same, resume=settings.resume):
         say(f"{settings.out} is finished and kept.")
         return settings.out
-    fabric = start(settings.device, settings.precision)
-    fast_kernels(fabric.device.type)
-    indices = training_slices(store, settings.parts)
-    method = build_method(settings, store, indices, fabric.device)
-    loader = PretrainLoader(
-        store,
-        indices,
-        sampler=settings.sampler,
-        augment=settings.augment,
-        batch=settings.batch,
-        total_steps=settings.steps,
-        seed=settings.seed,
-        device=fabric.device,
-        needs_masks=method.uses_labels,
-    )
-    trainer = Pretraining(settings, fabric, method, loader, same)
-    trainer.train()
-    _leave(settings, store, method, trainer.combiner, indices, fabric.device)
+    training = Pretraining.begin(settings, same)
+    training.train()
+    training.leave()
     close_run(
         settings.out,
         "encoder",
@@ -108,10 +92,10 @@ def run(settings: PretrainSettings) -> Path:
         settings=settings.record(),
         same=same,
         seed=settings.seed,
-        device=str(fabric.device),
+        device=str(training.fabric.device),
         started=started,
     )
-    trainer.checkpointer.remove()
+    training.checkpointer.remove()
     return settings.out
 
 
@@ -159,36 +143,59 @@ def build_method(
 
 
 class Pretraining:
-    """Wires a method to the loop."""
+    """One pre-training run: the method, its batches and its optimiser, wired to the loop.
+
+    Args:
+        settings: Settings of the stage.
+        fabric: Device and precision.
+        store: The prepared data.
+        same: Identity of the run, for resuming.
+    """
 
     def __init__(
-        self,
-        settings: PretrainSettings,
-        fabric: Fabric,
-        method: PretrainMethod,
-        loader: PretrainLoader,
-        same: Mapping[str, Any],
+        self, settings: PretrainSettings, fabric: Fabric, store: PreparedStore, same: Mapping[str, Any]
     ) -> None:
         self.settings = settings
         self.fabric = fabric
-        self.method = method
-        self.loader = loader
-        self.combiner: Combiner = method.combiner()
-        named = [(name, tensor) for name, tensor in method.named_parameters() if tensor.requires_grad]
+        self.store = store
+        self.indices = training_slices(store, settings.parts)
+        self.method = build_method(settings, store, self.indices, fabric.device)
+        self.loader = PretrainLoader(
+            store,
+            self.indices,
+            sampler=settings.sampler,
+            augment=settings.augment,
+            batch=settings.batch,
+            total_steps=settings.steps,
+            seed=settings.seed,
+            device=fabric.device,
+            needs_masks=self.method.uses_labels,
+        )
+        self.combiner: Combiner = self.method.combiner()
+        named = [(name, tensor) for name, tensor in self.method.named_parameters() if tensor.requires_grad]
         self.optimiser = build_optimiser(settings.optimiser, [tensor for _, tensor in named])
         names = {tensor: name for name, tensor in named}
         # The loop and the combiner see parameters in the optimiser's order.
         self.parameters = [tensor for group in self.optimiser.param_groups for tensor in group["params"]]
         self.names = [names[tensor] for tensor in self.parameters]
         self.watch = CollapseWatch(settings.collapse_patience)
+        self.facts: dict[str, Any] = {}
         self.checkpointer = Checkpointer(
-            settings.out, same, method, self.optimiser, self.combiner, settings.checkpoint_seconds
+            settings.out, same, self.method, self.optimiser, self.combiner, settings.checkpoint_seconds
         )
+
+    @classmethod
+    def begin(cls, settings: PretrainSettings, same: Mapping[str, Any] | None = None) -> Pretraining:
+        """Open the device and the data, and build the method."""
+        fabric = start(settings.device, settings.precision)
+        fast_kernels(fabric.device.type)
+        return cls(settings, fabric, PreparedStore(settings.data), same or {})
 
     def train(self) -> None:
         """Run all steps that are left."""
         first, facts = self.checkpointer.load() if self.settings.resume else (0, {})
-        self.watch.streak = int(facts.get("collapsed_steps", 0))
+        self.facts.update(facts)
+        self.watch.streak = int(self.facts.get("collapsed_steps", 0))
         loop = Loop(
             title=f"pretrain {self.settings.method.name}",
             module=self.method,
@@ -200,22 +207,21 @@ class Pretraining:
             record=Record(self.settings.out, first),
             log_every=self.settings.log_every,
             after_step=lambda step: self.method.after_step(step, self.settings.steps),
-            facts=facts,
+            facts=self.facts,
         )
-        self.facts = facts
         self.method.train()
         loop.run(self.step, first)
 
     def step(self, step: int) -> StepResult:
-        """Forward pass, gradients per term, combination, collapse watch."""
+        """Batch, forward pass, gradients per term, combination, collapse watch."""
         batch = self.loader.batch(step)
         with self.fabric.autocast():
             losses = self.method.losses(batch)
-        loss = torch.stack([term.float() for term in losses.terms.values()]).mean()
+        loss = torch.stack([term.detach().float() for term in losses.terms.values()]).mean()
         gradients = gradients_of(losses.terms, self.names, self.parameters, self.combiner, batch.generator)
         embeddings = gather(losses.embeddings.detach())
         width = spread(embeddings)
-        self.watch.update(width, step, float(loss.detach()), losses.collapsed)
+        self.watch.update(width, step, float(loss), losses.collapsed)
         self.facts["collapsed_steps"] = self.watch.streak
 
         def values() -> dict[str, Any]:
@@ -230,34 +236,26 @@ class Pretraining:
                 **self.combiner.scalars(),
             }
 
-        return StepResult(loss.detach(), gradients, batch.slices, values)
+        return StepResult(loss, gradients, batch.slices, values)
 
-
-def _leave(
-    settings: PretrainSettings,
-    store: PreparedStore,
-    method: PretrainMethod,
-    combiner: Combiner,
-    indices: NDArray[np.int64],
-    device: torch.device,
-) -> None:
-    """Write the files of the artifact (rank 0)."""
-    if rank() != 0:
-        return
-    facts = {
-        "architecture": method.encoder.config.record(),
-        "method": settings.method.name,
-        "meta_labels": list(method.uses_metadata),
-        "channels": store.plan["channels"],
-        "spacing": store.plan["spacing"],
-        "image_size": list(method.facts.image_size),
-        "steps": settings.steps,
-        "parameters": sum(parameter.numel() for parameter in method.encoder.parameters()),
-    }
-    save_encoder(settings.out, method.encoder, facts)
-    write_json(settings.out / "details.json", combiner.details())
-    method.eval()
-    chosen = np.sort(numpy_stream(settings.seed, "embed").permutation(indices)[:2000])
-    embeddings: Tensor = embed_slices(method.embed, store.images, chosen, device)
-    tensors = {"embeddings": embeddings, "slices": torch.from_numpy(chosen)}
-    write_bytes(settings.out / "embeddings.safetensors", save(tensors))
+    def leave(self) -> None:
+        """Write the files of the artifact, but its manifest; rank 0 only."""
+        if rank() != 0:
+            return
+        settings, method = self.settings, self.method
+        facts = {
+            "method": settings.method.name,
+            "meta_labels": list(method.uses_metadata),
+            "channels": self.store.plan["channels"],
+            "spacing": self.store.plan["spacing"],
+            "image_size": list(method.facts.image_size),
+            "steps": settings.steps,
+            "parameters": sum(parameter.numel() for parameter in method.encoder.parameters()),
+        }
+        save_encoder(settings.out, method.encoder, facts)
+        write_json(settings.out / "details.json", self.combiner.details())
+        method.eval()
+        chosen = np.sort(numpy_stream(settings.seed, "embed").permutation(self.indices)[:2000])
+        embeddings: Tensor = embed_slices(method.embed, self.store.images, chosen, self.fabric.device)
+        tensors = {"embeddings": embeddings, "slices": torch.from_numpy(chosen)}
+        write_bytes(settings.out / "embeddings.safetensors", save(tensors))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import warnings
 from pathlib import Path
 
 import pytest
@@ -32,8 +33,12 @@ def pairwise(rows: Tensor, weight: Tensor, everyone: Tensor) -> Tensor:
     return torch.logsumexp((rows * weight) @ (everyone * weight).T, dim=1).mean()
 
 
+TURN = torch.arange(20.0, dtype=torch.float64).reshape(4, 5)
+
+
 def two_processes(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
+    warnings.simplefilter("error")
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     joined = torch.linspace(-1, 1, 24, dtype=torch.float64).reshape(8, 3)
     mine = joined[4 * rank : 4 * rank + 4]
@@ -44,6 +49,8 @@ def two_processes(rank: int, port: int, folder: str) -> None:
     gradient = torch.autograd.grad(loss, weight)[0]
     mixed = [gradient, torch.full((2, 2), float(rank), dtype=torch.float32)]
     collective.average_gradients(mixed)
+    # The gradient of a transpose reaches the collective transposed in memory.
+    turned = torch.autograd.grad((collective.gather(weight.expand(2, 3)).T @ TURN).sum(), weight)[0]
     point = torch.tensor([float(rank + 1)], requires_grad=True)
     total = collective.sum_across(point)
     (total * (rank + 1)).sum().backward()
@@ -51,6 +58,7 @@ def two_processes(rank: int, port: int, folder: str) -> None:
         "loss": collective.sum_across(loss.detach()) / 2,
         "gradient": mixed[0],
         "other": mixed[1],
+        "turned": turned,
         "gathered": everyone.detach(),
         "numbers": collective.gather(torch.tensor([rank, 7])),
         "total": total.detach(),
@@ -87,6 +95,14 @@ def test_loss_and_gradient_equal_those_of_the_joined_batch(both: list[dict[str, 
 def test_gradients_of_other_types_are_averaged_too(both: list[dict[str, Tensor]]) -> None:
     for facts in both:
         assert torch.equal(facts["other"], torch.full((2, 2), 0.5))
+
+
+def test_gradients_arrive_unscrambled_from_transposed_memory(both: list[dict[str, Tensor]]) -> None:
+    # Row i of the joined 4 rows meets row i of TURN; rank r holds rows 2r and 2r + 1; both ranks send alike.
+    rows = TURN.sum(dim=1)
+    for rank, facts in enumerate(both):
+        expected = 2 * rows[2 * rank : 2 * rank + 2].sum()
+        torch.testing.assert_close(facts["turned"], expected.expand(3))
 
 
 def test_sums_flags_and_ranks(both: list[dict[str, Tensor]]) -> None:

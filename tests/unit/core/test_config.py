@@ -132,6 +132,12 @@ def test_the_branches_of_a_union_are_one_fault() -> None:
     assert "should be number | [number, number] | null; found 'wide'" in faults["spacing"]
 
 
+def test_names_that_look_like_numbers_are_names() -> None:
+    built = Whole.parse({"out": 7, "names": [42, "007"]})
+    assert built.out == Path("7")
+    assert built.names == ("42", "007")
+
+
 def test_a_plugin_by_name_mapping_or_config(shed: str) -> None:
     class Job(Settings):
         tool: plugin_field(shed) = setting("hammer", "tool")  # type: ignore[valid-type]

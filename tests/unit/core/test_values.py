@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.values import merge, nest, parse_value, show_value, type_name
+from fewlabel.core.values import as_text_where_due, merge, nest, parse_value, show_value, type_name
 
 
 @pytest.mark.parametrize(
@@ -104,6 +104,33 @@ def test_merge_drops_the_settings_of_another_plugin() -> None:
 )
 def test_types_are_told_in_words(annotation: Any, words: str) -> None:
     assert type_name(annotation) == words
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "read"),
+    [
+        (str, 42, "42"),
+        (Path | None, 2024, "2024"),
+        (Literal["auto", "32"], 32, "32"),
+        (Literal["auto", "32"], 16, 16),
+        (Literal[2, "3"], 3, 3),
+        (tuple[str, ...], [42, "042"], ["42", "042"]),
+        (Literal["auto"] | Annotated[tuple[str, ...], "mark"] | None, [7], ["7"]),
+        (tuple[int, ...], [42], [42]),
+        (tuple[float, float] | float, [1, 2], [1, 2]),
+        (int | str, 42, 42),
+        (str | float, 42, 42),
+        (str, True, True),
+        (str, 1.5, 1.5),
+        (str, None, None),
+        (int, 42, 42),
+        (dict[str, Any], [1], [1]),
+    ],
+)
+def test_whole_numbers_are_text_where_only_text_will_do(annotation: Any, value: Any, read: Any) -> None:
+    found = as_text_where_due(annotation, value)
+    assert found == read
+    assert type(found) is type(read)
 
 
 def test_values_are_shown_as_they_are_written() -> None:

@@ -13,7 +13,8 @@ from scipy import ndimage
 from fewlabel.core.artifact import file_hash
 from fewlabel.core.errors import SettingsError
 from fewlabel.data.phantom import PHASES, SCANNERS, render, sample_patient, write_phantom
-from fewlabel.data.phantom_anatomy import LV, MYOCARDIUM, RV
+from fewlabel.data.phantom_anatomy import LABEL_NAMES, LV, MYOCARDIUM, RV
+from fewlabel.readers.table import TableReader
 
 PATIENTS = [sample_patient(number, seed) for seed in (0, 7) for number in range(1, 7)]
 
@@ -135,6 +136,18 @@ def test_files_carry_geometry_and_the_table_names_them(tmp_path):
     assert mask.GetOrigin() == image.GetOrigin()
     assert np.array_equal(sitk.GetArrayFromImage(mask), render(patient, "ED")[1])
     assert np.array_equal(sitk.GetArrayFromImage(image), render(patient, "ED")[0])
+
+
+def test_the_table_reader_takes_it_as_it_is(tmp_path):
+    catalog = TableReader(TableReader.Config()).read(write_phantom(tmp_path, patients=3, labelled=1, test=1, seed=2))
+    assert catalog.subjects == ("patient01", "patient02", "patient03")
+    assert catalog.labelled_subjects == ("patient01", "patient03")
+    assert {case.subject for case in catalog.cases if case.part == "test"} == {"patient03"}
+    assert dict(catalog.label_names) == LABEL_NAMES
+    assert {column.name: column.kind for column in catalog.columns} == {
+        "phase": "categorical",
+        "scanner": "categorical",
+    }
 
 
 def test_counts_that_do_not_fit_are_refused(tmp_path):

@@ -2,13 +2,13 @@ import math
 
 import pytest
 import torch
-from kit.closed_form import TAU, make_problem
 from torch.nn import functional
 
 from fewlabel.gradients import filter as grad_filter
 from fewlabel.gradients.filter import gradient_norms, pair_gradients, smallest
 from fewlabel.gradients.pixel_tail import flat_rows, pick_pixels, unfold_patches
 from fewlabel.objectives.pixel import pair_losses, top_pool
+from kit.closed_form import TAU, make_problem
 
 
 def unit(*shape, seed=0):

@@ -26,6 +26,7 @@ from fewlabel.reporting.words import (
         (0.71249, {}, "0.712"),
         (-0.5, {"digits": 1}, "\N{MINUS SIGN}0.5"),
         (0.1, {"digits": 2, "sign": True}, "+0.10"),
+        (-0.0004, {"sign": True}, "+0.000"),
         (None, {}, "–"),
         (math.nan, {}, "–"),
     ],

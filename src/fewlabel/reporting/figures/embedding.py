@@ -51,8 +51,8 @@ def embedding_figure(
             named = names[code] if len(classes) <= NAMED else None
             mark = MARKS[(code // NAMED if len(classes) > NAMED else code) % len(MARKS)]
             _dots(axes, points[chosen], size, colours[code % len(colours)], mark, named)
-        axes.set(title=title, xticks=[], yticks=[], xlim=(-1.08, 1.08), ylim=(-1.08, 1.08))
-        axes.set_aspect("equal")
+        axes.set(title=title, xticks=[], yticks=[])
+        axes.margins(0.05)
         axes.grid(visible=False)
         for spine in axes.spines.values():
             spine.set_visible(True)
@@ -60,7 +60,7 @@ def embedding_figure(
         legend_below(axes)
 
     alt = f"Map of {len(points)} slice embeddings coloured by {title}, {len(classes)} classes. {summary}"
-    return draw(paint, alt=alt, caption=caption, size=(4.5, 4.6 if len(classes) <= NAMED else 4.2))
+    return draw(paint, alt=alt, caption=caption, size=(4.5, 3.9))
 
 
 def _dots(axes: Axes, points: NDArray[np.float64], size: float, colour: Any, mark: str, name: str | None) -> None:

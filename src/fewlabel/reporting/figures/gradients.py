@@ -22,7 +22,7 @@ def conflict_map(shares: NDArray[np.float64], tensors: Sequence[str], pairs: Seq
         caption: Below the picture.
     """
     rows, columns = shares.shape
-    height = 1.3 + 0.235 * rows
+    height = 1.55 + 0.235 * rows
     with canvas((4.5, height)) as figure:
         axes = figure.add_subplot()
         ramp = mpl.colormaps["cividis"].with_extremes(bad="#f0f0f0")
@@ -31,6 +31,7 @@ def conflict_map(shares: NDArray[np.float64], tensors: Sequence[str], pairs: Seq
         axes.set_xticks(range(columns), [pair.replace(" · ", "\n") for pair in pairs], fontsize=9)
         axes.set_yticks(range(rows), list(tensors), fontsize=8.5)
         axes.xaxis.tick_top()
+        figure.suptitle("Where the gradients conflict", x=0.01, ha="left", fontsize=11.5, fontweight="bold")
         axes.tick_params(length=0)
         for spine in axes.spines.values():
             spine.set_visible(False)

@@ -23,6 +23,7 @@ _SVG = (
     '<g fill="none" stroke-linejoin="round" stroke-linecap="butt">{lines}</g></svg>'
 )
 _LINE = '<path vector-effect="non-scaling-stroke" stroke="{colour}" stroke-width="{width}"{dash} d="{path}"/>'
+_FILL = '<path fill="{colour}" fill-opacity=".28" fill-rule="evenodd" stroke="none" d="{path}"/>'
 _RIM = _LINE.replace("{colour}", "#000").replace("<path ", '<path stroke-opacity=".6" ')
 
 
@@ -68,7 +69,7 @@ def slice_figure(
     alt: str,
     caption: str,
 ) -> Picture:
-    """One slice in grey; the reference as solid outlines, the prediction as dashed ones over it.
+    """One slice in grey; the reference as solid outlines, the prediction as dashed ones around a faint fill.
 
     The picture is an SVG: the slice at its own resolution, the outlines as lines of constant width.
 
@@ -80,17 +81,26 @@ def slice_figure(
         caption: Below the tile.
     """
     height, width = image.shape
-    outlines = []
-    for mask, dash, stroke in ((reference, "", 2.0), (prediction, ' stroke-dasharray="5 3"', 1.6)):
+    outlines: list[str] = []
+    if prediction is not None:
+        outlines = [
+            _FILL.format(path=outline(prediction == index), colour=_colour(index))
+            for index in np.unique(prediction)
+            if 0 < index < UNLABELLED
+        ]
+    for mask, dash, stroke in ((reference, "", 1.8), (prediction, ' stroke-dasharray="4 2.5"', 1.3)):
         for index in np.unique(mask) if mask is not None else ():
             if 0 < index < UNLABELLED and mask is not None:
                 path = outline(mask == index)
-                colour = CONTOURS[(int(index) - 1) % len(CONTOURS)]
                 # A dark rim keeps every line visible on bright blood and on dark lung alike.
-                outlines.append(_RIM.format(path=path, width=stroke + 1.4, dash=dash))
-                outlines.append(_LINE.format(path=path, width=stroke, dash=dash, colour=colour))
+                outlines.append(_RIM.format(path=path, width=stroke + 1.2, dash=dash))
+                outlines.append(_LINE.format(path=path, width=stroke, dash=dash, colour=_colour(index)))
     content = _SVG.format(width=width, height=height, image=_png(_grey(image)), lines="".join(outlines))
     return embed_svg(content, (_TILE, round(_TILE * height / width)), alt=alt, caption=caption)
+
+
+def _colour(index: int) -> str:
+    return CONTOURS[(int(index) - 1) % len(CONTOURS)]
 
 
 def outline(mask: NDArray[np.bool_]) -> str:

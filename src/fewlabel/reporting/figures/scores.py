@@ -104,9 +104,9 @@ def gain_figure(gains: Mapping[str, Estimate], *, caption: str) -> Picture:
             if known:
                 axes.plot([gain.low or 0.0, gain.high or 0.0], [row, row], color=MODEL, linewidth=2.5)
             axes.plot(gain.mean, row, "o", markersize=9, color=MODEL, markerfacecolor=MODEL if sure else "white")
+            told = f"{gain.mean:+.3f}".replace("-", "\N{MINUS SIGN}")
             axes.annotate(
-                f"{gain.mean:+.3f}", (gain.mean, row), xytext=(0, 9), textcoords="offset points", ha="center",
-                fontsize=9.5,
+                told, (gain.mean, row), xytext=(0, 9), textcoords="offset points", ha="center", fontsize=9.5
             )  # fmt: skip
         axes.set_yticks(range(len(names)), [_wrapped(name) for name in reversed(names)])
         axes.set_ylim(-0.5, len(names) - 0.3)

@@ -77,7 +77,7 @@ def single_figure(data: Curve, *, title: str, label: str, caption: str, floor: f
         _line(axes, data, BLUE, None)
         axes.set(title=title, xlabel="optimisation step", ylabel=label)
         if floor is not None:
-            axes.set_ylim(bottom=floor)
+            axes.set_ylim(floor, floor + 1.08 * max(float(data.values.max()) - floor, 1e-9))
 
     return draw(paint, alt=f"{title} over {_length(data)} steps: {_ends(data)}.", caption=caption)
 

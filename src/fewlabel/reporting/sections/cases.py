@@ -50,7 +50,7 @@ def case_section(cases: Sequence[ShownCase] | None, names: Sequence[str], why: s
         return Section("cases", TITLE, "", [Text(why or MISSING, "missing")])
     legend = listed([f"{name} {CONTOUR_NAMES[index % len(CONTOUR_NAMES)]}" for index, name in enumerate(names[1:])], 12)
     lead = (
-        "By mean Dice of the model. Solid outlines are the annotation, dashed ones the prediction; "
+        "By mean Dice of the model. Solid outlines are the annotation, dashed ones with a faint fill the prediction: "
         f"{legend}. Shown on the grid the network sees, cut to the annotated region."
     )
     blocks: list[Block] = []

@@ -114,7 +114,7 @@ def class_names(store: PreparedStore, label: str) -> list[str]:
         return [f"part {index + 1}" for index in range(classes)]
     if label == "patient":
         known = dict(zip(store.slices["meta_patient"].tolist(), store.slices["subject"].tolist(), strict=True))
-        return [str(known.get(code, f"patient {code}")) for code in range(max(classes, *known, 0) + 1)]
+        return [str(known.get(code, f"patient {code}")) for code in range(max(classes, max(known, default=-1) + 1))]
     for column in store.plan.get("columns", []):
         values = column.get("values")
         if column.get("name") == label and isinstance(values, list) and len(values) == classes:

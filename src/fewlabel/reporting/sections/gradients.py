@@ -23,6 +23,7 @@ LEAD = (
     "GradMitigator compares every pair in every parameter tensor and, where they agree less than they used to, turns "
     "one towards the other."
 )
+_BLOCK = re.compile(r"encoder\.blocks\.(\d+)\.(.+)")
 _KINDS = {
     "conv1.weight": "conv 1",
     "norm1.weight": "norm 1 scale",
@@ -156,7 +157,7 @@ def _where(details: Mapping[str, Any]) -> list[Block]:
     tensors = details.get("tensors", {})
     if not tensors:
         return [Text("Where in the encoder the conflicts lie was not recorded.", "missing")]
-    names, pairs, shares = conflict_shares(tensors)
+    names, pairs, shares = conflict_shares({name: tensors[name] for name in sorted(tensors, key=_depth)})
     granularity = {"layer": "layer", "whole": "encoder"}.get(str(details.get("granularity")), "parameter tensor")
     caption = f"By {granularity}, from the input side down to the bottleneck; % of all steps of the run."
     picture: Picture = conflict_map(shares, [tensor_name(name) for name in names], pairs, caption=caption)
@@ -190,10 +191,19 @@ def conflict_shares(tensors: Mapping[str, Mapping[str, float]]) -> tuple[list[st
 
 def tensor_name(name: str) -> str:
     """``encoder.blocks.0.conv1.weight`` as ``level 1, conv 1``; other names are kept."""
-    match = re.fullmatch(r"encoder\.blocks\.(\d+)\.(.+)", name)
+    match = _BLOCK.fullmatch(name)
     if match is None:
         return name
     return f"level {int(match[1]) + 1}, {_KINDS.get(match[2], match[2])}"
+
+
+def _depth(name: str) -> tuple[int, int, str]:
+    """Order of tensors from the input side on: level, then place in the level."""
+    match = _BLOCK.fullmatch(name)
+    if match is None:
+        return -1, 0, name
+    places = list(_KINDS)
+    return int(match[1]), places.index(match[2]) if match[2] in places else len(places), match[2]
 
 
 def _pair(a: str, b: str) -> str:

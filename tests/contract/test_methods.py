@@ -1,0 +1,184 @@
+"""What every pre-training method must do, run over all that are discovered."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from torch import Tensor
+
+from fewlabel.core.config import resolve_plugin
+from fewlabel.core.discovery import load_plugin, plugin_names
+from fewlabel.core.errors import SettingsError
+from fewlabel.methods.base import Losses, PretrainMethod
+from fewlabel.nets.unet import UNet
+from kit.pretraining import META, SIZE, toy_batch, toy_method
+
+NAMES = plugin_names("fewlabel.methods")
+pytestmark = pytest.mark.parametrize("name", NAMES)
+
+
+def mean_of_terms(losses: Losses) -> Tensor:
+    return torch.stack(list(losses.terms.values())).mean()
+
+
+def combined_gradients(method: PretrainMethod, combiner, losses: Losses, seed: int = 0) -> list[Tensor]:
+    named = dict(method.named_parameters())
+    rows = [
+        torch.autograd.grad(term, list(named.values()), retain_graph=True, materialize_grads=True)
+        for term in losses.terms.values()
+    ]
+    return combiner.combine(list(named), rows, torch.Generator().manual_seed(seed))
+
+
+def test_default_settings_build_and_are_recorded(name):
+    config = resolve_plugin("fewlabel.methods", name)
+    assert config.name == name
+    assert resolve_plugin("fewlabel.methods", config.record()) == config
+    assert toy_method(name).config == config
+
+
+def test_an_unknown_setting_is_refused_with_the_nearest_known_one(name):
+    known = next(key for key in type(resolve_plugin("fewlabel.methods", name)).model_fields if key != "name")
+    with pytest.raises(SettingsError) as caught:
+        resolve_plugin("fewlabel.methods", {"name": name, known[:-1] + "_": 1})
+    assert f"did you mean {known}" in str(caught.value)
+
+
+def test_documentation_names_the_source(name):
+    method = load_plugin("fewlabel.methods", name)
+    assert re.search(r"(19|20)\d\d", method.__doc__)
+    assert re.search(r"(19|20)\d\d", method.paper)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_losses_are_finite_float32_scalars(name, bf16):
+    method = toy_method(name).train()
+    batch = toy_batch()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        losses = method.losses(batch)
+    for term in losses.terms.values():
+        assert term.dtype == torch.float32
+        assert term.dim() == 0
+        assert torch.isfinite(term)
+        assert term.requires_grad
+    assert all(isinstance(value, float) for value in losses.scalars.values())
+    assert not losses.embeddings.requires_grad
+    norms = losses.embeddings.float().norm(dim=1)
+    torch.testing.assert_close(norms, torch.ones_like(norms), rtol=1e-2 if bf16 else 1e-5, atol=0)
+    value = float(mean_of_terms(losses).detach())
+    if losses.lower_bound is not None:
+        assert value >= losses.lower_bound - 1e-5
+    if losses.lower_bound is not None and losses.collapsed is not None:
+        assert losses.lower_bound <= losses.collapsed + 1e-9
+
+
+def test_gradient_reaches_every_trainable_tensor_and_no_frozen_one(name):
+    method = toy_method(name).train()
+    frozen = method.encoder.blocks[0].conv1.weight.requires_grad_(False)
+    mean_of_terms(method.losses(toy_batch())).backward()
+    assert frozen.grad is None
+    for key, parameter in method.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, key
+            assert torch.isfinite(parameter.grad).all(), key
+            assert parameter.grad.abs().sum() > 0, key
+
+
+def test_twenty_steps_on_toy_data_lower_the_loss(name):
+    method = toy_method(name).train()
+    combiner = method.combiner()
+    optimiser = torch.optim.Adam(method.parameters(), lr=3e-3)
+    before = float(mean_of_terms(method.losses(toy_batch())).detach())
+    for step in range(20):
+        losses = method.losses(toy_batch(step=0))
+        for parameter, gradient in zip(
+            method.parameters(), combined_gradients(method, combiner, losses, step), strict=True
+        ):
+            parameter.grad = gradient
+        optimiser.step()
+        method.after_step(step, 20)
+    after = float(mean_of_terms(method.losses(toy_batch())).detach())
+    assert after < before - 0.1
+
+
+def test_collapsed_embeddings_give_the_known_value(name):
+    method = toy_method(name).train()
+    last = method.encoder.blocks[-1].norm2
+    torch.nn.init.zeros_(last.weight)
+    torch.nn.init.ones_(last.bias)
+    losses = method.losses(toy_batch())
+    if losses.collapsed is None:
+        pytest.skip("this method states no collapse value")
+    assert float(mean_of_terms(losses).detach()) == pytest.approx(losses.collapsed, abs=1e-4)
+
+
+def test_the_loss_depends_on_the_batch_and_its_generator_alone(name):
+    method = toy_method(name).train()
+    torch.manual_seed(1)
+    first = method.losses(toy_batch())
+    torch.manual_seed(2)
+    second = method.losses(toy_batch())
+    assert {key: term.item() for key, term in first.terms.items()} == {
+        key: term.item() for key, term in second.terms.items()
+    }
+
+
+def test_saved_and_restored_it_takes_the_same_step(name):
+    first, second = toy_method(name).train(), toy_method(name, seed=5).train()
+    combiners = first.combiner(), second.combiner()
+    for step in range(3):
+        combined_gradients(first, combiners[0], first.losses(toy_batch(step=step)), step)
+        first.after_step(step, 20)
+    second.load_state_dict(first.state_dict(), strict=True)
+    combiners[1].load_state(combiners[0].state())
+    found = [
+        combined_gradients(method, combiner, method.losses(toy_batch(step=3, seed=1)), 3)
+        for method, combiner in zip((first, second), combiners, strict=True)
+    ]
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_the_encoder_loads_strictly_into_the_network(name):
+    method = toy_method(name)
+    network = UNet(method.encoder.config, classes=3)
+    network.encoder.load_state_dict(method.encoder.state_dict(), strict=True)
+    assert any(key.startswith("encoder.") for key, _ in method.named_parameters())
+
+
+def test_missing_metadata_is_an_error_with_a_remedy_or_is_not_needed(name):
+    method = load_plugin("fewlabel.methods", name)
+    # Either the method says so by an error, or it builds and declares that it uses none.
+    if not method.needs_metadata and toy_method(name).uses_metadata == ():
+        assert toy_method(name, meta={}).uses_metadata == ()
+        return
+    with pytest.raises(SettingsError) as caught:
+        toy_method(name, meta={})
+    assert caught.value.faults
+    assert all(fault.remedy for fault in caught.value.faults)
+
+
+def test_shuffled_metadata_change_the_loss_if_and_only_if_declared(name):
+    method = toy_method(name).train()
+
+    def values(batch):
+        return torch.stack(list(method.losses(batch).terms.values())).detach()
+
+    plain = values(toy_batch())
+    assert set(method.uses_metadata) <= set(META)
+    for label in META:
+        batch = toy_batch()
+        order = torch.tensor([3, 0, 6, 5, 1, 7, 2, 4])
+        batch.metadata[label] = batch.metadata[label][order]
+        changed = not torch.equal(values(batch), plain)
+        assert changed == (label in method.uses_metadata), label
+
+
+def test_slices_are_embedded_as_unit_vectors(name):
+    method = toy_method(name).eval()
+    images = torch.randn(3, 1, *SIZE, generator=torch.Generator().manual_seed(0))
+    embedded = method.embed(images)
+    assert embedded.shape[0] == 3
+    torch.testing.assert_close(embedded.norm(dim=1), torch.ones(3))
+    torch.testing.assert_close(method.embed(images[:1]), embedded[:1], rtol=1e-4, atol=1e-5)

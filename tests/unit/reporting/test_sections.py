@@ -1,0 +1,291 @@
+"""What the sections say: figures by hand, and a plain sentence for everything that is missing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fewlabel.core.artifact import Manifest
+from fewlabel.data.store import PreparedStore
+from fewlabel.reporting.blocks import Folded, Pictures, Strip, Table, Text
+from fewlabel.reporting.inputs import Inputs, Scores, Training
+from fewlabel.reporting.sections.cases import ShownCase, case_section, pick_cases
+from fewlabel.reporting.sections.data import data_section
+from fewlabel.reporting.sections.embedding import EmbeddingView, class_names, embedding_section
+from fewlabel.reporting.sections.gradients import (
+    both_ways,
+    conflict_shares,
+    gradient_section,
+    logged_pairs,
+    pair_table,
+    tensor_name,
+)
+from fewlabel.reporting.sections.headline import headline
+from fewlabel.reporting.sections.provenance import flat, provenance_section
+from fewlabel.reporting.sections.scores import arm_table, gain_table, mean_dice, score_section
+from fewlabel.reporting.sections.training import finetuning_section, pretraining_section
+from fewlabel.scoring.summary import summarise
+from kit.stores import make_store
+
+NAMES = {1: "wall", 2: "cavity"}
+
+
+def training(tmp_path, facts, rows=(), details=None):
+    return Training(tmp_path, facts, list(rows), details or {})
+
+
+def scores(tmp_path, subjects=7, gain=0.1, *, control=True):
+    rows = []
+    for number in range(subjects):
+        for index, name in NAMES.items():
+            for arm, lift in (("model", gain), ("control", 0.0))[: 1 + control]:
+                dice = 0.5 + 0.1 * index + 0.01 * number + lift
+                rows.append(
+                    (arm, f"c{number}", f"s{number}", index, name, dice, 5.0, 1.0, False, index == 2, 10.0, 9.0)
+                )
+    columns = ["arm", "case", "subject", "class", "class_name", "dice", "hd95_mm", "assd_mm", "missed", "invented",
+               "reference_ml", "predicted_ml"]  # fmt: skip
+    table = pd.DataFrame(rows, columns=columns)
+    summary = {
+        "part": "test",
+        "cases": subjects,
+        "subjects": [f"s{number}" for number in range(subjects)],
+        "classes": {str(index): name for index, name in NAMES.items()},
+        **summarise(table, NAMES, resamples=200),
+        "protocol": {"confidence": 0.95, "empty_masks": "The rule.", "grid": "On a grid."},
+    }
+    return Scores(tmp_path, table, summary)
+
+
+def texts(section, tone="missing"):
+    return [block.text for block in section.blocks if isinstance(block, Text) and block.tone == tone]
+
+
+def tables(section):
+    return [block for block in section.blocks if isinstance(block, Table)]
+
+
+def test_headline_of_a_gain(tmp_path):
+    facts = {"initialisation": "pretrained encoder", "labelled_subjects": ["p1"], "labelled_slices": 9}
+    inputs = Inputs(
+        encoder=training(tmp_path, {"method": "gcl"}),
+        segmenter=training(tmp_path, facts),
+        control=training(tmp_path, {"initialisation": "scratch"}),
+        scores=scores(tmp_path),
+    )
+    found = headline(inputs)
+    assert "pre-trained by gcl without any label" in found.sentence
+    assert "the labels of 1 annotated patient (9 slices)" in found.sentence
+    assert "On 7 test scans of 7 patients it reaches a mean Dice of 0.780." in found.sentence
+    assert "trained from scratch with the same labels, reaches 0.680: a difference of +0.100" in found.sentence
+    assert [value for value, _, _ in found.figures] == ["0.780", "+0.100", "5.0 mm", "0 / 7"]
+    assert found.figures[1][2] == "95 % interval +0.100 to +0.100"
+    assert found.verdict == "Verdict: gain outside the noise (paired signed-rank test over patients, p = 0.016)."
+    assert found.tone == "gain"
+
+
+@pytest.mark.parametrize(("gain", "subjects", "tone"), [(-0.1, 7, "loss"), (0.1, 3, "open"), (0.0, 7, "open")])
+def test_tone_follows_the_verdict_not_the_sign(tmp_path, gain, subjects, tone):
+    found = headline(Inputs(scores=scores(tmp_path, subjects, gain)))
+    assert found.tone == tone
+    assert ("signed-rank" in found.verdict) == (subjects == 7 and gain != 0.0)
+
+
+def test_headline_without_control_scores_or_anything(tmp_path):
+    alone = headline(Inputs(scores=scores(tmp_path, control=False)))
+    assert "no control" in alone.sentence
+    assert alone.verdict == ""
+    assert len(alone.figures) == 3
+    assert "No scores are there" in headline(Inputs(encoder=training(tmp_path, {"method": "simclr"}))).sentence
+
+
+def test_score_tables_by_hand(tmp_path):
+    data = scores(tmp_path)
+    table = arm_table(data.summary, {"model": "ours", "control": "theirs"})
+    assert [row[:3] for row in table.rows] == [
+        ["wall", "ours", "0.730"],
+        ["wall", "theirs", "0.630"],
+        ["cavity", "ours", "0.830"],
+        ["cavity", "theirs", "0.730"],
+        ["mean", "ours", "0.780"],
+        ["mean", "theirs", "0.680"],
+    ]
+    assert table.strong == {4, 5}
+    assert [row[-1] for row in table.rows] == ["0", "0", "7", "7", "7", "7"]
+    gains = gain_table(data.summary["gain"], "95 % interval")
+    assert gains.rows[-1][:2] == ["mean", "+0.100"]
+    assert gains.rows[-1][-1] == "gain outside the noise"
+    assert mean_dice(data.per_case, "model")["c3"] == pytest.approx(0.78)
+
+
+def test_score_section_names_its_rules_and_lists_every_scan(tmp_path):
+    section = score_section(scores(tmp_path), model="ours", control="theirs")
+    assert any("The rule." in text for text in texts(section, "note"))
+    folded = [block for block in section.blocks if isinstance(block, Folded)]
+    assert len(folded[0].block.rows) == 7 * 2 * 2
+    assert folded[0].block.rows[2][-1] == "invented"
+    assert texts(section) == []
+    alone = score_section(scores(tmp_path, 2, control=False), model="ours", control="theirs")
+    assert "no gain to show" in texts(alone)[0]
+    assert "No scores" in texts(score_section(None, model="a", control="b"))[0]
+
+
+ROWS = [
+    {"step": 0, "cosine/a|b": 0.4, "cosine/b|a": 0.2, "cosine/a|c": -0.5, "conflict/a|b": 0.0, "gain/a|b": 1.2},
+    {"step": 9, "cosine/a|b": -0.1, "cosine/b|a": -0.3, "conflict/a|b": 1.0, "gain/a|b": 1.0},
+]
+
+
+def test_both_orders_of_a_pair_are_joined():
+    assert logged_pairs(ROWS) == [("a", "b"), ("a", "c")]
+    found = both_ways(ROWS, "cosine", logged_pairs(ROWS))
+    assert found["a · b"].values == pytest.approx([0.3, -0.2])  # noqa: PD011
+    assert found["a · c"].steps.tolist() == [0]
+
+
+def test_pair_table_by_hand():
+    rows = pair_table(ROWS, [("a", "b")]).rows
+    assert rows == [["a · b", "+0.30", "\N{MINUS SIGN}0.20", "50 %", "–", "–", "1.10"]]
+
+
+def test_conflicts_by_tensor():
+    tensors = {
+        "encoder.blocks.0.conv1.weight": {"conflict/a|b": 0.2, "conflict/b|a": 0.4, "target/a|b": 9.0},
+        "encoder.blocks.1.norm2.bias": {"conflict/a|c": 1.0},
+    }
+    names, pairs, shares = conflict_shares(tensors)
+    assert pairs == ["a · b", "a · c"]
+    assert shares[0, 0] == pytest.approx(0.3)
+    assert shares[1, 1] == 1.0
+    assert np.isnan(shares[0, 1])
+    assert [tensor_name(name) for name in names] == ["level 1, conv 1", "level 2, norm 2 shift"]
+    assert tensor_name("encoder.blocks.3.conv2") == "level 4, conv 2"
+    assert tensor_name("encoder") == "encoder"
+
+
+def test_contradiction_by_level(tmp_path):
+    details = {
+        "granularity": "tensor",
+        "tensors": {
+            "encoder.blocks.1.conv1.weight": {"conflict/a|b": 0.9},
+            "encoder.blocks.0.conv2.weight": {"conflict/a|b": 0.4},
+            "encoder.blocks.0.conv1.weight": {"conflict/a|b": 0.2},
+        },
+    }
+    section = gradient_section(training(tmp_path, {"method": "gcl"}, ROWS, details))
+    level = tables(section)[-1]
+    assert level.rows == [["level 1", "30 %"], ["level 2", "90 %"]]
+    shown = next(block for block in reversed(section.blocks) if isinstance(block, Pictures)).items[0]
+    assert "Most in level 2, conv 1 for a · b, 90 %" in shown.alt
+    without = gradient_section(training(tmp_path, {"method": "gcl"}, ROWS))
+    assert "not recorded" in texts(without)[0]
+
+
+def test_contradiction_says_why_it_is_not_shown(tmp_path):
+    cases = {
+        "No pre-training": None,
+        "simclr used no meta labels; a contradiction needs two": {"method": "simclr", "meta_labels": []},
+        "gcl used 1 meta label; ": {"method": "gcl", "meta_labels": ["phase"]},
+        "averaged without looking": {"method": "gcl", "meta_labels": ["phase", "patient"]},
+    }
+    for sentence, facts in cases.items():
+        section = gradient_section(None if facts is None else training(tmp_path, facts, [{"step": 0, "loss": 1.0}]))
+        assert sentence in texts(section)[0]
+
+
+def test_pretraining_tells_how_far_the_loss_came(tmp_path):
+    rows = [{"step": step, "loss": 3.0, "collapsed": 4.0, "lower_bound": 2.0} for step in range(20)]
+    section = pretraining_section(training(tmp_path, {"method": "gcl", "steps": 20, "parameters": 2e6}, rows))
+    assert "2.0 million parameters for 20 steps, without metadata" in section.lead
+    assert "50 % of the way from its collapse value (4.000) to its lower bound (2.000)" in texts(section, "note")[0]
+    assert texts(section) == []
+    high = [{**row, "loss": 4.5} for row in rows]
+    assert "not below its collapse value (4.000)" in texts(pretraining_section(training(tmp_path, {}, high)), "note")[0]
+    narrow = [{**row, "spread": 0.01} for row in rows]
+    assert "nearly the same embedding (spread 0.010)" in texts(pretraining_section(training(tmp_path, {}, narrow)))[0]
+    assert "no encoder" in texts(pretraining_section(None))[0]
+    assert "empty" in texts(pretraining_section(training(tmp_path, {"method": "gcl"})))[0]
+
+
+def test_finetuning_with_and_without_validation(tmp_path):
+    facts = {"regime": "supervised", "labelled_subjects": ["p1"], "labelled_slices": 9, "steps": 30}
+    losses = [{"step": step, "loss": 1.0 / (step + 1)} for step in range(30)]
+    bare = finetuning_section({"ours": training(tmp_path, {**facts, "best_step": None}, losses), "none": None})
+    assert "No validation curve" in texts(bare)[0]
+    kept = {**facts, "best_step": 20, "selection": "held_out"}
+    checked = finetuning_section({"ours": training(tmp_path, kept, [*losses, {"step": 19, "validation_dice": 0.5}])})
+    assert texts(checked) == []
+    assert checked.blocks[-1].items == [("Kept weights, ours", "after step 20 of 30 (held out)")]
+    assert "no segmentation network" in texts(finetuning_section({"ours": None}))[0]
+
+
+def test_best_median_and_worst():
+    assert pick_cases({"a": 0.2, "b": 0.9, "c": 0.5, "d": 0.6}) == [("Best", "b"), ("Median", "c"), ("Worst", "a")]
+    assert pick_cases({"a": 0.2, "b": 0.9}) == [("Best", "b"), ("Worst", "a")]
+    assert pick_cases({"a": 0.2}) == [("Best", "a")]
+
+
+def test_case_strips_per_network():
+    mask = np.zeros((5, 30, 30), np.uint8)
+    mask[1:4, 10:20, 10:20] = 1
+    case = ShownCase("Best", "c1", np.random.default_rng(0).random((5, 30, 30)), mask, {"ours": mask, "theirs": mask},
+                     {"ours": 0.8, "theirs": 0.6})  # fmt: skip
+    section = case_section([case], ["background", "wall"])
+    strips = [block for block in section.blocks if isinstance(block, Strip)]
+    assert [strip.subtitle for strip in strips] == ["ours, mean Dice 0.800", "theirs, mean Dice 0.600"]
+    assert [tile.caption for tile in strips[0].items] == ["slice 2 of 5", "slice 3 of 5", "slice 4 of 5"]
+    assert "wall blue" in section.lead
+    assert "needs scores" in texts(case_section(None, []))[0]
+    assert texts(case_section([], [], "Because."))[0] == "Because."
+
+
+def test_data_are_counted(tmp_path):
+    folder = make_store(tmp_path / "prepared", subjects=4, depth=6, size=(16, 16), unlabelled=["patient002"],
+                        without_phase=["patient001"])  # fmt: skip
+    store = PreparedStore(folder)
+    section = data_section(store, ["patient001"])
+    facts = dict(section.blocks[0].items)
+    slices = len(store.slices)
+    assert facts["Scans"] == f"8 of 4 patients, {slices} slices"
+    assert facts["Annotated"] == "6 scans of 3 patients"
+    assert facts["Labels used for training"] == "patient001"
+    strips = [block for block in section.blocks if isinstance(block, Strip)]
+    assert [strip.title for strip in strips] == ["Annotated for training", "Not annotated", "Kept for testing"]
+    meta, parts = tables(section)
+    mine = len(store.slices_of(["patient001"]))
+    assert meta.rows[0][:2] == ["patient", "4"]
+    assert meta.rows[2] == [
+        "phase",
+        "2",
+        f"phase 1: {(slices - mine) // 2}, phase 2: {(slices - mine) // 2}",
+        str(mine),
+    ]
+    assert parts.rows[-1] == ["labels in use", "1", "2", str(mine), str(mine), "patient001"]
+    assert parts.rows[1][4] == str(mine)
+    assert class_names(store, "patient") == ["patient001", "patient002", "patient003", "patient004"]
+    assert class_names(store, "position") == ["part 1", "part 2", "part 3", "part 4"]
+    assert "not there" in texts(data_section(None, []))[0]
+
+
+def test_embeddings_that_cannot_be_mapped():
+    assert "No embeddings" in texts(embedding_section(None, used=[]))[0]
+    assert "too few" in texts(embedding_section(EmbeddingView(np.zeros((2, 2)), [], 2), used=[]))[0]
+
+
+def test_provenance_names_every_artifact_and_setting():
+    manifest = Manifest(
+        kind="encoder", schema_version=1, content_hash="abcdef0123456789ff", files={},
+        created="2030-01-02T03:04:05+00:00", seed=7, device="cpu", wall_seconds=61,
+        settings={"steps": 5, "method": {"name": "gcl", "t": None}, "identity": {}},
+        versions={"torch": "9"}, git_revision="deadbeef", machine={"processor": "P", "cores": 2, "system": "S"},
+    )  # fmt: skip
+    section = provenance_section({"encoder": manifest})
+    assert tables(section)[0].rows == [
+        ["encoder", "2030-01-02 03:04:05 UTC", "1 min 1 s", "7", "cpu", "deadbeef", "abcdef0123456789"]
+    ]
+    folded = next(block for block in section.blocks if isinstance(block, Folded))
+    assert folded.block.rows == [["steps", "5"], ["method.name", "gcl"], ["method.t", "null"]]
+    assert ("torch", "9") in section.blocks[1].items
+    assert flat({"a": {}, "b": True}) == [("a", "{}"), ("b", "true")]
+    assert not any(isinstance(block, Pictures) for block in section.blocks)
