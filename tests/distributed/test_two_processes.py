@@ -47,7 +47,7 @@ def _same(one: Path, two: Path) -> None:
 
 @pytest.mark.parametrize("method", ["gcl", "simclr"])
 def test_pretraining(store, tmp_path, method):
-    words = ["pretrain", str(store), f"method={method}", "batch=8", "optimiser.lr=0.005", *TINY]
+    words = ["pretrain", str(store), f"method={method}", "batch=8", "optimiser.lr=0.0005", *TINY]
     _run([*words, "--out", str(tmp_path / "one")], 1)
     _run([*words, "--out", str(tmp_path / "two")], 2)
     _same(tmp_path / "one/encoder.safetensors", tmp_path / "two/encoder.safetensors")

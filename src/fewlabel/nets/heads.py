@@ -37,7 +37,8 @@ class PixelHead(nn.Module):
     def __init__(self, channels: int, outputs: int, *, centred: bool = False) -> None:
         super().__init__()
         self.first = nn.Linear(channels, channels)
-        self.second = nn.Linear(channels, outputs)
+        # A bias before a normalisation would have a pure-noise gradient.
+        self.second = nn.Linear(channels, outputs, bias=not centred)
         self.norm = BatchNorm(outputs, affine=False) if centred else None
 
     def forward(self, rows: Tensor) -> Projection:

@@ -120,4 +120,4 @@ def tsne(embeddings: Array, *, seed: int = 0, perplexity: float = 30.0) -> NDArr
 
 def _unit(embeddings: Array) -> NDArray[np.float64]:
     wide = np.asarray(embeddings, dtype=np.float64)
-    return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
+    return np.asarray(wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12))
