@@ -45,6 +45,7 @@ __all__ = [
     "demo",
     "evaluate",
     "finetune",
+    "merge",
     "predict",
     "prepare",
     "pretrain",
@@ -67,6 +68,21 @@ def prepare(*, recipe: str | Path | None = None, **settings: Any) -> Path:
         FewlabelError: If a setting is wrong, or the scans break a rule.
     """
     return _stage("prepare", settings, recipe)
+
+
+def merge(**settings: Any) -> Path:
+    """Join prepared folders into one, to pre-train on all of them; see ``fewlabel settings merge``.
+
+    Args:
+        **settings: ``data`` and ``others`` (prepared folders) and ``out`` are required.
+
+    Returns:
+        The merged folder, an artifact of kind ``prepared``.
+
+    Raises:
+        FewlabelError: If the folders do not fit together.
+    """
+    return _stage("merge", settings, None)
 
 
 def pretrain(*, recipe: str | Path | None = None, **settings: Any) -> Path:

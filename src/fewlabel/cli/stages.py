@@ -19,7 +19,7 @@ Prepared = Annotated[str, typer.Argument(metavar="PREPARED", help="Folder made b
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command(rich_help_panel=WHOLE_WAY)(predict)
-    for command in (prepare, pretrain, finetune, evaluate, report):
+    for command in (prepare, merge, pretrain, finetune, evaluate, report):
         app.command(rich_help_panel=PANEL)(command)
 
 
@@ -48,6 +48,16 @@ def prepare(
 ) -> None:
     """Bring scans onto one grid, with their metadata and a split."""
     _run("prepare", {"data": data}, words, recipe, {"out": out, "reader": reader})
+
+
+def merge(
+    data: Prepared,
+    others: Annotated[list[str], typer.Argument(metavar="PREPARED...", help="Further folders made by prepare.")],
+    *,
+    out: Out = None,
+) -> None:
+    """Join prepared folders into one, to pre-train on all of them."""
+    _run("merge", {"data": data}, None, None, {"others": others, "out": out})
 
 
 def pretrain(

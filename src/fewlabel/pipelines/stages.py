@@ -36,6 +36,7 @@ STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
         Stage("prepare", "data", "prepared", ("data", "out")),
+        Stage("merge", "data", "prepared", ("data", "others", "out")),
         Stage("pretrain", "data", "encoder", ("data", "out")),
         Stage("finetune", "data", "segmenter", ("data", "out", "encoder")),
         Stage("evaluate", "data", "scores", ("data", "out", "segmenter", "control")),

@@ -1,0 +1,125 @@
+"""One store out of several: their slices side by side, their subjects and classes kept apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fewlabel.core.artifact import write_json
+from fewlabel.core.errors import DataError, Fault
+from fewlabel.data.store import UNLABELLED, PreparedStore
+
+
+def merge_stores(stores: Sequence[PreparedStore], folder: Path) -> None:
+    """Write the files of a merged store, but its manifest.
+
+    Ids of subjects, scans and classes are namespaced by data set: anatomy differs, so the first patient or the lowest
+    slices of one set are no positives of another's (GCL, merged data sets; namespacing is our choice). A meta label
+    that a data set lacks is missing for its slices. Masks are kept if all sets name the same classes.
+
+    Args:
+        stores: Two or more prepared stores.
+        folder: Where to write; must exist.
+
+    Raises:
+        DataError: If there are fewer than two stores, or they differ in size or number of channels.
+    """
+    _check(stores)
+    names = _names(stores)
+    keep_masks = all(store.label_names == stores[0].label_names for store in stores)
+    classes: dict[str, int] = {}
+    tables, catalogs, cases = [], [], []
+    start = 0
+    for name, store in zip(names, stores, strict=True):
+        table = store.slices.copy()
+        table["case"], table["subject"] = name + ":" + table["case"], name + ":" + table["subject"]
+        table["labelled"] &= keep_masks
+        for label, count in store.meta_labels.items():
+            codes = table[f"meta_{label}"]
+            table[f"meta_{label}"] = codes.where(codes < 0, codes + classes.get(label, 0))
+            classes[label] = classes.get(label, 0) + count
+        tables.append(table)
+        catalogs.append(pd.read_parquet(store.folder / "catalog.parquet").assign(dataset=name))
+        for case in store.cases:
+            moved = {"id": f"{name}:{case.id}", "subject": f"{name}:{case.subject}"}
+            moved |= {"start": case.start + start, "stop": case.stop + start}
+            cases.append({**vars(case), **moved, "label": case.label if keep_masks else None})
+        start += len(table)
+    slices = pd.concat(tables, ignore_index=True)
+    for label in classes:
+        slices[f"meta_{label}"] = slices[f"meta_{label}"].fillna(-1).astype("int64")
+    slices.to_parquet(folder / "slices.parquet", index=False)
+    pd.concat(catalogs, ignore_index=True).to_parquet(folder / "catalog.parquet", index=False)
+    write_json(folder / "cases.json", cases)
+    write_json(folder / "plan.json", _plan(stores, names, classes, keep_masks=keep_masks))
+    write_json(folder / "split.json", _split(stores, names))
+    notes = [] if keep_masks else ["masks are left out: the data sets name different classes"]
+    write_json(folder / "qc.json", {"cases": [], "warnings": {}, "notes": notes})
+    _copy_arrays(stores, folder, start, keep_masks=keep_masks)
+
+
+def _check(stores: Sequence[PreparedStore]) -> None:
+    faults = []
+    if len(stores) < 2:
+        faults.append(Fault("a merge needs two prepared folders", str(len(stores)), "data", "name another one"))
+    for store in stores[1:]:
+        mine, first = store.images.shape[1:], stores[0].images.shape[1:]
+        if mine != first:
+            rule = "merged stores share channels and size (channels, height, width)"
+            found = f"{tuple(mine)} beside {tuple(first)} of {stores[0].folder}"
+            faults.append(Fault(rule, found, str(store.folder), "prepare it with the same size"))
+    if faults:
+        raise DataError("These stores cannot be merged:", faults)
+
+
+def _names(stores: Sequence[PreparedStore]) -> list[str]:
+    """Data set names, numbered where two are equal."""
+    plain = [str(store.plan.get("dataset", store.folder.name)) for store in stores]
+    return [name if plain.count(name) == 1 else f"{name}{plain[:at].count(name) + 1}" for at, name in enumerate(plain)]
+
+
+def _plan(
+    stores: Sequence[PreparedStore], names: Sequence[str], classes: dict[str, int], *, keep_masks: bool
+) -> dict[str, Any]:
+    first = stores[0].plan
+    labels = first["label_names"] if keep_masks else {"0": "background"}
+    values = first["label_values"] if keep_masks else [0]
+    columns = {column["name"]: column for store in stores for column in store.plan.get("columns", [])}
+    merged = {name: store.plan["spacing"] for name, store in zip(names, stores, strict=True)}
+    return {
+        **first,
+        "dataset": "+".join(names),
+        "reader": "merge",
+        "meta_labels": classes,
+        "label_names": labels,
+        "label_values": values,
+        "columns": list(columns.values()),
+        "merged": merged,
+    }
+
+
+def _split(stores: Sequence[PreparedStore], names: Sequence[str]) -> dict[str, Any]:
+    parts: dict[str, list[str]] = {}
+    for name, store in zip(names, stores, strict=True):
+        for part, subjects in store.split["parts"].items():
+            parts.setdefault(part, []).extend(f"{name}:{subject}" for subject in subjects)
+    return {"name": "merged", "parts": parts, "draws": {}, "seed": 0, "notes": []}
+
+
+def _copy_arrays(stores: Sequence[PreparedStore], folder: Path, slices: int, *, keep_masks: bool) -> None:
+    """Copy slices store by store into memory-mapped files."""
+    shape = stores[0].images.shape
+    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.float16, (slices, *shape[1:]))
+    labels = np.lib.format.open_memmap(folder / "labels.npy", "w+", np.uint8, (slices, *shape[2:]))
+    start = 0
+    for store in stores:
+        stop = start + len(store.images)
+        images[start:stop] = store.images
+        labels[start:stop] = store.labels if keep_masks else UNLABELLED
+        start = stop
+    images.flush()
+    labels.flush()

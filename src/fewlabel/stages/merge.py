@@ -1,0 +1,68 @@
+"""``merge``: several prepared folders as one, to pre-train on all of them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from fewlabel.core.artifact import building, finish_artifact, is_artifact, open_artifact
+from fewlabel.core.config import Names, PathSetting, Settings, setting
+from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.progress import say
+from fewlabel.data.merge import merge_stores
+from fewlabel.data.store import PreparedStore
+
+FILES = (
+    "images.npy",
+    "labels.npy",
+    "slices.parquet",
+    "catalog.parquet",
+    "cases.json",
+    "plan.json",
+    "split.json",
+    "qc.json",
+)
+
+
+class MergeSettings(Settings):
+    """Settings of ``fewlabel merge``."""
+
+    data: PathSetting = setting(..., "the first prepared folder")
+    others: Names = setting(..., "further prepared folders of the same size and channels")
+    out: PathSetting = setting(..., "folder of the merged store")
+
+
+SETTINGS = MergeSettings
+
+
+def run(settings: MergeSettings) -> Path:
+    """Merge prepared folders into one of kind ``prepared``, for pre-training on their union.
+
+    Raises:
+        SettingsError: If ``out`` holds something already.
+        DataError: If the stores do not fit together.
+    """
+    started = time.monotonic()
+    out = settings.out
+    folders = [settings.data, *map(Path, settings.others)]
+    if is_artifact(out, "prepared"):
+        known = {parent.content_hash for parent in open_artifact(out, check_parents=False).parents}
+        if known == {open_artifact(folder, "prepared").content_hash for folder in folders}:
+            say(f"{out} is up to date.")
+            return out
+    if out.exists() and any(out.iterdir()):
+        fault = Fault("--out must be a new or empty folder", "other files", str(out), "give another --out")
+        raise SettingsError("Nothing was written:", [fault])
+    stores = [PreparedStore(folder) for folder in folders]
+    with building(out) as partial:
+        merge_stores(stores, partial)
+        finish_artifact(
+            partial,
+            "prepared",
+            FILES,
+            parents=folders,
+            final_folder=out,
+            settings=settings.record(),
+            wall_seconds=time.monotonic() - started,
+        )
+    return out
