@@ -47,7 +47,9 @@ def _same(one: Path, two: Path) -> None:
 
 @pytest.mark.parametrize("method", ["gcl", "simclr"])
 def test_pretraining(store, tmp_path, method):
-    words = ["pretrain", str(store), f"method={method}", "batch=8", "optimiser.lr=0.0005", *TINY]
+    # In float32, centring and pools of nearly tied pixels blow up rounding: test_methods_two_ranks has them in float64.
+    calm = ["method.centre=false", *(["method.pixel=false"] if method == "gcl" else [])]
+    words = ["pretrain", str(store), f"method={method}", *calm, "batch=8", "optimiser.lr=0.005", *TINY]
     _run([*words, "--out", str(tmp_path / "one")], 1)
     _run([*words, "--out", str(tmp_path / "two")], 2)
     _same(tmp_path / "one/encoder.safetensors", tmp_path / "two/encoder.safetensors")

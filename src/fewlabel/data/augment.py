@@ -30,7 +30,7 @@ __all__ = [
     "standardise",
 ]
 
-_GEOMETRY = "GCL A.7, after the code of PCL and SPL"
+_GEOMETRY = "after the code of PCL and SPL"
 
 
 class AugmentConfig(Settings):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,9 @@ def merge_stores(stores: Sequence[PreparedStore], folder: Path) -> None:
         tables.append(table)
         catalogs.append(pd.read_parquet(store.folder / "catalog.parquet").assign(dataset=name))
         for case in store.cases:
-            moved = {"id": f"{name}:{case.id}", "subject": f"{name}:{case.subject}"}
-            moved |= {"start": case.start + start, "stop": case.stop + start}
-            cases.append({**vars(case), **moved, "label": case.label if keep_masks else None})
+            named = replace(case, id=f"{name}:{case.id}", subject=f"{name}:{case.subject}")
+            placed = replace(named, start=case.start + start, stop=case.stop + start)
+            cases.append(vars(placed if keep_masks else replace(placed, label=None)))
         start += len(table)
     slices = pd.concat(tables, ignore_index=True)
     for label in classes:

@@ -23,7 +23,7 @@ class SamplerConfig(Settings):
     kind: Literal["metadata", "slices"] = setting(
         "metadata",
         "metadata: volumes × one slice per position part, so that every meta label has positives; slices: plain epochs",
-        source="GCL A.9",
+        source="GCL, meta labels",
     )
     paired: float = setting(
         0.5, "share of a batch's subjects that bring two volumes (phases) if they have them", ge=0, le=1
@@ -83,7 +83,7 @@ class SliceSampler:
 
 
 class MetaSampler:
-    """Batches in which every meta label has positives beyond a slice's own views (GCL A.9).
+    """Batches in which every meta label has positives beyond a slice's own views (GCL, meta labels).
 
     A batch takes P volumes and one random slice from each position part of each, so that a slice meets others of
     its patient and of its position; a set share of the subjects brings two volumes (cardiac phases). Every subject

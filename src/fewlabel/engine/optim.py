@@ -16,11 +16,15 @@ from fewlabel.core.config import Settings, setting
 class OptimiserConfig(Settings):
     """How weights are updated."""
 
-    name: Literal["sgd", "adam", "adamw"] = setting("sgd", "optimiser", source="GCL A.8: SGD")
-    lr: float = setting(0.1, "peak learning rate", gt=0, source="GCL A.8 (PCL code)")
-    momentum: float = setting(0.9, "momentum of SGD", ge=0, lt=1, source="GCL A.8")
-    weight_decay: float = setting(1e-5, "weight decay, on tensors of two or more axes", ge=0, source="GCL A.8")
-    schedule: Literal["cosine", "poly", "constant"] = setting("cosine", "decay of the rate", source="GCL A.8")
+    name: Literal["sgd", "adam", "adamw"] = setting("sgd", "optimiser", source="GCL: SGD, cosine")
+    lr: float = setting(0.1, "peak learning rate", gt=0, source="code of PCL, whose protocol GCL follows")
+    momentum: float = setting(0.9, "momentum of SGD", ge=0, lt=1, source="code of PCL, whose protocol GCL follows")
+    weight_decay: float = setting(
+        1e-5, "weight decay, on tensors of two or more axes", ge=0, source="code of PCL, whose protocol GCL follows"
+    )
+    schedule: Literal["cosine", "poly", "constant"] = setting(
+        "cosine", "decay of the rate", source="code of PCL, whose protocol GCL follows"
+    )
     min_lr: float = setting(0.0, "rate at the end of a cosine", ge=0)
     warmup: int = setting(0, "linear warm-up", unit="steps", ge=0)
     clip: float | None = setting(None, "largest gradient norm; null for none", gt=0)

@@ -33,7 +33,7 @@ def gradients_of(
 
     A linear combiner costs one backward pass through the mean of the terms; any other costs one pass per term over
     a shared forward pass. Each term's gradient is averaged over ranks *before* it is combined, so that all ranks
-    decide on the same gradients (GCL A.11, step 6).
+    decide on the same gradients (GCL, Alg. 1).
 
     Args:
         terms: Scalar losses of this rank.

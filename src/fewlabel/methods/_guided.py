@@ -32,7 +32,7 @@ class GuidedContrast(PretrainMethod):
     """Image-wise and, if wanted, pixel-wise contrast, one loss term per meta label.
 
     With S slices in the joined batch, 2S views go through the encoder in one pass. Each label's term is
-    L_img + λ L_pix (GCL A.5); without labels the only positives are views of the same slice, which is SimCLR.
+    L_img + λ L_pix (GCL, Alg. 1); without labels the only positives are views of the same slice, which is SimCLR.
 
     Args:
         config: Settings of the method.

@@ -1,4 +1,4 @@
-"""The pixel-wise half of GCL: pools by affinity, GradFilter, and the loss (GCL A.3 and A.4)."""
+"""The pixel-wise half of GCL: pools by affinity, GradFilter, and the loss (GCL, Eq. 5 to 8)."""
 
 from __future__ import annotations
 

@@ -44,10 +44,10 @@ class GCL(GuidedContrast):
         labels: Literal["auto"] | Names = setting(
             "auto",
             "meta labels that guide; auto takes those of patient, position and phase that the data have; [] for none",
-            source="GCL A.1",
+            source="GCL, Fig. 2",
         )
-        temperature: float = setting(0.1, "τ of both losses", gt=0, source="GCL A.8 (GLCL and PCL code)")
-        dim: int = setting(128, "size of an embedding", ge=2, source="GCL A.1, as SimCLR")
+        temperature: float = setting(0.1, "τ of both losses", gt=0, source="code of GLCL and PCL")
+        dim: int = setting(128, "size of an embedding", ge=2, source="as SimCLR")
         centre: bool = setting(
             True,
             "end the image head with a batch normalisation without weights, so that embeddings share no mean",

@@ -27,7 +27,7 @@ class SimCLR(GuidedContrast):
         """Settings of SimCLR."""
 
         name: Literal["simclr"] = "simclr"
-        temperature: float = setting(0.1, "τ of the contrastive loss", gt=0, source="GCL A.8 (GLCL and PCL code)")
+        temperature: float = setting(0.1, "τ of the contrastive loss", gt=0, source="code of GLCL and PCL")
         dim: int = setting(128, "size of an embedding", ge=2, source="SimCLR")
         centre: bool = setting(
             True,

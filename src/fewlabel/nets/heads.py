@@ -24,7 +24,7 @@ class Projection:
 
 
 class PixelHead(nn.Module):
-    """Two 1x1 convolutions with a ReLU between them, hidden width = input width (GCL A.1).
+    """Two 1x1 convolutions with a ReLU between them, hidden width = input width (GCL, Fig. 2).
 
     Written as linear maps over the channel axis, so that one code serves maps of any number of axes.
 

@@ -18,10 +18,18 @@ class UNetConfig(Settings):
 
     ndim: Literal[2, 3] = setting(2, "2 for slices, 3 for volumes", source="GCL: slices")
     in_channels: int = setting(1, "image channels", ge=1)
-    width: int = setting(32, "channels of the first level; each level doubles it", ge=4, source="own choice, GCL A.7")
-    depth: int = setting(5, "levels, i.e. 4 poolings and a bottleneck for 5", ge=2, le=7, source="GCL A.7")
-    norm: Literal["batch", "instance", "group"] = setting("batch", "normalisation", source="GCL A.7")
-    slope: float = setting(0.0, "negative slope of the activation; 0 is ReLU", ge=0, lt=1, source="GCL A.7")
+    width: int = setting(
+        32, "channels of the first level; each level doubles it", ge=4, source="own choice; GCL does not say"
+    )
+    depth: int = setting(
+        5, "levels, i.e. 4 poolings and a bottleneck for 5", ge=2, le=7, source="own choice; GCL does not say"
+    )
+    norm: Literal["batch", "instance", "group"] = setting(
+        "batch", "normalisation", source="own choice; GCL does not say"
+    )
+    slope: float = setting(
+        0.0, "negative slope of the activation; 0 is ReLU", ge=0, lt=1, source="own choice; GCL does not say"
+    )
 
     @property
     def widths(self) -> tuple[int, ...]:

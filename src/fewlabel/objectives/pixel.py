@@ -42,7 +42,7 @@ def draw_pixels(images: int, pixels: int, count: int, generator: Generator) -> T
 def draw_partners(positives: Tensor, same_slice: Tensor, scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Partner images of each anchor image, without replacement, among its image-wise positives.
 
-    The other view of the same slice is taken only where no other positive exists (own choice, GCL A.3).
+    The other view of the same slice is taken only where no other positive exists (own choice, GCL, Eq. 5).
 
     Args:
         positives: (a, k) bool.

@@ -42,7 +42,7 @@ def same_id(ids: Tensor, rows: Tensor) -> Tensor:
 
 
 def guided_positives(slices: Tensor, label: Tensor | None, rows: Tensor) -> Tensor:
-    """P_m(i) of GCL: other views of the same source slice, or of a slice with the same meta label (A.2).
+    """P_m(i) of GCL: other views of the same source slice, or of a slice with the same meta label.
 
     Without a label this is the rule of SimCLR. A slice drawn twice into a batch is one source slice.
 

@@ -19,7 +19,7 @@ class Supervised(Regime):
 
     Loss = ce_weight · CE + dice_weight · (1 - Dice), after Isensee et al., Nature Methods 2021, with Dice of
     Milletari et al., 3DV 2016. It differs from nnU-Net's in that Dice is summed over the batch and classes that a
-    batch lacks are left out, which one or two annotated patients need. It is also the fine-tuning of GCL (A.8), whose
+    batch lacks are left out, which one or two annotated patients need. It is also the fine-tuning of GCL, whose
     paper does not state its loss.
     """
 

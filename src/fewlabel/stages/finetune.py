@@ -50,10 +50,12 @@ class FinetuneSettings(Settings):
     optimiser: OptimiserConfig = setting(
         OptimiserConfig(name="adam", lr=1e-3, weight_decay=1e-5, min_lr=5e-6),
         "optimiser and its rate",
-        source="GCL A.8: Adam, cosine; rate tuned on validation patients",
+        source="GCL: Adam, cosine; rate tuned on validation patients",
     )
     steps: int = setting(3000, "length of the run", unit="optimisation steps", ge=1)
-    batch: int = setting(10, "labelled slices in a joined batch", ge=1, source="GCL A.8 (PCL code)")
+    batch: int = setting(
+        10, "labelled slices in a joined batch", ge=1, source="code of PCL, whose protocol GCL follows"
+    )
     validation: Validation = setting("auto", "model selection; auto: none for 1-2 patients, else held out")
     validate_every: int = setting(100, "steps between two validations", unit="steps", ge=1)
     seed: int = setting(0, "seed of weights, batches, augmentation and random label draws", ge=0)

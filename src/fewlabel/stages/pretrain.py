@@ -53,7 +53,9 @@ class PretrainSettings(Settings):
     sampler: SamplerConfig = setting(SamplerConfig(), "how batches are drawn")
     optimiser: OptimiserConfig = setting(OptimiserConfig(), "optimiser and its rate")
     steps: int = setting(3000, "length of the run", unit="optimisation steps", ge=1)
-    batch: int = setting(32, "slices in a joined batch, two views each", ge=2, source="GCL A.8 (PCL code)")
+    batch: int = setting(
+        32, "slices in a joined batch, two views each", ge=2, source="code of PCL, whose protocol GCL follows"
+    )
     seed: int = setting(0, "seed of weights, batches and augmentation", ge=0)
     device: Device = setting("auto", "where to train")
     precision: Precision = setting("auto", "bf16 where the hardware has it; losses are float32 always")
