@@ -6,6 +6,9 @@ slice with SciPy: rotation and zoom, an elastic deformation, intensity. It is wr
 
 from __future__ import annotations
 
+import statistics
+import sys
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from fewlabel.nets.unet import UNet
+from fewlabel.nets.unet import UNet, UNetConfig
 
 
 class Slices(Dataset[tuple[Tensor, Tensor]]):
@@ -77,3 +80,17 @@ class PlainLoop:
         loss.backward()
         self.optimiser.step()
         float(loss.detach())
+
+
+if __name__ == "__main__":
+    data, (width, size, repeats) = np.load(sys.argv[1]), map(int, sys.argv[2:5])
+    torch.manual_seed(0)
+    loop = PlainLoop(
+        UNet(UNetConfig(width=width), int(data["classes"])), data["images"], data["labels"], size, repeats + 2
+    )
+    times = []
+    for _ in range(repeats + 2):
+        started = time.perf_counter()
+        loop.step()
+        times.append(time.perf_counter() - started)
+    print(statistics.median(times[2:]))

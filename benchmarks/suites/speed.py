@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +30,6 @@ from fewlabel.engine.step import apply_gradients, total_norm
 from fewlabel.nets.unet import UNet, UNetConfig
 from fewlabel.objectives.pixel import anchor_losses, top_pool
 from fewlabel.stages import finetune, pretrain
-from suites.plain_loop import PlainLoop
 
 REPEATS = 9
 WIDTH = 16
@@ -39,7 +41,9 @@ def run(results: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         raw = write_phantom(folder / "scans", patients=16, labelled=4, test=4)
-        prepared = fewlabel.prepare(data=raw / "scans.csv", out=folder / "prepared", size=[128, 128], spacing=1.0)
+        prepared = fewlabel.prepare(
+            data=raw / "scans.csv", out=folder / "prepared", size=[128, 128], spacing=[1.0, 1.0]
+        )
         figures = {**_pretraining(prepared, folder), **_finetuning(prepared, folder)}
     figures["pixel_memory_growth"] = (_memory_growth(), 1.1, "at most")
     figures["predict_seconds"] = (_prediction(), 0.5, "at most")
@@ -92,23 +96,34 @@ def _update(training: pretrain.Pretraining | finetune.Fit, first: int = 0) -> Ca
 def _finetuning(prepared: Path, folder: Path) -> dict[str, tuple[float, float, str]]:
     """Fine-tuning throughput against the plain loop with the same network, batch and loss."""
     store = PreparedStore(prepared)
-    batch, calls = 10, 2 + REPEATS
+    batch, calls = 10, 3 * (2 + REPEATS)
     words = [f"network.width={WIDTH}", f"batch={batch}", "labelled=4", f"steps={calls}", "validation=none"]
     settings = finetune.FinetuneSettings.parse({"data": prepared, "out": folder / "segmenter", **nest(words)})
     fit = finetune.begin(settings)
     fit.regime.train()
     labelled = store.slices_of(store.split["parts"]["train"], labelled=True)
-    torch.manual_seed(0)
-    plain = PlainLoop(
-        UNet(UNetConfig(width=WIDTH), len(store.label_names)),
-        np.asarray(store.images[labelled][:, 0], dtype=np.float32),
-        np.asarray(store.labels[labelled]),
-        batch,
-        calls,
+    arrays = folder / "labelled.npz"
+    np.savez(
+        arrays,
+        images=np.asarray(store.images[labelled][:, 0], dtype=np.float32),
+        labels=np.asarray(store.labels[labelled]),
+        classes=len(store.label_names),
     )
-    seconds = medians({"ours": _update(fit), "plain": plain.step}, REPEATS)
+    update = _update(fit)
+    ours, plain = [], []
+    for _ in range(3):
+        ours.append(medians({"ours": update}, REPEATS)["ours"])
+        plain.append(_plain_seconds(arrays, batch))
+    seconds = {"ours": statistics.median(ours), "plain": statistics.median(plain)}
     print({name: round(batch / value, 1) for name, value in seconds.items()}, "slices per second")
     return {"finetune_throughput_over_plain_loop": (seconds["plain"] / seconds["ours"], 2.5, "at least")}
+
+
+def _plain_seconds(arrays: Path, batch: int) -> float:
+    """Median seconds of the plain loop's step, in a process of its own that has none of our runtime settings."""
+    words = [sys.executable, str(Path(__file__).parent / "plain_loop.py"), str(arrays), str(WIDTH), str(batch)]
+    done = subprocess.run([*words, str(REPEATS)], capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
 
 
 def _memory_growth() -> float:

@@ -23,7 +23,7 @@ def parse_value(text: str) -> Any:
     lowered = stripped.lower()
     if lowered in {"true", "false"}:
         return lowered == "true"
-    if lowered in {"null", "none"}:
+    if lowered == "null":
         return None
     if stripped.startswith("[") and stripped.endswith("]"):
         inner = stripped[1:-1].strip()

@@ -19,7 +19,6 @@ from fewlabel.core.values import as_text_where_due, merge, nest, parse_value, sh
         ("true", True),
         ("False", False),
         ("null", None),
-        ("none", None),
         ("0", 0),
         ("-3", -3),
         ("+7", 7),
