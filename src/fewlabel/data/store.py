@@ -21,6 +21,18 @@ from fewlabel.core.artifact import open_artifact, read_json
 
 UNLABELLED = 255
 
+#: The files of a prepared folder that make up its content.
+STORE_FILES = (
+    "images.npy",
+    "labels.npy",
+    "slices.parquet",
+    "catalog.parquet",
+    "cases.json",
+    "plan.json",
+    "split.json",
+    "qc.json",
+)
+
 
 @dataclass(frozen=True)
 class PreparedCase:

@@ -10,18 +10,7 @@ from fewlabel.core.config import Names, PathSetting, Settings, setting
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.progress import say
 from fewlabel.data.merge import merge_stores
-from fewlabel.data.store import PreparedStore
-
-FILES = (
-    "images.npy",
-    "labels.npy",
-    "slices.parquet",
-    "catalog.parquet",
-    "cases.json",
-    "plan.json",
-    "split.json",
-    "qc.json",
-)
+from fewlabel.data.store import STORE_FILES, PreparedStore
 
 
 class MergeSettings(Settings):
@@ -59,7 +48,7 @@ def run(settings: MergeSettings) -> Path:
         finish_artifact(
             partial,
             "prepared",
-            FILES,
+            STORE_FILES,
             parents=folders,
             final_folder=out,
             settings=settings.record(),

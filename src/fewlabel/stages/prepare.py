@@ -19,20 +19,10 @@ from fewlabel.data.planning import make_plan
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.sources import SOURCES, read_sources, source_files, source_key
 from fewlabel.data.splits import make_split
+from fewlabel.data.store import STORE_FILES
 from fewlabel.data.store_writer import Written, store_bytes, write_store
 from fewlabel.data.volume import collected_warnings
 from fewlabel.readers.base import read_catalog
-
-FILES = (
-    "images.npy",
-    "labels.npy",
-    "slices.parquet",
-    "catalog.parquet",
-    "cases.json",
-    "plan.json",
-    "split.json",
-    "qc.json",
-)
 
 
 class PrepareSettings(Settings):
@@ -129,7 +119,7 @@ def run(settings: PrepareSettings) -> Path:
         finish_artifact(
             folder,
             "prepared",
-            FILES,
+            STORE_FILES,
             final_folder=settings.out,
             settings=settings.record(),
             seed=settings.seed,
