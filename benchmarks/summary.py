@@ -19,6 +19,10 @@ RESULTS = Path(__file__).parent / "results"
 def rows(suite: str) -> list[dict[str, object]]:
     """All committed rows of a suite."""
     path = RESULTS / f"{suite}.jsonl"
+    if not path.is_file():
+        raise SystemExit(
+            f"No results of {suite} are committed; make them with: python benchmarks/run.py --suite {suite}"
+        )
     return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
 
 
@@ -37,10 +41,18 @@ def summarise(table: list[dict], reference: str = "scratch") -> list[str]:
             base = dice.get((reference, labelled), {})
             gains = [values[draw] - base[draw] for draw in sorted(values) if draw in base]
             spread = statistics.stdev(values.values()) if len(values) > 1 else float("nan")
-            low, high = t_interval(gains) if len(gains) > 1 and arm != reference else (float("nan"), float("nan"))
-            gain = statistics.mean(gains) if gains else float("nan")
-            figures = [statistics.mean(values.values()), spread, gain, low, high]
-            lines.append(" ".join([arm, str(labelled), str(len(values)), *(f"{figure:.3f}" for figure in figures)]))
+            gain = t_interval(gains)
+            figures = [statistics.mean(values.values()), spread, gain.mean, gain.low, gain.high]
+            lines.append(
+                " ".join(
+                    [
+                        arm,
+                        str(labelled),
+                        str(len(values)),
+                        *("nan" if figure is None else f"{figure:.3f}" for figure in figures),
+                    ]
+                )
+            )
     return lines
 
 

@@ -1,0 +1,30 @@
+"""The summary of a results table: gains are paired by draw, with a t-interval."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+SUMMARY = runpy.run_path(str(Path(__file__).resolve().parents[3] / "benchmarks" / "summary.py"))
+
+
+def test_gains_are_paired_by_draw():
+    dice = {"scratch": [0.5, 0.6, 0.7], "gcl": [0.6, 0.6, 0.9]}
+    table = [
+        {"arm": arm, "labelled": 1, "draw": draw, "dice": value}
+        for arm, values in dice.items()
+        for draw, value in enumerate(values)
+    ]
+    header, scratch, gcl = SUMMARY["summarise"](table)
+    assert header == "arm M draws mean std gain low high"
+    assert scratch.startswith("scratch 1 3 0.600 0.100 0.000")
+    # Gains 0.1, 0, 0.2: mean 0.1, standard error 0.1/sqrt(3), t(2) = 4.303.
+    assert gcl.split()[:6] == ["gcl", "1", "3", "0.700", "0.173", "0.100"]
+    assert [float(value) for value in gcl.split()[6:]] == pytest.approx([-0.148, 0.348], abs=1e-3)
+
+
+def test_a_missing_table_says_how_to_make_it():
+    with pytest.raises(SystemExit, match=r"run\.py --suite nothing"):
+        SUMMARY["rows"]("nothing")
