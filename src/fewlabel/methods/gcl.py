@@ -51,7 +51,7 @@ class GCL(GuidedContrast):
         centre: bool = setting(
             True,
             "end the image head with a batch normalisation without weights, so that embeddings share no mean",
-            source="own measurement, docs/explanation/gcl.md; GCL does not say",
+            source="own choice, see docs/explanation/gcl.md; GCL does not say",
         )
         combine: Literal["mitigator", "mean"] = setting(
             "mitigator", "how the labels' gradients become one: GradMitigator or their mean", source="GCL Alg. 1"

@@ -32,7 +32,7 @@ class SimCLR(GuidedContrast):
         centre: bool = setting(
             True,
             "end the image head with a batch normalisation without weights, so that embeddings share no mean",
-            source="own measurement, docs/explanation/gcl.md; GCL does not say",
+            source="own choice, see docs/explanation/gcl.md; GCL does not say",
         )
 
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:

@@ -50,7 +50,7 @@ class FinetuneSettings(Settings):
     optimiser: OptimiserConfig = setting(
         OptimiserConfig(name="adam", lr=1e-3, weight_decay=1e-5, min_lr=5e-6),
         "optimiser and its rate",
-        source="GCL: Adam, cosine; rate tuned on validation patients",
+        source="GCL: Adam, cosine; rate: own choice",
     )
     steps: int = setting(3000, "length of the run", unit="optimisation steps", ge=1)
     batch: int = setting(
