@@ -46,10 +46,15 @@ class GCL(GuidedContrast):
             "meta labels that guide; auto takes those of patient, position and phase that the data have; [] for none",
             source="GCL, Fig. 2",
         )
-        temperature: float = setting(0.1, "τ of both losses", gt=0, source="code of GLCL and PCL")
+        temperature: float = setting(
+            0.5,
+            "τ of both losses",
+            gt=0,
+            source="own choice within SimCLR's 0.1 to 0.5, see docs/explanation/gcl.md; GCL does not say",
+        )
         dim: int = setting(128, "size of an embedding", ge=2, source="as SimCLR")
         centre: bool = setting(
-            True,
+            False,
             "end the image head with a batch normalisation without weights, so that embeddings share no mean",
             source="own choice, see docs/explanation/gcl.md; GCL does not say",
         )
