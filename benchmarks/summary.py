@@ -1,7 +1,7 @@
 """Print a committed results table: ``python benchmarks/summary.py acdc-lite``.
 
 One line per arm and M: arm, M, draws, mean Dice, standard deviation over draws, and the gain over scratch on the
-same draws with its 95 % t-interval.
+same draws with its 95 % t-interval. ``--markdown`` prints the table that the documentation shows.
 """
 
 from __future__ import annotations
@@ -56,7 +56,20 @@ def summarise(table: list[dict], reference: str = "scratch") -> list[str]:
     return lines
 
 
+def markdown(lines: list[str]) -> list[str]:
+    """The same lines as a table for documents."""
+    table = ["| arm | M | draws | Dice | gain over scratch, 95 % interval |", "|---|---|---|---|---|"]
+    for line in lines[1:]:
+        arm, labelled, draws, mean, std, gain, low, high = line.split()
+        worth = "" if arm == "scratch" else f"{float(gain):+.3f} ({float(low):+.3f} to {float(high):+.3f})"
+        table.append(f"| `{arm}` | {labelled} | {draws} | {mean} ± {std} | {worth} |")
+    return table
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("suite", nargs="?", default="acdc-lite")
-    print("\n".join(summarise(rows(parser.parse_args().suite))))
+    parser.add_argument("--markdown", action="store_true", help="as a table for documents")
+    arguments = parser.parse_args()
+    found = summarise(rows(arguments.suite))
+    print("\n".join(markdown(found) if arguments.markdown else found))

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
+
+#: Where committed results lie.
+RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
 def _speed(arguments: argparse.Namespace) -> None:
@@ -18,6 +22,27 @@ def _acdc_lite(arguments: argparse.Namespace) -> None:
     run(arguments.data, arguments.work, arguments.results, [arm for arm in arguments.arms.split(",") if arm])
 
 
+def _acdc_methods(arguments: argparse.Namespace) -> None:
+    from suites.acdc_methods import run
+
+    run(arguments.data, arguments.work, arguments.results, [arm for arm in arguments.arms.split(",") if arm])
+
+
+def _method_costs(arguments: argparse.Namespace) -> None:
+    from suites.method_costs import PACKAGED, STEPS, run
+
+    # Rows written elsewhere are a trial: what the package carries stays as it is.
+    package = PACKAGED if arguments.results.resolve() == RESULTS else arguments.results / PACKAGED.name
+    chosen = [arm for arm in arguments.arms.split(",") if arm]
+    run(arguments.data, arguments.work, arguments.results, chosen, arguments.steps or STEPS, package)
+
+
+def _temperature(arguments: argparse.Namespace) -> None:
+    from suites.temperature import run
+
+    run(arguments.data, arguments.work, arguments.results)
+
+
 def _memory(arguments: argparse.Namespace) -> None:
     from suites.memory import run
 
@@ -27,5 +52,8 @@ def _memory(arguments: argparse.Namespace) -> None:
 SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
     "speed": _speed,
     "acdc-lite": _acdc_lite,
+    "acdc-methods": _acdc_methods,
     "memory": _memory,
+    "method-costs": _method_costs,
+    "temperature": _temperature,
 }

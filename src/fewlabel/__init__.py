@@ -44,6 +44,7 @@ __all__ = [
     "__version__",
     "demo",
     "evaluate",
+    "export",
     "finetune",
     "merge",
     "predict",
@@ -148,6 +149,22 @@ def predict(**settings: Any) -> Path:
         FewlabelError: If a setting is wrong or a scan cannot be read.
     """
     return _stage("predict", settings, None)
+
+
+def export(**settings: Any) -> Path:
+    """Write an encoder's weights for another library; see ``fewlabel settings export``.
+
+    Args:
+        **settings: Settings of the stage; ``encoder`` (an encoder or run folder), ``to`` (``"nnunet"`` or ``"monai"``)
+            and ``out`` (a file) are required.
+
+    Returns:
+        The file of the weights; a JSON of the network they fit lies beside it.
+
+    Raises:
+        FewlabelError: If a setting is wrong, or the other library cannot build the network.
+    """
+    return _stage("export", settings, None)
 
 
 def report(**settings: Any) -> Path:

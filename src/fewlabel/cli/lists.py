@@ -19,8 +19,17 @@ def add_to(app: typer.Typer) -> None:
 
 
 def methods() -> None:
-    """Pre-training methods."""
-    _family("fewlabel.methods")
+    """Pre-training methods, what they need and cost."""
+    from fewlabel.pipelines.catalogue import cost_note, method_costs, method_rows
+
+    costs = method_costs()
+    rows = []
+    for row in method_rows(costs):
+        needs = (row["needs"] or "nothing").replace(", ", ",\n").replace("any of ", "any of\n")
+        cost = [row[key] or "not\nmeasured" for key in ("memory", "step")]
+        rows.append([row["name"], needs, *cost, f"{row['summary']}.\n{row['paper']}"])
+    _show(rows, ["name", "needs", "memory", "step", "what it is, where it is from"])
+    stdout().print(f"\n{cost_note(costs)}")
 
 
 def regimes() -> None:

@@ -19,7 +19,7 @@ Prepared = Annotated[str, typer.Argument(metavar="PREPARED", help="Folder made b
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command(rich_help_panel=WHOLE_WAY)(predict)
-    for command in (prepare, merge, pretrain, finetune, evaluate, report):
+    for command in (prepare, merge, pretrain, finetune, evaluate, export, report):
         app.command(rich_help_panel=PANEL)(command)
 
 
@@ -122,6 +122,19 @@ def predict(
     """Write a mask for each scan, on the scan's own grid."""
     options = {"out": out, "flip": flip, "probabilities": probabilities, "device": device}
     _run("predict", {"model": model, "scans": scans}, words, None, options)
+
+
+def export(
+    encoder: Annotated[str, typer.Argument(metavar="ENCODER", help="Folder made by pretrain, train or demo.")],
+    words: Words = None,
+    *,
+    to: Annotated[str | None, typer.Option("--to", metavar="nnunet|monai", help="Whose names the weights get.")] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="FILE", help="A .safetensors, .pth or .pt file; a .json goes beside.")
+    ] = None,
+) -> None:
+    """Write an encoder's weights for nnU-Net or MONAI."""
+    _run("export", {"encoder": encoder}, words, None, {"to": to, "out": out})
 
 
 def report(

@@ -22,7 +22,7 @@ class Stage:
     Attributes:
         name: Its verb; ``fewlabel.stages.NAME`` is its module.
         main: The setting that the first word of its command gives.
-        kind: Kind of the artifact it leaves.
+        kind: Kind of the artifact it leaves; empty for a stage that leaves files for other programs.
         links: Settings that name other artifact folders: a pipeline fills them, a user of the pipeline does not.
     """
 
@@ -37,10 +37,11 @@ STAGES: dict[str, Stage] = {
     for stage in (
         Stage("prepare", "data", "prepared", ("data", "out")),
         Stage("merge", "data", "prepared", ("data", "others", "out")),
-        Stage("pretrain", "data", "encoder", ("data", "out")),
+        Stage("pretrain", "data", "encoder", ("data", "out", "encoder")),
         Stage("finetune", "data", "segmenter", ("data", "out", "encoder")),
         Stage("evaluate", "data", "scores", ("data", "out", "segmenter", "control")),
         Stage("predict", "model", "predictions", ("model", "scans", "out")),
+        Stage("export", "encoder", "", ("encoder", "out")),
         Stage("report", "run", "report", ("run", "out", "prepared", "encoder", "segmenter", "control", "scores")),
     )
 }
@@ -80,7 +81,7 @@ def stage_settings(name: str, values: Mapping[str, Any], recipe: str | Path | No
 
 
 def run_stage(name: str, settings: Settings) -> Path:
-    """Run a stage; returns its artifact folder."""
+    """Run a stage; returns its artifact folder, or the file it wrote."""
     return Path(importlib.import_module(f"fewlabel.stages.{name}").run(settings))
 
 

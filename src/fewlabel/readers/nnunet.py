@@ -1,9 +1,7 @@
-"""nnU-Net raw folders and the Medical Segmentation Decathlon: imagesTr, labelsTr, imagesTs, dataset.json."""
+"""nnU-Net raw folders: imagesTr, labelsTr, imagesTs, dataset.json."""
 
 from __future__ import annotations
 
-import csv
-import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping
@@ -11,20 +9,23 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.data.catalog import Case, Catalog, Column, Value
-from fewlabel.data.columns import infer_columns
-from fewlabel.data.subjects import guess_phases, guess_subjects
+from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.volume import is_scan, scan_stem
+from fewlabel.readers._described import (
+    channels_of,
+    label_names_of,
+    lists_files_as_they_are,
+    read_description,
+    with_metadata,
+)
 from fewlabel.readers.base import Match, Reader
 
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})$")
 _PARTS = (("imagesTr", "labelsTr", ""), ("imagesTs", "labelsTs", "test"))
-_TABLE = "metadata.csv"
-_OWN = ("case", "subject", "part")
 
 
 class NnunetReader(Reader):
-    """nnU-Net raw data (Isensee et al., Nature Methods 2021), versions 1 and 2, and MSD (Antonelli et al., 2022).
+    """nnU-Net raw data (Isensee et al., Nature Methods 2021), versions 1 and 2.
 
     ``imagesTr/CASE_0000.nii.gz`` with one file per channel, or ``imagesTr/CASE.nii.gz``; the label is
     ``labelsTr/CASE.nii.gz``, and a case without one is unlabelled. ``imagesTs`` is the data set's own test part,
@@ -40,7 +41,7 @@ class NnunetReader(Reader):
 
         name: str = "nnunet"
 
-    summary: ClassVar[str] = "nnU-Net or MSD folders: imagesTr, labelsTr, imagesTs, dataset.json, metadata.csv"
+    summary: ClassVar[str] = "nnU-Net folders: imagesTr, labelsTr, imagesTs, dataset.json, metadata.csv"
 
     @classmethod
     def match(cls, root: Path) -> Match:
@@ -58,15 +59,20 @@ class NnunetReader(Reader):
         ]
         if inside and not images:
             reasons.append(f"imagesTr lies one folder deeper: give {root / inside[0]}")
-        return Match(
-            (0.7 if images else 0.1) + (0.3 if described else 0.0) if images or described else 0.0, (*reasons,)
-        )
+        score = (0.7 if images else 0.1) + (0.3 if described else 0.0) if images or described else 0.0
+        if described and lists_files_as_they_are(root):
+            # It can be read here too, but a reader of its own fits better.
+            score, reasons = (
+                min(score, 0.8),
+                [*reasons, "dataset.json lists the files, as in the Decathlon (reader msd)"],
+            )
+        return Match(score, (*reasons,))
 
     def read(self, root: Path) -> Catalog:
         """One case per case name; subject by table or by name."""
         faults: list[Fault] = []
-        described = _read_json(root / "dataset.json", faults)
-        channels = _channels(described)
+        described = read_description(root, faults)
+        channels = channels_of(described)
         cases: list[Case] = []
         for images, labels, part in _PARTS:
             cases.extend(_read_part(root / images, root / labels, part, channels, faults))
@@ -76,8 +82,8 @@ class NnunetReader(Reader):
         if channels is None:
             channels = tuple(f"channel {i}" for i in range(max((len(case.images) for case in cases), default=1)))
             channels = ("image",) if len(channels) == 1 else channels
-        columns, cases = _with_metadata(root, cases, faults)
-        label_names = _label_names(described, root, faults)
+        columns, cases = with_metadata(root, cases, faults)
+        label_names = label_names_of(described, root, faults)
         if faults:
             raise DataError("The nnU-Net folder cannot be read:", faults)
         return Catalog(
@@ -89,41 +95,6 @@ class NnunetReader(Reader):
             label_names=label_names,
             channels=channels,
         )
-
-
-def _read_json(path: Path, faults: list[Fault]) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        values = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        faults.append(Fault("dataset.json must be JSON", str(error), str(path), "correct it"))
-        return {}
-    return values if isinstance(values, dict) else {}
-
-
-def _channels(described: Mapping[str, Any]) -> tuple[str, ...] | None:
-    names = described.get("channel_names", described.get("modality"))
-    if isinstance(names, dict) and names:
-        return tuple(str(names[key]) for key in sorted(names, key=lambda key: int(key) if str(key).isdigit() else 0))
-    return None
-
-
-def _label_names(described: Mapping[str, Any], root: Path, faults: list[Fault]) -> dict[int, str]:
-    names: dict[int, str] = {}
-    for key, value in dict(described.get("labels") or {}).items():
-        if isinstance(value, str) and str(key).lstrip("-").isdigit():
-            names[int(key)] = value
-        elif isinstance(value, int):
-            names[value] = str(key)
-        elif isinstance(value, list) and all(isinstance(item, int) for item in value):
-            # A region is a union of labels: its members are learnt one by one, under their numbers.
-            for item in value:
-                names.setdefault(item, f"label {item}" if len(value) > 1 else str(key))
-        else:
-            rule = "labels in dataset.json map names to whole numbers, or numbers to names"
-            faults.append(Fault(rule, f"{key!r}: {value!r}", str(root / "dataset.json")))
-    return names
 
 
 def _read_part(
@@ -179,52 +150,3 @@ def _check_listed(root: Path, described: Mapping[str, Any], cases: list[Case], f
         if name and name not in known:
             rule = "an image that dataset.json lists must be there"
             faults.append(Fault(rule, f"no {name}", str(root / image), "restore it or take it off the list"))
-
-
-def _with_metadata(root: Path, cases: list[Case], faults: list[Fault]) -> tuple[tuple[Column, ...], list[Case]]:
-    names = [case.id for case in cases]
-    subjects = guess_subjects(names)
-    rows = _read_table(root / _TABLE, set(names), faults)
-    fields = dict.fromkeys(key for row in rows.values() for key in row if key not in _OWN)
-    columns, typed = infer_columns({key: [rows.get(n, {}).get(key) for n in names] for key in fields}, _TABLE)
-    phases = guess_phases(names)
-    if "phase" not in typed and any(phases.values()):
-        columns = (*columns, Column("phase", "categorical", "last part of the case name"))
-        typed["phase"] = tuple(phases[name] for name in names)
-    told = []
-    for index, case in enumerate(cases):
-        row = rows.get(case.id, {})
-        metadata: dict[str, Value] = {key: values[index] for key, values in typed.items()}
-        part = (row.get("part") or case.part).strip().lower()
-        told.append(
-            Case(
-                id=case.id,
-                subject=(row.get("subject") or "").strip() or subjects[case.id],
-                images=case.images,
-                label=case.label,
-                metadata=metadata,
-                part="test" if part == "test" else "",
-            )
-        )
-    return columns, told
-
-
-def _read_table(path: Path, names: set[str], faults: list[Fault]) -> dict[str, dict[str, str]]:
-    if not path.is_file():
-        return {}
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        rows = list(csv.DictReader(stream))
-    if not rows or "case" not in rows[0]:
-        found = ", ".join(rows[0]) if rows else "no rows"
-        faults.append(Fault("metadata.csv needs a column case", found, str(path)))
-        return {}
-    by_case: dict[str, dict[str, str]] = {}
-    for number, row in enumerate(rows, start=2):
-        case = scan_stem(Path((row["case"] or "").strip()))
-        if case in by_case:
-            faults.append(Fault("a case has one row in metadata.csv", f"another for {case}", f"{path}, line {number}"))
-        by_case[case] = {key: value or "" for key, value in row.items() if isinstance(key, str)}
-    if not names & set(by_case):
-        found = f"{next(iter(by_case))}, while images are called {min(names, default='')}"
-        faults.append(Fault("metadata.csv must name cases of this folder", found, str(path)))
-    return by_case

@@ -25,6 +25,13 @@ def test_gains_are_paired_by_draw():
     assert [float(value) for value in gcl.split()[6:]] == pytest.approx([-0.148, 0.348], abs=1e-3)
 
 
+def test_documents_show_the_same_figures():
+    lines = ["arm M draws mean std gain low high", "scratch 1 3 0.5 0.1 0 0 0", "gcl 1 3 0.7 0.2 0.1 -0.148 0.348"]
+    _, _, scratch, gcl = SUMMARY["markdown"](lines)
+    assert scratch == "| `scratch` | 1 | 3 | 0.5 ± 0.1 |  |"
+    assert gcl == "| `gcl` | 1 | 3 | 0.7 ± 0.2 | +0.100 (-0.148 to +0.348) |"
+
+
 def test_a_missing_table_says_how_to_make_it():
     with pytest.raises(SystemExit, match=r"run\.py --suite nothing"):
         SUMMARY["rows"]("nothing")

@@ -9,6 +9,8 @@ from typer.testing import CliRunner, Result
 
 from fewlabel.cli import app
 from fewlabel.core import progress
+from fewlabel.core.discovery import plugin_names
+from fewlabel.pipelines import catalogue
 from fewlabel.pipelines.recipes import recipe_names
 from fewlabel.pipelines.stages import STAGES
 
@@ -28,18 +30,79 @@ def call(*words: str) -> Result:
 @pytest.mark.parametrize(
     ("command", "names"),
     [
-        ("methods", ("gcl", "simclr")),
-        ("regimes", ("supervised",)),
-        ("readers", ("acdc", "nnunet", "table")),
+        ("methods", plugin_names("fewlabel.methods")),
+        ("regimes", plugin_names("fewlabel.regimes")),
+        ("readers", ("acdc", "msd", "nnunet", "table")),
         ("recipes", recipe_names()),
         ("version", ("fewlabel", "torch", "python")),
     ],
 )
 def test_lists_name_everything(command: str, names: tuple[str, ...]) -> None:
-    lines = call(command).stdout.splitlines()
+    lines = call(command).stdout.split("\n\n", maxsplit=1)[0].splitlines()
     first = [line.split()[0] for line in lines[1:] if line and not line.startswith(" ")]
     assert first == list(names) if command != "version" else set(names) <= set(first)
     assert all(len(line.rstrip()) <= 80 for line in lines)
+
+
+PAPER_METHODS = {
+    "densecl", "gcl", "glcl", "inpainting", "jigsaw", "moco", "pixpro", "pointrc", "posicl", "rotation", "simclr",
+    "spl", "sscl",
+}  # fmt: skip
+COSTS = {
+    "recipe": "acdc-lite",
+    "reference": "simclr",
+    "date": "2026-01-02",
+    "processor": "A processor",
+    "cores": 2,
+    "cuda": "",
+    "methods": {"simclr": {"step": 1.0, "extra_bytes": 99_000}, "gcl": {"step": 2.345, "extra_bytes": 1_234_567}},
+}
+
+
+def test_every_method_says_what_it_is_and_needs() -> None:
+    rows = {row["name"]: row for row in catalogue.method_rows({})}
+    assert set(rows) >= PAPER_METHODS
+    assert all(row["paper"] and row["summary"] and not row["summary"].endswith(".") for row in rows.values())
+    needs = {name: rows[name]["needs"] for name in PAPER_METHODS if rows[name]["needs"]}
+    either = "any of patient, position, phase"
+    assert needs == {"gcl": either, "spl": either, "glcl": "position", "posicl": "position", "sscl": "labels"}
+    assert {row["step"] + row["memory"] for row in rows.values()} == {""}
+
+
+def test_methods_without_costs_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "method_costs", dict)
+    table, note = call("methods").stdout.split("\n\n")
+    assert table.count("measured") == 2 * len(plugin_names("fewlabel.methods"))
+    assert "--suite method-costs" in " ".join(note.split())
+    words = " ".join(table.split())
+    assert "nothing" in words
+    assert "arXiv 2309.08888" in words
+
+
+def test_methods_with_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "method_costs", lambda: COSTS)
+    text = call("methods").stdout
+    assert all(len(line.rstrip()) <= 80 for line in text.splitlines())
+    table, note = text.split("\n\n")
+    lines = {line.split()[0]: line for line in table.splitlines() if not line.startswith(" ")}
+    assert "1.2 MB" in lines["gcl"]
+    assert "2.35 x" in lines["gcl"] or "2.34 x" in lines["gcl"]
+    assert "0.1 MB" in lines["simclr"]
+    assert "1.00 x" in lines["simclr"]
+    assert table.count("measured") == 2 * (len(plugin_names("fewlabel.methods")) - 2)
+    words = " ".join(note.split())
+    assert "over that of simclr" in words
+    assert "Recipe acdc-lite, A processor, 2 cores, 2026-01-02." in words
+    assert "GPU, 2026" in catalogue.cost_note({**COSTS, "cuda": "GPU"})
+
+
+def test_packaged_costs_name_methods_that_there_are() -> None:
+    costs = catalogue.method_costs()
+    if not costs:
+        pytest.skip("no costs are packaged: run python benchmarks/run.py --suite method-costs")
+    assert set(costs["methods"]) == set(plugin_names("fewlabel.methods"))
+    assert costs["methods"][costs["reference"]]["step"] == 1
+    assert catalogue.cost_note(costs)
 
 
 @pytest.mark.parametrize("stage", [*STAGES, "train", "demo"])

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from fewlabel.core.config import resolve_plugin
 from fewlabel.nets.heads import PixelHead, pixel_rows
 from kit.pretraining import toy_batch, toy_method
 
@@ -44,6 +45,11 @@ def test_temperature_and_size_are_settings():
     logits = (z @ z.T / 0.5).fill_diagonal_(-torch.inf)
     expected = functional.cross_entropy(logits, (torch.arange(16) + 8) % 16)
     assert losses.terms["views"].item() == pytest.approx(expected.item(), abs=1e-12)
+
+
+def test_defaults_are_those_of_the_specification():
+    config = resolve_plugin("fewlabel.methods", "simclr")
+    assert (config.temperature, config.dim, config.centre) == (0.1, 128, False)
 
 
 def test_the_same_slice_twice_is_finite_and_a_positive():

@@ -5,8 +5,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewlabel.objectives.contrastive import collapsed_value, info_nce, lower_bound, similarity_logits
-from fewlabel.objectives.positives import guided_positives, others
+from fewlabel.objectives.contrastive import (
+    anchor_mean,
+    collapsed_value,
+    info_nce,
+    lower_bound,
+    pair_costs,
+    pair_lower_bound,
+    similarity_logits,
+)
+from fewlabel.objectives.positives import apart, guided_positives, others
 
 TAU = 0.1
 
@@ -180,3 +188,139 @@ def test_float32_under_autocast_and_no_overflow_at_low_temperature():
     rounded = z.bfloat16().double()
     exact = info_nce(rounded @ rounded.T / 0.01, mask, others(rows, 16))
     assert float(loss) == pytest.approx(float(exact), rel=1e-5)
+
+
+def parts_of(label, *, attract):
+    """Positives and candidates of the two variants of Chaitanya et al. for two views of each slice."""
+    slices, rows = torch.arange(len(label)), torch.arange(2 * len(label))
+    positives = guided_positives(slices, label if attract else None, rows)
+    return positives, positives | apart(label, rows)
+
+
+@pytest.mark.parametrize("denominator", ["all", "pair_plus_neg"])
+@pytest.mark.parametrize("attract", [True, False])
+def test_costs_and_gradients_of_pairs_equal_the_loop(denominator, attract):
+    z = unit(10).requires_grad_()
+    positives, candidates = parts_of(torch.tensor([0, 1, 0, 2, 1]), attract=attract)
+    weights = torch.rand(10, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    logits = similarity_logits(z, z, TAU)
+    costs = pair_costs(logits, positives, candidates, denominator)
+    total = 0.0
+    for i in range(10):
+        own = positives[i].nonzero().flatten().tolist()
+        for p in own:
+            inside = candidates[i].clone()
+            if denominator == "pair_plus_neg":
+                inside[own] = False
+                inside[p] = True
+            bottom = sum((z[i] @ z[d] / TAU).exp() for d in inside.nonzero().flatten().tolist())
+            cost = -((z[i] @ z[p] / TAU).exp() / bottom).log()
+            torch.testing.assert_close(costs[i, p], cost, rtol=0, atol=1e-10)
+            assert costs[i, p] >= 0
+            total = total + weights[i, p] * cost / len(own) / 10
+    found = info_nce(logits, positives, candidates, weights=weights, denominator=denominator)
+    torch.testing.assert_close(found, total, rtol=0, atol=1e-10)
+    gradients = [torch.autograd.grad(loss, z, retain_graph=True)[0] for loss in (found, total)]
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-10)
+
+
+def test_pairs_cost_full_precision_under_autocast():
+    logits = (20 * unit(4) @ unit(4).T).bfloat16()
+    positives, candidates = parts_of(torch.tensor([0, 1]), attract=True)
+    for denominator in ("all", "pair_plus_neg"):
+        with torch.autocast("cpu", torch.bfloat16):
+            found = pair_costs(logits, positives, candidates, denominator)
+        assert found.dtype == torch.float32
+        exact = pair_costs(logits.double(), positives, candidates, denominator)
+        torch.testing.assert_close(found.double()[positives], exact[positives], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("attract", [True, False])
+def test_keys_of_the_same_part_other_than_the_positive_have_no_gradient(attract):
+    label = torch.tensor([0, 1, 0, 2, 1])
+    positives, candidates = parts_of(label, attract=attract)
+    logits = similarity_logits(unit(10), unit(10), TAU).requires_grad_()
+    costs = pair_costs(logits, positives, candidates, "pair_plus_neg")
+    ids = label.repeat(2)
+    for i in range(10):
+        for p in positives[i].nonzero().flatten().tolist():
+            (gradient,) = torch.autograd.grad(costs[i, p], logits, retain_graph=True)
+            expected = torch.zeros(10, dtype=torch.bool)
+            expected[p] = True
+            expected |= ids != ids[i]
+            assert torch.equal(gradient[i] != 0, expected)
+            assert not gradient[[j for j in range(10) if j != i]].any()
+
+
+def test_parts_can_be_renamed_and_a_single_one_leaves_nothing_to_learn():
+    z, label = unit(10), torch.tensor([0, 1, 0, 2, 1])
+    for attract in (True, False):
+
+        def loss(ids, attract=attract):
+            masks = parts_of(ids, attract=attract)
+            return info_nce(similarity_logits(z, z, TAU), *masks, denominator="pair_plus_neg")
+
+        torch.testing.assert_close(loss(torch.tensor([7, -2, 5])[label]), loss(label))
+        assert loss(torch.zeros(5, dtype=torch.int64)).item() == 0
+        assert loss(label).item() > 0
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(2, 6), st.integers(1, 4), st.integers(0, 10_000))
+def test_leaving_out_keys_of_the_same_part_never_raises_the_loss(slices, parts, seed):
+    z = unit(2 * slices, seed=seed)
+    label = torch.randint(parts, (slices,), generator=torch.Generator().manual_seed(seed))
+    ignored = info_nce(similarity_logits(z, z, TAU), *parts_of(label, attract=False), denominator="pair_plus_neg")
+    assert ignored <= guided_loss(z, torch.arange(slices), None) + 1e-12
+
+
+def test_all_views_being_positives_cost_the_logarithm_of_their_number_at_least():
+    label = torch.zeros(4, dtype=torch.int64)
+    for seed in range(10):
+        assert guided_loss(unit(8, seed=seed), torch.arange(4), label) >= math.log(7)
+    equal = unit(1).expand(8, -1)
+    assert float(guided_loss(equal, torch.arange(4), label)) == pytest.approx(math.log(7), abs=1e-12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 4), st.booleans())
+def test_pairs_never_cost_less_than_their_lower_bound(seed, parts, attract):
+    masks = parts_of(torch.arange(6) % parts, attract=attract)
+    z = unit(12, dim=2, seed=seed)
+    loss = info_nce(similarity_logits(z, z, 0.5), *masks, denominator="pair_plus_neg")
+    assert float(loss) >= pair_lower_bound(*masks, 0.5) - 1e-12
+
+
+def test_the_lower_bound_of_pairs_is_reached_by_opposite_parts():
+    masks = parts_of(torch.tensor([0, 1, 1]), attract=True)
+    z = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [-1.0, 0.0]], dtype=torch.float64).repeat(2, 1)
+    loss = info_nce(similarity_logits(z, z, 0.5), *masks, denominator="pair_plus_neg")
+    # Two anchors have 4 negatives, four have 2.
+    expected = (math.log(1 + 4 * math.exp(-4)) + 2 * math.log(1 + 2 * math.exp(-4))) / 3
+    assert pair_lower_bound(*masks, 0.5) == pytest.approx(expected, abs=1e-12)
+    assert float(loss) == pytest.approx(expected, abs=1e-12)
+
+
+def test_anchors_without_positives_have_no_part_in_values_and_bounds():
+    positives = torch.tensor([[0, 1, 0], [0, 0, 0]], dtype=torch.bool)
+    candidates = torch.tensor([[0, 1, 1], [1, 1, 1]], dtype=torch.bool)
+    assert pair_lower_bound(positives, candidates, 0.5) == pytest.approx(math.log1p(math.exp(-4)), abs=1e-12)
+    assert collapsed_value(positives, candidates) == pytest.approx(math.log(2), abs=1e-12)
+    assert collapsed_value(positives, candidates, "pair_plus_neg") == pytest.approx(math.log(2), abs=1e-12)
+    assert lower_bound(positives) == 0
+    nothing = torch.zeros_like(positives)
+    assert pair_lower_bound(nothing, candidates, 0.5) == collapsed_value(nothing, candidates) == 0
+    assert lower_bound(nothing) == 0
+
+
+def test_the_mean_is_over_valid_anchors_and_ranks_share_it(monkeypatch):
+    losses, valid = torch.tensor([3.0, 0.0, 5.0, 0.0]), torch.tensor([True, False, True, True])
+    assert anchor_mean(losses, valid).item() == pytest.approx(8 / 3)
+    assert anchor_mean(torch.zeros(2), torch.zeros(2, dtype=torch.bool)).item() == 0
+    # The other of two ranks holds one valid anchor.
+    monkeypatch.setattr("fewlabel.objectives.contrastive.world_size", lambda: 2)
+    monkeypatch.setattr("fewlabel.objectives.contrastive.sum_across", lambda count: count + 1)
+    shares = [anchor_mean(losses, valid).item()]
+    monkeypatch.setattr("fewlabel.objectives.contrastive.sum_across", lambda count: count + 3)
+    shares.append(anchor_mean(torch.tensor([2.0, 0.0]), torch.tensor([True, False])).item())
+    assert sum(shares) / 2 == pytest.approx((3 + 0 + 5 + 2) / 4)

@@ -1,0 +1,114 @@
+"""Medical Segmentation Decathlon: dataset.json lists the images, their labels and the test images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from fewlabel.core.errors import DataError, Fault
+from fewlabel.data.catalog import Case, Catalog
+from fewlabel.data.volume import is_scan, scan_stem
+from fewlabel.readers._described import (
+    DESCRIPTION,
+    channels_of,
+    label_names_of,
+    listed_rows,
+    lists_files_as_they_are,
+    read_description,
+    with_metadata,
+)
+from fewlabel.readers.base import Match, Reader
+
+_LISTS = (("training", ""), ("test", "test"))
+
+
+class MsdReader(Reader):
+    """A task of the Medical Segmentation Decathlon as distributed (Antonelli et al., Nature Communications 2022).
+
+    ``dataset.json`` decides: ``training`` pairs each image with its label, ``test`` names images whose labels are not
+    public, ``modality`` and ``labels`` give names. A task of several channels keeps them in one 4D file. Every case is
+    a subject of its own, as the data sets have one volume of each; files of the archives' macOS litter (``._*``) are
+    no scans. Scans of ``imagesTr`` that are not on the list are an error, lest they be left out unseen.
+
+    An optional ``metadata.csv`` is read as by the reader ``nnunet``, which reads these folders too but goes by the
+    files' names.
+    """
+
+    class Config(Reader.Config):
+        """No settings."""
+
+        name: str = "msd"
+
+    summary: ClassVar[str] = "Medical Segmentation Decathlon: a dataset.json that lists image and label pairs"
+
+    @classmethod
+    def match(cls, root: Path) -> Match:
+        """By the list ``training`` and whether its first image lies where it says."""
+        if not root.is_dir():
+            return Match(0.0, ("not a folder",))
+        if not (root / DESCRIPTION).is_file():
+            inside = sorted(path.parent.name for path in root.glob(f"*/{DESCRIPTION}"))
+            deeper = (f"{DESCRIPTION} lies one folder deeper: give {root / inside[0]}",) if inside else ()
+            return Match(0.0, (f"no {DESCRIPTION}", *deeper))
+        rows = listed_rows(read_description(root, []), "training")
+        if not rows:
+            return Match(0.1, (f"{DESCRIPTION} has no list training",))
+        if not lists_files_as_they_are(root):
+            return Match(0.3, (f"{DESCRIPTION} lists {len(rows)} images", f"no {rows[0][0]}"))
+        return Match(1.0, (f"{DESCRIPTION} lists {len(rows)} images, the first is there",))
+
+    def read(self, root: Path) -> Catalog:
+        """One case per listed image."""
+        faults: list[Fault] = []
+        described = read_description(root, faults)
+        cases = _listed_cases(root, described, faults)
+        channels = channels_of(described) or ("image",)
+        columns, cases = with_metadata(root, cases, faults, guess=False)
+        label_names = label_names_of(described, root, faults)
+        if faults:
+            raise DataError("The Decathlon folder cannot be read:", faults)
+        return Catalog(
+            name=str(described.get("name") or root.name),
+            root=root,
+            reader="msd",
+            cases=tuple(sorted(cases, key=lambda case: case.id)),
+            columns=columns,
+            label_names=label_names,
+            channels=channels,
+        )
+
+
+def _listed_cases(root: Path, described: Mapping[str, Any], faults: list[Fault]) -> list[Case]:
+    where = str(root / DESCRIPTION)
+    if not listed_rows(described, "training"):
+        faults.append(
+            Fault("a Decathlon task lists its training images", "no list training", where, "see reader=nnunet")
+        )
+    found: dict[Path, Case] = {}
+    for key, part in _LISTS:
+        for image, label in listed_rows(described, key):
+            path = root / image
+            if not image or not is_scan(path):
+                faults.append(Fault(f"{key} lists images", repr(image), where))
+                continue
+            if path in found:
+                faults.append(Fault("an image is listed once", f"{image} again, in {key}", where))
+            for name in filter(None, (image, label)):
+                if not (root / name).is_file():
+                    rule, remedy = "a listed file must be there", "restore it or take it off the list"
+                    faults.append(Fault(rule, f"no {name}", where, remedy))
+            name = scan_stem(path)
+            found[path] = Case(id=name, subject=name, images=(path,), label=root / label if label else None, part=part)
+    unlisted = sorted(path.name for path in (root / "imagesTr").glob("*") if is_scan(path) and path not in found)
+    if unlisted and found:
+        shown = ", ".join(unlisted[:3]) + (f" and {len(unlisted) - 3} more" if len(unlisted) > 3 else "")
+        faults.append(
+            Fault(
+                "every scan of imagesTr is listed",
+                f"not {shown}",
+                where,
+                "list it, move it away, or take reader=nnunet",
+            )
+        )
+    return list(found.values())
