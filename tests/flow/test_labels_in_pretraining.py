@@ -128,6 +128,28 @@ def test_fine_tuning_on_a_draw_without_those_labels_is_refused(store: Path, enco
         finetune.begin(finetune_settings(store, tmp_path / "out", encoder=encoder, **allowed))
 
 
+def test_labels_are_remembered_through_a_second_pre_training(store: Path, encoder: Path, tmp_path: Path) -> None:
+    plain = {"method": "simclr", "encoder": encoder, "steps": 2}
+    second = pretrain.run(pretrain_settings(store, tmp_path / "second", **plain))
+    assert facts_of(second)["labelled_subjects"] == [LABELLED]
+    with pytest.raises(SettingsError, match="Labels would leak"):
+        finetune.run(finetune_settings(store, tmp_path / "s", encoder=second, labelled=1, draw=0, steps=1))
+    other = {"method": SSCL, "labelled": 1, "draw": 0, "encoder": encoder, "steps": 2}
+    with pytest.raises(SettingsError, match=f"it also saw {LABELLED}"):
+        pretrain.run(pretrain_settings(store, tmp_path / "third", **other))
+
+
+def test_a_network_from_scratch_sees_no_labels_of_an_encoder(store: Path, encoder: Path, tmp_path: Path) -> None:
+    settings = {"encoder": encoder, "labelled": 1, "draw": 0, "mode": "scratch", "steps": 1}
+    finetune.run(finetune_settings(store, tmp_path / "s", **settings))
+
+
+def test_who_lent_labels_cannot_be_left_out(store: Path, encoder: Path, tmp_path: Path) -> None:
+    settings = {"encoder": encoder, "subjects": ["patient001", LABELLED], "validation": "leave_one_out", "steps": 1}
+    with pytest.raises(SettingsError, match="must not have lent its labels"):
+        finetune.run(finetune_settings(store, tmp_path / "s", **settings))
+
+
 def test_fine_tuning_takes_the_decoder_with_all_and_not_with_the_encoder_alone(
     store: Path, encoder: Path, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -94,16 +95,21 @@ def file_hash(path: Path) -> str:
 
 @contextmanager
 def building(folder: Path) -> Iterator[Path]:
-    """A fresh folder beside ``folder`` that replaces it on success and vanishes on failure."""
+    """A fresh folder beside ``folder`` that replaces it on success and vanishes on failure.
+
+    What killed processes of this machine left behind is removed; another one that is building the same folder is not
+    disturbed, and the last to finish wins.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     for stale in folder.parent.glob(f".{folder.name}.*.partial"):
-        shutil.rmtree(stale, ignore_errors=True)
-    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
+        if _abandoned(stale):
+            shutil.rmtree(stale, ignore_errors=True)
+    partial = folder.with_name(f".{folder.name}.{_owner()}.{uuid.uuid4().hex[:8]}.partial")
     partial.mkdir()
     try:
         yield partial
         if folder.exists():
-            old = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
+            old = folder.with_name(f".{folder.name}.{_owner()}.{uuid.uuid4().hex[:8]}.partial")
             folder.rename(old)
             partial.rename(folder)
             shutil.rmtree(old, ignore_errors=True)
@@ -111,6 +117,28 @@ def building(folder: Path) -> Iterator[Path]:
             partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _owner() -> str:
+    """Machine and process, as part of a file name."""
+    return f"{socket.gethostname().replace('.', '-')}-{os.getpid()}"
+
+
+def _abandoned(partial: Path) -> bool:
+    """Whether nobody on this machine is building the folder any more; of other machines nothing is known."""
+    host, _, process = partial.name.split(".")[-3].rpartition("-")
+    if not host:
+        return True
+    # On Windows signal 0 is not a question but a kill.
+    if host != socket.gethostname().replace(".", "-") or os.name == "nt":
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 def finish_artifact(

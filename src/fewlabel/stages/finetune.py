@@ -66,7 +66,9 @@ class FinetuneSettings(Settings):
     batch: int = setting(
         10, "labelled slices in a joined batch", ge=1, source="code of PCL, whose protocol GCL follows"
     )
-    validation: Validation = setting("auto", "model selection; auto: none for 1-2 patients, else held out")
+    validation: Validation = setting(
+        "auto", "model selection; auto: none for 1-2 patients or without a fair one, else held out"
+    )
     validate_every: int = setting(100, "steps between two validations", unit="steps", ge=1)
     seed: int = setting(0, "seed of weights, batches, augmentation and random label draws", ge=0)
     device: Device = setting("auto", "where to train")
@@ -126,18 +128,21 @@ class _Arm:
         hashes = {"data_hash": self.store.manifest.content_hash}
         if settings.encoder is not None:
             hashes["encoder_hash"] = open_artifact(settings.encoder, "encoder").content_hash
-            self._same_labels(settings.encoder)
+        self.seen = self._labels_seen()
         self.same = {**identity(settings.record(), **hashes), "mode": mode}
 
-    def _same_labels(self, encoder: Path) -> None:
-        """Labels that pre-training saw count as labels: they must be of this draw."""
-        seen = read_json(encoder / "encoder.json").get("labelled_subjects", [])
+    def _labels_seen(self) -> list[str]:
+        """Subjects whose labels the encoder has seen: those count as labels, so they must be of this draw."""
+        if self.encoder is None:
+            return []
+        seen: list[str] = read_json(self.encoder / "encoder.json").get("labelled_subjects", [])
         beyond = [subject for subject in seen if subject not in self.draw.labelled]
         if beyond:
             rule = "an encoder that learnt from labels may have seen those of this draw only"
             found = f"it also saw {', '.join(beyond)}"
             remedy = f"pre-train with subjects=[{','.join(self.draw.labelled)}], or fine-tune on its draw"
-            raise SettingsError("Labels would leak:", [Fault(rule, found, str(encoder), remedy)])
+            raise SettingsError("Labels would leak:", [Fault(rule, found, str(self.encoder), remedy)])
+        return seen
 
     def run(self) -> None:
         """Fit and write the artifact, unless it is there already."""
@@ -184,11 +189,16 @@ class _Arm:
         chosen = asked
         if asked == "auto":
             chosen = "none" if labelled <= 2 else "held_out" if self.draw.validation else "leave_one_out"
+            if chosen == "leave_one_out" and self.seen:
+                chosen = "none"
         faults = []
         if chosen == "held_out" and not self.draw.validation:
             faults.append(Fault("held-out selection needs validation patients", "none in the split", "validation"))
         if chosen == "leave_one_out" and labelled < 2:
             faults.append(Fault("leave-one-out needs two labelled patients", str(labelled), "validation"))
+        if chosen == "leave_one_out" and self.seen:
+            found = f"the encoder learnt from those of {', '.join(self.seen)}"
+            faults.append(Fault("a patient who is left out must not have lent its labels", found, "validation"))
         if faults:
             raise SettingsError("The model cannot be selected so; use validation=none:", faults)
         say(

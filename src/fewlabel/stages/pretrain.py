@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor
 
-from fewlabel.core.artifact import open_artifact, write_bytes, write_json
+from fewlabel.core.artifact import open_artifact, read_json, write_bytes, write_json
 from fewlabel.core.collective import gather, rank
 from fewlabel.core.config import Names, PathSetting, Settings, plugin_field, setting
 from fewlabel.core.discovery import load_plugin
-from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.errors import DataError, Fault, SettingsError
 from fewlabel.core.progress import say
 from fewlabel.core.rng import numpy_stream, stream_seed
 from fewlabel.data.augment import AugmentConfig, pretraining_augmentation
@@ -160,6 +160,21 @@ def labels_of(settings: PretrainSettings, store: PreparedStore) -> tuple[str, ..
     return draw.labelled
 
 
+def labels_seen(encoder: Path | None, draw: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The subjects whose labels the new encoder has seen: those of its draw, and of the encoder it starts from.
+
+    Raises:
+        SettingsError: If the latter saw labels that the draw does not have.
+    """
+    before = read_json(encoder / "encoder.json").get("labelled_subjects", []) if encoder is not None else []
+    beyond = [subject for subject in before if draw is not None and subject not in draw]
+    if beyond:
+        rule = "an encoder to start from may have seen labels of this draw only"
+        found = f"it also saw {', '.join(beyond)}"
+        raise SettingsError("Labels would leak:", [Fault(rule, found, str(encoder), "start from another encoder")])
+    return draw or tuple(before)
+
+
 def build_method(
     settings: PretrainSettings, store: PreparedStore, indices: NDArray[np.int64], device: torch.device
 ) -> PretrainMethod:
@@ -204,6 +219,7 @@ class Pretraining:
         self.indices = training_slices(store, settings.parts)
         self.method = build_method(settings, store, self.indices, fabric.device)
         self.draw = labels_of(settings, store) if self.method.uses_labels else None
+        self.seen = labels_seen(settings.encoder, self.draw)
         self.loader = PretrainLoader(
             store,
             self.indices,
@@ -311,7 +327,7 @@ class Pretraining:
             "image_size": list(method.facts.image_size),
             "steps": settings.steps,
             "parameters": sum(parameter.numel() for parameter in method.encoder.parameters()),
-            "labelled_subjects": list(self.draw or ()),
+            "labelled_subjects": list(self.seen),
         }
         save_encoder(settings.out, method.encoder, facts, decoder)
         write_json(settings.out / "details.json", self.combiner.details())

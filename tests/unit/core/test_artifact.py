@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -193,3 +195,30 @@ def test_outside_a_checkout_there_is_no_revision(tmp_path: Path, monkeypatch: py
     assert artifact.git_revision() == ""
     monkeypatch.setattr(artifact.shutil, "which", lambda name: None)
     assert artifact.git_revision() == ""
+
+
+def test_two_that_build_one_folder_do_not_disturb_each_other(tmp_path: Path) -> None:
+    with building(tmp_path / "x") as first:
+        write_text(first / "a.txt", "first")
+        with building(tmp_path / "x") as second:
+            write_text(second / "a.txt", "second")
+        assert (first / "a.txt").read_text() == "first"
+        assert (tmp_path / "x" / "a.txt").read_text() == "second"
+    assert (tmp_path / "x" / "a.txt").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    with building(tmp_path / "x") as mine:
+        owner = mine.name.split(".")[-3]
+        host = owner.rpartition("-")[0]
+        left, elsewhere = (
+            tmp_path / f".x.{name}.0badf00d.partial" for name in (f"{host}-{dead.pid}", f"other-host-{dead.pid}")
+        )
+        left.mkdir()
+        elsewhere.mkdir()
+    make(tmp_path / "x")
+    assert not left.exists()
+    assert elsewhere.exists()

@@ -187,10 +187,11 @@ def test_at_the_start_there_are_fewer_negatives_than_wanted():
 
 @pytest.mark.parametrize("negatives", [7, 8, 1000])
 def test_no_more_negatives_than_slices_less_one(negatives):
-    slots = memory(negatives=negatives)
+    slots, stream = memory(negatives=negatives), generator()
     slots.drawn.fill_(True)
-    found = slots.choose(torch.arange(8), torch.arange(8), generator())
+    found = slots.choose(torch.arange(8), torch.arange(8), stream)
     assert torch.equal(found, ~torch.eye(8, dtype=torch.bool))
+    assert torch.equal(stream.get_state(), generator().get_state())
 
 
 def test_rows_of_a_rank_are_those_of_the_joined_batch():

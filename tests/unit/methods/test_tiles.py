@@ -80,7 +80,7 @@ def test_there_are_as_many_permutations_as_there_are(count):
         ((256, 224), 16, 0.1, (85, 74), (9, 8), (64, 64), (64, 64), (0, 1)),
         ((50, 51), 8, 0.0, (16, 17), (0, 0), (16, 16), (16, 16), (1, 0)),
         # A share that floats cannot say exactly is not rounded up by a pixel.
-        ((30, 30), 2, 0.3, (10, 10), (3, 3), (6, 6), (6, 6), (0, 0)),
+        ((300, 300), 2, 0.07, (100, 100), (7, 7), (92, 92), (92, 92), (0, 0)),
         # Cells smaller than one stride: all that fits is enlarged to it.
         ((32, 32), 16, 0.1, (10, 10), (1, 1), (9, 9), (16, 16), (1, 1)),
     ],
