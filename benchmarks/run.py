@@ -10,9 +10,9 @@ from suites import SUITES
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--suite", required=True, choices=sorted(SUITES))
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/acdc"), help="folder of scans (acdc-lite)")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/acdc"), help="folder of ACDC scans")
     parser.add_argument("--work", type=Path, default=Path("runs/benchmarks"), help="where runs are kept")
-    parser.add_argument("--arms", default="", help="comma-separated arms (acdc-lite); all by default")
+    parser.add_argument("--arms", default="", help="comma-separated arms of a table; all by default")
     parser.add_argument(
         "--results", type=Path, default=Path(__file__).parent / "results", help="where rows are written"
     )

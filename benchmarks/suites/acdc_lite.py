@@ -28,7 +28,7 @@ ARMS: dict[str, dict[str, Any] | None] = {
 }
 RECIPE = "acdc-lite"
 #: Labelled patients → the split's draws of them.
-BUDGETS = {1: (0, 1, 2), 2: (0, 1, 2)}
+BUDGETS = {1: (0, 1, 2, 3, 4), 2: (0, 1, 2, 3, 4)}
 
 
 def run(data: Path, work: Path, results: Path, chosen: list[str]) -> None:
@@ -44,16 +44,26 @@ def run(data: Path, work: Path, results: Path, chosen: list[str]) -> None:
             )
         for labelled, draws in BUDGETS.items():
             for draw in draws:
-                if not _done(path, arm, labelled, draw):
-                    _append(path, _score(work, prepared, encoder, arm, labelled, draw))
+                if not done(path, arm, labelled, draw):
+                    append(path, score("acdc-lite", work, prepared, encoder, arm, labelled, draw))
 
 
-def _done(path: Path, arm: str, labelled: int, draw: int) -> bool:
+def found(path: Path, arm: str, labelled: int, draw: int) -> dict[str, Any] | None:
+    """The row of one fine-tuning, if it is there."""
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    return any((row["arm"], row["labelled"], row["draw"]) == (arm, labelled, draw) for row in rows)
+    same = [row for row in rows if (row["arm"], row["labelled"], row["draw"]) == (arm, labelled, draw)]
+    return same[0] if same else None
 
 
-def _score(work: Path, prepared: Path, encoder: Path | None, arm: str, labelled: int, draw: int) -> dict[str, Any]:
+def done(path: Path, arm: str, labelled: int, draw: int) -> bool:
+    """Whether a fine-tuning needs not be run again."""
+    return found(path, arm, labelled, draw) is not None
+
+
+def score(
+    suite: str, work: Path, prepared: Path, encoder: Path | None, arm: str, labelled: int, draw: int
+) -> dict[str, Any]:
+    """Fine-tune, evaluate on the test patients, and describe both in a row."""
     name = f"{arm}-m{labelled}-d{draw}"
     started = time.monotonic()
     segmenter = fewlabel.finetune(
@@ -71,7 +81,7 @@ def _score(work: Path, prepared: Path, encoder: Path | None, arm: str, labelled:
     fewlabel.evaluate(data=prepared, segmenter=segmenter, out=scores, surface=False)
     steps = [row["seconds"] for row in read_record(segmenter / "metrics.jsonl") if "seconds" in row]
     row = {
-        "suite": "acdc-lite",
+        "suite": suite,
         "arm": arm,
         "labelled": labelled,
         "draw": draw,
@@ -99,7 +109,8 @@ def _figures(summary: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _append(path: Path, row: dict[str, Any]) -> None:
+def append(path: Path, row: dict[str, Any]) -> None:
+    """Add a row to a results file and print it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as stream:
         stream.write(json.dumps(row) + "\n")

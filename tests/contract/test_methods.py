@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,8 +13,8 @@ from fewlabel.core.config import resolve_plugin
 from fewlabel.core.discovery import load_plugin, plugin_names
 from fewlabel.core.errors import SettingsError
 from fewlabel.methods.base import Losses, PretrainMethod
-from fewlabel.nets.unet import UNet
-from kit.pretraining import META, SIZE, toy_batch, toy_method
+from fewlabel.nets.unet import UNet, UNetEncoder
+from kit.pretraining import META, SIZE, TOTAL, awake, batch_for, stage_steps, toy_method
 
 NAMES = plugin_names("fewlabel.methods")
 pytestmark = pytest.mark.parametrize("name", NAMES)
@@ -23,13 +24,13 @@ def mean_of_terms(losses: Losses) -> Tensor:
     return torch.stack(list(losses.terms.values())).mean()
 
 
-def combined_gradients(method: PretrainMethod, combiner, losses: Losses, seed: int = 0) -> list[Tensor]:
-    named = dict(method.named_parameters())
+def combined_gradients(method: PretrainMethod, combiner, losses: Losses, step: int = 0) -> list[Tensor]:
+    named = awake(method, step)
     rows = [
         torch.autograd.grad(term, list(named.values()), retain_graph=True, materialize_grads=True)
         for term in losses.terms.values()
     ]
-    return combiner.combine(list(named), rows, torch.Generator().manual_seed(seed))
+    return combiner.combine(list(named), rows, torch.Generator().manual_seed(step))
 
 
 def test_default_settings_build_and_are_recorded(name):
@@ -55,9 +56,13 @@ def test_documentation_names_the_source(name):
 @pytest.mark.parametrize("bf16", [False, True])
 def test_losses_are_finite_float32_scalars(name, bf16):
     method = toy_method(name).train()
-    batch = toy_batch()
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        losses = method.losses(batch)
+    for step in stage_steps(method):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            losses = method.losses(batch_for(method, step))
+        check_losses(losses, bf16)
+
+
+def check_losses(losses: Losses, bf16: bool) -> None:
     for term in losses.terms.values():
         assert term.dtype == torch.float32
         assert term.dim() == 0
@@ -77,38 +82,59 @@ def test_losses_are_finite_float32_scalars(name, bf16):
 def test_gradient_reaches_every_trainable_tensor_and_no_frozen_one(name):
     method = toy_method(name).train()
     frozen = method.encoder.blocks[0].conv1.weight.requires_grad_(False)
-    mean_of_terms(method.losses(toy_batch())).backward()
-    assert frozen.grad is None
-    for key, parameter in method.named_parameters():
-        if parameter.requires_grad:
-            assert parameter.grad is not None, key
-            assert torch.isfinite(parameter.grad).all(), key
-            assert parameter.grad.abs().sum() > 0, key
+    reached = set()
+    for step in stage_steps(method):
+        method.zero_grad()
+        mean_of_terms(method.losses(batch_for(method, step))).backward()
+        assert frozen.grad is None
+        for key, parameter in awake(method, step).items():
+            if parameter.grad is not None and parameter.grad.abs().sum() > 0:
+                assert torch.isfinite(parameter.grad).all(), key
+                reached.add(key)
+        # So that momentum twins, queues and slots hold what training puts there.
+        method.after_step(step, TOTAL)
+    assert reached == {key for key, parameter in method.named_parameters() if parameter.requires_grad}
 
 
 def test_twenty_steps_on_toy_data_lower_the_loss(name):
     method = toy_method(name).train()
-    combiner = method.combiner()
-    optimiser = torch.optim.Adam(method.parameters(), lr=3e-3)
-    before = float(mean_of_terms(method.losses(toy_batch())).detach())
-    for step in range(20):
-        losses = method.losses(toy_batch(step=0))
-        for parameter, gradient in zip(
-            method.parameters(), combined_gradients(method, combiner, losses, step), strict=True
-        ):
-            parameter.grad = gradient
-        optimiser.step()
-        method.after_step(step, 20)
-    after = float(mean_of_terms(method.losses(toy_batch())).detach())
-    assert after < before - 0.1
+    for stage in stage_steps(method):
+        combiner = method.combiner()
+        optimiser = torch.optim.Adam(awake(method, stage).values(), lr=3e-3)
+        before = float(mean_of_terms(method.losses(batch_for(method, stage))).detach())
+        for _ in range(20):
+            losses = method.losses(batch_for(method, stage))
+            gradients = combined_gradients(method, combiner, losses, stage)
+            for parameter, gradient in zip(awake(method, stage).values(), gradients, strict=True):
+                parameter.grad = gradient
+            optimiser.step()
+        after = float(mean_of_terms(method.losses(batch_for(method, stage))).detach())
+        assert after < before - 0.02 * abs(before)
+
+
+def test_what_rests_is_not_part_of_the_graph(name):
+    method = toy_method(name).train()
+    for step in stage_steps(method):
+        resting = [tensor for module in method.plan(step, TOTAL).resting for tensor in module.parameters()]
+        if not resting:
+            continue
+        buffers = {key: value.clone() for key, value in method.encoder.named_buffers()}
+        losses = method.losses(batch_for(method, step))
+        found = torch.autograd.grad(mean_of_terms(losses), resting, allow_unused=True)
+        assert all(gradient is None for gradient in found)
+        if method.encoder in method.plan(step, TOTAL).resting:
+            # Statistics of a resting encoder must not drift either.
+            assert all(torch.equal(buffers[key], value) for key, value in method.encoder.named_buffers())
 
 
 def test_collapsed_embeddings_give_the_known_value(name):
     method = toy_method(name).train()
-    last = method.encoder.blocks[-1].norm2
-    torch.nn.init.zeros_(last.weight)
-    torch.nn.init.ones_(last.bias)
-    losses = method.losses(toy_batch())
+    # Of momentum twins as well.
+    for encoder in [module for module in method.modules() if isinstance(module, UNetEncoder)]:
+        last = encoder.blocks[-1].norm2
+        torch.nn.init.zeros_(last.weight)
+        torch.nn.init.ones_(last.bias)
+    losses = method.losses(batch_for(method, 0))
     if losses.collapsed is None:
         pytest.skip("this method states no collapse value")
     assert float(mean_of_terms(losses).detach()) == pytest.approx(losses.collapsed, abs=1e-4)
@@ -116,25 +142,26 @@ def test_collapsed_embeddings_give_the_known_value(name):
 
 def test_the_loss_depends_on_the_batch_and_its_generator_alone(name):
     method = toy_method(name).train()
-    torch.manual_seed(1)
-    first = method.losses(toy_batch())
-    torch.manual_seed(2)
-    second = method.losses(toy_batch())
-    assert {key: term.item() for key, term in first.terms.items()} == {
-        key: term.item() for key, term in second.terms.items()
-    }
+    for step in stage_steps(method):
+        torch.manual_seed(1)
+        first = method.losses(batch_for(method, step))
+        torch.manual_seed(2)
+        second = method.losses(batch_for(method, step))
+        assert {key: term.item() for key, term in first.terms.items()} == {
+            key: term.item() for key, term in second.terms.items()
+        }
 
 
 def test_saved_and_restored_it_takes_the_same_step(name):
     first, second = toy_method(name).train(), toy_method(name, seed=5).train()
     combiners = first.combiner(), second.combiner()
-    for step in range(3):
-        combined_gradients(first, combiners[0], first.losses(toy_batch(step=step)), step)
-        first.after_step(step, 20)
+    for step in sorted({0, 1, 2, *stage_steps(first)}):
+        combined_gradients(first, combiners[0], first.losses(batch_for(first, step)), step)
+        first.after_step(step, TOTAL)
     second.load_state_dict(first.state_dict(), strict=True)
     combiners[1].load_state(combiners[0].state())
     found = [
-        combined_gradients(method, combiner, method.losses(toy_batch(step=3, seed=1)), 3)
+        combined_gradients(method, combiner, method.losses(batch_for(method, TOTAL - 1, seed=1)), TOTAL - 1)
         for method, combiner in zip((first, second), combiners, strict=True)
     ]
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
@@ -165,13 +192,17 @@ def test_shuffled_metadata_change_the_loss_if_and_only_if_declared(name):
     def values(batch):
         return torch.stack(list(method.losses(batch).terms.values())).detach()
 
-    plain = values(toy_batch())
     assert set(method.uses_metadata) <= set(META)
+    order = torch.tensor([3, 0, 6, 5, 1, 7, 2, 4])
     for label in META:
-        batch = toy_batch()
-        order = torch.tensor([3, 0, 6, 5, 1, 7, 2, 4])
-        batch.metadata[label] = batch.metadata[label][order]
-        changed = not torch.equal(values(batch), plain)
+        changed = False
+        for step in stage_steps(method):
+            plain, batch = batch_for(method, step), batch_for(method, step)
+            mixed = order[order < len(batch.slices)]
+            batch.metadata[label] = batch.metadata[label][mixed]
+            if label == "position":
+                batch = replace(batch, positions=batch.positions[mixed])
+            changed = changed or not torch.equal(values(batch), values(plain))
         assert changed == (label in method.uses_metadata), label
 
 

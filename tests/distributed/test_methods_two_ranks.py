@@ -8,7 +8,7 @@ import torch
 from fewlabel.core.collective import average_gradients, rank, world_size
 from fewlabel.core.discovery import plugin_names
 from fewlabel.nets.unet import UNetConfig
-from kit.pretraining import rows_of, toy_batch, toy_method
+from kit.pretraining import TOTAL, awake, batch_for, rows_of, stage_steps, toy_method
 from kit.ranks import run_ranks
 
 SLICES = 8
@@ -24,11 +24,20 @@ def step(name, settings, norm):
     """Loss of each term and its gradients averaged over ranks, for this rank's part of the joined batch."""
     network = UNetConfig(width=4, depth=3, norm=norm)
     method = toy_method(name, network=network, dtype=torch.float64, **settings).train()
-    batch = rows_of(toy_batch(SLICES, dtype=torch.float64, step=2), rank(), world_size())
+    found = {}
+    for stage in stage_steps(method):
+        found |= {f"{stage}/{key}": value for key, value in one_step(method, max(stage, min(2, TOTAL))).items()}
+    return found
+
+
+def one_step(method, number):
+    """Losses and gradients of one step, and what memories hold after it."""
+    batch = rows_of(batch_for(method, number, dtype=torch.float64), rank(), world_size())
     losses = method.losses(batch)
-    parameters = list(method.parameters())
+    parameters = list(awake(method, number).values())
     found = {
         "embeddings": losses.embeddings,
+        "views": torch.tensor(len(losses.embeddings) // len(batch.slices)),
         "bounds": torch.tensor([losses.collapsed or 0.0, losses.lower_bound or 0.0]),
         "next": torch.rand(3, generator=batch.generator),
     }
@@ -39,6 +48,8 @@ def step(name, settings, norm):
         average_gradients(gradients)
         found[f"loss/{term}"] = loss.detach()
         found.update({f"{term}/{index}": gradient for index, gradient in enumerate(gradients)})
+    method.after_step(number, TOTAL)
+    found.update({f"buffer/{key}": value.double() for key, value in method.named_buffers()})
     return found
 
 
@@ -68,7 +79,9 @@ def test_two_ranks_equal_one(results, index, norm):
     for key in keys:
         parts = [found[key] for found in ranks]
         if key.endswith("embeddings"):
-            halves = [part.view(2, SLICES // 2, -1) for part in parts]
+            # Two views of this rank's slices, or one row per slice.
+            views = int(one[key.replace("embeddings", "views")])
+            halves = [part.view(views, len(part) // views, -1) for part in parts]
             torch.testing.assert_close(torch.cat(halves, dim=1).flatten(0, 1), one[key], **tolerance)
         elif "/loss/" in key:
             torch.testing.assert_close(sum(parts) / 2, one[key], **tolerance)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,8 @@ from fewlabel.nets.unet import UNetConfig, UNetEncoder
 
 META = {"patient": 4, "position": 4, "phase": 2}
 SIZE = (32, 32)
+#: Steps of a toy run.
+TOTAL = 20
 
 
 def toy_images(slices: int, seed: int = 0, size: tuple[int, int] = SIZE) -> Tensor:
@@ -26,9 +30,10 @@ def toy_batch(
     *,
     seed: int = 0,
     step: int = 0,
-    total_steps: int = 20,
+    total_steps: int = TOTAL,
     size: tuple[int, int] = SIZE,
     dtype: torch.dtype = torch.float32,
+    labelled: bool = False,
 ) -> PretrainBatch:
     """Two noisy views of smooth images whose ids come in every combination."""
     images = toy_images(slices, seed, size)
@@ -50,8 +55,42 @@ def toy_batch(
         step=step,
         total_steps=total_steps,
         generator=torch.Generator().manual_seed(seed + 7),
-        masks=(torch.zeros(slices, *size, dtype=torch.int64),) * 2,
+        masks=(toy_masks(slices, size),) * 2 if labelled else None,
     )
+
+
+def toy_masks(slices: int, size: tuple[int, int] = SIZE) -> Tensor:
+    """(slices, height, width) int64: classes 1 to 3 as blocks on background, each slice lacking one of them."""
+    masks = torch.zeros(slices, *size, dtype=torch.int64)
+    half, side = size[0] // 2, size[0] // 4
+    corners = ((1, 1), (1, half + 1), (half + 1, 1))
+    for index in range(slices):
+        for label, (row, column) in enumerate(corners, start=1):
+            if index % 4 != label:
+                masks[index, row : row + side, column : column + side] = label
+    return masks
+
+
+def batch_for(method: PretrainMethod, step: int, *, total_steps: int = TOTAL, **kwargs: Any) -> PretrainBatch:
+    """The toy batch that the method's plan for a step asks for; at most 8 slices."""
+    plan = method.plan(step, total_steps)
+    slices = min(plan.slices or 8, 8)
+    return toy_batch(slices, step=step, total_steps=total_steps, labelled=plan.labelled, **kwargs)
+
+
+def stage_steps(method: PretrainMethod, total_steps: int = TOTAL) -> list[int]:
+    """One step of each stage that the method plans: its first."""
+    plans = [method.plan(step, total_steps) for step in range(total_steps)]
+    return [step for step in range(total_steps) if step == 0 or plans[step] != plans[step - 1]]
+
+
+def awake(method: PretrainMethod, step: int, total_steps: int = TOTAL) -> dict[str, torch.nn.Parameter]:
+    """The parameters that a step trains, by name."""
+    plan = method.plan(step, total_steps)
+    resting = {tensor for module in plan.resting for tensor in module.parameters()}
+    return {
+        name: tensor for name, tensor in method.named_parameters() if tensor.requires_grad and tensor not in resting
+    }
 
 
 def rows_of(batch: PretrainBatch, rank: int, ranks: int) -> PretrainBatch:
@@ -85,7 +124,7 @@ def toy_method(
     torch.manual_seed(seed)
     config = resolve_plugin("fewlabel.methods", {"name": name, **settings})
     encoder = UNetEncoder(network or UNetConfig(width=4, depth=3))
-    facts = DataFacts(META if meta is None else meta, slices=100, image_size=size)
+    facts = DataFacts(META if meta is None else meta, slices=100, image_size=size, store_slices=120, classes=4)
     method: PretrainMethod = load_plugin("fewlabel.methods", name)(config, encoder, facts)
     return method.to(dtype).to(memory_format=torch.channels_last)
 

@@ -6,7 +6,7 @@ the rows of all ranks together are the batch of a single process.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -59,6 +59,21 @@ class SliceSource:
         return images, torch.from_numpy(self.store.labels[chosen]).to(self.device) if self.masks else None
 
 
+def labelled_slices(store: PreparedStore, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The same store indices, ascending and each once, all of which have a mask.
+
+    Raises:
+        DataError: If some have none; their cases are named.
+    """
+    indices = np.unique(np.asarray(indices, dtype=np.int64))
+    table = store.slices.iloc[indices]
+    bare = sorted(table.loc[~table["labelled"].to_numpy(dtype=bool), "case"].unique())
+    if bare:
+        fault = Fault("a labelled slice needs a mask", f"none for {', '.join(bare)}", "labelled subjects")
+        raise DataError("Some scans cannot be trained on:", [fault])
+    return indices
+
+
 @dataclass(frozen=True)
 class _Rows:
     """This process's rows of a joined batch of ``count`` slices."""
@@ -102,11 +117,12 @@ class PretrainLoader:
         total_steps: Length of the run in steps.
         seed: Seed of batches, augmentation and the batch's generator.
         device: Training device.
-        needs_masks: Whether views of the masks are wanted.
+        labelled: Store indices of the labelled slices of the draw, for methods that learn from labels, or None. No
+            other mask is read.
 
     Raises:
         SettingsError: If the joined batch does not divide by the number of processes.
-        DataError: If there is no slice.
+        DataError: If there is no slice, or a labelled one has no mask.
     """
 
     def __init__(
@@ -120,7 +136,7 @@ class PretrainLoader:
         total_steps: int,
         seed: int,
         device: torch.device | str = "cpu",
-        needs_masks: bool = False,
+        labelled: NDArray[np.int64] | None = None,
     ) -> None:
         _own_rows(batch, "batch")
         self.sampler = build_sampler(sampler, store.slices.iloc[np.unique(indices)], batch, seed)
@@ -129,20 +145,38 @@ class PretrainLoader:
         self.total_steps = total_steps
         self.device = torch.device(device)
         limit = round(sampler.resident_limit * 1024**3)
-        self.source = SliceSource(store, self.sampler.indices, self.device, needs_masks, limit)
+        self.source = SliceSource(store, self.sampler.indices, self.device, False, limit)
+        self.labelled = None if labelled is None else labelled_slices(store, labelled)
+        if self.labelled is not None:
+            self.annotated = SliceSource(store, self.labelled, self.device, True, limit)
         self._size = (int(store.images.shape[2]), int(store.images.shape[3]))
         self._classes = store.meta_labels
         self._codes = {name: store.slices[f"meta_{name}"].to_numpy(dtype=np.int64) for name in self._classes}
         self._heights = store.slices["height_fraction"].to_numpy(dtype=np.float32)
 
-    def batch(self, step: int) -> PretrainBatch:
-        """This process's part of the batch of a step, from 0."""
-        joined = self.sampler.batch(step)
+    def batch(
+        self, step: int, *, labelled: bool = False, same_geometry: bool = False, slices: int | None = None
+    ) -> PretrainBatch:
+        """This process's part of the batch of a step, from 0.
+
+        Args:
+            step: Number of the step.
+            labelled: Draw from the labelled slices of the draw, with masks.
+            same_geometry: Give both views of a slice one geometry; intensities stay independent.
+            slices: Slices of the joined batch, of all slices no more than the run's number; None for that number.
+
+        Raises:
+            RuntimeError: If labelled slices are asked for and none were given.
+            ValueError: If more slices are asked for than the run's batch has.
+        """
+        joined, source = self._draw(step, labelled, slices)
         rows = _own_rows(len(joined), "batch")
         chosen = joined[rows.kept]
         drawn = self.augmenter.sample(2 * rows.count, self._size, torch_stream(self.seed, "augment", step))
         first, second = (drawn[start + rows.start : start + rows.stop] for start in (0, rows.count))
-        images, masks = self.source.read(chosen)
+        if same_geometry:
+            second = replace(second, matrices=first.matrices, control=first.control)
+        images, masks = source.read(chosen)
         view1, mask1 = _view(self.augmenter, images, first, masks)
         view2, mask2 = _view(self.augmenter, images, second, masks)
         return PretrainBatch(
@@ -156,6 +190,18 @@ class PretrainLoader:
             generator=torch_stream(self.seed, "step", step),
             masks=None if mask1 is None or mask2 is None else (mask1, mask2),
         )
+
+    def _draw(self, step: int, labelled: bool, slices: int | None) -> tuple[NDArray[np.int64], SliceSource]:
+        """Store indices of the joined batch, and where to read them."""
+        count = self.sampler.batch_size if slices is None else slices
+        if labelled:
+            if self.labelled is None:
+                raise RuntimeError("the loader was opened without labelled slices")
+            return SliceSampler(self.labelled, count, stream_seed(self.seed, "labelled")).batch(step), self.annotated
+        if count > self.sampler.batch_size:
+            raise ValueError(f"a batch of all slices has at most {self.sampler.batch_size}, not {count}")
+        # A smaller batch is the beginning of the usual one.
+        return self.sampler.batch(step)[:count], self.source
 
     def _metadata(self, name: str, chosen: NDArray[np.int64]) -> Tensor:
         codes = self._codes[name][chosen]
@@ -203,11 +249,7 @@ class FinetuneLoader:
         self.seed = seed
         self.total_steps = total_steps
         self.device = torch.device(device)
-        table = store.slices.iloc[self.sampler.indices]
-        bare = sorted(table.loc[~table["labelled"].to_numpy(dtype=bool), "case"].unique())
-        if bare:
-            fault = Fault("a labelled slice needs a mask", f"none for {', '.join(bare)}", "labelled subjects")
-            raise DataError("Some scans cannot be trained on:", [fault])
+        labelled_slices(store, self.sampler.indices)
         self.source = SliceSource(store, self.sampler.indices, self.device, True, resident_limit)
         self._size = (int(store.images.shape[2]), int(store.images.shape[3]))
         self.unlabelled: SliceSampler | None = None

@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -33,13 +33,13 @@ class StepResult:
 
     Attributes:
         loss: This rank's scalar loss, detached.
-        gradients: One tensor per trained parameter, already averaged over ranks and combined.
+        gradients: One tensor per parameter, already averaged over ranks and combined; None for one that rests.
         slices: Store indices in the batch, for messages.
         values: Figures for the record; computed on logged steps only.
     """
 
     loss: Tensor
-    gradients: list[Tensor]
+    gradients: Sequence[Tensor | None]
     slices: Tensor
     values: Callable[[], Mapping[str, Any]] = dict
 

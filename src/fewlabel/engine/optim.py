@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import torch
@@ -11,6 +11,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from fewlabel.core.config import Settings, setting
+
+#: Key of a parameter group: its rate as a multiple of everyone's.
+FACTOR = "lr_factor"
 
 
 class OptimiserConfig(Settings):
@@ -30,12 +33,24 @@ class OptimiserConfig(Settings):
     clip: float | None = setting(None, "largest gradient norm; null for none", gt=0)
 
 
-def build_optimiser(config: OptimiserConfig, parameters: Iterable[Tensor]) -> Optimizer:
-    """The optimiser over these parameters; biases and normalisation are not decayed."""
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
+def build_optimiser(
+    config: OptimiserConfig, parameters: Iterable[Tensor], factors: Mapping[Tensor, float] | None = None
+) -> Optimizer:
+    """The optimiser over these parameters; biases and normalisation are not decayed.
+
+    Args:
+        config: Optimiser and rate.
+        parameters: What to train; those without gradient are left out.
+        factors: Parameters whose rate is a multiple of everyone's, e.g. those of a pre-trained encoder.
+    """
+    factors = factors or {}
+    kinds: dict[tuple[float, bool], list[Tensor]] = {}
+    for parameter in parameters:
+        if parameter.requires_grad:
+            kinds.setdefault((factors.get(parameter, 1.0), parameter.dim() > 1), []).append(parameter)
     groups = [
-        {"params": [p for p in trained if p.dim() > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+        {"params": members, "weight_decay": config.weight_decay if decayed else 0.0, FACTOR: factor}
+        for (factor, decayed), members in sorted(kinds.items(), key=lambda kind: kind[0], reverse=True)
     ]
     if config.name == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
@@ -57,6 +72,6 @@ def learning_rate(config: OptimiserConfig, step: int, total_steps: int) -> float
 
 
 def set_rate(optimiser: Optimizer, rate: float) -> None:
-    """Give all groups one rate."""
+    """Give every group this rate times its own factor."""
     for group in optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get(FACTOR, 1.0)

@@ -57,18 +57,21 @@ def gradients_of(
     return combiner.combine(names, per_term, generator)
 
 
-def total_norm(gradients: Sequence[Tensor]) -> Tensor:
-    """Euclidean norm over all gradients, float32."""
-    norms: tuple[Tensor, ...] = torch._foreach_norm(list(gradients))
+def total_norm(gradients: Sequence[Tensor | None]) -> Tensor:
+    """Euclidean norm over all gradients, float32; None stands for a parameter that rests."""
+    norms: tuple[Tensor, ...] = torch._foreach_norm([gradient for gradient in gradients if gradient is not None])
     return torch.as_tensor(torch.linalg.vector_norm(torch.stack(norms).float()))
 
 
 def apply_gradients(
-    parameters: Sequence[Tensor], gradients: Sequence[Tensor], norm: Tensor, clip: float | None
+    parameters: Sequence[Tensor], gradients: Sequence[Tensor | None], norm: Tensor, clip: float | None
 ) -> None:
-    """Put gradients in place, scaled down to the norm ``clip`` if larger."""
+    """Put gradients in place, scaled down to the norm ``clip`` if larger.
+
+    A parameter whose gradient is None is not touched by the optimiser at all: no decay, no momentum.
+    """
     if clip is not None:
         scale = torch.clamp(clip / (norm + 1e-6), max=1.0)
-        torch._foreach_mul_(list(gradients), scale)
+        torch._foreach_mul_([gradient for gradient in gradients if gradient is not None], scale)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fewlabel.core.artifact import read_json, write_bytes, write_json
 from fewlabel.core.errors import ArtifactError, Fault, SettingsError
-from fewlabel.nets.unet import UNet, UNetConfig, UNetEncoder
+from fewlabel.nets.unet import UNet, UNetConfig, UNetDecoder, UNetEncoder
 
 _SHOWN = 12
 
@@ -35,9 +35,17 @@ def load_segmenter(folder: Path) -> tuple[UNet, dict[str, Any]]:
     return network.eval(), facts
 
 
-def save_encoder(folder: Path, encoder: UNetEncoder, facts: Mapping[str, Any]) -> None:
-    """Write ``encoder.safetensors`` and ``encoder.json``; the architecture is added to the facts."""
-    _save(folder, "encoder", encoder, {**facts, "architecture": encoder.config.record()})
+def save_encoder(
+    folder: Path, encoder: UNetEncoder, facts: Mapping[str, Any], decoder: UNetDecoder | None = None
+) -> None:
+    """Write ``encoder.safetensors``, ``encoder.json`` and, for pre-trained decoder blocks, ``decoder.safetensors``.
+
+    The architecture and the number of decoder blocks are added to the facts.
+    """
+    blocks = 0 if decoder is None else len(decoder.blocks)
+    _save(folder, "encoder", encoder, {**facts, "architecture": encoder.config.record(), "decoder_blocks": blocks})
+    if decoder is not None:
+        _write(folder, "decoder", decoder)
 
 
 def load_encoder(folder: Path) -> tuple[UNetEncoder, dict[str, Any]]:
@@ -56,11 +64,35 @@ def load_encoder_into(folder: Path, encoder: UNetEncoder) -> dict[str, Any]:
     """Give the weights of an encoder folder to an encoder of the same architecture; returns the facts.
 
     Raises:
-        ArtifactError: If any tensor is missing, reshaped or left over; the encoder is then unchanged.
+        ArtifactError: If any tensor is missing, reshaped or left over, or the encoder has another normalisation or
+            slope, which tensors alone may not tell; the encoder is then unchanged.
     """
     facts = _facts(folder, "encoder", ("architecture",))
+    made, wanted = _architecture(folder, "encoder", facts), encoder.config
+    pairs = {"norm": (made.norm, wanted.norm), "slope": (made.slope, wanted.slope)}
+    faults = [
+        Fault(f"the encoder has {old}", str(new), f"network.{key}") for key, (old, new) in pairs.items() if old != new
+    ]
+    if faults:
+        raise ArtifactError(
+            f"The weights of {folder} do not fit the network; use the architecture of its encoder.json:", faults
+        )
     load_strictly(encoder, _tensors(folder, "encoder"), where=str(folder / "encoder.safetensors"))
     return facts
+
+
+def load_decoder_into(folder: Path, decoder: UNetDecoder) -> int:
+    """Give the pre-trained blocks of an encoder folder to the first blocks of a decoder; returns how many, maybe 0.
+
+    Raises:
+        ArtifactError: If they do not fit in full; the decoder is then unchanged.
+    """
+    count = int(_facts(folder, "encoder", ("architecture",)).get("decoder_blocks", 0))
+    if count:
+        part = UNetDecoder(decoder.config, min(count, len(decoder.blocks)))
+        load_strictly(part, _tensors(folder, "decoder"), where=str(folder / "decoder.safetensors"))
+        decoder.load_state_dict({**decoder.state_dict(), **part.state_dict()})
+    return count
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:
@@ -98,9 +130,13 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], *, where: st
     )
 
 
-def _save(folder: Path, name: str, module: nn.Module, facts: Mapping[str, Any]) -> None:
+def _write(folder: Path, name: str, module: nn.Module) -> None:
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in module.state_dict().items()}
     write_bytes(folder / f"{name}.safetensors", safetensors.torch.save(tensors))
+
+
+def _save(folder: Path, name: str, module: nn.Module, facts: Mapping[str, Any]) -> None:
+    _write(folder, name, module)
     write_json(folder / f"{name}.json", dict(facts))
 
 

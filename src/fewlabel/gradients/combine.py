@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import Generator, Tensor
+
+#: The combiners by name; :func:`fewlabel.gradients.aggregators.build_combiner` makes them.
+Combine = Literal["mean", "mitigator", "pcgrad", "gradvac", "mgda", "upgrad"]
 
 
 class Combiner(ABC):

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from fewlabel.gradients.combine import Combiner
 from fewlabel.gradients.flat import FlatGradients, gram_matrices
+from fewlabel.gradients.groups import Granularity, ordered_pairs, pair_means, parameter_groups
 from fewlabel.gradients.recursion import Mitigation, mitigate, original_cosines, visiting_order
-
-Granularity = Literal["tensor", "layer", "whole"]
 
 
 class GradMitigator(Combiner):
@@ -22,7 +21,7 @@ class GradMitigator(Combiner):
     two numbers (whose cosine is always ±1) get the plain mean.
 
     Args:
-        terms: Names of the loss terms, in their order.
+        terms: Names of the loss terms, in their order; if empty, they are counted from 1.
         granularity: One decision per parameter ``tensor`` (GCL: "individually"), per ``layer``, or for the ``whole``.
         beta: Weight β of the new cosine in the moving average of the targets.
         initial_target: φ̂ at step 0.
@@ -60,6 +59,7 @@ class GradMitigator(Combiner):
         Raises:
             ValueError: If the number of gradients differs from that of the terms, or a loaded state does not fit.
         """
+        self.terms = self.terms or tuple(str(number) for number in range(1, len(gradients) + 1))
         if len(gradients) != len(self.terms):
             raise ValueError(f"{len(self.terms)} terms {self.terms} but {len(gradients)} gradients")
         if self._known != tuple(names):
@@ -76,13 +76,7 @@ class GradMitigator(Combiner):
         return [part.mean(row) for part, row in zip(flat, weights.tolist(), strict=True)]
 
     def _assign_groups(self, names: Sequence[str], like: Sequence[Tensor]) -> None:
-        members: dict[str, list[int]] = {}
-        for index, name in enumerate(names):
-            if name.startswith(self.prefix):
-                layer = name.rpartition(".")[0]
-                key = {"tensor": name, "layer": layer, "whole": self.prefix.rstrip(".")}[self.granularity]
-                members.setdefault(key, []).append(index)
-        kept = {key: found for key, found in members.items() if sum(like[index].numel() for index in found) > 1}
+        kept = parameter_groups(names, like, self.granularity, self.prefix)
         self._groups = list(kept)
         self._group_of = torch.full((len(names),), -1, dtype=torch.int64)
         for group, found in enumerate(kept.values()):
@@ -127,12 +121,7 @@ class GradMitigator(Combiner):
             "target": (result.targets, torch.ones_like(valid)),
             "gain": (result.gains, result.compared),
         }
-        figures = {}
-        for a, b, pair in self._pairs():
-            for name, (table, mask) in tables.items():
-                if bool(mask[:, a, b].any()):
-                    figures[f"{name}/{pair}"] = float(table[:, a, b][mask[:, a, b]].mean())
-        return figures
+        return pair_means(self.terms, tables)
 
     def state(self) -> dict[str, Tensor]:
         """Targets φ̂ and the running sums behind :meth:`details`, each (groups, M, M) float64."""
@@ -151,7 +140,7 @@ class GradMitigator(Combiner):
         state = self._state
         rows: dict[str, dict[str, float]] = {group: {} for group in self._groups}
         for index, row in enumerate(rows.values() if state else ()):
-            for a, b, pair in self._pairs():
+            for a, b, pair in ordered_pairs(self.terms):
                 seen = float(state["compared"][index, a, b])
                 if seen > 0:
                     row[f"conflict/{pair}"] = float(state["conflicts"][index, a, b]) / seen
@@ -159,7 +148,3 @@ class GradMitigator(Combiner):
                     row[f"cosine/{pair}"] = float(state["cosines"][index, a, b]) / seen
                     row[f"target/{pair}"] = float(state["targets"][index, a, b])
         return {"granularity": self.granularity, "terms": list(self.terms), "tensors": rows}
-
-    def _pairs(self) -> list[tuple[int, int, str]]:
-        names = list(enumerate(self.terms))
-        return [(a, b, f"{first}|{second}") for a, first in names for b, second in names if a != b]

@@ -10,10 +10,11 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fewlabel.core.config import Settings
+from fewlabel.core.config import Settings, setting
 from fewlabel.data.batch import PretrainBatch
-from fewlabel.gradients.combine import Combiner, MeanCombiner
-from fewlabel.nets.unet import UNetEncoder
+from fewlabel.gradients.aggregators import build_combiner
+from fewlabel.gradients.combine import Combine, Combiner
+from fewlabel.nets.unet import UNetDecoder, UNetEncoder
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,24 @@ class Losses:
 
 
 @dataclass(frozen=True)
+class StepPlan:
+    """What one step of a method needs, for methods that train in stages.
+
+    Attributes:
+        labelled: Draw the batch from the labelled slices of the draw, with masks, instead of from all slices.
+        same_geometry: Both views of a slice share their geometry and differ in intensities only.
+        slices: Slices of the joined batch; None for the run's ``batch``.
+        resting: Modules whose weights are left alone in this step, by the optimiser's decay and momentum too. Their
+            running statistics are the method's own business.
+    """
+
+    labelled: bool = False
+    same_geometry: bool = False
+    slices: int | None = None
+    resting: tuple[nn.Module, ...] = ()
+
+
+@dataclass(frozen=True)
 class DataFacts:
     """What a method may know of the data before the first batch.
 
@@ -43,15 +62,22 @@ class DataFacts:
         meta_labels: Name → number of classes of each slice meta label in the store.
         slices: Number of slices in the pre-training part.
         image_size: (height, width) of a view, in pixels.
+        store_slices: Number of slices in the whole store; ``PretrainBatch.slices`` are below it.
+        classes: Number of segmentation classes, background included; 0 if the store has no labels.
     """
 
     meta_labels: Mapping[str, int]
     slices: int
     image_size: tuple[int, int]
+    store_slices: int = 0
+    classes: int = 0
 
 
 class PretrainMethod(nn.Module, ABC):
     """One pre-training method: its heads on a given encoder, and its losses.
+
+    ``losses`` may depend on the batch, the method's tensors and ``batch.generator`` alone: all state is parameters or
+    buffers, so that a checkpoint holds it.
 
     Args:
         config: The method's own settings.
@@ -66,6 +92,11 @@ class PretrainMethod(nn.Module, ABC):
         """Settings of a method; ``name`` is its id."""
 
         name: str = ""
+        combine: Combine = setting(
+            "mean",
+            "how the gradients of several loss terms become one on the encoder; no effect where there is one term",
+            source="PCGrad 2001.06782, GradVac 2010.05874, MGDA 1810.04650, UPGrad 2406.16232, mitigator: GCL Alg. 1",
+        )
 
     #: Meta labels without which the method cannot run at all.
     needs_metadata: ClassVar[tuple[str, ...]] = ()
@@ -95,8 +126,16 @@ class PretrainMethod(nn.Module, ABC):
         return functional.normalize(bottleneck.flatten(2).mean(dim=2), dim=1)
 
     def combiner(self) -> Combiner:
-        """How the gradients of several terms become one; by default their mean."""
-        return MeanCombiner()
+        """How the gradients of several terms become one: ``config.combine``, with the defaults of its paper."""
+        return build_combiner(self.config.combine)
+
+    def plan(self, step: int, total_steps: int) -> StepPlan:  # noqa: ARG002
+        """What a step needs; by default a batch of all slices, everything trained."""
+        return StepPlan()
+
+    def pretrained_decoder(self) -> UNetDecoder | None:
+        """Decoder blocks to leave beside the encoder; None for methods that train the encoder alone."""
+        return None
 
     def after_step(self, step: int, total_steps: int) -> None:
         """Called once the optimiser has stepped: momentum twins, queues, schedules."""

@@ -8,9 +8,9 @@ from pydantic import field_validator
 
 from fewlabel.core.config import Names, setting
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.gradients.combine import Combiner, MeanCombiner
-from fewlabel.gradients.mitigator import GradMitigator
-from fewlabel.methods._guided import GuidedContrast, map_pixels
+from fewlabel.gradients.aggregators import build_combiner
+from fewlabel.gradients.combine import Combine, Combiner, MeanCombiner
+from fewlabel.methods._guided import GuidedContrast, choose_labels, map_pixels, one_name
 from fewlabel.methods._pixels import PixelSettings
 from fewlabel.methods.base import DataFacts, PretrainMethod
 from fewlabel.nets.unet import UNetEncoder
@@ -46,15 +46,22 @@ class GCL(GuidedContrast):
             "meta labels that guide; auto takes those of patient, position and phase that the data have; [] for none",
             source="GCL, Fig. 2",
         )
-        temperature: float = setting(0.1, "τ of both losses", gt=0, source="code of GLCL and PCL")
+        temperature: float = setting(
+            0.5,
+            "τ of both losses",
+            gt=0,
+            source="own choice within SimCLR's 0.1 to 0.5, see docs/explanation/gcl.md; GCL does not say",
+        )
         dim: int = setting(128, "size of an embedding", ge=2, source="as SimCLR")
         centre: bool = setting(
-            True,
+            False,
             "end the image head with a batch normalisation without weights, so that embeddings share no mean",
             source="own choice, see docs/explanation/gcl.md; GCL does not say",
         )
-        combine: Literal["mitigator", "mean"] = setting(
-            "mitigator", "how the labels' gradients become one: GradMitigator or their mean", source="GCL Alg. 1"
+        combine: Combine = setting(
+            "mitigator",
+            "how the labels' gradients become one on the encoder; no effect with one label",
+            source="GCL Alg. 1; PCGrad 2001.06782, GradVac 2010.05874, MGDA 1810.04650, UPGrad 2406.16232",
         )
         granularity: Literal["tensor", "layer", "whole"] = setting(
             "tensor",
@@ -62,7 +69,11 @@ class GCL(GuidedContrast):
             source="GCL Alg. 1",
         )
         beta: float = setting(
-            0.01, "weight of the new cosine in GradMitigator's targets", gt=0, le=1, source="GradVac, arXiv 2010.05874"
+            0.01,
+            "weight of the new cosine in the targets of GradMitigator and GradVac",
+            gt=0,
+            le=1,
+            source="GradVac, arXiv 2010.05874",
         )
         initial_target: float = setting(
             0.0, "GradMitigator's targets at step 0", ge=-1, le=1, source="GradVac, arXiv 2010.05874"
@@ -98,12 +109,12 @@ class GCL(GuidedContrast):
         @field_validator("labels", mode="before")
         @classmethod
         def _one_name(cls, value: Any) -> Any:
-            return (value,) if isinstance(value, str) and value != "auto" else value
+            return one_name(value)
 
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         pixel = None
         faults: list[Fault] = []
-        labels = _labels(config.labels, facts, faults)
+        labels = choose_labels(config.labels, self.automatic, facts, faults, "GCL")
         if config.pixel:
             pixels = map_pixels(encoder, facts)
             if config.pool >= pixels:
@@ -142,32 +153,15 @@ class GCL(GuidedContrast):
         self.settings = config
 
     def combiner(self) -> Combiner:
-        """GradMitigator for two labels or more, unless ``combine=mean``."""
+        """For two labels or more ``combine``, by default GradMitigator; the plain mean otherwise."""
         chosen = self.settings
-        if chosen.combine == "mean" or len(self.labels) < 2:
+        if len(self.labels) < 2:
             return MeanCombiner()
-        return GradMitigator(
+        return build_combiner(
+            chosen.combine,
             self.labels,
             granularity=chosen.granularity,
             beta=chosen.beta,
             initial_target=chosen.initial_target,
             max_gain=chosen.max_gain,
         )
-
-
-def _labels(wanted: Literal["auto"] | tuple[str, ...], facts: DataFacts, faults: list[Fault]) -> tuple[str, ...]:
-    """The meta labels to use; what is wrong with them goes to ``faults``."""
-    usable = [name for name, classes in facts.meta_labels.items() if classes >= 2]
-    listed = ", ".join(f"{name} ({classes} classes)" for name, classes in facts.meta_labels.items()) or "none"
-    remedy = f"this data set has: {listed}; name some of them, or pre-train with method=simclr"
-    if wanted == "auto":
-        found = tuple(name for name in GCL.automatic if name in usable)
-        if not found:
-            faults.append(Fault("GCL needs a meta label with at least 2 classes", listed, "method.labels", remedy))
-        return found
-    for name in dict.fromkeys(wanted):
-        if name not in facts.meta_labels:
-            faults.append(Fault("a meta label of the data set", repr(name), "method.labels", remedy))
-        elif name not in usable:
-            faults.append(Fault("a meta label needs at least 2 classes", repr(name), "method.labels", remedy))
-    return tuple(dict.fromkeys(wanted))

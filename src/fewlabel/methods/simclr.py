@@ -30,7 +30,7 @@ class SimCLR(GuidedContrast):
         temperature: float = setting(0.1, "τ of the contrastive loss", gt=0, source="code of GLCL and PCL")
         dim: int = setting(128, "size of an embedding", ge=2, source="SimCLR")
         centre: bool = setting(
-            True,
+            False,
             "end the image head with a batch normalisation without weights, so that embeddings share no mean",
             source="own choice, see docs/explanation/gcl.md; GCL does not say",
         )

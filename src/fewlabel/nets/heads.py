@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from fewlabel.nets.norm import BatchNorm
 
@@ -32,13 +33,18 @@ class PixelHead(nn.Module):
         channels: Channels of the encoder's last map.
         outputs: Size of an embedding.
         centred: End with a batch normalisation without weights, over all pixels of the joined batch.
+        hidden: Width between the layers; None for that of the input.
+        bias: Whether the layers have biases.
     """
 
-    def __init__(self, channels: int, outputs: int, *, centred: bool = False) -> None:
+    def __init__(
+        self, channels: int, outputs: int, *, centred: bool = False, hidden: int | None = None, bias: bool = True
+    ) -> None:
         super().__init__()
-        self.first = nn.Linear(channels, channels)
+        width = channels if hidden is None else hidden
+        self.first = nn.Linear(channels, width, bias=bias)
         # A bias before a normalisation would have a pure-noise gradient.
-        self.second = nn.Linear(channels, outputs, bias=not centred)
+        self.second = nn.Linear(width, outputs, bias=bias and not centred)
         self.norm = BatchNorm(outputs, affine=False) if centred else None
 
     def forward(self, rows: Tensor) -> Projection:
@@ -51,6 +57,81 @@ class PixelHead(nn.Module):
             wide = as_map if as_map.dtype == torch.float64 else as_map.float()
             output = self.norm(wide).squeeze(-1).transpose(1, 2)
         return Projection(hidden, output)
+
+
+class PooledHead(PixelHead):
+    """The same layers on the mean of the map: one row per image (PCL, SPL)."""
+
+    def forward(self, rows: Tensor) -> Projection:
+        """(n, pixels, channels) to hidden and output rows (n, 1, ...)."""
+        return super().forward(rows.mean(dim=1, keepdim=True))
+
+
+class FlattenHead(PixelHead):
+    """Two layers without bias on the flattened map, so that an embedding knows where things are (Chaitanya, 2020).
+
+    A map larger than ``cells`` is averaged down first: the first layer's size is that of the published one, whose
+    maps were 6x6, and does not grow with the image.
+
+    Args:
+        channels: Channels of the encoder's last map.
+        outputs: Size of an embedding.
+        size: (height, width) of that map.
+        hidden: Width between the layers.
+        cells: Largest side of the flattened map.
+        centred: As in :class:`PixelHead`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        outputs: int,
+        size: tuple[int, int],
+        *,
+        hidden: int = 1024,
+        cells: int = 6,
+        centred: bool = False,
+    ) -> None:
+        kernel = -(-max(size) // cells)
+        places = -(-size[0] // kernel) * -(-size[1] // kernel)
+        super().__init__(channels * places, outputs, centred=centred, hidden=hidden, bias=False)
+        self.size = size
+        self.kernel = kernel
+
+    def forward(self, rows: Tensor) -> Projection:
+        """(n, pixels, channels) to hidden and output rows (n, 1, ...)."""
+        features = rows.transpose(1, 2).reshape(len(rows), -1, *self.size)
+        if self.kernel > 1:
+            features = functional.avg_pool2d(features, self.kernel, ceil_mode=True, count_include_pad=False)
+        return super().forward(features.flatten(1)[:, None])
+
+
+class RegionHead(nn.Module):
+    """Embeddings of fixed regions of a map: two 1x1 convolutions, then a linear layer on the flattened region.
+
+    Args:
+        channels: Channels of the map.
+        outputs: Size of an embedding.
+        pixels: (regions, pixels of a region) int64, flat indices in the map.
+    """
+
+    pixels: Tensor
+
+    def __init__(self, channels: int, outputs: int, pixels: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("pixels", pixels, persistent=False)
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(channels, channels, 1, bias=False),
+            BatchNorm(channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 1),
+        )
+        self.dense = nn.Linear(channels * pixels.shape[1], outputs, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(n, channels, height, width) to (n, regions, outputs), not of unit length."""
+        rows = pixel_rows(self.convolutions(features)).index_select(1, self.pixels.flatten())
+        return torch.as_tensor(self.dense(rows.reshape(len(rows), len(self.pixels), -1)))
 
 
 def pixel_rows(features: Tensor) -> Tensor:

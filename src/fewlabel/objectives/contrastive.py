@@ -13,6 +13,7 @@ For unit vectors z with similarities s_ij = z_i·z_j, positives P(i), weights w_
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -66,19 +67,33 @@ def info_nce(
         without any positive gives 0 with a usable graph.
     """
     with torch.autocast(logits.device.type, enabled=False):
-        logits = full_precision(logits)
-        lowest = torch.finfo(logits.dtype).min
-        if denominator == "all":
-            total = logits.masked_fill(~candidates, lowest).logsumexp(dim=1, keepdim=True)
-            costs = total - logits
-        else:
-            negatives = logits.masked_fill(~candidates | positives, lowest).logsumexp(dim=1, keepdim=True)
-            costs = functional.softplus(negatives - logits, threshold=50)
+        costs = pair_costs(logits, positives, candidates, denominator)
         if weights is not None:
             costs = costs * weights
         count = positives.sum(dim=1)
         losses = costs.masked_fill(~positives, 0).sum(dim=1) / count.clamp_min(1)
         return anchor_mean(losses, count > 0)
+
+
+def pair_costs(logits: Tensor, positives: Tensor, candidates: Tensor, denominator: Denominator = "all") -> Tensor:
+    """ℓ_ip = -log( e^{s_ip/τ} / Σ_{d∈Den(i,p)} e^{s_id/τ} ) for every anchor and key; meant for positive pairs.
+
+    Args:
+        logits: (a, k) similarities over temperature.
+        positives: (a, k) bool.
+        candidates: (a, k) bool.
+        denominator: As in :func:`info_nce`.
+
+    Returns:
+        (a, k) in full precision.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        logits = full_precision(logits)
+        lowest = torch.finfo(logits.dtype).min
+        if denominator == "all":
+            return logits.masked_fill(~candidates, lowest).logsumexp(dim=1, keepdim=True) - logits
+        negatives = logits.masked_fill(~candidates | positives, lowest).logsumexp(dim=1, keepdim=True)
+        return functional.softplus(negatives - logits, threshold=50)
 
 
 def anchor_mean(losses: Tensor, valid: Tensor) -> Tensor:
@@ -117,3 +132,15 @@ def lower_bound(positives: Tensor) -> float:
     count = positives.sum(dim=1)
     count = count[count > 0].double()
     return float(count.log().mean()) if len(count) else 0.0
+
+
+def pair_lower_bound(positives: Tensor, candidates: Tensor, temperature: float) -> float:
+    """What the loss with denominator ``pair_plus_neg`` cannot fall below: mean log(1 + |N(i)| e^{-2/τ}).
+
+    Args:
+        positives: (a, k) bool.
+        candidates: (a, k) bool.
+        temperature: τ.
+    """
+    negatives = (candidates & ~positives).sum(dim=1)[positives.any(dim=1)].double()
+    return float((negatives * math.exp(-2 / temperature)).log1p().mean()) if len(negatives) else 0.0

@@ -42,6 +42,7 @@ class Recipe:
     regime: Settings
     augment: AugmentConfig
     optimiser: OptimiserConfig
+    encoder_lr: float
     steps: int
     batch: int
     validate_every: int
@@ -105,7 +106,8 @@ class Fit:
             device=fabric.device,
             unlabelled=unlabelled if self.regime.uses_unlabelled else None,
         )
-        self.optimiser = build_optimiser(recipe.optimiser, self.regime.parameters())
+        slower: dict[Tensor, float] = dict.fromkeys(network.encoder.parameters(), recipe.encoder_lr)
+        self.optimiser = build_optimiser(recipe.optimiser, self.regime.parameters(), slower)
         names = {tensor: name for name, tensor in self.regime.named_parameters()}
         self.parameters = [tensor for group in self.optimiser.param_groups for tensor in group["params"]]
         self.names = [names[tensor] for tensor in self.parameters]

@@ -24,7 +24,7 @@ from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.engine.optim import OptimiserConfig
 from fewlabel.engine.runs import close_run, finished_before, identity
 from fewlabel.engine.runtime import Device, Precision, fast_kernels, start
-from fewlabel.engine.weights import load_encoder_into, save_segmenter
+from fewlabel.engine.weights import load_decoder_into, load_encoder_into, save_segmenter
 from fewlabel.nets.layout import channels_last
 from fewlabel.nets.unet import UNet, UNetConfig
 from fewlabel.stages._fit import Fit, Recipe
@@ -41,6 +41,9 @@ class FinetuneSettings(Settings):
     encoder: PathSetting | None = setting(None, "encoder folder; null trains from scratch")
     regime: plugin_field("fewlabel.regimes") = setting("supervised", "how slices become a loss")  # type: ignore[valid-type]
     mode: Mode = setting("warm", "train the encoder, freeze its weights and statistics, or start from scratch")
+    transfer: Literal["all", "encoder"] = setting(
+        "all", "what to take from an encoder folder: pre-trained decoder blocks too, where it has them, or not"
+    )
     control: bool = setting(False, "also train from scratch with equal budget, labels and batches")
     labelled: int | None = setting(None, "M, labelled patients to use; null for all", unit="patients", ge=1)
     draw: int = setting(0, "which draw of M labelled patients", ge=0)
@@ -51,6 +54,13 @@ class FinetuneSettings(Settings):
         OptimiserConfig(name="adam", lr=1e-3, weight_decay=1e-5, min_lr=5e-6),
         "optimiser and its rate",
         source="GCL: Adam, cosine; rate: own choice",
+    )
+    encoder_lr: float = setting(
+        1.0,
+        "rate of a pre-trained encoder as a share of optimiser.lr; from scratch the share is 1",
+        gt=0,
+        le=1,
+        source="own choice",
     )
     steps: int = setting(3000, "length of the run", unit="optimisation steps", ge=1)
     batch: int = setting(
@@ -116,7 +126,18 @@ class _Arm:
         hashes = {"data_hash": self.store.manifest.content_hash}
         if settings.encoder is not None:
             hashes["encoder_hash"] = open_artifact(settings.encoder, "encoder").content_hash
+            self._same_labels(settings.encoder)
         self.same = {**identity(settings.record(), **hashes), "mode": mode}
+
+    def _same_labels(self, encoder: Path) -> None:
+        """Labels that pre-training saw count as labels: they must be of this draw."""
+        seen = read_json(encoder / "encoder.json").get("labelled_subjects", [])
+        beyond = [subject for subject in seen if subject not in self.draw.labelled]
+        if beyond:
+            rule = "an encoder that learnt from labels may have seen those of this draw only"
+            found = f"it also saw {', '.join(beyond)}"
+            remedy = f"pre-train with subjects=[{','.join(self.draw.labelled)}], or fine-tune on its draw"
+            raise SettingsError("Labels would leak:", [Fault(rule, found, str(encoder), remedy)])
 
     def run(self) -> None:
         """Fit and write the artifact, unless it is there already."""
@@ -214,6 +235,7 @@ class _Arm:
             regime=settings.regime,
             augment=settings.augment,
             optimiser=settings.optimiser,
+            encoder_lr=settings.encoder_lr if self.mode == "warm" else 1.0,
             steps=settings.steps,
             batch=settings.batch,
             validate_every=settings.validate_every,
@@ -248,6 +270,8 @@ class _Arm:
         network = UNet(config, len(self.store.label_names))
         if self.encoder is not None:
             load_encoder_into(self.encoder, network.encoder)
+            if self.settings.transfer == "all":
+                load_decoder_into(self.encoder, network.decoder)
         return channels_last(network.to(device))
 
     def _cases(self, subjects: tuple[str, ...]) -> tuple[PreparedCase, ...]:

@@ -24,6 +24,7 @@ from fewlabel.core.rng import numpy_stream, stream_seed
 from fewlabel.data.augment import AugmentConfig, pretraining_augmentation
 from fewlabel.data.loading import PretrainLoader
 from fewlabel.data.sampling import SamplerConfig
+from fewlabel.data.splits import draw_labels
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.checkpoint import Checkpointer
 from fewlabel.engine.embedding import embed_slices
@@ -34,7 +35,7 @@ from fewlabel.engine.record import Record
 from fewlabel.engine.runs import close_run, finished_before, identity
 from fewlabel.engine.runtime import Device, Precision, fast_kernels, start
 from fewlabel.engine.step import gradients_of
-from fewlabel.engine.weights import save_encoder
+from fewlabel.engine.weights import load_encoder_into, save_encoder
 from fewlabel.gradients.combine import Combiner
 from fewlabel.methods.base import DataFacts, PretrainMethod
 from fewlabel.nets.layout import channels_last
@@ -47,6 +48,12 @@ class PretrainSettings(Settings):
     data: PathSetting = setting(..., "prepared folder")
     out: PathSetting = setting(..., "folder of the encoder to make")
     method: plugin_field("fewlabel.methods") = setting("gcl", "pre-training method and its settings")  # type: ignore[valid-type]
+    encoder: PathSetting | None = setting(None, "encoder folder to start from; null for random weights")
+    labelled: int | None = setting(
+        None, "M, labelled patients for methods that learn from labels; null for all", unit="patients", ge=1
+    )
+    draw: int = setting(0, "which draw of M labelled patients", ge=0)
+    subjects: Names | None = setting(None, "the labelled patients by id, instead of a draw")
     parts: Names = setting(("pretrain",), "parts of the split whose images are learnt from; never test")
     network: UNetConfig = setting(UNetConfig(), "architecture")
     augment: AugmentConfig = setting(pretraining_augmentation(), "augmentation of each view")
@@ -79,18 +86,21 @@ def run(settings: PretrainSettings) -> Path:
         RunStoppedError: After Ctrl-C, once the state is saved.
     """
     started = time.monotonic()
-    same = identity(settings.record(), data_hash=open_artifact(settings.data, "prepared").content_hash)
+    hashes = {"data_hash": open_artifact(settings.data, "prepared").content_hash}
+    if settings.encoder is not None:
+        hashes["encoder_hash"] = open_artifact(settings.encoder, "encoder").content_hash
+    same = identity(_deciding(settings), **hashes)
     if finished_before(settings.out, "encoder", same, resume=settings.resume):
         say(f"{settings.out} is finished and kept.")
         return settings.out
     training = Pretraining.begin(settings, same)
     training.train()
-    training.leave()
+    files = training.leave()
     close_run(
         settings.out,
         "encoder",
-        ["encoder.safetensors", "encoder.json", "embeddings.safetensors", "details.json", "metrics.jsonl"],
-        parents=[settings.data],
+        files,
+        parents=[settings.data, *([settings.encoder] if settings.encoder else [])],
         settings=settings.record(),
         same=same,
         seed=settings.seed,
@@ -99,6 +109,14 @@ def run(settings: PretrainSettings) -> Path:
     )
     training.checkpointer.remove()
     return settings.out
+
+
+def _deciding(settings: PretrainSettings) -> dict[str, Any]:
+    """The settings that change the result: for a method without labels, not which labels there would be."""
+    record = settings.record()
+    if load_plugin("fewlabel.methods", settings.method.name).uses_labels:
+        return record
+    return {key: value for key, value in record.items() if key not in {"labelled", "draw", "subjects"}}
 
 
 def training_slices(store: PreparedStore, parts: tuple[str, ...]) -> NDArray[np.int64]:
@@ -127,14 +145,37 @@ def training_slices(store: PreparedStore, parts: tuple[str, ...]) -> NDArray[np.
     return indices
 
 
+def labels_of(settings: PretrainSettings, store: PreparedStore) -> tuple[str, ...]:
+    """The subjects whose labels a method may learn from: those of the draw, whatever else has labels.
+
+    Raises:
+        DataError: If a subject is not in the train part, or none of the draw has labelled slices.
+        SettingsError: If there is no such draw.
+    """
+    draw = draw_labels(store.split, settings.labelled, settings.draw, settings.seed, settings.subjects)
+    if len(store.slices_of(draw.labelled, labelled=True)) == 0:
+        found = ", ".join(draw.labelled)
+        fault = Fault(f"{settings.method.name} learns from labels", f"none for {found}", "labelled", "name others")
+        raise DataError("There is nothing to train on:", [fault])
+    return draw.labelled
+
+
 def build_method(
     settings: PretrainSettings, store: PreparedStore, indices: NDArray[np.int64], device: torch.device
 ) -> PretrainMethod:
     """The method with a freshly initialised encoder; equal seeds give equal encoders for all methods."""
     network = settings.network.model_copy(update={"in_channels": int(store.images.shape[1])})
-    facts = DataFacts(store.meta_labels, len(indices), (int(store.images.shape[2]), int(store.images.shape[3])))
+    facts = DataFacts(
+        meta_labels=store.meta_labels,
+        slices=len(indices),
+        image_size=(int(store.images.shape[2]), int(store.images.shape[3])),
+        store_slices=len(store.slices),
+        classes=len(store.label_names),
+    )
     torch.manual_seed(stream_seed(settings.seed, "encoder"))
     encoder = UNetEncoder(network)
+    if settings.encoder is not None:
+        load_encoder_into(settings.encoder, encoder)
     torch.manual_seed(stream_seed(settings.seed, "heads"))
     method: PretrainMethod = load_plugin("fewlabel.methods", settings.method.name)(settings.method, encoder, facts)
     channels_last(method.to(device))
@@ -162,6 +203,7 @@ class Pretraining:
         self.store = store
         self.indices = training_slices(store, settings.parts)
         self.method = build_method(settings, store, self.indices, fabric.device)
+        self.draw = labels_of(settings, store) if self.method.uses_labels else None
         self.loader = PretrainLoader(
             store,
             self.indices,
@@ -171,7 +213,7 @@ class Pretraining:
             total_steps=settings.steps,
             seed=settings.seed,
             device=fabric.device,
-            needs_masks=self.method.uses_labels,
+            labelled=None if self.draw is None else store.slices_of(self.draw, labelled=True),
         )
         self.combiner: Combiner = self.method.combiner()
         named = [(name, tensor) for name, tensor in self.method.named_parameters() if tensor.requires_grad]
@@ -216,11 +258,23 @@ class Pretraining:
 
     def step(self, step: int) -> StepResult:
         """Batch, forward pass, gradients per term, combination, collapse watch."""
-        batch = self.loader.batch(step)
+        plan = self.method.plan(step, self.settings.steps)
+        batch = self.loader.batch(step, labelled=plan.labelled, same_geometry=plan.same_geometry, slices=plan.slices)
         with self.fabric.autocast():
             losses = self.method.losses(batch)
         loss = torch.stack([term.detach().float() for term in losses.terms.values()]).mean()
-        gradients = gradients_of(losses.terms, self.names, self.parameters, self.combiner, batch.generator)
+        resting = {tensor for module in plan.resting for tensor in module.parameters()}
+        awake = [index for index, tensor in enumerate(self.parameters) if tensor not in resting]
+        found = gradients_of(
+            losses.terms,
+            [self.names[index] for index in awake],
+            [self.parameters[index] for index in awake],
+            self.combiner,
+            batch.generator,
+        )
+        gradients: list[Tensor | None] = [None] * len(self.parameters)
+        for index, gradient in zip(awake, found, strict=True):
+            gradients[index] = gradient
         embeddings = gather(losses.embeddings.detach())
         width = spread(embeddings)
         self.watch.update(width, step, float(loss), losses.collapsed)
@@ -240,11 +294,15 @@ class Pretraining:
 
         return StepResult(loss, gradients, batch.slices, values)
 
-    def leave(self) -> None:
-        """Write the files of the artifact, but its manifest; rank 0 only."""
-        if rank() != 0:
-            return
+    def leave(self) -> list[str]:
+        """Write the files of the artifact, but its manifest, on rank 0; their names."""
         settings, method = self.settings, self.method
+        decoder = method.pretrained_decoder()
+        files = ["encoder.safetensors", "encoder.json", "embeddings.safetensors", "details.json", "metrics.jsonl"]
+        if decoder is not None:
+            files.append("decoder.safetensors")
+        if rank() != 0:
+            return files
         facts = {
             "method": settings.method.name,
             "meta_labels": list(method.uses_metadata),
@@ -253,11 +311,13 @@ class Pretraining:
             "image_size": list(method.facts.image_size),
             "steps": settings.steps,
             "parameters": sum(parameter.numel() for parameter in method.encoder.parameters()),
+            "labelled_subjects": list(self.draw or ()),
         }
-        save_encoder(settings.out, method.encoder, facts)
+        save_encoder(settings.out, method.encoder, facts, decoder)
         write_json(settings.out / "details.json", self.combiner.details())
         method.eval()
         chosen = np.sort(numpy_stream(settings.seed, "embed").permutation(self.indices)[:2000])
         embeddings: Tensor = embed_slices(method.embed, self.store.images, chosen, self.fabric.device)
         tensors = {"embeddings": embeddings, "slices": torch.from_numpy(chosen)}
         write_bytes(settings.out / "embeddings.safetensors", save(tensors))
+        return files

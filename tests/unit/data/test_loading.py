@@ -39,9 +39,13 @@ def pretrain_loader(store, **over):
         "batch": 16,
         "total_steps": 9,
         "seed": 3,
-        "needs_masks": True,
     }
     return PretrainLoader(store, store.slices_of(store.split["parts"]["pretrain"]), **{**values, **over})
+
+
+def labelled_loader(store, **over):
+    """A loader of a draw of two patients."""
+    return pretrain_loader(store, labelled=store.slices_of(["patient003", "patient001"], labelled=True), **over)
 
 
 def finetune_loader(store, **over):
@@ -84,10 +88,7 @@ def test_a_pretraining_batch_holds_what_the_contract_says(store):
     np.testing.assert_allclose(batch.positions.numpy(), rows["height_fraction"], rtol=1e-6)
     assert batch.positions.dtype == torch.float32
     assert np.array_equal(batch.metadata["position"].numpy(), rows["meta_position"])
-    assert batch.masks is not None
-    bare = ~rows["labelled"].to_numpy()
-    assert bool((batch.masks[0][bare] == 255).all())
-    assert bool((batch.masks[1][~bare] < 4).all())
+    assert batch.masks is None
 
 
 def test_views_are_the_stored_slices_augmented_then_standardised(store):
@@ -112,11 +113,108 @@ def test_a_missing_label_is_a_class_of_its_own(store):
         assert (alone >= 2).all()
 
 
-def test_masks_are_read_only_on_demand(store):
-    assert pretrain_loader(store, needs_masks=False).batch(0).masks is None
+def test_labelled_batches_hold_slices_of_the_draw_with_masks_warped_like_the_views(store):
+    loader = labelled_loader(store)
+    for step in range(3):
+        batch = loader.batch(step, labelled=True)
+        rows = store.slices.iloc[batch.slices.numpy()]
+        assert set(rows["subject"]) <= {"patient001", "patient003"}
+        np.testing.assert_allclose(batch.positions.numpy(), rows["height_fraction"], rtol=1e-6)
+        images = torch.from_numpy(store.images[batch.slices.numpy()].astype(np.float32))
+        masks = torch.from_numpy(store.labels[batch.slices.numpy()])
+        drawn = loader.augmenter.sample(32, SIZE, loading.torch_stream(3, "augment", step))
+        for number in range(2):
+            view, mask = loader.augmenter.apply(images, drawn[16 * number : 16 * (number + 1)], masks)
+            assert torch.equal(batch.views[number], standardise(view))
+            assert torch.equal(batch.masks[number], mask)
+            assert batch.masks[number].dtype == torch.int64
+            assert int(batch.masks[number].max()) < 4
 
 
-@pytest.mark.parametrize("kind", ["pretrain", "finetune"])
+def test_labelled_slices_take_turns_apart_from_the_others(store):
+    loader = labelled_loader(store)
+    count = len(loader.labelled)
+    drawn = np.concatenate([loader.batch(step, labelled=True, slices=1).slices.numpy() for step in range(count)])
+    assert np.array_equal(np.sort(drawn), loader.labelled)
+    assert np.array_equal(loader.labelled, store.slices_of(["patient001", "patient003"], labelled=True))
+    # The batches of all slices are those of a loader without labels.
+    plain = pretrain_loader(store)
+    for step in (0, 5):
+        assert torch.equal(loader.batch(step).slices, plain.batch(step).slices)
+        assert torch.equal(loader.batch(step).views[1], plain.batch(step).views[1])
+        assert loader.batch(step).masks is None
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_views_of_one_geometry_differ_in_intensities_alone(store, labelled):
+    loader = labelled_loader(store, augment=AugmentConfig(noise_probability=0.0, elastic=0.1, elastic_probability=1.0))
+    apart, one = (loader.batch(4, labelled=labelled, same_geometry=same) for same in (False, True))
+    assert torch.equal(one.slices, apart.slices)
+    assert torch.equal(one.views[0], apart.views[0])
+    assert torch.equal(one.matrices[0], apart.matrices[0])
+    assert torch.equal(*one.matrices)
+    assert not torch.equal(*apart.matrices)
+    assert not torch.equal(*one.views)
+    # Intensities keep the order of pixels closely, another place does not.
+    alike, other = (
+        [torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1] for a, b in zip(*batch.views, strict=True)]
+        for batch in (one, apart)
+    )
+    assert min(alike) > 0.9
+    assert sum(other) / 16 < 0.8
+    if labelled:
+        assert torch.equal(*one.masks)
+        assert not torch.equal(*apart.masks)
+        assert torch.equal(one.masks[0], apart.masks[0])
+
+
+def test_a_step_may_take_fewer_slices(store):
+    loader = labelled_loader(store)
+    whole, part = loader.batch(3), loader.batch(3, slices=5)
+    assert torch.equal(part.slices, whole.slices[:5])
+    assert part.views[0].shape == (5, 2, *SIZE)
+    assert len(loader.batch(3, labelled=True, slices=5).slices) == 5
+    # Labelled slices come again in the same batch if there are no more; all slices of a run are drawn by its sampler.
+    many = len(loader.labelled) + 2
+    assert len(loader.batch(0, labelled=True, slices=many).slices.unique()) == many - 2
+    with pytest.raises(ValueError, match="at most 16, not 17"):
+        loader.batch(3, slices=17)
+
+
+def test_labels_that_were_not_given_cannot_be_drawn(store):
+    with pytest.raises(RuntimeError, match="without labelled slices"):
+        pretrain_loader(store).batch(0, labelled=True)
+
+
+class Guarded:
+    """Masks that may be read at some indices only."""
+
+    def __init__(self, labels, allowed):
+        self.labels, self.allowed, self.read = labels, set(allowed.tolist()), set()
+
+    def __getitem__(self, indices):
+        self.read |= set(np.asarray(indices).tolist())
+        assert self.read <= self.allowed
+        return self.labels[indices]
+
+
+@pytest.mark.parametrize("limit", [0.0, 2.0])
+def test_no_mask_outside_of_the_draw_is_read(store, monkeypatch, limit):
+    allowed = store.slices_of(["patient001", "patient003"], labelled=True)
+    guarded = Guarded(store.labels, allowed)
+    monkeypatch.setitem(store.__dict__, "labels", guarded)
+    loader = labelled_loader(store, sampler=SamplerConfig(resident_limit=limit))
+    assert loader.annotated.resident == (limit > 0)
+    for step in range(4):
+        loader.batch(step)
+        loader.batch(step, labelled=True, same_geometry=True)
+    assert guarded.read == guarded.allowed
+    guarded.read = set()
+    pretrain_loader(store).batch(0)
+    assert guarded.read == set()
+
+
+@pytest.mark.parametrize("kind", ["pretrain", "labelled", "finetune"])
 def test_rows_of_two_ranks_are_the_batch_of_one(store, monkeypatch, kind):
     everyone = store.slices_of(list(store.split["parts"]["train"]))
 
@@ -125,6 +223,8 @@ def test_rows_of_two_ranks_are_the_batch_of_one(store, monkeypatch, kind):
         monkeypatch.setattr(loading, "world_size", lambda: size)
         if kind == "pretrain":
             return pretrain_loader(store).batch(step)
+        if kind == "labelled":
+            return labelled_loader(store).batch(step, labelled=True, same_geometry=step > 0, slices=6)
         return finetune_loader(store, unlabelled=everyone, unlabelled_batch=4).batch(step)
 
     for step in (0, 7):
@@ -135,17 +235,18 @@ def test_rows_of_two_ranks_are_the_batch_of_one(store, monkeypatch, kind):
         assert len({float(torch.rand(1, generator=b.generator)) for b in (whole, first, second)}) == 1
 
 
-@pytest.mark.parametrize("kind", ["pretrain", "finetune"])
+@pytest.mark.parametrize("kind", ["pretrain", "labelled", "finetune"])
 def test_streamed_equals_resident_and_order_of_steps_is_free(store, kind):
-    if kind == "pretrain":
-        resident, streamed = pretrain_loader(store), pretrain_loader(store, sampler=SamplerConfig(resident_limit=0.0))
-    else:
+    if kind == "finetune":
         resident, streamed = finetune_loader(store), finetune_loader(store, resident_limit=0)
+    else:
+        resident, streamed = labelled_loader(store), labelled_loader(store, sampler=SamplerConfig(resident_limit=0.0))
+    wanted = {"labelled": True} if kind == "labelled" else {}
     assert resident.source.resident
     assert not streamed.source.resident
-    forward = [tensors(resident.batch(step)) for step in range(3)]
+    forward = [tensors(resident.batch(step, **wanted)) for step in range(3)]
     for step in (2, 0, 1):
-        for name, value in tensors(streamed.batch(step)).items():
+        for name, value in tensors(streamed.batch(step, **wanted)).items():
             assert torch.equal(value, forward[step][name]), name
 
 
@@ -208,6 +309,8 @@ def test_a_batch_that_does_not_divide_is_refused(store, monkeypatch):
 def test_labelled_slices_without_a_mask_are_named(store):
     with pytest.raises(DataError, match="patient002_phase0, patient002_phase1"):
         finetune_loader(store, indices=store.slices_of(["patient001", "patient002"]))
+    with pytest.raises(DataError, match="patient002_phase0, patient002_phase1"):
+        pretrain_loader(store, labelled=store.slices_of(["patient001", "patient002"]))
 
 
 def test_no_slices_at_all_are_refused(store):

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from fewlabel.engine.optim import OptimiserConfig, build_optimiser, learning_rate
+from fewlabel.engine.optim import OptimiserConfig, build_optimiser, learning_rate, set_rate
 
 
 def test_cosine_starts_at_the_peak_halves_midway_and_ends_at_the_floor():
@@ -36,3 +36,20 @@ def test_only_matrices_are_decayed_and_frozen_tensors_left_out(name):
     optimiser = build_optimiser(OptimiserConfig(name=name, weight_decay=0.1), [*layer.parameters(), frozen])
     decays = {id(p): group["weight_decay"] for group in optimiser.param_groups for p in group["params"]}
     assert decays == {id(layer.weight): 0.1, id(layer.bias): 0.0}
+
+
+def test_a_factor_scales_the_rate_of_its_parameters_alone():
+    encoder, head = torch.nn.Linear(3, 2), torch.nn.Linear(2, 1)
+    factors = dict.fromkeys(encoder.parameters(), 0.1)
+    config = OptimiserConfig(name="sgd", momentum=0.0, weight_decay=0.0)
+    optimiser = build_optimiser(config, [*encoder.parameters(), *head.parameters()], factors)
+    set_rate(optimiser, 0.5)
+    before = [p.detach().clone() for p in (encoder.weight, encoder.bias, head.weight, head.bias)]
+    for parameter in (*encoder.parameters(), *head.parameters()):
+        parameter.grad = torch.ones_like(parameter)
+    optimiser.step()
+    moved = [
+        float((old - new.detach()).max())
+        for old, new in zip(before, (encoder.weight, encoder.bias, head.weight, head.bias), strict=True)
+    ]
+    assert moved == pytest.approx([0.05, 0.05, 0.5, 0.5])

@@ -10,6 +10,7 @@ import torch
 
 from fewlabel.core.errors import ArtifactError
 from fewlabel.engine.weights import (
+    load_decoder_into,
     load_encoder,
     load_encoder_into,
     load_segmenter,
@@ -17,7 +18,7 @@ from fewlabel.engine.weights import (
     save_encoder,
     save_segmenter,
 )
-from fewlabel.nets.unet import UNet, UNetConfig, UNetEncoder
+from fewlabel.nets.unet import UNet, UNetConfig, UNetDecoder, UNetEncoder
 
 CONFIG = UNetConfig(width=4, depth=3, in_channels=2, slope=0.1)
 
@@ -54,12 +55,68 @@ def test_encoder_round_trip_and_into_a_network(tmp_path):
     save_encoder(tmp_path, encoder, {"method": "gcl"})
     loaded, facts = load_encoder(tmp_path)
     assert equal(encoder, loaded)
-    assert facts == {"method": "gcl", "architecture": CONFIG.record()}
+    assert facts == {"method": "gcl", "architecture": CONFIG.record(), "decoder_blocks": 0}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["encoder.json", "encoder.safetensors"]
     network = seeded(lambda: UNet(CONFIG, 3), seed=1)
     before = {key: tensor.clone() for key, tensor in network.decoder.state_dict().items()}
     assert load_encoder_into(tmp_path, network.encoder) == facts
     assert equal(network.encoder, encoder)
     assert all(torch.equal(before[key], tensor) for key, tensor in network.decoder.state_dict().items())
+
+
+def copied(module):
+    return {key: tensor.clone() for key, tensor in module.state_dict().items()}
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_pretrained_decoder_blocks_go_to_the_first_blocks_of_a_decoder(tmp_path, blocks):
+    encoder, decoder = seeded(lambda: UNetEncoder(CONFIG)), seeded(lambda: UNetDecoder(CONFIG, blocks), seed=2)
+    save_encoder(tmp_path, encoder, {"decoder_blocks": "overwritten"}, decoder.to(memory_format=torch.channels_last))
+    assert load_encoder(tmp_path)[1]["decoder_blocks"] == blocks
+    assert (tmp_path / "decoder.safetensors").is_file()
+    whole = seeded(lambda: UNetDecoder(CONFIG), seed=1)
+    before = copied(whole)
+    assert load_decoder_into(tmp_path, whole) == blocks
+    left, after = decoder.state_dict(), whole.state_dict()
+    assert {key.split(".")[1] for key in left} == {str(block) for block in range(blocks)}
+    for key, tensor in after.items():
+        assert torch.equal(tensor, left[key] if key in left else before[key]), key
+    assert not torch.equal(before["ups.0.weight"], after["ups.0.weight"])
+
+
+def test_an_encoder_without_decoder_blocks_leaves_a_decoder_as_it_is(tmp_path):
+    save_encoder(tmp_path, UNetEncoder(CONFIG), {})
+    decoder = seeded(lambda: UNetDecoder(CONFIG))
+    before = copied(decoder)
+    assert load_decoder_into(tmp_path, decoder) == 0
+    # Folders of earlier versions do not count blocks.
+    facts = json.loads((tmp_path / "encoder.json").read_text())
+    del facts["decoder_blocks"]
+    (tmp_path / "encoder.json").write_text(json.dumps(facts))
+    assert load_decoder_into(tmp_path, decoder) == 0
+    assert all(torch.equal(before[key], tensor) for key, tensor in decoder.state_dict().items())
+
+
+def test_decoder_blocks_that_do_not_fit_change_nothing(tmp_path):
+    save_encoder(tmp_path, UNetEncoder(CONFIG), {}, seeded(lambda: UNetDecoder(CONFIG), seed=1))
+    for wrong in (UNetDecoder(CONFIG.model_copy(update={"width": 8})), UNetDecoder(CONFIG, 1)):
+        before = copied(wrong)
+        with pytest.raises(ArtifactError, match=r"decoder\.safetensors do not fit the network"):
+            load_decoder_into(tmp_path, wrong)
+        assert all(torch.equal(before[key], tensor) for key, tensor in wrong.state_dict().items())
+    (tmp_path / "decoder.safetensors").unlink()
+    with pytest.raises(ArtifactError, match="weight file must be readable"):
+        load_decoder_into(tmp_path, UNetDecoder(CONFIG))
+
+
+@pytest.mark.parametrize(("key", "made", "other"), [("norm", "instance", "group"), ("slope", 0.1, 0.0)])
+def test_what_tensors_do_not_tell_is_compared_too(tmp_path, key, made, other):
+    save_encoder(tmp_path, UNetEncoder(CONFIG.model_copy(update={key: made})), {})
+    encoder = seeded(lambda: UNetEncoder(CONFIG.model_copy(update={key: other})))
+    before = copied(encoder)
+    with pytest.raises(ArtifactError, match=rf"network\.{key}: the encoder has {made}; found {other}"):
+        load_encoder_into(tmp_path, encoder)
+    assert all(torch.equal(before[key], tensor) for key, tensor in encoder.state_dict().items())
 
 
 def test_a_misfit_is_listed_and_changes_nothing():

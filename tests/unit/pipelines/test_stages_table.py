@@ -67,7 +67,11 @@ def test_links_between_stages_are_not_for_the_user(key: str) -> None:
 def test_a_stage_takes_its_section_and_the_bare_keys_it_knows() -> None:
     values = {"seed": 1, "labelled": 2, "steps": 5, "pretrain": {"steps": 9}, "finetune": {"mode": "frozen"}}
     recipe = Recipe("mine", "", values)
-    assert section(recipe, "pretrain", settings_class("pretrain").model_fields) == {"seed": 1, "steps": 9}
+    assert section(recipe, "pretrain", settings_class("pretrain").model_fields) == {
+        "seed": 1,
+        "steps": 9,
+        "labelled": 2,
+    }
     assert section(recipe, "finetune", settings_class("finetune").model_fields) == {
         "seed": 1, "labelled": 2, "steps": 5, "mode": "frozen",
     }  # fmt: skip

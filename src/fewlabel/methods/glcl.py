@@ -1,0 +1,227 @@
+"""GLCL: slices of the same part of the body attract (encoder), then places inside a slice are told apart (decoder)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fewlabel.core.config import setting
+from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.data.batch import PretrainBatch
+from fewlabel.methods._guided import GuidedContrast, JoinedIds
+from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, StepPlan
+from fewlabel.nets.heads import FlattenHead, PixelHead, PooledHead, RegionHead
+from fewlabel.nets.unet import UNetDecoder, UNetEncoder
+from fewlabel.objectives import local_regions
+from fewlabel.objectives.contrastive import collapsed_value, full_precision, info_nce, pair_lower_bound
+from fewlabel.objectives.positives import apart, guided_positives
+
+#: Regions of a slice → n of the lattice that has them.
+ORDERS = {5: 2, 13: 3, 25: 4, 41: 5}
+
+
+class GLCL(GuidedContrast):
+    """Contrast of global and local features (Chaitanya et al., NeurIPS 2020, arXiv 2006.10511).
+
+    First stage, encoder: for views a and p of the same slice, or (variant D, ``same_part=attract``) of slices in the
+    same part of their volumes, ``-log( e^{z_a·z_p/τ} / (e^{z_a·z_p/τ} + Σ_{k in another part} e^{z_a·z_k/τ}) )``.
+    Slices of the anchor's part are never negatives; in variant D- (``same_part=ignore``) they are no positives either.
+    Second stage, first decoder blocks: regions of a slice against their neighbours, see
+    ``fewlabel.objectives.local_regions``; the encoder rests. Encoder and blocks are left for fine-tuning, which takes
+    both by default and the encoder alone with ``transfer=encoder``.
+
+    What differs: two views of a slice instead of a slice and two views of it; slices of one part attract whichever
+    volume they are from (a batch rarely has two of one volume); the mean over anchors of the mean over their positives
+    instead of a sum over the batch; one schedule of the rate over both stages, not two runs. Parts come from the
+    data's ``position``: the public code never draws the last slices of a volume whose depth does not divide by the
+    parts. In the second stage both views share one random geometry (the paper leaves geometry alone), the statistics
+    of the resting encoder do not drift, as they do in the code, and neighbours follow from the regions' places: its
+    table has some that are none. The local loss's variant with positives from other volumes is left out.
+    """
+
+    neighbours: Tensor
+    paper = "Chaitanya et al., NeurIPS 2020, arXiv 2006.10511"
+    needs_metadata = ("position",)
+
+    class Config(PretrainMethod.Config):
+        """Settings of GLCL."""
+
+        name: Literal["glcl"] = "glcl"
+        same_part: Literal["attract", "ignore"] = setting(
+            "attract",
+            "slices of the same part of other volumes are positives (variant D) or merely no negatives (D-)",
+            source="code of GLCL: D",
+        )
+        temperature: float = setting(0.1, "τ of both losses", gt=0, source="code of GLCL")
+        dim: int = setting(128, "size of an embedding, of slices and of regions", ge=2, source="code of GLCL")
+        head: Literal["flatten", "pooled"] = setting(
+            "flatten",
+            "first layer of the slices' head on the whole last map, averaged to 6x6 where larger, or on its mean",
+            source="code of GLCL: flatten, on 6x6 maps",
+        )
+        centre: bool = setting(
+            False,
+            "end the slices' head with a batch normalisation without weights, so that embeddings share no mean",
+            source="own option, see docs/explanation/gcl.md; the paper has none",
+        )
+        global_share: float = setting(
+            0.5,
+            "share of the steps for the first stage; 1 trains the encoder alone",
+            gt=0,
+            le=1,
+            source="code of GLCL: 10001 iterations for each stage",
+        )
+        blocks: int = setting(
+            2,
+            "L, decoder blocks of the second stage",
+            ge=1,
+            le=6,
+            source="code of GLCL: 3 of 5, up to a quarter of the image's side; 2 of 4 reach the same",
+        )
+        regions: Literal[5, 13, 25, 41] = setting(13, "regions of a slice", source="code of GLCL")
+        neighbours: int = setting(5, "closest other regions that are negatives", ge=1, source="code of GLCL")
+        window: Literal[1, 3, 5] = setting(3, "side of a region", unit="pixels of the map", source="code of GLCL")
+
+    def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
+        faults = _faults(config, encoder, facts)
+        if faults:
+            raise SettingsError("These settings do not fit the data:", faults)
+        channels = encoder.config.widths[-1]
+        last = _map_size(encoder, facts, 0)
+        head: PixelHead = PooledHead(channels, config.dim, centred=config.centre)
+        if config.head == "flatten":
+            head = FlattenHead(channels, config.dim, last, centred=config.centre)
+        super().__init__(
+            config,
+            encoder,
+            facts,
+            labels=("position",),
+            temperature=config.temperature,
+            dim=config.dim,
+            image_head=head,
+        )
+        self.settings = config
+        self.decoder: UNetDecoder | None = None
+        if config.global_share < 1:
+            self.decoder = UNetDecoder(encoder.config, config.blocks)
+            size = _map_size(encoder, facts, config.blocks)
+            centres = local_regions.lattice(ORDERS[config.regions], size, config.window)
+            pixels = local_regions.window_pixels(centres, config.window, size[1])
+            self.region_head = RegionHead(encoder.config.widths[-1 - config.blocks], config.dim, pixels)
+            nearest = local_regions.nearest_regions(centres, config.neighbours)
+            self.register_buffer("neighbours", nearest, persistent=False)
+
+    def first_local_step(self, total_steps: int) -> int:
+        """The step at which the second stage begins; ``total_steps`` where there is none."""
+        if self.decoder is None:
+            return total_steps
+        # Neither stage is empty, unless there is but one step: decoder blocks that are left have been trained.
+        return min(max(round(self.settings.global_share * total_steps), 1), total_steps - 1)
+
+    def plan(self, step: int, total_steps: int) -> StepPlan:
+        """First the decoder rests, then the encoder, and views differ in intensities only."""
+        if self.decoder is None:
+            return StepPlan()
+        if step < self.first_local_step(total_steps):
+            return StepPlan(resting=(self.decoder, self.region_head))
+        return StepPlan(same_geometry=True, resting=(self.encoder, self.image_head))
+
+    def pretrained_decoder(self) -> UNetDecoder | None:
+        """The decoder blocks of the second stage, if there is one."""
+        return self.decoder
+
+    def losses(self, batch: PretrainBatch) -> Losses:
+        """``global`` or ``local``, by the batch's step."""
+        if self.decoder is not None and batch.step >= self.first_local_step(batch.total_steps):
+            return self._local(self.decoder, batch)
+        found = super().losses(batch)
+        return replace(found, terms={"global": found.terms["position"]})
+
+    def _local(self, decoder: UNetDecoder, batch: PretrainBatch) -> Losses:
+        with _asleep(self.encoder):
+            maps = self.encoder(torch.cat(batch.views))
+        regions = full_precision(self.region_head(decoder(maps)[-1]))
+        first, second = functional.normalize(regions, dim=2).chunk(2)
+        loss = local_regions.region_contrast(first, second, self.neighbours, self.temperature)
+        count = self.settings.neighbours
+        # View by view, region by region, slice by slice.
+        rows = torch.cat([first.transpose(0, 1), second.transpose(0, 1)]).flatten(0, 1)
+        bound = local_regions.lower_bound(count, self.temperature)
+        return Losses({"local": loss}, rows.detach(), local_regions.collapsed_value(count), bound)
+
+    def positives(self, joined: JoinedIds, name: str, rows: Tensor) -> Tensor:
+        """The other view, and in variant D all views of the anchor's part."""
+        label = joined.labels[name] if self.settings.same_part == "attract" else None
+        return guided_positives(joined.slices, label, rows)
+
+    def candidates(self, joined: JoinedIds, name: str, rows: Tensor) -> Tensor:
+        """Positives and the views of other parts."""
+        label = joined.labels[name]
+        if label is None:
+            raise RuntimeError(f"the part of each slice ({name}) was not joined")
+        return self.positives(joined, name, rows) | apart(label, rows)
+
+    def image_loss(
+        self, name: str, logits: Tensor, positives: Tensor, candidates: Tensor, batch: PretrainBatch
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Each positive against the negatives alone."""
+        del name, batch
+        return info_nce(logits, positives, candidates, denominator="pair_plus_neg"), {}
+
+    def image_bounds(self, joined: JoinedIds, batch: PretrainBatch) -> tuple[float, float]:
+        """log(1 + |N|) and log(1 + |N| e^{-2/τ}), as means over the slices of all ranks."""
+        del batch
+        rows = joined.first_views()
+        masks = self.positives(joined, "position", rows), self.candidates(joined, "position", rows)
+        return collapsed_value(*masks, "pair_plus_neg"), pair_lower_bound(*masks, self.temperature)
+
+
+@contextmanager
+def _asleep(module: nn.Module) -> Iterator[None]:
+    """Run a module without gradient and with the statistics it has."""
+    training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        module.train(training)
+
+
+def _map_size(encoder: UNetEncoder, facts: DataFacts, blocks: int) -> tuple[int, int]:
+    """(height, width) of the map after some decoder blocks."""
+    stride = encoder.config.stride // 2**blocks
+    return facts.image_size[0] // stride, facts.image_size[1] // stride
+
+
+def _faults(config: GLCL.Config, encoder: UNetEncoder, facts: DataFacts) -> list[Fault]:
+    """What does not fit the data or the network."""
+    faults = []
+    parts = facts.meta_labels.get("position", 0)
+    if parts < 2:
+        found = f"{parts} parts" if "position" in facts.meta_labels else "no position"
+        remedy = "prepare the data with at least 2 parts, or pre-train with method=simclr"
+        faults.append(Fault("GLCL contrasts slices of different parts of the slice axis", found, "position", remedy))
+    if config.global_share == 1:
+        return faults
+    if config.neighbours >= config.regions:
+        rule = f"a region of {config.regions} has at most {config.regions - 1} neighbours"
+        faults.append(Fault(rule, str(config.neighbours), "method.neighbours", "ask for fewer"))
+    most = encoder.config.depth - 1
+    if config.blocks > most:
+        rule = f"a network of depth {encoder.config.depth} has {most} decoder blocks"
+        faults.append(Fault(rule, str(config.blocks), "method.blocks", f"set method.blocks to at most {most}"))
+        return faults
+    size = _map_size(encoder, facts, config.blocks)
+    try:
+        local_regions.lattice(ORDERS[config.regions], size, config.window)
+    except ValueError as error:
+        remedy = "set method.window=1, fewer method.regions or more method.blocks, or prepare larger images"
+        faults.append(Fault("regions must fit side by side", str(error), "method.regions", remedy))
+    return faults

@@ -1,0 +1,202 @@
+"""SSCL: slices are contrasted without labels, then pixels of the few labelled slices by their class."""
+
+from __future__ import annotations
+
+from statistics import fmean
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fewlabel.core.collective import sum_across, world_size
+from fewlabel.core.config import setting
+from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.data.batch import PretrainBatch
+from fewlabel.data.store import UNLABELLED
+from fewlabel.methods._guided import GuidedContrast
+from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, StepPlan
+from fewlabel.nets.heads import PixelHead, pixel_rows
+from fewlabel.nets.unet import UNetDecoder, UNetEncoder
+from fewlabel.objectives.contrastive import full_precision
+from fewlabel.objectives.pixel_classes import PixelSet, class_contrast, collapsed_value, lower_bound, pixel_set
+from fewlabel.objectives.pixel_sampling import aligned_blocks, per_class, strided
+from fewlabel.objectives.views import join_views, own_rows
+
+OWN = "own choice"
+#: Random pixels of each view whose embeddings are watched for collapse.
+WATCHED = 8
+
+
+class SSCL(GuidedContrast):
+    """Semi-supervised contrastive learning (Hu et al., MICCAI 2021, arXiv 2109.07407): a global, then a local stage.
+
+    Global: SimCLR on all slices, labels unused; ``global_share=0`` leaves it out, for runs that start from another
+    encoder. Local: the whole U-Net and a point-wise head embed the pixels of the labelled slices of the draw; encoder
+    and decoder are trained, and both are left for fine-tuning. Anchors u are foreground pixels, P(u) the other pixels
+    of the same class, N(u) those of other classes, background included. Forms of the local loss, mean over anchors:
+
+    * ``code`` (default, what produced the numbers): ``-1/|P| Σ_p log( e^{s_up} / Σ_{a≠u} e^{s_ua} )`` over the pixels
+      of both views of all slices of the batch;
+    * ``paper``: ``-1/|P| log( Σ_p e^{s_up} / Σ_n e^{s_un} )`` within each view, then the mean over views.
+
+    ``block`` takes the loss within each block, then the mean over blocks that have an anchor. What differs from the
+    public code, and why: labels of the draw alone are read (the shipped script reads those of test scans), and views
+    share one geometry with which masks are warped to the nearest pixel (it resizes masks bilinearly, which makes up
+    classes at borders). Both heads are trained and not linear (its global one is left out of the optimiser, neither
+    has a ReLU). A pixel without a positive is left out (0/0 there), the remainder at the right and the bottom makes
+    blocks of its own (dropped there). Sampling so many pixels of each class is ours: stride 4 on 4 slices of 192x192
+    pixels would compare 18432 pixels with each other. The decoder has the network's normalisation (none there).
+    """
+
+    paper = "Hu et al., MICCAI 2021, arXiv 2109.07407"
+    uses_labels = True
+
+    class Config(PretrainMethod.Config):
+        """Settings of SSCL."""
+
+        name: Literal["sscl"] = "sscl"
+        global_share: float = setting(
+            0.75,
+            "share of the steps for the global stage; 0 for runs that start from another encoder",
+            ge=0,
+            lt=1,
+            source=OWN + ": the paper trains both for 70 epochs, and epochs of labelled slices are short",
+        )
+        global_temperature: float = setting(0.5, "τ of the global stage", gt=0, source="code of SSCL")
+        temperature: float = setting(0.1, "τ of the local stage", gt=0, source="code of SSCL, its script")
+        dim: int = setting(128, "size of an embedding", ge=2, source="code of SSCL")
+        centre: bool = setting(
+            False,
+            "end the head of the global stage with a batch normalisation without weights, as simclr does",
+            source=OWN + ", see docs/explanation/gcl.md",
+        )
+        variant: Literal["code", "paper"] = setting(
+            "code", "form of the local loss: of the public code, or of the paper", source="code of SSCL"
+        )
+        sampling: Literal["per_class", "stride", "block"] = setting(
+            "per_class", "which pixels the local loss compares", source=OWN + ": memory; SSCL: stride and block"
+        )
+        per_class: int = setting(
+            256,
+            "pixels of each class for sampling=per_class: of the batch, or of each view with variant=paper",
+            unit="pixels",
+            ge=2,
+            source=OWN + ", as ARCO's queries",
+        )
+        stride: int = setting(4, "step for sampling=stride", unit="pixels", ge=1, source="code of SSCL")
+        block: int = setting(16, "side of a block for sampling=block", unit="pixels", ge=2, source="SSCL, section 3")
+        slices: int = setting(
+            4, "labelled slices in a joined batch of the local stage, two views each", ge=1, source="code of SSCL"
+        )
+
+    def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
+        faults = []
+        if facts.classes < 2:
+            remedy = "use data with labels, or pre-train with method=simclr"
+            faults.append(Fault("SSCL learns from segmentation labels", "none in the data set", "method", remedy))
+        if config.slices % world_size():
+            near = -(-config.slices // world_size()) * world_size()
+            rule = f"labelled slices must divide by the {world_size()} processes"
+            faults.append(Fault(rule, str(config.slices), "method.slices", f"e.g. method.slices={near}"))
+        if faults:
+            raise SettingsError("These settings do not fit the data:", faults)
+        super().__init__(
+            config,
+            encoder,
+            facts,
+            temperature=config.global_temperature,
+            dim=config.dim,
+            centred=config.centre,
+        )
+        self.settings = config
+        self.decoder = UNetDecoder(encoder.config)
+        self.local_head = PixelHead(encoder.config.width, config.dim)
+
+    def plan(self, step: int, total_steps: int) -> StepPlan:
+        """All slices for the global stage, then a few labelled ones; what a stage does not use rests."""
+        # A decoder that is left for fine-tuning has been trained for a step at least.
+        if step < min(round(self.settings.global_share * total_steps), total_steps - 1):
+            return StepPlan(resting=(self.decoder, self.local_head))
+        return StepPlan(labelled=True, same_geometry=True, slices=self.settings.slices, resting=(self.image_head,))
+
+    def pretrained_decoder(self) -> UNetDecoder:
+        """All blocks of the decoder."""
+        return self.decoder
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Pooled bottleneck map: the local stage leaves the global stage's head behind."""
+        return PretrainMethod.embed(self, images)
+
+    def losses(self, batch: PretrainBatch) -> Losses:
+        """SimCLR's loss, or the supervised local one where the batch has masks."""
+        if batch.masks is None:
+            return super().losses(batch)
+        chosen = self.settings
+        features = pixel_rows(self.decoder(self.encoder(torch.cat(batch.views)))[-1])
+        pixels = features.shape[1]
+        # As bytes, for the journey between processes.
+        labels = join_views(torch.cat(batch.masks).flatten(1).to(torch.uint8)).long()
+        mine = own_rows(len(batch.slices), labels.device)
+        watched = torch.randint(pixels, (WATCHED, len(labels)), generator=batch.generator).to(labels.device)
+        with torch.no_grad():
+            embeddings = self._units(features, watched[:, mine] + torch.arange(len(mine), device=mine.device) * pixels)
+        described = [
+            (places, pixel_set(labels.flatten()[places], chosen.variant)) for places in self._sets(labels, batch)
+        ]
+        sets = [(places, found) for places, found in described if bool(found.anchors.any())]
+        total = self._total(features, sets, mine, len(labels))
+        scalars = {
+            "sets": float(len(sets)),
+            "pixels": float(sum(len(places) for places, _ in sets)),
+            "anchors": float(sum(int(found.anchors.sum()) for _, found in sets)),
+        }
+        if not sets:
+            return Losses({"pixels": total}, embeddings, scalars=scalars)
+        collapsed = fmean(collapsed_value(found, chosen.variant) for _, found in sets)
+        bound = fmean(lower_bound(found, chosen.temperature, chosen.variant) for _, found in sets)
+        return Losses({"pixels": total}, embeddings, collapsed, bound, scalars)
+
+    def _sets(self, labels: Tensor, batch: PretrainBatch) -> list[Tensor]:
+        """Pixels to compare with each other, as places among the joined views' (views, pixels); equal on all ranks."""
+        chosen, (views, pixels) = self.settings, labels.shape
+        within = chosen.variant == "paper"
+        start = torch.arange(views, device=labels.device)[:, None] * pixels
+        if chosen.sampling == "per_class":
+            rows = labels if within else labels.reshape(1, -1)
+            drawn = per_class(rows, self.facts.classes, chosen.per_class, batch.generator)
+            return [places + start[index] for index, places in enumerate(drawn)]
+        height, width = self.facts.image_size
+        if chosen.sampling == "stride":
+            parts = [strided(height, width, chosen.stride, labels.device)]
+        else:
+            parts = aligned_blocks(height, width, chosen.block, labels.device)
+        found = [start + part for part in parts]
+        sets = [row for block in found for row in block] if within else [block.flatten() for block in found]
+        return [places[labels.flatten()[places] != UNLABELLED] for places in sets]
+
+    def _total(self, features: Tensor, sets: list[tuple[Tensor, PixelSet]], mine: Tensor, views: int) -> Tensor:
+        """Mean of the loss over sets: this rank's share."""
+        chosen, pixels = self.settings, features.shape[1]
+        total = full_precision(features[:0]).sum()
+        place = torch.full((views,), -1, device=mine.device)
+        place[mine] = torch.arange(len(mine), device=mine.device)
+        joined = chosen.variant == "code"
+        held = sets if joined else [one for one in sets if int(place[one[0][0] // pixels]) >= 0]
+        if not held:
+            return total
+        places = torch.cat([places for places, _ in held])
+        local = place[places // pixels]
+        own = local >= 0
+        units = self._units(features, local.clamp_min(0) * pixels + places % pixels)
+        if joined and world_size() > 1:
+            units = sum_across(units * own[:, None])
+        sizes = [len(places) for places, _ in held]
+        for rows, flags, (_, found) in zip(torch.split(units, sizes), torch.split(own, sizes), held, strict=True):
+            total = total + class_contrast(rows, found, flags, chosen.temperature, chosen.variant)
+        return total * (1 if joined else world_size()) / len(sets)
+
+    def _units(self, features: Tensor, places: Tensor) -> Tensor:
+        """Embeddings (k, dim) of some pixels of the map's rows (views, pixels, channels)."""
+        rows = features.flatten(0, 1).index_select(0, places.flatten())
+        return functional.normalize(full_precision(self.local_head(rows[None]).output[0]), dim=1)
