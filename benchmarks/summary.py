@@ -1,7 +1,8 @@
 """Print a committed results table: ``python benchmarks/summary.py acdc-lite``.
 
 One line per arm and M: arm, M, draws, mean Dice, standard deviation over draws, and the gain over scratch on the
-same draws with its 95 % t-interval. ``--markdown`` prints the table that the documentation shows.
+same draws with its 95 % t-interval. ``--markdown`` prints the table that the documentation shows, ``--pretraining``
+that of losses and embeddings, where the rows have them.
 """
 
 from __future__ import annotations
@@ -66,10 +67,38 @@ def markdown(lines: list[str]) -> list[str]:
     return table
 
 
+def pretraining(table: list[dict]) -> list[str]:
+    """What the pre-training of each arm looked like, as a table for documents; the first encoder of each."""
+    first: dict[str, list[dict]] = {}
+    for row in table:
+        if "pretraining" in row:
+            first.setdefault(row["arm"], row["pretraining"])
+    lines = [
+        "| method | stage | loss, first → last | if collapsed | spread | effective rank |",
+        "|---|---|---|---|---|---|",
+    ]
+    for arm, stages in first.items():
+        for stage in stages:
+            collapsed = "" if stage["collapsed_last"] is None else f"{stage['collapsed_last']:.2f}"
+            cells = [
+                f"`{arm}`",
+                ", ".join(stage["terms"]),
+                f"{stage['loss_first']:.2f} → {stage['loss_last']:.2f}",
+                collapsed,
+                *(f"{stage[key][0]:.2f} → {stage[key][-1]:.2f}" for key in ("spread", "effective_rank")),
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("suite", nargs="?", default="acdc-lite")
     parser.add_argument("--markdown", action="store_true", help="as a table for documents")
+    parser.add_argument("--pretraining", action="store_true", help="losses and embeddings of pre-training, as a table")
     arguments = parser.parse_args()
-    found = summarise(rows(arguments.suite))
-    print("\n".join(markdown(found) if arguments.markdown else found))
+    if arguments.pretraining:
+        print("\n".join(pretraining(rows(arguments.suite))))
+    else:
+        found = summarise(rows(arguments.suite))
+        print("\n".join(markdown(found) if arguments.markdown else found))

@@ -32,6 +32,20 @@ def test_documents_show_the_same_figures():
     assert gcl == "| `gcl` | 1 | 3 | 0.7 ± 0.2 | +0.100 (-0.148 to +0.348) |"
 
 
+def test_pretraining_is_shown_once_per_arm_and_stage():
+    stage = {
+        "terms": ["views"],
+        "loss_first": 4.0,
+        "loss_last": 3.0,
+        "collapsed_last": None,
+        "spread": [0.1, 0.2, 0.3],
+        "effective_rank": [1.0, 2.0, 3.0],
+    }
+    table = [{"arm": "scratch"}, {"arm": "moco", "pretraining": [stage]}, {"arm": "moco", "pretraining": [stage]}]
+    _, _, row = SUMMARY["pretraining"](table)
+    assert row == "| `moco` | views | 4.00 → 3.00 |  | 0.10 → 0.30 | 1.00 → 3.00 |"
+
+
 def test_a_missing_table_says_how_to_make_it():
     with pytest.raises(SystemExit, match=r"run\.py --suite nothing"):
         SUMMARY["rows"]("nothing")

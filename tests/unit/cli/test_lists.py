@@ -32,7 +32,7 @@ def call(*words: str) -> Result:
     [
         ("methods", plugin_names("fewlabel.methods")),
         ("regimes", plugin_names("fewlabel.regimes")),
-        ("readers", ("acdc", "msd", "nnunet", "table")),
+        ("readers", plugin_names("fewlabel.readers")),
         ("recipes", recipe_names()),
         ("version", ("fewlabel", "torch", "python")),
     ],
