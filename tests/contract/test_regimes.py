@@ -11,44 +11,23 @@ from fewlabel.core.config import resolve_plugin
 from fewlabel.core.describe import describe
 from fewlabel.core.discovery import load_plugin, plugin_names
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.rng import numpy_stream
-from fewlabel.data.batch import SegmentationBatch
-from fewlabel.data.intensity import standardise
 from fewlabel.nets.unet import UNet, UNetConfig
-from kit.stores import heart_slice
+from fewlabel.regimes._supervised import SupervisedSettings, supervised_terms
+from kit.finetuning import FAMILY, SIZE, TOTAL, build, toy_batch, toy_volumes, train, trainable
 
-FAMILY = "fewlabel.regimes"
 REGIMES = plugin_names(FAMILY)
-SIZE = (32, 32)
+#: Early, while an unlabelled part may rest, and late, when it counts.
+STEPS = (0, 15)
 
 
-def build(name):
-    torch.manual_seed(0)
-    config = resolve_plugin(FAMILY, name)
-    return load_plugin(FAMILY, name)(config, UNet(UNetConfig(width=4, depth=3), classes=4))
+def total(terms):
+    return torch.stack(list(terms.values())).sum()
 
 
-def toy_batch(uses_unlabelled, step=0):
-    """Eight slices of synthetic hearts, half of them labelled."""
-    shape = {"x": 0.0, "y": 0.0, "radius": 0.45, "round": 1.0, "angle": 0.2, "gain": 1.0, "bias": 0.1}
-    generator = numpy_stream(0, "toy")
-    pairs = [heart_slice(generator, shape, height, phase, SIZE) for phase in (0, 1) for height in (0.0, 0.2, 0.5, 0.7)]
-    images = standardise(torch.stack([torch.from_numpy(image) for image, _ in pairs])[:, None])
-    images = images.contiguous(memory_format=torch.channels_last)
-    labels = torch.stack([torch.from_numpy(mask) for _, mask in pairs]).long()
-    return SegmentationBatch(
-        images=images[::2],
-        labels=labels[::2],
-        slices=torch.arange(0, 8, 2),
-        step=step,
-        total_steps=20,
-        generator=torch.Generator().manual_seed(step),
-        unlabelled=images[1::2] if uses_unlabelled else None,
-    )
-
-
-def trainable(regime):
-    return {name: tensor for name, tensor in regime.named_parameters() if tensor.requires_grad}
+def supervised_loss(regime, batch):
+    with torch.no_grad():
+        logits = regime.inference_network()(batch.images)
+        return float(total(supervised_terms(SupervisedSettings(), logits, batch.labels)))
 
 
 def test_there_are_regimes():
@@ -76,71 +55,121 @@ class TestEveryRegime:
     @pytest.mark.parametrize("autocast", [False, True])
     def test_losses_are_finite_float32_scalars(self, name, autocast):
         regime = build(name)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-            terms = regime.losses(toy_batch(regime.uses_unlabelled))
-        assert terms
-        for term in terms.values():
-            assert term.shape == ()
-            assert term.dtype == torch.float32
-            assert bool(torch.isfinite(term))
+        for step in STEPS:
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+                terms = regime.losses(toy_batch(regime, step=step))
+            assert terms
+            for term in terms.values():
+                assert term.shape == ()
+                assert term.dtype == torch.float32
+                assert bool(torch.isfinite(term))
+            assert all(isinstance(value, float) for value in regime.figures().values())
+            regime.after_step(step, TOTAL)
 
     def test_gradient_reaches_every_trainable_tensor(self, name):
         regime = build(name)
-        sum(regime.losses(toy_batch(regime.uses_unlabelled)).values()).backward()
-        for key, tensor in regime.named_parameters():
-            if tensor.requires_grad:
-                assert tensor.grad is not None, key
-                assert bool(tensor.grad.abs().sum() > 0), key
-            else:
-                assert tensor.grad is None, key
+        reached = set()
+        for step in (*STEPS, TOTAL - 1):
+            regime.zero_grad()
+            total(regime.losses(toy_batch(regime, step=step))).backward()
+            for key, tensor in regime.named_parameters():
+                if tensor.requires_grad and tensor.grad is not None and bool(tensor.grad.abs().sum() > 0):
+                    reached.add(key)
+                assert tensor.requires_grad or tensor.grad is None, key
+            regime.after_step(step, TOTAL)
+        assert reached == set(trainable(regime))
 
     def test_a_frozen_encoder_gets_no_gradient_and_the_rest_does(self, name):
-        regime = build(name)
-        regime.network.encoder.requires_grad_(requires_grad=False)
-        sum(regime.losses(toy_batch(regime.uses_unlabelled)).values()).backward()
-        assert all(tensor.grad is None for tensor in regime.network.encoder.parameters())
+        regime = build(name, pretrained=True)
+        for encoder in regime.encoders():
+            encoder.requires_grad_(requires_grad=False)
+        for step in (*STEPS, TOTAL - 1):
+            total(regime.losses(toy_batch(regime, step=step))).backward()
+            regime.after_step(step, TOTAL)
+        assert all(tensor.grad is None for encoder in regime.encoders() for tensor in encoder.parameters())
         assert all(tensor.grad is not None for tensor in trainable(regime).values())
 
-    def test_twenty_steps_lower_the_loss(self, name):
+    def test_twenty_steps_lower_the_supervised_loss(self, name):
         regime = build(name)
         optimiser = torch.optim.Adam(trainable(regime).values(), lr=3e-3)
-        values = []
-        for step in range(20):
-            loss = sum(regime.losses(toy_batch(regime.uses_unlabelled, step)).values())
+        before = supervised_loss(regime, toy_batch())
+        for step in range(TOTAL):
+            loss = total(regime.losses(toy_batch(regime, step=step)))
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-            regime.after_step(step, 20)
-            values.append(float(loss.detach()))
-        assert values[-1] < 0.9 * values[0]
+            regime.after_step(step, TOTAL)
+        assert supervised_loss(regime, toy_batch()) < 0.9 * before
 
-    def test_the_same_batch_gives_the_same_losses(self, name):
+    def test_losses_depend_on_the_batch_and_its_generator_alone(self, name):
         first, second = build(name), build(name)
-        a, b = (r.losses(toy_batch(r.uses_unlabelled)) for r in (first, second))
-        assert all(torch.equal(a[key], b[key]) for key in a)
+        for step in STEPS:
+            torch.manual_seed(1)
+            a = first.losses(toy_batch(first, step=step))
+            torch.manual_seed(2)
+            b = second.losses(toy_batch(second, step=step))
+            assert all(torch.equal(a[key], b[key]) for key in a)
 
     def test_slices_without_any_label_do_no_harm(self, name):
-        regime = build(name)
-        batch = toy_batch(regime.uses_unlabelled)
-        terms = regime.losses(replace(batch, labels=torch.full_like(batch.labels, 255)))
-        total = sum(terms.values())
-        assert bool(torch.isfinite(total))
-        total.backward()
-        assert all(bool(torch.isfinite(t.grad).all()) for t in trainable(regime).values() if t.grad is not None)
-        if not regime.uses_unlabelled:
-            assert float(total.detach()) == 0
+        for step in STEPS:
+            regime = build(name)
+            batch = toy_batch(regime, step=step)
+            loss = total(regime.losses(replace(batch, labels=torch.full_like(batch.labels, 255))))
+            assert bool(torch.isfinite(loss))
+            loss.backward()
+            assert all(bool(torch.isfinite(t.grad).all()) for t in trainable(regime).values() if t.grad is not None)
+            if not regime.uses_unlabelled:
+                assert float(loss.detach()) == 0
 
-    def test_the_state_can_be_carried_over(self, name):
-        first, second = build(name), build(name)
-        batch = toy_batch(first.uses_unlabelled)
-        sum(first.losses(batch).values()).backward()
-        torch.optim.SGD(trainable(first).values(), lr=0.1).step()
-        first.after_step(0, 20)
+    @pytest.mark.parametrize(("labelled", "unlabelled"), [(4, 0), (0, 4)])
+    def test_a_batch_of_one_stream_does_not_crash(self, name, labelled, unlabelled):
+        regime = build(name)
+        if labelled == 0 and not regime.uses_unlabelled:
+            pytest.skip("there would be nothing to train on")
+        loss = total(regime.losses(toy_batch(regime, step=15, labelled=labelled, unlabelled=unlabelled)))
+        assert bool(torch.isfinite(loss))
+        loss.backward()
+        regime.after_step(15, TOTAL)
+
+    def test_unlabelled_slices_change_the_loss_if_and_only_if_they_are_asked_for(self, name):
+        values = []
+        for seed in (0, 5):
+            regime = build(name)
+            batch, other = toy_batch(regime, step=15), toy_batch(regime, step=15, seed=seed)
+            mixed = replace(batch, unlabelled=other.unlabelled, unlabelled_again=other.unlabelled_again)
+            values.append(float(total(regime.losses(mixed)).detach()))
+        assert (values[0] != values[1]) == build(name).uses_unlabelled
+
+    def test_neutral_settings_are_supervised_training_exactly(self, name):
+        neutral = dict(load_plugin(FAMILY, name).neutral)
+        plain, other = build("supervised"), build(name, **neutral)
+        other.network.load_state_dict(plain.network.state_dict())
+        train(plain, 3, first=14)
+        train(other, 3, first=14)
+        expected, found = plain.network.state_dict(), other.network.state_dict()
+        assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+    def test_saved_and_restored_it_goes_on_the_same(self, name):
+        first, second = build(name), build(name, seed=5)
+        train(first, 3, first=12)
         second.load_state_dict(first.state_dict(), strict=True)
-        a, b = (r.losses(toy_batch(r.uses_unlabelled, 1)) for r in (first, second))
-        assert all(torch.equal(a[key], b[key]) for key in a)
+        assert train(first, 2, first=15) == train(second, 2, first=15)
+        state = second.state_dict()
+        assert all(torch.equal(value, state[key]) for key, value in first.state_dict().items())
+
+    def test_volumes_work_where_they_are_said_to(self, name):
+        if not load_plugin(FAMILY, name).supports_3d:
+            pytest.skip("slices only")
+        regime = build(name, network=UNetConfig(width=4, depth=3, ndim=3))
+        for step in STEPS:
+            loss = total(regime.losses(toy_volumes(regime, step=step)))
+            assert bool(torch.isfinite(loss))
+            loss.backward()
+            regime.after_step(step, TOTAL)
 
     def test_it_gives_a_network_that_predicts(self, name):
-        network = build(name).inference_network()
+        regime = build(name)
+        network = regime.inference_network()
         assert isinstance(network, UNet)
         assert network.eval()(torch.zeros(1, 1, *SIZE)).shape == (1, 4, *SIZE)
+        assert all(encoder in list(regime.modules()) for encoder in regime.encoders())

@@ -40,16 +40,21 @@ class PretrainBatch:
 
 @dataclass(frozen=True)
 class SegmentationBatch:
-    """This process's part of one fine-tuning batch.
+    """This process's part of one fine-tuning batch; ``space`` is (height, width), or (depth, height, width) in 3D.
+
+    With ``k`` ranks the joined batch has ``k·n`` labelled and ``k·u`` unlabelled rows, in rank order.
 
     Attributes:
-        images: (n, channels, height, width) labelled slices, standardised, channels-last, float32.
-        labels: (n, height, width) int64 class indices; 255 is ignored.
-        unlabelled: (u, channels, height, width) slices without labels, or None.
-        slices: (n,) int64 store indices.
+        images: (n, channels, *space) labelled slices or patches, standardised, channels-last, float32.
+        labels: (n, *space) int64 class indices; 255 is ignored.
+        slices: (n,) int64 store indices; of a patch that of its first slice.
         step: Optimisation step, from 0.
         total_steps: Length of the run in steps.
-        generator: CPU generator of this step, equal on all ranks.
+        generator: CPU generator of this step, equal on all ranks: draw for the joined batch, keep your rows.
+        unlabelled: (u, channels, *space) slices without labels, or None.
+        unlabelled_again: The same slices in the same geometry, with intensities drawn anew, for regimes that ask for
+            two views; else None.
+        unlabelled_slices: (u,) int64 store indices, or None.
     """
 
     images: Tensor
@@ -59,3 +64,5 @@ class SegmentationBatch:
     total_steps: int
     generator: Generator
     unlabelled: Tensor | None = None
+    unlabelled_again: Tensor | None = None
+    unlabelled_slices: Tensor | None = None

@@ -222,6 +222,7 @@ class FinetuneLoader:
         device: Training device.
         unlabelled: Store indices of slices whose labels are not read, or None.
         unlabelled_batch: Unlabelled slices of the joined batch; as many as labelled ones by default.
+        unlabelled_views: 2 for a second view of each unlabelled slice, of the same geometry.
         resident_limit: Bytes of slices that may be kept on the device, for each of the two streams.
 
     Raises:
@@ -241,6 +242,7 @@ class FinetuneLoader:
         device: torch.device | str = "cpu",
         unlabelled: NDArray[np.int64] | None = None,
         unlabelled_batch: int | None = None,
+        unlabelled_views: int = 1,
         resident_limit: int = RESIDENT_LIMIT,
     ) -> None:
         _own_rows(batch, "batch")
@@ -253,6 +255,7 @@ class FinetuneLoader:
         self.source = SliceSource(store, self.sampler.indices, self.device, True, resident_limit)
         self._size = (int(store.images.shape[2]), int(store.images.shape[3]))
         self.unlabelled: SliceSampler | None = None
+        self.views = unlabelled_views
         if unlabelled is not None:
             count = batch if unlabelled_batch is None else unlabelled_batch
             _own_rows(count, "unlabelled_batch")
@@ -262,31 +265,39 @@ class FinetuneLoader:
 
     def batch(self, step: int) -> SegmentationBatch:
         """This process's part of the batch of a step, from 0."""
-        chosen, images, labels = self._stream(self.sampler, self.source, step, "augment")
-        extra = None
+        chosen, views, labels = self._stream(self.sampler, self.source, step, "augment", 1)
+        extra: tuple[Tensor, ...] = ()
+        others = None
         if self.unlabelled is not None:
-            _, extra, _ = self._stream(self.unlabelled, self.extra, step, "augment unlabelled")
+            others, extra, _ = self._stream(self.unlabelled, self.extra, step, "augment unlabelled", self.views)
         if labels is None:
             raise RuntimeError("the labelled stream was opened without masks")
         return SegmentationBatch(
-            images=images,
+            images=views[0],
             labels=labels.long(),
             slices=torch.from_numpy(chosen.copy()).to(self.device),
             step=step,
             total_steps=self.total_steps,
             generator=torch_stream(self.seed, "step", step),
-            unlabelled=extra,
+            unlabelled=extra[0] if extra else None,
+            unlabelled_again=extra[1] if len(extra) > 1 else None,
+            unlabelled_slices=None if others is None else torch.from_numpy(others.copy()).to(self.device),
         )
 
     def _stream(
-        self, sampler: Sampler, source: SliceSource, step: int, purpose: str
-    ) -> tuple[NDArray[np.int64], Tensor, Tensor | None]:
+        self, sampler: Sampler, source: SliceSource, step: int, purpose: str, views: int
+    ) -> tuple[NDArray[np.int64], tuple[Tensor, ...], Tensor | None]:
         joined = sampler.batch(step)
         rows = _own_rows(len(joined), "batch")
         chosen = joined[rows.kept]
-        drawn = None
-        if self.augmenter is not None:
-            drawn = self.augmenter.sample(rows.count, self._size, torch_stream(self.seed, purpose, step))[rows.kept]
         images, masks = source.read(chosen)
-        view, mask = _view(self.augmenter, images, drawn, masks)
-        return chosen, view, mask
+        drawn: list[Transform | None] = [None] * views
+        if self.augmenter is not None:
+            # The first view is the same whether or not there is a second.
+            first, *more = (
+                self.augmenter.sample(rows.count, self._size, torch_stream(self.seed, purpose, step, *again))[rows.kept]
+                for again in ((), *((view,) for view in range(1, views)))
+            )
+            drawn = [first, *(replace(other, matrices=first.matrices, control=first.control) for other in more)]
+        made = [_view(self.augmenter, images, transform, masks) for transform in drawn]
+        return chosen, tuple(view for view, _ in made), made[0][1]

@@ -1,6 +1,6 @@
 """Supervised segmentation losses: cross-entropy and soft Dice over the pixels that have a label.
 
-Both are computed in float32 whatever the autocast, and as parts of the joined batch: the mean of what the ranks
+Both are computed in full precision whatever the autocast, and as parts of the joined batch: the mean of what the ranks
 return is the loss of one process on all slices (see ``fewlabel.core.collective``).
 """
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fewlabel.core.collective import sum_across, world_size
+from fewlabel.objectives.contrastive import full_precision
 
 #: Label of pixels that take no part in a loss.
 IGNORE = 255
@@ -30,7 +31,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, *, ignore: int = IGNORE, smoot
     """
     with torch.autocast(logits.device.type, enabled=False):
         total = functional.cross_entropy(
-            logits.float(), labels, ignore_index=ignore, reduction="sum", label_smoothing=smoothing
+            full_precision(logits), labels, ignore_index=ignore, reduction="sum", label_smoothing=smoothing
         )
         count = sum_across((labels != ignore).sum().float()) / world_size()
         return total / count.clamp_min(1.0 / world_size())
@@ -63,10 +64,10 @@ def soft_dice_loss(
         Scalar float32 in [0, 1]; 0 with a usable graph if no class occurs.
     """
     with torch.autocast(logits.device.type, enabled=False):
-        probabilities = logits.float().softmax(dim=1).flatten(2)
+        probabilities = full_precision(logits).softmax(dim=1).flatten(2)
         flat = labels.flatten(1)[:, None]
-        target = (flat == torch.arange(logits.shape[1], device=labels.device)[:, None]).float()
-        known = (flat != ignore).float()
+        target = (flat == torch.arange(logits.shape[1], device=labels.device)[:, None]).to(probabilities)
+        known = (flat != ignore).to(probabilities)
         present = target.sum(dim=2)
         overlap = torch.einsum("ncp,ncp->nc", probabilities, target)
         size = torch.einsum("ncp,np->nc", probabilities, known[:, 0]) + present
@@ -74,7 +75,7 @@ def soft_dice_loss(
             overlap, size, present = (sum_across(part.sum(dim=0, keepdim=True)) for part in (overlap, size, present))
         if not background:
             overlap, size, present = overlap[:, 1:], size[:, 1:], present[:, 1:]
-        weight = (present > 0).float()
+        weight = (present > 0).to(probabilities)
         missed = 1 - (2 * overlap + smooth) / (size + smooth)
         count = weight.sum() if batch else sum_across(weight.sum()) / world_size()
         return (missed * weight).sum() / count.clamp_min(1.0 / world_size())

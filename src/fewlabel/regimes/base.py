@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from fewlabel.core.config import Settings
 from fewlabel.data.batch import SegmentationBatch
-from fewlabel.nets.unet import UNet
+from fewlabel.nets.unet import UNet, UNetEncoder
 
 
 class Regime(nn.Module, ABC):
     """One way to train a segmentation network from few labels.
 
+    ``losses`` may depend on the batch, the regime's tensors and ``batch.generator`` alone: all state is parameters or
+    buffers (teachers, memories, a discriminator and the moments of its optimiser), so that a checkpoint holds it.
+    Parameters that require gradients are trained by the stage's optimiser; all others are the regime's own business.
+
     Args:
         config: The regime's own settings.
         network: The network to train; kept as ``self.network``.
+        pretrained: Whether its encoder comes from pre-training; a second network then shares those weights.
     """
 
     class Config(Settings):
@@ -27,24 +33,43 @@ class Regime(nn.Module, ABC):
 
     #: Whether the regime asks for slices without labels.
     uses_unlabelled: ClassVar[bool] = False
+    #: Views of each unlabelled slice: 1, or 2 that share their geometry and differ in intensities.
+    unlabelled_views: ClassVar[int] = 1
+    #: Whether volumes work as well as slices.
+    supports_3d: ClassVar[bool] = False
+    #: Settings under which the regime is supervised training exactly.
+    neutral: ClassVar[Mapping[str, Any]] = {}
     #: Where the regime comes from, for ``fewlabel regimes``.
     paper: ClassVar[str] = ""
 
-    def __init__(self, config: Config, network: UNet) -> None:
+    def __init__(self, config: Config, network: UNet, *, pretrained: bool = False) -> None:
         super().__init__()
         self.config = config
         self.network = network
+        self.pretrained = pretrained
 
     @abstractmethod
     def losses(self, batch: SegmentationBatch) -> dict[str, Tensor]:
-        """Named scalar terms whose sum is minimised; means over this rank's slices."""
+        """Named scalar terms whose sum is minimised.
+
+        Each is this rank's share: the mean over ranks is the term of the joined batch (``fewlabel.core.collective``).
+        A batch without labelled or without unlabelled rows is fine.
+        """
+
+    def figures(self) -> dict[str, float]:
+        """Further figures of the last :meth:`losses` for the log."""
+        return {}
 
     def inference_network(self) -> UNet:
         """The network that predicts after training."""
         return self.network
 
+    def encoders(self) -> tuple[UNetEncoder, ...]:
+        """Trained encoders that began as the pre-trained one: those a frozen run keeps, a slower rate is for."""
+        return (self.network.encoder,)
+
     def after_step(self, step: int, total_steps: int) -> None:
-        """Called once the optimiser has stepped."""
+        """Called once the optimiser has stepped: teachers, memories, a discriminator's own step."""
 
 
 PLUGIN_BASE = Regime

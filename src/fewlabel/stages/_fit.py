@@ -18,6 +18,7 @@ from fewlabel.core.artifact import write_bytes
 from fewlabel.core.collective import barrier, rank
 from fewlabel.core.config import Settings
 from fewlabel.core.discovery import load_plugin
+from fewlabel.core.rng import stream_seed
 from fewlabel.data.augment import AugmentConfig
 from fewlabel.data.loading import FinetuneLoader
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
@@ -28,6 +29,7 @@ from fewlabel.engine.optim import OptimiserConfig, build_optimiser
 from fewlabel.engine.record import Record
 from fewlabel.engine.step import gradients_of
 from fewlabel.gradients.combine import MeanCombiner
+from fewlabel.nets.layout import channels_last
 from fewlabel.nets.unet import UNet
 from fewlabel.regimes.base import Regime
 from fewlabel.scoring.metrics import dice_per_class
@@ -45,12 +47,14 @@ class Recipe:
     encoder_lr: float
     steps: int
     batch: int
+    unlabelled_batch: int | None
     validate_every: int
     seed: int
     checkpoint_seconds: float
     log_every: int
     resume: bool
     frozen: bool
+    pretrained: bool
 
 
 class Fit:
@@ -93,9 +97,13 @@ class Fit:
         self.folder = folder
         self.title = title
         regime_class = load_plugin("fewlabel.regimes", str(recipe.regime.name))  # type: ignore[attr-defined]
-        self.regime: Regime = regime_class(recipe.regime, network).to(fabric.device)
+        torch.manual_seed(stream_seed(recipe.seed, "regime"))
+        self.regime: Regime = regime_class(recipe.regime, network, pretrained=recipe.pretrained).to(fabric.device)
+        channels_last(self.regime)
+        encoders = self.regime.encoders()
         if recipe.frozen:
-            network.encoder.requires_grad_(requires_grad=False)
+            for encoder in encoders:
+                encoder.requires_grad_(requires_grad=False)
         self.loader = FinetuneLoader(
             store,
             indices,
@@ -105,8 +113,12 @@ class Fit:
             seed=recipe.seed,
             device=fabric.device,
             unlabelled=unlabelled if self.regime.uses_unlabelled else None,
+            unlabelled_batch=recipe.unlabelled_batch,
+            unlabelled_views=self.regime.unlabelled_views,
         )
-        slower: dict[Tensor, float] = dict.fromkeys(network.encoder.parameters(), recipe.encoder_lr)
+        slower: dict[Tensor, float] = {
+            tensor: recipe.encoder_lr for encoder in encoders for tensor in encoder.parameters()
+        }
         self.optimiser = build_optimiser(recipe.optimiser, self.regime.parameters(), slower)
         names = {tensor: name for name, tensor in self.regime.named_parameters()}
         self.parameters = [tensor for group in self.optimiser.param_groups for tensor in group["params"]]
@@ -161,7 +173,8 @@ class Fit:
         self.regime.train()
         if self.recipe.frozen:
             # A frozen encoder keeps its running statistics too.
-            self.regime.network.encoder.eval()
+            for encoder in self.regime.encoders():
+                encoder.eval()
 
     def step(self, step: int) -> StepResult:
         """Batch, forward pass and gradient."""
@@ -174,7 +187,10 @@ class Fit:
             total.detach(),
             gradients,
             batch.slices,
-            lambda: {f"term/{name}": float(term.detach()) for name, term in terms.items()},
+            lambda: {
+                **{f"term/{name}": float(term.detach()) for name, term in terms.items()},
+                **self.regime.figures(),
+            },
         )
 
     def _after(self, step: int, record: Record) -> None:

@@ -66,6 +66,9 @@ class FinetuneSettings(Settings):
     batch: int = setting(
         10, "labelled slices in a joined batch", ge=1, source="code of PCL, whose protocol GCL follows"
     )
+    unlabelled_batch: int | None = setting(
+        None, "unlabelled slices in a joined batch, for regimes that use them; null for as many as labelled ones", ge=1
+    )
     validation: Validation = setting(
         "auto", "model selection; auto: none for 1-2 patients or without a fair one, else held out"
     )
@@ -240,7 +243,9 @@ class _Arm:
         if len(indices) == 0:
             fault = Fault("fine-tuning needs labelled slices", "none", ", ".join(labelled), "name labelled patients")
             raise DataError("There is nothing to train on:", [fault])
-        allowed = set(self.store.split["parts"]["train"]) | set(self.store.split["parts"]["pretrain"])
+        parts = self.store.split["parts"]
+        held = {case.subject for case in validation} | set(self.draw.validation) | set(parts.get("test", []))
+        allowed = (set(parts["train"]) | set(parts["pretrain"])) - held - set(labelled)
         recipe = Recipe(
             regime=settings.regime,
             augment=settings.augment,
@@ -248,12 +253,14 @@ class _Arm:
             encoder_lr=settings.encoder_lr if self.mode == "warm" else 1.0,
             steps=settings.steps,
             batch=settings.batch,
+            unlabelled_batch=settings.unlabelled_batch,
             validate_every=settings.validate_every,
             seed=settings.seed,
             checkpoint_seconds=settings.checkpoint_seconds,
             log_every=settings.log_every,
             resume=settings.resume,
             frozen=self.mode == "frozen",
+            pretrained=self.mode != "scratch",
         )
         return Fit(
             recipe,
@@ -261,7 +268,7 @@ class _Arm:
             self.store,
             self._network(fabric.device),
             indices=indices,
-            unlabelled=self.store.slices_of(sorted(allowed - set(labelled))),
+            unlabelled=self.store.slices_of(sorted(allowed)),
             validation=validation,
             keep_best=keep_best,
             folder=folder,

@@ -1,0 +1,44 @@
+"""The teacher of semi-supervised regimes: a moving average of the student, with one policy for all."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fewlabel.nets.twin import MomentumTwin
+from fewlabel.objectives.contrastive import full_precision
+
+
+class Teacher(nn.Module):
+    """An exponential moving average of a network that gives targets: θ' ← α_t θ' + (1 - α_t) θ.
+
+    Policy, the same in every regime:
+
+    * α_t = min(1 - 1/(t+1), α): the teacher equals the student after the first step and forgets its start fast.
+    * Running statistics and all other buffers are copied from the student, not averaged, and the teacher is in eval
+      mode always. Public codes leave it in train mode, with statistics of its own batches.
+    * It has no gradient, and what it gives has none.
+
+    Args:
+        student: The network to follow, as it is now.
+        momentum: α.
+    """
+
+    def __init__(self, student: nn.Module, momentum: float) -> None:
+        super().__init__()
+        self.twin = MomentumTwin(student, buffers="copy")
+        self.momentum = momentum
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of images in full precision, without gradient."""
+        return full_precision(self.twin(images))
+
+    def update(self, student: nn.Module, step: int) -> None:
+        """Follow the student after a step, from 0."""
+        self.twin.update(student, min(1 - 1 / (step + 1), self.momentum))
+
+    @property
+    def network(self) -> nn.Module:
+        """The averaged network itself."""
+        return self.twin.network
