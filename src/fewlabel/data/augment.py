@@ -188,14 +188,16 @@ class Augmenter:
         """Make the views.
 
         Args:
-            images: (n, channels, height, width) float32 on [0, 1], on the training device.
+            images: (n, channels, height, width) float32 on [0, 1], on the training device. The channels may be the
+                slices of a patch: they share one geometry and one change of contrast, each about its own mean, and
+                have noise of their own.
             transform: n rows drawn for that size.
-            masks: (n, height, width) class indices, 255 where unlabelled, or None.
+            masks: (n, height, width) class indices, or (n, slices, height, width), 255 where unlabelled; or None.
 
         Returns:
             Views like ``images`` (outside of the source is 0), not yet standardised; masks like ``masks`` in int64,
             taken at the nearest pixel of the same grid. Outside of the source they are background, or 255 for a
-            slice that has no label at all.
+            row that has no label at all.
 
         Raises:
             ValueError: If sizes or row counts do not agree.
@@ -245,7 +247,8 @@ def _between(u: Tensor, low: float, high: float) -> Tensor:
 def _warp_masks(masks: Tensor, grid: Tensor) -> Tensor:
     values = masks.float()
     empty = (masks == UNLABELLED).flatten(1).all(dim=1)
-    # grid_sample pads with 0, so slices without any label are shifted to have 255 there.
-    offset = torch.where(empty, float(UNLABELLED), 0.0)[:, None, None]
-    warped = functional.grid_sample((values - offset)[:, None], grid, mode="nearest", align_corners=False)
-    return (warped[:, 0] + offset).round_().long()
+    # grid_sample pads with 0, so rows without any label are shifted to have 255 there.
+    offset = torch.where(empty, float(UNLABELLED), 0.0)[:, None, None, None]
+    layers = values[:, None] if masks.ndim == 3 else values
+    warped = functional.grid_sample(layers - offset, grid, mode="nearest", align_corners=False)
+    return (warped + offset).round_().long().reshape(masks.shape)

@@ -27,10 +27,10 @@ class Case:
     Attributes:
         id: Unique in the data set and safe as a file name.
         subject: Who was scanned; scans of one subject never part in a split.
-        images: One file per channel.
+        images: One file per channel; or an address of :mod:`fewlabel.data.hdf5`.
         label: Mask file on the image's grid, or None: an unlabelled scan is a full member.
         metadata: Column name to value; None where it is missing.
-        part: ``"test"`` where the data set itself keeps the scan for testing, else empty.
+        part: ``"test"`` or ``"validation"`` where the data set itself keeps the scan for that, else empty.
     """
 
     id: str
@@ -43,7 +43,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Catalog:
-    """A data set as read: cases sorted by id, metadata columns, label names (0 is background)."""
+    """A data set as read: cases sorted by id, metadata columns, label names (0 is background).
+
+    ``notes`` are what the reader had to assume, one sentence each; ``check``, ``prepare`` and ``predict`` show them.
+    """
 
     name: str
     root: Path
@@ -52,6 +55,7 @@ class Catalog:
     columns: tuple[Column, ...] = ()
     label_names: Mapping[int, str] = field(default_factory=dict)
     channels: tuple[str, ...] = ("image",)
+    notes: tuple[str, ...] = ()
 
     @property
     def subjects(self) -> tuple[str, ...]:

@@ -75,7 +75,7 @@ def labelled_slices(store: PreparedStore, indices: NDArray[np.int64]) -> NDArray
 
 
 @dataclass(frozen=True)
-class _Rows:
+class Rows:
     """This process's rows of a joined batch of ``count`` slices."""
 
     count: int
@@ -84,17 +84,27 @@ class _Rows:
 
     @property
     def kept(self) -> slice:
+        """Own rows of the joined batch."""
         return slice(self.start, self.stop)
 
 
-def _own_rows(count: int, setting: str) -> _Rows:
+def own_rows(count: int, setting: str) -> Rows:
+    """This process's rows of a joined batch.
+
+    Args:
+        count: Rows of the joined batch.
+        setting: The setting that says so, for the message.
+
+    Raises:
+        SettingsError: If they do not divide by the number of processes.
+    """
     if count < 1 or count % world_size():
         rule = f"the batch must hold at least 1 slice and divide by the {world_size()} processes"
         near = max(world_size(), count - count % world_size())
         fault = Fault(rule, str(count), setting, f"e.g. {setting}={near}")
         raise SettingsError("These settings are not valid:", [fault])
     share = count // world_size()
-    return _Rows(count, rank() * share, (rank() + 1) * share)
+    return Rows(count, rank() * share, (rank() + 1) * share)
 
 
 def _view(
@@ -138,7 +148,7 @@ class PretrainLoader:
         device: torch.device | str = "cpu",
         labelled: NDArray[np.int64] | None = None,
     ) -> None:
-        _own_rows(batch, "batch")
+        own_rows(batch, "batch")
         self.sampler = build_sampler(sampler, store.slices.iloc[np.unique(indices)], batch, seed)
         self.augmenter = Augmenter(augment)
         self.seed = seed
@@ -170,7 +180,7 @@ class PretrainLoader:
             ValueError: If more slices are asked for than the run's batch has.
         """
         joined, source = self._draw(step, labelled, slices)
-        rows = _own_rows(len(joined), "batch")
+        rows = own_rows(len(joined), "batch")
         chosen = joined[rows.kept]
         drawn = self.augmenter.sample(2 * rows.count, self._size, torch_stream(self.seed, "augment", step))
         first, second = (drawn[start + rows.start : start + rows.stop] for start in (0, rows.count))
@@ -245,7 +255,7 @@ class FinetuneLoader:
         unlabelled_views: int = 1,
         resident_limit: int = RESIDENT_LIMIT,
     ) -> None:
-        _own_rows(batch, "batch")
+        own_rows(batch, "batch")
         self.sampler = SliceSampler(indices, batch, seed)
         self.augmenter = None if augment is None else Augmenter(augment)
         self.seed = seed
@@ -258,7 +268,7 @@ class FinetuneLoader:
         self.views = unlabelled_views
         if unlabelled is not None:
             count = batch if unlabelled_batch is None else unlabelled_batch
-            _own_rows(count, "unlabelled_batch")
+            own_rows(count, "unlabelled_batch")
             # A seed of its own: two streams over the same slices must not walk in step.
             self.unlabelled = SliceSampler(unlabelled, count, stream_seed(seed, "unlabelled"))
             self.extra = SliceSource(store, self.unlabelled.indices, self.device, False, resident_limit)
@@ -288,7 +298,7 @@ class FinetuneLoader:
         self, sampler: Sampler, source: SliceSource, step: int, purpose: str, views: int
     ) -> tuple[NDArray[np.int64], tuple[Tensor, ...], Tensor | None]:
         joined = sampler.batch(step)
-        rows = _own_rows(len(joined), "batch")
+        rows = own_rows(len(joined), "batch")
         chosen = joined[rows.kept]
         images, masks = source.read(chosen)
         drawn: list[Transform | None] = [None] * views

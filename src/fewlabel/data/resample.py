@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+#: Planes resampled at a time.
+_BLOCK = 32
+
 
 @dataclass(frozen=True)
 class AxisRecord:
@@ -92,9 +95,14 @@ def resample_plane(
     work on other volumes (a BLAS would start its own).
     """
     lead, (h, w) = array.shape[:-2], array.shape[-2:]
-    flat = np.moveaxis(array.reshape(-1, h, w), 1, 0)
-    count = flat.shape[1]
-    tall = (csr_array(rows) @ flat.reshape(h, count * w)).reshape(-1, count, w)
-    across = np.ascontiguousarray(tall.transpose(2, 1, 0)).reshape(w, -1)
-    wide = (csr_array(columns) @ across).reshape(columns.shape[0], count, rows.shape[0])
-    return np.ascontiguousarray(wide.transpose(1, 2, 0)).reshape(*lead, rows.shape[0], columns.shape[0])
+    planes = array.reshape(-1, h, w)
+    tall, wide = csr_array(rows), csr_array(columns)
+    out = np.empty((len(planes), rows.shape[0], columns.shape[0]), dtype=np.result_type(array, rows, columns))
+    # The copies in between are of some planes at a time, however many the volume has.
+    for start in range(0, len(planes), _BLOCK):
+        block = np.moveaxis(planes[start : start + _BLOCK], 1, 0)
+        count = block.shape[1]
+        up = (tall @ block.reshape(h, count * w)).reshape(-1, count, w)
+        across = np.ascontiguousarray(up.transpose(2, 1, 0)).reshape(w, -1)
+        out[start : start + _BLOCK] = (wide @ across).reshape(-1, count, rows.shape[0]).transpose(1, 2, 0)
+    return out.reshape(*lead, rows.shape[0], columns.shape[0])

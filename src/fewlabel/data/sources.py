@@ -10,6 +10,7 @@ from typing import Any
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.catalog import Catalog
+from fewlabel.data.hdf5 import files_behind
 
 SOURCES = "sources.json"
 #: Raised when the same input would be prepared into other numbers or other files.
@@ -31,7 +32,10 @@ def source_files(catalog: Catalog, folder: Path | None = None) -> dict[str, list
     found: dict[str, list[Any]] = {}
     faults = []
     for case in catalog.cases:
-        for path in (*case.images, *([] if case.label is None else [case.label])):
+        paths = (*case.images, *([] if case.label is None else [case.label]))
+        for path in (file for address in paths for file in files_behind(address)):
+            if str(path) in found:
+                continue
             try:
                 state = path.stat()
                 facts = [state.st_size, state.st_mtime_ns]
@@ -54,8 +58,8 @@ def source_key(catalog: Catalog, files: Mapping[str, list[Any]], settings: Mappi
             case.subject,
             case.part,
             {name: case.metadata[name] for name in sorted(case.metadata)},
-            [[str(path), files[str(path)][2]] for path in case.images],
-            [str(case.label), files[str(case.label)][2]] if case.label is not None else None,
+            [[str(path), _content(path, files)] for path in case.images],
+            [str(case.label), _content(case.label, files)] if case.label is not None else None,
         ]
         for case in catalog.cases
     ]
@@ -71,6 +75,12 @@ def source_key(catalog: Catalog, files: Mapping[str, list[Any]], settings: Mappi
         "settings": dict(settings),
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def _content(path: Path, files: Mapping[str, list[Any]]) -> Any:
+    """Hash of the file, or those of all files behind an address."""
+    hashes = [files[str(file)][2] for file in files_behind(path)]
+    return hashes[0] if len(hashes) == 1 else hashes
 
 
 def read_sources(folder: Path) -> dict[str, Any]:

@@ -40,8 +40,8 @@ def make_split(
 
     Args:
         catalog: The data set.
-        kind: ``auto`` (the data set's own test part if that has labels, else random), ``random``, ``chaitanya``,
-            ``ssl4mis``, or a JSON file ``{"parts": {"train": […], "test": […], …}}``.
+        kind: ``auto`` (the data set's own test and validation parts if they have labels, else random), ``random``,
+            ``chaitanya``, ``ssl4mis``, or a JSON file ``{"parts": {"train": […], "test": […], …}}``.
         seed: Of the random split.
         test_fraction: Share of labelled subjects for the test part.
         validation_fraction: Share of labelled subjects for the validation part.
@@ -159,27 +159,30 @@ def _shuffled(subjects: Sequence[str], seed: int, *purpose: str | int) -> list[s
 
 
 def _drawn(catalog: Catalog, seed: int, fractions: tuple[float, float], *, own: bool, scans: bool) -> dict[str, Any]:
-    reserved = {case.subject for case in catalog.cases if case.part == "test"}
+    reserved = _own_part(catalog, "test")
     labelled = set(catalog.labelled_subjects)
     given = sorted(reserved & labelled) if own else []
+    chosen = _own_part(catalog, "validation") & labelled if own else set()
     mixed = sorted(set(given) & {case.subject for case in catalog.cases if case.part != "test"})
+    mixed += sorted(chosen & {case.subject for case in catalog.cases if case.part != "validation"} - set(mixed))
     if mixed:
-        rule = "no subject may have scans both inside and outside the data set's test part"
+        rule = "no subject may have scans both inside and outside the data set's test or validation part"
         raise DataError("The split is not valid:", [Fault(rule, ", ".join(mixed), str(catalog.root))])
     notes: list[str] = []
     name = "own" if given else "random"
-    pool = _shuffled(sorted(labelled - set(given)), seed, "parts")
+    pool = _shuffled(sorted(labelled - set(given) - chosen), seed, "parts")
     test: list[str] = given
-    validation: list[str] = []
+    validation: list[str] = sorted(chosen)
     if len(pool) >= FEWEST_TO_SPLIT:
         wanted = 0 if given else _share(fractions[0], len(pool))
         test = given or pool[:wanted]
-        count = _share(fractions[1], len(pool))
-        validation, pool = pool[wanted : wanted + count], pool[wanted + count :]
+        count = 0 if chosen else _share(fractions[1], len(pool))
+        validation, pool = validation or pool[wanted : wanted + count], pool[wanted + count :]
     else:
+        idle = [word for word, part in (("validates", validation), ("tests", given)) if not part]
         notes.append(
-            f"{len(pool)} labelled subjects, fewer than {FEWEST_TO_SPLIT}: all of them train, none validates"
-            + ("" if given else " or tests")
+            f"{len(pool)} labelled subjects, fewer than {FEWEST_TO_SPLIT}: all of them train"
+            + (f", none {' or '.join(idle)}" if idle else "")
         )
     held = set(test) | set(validation)
     kept = reserved - labelled
@@ -192,6 +195,10 @@ def _drawn(catalog: Catalog, seed: int, fractions: tuple[float, float], *, own: 
     pretrain = [subject for subject in catalog.subjects if subject not in held]
     parts = {"pretrain": pretrain, "train": sorted(pool), "validation": sorted(validation), "test": sorted(test)}
     return {"name": name, "parts": parts, "draws": {}, "notes": notes}
+
+
+def _own_part(catalog: Catalog, part: str) -> set[str]:
+    return {case.subject for case in catalog.cases if case.part == part}
 
 
 def _share(fraction: float, count: int) -> int:

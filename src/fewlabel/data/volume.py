@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.completeness import what_is_missing
+from fewlabel.data.hdf5 import Address
 from fewlabel.data.itk_log import collected_warnings, reading
 
 __all__ = [
@@ -103,6 +104,9 @@ def is_scan(path: Path) -> bool:
 
 def scan_stem(path: Path) -> str:
     """File name without its image suffix: ``a.b.nii.gz`` → ``a.b``."""
+    address = Address.parse(path)
+    if address is not None:
+        return address.stem
     name = path.name
     for suffix in SCAN_SUFFIXES:
         if name.lower().endswith(suffix):
@@ -116,6 +120,9 @@ def read_geometry(path: Path) -> Geometry:
     Raises:
         DataError: If the file is missing, unreadable or not a 2D to 4D image.
     """
+    address = Address.parse(path)
+    if address is not None:
+        return _unplaced(address)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     with _reading_faults(path):
@@ -137,6 +144,11 @@ def read_volume(paths: Path | Sequence[Path]) -> Volume:
     arrays = []
     geometries = []
     for path in files:
+        address = Address.parse(path)
+        if address is not None:
+            arrays.append(np.array(address.read()[None], dtype=np.float32, order="C"))
+            geometries.append(_unplaced(address))
+            continue
         image = _read(path)
         geometries.append(_geometry(path, image.GetSize(), image, image.GetNumberOfComponentsPerPixel()))
         arrays.append(_channels(image))
@@ -156,9 +168,10 @@ def read_mask(path: Path) -> NDArray[np.int64]:
     Raises:
         DataError: If it cannot be read, has several channels, or holds values that are not whole numbers.
     """
-    image = _read(path)
-    array = np.asarray(sitk.GetArrayViewFromImage(image))
-    if image.GetNumberOfComponentsPerPixel() > 1 or array.ndim == 4:
+    address = Address.parse(path)
+    image = _read(path) if address is None else None
+    array = np.asarray(sitk.GetArrayViewFromImage(image)) if address is None else address.read()
+    if (image is not None and image.GetNumberOfComponentsPerPixel() > 1) or array.ndim == 4:
         fault = Fault("a mask has one channel", f"shape {array.shape}", str(path), "store one class index per voxel")
         raise DataError("A mask cannot be used:", [fault])
     if array.dtype.kind == "f":
@@ -263,7 +276,7 @@ def _write_nifti(path: Path, array: NDArray[Any], reference: Path, *, single: bo
 
 
 def _write_other(path: Path, array: NDArray[Any], reference: Path, *, single: bool) -> None:
-    scan = _read(reference)
+    scan = _grid(reference)
     if scan.GetDimension() == 4:
         scan = scan[..., 0]
     data = array[0] if single else np.moveaxis(array, 0, -1)
@@ -272,6 +285,17 @@ def _write_other(path: Path, array: NDArray[Any], reference: Path, *, single: bo
     image.CopyInformation(scan)
     with reading(path):
         sitk.WriteImage(image, str(path), useCompression=True)
+
+
+def _grid(reference: Path) -> Any:
+    """An image with the geometry of a scan."""
+    address = Address.parse(reference)
+    if address is None:
+        return _read(reference)
+    geometry = _unplaced(address)
+    image = sitk.Image(list(geometry.shape[::-1]), sitk.sitkUInt8)
+    image.SetSpacing(geometry.spacing[::-1])
+    return image
 
 
 def _read(path: Path) -> Any:
@@ -306,6 +330,11 @@ class _reading_faults:  # noqa: N801  # used as a statement: with _reading_fault
                 remedy = "its axes are not at right angles: resample it or mend its header"
             fault = Fault("a file must be readable by ITK", lines[-1].rstrip("."), str(self.path), remedy)
             raise DataError("A file cannot be read:", [fault]) from error
+
+
+def _unplaced(address: Address) -> Geometry:
+    """Geometry of an array that does not know where it lies: axes along the patient's, origin 0."""
+    return Geometry(address.shape(), address.spacing, (0.0, 0.0, 0.0), tuple(np.eye(3).ravel().tolist()))
 
 
 def _geometry(path: Path, size: Sequence[int], source: Any, components: int) -> Geometry:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from fewlabel.engine.runtime import Precision, has_bf16
 from fewlabel.nets.norm import BatchNorm
 from fewlabel.nets.unet import ConvBlock, UNet
 
-#: Largest window of a 3D network, voxels along (slice, row, column).
+#: Largest window of a 3D network that does not know its patch, voxels along (slice, row, column).
 WINDOW = (32, 160, 160)
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
 
@@ -41,7 +42,8 @@ def predict_volume(
     Args:
         network: Predicts; moved to ``device`` if one is given.
         array: (channels, depth, height, width) in [0, 1].
-        batch: Slices, or windows in 3D, in one pass; 0 for 4 on a CPU (their maps stay in its cache) and 32 elsewhere.
+        batch: Slices, or windows in 3D, in one pass; 0 for 4 slices or 1 window on a CPU (their maps stay in its
+            cache), and 32 or 4 elsewhere.
         flip: Average the probabilities over the four flips of the slice plane.
         device: Where to compute; by default where the network is.
         precision: ``auto`` computes in bfloat16 where the hardware does; probabilities are float32 always.
@@ -53,18 +55,30 @@ def predict_volume(
     if device is not None:
         network.to(device)
     place = next(network.parameters()).device
-    batch = batch or (4 if place.type == "cpu" else 32)
+    slicewise = network.config.ndim == 2
+    usual = (4, 32) if slicewise else (1, 4)
+    batch = batch or usual[place.type != "cpu"]
     mixed = precision == "bf16" or (precision == "auto" and has_bf16(place.type))
     with _evaluating(network), torch.inference_mode():
         slices = standardise(torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).movedim(0, 1).to(place))
         with torch.autocast(place.type, dtype=torch.bfloat16, enabled=mixed):
-            run = _slicewise(network, batch) if network.config.ndim == 2 else _windowed(network, batch, window)
+            run = _slicewise(network, batch) if slicewise else _windowed(network, batch, window)
             total = _probabilities(run, slices, ())
             for axes in _FLIPS[1:] if flip else ():
                 total += _probabilities(run, slices, axes)
         if flip:
             total /= len(_FLIPS)
         return np.asarray(total.cpu().numpy(), dtype=np.float32)
+
+
+def window_of(facts: Mapping[str, Any]) -> tuple[int, int, int]:
+    """The window a segmenter predicts with: the size of the patches it was trained on.
+
+    Args:
+        facts: Content of ``segmenter.json``.
+    """
+    depth, height, width = facts.get("patch") or WINDOW
+    return int(depth), int(height), int(width)
 
 
 def folded(network: UNet) -> UNet:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Generator, Tensor
 
@@ -35,3 +37,13 @@ def own_part(joined: Tensor) -> Tensor:
     """This rank's rows of a tensor that was drawn for the joined batch."""
     count = len(joined) // world_size()
     return joined[rank() * count : (rank() + 1) * count]
+
+
+def quarter_turns(maps: Tensor, turns: Sequence[int]) -> Tensor:
+    """Turn each map in the plane of its last two axes, by its number of quarter turns, from the first to the second.
+
+    Args:
+        maps: (n, ..., height, width); odd turns need equal sides where rows turn differently.
+        turns: n whole numbers; 0, 4 and so on leave a row as it is.
+    """
+    return torch.stack([torch.rot90(row, turn, (-2, -1)) for row, turn in zip(maps, turns, strict=True)])

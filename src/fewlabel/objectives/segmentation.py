@@ -63,19 +63,65 @@ def soft_dice_loss(
     Returns:
         Scalar float32 in [0, 1]; 0 with a usable graph if no class occurs.
     """
+    flat = labels.flatten(1)[:, None]
+    target = flat == torch.arange(logits.shape[1], device=labels.device)[:, None]
+    known = flat[:, 0] != ignore
+    return soft_target_dice(logits, target, known, batch=batch, background=background, smooth=smooth)
+
+
+def soft_target_cross_entropy(logits: Tensor, target: Tensor, known: Tensor, *, smoothing: float = 0.0) -> Tensor:
+    """Mean of -Σ t log p over known pixels; :func:`cross_entropy` where the targets are one-hot.
+
+    Args:
+        logits: (n, classes, *space).
+        target: (n, classes, *space), ≥ 0, summing to 1 over classes where known.
+        known: (n, *space) bool; pixels that take part.
+        smoothing: Share of the target spread evenly over the classes, in [0, 1).
+
+    Returns:
+        Scalar float32 ≥ 0; 0 with a usable graph if no pixel is known.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        logs = functional.log_softmax(full_precision(logits), dim=1)
+        spread = (1 - smoothing) * target.to(logs) + smoothing / logits.shape[1]
+        costs = -(spread * logs).sum(dim=1)
+        count = sum_across(known.sum().float()) / world_size()
+        return (costs * known).sum() / count.clamp_min(1.0 / world_size())
+
+
+def soft_target_dice(
+    logits: Tensor,
+    target: Tensor,
+    known: Tensor,
+    *,
+    batch: bool = True,
+    background: bool = False,
+    smooth: float = 1.0,
+) -> Tensor:
+    """:func:`soft_dice_loss` for targets that may be shares: (2 Σ p·t + s) / (Σ p + Σ t + s) over known pixels.
+
+    A class counts in the mean with the weight min(Σ t, 1), which for one-hot targets is whether it occurs. Where
+    targets are shares the loss of a perfect prediction p = t is not 0, as with every such form of soft Dice.
+
+    Args:
+        logits: (n, classes, *space).
+        target: (n, classes, *space), or with space flattened, in [0, 1] or bool; 0 where not known.
+        known: (n, *space) bool, or with space flattened; pixels that take part.
+        batch: As there.
+        background: As there.
+        smooth: As there.
+    """
     with torch.autocast(logits.device.type, enabled=False):
         probabilities = full_precision(logits).softmax(dim=1).flatten(2)
-        flat = labels.flatten(1)[:, None]
-        target = (flat == torch.arange(logits.shape[1], device=labels.device)[:, None]).to(probabilities)
-        known = (flat != ignore).to(probabilities)
+        target = target.flatten(2).to(probabilities)
         present = target.sum(dim=2)
         overlap = torch.einsum("ncp,ncp->nc", probabilities, target)
-        size = torch.einsum("ncp,np->nc", probabilities, known[:, 0]) + present
+        size = torch.einsum("ncp,np->nc", probabilities, known.flatten(1).to(probabilities)) + present
         if batch:
             overlap, size, present = (sum_across(part.sum(dim=0, keepdim=True)) for part in (overlap, size, present))
         if not background:
             overlap, size, present = overlap[:, 1:], size[:, 1:], present[:, 1:]
-        weight = (present > 0).to(probabilities)
+        weight = present.clamp(max=1)
         missed = 1 - (2 * overlap + smooth) / (size + smooth)
         count = weight.sum() if batch else sum_across(weight.sum()) / world_size()
         return (missed * weight).sum() / count.clamp_min(1.0 / world_size())

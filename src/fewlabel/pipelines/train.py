@@ -71,7 +71,8 @@ def run(settings: TrainSettings) -> Path:
 
     Leaves ``prepared``, ``encoder``, ``segmenter``, ``segmenter-control``, ``scores``, ``report`` and ``run.json`` in
     ``settings.out``. A data set without any label ends after pre-training; one without a labelled test scan is not
-    evaluated. Both are said.
+    evaluated. With ``finetune.patch`` the network is 3D and learns from scratch: pre-training works on slices and is
+    left out, and so is the control, which is there to show what pre-training was worth. All of this is said.
 
     Returns:
         The run folder.
@@ -86,10 +87,14 @@ def run(settings: TrainSettings) -> Path:
     record = _Record(settings, plans)
     record.stage("prepare")
     store = PreparedStore(settings.out / "prepared")
-    record.stage("pretrain")
+    if on_volumes(settings):
+        say("finetune.patch is set: a 3D network learns from scratch; no pre-training, which is 2D, and no control.")
+    else:
+        record.stage("pretrain")
     parts = store.split["parts"]
     if not len(store.slices_of(parts.get("train", []), labelled=True)):
-        say("No scan of the training part has a label: the encoder is trained, and nothing else can be.")
+        done = "nothing can be trained on patches" if on_volumes(settings) else "the encoder is trained, no more can be"
+        say(f"No scan of the training part has a label: {done}.")
         return record.close()
     record.stage("finetune")
     if len(store.slices_of(parts.get("test", []), labelled=True)):
@@ -100,6 +105,11 @@ def run(settings: TrainSettings) -> Path:
     return record.close()
 
 
+def on_volumes(settings: TrainSettings) -> bool:
+    """Whether the network is to learn from 3D patches."""
+    return settings.finetune.get("patch") is not None
+
+
 def plan(settings: TrainSettings) -> dict[str, Settings]:
     """The settings of every stage of the chain, checked before any work.
 
@@ -107,20 +117,21 @@ def plan(settings: TrainSettings) -> dict[str, Settings]:
         SettingsError: With the faults of all stages.
     """
     folder = settings.out
+    flat = not on_volumes(settings)
     links: dict[str, dict[str, Any]] = {
         "prepare": {"data": settings.data.resolve(), "out": folder / "prepared"},
         "pretrain": {"data": folder / "prepared", "out": folder / "encoder"},
         "finetune": {
             "data": folder / "prepared",
             "out": folder / "segmenter",
-            "encoder": folder / "encoder",
-            "control": True,
+            "encoder": folder / "encoder" if flat else None,
+            "control": flat,
         },
         "evaluate": {
             "data": folder / "prepared",
             "out": folder / "scores",
             "segmenter": folder / "segmenter",
-            "control": folder / "segmenter-control",
+            "control": folder / "segmenter-control" if flat else None,
         },
         "report": {"run": folder, "out": folder / "report"},
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -11,14 +11,14 @@ from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import probabilities, squared_difference
 from fewlabel.objectives.perturbation import gaussian_noise
-from fewlabel.regimes._semi import SemiSettings, SemiSupervised, both
-from fewlabel.regimes._teacher import Teacher
+from fewlabel.regimes._semi import both
+from fewlabel.regimes._taught import Taught, TaughtSettings
 
 
-class MeanTeacher(SemiSupervised):
+class MeanTeacher(Taught):
     """Mean Teacher (Tarvainen & Valpola, NeurIPS 2017, arXiv 1703.01780; for MR: Perone & Cohen-Adad, 2018).
 
-    ``L_sup + λ(t) · mean ‖σ(f_s(x_u)) - σ(f_t(x_u + ε))‖²`` over pixels and classes, ε noise of each pixel; the teacher
+    ``L_sup + λ(t) · mean (σ(f_s(x_u)) - σ(f_t(x_u + ε)))²`` over pixels and classes, ε noise of each pixel; the teacher
     f_t is the moving average of the student f_s.
 
     What differs from the public code of SSL4MIS: the teacher starts from the student's weights and statistics, copies
@@ -26,7 +26,7 @@ class MeanTeacher(SemiSupervised):
     the first 1/30 of the run, as there. The student predicts; ``predict=teacher`` takes the average.
     """
 
-    class Config(SemiSettings):
+    class Config(TaughtSettings):
         """Settings of Mean Teacher."""
 
         name: str = "mean_teacher"
@@ -37,12 +37,12 @@ class MeanTeacher(SemiSupervised):
             lt=1,
             source="SSL4MIS: 1000 of 30000 iterations",
         )
-        momentum: float = setting(0.99, "α of the teacher", ge=0, le=1, source="SSL4MIS")
         noise: float = setting(
             0.1, "deviation of the teacher's noise", unit="standard deviations of the slice", ge=0, source="SSL4MIS"
         )
-        noise_limit: float = setting(0.2, "largest noise", unit="standard deviations of the slice", source="SSL4MIS")
-        predict: Literal["student", "teacher"] = setting("student", "which network is kept", source="SSL4MIS")
+        noise_limit: float = setting(
+            0.2, "largest noise", unit="standard deviations of the slice", ge=0, source="SSL4MIS"
+        )
 
     supports_3d: ClassVar[bool] = True
     paper: ClassVar[str] = "Tarvainen & Valpola, NeurIPS 2017, arXiv 1703.01780; Perone & Cohen-Adad, DLMIA 2018"
@@ -50,7 +50,6 @@ class MeanTeacher(SemiSupervised):
     def __init__(self, config: Config, network: UNet, *, pretrained: bool = False) -> None:
         super().__init__(config, network, pretrained=pretrained)
         self.settings = config
-        self.teacher = Teacher(network, config.momentum)
 
     def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
         """``ce``, ``dice`` and ``consistency``."""
@@ -62,14 +61,3 @@ class MeanTeacher(SemiSupervised):
         distance = squared_difference(probabilities(logits[labelled:]), target).mean()
         self.note(consistency=distance)
         return {**self.supervision(logits[:labelled], batch.labels), "consistency": weight * distance}
-
-    def inference_network(self) -> UNet:
-        """The student, or the teacher if ``predict`` says so."""
-        network = self.teacher.network if self.settings.predict == "teacher" else self.network
-        if not isinstance(network, UNet):
-            raise TypeError("a teacher averages the network it was made of")
-        return network
-
-    def after_step(self, step: int, total_steps: int) -> None:  # noqa: ARG002
-        """The teacher follows the student."""
-        self.teacher.update(self.network, step)

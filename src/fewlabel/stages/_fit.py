@@ -21,9 +21,11 @@ from fewlabel.core.discovery import load_plugin
 from fewlabel.core.rng import stream_seed
 from fewlabel.data.augment import AugmentConfig
 from fewlabel.data.loading import FinetuneLoader
+from fewlabel.data.patches import PatchLoader
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
+from fewlabel.data.windows import Patch
 from fewlabel.engine.checkpoint import Checkpointer
-from fewlabel.engine.inference import predict_volume
+from fewlabel.engine.inference import WINDOW, predict_volume
 from fewlabel.engine.loop import Loop, StepResult
 from fewlabel.engine.optim import OptimiserConfig, build_optimiser
 from fewlabel.engine.record import Record
@@ -39,7 +41,7 @@ BEST = "best.safetensors"
 
 @dataclass(frozen=True)
 class Recipe:
-    """What all fits of one fine-tuning share: regime, augmentation, optimiser and budget."""
+    """What all fits of one fine-tuning share: regime, augmentation, optimiser and budget; slices without ``patch``."""
 
     regime: Settings
     augment: AugmentConfig
@@ -55,6 +57,8 @@ class Recipe:
     resume: bool
     frozen: bool
     pretrained: bool
+    patch: Patch | None
+    patch_foreground: float
 
 
 class Fit:
@@ -104,18 +108,7 @@ class Fit:
         if recipe.frozen:
             for encoder in encoders:
                 encoder.requires_grad_(requires_grad=False)
-        self.loader = FinetuneLoader(
-            store,
-            indices,
-            augment=recipe.augment,
-            batch=recipe.batch,
-            total_steps=recipe.steps,
-            seed=recipe.seed,
-            device=fabric.device,
-            unlabelled=unlabelled if self.regime.uses_unlabelled else None,
-            unlabelled_batch=recipe.unlabelled_batch,
-            unlabelled_views=self.regime.unlabelled_views,
-        )
+        self.loader = self._loader(indices, unlabelled if self.regime.uses_unlabelled else None)
         slower: dict[Tensor, float] = {
             tensor: recipe.encoder_lr for encoder in encoders for tensor in encoder.parameters()
         }
@@ -125,6 +118,23 @@ class Fit:
         self.names = [names[tensor] for tensor in self.parameters]
         self.checkpointer = Checkpointer(folder, same, self.regime, self.optimiser, seconds=recipe.checkpoint_seconds)
         self.facts: dict[str, Any] = {"curve": {}}
+
+    def _loader(self, indices: NDArray[np.int64], unlabelled: NDArray[np.int64] | None) -> FinetuneLoader | PatchLoader:
+        """Slices, or patches where the recipe says so."""
+        recipe = self.recipe
+        common: dict[str, Any] = {
+            "augment": recipe.augment,
+            "batch": recipe.batch,
+            "total_steps": recipe.steps,
+            "seed": recipe.seed,
+            "device": self.fabric.device,
+            "unlabelled": unlabelled,
+            "unlabelled_batch": recipe.unlabelled_batch,
+            "unlabelled_views": self.regime.unlabelled_views,
+        }
+        if recipe.patch is None:
+            return FinetuneLoader(self.store, indices, **common)
+        return PatchLoader(self.store, indices, patch=recipe.patch, foreground=recipe.patch_foreground, **common)
 
     def run(self, stop: int | None = None) -> UNet:
         """Train to the end, or to step ``stop`` of the same schedule, and give back the network that predicts."""
@@ -215,7 +225,8 @@ class Fit:
         for case in self.validation:
             images = np.asarray(self.store.images[case.start : case.stop], dtype=np.float32).swapaxes(0, 1)
             reference = np.asarray(self.store.labels[case.start : case.stop])
-            predicted = predict_volume(network, images, device=self.fabric.device).argmax(axis=0)
+            window = self.recipe.patch or WINDOW
+            predicted = predict_volume(network, images, device=self.fabric.device, window=window).argmax(axis=0)
             known = reference != UNLABELLED
             scores.append(np.mean(dice_per_class(predicted[known], reference[known], network.classes)))
         self._train_mode()

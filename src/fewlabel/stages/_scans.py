@@ -11,6 +11,8 @@ from pathlib import Path
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.catalog import Catalog
+from fewlabel.data.hdf5 import SUFFIX as H5
+from fewlabel.data.hdf5 import Address
 from fewlabel.data.volume import is_scan, scan_stem
 from fewlabel.readers.base import choose_reader
 
@@ -39,7 +41,7 @@ class Scan:
 
 @dataclass(frozen=True)
 class Found:
-    """What lies at a path: scans, and a line for each group of files that were left out."""
+    """What lies at a path: scans, a line for each group of files that were left out, and what a reader assumed."""
 
     scans: tuple[Scan, ...]
     skipped: tuple[str, ...]
@@ -50,7 +52,8 @@ def find_scans(place: Path, channels: int, out: Path) -> Found:
 
     A file is one scan, or a table of scans. A folder is read by the reader that knows its convention; other image
     files in it, or all of them where no reader fits, are scans of one file each, or of one file per channel where
-    they follow nnU-Net's ``case_0000`` names. Masks and hidden files are left out, and ``out`` is not entered.
+    they follow nnU-Net's ``case_0000`` names. Masks and hidden files are left out, and ``out`` is not entered. The
+    mask of an array in an h5 file is a NIfTI file named by its case.
 
     Args:
         place: File or folder.
@@ -65,7 +68,7 @@ def find_scans(place: Path, channels: int, out: Path) -> Found:
         raise DataError("There is nothing to segment:", [fault])
     skipped: list[str] = []
     if place.is_file():
-        groups = _of_file(place, channels)
+        groups = _of_file(place, channels, skipped)
         root = place.parent
     else:
         groups = _of_folder(place, channels, out, skipped)
@@ -78,9 +81,12 @@ def find_scans(place: Path, channels: int, out: Path) -> Found:
     return Found(_named(groups, root), tuple(skipped))
 
 
-def _of_file(place: Path, channels: int) -> list[tuple[tuple[Path, ...], str]]:
-    if place.name.lower().endswith(TABLES):
-        return _of_catalog(choose_reader(place, "table").reader.read(place))
+def _of_file(place: Path, channels: int, skipped: list[str]) -> list[tuple[tuple[Path, ...], str]]:
+    for suffix, reader in (*((table, "table") for table in TABLES), (H5, "ssl4mis")):
+        if place.name.lower().endswith(suffix):
+            catalog = choose_reader(place, reader).reader.read(place)
+            skipped.extend(catalog.notes)
+            return _of_catalog(catalog)
     if not is_scan(place):
         remedy = "give a scan, a folder of scans, or a table with an image column"
         raise DataError(
@@ -97,6 +103,7 @@ def _of_file(place: Path, channels: int) -> list[tuple[tuple[Path, ...], str]]:
 def _of_folder(place: Path, channels: int, out: Path, skipped: list[str]) -> list[tuple[tuple[Path, ...], str]]:
     catalog = _catalog(place)
     groups = [] if catalog is None else _of_catalog(catalog)
+    skipped.extend(catalog.notes if catalog else ())
     if catalog is not None and catalog.reader == "table":
         return groups
     files = [
@@ -109,7 +116,7 @@ def _of_folder(place: Path, channels: int, out: Path, skipped: list[str]) -> lis
     }
     images = [path for path in images if path.resolve() not in claimed]
     truths = [path for path in images if _is_truth(path, place)]
-    labels = [case.label for case in (catalog.cases if catalog else ()) if case.label is not None]
+    labels = [case.label for case in (catalog.cases if catalog else ()) if case.label and case.label.is_file()]
     for kind, paths in (("masks by name", [*labels, *truths]), ("hidden files", litter)):
         if paths:
             shown = ", ".join(path.name for path in paths[:3]) + (", …" if len(paths) > 3 else "")
@@ -129,7 +136,8 @@ def _catalog(place: Path) -> Catalog | None:
 def _of_catalog(catalog: Catalog) -> list[tuple[tuple[Path, ...], str]]:
     groups = []
     for case in catalog.cases:
-        stem = scan_stem(case.images[0])
+        # Files of h5 data sets may all bear one name.
+        stem = case.id if Address.parse(case.images[0]) else scan_stem(case.images[0])
         match = _CHANNEL.match(stem)
         # A name of channels is the one the reader took for the case, or the first of several.
         channelled = match is not None and (match["case"] == case.id or len(case.images) > 1)
@@ -169,7 +177,8 @@ def _named(groups: Iterable[tuple[tuple[Path, ...], str]], root: Path) -> tuple[
     """Masks are named by their scan; where names meet, the folders below ``root`` are kept."""
     named: dict[Path, list[tuple[tuple[Path, ...], Path]]] = defaultdict(list)
     for images, stem in groups:
-        suffix = images[0].name[len(scan_stem(images[0])) :].lower()
+        address = Address.parse(images[0])
+        suffix = ".nii.gz" if address else images[0].name[len(scan_stem(images[0])) :].lower()
         flat = Path(f"{stem}{_LOSSLESS.get(suffix, suffix)}")
         home = images[0].parent
         folder = home.relative_to(root) if home.is_relative_to(root) else Path(home.name)

@@ -96,6 +96,7 @@ def check(
     labels, faults = label_map(catalog, facts)
     faults = [fault for fact in facts for fault in fact.faults] + faults
     rows = [*_catalog_rows(choice, catalog), *_grid_rows(facts), *_label_rows(labels, facts)]
+    rows.extend(("note", text) for text in catalog.notes)
     rows.extend((f"metadata {column.name}", _column(column, catalog)) for column in catalog.columns)
     proposed: dict[str, Any] | None = None
     plan: Plan | None = None
@@ -124,9 +125,10 @@ def _catalog_rows(choice: Choice, catalog: Catalog) -> list[Row]:
         ("with a label", f"{labelled} scans of {len(catalog.labelled_subjects)} subjects"),
         ("channels", ", ".join(catalog.channels)),
     ]
-    own = sum(case.part == "test" for case in catalog.cases)
-    if own:
-        rows.append(("kept for testing", f"{own} scans, by the data set itself"))
+    for part, purpose in (("test", "testing"), ("validation", "validation")):
+        own = sum(case.part == part for case in catalog.cases)
+        if own:
+            rows.append((f"kept for {purpose}", f"{own} scans, by the data set itself"))
     return rows
 
 

@@ -26,10 +26,11 @@ from fewlabel.core.artifact import (
 from fewlabel.core.config import PathSetting, Settings, setting
 from fewlabel.core.errors import DataError, Fault, FewlabelError, SettingsError
 from fewlabel.core.progress import say, task
+from fewlabel.data.hdf5 import is_there
 from fewlabel.data.preprocess import Plan, prepare_mask, restore_probabilities
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.data.volume import read_mask
-from fewlabel.engine.inference import folded, predict_volume
+from fewlabel.engine.inference import folded, predict_volume, window_of
 from fewlabel.engine.runtime import Device, Precision, choose_device
 from fewlabel.engine.weights import load_segmenter
 from fewlabel.nets.unet import UNet
@@ -70,7 +71,7 @@ class EvaluateSettings(Settings):
     )
     surface: bool = setting(True, "measure surface distances; without them Dice only")
     flip: bool = setting(False, "average predictions over the flips of the slice plane")
-    batch: int = setting(0, "slices in one pass; 0 for 4 on a CPU and 32 elsewhere", ge=0)
+    batch: int = setting(0, "slices, or windows of a 3D network, in one pass; 0 for what suits the device", ge=0)
     confidence: float = setting(0.95, "coverage of the intervals", unit="0 to 1", gt=0, lt=1)
     resamples: int = setting(2000, "bootstrap resamples of subjects", ge=1)
     seed: int = setting(0, "seed of the bootstrap", ge=0)
@@ -194,7 +195,7 @@ def _checked(
             faults.append(
                 Fault("a prepared scan must keep its geometry", "no record", f"case {case.id}", "prepare again")
             )
-        elif settings.grid == "original" and not Path(case.label or "").is_file():
+        elif settings.grid == "original" and not is_there(Path(case.label or "")):
             remedy = "restore the file, or score with grid=prepared"
             faults.append(
                 Fault("the label file must still be there", "no such file", f"{case.id}: {case.label}", remedy)
@@ -278,6 +279,7 @@ def _score(
                     flip=settings.flip,
                     device=device,
                     precision=settings.precision,
+                    window=window_of(arm.facts),
                 )
                 if settings.grid == "original":
                     probabilities = restore_probabilities(probabilities, case.record)

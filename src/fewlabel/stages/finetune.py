@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -14,11 +14,12 @@ from lightning_fabric import Fabric
 
 from fewlabel.core.artifact import open_artifact, read_json, write_json
 from fewlabel.core.collective import rank
-from fewlabel.core.config import Names, PathSetting, Settings, plugin_field, setting
+from fewlabel.core.config import Integers, Names, PathSetting, Settings, plugin_field, setting
 from fewlabel.core.errors import DataError, Fault, SettingsError
 from fewlabel.core.progress import say
 from fewlabel.core.rng import stream_seed
 from fewlabel.data.augment import AugmentConfig, finetuning_augmentation
+from fewlabel.data.patches import FOREGROUND
 from fewlabel.data.splits import LabelDraw, draw_labels
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.engine.optim import OptimiserConfig
@@ -28,6 +29,7 @@ from fewlabel.engine.weights import load_decoder_into, load_encoder_into, save_s
 from fewlabel.nets.layout import channels_last
 from fewlabel.nets.unet import UNet, UNetConfig
 from fewlabel.stages._fit import Fit, Recipe
+from fewlabel.stages._volumes import check_encoder, check_patch, patch_size
 
 Mode = Literal["warm", "frozen", "scratch"]
 Validation = Literal["auto", "none", "held_out", "leave_one_out"]
@@ -49,7 +51,9 @@ class FinetuneSettings(Settings):
     draw: int = setting(0, "which draw of M labelled patients", ge=0)
     subjects: Names | None = setting(None, "the labelled patients by id, instead of a draw")
     network: UNetConfig = setting(UNetConfig(), "architecture, when there is no encoder to take it from")
-    augment: AugmentConfig = setting(finetuning_augmentation(), "augmentation of slices and masks")
+    augment: AugmentConfig = setting(
+        finetuning_augmentation(), "augmentation of slices and masks; of patches, in the slice plane"
+    )
     optimiser: OptimiserConfig = setting(
         OptimiserConfig(name="adam", lr=1e-3, weight_decay=1e-5, min_lr=5e-6),
         "optimiser and its rate",
@@ -64,10 +68,26 @@ class FinetuneSettings(Settings):
     )
     steps: int = setting(3000, "length of the run", unit="optimisation steps", ge=1)
     batch: int = setting(
-        10, "labelled slices in a joined batch", ge=1, source="code of PCL, whose protocol GCL follows"
+        10, "labelled slices or patches in a joined batch", ge=1, source="code of PCL, whose protocol GCL follows"
     )
     unlabelled_batch: int | None = setting(
-        None, "unlabelled slices in a joined batch, for regimes that use them; null for as many as labelled ones", ge=1
+        None,
+        "unlabelled slices or patches in a joined batch, for regimes that use them; null for as many as labelled ones",
+        ge=1,
+    )
+    patch: Integers | None = setting(
+        None,
+        "train on 3D patches (depth, height, width) of the prepared grid, which makes the network 3D; null: on slices",
+        unit="voxels",
+        source="left atrium: [80, 112, 112] in UA-MT and its followers",
+    )
+    patch_foreground: float = setting(
+        FOREGROUND,
+        "share of labelled patches about a labelled voxel of a random class; the others lie anywhere",
+        unit="0 to 1",
+        ge=0,
+        le=1,
+        source="nnU-Net",
     )
     validation: Validation = setting(
         "auto", "model selection; auto: none for 1-2 patients or without a fair one, else held out"
@@ -79,6 +99,13 @@ class FinetuneSettings(Settings):
     checkpoint_seconds: float = setting(300.0, "time between checkpoints", unit="s", ge=0)
     resume: bool = setting(False, "continue an unfinished run, keep a finished one")
     log_every: int = setting(10, "steps between two rows of metrics.jsonl", ge=1)
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], *, where: str = "", base: Settings | None = None) -> Self:
+        """As for all settings, and patches must fit network and regime."""
+        built = super().parse(values, where=where, base=base)
+        check_patch(built.patch, built.network, built.regime, built.encoder, where)
+        return built
 
 
 SETTINGS = FinetuneSettings
@@ -131,6 +158,7 @@ class _Arm:
         hashes = {"data_hash": self.store.manifest.content_hash}
         if settings.encoder is not None:
             hashes["encoder_hash"] = open_artifact(settings.encoder, "encoder").content_hash
+            check_encoder(settings.patch, settings.encoder)
         self.seen = self._labels_seen()
         self.same = {**identity(settings.record(), **hashes), "mode": mode}
 
@@ -261,6 +289,8 @@ class _Arm:
             resume=settings.resume,
             frozen=self.mode == "frozen",
             pretrained=self.mode != "scratch",
+            patch=patch_size(settings.patch),
+            patch_foreground=settings.patch_foreground,
         )
         return Fit(
             recipe,
@@ -282,7 +312,8 @@ class _Arm:
         if self.settings.encoder is not None:
             facts = read_json(self.settings.encoder / "encoder.json")
             config = UNetConfig.parse(facts["architecture"])
-        config = config.model_copy(update={"in_channels": int(self.store.images.shape[1])})
+        kind = {"in_channels": int(self.store.images.shape[1]), "ndim": 2 if self.settings.patch is None else 3}
+        config = config.model_copy(update=kind)
         torch.manual_seed(stream_seed(self.settings.seed, "segmenter"))
         network = UNet(config, len(self.store.label_names))
         if self.encoder is not None:
@@ -304,6 +335,7 @@ class _Arm:
             "labelled_slices": len(self.store.slices_of(self.draw.labelled, labelled=True)),
             "validation_subjects": list(used),
             "selection": selection,
+            "patch": None if self.settings.patch is None else list(self.settings.patch),
             "regime": self.settings.regime.name,
             "initialisation": {"warm": "pretrained encoder", "frozen": "frozen encoder", "scratch": "scratch"}[
                 self.mode

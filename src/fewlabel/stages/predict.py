@@ -36,7 +36,7 @@ from fewlabel.data.volume import (
     write_mask,
     write_probabilities,
 )
-from fewlabel.engine.inference import folded, predict_volume
+from fewlabel.engine.inference import folded, predict_volume, window_of
 from fewlabel.engine.runtime import Device, Precision, choose_device
 from fewlabel.engine.weights import load_segmenter
 from fewlabel.nets.unet import UNet
@@ -57,7 +57,7 @@ class PredictSettings(Settings):
     flip: bool = setting(False, "average predictions over the flips of the slice plane; takes four times as long")
     probabilities: bool = setting(False, "also write class probabilities, float32, classes along the fourth axis")
     overwrite: bool = setting(False, "replace masks that are there already")
-    batch: int = setting(0, "slices in one pass; 0 for 4 on a CPU and 32 elsewhere", ge=0)
+    batch: int = setting(0, "slices, or windows of a 3D network, in one pass; 0 for what suits the device", ge=0)
     device: Device = setting("auto", "where to predict")
     precision: Precision = setting("auto", "bf16 where the hardware has it; probabilities are float32 always")
 
@@ -73,6 +73,7 @@ class _Model:
     network: UNet
     plan: Plan
     content_hash: str
+    window: tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,8 @@ def run(settings: PredictSettings) -> Path:
     """Write masks, ``predictions.csv`` and ``run_report.json``.
 
     A mask has the name, format and geometry of its scan (formats that cannot hold a mask in one lossless file change:
-    JPEG to PNG, MHD to MHA, NHDR to NRRD, HDR to NII). A 4D NIfTI is a cine: every frame is segmented and the mask is
-    4D. Masks that other calls left in ``out`` stay, in the folder and in the table.
+    JPEG to PNG, MHD to MHA, NHDR to NRRD, HDR to NII, h5 to NIfTI). A 4D NIfTI is a cine: every frame is segmented and
+    the mask is 4D. Masks that other calls left in ``out`` stay, in the folder and in the table.
 
     Raises:
         SettingsError: If ``out`` is another artifact, or holds masks and ``overwrite`` is off (nothing is done then).
@@ -150,7 +151,7 @@ def _load(place: Path) -> _Model:
         fault = Fault("a segmenter must hold the plan of its pixels", "none", str(folder / "segmenter.json"))
         raise ArtifactError("There is no model:", [fault])
     manifest = open_artifact(folder, "segmenter")
-    return _Model(folder, folded(network), Plan.load(facts["plan"]), manifest.content_hash)
+    return _Model(folder, folded(network), Plan.load(facts["plan"]), manifest.content_hash, window_of(facts))
 
 
 def _check_out(settings: PredictSettings, scans: Sequence[Scan]) -> None:
@@ -243,6 +244,7 @@ def _segment(volume: Volume, model: _Model, settings: PredictSettings, device: s
         flip=settings.flip,
         device=device,
         precision=settings.precision,
+        window=model.window,
     )
     clock.append(time.perf_counter())
     probabilities = restore_probabilities(prepared, record)

@@ -177,9 +177,10 @@ def _frame(plan: Plan) -> Any:
 
 def _say_estimate(plan: Plan, catalog: Catalog, facts: list[CaseFacts], depths: list[int], workers: int) -> None:
     disk = store_bytes(sum(depths), len(plan.channels), plan.size) / 2**20
-    voxels = max((_voxels(fact) for fact in facts), default=0)
-    # Raw and normalised float32 copies and the prepared slices of the largest volume, per worker.
-    memory = workers * 16 * voxels * len(plan.channels) / 2**20
+    prepared = max(depths, default=0) * plan.size[0] * plan.size[1]
+    voxels = max(prepared, *(_voxels(fact) for fact in facts))
+    # Bytes per voxel of the largest volume, per worker: measured with tracemalloc, masks with two classes.
+    memory = workers * (32 + 12 * len(plan.channels)) * voxels / 2**20
     grid = f"{plan.size[0]}x{plan.size[1]} pixels of {plan.spacing[0]:.4g}x{plan.spacing[1]:.4g} mm"
     say(
         f"{len(catalog.cases)} scans of {len(catalog.subjects)} subjects, {sum(depths)} slices at {grid}: "
@@ -216,7 +217,7 @@ def _write_tables(folder: Path, catalog: Catalog, table: dict[str, Any], written
 def _quality(catalog: Catalog, facts: list[CaseFacts], written: list[Written], split: dict[str, Any]) -> dict[str, Any]:
     cases = []
     notes = [f"split {split['name']}: {note}" for note in split.get("notes", ())]
-    notes.extend(case_codes(catalog)[2])
+    notes = [*catalog.notes, *notes, *case_codes(catalog)[2]]
     for fact, result in zip(facts, written, strict=True):
         row = {**result.quality, "odd": [*fact.odd, *result.quality["odd"]]}
         cases.append(row)

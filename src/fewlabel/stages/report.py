@@ -18,7 +18,7 @@ from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.progress import task
 from fewlabel.core.rng import numpy_stream, stream_seed
 from fewlabel.data.store import PreparedCase, PreparedStore
-from fewlabel.engine.inference import folded, predict_volume
+from fewlabel.engine.inference import folded, predict_volume, window_of
 from fewlabel.engine.runtime import Device, choose_device
 from fewlabel.engine.weights import load_segmenter
 from fewlabel.reporting.blocks import Page, Section
@@ -205,7 +205,7 @@ def _predict(
     training: Training, store: PreparedStore, case: PreparedCase, device: str | torch.device
 ) -> NDArray[np.uint8]:
     """(depth, height, width) classes of a prepared scan."""
-    network, _ = load_segmenter(training.folder)
+    network, facts = load_segmenter(training.folder)
     images = np.asarray(store.images[case.start : case.stop], np.float32).swapaxes(0, 1)
-    found = predict_volume(folded(network), images, device=device).argmax(axis=0)
+    found = predict_volume(folded(network), images, device=device, window=window_of(facts)).argmax(axis=0)
     return np.asarray(found, np.uint8)

@@ -19,7 +19,7 @@ def write(tmp_path: Path, text: str) -> Path:
 
 
 def test_the_shipped_recipes_are_there_and_described() -> None:
-    assert recipe_names() == ["acdc", "acdc-lite", "demo"]
+    assert recipe_names() == ["acdc", "acdc-lite", "demo", "la", "la-lite"]
     for name in recipe_names():
         recipe = load_recipe(name)
         assert recipe.name == name

@@ -173,6 +173,30 @@ def test_stages_that_never_began_may_change(stages: Stages, tmp_path: Path) -> N
     assert read_json(out / "run.json")["settings"]["finetune"]["steps"] == 3
 
 
+def test_volumes_are_trained_from_scratch(stages: Stages, said: list[str], tmp_path: Path) -> None:
+    out = go(tmp_path / "run", finetune={"patch": [16, 32, 32]}, regime="mean_teacher")
+    assert stages.names == ["prepare", "finetune", "evaluate", "report"]
+    asked = {name: settings.record() for name, settings in stages.asked}
+    assert asked["finetune"]["encoder"] is None
+    assert asked["finetune"]["control"] is False
+    assert asked["finetune"]["patch"] == [16, 32, 32]
+    assert asked["evaluate"]["control"] is None
+    assert any("no pre-training, which is 2D" in line for line in said)
+    assert list(read_json(out / "run.json")["stages"]) == stages.names
+    assert read_json(out / "run.json")["finished"] is True
+    told = refusal(lambda: go(tmp_path / "other", finetune={"patch": [16, 30, 32]}))
+    assert "finetune.patch: sides of a patch must be multiples of 16" in told
+    told = refusal(lambda: go(out, finetune={"patch": [32, 32, 32]}, regime="mean_teacher", resume=True))
+    assert "finetune.patch: a continued run keeps its settings" in told
+
+
+def test_volumes_without_labels_leave_nothing_to_do(stages: Stages, said: list[str], tmp_path: Path) -> None:
+    stages.store = {"unlabelled": [f"patient{number:03d}" for number in range(1, 5)]}
+    go(tmp_path / "run", patch=[16, 32, 32])
+    assert stages.names == ["prepare"]
+    assert any("nothing can be trained on patches" in line for line in said)
+
+
 def test_without_labels_there_is_an_encoder_only(stages: Stages, said: list[str], tmp_path: Path) -> None:
     stages.store = {"unlabelled": [f"patient{number:03d}" for number in range(1, 5)]}
     out = go(tmp_path / "run")
@@ -194,7 +218,7 @@ def test_a_pipeline_refuses_several_processes(stages: Stages, tmp_path: Path, mo
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name", ["acdc", "acdc-lite", "demo"])
+@pytest.mark.parametrize("name", ["acdc", "acdc-lite", "demo", "la", "la-lite"])
 def test_the_shipped_recipes_hold_valid_settings_only(name: str, tmp_path: Path) -> None:
     settings = train.train_settings({"data": tmp_path, "out": tmp_path / "run"}, name)
     plans = train.plan(settings)

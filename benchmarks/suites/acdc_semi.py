@@ -1,0 +1,67 @@
+"""Semi-supervised regimes on ACDC beside the supervised control, at equal numbers of optimisation steps.
+
+Recipe ``acdc-lite`` on two of the literature's splits: ``chaitanya`` with 1 and 2 labelled patients, ``ssl4mis`` with
+1 and 3. Unlabelled slices are those of the training part without labels. Three rows start from an encoder that ``gcl``
+pre-trained on the same split. Every fine-tuning appends a row with its wall time to ``results/acdc-semi.jsonl``;
+stopped at any time, the suite goes on where it was.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import fewlabel
+from fewlabel.core.artifact import MANIFEST
+from suites.acdc_lite import RECIPE, append, done, score
+
+SUITE = "acdc-semi"
+#: Arm → the regime's settings and whether it starts from GCL's encoder.
+ARMS: dict[str, tuple[dict[str, Any], bool]] = {
+    "scratch": ({"name": "supervised"}, False),
+    "mean_teacher": ({"name": "mean_teacher"}, False),
+    "mixup": ({"name": "mixup"}, False),
+    "adversarial": ({"name": "adversarial"}, False),
+    "cps": ({"name": "cps"}, False),
+    "bcp": ({"name": "bcp"}, False),
+    "arco-ns": ({"name": "arco", "sampling": "ns"}, False),
+    "arco-sg": ({"name": "arco", "sampling": "sg"}, False),
+    "arco-sag": ({"name": "arco", "sampling": "sag"}, False),
+    "gcl": ({"name": "supervised"}, True),
+    "gcl+mean_teacher": ({"name": "mean_teacher"}, True),
+    "gcl+mixup": ({"name": "mixup"}, True),
+    "gcl+arco-sg": ({"name": "arco", "sampling": "sg"}, True),
+}
+#: Split → numbers of labelled patients. ``chaitanya`` has draws of them; ``ssl4mis`` has one, run with three seeds.
+BUDGETS: dict[str, tuple[int, ...]] = {"chaitanya": (1, 2), "ssl4mis": (1, 3)}
+REPEATS = (0, 1, 2)
+
+
+def run(data: Path, work: Path, results: Path, chosen: list[str]) -> None:
+    """Run what is missing and append a row per fine-tuning."""
+    # All arms of one repeat before the next: a table that was stopped compares whole repeats.
+    for repeat in REPEATS:
+        for split, counts in BUDGETS.items():
+            for labelled in counts:
+                for arm in chosen or list(ARMS):
+                    _row(data, work, results / f"{SUITE}-{split}.jsonl", split, labelled, repeat, arm)
+
+
+def _row(data: Path, work: Path, path: Path, split: str, labelled: int, repeat: int, arm: str) -> None:
+    if done(path, arm, labelled, repeat):
+        return
+    folder = work / split
+    prepared = fewlabel.prepare(recipe=RECIPE, data=data, out=folder / "prepared", split=split)
+    regime, warm = ARMS[arm]
+    encoder = _encoder(folder, prepared) if warm else None
+    own = {} if split == "chaitanya" else {"draw": 0, "seed": repeat}
+    row = score(SUITE, folder, prepared, encoder, arm, labelled, repeat, regime=regime, **own)
+    append(path, {**row, "split": split, "regime": regime})
+
+
+def _encoder(folder: Path, prepared: Path) -> Path:
+    """GCL's encoder on this split."""
+    out = folder / "encoder-gcl"
+    if not (out / MANIFEST).is_file():
+        fewlabel.pretrain(recipe=RECIPE, data=prepared, out=out, resume=True)
+    return out

@@ -1,0 +1,189 @@
+"""Arrays in HDF5 files as scans: an address tells which array, how its axes lie and what a voxel measures.
+
+Such files hold voxels without geometry. What they lack travels in the path, so that a catalog, a prepared store and
+the key over its sources carry it without any file beside: ``FOLDER/FILE.h5#KEY,ORDER,SLICExROWxCOLUMN``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewlabel.core.errors import DataError, Fault
+
+SUFFIX = ".h5"
+#: Order of the stored axes: ``zyx`` has the slices first, ``xyz`` last.
+Order = Literal["zyx", "xyz"]
+_ADDRESS = re.compile(r"(?P<file>.+\.h5)#(?P<key>[^,#]+),(?P<order>zyx|xyz),(?P<spacing>[^,#x]+x[^,#x]+x[^,#x]+)$")
+
+
+@dataclass(frozen=True)
+class Address:
+    """One array of an HDF5 file, or one slice each of a row of numbered files.
+
+    Attributes:
+        file: The file. With ``*`` in its name all files that have a number there, in the order of the numbers.
+        key: Name of the array in the file; 2D is one slice.
+        order: How the axes of a 3D array are stored.
+        spacing: Voxel size in mm along (z, y, x).
+    """
+
+    file: Path
+    key: str
+    order: Order
+    spacing: tuple[float, float, float]
+
+    @classmethod
+    def parse(cls, path: Path) -> Address | None:
+        """The address that a path is, or None for the path of an ordinary file."""
+        found = _ADDRESS.match(path.name)
+        if found is None:
+            return None
+        z, y, x = (float(step) for step in found["spacing"].split("x"))
+        order: Order = "xyz" if found["order"] == "xyz" else "zyx"
+        return cls(path.with_name(found["file"]), found["key"], order, (z, y, x))
+
+    @property
+    def path(self) -> Path:
+        """The address as a path; there is no file of that name."""
+        steps = "x".join(repr(float(step)) for step in self.spacing)
+        return self.file.with_name(f"{self.file.name}#{self.key},{self.order},{steps}")
+
+    @property
+    def stem(self) -> str:
+        """Name of the file without suffix and slice number."""
+        return self.file.name.removesuffix(SUFFIX).replace("*", "").rstrip("_-.") or "scan"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that hold the array, in the order of the slices; none where numbered ones are gone."""
+        if "*" not in self.file.name:
+            return (self.file,)
+        before, _, after = self.file.name.partition("*")
+        numbered = re.compile(re.escape(before) + r"(\d+)" + re.escape(after) + "$")
+        found = ((numbered.match(path.name), path) for path in self.file.parent.glob(f"*{SUFFIX}"))
+        return tuple(path for _, path in sorted((int(match[1]), path) for match, path in found if match))
+
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along (z, y, x), without reading any.
+
+        Raises:
+            DataError: If a file cannot be read or holds no such array.
+        """
+        first, *more = self._present()
+        shape = self._stored_shape(first)
+        if more or "*" in self.file.name:
+            return (1 + len(more), *self._slice_shape(first, shape))
+        if len(shape) == 2:
+            return (1, *self._slice_shape(first, shape))
+        depth, height, width = shape if self.order == "zyx" else shape[::-1]
+        return (depth, height, width)
+
+    def read(self) -> NDArray[Any]:
+        """The array (z, y, x), in the data type it is stored in.
+
+        Raises:
+            DataError: If a file cannot be read, holds no such array, or slices differ in size.
+        """
+        files = self._present()
+        arrays = [self._voxels(file) for file in files]
+        if "*" not in self.file.name:
+            array = arrays[0]
+            if array.ndim == 2:
+                return array[None]
+            return array if self.order == "zyx" else np.ascontiguousarray(array.transpose(2, 1, 0))
+        wanted = arrays[0].shape
+        faults = [
+            Fault("slices of one volume must have one size", f"{array.shape} against {wanted}", str(file))
+            for file, array in zip(files, arrays, strict=True)
+            if array.shape != wanted
+        ]
+        if faults:
+            raise DataError("A stack of slices cannot be used:", faults)
+        return np.stack(arrays)
+
+    def _present(self) -> tuple[Path, ...]:
+        files = self.files
+        if not files:
+            fault = Fault("a stack needs its slices", "none", str(self.file), "restore the files")
+            raise DataError("A file cannot be read:", [fault])
+        return files
+
+    def _stored_shape(self, file: Path) -> tuple[int, ...]:
+        arrays = shapes_of(file)
+        if self.key not in arrays:
+            fault = Fault(f"the file must hold {self.key!r}", ", ".join(sorted(arrays)) or "nothing", str(file))
+            raise DataError("A file cannot be read:", [fault])
+        shape = arrays[self.key]
+        if len(shape) not in {2, 3}:
+            fault = Fault("an array of a scan is 2D or 3D", f"shape {shape}", f"{file}, {self.key}")
+            raise DataError("A scan cannot be used:", [fault])
+        return shape
+
+    def _slice_shape(self, file: Path, shape: tuple[int, ...]) -> tuple[int, int]:
+        if len(shape) != 2:
+            fault = Fault("a slice is a 2D array", f"shape {shape}", f"{file}, {self.key}")
+            raise DataError("A stack of slices cannot be used:", [fault])
+        return (shape[0], shape[1])
+
+    def _voxels(self, file: Path) -> NDArray[Any]:
+        shape = self._stored_shape(file)
+        if "*" in self.file.name:
+            self._slice_shape(file, shape)
+        with _opened(file) as content:
+            return np.asarray(content[self.key][()])
+
+
+def files_behind(path: Path) -> tuple[Path, ...]:
+    """The files on disk that a path of a catalog stands for: itself, or those of its :class:`Address`."""
+    address = Address.parse(path)
+    return (path,) if address is None else address.files
+
+
+def is_there(path: Path) -> bool:
+    """Whether all files behind a path of a catalog are there."""
+    files = files_behind(path)
+    return bool(files) and all(file.is_file() for file in files)
+
+
+def shapes_of(file: Path) -> dict[str, tuple[int, ...]]:
+    """The arrays of a file and their shapes; no voxel is read.
+
+    Raises:
+        DataError: If it is missing or no HDF5 file.
+    """
+    with _opened(file) as content:
+        arrays = {name: content[name] for name in content}
+        return {name: tuple(item.shape) for name, item in arrays.items() if hasattr(item, "shape")}
+
+
+class _opened:  # noqa: N801  # used as a statement: with _opened(file) as content
+    """An HDF5 file open for reading; what the library raises on a bad one becomes a DataError that names it."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __enter__(self) -> Any:
+        import h5py
+
+        if not self.file.is_file():
+            raise DataError("A file cannot be read:", [Fault("a file must be there", "no such file", str(self.file))])
+        try:
+            self.content = h5py.File(self.file, "r")
+        except OSError as error:
+            raise self._damaged(error) from error
+        return self.content
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self.content.close()
+        if isinstance(error, OSError):
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: OSError) -> DataError:
+        fault = Fault("a file must be a complete HDF5 file", str(error), str(self.file), "copy or download it again")
+        return DataError("A file cannot be read:", [fault])

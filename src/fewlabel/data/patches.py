@@ -1,0 +1,225 @@
+"""Batches of 3D patches, cut from the runs of slices that are the volumes of a prepared store.
+
+Like the batches of slices (``fewlabel.data.loading``) they are a function of the seed and the step alone, and the rows
+of all ranks together are the batch of one process. One patch is made at a time, so memory is bounded by the full slices
+of one patch (a few float32 copies of depth x height x width of the store's grid) beside the batch itself; the store
+is read from its memory map, or kept on the device where it is small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import floor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fewlabel.core.rng import numpy_stream, stream_seed, torch_stream
+from fewlabel.data.augment import AugmentConfig, Augmenter, Transform, standardise
+from fewlabel.data.batch import SegmentationBatch
+from fewlabel.data.loading import RESIDENT_LIMIT, SliceSource, labelled_slices, own_rows
+from fewlabel.data.sampling import SliceSampler
+from fewlabel.data.store import UNLABELLED, PreparedStore
+from fewlabel.data.windows import Patch, Run, Window, counted, draw_window, first_voxel, runs_of
+
+#: Share of labelled patches about a labelled voxel of a class (nnU-Net, Isensee et al., Nature Methods 2021).
+FOREGROUND = 1 / 3
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """One of the two streams: which volumes, where to read them, and what its random numbers are for."""
+
+    runs: Sequence[Run]
+    sampler: SliceSampler
+    source: SliceSource
+    purpose: str
+    views: int
+    foreground: float
+
+
+class PatchLoader:
+    """Labelled patches with their masks, and unlabelled ones for regimes that use them.
+
+    Every epoch takes one patch of each volume. A set share of the labelled patches is centred, as far as the volume
+    reaches, on a random labelled voxel of a random class of the volume (nnU-Net); all others lie anywhere. The slices
+    of a patch are augmented in full and share one in-plane geometry and change of contrast, while noise differs from
+    slice to slice; they are standardised in full, as in prediction, and cut last. Nothing is resampled across the
+    slices. A volume smaller than the patch lies in its middle, in zeros whose label is 255.
+
+    Args:
+        store: Prepared store.
+        indices: Store indices of the labelled slices; runs of one case are its volume.
+        patch: Size in voxels (depth, height, width).
+        augment: What is done to the patches, in the slice plane; None takes them as they are.
+        batch: Labelled patches of the joined batch.
+        total_steps: Length of the run in steps.
+        seed: Seed of batches, windows, augmentation and the batch's generator.
+        device: Training device.
+        foreground: Share of labelled patches about a labelled voxel of a class, 0 to 1; exact over the run.
+        unlabelled: Store indices of slices whose labels are not read, or None.
+        unlabelled_batch: Unlabelled patches of the joined batch; as many as labelled ones by default.
+        unlabelled_views: 2 for a second view of each unlabelled patch, of the same geometry.
+        resident_limit: Bytes of slices that may be kept on the device, for each of the two streams.
+
+    Raises:
+        SettingsError: If a joined batch does not divide by the number of processes.
+        DataError: If there is no volume, or the labelled ones hold some without a mask.
+    """
+
+    def __init__(
+        self,
+        store: PreparedStore,
+        indices: NDArray[np.int64],
+        *,
+        patch: Patch,
+        augment: AugmentConfig | None,
+        batch: int,
+        total_steps: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+        foreground: float = FOREGROUND,
+        unlabelled: NDArray[np.int64] | None = None,
+        unlabelled_batch: int | None = None,
+        unlabelled_views: int = 1,
+        resident_limit: int = RESIDENT_LIMIT,
+    ) -> None:
+        self.store = store
+        self.patch = patch
+        self.augmenter = None if augment is None else Augmenter(augment)
+        self.seed = seed
+        self.total_steps = total_steps
+        self.device = torch.device(device)
+        self._size = (int(store.images.shape[2]), int(store.images.shape[3]))
+        own_rows(batch, "batch")
+        known = labelled_slices(store, indices)
+        source = SliceSource(store, known, self.device, True, resident_limit)
+        runs = [counted(store, run) for run in runs_of(store, known)]
+        self.labelled = _Stream(runs, _sampler(runs, batch, seed), source, "", 1, foreground)
+        self.unlabelled: _Stream | None = None
+        if unlabelled is not None:
+            count = batch if unlabelled_batch is None else unlabelled_batch
+            own_rows(count, "unlabelled_batch")
+            others = np.unique(np.asarray(unlabelled, dtype=np.int64))
+            runs = runs_of(store, others)
+            source = SliceSource(store, others, self.device, False, resident_limit)
+            # A seed of its own: two streams over the same volumes must not walk in step.
+            sampler = _sampler(runs, count, stream_seed(seed, "unlabelled"))
+            self.unlabelled = _Stream(runs, sampler, source, " unlabelled", unlabelled_views, 0.0)
+
+    def batch(self, step: int) -> SegmentationBatch:
+        """This process's part of the batch of a step, from 0; ``space`` is (depth, height, width)."""
+        slices, views, labels = self._patches(self.labelled, step)
+        others: Tensor | None = None
+        extra: tuple[Tensor, ...] = ()
+        if self.unlabelled is not None:
+            others, extra, _ = self._patches(self.unlabelled, step)
+        if labels is None:
+            raise RuntimeError("the labelled stream was opened without masks")
+        return SegmentationBatch(
+            images=views[0],
+            labels=labels,
+            slices=slices,
+            step=step,
+            total_steps=self.total_steps,
+            generator=torch_stream(self.seed, "step", step),
+            unlabelled=extra[0] if extra else None,
+            unlabelled_again=extra[1] if len(extra) > 1 else None,
+            unlabelled_slices=others,
+        )
+
+    def _patches(self, stream: _Stream, step: int) -> tuple[Tensor, tuple[Tensor, ...], Tensor | None]:
+        """First store slices (n,), views (n, channels, *patch) and masks (n, *patch) of this process's rows."""
+        joined = stream.sampler.batch(step)
+        rows = own_rows(len(joined), "batch")
+        transforms = self._transforms(stream, step, rows.count)
+        firsts: list[int] = []
+        views: list[list[Tensor]] = [[] for _ in range(stream.views)]
+        masks: list[Tensor] = []
+        for row in range(rows.start, rows.stop):
+            window = self._window(stream, stream.runs[int(joined[row])], step, row, rows.count)
+            firsts.append(int(window.slices[0]))
+            drawn = [None if transform is None else transform[row : row + 1] for transform in transforms]
+            made, mask = self._cut(stream.source, window, drawn)
+            for kept, view in zip(views, made, strict=True):
+                kept.append(view)
+            masks.extend([] if mask is None else [mask])
+        stacked = tuple(torch.stack(kept).contiguous(memory_format=torch.channels_last_3d) for kept in views)
+        return torch.tensor(firsts, device=self.device), stacked, torch.stack(masks) if masks else None
+
+    def _transforms(self, stream: _Stream, step: int, count: int) -> list[Transform | None]:
+        """One of the joined batch for each view; they share their geometry."""
+        if self.augmenter is None:
+            return [None] * stream.views
+        purpose = f"augment{stream.purpose}"
+        # The first view is the same whether or not there is a second.
+        first, *more = (
+            self.augmenter.sample(count, self._size, torch_stream(self.seed, purpose, step, *again))
+            for again in ((), *((view,) for view in range(1, stream.views)))
+        )
+        return [first, *(replace(other, matrices=first.matrices, control=first.control) for other in more)]
+
+    def _window(self, stream: _Stream, run: Run, step: int, row: int, count: int) -> Window:
+        """Where the patch of a row of the joined batch lies; other rows have no say in it."""
+        generator = numpy_stream(self.seed, f"patch{stream.purpose}", step, row)
+        number = step * count + row
+        wanted = floor((number + 1) * stream.foreground) > floor(number * stream.foreground)
+        return draw_window(self.store, run, self.patch[0], generator, foreground=wanted)
+
+    def _cut(
+        self, source: SliceSource, window: Window, transforms: Sequence[Transform | None]
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """Views (channels, *patch) of one window, and its mask."""
+        images, masks = source.read(window.slices)
+        depth, channels = images.shape[:2]
+        # Slices as channels: one sampling grid serves them all.
+        folded = images.flatten(0, 1)[None]
+        layers = None if masks is None else masks[None]
+        centre = window.centre
+        if centre is not None and transforms[0] is not None:
+            centre = _shown_at(transforms[0], centre)
+        top, left = (
+            first_voxel(side, wanted, u, None if centre is None else centre[axis])
+            for axis, (side, wanted, u) in enumerate(zip(self._size, self.patch[1:], window.place, strict=True))
+        )
+        inside = torch.from_numpy(window.inside).to(self.device)
+        views, mask = [], None
+        for transform in transforms:
+            view, warped = folded, layers
+            if self.augmenter is not None and transform is not None:
+                view, warped = self.augmenter.apply(folded, transform, layers if mask is None else None)
+            plane = _crop(standardise(view)[0], top, left, self.patch[1:], 0.0)
+            view = plane.reshape(depth, channels, *self.patch[1:]).transpose(0, 1)
+            views.append(torch.where(inside[:, None, None], view, 0.0))
+            if warped is not None and mask is None:
+                cropped = _crop(warped[0].long(), top, left, self.patch[1:], UNLABELLED)
+                mask = torch.where(inside[:, None, None], cropped, UNLABELLED)
+        return views, mask
+
+
+def _sampler(runs: Sequence[Run], batch: int, seed: int) -> SliceSampler:
+    """Numbers of volumes, epoch after epoch in random order."""
+    return SliceSampler(np.arange(len(runs)), batch, seed)
+
+
+def _shown_at(transform: Transform, voxel: tuple[int, int]) -> tuple[int, int]:
+    """The view pixel (row, column) that shows a source pixel, or the nearest to it where none does."""
+    target = torch.tensor([voxel[1], voxel[0]], dtype=torch.float32)[:, None, None]
+    place = int((transform.source_points()[0] - target).square().sum(dim=0).argmin())
+    return divmod(place, transform.size[1])
+
+
+def _crop(layers: Tensor, top: int, left: int, size: tuple[int, ...], fill: float) -> Tensor:
+    """Window of ``size`` of layers (k, height, width); what lies outside of them is ``fill``."""
+    height, width = layers.shape[-2:]
+    rows = slice(max(top, 0), min(top + size[0], height))
+    columns = slice(max(left, 0), min(left + size[1], width))
+    part = layers[:, rows, columns]
+    if tuple(part.shape[-2:]) == tuple(size):
+        return part
+    out = layers.new_full((len(layers), *size), fill)
+    out[:, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = part
+    return out

@@ -1,0 +1,121 @@
+"""Where in its volume a 3D patch lies: volumes as runs of slices, and windows drawn from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewlabel.data.store import PreparedStore
+
+#: Size of a patch in voxels (depth, height, width).
+Patch = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A volume: store slices ``start`` to ``stop``.
+
+    Attributes:
+        start: First store index.
+        stop: Store index after the last.
+        voxels: (slices, foreground classes) labelled voxels, where counted.
+    """
+
+    start: int
+    stop: int
+    voxels: NDArray[np.int64] | None = None
+
+    @property
+    def depth(self) -> int:
+        """Slices of the volume."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Window:
+    """Where a patch lies.
+
+    Attributes:
+        slices: (depth,) store indices; where the volume ends, its nearest slice again.
+        inside: (depth,) whether the slice is one of the volume.
+        centre: (row, column) of the voxel it is about, in the stored slice; None for anywhere.
+        place: Two numbers in [0, 1) that say where in the plane a patch lies that may lie anywhere.
+    """
+
+    slices: NDArray[np.int64]
+    inside: NDArray[np.bool_]
+    centre: tuple[int, int] | None
+    place: tuple[float, float]
+
+
+def runs_of(store: PreparedStore, indices: NDArray[np.int64]) -> list[Run]:
+    """Runs of consecutive slices of one case, in store order.
+
+    Args:
+        store: Prepared store.
+        indices: Store indices, ascending and each once.
+    """
+    if not len(indices):
+        return []
+    cases = store.slices["case"].to_numpy()[indices]
+    ends = np.flatnonzero((np.diff(indices) != 1) | (cases[1:] != cases[:-1])) + 1
+    return [Run(int(part[0]), int(part[-1]) + 1) for part in np.split(indices, ends)]
+
+
+def counted(store: PreparedStore, run: Run) -> Run:
+    """The run with its labelled voxels of each foreground class in each slice; one slice is read at a time."""
+    classes = len(store.label_names)
+    counts = [np.bincount(store.labels[z].ravel(), minlength=256)[1:classes] for z in range(run.start, run.stop)]
+    return replace(run, voxels=np.stack(counts).astype(np.int64))
+
+
+def draw_window(
+    store: PreparedStore, run: Run, depth: int, generator: np.random.Generator, *, foreground: bool
+) -> Window:
+    """A window of a volume.
+
+    Args:
+        store: Where masks are read.
+        run: The volume, counted if ``foreground``.
+        depth: Slices of the window.
+        generator: Says where.
+        foreground: Centre it, as far as the volume reaches, on a random labelled voxel of a random class that the
+            volume holds; without any, and otherwise, every place is as likely.
+    """
+    u, v, w = (float(number) for number in generator.random(3))
+    voxel = _voxel(store, run, generator) if foreground else None
+    first = first_voxel(run.depth, depth, w, None if voxel is None else voxel[0])
+    places = np.arange(first, first + depth)
+    inside = (places >= 0) & (places < run.depth)
+    slices = run.start + np.clip(places, 0, run.depth - 1)
+    return Window(slices, inside, None if voxel is None else voxel[1:], (u, v))
+
+
+def first_voxel(side: int, wanted: int, u: float, centre: int | None) -> int:
+    """First voxel of a window along one axis; negative, with the axis in the middle, where it is too short.
+
+    Args:
+        side: Voxels of the volume.
+        wanted: Voxels of the window.
+        u: Number in [0, 1) that chooses among all places.
+        centre: Voxel to have in the middle, as far as the volume reaches; None for any place.
+    """
+    if side <= wanted:
+        return -((wanted - side) // 2)
+    if centre is None:
+        return int(u * (side - wanted + 1))
+    return min(max(centre - wanted // 2, 0), side - wanted)
+
+
+def _voxel(store: PreparedStore, run: Run, generator: np.random.Generator) -> tuple[int, int, int] | None:
+    """A labelled voxel (slice, row, column): every class is as likely, and so is every voxel of it."""
+    if run.voxels is None or not run.voxels.any():
+        return None
+    index = int(generator.choice(np.flatnonzero(run.voxels.any(axis=0))))
+    share = run.voxels[:, index] / run.voxels[:, index].sum()
+    z = int(generator.choice(run.depth, p=None))
+    rows, columns = np.nonzero(store.labels[run.start + z] == index + 1)
+    chosen = int(generator.integers(len(rows)))
+    return z, int(rows[chosen]), int(columns[chosen])

@@ -1,0 +1,262 @@
+"""h5 files with list files, as the semi-supervised literature passes data sets around: SSL4MIS, WSL4MIS, UA-MT."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import field_validator
+
+from fewlabel.core.config import Floats, setting
+from fewlabel.core.errors import DataError, Fault
+from fewlabel.data.catalog import Case, Catalog, Column
+from fewlabel.data.hdf5 import SUFFIX, Address, Order, shapes_of
+from fewlabel.data.subjects import guess_subjects
+from fewlabel.readers.base import Match, Reader
+
+#: Where h5 files lie below the root, such as ``ID/mri_norm2.h5`` and ``data/slices/CASE_slice_0.h5``.
+_DEPTHS = ("*", "*/*", "*/*/*")
+_SLICE = re.compile(r"(?P<case>.+)_slice_(?P<number>\d+)$")
+#: The left atrium set names every file alike and the case by its folder.
+_ATRIUM = "mri_norm2"
+_ATRIUM_MM = 0.625
+_ACDC = re.compile(r"patient\d+_frame(?P<frame>\d+)$")
+#: List files at the root and the part of the catalog that they stand for.
+_LISTS = {"train": "", "train_slices": "", "val": "validation", "test": "test"}
+_ENDINGS = (".list", ".txt")
+
+
+@dataclass
+class _Found:
+    """Files of one case."""
+
+    volumes: list[Path] = field(default_factory=list)
+    slices: list[Path] = field(default_factory=list)
+
+
+class Ssl4misReader(Reader):
+    """Folders of h5 files with the arrays ``image`` and ``label``, maybe ``scribble`` (SSL4MIS, Luo et al., 2020).
+
+    A volume is ``CASE.h5`` anywhere up to three folders deep, or ``CASE/mri_norm2.h5`` (the left atrium set of Xiong
+    et al., MedIA 2021, as UA-MT distributes it). Where a case has no volume, its files ``CASE_slice_N.h5`` are stacked
+    in the order of N. A file without ``label`` is unlabelled. ``train.list`` or ``train_slices.list``, ``val.list`` and
+    ``test.list`` (or ``.txt``) say what is kept for validation and testing; a case on none of them is left out.
+
+    The files hold no geometry: voxel sizes come from ``spacing``, and axes are taken as the patient's own.
+    """
+
+    class Config(Reader.Config):
+        """Settings of the reader."""
+
+        name: str = "ssl4mis"
+        label: Literal["label", "scribble"] = setting(
+            "label", "what training scans learn from; scans kept for validation and testing keep their full label"
+        )
+        unmarked: int = setting(
+            4, "value of pixels that no scribble touches; ignored with label=scribble", source="WSL4MIS: ACDC"
+        )
+        spacing: Floats | None = setting(
+            None,
+            "voxel size (slice, row, column), which the files do not hold; null: 0.625 each for mri_norm2.h5, else 1 "
+            "each, so that distances are in voxels",
+            unit="mm",
+            source="left atrium: challenge of Xiong et al.",
+        )
+        slices: Literal["auto", "first", "last"] = setting(
+            "auto", "array axis across the slices; auto: last in mri_norm2.h5, else first"
+        )
+
+        @field_validator("spacing")
+        @classmethod
+        def _three_sizes(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+            if value is not None and (len(value) != 3 or min(value) <= 0):
+                raise ValueError("spacing is three positive numbers: slice, row, column")
+            return value
+
+    summary: ClassVar[str] = "h5 files with image, label, scribble, and train.list, val.list, test.list (SSL4MIS)"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.chosen = config
+
+    @classmethod
+    def match(cls, root: Path) -> Match:
+        """By names that end in ``.h5`` and by list files."""
+        files = _files(root)
+        if not files:
+            return Match(0.0, ("no .h5 files",))
+        named = sorted(path.name for path in _list_files(root))
+        reasons = (f"{len(files)} .h5 files", ", ".join(named) or "no train.list, val.list or test.list")
+        return Match(0.9 if named or root.is_file() else 0.6, reasons)
+
+    def read(self, root: Path) -> Catalog:
+        """One case per volume; arrays are named by address (``fewlabel.data.hdf5``)."""
+        faults: list[Fault] = []
+        found = _cases(_files(root))
+        if not found:
+            faults.append(Fault("a folder of this layout holds .h5 files", "none", str(root)))
+        parts = _parts(root, set(found), faults)
+        kept = {name: files for name, files in found.items() if not parts or name in parts}
+        notes = [f"{len(found) - len(kept)} cases are on no list: left out"] if len(kept) < len(found) else []
+        subjects, phases = guess_subjects(list(kept)), _phases(kept)
+        cases = []
+        for name, files in sorted(kept.items()):
+            try:
+                image, label = self._arrays(name, files, training=parts.get(name, "") == "")
+            except DataError as error:
+                faults.extend(error.faults)
+                continue
+            cases.append(
+                Case(
+                    id=name,
+                    subject=subjects[name],
+                    images=(image.path,),
+                    label=None if label is None else label.path,
+                    metadata={"phase": phases.get(name)} if phases else {},
+                    part=parts.get(name, ""),
+                )
+            )
+        notes.extend(self._notes(cases, kept))
+        if faults:
+            raise DataError("The folder of h5 files cannot be read:", faults)
+        return Catalog(
+            name=root.stem,
+            root=root,
+            reader="ssl4mis",
+            cases=tuple(cases),
+            columns=(Column("phase", "categorical", "lower frame number: ED"),) if phases else (),
+            label_names=self._label_names(kept),
+            notes=tuple(notes),
+        )
+
+    def _arrays(self, name: str, files: _Found, *, training: bool) -> tuple[Address, Address | None]:
+        """Where the image and the label of a case lie; no label where there is none."""
+        if len(files.volumes) > 1:
+            fault = Fault("a case has one volume", ", ".join(map(str, files.volumes)), f"case {name}", "remove one")
+            raise DataError("A case is there twice:", [fault])
+        key = self.chosen.label if training else "label"
+        # The volume is the case; its slices are asked only where it is missing, or lacks what they have.
+        places = [*files.volumes, *sorted(files.slices)[:1]]
+        known = [(place, shapes_of(place)) for place in places]
+        place, arrays = next(((place, arrays) for place, arrays in known if key in arrays), known[0])
+        if "image" not in arrays:
+            fault = Fault("a file must hold 'image'", ", ".join(sorted(arrays)) or "nothing", str(place))
+            raise DataError("A file cannot be read:", [fault])
+        stacked = place not in files.volumes
+        where = place.with_name(f"{name}_slice_*{SUFFIX}") if stacked else place
+        order = self._order(place)
+        spacing = self.chosen.spacing or _usual_spacing(place)
+        image = Address(where, "image", order, (spacing[0], spacing[1], spacing[2]))
+        return image, Address(where, key, order, image.spacing) if key in arrays else None
+
+    def _order(self, place: Path) -> Order:
+        last = place.stem == _ATRIUM if self.chosen.slices == "auto" else self.chosen.slices == "last"
+        return "xyz" if last else "zyx"
+
+    def _notes(self, cases: Iterable[Case], kept: Mapping[str, _Found]) -> list[str]:
+        """What was assumed, and what lies idle."""
+        cases = list(cases)
+        notes = []
+        if self.chosen.spacing is None and kept:
+            sizes = sorted({_usual_spacing(path) for path in _every_file(kept)})
+            text = " and ".join(" x ".join(f"{step:g}" for step in size) for size in sizes)
+            notes.append(
+                f"h5 files hold no voxel size: taken as {text} mm (slice, row, column). If that is wrong, every "
+                "distance and volume is: give reader.name=ssl4mis reader.spacing=[SLICE,ROW,COLUMN]"
+            )
+        if self.chosen.label == "scribble":
+            training = [case for case in cases if not case.part]
+            marked = sum(case.label is not None for case in training)
+            notes.append(
+                f"{marked} of {len(training)} training scans have a scribble and learn from it, not from a full label; "
+                f"pixels of value {self.chosen.unmarked} are ignored"
+            )
+            if len(training) == len(cases):
+                notes.append("no list keeps scans for testing: test scans are scored on their scribbles alone")
+        return notes
+
+    def _label_names(self, kept: Mapping[str, _Found]) -> dict[int, str]:
+        names: dict[int, str] = {}
+        if kept and all(path.stem == _ATRIUM for path in _every_file(kept)):
+            names = {0: "background", 1: "left atrium"}
+        elif kept and all(_ACDC.match(name) for name in kept):
+            names = {0: "background", 1: "RV", 2: "myocardium", 3: "LV"}
+        return {**names, self.chosen.unmarked: "ignore"} if self.chosen.label == "scribble" else names
+
+
+def _files(root: Path) -> list[Path]:
+    if root.is_file():
+        return [root] if root.suffix.lower() == SUFFIX else []
+    found = [path for depth in _DEPTHS for path in root.glob(f"{depth}{SUFFIX}")]
+    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(root).parts))
+
+
+def _list_files(root: Path) -> list[Path]:
+    named = [root / f"{name}{ending}" for name in _LISTS for ending in _ENDINGS] if root.is_dir() else []
+    return [path for path in named if path.is_file()]
+
+
+def _cases(files: Iterable[Path]) -> dict[str, _Found]:
+    """Case → its files."""
+    found: dict[str, _Found] = defaultdict(_Found)
+    for path in files:
+        match = _SLICE.match(path.stem)
+        if match:
+            found[match["case"]].slices.append(path)
+        else:
+            found[_case_of(path.parent.name, path.stem)].volumes.append(path)
+    return dict(found)
+
+
+def _every_file(cases: Mapping[str, _Found]) -> list[Path]:
+    return [path for files in cases.values() for path in (*files.volumes, *files.slices)]
+
+
+def _case_of(folder: str, stem: str) -> str:
+    return folder if stem == _ATRIUM else stem
+
+
+def _parts(root: Path, known: set[str], faults: list[Fault]) -> dict[str, str]:
+    """Case → its part, for the cases on the lists; empty where there is no list."""
+    parts: dict[str, str] = {}
+    for path in _list_files(root):
+        part = _LISTS[path.stem]
+        names = dict.fromkeys(_entry(line) for line in path.read_text().splitlines() if line.strip())
+        gone = [name for name in names if name not in known]
+        if gone:
+            shown = ", ".join(gone[:3]) + (", …" if len(gone) > 3 else "")
+            rule = "a case on a list must be there"
+            faults.append(Fault(rule, f"{len(gone)} of {len(names)} are not: {shown}", str(path), "take them off it"))
+        twice = [name for name in names if parts.get(name, part) != part]
+        if twice:
+            rule = "a case must be kept for one purpose"
+            faults.append(Fault(rule, f"{', '.join(twice[:3])} also on another list", str(path), "take it off one"))
+        parts.update(dict.fromkeys((name for name in names if name in known), part))
+    return parts
+
+
+def _entry(line: str) -> str:
+    """The case that a line of a list names: ``ID``, ``CASE_slice_3``, ``data/CASE.h5``, ``ID/mri_norm2.h5``."""
+    path = Path(line.strip().split(",")[0])
+    stem = path.name.removesuffix(SUFFIX)
+    match = _SLICE.match(stem)
+    return match["case"] if match else _case_of(path.parent.name, stem)
+
+
+def _phases(names: Iterable[str]) -> dict[str, str]:
+    """ACDC: of the two frames of a patient the lower is end diastole; empty for other names."""
+    frames: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for name in names:
+        match = _ACDC.match(name)
+        if match:
+            frames[name.partition("_")[0]].append((int(match["frame"]), name))
+    pairs = [sorted(found) for found in frames.values() if len(found) == 2]
+    return {name: phase for pair in pairs for (_, name), phase in zip(pair, ("ED", "ES"), strict=True)}
+
+
+def _usual_spacing(path: Path) -> tuple[float, float, float]:
+    return (_ATRIUM_MM,) * 3 if path.stem == _ATRIUM else (1.0, 1.0, 1.0)

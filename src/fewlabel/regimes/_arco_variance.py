@@ -1,0 +1,62 @@
+"""How much the contrastive gradient of one and the same step varies with the draw, under each sampling."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+from fewlabel.nets.fpn import Representation
+from fewlabel.nets.heads import pixel_rows
+from fewlabel.objectives.contrastive import full_precision
+from fewlabel.objectives.prototype import contrast_gradient
+from fewlabel.objectives.stratified import Sampling, draw_pixels, pixel_strata
+from fewlabel.regimes._arco_contrast import Opponents
+
+SAMPLINGS: tuple[Sampling, ...] = ("ns", "sg", "sag")
+#: Independent draws from which a variance is estimated.
+REPEATS = 16
+
+
+@torch.no_grad()
+def gradient_variance(
+    student: Representation,
+    labels: Tensor,
+    opponents: Opponents,
+    *,
+    queries: int,
+    grid: int,
+    temperature: float,
+    generator: Generator,
+) -> dict[Sampling, Tensor]:
+    """Variance over draws of the queries of ∂L_contrast/∂W, W the weight of the representation head's last layer.
+
+    Prototypes and negatives are held fixed, so what varies is what ARCO's theorem is about: a mean over drawn pixels.
+    The gradient of one pixel is the outer product of ∂ℓ/∂o (closed form) and the input of the layer, so a draw costs
+    one small product and no backward pass. With several processes it is that of this rank's slices.
+
+    Args:
+        student: Of this rank's rows.
+        labels: (rows, *places) int64 classes of the pixels that may be queries, 255 elsewhere.
+        opponents: Of this step.
+        queries: n, pixels drawn of each class.
+        grid: G.
+        temperature: τ.
+        generator: CPU generator that nothing else uses.
+
+    Returns:
+        The sum over the layer's weights of the unbiased variance over ``REPEATS`` draws, for each sampling.
+    """
+    outputs = full_precision(pixel_rows(student.output)).flatten(0, 1)
+    hidden = full_precision(pixel_rows(student.hidden)).flatten(0, 1)
+    deltas = contrast_gradient(outputs, opponents.prototypes, opponents.negatives, labels.flatten(), temperature)
+    found = {}
+    for sampling in SAMPLINGS:
+        strata = pixel_strata(labels, len(opponents.prototypes), None if sampling == "ns" else grid)
+        drawn = draw_pixels(strata, queries, sampling, generator, REPEATS)
+        counted = opponents.counted & (strata.totals > 0)
+        total = outputs.new_zeros(REPEATS, outputs.shape[1], hidden.shape[1])
+        for label in counted.nonzero().flatten().tolist():
+            pixels = drawn[:, label]
+            total += deltas[pixels].transpose(1, 2) @ hidden[pixels] / queries
+        found[sampling] = (total / counted.sum().clamp_min(1)).var(dim=0).sum()
+    return found

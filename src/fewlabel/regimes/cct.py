@@ -1,0 +1,65 @@
+"""Cross-consistency training: decoders that see spoilt maps must agree with the one that sees them whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor, nn
+
+from fewlabel.data.batch import SegmentationBatch
+from fewlabel.nets.branch import Branch
+from fewlabel.nets.unet import UNet
+from fewlabel.objectives.consistency import probabilities, squared_difference
+from fewlabel.regimes._auxiliary import Auxiliary
+from fewlabel.regimes._semi import both
+from fewlabel.regimes._spoilt import WAYS, SpoiltSettings, spoilt
+
+
+class CrossConsistency(Auxiliary):
+    """Cross-consistency training (Ouali et al., CVPR 2020, arXiv 2003.09005).
+
+    Three auxiliary decoders see the encoder's maps, of all levels, with noise, with pixels of high activity dropped,
+    and with channels dropped: ``L_sup + λ(t)/3 · Σ_k mean (sg(p_main(x_u)) - p_k(x_u))²`` over pixels and classes. The
+    main prediction is a target without gradient (sg), and the only one that is kept.
+
+    What differs from the public code of SSL4MIS: there the target has a gradient, against the paper; changes are drawn
+    for each slice, there once for the batch. As there, and unlike the paper, all four predictions are supervised;
+    ``auxiliary_weight=0`` supervises the main one alone. The paper has more decoders, of seven kinds.
+    """
+
+    class Config(SpoiltSettings):
+        """Settings of cross-consistency training."""
+
+        name: str = "cct"
+
+    supports_3d: ClassVar[bool] = True
+    paper: ClassVar[str] = "Ouali et al., CVPR 2020, arXiv 2003.09005"
+
+    def __init__(self, config: Config, network: UNet, *, pretrained: bool = False) -> None:
+        super().__init__(config, network, pretrained=pretrained)
+        self.settings = config
+        self.branches = nn.ModuleList(Branch(network.config, network.classes) for _ in WAYS)
+
+    def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
+        """``ce``, ``dice`` and ``consistency``."""
+        count = len(batch.images)
+        main, others = self.predictions(both(batch, unlabelled), (count, len(unlabelled)), batch.generator)
+        target = probabilities(main[count:]).detach()
+        distance = torch.stack(
+            [squared_difference(target, probabilities(logits[count:])).mean() for logits in others]
+        ).mean()
+        self.note(consistency=distance)
+        supervised = self.shared_supervision(main[:count], [logits[:count] for logits in others], batch.labels)
+        return {**supervised, "consistency": weight * distance}
+
+    def predictions(self, images: Tensor, parts: Sequence[int], generator: Generator) -> tuple[Tensor, list[Tensor]]:
+        """Logits of the main decoder, and of those that see spoilt maps."""
+        maps = self.network.encoder(images)
+        main = self.network.classifier(self.network.decoder(maps)[-1])
+        others = [
+            branch([spoilt(features, way, parts, self.settings, generator) for features in maps])
+            for branch, way in zip(self.branches, WAYS, strict=True)
+        ]
+        return main, others

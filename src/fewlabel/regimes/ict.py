@@ -1,0 +1,54 @@
+"""Interpolation consistency: a mix of two unlabelled slices is predicted as the mix of their predictions."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from fewlabel.core.collective import gather
+from fewlabel.core.config import setting
+from fewlabel.data.batch import SegmentationBatch
+from fewlabel.nets.unet import UNet
+from fewlabel.objectives.consistency import probabilities, squared_difference
+from fewlabel.objectives.mixing import beta_shares, mix, partners
+from fewlabel.regimes._semi import both
+from fewlabel.regimes._taught import Taught, TaughtSettings
+
+
+class InterpolationConsistency(Taught):
+    """ICT (Verma et al., IJCAI 2019, arXiv 1903.03825).
+
+    ``L_sup + λ(t) · mean (σ(f_s(μ u + (1-μ) u')) - (μ σ(f_t(u)) + (1-μ) σ(f_t(u'))))²`` over pixels and classes, with
+    μ ~ Beta(``alpha``, ``alpha``) per slice and f_t the moving average of f_s.
+
+    What differs from the public code of SSL4MIS: each unlabelled slice u of the batch is mixed with another one of it,
+    u' (there: one half with the other, so that the mixed batch is half as large), and the teacher is in eval mode with
+    the student's running statistics. A batch does not tell patients apart, so u and u' may be slices of one patient.
+    """
+
+    class Config(TaughtSettings):
+        """Settings of ICT."""
+
+        name: str = "ict"
+        alpha: float = setting(0.2, "α of the Beta distribution of the shares", gt=0, source="SSL4MIS")
+
+    supports_3d: ClassVar[bool] = True
+    paper: ClassVar[str] = "Verma et al., IJCAI 2019, arXiv 1903.03825"
+
+    def __init__(self, config: Config, network: UNet, *, pretrained: bool = False) -> None:
+        super().__init__(config, network, pretrained=pretrained)
+        self.settings = config
+
+    def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
+        """``ce``, ``dice`` and ``consistency``."""
+        rows, labelled = len(unlabelled), len(batch.images)
+        other = partners(rows, batch.generator).to(unlabelled.device)
+        shares = beta_shares(rows, self.settings.alpha, batch.generator).to(unlabelled)
+        guess = probabilities(self.teacher(unlabelled))
+        target = mix(guess, gather(guess)[other], shares)
+        mixed = mix(unlabelled, gather(unlabelled)[other], shares)
+        logits = self.network(both(batch, mixed))
+        distance = squared_difference(probabilities(logits[labelled:]), target).mean()
+        self.note(consistency=distance)
+        return {**self.supervision(logits[:labelled], batch.labels), "consistency": weight * distance}

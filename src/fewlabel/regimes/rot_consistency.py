@@ -1,0 +1,74 @@
+"""Rotation consistency: the prediction for a turned slice is the turned prediction."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Generator, Tensor
+
+from fewlabel.core.collective import world_size
+from fewlabel.core.config import setting
+from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.data.batch import SegmentationBatch
+from fewlabel.nets.unet import UNet
+from fewlabel.objectives.consistency import probabilities, squared_difference
+from fewlabel.objectives.perturbation import own_part, quarter_turns
+from fewlabel.regimes._semi import SemiSettings, SemiSupervised
+
+
+class RotationConsistency(SemiSupervised):
+    """Agreement under turns by 90 degrees, as in the code that SSL4MIS (Luo et al., 2020) names deep co-training.
+
+    ``L_sup + λ(t) · ½ [ mean (sg(p(Ru)) - R p(u))² + mean (p(Ru) - R sg(p(u)))² ]`` over pixels and classes, with
+    p = σ(f), R a turn of each slice in its plane and sg a stop of the gradient: both sides move half way.
+
+    This is what tables of SSL4MIS and ARCO call DCT (an alias would be ``dct_ssl4mis``). Deep co-training of Qiao et
+    al., ECCV 2018, has two networks and adversarial examples and is something else.
+
+    What differs from the public code: the turn is drawn for each slice and is never 0, which would teach nothing
+    (there: one turn of 0 to 3 for the batch); turned and upright slices share one pass, so batch normalisation treats
+    both alike. Quarter turns need slices whose sides are equal; ``turns=half`` works for all.
+    """
+
+    class Config(SemiSettings):
+        """Settings of rotation consistency."""
+
+        name: str = "rot_consistency"
+        turns: Literal["quarter", "half"] = setting(
+            "quarter", "turns by 90, 180 and 270 degrees, or by 180 alone, which suits all slices", source="SSL4MIS"
+        )
+
+    supports_3d: ClassVar[bool] = True
+    paper: ClassVar[str] = "Luo et al., SSL4MIS, 2020 (there named deep co-training)"
+
+    def __init__(self, config: Config, network: UNet, *, pretrained: bool = False) -> None:
+        super().__init__(config, network, pretrained=pretrained)
+        self.settings = config
+
+    def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
+        """``ce``, ``dice`` and ``consistency``.
+
+        Raises:
+            SettingsError: For quarter turns of slices whose sides differ.
+        """
+        height, width = unlabelled.shape[-2:]
+        if self.settings.turns == "quarter" and height != width:
+            remedy = f"prepare with size=[{max(height, width)}, {max(height, width)}], or set regime.turns=half"
+            fault = Fault("quarter turns need slices with equal sides", f"{height}x{width}", "regime.turns", remedy)
+            raise SettingsError("These settings do not suit the data:", [fault])
+        turns = self.draw_turns(len(unlabelled), batch.generator)
+        logits = self.network(torch.cat([batch.images, unlabelled, quarter_turns(unlabelled, turns)]))
+        labelled, upright, turned = logits.split([len(batch.images), len(unlabelled), len(unlabelled)])
+        first, second = quarter_turns(probabilities(upright), turns), probabilities(turned)
+        distance = (
+            squared_difference(first, second.detach()).mean() + squared_difference(first.detach(), second).mean()
+        ) / 2
+        self.note(consistency=distance)
+        return {**self.supervision(labelled, batch.labels), "consistency": weight * distance}
+
+    def draw_turns(self, count: int, generator: Generator) -> list[int]:
+        """Quarter turns, 1 to 3, of each of this rank's rows."""
+        if self.settings.turns == "half":
+            return [2] * count
+        return [int(turn) for turn in own_part(torch.randint(1, 4, (count * world_size(),), generator=generator))]

@@ -1,0 +1,79 @@
+"""URPC: predictions at several scales of one decoder must agree where they are sure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from fewlabel.core.config import setting
+from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.data.batch import SegmentationBatch
+from fewlabel.nets.unet import UNet
+from fewlabel.objectives.consistency import log_probabilities
+from fewlabel.objectives.pyramid import rectified_consistency
+from fewlabel.regimes._auxiliary import Auxiliary
+from fewlabel.regimes._semi import both
+from fewlabel.regimes._spoilt import WAYS, SpoiltSettings, spoilt
+
+
+class PyramidConsistency(Auxiliary):
+    """Uncertainty-rectified pyramid consistency (Luo et al., MICCAI 2021, arXiv 2012.07042).
+
+    The decoder's maps at strides 2, 4 and 8 have classifiers of their own; with p̄ the mean of the S predictions at
+    full size and D_s = KL(p̄ ‖ p_s) at each pixel,
+    ``L_sup + λ(t) · mean_s [Σ (p_s - p̄)² e^{-D_s} / Σ e^{-D_s} + mean D_s]`` (``objectives.pyramid``). Supervision is
+    the mean over scales. The maps of coarser scales are spoilt: noise at stride 2, pixels of high activity dropped at
+    4, channels dropped at 8. The full-size prediction, whole, is the one that is kept.
+
+    What differs from the public code of SSL4MIS: coarse logits are interpolated linearly (there: nearest neighbour);
+    logarithms come from log-softmax (there: log of probabilities that may be 0); changes are drawn for each slice.
+    ``feature_noise=0 feature_drop=0 active_low=2 active_high=2`` spoils nothing.
+    """
+
+    class Config(SpoiltSettings):
+        """Settings of URPC."""
+
+        name: str = "urpc"
+        scales: int = setting(
+            4, "predictions S, the full-size one included; at most one for each decoder block", ge=2, source="URPC"
+        )
+
+    supports_3d: ClassVar[bool] = True
+    paper: ClassVar[str] = "Luo et al., MICCAI 2021, arXiv 2012.07042"
+
+    def __init__(self, config: Config, network: UNet, *, pretrained: bool = False) -> None:
+        super().__init__(config, network, pretrained=pretrained)
+        self.settings = config
+        architecture = network.config
+        if architecture.depth < 3:
+            fault = Fault("a pyramid needs two decoder blocks", f"depth {architecture.depth}", "network.depth", "set 3")
+            raise SettingsError("The network does not suit the regime:", [fault])
+        coarser = min(config.scales, architecture.depth - 1) - 1
+        conv = nn.Conv2d if architecture.ndim == 2 else nn.Conv3d
+        #: Finest first: strides 2, 4, 8 and so on.
+        self.classifiers = nn.ModuleList(
+            conv(width, network.classes, 1) for width in architecture.widths[1 : coarser + 1]
+        )
+
+    def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
+        """``ce``, ``dice`` and ``consistency``."""
+        count = len(batch.images)
+        main, others = self.predictions(both(batch, unlabelled), (count, len(unlabelled)), batch.generator)
+        distance = rectified_consistency([log_probabilities(logits[count:]) for logits in (main, *others)])
+        self.note(consistency=distance)
+        supervised = self.shared_supervision(main[:count], [logits[:count] for logits in others], batch.labels)
+        return {**supervised, "consistency": weight * distance}
+
+    def predictions(self, images: Tensor, parts: Sequence[int], generator: Generator) -> tuple[Tensor, list[Tensor]]:
+        """Full-size logits, and those of coarser scales brought to full size, finest first."""
+        *coarse, finest = self.network.decoder(self.network.encoder(images))
+        mode = "bilinear" if self.network.config.ndim == 2 else "trilinear"
+        others = []
+        for index, classifier in enumerate(self.classifiers):
+            way = WAYS[min(index, len(WAYS) - 1)]
+            features = spoilt(coarse[-1 - index], way, parts, self.settings, generator)
+            others.append(functional.interpolate(classifier(features), size=images.shape[2:], mode=mode))
+        return self.network.classifier(finest), others

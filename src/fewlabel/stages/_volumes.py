@@ -1,0 +1,84 @@
+"""Whether patches, network, regime and encoder fit each other: told before any work, all faults at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fewlabel.core.artifact import read_json
+from fewlabel.core.config import Settings
+from fewlabel.core.discovery import load_plugin
+from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.data.windows import Patch
+from fewlabel.nets.unet import UNetConfig
+
+
+def patch_size(patch: Sequence[int] | None) -> Patch | None:
+    """A checked ``patch`` setting as a size."""
+    if patch is None:
+        return None
+    depth, height, width = patch
+    return depth, height, width
+
+
+def check_patch(
+    patch: Sequence[int] | None, network: UNetConfig, regime: Settings, encoder: Path | None, where: str = ""
+) -> None:
+    """Refuse what the settings alone show to be wrong.
+
+    Args:
+        patch: The setting; None trains on slices.
+        network: Architecture, used where there is no encoder.
+        regime: Settings of the regime.
+        encoder: Encoder folder, which need not be there yet.
+        where: Prefix of keys in messages.
+
+    Raises:
+        SettingsError: If a 3D network has no patches, a patch is no size or does not fit the network, or the regime
+            works on slices only.
+    """
+    faults = []
+    if patch is None:
+        if network.ndim == 3:
+            rule = "a 3D network learns from patches"
+            faults.append(Fault(rule, "patch=null", f"{where}network.ndim", "give patch=[DEPTH,HEIGHT,WIDTH]"))
+    else:
+        if len(patch) != 3 or min(patch) < 1:
+            rule = "patch is three positive numbers: depth, height, width"
+            faults.append(Fault(rule, str(list(patch)), f"{where}patch"))
+        elif encoder is None:
+            faults.extend(_stride_faults(patch, network, where))
+        name = str(regime.name)  # type: ignore[attr-defined]
+        if not load_plugin("fewlabel.regimes", name).supports_3d:
+            remedy = "leave out patch, or take a regime that works on volumes (fewlabel regimes)"
+            faults.append(Fault("patches need a regime that works on volumes", name, f"{where}regime", remedy))
+    if faults:
+        raise SettingsError("These settings are not valid:", faults)
+
+
+def check_encoder(patch: Sequence[int] | None, encoder: Path) -> None:
+    """Refuse an encoder of slices for patches, and the other way round.
+
+    Raises:
+        SettingsError: If so, or if the patch does not fit the encoder's depth.
+    """
+    config = UNetConfig.parse(read_json(encoder / "encoder.json")["architecture"])
+    faults = []
+    if patch is None and config.ndim == 3:
+        faults.append(Fault("slices need a 2D encoder", "a 3D one", str(encoder), "give patch=[DEPTH,HEIGHT,WIDTH]"))
+    elif patch is not None and config.ndim == 2:
+        remedy = "leave out encoder to train on volumes from scratch, or leave out patch to train on slices"
+        faults.append(Fault("patches need a 3D encoder", "a 2D one", str(encoder), remedy))
+    elif patch is not None:
+        faults.extend(_stride_faults(patch, config, ""))
+    if faults:
+        raise SettingsError("These settings are not valid:", faults)
+
+
+def _stride_faults(patch: Sequence[int], network: UNetConfig, where: str) -> list[Fault]:
+    stride = network.stride
+    if not any(side % stride for side in patch):
+        return []
+    near = ",".join(str(max(stride, stride * round(side / stride))) for side in patch)
+    rule = f"sides of a patch must be multiples of {stride} for a network of depth {network.depth}"
+    return [Fault(rule, str(list(patch)), f"{where}patch", f"e.g. patch=[{near}]")]

@@ -1,0 +1,184 @@
+"""The one policy of teachers: how fast they follow, what becomes of statistics, no gradient, eval mode."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from fewlabel.core.config import resolve_plugin
+from fewlabel.core.discovery import load_plugin, plugin_names
+from fewlabel.nets.unet import UNet
+from fewlabel.regimes._taught import Taught
+from fewlabel.regimes._teacher import Teacher
+from kit.tiny_regimes import TINY, stir, tiny
+
+TAUGHT = [
+    name for name in plugin_names("fewlabel.regimes") if issubclass(load_plugin("fewlabel.regimes", name), Taught)
+]
+
+
+def student(seed=0):
+    torch.manual_seed(seed)
+    network = UNet(TINY, classes=3).double().train()
+    network(images(seed=seed))
+    return network
+
+
+def images(count=3, seed=0):
+    return torch.randn(count, 1, 8, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def weights(module):
+    return {name: tensor.detach().clone() for name, tensor in module.named_parameters()}
+
+
+def follow(teacher, network, steps):
+    """The students of some steps, each other than the one before."""
+    seen = []
+    for step in steps:
+        stir(network, seed=step)
+        seen.append(weights(network))
+        teacher.update(network, step)
+    return seen
+
+
+def test_it_starts_as_the_student_and_shares_nothing():
+    network = student()
+    teacher = Teacher(network, 0.99)
+    start = copy.deepcopy(network.state_dict())
+    stir(network)
+    assert all(torch.equal(value, start[name]) for name, value in teacher.network.state_dict().items())
+    # One copy of the weights is saved, and the student is not in it.
+    assert len(teacher.state_dict()) == len(start)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.99, 1.0])
+def test_after_the_first_step_it_is_the_student(momentum):
+    network = student()
+    teacher = Teacher(network, momentum)
+    follow(teacher, network, [0])
+    theirs = network.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in teacher.network.state_dict().items())
+
+
+def test_until_the_momentum_is_reached_it_is_the_mean_of_all_students():
+    network = student()
+    teacher = Teacher(network, 1.0)
+    seen = follow(teacher, network, range(7))
+    for name, value in weights(teacher.network).items():
+        torch.testing.assert_close(value, torch.stack([old[name] for old in seen]).mean(0), rtol=1e-12, atol=1e-14)
+
+
+def test_then_it_is_the_moving_average():
+    network = student()
+    teacher = Teacher(network, 0.6)
+    seen = follow(teacher, network, range(8))
+    # 1 - 1/(t+1) is 0, 1/2, 2/3, ...: the mean of two students, then α = 0.6.
+    for name, value in weights(teacher.network).items():
+        expected = (seen[0][name] + seen[1][name]) / 2
+        for old in seen[2:]:
+            expected = 0.6 * expected + 0.4 * old[name]
+        torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_late_in_a_run_a_momentum_of_one_all_but_keeps_it():
+    network = student()
+    teacher = Teacher(network, 1.0)
+    before = weights(teacher.network)
+    follow(teacher, network, [10**9])
+    for name, value in weights(teacher.network).items():
+        torch.testing.assert_close(value, before[name], rtol=1e-7, atol=1e-8)
+
+
+def test_the_average_of_a_constant_is_the_constant():
+    network = student()
+    teacher = Teacher(network, 0.9)
+    for step in range(5):
+        teacher.update(network, step)
+    for name, value in weights(network).items():
+        torch.testing.assert_close(weights(teacher.network)[name], value, rtol=1e-14, atol=0)
+
+
+def test_statistics_are_copied_at_every_step():
+    network = student()
+    teacher = Teacher(network, 0.9)
+    for step in range(4):
+        stir(network, seed=step)
+        network(images(seed=step) * 3 + 1)
+        teacher.update(network, step)
+        theirs = dict(network.named_buffers())
+        found = dict(teacher.network.named_buffers())
+        assert theirs
+        assert all(torch.equal(found[name], value) for name, value in theirs.items())
+        assert not any(tensor.requires_grad for tensor in teacher.parameters())
+
+
+def test_it_is_in_eval_mode_whatever_is_said():
+    network = student()
+    teacher = Teacher(network, 0.9)
+    stir(teacher)
+    before = copy.deepcopy(teacher.state_dict())
+    for mode in (True, False):
+        teacher.train(mode)
+        assert not any(module.training for module in teacher.network.modules())
+        joined = teacher(images())
+        # A slice is judged by itself, and a pass moves nothing.
+        torch.testing.assert_close(joined[1:2], teacher(images()[1:2]), rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(joined, copy.deepcopy(teacher.network).eval()(images()).detach())
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+
+
+def test_no_gradient_enters_it_or_leaves_it():
+    teacher = Teacher(student(), 0.9)
+    assert not any(tensor.requires_grad for tensor in teacher.parameters())
+    assert not teacher(images().requires_grad_()).requires_grad
+
+
+def test_what_it_gives_is_in_full_precision():
+    teacher = Teacher(student().float(), 0.9)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert teacher(images().float()).dtype == torch.float32
+    assert Teacher(student(), 0.9)(images()).dtype == torch.float64
+
+
+def test_the_regimes_with_a_teacher_are_known():
+    assert {"mean_teacher", "ua_mt", "ict", "bcp"} <= set(TAUGHT)
+
+
+@pytest.mark.parametrize("name", TAUGHT)
+class TestRegimesWithATeacher:
+    def test_both_networks_start_with_the_weights_they_are_given(self, name):
+        torch.manual_seed(0)
+        network = UNet(TINY, classes=3)
+        stir(network.encoder)
+        regime = load_plugin("fewlabel.regimes", name)(
+            resolve_plugin("fewlabel.regimes", name), network, pretrained=True
+        )
+        theirs = network.state_dict()
+        assert all(torch.equal(value, theirs[key]) for key, value in regime.teacher.network.state_dict().items())
+
+    def test_it_follows_after_every_step_with_its_momentum(self, name):
+        regime = tiny(name, momentum=0.25)
+        expected = None
+        for step in range(5):
+            stir(regime.network, seed=step)
+            regime.after_step(step, 20)
+            now = weights(regime.network)
+            share = min(1 - 1 / (step + 1), 0.25)
+            expected = now if expected is None else {key: share * expected[key] + (1 - share) * now[key] for key in now}
+        for key, value in weights(regime.teacher.network).items():
+            torch.testing.assert_close(value, expected[key], rtol=1e-12, atol=1e-14)
+
+    def test_the_student_predicts_unless_the_teacher_is_asked_for(self, name):
+        regime = tiny(name)
+        assert regime.inference_network() is regime.network
+        other = tiny(name, predict="teacher")
+        assert other.inference_network() is other.teacher.network
+
+    def test_a_network_of_another_kind_is_refused(self, name):
+        regime = tiny(name)
+        regime.network = torch.nn.Identity()
+        with pytest.raises(TypeError, match="averages the network"):
+            regime.inference_network()
