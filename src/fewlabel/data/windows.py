@@ -115,7 +115,7 @@ def _voxel(store: PreparedStore, run: Run, generator: np.random.Generator) -> tu
         return None
     index = int(generator.choice(np.flatnonzero(run.voxels.any(axis=0))))
     share = run.voxels[:, index] / run.voxels[:, index].sum()
-    z = int(generator.choice(run.depth, p=None))
+    z = int(generator.choice(run.depth, p=share))
     rows, columns = np.nonzero(store.labels[run.start + z] == index + 1)
     chosen = int(generator.integers(len(rows)))
     return z, int(rows[chosen]), int(columns[chosen])

@@ -189,6 +189,14 @@ def test_unlabelled_patches_leave_the_labelled_ones_alone(store):
         assert second.unlabelled.shape == first.images.shape
 
 
+def test_patches_of_one_volume_lie_apart(store):
+    made = loader(store, ("c",), augment=None, batch=8, patch=(2, 4, 4))
+    images = made.batch(0).images.flatten(1)
+    apart = (images[:, None] - images[None]).abs().amax(dim=2)
+    assert bool((apart[~torch.eye(8, dtype=torch.bool)] > 0).all())
+    assert not torch.equal(made.batch(1).images, made.batch(0).images)
+
+
 def test_every_epoch_takes_a_patch_of_each_volume(store):
     made = loader(store, batch=3)
     for step in range(4):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from fewlabel.objectives import feature_perturbation, perturbation
 from fewlabel.objectives.feature_perturbation import active_dropped, channel_factors, channels_dropped, noisy
 from fewlabel.objectives.perturbation import row_seeds
 
@@ -89,6 +90,25 @@ def test_the_random_numbers_are_those_of_the_streams_one_after_the_other(spoil):
     apart = torch.cat([spoil(features[:1], (1,), source), spoil(features[1:], (3,), source)])
     assert torch.equal(spoil(features, (1, 3), generator()), apart)
     assert not torch.equal(spoil(features, (1, 3), generator(1)), apart)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda features, parts, source: noisy(features, parts, 0.3, source),
+        lambda features, parts, source: channels_dropped(features, parts, 0.5, source),
+        lambda features, parts, source: active_dropped(features, parts, 0.5, 1.0, source),
+    ],
+)
+def test_two_ranks_draw_what_one_would_for_all_rows(spoil, monkeypatch):
+    # Joined: 2 labelled rows, then 4 unlabelled ones; a rank has 1 and 2 of them.
+    features = maps(rows=6)
+    joined = spoil(features, (2, 4), generator())
+    monkeypatch.setattr(perturbation, "world_size", lambda: 2)
+    monkeypatch.setattr(feature_perturbation, "world_size", lambda: 2)
+    for rank, own in enumerate(([0, 2, 3], [1, 4, 5])):
+        monkeypatch.setattr(perturbation, "rank", lambda rank=rank: rank)
+        assert torch.equal(spoil(features[own], (1, 2), generator()), joined[own])
 
 
 def test_gradients_pass_where_features_do():

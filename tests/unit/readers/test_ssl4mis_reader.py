@@ -101,6 +101,16 @@ def test_acdc_in_volumes_and_slices(tmp_path):
     assert parts["train"] == parts["pretrain"] == ["patient001", "patient002"]
 
 
+def test_with_lists_all_other_patients_train(tmp_path):
+    cases = [name for number in range(1, 9) for name in frames(number)]
+    root = acdc_folder(tmp_path, volumes=cases, train=cases[:12], val=cases[12:14], test=cases[14:])
+    parts = make_split(read(root))["parts"]
+    assert parts["train"] == [f"patient{number:03d}" for number in range(1, 7)]
+    assert (parts["validation"], parts["test"]) == (["patient007"], ["patient008"])
+    drawn = make_split(read(root), "random")["parts"]
+    assert len(drawn["train"]) == 5
+
+
 def test_a_patient_in_two_parts_is_a_fault_of_the_split(tmp_path):
     root = acdc_folder(tmp_path, volumes=[*frames(1), *frames(2)], train=frames(1)[:1] + frames(2), val=frames(1)[1:])
     with pytest.raises(DataError, match="validation part; found patient001"):

@@ -1,0 +1,403 @@
+"""ARCO as a whole: both stages by the formulas, where gradients go, what is remembered, what is measured."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional
+
+from fewlabel.core.errors import SettingsError
+from fewlabel.nets.fpn import pyramid
+from fewlabel.nets.unet import UNetConfig
+from fewlabel.objectives.stratified import draw_pixels, draw_places, pixel_strata
+from kit.finetuning import TOTAL, build, toy_batch, trainable
+from kit.tiny_regimes import stir, supervised
+
+SMALL = {"stride": 2, "dim": 6, "queries": 9, "keys": 7, "negatives": 11, "bank": 20, "memory": 5, "neighbours": 2}
+#: Everything but the contrast and the supervision off.
+ALONE = {"pretrain_share": 0.0, "unsup_weight": 0.0, "nn_weight": 0.0, "contrast_weight": 1.0}
+LATE, EARLY = 15, 2
+
+
+def arco(seed=0, **settings):
+    return build(
+        "arco", seed=seed, network=UNetConfig(width=4, depth=3), dtype=torch.float64, **SMALL | settings
+    ).train()
+
+
+def batch_of(regime, step=LATE, seed=3, **options):
+    return toy_batch(
+        regime, step=step, labelled=2, unlabelled=3, dtype=torch.float64, size=(16, 16), seed=seed, **options
+    )
+
+
+def apart(regime, sure=8.0):
+    """A regime whose teachers have moved away and are sure of some pixels."""
+    stir(regime.teacher)
+    with torch.no_grad():
+        regime.teacher.network.get_parameter("classifier.weight").mul_(sure)
+    for part in (regime.embedding, regime.relations):
+        for module in part.modules() if part is not None else ():
+            if type(module).__name__ == "Teacher":
+                stir(module, seed=11)
+    return regime
+
+
+def value(terms, key):
+    return float(terms[key].detach())
+
+
+def seen_by(regime, batch):
+    """Maps of student and teacher, and the labels that pixels take part with, from the networks themselves."""
+    student = pyramid(copy.deepcopy(regime.network).train(), torch.cat([batch.images, batch.unlabelled]))
+    teacher = pyramid(copy.deepcopy(regime.teacher.network).eval(), torch.cat([batch.images, batch.unlabelled_again]))
+    probabilities = teacher.logits[len(batch.images) :].softmax(1)
+    confidence, pseudo = probabilities.max(1)
+    return student, teacher, pseudo, confidence.detach()
+
+
+def middle(labels, side):
+    """The label in the middle of each place of a map of side x side."""
+    step = labels.shape[-1] // side
+    return labels[:, step // 2 :: step, step // 2 :: step]
+
+
+def rows_of(outputs):
+    """(n, d, h, w) as (pixels, d) unit vectors."""
+    return functional.normalize(outputs.permute(0, 2, 3, 1).reshape(-1, outputs.shape[1]), dim=1)
+
+
+def expected_contrast(regime, batch, past=None):
+    """Eq. E.2 with mean reduction, by loops over classes, queries and keys; ``past`` are the keys of each class."""
+    chosen = regime.settings
+    student, teacher, pseudo, confidence = seen_by(regime, batch)
+    labels = torch.cat([batch.labels, torch.where(confidence >= chosen.pixel_confidence, pseudo, 255)])
+    head, old = copy.deepcopy(regime.embedding.head), copy.deepcopy(regime.embedding.teacher.network).eval()
+    queries, keys = rows_of(head(student.maps).output), rows_of(old(teacher.maps).output).detach()
+    small = middle(labels, 8)
+    flat, classes = small.flatten(), 4
+    strata = pixel_strata(small, classes, None if chosen.sampling == "ns" else chosen.grid)
+    key_strata = strata if chosen.key_sampling == "same" else pixel_strata(small, classes, None)
+    key_sampling = chosen.sampling if chosen.key_sampling == "same" else "ns"
+    generator = batch.generator
+    fresh = draw_pixels(key_strata, chosen.keys, key_sampling, generator)[0]
+    past = past or [[] for _ in range(classes)]
+    pool = [
+        [*past[c], *(keys[p] for p in fresh[c].tolist())] if bool((flat == c).any()) else past[c]
+        for c in range(classes)
+    ]
+    sizes = torch.tensor([[0 if c == j else len(pool[j]) for j in range(classes)] for c in range(classes)])
+    chosen_class, place = draw_places(sizes, chosen.negatives, key_sampling, generator)
+    drawn = draw_pixels(strata, chosen.queries, chosen.sampling, generator)[0]
+    losses = []
+    for c in range(classes):
+        if not bool((flat == c).any()) or int(sizes[c].sum()) == 0:
+            continue
+        prototype = functional.normalize(keys[flat == c].mean(dim=0), dim=0)
+        negatives = [pool[j][p] for j, p in zip(chosen_class[c].tolist(), place[c].tolist(), strict=True)]
+        for pixel in drawn[c].tolist():
+            assert int(flat[pixel]) == c
+            logits = torch.stack([queries[pixel] @ key for key in (prototype, *negatives)]) / chosen.temperature
+            losses.append(logits.logsumexp(0) - logits[0])
+    return torch.stack(losses).mean(), pool
+
+
+# --- stage 2 ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sampling", ["ns", "sg", "sag"])
+@pytest.mark.parametrize("keys", ["same", "ns"])
+def test_the_contrast_is_that_of_the_formula(sampling, keys):
+    regime = apart(arco(**ALONE, sampling=sampling, key_sampling=keys, pixel_confidence=0.8))
+    expected, _ = expected_contrast(regime, batch_of(regime))
+    terms = regime.losses(batch_of(regime))
+    assert set(terms) == {"ce", "dice", "contrast"}
+    assert value(terms, "contrast") == pytest.approx(float(expected.detach()), rel=1e-10)
+    assert regime.figures()["contrast"] == pytest.approx(value(terms, "contrast"))
+
+
+def test_later_steps_meet_the_keys_of_the_banks_first_in_first_out():
+    regime = apart(arco(**ALONE, momentum=1.0, pixel_confidence=0.8))
+    held, kept = [[] for _ in range(4)], [[] for _ in range(4)]
+    for step in range(12, 16):
+        expected, pool = expected_contrast(regime, batch_of(regime, step, seed=step), held)
+        terms = regime.losses(batch_of(regime, step, seed=step))
+        assert value(terms, "contrast") == pytest.approx(float(expected.detach()), rel=1e-9)
+        regime.after_step(step, TOTAL)
+        banks = regime.embedding.contrast.banks
+        for c in range(4):
+            # What stays are the last 20 keys of each class, the oldest where the pointer is.
+            kept[c] = [*kept[c], *pool[c][len(held[c]) :]][-20:]
+            assert int(banks.filled[c]) == len(kept[c])
+            held[c] = list(banks.keys[c, : len(kept[c])])
+            if kept[c]:
+                turn = int(banks.pointer[c]) if len(kept[c]) == 20 else 0
+                torch.testing.assert_close(torch.stack(held[c]).roll(-turn, 0), torch.stack(kept[c]))
+    assert max(map(len, kept)) == 20
+
+
+def test_the_loss_on_pseudo_labels_is_that_of_the_formula():
+    regime = apart(arco(pretrain_share=0.0, contrast_weight=0.0, nn_weight=0.0, unsup_weight=0.7, confidence=0.8))
+    student, _, pseudo, confidence = seen_by(regime, batch_of(regime))
+    share = (confidence >= 0.8).double().mean(dim=(1, 2))
+    assert float(share.min()) > 0
+    assert float(share.max()) < 1
+    each = functional.cross_entropy(student.logits[2:], pseudo, reduction="none")
+    terms = regime.losses(batch_of(regime))
+    expected = 0.7 * (share[:, None, None] * each).mean()
+    assert value(terms, "unsup") == pytest.approx(float(expected.detach()), rel=1e-11)
+    assert regime.figures()["sure"] == pytest.approx(float(share.mean()), rel=1e-6)
+    for key, term in supervised(student.logits[:2], batch_of(regime).labels).items():
+        torch.testing.assert_close(terms[key], term, rtol=1e-12, atol=0)
+    assert regime.embedding is None
+
+
+def test_neighbours_are_those_of_other_slices_and_the_student_is_drawn_to_them():
+    regime = apart(arco(pretrain_share=0.0, contrast_weight=0.0, unsup_weight=0.0, momentum=1.0))
+    past = []
+    for step in (12, 13, 14):
+        batch = batch_of(regime, step, seed=step)
+        if step == 13:
+            batch = replace(batch, unlabelled_slices=torch.tensor([1, 50, 51]))
+        student, teacher, _, _ = seen_by(regime, batch)
+        mine = regime.embedding.head(student.maps).output[2:].mean(dim=(2, 3))
+        theirs = regime.embedding.teacher.network(teacher.maps).output[2:].mean(dim=(2, 3)).detach()
+        mine, theirs = functional.normalize(mine, dim=1), functional.normalize(theirs, dim=1)
+        distances = []
+        for row, told, owner in zip(mine, theirs, batch.unlabelled_slices.tolist(), strict=True):
+            others = sorted((key for other, key in past if other != owner), key=lambda key: -float(told @ key))
+            if others:
+                distances.append(torch.stack([(row - key).square().sum() for key in others[:2]]).mean())
+        expected = float(torch.stack(distances).mean().detach()) if distances else 0.0
+        term = regime.losses(batch)["nn"]
+        assert float(term.detach()) == pytest.approx(expected, rel=1e-9)
+        assert term.requires_grad
+        assert 0 <= expected <= 4
+        regime.after_step(step, TOTAL)
+        past = [*past, *zip(batch.unlabelled_slices.tolist(), theirs, strict=True)][-5:]
+    assert expected > 0
+
+
+def test_equivariance_is_off_as_in_the_paper_and_can_be_on():
+    regime = apart(arco(**ALONE | {"eqv_weight": 2.0, "contrast_weight": 0.0}, eqv_confidence=0.3))
+    assert "eqv" not in arco().losses(batch_of(regime))
+    terms = regime.losses(batch_of(regime))
+    assert value(terms, "eqv") == pytest.approx(2 * regime.figures()["eqv"])
+    assert value(terms, "eqv") > 0
+    assert bool(torch.autograd.grad(terms["eqv"], regime.network.classifier.weight)[0].abs().sum() > 0)
+
+
+def test_golden_values():
+    regime = apart(arco(unsup_weight=1.0, pixel_confidence=0.8, confidence=0.8))
+    found = {}
+    for step in (EARLY, LATE, LATE + 1):
+        regime.losses(batch_of(regime, step, seed=step))
+        found |= {f"{step}/{k}": v for k, v in regime.figures().items() if k in ("contrast", "unsup", "nn")}
+        found |= {f"{step}/{k}": v for k, v in regime.figures().items() if k.startswith("instance")}
+        regime.after_step(step, TOTAL)
+    assert found == pytest.approx(GOLDEN, rel=1e-5)
+
+
+GOLDEN = {
+    "2/instance_global": 0.00287609943,
+    "2/instance_local": 0.153295735,
+    "15/contrast": 2.2854535,
+    "15/nn": 0.0,
+    "15/unsup": 0.694280093,
+    "16/contrast": 2.53048752,
+    "16/nn": 0.510245206,
+    "16/unsup": 0.611307065,
+}
+
+
+# --- stages ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_share_of_the_run_is_stage_one():
+    regime = arco(pretrain_share=0.25)
+    for step, stage in ((0, 1.0), (4, 1.0), (5, 2.0), (19, 2.0)):
+        terms = regime.losses(batch_of(regime, step))
+        assert ({"global", "local"} <= set(terms)) == (stage == 1.0)
+        assert ({"contrast", "unsup", "nn"} <= set(terms)) == (stage == 2.0)
+        assert regime.figures()["stage"] == stage
+        regime.after_step(step, TOTAL)
+
+
+def test_parts_that_do_not_count_are_not_made():
+    plain = build("supervised", network=UNetConfig(width=4, depth=3))
+    neutral = {**arco().neutral}
+    assert [*arco(**neutral).state_dict()] == [*plain.state_dict()]
+    assert arco(pretrain_share=0.0).relations is None
+    assert arco(contrast_weight=0.0, nn_weight=0.0).embedding is None
+
+
+def test_without_unlabelled_slices_the_labelled_ones_are_contrasted():
+    regime = arco(**ALONE)
+    terms = regime.losses(replace(batch_of(regime), unlabelled=None, unlabelled_again=None, unlabelled_slices=None))
+    assert value(terms, "contrast") > 0
+    terms = regime.losses(replace(batch_of(regime, EARLY), unlabelled=None, unlabelled_slices=None))
+    assert set(terms) >= {"ce", "dice"}
+    first = arco().losses(replace(batch_of(regime, EARLY), unlabelled=None, unlabelled_slices=None))
+    assert set(first) == {"ce", "dice"}
+
+
+def test_unlabelled_slices_without_their_indices_are_an_error():
+    regime = arco()
+    with pytest.raises(ValueError, match="with their indices"):
+        regime.losses(replace(batch_of(regime), unlabelled_slices=None))
+
+
+def test_a_stride_beyond_the_network_is_told_with_the_remedy():
+    with pytest.raises(SettingsError, match=r"regime\.stride=4"):
+        arco(stride=8)
+
+
+# --- gradients and teachers ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [EARLY, LATE])
+def test_no_gradient_reaches_a_teacher_a_bank_or_the_teacher_s_view(step):
+    regime = apart(arco(pixel_confidence=0.5, confidence=0.5))
+    for before in (step - 1, step):
+        batch = batch_of(regime, before, seed=before)
+        views = [batch.unlabelled.clone().requires_grad_(), batch.unlabelled_again.clone().requires_grad_()]
+        terms = regime.losses(replace(batch, unlabelled=views[0], unlabelled_again=views[1]))
+        loss = torch.stack([term for name, term in terms.items() if name not in ("ce", "dice")]).sum()
+        mine, theirs = torch.autograd.grad(loss, views, allow_unused=True)
+        assert float(mine.abs().sum()) > 0
+        assert theirs is None
+        regime.after_step(before, TOTAL)
+    frozen = {name for name, tensor in regime.named_parameters() if not tensor.requires_grad}
+    assert frozen == {name for name, _ in regime.named_parameters() if "teacher" in name}
+    assert not any(tensor.requires_grad for tensor in regime.buffers())
+
+
+def test_each_loss_trains_the_student_s_own_head():
+    regime = apart(arco(pixel_confidence=0.5))
+    for step in (LATE - 1, LATE):
+        terms = regime.losses(batch_of(regime, step, seed=step))
+        regime.after_step(step, TOTAL)
+    for name in ("contrast", "nn"):
+        for tensor in (regime.embedding.head.last.weight, regime.network.encoder.blocks[0].conv1.weight):
+            (gradient,) = torch.autograd.grad(terms[name], tensor, retain_graph=True)
+            assert float(gradient.abs().sum()) > 0, name
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9, 1.0])
+def test_teachers_follow_by_the_average_with_statistics_copied(momentum):
+    regime = arco(momentum=momentum)
+    pairs = [(regime.network, regime.teacher), (regime.embedding.head, regime.embedding.teacher)]
+    pairs += [(part.projector, part.teacher) for part in (regime.relations.whole, regime.relations.local)]
+    for source, teacher in pairs:
+        assert all(torch.equal(tensor, teacher.network.state_dict()[k]) for k, tensor in source.state_dict().items())
+    before = [copy.deepcopy(teacher.network.state_dict()) for _, teacher in pairs]
+    with torch.no_grad():
+        for tensor in regime.parameters():
+            if tensor.requires_grad:
+                tensor.add_(torch.randn_like(tensor))
+    regime.losses(batch_of(regime))
+    regime.after_step(LATE, TOTAL)
+    # min(1 - 1/(t+1), α) at t = 15.
+    rate = min(1 - 1 / 16, momentum)
+    for (source, teacher), old in zip(pairs, before, strict=True):
+        assert not any(module.training for module in teacher.network.modules())
+        parameters = dict(source.named_parameters())
+        for key, tensor in teacher.network.state_dict().items():
+            new = source.state_dict()[key]
+            expected = rate * old[key] + (1 - rate) * new if key in parameters else new
+            torch.testing.assert_close(tensor, expected, rtol=1e-12, atol=1e-14)
+
+
+# --- absent classes, banks, figures ----------------------------------------------------------------------------------
+
+
+def test_a_class_absent_from_the_batch_changes_nothing_for_the_others():
+    regime = arco(**ALONE, pixel_confidence=1.5)
+    batch = batch_of(regime)
+    labels = torch.where(batch.labels == 1, 255, batch.labels)
+    expected, _ = expected_contrast(regime, replace(batch, labels=labels, generator=batch_of(regime).generator))
+    found = value(regime.losses(replace(batch_of(regime), labels=labels)), "contrast")
+    assert found == pytest.approx(float(expected.detach()), rel=1e-10)
+    regime.after_step(LATE, TOTAL)
+    assert regime.embedding.contrast.banks.filled.tolist() == [7, 0, 7, 7]
+
+
+def test_one_class_alone_has_no_negatives_and_costs_nothing():
+    regime = arco(**ALONE, pixel_confidence=1.5)
+    batch = batch_of(regime)
+    terms = regime.losses(replace(batch, labels=torch.zeros_like(batch.labels)))
+    assert value(terms, "contrast") == 0
+    assert regime.figures()["negatives/0"] == 0
+    regime.after_step(LATE, TOTAL)
+    # Its keys were kept: the next class to come meets them.
+    assert regime.figures()["negatives/1"] == 7
+    assert regime.embedding.contrast.banks.filled.tolist() == [7, 0, 0, 0]
+
+
+def test_banks_fill_with_other_class_negatives_up_to_their_bound():
+    regime = arco(**ALONE)
+    seen = []
+    for step in range(6):
+        regime.losses(batch_of(regime, step, seed=step))
+        figures = regime.figures()
+        seen.append([figures[f"negatives/{c}"] for c in range(4)])
+        before = figures["bank_bytes"]
+        regime.after_step(step, TOTAL)
+        assert regime.figures()["bank_bytes"] == before == regime.bank_bytes
+    assert min(seen[0]) >= 7
+    assert all(
+        a >= b for later, earlier in zip(seen[1:], seen, strict=False) for a, b in zip(later, earlier, strict=True)
+    )
+    assert max(seen[-1]) <= 3 * (20 + 7)
+    assert regime.bank_bytes == (4 * 20 * 6 + 5 * 6) * 8
+
+
+def test_queries_below_a_probability_alone_are_hard():
+    regime = apart(arco(**ALONE, hard=0.3))
+    student, _, _, _ = seen_by(regime, batch_of(regime))
+    labels = middle(batch_of(regime).labels, 8)
+    probabilities = student.logits[:2].softmax(1)
+    own = torch.zeros(labels.shape, dtype=torch.float64)
+    for c in range(4):
+        own = torch.where(labels == c, middle(probabilities[:, c], 8), own)
+    caught = {}
+    contrast = regime.embedding.contrast
+    inner = contrast.loss
+    contrast.loss = lambda *given: caught.update(queries=given[2], keys=given[3]) or inner(*given)
+    regime.losses(batch_of(regime))
+    assert torch.equal(caught["queries"][:2], torch.where(own < 0.3, labels, 255))
+    assert torch.equal(caught["keys"][:2], labels)
+    assert 0 < int((caught["queries"] != 255).sum()) < int((caught["keys"] != 255).sum())
+
+
+# --- measurement -----------------------------------------------------------------------------------------------------
+
+
+def test_variances_are_figures_of_every_so_many_steps():
+    regime = arco(**ALONE, diagnose_every=3)
+    for step in (12, 13, 15):
+        regime.losses(batch_of(regime, step))
+        measured = {name for name in regime.figures() if name.startswith("variance/")}
+        assert measured == ({"variance/ns", "variance/sg", "variance/sag"} if step % 3 == 0 else set())
+        assert all(regime.figures()[name] > 0 for name in measured)
+    silent = arco(**ALONE, diagnose_every=0)
+    silent.losses(batch_of(silent, 0))
+    assert not any(name.startswith("variance/") for name in silent.figures())
+
+
+def test_measuring_changes_no_number_of_the_training():
+    runs = []
+    for every in (0, 1):
+        regime = arco(diagnose_every=every)
+        found = []
+        for step in (EARLY, LATE, LATE + 1):
+            batch = batch_of(regime, step, seed=step)
+            loss = torch.stack(list(regime.losses(batch).values())).sum()
+            found += [loss.detach(), *torch.autograd.grad(loss, [*trainable(regime).values()], materialize_grads=True)]
+            found.append(torch.rand(2, generator=batch.generator))
+            regime.after_step(step, TOTAL)
+        runs.append([*found, *regime.state_dict().values()])
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
