@@ -28,6 +28,12 @@ def _acdc_methods(arguments: argparse.Namespace) -> None:
     run(arguments.data, arguments.work, arguments.results, [arm for arm in arguments.arms.split(",") if arm])
 
 
+def _acdc_semi(arguments: argparse.Namespace) -> None:
+    from suites.acdc_semi import run
+
+    run(arguments.data, arguments.work, arguments.results, [arm for arm in arguments.arms.split(",") if arm])
+
+
 def _method_costs(arguments: argparse.Namespace) -> None:
     from suites.method_costs import PACKAGED, STEPS, run
 
@@ -53,6 +59,7 @@ SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
     "speed": _speed,
     "acdc-lite": _acdc_lite,
     "acdc-methods": _acdc_methods,
+    "acdc-semi": _acdc_semi,
     "memory": _memory,
     "method-costs": _method_costs,
     "temperature": _temperature,

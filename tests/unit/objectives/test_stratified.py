@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -216,7 +218,7 @@ def test_pairs_are_reflections_and_odd_counts_leave_one_free():
                 assert second == size - 1 - first
             seen_odd |= len(mine) % 2 == 1
         # The draws of a stratum follow each other.
-        assert len([1 for a, b in zip(row, row[1:], strict=False) if a != b]) == len(set(row)) - 1
+        assert len([1 for a, b in itertools.pairwise(row) if a != b]) == len(set(row)) - 1
     assert seen_odd
 
 
