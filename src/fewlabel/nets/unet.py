@@ -75,6 +75,14 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, inputs, *space) → (n, outputs, *space)."""
+        if x.dim() == 5 and x.shape[2] == 2 and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            # On a CPU, PyTorch 2.13's bfloat16 gradient of a 3-wide convolution's weights over a depth of exactly 2
+            # holds uninitialised memory, up to infinity; maps that small cost nothing in float32.
+            with torch.autocast("cpu", enabled=False):
+                return self._layers(x.float())
+        return self._layers(x)
+
+    def _layers(self, x: Tensor) -> Tensor:
         x = self.activation(self.norm1(self.conv1(x)))
         return torch.as_tensor(self.activation(self.norm2(self.conv2(x))))
 

@@ -119,3 +119,20 @@ def test_every_parameter_gets_a_gradient():
     network = UNet(UNetConfig(width=4, depth=3), classes=3)
     network(image(network.config)).square().mean().backward()
     assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in network.parameters())
+
+
+def test_bf16_gradients_of_thin_volumes_are_those_of_float32():
+    # The last map is two voxels deep: its weights' gradient in bfloat16 was whatever the memory held before.
+    torch.manual_seed(0)
+    network = UNet(UNetConfig(ndim=3, width=8, depth=3), classes=2).to(memory_format=torch.channels_last_3d)
+    images = torch.randn(2, 1, 8, 16, 16).contiguous(memory_format=torch.channels_last_3d)
+
+    def gradients(bf16):
+        for size in (1_000, 20_000, 200_000, 1_000_000):
+            torch.full((size,), 1e33)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = network(images).float().square().mean()
+        return torch.autograd.grad(loss, list(network.parameters()))
+
+    for found, expected in zip(gradients(True), gradients(False), strict=True):
+        assert (found - expected).norm() <= 0.5 * expected.norm() + 1e-4
