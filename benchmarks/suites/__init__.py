@@ -43,6 +43,12 @@ def _method_costs(arguments: argparse.Namespace) -> None:
     run(arguments.data, arguments.work, arguments.results, chosen, arguments.steps or STEPS, package)
 
 
+def _sampling(arguments: argparse.Namespace) -> None:
+    from suites.sampling import run
+
+    run(arguments.results)
+
+
 def _temperature(arguments: argparse.Namespace) -> None:
     from suites.temperature import run
 
@@ -62,5 +68,6 @@ SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
     "acdc-semi": _acdc_semi,
     "memory": _memory,
     "method-costs": _method_costs,
+    "sampling": _sampling,
     "temperature": _temperature,
 }

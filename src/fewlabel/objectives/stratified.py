@@ -15,13 +15,13 @@ What differs from the paper: it prints the gap without w_m, and the mean of the 
 all have one size. From the public code: its grid lies over the list of a class's pixels, reshaped to a square, with
 equal counts, and the last ones of a list whose length is no square are hardly ever drawn.
 
-* Strata of pixels are the cells of a grid over the image, met with the image and the class.
-* Counts are rounded by systematic sampling over strata in random order: exactly unbiased, and two strata in turn
-  (left wall, right wall, left wall ...) cannot fall in step with the rounding.
+* Strata of pixels are the cells of a grid over each image, met with the class.
+* Counts are rounded by systematic sampling over strata in random order: exactly unbiased, and strata in turn (left
+  wall, right wall, left wall ...) cannot fall in step with the rounding.
 * A place is reflected by its rank in raster order, r → |P_m| - 1 - r: a bijection of any stratum, and the point
   reflection where the cell is full.
 
-All is done at once, in whole numbers, and the amount of random numbers depends on shapes alone.
+All strata are done at once, in whole numbers, on the CPU. How many random numbers that takes depends on shapes alone.
 """
 
 from __future__ import annotations
@@ -38,49 +38,56 @@ from torch import Generator, Tensor
 
 Sampling = Literal["ns", "sg", "sag"]
 
-#: Random numbers are whole, below 2 to this power: a place of a stratum of up to 2^32 pixels fits an int64 product.
+#: Random numbers are whole, below 2 to this power: times the size of a stratum they fit an int64.
 _BITS = 31
 
 
 @dataclass(frozen=True)
 class Strata:
-    """The pixels of each class, stratum by stratum.
+    """The pixels of each class, stratum by stratum; on the CPU.
 
     Attributes:
-        order: (pixels,) int64 flat pixels, sorted by class, stratum and raster order; those without a class last.
         sizes: (classes, strata) int64, |P_m|.
         starts: (classes, strata) int64, where each stratum begins in ``order``.
+        order: (pixels,) int64, sorted by class, stratum and raster order; those without a class last.
+        cells: (pixels,) int64, which flat pixel an entry of ``order`` means; None where they are flat pixels.
     """
 
-    order: Tensor
-    sizes: Tensor
-    starts: Tensor
+    sizes: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    order: NDArray[np.int64]
+    cells: NDArray[np.int64] | None
 
     @property
     def totals(self) -> Tensor:
         """(classes,) int64, |P|."""
-        return self.sizes.sum(dim=1)
+        return torch.from_numpy(self.sizes.sum(axis=1))
+
+    def pixels(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The flat pixels of the batch at places of ``order``."""
+        # A class without pixels may begin beyond the end.
+        found: NDArray[np.int64] = self.order.take(places, mode="clip")
+        return found if self.cells is None else self.cells.take(found)
 
 
-def grid_cells(space: Sequence[int], grid: int, device: torch.device | str = "cpu") -> Tensor:
+def grid_cells(space: Sequence[int], grid: int) -> Tensor:
     """The cell of a grid over an image in which each pixel lies.
 
     Args:
         space: Size of the image, any number of axes.
         grid: G, cells along each axis. Where G does not divide a side, its cells differ by one pixel.
-        device: Device of the result.
 
     Returns:
         (*space) int64 in [0, G^axes).
 
     Raises:
-        ValueError: If the grid is below 1.
+        ValueError: If G is below 1.
     """
     if grid < 1:
         raise ValueError(f"a grid has 1 cell or more along an axis, not {grid}")
-    cells = torch.zeros((), dtype=torch.int64, device=device)
+    cells = torch.zeros((), dtype=torch.int64)
     for length in space:
-        cells = cells[..., None] * grid + torch.arange(length, device=device) * grid // length
+        cells = cells[..., None] * grid + torch.arange(length) * grid // length
     return cells
 
 
@@ -88,47 +95,45 @@ def pixel_strata(labels: Tensor, classes: int, grid: int | None) -> Strata:
     """Sort the pixels of a batch by class and stratum, (image, cell of a G x G grid).
 
     Args:
-        labels: (images, *space) int64; a pixel whose label is not in [0, classes) takes no part.
-        classes: Number of classes, the groups.
+        labels: (images, *space) int64 from -1 to 255; a pixel whose label is not in [0, classes) takes no part.
+        classes: Number of classes, the groups; at most 255.
         grid: G; None for one stratum per class, all that ``ns`` needs.
+
+    Raises:
+        ValueError: If there are more than 255 classes.
     """
-    count = 1 if grid is None else len(labels) * grid ** (labels.dim() - 1)
-    last = classes * count
-    known = (labels >= 0) & (labels < classes)
-    # Half the bytes of int64, and that is most of the cost.
-    key = labels.to(torch.int32)
-    if grid is not None:
-        key = torch.add(_strata_of(tuple(labels.shape), grid, labels.device), key, alpha=count)
-    key = torch.where(known, key, last).flatten()
-    sizes = torch.bincount(key, minlength=last + 1)[:-1]
-    starts = sizes.cumsum(dim=0) - sizes
-    return Strata(_stable_order(key, last), sizes.view(classes, count), starts.view(classes, count))
+    if classes > 255:
+        raise ValueError(f"at most 255 classes can be drawn from, not {classes}")
+    # Bytes are sorted by counting, in time linear in the pixels; -1 becomes 255.
+    codes = labels.to(torch.uint8).flatten().cpu().numpy()
+    counts = np.array([np.count_nonzero(codes == label) for label in range(classes)])
+    ends = counts.cumsum()
+    if grid is None:
+        return Strata(counts[:, None], (ends - counts)[:, None], codes.argsort(kind="stable"), None)
+    # Cell by cell, the strata of a class follow each other once classes are sorted.
+    cells, marks = _cell_order(tuple(labels.shape), grid)
+    order: NDArray[np.int64] = codes.take(cells).argsort(kind="stable")
+    starts = np.empty((classes, len(marks) + 1), dtype=np.int64)
+    starts[:, -1] = ends
+    for label, (first, last) in enumerate(zip((ends - counts).tolist(), ends.tolist(), strict=True)):
+        starts[label, :-1] = order[first:last].searchsorted(marks) + first
+    return Strata(starts[:, 1:] - starts[:, :-1], starts[:, :-1], order, cells)
 
 
 @lru_cache(maxsize=8)
-def _strata_of(shape: tuple[int, ...], grid: int, device: torch.device) -> Tensor:
-    """Number of the stratum, image and cell, of each pixel of (images, *space): int32; the same every step."""
-    cells: int = grid ** len(shape[1:])
-    image = torch.arange(shape[0], device=device).view(-1, *[1] * len(shape[1:])) * cells
-    return (image + grid_cells(shape[1:], grid, device)).to(torch.int32)
-
-
-def _stable_order(key: Tensor, largest: int) -> Tensor:
-    """Places of the keys (p,) in ascending order, equal ones as they stand."""
-    if key.device.type != "cpu":
-        return key.argsort(stable=True)
-    # NumPy sorts 16 bits by counting digits, in time linear in the pixels and ten times faster than torch does.
-    kind = np.uint8 if largest < 2**8 else np.uint16 if largest < 2**16 else np.int32
-    order: NDArray[np.int64] = key.numpy().astype(kind).argsort(kind="stable")
-    return torch.from_numpy(order)
+def _cell_order(shape: tuple[int, ...], grid: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Flat pixels of (images, *space) image by image and cell by cell, and where each cell begins; kept for reuse."""
+    cells = grid_cells(shape[1:], grid).flatten().numpy()
+    order = cells.argsort(kind="stable")
+    image = np.arange(shape[0])[:, None] * len(cells)
+    marks = np.searchsorted(cells[order], np.arange(grid ** len(shape[1:])))
+    return (image + order).ravel(), (image + marks).ravel()
 
 
 def draw_places(
     sizes: Tensor, count: int, sampling: Sampling, generator: Generator, mass: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Draw from every group: which stratum, and which place in it.
-
-    Tables of strata are small: on the CPU a whole draw costs less than the start of a few kernels.
 
     Args:
         sizes: (groups, strata) int64, |P_m|; may be 0.
@@ -144,39 +149,35 @@ def draw_places(
     groups, strata = sizes.shape
     table = sizes.cpu().numpy()
     weight = table if mass is None else mass.cpu().numpy()
-    numbers = torch.randint(2**_BITS, (2, groups, count + 1), generator=generator).numpy()
-    row = np.arange(groups)[:, None]
-    turn = np.arange(count)
-    parity = turn
+    more = 0 if strata == 1 else count if sampling == "ns" else 1
+    numbers = torch.randint(2**_BITS, (groups, count + more), generator=generator).numpy()
+    first, turn = np.zeros(1, dtype=np.int64), np.arange(count)
     if strata == 1:
         chosen = np.zeros((groups, count), dtype=np.int64)
     elif sampling == "ns":
         ends = weight.cumsum(axis=1)
-        chosen = _slots(ends, numbers[0, :, :count] * ends[:, -1:] >> _BITS)
+        target = numbers[:, count:] * ends[:, -1:] >> _BITS
+        chosen = np.stack([np.searchsorted(*pair, side="right") for pair in zip(ends, target, strict=True)])
+        chosen = chosen.clip(max=strata - 1)
     else:
-        order = torch.rand(groups, strata, generator=generator).numpy().argsort(axis=1)
-        covered = weight[row, order].cumsum(axis=1)
+        # One order serves all groups: whatever it is, counts are right on average, so groups stay uncorrelated.
+        order = torch.randperm(strata, generator=generator).numpy()
+        covered = weight.take(order, axis=1).cumsum(axis=1)
         total = covered[:, -1:]
         # floor((n C_m + r) / N) with r even in 0 ... N - 1: n_m is the number of whole steps within stratum m.
-        ends = (count * covered + (numbers[0, :, count:] * total >> _BITS)) // np.maximum(total, 1)
-        slots = _slots(ends, np.broadcast_to(turn, (groups, count)))
-        chosen = order[row, slots]
+        ends = (count * covered + (numbers[:, count:] * total >> _BITS)) // np.maximum(total, 1)
+        drawn = ends.copy()
+        drawn[:, 1:] -= ends[:, :-1]
+        # A group without mass has to have its places filled too.
+        drawn[:, 0] += count - ends[:, -1]
+        chosen = np.tile(order, groups).repeat(drawn.ravel()).reshape(groups, count)
         if sampling == "sag":
-            parity = turn - np.where(slots > 0, ends[row, slots - 1], 0)
-    size = table[row, chosen]
-    places = numbers[1, :, :count] * size >> _BITS
+            first = (ends - drawn).ravel().repeat(drawn.ravel()).reshape(groups, count)
+    size = table.take(chosen + np.arange(groups)[:, None] * strata)
+    places = numbers[:, :count] * size >> _BITS
     if sampling == "sag":
-        places = np.where(parity % 2 == 1, size - 1 - np.roll(places, 1, axis=1), places)
+        np.copyto(places[:, 1:], size[:, 1:] - 1 - places[:, :-1], where=((turn - first) & 1).astype(bool)[..., 1:])
     return torch.from_numpy(chosen), torch.from_numpy(places)
-
-
-def _slots(ends: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The first place of each row of ``ends`` (g, s), ascending, that is above each value (g, n) of the row."""
-    # Rows follow each other on one line, each in a band of its own.
-    band = np.arange(len(ends))[:, None] << 32
-    found = np.searchsorted((ends + band).ravel(), (values + band).ravel(), side="right").reshape(values.shape)
-    slots: NDArray[np.int64] = np.minimum(found - np.arange(len(ends))[:, None] * ends.shape[1], ends.shape[1] - 1)
-    return slots
 
 
 def draw_pixels(strata: Strata, count: int, sampling: Sampling, generator: Generator, repeats: int = 1) -> Tensor:
@@ -190,11 +191,10 @@ def draw_pixels(strata: Strata, count: int, sampling: Sampling, generator: Gener
         repeats: Number of draws of n pixels that know nothing of each other.
 
     Returns:
-        (repeats, classes, count) int64 flat pixels; without meaning for a class without pixels.
+        (repeats, classes, count) int64 flat pixels, on the CPU; without meaning for a class without pixels.
     """
-    classes, cells = strata.sizes.shape
-    chosen, places = draw_places(strata.sizes.repeat(repeats, 1), count, sampling, generator)
-    chosen += torch.arange(classes).repeat(repeats)[:, None] * cells
-    found = strata.starts.take(chosen.to(strata.order.device)).add_(places.to(strata.order.device))
-    # A class without pixels may begin beyond the end.
-    return strata.order.take(found.clamp_(0, len(strata.order) - 1)).view(repeats, classes, count)
+    classes, columns = strata.sizes.shape
+    sizes = torch.from_numpy(strata.sizes).repeat(repeats, 1)
+    chosen, places = (part.numpy() for part in draw_places(sizes, count, sampling, generator))
+    found = strata.starts.take(chosen + np.arange(len(sizes))[:, None] % classes * columns) + places
+    return torch.from_numpy(strata.pixels(found)).view(repeats, classes, count)

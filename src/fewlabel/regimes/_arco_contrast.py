@@ -14,7 +14,7 @@ from fewlabel.nets.heads import pixel_rows
 from fewlabel.objectives.class_banks import ClassBanks
 from fewlabel.objectives.contrastive import full_precision
 from fewlabel.objectives.prototype import class_means, prototype_contrast, prototype_logits, similarity_mass
-from fewlabel.objectives.stratified import Sampling, draw_pixels, pixel_strata
+from fewlabel.objectives.stratified import Sampling, Strata, draw_pixels, pixel_strata
 from fewlabel.regimes._arco_rows import join_streams, own_index
 from fewlabel.regimes._arco_settings import ArcoSettings
 
@@ -74,19 +74,20 @@ class AnatomicalContrast(nn.Module):
         unit = functional.normalize(full_precision(pixel_rows(teacher.output.detach())), dim=-1).flatten(0, 1)
         prototypes, counts = class_means(unit, key_labels.flatten(), self.classes)
         present = counts > 0
-        where, own, _ = self._draw(key_labels, labelled, chosen.keys, sampling, generator)
+        index = own_index(labelled, len(key_labels) - labelled, key_labels.device)
+        drawn, totals = self._draw(key_labels, query_labels, labelled, sampling, generator)
+        where, own = _places(drawn[0], key_labels, index)
         keys = sum_across(torch.where(own[..., None], unit[where], 0))
         available = self.banks.available(keys, present)
         mass = None
         if chosen.negatives_by == "likeness":
             mass = similarity_mass(prototypes, present, chosen.temperature, available)
         negatives = self.banks.negatives(keys, present, chosen.negatives, sampling, generator, mass)
-        where, own, totals = self._draw(query_labels, labelled, chosen.queries, chosen.sampling, generator)
+        where, own = _places(drawn[1], query_labels, index)
         rows = pixel_rows(student.output).flatten(0, 1).index_select(0, where.flatten())
         queries = functional.normalize(full_precision(rows), dim=1).view(*where.shape, -1)
-        found = Opponents(
-            prototypes, negatives, available.sum(dim=1), (totals > 0) & present & (available > 0).any(dim=1)
-        )
+        counted = (totals > 0).to(present.device) & present & (available > 0).any(dim=1)
+        found = Opponents(prototypes, negatives, available.sum(dim=1), counted)
         logits = prototype_logits(queries, prototypes, negatives, chosen.temperature)
         self._waiting = (keys, present)
         return prototype_contrast(logits, found.counted, own), found
@@ -98,12 +99,34 @@ class AnatomicalContrast(nn.Module):
         self._waiting = None
 
     def _draw(
-        self, labels: Tensor, labelled: int, count: int, sampling: Sampling, generator: Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Pixels of this rank (classes, count), whether each is this rank's, and (classes,) pixels there were."""
-        joined = join_streams(labels, labelled)
-        strata = pixel_strata(joined, self.classes, None if sampling == "ns" else self.settings.grid)
-        pixels = draw_pixels(strata, count, sampling, generator)[0]
-        places = labels[0].numel()
-        row = own_index(labelled, len(labels) - labelled, labels.device)[pixels // places]
-        return row.clamp_min(0) * places + pixels % places, row >= 0, strata.totals
+        self, key_labels: Tensor, query_labels: Tensor, labelled: int, sampling: Sampling, generator: Generator
+    ) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """Pixels (classes, count) of the joined batch for keys and for queries, and how many may be queries."""
+        chosen = self.settings
+        strata = self._strata(key_labels, labelled, sampling)
+        same = query_labels is key_labels and sampling == chosen.sampling
+        if same and chosen.keys == chosen.queries:
+            # Both at once cost little more than one.
+            keys, queries = draw_pixels(strata, chosen.keys, sampling, generator, repeats=2)
+            return (keys, queries), strata.totals
+        keys = draw_pixels(strata, chosen.keys, sampling, generator)[0]
+        strata = strata if same else self._strata(query_labels, labelled, chosen.sampling)
+        return (keys, draw_pixels(strata, chosen.queries, chosen.sampling, generator)[0]), strata.totals
+
+    def _strata(self, labels: Tensor, labelled: int, sampling: Sampling) -> Strata:
+        """Of the joined batch."""
+        grid = None if sampling == "ns" else self.settings.grid
+        return pixel_strata(join_streams(labels, labelled), self.classes, grid)
+
+
+def _places(pixels: Tensor, labels: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels of the joined batch as flat places of this rank's maps, and whether each is this rank's.
+
+    Args:
+        pixels: (classes, count) int64 of the joined batch.
+        labels: (rows, *places) of this rank.
+        index: Of :func:`own_index`.
+    """
+    places, pixels = labels[0].numel(), pixels.to(labels.device)
+    row = index[pixels // places]
+    return row.clamp_min(0) * places + pixels % places, row >= 0

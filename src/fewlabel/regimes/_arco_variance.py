@@ -28,11 +28,13 @@ def gradient_variance(
     temperature: float,
     generator: Generator,
 ) -> dict[Sampling, Tensor]:
-    """Variance over draws of the queries of ∂L_contrast/∂W, W the weight of the representation head's last layer.
+    """Relative variance, over draws of the queries, of ∂L_contrast/∂W, W the last weight of the representation head.
 
-    Prototypes and negatives are held fixed, so what varies is what ARCO's theorem is about: a mean over drawn pixels.
-    The gradient of one pixel is the outer product of ∂ℓ/∂o (closed form) and the input of the layer, so a draw costs
-    one small product and no backward pass. With several processes it is that of this rank's slices.
+    ``E ‖g - G‖² / ‖G‖²`` with g the gradient of a draw and G that of all candidate pixels, which a draw estimates: a
+    share, so that steps can be compared. Prototypes and negatives are held fixed, so what varies is what ARCO's theorem
+    is about: a mean over drawn pixels. The gradient of one pixel is the outer product of ∂ℓ/∂o (closed form) and the
+    input of the layer, so a draw costs one small product and no backward pass. With several processes it is that of
+    this rank's slices.
 
     Args:
         student: Of this rank's rows.
@@ -44,19 +46,26 @@ def gradient_variance(
         generator: CPU generator that nothing else uses.
 
     Returns:
-        The sum over the layer's weights of the unbiased variance over ``REPEATS`` draws, for each sampling.
+        For each sampling the unbiased variance over ``REPEATS`` draws, summed over the layer's weights, over ‖G‖²; 0
+        where no class counts.
     """
     outputs = full_precision(pixel_rows(student.output)).flatten(0, 1)
     hidden = full_precision(pixel_rows(student.hidden)).flatten(0, 1)
     deltas = contrast_gradient(outputs, opponents.prototypes, opponents.negatives, labels.flatten(), temperature)
+    classes = len(opponents.prototypes)
+    member = torch.arange(classes, device=labels.device)[:, None] == labels.flatten()
+    # Classes of this rank; without any the sums below are empty.
+    counted = (opponents.counted & member.any(dim=1)).nonzero().flatten().tolist()
+    whole = outputs.new_zeros(outputs.shape[1], hidden.shape[1])
+    for label in counted:
+        whole += deltas[member[label]].T @ hidden[member[label]] / member[label].sum() / len(counted)
     found = {}
     for sampling in SAMPLINGS:
-        strata = pixel_strata(labels, len(opponents.prototypes), None if sampling == "ns" else grid)
-        drawn = draw_pixels(strata, queries, sampling, generator, REPEATS)
-        counted = opponents.counted & (strata.totals > 0)
-        total = outputs.new_zeros(REPEATS, outputs.shape[1], hidden.shape[1])
-        for label in counted.nonzero().flatten().tolist():
+        strata = pixel_strata(labels, classes, None if sampling == "ns" else grid)
+        drawn = draw_pixels(strata, queries, sampling, generator, REPEATS).to(labels.device)
+        total = whole.new_zeros(REPEATS, *whole.shape)
+        for label in counted:
             pixels = drawn[:, label]
-            total += deltas[pixels].transpose(1, 2) @ hidden[pixels] / queries
-        found[sampling] = (total / counted.sum().clamp_min(1)).var(dim=0).sum()
+            total += deltas[pixels].transpose(1, 2) @ hidden[pixels] / queries / len(counted)
+        found[sampling] = total.var(dim=0).sum() / whole.square().sum().clamp_min(torch.finfo(whole.dtype).tiny)
     return found

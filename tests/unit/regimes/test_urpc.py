@@ -133,6 +133,16 @@ def test_all_scales_move():
     assert all(gradient.abs().sum() > 0 for gradient in torch.autograd.grad(term, list(regime.parameters())))
 
 
+def test_each_scale_teaches_the_decoder_block_it_sits_on():
+    regime = regime_of(**WHOLE)
+    batch = batch_of(regime)
+    _, others = regime.predictions(batch.images, (2,), batch.generator)
+    for index, logits in enumerate(others):
+        block = regime.network.decoder.blocks[-2 - index]
+        gradients = torch.autograd.grad(logits.square().sum(), list(block.parameters()), retain_graph=True)
+        assert all(gradient.abs().sum() > 0 for gradient in gradients)
+
+
 def test_only_the_full_size_prediction_is_kept():
     regime = regime_of().eval()
     images = batch_of(regime).images

@@ -14,7 +14,6 @@ SAMPLINGS = {
     "variance/sg": "stratified (SG)",
     "variance/sag": "antithetic (SAG)",
 }
-PREFIX = "variance/"
 
 
 def variance_pictures(rows: Sequence[Mapping[str, Any]]) -> list[Picture]:
@@ -31,9 +30,10 @@ def variance_pictures(rows: Sequence[Mapping[str, Any]]) -> list[Picture]:
         lines_figure(
             series,
             title="Variance of the contrastive gradient",
-            label="summed over weights",
-            caption="Over independent draws of the pixels of one and the same step, in the last layer of the "
-            "representation head; all three are measured whichever one trains.",
+            label="variance / squared length",
+            caption="Over independent draws of the pixels of one and the same step, against the squared length of the "
+            "gradient of all pixels, in the last layer of the representation head. All three are measured whichever "
+            "one trains.",
         )
     ]
     if shares:

@@ -10,6 +10,7 @@ import numpy as np
 from fewlabel.reporting.blocks import Block, Facts, Picture, Pictures, Section, Text
 from fewlabel.reporting.figures.training import Curve, curve, lines_figure, loss_figure, single_figure
 from fewlabel.reporting.inputs import Training
+from fewlabel.reporting.sections.sampling import variance_note, variance_pictures
 from fewlabel.reporting.words import count, listed
 
 PRETRAINING = "Pre-training"
@@ -168,7 +169,9 @@ def finetuning_section(arms: Mapping[str, Training | None]) -> Section:
                 markers=True,
             )
         )
-    blocks: list[Block] = [Pictures(pictures)] if pictures else [Text(NO_RECORD, "missing")]
+    rows = next(iter(trained.values())).rows
+    pictures += variance_pictures(rows)
+    blocks: list[Block] = [Pictures(pictures), *variance_note(rows)] if pictures else [Text(NO_RECORD, "missing")]
     if pictures and all(line.empty for line in validation.values()):
         blocks.append(Text(NO_VALIDATION, "missing"))
     blocks.append(Facts([(f"Kept weights, {name}", _kept(arm.facts)) for name, arm in trained.items()]))

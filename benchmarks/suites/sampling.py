@@ -1,0 +1,137 @@
+"""What stratified draws cost against naive ones, and the contrastive part of ARCO's step against the whole.
+
+Prints ``name ratio goal ok|short`` lines and keeps them as a row. Labels are rings of four classes in 20 slices of
+128x128, the batch of ``acdc-lite`` with as many unlabelled slices. Three things are timed for each sampling:
+
+* ``sampling``: as a step does it at stride 4: strata, draws of queries and of keys, and their embeddings fetched, those
+  of the queries with gradient. This has a goal.
+* ``draw``: a draw alone, strata included, on the same map of 32x32 places. A naive one takes a tenth of a millisecond,
+  and strata cannot be looked up in a fifth of that; shown in milliseconds.
+* ``draw_full``: the same at full resolution (128x128, stride 1, as in the paper).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from common import facts, medians
+from fewlabel.core.config import resolve_plugin
+from fewlabel.core.discovery import load_plugin
+from fewlabel.data.batch import SegmentationBatch
+from fewlabel.engine.runtime import fast_kernels, has_bf16, start
+from fewlabel.nets.layout import channels_last
+from fewlabel.nets.unet import UNet, UNetConfig
+from fewlabel.objectives.stratified import Sampling, draw_pixels, pixel_strata
+from fewlabel.regimes.base import Regime
+
+CLASSES, SLICES, SIDE, STRIDE, DIM, DRAWN = 4, 20, 128, 4, 128, 256
+SAMPLINGS: tuple[Sampling, ...] = ("ns", "sg", "sag")
+REPEATS = 200
+STEPS = 5
+
+
+def run(results: Path) -> None:
+    """Measure everything, print a line per figure, append a row to ``sampling.jsonl``."""
+    fast_kernels(start().device.type)
+    figures: dict[str, tuple[float, float]] = {}
+    seconds = {}
+    coarse, full = rings(SIDE // STRIDE), rings(SIDE)
+    kinds: dict[str, Callable[[Sampling], object]] = {
+        "sampling": _sampler(coarse),
+        "draw": lambda sampling: _draw(coarse, sampling),
+        "draw_full": lambda sampling: _draw(full, sampling),
+    }
+    for kind, call in kinds.items():
+        calls = {name: lambda name=name, call=call: call(name) for name in SAMPLINGS}  # type: ignore[misc]
+        took = medians(calls, REPEATS if kind != "draw_full" else REPEATS // 10, warm_up=5)
+        seconds[kind] = took
+        if kind == "sampling":
+            figures |= {f"{name}_sampling_over_ns": (took[name] / took["ns"], 1.2) for name in ("sg", "sag")}
+    share, memory = _contrast_share()
+    figures["arco_contrast_share_of_step"] = (share, 0.25)
+    print({kind: {k: round(1e3 * v, 3) for k, v in took.items()} for kind, took in seconds.items()}, "ms")
+    print(f"banks of arco {memory / 2**20:.1f} MiB, and no more")
+    row = {"suite": "sampling", "figures": {}, "seconds": seconds, "bank_bytes": memory, **facts()}
+    for figure, (ratio, goal) in figures.items():
+        print(f"{figure} {ratio:.3f} {goal} {'ok' if ratio <= goal else 'short'}")
+        row["figures"][figure] = {"ratio": round(ratio, 4), "goal": goal, "sense": "at most", "met": ratio <= goal}
+    results.mkdir(parents=True, exist_ok=True)
+    with (results / "sampling.jsonl").open("a") as stream:
+        stream.write(json.dumps(row) + "\n")
+
+
+def rings(side: int) -> Tensor:
+    """Labels (slices, side, side): a disc in a ring in a larger disc, somewhere else in every slice."""
+    y, x = torch.meshgrid(torch.linspace(-1, 1, side), torch.linspace(-1, 1, side), indexing="ij")
+    shift = 0.3 * torch.rand(2, SLICES, 1, 1, generator=torch.Generator().manual_seed(0)) - 0.15
+    radius = ((x - shift[0]).square() + (y - shift[1]).square()).sqrt()
+    return (radius < 0.5).long() + (radius < 0.35).long() + (radius < 0.2).long()
+
+
+def _draw(labels: Tensor, sampling: Sampling, draws: int = 1) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    strata = pixel_strata(labels, CLASSES, None if sampling == "ns" else 4)
+    return [*draw_pixels(strata, DRAWN, sampling, generator, draws).flatten(1)]
+
+
+def _sampler(labels: Tensor) -> Callable[[Sampling], None]:
+    student = torch.randn(labels.numel(), DIM, requires_grad=True)
+    teacher = torch.randn(labels.numel(), DIM)
+
+    def sample(sampling: Sampling) -> None:
+        first, second = _draw(labels, sampling, draws=2)
+        queries, keys = student.index_select(0, first), teacher.index_select(0, second)
+        rows = functional.normalize(queries, dim=1) * functional.normalize(keys, dim=1)
+        torch.autograd.grad(rows.sum(), student)
+
+    return sample
+
+
+def _contrast_share() -> tuple[float, int]:
+    """The contrast's part (draws, banks, loss, its way back to the map) of a step of stage 2, and bytes of banks."""
+    torch.manual_seed(0)
+    network = UNet(UNetConfig(width=16), CLASSES)
+    config = resolve_plugin("fewlabel.regimes", {"name": "arco", "diagnose_every": 0})
+    regime: Regime = channels_last(load_plugin("fewlabel.regimes", "arco")(config, network)).train()
+    images = torch.randn(SLICES, 1, SIDE, SIDE).contiguous(memory_format=torch.channels_last)
+    half = SLICES // 2
+    batch = SegmentationBatch(
+        images=images[:half],
+        labels=rings(SIDE)[:half],
+        slices=torch.arange(half),
+        step=90,
+        total_steps=100,
+        generator=torch.Generator(),
+        unlabelled=images[half:],
+        unlabelled_again=images[half:],
+        unlabelled_slices=torch.arange(half, SLICES),
+    )
+    trained = [tensor for tensor in regime.parameters() if tensor.requires_grad]
+    caught: list[tuple[object, ...]] = []
+    contrast = regime.embedding.contrast  # type: ignore[union-attr]
+    inner = contrast.loss
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16("cpu")):
+            terms = regime.losses(replace(batch, generator=torch.Generator().manual_seed(0)))
+        total = torch.stack([term.float() for term in terms.values()]).sum()
+        torch.autograd.grad(total, trained, materialize_grads=True)
+        regime.after_step(batch.step, batch.total_steps)
+
+    def alone() -> None:
+        student, *rest = caught[-1]
+        output = student.output.detach().requires_grad_()  # type: ignore[attr-defined]
+        loss, _ = inner(replace(student, output=output), *rest)  # type: ignore[type-var]
+        torch.autograd.grad(loss, output)
+        contrast.push()
+
+    contrast.loss = lambda *given: caught.append(given) or inner(*given)
+    seconds = medians({"step": step, "contrast": alone}, STEPS, warm_up=1)
+    return seconds["contrast"] / seconds["step"], regime.bank_bytes  # type: ignore[return-value]
