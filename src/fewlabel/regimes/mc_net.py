@@ -25,10 +25,10 @@ class MutualConsistency(Auxiliary):
     ``L_sup + λ(t) · Σ_{i≠j} mean (p_i - sg(sharp(p_j)))²`` over pixels and classes of labelled and unlabelled slices,
     with ``sharp(p) = p^{1/T} / Σ_c p^{1/T}``. The decoder with transposed convolutions is kept.
 
-    What differs from the public code: sharpened predictions are targets and have no gradient (sg), which the paper's
-    name of soft pseudo labels asks for; there they carry the graph, so each decoder is also pulled away from being
-    sure. Supervision is the mean of both decoders' cross-entropy and Dice (there: the sum of Dice alone). sharp is
-    computed as softmax(logits / T), exact where powers of small probabilities are 0.
+    What differs from the public code: sharpened predictions are targets and have no gradient (sg), as the paper's name
+    of soft pseudo labels asks for; there they carry the graph. Supervision is the mean of both decoders' cross-entropy
+    and Dice (there: the sum of Dice alone). sharp is computed as softmax(logits / T), exact where powers of small
+    probabilities are 0.
     """
 
     class Config(AuxiliarySettings):
