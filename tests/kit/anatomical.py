@@ -13,7 +13,18 @@ from fewlabel.objectives.stratified import draw_pixels, draw_places, pixel_strat
 from kit.finetuning import build, toy_batch
 from kit.tiny_regimes import stir
 
-SMALL = {"stride": 2, "dim": 6, "queries": 9, "keys": 7, "negatives": 11, "bank": 20, "memory": 5, "neighbours": 2}
+#: One plain pass for both streams, so that a test can say what is expected.
+SMALL = {
+    "joint": True,
+    "stride": 2,
+    "dim": 6,
+    "queries": 9,
+    "keys": 7,
+    "negatives": 11,
+    "bank": 20,
+    "memory": 5,
+    "neighbours": 2,
+}
 #: Everything but the contrast and the supervision off.
 ALONE = {"pretrain_share": 0.0, "unsup_weight": 0.0, "nn_weight": 0.0, "contrast_weight": 1.0}
 LATE, EARLY = 15, 2

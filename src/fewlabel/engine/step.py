@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from fewlabel.core.collective import average_gradients
 
@@ -55,6 +55,29 @@ def gradients_of(
         average_gradients(part)
         per_term.append(part)
     return combiner.combine(names, per_term, generator)
+
+
+def gradients_of_awake(
+    terms: Mapping[str, Tensor],
+    names: Sequence[str],
+    parameters: Sequence[Tensor],
+    resting: Sequence[nn.Module],
+    combiner: CombinesGradients,
+    generator: Generator,
+) -> list[Tensor | None]:
+    """As :func:`gradients_of`, with None for the parameters of resting modules, which the optimiser then leaves alone.
+
+    A gradient of 0 would not do: Adam's decay alone, divided by its own size, takes weights to 0 at the full rate.
+    """
+    asleep = {tensor for module in resting for tensor in module.parameters()}
+    awake = [index for index, tensor in enumerate(parameters) if tensor not in asleep]
+    found = gradients_of(
+        terms, [names[index] for index in awake], [parameters[index] for index in awake], combiner, generator
+    )
+    gradients: list[Tensor | None] = [None] * len(parameters)
+    for index, gradient in zip(awake, found, strict=True):
+        gradients[index] = gradient
+    return gradients
 
 
 def total_norm(gradients: Sequence[Tensor | None]) -> Tensor:

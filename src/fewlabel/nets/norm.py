@@ -1,6 +1,9 @@
-"""Batch normalisation that is the same on one process and on many."""
+"""Batch normalisation that is the same on one process and on many, and that can treat parts of a batch apart."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +15,12 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch normalisation over (batch, *space) for 2D and 3D maps, with statistics of the joined batch.
 
     In a single process this is :func:`torch.nn.functional.batch_norm`; with several, mean and variance are
-    all-reduced with gradient, so that ``k`` processes equal one process on the joined batch.
+    all-reduced with gradient, so that ``k`` processes equal one process on the joined batch. Within
+    :func:`separate_statistics` each part of a batch has statistics of its own.
     """
+
+    #: Rows of each part whose statistics are its own; all rows together if empty.
+    parts: tuple[int, ...] = ()
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() not in (4, 5):
@@ -21,6 +28,11 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise a map; running statistics are used in eval mode."""
+        if not self.training or len(self.parts) < 2:
+            return self._normalise(input)
+        return torch.cat([self._normalise(part) for part in torch.split(input, list(self.parts))])
+
+    def _normalise(self, input: Tensor) -> Tensor:
         if not self.training or world_size() == 1:
             return super().forward(input)
         axes = [0, *range(2, input.dim())]
@@ -41,6 +53,29 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
         if self.affine:
             result = result * self.weight.view(shape) + self.bias.view(shape)
         return result.to(input.dtype)
+
+
+@contextmanager
+def separate_statistics(network: nn.Module, rows: Sequence[int]) -> Iterator[None]:
+    """Within, batch normalisation in train mode gives each part of a batch statistics of its own.
+
+    The batch is still one pass. Running statistics take in each part, one after the other.
+
+    Args:
+        network: Whose layers; those in eval mode are not touched.
+        rows: Length of each part, in order; parts of length 0 are left out. Other batches than of their sum are an
+            error of :func:`torch.split` within.
+    """
+    parts = tuple(count for count in rows if count)
+    layers = [module for module in network.modules() if isinstance(module, BatchNorm)]
+    before = [layer.parts for layer in layers]
+    for layer in layers:
+        layer.parts = parts
+    try:
+        yield
+    finally:
+        for layer, old in zip(layers, before, strict=True):
+            layer.parts = old
 
 
 def _full(tensor: Tensor) -> Tensor:
@@ -93,4 +128,4 @@ def activation(slope: float) -> nn.Module:
     return nn.ReLU(inplace=True) if slope == 0 else nn.LeakyReLU(slope, inplace=True)
 
 
-__all__ = ["BatchNorm", "activation", "affine_scale", "normalisation"]
+__all__ = ["BatchNorm", "activation", "affine_scale", "normalisation", "separate_statistics"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.fpn import Pyramid, pyramid
@@ -20,6 +20,7 @@ from fewlabel.regimes._arco_embedding import EmbeddingTerms
 from fewlabel.regimes._arco_relations import Relations
 from fewlabel.regimes._arco_rows import Mixture
 from fewlabel.regimes._arco_settings import ArcoSettings
+from fewlabel.regimes._streams import streams
 from fewlabel.regimes._supervised import supervised_terms
 from fewlabel.regimes._teacher import Teacher
 from fewlabel.regimes.base import Regime
@@ -46,7 +47,9 @@ class Anatomical(Regime):
     def __init__(self, config: ArcoSettings, network: UNet, *, pretrained: bool = False) -> None:
         super().__init__(config, network, pretrained=pretrained)
         self.settings = config
-        relates = config.pretrain_share > 0
+        own = 0.0 if pretrained else 1 / 3
+        self.share = own if config.pretrain_share is None else config.pretrain_share
+        relates = self.share > 0
         self.teacher = Teacher(network, config.momentum) if relates or config.teaches else None
         self.embedding = EmbeddingTerms(config, network) if config.embeds else None
         self.relations = Relations(config, network) if relates else None
@@ -54,12 +57,13 @@ class Anatomical(Regime):
 
     def losses(self, batch: SegmentationBatch) -> dict[str, Tensor]:
         """The terms of the stage that the step belongs to."""
-        first = batch.step < self.settings.pretrain_share * batch.total_steps
+        first = self._relates(batch.step, batch.total_steps)
         self._figures = {"stage": 1.0 if first else 2.0}
-        images, again, slices = streams(batch)
+        images, again, slices = unlabelled_views(batch)
         if self.relations is not None and first and len(images):
             labelled = len(batch.images)
-            seen = pyramid(self.network, torch.cat([batch.images, images]))
+            with streams(self.settings, self, labelled, len(images)):
+                seen = pyramid(self.network, torch.cat([batch.images, images]))
             unlabelled = [level[labelled:] for level in seen.maps]
             terms = self.relations(unlabelled, self._taught(again).maps, slices)
             self._figures |= self.relations.figures
@@ -67,6 +71,15 @@ class Anatomical(Regime):
         if first or not self.settings.teaches:
             return self._supervision(self.network(batch.images), batch.labels)
         return self._anatomy(batch, images, again, slices)
+
+    def _relates(self, step: int, total_steps: int) -> bool:
+        """Whether a step belongs to stage 1."""
+        return step < self.share * total_steps
+
+    def resting(self, step: int, total_steps: int) -> tuple[nn.Module, ...]:
+        """The heads of the other stage."""
+        other = self.embedding if self._relates(step, total_steps) else self.relations
+        return () if other is None else (other,)
 
     def _anatomy(self, batch: SegmentationBatch, images: Tensor, again: Tensor, slices: Tensor) -> dict[str, Tensor]:
         """Stage 2."""
@@ -83,7 +96,8 @@ class Anatomical(Regime):
         if chosen.eqv_weight and len(images):
             warps = random_warps(len(images), images.shape[2:], batch.generator)
             inputs.append(warp(images, warps).to(images.dtype))
-        seen = pyramid(self.network, torch.cat(inputs))
+        with streams(chosen, self, labelled, sum(len(part) for part in inputs[1:])):
+            seen = pyramid(self.network, torch.cat(inputs))
         terms = self._supervision(seen.logits[:labelled], batch.labels)
         if self.embedding is not None:
             known = torch.cat([batch.labels, labels.where(confidence >= chosen.pixel_confidence, IGNORE)])
@@ -130,7 +144,7 @@ class Anatomical(Regime):
                 part.follow(step)
 
 
-def streams(batch: SegmentationBatch) -> tuple[Tensor, Tensor, Tensor]:
+def unlabelled_views(batch: SegmentationBatch) -> tuple[Tensor, Tensor, Tensor]:
     """Both views of the unlabelled slices and their indices; of length 0 where the batch has none.
 
     Raises:

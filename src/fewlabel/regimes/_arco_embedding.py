@@ -10,7 +10,7 @@ from fewlabel.core.collective import gather
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.rng import torch_stream
 from fewlabel.data.batch import SegmentationBatch
-from fewlabel.nets.fpn import Pyramid, Representation, RepresentationHead
+from fewlabel.nets.fpn import Pyramid, Representation, RepresentationHead, RowHead
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import probabilities
 from fewlabel.objectives.contrastive import full_precision
@@ -21,6 +21,7 @@ from fewlabel.regimes._arco_contrast import AnatomicalContrast, Opponents
 from fewlabel.regimes._arco_rows import at_places
 from fewlabel.regimes._arco_settings import ArcoSettings
 from fewlabel.regimes._arco_variance import gradient_variance
+from fewlabel.regimes._streams import streams
 from fewlabel.regimes._teacher import Teacher
 
 
@@ -46,6 +47,7 @@ class EmbeddingTerms(nn.Module):
         self.head = RepresentationHead(network.config, settings.dim, settings.stride)
         self.teacher = Teacher(self.head, settings.momentum)
         self.contrast = AnatomicalContrast(settings, network.classes)
+        self.predictor = RowHead(settings.dim, settings.dim) if settings.nn_weight else None
         self.past = FifoQueue(settings.memory, settings.dim)
         self._waiting: tuple[Tensor, Tensor] | None = None
         self.figures: dict[str, Tensor] = {}
@@ -64,7 +66,8 @@ class EmbeddingTerms(nn.Module):
         """
         chosen, labelled = self.settings, len(labels) - len(slices)
         self.figures = {}
-        student = self.head(seen.maps)
+        with streams(chosen, self.head, labelled, len(slices)):
+            student = self.head(seen.maps)
         teacher = self.represented(told)
         terms: dict[str, Tensor] = {}
         if chosen.contrast_weight:
@@ -75,8 +78,9 @@ class EmbeddingTerms(nn.Module):
             terms["contrast"] = chosen.contrast_weight * loss
             self.figures["contrast"] = loss.detach()
             self._measure(batch, student, queries, opponents)
-        if chosen.nn_weight and len(slices):
-            mine, theirs = (pooled(part.output[labelled:]) for part in (student, teacher))
+        if self.predictor is not None and len(slices):
+            mine = functional.normalize(full_precision(self.predictor(pooled(student.output[labelled:]))), dim=1)
+            theirs = functional.normalize(pooled(teacher.output[labelled:]), dim=1)
             bank = self.past.keys.to(mine)
             found = nearest(theirs, bank, self.past.candidates(slices), chosen.neighbours)
             loss = neighbour_distance(mine, bank, *found)
@@ -131,5 +135,5 @@ def _hard(labels: Tensor, logits: Tensor, limit: float) -> Tensor:
 
 
 def pooled(outputs: Tensor) -> Tensor:
-    """Mean over places of (n, dim, *places), as unit vectors (n, dim)."""
-    return functional.normalize(full_precision(outputs).flatten(2).mean(dim=2), dim=1)
+    """Mean over places of (n, dim, *places): (n, dim)."""
+    return full_precision(outputs).flatten(2).mean(dim=2)

@@ -6,16 +6,16 @@ from typing import Literal
 
 from fewlabel.core.config import setting
 from fewlabel.objectives.stratified import Sampling
-from fewlabel.regimes._supervised import SupervisedSettings
+from fewlabel.regimes._streams import StreamSettings
 
 
-class ArcoSettings(SupervisedSettings):
+class ArcoSettings(StreamSettings):
     """Both stages: relations between slices, then pixels against classes."""
 
-    pretrain_share: float = setting(
-        1 / 3,
-        "share of the run, from its start, that is relational pre-training (stage 1); 0 for none, as behind an encoder "
-        "that is pre-trained already",
+    pretrain_share: float | None = setting(
+        None,
+        "share of the run, from its start, that is relational pre-training (stage 1); null: a third from scratch, none "
+        "behind an encoder that is pre-trained already",
         ge=0,
         le=1,
         source="ARCO: 100 of 300 epochs",

@@ -1,9 +1,10 @@
-"""What semi-supervised regimes share: two streams in one pass, and a weight that grows over the run."""
+"""What semi-supervised regimes share: two streams of slices, and a weight that grows over the run."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import torch
@@ -13,11 +14,12 @@ from fewlabel.core.config import setting
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import ramp_up
-from fewlabel.regimes._supervised import SupervisedSettings, supervised_terms
+from fewlabel.regimes._streams import StreamSettings, streams
+from fewlabel.regimes._supervised import supervised_terms
 from fewlabel.regimes.base import Regime
 
 
-class SemiSettings(SupervisedSettings):
+class SemiSettings(StreamSettings):
     """Settings of regimes with a weighted unlabelled part."""
 
     unlabelled_weight: float = setting(
@@ -38,10 +40,13 @@ class SemiSupervised(Regime):
 
     One policy for all of them:
 
-    * **Streams.** Where the unlabelled part counts, labelled and unlabelled slices go through the network in one pass,
-      so batch normalisation sees both, as it will at test time. Where its weight is 0 at a step, or the batch has no
-      unlabelled slice, nothing of it is computed: with ``unlabelled_weight=0`` the run is supervised training, bit by
-      bit.
+    * **Streams.** Where the unlabelled part counts, labelled and unlabelled slices go through the network in one pass
+      in which batch normalisation treats each stream by its own statistics (:meth:`streams`); running statistics take
+      in both. Public codes share the statistics. With one or two labelled patients the supervised loss then shapes the
+      unlabelled activations through them: it falls faster, and predictions for all other patients become flat
+      (decision 0008). ``joint=true`` is what they do. Where the weight is 0 at a
+      step, or the batch has no unlabelled slice, nothing of that part is computed: with ``unlabelled_weight=0`` the
+      run is supervised training, bit by bit.
     * **Ramps.** λ(t) = ``unlabelled_weight`` · exp(-5 (1 - min(t/(``ramp``·T), 1))²), and 0 during ``rest``.
     * **Teachers** are those of ``fewlabel.regimes._teacher``.
 
@@ -78,6 +83,10 @@ class SemiSupervised(Regime):
     def labelled_terms(self, batch: SegmentationBatch) -> dict[str, Tensor]:
         """Terms of a step without unlabelled part: those of ``supervised``."""
         return self.supervision(self.network(batch.images), batch.labels)
+
+    def streams(self, *rows: int) -> AbstractContextManager[None]:
+        """Around a pass of labelled and unlabelled rows, whose numbers are given in order."""
+        return streams(self.semi, self, *rows)
 
     def weight(self, step: int, total_steps: int) -> float:
         """λ at a step."""

@@ -46,7 +46,8 @@ class AdversarialTraining(SemiSupervised):
     def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
         """``ce``, ``dice`` and ``adversarial``."""
         images, count = both(batch, unlabelled), len(batch.images)
-        logits = self.network(images)
+        with self.streams(count, len(unlabelled)):
+            logits = self.network(images)
         maps = probabilities(logits)
         cost, fooled = self.adversary.fooling(maps[count:], unlabelled)
         self.adversary.keep(maps, images, count, batch.generator)

@@ -30,7 +30,7 @@ class Arco(Anatomical):
     * Classes are named by id, so an absent class does not shift the others.
     * The teacher's heads are copies that follow; there they start from other weights and receive gradients.
     * Heads have a ReLU and a normalisation between their linear layers, as the paper says; there these are commented
-      out. The student has no predictor in stage 2.
+      out. In stage 2 the student has a predictor for ``L_nn`` alone (there: two linear layers, for all of it).
     * Sides of the KL: the teacher is the target (the paper prints the reverse).
     * Pixels without label take part by the teacher's label where it is sure, in place of U2PL's entropy ranks for 21
       classes. No random morph of images without their labels.

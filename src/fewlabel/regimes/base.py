@@ -56,6 +56,10 @@ class Regime(nn.Module, ABC):
         A batch without labelled or without unlabelled rows is fine.
         """
 
+    def resting(self, step: int, total_steps: int) -> tuple[nn.Module, ...]:  # noqa: ARG002
+        """Modules that the losses of a step do not reach; the optimiser leaves them alone, decay and momentum too."""
+        return ()
+
     def figures(self) -> dict[str, float]:
         """Further figures of the last :meth:`losses` for the log."""
         return {}

@@ -77,7 +77,8 @@ class BidirectionalCopyPaste(Taught):
     def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
         """``ce``, ``dice`` and ``pseudo``."""
         images, known, guessed = self.paste(batch, unlabelled, self.pseudo_labels(unlabelled))
-        logits = self.network(images)
+        with self.streams(len(batch.images), len(unlabelled)):
+            logits = self.network(images)
         pseudo = torch.stack(list(self.supervision(logits, guessed).values())).sum()
         self.note(pseudo=pseudo)
         return {**self.supervision(logits, known), "pseudo": weight * pseudo}

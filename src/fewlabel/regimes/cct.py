@@ -44,8 +44,9 @@ class CrossConsistency(Auxiliary):
 
     def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
         """``ce``, ``dice`` and ``consistency``."""
-        count = len(batch.images)
-        main, others = self.predictions(both(batch, unlabelled), (count, len(unlabelled)), batch.generator)
+        rows = count, _ = len(batch.images), len(unlabelled)
+        with self.streams(*rows):
+            main, others = self.predictions(both(batch, unlabelled), rows, batch.generator)
         target = probabilities(main[count:]).detach()
         distance = torch.stack(
             [squared_difference(target, probabilities(logits[count:])).mean() for logits in others]

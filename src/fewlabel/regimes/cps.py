@@ -45,7 +45,8 @@ class CrossPseudoSupervision(SemiSupervised):
     def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
         """``ce``, ``dice`` and ``cross`` of network 1, and with ``_second`` of network 2."""
         images, count = both(batch, unlabelled), len(batch.images)
-        first, second = self.network(images), self.second(images)
+        with self.streams(count, len(unlabelled)):
+            first, second = self.network(images), self.second(images)
         ours, theirs = first[count:].detach().argmax(dim=1), second[count:].detach().argmax(dim=1)
         self.note(agreement=(ours == theirs).float().mean())
         return {

@@ -45,7 +45,8 @@ class DualTask(ShapeAware):
     def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
         """``ce``, ``dice``, ``sdf`` and ``consistency``."""
         count = len(batch.images)
-        logits, distances = self.segment(both(batch, unlabelled))
+        with self.streams(count, len(unlabelled)):
+            logits, distances = self.segment(both(batch, unlabelled))
         masks = soft_mask(distances, self.settings.steepness)
         distance = squared_difference(masks, probabilities(logits)[:, 1:]).mean()
         self.note(consistency=distance)

@@ -33,7 +33,8 @@ class EntropyMinimisation(SemiSupervised):
 
     def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
         """``ce``, ``dice`` and ``entropy``."""
-        logits = self.network(both(batch, unlabelled))
+        with self.streams(len(batch.images), len(unlabelled)):
+            logits = self.network(both(batch, unlabelled))
         share = (entropy(logits) / math.log(logits.shape[1])).mean()
         self.note(entropy=share, foreground=(logits.detach().argmax(dim=1) > 0).float().mean())
         return {**self.supervision(logits[: len(batch.images)], batch.labels), "entropy": weight * share}

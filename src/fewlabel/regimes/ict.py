@@ -48,7 +48,8 @@ class InterpolationConsistency(Taught):
         guess = probabilities(self.teacher(unlabelled))
         target = mix(guess, gather(guess)[other], shares)
         mixed = mix(unlabelled, gather(unlabelled)[other], shares)
-        logits = self.network(both(batch, mixed))
+        with self.streams(labelled, rows):
+            logits = self.network(both(batch, mixed))
         distance = squared_difference(probabilities(logits[labelled:]), target).mean()
         self.note(consistency=distance)
         return {**self.supervision(logits[:labelled], batch.labels), "consistency": weight * distance}

@@ -47,8 +47,9 @@ class MutualConsistency(Auxiliary):
 
     def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
         """``ce``, ``dice`` and ``consistency``."""
-        count = len(batch.images)
-        main, (other,) = self.predictions(both(batch, unlabelled), (count, len(unlabelled)), batch.generator)
+        rows = count, _ = len(batch.images), len(unlabelled)
+        with self.streams(*rows):
+            main, (other,) = self.predictions(both(batch, unlabelled), rows, batch.generator)
         distance = mutual_distance(main, other, self.settings.temperature)
         self.note(consistency=distance)
         return {

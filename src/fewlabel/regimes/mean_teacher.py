@@ -54,7 +54,8 @@ class MeanTeacher(Taught):
     def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
         """``ce``, ``dice`` and ``consistency``."""
         chosen = self.settings
-        logits = self.network(both(batch, unlabelled))
+        with self.streams(len(batch.images), len(unlabelled)):
+            logits = self.network(both(batch, unlabelled))
         labelled = len(batch.images)
         noise = gaussian_noise(unlabelled, chosen.noise, chosen.noise_limit, batch.generator)
         target = probabilities(self.teacher(unlabelled + noise))

@@ -27,7 +27,7 @@ class Reco(Anatomical):
         """Settings of ReCo."""
 
         name: str = "reco"
-        pretrain_share: float = setting(
+        pretrain_share: float | None = setting(
             0.0, "share of the run, from its start, that is relational pre-training", ge=0, le=1, source="ReCo: none"
         )
         contrast_weight: float = setting(1.0, "λ1, weight of the pixel contrast; 0 drops it", ge=0, source="ReCo")

@@ -58,14 +58,16 @@ class RotationConsistency(SemiSupervised):
             fault = Fault("quarter turns need slices with equal sides", f"{height}x{width}", "regime.turns", remedy)
             raise SettingsError("These settings do not suit the data:", [fault])
         turns = self.draw_turns(len(unlabelled), batch.generator)
-        logits = self.network(torch.cat([batch.images, unlabelled, quarter_turns(unlabelled, turns)]))
-        labelled, upright, turned = logits.split([len(batch.images), len(unlabelled), len(unlabelled)])
+        labelled, count = len(batch.images), len(unlabelled)
+        with self.streams(labelled, 2 * count):
+            logits = self.network(torch.cat([batch.images, unlabelled, quarter_turns(unlabelled, turns)]))
+        known, upright, turned = logits.split([labelled, count, count])
         first, second = quarter_turns(probabilities(upright), turns), probabilities(turned)
         distance = (
             squared_difference(first, second.detach()).mean() + squared_difference(first.detach(), second).mean()
         ) / 2
         self.note(consistency=distance)
-        return {**self.supervision(labelled, batch.labels), "consistency": weight * distance}
+        return {**self.supervision(known, batch.labels), "consistency": weight * distance}
 
     def draw_turns(self, count: int, generator: Generator) -> list[int]:
         """Quarter turns, 1 to 3, of each of this rank's rows."""

@@ -44,7 +44,8 @@ class ShapeAdversarial(ShapeAware):
     def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
         """``ce``, ``dice``, ``sdf`` and ``adversarial``."""
         images, count = both(batch, unlabelled), len(batch.images)
-        logits, distances = self.segment(images)
+        with self.streams(count, len(unlabelled)):
+            logits, distances = self.segment(images)
         cost, fooled = self.adversary.fooling(distances[count:], unlabelled)
         self.adversary.keep(distances, images, count, batch.generator)
         self.note(adversarial=cost, fooled=fooled)

@@ -77,13 +77,15 @@ class SmoothAndSeparate(SemiSupervised):
     def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
         """``ce``, ``dice``, ``smooth``, and with prototypes ``compact``."""
         images, count = both(batch, unlabelled), len(batch.images)
-        features = self.network.decoder(self.network.encoder(images))[-1]
+        with self.streams(count, len(unlabelled)):
+            features = self.network.decoder(self.network.encoder(images))[-1]
         logits = self.network.classifier(features)
         # Drawn for each stream: joined batches hold all labelled slices first, whatever the number of processes.
         start = torch.cat(
             [gaussian_noise(rows, 1.0, torch.inf, batch.generator) for rows in (batch.images, unlabelled)]
         )
-        smooth = self.smoothness(images, probabilities(logits).detach(), start)
+        with self.streams(count, len(unlabelled)):
+            smooth = self.smoothness(images, probabilities(logits).detach(), start)
         terms = {**self.supervision(logits[:count], batch.labels), "smooth": weight * smooth}
         self.note(smooth=smooth)
         if self.settings.prototype_weight:

@@ -57,7 +57,8 @@ class UncertaintyAwareMeanTeacher(Taught):
 
     def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
         """``ce``, ``dice`` and ``consistency``."""
-        logits = self.network(both(batch, unlabelled))
+        with self.streams(len(batch.images), len(unlabelled)):
+            logits = self.network(both(batch, unlabelled))
         labelled = len(batch.images)
         target = probabilities(self.teacher(self._noisy(unlabelled, batch.generator)))
         uncertainty = self.uncertainty(unlabelled, batch.generator)

@@ -60,8 +60,9 @@ class PyramidConsistency(Auxiliary):
 
     def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
         """``ce``, ``dice`` and ``consistency``."""
-        count = len(batch.images)
-        main, others = self.predictions(both(batch, unlabelled), (count, len(unlabelled)), batch.generator)
+        rows = count, _ = len(batch.images), len(unlabelled)
+        with self.streams(*rows):
+            main, others = self.predictions(both(batch, unlabelled), rows, batch.generator)
         distance = rectified_consistency([log_probabilities(logits[count:]) for logits in (main, *others)])
         self.note(consistency=distance)
         supervised = self.shared_supervision(main[:count], [logits[:count] for logits in others], batch.labels)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
 from fewlabel.core.collective import rank, world_size
-from fewlabel.nets.norm import BatchNorm, activation, affine_scale, normalisation
+from fewlabel.nets.norm import BatchNorm, activation, affine_scale, normalisation, separate_statistics
 from kit.ranks import run_ranks
 
 SHAPES = {2: (4, 6, 5, 7), 3: (4, 6, 3, 4, 5)}
@@ -116,3 +118,49 @@ def test_activation_by_slope():
     x = torch.tensor([-2.0, 3.0])
     assert activation(0)(x.clone()).tolist() == [0.0, 3.0]
     assert activation(0.1)(x.clone()).tolist() == pytest.approx([-0.2, 3.0])
+
+
+def normalised_parts(rows: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    """A pass of this rank's rows of two parts, normalised apart; outputs and running statistics."""
+    layer = BatchNorm(3).double()
+    whole = [torch.randn(4, 3, 4, 5, generator=torch.Generator().manual_seed(seed)).double() for seed in rows]
+    share = 4 // world_size()
+    mine = [part[rank() * share : (rank() + 1) * share] * (number + 1) for number, part in enumerate(whole)]
+    with separate_statistics(nn.Sequential(layer), [len(part) for part in mine]):
+        first, second = layer(torch.cat(mine)).split(share)
+    return {"first": first.detach(), "second": second.detach(), "mean": layer.running_mean, "var": layer.running_var}
+
+
+def test_parts_apart_are_two_passes_one_after_the_other():
+    layer = BatchNorm(3).double()
+    found = normalised_parts((1, 2))
+    for number, (seed, key) in enumerate([(1, "first"), (2, "second")]):
+        part = torch.randn(4, 3, 4, 5, generator=torch.Generator().manual_seed(seed)).double() * (number + 1)
+        torch.testing.assert_close(found[key], layer(part).detach(), rtol=1e-12, atol=0)
+    torch.testing.assert_close(found["mean"], layer.running_mean, rtol=1e-12, atol=0)
+    torch.testing.assert_close(found["var"], layer.running_var, rtol=1e-12, atol=0)
+
+
+def test_parts_apart_are_the_same_on_two_processes(tmp_path):
+    whole = normalised_parts((1, 2))
+    first, second = run_ranks(tmp_path, partial(normalised_parts, (1, 2)))
+    for key in ("first", "second"):
+        torch.testing.assert_close(torch.cat([first[key], second[key]]), whole[key], rtol=1e-11, atol=1e-13)
+    for key in ("mean", "var"):
+        torch.testing.assert_close(first[key], whole[key], rtol=1e-11, atol=1e-13)
+
+
+def test_parts_are_apart_within_alone_in_training_alone_and_all_rows_belong_to_one():
+    layer = BatchNorm(3)
+    maps = torch.randn(5, 3, 4, 4)
+    layer.eval()
+    expected = layer(maps)
+    with separate_statistics(layer, (2, 3)):
+        assert torch.equal(layer(maps), expected)
+        layer.train()
+        with pytest.raises(RuntimeError, match="split"):
+            layer(maps[:4])
+    assert layer.parts == ()
+    together = layer(maps)
+    with separate_statistics(layer, (0, 5)):
+        assert torch.equal(layer(maps), together)

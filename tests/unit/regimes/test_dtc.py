@@ -127,7 +127,7 @@ def test_neutral_settings_leave_the_head_alone():
 
 
 def test_patches_have_distances_of_their_own():
-    regime = build("dtc", network=UNetConfig(width=4, depth=3, ndim=3), dtype=torch.float64)
+    regime = build("dtc", network=UNetConfig(width=4, depth=3, ndim=3), dtype=torch.float64, joint=True)
     batch = toy_volumes(regime, dtype=torch.float64)
     _, distances = both_heads(regime, torch.cat([batch.images, batch.unlabelled]))
     target = signed_distances(batch.labels, 4).double()

@@ -22,7 +22,7 @@ DEEP = UNetConfig(width=4, depth=5)
 
 
 def regime_of(network=DEEP, **settings):
-    found = build("urpc", network=network, dtype=torch.float64, **settings).train()
+    found = build("urpc", network=network, dtype=torch.float64, **{"joint": True} | settings).train()
     with torch.no_grad():
         for classifier in (found.network.classifier, *found.classifiers):
             classifier.weight.mul_(4)
