@@ -49,7 +49,7 @@ class GradMitigator(Combiner):
         self._groups: list[str] = []
         self._group_of = torch.empty(0, dtype=torch.int64)
         self._state: dict[str, Tensor] = {}
-        self._last: tuple[Tensor, Mitigation] | None = None
+        self._last: tuple[Tensor, Tensor, Mitigation] | None = None
 
     def combine(
         self, names: Sequence[str], gradients: Sequence[Sequence[Tensor]], generator: Generator
@@ -100,7 +100,7 @@ class GradMitigator(Combiner):
         state["below"] += result.below
         state["compared"] += valid
         state["cosines"] += cosines
-        self._last = (gram, result)
+        self._last = (cosines, valid, result)
         return result
 
     def scalars(self) -> dict[str, float]:
@@ -112,8 +112,7 @@ class GradMitigator(Combiner):
         """
         if self._last is None:
             return {}
-        gram, result = self._last
-        cosines, valid = original_cosines(gram)
+        cosines, valid, result = self._last
         tables = {
             "cosine": (cosines, valid),
             "conflict": ((cosines < 0).double(), valid),

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+#: Gradients no longer than this are neither modified nor do they move targets.
+_VANISHED = 1e-12
 #: A gradient that modification brought down to rounding error has no direction any more.
 _ANNIHILATED = 1e-6
 #: Targets are held this far from ±1, where the weight has a pole.
@@ -61,7 +63,6 @@ def mitigate(
     *,
     beta: float,
     max_gain: float | None = None,
-    smallest_norm: float = 1e-12,
 ) -> Mitigation:
     """The recursion of the module on K groups at once.
 
@@ -71,13 +72,12 @@ def mitigate(
         order: (K, M, M-1) int64, for each group and i the other labels in the order to visit.
         beta: Weight of the new cosine in the moving average.
         max_gain: Largest ‖g'_i‖/‖g_i‖ one modification may cause, at least 1; None for no limit.
-        smallest_norm: Gradients no longer than this are neither modified nor do they move targets.
     """
     terms = gram.shape[1]
     targets = targets.clone()
     coefficients = torch.eye(terms, dtype=gram.dtype).expand_as(gram).clone()
     lengths = gram.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
-    floor = (lengths * _ANNIHILATED).clamp_min(smallest_norm)
+    floor = (lengths * _ANNIHILATED).clamp_min(_VANISHED)
     cosines = torch.zeros_like(gram)
     gains = torch.ones_like(gram)
     compared = torch.zeros_like(gram, dtype=torch.bool)
@@ -88,7 +88,7 @@ def mitigate(
         products = coefficients @ gram
         own = (coefficients * products).sum(dim=-1).clamp_min(0).sqrt()
         length = lengths.gather(1, other.squeeze(-1))
-        live = (own > floor) & (length > smallest_norm)
+        live = (own > floor) & (length > _VANISHED)
         safe = torch.where(live, own * length, torch.ones_like(own))
         phi = (products.gather(-1, other).squeeze(-1) / safe).clamp(-1, 1)
         target = targets.gather(-1, other).squeeze(-1)
@@ -110,10 +110,10 @@ def mitigate(
     return Mitigation(coefficients, targets, cosines, gains, compared, below)
 
 
-def original_cosines(gram: Tensor, smallest_norm: float = 1e-12) -> tuple[Tensor, Tensor]:
+def original_cosines(gram: Tensor) -> tuple[Tensor, Tensor]:
     """Cosines (K, M, M) between the original gradients, 0 where undefined, and where they are defined off-diagonal."""
     lengths = gram.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
-    live = lengths > smallest_norm
+    live = lengths > _VANISHED
     valid = live[:, :, None] & live[:, None, :] & ~torch.eye(gram.shape[1], dtype=torch.bool)
     scale = torch.where(valid, lengths[:, :, None] * lengths[:, None, :], torch.ones_like(gram))
     return torch.where(valid, (gram / scale).clamp(-1, 1), torch.zeros_like(gram)), valid

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from pydantic import BeforeValidator
 from torch import Tensor
 from torch.nn import functional
 
 from fewlabel.core.collective import gather
+from fewlabel.core.config import Names
 from fewlabel.core.errors import Fault
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.gradients.aggregators import build_combiner
@@ -30,6 +32,17 @@ from fewlabel.objectives.views import join_views, own_rows
 
 #: Name of the loss term when no meta label guides.
 VIEWS = "views"
+#: Labels taken by ``auto``, where the data have them.
+AUTOMATIC = ("patient", "position", "phase")
+
+
+def _one_name(value: Any) -> Any:
+    """A single label given without brackets, as a list of one."""
+    return (value,) if isinstance(value, str) and value != "auto" else value
+
+
+#: The setting of which meta labels guide: names, one name, or ``auto``.
+Labels = Annotated[Literal["auto"] | Names, BeforeValidator(_one_name)]
 
 
 class GuidedContrast(PretrainMethod):
@@ -214,11 +227,6 @@ def _joined_ids(batch: PretrainBatch, labels: tuple[str, ...], heights: bool) ->
     found: dict[str, Tensor | None] = {name: table[:, index] for index, name in enumerate(labels, start=1)}
     joined = gather(batch.positions.to(device)) if heights else None
     return JoinedIds(table[:, 0], found or {VIEWS: None}, own_rows(len(batch.slices), device), joined)
-
-
-def one_name(value: Any) -> Any:
-    """A single label given without brackets, as a list of one."""
-    return (value,) if isinstance(value, str) and value != "auto" else value
 
 
 def choose_labels(

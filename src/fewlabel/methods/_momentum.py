@@ -13,7 +13,7 @@ from fewlabel.core.config import setting
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.methods._queue import Maps, QueueContrast
-from fewlabel.methods.base import DataFacts, Losses, PretrainMethod
+from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, pooled
 from fewlabel.nets.heads import PixelHead
 from fewlabel.nets.layout import channels_last_map
 from fewlabel.nets.norm import BatchNorm
@@ -74,7 +74,7 @@ class MomentumContrast(PretrainMethod):
 
     def embed(self, images: Tensor) -> Tensor:
         """The query embedding (n, dim) of slices (n, channels, height, width)."""
-        return unit_rows(self.image_head, pooled(self.encoder(images)[-1]))[:, 0]
+        return unit_rows(self.image_head, pooled(self.encoder(images)[-1])[:, None])[:, 0]
 
     def maps(self, batch: PretrainBatch) -> Maps:
         """Both encoders' last maps.
@@ -103,8 +103,8 @@ class MomentumContrast(PretrainMethod):
 
     def image_term(self, maps: Maps) -> tuple[Tensor, Tensor]:
         """Loss of the pooled maps, and the queries' embeddings (n, dim)."""
-        queries = unit_rows(self.image_head, pooled(maps.queries))
-        keys = unit_rows(self.key_image_head, pooled(maps.keys))
+        queries = unit_rows(self.image_head, pooled(maps.queries)[:, None])
+        keys = unit_rows(self.key_image_head, pooled(maps.keys)[:, None])
         return self.image_contrast.loss(queries, keys, keys[:, 0], maps), queries[:, 0]
 
     def finished(self, term: Tensor, embeddings: Tensor, maps: Maps, scalars: dict[str, float]) -> Losses:
@@ -130,11 +130,6 @@ def key_groups(count: int, groups: int, generator: Generator) -> Tensor:
     if groups == 1:
         return torch.zeros(count, dtype=torch.int64)
     return torch.rand(math.ceil(count / groups), groups, generator=generator).argsort(dim=1).flatten()[:count]
-
-
-def pooled(features: Tensor) -> Tensor:
-    """Mean over space of a map (n, channels, *space), as rows (n, 1, channels)."""
-    return full_precision(features).flatten(2).mean(dim=2)[:, None]
 
 
 def unit_rows(head: nn.Module, rows: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the pretext tasks share: pooled features, and a classifier that is at chance on features without a signal."""
+"""What the pretext tasks share: a classifier that is at chance on features without a signal, and its accuracy."""
 
 from __future__ import annotations
 
@@ -8,11 +8,6 @@ from torch.nn import functional
 
 from fewlabel.nets.norm import BatchNorm
 from fewlabel.objectives.contrastive import full_precision
-
-
-def pooled(features: Tensor) -> Tensor:
-    """Mean over space of a map (n, channels, height, width), in full precision: (n, channels)."""
-    return full_precision(features).flatten(2).mean(dim=2)
 
 
 def unit_rows(rows: Tensor) -> Tensor:

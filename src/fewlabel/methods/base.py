@@ -15,6 +15,7 @@ from fewlabel.data.batch import PretrainBatch
 from fewlabel.gradients.aggregators import build_combiner
 from fewlabel.gradients.combine import Combine, Combiner
 from fewlabel.nets.unet import UNetDecoder, UNetEncoder
+from fewlabel.objectives.contrastive import full_precision
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,7 @@ class PretrainMethod(nn.Module, ABC):
 
     def embed(self, images: Tensor) -> Tensor:
         """Unit vectors (n, dim) of slices (n, channels, height, width): pooled bottleneck map of the encoder."""
-        bottleneck = self.encoder(images)[-1].float()
-        return functional.normalize(bottleneck.flatten(2).mean(dim=2), dim=1)
+        return functional.normalize(pooled(self.encoder(images)[-1]), dim=1)
 
     def combiner(self) -> Combiner:
         """How the gradients of several terms become one: ``config.combine``, with the defaults of its paper."""
@@ -139,6 +139,11 @@ class PretrainMethod(nn.Module, ABC):
 
     def after_step(self, step: int, total_steps: int) -> None:
         """Called once the optimiser has stepped: momentum twins, queues, schedules."""
+
+
+def pooled(features: Tensor) -> Tensor:
+    """Mean over space of a map (n, channels, *space), in full precision: (n, channels)."""
+    return full_precision(features).flatten(2).mean(dim=2)
 
 
 PLUGIN_BASE = PretrainMethod

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import field_validator
-
-from fewlabel.core.config import Names, setting
+from fewlabel.core.config import setting
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.gradients.aggregators import build_combiner
 from fewlabel.gradients.combine import Combine, Combiner, MeanCombiner
-from fewlabel.methods._guided import GuidedContrast, choose_labels, map_pixels, one_name
+from fewlabel.methods._guided import AUTOMATIC, GuidedContrast, Labels, choose_labels, map_pixels
 from fewlabel.methods._pixels import PixelSettings
 from fewlabel.methods.base import DataFacts, PretrainMethod
 from fewlabel.nets.unet import UNetEncoder
@@ -34,14 +32,13 @@ class GCL(GuidedContrast):
     """
 
     paper = "Gradient-guided contrastive learning, ACM MM 2023, arXiv 2309.08888"
-    #: Labels taken by ``labels=auto``, where the data have them.
-    automatic: ClassVar[tuple[str, ...]] = ("patient", "position", "phase")
+    automatic: ClassVar[tuple[str, ...]] = AUTOMATIC
 
     class Config(PretrainMethod.Config):
         """Settings of GCL and of every row of its ablation."""
 
         name: Literal["gcl"] = "gcl"
-        labels: Literal["auto"] | Names = setting(
+        labels: Labels = setting(
             "auto",
             "meta labels that guide; auto takes those of patient, position and phase that the data have; [] for none",
             source="GCL, Fig. 2",
@@ -105,11 +102,6 @@ class GCL(GuidedContrast):
             "linear", "how the kept share of a pool grows over the run", source="GCL Eq. 8; curve: " + OWN
         )
         lambda0: float = setting(0.25, "share of a pool kept at step 0", gt=0, le=1, source=OWN)
-
-        @field_validator("labels", mode="before")
-        @classmethod
-        def _one_name(cls, value: Any) -> Any:
-            return one_name(value)
 
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         pixel = None

@@ -12,8 +12,8 @@ from fewlabel.core.collective import sum_across, world_size
 from fewlabel.core.config import setting
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.data.batch import PretrainBatch
-from fewlabel.methods._pretext import pooled, unit_rows
-from fewlabel.methods.base import DataFacts, Losses, PretrainMethod
+from fewlabel.methods._pretext import unit_rows
+from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, pooled
 from fewlabel.nets.norm import activation, normalisation
 from fewlabel.nets.unet import UNetConfig, UNetEncoder
 from fewlabel.objectives.contrastive import full_precision

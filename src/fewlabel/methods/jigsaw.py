@@ -13,10 +13,10 @@ from fewlabel.core.collective import gather, world_size
 from fewlabel.core.config import setting
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.data.batch import PretrainBatch
-from fewlabel.methods._pretext import ClassHead, accuracy, pooled, unit_rows
+from fewlabel.methods._pretext import ClassHead, accuracy, unit_rows
 from fewlabel.methods._slots import Contrast, SlotContrast, lowest_cost
 from fewlabel.methods._tiles import TILES, TileGrid, permutation_set, random_orders, shuffled
-from fewlabel.methods.base import DataFacts, Losses, PretrainMethod
+from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, pooled
 from fewlabel.nets.unet import UNetEncoder
 from fewlabel.objectives.contrastive import full_precision
 from fewlabel.objectives.views import own_rows

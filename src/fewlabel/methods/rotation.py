@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from fewlabel.core.config import setting
 from fewlabel.data.batch import PretrainBatch
-from fewlabel.methods._pretext import ClassHead, accuracy, pooled, unit_rows
-from fewlabel.methods.base import DataFacts, Losses, PretrainMethod
+from fewlabel.methods._pretext import ClassHead, accuracy, unit_rows
+from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, pooled
 from fewlabel.nets.unet import UNetEncoder
 from fewlabel.objectives.views import own_rows
 

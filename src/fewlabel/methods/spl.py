@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import field_validator
 from torch import Tensor
 
 from fewlabel.core.collective import sum_across
-from fewlabel.core.config import Floats, Names, setting
+from fewlabel.core.config import Floats, setting
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.data.batch import PretrainBatch
-from fewlabel.methods._guided import GuidedContrast, JoinedIds, choose_labels, one_name
+from fewlabel.methods._guided import AUTOMATIC, GuidedContrast, JoinedIds, Labels, choose_labels
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod
 from fewlabel.nets.heads import PooledHead
 from fewlabel.nets.unet import UNetEncoder
@@ -80,14 +79,13 @@ class SPL(GuidedContrast):
     """
 
     paper = "Peng et al., NeurIPS 2021, arXiv 2107.13741"
-    #: Labels taken by ``labels=auto``, where the data have them.
-    automatic: ClassVar[tuple[str, ...]] = ("patient", "position", "phase")
+    automatic: ClassVar[tuple[str, ...]] = AUTOMATIC
 
     class Config(PretrainMethod.Config):
         """Settings of SPL."""
 
         name: Literal["spl"] = "spl"
-        labels: Literal["auto"] | Names = setting(
+        labels: Labels = setting(
             "auto",
             "meta labels that guide; auto takes those of patient, position and phase that the data have",
             source="SPL: these three",
@@ -115,11 +113,6 @@ class SPL(GuidedContrast):
             "end the image head with a batch normalisation without weights, so that embeddings share no mean",
             source="own option, see docs/explanation/gcl.md; the paper has none",
         )
-
-        @field_validator("labels", mode="before")
-        @classmethod
-        def _one_name(cls, value: Any) -> Any:
-            return one_name(value)
 
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         faults: list[Fault] = []

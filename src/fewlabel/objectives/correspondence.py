@@ -83,18 +83,6 @@ def shown(matrices: Tensor, points: Tensor, size: tuple[int, int]) -> Tensor:
     return inside(points, size) & inside(to_view(matrices, points), size)
 
 
-def overlap(matrices: Tensor, other: Tensor, cells: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Which cells of a view have their centre in the source and in the other view: (n, cells) bool.
-
-    Args:
-        matrices: (n, 3, 3) of the views whose cells are asked for.
-        other: (n, 3, 3) of the other views.
-        cells: (rows, columns) of the map.
-        size: (height, width) of a view, in pixels.
-    """
-    return shown(other, cell_centres(matrices, cells, size), size)
-
-
 def cell_distances(first: Tensor, second: Tensor, cells: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """Distances on the source between cells of two views, in diagonals of the larger cell (PixPro, section 3.1).
 

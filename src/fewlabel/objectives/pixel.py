@@ -70,16 +70,9 @@ def top_pool(affinity: Tensor, size: int) -> Tensor:
     return affinity.topk(size, dim=-1).indices
 
 
-def pool_mask(pool: Tensor, pixels: int) -> Tensor:
-    """Pool indices (..., K) as a mask (..., pixels) bool."""
-    mask = torch.zeros(*pool.shape[:-1], pixels, dtype=torch.bool, device=pool.device)
-    return mask.scatter_(-1, pool, value=True)
-
-
 def negative_logsumexp(logits: Tensor, pool: Tensor) -> Tensor:
     """Logarithm of S_p, the sum over the pixels outside the pool: (..., pixels) and (..., K) to (..., 1)."""
-    inside = pool_mask(pool, logits.shape[-1])
-    return logits.masked_fill(inside, torch.finfo(logits.dtype).min).logsumexp(dim=-1, keepdim=True)
+    return logits.scatter(-1, pool, torch.finfo(logits.dtype).min).logsumexp(dim=-1, keepdim=True)
 
 
 def pair_losses(logits: Tensor, pool: Tensor, denominator: PixelDenominator = "one_positive") -> Tensor:

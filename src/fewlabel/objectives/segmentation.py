@@ -17,13 +17,12 @@ from fewlabel.objectives.contrastive import full_precision
 IGNORE = 255
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, *, ignore: int = IGNORE, smoothing: float = 0.0) -> Tensor:
+def cross_entropy(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
     """Mean cross-entropy over labelled pixels.
 
     Args:
         logits: (n, classes, *space).
-        labels: (n, *space) int64 class indices or ``ignore``.
-        ignore: Label of pixels that take no part.
+        labels: (n, *space) int64 class indices or :data:`IGNORE`.
         smoothing: Share of the target spread evenly over the classes, in [0, 1).
 
     Returns:
@@ -31,9 +30,9 @@ def cross_entropy(logits: Tensor, labels: Tensor, *, ignore: int = IGNORE, smoot
     """
     with torch.autocast(logits.device.type, enabled=False):
         total = functional.cross_entropy(
-            full_precision(logits), labels, ignore_index=ignore, reduction="sum", label_smoothing=smoothing
+            full_precision(logits), labels, ignore_index=IGNORE, reduction="sum", label_smoothing=smoothing
         )
-        count = sum_across((labels != ignore).sum().float()) / world_size()
+        count = sum_across((labels != IGNORE).sum().float()) / world_size()
         return total / count.clamp_min(1.0 / world_size())
 
 
@@ -41,7 +40,6 @@ def soft_dice_loss(
     logits: Tensor,
     labels: Tensor,
     *,
-    ignore: int = IGNORE,
     batch: bool = True,
     background: bool = False,
     smooth: float = 1.0,
@@ -53,8 +51,7 @@ def soft_dice_loss(
 
     Args:
         logits: (n, classes, *space).
-        labels: (n, *space) int64 class indices or ``ignore``.
-        ignore: Label of pixels that take no part.
+        labels: (n, *space) int64 class indices or :data:`IGNORE`.
         batch: Sum over the joined batch before the ratio; else a Dice per slice and class, averaged over those
             that occur. With few labels a slice often lacks a class or has a few pixels of it; the batch is steadier.
         background: Count class 0 too.
@@ -65,7 +62,7 @@ def soft_dice_loss(
     """
     flat = labels.flatten(1)[:, None]
     target = flat == torch.arange(logits.shape[1], device=labels.device)[:, None]
-    known = flat[:, 0] != ignore
+    known = flat[:, 0] != IGNORE
     return soft_target_dice(logits, target, known, batch=batch, background=background, smooth=smooth)
 
 

@@ -181,10 +181,14 @@ def test_one_term_and_vanishing_or_infinite_gradients_give_the_mean(name):
     assert all(torch.equal(a, b) for a, b in zip(combine(Aggregator(name), single), single[0], strict=True))
     zeros = [[torch.zeros_like(g) for g in row] for row in gradients()]
     assert all(bool((g == 0).all()) for g in combine(Aggregator(name), zeros))
-    rows = gradients()
-    rows[0][0][0] = float("nan")
-    # The loop finds it in the result and says where.
-    assert not torch.isfinite(combine(Aggregator(name), rows)[0]).all()
+    for value in (float("nan"), float("inf")):
+        rows = gradients()
+        rows[0][0][0, 0] = value
+        found = combine(Aggregator(name), rows)
+        # The loop finds it in the result and says where; numbers beside it are the plain mean.
+        mean = MeanCombiner().combine(list(SHAPES), rows, torch.Generator())
+        assert not torch.isfinite(found[0]).all()
+        torch.testing.assert_close(found[0], mean[0], rtol=0, atol=1e-12, equal_nan=True)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -36,3 +36,9 @@ def test_linear_by_hand():
     # Beyond the end, and on a run of no length, the pool stays within its limits.
     assert pool_size("linear", 16, 99, 12, 0.25) == 16
     assert pool_size("linear", 16, 0, 0, 0.25) == 4
+
+
+def test_rounding_of_a_share_adds_no_pixel():
+    # 100 * 0.07 is a little above 7 in binary.
+    assert pool_size("linear", 100, 0, 10, 0.07) == 7
+    assert pool_size("linear", 100, 0, 10, 0.0701) == 8

@@ -54,7 +54,7 @@ def test_gram_form_equals_the_direct_form_over_steps(terms):
 
 
 @pytest.mark.parametrize("phi", [-0.9, -0.3, 0.0, 0.4])
-@pytest.mark.parametrize("goal", [-0.5, 0.0, 0.5, 0.9])
+@pytest.mark.parametrize("goal", [-0.5, 0.0, 0.5, 0.9, 0.9999])
 def test_one_modification_reaches_the_target_angle(phi, goal):
     g = angled(phi)
     targets = torch.full((1, 2, 2), goal, dtype=torch.float64)
@@ -140,6 +140,15 @@ def test_antiparallel_gradients_annihilate_without_nan(goal):
     # What is left has no direction: it meets no further gradient and moves no further target.
     assert float(result.targets[0, 0, 2]) == goal
     assert torch.isfinite(result.targets).all()
+
+
+def test_a_short_remainder_still_has_a_direction():
+    g = torch.tensor([[1.0, 1e-3], [-1.0, 0.0], [0.0, -1.0]], dtype=torch.float64)
+    targets = torch.zeros(1, 3, 3, dtype=torch.float64)
+    result = mitigate((g @ g.T)[None], targets, fixed_order(3), beta=0.1)
+    # Of the first gradient 1e-3 is left, right across the second and against the third.
+    assert bool(result.compared[0, 0, 2])
+    assert float(result.targets[0, 0, 2]) == pytest.approx(-0.1, abs=1e-6)
 
 
 def test_equal_gradients_are_left_alone_even_with_a_target_of_one():

@@ -10,8 +10,10 @@ from fewlabel.core.errors import SettingsError
 from fewlabel.core.values import nest
 from fewlabel.gradients.combine import MeanCombiner
 from fewlabel.gradients.mitigator import GradMitigator
+from fewlabel.gradients.pace import pool_size
 from fewlabel.nets.heads import pixel_rows
 from fewlabel.nets.unet import UNetConfig
+from kit.golden import plant
 from kit.pretraining import META, settle, toy_batch, toy_method
 
 TINY = {"size": (8, 8), "network": UNetConfig(width=4, depth=2), "dtype": torch.float64}
@@ -50,34 +52,37 @@ def reference(method, batch, label, *, keep, path=None, all_positives=False, tem
             pool = affinity.argsort(descending=True)[:pool_size].tolist()
             outside = [q for q in range(pixels) if q not in pool]
 
-            def pair(q, anchor, positive, i=i, j=j, pool=pool, outside=outside):
-                rest = [v[j, n] for n in (outside if not all_positives else outside + [o for o in pool if o != q])]
+            def pair(q, anchor, positive, keys, i=i, j=j, pool=pool, outside=outside):
+                rest = [keys[n] for n in (outside if not all_positives else outside + [o for o in pool if o != q])]
                 own = anchor @ positive / temperature
                 return torch.logsumexp(torch.stack([own, *[anchor @ k / temperature for k in rest]]), 0) - own
 
             if path is not None:
-                weight = method.encoder.blocks[-1].conv2.weight
                 norms = {}
                 for q in pool:
-                    rest = v.detach()
-                    own = v[i, p] @ rest[j, q] / temperature
-                    keys = [rest[j, n] for n in outside]
-                    loss = torch.logsumexp(torch.stack([own, *[v[i, p] @ k / temperature for k in keys]]), 0) - own
-                    norms[q] = torch.autograd.grad(loss, weight, retain_graph=True)[0].norm().item()
-                pool = sorted(pool, key=norms.__getitem__)[:keep]
-                inside = sorted(norms, key=norms.__getitem__)
-                assert set(pool) == set(inside[:keep])
-            losses = [pair(q, v[i, p], v[j, q]) for q in pool]
+                    fixed = v.detach()
+                    alone = fixed[i, p].clone().requires_grad_()
+                    anchor = alone if path == "embedding" else v[i, p]
+                    loss = pair(q, anchor, v[j, q] if path == "pair" else fixed[j, q], fixed[j])
+                    to = alone if path == "embedding" else method.encoder.blocks[-1].conv2.weight
+                    norms[q] = torch.autograd.grad(loss, to, retain_graph=True)[0].norm().item()
+                kept = sorted(pool, key=norms.__getitem__)[:keep]
+            else:
+                kept = pool
+            losses = [pair(q, v[i, p], v[j, q], v[j]) for q in kept]
             pixel += sum(losses) / len(losses) / (count * pixels)
     return image, pixel
 
 
-def test_one_step_equals_the_loops_with_filter_and_gradients():
-    method = toy_method("gcl", labels=["position"], anchors=64, **SWITCHES, **TINY)
+@pytest.mark.parametrize("path", ["anchor", "pair", "embedding"])
+@pytest.mark.parametrize("denominator", ["one_positive", "all"])
+def test_one_step_equals_the_loops_with_filter_and_gradients(path, denominator):
+    options = {"filter_path": path, "pixel_denominator": denominator, "anchors": 64}
+    method = toy_method("gcl", labels=["position"], **options, **SWITCHES, **TINY)
     settle(method, tiny_batch())
     losses = method.losses(tiny_batch(step=0))
     assert losses.scalars["pool_size"] == 2
-    image, pixel = reference(method, tiny_batch(), "position", keep=2, path="anchor")
+    image, pixel = reference(method, tiny_batch(), "position", keep=2, path=path, all_positives=denominator == "all")
     assert losses.scalars["image/position"] == pytest.approx(image.item(), abs=1e-10)
     assert losses.scalars["pixel/position"] == pytest.approx(pixel.item(), abs=1e-10)
     torch.testing.assert_close(losses.terms["position"], image + pixel, rtol=0, atol=1e-10)
@@ -106,12 +111,7 @@ GOLDEN = {
 @pytest.mark.parametrize("centre", [False, True])
 def test_golden_values(centre):
     method = toy_method("gcl", pool=3, anchors=8, centre=centre, **TINY).train()
-    with torch.no_grad():
-        for tensor in method.parameters():
-            tensor.copy_(torch.sin(1.7 * torch.arange(tensor.numel()) + tensor.dim()).view(tensor.shape) * 0.5)
-    batch = tiny_batch()
-    for index, view in enumerate(batch.views):
-        view.copy_(torch.cos(0.37 * torch.arange(view.numel()) ** 1.1 + index).view(view.shape))
+    batch = plant(method, tiny_batch())
     assert values(method.losses(batch)) == pytest.approx(GOLDEN[centre], abs=1e-8)
 
 
@@ -234,6 +234,10 @@ def test_losses_know_their_collapse_value_and_lower_bound():
     assert losses.collapsed == pytest.approx(math.log(15) + math.log(49), abs=1e-12)
     expected = (math.log(3) + math.log(3) + math.log(7)) / 3 + math.log1p(48 * math.exp(-2 / 0.5))
     assert losses.lower_bound == pytest.approx(expected, abs=1e-12)
+    light = toy_method("gcl", pixel_weight=0.1).train().losses(batch)
+    assert light.collapsed == pytest.approx(math.log(15) + 0.1 * math.log(49), abs=1e-12)
+    pixels = math.log1p(48 * math.exp(-2 / 0.5))
+    assert losses.lower_bound - light.lower_bound == pytest.approx(0.9 * pixels, abs=1e-12)
     image = toy_method("gcl", pixel=False).train().losses(batch)
     assert image.collapsed == pytest.approx(math.log(15), abs=1e-12)
 
@@ -269,12 +273,22 @@ def test_filter_at_the_end_of_its_pace_is_no_filter():
     assert (sizes[0], sizes[-1]) == (4, 16)
 
 
+def test_the_pace_is_the_one_asked_for():
+    sizes = {}
+    for pace in ("linear", "root", "log", "exp", "constant"):
+        branch = toy_method("gcl", pace=pace, lambda0=0.125).pixel_branch
+        sizes[pace] = [branch.kept(step, 20) for step in range(21)]
+        assert sizes[pace] == [pool_size(pace, 16, step, 20, 0.125) for step in range(21)]
+    assert len(set(map(tuple, sizes.values()))) == 5
+
+
 @pytest.mark.parametrize("path", ["anchor", "pair", "embedding"])
-def test_each_path_of_the_filter_selects_and_trains(path):
+def test_each_path_of_the_filter_trains_under_autocast(path):
     method = toy_method("gcl", filter_path=path).train()
-    losses = method.losses(toy_batch())
-    assert all(torch.isfinite(term) for term in losses.terms.values())
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = method.losses(toy_batch())
     sum(losses.terms.values()).backward()
+    assert all(torch.isfinite(tensor.grad).all() for tensor in method.parameters())
 
 
 def test_several_partners_are_averaged_and_a_lack_of_them_is_no_fault():

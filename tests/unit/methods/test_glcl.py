@@ -14,6 +14,7 @@ from fewlabel.core.values import nest
 from fewlabel.engine.weights import load_decoder_into, load_encoder_into, save_encoder
 from fewlabel.methods.base import StepPlan
 from fewlabel.nets.unet import UNet, UNetConfig
+from kit.golden import plant
 from kit.pretraining import awake, settle, stage_steps, toy_batch, toy_method
 
 SIZE = (16, 16)
@@ -145,12 +146,7 @@ GOLDEN = {"attract": 1.6343185573936675, "ignore": 1.66092433711221, "local": 3.
 @pytest.mark.parametrize("case", ["attract", "ignore", "local"])
 def test_golden_values(case):
     method = toy_method("glcl", blocks=1, dim=8, **({} if case == "local" else {"same_part": case}), **TINY).train()
-    with torch.no_grad():
-        for tensor in method.parameters():
-            tensor.copy_(torch.sin(1.7 * torch.arange(tensor.numel()) ** 1.1 + tensor.dim()).view(tensor.shape))
-    batch = batch_of(step=LOCAL if case == "local" else GLOBAL)
-    for index, view in enumerate(batch.views):
-        view.copy_(torch.cos(0.37 * torch.arange(view.numel()) ** 1.1 + index).view(view.shape))
+    batch = plant(method, batch_of(step=LOCAL if case == "local" else GLOBAL), power=1.1, amplitude=1.0)
     (term,) = method.losses(batch).terms.values()
     assert term.item() == pytest.approx(GOLDEN[case], abs=1e-8)
 

@@ -7,6 +7,7 @@ from torch.nn import functional
 from fewlabel.core.errors import SettingsError
 from fewlabel.methods.inpainting import central_block, draw_blocks, hidden_error
 from fewlabel.nets.unet import UNetConfig
+from kit.golden import plant
 from kit.pretraining import settle, toy_batch, toy_method
 
 TINY = {"size": (8, 8), "network": UNetConfig(width=4, depth=2), "dtype": torch.float64, "blocks": 4}
@@ -227,10 +228,5 @@ def test_blocks_smaller_than_a_pixel_are_refused():
 @pytest.mark.parametrize(("region", "expected"), [("blocks", 0.4545304429923464), ("centre", 0.5021016987696919)])
 def test_golden_values(region, expected):
     method = toy_method("inpainting", region=region, **TINY).train()
-    with torch.no_grad():
-        for tensor in method.parameters():
-            tensor.copy_(torch.sin(1.7 * torch.arange(tensor.numel()) + tensor.dim()).view(tensor.shape) * 0.5)
-    batch = tiny_batch()
-    for index, view in enumerate(batch.views):
-        view.copy_(torch.cos(0.37 * torch.arange(view.numel()) ** 1.1 + index).view(view.shape))
+    batch = plant(method, tiny_batch())
     assert method.losses(batch).terms["inpainting"].item() == pytest.approx(expected, abs=1e-8)

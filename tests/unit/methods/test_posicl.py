@@ -9,6 +9,7 @@ from fewlabel.core.config import resolve_plugin
 from fewlabel.core.errors import SettingsError
 from fewlabel.core.values import nest
 from fewlabel.nets.unet import UNetConfig
+from kit.golden import plant
 from kit.pretraining import settle, toy_batch, toy_method
 
 TINY = {"size": (8, 8), "network": UNetConfig(width=4, depth=2), "dtype": torch.float64}
@@ -73,12 +74,7 @@ GOLDEN = {False: 1.9728593590768606, True: 12.071529680963263}
 @pytest.mark.parametrize("centre", [False, True])
 def test_golden_values(centre):
     method = toy_method("posicl", centre=centre, dim=8, **TINY).train()
-    with torch.no_grad():
-        for tensor in method.parameters():
-            tensor.copy_(torch.sin(1.7 * torch.arange(tensor.numel()) ** 1.1 + tensor.dim()).view(tensor.shape))
-    batch = tiny_batch()
-    for index, view in enumerate(batch.views):
-        view.copy_(torch.cos(0.37 * torch.arange(view.numel()) ** 1.1 + index).view(view.shape))
+    batch = plant(method, tiny_batch(), power=1.1, amplitude=1.0)
     assert value(method, batch) == pytest.approx(GOLDEN[centre], abs=1e-8)
 
 

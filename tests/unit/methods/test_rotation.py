@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from fewlabel.methods.rotation import four_turns, inscribed_circle
 from fewlabel.nets.unet import UNetConfig
+from kit.golden import plant
 from kit.pretraining import settle, toy_batch, toy_method
 
 TINY = {"size": (8, 8), "network": UNetConfig(width=4, depth=2), "dtype": torch.float64}
@@ -178,10 +179,5 @@ def test_accuracy_is_logged():
 @pytest.mark.parametrize(("circle", "expected"), [(True, 1.282114395369691), (False, 1.2942903542118152)])
 def test_golden_values(circle, expected):
     method = toy_method("rotation", circle=circle, **TINY).train()
-    with torch.no_grad():
-        for tensor in method.parameters():
-            tensor.copy_(torch.sin(1.7 * torch.arange(tensor.numel()) + tensor.dim()).view(tensor.shape) * 0.5)
-    batch = tiny_batch()
-    for index, view in enumerate(batch.views):
-        view.copy_(torch.cos(0.37 * torch.arange(view.numel()) ** 1.1 + index).view(view.shape))
+    batch = plant(method, tiny_batch())
     assert method.losses(batch).terms["rotation"].item() == pytest.approx(expected, abs=1e-8)

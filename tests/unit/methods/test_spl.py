@@ -12,6 +12,7 @@ from fewlabel.core.errors import SettingsError
 from fewlabel.core.values import nest
 from fewlabel.methods.spl import age, pair_weights, regulariser
 from fewlabel.nets.unet import UNetConfig
+from kit.golden import plant
 from kit.pretraining import META, settle, toy_batch, toy_method
 
 TINY = {"size": (8, 8), "network": UNetConfig(width=4, depth=2), "dtype": torch.float64}
@@ -263,12 +264,7 @@ GOLDEN = {
 @pytest.mark.parametrize("centre", [False, True])
 def test_golden_values(centre):
     method = toy_method("spl", centre=centre, dim=8, temperature=0.5, **TINY).train()
-    with torch.no_grad():
-        for tensor in method.parameters():
-            tensor.copy_(torch.sin(1.7 * torch.arange(tensor.numel()) ** 1.1 + tensor.dim()).view(tensor.shape))
-    batch = tiny_batch(step=5)
-    for index, view in enumerate(batch.views):
-        view.copy_(torch.cos(0.37 * torch.arange(view.numel()) ** 1.1 + index).view(view.shape))
+    batch = plant(method, tiny_batch(step=5), power=1.1, amplitude=1.0)
     assert values(method.losses(batch)) == pytest.approx(GOLDEN[centre], abs=1e-8)
 
 

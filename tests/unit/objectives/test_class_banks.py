@@ -32,6 +32,7 @@ def test_the_last_keys_of_each_class_stay(size, count):
         for label in range(3):
             if present[label]:
                 past[label] = [*past[label], *(10.0 * turn + i for i in range(count))][-size:]
+            assert int(banks.filled[label]) == len(past[label])
             assert held(banks, label) == sorted(past[label])
             assert bool((banks.keys[label, : int(banks.filled[label]), 0] == label).all())
     assert int(banks.filled[2]) == 0

@@ -164,8 +164,9 @@ def test_a_half_turn_and_a_flip_across_pair_the_right_cells():
     assert pairs == [[0, 2], [1, 1], [2, 0], [3, 5], [4, 4], [5, 3]]
 
 
-def test_overlap_is_what_both_views_and_the_source_show():
-    found = places.overlap(FIRST, SECOND, CELLS, SIZE)
+def test_shown_is_what_the_source_and_the_view_hold():
+    centres = places.cell_centres(FIRST, CELLS, SIZE)
+    found = places.shown(SECOND, centres, SIZE)
     for n in range(3):
         for i in range(12):
             centre = slow_centre(FIRST[n], *divmod(i, 3))
@@ -175,7 +176,7 @@ def test_overlap_is_what_both_views_and_the_source_show():
     assert bool(found[0].all())
     assert 0 < int(found[1].sum()) < 12
     far = affine(shift=(-200.0, 0))[None]
-    assert not bool(places.overlap(affine()[None], far, CELLS, SIZE).any())
+    assert not bool(places.shown(far, centres[:1], SIZE).any())
     assert not bool(places.matched_cells(affine()[None], far, CELLS, SIZE, 0.7).any())
 
 

@@ -64,6 +64,15 @@ def test_pixels_of_high_activity_are_dropped_and_others_stay():
     assert found.any()
 
 
+def test_at_a_share_of_one_the_largest_pixel_alone_is_hidden():
+    features = maps()
+    hidden = active_dropped(features, (4,), 1.0, 1.0, generator()) == 0
+    for row in range(4):
+        place = features[row].mean(dim=0).flatten().argmax()
+        expected = torch.zeros(64, dtype=torch.bool).index_fill(0, place, value=True)
+        assert torch.equal(hidden[row].flatten(1), expected.expand(6, 64))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_nothing_is_changed_by_settings_that_change_nothing(dtype):
     features = maps(dtype=dtype)

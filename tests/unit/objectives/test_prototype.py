@@ -160,6 +160,13 @@ def test_likeness_gives_the_shares_of_a_softmax():
     assert bool((mass.diagonal() == 0).all())
 
 
+def test_the_least_alike_class_still_gives_negatives():
+    prototypes = torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]], dtype=torch.float64)
+    mass = similarity_mass(prototypes, torch.ones(3, dtype=torch.bool), 0.05, torch.full((3, 3), 4).fill_diagonal_(0))
+    # Its share, e^-40, is below what whole numbers resolve.
+    assert mass[0].tolist() == [0, 2**24, 1]
+
+
 def test_likeness_falls_back_to_what_there_is():
     # Only class 0 is in the batch; its negatives lie in the banks of the others.
     available = torch.tensor([[0, 5, 2], [3, 0, 2], [3, 5, 0]])

@@ -77,6 +77,18 @@ def test_the_direction_is_the_one_that_the_prediction_sees():
     assert not found.requires_grad
 
 
+def test_the_gradient_is_taken_one_probe_away():
+    predict, images, target, start, _ = problem(torch.ones(1, 1, 4, 4, dtype=torch.float64))
+    seen = []
+
+    def spy(rows):
+        seen.append(rows.detach() - images)
+        return predict(rows)
+
+    worst_direction(spy, images, target, start, 0.3)
+    torch.testing.assert_close(torch.cat(seen), 0.3 * unit_rows(start))
+
+
 def test_it_moves_predictions_more_than_chance_does():
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Tanh(), torch.nn.Conv2d(4, 3, 1)).double()
