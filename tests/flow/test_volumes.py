@@ -20,6 +20,7 @@ from fewlabel.nets.unet import UNetConfig, UNetEncoder
 from fewlabel.stages import _fit, evaluate, finetune, predict, prepare
 from fewlabel.stages.check import check
 from kit.h5 import atrium_folder, ball
+from kit.segmenters import make_segmenter
 from kit.tiny import NETWORK, finetune_settings
 
 PATCH = [8, 16, 16]
@@ -84,11 +85,13 @@ def test_scores_and_masks_come_from_windows_of_the_patch(
             return original(*args, **named)
 
         monkeypatch.setattr(stage, "predict_volume", watched)
-    values = {"data": store, "segmenter": segmenter, "out": tmp_path / "scores", "device": "cpu", "resamples": 20}
+    # In bfloat16 the store's rounding to float16 turns some voxels on the border.
+    exact = {"device": "cpu", "precision": "32"}
+    values = {"data": store, "segmenter": segmenter, "out": tmp_path / "scores", "resamples": 20, **exact}
     evaluate.run(evaluate.EvaluateSettings.parse(values))
     scored = read_json(tmp_path / "scores" / "summary.json")["arms"]["model"]["mean"]["dice"]["mean"]
     assert scored > 0.5
-    values = {"model": segmenter, "scans": raw, "out": tmp_path / "masks", "device": "cpu"}
+    values = {"model": segmenter, "scans": raw, "out": tmp_path / "masks", **exact}
     predict.run(predict.PredictSettings.parse(values))
     assert seen == [tuple(PATCH)] * 6
     assert sorted(path.name for path in (tmp_path / "masks").glob("*.nii.gz")) == [f"{n}.nii.gz" for n in "abcdt"]
@@ -101,6 +104,41 @@ def test_scores_and_masks_come_from_windows_of_the_patch(
     one = {**values, "scans": raw / "t" / "mri_norm2.h5", "out": tmp_path / "one"}
     predict.run(predict.PredictSettings.parse(one))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "one" / "t.nii.gz"))), found)
+
+
+def test_prediction_reads_h5_files_as_preparation_did(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files hold no voxel size: what prepare was told goes with the model, and can be told otherwise."""
+
+    def told(out: str, scans: Path = raw, **over) -> tuple[tuple[float, ...], list[str]]:
+        values = {"model": model, "scans": scans, "out": tmp_path / out, "device": "cpu"}
+        lines: list[str] = []
+        monkeypatch.setattr(predict, "say", lines.append)
+        predict.run(predict.PredictSettings.parse({**values, **over}))
+        mask = sitk.ReadImage(str(tmp_path / out / "t.nii.gz"))
+        return mask.GetSpacing(), lines[:-1]
+
+    reader = {"name": "ssl4mis", "spacing": [3.0, 0.75, 0.5]}
+    values = {"data": raw, "out": tmp_path / "prepared", "workers": 1, "reader": reader}
+    prepared = prepare.run(prepare.PrepareSettings.parse(values))
+    over = {"patch": None, "steps": 1, "labelled": 1}
+    model = finetune.run(settings(prepared, tmp_path / "model", **over))
+    assert read_json(model / "segmenter.json")["reader"] == reader
+    known = "reader ssl4mis as for the model's own scans: spacing=[3.0, 0.75, 0.5]"
+    assert told("folder") == (pytest.approx((0.5, 0.75, 3.0)), [known])
+    assert told("file", raw / "t" / "mri_norm2.h5") == (pytest.approx((0.5, 0.75, 3.0)), [known])
+    assert told("by name", reader="ssl4mis") == (pytest.approx((0.5, 0.75, 3.0)), [known])
+    named = {"name": "ssl4mis", "spacing": [2.0, 1.0, 1.0]}
+    assert told("otherwise", reader=named) == (pytest.approx((1.0, 1.0, 2.0)), [])
+    usual, notes = told("usual", reader={"name": "ssl4mis", "spacing": None})
+    assert usual == pytest.approx((0.625,) * 3)
+    assert [note[:28] for note in notes] == ["h5 files hold no voxel size:"]
+    # As models were made before there was such a record.
+    facts = read_json(model / "segmenter.json")
+    old = make_segmenter(tmp_path / "older", facts["plan"], network=load_segmenter(model)[0])
+    model = old
+    assert told("old")[0] == pytest.approx((0.625,) * 3)
 
 
 @pytest.mark.parametrize("regime", ["supervised", "mean_teacher"])
@@ -129,6 +167,21 @@ def test_training_on_patches_resumes_bit_identically(
     if regime == "mean_teacher":
         rows = read_record(tmp_path / "whole" / "metrics.jsonl")
         assert rows[-1]["unlabelled_weight"] > 0
+
+
+def test_a_regime_from_scratch_has_a_supervised_control_of_equal_budget(store: Path, tmp_path: Path) -> None:
+    over = {"steps": 2, "labelled": 1, "draw": 1}
+    regime = {"name": "mean_teacher", "dice_smooth": 2.0}
+    finetune.run(settings(store, tmp_path / "model", regime=regime, control=True, **over))
+    alone = {"name": "supervised", "dice_smooth": 2.0}
+    finetune.run(settings(store, tmp_path / "alone", regime=alone, control=True, **over))
+    assert not (tmp_path / "alone-control").exists()
+    for name in ("segmenter.safetensors", "segmenter.json"):
+        control = (tmp_path / "model-control" / name).read_bytes()
+        assert control == (tmp_path / "alone" / name).read_bytes(), name
+    assert read_json(tmp_path / "model" / "segmenter.json")["regime"] == "mean_teacher"
+    kept = finetune.run(settings(store, tmp_path / "model", regime=regime, control=True, resume=True, **over))
+    assert read_json(kept.with_name("model-control") / "segmenter.json")["regime"] == "supervised"
 
 
 def test_validation_looks_through_windows_of_the_patch(

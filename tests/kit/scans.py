@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import SimpleITK as sitk
 
@@ -72,3 +73,23 @@ def acdc_subset(root: Path, source: Path, patients: tuple[int, ...]) -> Path:
         name = f"patient{number:03d}"
         (root / name).symlink_to(source / "acdc" / name, target_is_directory=True)
     return root
+
+
+def acdc_like(path, array):
+    """A NIfTI whose sform lies about the spacing, as in ACDC: diag(-1, -1, 1), with the truth in pixdim."""
+    image = nibabel.Nifti1Image(array.transpose(2, 1, 0), None)
+    image.header["pixdim"][1:4] = (1.5, 1.5, 10.0)
+    image.header["sform_code"], image.header["qform_code"] = 1, 0
+    image.header["srow_x"], image.header["srow_y"] = (-1, 0, 0, 0), (0, -1, 0, 0)
+    image.header["srow_z"] = (0, 0, 1, 0)
+    image.header["descrip"] = b"as found"
+    image.header["xyzt_units"] = 10
+    image.header["cal_max"] = 400
+    # The array is written under the header as it is: nibabel would mend the matrices otherwise.
+    with path.open("wb") as stream:
+        image.header["magic"] = b"n+1"
+        image.header["vox_offset"] = 352
+        image.header.write_to(stream)
+        stream.write(b"\0" * 4)
+        stream.write(np.asfortranarray(array.transpose(2, 1, 0)).tobytes(order="F"))
+    return path

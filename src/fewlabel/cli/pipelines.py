@@ -67,12 +67,12 @@ def check(
 
 def _end(run: Path) -> None:
     """The outcome, last and on stdout."""
-    from fewlabel.pipelines.summary import HEADS, outcome, verdict
+    from fewlabel.pipelines.summary import heads, outcome, verdict
 
     console = stdout()
     rows = outcome(run)
     if rows:
-        console.print(table(rows, HEADS))
+        console.print(table(rows, heads(run)))
         console.print(verdict(run), soft_wrap=console.soft_wrap)
     page = run / "report" / "report.html"
     if page.is_file():

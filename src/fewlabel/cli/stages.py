@@ -117,10 +117,11 @@ def predict(
     out: Out = None,
     flip: Annotated[bool, typer.Option("--flip", help="Average over mirrored copies.")] = False,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Write probability maps too.")] = False,
+    reader: Reader = None,
     device: Device = None,
 ) -> None:
     """Write a mask for each scan, on the scan's own grid."""
-    options = {"out": out, "flip": flip, "probabilities": probabilities, "device": device}
+    options = {"out": out, "flip": flip, "probabilities": probabilities, "reader": reader, "device": device}
     _run("predict", {"model": model, "scans": scans}, words, None, options)
 
 

@@ -7,6 +7,7 @@ the key over its sources carry it without any file beside: ``FOLDER/FILE.h5#KEY,
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -76,7 +77,7 @@ class Address:
             DataError: If a file cannot be read or holds no such array.
         """
         first, *more = self._present()
-        shape = self._stored_shape(first)
+        shape = self._stored_shape(first, shapes_of(first))
         if more or "*" in self.file.name:
             return (1 + len(more), *self._slice_shape(first, shape))
         if len(shape) == 2:
@@ -114,8 +115,7 @@ class Address:
             raise DataError("A file cannot be read:", [fault])
         return files
 
-    def _stored_shape(self, file: Path) -> tuple[int, ...]:
-        arrays = shapes_of(file)
+    def _stored_shape(self, file: Path, arrays: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
         if self.key not in arrays:
             fault = Fault(f"the file must hold {self.key!r}", ", ".join(sorted(arrays)) or "nothing", str(file))
             raise DataError("A file cannot be read:", [fault])
@@ -132,10 +132,10 @@ class Address:
         return (shape[0], shape[1])
 
     def _voxels(self, file: Path) -> NDArray[Any]:
-        shape = self._stored_shape(file)
-        if "*" in self.file.name:
-            self._slice_shape(file, shape)
         with _opened(file) as content:
+            shape = self._stored_shape(file, _shapes(content))
+            if "*" in self.file.name:
+                self._slice_shape(file, shape)
             return np.asarray(content[self.key][()])
 
 
@@ -158,8 +158,12 @@ def shapes_of(file: Path) -> dict[str, tuple[int, ...]]:
         DataError: If it is missing or no HDF5 file.
     """
     with _opened(file) as content:
-        arrays = {name: content[name] for name in content}
-        return {name: tuple(item.shape) for name, item in arrays.items() if hasattr(item, "shape")}
+        return _shapes(content)
+
+
+def _shapes(content: Any) -> dict[str, tuple[int, ...]]:
+    arrays = {name: content[name] for name in content}
+    return {name: tuple(item.shape) for name, item in arrays.items() if hasattr(item, "shape")}
 
 
 class _opened:  # noqa: N801  # used as a statement: with _opened(file) as content

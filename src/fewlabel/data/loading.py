@@ -6,105 +6,20 @@ the rows of all ranks together are the batch of a single process.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fewlabel.core.collective import rank, world_size
-from fewlabel.core.errors import DataError, Fault, SettingsError
 from fewlabel.core.rng import stream_seed, torch_stream
 from fewlabel.data.augment import AugmentConfig, Augmenter, Transform, standardise
-from fewlabel.data.batch import PretrainBatch, SegmentationBatch
-from fewlabel.data.sampling import Sampler, SamplerConfig, SliceSampler, build_sampler
+from fewlabel.data.batch import PretrainBatch
+from fewlabel.data.sampling import SamplerConfig, SliceSampler, build_sampler
+from fewlabel.data.slice_source import SliceSource, labelled_slices, own_rows
 from fewlabel.data.store import PreparedStore
-
-#: Largest part of a store kept on the training device, in bytes; a bigger one is read from disk batch by batch.
-RESIDENT_LIMIT = 2 * 1024**3
-
-
-class SliceSource:
-    """The slices that one sampler can draw, on the training device if they fit there.
-
-    Args:
-        store: Prepared store.
-        indices: Ascending store indices.
-        device: Training device.
-        masks: Whether masks are needed.
-        resident_limit: Bytes that may be kept on the device.
-    """
-
-    def __init__(
-        self, store: PreparedStore, indices: NDArray[np.int64], device: torch.device, masks: bool, resident_limit: int
-    ) -> None:
-        self.store = store
-        self.indices = indices
-        self.device = device
-        self.masks = masks
-        pixels = len(indices) * int(np.prod(store.images.shape[2:]))
-        self.resident = pixels * (2 * store.images.shape[1] + masks) <= resident_limit
-        if self.resident:
-            self._images = torch.from_numpy(np.ascontiguousarray(store.images[indices])).to(device)
-            self._labels = torch.from_numpy(np.ascontiguousarray(store.labels[indices])).to(device) if masks else None
-
-    def read(self, chosen: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
-        """Images (n, channels, height, width) float32 and masks (n, height, width) uint8 or None, on the device."""
-        if self.resident:
-            rows = torch.from_numpy(np.searchsorted(self.indices, chosen)).to(self.device)
-            labels = None if self._labels is None else self._labels.index_select(0, rows)
-            return self._images.index_select(0, rows).float(), labels
-        images = torch.from_numpy(self.store.images[chosen]).to(self.device).float()
-        return images, torch.from_numpy(self.store.labels[chosen]).to(self.device) if self.masks else None
-
-
-def labelled_slices(store: PreparedStore, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The same store indices, ascending and each once, all of which have a mask.
-
-    Raises:
-        DataError: If some have none; their cases are named.
-    """
-    indices = np.unique(np.asarray(indices, dtype=np.int64))
-    table = store.slices.iloc[indices]
-    bare = sorted(table.loc[~table["labelled"].to_numpy(dtype=bool), "case"].unique())
-    if bare:
-        fault = Fault("a labelled slice needs a mask", f"none for {', '.join(bare)}", "labelled subjects")
-        raise DataError("Some scans cannot be trained on:", [fault])
-    return indices
-
-
-@dataclass(frozen=True)
-class Rows:
-    """This process's rows of a joined batch of ``count`` slices."""
-
-    count: int
-    start: int
-    stop: int
-
-    @property
-    def kept(self) -> slice:
-        """Own rows of the joined batch."""
-        return slice(self.start, self.stop)
-
-
-def own_rows(count: int, setting: str) -> Rows:
-    """This process's rows of a joined batch.
-
-    Args:
-        count: Rows of the joined batch.
-        setting: The setting that says so, for the message.
-
-    Raises:
-        SettingsError: If they do not divide by the number of processes.
-    """
-    if count < 1 or count % world_size():
-        rule = f"the batch must hold at least 1 slice and divide by the {world_size()} processes"
-        near = max(world_size(), count - count % world_size())
-        fault = Fault(rule, str(count), setting, f"e.g. {setting}={near}")
-        raise SettingsError("These settings are not valid:", [fault])
-    share = count // world_size()
-    return Rows(count, rank() * share, (rank() + 1) * share)
+from fewlabel.data.streams import SegmentationLoader, Stream
 
 
 def _view(
@@ -219,95 +134,22 @@ class PretrainLoader:
         return torch.from_numpy(np.where(codes < 0, self._classes[name] + chosen, codes)).to(self.device)
 
 
-class FinetuneLoader:
+class FinetuneLoader(SegmentationLoader[Stream]):
     """Labelled slices, augmented together with their masks, and unlabelled ones for regimes that use them.
 
-    Args:
-        store: Prepared store.
-        indices: Store indices of the labelled slices.
-        augment: What is done to the slices; None trains on them as they are.
-        batch: Labelled slices of the joined batch.
-        total_steps: Length of the run in steps.
-        seed: Seed of batches, augmentation and the batch's generator.
-        device: Training device.
-        unlabelled: Store indices of slices whose labels are not read, or None.
-        unlabelled_batch: Unlabelled slices of the joined batch; as many as labelled ones by default.
-        unlabelled_views: 2 for a second view of each unlabelled slice, of the same geometry.
-        resident_limit: Bytes of slices that may be kept on the device, for each of the two streams.
-
-    Raises:
-        SettingsError: If a joined batch does not divide by the number of processes.
-        DataError: If there is no slice, or the labelled ones hold some without a mask.
+    Arguments and errors are those of :class:`~fewlabel.data.streams.SegmentationLoader`.
     """
 
-    def __init__(
-        self,
-        store: PreparedStore,
-        indices: NDArray[np.int64],
-        *,
-        augment: AugmentConfig | None,
-        batch: int,
-        total_steps: int,
-        seed: int,
-        device: torch.device | str = "cpu",
-        unlabelled: NDArray[np.int64] | None = None,
-        unlabelled_batch: int | None = None,
-        unlabelled_views: int = 1,
-        resident_limit: int = RESIDENT_LIMIT,
-    ) -> None:
-        own_rows(batch, "batch")
-        self.sampler = SliceSampler(indices, batch, seed)
-        self.augmenter = None if augment is None else Augmenter(augment)
-        self.seed = seed
-        self.total_steps = total_steps
-        self.device = torch.device(device)
-        labelled_slices(store, self.sampler.indices)
-        self.source = SliceSource(store, self.sampler.indices, self.device, True, resident_limit)
-        self._size = (int(store.images.shape[2]), int(store.images.shape[3]))
-        self.unlabelled: SliceSampler | None = None
-        self.views = unlabelled_views
-        if unlabelled is not None:
-            count = batch if unlabelled_batch is None else unlabelled_batch
-            own_rows(count, "unlabelled_batch")
-            # A seed of its own: two streams over the same slices must not walk in step.
-            self.unlabelled = SliceSampler(unlabelled, count, stream_seed(seed, "unlabelled"))
-            self.extra = SliceSource(store, self.unlabelled.indices, self.device, False, resident_limit)
+    def _stream(self, source: SliceSource, count: int, seed: int, purpose: str, views: int) -> Stream:
+        return Stream(source, SliceSampler(source.indices, count, seed), purpose, views)
 
-    def batch(self, step: int) -> SegmentationBatch:
-        """This process's part of the batch of a step, from 0."""
-        chosen, views, labels = self._stream(self.sampler, self.source, step, "augment", 1)
-        extra: tuple[Tensor, ...] = ()
-        others = None
-        if self.unlabelled is not None:
-            others, extra, _ = self._stream(self.unlabelled, self.extra, step, "augment unlabelled", self.views)
-        if labels is None:
-            raise RuntimeError("the labelled stream was opened without masks")
-        return SegmentationBatch(
-            images=views[0],
-            labels=labels.long(),
-            slices=torch.from_numpy(chosen.copy()).to(self.device),
-            step=step,
-            total_steps=self.total_steps,
-            generator=torch_stream(self.seed, "step", step),
-            unlabelled=extra[0] if extra else None,
-            unlabelled_again=extra[1] if len(extra) > 1 else None,
-            unlabelled_slices=None if others is None else torch.from_numpy(others.copy()).to(self.device),
-        )
-
-    def _stream(
-        self, sampler: Sampler, source: SliceSource, step: int, purpose: str, views: int
-    ) -> tuple[NDArray[np.int64], tuple[Tensor, ...], Tensor | None]:
-        joined = sampler.batch(step)
+    def _rows(self, stream: Stream, step: int) -> tuple[Tensor, tuple[Tensor, ...], Tensor | None]:
+        joined = stream.sampler.batch(step)
         rows = own_rows(len(joined), "batch")
         chosen = joined[rows.kept]
-        images, masks = source.read(chosen)
-        drawn: list[Transform | None] = [None] * views
-        if self.augmenter is not None:
-            # The first view is the same whether or not there is a second.
-            first, *more = (
-                self.augmenter.sample(rows.count, self._size, torch_stream(self.seed, purpose, step, *again))[rows.kept]
-                for again in ((), *((view,) for view in range(1, views)))
-            )
-            drawn = [first, *(replace(other, matrices=first.matrices, control=first.control) for other in more)]
-        made = [_view(self.augmenter, images, transform, masks) for transform in drawn]
-        return chosen, tuple(view for view, _ in made), made[0][1]
+        images, masks = stream.source.read(chosen)
+        made = [
+            _view(self.augmenter, images, None if transform is None else transform[rows.kept], masks)
+            for transform in self._transforms(stream, step, rows.count)
+        ]
+        return torch.from_numpy(chosen).to(self.device), tuple(view for view, _ in made), made[0][1]

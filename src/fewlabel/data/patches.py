@@ -9,20 +9,21 @@ is read from its memory map, or kept on the device where it is small.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import floor
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fewlabel.core.rng import numpy_stream, stream_seed, torch_stream
-from fewlabel.data.augment import AugmentConfig, Augmenter, Transform, standardise
-from fewlabel.data.batch import SegmentationBatch
-from fewlabel.data.loading import RESIDENT_LIMIT, SliceSource, labelled_slices, own_rows
+from fewlabel.core.rng import numpy_stream
+from fewlabel.data.augment import Transform, standardise
 from fewlabel.data.sampling import SliceSampler
+from fewlabel.data.slice_source import SliceSource, own_rows
 from fewlabel.data.store import UNLABELLED, PreparedStore
+from fewlabel.data.streams import SegmentationLoader, Stream
 from fewlabel.data.windows import Patch, Run, Window, counted, draw_window, first_voxel, runs_of
 
 #: Share of labelled patches about a labelled voxel of a class (nnU-Net, Isensee et al., Nature Methods 2021).
@@ -30,18 +31,14 @@ FOREGROUND = 1 / 3
 
 
 @dataclass(frozen=True)
-class _Stream:
-    """One of the two streams: which volumes, where to read them, and what its random numbers are for."""
+class _Volumes(Stream):
+    """A stream whose sampler draws numbers of volumes."""
 
     runs: Sequence[Run]
-    sampler: SliceSampler
-    source: SliceSource
-    purpose: str
-    views: int
     foreground: float
 
 
-class PatchLoader:
+class PatchLoader(SegmentationLoader[_Volumes]):
     """Labelled patches with their masks, and unlabelled ones for regimes that use them.
 
     Every epoch takes one patch of each volume. A set share of the labelled patches is centred, as far as the volume
@@ -54,20 +51,9 @@ class PatchLoader:
         store: Prepared store.
         indices: Store indices of the labelled slices; runs of one case are its volume.
         patch: Size in voxels (depth, height, width).
-        augment: What is done to the patches, in the slice plane; None takes them as they are.
-        batch: Labelled patches of the joined batch.
-        total_steps: Length of the run in steps.
-        seed: Seed of batches, windows, augmentation and the batch's generator.
-        device: Training device.
         foreground: Share of labelled patches about a labelled voxel of a class, 0 to 1; exact over the run.
-        unlabelled: Store indices of slices whose labels are not read, or None.
-        unlabelled_batch: Unlabelled patches of the joined batch; as many as labelled ones by default.
-        unlabelled_views: 2 for a second view of each unlabelled patch, of the same geometry.
-        resident_limit: Bytes of slices that may be kept on the device, for each of the two streams.
-
-    Raises:
-        SettingsError: If a joined batch does not divide by the number of processes.
-        DataError: If there is no volume, or the labelled ones hold some without a mask.
+        **common: Of :class:`~fewlabel.data.streams.SegmentationLoader`, whose errors are those of this class; rows are
+            patches, and augmentation is in the slice plane.
     """
 
     def __init__(
@@ -76,63 +62,22 @@ class PatchLoader:
         indices: NDArray[np.int64],
         *,
         patch: Patch,
-        augment: AugmentConfig | None,
-        batch: int,
-        total_steps: int,
-        seed: int,
-        device: torch.device | str = "cpu",
         foreground: float = FOREGROUND,
-        unlabelled: NDArray[np.int64] | None = None,
-        unlabelled_batch: int | None = None,
-        unlabelled_views: int = 1,
-        resident_limit: int = RESIDENT_LIMIT,
+        **common: Any,
     ) -> None:
-        self.store = store
         self.patch = patch
-        self.augmenter = None if augment is None else Augmenter(augment)
-        self.seed = seed
-        self.total_steps = total_steps
-        self.device = torch.device(device)
-        self._size = (int(store.images.shape[2]), int(store.images.shape[3]))
-        own_rows(batch, "batch")
-        known = labelled_slices(store, indices)
-        source = SliceSource(store, known, self.device, True, resident_limit)
-        runs = [counted(store, run) for run in runs_of(store, known)]
-        self.labelled = _Stream(runs, _sampler(runs, batch, seed), source, "", 1, foreground)
-        self.unlabelled: _Stream | None = None
-        if unlabelled is not None:
-            count = batch if unlabelled_batch is None else unlabelled_batch
-            own_rows(count, "unlabelled_batch")
-            others = np.unique(np.asarray(unlabelled, dtype=np.int64))
-            runs = runs_of(store, others)
-            source = SliceSource(store, others, self.device, False, resident_limit)
-            # A seed of its own: two streams over the same volumes must not walk in step.
-            sampler = _sampler(runs, count, stream_seed(seed, "unlabelled"))
-            self.unlabelled = _Stream(runs, sampler, source, " unlabelled", unlabelled_views, 0.0)
+        self.foreground = foreground
+        super().__init__(store, indices, **common)
 
-    def batch(self, step: int) -> SegmentationBatch:
-        """This process's part of the batch of a step, from 0; ``space`` is (depth, height, width)."""
-        slices, views, labels = self._patches(self.labelled, step)
-        others: Tensor | None = None
-        extra: tuple[Tensor, ...] = ()
-        if self.unlabelled is not None:
-            others, extra, _ = self._patches(self.unlabelled, step)
-        if labels is None:
-            raise RuntimeError("the labelled stream was opened without masks")
-        return SegmentationBatch(
-            images=views[0],
-            labels=labels,
-            slices=slices,
-            step=step,
-            total_steps=self.total_steps,
-            generator=torch_stream(self.seed, "step", step),
-            unlabelled=extra[0] if extra else None,
-            unlabelled_again=extra[1] if len(extra) > 1 else None,
-            unlabelled_slices=others,
-        )
+    def _stream(self, source: SliceSource, count: int, seed: int, purpose: str, views: int) -> _Volumes:
+        runs = runs_of(self.store, source.indices)
+        sampler = SliceSampler(np.arange(len(runs)), count, seed)
+        if not source.masks:
+            return _Volumes(source, sampler, purpose, views, runs, 0.0)
+        return _Volumes(source, sampler, purpose, views, [counted(self.store, run) for run in runs], self.foreground)
 
-    def _patches(self, stream: _Stream, step: int) -> tuple[Tensor, tuple[Tensor, ...], Tensor | None]:
-        """First store slices (n,), views (n, channels, *patch) and masks (n, *patch) of this process's rows."""
+    def _rows(self, stream: _Volumes, step: int) -> tuple[Tensor, tuple[Tensor, ...], Tensor | None]:
+        """As in the base; the slice of a patch is its first, ``space`` is (depth, height, width)."""
         joined = stream.sampler.batch(step)
         rows = own_rows(len(joined), "batch")
         transforms = self._transforms(stream, step, rows.count)
@@ -150,19 +95,7 @@ class PatchLoader:
         stacked = tuple(torch.stack(kept).contiguous(memory_format=torch.channels_last_3d) for kept in views)
         return torch.tensor(firsts, device=self.device), stacked, torch.stack(masks) if masks else None
 
-    def _transforms(self, stream: _Stream, step: int, count: int) -> list[Transform | None]:
-        """One of the joined batch for each view; they share their geometry."""
-        if self.augmenter is None:
-            return [None] * stream.views
-        purpose = f"augment{stream.purpose}"
-        # The first view is the same whether or not there is a second.
-        first, *more = (
-            self.augmenter.sample(count, self._size, torch_stream(self.seed, purpose, step, *again))
-            for again in ((), *((view,) for view in range(1, stream.views)))
-        )
-        return [first, *(replace(other, matrices=first.matrices, control=first.control) for other in more)]
-
-    def _window(self, stream: _Stream, run: Run, step: int, row: int, count: int) -> Window:
+    def _window(self, stream: _Volumes, run: Run, step: int, row: int, count: int) -> Window:
         """Where the patch of a row of the joined batch lies; other rows have no say in it."""
         generator = numpy_stream(self.seed, f"patch{stream.purpose}", step, row)
         number = step * count + row
@@ -198,11 +131,6 @@ class PatchLoader:
                 cropped = _crop(warped[0].long(), top, left, self.patch[1:], UNLABELLED)
                 mask = torch.where(inside[:, None, None], cropped, UNLABELLED)
         return views, mask
-
-
-def _sampler(runs: Sequence[Run], batch: int, seed: int) -> SliceSampler:
-    """Numbers of volumes, epoch after epoch in random order."""
-    return SliceSampler(np.arange(len(runs)), batch, seed)
 
 
 def _shown_at(transform: Transform, voxel: tuple[int, int]) -> tuple[int, int]:

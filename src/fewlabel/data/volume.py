@@ -1,8 +1,7 @@
-"""Scans and masks on disk: SimpleITK decides the geometry, and masks go back with every fact of their scan."""
+"""Scans and masks on disk, read: SimpleITK decides the geometry."""
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +24,11 @@ __all__ = [
     "grid_faults",
     "is_scan",
     "read_geometry",
+    "read_image",
     "read_mask",
     "read_volume",
     "scan_stem",
     "value_counts",
-    "write_mask",
-    "write_probabilities",
 ]
 
 SCAN_SUFFIXES = (
@@ -50,7 +48,6 @@ SCAN_SUFFIXES = (
     ".jpg",
     ".jpeg",
 )
-_NIFTI = (".nii.gz", ".nii", ".hdr", ".img")
 
 
 @dataclass(frozen=True)
@@ -149,7 +146,7 @@ def read_volume(paths: Path | Sequence[Path]) -> Volume:
             arrays.append(np.array(address.read()[None], dtype=np.float32, order="C"))
             geometries.append(_unplaced(address))
             continue
-        image = _read(path)
+        image = read_image(path)
         geometries.append(_geometry(path, image.GetSize(), image, image.GetNumberOfComponentsPerPixel()))
         arrays.append(_channels(image))
     faults = [
@@ -169,7 +166,7 @@ def read_mask(path: Path) -> NDArray[np.int64]:
         DataError: If it cannot be read, has several channels, or holds values that are not whole numbers.
     """
     address = Address.parse(path)
-    image = _read(path) if address is None else None
+    image = read_image(path) if address is None else None
     array = np.asarray(sitk.GetArrayViewFromImage(image)) if address is None else address.read()
     if (image is not None and image.GetNumberOfComponentsPerPixel() > 1) or array.ndim == 4:
         fault = Fault("a mask has one channel", f"shape {array.shape}", str(path), "store one class index per voxel")
@@ -212,93 +209,12 @@ def grid_faults(image: Path, wanted: Geometry, other: Path, found: Geometry) -> 
     return []
 
 
-def write_mask(path: Path, array: NDArray[Any], reference: Path) -> None:
-    """Write a mask on the grid of a scan.
-
-    For NIfTI the header of the scan is kept as it is (codes, matrices, pixdim, units, description); only the data
-    type and the intensity scaling and window fields change. Other formats take over SimpleITK's geometry.
-
-    Args:
-        path: Where to; the suffix chooses the format.
-        array: (z, y, x) whole numbers, or (frames, z, y, x) for a 4D NIfTI.
-        reference: The scan that was segmented.
+def read_image(path: Path) -> Any:
+    """The SimpleITK image in a file.
 
     Raises:
-        DataError: If the shape differs from the scan's.
+        DataError: If it is missing or unreadable.
     """
-    cine = array.ndim == 4
-    _write(path, array if cine else array[None], reference, single=not cine)
-
-
-def write_probabilities(path: Path, array: NDArray[np.floating[Any]], reference: Path) -> None:
-    """Write class probabilities (classes, z, y, x) as a float32 image with the classes along its fourth axis."""
-    _write(path, np.asarray(array, dtype=np.float32), reference, single=False)
-
-
-def _write(path: Path, array: NDArray[Any], reference: Path, *, single: bool) -> None:
-    path, reference = Path(path), Path(reference)
-    geometry = read_geometry(reference)
-    if array.shape[1:] != geometry.shape:
-        fault = Fault(
-            "an output must have the shape of its scan", f"{array.shape[1:]} against {geometry.shape}", str(reference)
-        )
-        raise DataError("A mask cannot be written:", [fault])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
-    try:
-        if path.name.lower().endswith(_NIFTI[:2]) and reference.name.lower().endswith(_NIFTI):
-            _write_nifti(partial, array, reference, single=single)
-        else:
-            _write_other(partial, array, reference, single=single)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _write_nifti(path: Path, array: NDArray[Any], reference: Path, *, single: bool) -> None:
-    import nibabel
-
-    # Loaded without its data: only the header is wanted.
-    scan: Any = nibabel.load(reference)
-    header = scan.header.copy()
-    header.set_data_dtype(array.dtype)
-    header["cal_min"] = header["cal_max"] = 0
-    header["scl_slope"], header["scl_inter"] = 1, 0
-    voxels = array.transpose(3, 2, 1, 0)
-    dimensions = int(scan.header["dim"][0])
-    if single:
-        voxels = voxels[..., 0]
-        if dimensions == 2:
-            voxels = voxels[..., 0]
-    # An affine of None keeps qform and sform, codes included, as they are in the header.
-    kind = nibabel.Nifti2Image if isinstance(scan.header, nibabel.Nifti2Header) else nibabel.Nifti1Image
-    nibabel.save(kind(np.ascontiguousarray(voxels), None, header), path)
-
-
-def _write_other(path: Path, array: NDArray[Any], reference: Path, *, single: bool) -> None:
-    scan = _grid(reference)
-    if scan.GetDimension() == 4:
-        scan = scan[..., 0]
-    data = array[0] if single else np.moveaxis(array, 0, -1)
-    data = data[0] if scan.GetDimension() == 2 else data
-    image = sitk.GetImageFromArray(data, isVector=not single)
-    image.CopyInformation(scan)
-    with reading(path):
-        sitk.WriteImage(image, str(path), useCompression=True)
-
-
-def _grid(reference: Path) -> Any:
-    """An image with the geometry of a scan."""
-    address = Address.parse(reference)
-    if address is None:
-        return _read(reference)
-    geometry = _unplaced(address)
-    image = sitk.Image(list(geometry.shape[::-1]), sitk.sitkUInt8)
-    image.SetSpacing(geometry.spacing[::-1])
-    return image
-
-
-def _read(path: Path) -> Any:
     with _reading_faults(path):
         return sitk.ReadImage(str(path))
 

@@ -8,19 +8,24 @@ from typing import Any
 
 from fewlabel.core.artifact import is_artifact, read_json
 
-HEADS = ("Dice", "model", "from scratch", "gain (interval)")
+Row = tuple[str, str, str, str]
 
 
-def outcome(run: Path) -> list[tuple[str, str, str, str]]:
-    """Rows of :data:`HEADS`: a class, then both networks' mean Dice and the gain; last the mean and what it means.
+def heads(run: Path) -> Row:
+    """Heads of :func:`outcome`; the third says what the control is."""
+    _, control = _compared(_summary(run))
+    return "Dice", "model", "from scratch" if control == "scratch" else control, "gain (interval)"
+
+
+def outcome(run: Path) -> list[Row]:
+    """Rows: a class, then both networks' mean Dice and the gain; last the mean and what it means.
 
     Args:
         run: Folder made by ``train`` or ``demo``; without scores there are no rows.
     """
-    scores = run / "scores"
-    if not is_artifact(scores, "scores"):
+    summary = _summary(run)
+    if not summary:
         return []
-    summary = read_json(scores / "summary.json")
     arms, gain = summary["arms"], summary["gain"]
     keys = [(values["name"], ("classes", index)) for index, values in arms["model"]["classes"].items()]
     rows = []
@@ -32,15 +37,27 @@ def outcome(run: Path) -> list[tuple[str, str, str, str]]:
 
 def verdict(run: Path) -> str:
     """What the gain in mean Dice over the control amounts to, in words; empty without scores or control."""
-    scores = run / "scores"
-    if not is_artifact(scores, "scores"):
-        return ""
-    summary = read_json(scores / "summary.json")
-    if not summary["gain"]:
+    summary = _summary(run)
+    if not summary.get("gain"):
         return ""
     dice = summary["gain"]["mean"]["dice"]
     chance = "" if dice["p"] is None else f", p = {dice['p']:.3g}"
-    return f"pre-training against scratch: {_gain(dice)} mean Dice{chance}: {dice['verdict']}"
+    return f"{' against '.join(_compared(summary))}: {_gain(dice)} mean Dice{chance}: {dice['verdict']}"
+
+
+def _summary(run: Path) -> dict[str, Any]:
+    """The summary of the run's scores; empty without."""
+    scores = run / "scores"
+    return dict(read_json(scores / "summary.json")) if is_artifact(scores, "scores") else {}
+
+
+def _compared(summary: Mapping[str, Any]) -> tuple[str, str]:
+    """What sets the model and its control apart: pre-training, or where both began from scratch the regime."""
+    arms = summary.get("segmenters", {})
+    model, control = arms.get("model", {}), arms.get("control", {})
+    if control and model.get("initialisation") == control.get("initialisation") == "scratch":
+        return str(model.get("regime", "model")), str(control.get("regime", "control"))
+    return "pre-training", "scratch"
 
 
 def _at(tree: Mapping[str, Any], path: tuple[str, ...]) -> Mapping[str, Any]:

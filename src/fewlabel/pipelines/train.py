@@ -22,7 +22,7 @@ CHAIN = ("prepare", "pretrain", "finetune", "evaluate", "report")
 #: Stages whose result is kept, not made anew, when a run is continued.
 LASTING = ("prepare", "pretrain", "finetune")
 #: Settings that change no result, so a continued run may change them.
-FREE = frozenset({"resume", "checkpoint_seconds", "device", "workers"})
+FREE = frozenset({"resume", "checkpoint_seconds", "device", "workers", "control"})
 RUN_FILE = "run.json"
 RUN_SCHEMA = 1
 
@@ -67,12 +67,13 @@ def train_settings(values: Mapping[str, Any], recipe: str | Path | None = None) 
 
 
 def run(settings: TrainSettings) -> Path:
-    """Prepare, pre-train, fine-tune beside a control from scratch, evaluate, report.
+    """Prepare, pre-train, fine-tune beside a control, evaluate, report.
 
     Leaves ``prepared``, ``encoder``, ``segmenter``, ``segmenter-control``, ``scores``, ``report`` and ``run.json`` in
     ``settings.out``. A data set without any label ends after pre-training; one without a labelled test scan is not
-    evaluated. With ``finetune.patch`` the network is 3D and learns from scratch: pre-training works on slices and is
-    left out, and so is the control, which is there to show what pre-training was worth. All of this is said.
+    evaluated. With ``finetune.patch`` the network is 3D and learns from scratch, since pre-training works on slices.
+    The control learns from scratch without pre-training, and in 3D without unlabelled scans; a supervised 3D run is its
+    own control. All of this is said.
 
     Returns:
         The run folder.
@@ -88,7 +89,7 @@ def run(settings: TrainSettings) -> Path:
     record.stage("prepare")
     store = PreparedStore(settings.out / "prepared")
     if on_volumes(settings):
-        say("finetune.patch is set: a 3D network learns from scratch; no pre-training, which is 2D, and no control.")
+        say("finetune.patch is set: a 3D network learns from scratch; no pre-training, which is 2D.")
     else:
         record.stage("pretrain")
     parts = store.split["parts"]
@@ -111,11 +112,13 @@ def on_volumes(settings: TrainSettings) -> bool:
 
 
 def plan(settings: TrainSettings) -> dict[str, Settings]:
-    """The settings of every stage of the chain, checked before any work.
+    """The settings of every stage that takes part, checked before any work.
 
     Raises:
         SettingsError: With the faults of all stages.
     """
+    from fewlabel.stages.finetune import FinetuneSettings, control_folder, control_of
+
     folder = settings.out
     flat = not on_volumes(settings)
     links: dict[str, dict[str, Any]] = {
@@ -125,21 +128,24 @@ def plan(settings: TrainSettings) -> dict[str, Settings]:
             "data": folder / "prepared",
             "out": folder / "segmenter",
             "encoder": folder / "encoder" if flat else None,
-            "control": flat,
+            "control": True,
         },
         "evaluate": {
             "data": folder / "prepared",
             "out": folder / "scores",
             "segmenter": folder / "segmenter",
-            "control": folder / "segmenter-control" if flat else None,
+            "control": None,
         },
         "report": {"run": folder, "out": folder / "report"},
     }
     plans: dict[str, Settings] = {}
     faults: list[Fault] = []
-    for name in CHAIN:
+    for name in CHAIN if flat else [name for name in CHAIN if name != "pretrain"]:
         kind = settings_class(name)
         resume = {"resume": True} if settings.resume and "resume" in kind.model_fields else {}
+        finetuned = plans.get("finetune")
+        if name == "evaluate" and isinstance(finetuned, FinetuneSettings) and control_of(finetuned):
+            links[name]["control"] = control_folder(finetuned.out)
         try:
             plans[name] = kind.parse({**getattr(settings, name), **links[name], **resume}, where=f"{name}.")
         except SettingsError as error:
@@ -179,7 +185,7 @@ def _differences(folder: Path, plans: Mapping[str, Settings]) -> list[Fault]:
     path = folder / RUN_FILE
     before: dict[str, Any] = read_json(path)["settings"] if path.is_file() else {}
     faults: list[Fault] = []
-    for name in LASTING:
+    for name in [name for name in LASTING if name in plans]:
         now = plans[name].record()
         # The raw data must stay the same; the other links lie in the run folder.
         skip = FREE | (set(STAGES[name].links) - ({"data"} if name == "prepare" else set()))

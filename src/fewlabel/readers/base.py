@@ -37,6 +37,8 @@ class Reader(ABC):
 
     #: One line for ``fewlabel readers``.
     summary: ClassVar[str] = ""
+    #: Settings that concern labels alone: of no use where images are read to be segmented.
+    label_settings: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, config: Config) -> None:
         self.config = config

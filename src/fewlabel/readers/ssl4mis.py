@@ -78,6 +78,7 @@ class Ssl4misReader(Reader):
             return value
 
     summary: ClassVar[str] = "h5 files with image, label, scribble, and train.list, val.list, test.list (SSL4MIS)"
+    label_settings: ClassVar[frozenset[str]] = frozenset({"label", "unmarked"})
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)

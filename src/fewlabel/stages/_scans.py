@@ -5,17 +5,23 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from fewlabel.core.config import plugin_name
+from fewlabel.core.discovery import load_plugin
 from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.values import show_value
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.hdf5 import SUFFIX as H5
 from fewlabel.data.hdf5 import Address
 from fewlabel.data.volume import is_scan, scan_stem
 from fewlabel.readers.base import choose_reader
 
+#: A reader by id, or with its settings; ``auto`` for the one that fits.
+ReaderChoice = str | Mapping[str, Any]
 TABLES = (".csv", ".tsv", ".parquet")
 _TRUTH = re.compile(r"[_\-.](gt|seg|dseg|mask|label|labels|probabilities)$", re.IGNORECASE)
 _TRUTH_FOLDERS = frozenset({"labels", "labelstr", "labelsts", "labelsval", "masks", "segmentations"})
@@ -47,7 +53,9 @@ class Found:
     skipped: tuple[str, ...]
 
 
-def find_scans(place: Path, channels: int, out: Path) -> Found:
+def find_scans(
+    place: Path, channels: int, out: Path, *, reader: ReaderChoice = "auto", usual: ReaderChoice = "auto"
+) -> Found:
     """All scans at ``place``.
 
     A file is one scan, or a table of scans. A folder is read by the reader that knows its convention; other image
@@ -59,19 +67,24 @@ def find_scans(place: Path, channels: int, out: Path) -> Found:
         place: File or folder.
         channels: Image channels the model takes.
         out: Where the masks will go.
+        reader: Who reads the place; one that is named must be able to.
+        usual: The reader of the model's own scans. Where it is the one that reads these, it has the settings it had
+            then, but for those that ``reader`` gives and those of labels.
 
     Raises:
-        DataError: If there is nothing to segment, or two scans would be written to one file.
+        DataError: If there is nothing to segment, two scans would be written to one file, or the reader that was named
+            finds faults.
+        SettingsError: If the reader or one of its settings is unknown.
     """
     if not place.exists():
         fault = Fault("scans must be there", "nothing", str(place), "check the path")
         raise DataError("There is nothing to segment:", [fault])
     skipped: list[str] = []
     if place.is_file():
-        groups = _of_file(place, channels, skipped)
+        groups = _of_file(place, channels, skipped, reader, usual)
         root = place.parent
     else:
-        groups = _of_folder(place, channels, out, skipped)
+        groups = _of_folder(place, channels, out, skipped, reader, usual)
         root = place
     if not groups:
         remedy = "; ".join(skipped) or "give a scan, a folder of scans, or a table with an image column"
@@ -81,12 +94,14 @@ def find_scans(place: Path, channels: int, out: Path) -> Found:
     return Found(_named(groups, root), tuple(skipped))
 
 
-def _of_file(place: Path, channels: int, skipped: list[str]) -> list[tuple[tuple[Path, ...], str]]:
-    for suffix, reader in (*((table, "table") for table in TABLES), (H5, "ssl4mis")):
-        if place.name.lower().endswith(suffix):
-            catalog = choose_reader(place, reader).reader.read(place)
-            skipped.extend(catalog.notes)
-            return _of_catalog(catalog)
+def _of_file(
+    place: Path, channels: int, skipped: list[str], reader: ReaderChoice, usual: ReaderChoice
+) -> list[tuple[tuple[Path, ...], str]]:
+    kinds = {**dict.fromkeys(TABLES, "table"), H5: "ssl4mis"}
+    fitting = next((name for suffix, name in kinds.items() if place.name.lower().endswith(suffix)), "auto")
+    chosen = fitting if reader == "auto" else reader
+    if chosen != "auto":
+        return _of_catalog(_read(place, chosen, usual, skipped))
     if not is_scan(place):
         remedy = "give a scan, a folder of scans, or a table with an image column"
         raise DataError(
@@ -100,10 +115,11 @@ def _of_file(place: Path, channels: int, skipped: list[str]) -> list[tuple[tuple
     return [((place,), scan_stem(place))]
 
 
-def _of_folder(place: Path, channels: int, out: Path, skipped: list[str]) -> list[tuple[tuple[Path, ...], str]]:
-    catalog = _catalog(place)
+def _of_folder(
+    place: Path, channels: int, out: Path, skipped: list[str], reader: ReaderChoice, usual: ReaderChoice
+) -> list[tuple[tuple[Path, ...], str]]:
+    catalog = _read(place, reader, usual, skipped) if reader != "auto" else _fitting(place, usual, skipped)
     groups = [] if catalog is None else _of_catalog(catalog)
-    skipped.extend(catalog.notes if catalog else ())
     if catalog is not None and catalog.reader == "table":
         return groups
     files = [
@@ -124,13 +140,29 @@ def _of_folder(place: Path, channels: int, out: Path, skipped: list[str]) -> lis
     return [*groups, *_by_channel([path for path in images if path not in set(truths)], channels)]
 
 
-def _catalog(place: Path) -> Catalog | None:
+def _fitting(place: Path, usual: ReaderChoice, notes: list[str]) -> Catalog | None:
     """What the best reader makes of a folder; None where none fits or it finds faults: then the files speak."""
     try:
-        return choose_reader(place).reader.read(place)
+        return _read(place, choose_reader(place).name, usual, notes)
     except DataError as error:
         _log.debug("no reader for %s: %s", place, error)
         return None
+
+
+def _read(place: Path, reader: ReaderChoice, usual: ReaderChoice, notes: list[str]) -> Catalog:
+    """The catalog of a reader that is named; notes say which settings are the usual ones, and what it assumed."""
+    given: Mapping[str, Any] = {"name": reader} if isinstance(reader, str) else reader
+    name = plugin_name(given)
+    known: dict[str, Any] = {}
+    if isinstance(usual, Mapping) and plugin_name(usual) == name:
+        aside = {*given, *load_plugin("fewlabel.readers", name, where="reader").label_settings}
+        known = {key: value for key, value in usual.items() if key not in aside}
+    catalog = choose_reader(place, {**known, **given}).reader.read(place)
+    if known:
+        shown = ", ".join(f"{key}={show_value(value)}" for key, value in known.items())
+        notes.append(f"reader {name} as for the model's own scans: {shown}")
+    notes.extend(catalog.notes)
+    return catalog
 
 
 def _of_catalog(catalog: Catalog) -> list[tuple[tuple[Path, ...], str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,24 +18,21 @@ from fewlabel.core.artifact import (
     is_artifact,
     machine_facts,
     open_artifact,
-    parent_folder,
-    read_json,
     write_bytes,
     write_json,
 )
 from fewlabel.core.config import PathSetting, Settings, setting
 from fewlabel.core.errors import DataError, Fault, FewlabelError, SettingsError
 from fewlabel.core.progress import say, task
-from fewlabel.data.hdf5 import is_there
 from fewlabel.data.preprocess import Plan, prepare_mask, restore_probabilities
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.data.volume import read_mask
-from fewlabel.engine.inference import folded, predict_volume, window_of
+from fewlabel.engine.inference import predict_volume
 from fewlabel.engine.runtime import Device, Precision, choose_device
-from fewlabel.engine.weights import load_segmenter
-from fewlabel.nets.unet import UNet
 from fewlabel.scoring.metrics import DISTANCE_RULE, EMPTY_MASK_RULE, score_case
 from fewlabel.scoring.summary import MEAN_RULE, summarise
+from fewlabel.stages._admission import admitted, subjects_of
+from fewlabel.stages._segmenter import Segmenter
 
 FILES = ("per_case.parquet", "per_case.csv", "summary.json")
 COLUMNS = (
@@ -54,8 +51,6 @@ COLUMNS = (
 )
 #: Settings that change no score, or that the parents' hashes stand for.
 _FREE_SETTINGS = frozenset({"data", "segmenter", "control", "out", "device", "batch"})
-#: What must be equal in the plans of store and segmenter for the store's pixels to be what the segmenter expects.
-_SAME_PLAN = ("spacing", "size", "channels", "normalise", "label_values")
 
 
 class EvaluateSettings(Settings):
@@ -82,17 +77,6 @@ class EvaluateSettings(Settings):
 SETTINGS = EvaluateSettings
 
 
-@dataclass(frozen=True)
-class _Arm:
-    """One segmenter under test."""
-
-    name: str
-    folder: Path
-    network: UNet
-    facts: dict[str, Any]
-    content_hash: str
-
-
 def run(settings: EvaluateSettings) -> Path:
     """Score and leave an artifact of kind ``scores``; nothing is done where the same scores are there already.
 
@@ -104,18 +88,18 @@ def run(settings: EvaluateSettings) -> Path:
     """
     started = time.monotonic()
     store = PreparedStore(settings.data)
-    subjects = _subjects(store, settings.part)
+    subjects = subjects_of(store, settings.part)
     device = choose_device(settings.device)
     folders = {"model": settings.segmenter, **({"control": settings.control} if settings.control else {})}
-    arms = [_open(name, folder) for name, folder in folders.items()]
+    arms = {name: Segmenter.load(folder) for name, folder in folders.items()}
     same = {
         **{key: value for key, value in settings.record().items() if key not in _FREE_SETTINGS},
-        "parents": [store.manifest.content_hash, *(arm.content_hash for arm in arms)],
+        "parents": [store.manifest.content_hash, *(arm.content_hash for arm in arms.values())],
     }
     if _done_before(settings.out, same):
         say(f"{settings.out} is up to date and kept.")
         return settings.out
-    cases = _checked(store, subjects, arms, settings)
+    cases = admitted(store, settings.part, subjects, arms, label_files=settings.grid == "original")
     table = _score(store, cases, arms, settings, device)
     names = {index: name for index, name in store.label_names.items() if index}
     summary = {
@@ -125,7 +109,7 @@ def run(settings: EvaluateSettings) -> Path:
         "cases": len(cases),
         "classes": {str(index): name for index, name in names.items()},
         **summarise(table, names, confidence=settings.confidence, resamples=settings.resamples, seed=settings.seed),
-        "segmenters": {arm.name: _description(arm) for arm in arms},
+        "segmenters": {name: _description(arm) for name, arm in arms.items()},
         "protocol": _protocol(settings, store),
         "machine": machine_facts(),
     }
@@ -137,7 +121,7 @@ def run(settings: EvaluateSettings) -> Path:
             folder,
             "scores",
             FILES,
-            parents=[settings.data, *(arm.folder for arm in arms)],
+            parents=[settings.data, *(arm.folder for arm in arms.values())],
             final_folder=settings.out,
             settings={**settings.record(), "identity": same},
             seed=settings.seed,
@@ -146,12 +130,6 @@ def run(settings: EvaluateSettings) -> Path:
         )
     _tell(summary)
     return settings.out
-
-
-def _open(name: str, folder: Path) -> _Arm:
-    manifest = open_artifact(folder, "segmenter")
-    network, facts = load_segmenter(folder)
-    return _Arm(name, folder, folded(network), facts, manifest.content_hash)
 
 
 def _done_before(out: Path, same: Mapping[str, Any]) -> bool:
@@ -167,93 +145,10 @@ def _done_before(out: Path, same: Mapping[str, Any]) -> bool:
     raise SettingsError("Nothing was written:", [Fault("--out must not hold another result", found, str(out), remedy)])
 
 
-def _subjects(store: PreparedStore, part: str) -> tuple[str, ...]:
-    parts = store.split["parts"]
-    if part not in parts:
-        fault = Fault("part must be one of the split", repr(part), "part", f"known: {', '.join(parts)}")
-        raise SettingsError("These settings are not valid:", [fault])
-    return tuple(parts[part])
-
-
-def _checked(
-    store: PreparedStore, subjects: Sequence[str], arms: Sequence[_Arm], settings: EvaluateSettings
-) -> list[PreparedCase]:
-    """The labelled cases to score, once nothing speaks against scoring them."""
-    there = [case for case in store.cases if case.subject in set(subjects)]
-    cases = [case for case in there if case.label is not None]
-    faults: list[Fault] = []
-    if not cases:
-        found = f"{len(there)} scans, none labelled" if there else "no scans"
-        faults.append(Fault(f"the part {settings.part!r} must hold labelled scans", found, str(settings.data)))
-    elif len(cases) < len(there):
-        say(f"{len(there) - len(cases)} of {len(there)} scans have no label and are not scored.")
-    for arm in arms:
-        faults.extend(_plan_faults(store, arm))
-        faults.extend(_leaks(arm, {case.subject for case in cases}, settings.part))
-    for case in cases:
-        if not case.record:
-            faults.append(
-                Fault("a prepared scan must keep its geometry", "no record", f"case {case.id}", "prepare again")
-            )
-        elif settings.grid == "original" and not is_there(Path(case.label or "")):
-            remedy = "restore the file, or score with grid=prepared"
-            faults.append(
-                Fault("the label file must still be there", "no such file", f"{case.id}: {case.label}", remedy)
-            )
-    if faults:
-        raise DataError("The evaluation cannot be done:", faults)
-    return cases
-
-
-def _plan_faults(store: PreparedStore, arm: _Arm) -> list[Fault]:
-    plan = arm.facts.get("plan", {})
-    return [
-        Fault(
-            f"the {arm.name} must have been trained on pixels prepared as these",
-            f"{key} {plan.get(key)} then, {store.plan.get(key)} now",
-            str(arm.folder),
-            f"prepare these scans with the segmenter's {key}",
-        )
-        for key in _SAME_PLAN
-        if plan.get(key) != store.plan.get(key)
-    ]
-
-
-def _leaks(arm: _Arm, subjects: set[str], part: str) -> list[Fault]:
-    """Subjects of the evaluation that the arm has met before."""
-    met = {
-        "labels were trained on": arm.facts.get("labelled_subjects", ()),
-        "labels chose the model": arm.facts.get("validation_subjects", ()),
-    }
-    if part == "test":
-        met["images entered pre-training"] = _pretrained_on(arm.folder)
-    return [
-        Fault(
-            f"the {arm.name} must never have met the subjects it is scored on",
-            f"{', '.join(sorted(subjects & set(known)))}, whose {how}",
-            str(arm.folder),
-            "score on other subjects, or train again without them",
-        )
-        for how, known in met.items()
-        if subjects & set(known)
-    ]
-
-
-def _pretrained_on(folder: Path) -> set[str]:
-    """Subjects whose images entered the pre-training of a segmenter, as far as its parents are still there."""
-    encoder = parent_folder(folder, "encoder")
-    prepared = parent_folder(encoder, "prepared") if encoder else None
-    if encoder is None or prepared is None:
-        return set()
-    chosen = open_artifact(encoder, "encoder", check_parents=False).settings.get("parts", ["pretrain"])
-    parts = read_json(prepared / "split.json")["parts"]
-    return {subject for name in chosen for subject in parts.get(name, [])}
-
-
 def _score(
     store: PreparedStore,
     cases: Sequence[PreparedCase],
-    arms: Sequence[_Arm],
+    arms: Mapping[str, Segmenter],
     settings: EvaluateSettings,
     device: str,
 ) -> pd.DataFrame:
@@ -271,7 +166,7 @@ def _score(
             ignored = reference == UNLABELLED
             reference[ignored] = 0
             images = np.asarray(store.images[case.start : case.stop], dtype=np.float32).swapaxes(0, 1)
-            for arm in arms:
+            for name, arm in arms.items():
                 probabilities = predict_volume(
                     arm.network,
                     images,
@@ -279,7 +174,7 @@ def _score(
                     flip=settings.flip,
                     device=device,
                     precision=settings.precision,
-                    window=window_of(arm.facts),
+                    window=arm.window,
                 )
                 if settings.grid == "original":
                     probabilities = restore_probabilities(probabilities, case.record)
@@ -288,7 +183,7 @@ def _score(
                 for score in score_case(predicted, reference, spacing, classes, surface=settings.surface):
                     values = asdict(score)
                     index = values.pop("index")
-                    rows.append((arm.name, case.id, case.subject, index, store.label_names[index], *values.values()))
+                    rows.append((name, case.id, case.subject, index, store.label_names[index], *values.values()))
                 bar.advance(note=case.id)
     if faults:
         raise DataError("The evaluation cannot be done:", faults)
@@ -320,7 +215,7 @@ def _reference(
     return reference, (float(steps[0]), float(steps[1]), float(steps[2]))
 
 
-def _description(arm: _Arm) -> dict[str, Any]:
+def _description(arm: Segmenter) -> dict[str, Any]:
     keys = (
         "regime",
         "initialisation",

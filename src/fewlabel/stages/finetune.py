@@ -15,6 +15,7 @@ from lightning_fabric import Fabric
 from fewlabel.core.artifact import open_artifact, read_json, write_json
 from fewlabel.core.collective import rank
 from fewlabel.core.config import Integers, Names, PathSetting, Settings, plugin_field, setting
+from fewlabel.core.discovery import load_plugin
 from fewlabel.core.errors import DataError, Fault, SettingsError
 from fewlabel.core.progress import say
 from fewlabel.core.rng import stream_seed
@@ -29,10 +30,11 @@ from fewlabel.engine.weights import load_decoder_into, load_encoder_into, save_s
 from fewlabel.nets.layout import channels_last
 from fewlabel.nets.unet import UNet, UNetConfig
 from fewlabel.stages._fit import Fit, Recipe
+from fewlabel.stages._learnt_from import labels_of_encoder
+from fewlabel.stages._selection import Validation, choose_selection
 from fewlabel.stages._volumes import check_encoder, check_patch, patch_size
 
 Mode = Literal["warm", "frozen", "scratch"]
-Validation = Literal["auto", "none", "held_out", "leave_one_out"]
 
 
 class FinetuneSettings(Settings):
@@ -46,7 +48,10 @@ class FinetuneSettings(Settings):
     transfer: Literal["all", "encoder"] = setting(
         "all", "what to take from an encoder folder: pre-trained decoder blocks too, where it has them, or not"
     )
-    control: bool = setting(False, "also train from scratch with equal budget, labels and batches")
+    control: bool = setting(
+        False,
+        "also train a control with equal budget, labels and batches: from scratch; where the run is that, supervised",
+    )
     labelled: int | None = setting(None, "M, labelled patients to use; null for all", unit="patients", ge=1)
     draw: int = setting(0, "which draw of M labelled patients", ge=0)
     subjects: Names | None = setting(None, "the labelled patients by id, instead of a draw")
@@ -120,13 +125,16 @@ def run(settings: FinetuneSettings) -> Path:
         DivergedError: If a number is not finite.
         RunStoppedError: After Ctrl-C, once the state is saved.
     """
-    mode: Mode = settings.mode if settings.encoder is not None else "scratch"
     if settings.mode == "frozen" and settings.encoder is None:
         fault = Fault("a frozen encoder has to come from somewhere", "no encoder", "encoder", "add encoder=FOLDER")
         raise SettingsError("These settings are not valid:", [fault])
-    _Arm(settings, settings.out, mode).run()
-    if settings.control and mode != "scratch":
-        _Arm(settings, control_folder(settings.out), "scratch").run()
+    _Arm(settings, settings.out, _mode(settings)).run()
+    if settings.control:
+        control = control_of(settings)
+        if control is None:
+            say("No control: a supervised run from scratch is its own.")
+        else:
+            _Arm(control, control_folder(settings.out), "scratch").run()
     return settings.out
 
 
@@ -134,8 +142,26 @@ def begin(settings: FinetuneSettings) -> Fit:
     """The fit of a run without validation, ready to take steps one by one."""
     fabric = start(settings.device, settings.precision)
     fast_kernels(fabric.device.type)
-    mode: Mode = settings.mode if settings.encoder is not None else "scratch"
-    return _Arm(settings, settings.out, mode).prepare_fit(fabric)
+    return _Arm(settings, settings.out, _mode(settings)).prepare_fit(fabric)
+
+
+def control_of(settings: FinetuneSettings) -> FinetuneSettings | None:
+    """Settings of the control, which is trained from scratch; None where the run would be its own control.
+
+    It shows what an encoder was worth. Where the run begins from scratch itself the control is supervised, with the
+    run's loss on labels, and shows what the regime was worth.
+    """
+    if _mode(settings) != "scratch":
+        return settings
+    supervised: type[Settings] = load_plugin("fewlabel.regimes", "supervised").Config
+    if isinstance(settings.regime, supervised):
+        return None
+    shared = {key: value for key, value in settings.regime if key in supervised.model_fields and key != "name"}
+    return settings.model_copy(update={"regime": supervised.parse(shared)})
+
+
+def _mode(settings: FinetuneSettings) -> Mode:
+    return settings.mode if settings.encoder is not None else "scratch"
 
 
 def control_folder(out: Path) -> Path:
@@ -159,21 +185,13 @@ class _Arm:
         if settings.encoder is not None:
             hashes["encoder_hash"] = open_artifact(settings.encoder, "encoder").content_hash
             check_encoder(settings.patch, settings.encoder)
-        self.seen = self._labels_seen()
+        self.seen = labels_of_encoder(
+            self.encoder,
+            self.draw.labelled,
+            rule="an encoder that learnt from labels may have seen those of this draw only",
+            remedy=f"pre-train with subjects=[{','.join(self.draw.labelled)}], or fine-tune on its draw",
+        )
         self.same = {**identity(settings.record(), **hashes), "mode": mode}
-
-    def _labels_seen(self) -> list[str]:
-        """Subjects whose labels the encoder has seen: those count as labels, so they must be of this draw."""
-        if self.encoder is None:
-            return []
-        seen: list[str] = read_json(self.encoder / "encoder.json").get("labelled_subjects", [])
-        beyond = [subject for subject in seen if subject not in self.draw.labelled]
-        if beyond:
-            rule = "an encoder that learnt from labels may have seen those of this draw only"
-            found = f"it also saw {', '.join(beyond)}"
-            remedy = f"pre-train with subjects=[{','.join(self.draw.labelled)}], or fine-tune on its draw"
-            raise SettingsError("Labels would leak:", [Fault(rule, found, str(self.encoder), remedy)])
-        return seen
 
     def run(self) -> None:
         """Fit and write the artifact, unless it is there already."""
@@ -184,7 +202,7 @@ class _Arm:
             return
         fabric = start(settings.device, settings.precision)
         fast_kernels(fabric.device.type)
-        selection = self._selection()
+        selection = choose_selection(settings.validation, self.draw, self.seen, settings.steps)
         stop = self._leave_one_out(fabric) if selection == "leave_one_out" else None
         validation = self._cases(self.draw.validation)
         fit = self._fit(
@@ -213,33 +231,6 @@ class _Arm:
     def prepare_fit(self, fabric: Fabric) -> Fit:
         """The fit on all labelled patients of the draw, without validation."""
         return self._fit(fabric, self.draw.labelled, (), self.out, keep_best=False)
-
-    def _selection(self) -> str:
-        """How the model is selected; says so."""
-        asked, labelled = self.settings.validation, len(self.draw.labelled)
-        chosen = asked
-        if asked == "auto":
-            chosen = "none" if labelled <= 2 else "held_out" if self.draw.validation else "leave_one_out"
-            if chosen == "leave_one_out" and self.seen:
-                chosen = "none"
-        faults = []
-        if chosen == "held_out" and not self.draw.validation:
-            faults.append(Fault("held-out selection needs validation patients", "none in the split", "validation"))
-        if chosen == "leave_one_out" and labelled < 2:
-            faults.append(Fault("leave-one-out needs two labelled patients", str(labelled), "validation"))
-        if chosen == "leave_one_out" and self.seen:
-            found = f"the encoder learnt from those of {', '.join(self.seen)}"
-            faults.append(Fault("a patient who is left out must not have lent its labels", found, "validation"))
-        if faults:
-            raise SettingsError("The model cannot be selected so; use validation=none:", faults)
-        say(
-            {
-                "none": f"No validation: all {self.settings.steps} steps, last weights.",
-                "held_out": f"Validation on {', '.join(self.draw.validation)}: best weights are kept.",
-                "leave_one_out": f"Leave one of {labelled} patients out to choose the length, then train on all.",
-            }[chosen]
-        )
-        return chosen
 
     def _leave_one_out(self, fabric: Fabric) -> int:
         """Number of steps whose validation Dice, averaged over left-out patients, is highest."""
@@ -331,6 +322,7 @@ class _Arm:
             "classes": network.classes,
             "label_names": {str(key): value for key, value in self.store.label_names.items()},
             "plan": json.loads(json.dumps(self.store.plan)),
+            "reader": self.store.manifest.settings.get("reader", "auto"),
             "labelled_subjects": list(self.draw.labelled),
             "labelled_slices": len(self.store.slices_of(self.draw.labelled, labelled=True)),
             "validation_subjects": list(used),

@@ -2,48 +2,27 @@
 
 from __future__ import annotations
 
-import io
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from numpy.typing import NDArray
 
-from fewlabel.core.artifact import (
-    MANIFEST,
-    finish_artifact,
-    is_artifact,
-    library_versions,
-    machine_facts,
-    open_artifact,
-    write_json,
-    write_text,
-)
+from fewlabel.core.artifact import MANIFEST, is_artifact, open_artifact
 from fewlabel.core.config import PathSetting, Settings, setting
 from fewlabel.core.errors import ArtifactError, DataError, Fault, FewlabelError, SettingsError
 from fewlabel.core.progress import say, task
 from fewlabel.data.preprocess import Plan, prepare_volume, restore_probabilities
-from fewlabel.data.volume import (
-    Volume,
-    collected_warnings,
-    read_volume,
-    scan_stem,
-    write_mask,
-    write_probabilities,
-)
-from fewlabel.engine.inference import folded, predict_volume, window_of
+from fewlabel.data.volume import Volume, collected_warnings, read_volume
+from fewlabel.engine.inference import predict_volume
 from fewlabel.engine.runtime import Device, Precision, choose_device
-from fewlabel.engine.weights import load_segmenter
-from fewlabel.nets.unet import UNet
+from fewlabel.stages._predictions import Mask, Seconds, millilitres, probability_path, record_predictions, write_masks
 from fewlabel.stages._scans import Scan, find_scans
+from fewlabel.stages._segmenter import Segmenter
 
-TABLE = "predictions.csv"
-REPORT = "run_report.json"
 _PARTS = ("read", "prepare", "network", "restore", "write")
 _NIFTI = (".nii", ".nii.gz")
 
@@ -54,6 +33,11 @@ class PredictSettings(Settings):
     model: PathSetting = setting(..., "segmenter folder, or run folder made by train or demo")
     scans: PathSetting = setting(..., "a scan, a folder of scans, or a table of scans")
     out: PathSetting = setting(..., "folder of the masks")
+    reader: str | dict[str, Any] = setting(
+        "auto",
+        "reader of the scans by id; auto chooses by their look; settings not given are those that prepare had for the "
+        "model",
+    )
     flip: bool = setting(False, "average predictions over the flips of the slice plane; takes four times as long")
     probabilities: bool = setting(False, "also write class probabilities, float32, classes along the fourth axis")
     overwrite: bool = setting(False, "replace masks that are there already")
@@ -67,23 +51,10 @@ SETTINGS = PredictSettings
 
 @dataclass(frozen=True)
 class _Model:
-    """A segmenter ready to predict."""
+    """A segmenter with the plan of its pixels."""
 
-    folder: Path
-    network: UNet
+    segmenter: Segmenter
     plan: Plan
-    content_hash: str
-    window: tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class _Mask:
-    """What was predicted for one scan or one frame of a cine."""
-
-    classes: NDArray[np.uint8]
-    probabilities: NDArray[np.float32] | None
-    confidence: float | None
-    seconds: Mapping[str, float]
 
 
 def run(settings: PredictSettings) -> Path:
@@ -102,7 +73,9 @@ def run(settings: PredictSettings) -> Path:
     model = _load(settings.model)
     loaded = time.perf_counter() - started
     device = choose_device(settings.device)
-    found = find_scans(settings.scans, len(model.plan.channels), settings.out)
+    usual = model.segmenter.facts.get("reader", "auto")
+    channels = len(model.plan.channels)
+    found = find_scans(settings.scans, channels, settings.out, reader=settings.reader, usual=usual)
     _check_out(settings, found.scans)
     for line in found.skipped:
         say(line)
@@ -118,7 +91,16 @@ def run(settings: PredictSettings) -> Path:
     finally:
         # Also when the user stops: what is written is recorded.
         if rows:
-            _record(settings, model, rows, found.skipped, parts, device, loaded, time.perf_counter() - started)
+            record_predictions(
+                settings.out,
+                settings.record(),
+                model.segmenter,
+                model.plan,
+                rows,
+                found.skipped,
+                Seconds(loaded, time.perf_counter() - started, parts),
+                device,
+            )
     for text, paths in collected_warnings().items():
         say(f"{len(paths)} files: {text}")
     done = len(found.scans) - len(faults)
@@ -145,13 +127,13 @@ def find_model(place: Path) -> Path:
 
 
 def _load(place: Path) -> _Model:
-    folder = find_model(place)
-    network, facts = load_segmenter(folder)
-    if "plan" not in facts:
-        fault = Fault("a segmenter must hold the plan of its pixels", "none", str(folder / "segmenter.json"))
-        raise ArtifactError("There is no model:", [fault])
-    manifest = open_artifact(folder, "segmenter")
-    return _Model(folder, folded(network), Plan.load(facts["plan"]), manifest.content_hash, window_of(facts))
+    segmenter = Segmenter.load(find_model(place))
+    if "plan" not in segmenter.facts:
+        where = str(segmenter.folder / "segmenter.json")
+        raise ArtifactError(
+            "There is no model:", [Fault("a segmenter must hold the plan of its pixels", "none", where)]
+        )
+    return _Model(segmenter, Plan.load(segmenter.facts["plan"]))
 
 
 def _check_out(settings: PredictSettings, scans: Sequence[Scan]) -> None:
@@ -161,7 +143,7 @@ def _check_out(settings: PredictSettings, scans: Sequence[Scan]) -> None:
         faults.append(Fault("--out must not be another artifact", str(out), "out", "give a new folder"))
     inputs = {path.resolve() for scan in scans for path in scan.images}
     for scan in scans:
-        targets = [scan.output, *([_probability_path(scan.output)] if settings.probabilities else [])]
+        targets = [scan.output, *([probability_path(scan.output)] if settings.probabilities else [])]
         for target in (out / target for target in targets):
             if target.resolve() in inputs:
                 faults.append(Fault("a mask must not replace a scan", str(target), "out", "give another --out"))
@@ -187,7 +169,7 @@ def _one(
         "output": scan.output.as_posix(),
         "status": "ok",
         "fault": "",
-        "model": model.content_hash[:12],
+        "model": model.segmenter.content_hash[:12],
     }
     try:
         volume = read_volume(scan.images)
@@ -195,7 +177,7 @@ def _one(
         frames = _frames(volume, scan, model.plan)
         masks = [_segment(frame, model, settings, device) for frame in frames]
         before = time.perf_counter()
-        _write(scan, masks, model.plan, settings)
+        write_masks(settings.out, scan, masks, model.plan)
         parts["write"] += time.perf_counter() - before
     except (FewlabelError, OSError, RuntimeError, ValueError) as error:
         found = getattr(error, "faults", ()) or (Fault("a scan must be segmented", f"{type(error).__name__}: {error}"),)
@@ -214,7 +196,7 @@ def _one(
             "frame": number if len(masks) > 1 else None,
             "shape": "x".join(map(str, volume.geometry.shape)),
             "spacing": "x".join(f"{step:.6g}" for step in volume.spacing),
-            **_millilitres(mask.classes, volume, model.plan),
+            **millilitres(mask.classes, volume, model.plan),
             "confidence": None if mask.confidence is None else round(mask.confidence, 4),
             "seconds": seconds,
         }
@@ -233,18 +215,18 @@ def _frames(volume: Volume, scan: Scan, plan: Plan) -> list[Volume]:
     return [Volume(volume.array[index : index + 1], volume.geometry, volume.paths) for index in range(count)]
 
 
-def _segment(volume: Volume, model: _Model, settings: PredictSettings, device: str) -> _Mask:
+def _segment(volume: Volume, model: _Model, settings: PredictSettings, device: str) -> Mask:
     clock = [time.perf_counter()]
     array, record = prepare_volume(volume, model.plan)
     clock.append(time.perf_counter())
     prepared = predict_volume(
-        model.network,
+        model.segmenter.network,
         array,
         batch=settings.batch,
         flip=settings.flip,
         device=device,
         precision=settings.precision,
-        window=model.window,
+        window=model.segmenter.window,
     )
     clock.append(time.perf_counter())
     probabilities = restore_probabilities(prepared, record)
@@ -254,87 +236,4 @@ def _segment(volume: Volume, model: _Model, settings: PredictSettings, device: s
     confidence = float(best.numpy()[inside].mean(dtype=np.float64)) if inside.any() else None
     clock.append(time.perf_counter())
     taken = dict(zip(("prepare", "network", "restore"), np.diff(clock).tolist(), strict=True))
-    return _Mask(classes, probabilities if settings.probabilities else None, confidence, taken)
-
-
-def _write(scan: Scan, masks: Sequence[_Mask], plan: Plan, settings: PredictSettings) -> None:
-    """Write the mask in raw label values, 4D for a cine, and its probabilities if asked."""
-    values = np.array(plan.label_values)
-    kinds = (np.uint8, np.int16, np.int32)
-    fitting = (kind for kind in kinds if np.iinfo(kind).min <= values.min() and values.max() <= np.iinfo(kind).max)
-    lookup = values.astype(next(fitting, np.int64))
-    raw = lookup[np.stack([mask.classes for mask in masks])]
-    target = settings.out / scan.output
-    write_mask(target, raw if len(masks) > 1 else raw[0], scan.images[0])
-    for number, mask in enumerate(masks, start=1):
-        if mask.probabilities is not None:
-            frame = number if len(masks) > 1 else None
-            write_probabilities(_probability_path(target, frame), mask.probabilities, scan.images[0])
-
-
-def _probability_path(mask: Path, frame: int | None = None) -> Path:
-    stem = scan_stem(mask)
-    suffix = mask.name[len(stem) :]
-    # Picture formats hold no float32.
-    suffix = suffix if suffix in {*_NIFTI, ".nrrd", ".mha"} else ".nii.gz"
-    number = "" if frame is None else f"_frame{frame:02d}"
-    return mask.with_name(f"{stem}{number}_probabilities{suffix}")
-
-
-def _millilitres(classes: NDArray[np.uint8], volume: Volume, plan: Plan) -> dict[str, float]:
-    counts = np.bincount(classes.ravel(), minlength=len(plan.label_names))
-    voxel = float(np.prod(volume.spacing)) / 1000.0
-    return {
-        f"ml_{name}": round(float(counts[index]) * voxel, 4) for index, name in enumerate(plan.label_names) if index
-    }
-
-
-def _record(
-    settings: PredictSettings,
-    model: _Model,
-    rows: Sequence[Mapping[str, Any]],
-    skipped: Sequence[str],
-    parts: Mapping[str, float],
-    device: str,
-    loaded: float,
-    total: float,
-) -> None:
-    """Table, report and manifest; rows of earlier calls stay unless their mask was made again."""
-    out = settings.out
-    volumes = sum(row["status"] == "ok" for row in rows)
-    table = pd.DataFrame(rows)
-    if (out / TABLE).is_file():
-        before = pd.read_csv(io.BytesIO((out / TABLE).read_bytes()))
-        before = before[~before["output"].isin(table["output"])]
-        table = pd.concat([before, table]) if len(before) else table
-    table = table.sort_values(["output"], kind="stable")
-    write_text(out / TABLE, table.to_csv(index=False))
-    report = {
-        "settings": settings.record(),
-        "model": {"folder": str(model.folder), "content_hash": model.content_hash},
-        "label_values": dict(zip(model.plan.label_names, model.plan.label_values, strict=True)),
-        "volumes": volumes,
-        "failed": [row["fault"] for row in rows if row["status"] != "ok"],
-        "skipped": list(skipped),
-        "seconds": {
-            "load_model": round(loaded, 4),
-            "total": round(total, 4),
-            "per_volume": {name: round(seconds / max(volumes, 1), 4) for name, seconds in parts.items()},
-        },
-        "device": device,
-        "versions": library_versions(),
-        "machine": machine_facts(),
-    }
-    write_json(out / REPORT, report)
-    masks = table.loc[table["status"] == "ok", "output"].unique()
-    probabilities = [path.relative_to(out).as_posix() for path in out.rglob("*_probabilities.*")]
-    files = {name for name in (*masks, *probabilities) if (out / name).is_file()}
-    finish_artifact(
-        out,
-        "predictions",
-        sorted({*files, TABLE, REPORT}),
-        parents=[model.folder],
-        settings=settings.record(),
-        device=device,
-        wall_seconds=total,
-    )
+    return Mask(classes, probabilities if settings.probabilities else None, confidence, taken)

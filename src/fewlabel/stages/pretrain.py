@@ -11,14 +11,15 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
+from pydantic import field_validator
 from safetensors.torch import save
 from torch import Tensor
 
-from fewlabel.core.artifact import open_artifact, read_json, write_bytes, write_json
+from fewlabel.core.artifact import open_artifact, write_bytes, write_json
 from fewlabel.core.collective import gather, rank
 from fewlabel.core.config import Names, PathSetting, Settings, plugin_field, setting
 from fewlabel.core.discovery import load_plugin
-from fewlabel.core.errors import DataError, Fault, SettingsError
+from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.progress import say
 from fewlabel.core.rng import numpy_stream, stream_seed
 from fewlabel.data.augment import AugmentConfig, pretraining_augmentation
@@ -34,12 +35,27 @@ from fewlabel.engine.optim import OptimiserConfig, build_optimiser
 from fewlabel.engine.record import Record
 from fewlabel.engine.runs import close_run, finished_before, identity
 from fewlabel.engine.runtime import Device, Precision, fast_kernels, start
-from fewlabel.engine.step import gradients_of
+from fewlabel.engine.step import gradients_of_awake
 from fewlabel.engine.weights import load_encoder_into, save_encoder
 from fewlabel.gradients.combine import Combiner
 from fewlabel.methods.base import DataFacts, PretrainMethod
 from fewlabel.nets.layout import channels_last
 from fewlabel.nets.unet import UNetConfig, UNetEncoder
+from fewlabel.stages._learnt_from import labels_of_encoder, training_slices
+
+
+class SliceNetworkConfig(UNetConfig):
+    """Architecture of a network of slices."""
+
+    @field_validator("ndim")
+    @classmethod
+    def _of_slices(cls, value: int) -> int:
+        if value != 2:
+            raise ValueError(
+                "pre-training works on slices, so its network is 2D; volumes are learnt from scratch by finetune with "
+                "patch=[DEPTH,HEIGHT,WIDTH]"
+            )
+        return value
 
 
 class PretrainSettings(Settings):
@@ -55,7 +71,7 @@ class PretrainSettings(Settings):
     draw: int = setting(0, "which draw of M labelled patients", ge=0)
     subjects: Names | None = setting(None, "the labelled patients by id, instead of a draw")
     parts: Names = setting(("pretrain",), "parts of the split whose images are learnt from; never test")
-    network: UNetConfig = setting(UNetConfig(), "architecture")
+    network: SliceNetworkConfig = setting(SliceNetworkConfig(), "architecture")
     augment: AugmentConfig = setting(pretraining_augmentation(), "augmentation of each view")
     sampler: SamplerConfig = setting(SamplerConfig(), "how batches are drawn")
     optimiser: OptimiserConfig = setting(OptimiserConfig(), "optimiser and its rate")
@@ -71,6 +87,11 @@ class PretrainSettings(Settings):
     compile: bool = setting(False, "compile the encoder's blocks (needs a C++ compiler on the CPU)")
     collapse_patience: int = setting(200, "collapsed steps in a row after which the run stops; 0 never", ge=0)
     log_every: int = setting(10, "steps between two rows of metrics.jsonl", ge=1)
+
+    @field_validator("network", mode="before")
+    @classmethod
+    def _any_network(cls, value: Any) -> Any:
+        return SliceNetworkConfig.parse(dict(value), where="network.") if type(value) is UNetConfig else value
 
 
 SETTINGS = PretrainSettings
@@ -119,62 +140,6 @@ def _deciding(settings: PretrainSettings) -> dict[str, Any]:
     return {key: value for key, value in record.items() if key not in {"labelled", "draw", "subjects"}}
 
 
-def training_slices(store: PreparedStore, parts: tuple[str, ...]) -> NDArray[np.int64]:
-    """Store indices of all slices of these parts of the split.
-
-    Raises:
-        DataError: If a part is unknown, empty or the test part.
-    """
-    known = store.split["parts"]
-    faults = [
-        Fault("a part of the split", repr(part), "parts", f"known: {', '.join(known)}")
-        for part in parts
-        if part not in known
-    ]
-    if "test" in parts:
-        faults.append(Fault("test scans take part in no training", "test", "parts", "leave it out"))
-    if faults:
-        raise DataError("These parts cannot be trained on:", faults)
-    subjects = sorted({subject for part in parts for subject in known[part]} - set(known.get("test", [])))
-    indices = store.slices_of(subjects)
-    if len(indices) < 2:
-        fault = Fault(
-            "pre-training needs at least two slices", str(len(indices)), f"parts {', '.join(parts)}", "name other parts"
-        )
-        raise DataError("There is nothing to train on:", [fault])
-    return indices
-
-
-def labels_of(settings: PretrainSettings, store: PreparedStore) -> tuple[str, ...]:
-    """The subjects whose labels a method may learn from: those of the draw, whatever else has labels.
-
-    Raises:
-        DataError: If a subject is not in the train part, or none of the draw has labelled slices.
-        SettingsError: If there is no such draw.
-    """
-    draw = draw_labels(store.split, settings.labelled, settings.draw, settings.seed, settings.subjects)
-    if len(store.slices_of(draw.labelled, labelled=True)) == 0:
-        found = ", ".join(draw.labelled)
-        fault = Fault(f"{settings.method.name} learns from labels", f"none for {found}", "labelled", "name others")
-        raise DataError("There is nothing to train on:", [fault])
-    return draw.labelled
-
-
-def labels_seen(encoder: Path | None, draw: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The subjects whose labels the new encoder has seen: those of its draw, and of the encoder it starts from.
-
-    Raises:
-        SettingsError: If the latter saw labels that the draw does not have.
-    """
-    before = read_json(encoder / "encoder.json").get("labelled_subjects", []) if encoder is not None else []
-    beyond = [subject for subject in before if draw is not None and subject not in draw]
-    if beyond:
-        rule = "an encoder to start from may have seen labels of this draw only"
-        found = f"it also saw {', '.join(beyond)}"
-        raise SettingsError("Labels would leak:", [Fault(rule, found, str(encoder), "start from another encoder")])
-    return draw or tuple(before)
-
-
 def build_method(
     settings: PretrainSettings, store: PreparedStore, indices: NDArray[np.int64], device: torch.device
 ) -> PretrainMethod:
@@ -218,8 +183,14 @@ class Pretraining:
         self.store = store
         self.indices = training_slices(store, settings.parts)
         self.method = build_method(settings, store, self.indices, fabric.device)
-        self.draw = labels_of(settings, store) if self.method.uses_labels else None
-        self.seen = labels_seen(settings.encoder, self.draw)
+        self.draw = self._labels() if self.method.uses_labels else None
+        before = labels_of_encoder(
+            settings.encoder,
+            self.draw,
+            rule="an encoder to start from may have seen labels of this draw only",
+            remedy="start from another encoder",
+        )
+        self.seen = self.draw or before
         self.loader = PretrainLoader(
             store,
             self.indices,
@@ -243,6 +214,16 @@ class Pretraining:
         self.checkpointer = Checkpointer(
             settings.out, same, self.method, self.optimiser, self.combiner, settings.checkpoint_seconds
         )
+
+    def _labels(self) -> tuple[str, ...]:
+        """The subjects whose labels a method may learn from: those of the draw, whatever else has labels."""
+        chosen = self.settings
+        draw = draw_labels(self.store.split, chosen.labelled, chosen.draw, chosen.seed, chosen.subjects)
+        if len(self.store.slices_of(draw.labelled, labelled=True)) == 0:
+            found = ", ".join(draw.labelled)
+            fault = Fault(f"{chosen.method.name} learns from labels", f"none for {found}", "labelled", "name others")
+            raise DataError("There is nothing to train on:", [fault])
+        return draw.labelled
 
     @classmethod
     def begin(cls, settings: PretrainSettings, same: Mapping[str, Any] | None = None) -> Pretraining:
@@ -279,18 +260,9 @@ class Pretraining:
         with self.fabric.autocast():
             losses = self.method.losses(batch)
         loss = torch.stack([term.detach().float() for term in losses.terms.values()]).mean()
-        resting = {tensor for module in plan.resting for tensor in module.parameters()}
-        awake = [index for index, tensor in enumerate(self.parameters) if tensor not in resting]
-        found = gradients_of(
-            losses.terms,
-            [self.names[index] for index in awake],
-            [self.parameters[index] for index in awake],
-            self.combiner,
-            batch.generator,
+        gradients = gradients_of_awake(
+            losses.terms, self.names, self.parameters, plan.resting, self.combiner, batch.generator
         )
-        gradients: list[Tensor | None] = [None] * len(self.parameters)
-        for index, gradient in zip(awake, found, strict=True):
-            gradients[index] = gradient
         embeddings = gather(losses.embeddings.detach())
         width = spread(embeddings)
         self.watch.update(width, step, float(loss), losses.collapsed)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
@@ -18,11 +17,10 @@ from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.progress import task
 from fewlabel.core.rng import numpy_stream, stream_seed
 from fewlabel.data.store import PreparedCase, PreparedStore
-from fewlabel.engine.inference import folded, predict_volume, window_of
+from fewlabel.engine.inference import predict_volume
 from fewlabel.engine.runtime import Device, choose_device
-from fewlabel.engine.weights import load_segmenter
 from fewlabel.reporting.blocks import Page, Section
-from fewlabel.reporting.inputs import Inputs, Training, find_folders, load_inputs
+from fewlabel.reporting.inputs import Inputs, find_folders, load_inputs
 from fewlabel.reporting.page import write_report
 from fewlabel.reporting.sections.cases import ShownCase, case_section, pick_cases
 from fewlabel.reporting.sections.data import data_section
@@ -34,10 +32,9 @@ from fewlabel.reporting.sections.scores import mean_dice, score_section
 from fewlabel.reporting.sections.training import finetuning_section, pretraining_section
 from fewlabel.reporting.words import arm_name
 from fewlabel.scoring.embedding import neighbour_purity, silhouette, tsne
+from fewlabel.stages._segmenter import Segmenter, plan_differences
 
 REPORT = "report.html"
-#: Settings of preparation that decide whether a network can read the store's pixels.
-_SAME_PLAN = ("spacing", "size", "channels", "normalise", "label_values")
 
 
 class ReportSettings(Settings):
@@ -137,7 +134,13 @@ def _arms(inputs: Inputs) -> tuple[str, str]:
     """What the model and its control are called; never the same."""
     model = arm_name(str(inputs.segmenter.facts.get("initialisation", "")) if inputs.segmenter else "", inputs.method)
     control = arm_name(str(inputs.control.facts.get("initialisation", "")) if inputs.control else "scratch", "")
-    return (model, control) if model != control else (f"{model} (model)", f"{control} (control)")
+    if model != control:
+        return model, control
+    trained = (inputs.segmenter, inputs.control)
+    ours, theirs = (str(training.facts.get("regime", "")) if training else "" for training in trained)
+    if ours and theirs and ours != theirs:
+        return f"{model}, {ours}", f"{control}, {theirs}"
+    return f"{model} (model)", f"{control} (control)"
 
 
 def _embeddings(inputs: Inputs, settings: ReportSettings) -> EmbeddingView | None:
@@ -178,34 +181,31 @@ def _cases(inputs: Inputs, names: dict[str, str], settings: ReportSettings) -> S
     if inputs.scores is None or inputs.store is None or inputs.segmenter is None:
         return case_section(None, [])
     store = inputs.store
-    arms = {"model": inputs.segmenter, "control": inputs.control}
+    trained = {"model": inputs.segmenter, "control": inputs.control}
     known = {case.id: case for case in store.cases}
     dice = {str(case): float(value) for case, value in mean_dice(inputs.scores.per_case, "model").items()}
     classes = [name for _, name in sorted(store.label_names.items())]
-    unfit = [key for key in _SAME_PLAN if inputs.segmenter.facts.get("plan", {}).get(key) != store.plan.get(key)]
-    if unfit or not all(case in known for case in dice):
+    if plan_differences(inputs.segmenter.facts, store.plan) or not all(case in known for case in dice):
         why = "The scores belong to other prepared scans than those given, so no scan can be shown."
         return case_section(None, classes, why)
     device = choose_device(settings.device)
+    arms = {name: Segmenter.load(training.folder) for name, training in trained.items() if training is not None}
+    scored = {name: mean_dice(inputs.scores.per_case, name) for name in arms}
     shown = []
     for rank, case in pick_cases(dice):
         predictions, values = {}, {}
-        for arm, training in arms.items():
-            scored = mean_dice(inputs.scores.per_case, arm)
-            if training is not None and case in scored.index:
-                predictions[names[arm]] = _predict(training, store, known[case], device)
-                values[names[arm]] = float(scored[case])
+        for name, arm in arms.items():
+            if case in scored[name].index:
+                predictions[names[name]] = _predict(arm, store, known[case], device)
+                values[names[name]] = float(scored[name][case])
         start, stop = known[case].start, known[case].stop
         images = np.asarray(store.images[start:stop, 0], np.float32)
         shown.append(ShownCase(rank, case, images, np.asarray(store.labels[start:stop]), predictions, values))
     return case_section(shown, classes)
 
 
-def _predict(
-    training: Training, store: PreparedStore, case: PreparedCase, device: str | torch.device
-) -> NDArray[np.uint8]:
+def _predict(arm: Segmenter, store: PreparedStore, case: PreparedCase, device: str) -> NDArray[np.uint8]:
     """(depth, height, width) classes of a prepared scan."""
-    network, facts = load_segmenter(training.folder)
     images = np.asarray(store.images[case.start : case.stop], np.float32).swapaxes(0, 1)
-    found = predict_volume(folded(network), images, device=device, window=window_of(facts)).argmax(axis=0)
+    found = predict_volume(arm.network, images, device=device, window=arm.window).argmax(axis=0)
     return np.asarray(found, np.uint8)

@@ -12,7 +12,8 @@ from fewlabel.core.errors import DataError
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.hdf5 import Address, files_behind, is_there, shapes_of
 from fewlabel.data.sources import source_files, source_key
-from fewlabel.data.volume import read_geometry, read_mask, read_volume, scan_stem, write_mask
+from fewlabel.data.volume import read_geometry, read_mask, read_volume, scan_stem
+from fewlabel.data.writing import write_mask
 from kit.h5 import write_h5
 
 SHAPE = (5, 4, 3)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fewlabel.core.errors import DataError, SettingsError
-from fewlabel.data import loading
+from fewlabel.data import loading, slice_source
 from fewlabel.data.augment import AugmentConfig, Augmenter, standardise
 from fewlabel.data.loading import FinetuneLoader, PretrainLoader
 from fewlabel.data.sampling import SamplerConfig
@@ -219,8 +219,8 @@ def test_rows_of_two_ranks_are_the_batch_of_one(store, monkeypatch, kind):
     everyone = store.slices_of(list(store.split["parts"]["train"]))
 
     def batch(rank, size, step):
-        monkeypatch.setattr(loading, "rank", lambda: rank)
-        monkeypatch.setattr(loading, "world_size", lambda: size)
+        monkeypatch.setattr(slice_source, "rank", lambda: rank)
+        monkeypatch.setattr(slice_source, "world_size", lambda: size)
         if kind == "pretrain":
             return pretrain_loader(store).batch(step)
         if kind == "labelled":
@@ -242,8 +242,8 @@ def test_streamed_equals_resident_and_order_of_steps_is_free(store, kind):
     else:
         resident, streamed = labelled_loader(store), labelled_loader(store, sampler=SamplerConfig(resident_limit=0.0))
     wanted = {"labelled": True} if kind == "labelled" else {}
-    assert resident.source.resident
-    assert not streamed.source.resident
+    sources = [(loader.labelled if kind == "finetune" else loader).source for loader in (resident, streamed)]
+    assert [source.resident for source in sources] == [True, False]
     forward = [tensors(resident.batch(step, **wanted)) for step in range(3)]
     for step in (2, 0, 1):
         for name, value in tensors(streamed.batch(step, **wanted)).items():
@@ -283,7 +283,7 @@ def test_unlabelled_slices_come_beside(store):
     # The streams do not walk in step even over the same slices.
     same = finetune_loader(store, indices=everyone_labelled(store), unlabelled=everyone_labelled(store))
     assert same.unlabelled is not None
-    assert not np.array_equal(same.unlabelled.batch(0), same.sampler.batch(0))
+    assert not np.array_equal(same.unlabelled.sampler.batch(0), same.labelled.sampler.batch(0))
 
 
 def everyone_labelled(store):
@@ -297,7 +297,7 @@ def test_seeds_give_other_batches(store):
 
 
 def test_a_batch_that_does_not_divide_is_refused(store, monkeypatch):
-    monkeypatch.setattr(loading, "world_size", lambda: 4)
+    monkeypatch.setattr(slice_source, "world_size", lambda: 4)
     with pytest.raises(SettingsError, match=r"batch: .*4 processes.*batch=12"):
         pretrain_loader(store, batch=14)
     with pytest.raises(SettingsError, match="batch=4"):

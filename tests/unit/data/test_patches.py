@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from fewlabel.core.errors import DataError, SettingsError
-from fewlabel.data import loading, patches
+from fewlabel.data import patches, slice_source
 from fewlabel.data.augment import AugmentConfig, Augmenter, standardise
-from fewlabel.data.loading import SliceSource
 from fewlabel.data.patches import PatchLoader
+from fewlabel.data.slice_source import SliceSource
 from fewlabel.data.windows import Run, counted, draw_window, first_voxel, runs_of
 
 SIZE = (20, 24)
@@ -148,8 +148,8 @@ def test_small_volumes_lie_in_the_middle_of_zeros(store):
 
 def test_rows_of_two_ranks_are_the_batch_of_one(store, monkeypatch):
     def batch(rank, size, step):
-        monkeypatch.setattr(loading, "rank", lambda: rank)
-        monkeypatch.setattr(loading, "world_size", lambda: size)
+        monkeypatch.setattr(slice_source, "rank", lambda: rank)
+        monkeypatch.setattr(slice_source, "world_size", lambda: size)
         return both(store).batch(step)
 
     for step in (0, 7):
@@ -287,7 +287,7 @@ def test_faults(store, monkeypatch):
         loader(store, ("a", "d"))
     with pytest.raises(DataError, match="at least one slice"):
         loader(store, ())
-    monkeypatch.setattr(loading, "world_size", lambda: 4)
+    monkeypatch.setattr(slice_source, "world_size", lambda: 4)
     with pytest.raises(SettingsError, match="batch=4"):
         loader(store, batch=3)
     with pytest.raises(SettingsError, match="unlabelled_batch=4"):

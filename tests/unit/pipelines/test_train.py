@@ -173,14 +173,16 @@ def test_stages_that_never_began_may_change(stages: Stages, tmp_path: Path) -> N
     assert read_json(out / "run.json")["settings"]["finetune"]["steps"] == 3
 
 
-def test_volumes_are_trained_from_scratch(stages: Stages, said: list[str], tmp_path: Path) -> None:
+def test_volumes_are_trained_from_scratch_beside_a_supervised_control(
+    stages: Stages, said: list[str], tmp_path: Path
+) -> None:
     out = go(tmp_path / "run", finetune={"patch": [16, 32, 32]}, regime="mean_teacher")
     assert stages.names == ["prepare", "finetune", "evaluate", "report"]
     asked = {name: settings.record() for name, settings in stages.asked}
     assert asked["finetune"]["encoder"] is None
-    assert asked["finetune"]["control"] is False
+    assert asked["finetune"]["control"] is True
     assert asked["finetune"]["patch"] == [16, 32, 32]
-    assert asked["evaluate"]["control"] is None
+    assert asked["evaluate"]["control"] == str(out / "segmenter-control")
     assert any("no pre-training, which is 2D" in line for line in said)
     assert list(read_json(out / "run.json")["stages"]) == stages.names
     assert read_json(out / "run.json")["finished"] is True
@@ -188,6 +190,31 @@ def test_volumes_are_trained_from_scratch(stages: Stages, said: list[str], tmp_p
     assert "finetune.patch: sides of a patch must be multiples of 16" in told
     told = refusal(lambda: go(out, finetune={"patch": [32, 32, 32]}, regime="mean_teacher", resume=True))
     assert "finetune.patch: a continued run keeps its settings" in told
+
+
+def test_supervised_volumes_from_scratch_are_their_own_control(stages: Stages, tmp_path: Path) -> None:
+    go(tmp_path / "run", finetune={"patch": [16, 32, 32]})
+    asked = {name: settings.record() for name, settings in stages.asked}
+    assert asked["finetune"]["regime"]["name"] == "supervised"
+    assert asked["evaluate"]["control"] is None
+
+
+def test_volumes_need_no_settings_of_pre_training(stages: Stages, tmp_path: Path) -> None:
+    """A bare network is that of fine-tuning: pre-training, which would refuse it, takes no part."""
+    out = go(tmp_path / "run", patch=[16, 32, 32], network={"ndim": 3})
+    assert stages.names == ["prepare", "finetune", "evaluate", "report"]
+    assert "pretrain" not in read_json(out / "run.json")["settings"]
+    assert "pretrain.network.ndim" in refusal(lambda: go(tmp_path / "flat", network={"ndim": 3}))
+
+
+def test_a_run_begun_without_a_control_may_go_on_with_one(stages: Stages, tmp_path: Path) -> None:
+    out = go(tmp_path / "run", patch=[16, 32, 32], regime="mean_teacher")
+    record = read_json(out / "run.json")
+    record["settings"]["finetune"]["control"] = False
+    write_json(out / "run.json", record)
+    stages.asked.clear()
+    go(out, patch=[16, 32, 32], regime="mean_teacher", resume=True)
+    assert dict(stages.asked)["finetune"].control is True  # type: ignore[attr-defined]
 
 
 def test_volumes_without_labels_leave_nothing_to_do(stages: Stages, said: list[str], tmp_path: Path) -> None:
@@ -222,7 +249,9 @@ def test_a_pipeline_refuses_several_processes(stages: Stages, tmp_path: Path, mo
 def test_the_shipped_recipes_hold_valid_settings_only(name: str, tmp_path: Path) -> None:
     settings = train.train_settings({"data": tmp_path, "out": tmp_path / "run"}, name)
     plans = train.plan(settings)
-    assert list(plans) == list(train.CHAIN)
+    assert list(plans) == [stage for stage in train.CHAIN if stage != "pretrain" or not name.startswith("la")]
+    assert plans["finetune"].record()["control"] is True
+    assert plans["evaluate"].record()["control"] == str(tmp_path / "run" / "segmenter-control")
     assert settings.recipe == name
 
 
@@ -250,7 +279,7 @@ def test_a_wrong_setting_of_the_demo_is_found_before_anything_is_written(tmp_pat
 def test_the_outcome_is_read_from_the_scores(tmp_path: Path) -> None:
     import pandas as pd
 
-    from fewlabel.pipelines.summary import outcome, verdict
+    from fewlabel.pipelines.summary import heads, outcome, verdict
 
     assert outcome(tmp_path) == []
     assert verdict(tmp_path) == ""
@@ -272,3 +301,19 @@ def test_the_outcome_is_read_from_the_scores(tmp_path: Path) -> None:
     assert table[2][1:3] == ("0.725", "0.525")
     assert table[2][3].startswith("+0.200 (+0.200 to +0.200)")
     assert verdict(tmp_path).startswith("pre-training against scratch: +0.200")
+    assert heads(tmp_path) == ("Dice", "model", "from scratch", "gain (interval)")
+
+
+def test_the_outcome_names_what_was_compared(tmp_path: Path) -> None:
+    from fewlabel.pipelines.summary import heads, verdict
+
+    dice = {"mean": 0.1, "low": None, "high": None, "p": None, "verdict": "gain"}
+    known = {
+        "model": {"regime": "mean_teacher", "initialisation": "scratch"},
+        "control": {"regime": "supervised", "initialisation": "scratch"},
+    }
+    scores = tmp_path / "scores"
+    write_json(scores / "summary.json", {"gain": {"mean": {"dice": dice}}, "segmenters": known})
+    finish_artifact(scores, "scores", ["summary.json"])
+    assert verdict(tmp_path) == "mean_teacher against supervised: +0.100 mean Dice: gain"
+    assert heads(tmp_path) == ("Dice", "model", "supervised", "gain (interval)")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from fewlabel.core.errors import DataError
+from fewlabel.core.errors import DataError, SettingsError
 from fewlabel.stages._scans import find_scans
+from kit.h5 import write_h5
 from kit.scans import blob, noise, write_scan
 
 
@@ -160,3 +162,28 @@ def test_only_masks_says_so(tmp_path):
     touch(tmp_path, "a_gt.nii.gz")
     with pytest.raises(DataError, match="masks by name"):
         find_scans(tmp_path, 1, tmp_path / "out")
+
+
+def test_the_reader_may_be_named_and_is_then_not_overruled(tmp_path):
+    """Files that only look like ACDC; by themselves they would be scans without convention."""
+    touch(tmp_path, "patient001/patient001_frame01.nii.gz")
+    (tmp_path / "patient001/Info.cfg").write_text("ED: 9\n")
+    assert list(outputs(tmp_path)) == ["patient001_frame01.nii.gz"]
+    with pytest.raises(DataError, match="ED"):
+        find_scans(tmp_path, 1, tmp_path / "out", reader="acdc")
+    with pytest.raises(SettingsError, match="acdc"):
+        find_scans(tmp_path, 1, tmp_path / "out", reader="acdd")
+    touch(tmp_path, "a.nii.gz")
+    with pytest.raises(DataError, match="imagesTr"):
+        find_scans(tmp_path / "a.nii.gz", 1, tmp_path / "out", reader="nnunet")
+
+
+def test_settings_of_another_reader_and_of_labels_are_left_aside(tmp_path):
+    write_h5(tmp_path / "h5" / "a.h5", image=np.zeros((3, 4, 5), np.float32))
+    usual = {"name": "ssl4mis", "slices": "last", "label": "scribble", "unmarked": 3}
+    found = find_scans(tmp_path / "h5", 1, tmp_path / "out", usual=usual)
+    assert [str(path.name) for path in found.scans[0].images] == ["a.h5#image,xyz,1.0x1.0x1.0"]
+    assert found.skipped[0] == "reader ssl4mis as for the model's own scans: slices=last"
+    assert not any("scribble" in note for note in found.skipped)
+    touch(tmp_path / "plain", "a.nii.gz")
+    assert find_scans(tmp_path / "plain", 1, tmp_path / "out", usual=usual).skipped == ()

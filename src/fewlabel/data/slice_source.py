@@ -1,0 +1,99 @@
+"""Where batches come from: slices on the training device or on disk, and this process's rows of a joined batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fewlabel.core.collective import rank, world_size
+from fewlabel.core.errors import DataError, Fault, SettingsError
+from fewlabel.data.store import PreparedStore
+
+#: Largest part of a store kept on the training device, in bytes; a bigger one is read from disk batch by batch.
+RESIDENT_LIMIT = 2 * 1024**3
+
+
+class SliceSource:
+    """The slices that one sampler can draw, on the training device if they fit there.
+
+    Args:
+        store: Prepared store.
+        indices: Ascending store indices.
+        device: Training device.
+        masks: Whether masks are needed.
+        resident_limit: Bytes that may be kept on the device.
+    """
+
+    def __init__(
+        self, store: PreparedStore, indices: NDArray[np.int64], device: torch.device, masks: bool, resident_limit: int
+    ) -> None:
+        self.store = store
+        self.indices = indices
+        self.device = device
+        self.masks = masks
+        pixels = len(indices) * int(np.prod(store.images.shape[2:]))
+        self.resident = pixels * (2 * store.images.shape[1] + masks) <= resident_limit
+        if self.resident:
+            self._images = torch.from_numpy(np.ascontiguousarray(store.images[indices])).to(device)
+            self._labels = torch.from_numpy(np.ascontiguousarray(store.labels[indices])).to(device) if masks else None
+
+    def read(self, chosen: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
+        """Images (n, channels, height, width) float32 and masks (n, height, width) uint8 or None, on the device."""
+        if self.resident:
+            rows = torch.from_numpy(np.searchsorted(self.indices, chosen)).to(self.device)
+            labels = None if self._labels is None else self._labels.index_select(0, rows)
+            return self._images.index_select(0, rows).float(), labels
+        images = torch.from_numpy(self.store.images[chosen]).to(self.device).float()
+        return images, torch.from_numpy(self.store.labels[chosen]).to(self.device) if self.masks else None
+
+
+def labelled_slices(store: PreparedStore, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The same store indices, ascending and each once, all of which have a mask.
+
+    Raises:
+        DataError: If some have none; their cases are named.
+    """
+    indices = np.unique(np.asarray(indices, dtype=np.int64))
+    table = store.slices.iloc[indices]
+    bare = sorted(table.loc[~table["labelled"].to_numpy(dtype=bool), "case"].unique())
+    if bare:
+        fault = Fault("a labelled slice needs a mask", f"none for {', '.join(bare)}", "labelled subjects")
+        raise DataError("Some scans cannot be trained on:", [fault])
+    return indices
+
+
+@dataclass(frozen=True)
+class Rows:
+    """This process's rows of a joined batch of ``count`` slices."""
+
+    count: int
+    start: int
+    stop: int
+
+    @property
+    def kept(self) -> slice:
+        """Own rows of the joined batch."""
+        return slice(self.start, self.stop)
+
+
+def own_rows(count: int, setting: str) -> Rows:
+    """This process's rows of a joined batch.
+
+    Args:
+        count: Rows of the joined batch.
+        setting: The setting that says so, for the message.
+
+    Raises:
+        SettingsError: If they do not divide by the number of processes.
+    """
+    if count < 1 or count % world_size():
+        rule = f"the batch must hold at least 1 slice and divide by the {world_size()} processes"
+        near = max(world_size(), count - count % world_size())
+        fault = Fault(rule, str(count), setting, f"e.g. {setting}={near}")
+        raise SettingsError("These settings are not valid:", [fault])
+    share = count // world_size()
+    return Rows(count, rank() * share, (rank() + 1) * share)

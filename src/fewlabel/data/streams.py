@@ -1,0 +1,129 @@
+"""The two streams of a fine-tuning batch, labelled and unlabelled, whatever their rows are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fewlabel.core.rng import stream_seed, torch_stream
+from fewlabel.data.augment import AugmentConfig, Augmenter, Transform
+from fewlabel.data.batch import SegmentationBatch
+from fewlabel.data.sampling import SliceSampler
+from fewlabel.data.slice_source import RESIDENT_LIMIT, SliceSource, labelled_slices, own_rows
+from fewlabel.data.store import PreparedStore
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Where a stream's slices are read, what draws its rows, what its random numbers are for, views of each row."""
+
+    source: SliceSource
+    sampler: SliceSampler
+    purpose: str
+    views: int
+
+
+StreamT = TypeVar("StreamT", bound=Stream)
+
+
+class SegmentationLoader(ABC, Generic[StreamT]):
+    """Labelled rows with their masks, and unlabelled ones for regimes that use them.
+
+    Args:
+        store: Prepared store.
+        indices: Store indices of the labelled slices.
+        augment: What is done to the rows; None takes them as they are.
+        batch: Labelled rows of the joined batch.
+        total_steps: Length of the run in steps.
+        seed: Seed of batches, augmentation and the batch's generator.
+        device: Training device.
+        unlabelled: Store indices of slices whose labels are not read, or None.
+        unlabelled_batch: Unlabelled rows of the joined batch; as many as labelled ones by default.
+        unlabelled_views: 2 for a second view of each unlabelled row, of the same geometry.
+        resident_limit: Bytes of slices that may be kept on the device, for each of the two streams.
+
+    Raises:
+        SettingsError: If a joined batch does not divide by the number of processes.
+        DataError: If there is no slice, or the labelled ones hold some without a mask.
+    """
+
+    def __init__(
+        self,
+        store: PreparedStore,
+        indices: NDArray[np.int64],
+        *,
+        augment: AugmentConfig | None,
+        batch: int,
+        total_steps: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+        unlabelled: NDArray[np.int64] | None = None,
+        unlabelled_batch: int | None = None,
+        unlabelled_views: int = 1,
+        resident_limit: int = RESIDENT_LIMIT,
+    ) -> None:
+        self.store = store
+        self.augmenter = None if augment is None else Augmenter(augment)
+        self.seed = seed
+        self.total_steps = total_steps
+        self.device = torch.device(device)
+        self._size = (int(store.images.shape[2]), int(store.images.shape[3]))
+        own_rows(batch, "batch")
+        source = SliceSource(store, labelled_slices(store, indices), self.device, True, resident_limit)
+        self.labelled = self._stream(source, batch, seed, "", 1)
+        self.unlabelled: StreamT | None = None
+        if unlabelled is not None:
+            count = batch if unlabelled_batch is None else unlabelled_batch
+            own_rows(count, "unlabelled_batch")
+            others = np.unique(np.asarray(unlabelled, dtype=np.int64))
+            source = SliceSource(store, others, self.device, False, resident_limit)
+            # A seed of its own: two streams over the same slices must not walk in step.
+            own_seed = stream_seed(seed, "unlabelled")
+            self.unlabelled = self._stream(source, count, own_seed, " unlabelled", unlabelled_views)
+
+    def batch(self, step: int) -> SegmentationBatch:
+        """This process's part of the batch of a step, from 0."""
+        slices, views, labels = self._rows(self.labelled, step)
+        if labels is None:
+            raise RuntimeError("the labelled stream was opened without masks")
+        others: Tensor | None = None
+        extra: tuple[Tensor, ...] = ()
+        if self.unlabelled is not None:
+            others, extra, _ = self._rows(self.unlabelled, step)
+        return SegmentationBatch(
+            images=views[0],
+            labels=labels.long(),
+            slices=slices,
+            step=step,
+            total_steps=self.total_steps,
+            generator=torch_stream(self.seed, "step", step),
+            unlabelled=extra[0] if extra else None,
+            unlabelled_again=extra[1] if len(extra) > 1 else None,
+            unlabelled_slices=others,
+        )
+
+    @abstractmethod
+    def _stream(self, source: SliceSource, count: int, seed: int, purpose: str, views: int) -> StreamT:
+        """The stream over the slices of a source, ``count`` rows to a joined batch."""
+
+    @abstractmethod
+    def _rows(self, stream: StreamT, step: int) -> tuple[Tensor, tuple[Tensor, ...], Tensor | None]:
+        """Store slices (n,), views (n, channels, *space) and masks (n, *space) of this process's rows."""
+
+    def _transforms(self, stream: StreamT, step: int, count: int) -> list[Transform | None]:
+        """One of the joined batch for each view; they share their geometry."""
+        if self.augmenter is None:
+            return [None] * stream.views
+        purpose = f"augment{stream.purpose}"
+        # The first view is the same whether or not there is a second.
+        first, *more = (
+            self.augmenter.sample(count, self._size, torch_stream(self.seed, purpose, step, *again))
+            for again in ((), *((view,) for view in range(1, stream.views)))
+        )
+        return [first, *(replace(other, matrices=first.matrices, control=first.control) for other in more)]

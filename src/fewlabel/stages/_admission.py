@@ -1,0 +1,111 @@
+"""Which scans may be scored: labelled ones of a part of the split that no segmenter under test has met."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fewlabel.core.artifact import open_artifact, parent_folder, read_json
+from fewlabel.core.errors import DataError, Fault, SettingsError
+from fewlabel.core.progress import say
+from fewlabel.data.hdf5 import is_there
+from fewlabel.data.store import PreparedCase, PreparedStore
+from fewlabel.stages._segmenter import Segmenter, plan_differences
+
+
+def subjects_of(store: PreparedStore, part: str) -> tuple[str, ...]:
+    """The subjects of a part of the split.
+
+    Raises:
+        SettingsError: If there is no such part.
+    """
+    parts = store.split["parts"]
+    if part not in parts:
+        fault = Fault("part must be one of the split", repr(part), "part", f"known: {', '.join(parts)}")
+        raise SettingsError("These settings are not valid:", [fault])
+    return tuple(parts[part])
+
+
+def admitted(
+    store: PreparedStore, part: str, subjects: Sequence[str], arms: Mapping[str, Segmenter], *, label_files: bool
+) -> list[PreparedCase]:
+    """The labelled cases to score, once nothing speaks against scoring them.
+
+    Args:
+        store: Prepared store.
+        part: The part of the split, for messages and for what its subjects must not have met.
+        subjects: Its subjects.
+        arms: Name → segmenter.
+        label_files: Whether the label files are needed.
+
+    Raises:
+        DataError: Naming each arm made for other pixels, each that has met a subject, and each label that is gone; or
+            if no case has a label.
+    """
+    there = [case for case in store.cases if case.subject in set(subjects)]
+    cases = [case for case in there if case.label is not None]
+    faults: list[Fault] = []
+    if not cases:
+        found = f"{len(there)} scans, none labelled" if there else "no scans"
+        faults.append(Fault(f"the part {part!r} must hold labelled scans", found, str(store.folder)))
+    elif len(cases) < len(there):
+        say(f"{len(there) - len(cases)} of {len(there)} scans have no label and are not scored.")
+    for name, arm in arms.items():
+        faults.extend(_plan_faults(store, name, arm))
+        faults.extend(_leaks(name, arm, {case.subject for case in cases}, part))
+    for case in cases:
+        if not case.record:
+            faults.append(
+                Fault("a prepared scan must keep its geometry", "no record", f"case {case.id}", "prepare again")
+            )
+        elif label_files and not is_there(Path(case.label or "")):
+            remedy = "restore the file, or score with grid=prepared"
+            faults.append(
+                Fault("the label file must still be there", "no such file", f"{case.id}: {case.label}", remedy)
+            )
+    if faults:
+        raise DataError("The evaluation cannot be done:", faults)
+    return cases
+
+
+def _plan_faults(store: PreparedStore, name: str, arm: Segmenter) -> list[Fault]:
+    return [
+        Fault(
+            f"the {name} must have been trained on pixels prepared as these",
+            f"{key} {then} then, {now} now",
+            str(arm.folder),
+            f"prepare these scans with the segmenter's {key}",
+        )
+        for key, (then, now) in plan_differences(arm.facts, store.plan).items()
+    ]
+
+
+def _leaks(name: str, arm: Segmenter, subjects: set[str], part: str) -> list[Fault]:
+    """Subjects of the evaluation that the arm has met before."""
+    met = {
+        "labels were trained on": arm.facts.get("labelled_subjects", ()),
+        "labels chose the model": arm.facts.get("validation_subjects", ()),
+    }
+    if part == "test":
+        met["images entered pre-training"] = _pretrained_on(arm.folder)
+    return [
+        Fault(
+            f"the {name} must never have met the subjects it is scored on",
+            f"{', '.join(sorted(subjects & set(known)))}, whose {how}",
+            str(arm.folder),
+            "score on other subjects, or train again without them",
+        )
+        for how, known in met.items()
+        if subjects & set(known)
+    ]
+
+
+def _pretrained_on(folder: Path) -> set[str]:
+    """Subjects whose images entered the pre-training of a segmenter, as far as its parents are still there."""
+    encoder = parent_folder(folder, "encoder")
+    prepared = parent_folder(encoder, "prepared") if encoder else None
+    if encoder is None or prepared is None:
+        return set()
+    chosen = open_artifact(encoder, "encoder", check_parents=False).settings.get("parts", ["pretrain"])
+    parts = read_json(prepared / "split.json")["parts"]
+    return {subject for name in chosen for subject in parts.get(name, [])}

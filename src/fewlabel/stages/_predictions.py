@@ -1,0 +1,127 @@
+"""What ``predict`` leaves: masks, probabilities, a table and a report."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fewlabel.core.artifact import finish_artifact, library_versions, machine_facts, write_json, write_text
+from fewlabel.data.preprocess import Plan
+from fewlabel.data.volume import Volume, scan_stem
+from fewlabel.data.writing import write_mask, write_probabilities
+from fewlabel.stages._scans import Scan
+from fewlabel.stages._segmenter import Segmenter
+
+TABLE = "predictions.csv"
+REPORT = "run_report.json"
+_NIFTI = (".nii", ".nii.gz")
+
+
+@dataclass(frozen=True)
+class Mask:
+    """What was predicted for one scan or one frame of a cine."""
+
+    classes: NDArray[np.uint8]
+    probabilities: NDArray[np.float32] | None
+    confidence: float | None
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """What a call took: the model, all of it, and its parts over all scans."""
+
+    load: float
+    total: float
+    parts: Mapping[str, float]
+
+
+def write_masks(out: Path, scan: Scan, masks: Sequence[Mask], plan: Plan) -> None:
+    """Write the mask in raw label values, 4D for a cine, and its probabilities if asked."""
+    values = np.array(plan.label_values)
+    kinds = (np.uint8, np.int16, np.int32)
+    fitting = (kind for kind in kinds if np.iinfo(kind).min <= values.min() and values.max() <= np.iinfo(kind).max)
+    lookup = values.astype(next(fitting, np.int64))
+    raw = lookup[np.stack([mask.classes for mask in masks])]
+    target = out / scan.output
+    write_mask(target, raw if len(masks) > 1 else raw[0], scan.images[0])
+    for number, mask in enumerate(masks, start=1):
+        if mask.probabilities is not None:
+            frame = number if len(masks) > 1 else None
+            write_probabilities(probability_path(target, frame), mask.probabilities, scan.images[0])
+
+
+def probability_path(mask: Path, frame: int | None = None) -> Path:
+    """Where the probabilities of a mask go, or those of one frame of it, from 1."""
+    stem = scan_stem(mask)
+    suffix = mask.name[len(stem) :]
+    # Picture formats hold no float32.
+    suffix = suffix if suffix in {*_NIFTI, ".nrrd", ".mha"} else ".nii.gz"
+    number = "" if frame is None else f"_frame{frame:02d}"
+    return mask.with_name(f"{stem}{number}_probabilities{suffix}")
+
+
+def millilitres(classes: NDArray[np.uint8], volume: Volume, plan: Plan) -> dict[str, float]:
+    """Volume of every class but the background, as columns of the table."""
+    counts = np.bincount(classes.ravel(), minlength=len(plan.label_names))
+    voxel = float(np.prod(volume.spacing)) / 1000.0
+    return {
+        f"ml_{name}": round(float(counts[index]) * voxel, 4) for index, name in enumerate(plan.label_names) if index
+    }
+
+
+def record_predictions(
+    out: Path,
+    settings: Mapping[str, Any],
+    model: Segmenter,
+    plan: Plan,
+    rows: Sequence[Mapping[str, Any]],
+    skipped: Sequence[str],
+    seconds: Seconds,
+    device: str,
+) -> None:
+    """Table, report and manifest; rows of earlier calls stay unless their mask was made again."""
+    volumes = sum(row["status"] == "ok" for row in rows)
+    table = pd.DataFrame(rows)
+    if (out / TABLE).is_file():
+        before = pd.read_csv(io.BytesIO((out / TABLE).read_bytes()))
+        before = before[~before["output"].isin(table["output"])]
+        table = pd.concat([before, table]) if len(before) else table
+    table = table.sort_values(["output"], kind="stable")
+    write_text(out / TABLE, table.to_csv(index=False))
+    report = {
+        "settings": dict(settings),
+        "model": {"folder": str(model.folder), "content_hash": model.content_hash},
+        "label_values": dict(zip(plan.label_names, plan.label_values, strict=True)),
+        "volumes": volumes,
+        "failed": [row["fault"] for row in rows if row["status"] != "ok"],
+        "skipped": list(skipped),
+        "seconds": {
+            "load_model": round(seconds.load, 4),
+            "total": round(seconds.total, 4),
+            "per_volume": {name: round(spent / max(volumes, 1), 4) for name, spent in seconds.parts.items()},
+        },
+        "device": device,
+        "versions": library_versions(),
+        "machine": machine_facts(),
+    }
+    write_json(out / REPORT, report)
+    masks = table.loc[table["status"] == "ok", "output"].unique()
+    probabilities = [path.relative_to(out).as_posix() for path in out.rglob("*_probabilities.*")]
+    files = {name for name in (*masks, *probabilities) if (out / name).is_file()}
+    finish_artifact(
+        out,
+        "predictions",
+        sorted({*files, TABLE, REPORT}),
+        parents=[model.folder],
+        settings=dict(settings),
+        device=device,
+        wall_seconds=seconds.total,
+    )
