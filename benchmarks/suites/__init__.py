@@ -43,6 +43,12 @@ def _method_costs(arguments: argparse.Namespace) -> None:
     run(arguments.data, arguments.work, arguments.results, chosen, arguments.steps or STEPS, package)
 
 
+def _regime_costs(arguments: argparse.Namespace) -> None:
+    from suites.regime_costs import ROUNDS, run
+
+    run(arguments.results, [arm for arm in arguments.arms.split(",") if arm], arguments.steps or ROUNDS)
+
+
 def _sampling(arguments: argparse.Namespace) -> None:
     from suites.sampling import run
 
@@ -68,6 +74,7 @@ SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
     "acdc-semi": _acdc_semi,
     "memory": _memory,
     "method-costs": _method_costs,
+    "regime-costs": _regime_costs,
     "sampling": _sampling,
     "temperature": _temperature,
 }

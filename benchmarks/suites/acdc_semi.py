@@ -2,7 +2,7 @@
 
 Recipe ``acdc-lite`` on two of the literature's splits: ``chaitanya`` with 1 and 2 labelled patients, ``ssl4mis`` with
 1 and 3. Unlabelled slices are those of the training part without labels. Three rows start from an encoder that ``gcl``
-pre-trained on the same split. Every fine-tuning appends a row with its wall time to ``results/acdc-semi.jsonl``;
+pre-trained on the same split. Every fine-tuning appends a row with its wall time to ``results/acdc-semi-SPLIT.jsonl``;
 stopped at any time, the suite goes on where it was.
 """
 
@@ -20,6 +20,8 @@ SUITE = "acdc-semi"
 ARMS: dict[str, tuple[dict[str, Any], bool]] = {
     "scratch": ({"name": "supervised"}, False),
     "mean_teacher": ({"name": "mean_teacher"}, False),
+    # Statistics of batch normalisation shared with the unlabelled slices, as in public codes (decision 0008).
+    "mean_teacher-joint": ({"name": "mean_teacher", "joint": True}, False),
     "mixup": ({"name": "mixup"}, False),
     "adversarial": ({"name": "adversarial"}, False),
     "cps": ({"name": "cps"}, False),

@@ -22,16 +22,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from common import facts, medians
-from fewlabel.core.config import resolve_plugin
-from fewlabel.core.discovery import load_plugin
-from fewlabel.data.batch import SegmentationBatch
-from fewlabel.engine.runtime import fast_kernels, has_bf16, start
-from fewlabel.nets.layout import channels_last
-from fewlabel.nets.unet import UNet, UNetConfig
+from fewlabel.engine.runtime import fast_kernels, start
 from fewlabel.objectives.stratified import Sampling, draw_pixels, pixel_strata
-from fewlabel.regimes.base import Regime
+from suites.regime_steps import CLASSES, SIDE, build, rings, stepper
 
-CLASSES, SLICES, SIDE, STRIDE, DIM, DRAWN = 4, 20, 128, 4, 128, 256
+STRIDE, DIM, DRAWN = 4, 128, 256
 SAMPLINGS: tuple[Sampling, ...] = ("ns", "sg", "sag")
 REPEATS = 200
 STEPS = 5
@@ -67,14 +62,6 @@ def run(results: Path) -> None:
         stream.write(json.dumps(row) + "\n")
 
 
-def rings(side: int) -> Tensor:
-    """Labels (slices, side, side): a disc in a ring in a larger disc, somewhere else in every slice."""
-    y, x = torch.meshgrid(torch.linspace(-1, 1, side), torch.linspace(-1, 1, side), indexing="ij")
-    shift = 0.3 * torch.rand(2, SLICES, 1, 1, generator=torch.Generator().manual_seed(0)) - 0.15
-    radius = ((x - shift[0]).square() + (y - shift[1]).square()).sqrt()
-    return (radius < 0.5).long() + (radius < 0.35).long() + (radius < 0.2).long()
-
-
 def _draw(labels: Tensor, sampling: Sampling, draws: int = 1) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     strata = pixel_strata(labels, CLASSES, None if sampling == "ns" else 4)
@@ -96,34 +83,11 @@ def _sampler(labels: Tensor) -> Callable[[Sampling], None]:
 
 def _contrast_share() -> tuple[float, int]:
     """The contrast's part (draws, banks, loss, its way back to the map) of a step of stage 2, and bytes of banks."""
-    torch.manual_seed(0)
-    network = UNet(UNetConfig(width=16), CLASSES)
-    config = resolve_plugin("fewlabel.regimes", {"name": "arco", "diagnose_every": 0})
-    regime: Regime = channels_last(load_plugin("fewlabel.regimes", "arco")(config, network)).train()
-    images = torch.randn(SLICES, 1, SIDE, SIDE).contiguous(memory_format=torch.channels_last)
-    half = SLICES // 2
-    batch = SegmentationBatch(
-        images=images[:half],
-        labels=rings(SIDE)[:half],
-        slices=torch.arange(half),
-        step=90,
-        total_steps=100,
-        generator=torch.Generator(),
-        unlabelled=images[half:],
-        unlabelled_again=images[half:],
-        unlabelled_slices=torch.arange(half, SLICES),
-    )
-    trained = [tensor for tensor in regime.parameters() if tensor.requires_grad]
+    regime = build("arco", diagnose_every=0)
+    step = stepper(regime, at=90)
     caught: list[tuple[object, ...]] = []
     contrast = regime.embedding.contrast  # type: ignore[union-attr]
     inner = contrast.loss
-
-    def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16("cpu")):
-            terms = regime.losses(replace(batch, generator=torch.Generator().manual_seed(0)))
-        total = torch.stack([term.float() for term in terms.values()]).sum()
-        torch.autograd.grad(total, trained, materialize_grads=True)
-        regime.after_step(batch.step, batch.total_steps)
 
     def alone() -> None:
         student, *rest = caught[-1]

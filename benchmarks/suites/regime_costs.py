@@ -1,0 +1,72 @@
+"""What each regime costs: time of a fine-tuning step over the supervised one, and memory beside the network.
+
+Slices of 128x128, ten labelled and ten unlabelled, a network of width 16: the batch of ``acdc-lite``. All regimes take
+turns, one step each in a round, and a time is divided by the supervised one of the same round. A step is losses,
+gradients and what follows them, late in the run, when every part counts; ARCO's first stage is a row of its own. The
+optimiser and the batch are left out: they are the same for all.
+
+Writes ``results/regime-costs.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from pathlib import Path
+
+from common import facts
+from fewlabel.core.discovery import plugin_names
+from fewlabel.engine.runtime import fast_kernels, start
+from fewlabel.regimes.base import Regime
+from suites.regime_steps import build, stepper
+
+SUITE = "regime-costs"
+REFERENCE = "supervised"
+ROUNDS, WARM_UP = 9, 2
+LATE, EARLY = 90, 10
+
+
+def run(results: Path, chosen: list[str], rounds: int = ROUNDS) -> None:
+    """Measure, print a line per regime, write the results.
+
+    Args:
+        results: Folder of ``regime-costs.json``.
+        chosen: Regimes to measure; all if empty.
+        rounds: Timed steps of each.
+    """
+    fast_kernels(start().device.type)
+    names = list(dict.fromkeys([REFERENCE, *(chosen or plugin_names("fewlabel.regimes"))]))
+    regimes = {name: build(name) for name in names}
+    steps = {name: stepper(regime, LATE) for name, regime in regimes.items()}
+    if "arco" in regimes:
+        regimes["arco, stage 1"] = build("arco")
+        steps["arco, stage 1"] = stepper(regimes["arco, stage 1"], EARLY)
+    for step in steps.values():
+        for _ in range(WARM_UP):
+            step()
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            began = time.perf_counter()
+            step()
+            times[name].append(time.perf_counter() - began)
+    rows = {}
+    for name, took in times.items():
+        ratios = [ours / plain for ours, plain in zip(took, times[REFERENCE], strict=True)]
+        rows[name] = {
+            "step": round(statistics.median(ratios), 3),
+            "step_seconds": round(statistics.median(took), 4),
+            "extra_bytes": extra_bytes(regimes[name]),
+        }
+        print(f"{name}: {rows[name]['step']:.2f} x, {rows[name]['extra_bytes'] / 2**20:.1f} MiB beside the network")
+    results.mkdir(parents=True, exist_ok=True)
+    content = {"suite": SUITE, "reference": REFERENCE, "steps": rounds, "regimes": rows, **facts()}
+    (results / f"{SUITE}.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def extra_bytes(regime: Regime) -> int:
+    """Bytes of the parameters and buffers that a regime has beside the network: teachers, heads, banks, optimisers."""
+    own = {id(tensor) for tensor in [*regime.network.parameters(), *regime.network.buffers()]}
+    found = {id(tensor): tensor for tensor in [*regime.parameters(), *regime.buffers()] if id(tensor) not in own}
+    return sum(tensor.numel() * tensor.element_size() for tensor in found.values())
