@@ -10,7 +10,12 @@ from suites import RESULTS, SUITES
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--suite", required=True, choices=sorted(SUITES))
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/acdc"), help="folder of ACDC scans")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path("../shared/data/acdc"),
+        help="folder of ACDC scans (la-lite: of the left atrium)",
+    )
     parser.add_argument("--work", type=Path, default=Path("runs/benchmarks"), help="where runs are kept")
     parser.add_argument("--arms", default="", help="comma-separated arms of a table; all by default")
     parser.add_argument("--steps", type=int, default=0, help="timed steps of each method (method-costs)")

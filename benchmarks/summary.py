@@ -2,7 +2,8 @@
 
 One line per arm and M: arm, M, draws, mean Dice, standard deviation over draws, and the gain over scratch on the
 same draws with its 95 % t-interval. ``--markdown`` prints the table that the documentation shows, ``--pretraining``
-that of losses and embeddings, where the rows have them.
+that of losses and embeddings, where the rows have them, ``--time`` that of wall time. A suite with several splits has
+a table for each: ``acdc-semi-chaitanya``, ``acdc-semi-ssl4mis``.
 """
 
 from __future__ import annotations
@@ -21,9 +22,7 @@ def rows(suite: str) -> list[dict[str, object]]:
     """All committed rows of a suite."""
     path = RESULTS / f"{suite}.jsonl"
     if not path.is_file():
-        raise SystemExit(
-            f"No results of {suite} are committed; make them with: python benchmarks/run.py --suite {suite}"
-        )
+        raise SystemExit(f"No results of {suite} are committed; `python benchmarks/run.py --suite NAME` makes them")
     return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
 
 
@@ -62,9 +61,23 @@ def markdown(lines: list[str]) -> list[str]:
     table = ["| arm | M | draws | Dice | gain over scratch, 95 % interval |", "|---|---|---|---|---|"]
     for line in lines[1:]:
         arm, labelled, draws, mean, std, gain, low, high = line.split()
-        worth = "" if arm == "scratch" else f"{float(gain):+.3f} ({float(low):+.3f} to {float(high):+.3f})"
-        table.append(f"| `{arm}` | {labelled} | {draws} | {mean} ± {std} | {worth} |")
+        interval = "one draw" if low == "nan" else f"{float(low):+.3f} to {float(high):+.3f}"
+        worth = "" if arm == "scratch" else f"{float(gain):+.3f} ({interval})"
+        deviation = "" if std == "nan" else f" ± {std}"
+        table.append(f"| `{arm}` | {labelled} | {draws} | {mean}{deviation} | {worth} |")
     return table
+
+
+def durations(table: list[dict]) -> list[str]:
+    """Wall time of each arm's fine-tunings, as a table for documents: of a step, and with the evaluation."""
+    lines = ["| arm | runs | seconds of a step, median | seconds of a run, median |", "|---|---|---|---|"]
+    arms: dict[str, list[dict]] = {}
+    for row in table:
+        arms.setdefault(row["arm"], []).append(row)
+    for arm, found in arms.items():
+        step, whole = (statistics.median(row[key] for row in found) for key in ("finetune_step_seconds", "seconds"))
+        lines.append(f"| `{arm}` | {len(found)} | {step:.2f} | {whole:.0f} |")
+    return lines
 
 
 def pretraining(table: list[dict]) -> list[str]:
@@ -96,8 +109,11 @@ if __name__ == "__main__":
     parser.add_argument("suite", nargs="?", default="acdc-lite")
     parser.add_argument("--markdown", action="store_true", help="as a table for documents")
     parser.add_argument("--pretraining", action="store_true", help="losses and embeddings of pre-training, as a table")
+    parser.add_argument("--time", action="store_true", help="wall time of each arm, as a table")
     arguments = parser.parse_args()
-    if arguments.pretraining:
+    if arguments.time:
+        print("\n".join(durations(rows(arguments.suite))))
+    elif arguments.pretraining:
         print("\n".join(pretraining(rows(arguments.suite))))
     else:
         found = summarise(rows(arguments.suite))

@@ -34,6 +34,12 @@ def _acdc_semi(arguments: argparse.Namespace) -> None:
     run(arguments.data, arguments.work, arguments.results, [arm for arm in arguments.arms.split(",") if arm])
 
 
+def _la_lite(arguments: argparse.Namespace) -> None:
+    from suites.la_lite import run
+
+    run(arguments.data, arguments.work, arguments.results, [arm for arm in arguments.arms.split(",") if arm])
+
+
 def _method_costs(arguments: argparse.Namespace) -> None:
     from suites.method_costs import PACKAGED, STEPS, run
 
@@ -72,6 +78,7 @@ SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
     "acdc-lite": _acdc_lite,
     "acdc-methods": _acdc_methods,
     "acdc-semi": _acdc_semi,
+    "la-lite": _la_lite,
     "memory": _memory,
     "method-costs": _method_costs,
     "regime-costs": _regime_costs,

@@ -32,6 +32,15 @@ def test_documents_show_the_same_figures():
     assert gcl == "| `gcl` | 1 | 3 | 0.7 ± 0.2 | +0.100 (-0.148 to +0.348) |"
 
 
+def test_one_draw_has_no_interval():
+    table = [
+        {"arm": arm, "labelled": 1, "draw": 0, "dice": dice, "finetune_step_seconds": 0.5, "seconds": 60 + 100 * dice}
+        for arm, dice in (("scratch", 0.5), ("bcp", 0.625))
+    ]
+    assert SUMMARY["markdown"](SUMMARY["summarise"](table))[-1] == "| `bcp` | 1 | 1 | 0.625 | +0.125 (one draw) |"
+    assert SUMMARY["durations"](table)[2:] == ["| `scratch` | 1 | 0.50 | 110 |", "| `bcp` | 1 | 0.50 | 122 |"]
+
+
 def test_pretraining_is_shown_once_per_arm_and_stage():
     stage = {
         "terms": ["views"],
@@ -47,5 +56,5 @@ def test_pretraining_is_shown_once_per_arm_and_stage():
 
 
 def test_a_missing_table_says_how_to_make_it():
-    with pytest.raises(SystemExit, match=r"run\.py --suite nothing"):
+    with pytest.raises(SystemExit, match=r"of nothing are .*run\.py --suite"):
         SUMMARY["rows"]("nothing")
