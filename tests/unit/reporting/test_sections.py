@@ -85,6 +85,20 @@ def test_headline_of_a_gain(tmp_path):
     assert found.tone == "gain"
 
 
+def test_headline_names_regimes_that_differ_and_labels_that_an_encoder_saw(tmp_path):
+    facts = {"initialisation": "scratch", "labelled_subjects": ["p1"], "labelled_slices": 9}
+    inputs = Inputs(
+        encoder=training(tmp_path, {"method": "sscl", "labelled_subjects": ["p1"]}),
+        segmenter=training(tmp_path, facts | {"regime": "mean_teacher"}),
+        control=training(tmp_path, facts | {"regime": "supervised"}),
+        scores=scores(tmp_path),
+    )
+    found = headline(inputs)
+    assert "pre-trained by sscl with the labels of 1 patient." in found.sentence
+    assert "network was trained by mean_teacher with the labels" in found.sentence
+    assert "trained from scratch by supervised with the same labels" in found.sentence
+
+
 @pytest.mark.parametrize(("gain", "subjects", "tone"), [(-0.1, 7, "loss"), (0.1, 3, "open"), (0.0, 7, "open")])
 def test_tone_follows_the_verdict_not_the_sign(tmp_path, gain, subjects, tone):
     found = headline(Inputs(scores=scores(tmp_path, subjects, gain)))

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from fewlabel.data.store import PreparedStore
 from fewlabel.reporting.blocks import Headline
-from fewlabel.reporting.inputs import Inputs, Scores
+from fewlabel.reporting.inputs import Inputs, Scores, Training
 from fewlabel.reporting.words import arm_name, between, count, interval_name, number, p_value
 
 
@@ -31,9 +31,11 @@ def _with_scores(inputs: Inputs, scores: Scores, trained: str) -> Headline:
         gain = summary["gain"]["mean"]["dice"]
         control = summary["arms"]["control"]["mean"]["dice"]
         name = arm_name(str(inputs.control.facts.get("initialisation", "")) if inputs.control else "scratch", "")
+        ours, theirs = (_regime(arm) for arm in (inputs.segmenter, inputs.control))
+        how = f" by {theirs}" if theirs and theirs != ours else ""
         sentence += (
-            f" The control, the same network trained {name} with the same labels, reaches {number(control['mean'])}: "
-            f"a difference of {number(gain['mean'], sign=True)}."
+            f" The control, the same network trained {name}{how} with the same labels, reaches "
+            f"{number(control['mean'])}: a difference of {number(gain['mean'], sign=True)}."
         )
         figures.append(
             (number(gain["mean"], sign=True), "gain in Dice over the control", _interval(gain, summary, sign=True))
@@ -55,17 +57,26 @@ def _trained(inputs: Inputs) -> str:
     """How the model came to be."""
     parts = []
     if inputs.encoder is not None:
-        parts.append(f"An encoder was pre-trained by {inputs.method} {_on(inputs)}without any label.")
+        seen = inputs.encoder.facts.get("labelled_subjects") or ()
+        labels = f"with the labels of {count(len(seen), 'patient')}" if seen else "without any label"
+        parts.append(f"An encoder was pre-trained by {inputs.method} {_on(inputs)}{labels}.")
     if inputs.segmenter is not None:
         facts = inputs.segmenter.facts
         patients = count(len(facts.get("labelled_subjects", ())), "annotated patient")
         slices = count(int(facts.get("labelled_slices", 0)), "slice")
         how = {"pretrained encoder": "From it, a", "frozen encoder": "On it, kept frozen, a"}
         begin = how.get(str(facts.get("initialisation")), "A") if inputs.encoder is not None else "A"
-        parts.append(f"{begin} segmentation network was trained with the labels of {patients} ({slices}).")
+        regime = _regime(inputs.segmenter)
+        by = f" by {regime}" if regime not in ("", "supervised") else ""
+        parts.append(f"{begin} segmentation network was trained{by} with the labels of {patients} ({slices}).")
     if not parts and inputs.store is not None:
         parts.append(f"{_amount(inputs.store)} were prepared.")
     return " ".join(parts)
+
+
+def _regime(arm: Training | None) -> str:
+    """Id of the regime of an arm; empty if unknown."""
+    return str(arm.facts.get("regime", "")) if arm else ""
 
 
 def _on(inputs: Inputs) -> str:
