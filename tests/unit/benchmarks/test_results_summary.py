@@ -38,6 +38,9 @@ def test_one_draw_has_no_interval():
         for arm, dice in (("scratch", 0.5), ("bcp", 0.625))
     ]
     assert SUMMARY["markdown"](SUMMARY["summarise"](table))[-1] == "| `bcp` | 1 | 1 | 0.625 | +0.125 (one draw) |"
+    found = SUMMARY["markdown"](SUMMARY["summarise"](table, "bcp"), "bcp")
+    assert found[0].endswith("gain over bcp, 95 % interval |")
+    assert found[-2:] == ["| `scratch` | 1 | 1 | 0.500 | -0.125 (one draw) |", "| `bcp` | 1 | 1 | 0.625 |  |"]
     assert SUMMARY["durations"](table)[2:] == ["| `scratch` | 1 | 0.50 | 110 |", "| `bcp` | 1 | 0.50 | 122 |"]
 
 
