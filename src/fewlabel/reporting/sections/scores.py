@@ -21,8 +21,7 @@ MISSING = (
 ALONE = "No control was scored, so there is no gain to show. A control is the same network trained from scratch."
 LEAD = (
     "Dice is the overlap with the annotation, 0 (none) to 1 (perfect). Distances tell how far the outlines lie apart, "
-    "in millimetres. The control saw the same labels for the same number of steps, without pre-training and without "
-    "unlabelled scans."
+    "in millimetres. The control saw the same labels for the same number of steps, from scratch."
 )
 
 
