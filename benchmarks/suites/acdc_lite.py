@@ -70,9 +70,21 @@ def score(
     arm: str,
     labelled: int,
     draw: int,
+    /,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Fine-tune, by further settings if given, evaluate on the test patients, and describe both in a row."""
+    """Fine-tune, evaluate on the test patients, and describe both in a row.
+
+    Args:
+        suite: Name of the table.
+        work: Folder of the runs.
+        prepared: Prepared folder.
+        encoder: Encoder to start from, or None.
+        arm: Name of the row.
+        labelled: M.
+        draw: Which draw of M patients, and number of the row.
+        settings: Further settings of the fine-tuning; ``draw`` too, where rows are numbered by something else.
+    """
     name = f"{arm}-m{labelled}-d{draw}"
     started = time.monotonic()
     segmenter = fewlabel.finetune(

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import fewlabel
 from fewlabel.pipelines.stages import stage_settings
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
@@ -17,7 +18,7 @@ BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 @pytest.fixture
 def suites(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    names = ("acdc_lite", "regime_costs")
+    names = ("acdc_lite", "acdc_semi", "regime_costs")
     return SimpleNamespace(**{name: importlib.import_module(f"suites.{name}") for name in names})
 
 
@@ -31,6 +32,37 @@ def test_the_command_of_the_readme_makes_the_rows_that_are_committed(suites):
         for draw in range(lite.DRAWS.get(arm, lite.FEWER))
     }
     assert sorted((row["arm"], row["labelled"], row["draw"]) for row in rows) == sorted(made)
+
+
+def test_the_semi_supervised_table_asks_for_each_row_once_and_goes_on(suites, monkeypatch, tmp_path):
+    asked = []
+
+    def finetune(**settings):
+        asked.append({key: settings.get(key) for key in ("labelled", "draw", "seed", "regime", "encoder")})
+        settings["out"].mkdir(parents=True, exist_ok=True)
+        (settings["out"] / "metrics.jsonl").write_text('{"step": 0, "seconds": 0.5}\n')
+        return settings["out"]
+
+    def evaluate(**settings):
+        settings["out"].mkdir(parents=True, exist_ok=True)
+        model = {"mean": {"dice": {"mean": 0.5}, "missed": 0, "invented": 0}, "classes": {}}
+        (settings["out"] / "summary.json").write_text(json.dumps({"arms": {"model": model}, "cases": 40}))
+
+    monkeypatch.setattr(fewlabel, "prepare", lambda **settings: settings["out"])
+    monkeypatch.setattr(fewlabel, "finetune", finetune)
+    monkeypatch.setattr(fewlabel, "evaluate", evaluate)
+    for _ in range(2):
+        suites.acdc_semi.run(tmp_path / "acdc", tmp_path / "work", tmp_path, ["scratch", "arco-sag"])
+    assert len(asked) == 2 * 2 * 2 * 3
+    drawn = [call for call in asked if call["seed"] is None]
+    assert sorted({(call["labelled"], call["draw"]) for call in drawn}) == [(m, d) for m in (1, 2) for d in range(3)]
+    seeded = [call for call in asked if call["seed"] is not None]
+    assert sorted({(call["labelled"], call["draw"], call["seed"]) for call in seeded}) == [
+        (m, 0, seed) for m in (1, 3) for seed in range(3)
+    ]
+    rows = [json.loads(line) for line in (tmp_path / "acdc-semi-ssl4mis.jsonl").read_text().splitlines()]
+    assert len({(row["arm"], row["labelled"], row["draw"]) for row in rows}) == len(rows) == 12
+    assert {row["regime"].get("sampling") for row in rows} == {None, "sag"}
 
 
 def test_the_recipe_of_the_committed_tables_is_the_one_that_is_shipped(tmp_path):
