@@ -3,7 +3,8 @@
 One line per arm and M: arm, M, draws, mean Dice, standard deviation over draws, and the gain over scratch (or the arm
 given by ``--reference``) on the same draws with its 95 % t-interval. ``--markdown`` prints the table that the
 documentation shows, ``--pretraining`` that of losses and embeddings, where the rows have them, ``--time`` that of wall
-time. A suite with several splits has a table for each: ``acdc-semi-chaitanya``, ``acdc-semi-ssl4mis``.
+time, ``--variance`` that of the variance of ARCO's contrastive gradient. A suite with several splits has a table for
+each: ``acdc-semi-chaitanya``, ``acdc-semi-ssl4mis``.
 """
 
 from __future__ import annotations
@@ -80,6 +81,19 @@ def durations(table: list[dict]) -> list[str]:
     return lines
 
 
+def variances(table: list[dict]) -> list[str]:
+    """Variance of the contrastive gradient over that of naive draws, medians over runs, as a table for documents."""
+    lines = ["| arm | runs | SG over naive | SAG over naive |", "|---|---|---|---|"]
+    arms: dict[str, list[dict]] = {}
+    for row in table:
+        if "variance" in row:
+            arms.setdefault(row["arm"], []).append(row["variance"])
+    for arm, found in arms.items():
+        sg, sag = (statistics.median(each[name] / each["ns"] for each in found) for name in ("sg", "sag"))
+        lines.append(f"| `{arm}` | {len(found)} | {sg:.2f} | {sag:.2f} |")
+    return lines
+
+
 def pretraining(table: list[dict]) -> list[str]:
     """What the pre-training of each arm looked like, as a table for documents; the first encoder of each."""
     first: dict[str, list[dict]] = {}
@@ -109,10 +123,13 @@ if __name__ == "__main__":
     parser.add_argument("suite", nargs="?", default="acdc-lite")
     parser.add_argument("--markdown", action="store_true", help="as a table for documents")
     parser.add_argument("--pretraining", action="store_true", help="losses and embeddings of pre-training, as a table")
+    parser.add_argument("--variance", action="store_true", help="variance of ARCO's gradient, as a table")
     parser.add_argument("--time", action="store_true", help="wall time of each arm, as a table")
     parser.add_argument("--reference", default="scratch", help="the arm that gains are over")
     arguments = parser.parse_args()
-    if arguments.time:
+    if arguments.variance:
+        print("\n".join(variances(rows(arguments.suite))))
+    elif arguments.time:
         print("\n".join(durations(rows(arguments.suite))))
     elif arguments.pretraining:
         print("\n".join(pretraining(rows(arguments.suite))))

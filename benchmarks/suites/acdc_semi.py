@@ -8,11 +8,14 @@ stopped at any time, the suite goes on where it was.
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import fewlabel
 from fewlabel.core.artifact import MANIFEST
+from fewlabel.engine.record import read_record
 from suites.acdc_lite import RECIPE, append, done, score
 
 SUITE = "acdc-semi"
@@ -29,6 +32,8 @@ ARMS: dict[str, tuple[dict[str, Any], bool]] = {
     "arco-ns": ({"name": "arco", "sampling": "ns"}, False),
     "arco-sg": ({"name": "arco", "sampling": "sg"}, False),
     "arco-sag": ({"name": "arco", "sampling": "sag"}, False),
+    # ARCO without its loss on pseudo-labels.
+    "arco-sg-no-unsup": ({"name": "arco", "sampling": "sg", "unsup_weight": 0.0}, False),
     "gcl": ({"name": "supervised"}, True),
     "gcl+mean_teacher": ({"name": "mean_teacher"}, True),
     "gcl+mixup": ({"name": "mixup"}, True),
@@ -58,7 +63,17 @@ def _row(data: Path, work: Path, path: Path, split: str, labelled: int, repeat: 
     encoder = _encoder(folder, prepared) if warm else None
     own = {} if split == "chaitanya" else {"draw": 0, "seed": repeat}
     row = score(SUITE, folder, prepared, encoder, arm, labelled, repeat, regime=regime, **own)
-    append(path, {**row, "split": split, "regime": regime})
+    record = read_record(folder / f"segmenter-{arm}-m{labelled}-d{repeat}" / "metrics.jsonl")
+    append(path, {**row, "split": split, "regime": regime, **variances(record)})
+
+
+def variances(record: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Medians over the run of the contrastive gradient's variance under each sampling, where a regime measures it."""
+    names = sorted({key for row in record for key in row if key.startswith("variance/")})
+    if not names:
+        return {}
+    found = {name: statistics.median(row[name] for row in record if name in row) for name in names}
+    return {"variance": {name.removeprefix("variance/"): round(value, 7) for name, value in found.items()}}
 
 
 def _encoder(folder: Path, prepared: Path) -> Path:

@@ -40,7 +40,8 @@ def test_the_semi_supervised_table_asks_for_each_row_once_and_goes_on(suites, mo
     def finetune(**settings):
         asked.append({key: settings.get(key) for key in ("labelled", "draw", "seed", "regime", "encoder")})
         settings["out"].mkdir(parents=True, exist_ok=True)
-        (settings["out"] / "metrics.jsonl").write_text('{"step": 0, "seconds": 0.5}\n')
+        figures = [{"step": step, "seconds": 0.5, "variance/sg": step, "variance/ns": 4.0} for step in (1, 2, 6)]
+        (settings["out"] / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in figures))
         return settings["out"]
 
     def evaluate(**settings):
@@ -62,6 +63,7 @@ def test_the_semi_supervised_table_asks_for_each_row_once_and_goes_on(suites, mo
     ]
     rows = [json.loads(line) for line in (tmp_path / "acdc-semi-ssl4mis.jsonl").read_text().splitlines()]
     assert len({(row["arm"], row["labelled"], row["draw"]) for row in rows}) == len(rows) == 12
+    assert all(row["variance"] == {"ns": 4.0, "sg": 2} for row in rows)
     assert {row["regime"].get("sampling") for row in rows} == {None, "sag"}
 
 

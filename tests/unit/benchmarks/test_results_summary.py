@@ -44,6 +44,14 @@ def test_one_draw_has_no_interval():
     assert SUMMARY["durations"](table)[2:] == ["| `scratch` | 1 | 0.50 | 110 |", "| `bcp` | 1 | 0.50 | 122 |"]
 
 
+def test_variances_are_over_those_of_naive_draws():
+    table = [
+        {"arm": "cps"},
+        *({"arm": "arco", "variance": {"ns": 4.0, "sg": sg, "sag": 1.0}} for sg in (1.0, 2.0, 3.0)),
+    ]
+    assert SUMMARY["variances"](table)[2:] == ["| `arco` | 3 | 0.50 | 0.25 |"]
+
+
 def test_pretraining_is_shown_once_per_arm_and_stage():
     stage = {
         "terms": ["views"],
