@@ -17,7 +17,12 @@ from fewlabel.core.artifact import git_revision, library_versions, machine_facts
 
 
 def medians(calls: Mapping[str, Callable[[], object]], repeats: int = 7, warm_up: int = 2) -> dict[str, float]:
-    """Median seconds of each call; calls take turns, so that a drifting machine touches all alike."""
+    """Median seconds of each call, as :func:`timed` takes them."""
+    return {name: statistics.median(values) for name, values in timed(calls, repeats, warm_up).items()}
+
+
+def timed(calls: Mapping[str, Callable[[], object]], repeats: int, warm_up: int) -> dict[str, list[float]]:
+    """Seconds of each call in each round; calls take turns, so that a drifting machine touches all alike."""
     for call in calls.values():
         for _ in range(warm_up):
             call()
@@ -27,7 +32,7 @@ def medians(calls: Mapping[str, Callable[[], object]], repeats: int = 7, warm_up
             started = time.perf_counter()
             call()
             times[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values) for name, values in times.items()}
+    return times
 
 
 class PeakMemory(TorchDispatchMode):

@@ -69,13 +69,15 @@ def markdown(lines: list[str], reference: str = "scratch") -> list[str]:
     return table
 
 
+def by_arm(table: list[dict]) -> dict[str, list[dict]]:
+    """Rows of each arm, in the order of the table."""
+    return {arm: [row for row in table if row["arm"] == arm] for arm in dict.fromkeys(row["arm"] for row in table)}
+
+
 def durations(table: list[dict]) -> list[str]:
     """Wall time of each arm's fine-tunings, as a table for documents: of a step, and with the evaluation."""
     lines = ["| arm | runs | seconds of a step, median | seconds of a run, median |", "|---|---|---|---|"]
-    arms: dict[str, list[dict]] = {}
-    for row in table:
-        arms.setdefault(row["arm"], []).append(row)
-    for arm, found in arms.items():
+    for arm, found in by_arm(table).items():
         step, whole = (statistics.median(row[key] for row in found) for key in ("finetune_step_seconds", "seconds"))
         lines.append(f"| `{arm}` | {len(found)} | {step:.2f} | {whole:.0f} |")
     return lines
@@ -84,12 +86,9 @@ def durations(table: list[dict]) -> list[str]:
 def variances(table: list[dict]) -> list[str]:
     """Variance of the contrastive gradient over that of naive draws, medians over runs, as a table for documents."""
     lines = ["| arm | runs | SG over naive | SAG over naive |", "|---|---|---|---|"]
-    arms: dict[str, list[dict]] = {}
-    for row in table:
-        if "variance" in row:
-            arms.setdefault(row["arm"], []).append(row["variance"])
-    for arm, found in arms.items():
-        sg, sag = (statistics.median(each[name] / each["ns"] for each in found) for name in ("sg", "sag"))
+    for arm, found in by_arm([row for row in table if "variance" in row]).items():
+        measured = [row["variance"] for row in found]
+        sg, sag = (statistics.median(each[name] / each["ns"] for each in measured) for name in ("sg", "sag"))
         lines.append(f"| `{arm}` | {len(found)} | {sg:.2f} | {sag:.2f} |")
     return lines
 

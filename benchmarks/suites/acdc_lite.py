@@ -83,17 +83,24 @@ def score(
         arm: Name of the row.
         labelled: M.
         draw: Which draw of M patients, and number of the row.
-        settings: Further settings of the fine-tuning; ``draw`` too, where rows are numbered by something else.
+        settings: Further settings of the fine-tuning: another ``recipe``, or ``draw`` where rows are numbered by
+            something else.
     """
     name = f"{arm}-m{labelled}-d{draw}"
     started = time.monotonic()
     segmenter = fewlabel.finetune(
-        recipe=RECIPE,
         data=prepared,
         out=work / f"segmenter-{name}",
         encoder=encoder,
         resume=True,
-        **{"labelled": labelled, "draw": draw, "control": False, "validation": "none", **settings},
+        **{
+            "recipe": RECIPE,
+            "labelled": labelled,
+            "draw": draw,
+            "control": False,
+            "validation": "none",
+            **settings,
+        },
     )
     scores = work / f"scores-{name}"
     fewlabel.evaluate(data=prepared, segmenter=segmenter, out=scores, surface=False)

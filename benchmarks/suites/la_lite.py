@@ -8,15 +8,12 @@ labelled patches in the first and the last tenth of the run. Stopped at any time
 from __future__ import annotations
 
 import statistics
-import time
 from pathlib import Path
 from typing import Any
 
 import fewlabel
-from common import facts
-from fewlabel.core.artifact import read_json
 from fewlabel.engine.record import read_record
-from suites.acdc_lite import append, done
+from suites.acdc_lite import append, done, score
 
 SUITE = "la-lite"
 ARMS: dict[str, dict[str, Any]] = {
@@ -39,34 +36,13 @@ def run(data: Path, work: Path, results: Path, chosen: list[str]) -> None:
 
 def _row(work: Path, prepared: Path, arm: str) -> dict[str, Any]:
     """Fine-tune one arm, evaluate it on the test volumes, and describe both."""
-    started = time.monotonic()
-    segmenter = fewlabel.finetune(
-        recipe=SUITE,
-        data=prepared,
-        out=work / f"segmenter-{arm}",
-        resume=True,
-        regime=ARMS[arm],
-        labelled=LABELLED,
-        control=False,
-        validation="none",
-    )
-    scores = work / f"scores-{arm}"
-    fewlabel.evaluate(data=prepared, segmenter=segmenter, out=scores, surface=False)
-    summary = read_json(scores / "summary.json")
-    record = read_record(segmenter / "metrics.jsonl")
-    supervised = [(row["step"], row["term/dice"]) for row in record if "term/dice" in row]
-    first, last = supervised[: max(len(supervised) // 10, 1)], supervised[-max(len(supervised) // 10, 1) :]
+    row = score(SUITE, work, prepared, None, arm, LABELLED, 0, recipe=SUITE, regime=ARMS[arm])
+    record = read_record(work / f"segmenter-{arm}-m{LABELLED}-d0" / "metrics.jsonl")
+    losses = [entry["term/dice"] for entry in record if "term/dice" in entry]
+    tenth = max(len(losses) // 10, 1)
     return {
-        "suite": SUITE,
-        "arm": arm,
-        "labelled": LABELLED,
-        "draw": 0,
+        **row,
         "regime": ARMS[arm],
-        "dice": summary["arms"]["model"]["mean"]["dice"]["mean"],
-        "test_cases": summary["cases"],
-        "dice_loss_first": round(statistics.mean(value for _, value in first), 4),
-        "dice_loss_last": round(statistics.mean(value for _, value in last), 4),
-        "finetune_step_seconds": round(statistics.median(row["seconds"] for row in record if "seconds" in row), 4),
-        "seconds": round(time.monotonic() - started, 1),
-        **facts(),
+        "dice_loss_first": round(statistics.mean(losses[:tenth]), 4),
+        "dice_loss_last": round(statistics.mean(losses[-tenth:]), 4),
     }

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import json
 import statistics
-import time
 from pathlib import Path
 
-from common import facts
+from common import facts, timed
 from fewlabel.core.discovery import plugin_names
 from fewlabel.engine.runtime import fast_kernels, start
 from fewlabel.regimes.base import Regime
@@ -42,15 +41,7 @@ def run(results: Path, chosen: list[str], rounds: int = ROUNDS) -> None:
     if "arco" in regimes:
         regimes["arco, stage 1"] = build("arco")
         steps["arco, stage 1"] = stepper(regimes["arco, stage 1"], EARLY)
-    for step in steps.values():
-        for _ in range(WARM_UP):
-            step()
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(rounds):
-        for name, step in steps.items():
-            began = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - began)
+    times = timed(steps, rounds, WARM_UP)
     rows = {}
     for name, took in times.items():
         ratios = [ours / plain for ours, plain in zip(took, times[REFERENCE], strict=True)]

@@ -44,9 +44,8 @@ class SemiSupervised(Regime):
       in which batch normalisation treats each stream by its own statistics (:meth:`streams`); running statistics take
       in both. Public codes share the statistics. With one or two labelled patients the supervised loss then shapes the
       unlabelled activations through them: it falls faster, and predictions for all other patients become flat
-      (decision 0008). ``joint=true`` is what they do. Where the weight is 0 at a
-      step, or the batch has no unlabelled slice, nothing of that part is computed: with ``unlabelled_weight=0`` the
-      run is supervised training, bit by bit.
+      (decision 0008). ``joint=true`` is what they do. Where the weight is 0 at a step, or the batch has no unlabelled
+      slice, nothing of that part is computed: with ``unlabelled_weight=0`` the run is supervised training, bit by bit.
     * **Ramps.** λ(t) = ``unlabelled_weight`` · exp(-5 (1 - min(t/(``ramp``·T), 1))²), and 0 during ``rest``.
     * **Teachers** are those of ``fewlabel.regimes._teacher``.
 

@@ -18,7 +18,7 @@ BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 @pytest.fixture
 def suites(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    names = ("acdc_lite", "acdc_semi", "regime_costs")
+    names = ("acdc_lite", "acdc_semi", "la_lite", "regime_costs")
     return SimpleNamespace(**{name: importlib.import_module(f"suites.{name}") for name in names})
 
 
@@ -34,13 +34,18 @@ def test_the_command_of_the_readme_makes_the_rows_that_are_committed(suites):
     assert sorted((row["arm"], row["labelled"], row["draw"]) for row in rows) == sorted(made)
 
 
-def test_the_semi_supervised_table_asks_for_each_row_once_and_goes_on(suites, monkeypatch, tmp_path):
-    asked = []
+@pytest.fixture
+def asked(monkeypatch):
+    """What fine-tunings were asked for, by stages that only leave a record."""
+    made = []
 
     def finetune(**settings):
-        asked.append({key: settings.get(key) for key in ("labelled", "draw", "seed", "regime", "encoder")})
+        made.append({key: settings.get(key) for key in ("recipe", "labelled", "draw", "seed", "regime", "encoder")})
         settings["out"].mkdir(parents=True, exist_ok=True)
-        figures = [{"step": step, "seconds": 0.5, "variance/sg": step, "variance/ns": 4.0} for step in (1, 2, 6)]
+        figures = [
+            {"step": step, "seconds": 0.5, "variance/sg": step, "variance/ns": 4.0, "term/dice": 1 / step}
+            for step in (1, 2, 6)
+        ]
         (settings["out"] / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in figures))
         return settings["out"]
 
@@ -52,6 +57,10 @@ def test_the_semi_supervised_table_asks_for_each_row_once_and_goes_on(suites, mo
     monkeypatch.setattr(fewlabel, "prepare", lambda **settings: settings["out"])
     monkeypatch.setattr(fewlabel, "finetune", finetune)
     monkeypatch.setattr(fewlabel, "evaluate", evaluate)
+    return made
+
+
+def test_the_semi_supervised_table_asks_for_each_row_once_and_goes_on(suites, asked, tmp_path):
     for _ in range(2):
         suites.acdc_semi.run(tmp_path / "acdc", tmp_path / "work", tmp_path, ["scratch", "arco-sag"])
     assert len(asked) == 2 * 2 * 2 * 3
@@ -65,6 +74,14 @@ def test_the_semi_supervised_table_asks_for_each_row_once_and_goes_on(suites, mo
     assert len({(row["arm"], row["labelled"], row["draw"]) for row in rows}) == len(rows) == 12
     assert all(row["variance"] == {"ns": 4.0, "sg": 2} for row in rows)
     assert {row["regime"].get("sampling") for row in rows} == {None, "sag"}
+
+
+def test_the_left_atrium_is_run_by_its_own_recipe_and_shows_its_learning(suites, asked, tmp_path):
+    suites.la_lite.run(tmp_path / "la", tmp_path / "work", tmp_path, [])
+    assert [(call["recipe"], call["labelled"]) for call in asked] == [("la-lite", 2)] * len(suites.la_lite.ARMS)
+    rows = [json.loads(line) for line in (tmp_path / "la-lite.jsonl").read_text().splitlines()]
+    assert [row["regime"]["name"] for row in rows] == [call["regime"]["name"] for call in asked]
+    assert {(row["dice"], row["dice_loss_first"], row["dice_loss_last"]) for row in rows} == {(0.5, 1.0, 0.1667)}
 
 
 def test_the_recipe_of_the_committed_tables_is_the_one_that_is_shipped(tmp_path):
