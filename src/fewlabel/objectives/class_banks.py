@@ -40,11 +40,6 @@ class ClassBanks(nn.Module):
         self.register_buffer("pointer", torch.zeros(classes, dtype=torch.int64))
         self.register_buffer("filled", torch.zeros(classes, dtype=torch.int64))
 
-    @property
-    def bytes(self) -> int:
-        """Memory of the keys; it does not grow."""
-        return self.keys.numel() * self.keys.element_size()
-
     @torch.no_grad()
     def push(self, keys: Tensor, present: Tensor) -> None:
         """Put in k keys of every class that is present, in order; of more than K the last K stay.

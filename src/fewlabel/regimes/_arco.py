@@ -84,14 +84,18 @@ class Anatomical(Regime):
     def _anatomy(self, batch: SegmentationBatch, images: Tensor, again: Tensor, slices: Tensor) -> dict[str, Tensor]:
         """Stage 2."""
         chosen, labelled, every = self.settings, len(batch.images), len(batch.images) + len(images)
+        # Of labelled slices the teacher gives keys alone; without embeddings there are none to give.
+        keyed = batch.images if self.embedding is not None else batch.images[:0]
         if chosen.mix == "none" or len(images) == 0:
-            told = self._taught(torch.cat([batch.images, again]))
-            labels, confidence = pseudo_labels(told.logits[labelled:])
+            told = self._taught(torch.cat([keyed, again]))
+            labels, confidence = pseudo_labels(told.logits[len(keyed) :])
         else:
-            labels, confidence = pseudo_labels(self._taught(again).logits)
+            told = self._taught(again)
+            labels, confidence = pseudo_labels(told.logits)
             mixture = Mixture(chosen.mix, labels, self.network.classes, batch.generator)
             images, again, labels, confidence = (mixture(part) for part in (images, again, labels, confidence))
-            told = self._taught(torch.cat([batch.images, again]))
+            if self.embedding is not None:
+                told = self._taught(torch.cat([keyed, again]))
         inputs, warps = [batch.images, images], None
         if chosen.eqv_weight and len(images):
             warps = random_warps(len(images), images.shape[2:], batch.generator)

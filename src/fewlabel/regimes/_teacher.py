@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fewlabel.nets.twin import MomentumTwin
+from fewlabel.nets.twin import MomentumTwin, bias_corrected
 from fewlabel.objectives.contrastive import full_precision
 
 
@@ -36,7 +36,7 @@ class Teacher(nn.Module):
 
     def update(self, student: nn.Module, step: int) -> None:
         """Follow the student after a step, from 0."""
-        self.twin.update(student, min(1 - 1 / (step + 1), self.momentum))
+        self.twin.update(student, bias_corrected(self.momentum, step))
 
     @property
     def network(self) -> nn.Module:

@@ -67,6 +67,17 @@ def test_the_loss_on_pseudo_labels_is_that_of_the_formula():
     assert regime.embedding is None
 
 
+@pytest.mark.parametrize("mix", ["none", "cutmix"])
+@pytest.mark.parametrize(("nn_weight", "rows"), [(0.0, 3), (1.0, 5)])
+def test_the_teacher_sees_labelled_slices_only_for_their_embeddings(mix, nn_weight, rows):
+    regime = arco(pretrain_share=0.0, contrast_weight=0.0, nn_weight=nn_weight, mix=mix)
+    seen = []
+    regime.teacher.network.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    regime.losses(batch_of(regime))
+    # Mixing asks the teacher twice: for the labels of what is mixed, then for the embeddings of the mixture.
+    assert seen == ([3] if mix == "cutmix" and rows == 5 else []) + [rows]
+
+
 def test_neighbours_are_those_of_other_slices_and_the_student_is_drawn_to_them():
     regime = apart(arco(pretrain_share=0.0, contrast_weight=0.0, unsup_weight=0.0, momentum=1.0))
     past = []
