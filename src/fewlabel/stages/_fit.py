@@ -18,6 +18,7 @@ from fewlabel.core.artifact import write_bytes
 from fewlabel.core.collective import barrier, rank
 from fewlabel.core.config import Settings
 from fewlabel.core.discovery import load_plugin
+from fewlabel.core.progress import say
 from fewlabel.core.rng import stream_seed
 from fewlabel.data.augment import AugmentConfig
 from fewlabel.data.loading import FinetuneLoader
@@ -70,7 +71,8 @@ class Fit:
         store: The prepared data.
         network: The network, on the device.
         indices: Store indices of the labelled slices.
-        unlabelled: Store indices of slices without labels, for regimes that use them.
+        unlabelled: Store indices of slices without labels, for regimes that use them. If there are none, as where every
+            patient is labelled, the labelled slices serve, masks unread.
         validation: Cases whose mean Dice is followed; may be empty.
         keep_best: Give back the weights of the best validation, not the last ones.
         folder: Where checkpoints and the record go.
@@ -100,7 +102,8 @@ class Fit:
         self.keep_best = keep_best
         self.folder = folder
         self.title = title
-        regime_class = load_plugin("fewlabel.regimes", str(recipe.regime.name))  # type: ignore[attr-defined]
+        name = str(recipe.regime.name)  # type: ignore[attr-defined]
+        regime_class = load_plugin("fewlabel.regimes", name)
         torch.manual_seed(stream_seed(recipe.seed, "regime"))
         self.regime: Regime = regime_class(recipe.regime, network, pretrained=recipe.pretrained).to(fabric.device)
         channels_last(self.regime)
@@ -108,6 +111,10 @@ class Fit:
         if recipe.frozen:
             for encoder in encoders:
                 encoder.requires_grad_(requires_grad=False)
+        if self.regime.uses_unlabelled and len(unlabelled) == 0:
+            theirs = "takes those of the labelled patients, masks unread"
+            say(f"No training scan is left without labels: {name} {theirs}.")
+            unlabelled = indices
         self.loader = self._loader(indices, unlabelled if self.regime.uses_unlabelled else None)
         slower: dict[Tensor, float] = {
             tensor: recipe.encoder_lr for encoder in encoders for tensor in encoder.parameters()
