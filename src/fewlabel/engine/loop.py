@@ -59,8 +59,9 @@ class Loop:
         checkpointer: Saves the state by time.
         record: Receives logged steps.
         log_every: Steps between two rows of the record.
-        after_step: Called with the step just done, e.g. for momentum twins or validation.
-        facts: JSON values kept in checkpoints; ``after_step`` may change them.
+        after_step: What belongs to a step and follows the update, e.g. momentum twins; called with the step.
+        between: What comes between two steps and is none of them, e.g. validation; called with the step just done.
+        facts: JSON values kept in checkpoints; ``after_step`` and ``between`` may change them.
     """
 
     title: str
@@ -73,6 +74,7 @@ class Loop:
     record: Record
     log_every: int = 10
     after_step: Callable[[int], None] | None = None
+    between: Callable[[int], None] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     stop: int | None = None
 
@@ -100,10 +102,14 @@ class Loop:
                     apply_gradients(parameters, result.gradients, norm, self.config.clip)
                     self.optimiser.step()
                     self.optimiser.zero_grad(set_to_none=True)
-                    if step % self.log_every == 0 or step == end - 1:
-                        self._log(step, loss, float(norm), result, time.perf_counter() - started)
+                    logged = step % self.log_every == 0 or step == end - 1
+                    values = result.values() if logged else {}
                     if self.after_step is not None:
                         self.after_step(step)
+                    if logged:
+                        self._log(step, loss, float(norm), values, time.perf_counter() - started)
+                    if self.between is not None:
+                        self.between(step)
                     step += 1
                     bar.advance(1, f"loss {loss:.3f}")
                     if any_rank(stopped.is_set()):
@@ -124,9 +130,9 @@ class Loop:
             self.checkpointer.save(step, self.facts)
             raise not_finite(loss, value, step, slices.tolist(), str(self.checkpointer.path))
 
-    def _log(self, step: int, loss: float, norm: float, result: StepResult, seconds: float) -> None:
-        values = {"loss": loss, "lr": self.optimiser.param_groups[0]["lr"], "gradient_norm": norm, "seconds": seconds}
-        self.record.add(step, {**values, **result.values()})
+    def _log(self, step: int, loss: float, norm: float, values: Mapping[str, Any], seconds: float) -> None:
+        own = {"loss": loss, "lr": self.optimiser.param_groups[0]["lr"], "gradient_norm": norm, "seconds": seconds}
+        self.record.add(step, {**own, **values})
 
 
 @contextmanager

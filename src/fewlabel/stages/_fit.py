@@ -159,7 +159,8 @@ class Fit:
             checkpointer=self.checkpointer,
             record=record,
             log_every=self.recipe.log_every,
-            after_step=lambda step: self._after(step, record),
+            after_step=self._follow,
+            between=lambda step: self._validation(step, record),
             facts=self.facts,
         )
         self._train_mode()
@@ -213,8 +214,12 @@ class Fit:
             },
         )
 
-    def _after(self, step: int, record: Record) -> None:
-        self.regime.after_step(step, self.recipe.steps)
+    def _follow(self, step: int) -> None:
+        # A discriminator's own step is here: in the precision of all else.
+        with self.fabric.autocast():
+            self.regime.after_step(step, self.recipe.steps)
+
+    def _validation(self, step: int, record: Record) -> None:
         last = step == self.recipe.steps - 1
         if not self.validation or not (last or (step + 1) % self.recipe.validate_every == 0):
             return
