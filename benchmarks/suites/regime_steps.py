@@ -62,11 +62,15 @@ def stepper(regime: Regime, at: int) -> Callable[[], None]:
 
     def step() -> None:
         fresh = replace(batch, generator=torch.Generator().manual_seed(0))
-        with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16("cpu")):
+        with precision():
             terms = regime.losses(fresh)
         total = torch.stack([term.float() for term in terms.values()]).sum()
         resting = regime.resting(at, TOTAL)
         gradients_of_awake({"loss": total}, list(named), list(named.values()), resting, MeanCombiner(), fresh.generator)
-        regime.after_step(at, TOTAL)
+        with precision():
+            regime.after_step(at, TOTAL)
+
+    def precision() -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16, enabled=has_bf16("cpu"))
 
     return step
