@@ -4,7 +4,8 @@ One line per arm and M: arm, M, draws, mean Dice, standard deviation over draws,
 given by ``--reference``) on the same draws with its 95 % t-interval. ``--markdown`` prints the table that the
 documentation shows, ``--pretraining`` that of losses and embeddings, where the rows have them, ``--time`` that of wall
 time, ``--variance`` that of the variance of ARCO's contrastive gradient. A suite with several splits has a table for
-each: ``acdc-semi-chaitanya``, ``acdc-semi-ssl4mis``.
+each: ``acdc-semi-chaitanya``, ``acdc-semi-ssl4mis``; of those named, ``--pooled`` prints one line per arm with its gain
+over all splits, M and draws.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def summarise(table: list[dict], reference: str = "scratch") -> list[str]:
     dice: dict[tuple[str, int], dict[int, float]] = {}
     for row in table:
         dice.setdefault((row["arm"], row["labelled"]), {})[row["draw"]] = row["dice"]
-    arms = list(dict.fromkeys(arm for arm, _ in dice))
+    arms = sorted(dict.fromkeys(arm for arm, _ in dice), key=lambda arm: arm != reference)
     lines = ["arm M draws mean std gain low high"]
     for labelled in sorted({m for _, m in dice}):
         for arm in arms:
@@ -67,6 +68,29 @@ def markdown(lines: list[str], reference: str = "scratch") -> list[str]:
         deviation = "" if std == "nan" else f" ± {std}"
         table.append(f"| `{arm}` | {labelled} | {draws} | {mean}{deviation} | {worth} |")
     return table
+
+
+def pooled(tables: list[list[dict]], reference: str = "scratch") -> list[str]:
+    """Gain of each arm over the reference in all runs that both have, as a table for documents.
+
+    A run is a split, an M and a draw or seed. Runs share a test set and, with seeds, labelled patients, so the interval
+    says what another run of the same kind would give, not what another data set would.
+    """
+    dice = {
+        (row["arm"], number, row["labelled"], row["draw"]): row["dice"]
+        for number, table in enumerate(tables)
+        for row in table
+    }
+    lines = [f"| arm | runs | gain over {reference}, 95 % interval | better in |", "|---|---|---|---|"]
+    for arm in dict.fromkeys(key[0] for key in dice):
+        pairs = [(value, dice.get((reference, *key[1:]))) for key, value in dice.items() if key[0] == arm]
+        gains = [ours - theirs for ours, theirs in pairs if theirs is not None]
+        if arm == reference or not gains:
+            continue
+        gain = t_interval(gains)
+        interval = "one run" if len(gains) < 2 else f"{gain.low:+.3f} to {gain.high:+.3f}"
+        lines.append(f"| `{arm}` | {len(gains)} | {gain.mean:+.3f} ({interval}) | {sum(g > 0 for g in gains)} |")
+    return lines
 
 
 def by_arm(table: list[dict]) -> dict[str, list[dict]]:
@@ -119,19 +143,26 @@ def pretraining(table: list[dict]) -> list[str]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("suite", nargs="?", default="acdc-lite")
+    parser.add_argument("suites", nargs="*", default=["acdc-lite"])
     parser.add_argument("--markdown", action="store_true", help="as a table for documents")
     parser.add_argument("--pretraining", action="store_true", help="losses and embeddings of pre-training, as a table")
     parser.add_argument("--variance", action="store_true", help="variance of ARCO's gradient, as a table")
     parser.add_argument("--time", action="store_true", help="wall time of each arm, as a table")
+    parser.add_argument("--pooled", action="store_true", help="gains over all the suites' runs, as a table")
     parser.add_argument("--reference", default="scratch", help="the arm that gains are over")
     arguments = parser.parse_args()
-    if arguments.variance:
-        print("\n".join(variances(rows(arguments.suite))))
-    elif arguments.time:
-        print("\n".join(durations(rows(arguments.suite))))
-    elif arguments.pretraining:
-        print("\n".join(pretraining(rows(arguments.suite))))
-    else:
-        found = summarise(rows(arguments.suite), arguments.reference)
-        print("\n".join(markdown(found, arguments.reference) if arguments.markdown else found))
+    tables = [rows(suite) for suite in arguments.suites]
+    if arguments.pooled:
+        print("\n".join(pooled(tables, arguments.reference)))
+        raise SystemExit
+    for table in tables:
+        if arguments.variance:
+            lines = variances(table)
+        elif arguments.time:
+            lines = durations(table)
+        elif arguments.pretraining:
+            lines = pretraining(table)
+        else:
+            found = summarise(table, arguments.reference)
+            lines = markdown(found, arguments.reference) if arguments.markdown else found
+        print("\n".join(lines))

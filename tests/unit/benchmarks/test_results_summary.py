@@ -40,8 +40,25 @@ def test_one_draw_has_no_interval():
     assert SUMMARY["markdown"](SUMMARY["summarise"](table))[-1] == "| `bcp` | 1 | 1 | 0.625 | +0.125 (one draw) |"
     found = SUMMARY["markdown"](SUMMARY["summarise"](table, "bcp"), "bcp")
     assert found[0].endswith("gain over bcp, 95 % interval |")
-    assert found[-2:] == ["| `scratch` | 1 | 1 | 0.500 | -0.125 (one draw) |", "| `bcp` | 1 | 1 | 0.625 |  |"]
+    # The reference comes first.
+    assert found[-2:] == ["| `bcp` | 1 | 1 | 0.625 |  |", "| `scratch` | 1 | 1 | 0.500 | -0.125 (one draw) |"]
     assert SUMMARY["durations"](table)[2:] == ["| `scratch` | 1 | 0.50 | 110 |", "| `bcp` | 1 | 0.50 | 122 |"]
+
+
+def test_pooled_gains_are_those_of_all_runs_that_both_have():
+    def row(arm, labelled, draw, dice):
+        return {"arm": arm, "labelled": labelled, "draw": draw, "dice": dice}
+
+    first = [row("scratch", 1, 0, 0.5), row("gcl", 1, 0, 0.6), row("gcl", 1, 1, 0.9), row("scratch", 2, 0, 0.6)]
+    second = [row("scratch", 1, 0, 0.2), row("gcl", 1, 0, 0.2), row("bcp", 1, 0, 0.1), row("scratch", 3, 0, 0.4)]
+    third = [row("scratch", 1, 0, 0.4), row("gcl", 1, 0, 0.6)]
+    lines = SUMMARY["pooled"]([first, second, third])
+    # Gains 0.1, 0, 0.2; draw 1 of the first table has no scratch.
+    assert lines[2:] == [
+        "| `gcl` | 3 | +0.100 (-0.148 to +0.348) | 2 |",
+        "| `bcp` | 1 | -0.100 (one run) | 0 |",
+    ]
+    assert SUMMARY["pooled"]([second], "gcl")[-1] == "| `bcp` | 1 | -0.100 (one run) | 0 |"
 
 
 def test_variances_are_over_those_of_naive_draws():
