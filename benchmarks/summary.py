@@ -4,8 +4,8 @@ One line per arm and M: arm, M, draws, mean Dice, standard deviation over draws,
 given by ``--reference``) on the same draws with its 95 % t-interval. ``--markdown`` prints the table that the
 documentation shows, ``--pretraining`` that of losses and embeddings, where the rows have them, ``--time`` that of wall
 time, ``--variance`` that of the variance of ARCO's contrastive gradient. A suite with several splits has a table for
-each: ``acdc-semi-chaitanya``, ``acdc-semi-ssl4mis``; of those named, ``--pooled`` prints one line per arm with its gain
-over all splits, M and draws.
+each, ``acdc-semi-chaitanya`` and ``acdc-semi-ssl4mis``: named together they are joined in the tables of time and of
+variance and in that of ``--pooled``, which has one line per arm with its gain over all splits, M and draws.
 """
 
 from __future__ import annotations
@@ -152,17 +152,16 @@ if __name__ == "__main__":
     parser.add_argument("--reference", default="scratch", help="the arm that gains are over")
     arguments = parser.parse_args()
     tables = [rows(suite) for suite in arguments.suites]
+    joined = [row for table in tables for row in table]
     if arguments.pooled:
         print("\n".join(pooled(tables, arguments.reference)))
-        raise SystemExit
-    for table in tables:
-        if arguments.variance:
-            lines = variances(table)
-        elif arguments.time:
-            lines = durations(table)
-        elif arguments.pretraining:
-            lines = pretraining(table)
-        else:
+    elif arguments.variance:
+        print("\n".join(variances(joined)))
+    elif arguments.time:
+        print("\n".join(durations(joined)))
+    elif arguments.pretraining:
+        print("\n".join(pretraining(joined)))
+    else:
+        for table in tables:
             found = summarise(table, arguments.reference)
-            lines = markdown(found, arguments.reference) if arguments.markdown else found
-        print("\n".join(lines))
+            print("\n".join(markdown(found, arguments.reference) if arguments.markdown else found))

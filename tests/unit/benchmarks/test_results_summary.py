@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-SUMMARY = runpy.run_path(str(Path(__file__).resolve().parents[3] / "benchmarks" / "summary.py"))
+ROOT = Path(__file__).resolve().parents[3]
+SUMMARY = runpy.run_path(str(ROOT / "benchmarks" / "summary.py"))
 
 
 def test_gains_are_paired_by_draw():
@@ -86,3 +87,29 @@ def test_pretraining_is_shown_once_per_arm_and_stage():
 def test_a_missing_table_says_how_to_make_it():
     with pytest.raises(SystemExit, match=r"of nothing are .*run\.py --suite"):
         SUMMARY["rows"]("nothing")
+
+
+def tables_of_documents():
+    def lines(suite, **over):
+        return SUMMARY["markdown"](SUMMARY["summarise"](SUMMARY["rows"](suite)), **over)
+
+    splits = [SUMMARY["rows"](f"acdc-semi-{split}") for split in ("chaitanya", "ssl4mis")]
+    seeds = [
+        line.replace("| draws |", "| seeds |").replace("one draw", "one seed") for line in lines("acdc-semi-ssl4mis")
+    ]
+    regimes = "docs/explanation/regimes.md"
+    return {
+        "README": ("README.md", lines("acdc-lite")),
+        "methods": ("docs/explanation/methods.md", lines("acdc-methods")),
+        "chaitanya": (regimes, lines("acdc-semi-chaitanya")),
+        "ssl4mis": (regimes, seeds),
+        "pooled": (regimes, SUMMARY["pooled"](splits)),
+        "variance": (regimes, SUMMARY["variances"]([row for rows in splits for row in rows])),
+        "time": (regimes, SUMMARY["durations"]([row for rows in splits for row in rows])),
+    }
+
+
+@pytest.mark.parametrize("table", tables_of_documents())
+def test_documents_show_the_committed_rows(table):
+    document, lines = tables_of_documents()[table]
+    assert "\n".join(["", *lines, ""]) in (ROOT / document).read_text()
