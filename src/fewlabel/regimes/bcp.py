@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
@@ -24,11 +25,11 @@ class BidirectionalCopyPaste(Taught):
     ``u·M + l·(1-M)`` and ``l·M + u·(1-M)``: by the labels y where a pixel is of l, and with the weight
     α = ``unlabelled_weight`` by pseudo-labels ŷ where it is of u, ``L = L_sup(y) + α L_sup(ŷ)``. ŷ is the teacher's
     arg-max for u, of which each class of a slice keeps its largest connected component. In the first ``rest`` of the
-    run labelled slices are pasted on each other only.
+    run labelled slices are pasted on each other only, and the teacher is the student; then its average starts.
 
-    What differs from the public code: one run, where the code trains two and starts the second from the first's best
-    validation; the teacher follows from the first step on, in eval mode with the student's running statistics (there:
-    train mode, averaged statistics). Every slice of the batch is background once and has a rectangle of its own (there:
+    What differs from the public code: one run, where the code trains two and starts both networks of the second from
+    the first's best validation; the teacher is in eval mode with the student's running statistics (there: train mode,
+    averaged statistics). Every slice of the batch is background once and has a rectangle of its own (there:
     half of the slices, one rectangle for all); means are over all pixels of a source in the batch. The ramps that the
     code defines are unused there and off here. ``unlabelled_weight=0`` pastes nothing and is supervised training.
     """
@@ -82,6 +83,11 @@ class BidirectionalCopyPaste(Taught):
         pseudo = torch.stack(list(self.supervision(logits, guessed).values())).sum()
         self.note(pseudo=pseudo)
         return {**self.supervision(logits, known), "pseudo": weight * pseudo}
+
+    def after_step(self, step: int, total_steps: int) -> None:
+        """The teacher is the student while that learns from labelled slices alone, and follows it from there."""
+        first = math.ceil(self.settings.rest * total_steps)
+        self.teacher.update(self.network, max(step - first, 0))
 
     def pseudo_labels(self, unlabelled: Tensor) -> Tensor:
         """The teacher's labels (u, *space) int64, filtered."""

@@ -226,6 +226,22 @@ class TestFirstPhase:
         for key, value in expected.items():
             torch.testing.assert_close(terms[key], value, rtol=1e-11, atol=0)
 
+    def test_the_teacher_is_the_student_until_the_rest_is_over_and_averages_from_there(self):
+        regime = tiny("bcp", momentum=0.7)
+        averaged = None
+        for step in range(21, 32):
+            with torch.no_grad():
+                for parameter in regime.network.parameters():
+                    parameter.add_(step)
+            regime.after_step(step, 100)
+            now = regime.network.classifier.weight.detach().clone()
+            if step <= 25:
+                averaged = now
+            else:
+                momentum = min(1 - 1 / (step - 25 + 1), 0.7)
+                averaged = momentum * averaged + (1 - momentum) * now
+            torch.testing.assert_close(regime.teacher.network.classifier.weight, averaged, rtol=1e-12, atol=0)
+
     def test_a_weight_of_0_pastes_nothing_and_draws_nothing(self):
         regime = tiny("bcp", unlabelled_weight=0.0)
         batch = tiny_batch(regime, step=EARLY)
