@@ -61,8 +61,9 @@ def value(terms, key):
 def seen_by(regime, batch):
     """Maps of student and teacher, and the labels that pixels take part with, from the networks themselves."""
     student = pyramid(copy.deepcopy(regime.network).train(), torch.cat([batch.images, batch.unlabelled]))
-    teacher = pyramid(copy.deepcopy(regime.teacher.network).eval(), torch.cat([batch.images, batch.unlabelled_again]))
-    probabilities = teacher.logits[len(batch.images) :].softmax(1)
+    keyed = batch.images if regime.embedding is not None else batch.images[:0]
+    teacher = pyramid(copy.deepcopy(regime.teacher.network).train(), torch.cat([keyed, batch.unlabelled_again]))
+    probabilities = teacher.logits[len(keyed) :].softmax(1)
     confidence, pseudo = probabilities.max(1)
     return student, teacher, pseudo, confidence.detach()
 
@@ -83,7 +84,7 @@ def expected_contrast(regime, batch, past=None):
     chosen = regime.settings
     student, teacher, pseudo, confidence = seen_by(regime, batch)
     labels = torch.cat([batch.labels, torch.where(confidence >= chosen.pixel_confidence, pseudo, 255)])
-    head, old = copy.deepcopy(regime.embedding.head), copy.deepcopy(regime.embedding.teacher.network).eval()
+    head, old = copy.deepcopy(regime.embedding.head), copy.deepcopy(regime.embedding.teacher.network).train()
     queries, keys = rows_of(head(student.maps).output), rows_of(old(teacher.maps).output).detach()
     small = middle(labels, 8)
     flat, classes = small.flatten(), 4

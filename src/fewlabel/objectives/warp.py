@@ -72,6 +72,15 @@ def warp(maps: Tensor, warps: Tensor) -> Tensor:
         return functional.grid_sample(maps, places, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
+def warp_images(images: Tensor, warps: Tensor) -> Tensor:
+    """As :func:`warp`, but what lies outside is as dark as the darkest pixel of the image, not 0.
+
+    Images are standardised here: 0 is their mean, and a grey frame would change the statistics of the batch.
+    """
+    darkest = images.flatten(1).amin(dim=1).view(-1, *[1] * (images.dim() - 1))
+    return (warp(images - darkest, warps) + darkest).to(images.dtype)
+
+
 def equivariance(logits: Tensor, warped_logits: Tensor, warps: Tensor, threshold: float) -> Tensor:
     """Mean of KL( softmax(T f(x)) ‖ softmax(f(T x)) ) where T f(x) is surely foreground: this rank's share.
 

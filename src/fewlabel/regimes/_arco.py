@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ from fewlabel.objectives.class_banks import ClassBanks
 from fewlabel.objectives.memory import FifoQueue
 from fewlabel.objectives.pseudo_labels import confident_cross_entropy, pseudo_labels
 from fewlabel.objectives.segmentation import IGNORE
-from fewlabel.objectives.warp import equivariance, random_warps, warp
+from fewlabel.objectives.warp import equivariance, random_warps, warp_images
 from fewlabel.regimes._arco_embedding import EmbeddingTerms
 from fewlabel.regimes._arco_relations import Relations
 from fewlabel.regimes._arco_rows import Mixture
@@ -30,7 +31,8 @@ class Anatomical(Regime):
     """Stage 1: ``L_sup + L_inst(global) + L_inst(local)``; stage 2: ``L_sup + λ1 L_con + λ2 L_unsup + λ3 L_nn``.
 
     The student sees the first view of an unlabelled slice, the teacher the second. Labelled and unlabelled slices go
-    through the network in one pass. Parts whose weight is 0 are neither computed nor made.
+    through the network in one pass. Each stage starts with teachers equal to their students, as two runs would of which
+    the second starts from the weights of the first. Parts whose weight is 0 are neither computed nor made.
     """
 
     uses_unlabelled: ClassVar[bool] = True
@@ -87,7 +89,7 @@ class Anatomical(Regime):
         # Of labelled slices the teacher gives keys alone; without embeddings there are none to give.
         keyed = batch.images if self.embedding is not None else batch.images[:0]
         if chosen.mix == "none" or len(images) == 0:
-            told = self._taught(torch.cat([keyed, again]))
+            told = self._taught(keyed, again)
             labels, confidence = pseudo_labels(told.logits[len(keyed) :])
         else:
             told = self._taught(again)
@@ -95,11 +97,11 @@ class Anatomical(Regime):
             mixture = Mixture(chosen.mix, labels, self.network.classes, batch.generator)
             images, again, labels, confidence = (mixture(part) for part in (images, again, labels, confidence))
             if self.embedding is not None:
-                told = self._taught(torch.cat([keyed, again]))
+                told = self._taught(keyed, again)
         inputs, warps = [batch.images, images], None
         if chosen.eqv_weight and len(images):
             warps = random_warps(len(images), images.shape[2:], batch.generator)
-            inputs.append(warp(images, warps).to(images.dtype))
+            inputs.append(warp_images(images, warps))
         with streams(chosen, self, labelled, sum(len(part) for part in inputs[1:])):
             seen = pyramid(self.network, torch.cat(inputs))
         terms = self._supervision(seen.logits[:labelled], batch.labels)
@@ -123,11 +125,12 @@ class Anatomical(Regime):
         return supervised_terms(self.settings, logits, labels)
 
     @torch.no_grad()
-    def _taught(self, images: Tensor) -> Pyramid:
+    def _taught(self, *images: Tensor) -> Pyramid:
         network = None if self.teacher is None else self.teacher.network
         if not isinstance(network, UNet):
             raise TypeError("a teacher averages the network it was made of")
-        return pyramid(network, images)
+        with streams(self.settings, network, *map(len, images)):
+            return pyramid(network, torch.cat(images))
 
     def figures(self) -> dict[str, float]:
         """Losses without their weights, negatives there were, variances where measured, and bytes of all banks."""
@@ -139,13 +142,16 @@ class Anatomical(Regime):
         banks = [part.keys for part in self.modules() if isinstance(part, FifoQueue | ClassBanks)]
         return sum(keys.numel() * keys.element_size() for keys in banks)
 
-    def after_step(self, step: int, total_steps: int) -> None:  # noqa: ARG002
+    def after_step(self, step: int, total_steps: int) -> None:
         """Teachers follow, and what the step gave enters the banks."""
+        # Stage 2 starts with teachers that are their students, not with an average of how stage 1 began.
+        first = math.ceil(self.share * total_steps)
+        age = step if step + 1 < first else max(step - first, 0)
         if self.teacher is not None:
-            self.teacher.update(self.network, step)
+            self.teacher.update(self.network, age)
         for part in (self.embedding, self.relations):
             if part is not None:
-                part.follow(step)
+                part.follow(age)
 
 
 def unlabelled_views(batch: SegmentationBatch) -> tuple[Tensor, Tensor, Tensor]:

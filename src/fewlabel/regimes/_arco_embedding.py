@@ -68,7 +68,8 @@ class EmbeddingTerms(nn.Module):
         self.figures = {}
         with streams(chosen, self.head, labelled, len(slices)):
             student = self.head(seen.maps)
-        teacher = self.represented(told)
+        with streams(chosen, self.teacher, labelled, len(slices)):
+            teacher = self.represented(told)
         terms: dict[str, Tensor] = {}
         if chosen.contrast_weight:
             places = student.output.shape[2:]

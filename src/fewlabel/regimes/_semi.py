@@ -23,7 +23,10 @@ class SemiSettings(StreamSettings):
     """Settings of regimes with a weighted unlabelled part."""
 
     unlabelled_weight: float = setting(
-        0.1, "largest weight λ of the unlabelled part; 0 is supervised training", ge=0, source="SSL4MIS"
+        0.1,
+        "largest weight λ of the unlabelled part; 0 is supervised training",
+        ge=0,
+        source="SSL4MIS, beside half of cross-entropy and Dice; here beside their sum",
     )
     ramp: float = setting(
         1.0,

@@ -15,8 +15,9 @@ class Teacher(nn.Module):
     Policy, the same in every regime:
 
     * α_t = min(1 - 1/(t+1), α): the teacher equals the student after the first step and forgets its start fast.
-    * Running statistics and all other buffers are copied from the student, not averaged, and the teacher is in eval
-      mode always. Public codes leave it in train mode, with statistics of its own batches.
+    * In training it normalises by the statistics of the batch it is given, as public codes do, and keeps running
+      statistics of its own for eval mode (decision 0009). An average of weights is shorter than the weights it is of,
+      so that the student's statistics make its maps small and its predictions flat: background.
     * It has no gradient, and what it gives has none.
 
     Args:
@@ -26,17 +27,23 @@ class Teacher(nn.Module):
 
     def __init__(self, student: nn.Module, momentum: float) -> None:
         super().__init__()
-        self.twin = MomentumTwin(student, buffers="copy")
+        self.twin = MomentumTwin(student, buffers="own")
         self.momentum = momentum
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of images in full precision, without gradient."""
+        """Logits of images in full precision, without gradient; all rows of all ranks share their statistics."""
         return full_precision(self.twin(images))
 
+    @torch.no_grad()
     def update(self, student: nn.Module, step: int) -> None:
         """Follow the student after a step, from 0."""
-        self.twin.update(student, bias_corrected(self.momentum, step))
+        share = bias_corrected(self.momentum, step)
+        self.twin.update(student, share)
+        if share == 0:
+            theirs = dict(student.named_buffers())
+            for name, tensor in self.twin.network.named_buffers():
+                tensor.copy_(theirs[name])
 
     @property
     def network(self) -> nn.Module:

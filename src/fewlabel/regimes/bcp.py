@@ -28,10 +28,10 @@ class BidirectionalCopyPaste(Taught):
     run labelled slices are pasted on each other only, and the teacher is the student; then its average starts.
 
     What differs from the public code: one run, where the code trains two and starts both networks of the second from
-    the first's best validation; the teacher is in eval mode with the student's running statistics (there: train mode,
-    averaged statistics). Every slice of the batch is background once and has a rectangle of its own (there:
-    half of the slices, one rectangle for all); means are over all pixels of a source in the batch. The ramps that the
-    code defines are unused there and off here. ``unlabelled_weight=0`` pastes nothing and is supervised training.
+    the first's best validation; the average starts as every teacher's does here (there: with α from its first step).
+    Every slice of the batch is background once and has a rectangle of its own (there: half of the slices, one rectangle
+    for all); means are over all pixels of a source in the batch. The ramps that the code defines are unused there and
+    off here. ``unlabelled_weight=0`` pastes nothing and is supervised training.
     """
 
     class Config(TaughtSettings):

@@ -23,8 +23,8 @@ class InterpolationConsistency(Taught):
     μ ~ Beta(``alpha``, ``alpha``) per slice and f_t the moving average of f_s.
 
     What differs from the public code of SSL4MIS: each unlabelled slice u of the batch is mixed with another one of it,
-    u' (there: one half with the other, so that the mixed batch is half as large), and the teacher is in eval mode with
-    the student's running statistics. A batch does not tell patients apart, so u and u' may be slices of one patient.
+    u' (there: one half with the other, so that the mixed batch is half as large). A batch does not tell patients apart,
+    so u and u' may be slices of one patient.
     """
 
     class Config(TaughtSettings):

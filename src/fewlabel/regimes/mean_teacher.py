@@ -21,9 +21,8 @@ class MeanTeacher(Taught):
     ``L_sup + λ(t) · mean (σ(f_s(x_u)) - σ(f_t(x_u + ε)))²`` over pixels and classes, ε noise of each pixel; the teacher
     f_t is the moving average of the student f_s.
 
-    What differs from the public code of SSL4MIS: the teacher starts from the student's weights and statistics, copies
-    its running statistics and is in eval mode (there: other random weights, own statistics, train mode); λ rests for
-    the first 1/30 of the run, as there. The student predicts; ``predict=teacher`` takes the average.
+    What differs from the public code of SSL4MIS: the teacher starts as the student (there: other random weights). λ
+    rests for the first 1/30 of the run, as there. The student predicts; ``predict=teacher`` takes the average.
     """
 
     class Config(TaughtSettings):
@@ -38,10 +37,14 @@ class MeanTeacher(Taught):
             source="SSL4MIS: 1000 of 30000 iterations",
         )
         noise: float = setting(
-            0.1, "deviation of the teacher's noise", unit="standard deviations of the slice", ge=0, source="SSL4MIS"
+            0.4,
+            "deviation of the teacher's noise",
+            unit="standard deviations of the slice",
+            ge=0,
+            source="SSL4MIS: 0.1 of slices in [0, 1], whose deviation is about 0.25",
         )
         noise_limit: float = setting(
-            0.2, "largest noise", unit="standard deviations of the slice", ge=0, source="SSL4MIS"
+            0.8, "largest noise", unit="standard deviations of the slice", ge=0, source="SSL4MIS: 0.2, as the deviation"
         )
 
     supports_3d: ClassVar[bool] = True

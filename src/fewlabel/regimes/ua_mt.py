@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from fewlabel.core.config import setting
 from fewlabel.data.batch import SegmentationBatch
+from fewlabel.nets.norm import separate_statistics
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import masked_mean, probabilities, ramp_up, squared_difference
 from fewlabel.objectives.perturbation import gaussian_noise
@@ -26,8 +27,8 @@ class UncertaintyAwareMeanTeacher(Taught):
 
     What differs from the public code: H_max is log C, the entropy that C classes can have, where the code keeps the
     log 2 of its two-class task (``max_entropy=ln2``); the sum is divided by C, there by 2 for the same reason; where
-    the teacher is sure nowhere the part is 0. Passes differ by their noise alone: our U-Net has no dropout. The
-    teacher is in eval mode, so ``passes_at_once`` changes memory and speed, not the result.
+    the teacher is sure nowhere the part is 0. Passes differ by their noise alone: our U-Net has no dropout. Each
+    is normalised by itself, so ``passes_at_once`` changes memory and speed, not the result.
     """
 
     class Config(TaughtSettings):
@@ -74,7 +75,8 @@ class UncertaintyAwareMeanTeacher(Taught):
         for start in range(0, passes, self.settings.passes_at_once):
             count = min(self.settings.passes_at_once, passes - start)
             noisy = torch.cat([self._noisy(unlabelled, generator) for _ in range(count)])
-            guesses = probabilities(self.teacher(noisy))
+            with separate_statistics(self.teacher, [rows] * count):
+                guesses = probabilities(self.teacher(noisy))
             part = guesses.view(count, rows, *guesses.shape[1:]).sum(dim=0)
             total = part if total is None else total + part
         if total is None:

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from fewlabel.objectives.warp import equivariance, random_warps, warp
+from fewlabel.objectives.warp import equivariance, random_warps, warp, warp_images
 
 FLAT, DEEP = (8, 12), (4, 6, 8)
 
@@ -39,6 +39,17 @@ def test_nothing_asked_for_changes_nothing(space):
     torch.testing.assert_close(warps, identity.expand(2, -1, -1))
     images = noise(2, 3, *space)
     torch.testing.assert_close(warp(images, warps), images, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("space", [FLAT, DEEP])
+def test_an_image_has_no_grey_frame_after_it(space):
+    images = noise(2, 1, *space).clamp_min(-1) + torch.tensor([0.0, 3.0]).view(2, *[1] * (len(space) + 1))
+    theta = fixed(space, shift=2.0).expand(2, -1, -1)
+    # Shifted out altogether: nothing but the darkest value of each.
+    found = warp_images(images, theta)
+    assert found.flatten(1).amin(dim=1).tolist() == pytest.approx([-1, 2])
+    assert found.flatten(1).amax(dim=1).tolist() == pytest.approx([-1, 2])
+    torch.testing.assert_close(warp_images(images, still(2, space)), images, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3])

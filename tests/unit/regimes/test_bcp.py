@@ -16,7 +16,7 @@ from kit.finetuning import toy_volumes
 from kit.tiny_regimes import SIZE, EachPixel, apart, supervised, tiny, tiny_batch, use
 
 #: Cross-entropy, Dice and the pseudo-label part, without its weight, of the example below.
-GOLDEN = (1.387320806, 0.8807571364, 2.263974323)
+GOLDEN = (1.387320806, 0.8807571364, 2.256988561)
 LATE, EARLY = 10, 2
 
 

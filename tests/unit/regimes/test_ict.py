@@ -13,7 +13,7 @@ from fewlabel.regimes import ict
 from kit.tiny_regimes import LinearProbabilities, apart, slow_mean_square, supervised, tiny, tiny_batch, use
 
 #: Consistency, without its weight, of the example below.
-GOLDEN = 0.0693656008
+GOLDEN = 0.107576229867
 
 
 def drawn(batch, alpha=0.2):
@@ -23,9 +23,9 @@ def drawn(batch, alpha=0.2):
 
 def expected_terms(regime, batch):
     """The formula row by row, with the networks as they are."""
-    student, teacher = copy.deepcopy(regime.network).train(), copy.deepcopy(regime.teacher.network).eval()
+    student, teacher = copy.deepcopy(regime.network).train(), copy.deepcopy(regime.teacher.network).train()
     others, shares = drawn(batch, regime.settings.alpha)
-    guesses = [teacher(row[None])[0].softmax(dim=0).detach() for row in batch.unlabelled]
+    guesses = teacher(batch.unlabelled).softmax(dim=1).detach()
     mixed, target = [], []
     for row, (other, share) in enumerate(zip(others, shares, strict=True)):
         mixed.append(share * batch.unlabelled[row] + (1 - share) * batch.unlabelled[other])

@@ -13,12 +13,12 @@ from fewlabel.objectives.perturbation import gaussian_noise
 from kit.tiny_regimes import apart, slow_mean_square, supervised, tiny, tiny_batch
 
 #: Consistency, without its weight, of the example below.
-GOLDEN = 0.07237546051
+GOLDEN = 0.116379465757
 
 
 def expected_terms(regime, batch):
     """The formula, with the networks of the regime as they are."""
-    student, teacher = copy.deepcopy(regime.network).train(), copy.deepcopy(regime.teacher.network).eval()
+    student, teacher = copy.deepcopy(regime.network).train(), copy.deepcopy(regime.teacher.network).train()
     noise = gaussian_noise(batch.unlabelled, regime.settings.noise, regime.settings.noise_limit, batch.generator)
     logits = student(torch.cat([batch.images, batch.unlabelled]))
     count = len(batch.images)

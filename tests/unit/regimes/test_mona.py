@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from fewlabel.nets.unet import UNetConfig
-from fewlabel.objectives.warp import equivariance, random_warps, warp
+from fewlabel.objectives.warp import equivariance, random_warps, warp_images
 from fewlabel.regimes._arco_rows import Mixture
 from kit.finetuning import TOTAL, build, toy_batch
 from kit.tiny_regimes import stir
@@ -53,7 +53,7 @@ def test_student_and_teacher_see_the_same_mixture_and_the_warped_slices_pass_wit
     mixture = Mixture("cutmix", pseudo, 4, generator)
     warps = random_warps(3, (16, 16), generator)
     cut = mixture(batch.unlabelled)
-    assert torch.equal(images, torch.cat([batch.images, cut, warp(cut, warps)]))
+    assert torch.equal(images, torch.cat([batch.images, cut, warp_images(cut, warps)]))
     assert torch.equal(mixed, torch.cat([batch.images, mixture(batch.unlabelled_again)]))
     expected = equivariance(logits[0][2:5], logits[0][5:], warps, 0.3)
     torch.testing.assert_close(terms["eqv"], expected, rtol=1e-12, atol=0)
