@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import statistics
 import time
@@ -14,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from fewlabel.core.artifact import git_revision, library_versions, machine_facts
+from fewlabel.pipelines.recipes import load_recipe
 
 
 def medians(calls: Mapping[str, Callable[[], object]], repeats: int = 7, warm_up: int = 2) -> dict[str, float]:
@@ -63,6 +66,12 @@ class PeakMemory(TorchDispatchMode):
     def _free(self, key: int, size: int) -> None:
         self._seen.discard(key)
         self.live -= size
+
+
+def recipe_hash(name: str) -> str:
+    """What a shipped recipe says, in 12 digits: rows of one table must agree in it. Comments do not count."""
+    values = json.dumps(dict(load_recipe(name).values), sort_keys=True)
+    return hashlib.sha256(values.encode()).hexdigest()[:12]
 
 
 def facts() -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import fewlabel
-from common import facts
+from common import facts, recipe_hash
 from fewlabel.core.artifact import open_artifact, read_json
 from fewlabel.engine.record import read_record
 
@@ -113,6 +113,7 @@ def score(
         **_figures(read_json(scores / "summary.json")),
         "finetune_step_seconds": round(statistics.median(steps), 4),
         "seconds": round(time.monotonic() - started, 1),
+        "recipe": recipe_hash(settings.get("recipe", RECIPE)),
         **facts(),
     }
     if encoder is not None:

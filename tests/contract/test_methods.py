@@ -12,6 +12,7 @@ from torch import Tensor
 from fewlabel.core.config import resolve_plugin
 from fewlabel.core.discovery import load_plugin, plugin_names
 from fewlabel.core.errors import SettingsError
+from fewlabel.data.augment import AugmentConfig
 from fewlabel.methods.base import Losses, PretrainMethod
 from fewlabel.nets.unet import UNet, UNetEncoder
 from kit.pretraining import META, SIZE, TOTAL, awake, batch_for, stage_steps, toy_method
@@ -110,6 +111,23 @@ def test_twenty_steps_on_toy_data_lower_the_loss(name):
             optimiser.step()
         after = float(mean_of_terms(method.losses(batch_for(method, stage))).detach())
         assert after < before - 0.02 * abs(before)
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 7, TOTAL])
+def test_stages_follow_each_other_and_fill_the_run(name, total):
+    method = toy_method(name)
+    for step in range(total):
+        start, length = method.stage(step, total)
+        assert start <= step < start + length <= total
+        # All steps of a stage agree on it, and one begins where another ended.
+        assert (start, length) == method.stage(start, total)
+        assert start == 0 or sum(method.stage(start - 1, total)) == start
+    assert sum(method.stage(total - 1, total)) == total
+
+
+def test_what_a_method_changes_of_the_augmentation_is_a_setting_of_it(name):
+    changes = load_plugin("fewlabel.methods", name).augment_changes
+    assert AugmentConfig.parse(dict(changes)).record().items() >= changes.items()
 
 
 def test_what_rests_is_not_part_of_the_graph(name):

@@ -36,7 +36,7 @@ class PretrainLoader:
     Args:
         store: Prepared store.
         indices: Store indices of the slices to learn from.
-        sampler: How batches are drawn, and how much may be kept on the device.
+        sampler: How batches are drawn, ``auto`` settled, and how much may be kept on the device.
         augment: What views are made of.
         batch: Slices of the joined batch.
         total_steps: Length of the run in steps.
@@ -48,6 +48,7 @@ class PretrainLoader:
     Raises:
         SettingsError: If the joined batch does not divide by the number of processes.
         DataError: If there is no slice, or a labelled one has no mask.
+        ValueError: If the kind of the sampler is still ``auto``.
     """
 
     def __init__(

@@ -20,10 +20,11 @@ Indices = NDArray[np.int64]
 class SamplerConfig(Settings):
     """How pre-training batches are drawn."""
 
-    kind: Literal["metadata", "slices"] = setting(
-        "metadata",
-        "metadata: volumes × one slice per position part, so that every meta label has positives; slices: plain epochs",
-        source="GCL, meta labels",
+    kind: Literal["auto", "metadata", "slices"] = setting(
+        "auto",
+        "metadata: volumes × one slice per position part, so that every meta label has positives; slices: plain "
+        "epochs; auto: metadata if the method uses any",
+        source="GCL, meta labels; without, a slice's patient and neighbours would be false negatives",
     )
     paired: float = setting(
         0.5, "share of a batch's subjects that bring two volumes (phases) if they have them", ge=0, le=1
@@ -31,6 +32,12 @@ class SamplerConfig(Settings):
     resident_limit: float = setting(
         2.0, "slices up to this size are kept on the training device, else streamed from disk", unit="GiB", ge=0
     )
+
+    def settled(self, *, metadata: bool) -> SamplerConfig:
+        """These settings with ``kind`` instead of ``auto``: ``metadata`` if the method uses any, else ``slices``."""
+        if self.kind != "auto":
+            return self
+        return self.model_copy(update={"kind": "metadata" if metadata else "slices"})
 
 
 class Sampler(Protocol):
@@ -186,14 +193,17 @@ def build_sampler(config: SamplerConfig, slices: pd.DataFrame, batch: int, seed:
     """The sampler that the settings name.
 
     Args:
-        config: Settings.
+        config: Settings, with ``auto`` settled.
         slices: Rows of the slice table to draw from, indexed by store index.
         batch: Slices of the joined batch.
         seed: Seed of every draw.
 
     Raises:
         DataError: If there is no slice.
+        ValueError: If the kind is still ``auto``.
     """
+    if config.kind == "auto":
+        raise ValueError("what kind=auto means depends on the method: settle it first")
     if config.kind == "slices":
         return SliceSampler(slices.index.to_numpy(dtype=np.int64), batch, seed)
     return MetaSampler(slices, batch, seed, paired=config.paired)

@@ -53,7 +53,7 @@ class Loop:
         module: Trained module.
         optimiser: Its optimiser.
         config: Learning rate, clipping.
-        total_steps: Length of the schedule.
+        total_steps: Length of the run.
         stop: Step at which to end earlier on the same schedule; None runs it all.
         seed: Seed of the run; reseeds the global generator each step (dropout).
         checkpointer: Saves the state by time.
@@ -61,6 +61,8 @@ class Loop:
         log_every: Steps between two rows of the record.
         after_step: What belongs to a step and follows the update, e.g. momentum twins; called with the step.
         between: What comes between two steps and is none of them, e.g. validation; called with the step just done.
+        schedule: First step and length of the schedule that a step belongs to, for runs in stages; None for one
+            schedule from the first step to the last.
         facts: JSON values kept in checkpoints; ``after_step`` and ``between`` may change them.
     """
 
@@ -75,6 +77,7 @@ class Loop:
     log_every: int = 10
     after_step: Callable[[int], None] | None = None
     between: Callable[[int], None] | None = None
+    schedule: Callable[[int], tuple[int, int]] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     stop: int | None = None
 
@@ -94,7 +97,8 @@ class Loop:
                 while step < end:
                     started = time.perf_counter()
                     torch.manual_seed(stream_seed(self.seed, "global", step, rank()))
-                    set_rate(self.optimiser, learning_rate(self.config, step, self.total_steps))
+                    begun, length = (0, self.total_steps) if self.schedule is None else self.schedule(step)
+                    set_rate(self.optimiser, learning_rate(self.config, step - begun, length))
                     result = step_function(step)
                     norm = total_norm(result.gradients)
                     loss = float(sum_across(result.loss.float()) / world_size())

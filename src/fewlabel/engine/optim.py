@@ -17,11 +17,18 @@ FACTOR = "lr_factor"
 
 
 class OptimiserConfig(Settings):
-    """How weights are updated."""
+    """How weights are updated.
 
-    name: Literal["sgd", "adam", "adamw"] = setting("sgd", "optimiser", source="GCL: SGD, cosine")
+    The momentum of ``sgd`` is Nesterov's (own choice), not the plain one.
+    """
+
+    name: Literal["sgd", "adam", "adamw"] = setting(
+        "sgd", "optimiser; sgd with Nesterov's momentum", source="GCL: SGD, cosine; Nesterov: own choice"
+    )
     lr: float = setting(0.1, "peak learning rate", gt=0, source="code of PCL, whose protocol GCL follows")
-    momentum: float = setting(0.9, "momentum of SGD", ge=0, lt=1, source="code of PCL, whose protocol GCL follows")
+    momentum: float = setting(
+        0.9, "Nesterov's momentum of sgd; 0 for none", ge=0, lt=1, source="code of PCL, whose protocol GCL follows"
+    )
     weight_decay: float = setting(
         1e-5, "weight decay, on tensors of two or more axes", ge=0, source="code of PCL, whose protocol GCL follows"
     )
@@ -29,14 +36,14 @@ class OptimiserConfig(Settings):
         "cosine", "decay of the rate", source="code of PCL, whose protocol GCL follows"
     )
     min_lr: float = setting(0.0, "rate at the end of a cosine", ge=0)
-    warmup: int = setting(0, "linear warm-up", unit="steps", ge=0)
+    warmup: int = setting(0, "linear warm-up, of each stage that has a schedule of its own", unit="steps", ge=0)
     clip: float | None = setting(None, "largest gradient norm; null for none", gt=0)
 
 
 def build_optimiser(
     config: OptimiserConfig, parameters: Iterable[Tensor], factors: Mapping[Tensor, float] | None = None
 ) -> Optimizer:
-    """The optimiser over these parameters; biases and normalisation are not decayed.
+    """The optimiser over these parameters; biases and normalisation are not decayed, SGD's momentum is Nesterov's.
 
     Args:
         config: Optimiser and rate.

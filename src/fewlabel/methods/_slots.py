@@ -8,7 +8,6 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor, nn
 
-from fewlabel.core.collective import gather
 from fewlabel.objectives.contrastive import similarity_logits
 from fewlabel.objectives.memory import SlotMemory
 
@@ -54,7 +53,8 @@ class SlotContrast(nn.Module):
     """A memory of one vector per slice of the store, and the loss against it.
 
     Negatives are slots of slices that have been drawn at least once, this batch included. A store also holds slices
-    that never take part, whose slots would stay random for good.
+    that never take part, whose slots would stay random for good. On its first visit a slice's slot is its embedding of
+    the step itself, so no random vector is ever seen.
 
     Args:
         slots: Slices of the store.
@@ -107,14 +107,37 @@ class SlotContrast(nn.Module):
         best = scores.masked_fill(~allowed, -1).topk(min(self.negatives, len(known)), dim=1).indices
         return torch.zeros_like(allowed).scatter_(1, best, value=True) & allowed
 
-    def loss(self, rows: Tensor, own: Tensor, negatives: Tensor) -> Tensor:
-        """Mean cost of unit vectors (n, dim) of slices (n,); its mean over ranks is that of the joined batch."""
-        logits = similarity_logits(rows, self.memory.rows, self.temperature)
+    def seen(self, joined: Tensor, rows: Tensor) -> Tensor:
+        """The slots as a step sees them: of slices that were never drawn before, the embeddings of this step.
+
+        Args:
+            joined: (s,) int64 slices of the joined batch; of one that comes several times the last row counts.
+            rows: (s, dim) unit vectors of these slices, of all ranks.
+
+        Returns:
+            (slots, dim) without gradient; the memory itself stays as it is.
+        """
+        return self.memory.replaced(joined, rows, ~self.drawn[joined])
+
+    def loss(self, rows: Tensor, own: Tensor, negatives: Tensor, slots: Tensor) -> Tensor:
+        """Mean cost of unit vectors (n, dim) of slices (n,); its mean over ranks is that of the joined batch.
+
+        Args:
+            rows: (n, dim) unit vectors.
+            own: (n,) int64 their slices.
+            negatives: (n, slots) bool from ``choose``.
+            slots: (slots, dim) from ``seen``.
+        """
+        logits = similarity_logits(rows, slots, self.temperature)
         positives = torch.arange(logits.shape[1], device=logits.device) == own[:, None]
         return slot_costs(logits, positives, negatives, self.contrast).mean()
 
-    def remember(self, own: Tensor, rows: Tensor) -> None:
-        """Move the slots of slices (n,) towards unit vectors (n, dim), of all ranks; after the backward pass."""
-        joined = gather(own)
-        self.memory.update(joined, gather(rows.detach()))
+    def remember(self, joined: Tensor, rows: Tensor) -> None:
+        """Move the slots of slices (s,) towards unit vectors (s, dim) of all ranks, and set those never drawn before.
+
+        Call it after the backward pass.
+        """
+        # Towards what they are already: slots of a first visit stay.
+        self.memory.rows.copy_(self.seen(joined, rows))
+        self.memory.update(joined, rows)
         self.drawn.index_fill_(0, joined, value=True)

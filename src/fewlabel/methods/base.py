@@ -103,6 +103,9 @@ class PretrainMethod(nn.Module, ABC):
     needs_metadata: ClassVar[tuple[str, ...]] = ()
     #: Whether segmentation labels take part in pre-training.
     uses_labels: ClassVar[bool] = False
+    #: What of the augmentation would give the task a label that nothing can tell, and its value instead, by the names
+    #: of ``AugmentConfig``; whatever the settings say.
+    augment_changes: ClassVar[Mapping[str, float]] = {}
     #: Where the method comes from, for ``fewlabel methods``.
     paper: ClassVar[str] = ""
 
@@ -118,7 +121,7 @@ class PretrainMethod(nn.Module, ABC):
 
     @property
     def uses_metadata(self) -> tuple[str, ...]:
-        """Meta labels that change the loss under the present settings."""
+        """Meta labels that change the loss under the present settings; they decide what ``sampler.kind=auto`` is."""
         return ()
 
     def embed(self, images: Tensor) -> Tensor:
@@ -132,6 +135,14 @@ class PretrainMethod(nn.Module, ABC):
     def plan(self, step: int, total_steps: int) -> StepPlan:  # noqa: ARG002
         """What a step needs; by default a batch of all slices, everything trained."""
         return StepPlan()
+
+    def stage(self, step: int, total_steps: int) -> tuple[int, int]:  # noqa: ARG002
+        """First step and length of the stage that a step belongs to; by default the whole run is one.
+
+        The rate runs through its whole schedule, warm-up included, in every stage: for papers whose stages are
+        trainings of their own. Stages follow each other without a gap and end with the run.
+        """
+        return 0, total_steps
 
     def pretrained_decoder(self) -> UNetDecoder | None:
         """Decoder blocks to leave beside the encoder; None for methods that train the encoder alone."""

@@ -24,7 +24,8 @@ class GCL(GuidedContrast):
     GradFilter (Eq. 7 and 8) keeps, in each pixel's pool of positives, those with the smallest gradient norm at the
     encoder's last convolution, few at first and all at the end.
 
-    The paper's ablation is reached by settings: ``simclr`` or ``labels=[]`` with ``pixel=false`` is its base;
+    The paper's ablation is reached by settings: ``labels=[] pixel=false`` is its base, which is ``simclr`` at this
+    method's temperature (both run the same code, but ``simclr`` has 0.1 by default, and this method 0.5);
     ``labels=[position] pixel=false`` one label; ``combine=mean pixel=false`` all labels summed; ``pixel=false`` adds
     GradMitigator; ``labels=[] filter=false`` is base + pixel contrast, ``labels=[]`` with GradFilter; the default is
     the full method. A missing meta label makes a slice a class of its own. A merged data set is guided by the union

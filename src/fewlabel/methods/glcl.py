@@ -38,11 +38,11 @@ class GLCL(GuidedContrast):
 
     What differs: two views of a slice instead of a slice and two views of it; slices of one part attract whichever
     volume they are from (a batch rarely has two of one volume); the mean over anchors of the mean over their positives
-    instead of a sum over the batch; one schedule of the rate over both stages, not two runs. Parts come from the
-    data's ``position``: the public code never draws the last slices of a volume whose depth does not divide by the
-    parts. In the second stage both views share one random geometry (the paper leaves geometry alone), the statistics
-    of the resting encoder do not drift, as they do in the code, and neighbours follow from the regions' places: its
-    table has some that are none. The local loss's variant with positives from other volumes is left out.
+    instead of a sum over the batch. Each stage has a schedule of its own, warm-up included, as in two runs. Parts come
+    from the data's ``position``: the public code never draws the last slices of a volume whose depth does not divide by
+    the parts. In the second stage both views share one random geometry (the paper leaves geometry alone), the
+    statistics of the resting encoder do not drift, as they do in the code, and neighbours follow from the regions'
+    places: its table has some that are none. The local loss's variant with positives from other volumes is left out.
     """
 
     neighbours: Tensor
@@ -62,7 +62,7 @@ class GLCL(GuidedContrast):
         dim: int = setting(128, "size of an embedding, of slices and of regions", ge=2, source="code of GLCL")
         head: Literal["flatten", "pooled"] = setting(
             "flatten",
-            "first layer of the slices' head on the whole last map, averaged to 6x6 where larger, or on its mean",
+            "first layer of the slices' head on the whole last map, averaged to 6 a side where larger, or on its mean",
             source="code of GLCL: flatten, on 6x6 maps",
         )
         centre: bool = setting(
@@ -123,6 +123,11 @@ class GLCL(GuidedContrast):
             return total_steps
         # Neither stage is empty, unless there is but one step: decoder blocks that are left have been trained.
         return min(max(round(self.settings.global_share * total_steps), 1), total_steps - 1)
+
+    def stage(self, step: int, total_steps: int) -> tuple[int, int]:
+        """The first or the second stage, each with a schedule of its own."""
+        first = self.first_local_step(total_steps)
+        return (0, first) if step < first else (first, total_steps - first)
 
     def plan(self, step: int, total_steps: int) -> StepPlan:
         """First the decoder rests, then the encoder, and views differ in intensities only."""

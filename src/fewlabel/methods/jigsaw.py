@@ -40,8 +40,10 @@ class Jigsaw(PretrainMethod):
 
     In both, tiles have gaps and a mean and variance of their own, or their borders and brightness would solve the
     puzzle. What differs: tiles are as large as the encoder's stride allows (see ``TileGrid``), not 64 pixels of 225;
-    negatives are at most all other slices seen so far, not 32000; P is 100, not 1000. The running statistics of the
-    encoder's batch normalisations come from tiles too, in the permutation form from nothing else.
+    negatives are at most all other slices seen so far, not 32000; P is 100, not 1000. On a slice's first visit its slot
+    is f of that very step, without gradient, as positive, as negative of others and in the memory, not a random vector,
+    which in short runs would be noise in the place of most positives. The running statistics of the encoder's batch
+    normalisations come from tiles too, in the permutation form from nothing else.
     """
 
     #: Permutations (P, 9) int64 of the permutation form.
@@ -158,18 +160,20 @@ class Jigsaw(PretrainMethod):
         features = pooled(self.encoder(batch.views[0])[-1])
         with torch.autocast(features.device.type, enabled=False):
             whole = functional.normalize(self.image_head(full_precision(features)), dim=1)
+        everyone = gather(whole.detach())
+        slots = self.slots.seen(joined, everyone)
         negatives = self.slots.choose(joined, mine, batch.generator)
-        image_part = self.slots.loss(whole, batch.slices, negatives)
+        image_part = self.slots.loss(whole, batch.slices, negatives, slots)
         loss = (1 - chosen.tiles_weight) * image_part
         scalars = {"image": float(image_part.detach()), "negatives": float(negatives[0].sum())}
         if chosen.tiles_weight > 0:
             corners = self.grid.corners(len(joined), batch.generator)[mine.cpu()]
             orders = random_orders(len(joined), batch.generator)[mine.cpu()]
             tiles = shuffled(self.grid.cut_tiles(batch.views[1], corners), orders)
-            tile_part = self.slots.loss(self.embed_tiles(tiles), batch.slices, negatives)
+            tile_part = self.slots.loss(self.embed_tiles(tiles), batch.slices, negatives, slots)
             loss = loss + chosen.tiles_weight * tile_part
             scalars["tiles"] = float(tile_part.detach())
-        self._fresh = (batch.slices, whole.detach())
+        self._fresh = (joined, everyone)
         bound = lowest_cost(int(scalars["negatives"]), chosen.temperature, chosen.contrast)
-        # No collapse value: equal embeddings meet slots that still differ.
+        # No collapse value: equal embeddings meet slots that may still differ.
         return Losses({"pirl": loss}, unit_rows(features), None, bound, scalars)

@@ -13,7 +13,7 @@ from fewlabel.data.batch import PretrainBatch
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod
 from fewlabel.nets.heads import pixel_rows
 from fewlabel.nets.norm import BatchNorm
-from fewlabel.nets.twin import MomentumTwin, cosine_momentum
+from fewlabel.nets.twin import MomentumTwin, bias_corrected, cosine_momentum
 from fewlabel.nets.unet import UNetEncoder
 from fewlabel.objectives.contrastive import anchor_mean, full_precision, similarity_logits
 from fewlabel.objectives.correspondence import matched_cells
@@ -37,6 +37,9 @@ class PixPro(PretrainMethod):
     * The instance branch, off by default as in the code, pools the whole map, not a window of 7x7 cells.
     * Both views go through each encoder together, so they are batch-normalised by common statistics; without
       negatives there is nothing that these could give away.
+    * The twin's momentum is never above 1 - 1/(t+1) at step t: it is the plain mean of the weights after each step
+      until the cosine of the code is lower. With that cosine alone, 0.99 at first, a run of a few hundred steps would
+      keep a share of the random start in the twin.
     * Narrower heads; optimiser, batch, length and crops are the pre-training stage's.
 
     The smallest value, -1, is also reached by a map that is the same everywhere: watch ``pixel_spread``, which is then
@@ -62,7 +65,11 @@ class PixPro(PretrainMethod):
         hidden: int = setting(512, "hidden width of the heads", ge=2, source="PixPro: 4096 for 2048 channels; here 512")
         dim: int = setting(256, "size of an embedding", ge=2, source="PixPro")
         momentum: float = setting(
-            0.99, "m at the start, share of the old weights in the twin; 1 at the end", ge=0, le=1, source="PixPro"
+            0.99,
+            "m at the start, share of the old weights in the twin; 1 at the end, and never above 1 - 1/(step + 1)",
+            ge=0,
+            le=1,
+            source="PixPro; the limit: own choice, as in Mean Teacher",
         )
         instance_weight: float = setting(
             0.0, "weight of the agreement of whole slices; 0 leaves it out", ge=0, source="code of PixPro: off"
@@ -121,8 +128,8 @@ class PixPro(PretrainMethod):
         return full_precision(pixel_rows(head(features)))
 
     def after_step(self, step: int, total_steps: int) -> None:
-        """Move the twins; their momentum rises to 1 over the run."""
-        momentum = cosine_momentum(self.settings.momentum, step, total_steps)
+        """Move the twins: first to the mean of all weights so far, then with a momentum that rises over the run."""
+        momentum = bias_corrected(cosine_momentum(self.settings.momentum, step, total_steps), step)
         self.key_encoder.update(self.encoder, momentum)
         self.key_projector.update(self.projector, momentum)
         if self.settings.instance_weight > 0:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -51,10 +52,15 @@ class Rotation(PretrainMethod):
     (own choice). Only the first view of a slice is turned, since four copies of one view already cost twice the
     forward pass of a method with two views. Views that are not square are cut to their central square. Corners outside
     of its inscribed circle are set to 0, the slice's mean, because they show the frame and what augmentation left
-    empty. The pre-training augmentation flips and turns slices before the task does; without it the position of the
-    patient in the scanner gives the answer away, which short-axis hearts, with the chest wall on one side, do in part
-    all the same.
+    empty. Views are flipped from left to right alone, whatever ``augment.flip_vertical`` says: both flips together are
+    a half turn, so that with both at 0.5 a slice turned k times and one turned k + 2 times could not be told apart, and
+    nothing below log 2 could be learnt. Small random turns stay; ``augment.rotation`` from 45 degrees on would mix up
+    neighbouring classes. The position of the patient in the scanner, e.g. of the chest wall beside short-axis hearts,
+    still gives the answer away in part.
     """
+
+    #: With the other flip it would be a half turn.
+    augment_changes: ClassVar[Mapping[str, float]] = {"flip_vertical": 0.0}
 
     paper = "Gidaris et al., ICLR 2018, arXiv 1803.07728"
 

@@ -16,9 +16,10 @@ class SimCLR(GuidedContrast):
     ``-log( e^{z_i·z_j/τ} / Σ_{a≠i} e^{z_i·z_a/τ} )`` for the two views i, j of a slice, a over all views of the batch.
 
     It is the base of the GCL paper's ablation, whose "Base" row repeats its SimCLR row, so it runs GCL's code with no
-    label, no pixel loss and no filter. What differs from Chen et al.: the projector acts per pixel before pooling
-    (two 1x1 convolutions, then the mean), the optimiser is the pre-training stage's, grey images need no colour
-    augmentation, and a slice that is drawn twice into a batch is a positive of itself.
+    label, no pixel loss and no filter; at equal temperatures they are the same (GCL's default is 0.5). What differs
+    from Chen et al.: the projector acts per pixel before pooling (two 1x1 convolutions, then the mean), the optimiser
+    is the pre-training stage's, grey images need no colour augmentation, and a slice that is drawn twice into a batch
+    is a positive of itself.
     """
 
     paper = "Chen et al., ICML 2020, arXiv 2002.05709"

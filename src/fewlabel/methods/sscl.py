@@ -43,7 +43,8 @@ class SSCL(GuidedContrast):
     ``block`` takes the loss within each block, then the mean over blocks that have an anchor. What differs from the
     public code, and why: labels of the draw alone are read (the shipped script reads those of test scans), and views
     share one geometry with which masks are warped to the nearest pixel (it resizes masks bilinearly, which makes up
-    classes at borders). Both heads are trained and not linear (its global one is left out of the optimiser, neither
+    classes at borders). Each stage has a schedule of its own, warm-up included, as in two runs; the optimiser's memory
+    of the encoder goes on. Both heads are trained and not linear (its global one is left out of the optimiser, neither
     has a ReLU). A pixel without a positive is left out (0/0 there), the remainder at the right and the bottom makes
     blocks of its own (dropped there). Sampling so many pixels of each class is ours: stride 4 on 4 slices of 192x192
     pixels would compare 18432 pixels with each other. The decoder has the network's normalisation (none there).
@@ -66,6 +67,9 @@ class SSCL(GuidedContrast):
         global_temperature: float = setting(0.5, "τ of the global stage", gt=0, source="code of SSCL")
         temperature: float = setting(0.1, "τ of the local stage", gt=0, source="code of SSCL, its script")
         dim: int = setting(128, "size of an embedding", ge=2, source="code of SSCL")
+        hidden: int = setting(
+            256, "hidden width of the local head; its input is as wide as the network", ge=2, source="code of SSCL"
+        )
         centre: bool = setting(
             False,
             "end the head of the global stage with a batch normalisation without weights, as simclr does",
@@ -111,12 +115,21 @@ class SSCL(GuidedContrast):
         )
         self.settings = config
         self.decoder = UNetDecoder(encoder.config)
-        self.local_head = PixelHead(encoder.config.width, config.dim)
+        self.local_head = PixelHead(encoder.config.width, config.dim, hidden=config.hidden)
+
+    def first_local_step(self, total_steps: int) -> int:
+        """The step at which the local stage begins; 0 where there is no other."""
+        # A decoder that is left for fine-tuning has been trained for a step at least.
+        return min(round(self.settings.global_share * total_steps), total_steps - 1)
+
+    def stage(self, step: int, total_steps: int) -> tuple[int, int]:
+        """The global or the local stage, each with a schedule of its own."""
+        first = self.first_local_step(total_steps)
+        return (0, first) if step < first else (first, total_steps - first)
 
     def plan(self, step: int, total_steps: int) -> StepPlan:
         """All slices for the global stage, then a few labelled ones; what a stage does not use rests."""
-        # A decoder that is left for fine-tuning has been trained for a step at least.
-        if step < min(round(self.settings.global_share * total_steps), total_steps - 1):
+        if step < self.first_local_step(total_steps):
             return StepPlan(resting=(self.decoder, self.local_head))
         return StepPlan(labelled=True, same_geometry=True, slices=self.settings.slices, resting=(self.image_head,))
 

@@ -70,8 +70,8 @@ class PooledHead(PixelHead):
 class FlattenHead(PixelHead):
     """Two layers without bias on the flattened map, so that an embedding knows where things are (Chaitanya, 2020).
 
-    A map larger than ``cells`` is averaged down first: the first layer's size is that of the published one, whose
-    maps were 6x6, and does not grow with the image.
+    A side longer than ``cells`` is averaged down to it first, over stretches that overlap where it does not divide: the
+    first layer's size is that of the published one, whose maps were 6x6, and does not grow with the image.
 
     Args:
         channels: Channels of the encoder's last map.
@@ -92,17 +92,16 @@ class FlattenHead(PixelHead):
         cells: int = 6,
         centred: bool = False,
     ) -> None:
-        kernel = -(-max(size) // cells)
-        places = -(-size[0] // kernel) * -(-size[1] // kernel)
-        super().__init__(channels * places, outputs, centred=centred, hidden=hidden, bias=False)
+        shown = (min(size[0], cells), min(size[1], cells))
+        super().__init__(channels * shown[0] * shown[1], outputs, centred=centred, hidden=hidden, bias=False)
         self.size = size
-        self.kernel = kernel
+        self.shown = shown
 
     def forward(self, rows: Tensor) -> Projection:
         """(n, pixels, channels) to hidden and output rows (n, 1, ...)."""
         features = rows.transpose(1, 2).reshape(len(rows), -1, *self.size)
-        if self.kernel > 1:
-            features = functional.avg_pool2d(features, self.kernel, ceil_mode=True, count_include_pad=False)
+        if self.shown != self.size:
+            features = functional.adaptive_avg_pool2d(features, self.shown)
         return super().forward(features.flatten(1)[:, None])
 
 

@@ -105,6 +105,17 @@ class SlotMemory(nn.Module):
         return self.rows.index_select(0, ids)
 
     @torch.no_grad()
+    def replaced(self, ids: Tensor, rows: Tensor, chosen: Tensor) -> Tensor:
+        """A copy of all vectors (slots, dim) with new ones for some samples.
+
+        Args:
+            ids: (n,) int64 samples; of one that comes several times the last row counts.
+            rows: (n, dim) unit vectors; with several processes those of all ranks.
+            chosen: (n,) bool, which samples to replace; equal wherever a sample comes.
+        """
+        return self.rows.index_copy(0, ids, torch.where(chosen[:, None], self._last(ids, rows), self.read(ids)))
+
+    @torch.no_grad()
     def update(self, ids: Tensor, rows: Tensor) -> None:
         """Set v to m v + (1-m) times the new row, brought back to unit length.
 
@@ -112,9 +123,11 @@ class SlotMemory(nn.Module):
             ids: (n,) int64 samples; of one that comes several times the last row counts.
             rows: (n, dim) their new embeddings; with several processes those of all ranks.
         """
-        # Rows of one sample become equal first: writing a place twice has no defined order on a GPU.
+        mixed = self.momentum * self.read(ids) + (1 - self.momentum) * self._last(ids, rows)
+        self.rows.index_copy_(0, ids, functional.normalize(mixed, dim=1))
+
+    def _last(self, ids: Tensor, rows: Tensor) -> Tensor:
+        """Rows in which each is its sample's last: writing a place twice has no defined order on a GPU."""
         order = torch.arange(len(ids), device=ids.device)
         last = torch.where(ids[:, None] == ids, order, -1).amax(dim=1)
-        chosen = rows.detach().to(self.rows).index_select(0, last)
-        mixed = self.momentum * self.read(ids) + (1 - self.momentum) * chosen
-        self.rows.index_copy_(0, ids, functional.normalize(mixed, dim=1))
+        return rows.detach().to(self.rows).index_select(0, last)

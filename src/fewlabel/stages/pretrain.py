@@ -72,7 +72,9 @@ class PretrainSettings(Settings):
     subjects: Names | None = setting(None, "the labelled patients by id, instead of a draw")
     parts: Names = setting(("pretrain",), "parts of the split whose images are learnt from; never test")
     network: SliceNetworkConfig = setting(SliceNetworkConfig(), "architecture")
-    augment: AugmentConfig = setting(pretraining_augmentation(), "augmentation of each view")
+    augment: AugmentConfig = setting(
+        pretraining_augmentation(), "augmentation of each view; rotation does without vertical flips"
+    )
     sampler: SamplerConfig = setting(SamplerConfig(), "how batches are drawn")
     optimiser: OptimiserConfig = setting(OptimiserConfig(), "optimiser and its rate")
     steps: int = setting(3000, "length of the run", unit="optimisation steps", ge=1)
@@ -194,8 +196,8 @@ class Pretraining:
         self.loader = PretrainLoader(
             store,
             self.indices,
-            sampler=settings.sampler,
-            augment=settings.augment,
+            sampler=settings.sampler.settled(metadata=bool(self.method.needs_metadata or self.method.uses_metadata)),
+            augment=settings.augment.model_copy(update=dict(self.method.augment_changes)),
             batch=settings.batch,
             total_steps=settings.steps,
             seed=settings.seed,
@@ -247,6 +249,7 @@ class Pretraining:
             checkpointer=self.checkpointer,
             record=Record(self.settings.out, first),
             log_every=self.settings.log_every,
+            schedule=lambda step: self.method.stage(step, self.settings.steps),
             after_step=lambda step: self.method.after_step(step, self.settings.steps),
             facts=self.facts,
         )

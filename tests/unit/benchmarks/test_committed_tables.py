@@ -100,6 +100,26 @@ def test_the_recipe_of_the_committed_tables_is_the_one_that_is_shipped(tmp_path)
     assert (finetune.steps, finetune.batch, finetune.optimiser.lr) == (300, 10, 2e-3)
 
 
+def table_files():
+    return sorted(path.name for path in (BENCHMARKS / "results").glob("*.jsonl"))
+
+
+@pytest.mark.parametrize("table", table_files())
+def test_rows_of_one_table_are_of_one_recipe(table):
+    rows = [json.loads(line) for line in (BENCHMARKS / "results" / table).read_text().splitlines()]
+    assert len({row["recipe"] for row in rows if "recipe" in row}) <= 1
+
+
+def test_rows_name_what_the_recipe_says(suites, asked, tmp_path):
+    suites.acdc_semi.run(tmp_path / "acdc", tmp_path / "work", tmp_path, ["scratch"])
+    suites.la_lite.run(tmp_path / "la", tmp_path / "work", tmp_path, ["scratch"])
+    tables = [(tmp_path / name).read_text().splitlines() for name in ("acdc-semi-chaitanya.jsonl", "la-lite.jsonl")]
+    found = [{json.loads(line)["recipe"] for line in lines} for lines in tables]
+    common = importlib.import_module("common")
+    assert found == [{common.recipe_hash("acdc-lite")}, {common.recipe_hash("la-lite")}]
+    assert found[0] != found[1]
+
+
 def test_the_cost_of_a_regime_is_over_the_supervised_step(suites, tmp_path, capsys):
     suites.regime_costs.run(tmp_path, ["mean_teacher"], rounds=1)
     written = json.loads((tmp_path / "regime-costs.json").read_text())

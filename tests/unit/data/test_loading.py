@@ -34,7 +34,7 @@ def store(tmp_path_factory):
 
 def pretrain_loader(store, **over):
     values = {
-        "sampler": SamplerConfig(),
+        "sampler": SamplerConfig(kind="metadata"),
         "augment": AugmentConfig(noise_probability=0.5),
         "batch": 16,
         "total_steps": 9,
@@ -203,7 +203,7 @@ def test_no_mask_outside_of_the_draw_is_read(store, monkeypatch, limit):
     allowed = store.slices_of(["patient001", "patient003"], labelled=True)
     guarded = Guarded(store.labels, allowed)
     monkeypatch.setitem(store.__dict__, "labels", guarded)
-    loader = labelled_loader(store, sampler=SamplerConfig(resident_limit=limit))
+    loader = labelled_loader(store, sampler=SamplerConfig(kind="metadata", resident_limit=limit))
     assert loader.annotated.resident == (limit > 0)
     for step in range(4):
         loader.batch(step)
@@ -240,7 +240,10 @@ def test_streamed_equals_resident_and_order_of_steps_is_free(store, kind):
     if kind == "finetune":
         resident, streamed = finetune_loader(store), finetune_loader(store, resident_limit=0)
     else:
-        resident, streamed = labelled_loader(store), labelled_loader(store, sampler=SamplerConfig(resident_limit=0.0))
+        resident, streamed = (
+            labelled_loader(store),
+            labelled_loader(store, sampler=SamplerConfig(kind="metadata", resident_limit=0.0)),
+        )
     wanted = {"labelled": True} if kind == "labelled" else {}
     sources = [(loader.labelled if kind == "finetune" else loader).source for loader in (resident, streamed)]
     assert [source.resident for source in sources] == [True, False]

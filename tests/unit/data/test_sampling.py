@@ -192,9 +192,21 @@ def test_nothing_to_draw_from_is_a_data_error():
 
 def test_settings_choose_the_sampler():
     slices = table()
-    assert isinstance(build_sampler(SamplerConfig(), slices, 8, 0), MetaSampler)
+    assert isinstance(build_sampler(SamplerConfig(kind="metadata"), slices, 8, 0), MetaSampler)
     plain = build_sampler(SamplerConfig(kind="slices"), slices, 8, 0)
     assert isinstance(plain, SliceSampler)
     assert np.array_equal(plain.indices, slices.index.to_numpy())
-    alone = build_sampler(SamplerConfig(paired=0.0), slices, 32, 0)
+    alone = build_sampler(SamplerConfig(kind="metadata", paired=0.0), slices, 32, 0)
     assert slices.loc[alone.batch(0)].groupby("subject")["case"].nunique().max() == 1
+
+
+def test_what_auto_means_is_settled_where_the_method_is_known():
+    assert SamplerConfig().kind == "auto"
+    with pytest.raises(ValueError, match="auto"):
+        build_sampler(SamplerConfig(), table(), 8, 0)
+    settled = SamplerConfig(paired=0.25).settled(metadata=True)
+    assert (settled.kind, settled.paired) == ("metadata", 0.25)
+    assert SamplerConfig().settled(metadata=False).kind == "slices"
+    # What was asked for stays.
+    for kind in ("metadata", "slices"):
+        assert all(SamplerConfig(kind=kind).settled(metadata=uses).kind == kind for uses in (True, False))

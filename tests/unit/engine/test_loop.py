@@ -1,7 +1,10 @@
-"""The loop's record: which time is a step's."""
+"""The loop's record: which time is a step's, and at what rate it was taken."""
 
 from __future__ import annotations
 
+import math
+
+import pytest
 import torch
 from torch import nn
 
@@ -58,3 +61,46 @@ def test_a_step_s_seconds_hold_what_follows_the_update_and_not_what_comes_betwee
     assert [row["seconds"] for row in rows] == [11.0, 11.0]
     # A step's figures are those before anything follows it.
     assert [row["known"] for row in rows] == [1, 4]
+
+
+def rates(folder, schedule=None, first=0, **config):
+    """The rates that a run of ten steps records, to six decimals."""
+    module = nn.Linear(1, 1)
+    optimiser = torch.optim.SGD(module.parameters(), lr=0.1)
+    folder.mkdir()
+    loop = Loop(
+        title="test",
+        module=module,
+        optimiser=optimiser,
+        config=OptimiserConfig(lr=0.4, min_lr=0.1, **config),
+        total_steps=10,
+        seed=0,
+        checkpointer=Checkpointer(folder, {}, module, optimiser, seconds=1e9),
+        record=Record(folder, first),
+        log_every=1,
+        schedule=schedule,
+    )
+    gradients = [torch.ones_like(parameter) for parameter in module.parameters()]
+    loop.run(lambda index: StepResult(torch.tensor(2.0), gradients, torch.tensor([index])), first)
+    return [row["lr"] for row in read_record(folder / "metrics.jsonl")]
+
+
+def cosine(length):
+    return [0.1 + 0.3 * (1 + math.cos(math.pi * step / length)) / 2 for step in range(length)]
+
+
+def test_a_run_of_one_stage_has_one_schedule_and_a_run_of_two_has_two(tmp_path):
+    def two(step):
+        return (0, 6) if step < 6 else (6, 4)
+
+    assert rates(tmp_path / "one") == pytest.approx(cosine(10), abs=1e-6)
+    assert rates(tmp_path / "whole", lambda step: (0, 10)) == pytest.approx(cosine(10), abs=1e-6)
+    assert rates(tmp_path / "two", two) == pytest.approx([*cosine(6), *cosine(4)], abs=1e-6)
+    # Continued from a checkpoint, as in one go.
+    assert rates(tmp_path / "late", two, first=7) == pytest.approx(cosine(4)[1:], abs=1e-6)
+
+
+def test_every_stage_is_warmed_up(tmp_path):
+    found = rates(tmp_path / "run", lambda step: (0, 6) if step < 6 else (6, 4), warmup=2)
+    expected = [0.2, 0.4, *cosine(4), 0.2, 0.4, *cosine(2)]
+    assert found == pytest.approx(expected, abs=1e-6)

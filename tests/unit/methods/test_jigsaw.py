@@ -14,6 +14,7 @@ from fewlabel.core.config import resolve_plugin
 from fewlabel.core.errors import SettingsError
 from fewlabel.methods._tiles import TILES, permutation_set, random_orders, shuffled
 from fewlabel.nets.unet import UNetConfig
+from fewlabel.objectives.memory import SlotMemory
 from kit.golden import plant
 from kit.pretraining import settle, toy_batch, toy_method
 
@@ -155,9 +156,20 @@ def test_losses_are_float32_under_autocast(settings):
 # PIRL.
 
 
+def whole_rows(method, batch):
+    """f of each slice, detached."""
+    rows = [method.encoder(image[None])[-1][0].mean((1, 2)) for image in batch.views[0]]
+    rows = [functional.linear(row, method.image_head.weight, method.image_head.bias).detach() for row in rows]
+    return [row / row.norm() for row in rows]
+
+
 def reference(method, batch, known, weight, form, temperature):
-    """The two parts of PIRL's loss, by a loop over slices."""
+    """The two parts of PIRL's loss, by a loop over slices; ``known`` slices were drawn before."""
     draws, slices = stream(batch), batch.slices.tolist()
+    memory = method.slots.memory.rows.clone()
+    for slice_, row in zip(slices, whole_rows(method, batch), strict=True):
+        if slice_ not in known:
+            memory[slice_] = row
     corners = method.grid.corners(len(slices), draws)
     orders = random_orders(len(slices), draws)
     parts = []
@@ -166,9 +178,9 @@ def reference(method, batch, known, weight, form, temperature):
         whole = functional.linear(whole, method.image_head.weight, method.image_head.bias)
         mixed = joined_tiles(method, batch.views[1][n], corners[n], orders[n].tolist())
         mixed = functional.linear(mixed, method.joint_head.weight, method.joint_head.bias)
-        negatives = sorted(known - {slice_})
+        negatives = sorted((known | set(slices)) - {slice_})
         for row, share in ((whole, 1 - weight), (mixed, weight)):
-            logits = method.slots.memory.rows[[slice_, *negatives]] @ (row / row.norm()) / temperature
+            logits = memory[[slice_, *negatives]] @ (row / row.norm()) / temperature
             chance = logits.softmax(0)
             cost = -chance[0].log()
             if form == "nce":
@@ -183,8 +195,8 @@ def test_pirl_is_the_contrast_with_the_slots_by_loops(form):
     known: set[int] = set()
     for number in range(3):
         batch = tiny_batch(seed=number, first=2 * number)
-        known |= set(batch.slices.tolist())
         expected = reference(method, batch, known, 0.3, form, 0.4)
+        known |= set(batch.slices.tolist())
         losses = method.losses(batch)
         assert losses.scalars["negatives"] == len(known) - 1
         assert_equal_with_gradients(losses.terms["pirl"], expected, method)
@@ -200,12 +212,9 @@ def test_a_slot_is_the_moving_average_of_its_slices_first_views():
     expected = slots.clone()
     for number in range(3):
         batch = tiny_batch(seed=number, first=2 * number)
-        for image, slice_ in zip(batch.views[0], batch.slices.tolist(), strict=True):
-            feature = method.encoder(image[None])[-1][0].mean((1, 2))
-            row = functional.normalize(
-                functional.linear(feature, method.image_head.weight, method.image_head.bias), dim=0
-            )
-            mixed = (0.7 * expected[slice_] + 0.3 * row).detach()
+        for row, slice_ in zip(whole_rows(method, batch), batch.slices.tolist(), strict=True):
+            # On its first visit a slot holds nothing worth mixing in.
+            mixed = 0.7 * expected[slice_] + 0.3 * row if method.slots.drawn[slice_] else row
             expected[slice_] = mixed / mixed.norm()
         method.losses(batch)
         method.after_step(number, 20)
@@ -216,6 +225,25 @@ def test_a_slot_is_the_moving_average_of_its_slices_first_views():
     before = slots.clone()
     method.after_step(3, 20)
     assert torch.equal(slots, before)
+
+
+@pytest.mark.parametrize("form", ["nce", "info_nce"])
+def test_what_slots_start_with_does_not_matter(form):
+    """Slots of slices 2 and 3 come from the first step; of a slice drawn twice at first, its last view's counts."""
+    found = []
+    for seed in (0, 1):
+        method = settle(toy_method("jigsaw", contrast=form, **TINY), tiny_batch())
+        rows = method.slots.memory.rows
+        rows.copy_(SlotMemory(*rows.shape, 0.5, seed=seed).rows)
+        for number, slices in enumerate(([2, 3, 2], [1, 3, 2])):
+            batch = dataclasses.replace(tiny_batch(seed=number), slices=torch.tensor(slices))
+            term = value(method.losses(batch))
+            found.append([term.detach(), *torch.autograd.grad(term, list(method.parameters()))])
+            method.after_step(number, 20)
+        found[-1].append(rows[[1, 2, 3]])
+    for one, other in zip(found[:2], found[2:], strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    assert any(gradient.abs().sum() > 0 for gradient in found[0][1:])
 
 
 def test_slots_are_moved_after_the_step_alone():
@@ -240,6 +268,8 @@ def test_at_weight_0_tiles_take_no_part_and_at_1_the_slices_do_not():
     assert not {name for name in reached if name.startswith(("tile_head", "joint_head"))}
     assert {"image_head.weight", "encoder.blocks.0.conv1.weight"} <= reached
     alone = settle(toy_method("jigsaw", tiles_weight=1.0, **TINY), tiny_batch())
+    # Save that they are their own slots at first.
+    alone.slots.drawn[tiny_batch().slices] = True
     plain, other = alone.losses(tiny_batch()), with_views(tiny_batch(), first=tiny_batch().views[0].flip(3))
     assert value(plain).item() == value(alone.losses(other)).item() == pytest.approx(plain.scalars["tiles"])
 
@@ -346,4 +376,7 @@ def test_golden_values(kind):
         wave = torch.cos(0.9 * torch.arange(slots.numel(), dtype=torch.float64)).view(slots.shape)
         slots.copy_(functional.normalize(wave, dim=1))
     batch = plant(method, tiny_batch())
+    if kind != "permutation":
+        # Not their first visit.
+        method.slots.drawn[batch.slices] = True
     assert value(method.losses(batch)).item() == pytest.approx(GOLDEN[kind], abs=1e-8)

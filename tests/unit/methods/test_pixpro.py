@@ -285,10 +285,12 @@ def test_propagation_runs_in_full_precision_under_autocast():
         assert torch.equal(propagate(rows, nn.Identity(), 2.0), expected)
 
 
-@pytest.mark.parametrize("step", [0, 5, 20])
-def test_twins_follow_with_a_momentum_that_rises_to_one(step):
+@pytest.mark.parametrize("step", [0, 5, 12, 20])
+def test_twins_follow_with_a_momentum_that_rises_to_one_and_at_first_as_a_plain_mean(step):
     method = toy_method("pixpro", size=SIZE, momentum=0.9, instance_weight=1.0, **TINY).train()
-    momentum = 1 - (1 - 0.9) * (math.cos(math.pi * step / 20) + 1) / 2
+    cosine = 1 - (1 - 0.9) * (math.cos(math.pi * step / 40) + 1) / 2
+    momentum = min(step / (step + 1), cosine)
+    assert (momentum == cosine) == (step >= 12)
     pairs = [
         (method.encoder, method.key_encoder.network),
         (method.projector, method.key_projector.network),
@@ -299,12 +301,29 @@ def test_twins_follow_with_a_momentum_that_rises_to_one(step):
         for source, _ in pairs:
             for tensor in source.parameters():
                 tensor.add_(torch.randn_like(tensor))
-    method.after_step(step, 20)
+    method.after_step(step, 40)
     for (source, twin), old in zip(pairs, before, strict=True):
         for theta, key, start in zip(source.parameters(), twin.parameters(), old, strict=True):
             torch.testing.assert_close(key, momentum * start + (1 - momentum) * theta, rtol=1e-14, atol=1e-15)
-            assert torch.equal(key, start) == (step == 20)
+            assert torch.equal(key, theta) == (step == 0)
     assert not any(tensor.requires_grad for _, twin in pairs for tensor in twin.parameters())
+
+
+def test_the_random_start_does_not_stay_in_the_twins():
+    """However short the run: what a twin holds is made of what the source was after each step."""
+    found = []
+    for start in (0.0, 100.0):
+        method = toy_method("pixpro", size=SIZE, **TINY)
+        torch.manual_seed(0)
+        with torch.no_grad():
+            for tensor in (*method.key_encoder.parameters(), *method.key_projector.parameters()):
+                tensor.fill_(start)
+            for step in range(3):
+                for tensor in (*method.encoder.parameters(), *method.projector.parameters()):
+                    tensor.copy_(torch.randn_like(tensor))
+                method.after_step(step, 3)
+        found.append([*method.key_encoder.parameters(), *method.key_projector.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 def test_embeddings_are_mean_projections_of_both_views():

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fewlabel.methods.rotation import four_turns, inscribed_circle
+from fewlabel.data.augment import AugmentConfig, Augmenter
+from fewlabel.methods.rotation import Rotation, four_turns, inscribed_circle
 from fewlabel.nets.unet import UNetConfig
 from kit.golden import plant
 from kit.pretraining import settle, toy_batch, toy_method
@@ -61,6 +62,29 @@ def test_turns_are_counter_clockwise_by_a_picture():
     image = torch.tensor([[1.0, 2.0], [3.0, 4.0]])[None, None]
     expected = [[1, 2, 3, 4], [2, 4, 1, 3], [4, 3, 2, 1], [3, 1, 4, 2]]
     assert [turned.flatten().tolist() for turned in four_turns(image)] == expected
+
+
+def pictures_of_turns(**changes):
+    """For each number of quarter turns, all pictures that flips of the augmentation make of one picture."""
+    still = {"rotation": 0, "scale_low": 1, "scale_high": 1, "crop": 1, "elastic": 0, "brightness": 0}
+    grey = {"contrast_low": 1, "contrast_high": 1, "gamma": 1, "noise": 0, "blur": 0}
+    augmenter = Augmenter(AugmentConfig.parse({**still, **grey}).model_copy(update=changes))
+    picture = torch.arange(16.0).view(1, 1, 4, 4) / 16
+    transform = augmenter.sample(64, (4, 4), torch.Generator().manual_seed(0))
+    views, _ = augmenter.apply(picture.expand(64, -1, -1, -1), transform)
+    turned = four_turns(views).mul(16).round().flatten(1).view(4, 64, -1)
+    return [{tuple(row.tolist()) for row in rows} for rows in turned]
+
+
+def test_no_flip_of_the_augmentation_looks_like_turns():
+    # Both flips together are a half turn, and a flip alone is the other one with a half turn.
+    plain = pictures_of_turns()
+    assert plain[0] == plain[2]
+    assert plain[1] == plain[3]
+    assert [len(pictures) for pictures in plain] == [4] * 4
+    found = pictures_of_turns(**Rotation.augment_changes)
+    assert [len(pictures) for pictures in found] == [2] * 4
+    assert all(found[one].isdisjoint(found[other]) for one in range(4) for other in range(one))
 
 
 def test_only_squares_can_be_turned_and_views_are_cut_to_their_central_one():

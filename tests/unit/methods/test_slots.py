@@ -135,7 +135,7 @@ def test_golden_values(form, expected):
     own = torch.tensor([2, 1])
     slots.drawn.fill_(True)
     negatives = slots.choose(own, torch.arange(2), generator())
-    assert slots.loss(rows, own, negatives).item() == pytest.approx(expected, abs=1e-12)
+    assert slots.loss(rows, own, negatives, slots.memory.rows).item() == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -147,7 +147,7 @@ def test_the_loss_is_the_mean_over_anchors_by_a_loop(form):
     for row, slice_ in zip(rows, own.tolist(), strict=True):
         logits = [(row @ slot).item() / 0.3 for slot in slots.memory.rows]
         expected += by_formula(logits, slice_, [n for n in (0, 1, 3, 4, 6) if n != slice_], form) / 3
-    assert slots.loss(rows, own, negatives).item() == pytest.approx(expected, abs=1e-12)
+    assert slots.loss(rows, own, negatives, slots.memory.rows).item() == pytest.approx(expected, abs=1e-12)
 
 
 def test_negatives_are_all_other_slices_drawn_so_far_and_nothing_is_drawn_for_that():
@@ -206,6 +206,7 @@ def test_rows_of_a_rank_are_those_of_the_joined_batch():
 def test_a_slot_moves_by_the_momentum_and_stays_of_unit_length(momentum):
     slots = memory(momentum=momentum)
     before, rows, own = slots.memory.rows.clone(), unit(3, seed=4), torch.tensor([6, 0, 2])
+    slots.drawn[own] = True
     slots.remember(own, rows)
     for row, slice_ in zip(rows, own.tolist(), strict=True):
         mixed = momentum * before[slice_] + (1 - momentum) * row
@@ -216,11 +217,36 @@ def test_a_slot_moves_by_the_momentum_and_stays_of_unit_length(momentum):
     torch.testing.assert_close(slots.memory.rows.norm(dim=1), torch.ones(8, dtype=torch.float64))
 
 
+def test_a_slot_that_was_never_drawn_is_its_slices_embedding_of_this_step():
+    slots, joined, rows = memory(), torch.tensor([6, 0, 2]), unit(3, seed=4)
+    slots.drawn[[0, 5]] = True
+    before = slots.memory.rows.clone()
+    seen = slots.seen(joined, rows.requires_grad_())
+    assert not seen.requires_grad
+    expected = before.clone()
+    expected[6], expected[2] = rows.detach()[0], rows.detach()[2]
+    assert torch.equal(seen, expected)
+    # Looking changes nothing; remembering keeps what was seen, and mixes it into the slot that was there.
+    assert torch.equal(slots.memory.rows, before)
+    slots.remember(joined, rows.detach())
+    expected[0] = functional.normalize(before[0] + rows.detach()[1], dim=0)
+    torch.testing.assert_close(slots.memory.rows, expected, rtol=0, atol=1e-15)
+    assert slots.drawn.nonzero().flatten().tolist() == [0, 2, 5, 6]
+
+
+def test_of_a_slice_that_comes_twice_at_first_the_last_embedding_is_its_slot():
+    slots, joined, rows = memory(), torch.tensor([3, 1, 3, 3]), unit(4)
+    seen = slots.seen(joined, rows)
+    assert torch.equal(seen[3], rows[3])
+    slots.remember(joined, rows)
+    torch.testing.assert_close(slots.memory.rows[[3, 1]], rows[[3, 1]], rtol=0, atol=1e-15)
+
+
 def test_no_gradient_enters_the_slots_and_all_state_is_saved():
     slots, rows = memory(), unit(2).requires_grad_()
     slots.drawn.fill_(True)
     own = torch.tensor([1, 3])
-    loss = slots.loss(rows, own, slots.choose(own, torch.arange(2), generator()))
+    loss = slots.loss(rows, own, slots.choose(own, torch.arange(2), generator()), slots.seen(own, rows))
     (gradient,) = torch.autograd.grad(loss, rows)
     assert gradient.abs().sum() > 0
     assert not slots.memory.rows.requires_grad

@@ -17,7 +17,7 @@ from fewlabel.methods.base import DataFacts
 from fewlabel.nets.heads import pixel_rows
 from fewlabel.nets.unet import UNet, UNetConfig, UNetDecoder, UNetEncoder
 from kit.golden import plant
-from kit.pretraining import META, settle, toy_batch, toy_masks, toy_method
+from kit.pretraining import META, settle, stage_steps, toy_batch, toy_masks, toy_method
 
 SIZE = (8, 8)
 TINY = {"size": SIZE, "network": UNetConfig(width=4, depth=2), "dtype": torch.float64}
@@ -153,7 +153,7 @@ def test_another_generator_draws_other_pixels():
     assert local(method, batch_of()).item() == local(method, batch_of()).item()
 
 
-GOLDEN = {"code": 3.1142406545290395, "paper": 0.4525113498125811}
+GOLDEN = {"code": 3.132812677794338, "paper": 0.45699357933612367}
 
 
 @pytest.mark.parametrize("form", ["code", "paper"])
@@ -298,6 +298,23 @@ def test_without_a_global_share_every_step_is_local():
     assert all(method.plan(step, 7).labelled for step in range(7))
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.75, 0.999])
+@pytest.mark.parametrize("total", [1, 2, 3, 20])
+def test_each_stage_has_a_schedule_of_its_own_that_begins_where_the_plan_changes(share, total):
+    method = toy_method("sscl", global_share=share)
+    starts = stage_steps(method, total)
+    for first, after in zip(starts, [*starts[1:], total], strict=True):
+        assert [method.stage(step, total) for step in range(first, after)] == [(first, after - first)] * (after - first)
+
+
+def test_the_local_head_is_as_wide_as_the_published_one_whatever_the_network():
+    for width in (4, 16):
+        head = toy_method("sscl", network=UNetConfig(width=width, depth=2)).local_head
+        assert head.first.weight.shape == (256, width)
+        assert head.second.weight.shape == (128, 256)
+    assert toy_method("sscl", hidden=12).local_head.first.weight.shape == (12, 4)
+
+
 def test_both_halves_of_the_network_are_trained_in_the_local_stage_and_left():
     method = toy_method("sscl", **TINY).train()
     local(method, batch_of()).backward()
@@ -353,11 +370,11 @@ def test_memory_of_the_default_does_not_grow_with_the_image():
         network = UNetConfig(width=4, depth=2)
         method = toy_method("sscl", size=(side, side), network=network, per_class=24, **settings).train()
         batch = toy_batch(2, step=LOCAL, total_steps=TOTAL, size=(side, side), labelled=True)
-        sizes = []
+        sizes, known = [], {method.settings.dim, method.settings.hidden}
 
         def keep(tensor):
-            # Neither rows of embeddings nor their transpose.
-            sizes.append(tensor.numel() if tensor.dim() == 2 and method.settings.dim not in tensor.shape else 0)
+            # Neither rows of embeddings or hidden units nor their transpose.
+            sizes.append(tensor.numel() if tensor.dim() == 2 and not known & {*tensor.shape} else 0)
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):

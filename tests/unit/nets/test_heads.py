@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch.nn import functional
@@ -47,34 +49,45 @@ def test_a_pooled_head_sees_the_mean_of_the_map():
     assert not torch.allclose(pixel(rows).output.mean(dim=1), found.output[:, 0])
 
 
-def means(image, kernel):
-    """Blocks of ``kernel`` pixels averaged by a loop; the last ones of a row or column may be smaller."""
+def means(image, cells):
+    """A map averaged by a loop to (rows, columns): each over all pixels that its share of the side touches."""
+
+    def window(index, side, count):
+        return slice(math.floor(index * side / count), math.ceil((index + 1) * side / count))
+
     height, width = image.shape[1:]
     rows = [
         torch.stack(
             [
-                image[:, row : row + kernel, column : column + kernel].flatten(1).mean(dim=1)
-                for column in range(0, width, kernel)
+                image[:, window(row, height, cells[0]), window(column, width, cells[1])].flatten(1).mean(dim=1)
+                for column in range(cells[1])
             ],
             dim=1,
         )
-        for row in range(0, height, kernel)
+        for row in range(cells[0])
     ]
     return torch.stack(rows, dim=1)
 
 
 @pytest.mark.parametrize(
-    ("size", "kernel", "places"),
-    [((6, 6), 1, 36), ((4, 6), 1, 24), ((8, 8), 2, 16), ((12, 12), 2, 36), ((7, 13), 3, 15), ((16, 14), 3, 30)],
+    ("size", "cells"),
+    [
+        ((6, 6), (6, 6)),
+        ((4, 6), (4, 6)),
+        ((8, 8), (6, 6)),
+        ((12, 12), (6, 6)),
+        ((7, 13), (6, 6)),
+        ((16, 5), (6, 5)),
+    ],
 )
-def test_a_flatten_head_is_two_layers_without_bias_on_a_map_of_at_most_six_by_six(size, kernel, places):
+def test_a_flatten_head_is_two_layers_without_bias_on_a_map_of_at_most_six_by_six(size, cells):
     torch.manual_seed(0)
     head = FlattenHead(3, 5, size, hidden=11).double()
-    assert head.first.weight.shape == (11, 3 * places)
+    assert head.first.weight.shape == (11, 3 * cells[0] * cells[1])
     assert [name for name, _ in head.named_parameters()] == ["first.weight", "second.weight"]
     image = doubles(2, 3, *size)
     found = head(pixel_rows(image))
-    flat = torch.stack([means(one, kernel).flatten() for one in image])
+    flat = torch.stack([means(one, cells).flatten() for one in image])
     hidden = functional.linear(flat, head.first.weight).relu()
     torch.testing.assert_close(found.hidden[:, 0], hidden)
     torch.testing.assert_close(found.output[:, 0], hidden @ head.second.weight.T)

@@ -1,0 +1,87 @@
+"""What pre-training takes from its method: how batches are drawn, what views may show, where a schedule begins."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fewlabel.core.discovery import load_plugin, plugin_names
+from fewlabel.data.sampling import MetaSampler, SliceSampler
+from fewlabel.engine.record import read_record
+from fewlabel.stages import pretrain
+from fewlabel.stages.pretrain import Pretraining
+from kit.stores import make_store
+from kit.tiny import pretrain_settings
+
+#: The methods that only look at images, or at images and labels.
+WITHOUT = {"simclr", "moco", "densecl", "pixpro", "pointrc", "sscl", "rotation", "inpainting", "jigsaw"}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_store(tmp_path_factory.mktemp("wiring") / "prepared", subjects=8, depth=5, size=(32, 32))
+
+
+def begun(store: Path, folder: Path, method: str | dict, **over: object) -> Pretraining:
+    return Pretraining.begin(pretrain_settings(store, folder, method=method, **over))
+
+
+@pytest.mark.parametrize("name", plugin_names("fewlabel.methods"))
+def test_batches_are_made_for_metadata_where_the_method_uses_any(store: Path, tmp_path: Path, name: str) -> None:
+    training = begun(store, tmp_path, name)
+    assert type(training.loader.sampler) is (SliceSampler if name in WITHOUT else MetaSampler)
+    # The record keeps what was asked for.
+    assert training.settings.record()["sampler"]["kind"] == "auto"
+
+
+@pytest.mark.parametrize(("labels", "kind"), [([], SliceSampler), (["position"], MetaSampler), ("auto", MetaSampler)])
+def test_gcl_is_judged_by_the_labels_it_is_given(store: Path, tmp_path: Path, labels: object, kind: type) -> None:
+    assert type(begun(store, tmp_path, {"name": "gcl", "labels": labels}).loader.sampler) is kind
+
+
+@pytest.mark.parametrize("name", ["simclr", "gcl"])
+@pytest.mark.parametrize(("wanted", "kind"), [("slices", SliceSampler), ("metadata", MetaSampler)])
+def test_a_sampler_that_is_asked_for_is_taken(store: Path, tmp_path: Path, name: str, wanted: str, kind: type) -> None:
+    assert type(begun(store, tmp_path, name, sampler={"kind": wanted}).loader.sampler) is kind
+
+
+def test_the_base_of_the_ablation_draws_as_simclr(store: Path, tmp_path: Path) -> None:
+    base = begun(store, tmp_path, {"name": "gcl", "labels": [], "pixel": False}).loader.sampler
+    plain = begun(store, tmp_path, "simclr").loader.sampler
+    assert all(np.array_equal(base.batch(step), plain.batch(step)) for step in range(6))
+
+
+@pytest.mark.parametrize("name", plugin_names("fewlabel.methods"))
+def test_what_would_hide_a_task_s_answer_is_left_out_of_its_views_alone(store: Path, tmp_path: Path, name: str) -> None:
+    given = {"flip_vertical": 0.7, "flip_horizontal": 0.4, "rotation": 12.0}
+    found = begun(store, tmp_path, name, augment=given).loader.augmenter.config
+    assert found.flip_vertical == (0.0 if name == "rotation" else 0.7)
+    assert (found.flip_horizontal, found.rotation) == (0.4, 12.0)
+    changes = load_plugin("fewlabel.methods", name).augment_changes
+    assert changes == ({"flip_vertical": 0.0} if name == "rotation" else {})
+    assert type(found).parse(found.record()) == found
+
+
+@pytest.mark.parametrize(("name", "first"), [("sscl", 9), ("glcl", 6), ("simclr", None)])
+def test_the_rate_falls_to_its_end_in_every_stage(store: Path, tmp_path: Path, name: str, first: int | None) -> None:
+    """Twelve steps, warmed up for two: the rates as they are recorded."""
+    labels = {"labelled": 1, "draw": 0} if name == "sscl" else {}
+    optimiser = {"name": "adamw", "lr": 1e-3, "warmup": 2}
+    out = tmp_path / "encoder"
+    pretrain.run(pretrain_settings(store, out, method=name, steps=12, optimiser=optimiser, **labels))
+    rows = read_record(out / "metrics.jsonl")
+
+    def stage(length: int) -> list[float]:
+        decay = [5e-4 * (1 + math.cos(math.pi * step / (length - 2))) for step in range(length - 2)]
+        return [5e-4, 1e-3, *decay][:length]
+
+    expected = stage(12) if first is None else [*stage(first), *stage(12 - first)]
+    # The record rounds.
+    assert [row["lr"] for row in rows] == pytest.approx(expected, abs=1e-6)
+    terms = [{key for key in row if key.startswith("term/")} for row in rows]
+    assert [step for step in range(1, 12) if terms[step] != terms[step - 1]] == ([] if first is None else [first])
+    assert json.loads((out / "encoder.json").read_text())["steps"] == 12
