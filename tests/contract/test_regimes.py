@@ -170,6 +170,13 @@ class TestEveryRegime:
             values.append({key: float(term.detach()) for key, term in terms.items()})
         assert (values[0] != values[1]) == build(name).uses_unlabelled
 
+    def test_stages_follow_each_other_and_fill_the_run(self, name):
+        regime = build(name)
+        found = [regime.stage(step, TOTAL) for step in range(TOTAL)]
+        for step, (first, length) in enumerate(found):
+            assert first <= step < first + length <= TOTAL
+        assert sum(length for _, length in dict.fromkeys(found)) == TOTAL
+
     def test_neutral_settings_are_supervised_training_exactly(self, name):
         neutral = dict(load_plugin(FAMILY, name).neutral)
         plain, other = build("supervised"), build(name, **neutral)

@@ -61,8 +61,8 @@ class Loop:
         log_every: Steps between two rows of the record.
         after_step: What belongs to a step and follows the update, e.g. momentum twins; called with the step.
         between: What comes between two steps and is none of them, e.g. validation; called with the step just done.
-        schedule: First step and length of the schedule that a step belongs to, for runs in stages; None for one
-            schedule from the first step to the last.
+        schedule: First step and length of the stage that a step belongs to; None for one from the first step to the
+            last. A stage has a schedule of the rate and moments of the optimiser of its own.
         facts: JSON values kept in checkpoints; ``after_step`` and ``between`` may change them.
     """
 
@@ -98,6 +98,9 @@ class Loop:
                     started = time.perf_counter()
                     torch.manual_seed(stream_seed(self.seed, "global", step, rank()))
                     begun, length = (0, self.total_steps) if self.schedule is None else self.schedule(step)
+                    if 0 < step == begun:
+                        # Moments of another loss's gradients, often far larger, would shrink this stage's steps.
+                        self.optimiser.state.clear()
                     set_rate(self.optimiser, learning_rate(self.config, step - begun, length))
                     result = step_function(step)
                     norm = total_norm(result.gradients)

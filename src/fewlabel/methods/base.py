@@ -139,8 +139,9 @@ class PretrainMethod(nn.Module, ABC):
     def stage(self, step: int, total_steps: int) -> tuple[int, int]:  # noqa: ARG002
         """First step and length of the stage that a step belongs to; by default the whole run is one.
 
-        The rate runs through its whole schedule, warm-up included, in every stage: for papers whose stages are
-        trainings of their own. Stages follow each other without a gap and end with the run.
+        In every stage the rate runs through its whole schedule, warm-up included, and the optimiser starts without
+        moments: for papers whose stages are trainings of their own. Stages follow each other without a gap and end with
+        the run.
         """
         return 0, total_steps
 

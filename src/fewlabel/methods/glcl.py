@@ -38,10 +38,10 @@ class GLCL(GuidedContrast):
 
     What differs: two views of a slice instead of a slice and two views of it; slices of one part attract whichever
     volume they are from (a batch rarely has two of one volume); the mean over anchors of the mean over their positives
-    instead of a sum over the batch. Each stage has a schedule of its own, warm-up included, as in two runs. Parts come
-    from the data's ``position``: the public code never draws the last slices of a volume whose depth does not divide by
-    the parts. In the second stage both views share one random geometry (the paper leaves geometry alone), the
-    statistics of the resting encoder do not drift, as they do in the code, and neighbours follow from the regions'
+    instead of a sum over the batch. Each stage has a schedule and moments of the optimiser of its own, as in two runs.
+    Parts come from the data's ``position``: the public code never draws the last slices of a volume whose depth does
+    not divide by the parts. In the second stage both views share one random geometry (the paper leaves geometry alone),
+    the statistics of the resting encoder do not drift, as they do in the code, and neighbours follow from the regions'
     places: its table has some that are none. The local loss's variant with positives from other volumes is left out.
     """
 

@@ -43,8 +43,8 @@ class SSCL(GuidedContrast):
     ``block`` takes the loss within each block, then the mean over blocks that have an anchor. What differs from the
     public code, and why: labels of the draw alone are read (the shipped script reads those of test scans), and views
     share one geometry with which masks are warped to the nearest pixel (it resizes masks bilinearly, which makes up
-    classes at borders). Each stage has a schedule of its own, warm-up included, as in two runs; the optimiser's memory
-    of the encoder goes on. Both heads are trained and not linear (its global one is left out of the optimiser, neither
+    classes at borders). Each stage has a schedule of the rate and moments of the optimiser of its own, as in two runs.
+    Both heads are trained and not linear (its global one is left out of the optimiser, neither
     has a ReLU). A pixel without a positive is left out (0/0 there), the remainder at the right and the bottom makes
     blocks of its own (dropped there). Sampling so many pixels of each class is ours: stride 4 on 4 slices of 192x192
     pixels would compare 18432 pixels with each other. The decoder has the network's normalisation (none there).

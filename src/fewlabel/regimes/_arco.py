@@ -31,8 +31,9 @@ class Anatomical(Regime):
     """Stage 1: ``L_sup + L_inst(global) + L_inst(local)``; stage 2: ``L_sup + λ1 L_con + λ2 L_unsup + λ3 L_nn``.
 
     The student sees the first view of an unlabelled slice, the teacher the second. Labelled and unlabelled slices go
-    through the network in one pass. Each stage starts with teachers equal to their students, as two runs would of which
-    the second starts from the weights of the first. Parts whose weight is 0 are neither computed nor made.
+    through the network in one pass. Each stage is a training of its own, the second from the weights of the first: with
+    its schedule of the rate, its moments of the optimiser, and teachers that start as their students. Parts whose
+    weight is 0 are neither computed nor made.
     """
 
     uses_unlabelled: ClassVar[bool] = True
@@ -76,7 +77,16 @@ class Anatomical(Regime):
 
     def _relates(self, step: int, total_steps: int) -> bool:
         """Whether a step belongs to stage 1."""
-        return step < self.share * total_steps
+        return step < self._first(total_steps)
+
+    def stage(self, step: int, total_steps: int) -> tuple[int, int]:
+        """Stage 1 and stage 2 are trainings of their own, the second from the weights of the first."""
+        first = self._first(total_steps)
+        return (0, first) if step < first else (first, total_steps - first)
+
+    def _first(self, total_steps: int) -> int:
+        """The step at which stage 2 begins."""
+        return math.ceil(self.share * total_steps)
 
     def resting(self, step: int, total_steps: int) -> tuple[nn.Module, ...]:
         """The heads of the other stage."""
@@ -145,7 +155,7 @@ class Anatomical(Regime):
     def after_step(self, step: int, total_steps: int) -> None:
         """Teachers follow, and what the step gave enters the banks."""
         # Stage 2 starts with teachers that are their students, not with an average of how stage 1 began.
-        first = math.ceil(self.share * total_steps)
+        first = self._first(total_steps)
         age = step if step + 1 < first else max(step - first, 0)
         if self.teacher is not None:
             self.teacher.update(self.network, age)

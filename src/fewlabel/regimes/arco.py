@@ -37,7 +37,7 @@ class Arco(Anatomical):
     * Neighbours are compared by pooled embeddings; dense maps of 36 slices would be 4.7 GB.
     * All queries of a class share its negatives (there: as many for each). ``L_unsup`` is a mean over all pixels
       (there: over those with a cost). Unlabelled slices are not cut and mixed by default (``mix``), as in the paper.
-    * Supervision is that of ``supervised`` in both stages (there: half of it in stage 1). Rates are the stage's.
+    * Supervision is that of ``supervised`` in both stages (there: half of it in stage 1).
 
     Own choices for small machines: embeddings of 128 numbers at a quarter of the resolution (paper: 512 at full).
     """

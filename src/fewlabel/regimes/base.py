@@ -60,6 +60,14 @@ class Regime(nn.Module, ABC):
         """Modules that the losses of a step do not reach; the optimiser leaves them alone, decay and momentum too."""
         return ()
 
+    def stage(self, step: int, total_steps: int) -> tuple[int, int]:  # noqa: ARG002
+        """First step and length of the stage that a step belongs to; by default the whole run is one.
+
+        In every stage the rate runs through its whole schedule, and the optimiser starts without moments: for papers
+        whose stages are trainings of their own. Stages follow each other without a gap and end with the run.
+        """
+        return 0, total_steps
+
     def figures(self) -> dict[str, float]:
         """Further figures of the last :meth:`losses` for the log."""
         return {}

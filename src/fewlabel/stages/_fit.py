@@ -159,6 +159,7 @@ class Fit:
             checkpointer=self.checkpointer,
             record=record,
             log_every=self.recipe.log_every,
+            schedule=lambda step: self.regime.stage(step, self.recipe.steps),
             after_step=self._follow,
             between=lambda step: self._validation(step, record),
             facts=self.facts,

@@ -104,7 +104,6 @@ def tables_of_documents():
         "chaitanya": (regimes, lines("acdc-semi-chaitanya")),
         "ssl4mis": (regimes, seeds),
         "pooled": (regimes, SUMMARY["pooled"](splits)),
-        "variance": (regimes, SUMMARY["variances"]([row for rows in splits for row in rows])),
         "time": (regimes, SUMMARY["durations"]([row for rows in splits for row in rows])),
     }
 

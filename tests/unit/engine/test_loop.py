@@ -104,3 +104,28 @@ def test_every_stage_is_warmed_up(tmp_path):
     found = rates(tmp_path / "run", lambda step: (0, 6) if step < 6 else (6, 4), warmup=2)
     expected = [0.2, 0.4, *cosine(4), 0.2, 0.4, *cosine(2)]
     assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_stage_begins_without_the_moments_of_the_one_before(tmp_path):
+    module = nn.Linear(1, 1, bias=False)
+    optimiser = torch.optim.Adam(module.parameters(), lr=0.1)
+    weights = []
+
+    def step(index):
+        weights.append(float(module.weight.detach()))
+        gradient = torch.full_like(module.weight, 1000.0 if index < 3 else 0.001)
+        return StepResult(torch.tensor(2.0), [gradient], torch.tensor([index]))
+
+    Loop(
+        title="test",
+        module=module,
+        optimiser=optimiser,
+        config=OptimiserConfig(name="adam", lr=0.1, schedule="constant"),
+        total_steps=5,
+        seed=0,
+        checkpointer=Checkpointer(tmp_path, {}, module, optimiser, seconds=1e9),
+        record=Record(tmp_path, 0),
+        schedule=lambda index: (0, 3) if index < 3 else (3, 2),
+    ).run(step)
+    # Adam's first step is as long as the rate, however small the gradient; moments of 1000 would make it nothing.
+    assert weights[3] - weights[4] == pytest.approx(0.1, rel=1e-3)

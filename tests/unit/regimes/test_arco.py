@@ -160,6 +160,13 @@ def test_the_first_share_of_the_run_is_stage_one():
         regime.after_step(step, TOTAL)
 
 
+def test_each_stage_is_a_training_of_its_own():
+    regime = arco()
+    assert [regime.stage(step, TOTAL) for step in (0, 6, 7, 19)] == [(0, 7), (0, 7), (7, 13), (7, 13)]
+    assert [float(regime.losses(batch_of(regime, step)) and regime.figures()["stage"]) for step in (6, 7)] == [1, 2]
+    assert arco(pretrain_share=0.0).stage(3, TOTAL) == (0, TOTAL)
+
+
 def test_behind_a_pre_trained_encoder_there_is_no_stage_one_unless_asked_for():
     assert arco().share == 1 / 3
     assert arco(pretrained=True).share == 0
