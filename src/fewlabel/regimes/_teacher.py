@@ -27,7 +27,7 @@ class Teacher(nn.Module):
 
     def __init__(self, student: nn.Module, momentum: float) -> None:
         super().__init__()
-        self.twin = MomentumTwin(student, buffers="own")
+        self.twin = MomentumTwin(student)
         self.momentum = momentum
 
     @torch.no_grad()
@@ -35,15 +35,9 @@ class Teacher(nn.Module):
         """Logits of images in full precision, without gradient; all rows of all ranks share their statistics."""
         return full_precision(self.twin(images))
 
-    @torch.no_grad()
     def update(self, student: nn.Module, step: int) -> None:
         """Follow the student after a step, from 0."""
-        share = bias_corrected(self.momentum, step)
-        self.twin.update(student, share)
-        if share == 0:
-            theirs = dict(student.named_buffers())
-            for name, tensor in self.twin.network.named_buffers():
-                tensor.copy_(theirs[name])
+        self.twin.update(student, bias_corrected(self.momentum, step))
 
     @property
     def network(self) -> nn.Module:

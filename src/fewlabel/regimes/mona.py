@@ -18,8 +18,7 @@ class Mona(Anatomical):
 
     What differs from the paper: its tail classes are met by equal numbers of queries per class alone; its stronger
     augmentation beside CutMix is that of the stage (``augment``); warps are affine, without a spline, and of unlabelled
-    slices. What differs from
-    the public code is what differs for ``arco``.
+    slices. What differs from the public code is what differs for ``arco``.
     """
 
     class Config(ArcoSettings):
