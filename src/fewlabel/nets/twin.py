@@ -17,8 +17,9 @@ class MomentumTwin(nn.Module):
     """A copy of a network that follows it: θ_k ← m θ_k + (1-m) θ_q (MoCo, He et al. 2020, Eq. 2).
 
     The copy has no gradients, neither for its weights nor for what goes in. The source is not kept, so its weights are
-    not twice in a checkpoint. It keeps statistics of what it has seen itself and obeys ``train()`` and ``eval()`` as any
-    module does: in training it normalises by the batch at hand (MoCo, DenseCL, PixPro; for teachers see decision 0009).
+    not twice in a checkpoint. It keeps statistics of what it has seen itself and obeys ``train()`` and ``eval()`` as
+    any module does: in training it normalises by the batch at hand (MoCo, DenseCL, PixPro; of teachers see decision
+    0009).
 
     Args:
         source: The network to copy, as it is now.
