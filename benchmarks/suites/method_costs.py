@@ -149,10 +149,9 @@ def stages_of(training: Pretraining) -> list[Stage]:
     before: Any = None
     for step in range(total):
         plan = training.method.plan(step, total)
-        same = (plan.labelled, plan.same_geometry, plan.slices, [id(module) for module in plan.resting])
-        if not starts or same != before:
+        if not starts or plan != before:
             starts.append(step)
-        before = same
+        before = plan
     return [Stage(training, range(a, b)) for a, b in zip(starts, [*starts[1:], total], strict=True)]
 
 

@@ -13,7 +13,7 @@ from fewlabel.core.config import resolve_plugin
 from fewlabel.core.discovery import load_plugin
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.engine.runtime import has_bf16
-from fewlabel.engine.step import gradients_of_awake
+from fewlabel.engine.step import gradients_of
 from fewlabel.gradients.combine import MeanCombiner
 from fewlabel.nets.layout import channels_last
 from fewlabel.nets.unet import UNet, UNetConfig
@@ -65,8 +65,7 @@ def stepper(regime: Regime, at: int) -> Callable[[], None]:
         with precision():
             terms = regime.losses(fresh)
         total = torch.stack([term.float() for term in terms.values()]).sum()
-        resting = regime.resting(at, TOTAL)
-        gradients_of_awake({"loss": total}, list(named), list(named.values()), resting, MeanCombiner(), fresh.generator)
+        gradients_of({"loss": total}, list(named), list(named.values()), MeanCombiner(), fresh.generator)
         with precision():
             regime.after_step(at, TOTAL)
 

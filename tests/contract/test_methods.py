@@ -15,7 +15,7 @@ from fewlabel.core.errors import SettingsError
 from fewlabel.data.augment import AugmentConfig
 from fewlabel.methods.base import Losses, PretrainMethod
 from fewlabel.nets.unet import UNet, UNetEncoder
-from kit.pretraining import META, SIZE, TOTAL, awake, batch_for, stage_steps, toy_method
+from kit.pretraining import META, SIZE, TOTAL, batch_for, stage_steps, toy_method, trainable
 
 NAMES = plugin_names("fewlabel.methods")
 pytestmark = pytest.mark.parametrize("name", NAMES)
@@ -26,7 +26,7 @@ def mean_of_terms(losses: Losses) -> Tensor:
 
 
 def combined_gradients(method: PretrainMethod, combiner, losses: Losses, step: int = 0) -> list[Tensor]:
-    named = awake(method, step)
+    named = trainable(method)
     rows = [
         torch.autograd.grad(term, list(named.values()), retain_graph=True, materialize_grads=True)
         for term in losses.terms.values()
@@ -88,7 +88,7 @@ def test_gradient_reaches_every_trainable_tensor_and_no_frozen_one(name):
         method.zero_grad()
         mean_of_terms(method.losses(batch_for(method, step))).backward()
         assert frozen.grad is None
-        for key, parameter in awake(method, step).items():
+        for key, parameter in trainable(method).items():
             if parameter.grad is not None and parameter.grad.abs().sum() > 0:
                 assert torch.isfinite(parameter.grad).all(), key
                 reached.add(key)
@@ -101,12 +101,12 @@ def test_twenty_steps_on_toy_data_lower_the_loss(name):
     method = toy_method(name).train()
     for stage in stage_steps(method):
         combiner = method.combiner()
-        optimiser = torch.optim.Adam(awake(method, stage).values(), lr=3e-3)
+        optimiser = torch.optim.Adam(trainable(method).values(), lr=3e-3)
         before = float(mean_of_terms(method.losses(batch_for(method, stage))).detach())
         for _ in range(20):
             losses = method.losses(batch_for(method, stage))
             gradients = combined_gradients(method, combiner, losses, stage)
-            for parameter, gradient in zip(awake(method, stage).values(), gradients, strict=True):
+            for parameter, gradient in zip(trainable(method).values(), gradients, strict=True):
                 parameter.grad = gradient
             optimiser.step()
         after = float(mean_of_terms(method.losses(batch_for(method, stage))).detach())
@@ -128,21 +128,6 @@ def test_stages_follow_each_other_and_fill_the_run(name, total):
 def test_what_a_method_changes_of_the_augmentation_is_a_setting_of_it(name):
     changes = load_plugin("fewlabel.methods", name).augment_changes
     assert AugmentConfig.parse(dict(changes)).record().items() >= changes.items()
-
-
-def test_what_rests_is_not_part_of_the_graph(name):
-    method = toy_method(name).train()
-    for step in stage_steps(method):
-        resting = [tensor for module in method.plan(step, TOTAL).resting for tensor in module.parameters()]
-        if not resting:
-            continue
-        buffers = {key: value.clone() for key, value in method.encoder.named_buffers()}
-        losses = method.losses(batch_for(method, step))
-        found = torch.autograd.grad(mean_of_terms(losses), resting, allow_unused=True)
-        assert all(gradient is None for gradient in found)
-        if method.encoder in method.plan(step, TOTAL).resting:
-            # Statistics of a resting encoder must not drift either.
-            assert all(torch.equal(buffers[key], value) for key, value in method.encoder.named_buffers())
 
 
 def test_collapsed_embeddings_give_the_known_value(name):

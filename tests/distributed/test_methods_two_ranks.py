@@ -8,7 +8,7 @@ import torch
 from fewlabel.core.collective import average_gradients, rank, world_size
 from fewlabel.core.discovery import plugin_names
 from fewlabel.nets.unet import UNetConfig
-from kit.pretraining import TOTAL, awake, batch_for, rows_of, stage_steps, toy_method
+from kit.pretraining import TOTAL, batch_for, rows_of, stage_steps, toy_method, trainable
 from kit.ranks import run_ranks
 
 SLICES = 8
@@ -44,7 +44,7 @@ def one_step(method, number):
     """Losses and gradients of one step, and what memories hold after it."""
     batch = rows_of(batch_for(method, number, dtype=torch.float64), rank(), world_size())
     losses = method.losses(batch)
-    parameters = list(awake(method, number).values())
+    parameters = list(trainable(method).values())
     found = {
         "embeddings": losses.embeddings,
         "views": torch.tensor(len(losses.embeddings) // len(batch.slices)),

@@ -84,13 +84,9 @@ def stage_steps(method: PretrainMethod, total_steps: int = TOTAL) -> list[int]:
     return [step for step in range(total_steps) if step == 0 or plans[step] != plans[step - 1]]
 
 
-def awake(method: PretrainMethod, step: int, total_steps: int = TOTAL) -> dict[str, torch.nn.Parameter]:
-    """The parameters that a step trains, by name."""
-    plan = method.plan(step, total_steps)
-    resting = {tensor for module in plan.resting for tensor in module.parameters()}
-    return {
-        name: tensor for name, tensor in method.named_parameters() if tensor.requires_grad and tensor not in resting
-    }
+def trainable(method: PretrainMethod) -> dict[str, torch.nn.Parameter]:
+    """Parameters that a stage trains, by name."""
+    return {name: tensor for name, tensor in method.named_parameters() if tensor.requires_grad}
 
 
 def rows_of(batch: PretrainBatch, rank: int, ranks: int) -> PretrainBatch:

@@ -103,13 +103,18 @@ def average_gradients(gradients: Sequence[Tensor]) -> None:
 
 def any_rank(flag: bool) -> bool:
     """Whether the flag is set on any rank."""
+    return any_rank_each([flag])[0]
+
+
+def any_rank_each(flags: Sequence[bool]) -> list[bool]:
+    """Of each flag, whether it is set on any rank; all ranks hold equally many."""
     if world_size() == 1:
-        return flag
-    tensor = torch.tensor(int(flag), dtype=torch.int32)
+        return list(flags)
+    tensor = torch.tensor(flags, dtype=torch.int32)
     if dist.get_backend() == "nccl":
         tensor = tensor.cuda()
     dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
-    return bool(tensor.item())
+    return [bool(flag) for flag in tensor.tolist()]
 
 
 def barrier() -> None:

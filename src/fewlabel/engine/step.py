@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
-from fewlabel.core.collective import average_gradients
+from fewlabel.core.collective import any_rank_each, average_gradients
 
 
 class CombinesGradients(Protocol):
@@ -28,8 +28,11 @@ def gradients_of(
     parameters: Sequence[Tensor],
     combiner: CombinesGradients,
     generator: Generator,
-) -> list[Tensor]:
-    """The combined gradient of named terms.
+) -> list[Tensor | None]:
+    """The combined gradient of named terms; None for parameters that no term of any rank reaches.
+
+    The optimiser leaves those alone. A gradient of 0 would not do: Adam's decay alone, divided by its own size, takes
+    the weights of a stage's heads to 0 at the full rate while another stage trains.
 
     A linear combiner costs one backward pass through the mean of the terms; any other costs one pass per term over
     a shared forward pass. Each term's gradient is averaged over ranks *before* it is combined, so that all ranks
@@ -41,47 +44,35 @@ def gradients_of(
         parameters: The tensors to differentiate with respect to, K of them.
         combiner: What reconciles the terms.
         generator: CPU generator of this step, equal on all ranks.
+
+    Returns:
+        K gradients, averaged over ranks and combined.
     """
     losses = list(terms.values())
     if combiner.linear or len(losses) == 1:
-        total = torch.stack([loss.float() for loss in losses]).mean()
-        gradients = list(torch.autograd.grad(total, parameters, materialize_grads=True))
+        losses = [torch.stack([loss.float() for loss in losses]).mean()]
+    per_term = [
+        torch.autograd.grad(loss, parameters, retain_graph=index < len(losses) - 1, allow_unused=True)
+        for index, loss in enumerate(losses)
+    ]
+    reached = any_rank_each([any(part is not None for part in parts) for parts in zip(*per_term, strict=True)])
+    chosen = [index for index, there in enumerate(reached) if there]
+    filled = [[_or_zeros(gradients[index], parameters[index]) for index in chosen] for gradients in per_term]
+    for gradients in filled:
         average_gradients(gradients)
-        return gradients
-    per_term = []
-    for index, loss in enumerate(losses):
-        more = index < len(losses) - 1
-        part = list(torch.autograd.grad(loss, parameters, retain_graph=more, materialize_grads=True))
-        average_gradients(part)
-        per_term.append(part)
-    return combiner.combine(names, per_term, generator)
+    found = filled[0] if len(filled) == 1 else combiner.combine([names[index] for index in chosen], filled, generator)
+    combined: list[Tensor | None] = [None] * len(parameters)
+    for index, gradient in zip(chosen, found, strict=True):
+        combined[index] = gradient
+    return combined
 
 
-def gradients_of_awake(
-    terms: Mapping[str, Tensor],
-    names: Sequence[str],
-    parameters: Sequence[Tensor],
-    resting: Sequence[nn.Module],
-    combiner: CombinesGradients,
-    generator: Generator,
-) -> list[Tensor | None]:
-    """As :func:`gradients_of`, with None for the parameters of resting modules, which the optimiser then leaves alone.
-
-    A gradient of 0 would not do: Adam's decay alone, divided by its own size, takes weights to 0 at the full rate.
-    """
-    asleep = {tensor for module in resting for tensor in module.parameters()}
-    awake = [index for index, tensor in enumerate(parameters) if tensor not in asleep]
-    found = gradients_of(
-        terms, [names[index] for index in awake], [parameters[index] for index in awake], combiner, generator
-    )
-    gradients: list[Tensor | None] = [None] * len(parameters)
-    for index, gradient in zip(awake, found, strict=True):
-        gradients[index] = gradient
-    return gradients
+def _or_zeros(gradient: Tensor | None, parameter: Tensor) -> Tensor:
+    return torch.zeros_like(parameter) if gradient is None else gradient
 
 
 def total_norm(gradients: Sequence[Tensor | None]) -> Tensor:
-    """Euclidean norm over all gradients, float32; None stands for a parameter that rests."""
+    """Euclidean norm over all gradients, float32; None stands for a parameter that was not reached."""
     norms: tuple[Tensor, ...] = torch._foreach_norm([gradient for gradient in gradients if gradient is not None])
     return torch.as_tensor(torch.linalg.vector_norm(torch.stack(norms).float()))
 

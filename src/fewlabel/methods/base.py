@@ -45,14 +45,11 @@ class StepPlan:
         labelled: Draw the batch from the labelled slices of the draw, with masks, instead of from all slices.
         same_geometry: Both views of a slice share their geometry and differ in intensities only.
         slices: Slices of the joined batch; None for the run's ``batch``.
-        resting: Modules whose weights are left alone in this step, by the optimiser's decay and momentum too. Their
-            running statistics are the method's own business.
     """
 
     labelled: bool = False
     same_geometry: bool = False
     slices: int | None = None
-    resting: tuple[nn.Module, ...] = ()
 
 
 @dataclass(frozen=True)

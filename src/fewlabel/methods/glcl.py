@@ -130,12 +130,8 @@ class GLCL(GuidedContrast):
         return (0, first) if step < first else (first, total_steps - first)
 
     def plan(self, step: int, total_steps: int) -> StepPlan:
-        """First the decoder rests, then the encoder, and views differ in intensities only."""
-        if self.decoder is None:
-            return StepPlan()
-        if step < self.first_local_step(total_steps):
-            return StepPlan(resting=(self.decoder, self.region_head))
-        return StepPlan(same_geometry=True, resting=(self.encoder, self.image_head))
+        """Views of the second stage differ in intensities only."""
+        return StepPlan(same_geometry=step >= self.first_local_step(total_steps))
 
     def pretrained_decoder(self) -> UNetDecoder | None:
         """The decoder blocks of the second stage, if there is one."""

@@ -128,10 +128,10 @@ class SSCL(GuidedContrast):
         return (0, first) if step < first else (first, total_steps - first)
 
     def plan(self, step: int, total_steps: int) -> StepPlan:
-        """All slices for the global stage, then a few labelled ones; what a stage does not use rests."""
+        """All slices for the global stage, then a few labelled ones."""
         if step < self.first_local_step(total_steps):
-            return StepPlan(resting=(self.decoder, self.local_head))
-        return StepPlan(labelled=True, same_geometry=True, slices=self.settings.slices, resting=(self.image_head,))
+            return StepPlan()
+        return StepPlan(labelled=True, same_geometry=True, slices=self.settings.slices)
 
     def pretrained_decoder(self) -> UNetDecoder:
         """All blocks of the decoder."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.fpn import Pyramid, pyramid
@@ -87,11 +87,6 @@ class Anatomical(Regime):
     def _first(self, total_steps: int) -> int:
         """The step at which stage 2 begins."""
         return math.ceil(self.share * total_steps)
-
-    def resting(self, step: int, total_steps: int) -> tuple[nn.Module, ...]:
-        """The heads of the other stage."""
-        other = self.embedding if self._relates(step, total_steps) else self.relations
-        return () if other is None else (other,)
 
     def _anatomy(self, batch: SegmentationBatch, images: Tensor, again: Tensor, slices: Tensor) -> dict[str, Tensor]:
         """Stage 2."""

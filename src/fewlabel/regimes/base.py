@@ -56,10 +56,6 @@ class Regime(nn.Module, ABC):
         A batch without labelled or without unlabelled rows is fine.
         """
 
-    def resting(self, step: int, total_steps: int) -> tuple[nn.Module, ...]:  # noqa: ARG002
-        """Modules that the losses of a step do not reach; the optimiser leaves them alone, decay and momentum too."""
-        return ()
-
     def stage(self, step: int, total_steps: int) -> tuple[int, int]:  # noqa: ARG002
         """First step and length of the stage that a step belongs to; by default the whole run is one.
 

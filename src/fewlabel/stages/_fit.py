@@ -30,7 +30,7 @@ from fewlabel.engine.inference import WINDOW, predict_volume
 from fewlabel.engine.loop import Loop, StepResult
 from fewlabel.engine.optim import OptimiserConfig, build_optimiser
 from fewlabel.engine.record import Record
-from fewlabel.engine.step import gradients_of_awake
+from fewlabel.engine.step import gradients_of
 from fewlabel.gradients.combine import MeanCombiner
 from fewlabel.nets.layout import channels_last
 from fewlabel.nets.unet import UNet
@@ -201,10 +201,7 @@ class Fit:
         with self.fabric.autocast():
             terms = self.regime.losses(batch)
         total: Tensor = torch.stack([term.float() for term in terms.values()]).sum()
-        resting = self.regime.resting(step, self.recipe.steps)
-        gradients = gradients_of_awake(
-            {"loss": total}, self.names, self.parameters, resting, MeanCombiner(), batch.generator
-        )
+        gradients = gradients_of({"loss": total}, self.names, self.parameters, MeanCombiner(), batch.generator)
         return StepResult(
             total.detach(),
             gradients,

@@ -35,7 +35,7 @@ from fewlabel.engine.optim import OptimiserConfig, build_optimiser
 from fewlabel.engine.record import Record
 from fewlabel.engine.runs import close_run, finished_before, identity
 from fewlabel.engine.runtime import Device, Precision, fast_kernels, start
-from fewlabel.engine.step import gradients_of_awake
+from fewlabel.engine.step import gradients_of
 from fewlabel.engine.weights import load_encoder_into, save_encoder
 from fewlabel.gradients.combine import Combiner
 from fewlabel.methods.base import DataFacts, PretrainMethod
@@ -263,9 +263,7 @@ class Pretraining:
         with self.fabric.autocast():
             losses = self.method.losses(batch)
         loss = torch.stack([term.detach().float() for term in losses.terms.values()]).mean()
-        gradients = gradients_of_awake(
-            losses.terms, self.names, self.parameters, plan.resting, self.combiner, batch.generator
-        )
+        gradients = gradients_of(losses.terms, self.names, self.parameters, self.combiner, batch.generator)
         embeddings = gather(losses.embeddings.detach())
         width = spread(embeddings)
         self.watch.update(width, step, float(loss), losses.collapsed)

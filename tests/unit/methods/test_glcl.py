@@ -15,7 +15,7 @@ from fewlabel.engine.weights import load_decoder_into, load_encoder_into, save_e
 from fewlabel.methods.base import StepPlan
 from fewlabel.nets.unet import UNet, UNetConfig
 from kit.golden import plant
-from kit.pretraining import awake, settle, stage_steps, toy_batch, toy_method
+from kit.pretraining import settle, stage_steps, toy_batch, toy_method, trainable
 
 SIZE = (16, 16)
 #: The last map is 8x8, flattened as 6x6; one decoder block ends at 16x16.
@@ -284,8 +284,8 @@ def test_the_decoder_rests_in_the_global_stage():
 def test_the_plan_is_a_global_then_a_local_stage():
     method = method_of(global_share=0.6)
     plans = [method.plan(step, 10) for step in range(10)]
-    assert plans[:6] == [StepPlan(resting=(method.decoder, method.region_head))] * 6
-    assert plans[6:] == [StepPlan(same_geometry=True, resting=(method.encoder, method.image_head))] * 4
+    assert plans[:6] == [StepPlan()] * 6
+    assert plans[6:] == [StepPlan(same_geometry=True)] * 4
     # The loss goes by the same steps.
     found = [tuple(method.losses(batch_of(step=step, total_steps=10)).terms) for step in (0, 5, 6, 9)]
     assert found == [("global",), ("global",), ("local",), ("local",)]
@@ -327,9 +327,10 @@ def test_encoder_and_first_decoder_blocks_are_left_for_fine_tuning(tmp_path, blo
     method = toy_method("glcl", blocks=blocks, network=network, size=(64, 64)).train()
     for step in (GLOBAL, LOCAL):
         (term,) = method.losses(toy_batch(4, size=(64, 64), step=step)).terms.values()
-        named = awake(method, step)
+        tensors = list(trainable(method).values())
+        gradients = torch.autograd.grad(term, tensors, materialize_grads=True)
         with torch.no_grad():
-            for tensor, gradient in zip(named.values(), torch.autograd.grad(term, list(named.values())), strict=True):
+            for tensor, gradient in zip(tensors, gradients, strict=True):
                 tensor.sub_(0.1 * gradient)
     decoder = method.pretrained_decoder()
     assert decoder is method.decoder

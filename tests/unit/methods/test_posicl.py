@@ -203,4 +203,3 @@ def test_defaults_are_those_of_the_specification():
     assert method.image_head.first.weight.shape == (16, 16)
     assert method.image_head.second.weight.shape == (512, 16)
     assert method.pretrained_decoder() is None
-    assert not list(method.plan(0, 10).resting)

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from fewlabel.core.errors import SettingsError
-from fewlabel.engine.step import gradients_of_awake
+from fewlabel.engine.step import gradients_of
 from fewlabel.gradients.combine import MeanCombiner
 from fewlabel.nets.unet import UNetConfig
 from kit.anatomical import ALONE, EARLY, LATE, apart, arco, batch_of, expected_contrast, seen_by, value
@@ -183,11 +183,10 @@ def test_adam_s_decay_leaves_the_heads_of_the_other_stage_alone():
     for step, part in ((EARLY, regime.embedding), (LATE, regime.relations)):
         before = {key: tensor.clone() for key, tensor in regime.named_parameters()}
         batch = batch_of(regime, step)
-        gradients = gradients_of_awake(
+        gradients = gradients_of(
             {"loss": torch.stack(list(regime.losses(batch).values())).sum()},
             [names[index] for index in trained],
             [parameters[index] for index in trained],
-            regime.resting(step, TOTAL),
             MeanCombiner(),
             batch.generator,
         )
