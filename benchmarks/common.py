@@ -9,6 +9,7 @@ import statistics
 import time
 import weakref
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -85,3 +86,33 @@ def facts() -> dict[str, Any]:
         "revision": git_revision(),
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def compact(rows: dict[str, dict[str, Any]], recipe: str, reference: str, known: dict[str, Any]) -> dict[str, Any]:
+    """The figures of costs that the package carries.
+
+    Args:
+        rows: Name → ``step`` (over the reference's) and ``extra_bytes``, among others.
+        recipe: The recipe, or one of the same size.
+        reference: The name whose step is 1.
+        known: What :func:`facts` gives.
+    """
+    return {
+        "recipe": recipe,
+        "reference": reference,
+        "date": known["date"],
+        "processor": known["machine"]["processor"],
+        "cores": known["machine"]["cores"],
+        "threads": known["threads"],
+        "cuda": known["cuda"],
+        "rows": {
+            name: {"step": round(rows[name]["step"], 2), "extra_bytes": rows[name]["extra_bytes"]}
+            for name in sorted(rows)
+        },
+    }
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """JSON, indented."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n")

@@ -13,8 +13,8 @@ if __name__ == "__main__":
     parser.add_argument(
         "--data",
         type=Path,
-        default=Path("../shared/data/acdc"),
-        help="folder of ACDC scans (la-lite: of the left atrium)",
+        default=Path("data"),
+        help="folder of ACDC scans (la-lite: of the left atrium), for the tables; default: data",
     )
     parser.add_argument("--work", type=Path, default=Path("runs/benchmarks"), help="where runs are kept")
     parser.add_argument("--arms", default="", help="comma-separated arms of a table; all by default")

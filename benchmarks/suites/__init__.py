@@ -43,16 +43,22 @@ def _la_lite(arguments: argparse.Namespace) -> None:
 def _method_costs(arguments: argparse.Namespace) -> None:
     from suites.method_costs import PACKAGED, STEPS, run
 
-    # Rows written elsewhere are a trial: what the package carries stays as it is.
-    package = PACKAGED if arguments.results.resolve() == RESULTS else arguments.results / PACKAGED.name
+    package = _package(PACKAGED, arguments)
     chosen = [arm for arm in arguments.arms.split(",") if arm]
     run(arguments.data, arguments.work, arguments.results, chosen, arguments.steps or STEPS, package)
 
 
-def _regime_costs(arguments: argparse.Namespace) -> None:
-    from suites.regime_costs import ROUNDS, run
+def _package(packaged: Path, arguments: argparse.Namespace) -> Path:
+    """Where costs for the package go: rows written elsewhere are a trial, and leave what it carries as it is."""
+    elsewhere = Path(arguments.results) / f"{packaged.parent.name}-costs.json"
+    return packaged if arguments.results.resolve() == RESULTS else elsewhere
 
-    run(arguments.results, [arm for arm in arguments.arms.split(",") if arm], arguments.steps or ROUNDS)
+
+def _regime_costs(arguments: argparse.Namespace) -> None:
+    from suites.regime_costs import PACKAGED, ROUNDS, run
+
+    package = _package(PACKAGED, arguments)
+    run(arguments.results, [arm for arm in arguments.arms.split(",") if arm], arguments.steps or ROUNDS, package)
 
 
 def _sampling(arguments: argparse.Namespace) -> None:

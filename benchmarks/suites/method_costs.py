@@ -10,7 +10,6 @@ Writes ``results/method-costs.json``, and the figures that ``fewlabel methods`` 
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ import torch
 from torch import nn
 
 import fewlabel
-from common import PeakMemory, facts
+from common import PeakMemory, compact, facts, write
 from fewlabel.core.discovery import plugin_names
 from fewlabel.engine.runtime import fast_kernels, start
 from fewlabel.engine.step import apply_gradients, total_norm
@@ -130,7 +129,7 @@ def run(
     content = {"suite": SUITE, "recipe": RECIPE, "reference": REFERENCE, "steps": rounds, "methods": methods, **known}
     write(results / f"{SUITE}.json", content)
     if package is not None and not chosen:
-        write(package, compact(methods, known))
+        write(package, compact(methods, RECIPE, REFERENCE, known))
 
 
 def begin(prepared: Path, work: Path, name: str) -> Pretraining:
@@ -218,29 +217,6 @@ def line(name: str, row: dict[str, Any]) -> str:
     told = " ".join(f"{what} {share:.1%}" for what, share in shares.items())
     memory = f"beside the encoder {row['extra_bytes'] / 1e6:.2f} MB, peak {row['peak_bytes'] / 1e6:.0f} MB"
     return f"{name} {row['step']:.2f} x ({row['step_seconds']:.3f} s) {told} {memory}{above}"
-
-
-def compact(methods: dict[str, dict[str, Any]], known: dict[str, Any]) -> dict[str, Any]:
-    """The figures that the package carries."""
-    return {
-        "recipe": RECIPE,
-        "reference": REFERENCE,
-        "date": known["date"],
-        "processor": known["machine"]["processor"],
-        "cores": known["machine"]["cores"],
-        "threads": known["threads"],
-        "cuda": known["cuda"],
-        "methods": {
-            name: {"step": round(methods[name]["step"], 2), "extra_bytes": methods[name]["extra_bytes"]}
-            for name in sorted(methods)
-        },
-    }
-
-
-def write(path: Path, content: dict[str, Any]) -> None:
-    """JSON, indented."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def clock() -> float:

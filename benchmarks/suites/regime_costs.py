@@ -5,16 +5,16 @@ turns, one step each in a round, and a time is divided by the supervised one of 
 gradients and what follows them, late in the run, when every part counts; ARCO's first stage is a row of its own. The
 optimiser and the batch are left out: they are the same for all.
 
-Writes ``results/regime-costs.json``.
+Writes ``results/regime-costs.json``, and the figures that ``fewlabel regimes`` shows into the package.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
 from pathlib import Path
 
-from common import facts, timed
+import fewlabel
+from common import compact, facts, timed, write
 from fewlabel.core.discovery import plugin_names
 from fewlabel.engine.runtime import fast_kernels, start
 from fewlabel.regimes.base import Regime
@@ -22,17 +22,21 @@ from suites.regime_steps import build, stepper
 
 SUITE = "regime-costs"
 REFERENCE = "supervised"
+#: The recipe whose sizes the made slices have.
+RECIPE = "acdc-lite"
+PACKAGED = Path(fewlabel.__file__).parent / "regimes" / "costs.json"
 ROUNDS, WARM_UP = 9, 2
 LATE, EARLY = 90, 10
 
 
-def run(results: Path, chosen: list[str], rounds: int = ROUNDS) -> None:
+def run(results: Path, chosen: list[str], rounds: int = ROUNDS, package: Path | None = None) -> None:
     """Measure, print a line per regime, write the results.
 
     Args:
         results: Folder of ``regime-costs.json``.
-        chosen: Regimes to measure; all if empty.
+        chosen: Regimes to measure; all if empty. The package's figures are written for all only.
         rounds: Timed steps of each.
+        package: File of the figures that ``fewlabel regimes`` shows; None leaves them as they are.
     """
     fast_kernels(start().device.type)
     names = list(dict.fromkeys([REFERENCE, *(chosen or plugin_names("fewlabel.regimes"))]))
@@ -51,9 +55,11 @@ def run(results: Path, chosen: list[str], rounds: int = ROUNDS) -> None:
             "extra_bytes": extra_bytes(regimes[name]),
         }
         print(f"{name}: {rows[name]['step']:.2f} x, {rows[name]['extra_bytes'] / 2**20:.1f} MiB beside the network")
-    results.mkdir(parents=True, exist_ok=True)
-    content = {"suite": SUITE, "reference": REFERENCE, "steps": rounds, "regimes": rows, **facts()}
-    (results / f"{SUITE}.json").write_text(json.dumps(content, indent=1) + "\n")
+    known = facts()
+    content = {"suite": SUITE, "reference": REFERENCE, "steps": rounds, "regimes": rows, **known}
+    write(results / f"{SUITE}.json", content)
+    if package is not None and not chosen:
+        write(package, compact({name: rows[name] for name in names}, RECIPE, REFERENCE, known))
 
 
 def extra_bytes(regime: Regime) -> int:

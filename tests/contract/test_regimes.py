@@ -11,8 +11,9 @@ from fewlabel.core.config import resolve_plugin
 from fewlabel.core.describe import describe
 from fewlabel.core.discovery import load_plugin, plugin_names
 from fewlabel.core.errors import SettingsError
-from fewlabel.nets.unet import UNet, UNetConfig
+from fewlabel.nets.unet import UNet, UNetConfig, UNetEncoder
 from fewlabel.regimes._supervised import SupervisedSettings, supervised_terms
+from fewlabel.stages._fit import train_mode
 from kit.finetuning import FAMILY, SIZE, TOTAL, build, toy_batch, toy_volumes, train, trainable
 
 REGIMES = plugin_names(FAMILY)
@@ -96,6 +97,26 @@ class TestEveryRegime:
                 assert tensor.requires_grad or tensor.grad is None, key
             regime.after_step(step, TOTAL)
         assert reached == set(trainable(regime))
+
+    def test_a_frozen_encoder_keeps_its_statistics_in_the_teacher_too(self, name):
+        # A teacher's encoder is the same, and must say the same.
+        regime = build(name, pretrained=True)
+        encoders = [module for module in regime.modules() if isinstance(module, UNetEncoder)]
+        with torch.no_grad():
+            for key, tensor in encoders[0].named_buffers():
+                moved = tensor + 1
+                for encoder in encoders:
+                    encoder.get_buffer(key).copy_(moved)
+        train_mode(regime, frozen=True)
+        for step in (*STEPS, TOTAL - 1):
+            regime.losses(toy_batch(regime, step=step))
+            regime.after_step(step, TOTAL)
+        for key, tensor in regime.network.encoder.named_buffers():
+            assert all(torch.equal(tensor, encoder.get_buffer(key)) for encoder in encoders), key
+        assert all(not module.training for encoder in encoders for module in encoder.modules())
+        assert regime.network.decoder.training
+        train_mode(regime, frozen=False)
+        assert all(module.training for module in regime.modules())
 
     def test_a_frozen_encoder_gets_no_gradient_and_the_rest_does(self, name):
         regime = build(name, pretrained=True)

@@ -13,8 +13,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import fewlabel
+from fewlabel.nets.unet import UNet, UNetConfig
+from kit.finetuning import toy_batch
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "fewlabel"
@@ -148,7 +151,7 @@ def test_settings_in_the_pages_exist() -> None:
         for command in re.findall(r"^(?:.*-m )?fewlabel (.+)$", page.read_text(), re.MULTILINE):
             stage, *words = command.split("#")[0].split()
             for word in words:
-                key, equals, _ = word.partition("=")
+                key, equals, _ = word.strip("'").partition("=")
                 if not equals or word.startswith("-") or stage == "settings":
                     continue
                 owner, _, rest = key.partition(".")
@@ -162,9 +165,31 @@ def test_links_between_the_pages_hold() -> None:
     broken = []
     for page in PAGES:
         for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
-            if "://" not in target and not (page.parent / target.partition("#")[0]).exists():
+            path, _, anchor = target.partition("#")
+            if "://" in target:
+                continue
+            other = page.parent / path if path else page
+            if not other.exists() or (anchor and anchor not in anchors(other)):
                 broken.append(f"{page.name}: {target}")
     assert broken == []
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors of a page's headings, as GitHub makes them."""
+    heads = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def test_the_sample_regime_of_the_guide_learns(tmp_path: Path) -> None:
+    found = re.search(r"<!-- sample: my_regime -->\n```python\n(.*?)```", text("CONTRIBUTING.md"), re.DOTALL)
+    assert found is not None
+    (tmp_path / "my_regime.py").write_text(found[1])
+    kind = runpy.run_path(str(tmp_path / "my_regime.py"))["MyRegime"]
+    regime = kind(kind.Config(), UNet(UNetConfig(width=4, depth=3), classes=4)).train()
+    terms = regime.losses(toy_batch(regime, step=15))
+    assert set(terms) == {"ce", "dice", "ours"}
+    torch.stack(list(terms.values())).sum().backward()
+    assert all(torch.isfinite(tensor.grad).all() for tensor in regime.parameters())
 
 
 def test_the_reference_is_up_to_date(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -20,21 +21,16 @@ def add_to(app: typer.Typer) -> None:
 
 def methods() -> None:
     """Pre-training methods, what they need and cost."""
-    from fewlabel.pipelines.catalogue import cost_note, method_costs, method_rows
+    from fewlabel.pipelines.catalogue import METHODS, method_rows
 
-    costs = method_costs()
-    rows = []
-    for row in method_rows(costs):
-        needs = (row["needs"] or "nothing").replace(", ", ",\n").replace("any of ", "any of\n")
-        cost = [row[key] or "not\nmeasured" for key in ("memory", "step")]
-        rows.append([row["name"], needs, *cost, f"{row['summary']}.\n{row['paper']}"])
-    _show(rows, ["name", "needs", "memory", "step", "what it is, where it is from"])
-    stdout().print(f"\n{cost_note(costs)}")
+    _costly(METHODS, method_rows)
 
 
 def regimes() -> None:
-    """Ways to fine-tune from few labels."""
-    _family("fewlabel.regimes")
+    """Ways to fine-tune from few labels, what they need and cost."""
+    from fewlabel.pipelines.catalogue import REGIMES, regime_rows
+
+    _costly(REGIMES, regime_rows)
 
 
 def readers() -> None:
@@ -77,6 +73,19 @@ def version() -> None:
 
     versions = library_versions()
     _show([[name, found] for name, found in versions.items()], ["what", "version"])
+
+
+def _costly(family: str, rows_of: Callable[[dict[str, Any]], list[dict[str, str]]]) -> None:
+    from fewlabel.pipelines import catalogue
+
+    costs = catalogue.packaged_costs(family)
+    rows = []
+    for row in rows_of(costs):
+        needs = (row["needs"] or "nothing").replace(", ", ",\n").replace("any of ", "any of\n")
+        cost = [row[key] or "not\nmeasured" for key in ("memory", "step")]
+        rows.append([row["name"], needs, *cost, f"{row['summary']}.\n{row['paper']}"])
+    _show(rows, ["name", "needs", "memory", "step", "what it is, where it is from"])
+    stdout().print(f"\n{catalogue.cost_note(family, costs)}")
 
 
 def _family(package: str) -> None:

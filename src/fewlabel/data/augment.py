@@ -55,7 +55,7 @@ class AugmentConfig(Settings):
     )
     elastic_intervals: int = setting(4, "control intervals across the image", ge=1, le=32, source="own choice")
     brightness: float = setting(
-        0.05, "largest shift of intensities on [0, 1]", ge=0, le=0.5, source="own measurement: ±0.2 collapsed"
+        0.05, "largest shift of intensities on [0, 1]", ge=0, le=0.5, source="own choice, see decision 0005"
     )
     contrast_low: float = setting(0.5, "smallest factor about the slice's mean", gt=0, le=1, source=_GEOMETRY)
     contrast_high: float = setting(1.5, "largest factor about the slice's mean", ge=1, lt=10, source=_GEOMETRY)

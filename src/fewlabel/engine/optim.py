@@ -41,7 +41,10 @@ class OptimiserConfig(Settings):
 
 
 def build_optimiser(
-    config: OptimiserConfig, parameters: Iterable[Tensor], factors: Mapping[Tensor, float] | None = None
+    config: OptimiserConfig,
+    parameters: Iterable[Tensor],
+    factors: Mapping[Tensor, float] | None = None,
+    undecayed: Iterable[Tensor] = (),
 ) -> Optimizer:
     """The optimiser over these parameters; biases and normalisation are not decayed, SGD's momentum is Nesterov's.
 
@@ -49,12 +52,15 @@ def build_optimiser(
         config: Optimiser and rate.
         parameters: What to train; those without gradient are left out.
         factors: Parameters whose rate is a multiple of everyone's, e.g. those of a pre-trained encoder.
+        undecayed: Further parameters without decay.
     """
     factors = factors or {}
+    spared = set(undecayed)
     kinds: dict[tuple[float, bool], list[Tensor]] = {}
     for parameter in parameters:
         if parameter.requires_grad:
-            kinds.setdefault((factors.get(parameter, 1.0), parameter.dim() > 1), []).append(parameter)
+            decayed = parameter.dim() > 1 and parameter not in spared
+            kinds.setdefault((factors.get(parameter, 1.0), decayed), []).append(parameter)
     groups = [
         {"params": members, "weight_decay": config.weight_decay if decayed else 0.0, FACTOR: factor}
         for (factor, decayed), members in sorted(kinds.items(), key=lambda kind: kind[0], reverse=True)

@@ -57,6 +57,13 @@ class MomentumTwin(nn.Module):
         for name, tensor in ours.items():
             tensor.mul_(momentum).add_(theirs[name].detach(), alpha=1 - momentum)
 
+    @torch.no_grad()
+    def take_statistics(self, source: nn.Module) -> None:
+        """Copy the source's buffers: after a step in which the twin has seen nothing."""
+        ours = dict(self.network.named_buffers())
+        for name, tensor in source.named_buffers():
+            ours[name].copy_(tensor)
+
 
 def cosine_momentum(start: float, step: int, total: int) -> float:
     """m(k) = 1 - (1-m₀)(cos(πk/K)+1)/2, from m₀ at step 0 to 1 at the end (BYOL, Grill et al. 2020; PixPro).

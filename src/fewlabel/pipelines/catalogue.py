@@ -1,28 +1,36 @@
-"""What there is to pre-train with: each method, what it needs and what it costs beside SimCLR."""
+"""What there is to train with: each method and regime, what it needs and what it costs beside the plainest one."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any
 
 from fewlabel.core.discovery import load_plugin, plugin_names
 
-FAMILY = "fewlabel.methods"
+METHODS, REGIMES = "fewlabel.methods", "fewlabel.regimes"
 COSTS = "costs.json"
-COMMAND = "python benchmarks/run.py --suite method-costs"
+#: Family → the command that measures its costs, and what its memory is counted beside.
+MEASURED = {
+    METHODS: ("python benchmarks/run.py --suite method-costs", "the encoder"),
+    REGIMES: ("python benchmarks/run.py --suite regime-costs", "the network"),
+}
 
 
-def method_costs() -> dict[str, Any]:
-    """The figures that the benchmark suite ``method-costs`` left in the package; empty if it has not run.
+def packaged_costs(family: str) -> dict[str, Any]:
+    """The figures that a benchmark suite left in the package; empty if it has not run.
+
+    Args:
+        family: ``fewlabel.methods`` or ``fewlabel.regimes``.
 
     Returns:
-        ``reference``, ``recipe``, ``date``, ``processor``, ``cores``, ``cuda`` and ``methods``: name → ``step`` (median
-        seconds of a step over the reference's) and ``extra_bytes`` (parameters and buffers beside the encoder).
+        ``reference``, ``recipe``, ``date``, ``processor``, ``cores``, ``cuda`` and ``rows``: name → ``step`` (median
+        seconds of a step over the reference's) and ``extra_bytes`` (parameters and buffers beside the encoder or the
+        network).
     """
-    file = resources.files(FAMILY) / COSTS
+    file = resources.files(family) / COSTS
     if not file.is_file():
         return {}
     return dict(json.loads(file.read_text(encoding="utf-8")))
@@ -32,19 +40,28 @@ def method_rows(costs: Mapping[str, Any] | None = None) -> list[dict[str, str]]:
     """A row per method: ``name``, ``summary``, ``paper``, ``needs``, ``memory`` and ``step``; empty if not measured.
 
     Args:
-        costs: As :func:`method_costs` gives them, which is the default.
+        costs: As :func:`packaged_costs` gives them, which is the default.
     """
-    measured = (method_costs() if costs is None else costs).get("methods", {})
+    return _rows(METHODS, costs, needs_of)
+
+
+def regime_rows(costs: Mapping[str, Any] | None = None) -> list[dict[str, str]]:
+    """A row per regime, as :func:`method_rows`; it needs labels, and most need scans without."""
+    return _rows(REGIMES, costs, lambda plugin: "unlabelled" if plugin.uses_unlabelled else "")
+
+
+def _rows(family: str, costs: Mapping[str, Any] | None, needs: Callable[[Any], str]) -> list[dict[str, str]]:
+    measured = (packaged_costs(family) if costs is None else costs).get("rows", {})
     rows = []
-    for name in plugin_names(FAMILY):
-        plugin = load_plugin(FAMILY, name)
+    for name in plugin_names(family):
+        plugin = load_plugin(family, name)
         found = measured.get(name, {})
         rows.append(
             {
                 "name": name,
                 "summary": _first_line(sys.modules[plugin.__module__].__doc__).rstrip("."),
                 "paper": plugin.paper,
-                "needs": needs_of(plugin),
+                "needs": needs(plugin),
                 "memory": f"{found['extra_bytes'] / 1e6:.1f} MB" if "extra_bytes" in found else "",
                 "step": f"{found['step']:.2f} x" if "step" in found else "",
             }
@@ -61,14 +78,15 @@ def needs_of(plugin: Any) -> str:
     return ", ".join(needs)
 
 
-def cost_note(costs: Mapping[str, Any]) -> str:
+def cost_note(family: str, costs: Mapping[str, Any]) -> str:
     """Where the figures come from, or how to get them."""
+    command, beside = MEASURED[family]
     if not costs:
-        return f"Memory and step are not measured in this version; from a checkout: {COMMAND}"
+        return f"Memory and step are not measured in this version; from a checkout: {command}"
     place = costs.get("cuda") or f"{costs['processor']}, {costs['cores']} cores"
     return (
         f"Step: median time of a training step over that of {costs['reference']}. Memory: parameters and buffers "
-        f"beside the encoder. Recipe {costs['recipe']}, {place}, {costs['date']}."
+        f"beside {beside}. Recipe {costs['recipe']}, {place}, {costs['date']}."
     )
 
 

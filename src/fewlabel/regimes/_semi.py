@@ -24,7 +24,7 @@ class SemiSettings(StreamSettings):
 
     unlabelled_weight: float = setting(
         0.1,
-        "largest weight λ of the unlabelled part; 0 is supervised training",
+        "largest weight λ of the unlabelled part; 0 leaves it out",
         ge=0,
         source="SSL4MIS, beside half of cross-entropy and Dice; here beside their sum",
     )
@@ -48,7 +48,8 @@ class SemiSupervised(Regime):
       in both. Public codes share the statistics. With one or two labelled patients the supervised loss then shapes the
       unlabelled activations through them: it falls faster, and predictions for all other patients become flat
       (decision 0008). ``joint=true`` is what they do. Where the weight is 0 at a step, or the batch has no unlabelled
-      slice, nothing of that part is computed: with ``unlabelled_weight=0`` the run is supervised training, bit by bit.
+      slice, nothing of that part is computed: with the settings of ``neutral`` (``unlabelled_weight=0``, in some more)
+      the run is supervised training, bit by bit.
     * **Ramps.** λ(t) = ``unlabelled_weight`` · exp(-5 (1 - min(t/(``ramp``·T), 1))²), and 0 during ``rest``.
     * **Teachers** are those of ``fewlabel.regimes._teacher``.
 
@@ -62,13 +63,16 @@ class SemiSupervised(Regime):
         super().__init__(config, network, pretrained=pretrained)
         self.semi = config
         self._weight = 0.0
+        #: Whether the unlabelled part was computed in the last step.
+        self.joined = False
         self._figures: dict[str, Tensor | float] = {}
 
     def losses(self, batch: SegmentationBatch) -> dict[str, Tensor]:
         """Supervised terms, and the weighted unlabelled ones where they count."""
         self._figures = {}
         self._weight = self.weight(batch.step, batch.total_steps)
-        if self._weight == 0 or batch.unlabelled is None or len(batch.unlabelled) == 0:
+        self.joined = self._weight > 0 and batch.unlabelled is not None and len(batch.unlabelled) > 0
+        if not self.joined or batch.unlabelled is None:
             return self.labelled_terms(batch)
         return self.joint_terms(batch, batch.unlabelled, self._weight)
 

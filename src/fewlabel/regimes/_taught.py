@@ -34,4 +34,4 @@ class Taught(SemiSupervised):
 
     def after_step(self, step: int, total_steps: int) -> None:  # noqa: ARG002
         """The teacher follows the student."""
-        self.teacher.update(self.network, step)
+        self.teacher.update(self.network, step, fed=self.joined)

@@ -16,7 +16,7 @@ class Teacher(nn.Module):
 
     * α_t = min(1 - 1/(t+1), α): the teacher equals the student after the first step and forgets its start fast.
     * In training it normalises by the statistics of the batch it is given, as public codes do, and keeps running
-      statistics of its own for eval mode (decision 0009). An average of weights is shorter than the weights it is of,
+      statistics of its own for eval mode (decision 0009). An average of weights has a smaller norm than the weights,
       so that the student's statistics make its maps small and its predictions flat: background.
     * It has no gradient, and what it gives has none.
 
@@ -35,9 +35,11 @@ class Teacher(nn.Module):
         """Logits of images in full precision, without gradient; all rows of all ranks share their statistics."""
         return full_precision(self.twin(images))
 
-    def update(self, student: nn.Module, step: int) -> None:
-        """Follow the student after a step, from 0."""
+    def update(self, student: nn.Module, step: int, *, fed: bool = True) -> None:
+        """Follow the student after a step, from 0; where the teacher was not fed in it, in its statistics too."""
         self.twin.update(student, bias_corrected(self.momentum, step))
+        if not fed:
+            self.twin.take_statistics(student)
 
     @property
     def network(self) -> nn.Module:

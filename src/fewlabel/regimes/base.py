@@ -76,6 +76,14 @@ class Regime(nn.Module, ABC):
         """Trained encoders that began as the pre-trained one: those a frozen run keeps, a slower rate is for."""
         return (self.network.encoder,)
 
+    def undecayed(self) -> tuple[nn.Module, ...]:
+        """Modules without weight decay: those that only a very small term reaches.
+
+        Adam adds the decay to the gradient and divides the sum by its own size, so where the gradient is smaller than
+        the decay, weights go to 0 at the full rate.
+        """
+        return ()
+
     def after_step(self, step: int, total_steps: int) -> None:
         """Called once the optimiser has stepped: teachers, memories, a discriminator's own step."""
 

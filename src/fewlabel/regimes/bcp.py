@@ -87,7 +87,7 @@ class BidirectionalCopyPaste(Taught):
     def after_step(self, step: int, total_steps: int) -> None:
         """The teacher is the student while that learns from labelled slices alone, and follows it from there."""
         first = math.ceil(self.settings.rest * total_steps)
-        self.teacher.update(self.network, max(step - first, 0))
+        self.teacher.update(self.network, max(step - first, 0), fed=self.joined)
 
     def pseudo_labels(self, unlabelled: Tensor) -> Tensor:
         """The teacher's labels (u, *space) int64, filtered."""

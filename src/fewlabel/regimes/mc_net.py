@@ -26,9 +26,9 @@ class MutualConsistency(Auxiliary):
     with ``sharp(p) = p^{1/T} / Σ_c p^{1/T}``. The decoder with transposed convolutions is kept.
 
     What differs from the public code: sharpened predictions are targets and have no gradient (sg), as the paper's name
-    of soft pseudo labels asks for; there they carry the graph. Supervision is the mean of both decoders' cross-entropy
-    and Dice (there: the sum of Dice alone). sharp is computed as softmax(logits / T), exact where powers of small
-    probabilities are 0.
+    of soft pseudo labels asks for; there they carry the graph. Classes are sharpened together (there, in 2D, each
+    against the sum of all others). Supervision is the mean of both decoders' cross-entropy and Dice (there: the sum of
+    Dice alone). sharp is computed as softmax(logits / T), exact where powers of small probabilities are 0.
     """
 
     class Config(AuxiliarySettings):

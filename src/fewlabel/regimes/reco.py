@@ -19,7 +19,7 @@ class Reco(Anatomical):
     class (ClassMix). Draws are naive, and keys are those of the step at hand.
 
     What differs from the public code: the positive key is the teacher's class mean, as in ARCO (there the student's);
-    256 keys of a class are drawn first and negatives from these; each class has 512 negatives for all its queries
+    512 keys of a class are drawn first and negatives from these; each class has 512 negatives for all its queries
     (there each query its own); pixels are those of a map at a quarter of the resolution, as there, from ARCO's head.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fewlabel.core.config import setting
 from fewlabel.data.batch import SegmentationBatch
@@ -110,6 +110,10 @@ class SmoothAndSeparate(SemiSupervised):
 
     def _predict(self, images: Tensor) -> Tensor:
         return probabilities(self.network(images))
+
+    def undecayed(self) -> tuple[nn.Module, ...]:
+        """Heads and attention: λ · 0.1 leaves them gradients far below a decay of 1e-5."""
+        return (self.prototypes,)
 
     def after_step(self, step: int, total_steps: int) -> None:  # noqa: ARG002
         """The memory takes in what the step found."""

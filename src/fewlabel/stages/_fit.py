@@ -33,7 +33,7 @@ from fewlabel.engine.record import Record
 from fewlabel.engine.step import gradients_of
 from fewlabel.gradients.combine import MeanCombiner
 from fewlabel.nets.layout import channels_last
-from fewlabel.nets.unet import UNet
+from fewlabel.nets.unet import UNet, UNetEncoder
 from fewlabel.regimes.base import Regime
 from fewlabel.scoring.metrics import dice_per_class
 
@@ -119,7 +119,8 @@ class Fit:
         slower: dict[Tensor, float] = {
             tensor: recipe.encoder_lr for encoder in encoders for tensor in encoder.parameters()
         }
-        self.optimiser = build_optimiser(recipe.optimiser, self.regime.parameters(), slower)
+        undecayed = [tensor for module in self.regime.undecayed() for tensor in module.parameters()]
+        self.optimiser = build_optimiser(recipe.optimiser, self.regime.parameters(), slower, undecayed)
         names = {tensor: name for name, tensor in self.regime.named_parameters()}
         self.parameters = [tensor for group in self.optimiser.param_groups for tensor in group["params"]]
         self.names = [names[tensor] for tensor in self.parameters]
@@ -164,7 +165,7 @@ class Fit:
             between=lambda step: self._validation(step, record),
             facts=self.facts,
         )
-        self._train_mode()
+        train_mode(self.regime, frozen=self.recipe.frozen)
         loop.run(self.step, first)
         network = self.regime.inference_network()
         if self.keep_best and (self.folder / BEST).is_file():
@@ -187,13 +188,6 @@ class Fit:
         self.checkpointer.remove()
         if rank() == 0:
             (self.folder / BEST).unlink(missing_ok=True)
-
-    def _train_mode(self) -> None:
-        self.regime.train()
-        if self.recipe.frozen:
-            # A frozen encoder keeps its running statistics too.
-            for encoder in self.regime.encoders():
-                encoder.eval()
 
     def step(self, step: int) -> StepResult:
         """Batch, forward pass and gradient."""
@@ -242,5 +236,13 @@ class Fit:
             predicted = predict_volume(network, images, device=self.fabric.device, window=window).argmax(axis=0)
             known = reference != UNLABELLED
             scores.append(np.mean(dice_per_class(predicted[known], reference[known], network.classes)))
-        self._train_mode()
+        train_mode(self.regime, frozen=self.recipe.frozen)
         return float(np.mean(scores))
+
+
+def train_mode(regime: Regime, *, frozen: bool) -> None:
+    """Train mode, in which a frozen encoder keeps its running statistics, as does a teacher's copy of it."""
+    regime.train()
+    for module in regime.modules():
+        if frozen and isinstance(module, UNetEncoder):
+            module.eval()

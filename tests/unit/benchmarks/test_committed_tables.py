@@ -121,7 +121,9 @@ def test_rows_name_what_the_recipe_says(suites, asked, tmp_path):
 
 
 def test_the_cost_of_a_regime_is_over_the_supervised_step(suites, tmp_path, capsys):
-    suites.regime_costs.run(tmp_path, ["mean_teacher"], rounds=1)
+    package = tmp_path / "costs.json"
+    suites.regime_costs.run(tmp_path, ["mean_teacher"], rounds=1, package=package)
+    assert not package.exists()
     written = json.loads((tmp_path / "regime-costs.json").read_text())
     assert list(written["regimes"]) == ["supervised", "mean_teacher"]
     assert written["regimes"]["supervised"]["step"] == 1
@@ -134,3 +136,16 @@ def test_the_cost_of_a_regime_is_over_the_supervised_step(suites, tmp_path, caps
     )
     assert written["regimes"]["mean_teacher"]["extra_bytes"] == weights
     assert "mean_teacher" in capsys.readouterr().out
+
+
+def test_costs_of_all_regimes_go_into_the_package(suites, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(suites.regime_costs, "plugin_names", lambda family: ["arco", "mixup", "supervised"])
+    package = tmp_path / "package" / "costs.json"
+    suites.regime_costs.run(tmp_path, [], rounds=1, package=package)
+    written, carried = json.loads((tmp_path / "regime-costs.json").read_text()), json.loads(package.read_text())
+    # ARCO's first stage is a row of the results, but no regime.
+    assert set(written["regimes"]) == {"arco", "arco, stage 1", "mixup", "supervised"}
+    assert set(carried["rows"]) == {"arco", "mixup", "supervised"}
+    assert carried["rows"]["supervised"] == {"step": 1.0, "extra_bytes": 0}
+    assert (carried["reference"], carried["recipe"]) == ("supervised", "acdc-lite")
+    assert "arco, stage 1" in capsys.readouterr().out

@@ -232,7 +232,7 @@ def test_the_whole_suite_on_a_tiny_store(suites, tmp_path, monkeypatch, capsys):
     assert rows["simclr"]["step"] == "1.00 x"
     assert rows["moco"]["memory"].endswith(" MB")
     assert rows["gcl"]["step"] == ""
-    assert "Recipe acdc-lite" in catalogue.cost_note(carried)
+    assert "Recipe acdc-lite" in catalogue.cost_note(catalogue.METHODS, carried)
     # A choice of methods measures them and leaves the package alone.
     before = package.read_text()
     suites.method_costs.run(tmp_path, tmp_path, tmp_path / "other", ["moco"], 1, package)

@@ -55,7 +55,7 @@ COSTS = {
     "processor": "A processor",
     "cores": 2,
     "cuda": "",
-    "methods": {"simclr": {"step": 1.0, "extra_bytes": 99_000}, "gcl": {"step": 2.345, "extra_bytes": 1_260_000}},
+    "rows": {"simclr": {"step": 1.0, "extra_bytes": 99_000}, "gcl": {"step": 2.345, "extra_bytes": 1_260_000}},
 }
 
 
@@ -70,7 +70,7 @@ def test_every_method_says_what_it_is_and_needs() -> None:
 
 
 def test_methods_without_costs_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "method_costs", dict)
+    monkeypatch.setattr(catalogue, "packaged_costs", lambda family: {})
     table, note = call("methods").stdout.split("\n\n")
     assert table.count("measured") == 2 * len(plugin_names("fewlabel.methods"))
     assert "--suite method-costs" in " ".join(note.split())
@@ -80,7 +80,7 @@ def test_methods_without_costs_are_not_measured(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_methods_with_costs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "method_costs", lambda: COSTS)
+    monkeypatch.setattr(catalogue, "packaged_costs", lambda family: COSTS)
     text = call("methods").stdout
     assert all(len(line.rstrip()) <= 80 for line in text.splitlines())
     table, note = text.split("\n\n")
@@ -93,16 +93,27 @@ def test_methods_with_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     words = " ".join(note.split())
     assert "over that of simclr" in words
     assert "Recipe acdc-lite, A processor, 2 cores, 2026-01-02." in words
-    assert "GPU, 2026" in catalogue.cost_note({**COSTS, "cuda": "GPU"})
+    assert "GPU, 2026" in catalogue.cost_note(catalogue.METHODS, {**COSTS, "cuda": "GPU"})
 
 
-def test_packaged_costs_name_methods_that_there_are() -> None:
-    costs = catalogue.method_costs()
-    if not costs:
-        pytest.skip("no costs are packaged: run python benchmarks/run.py --suite method-costs")
-    assert set(costs["methods"]) == set(plugin_names("fewlabel.methods"))
-    assert costs["methods"][costs["reference"]]["step"] == 1
-    assert catalogue.cost_note(costs)
+def test_regimes_say_what_they_are_need_and_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = {**COSTS, "reference": "supervised", "rows": {"cps": {"step": 3.7, "extra_bytes": 7_700_000}}}
+    monkeypatch.setattr(catalogue, "packaged_costs", lambda family: costs)
+    rows = {row["name"]: row for row in catalogue.regime_rows()}
+    assert all(row["paper"] and row["summary"] and not row["summary"].endswith(".") for row in rows.values())
+    assert {name for name, row in rows.items() if not row["needs"]} == {"mixup", "supervised"}
+    assert (rows["cps"]["step"], rows["cps"]["memory"], rows["arco"]["step"]) == ("3.70 x", "7.7 MB", "")
+    text = call("regimes").stdout
+    assert all(len(line.rstrip()) <= 80 for line in text.splitlines())
+    assert "over that of supervised. Memory: parameters and buffers beside the network." in " ".join(text.split())
+
+
+@pytest.mark.parametrize("family", [catalogue.METHODS, catalogue.REGIMES])
+def test_packaged_costs_name_what_there_is(family: str) -> None:
+    costs = catalogue.packaged_costs(family)
+    assert set(costs["rows"]) == set(plugin_names(family))
+    assert costs["rows"][costs["reference"]]["step"] == 1
+    assert catalogue.cost_note(family, costs)
 
 
 @pytest.mark.parametrize("stage", [*STAGES, "train", "demo"])

@@ -38,6 +38,14 @@ def test_only_matrices_are_decayed_and_frozen_tensors_left_out(name):
     assert decays == {id(layer.weight): 0.1, id(layer.bias): 0.0}
 
 
+def test_what_is_spared_has_no_decay():
+    one, two = torch.nn.Linear(3, 2), torch.nn.Linear(2, 1)
+    config = OptimiserConfig(name="adam", weight_decay=0.1)
+    optimiser = build_optimiser(config, [*one.parameters(), *two.parameters()], undecayed=two.parameters())
+    decays = {id(p): group["weight_decay"] for group in optimiser.param_groups for p in group["params"]}
+    assert decays == {id(one.weight): 0.1, id(one.bias): 0.0, id(two.weight): 0.0, id(two.bias): 0.0}
+
+
 def test_a_factor_scales_the_rate_of_its_parameters_alone():
     encoder, head = torch.nn.Linear(3, 2), torch.nn.Linear(2, 1)
     factors = dict.fromkeys(encoder.parameters(), 0.1)

@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch.nn import functional
 
+from fewlabel.engine.optim import build_optimiser
 from fewlabel.objectives.perturbation import gaussian_noise
 from fewlabel.objectives.scored_memory import draw_pixels, prototype_distance
 from fewlabel.objectives.vat import dice_distance, unit_rows
-from kit.finetuning import TOTAL
+from fewlabel.stages.finetune import FinetuneSettings
+from kit.finetuning import TOTAL, build, toy_batch
 from kit.tiny_regimes import supervised, tiny, tiny_batch
 
 #: V and P, without their weights, of the second step of the example below.
@@ -259,3 +261,21 @@ def test_without_weight_nothing_more_is_computed():
     assert calls == [(2, 1, 16, 16)]
     regime.after_step(10, TOTAL)
     assert not regime.prototypes.memory.filled.any()
+
+
+def test_decay_does_not_erase_what_only_a_small_term_reaches():
+    # Adam divides gradient and decay by their common size: a decay of 1e-5 was most of it, at the full rate.
+    regime = build("ss_net").train()
+    before = {name: float(tensor.detach().norm()) for name, tensor in regime.prototypes.named_parameters()}
+    config = FinetuneSettings.model_fields["optimiser"].get_default(call_default_factory=True)
+    spared = [tensor for module in regime.undecayed() for tensor in module.parameters()]
+    optimiser = build_optimiser(config, regime.parameters(), undecayed=spared)
+    for group in optimiser.param_groups:
+        group["lr"] = 1e-2
+    for step in range(40):
+        optimiser.zero_grad()
+        torch.stack(list(regime.losses(toy_batch(regime, step=step // 8)).values())).sum().backward()
+        optimiser.step()
+        regime.after_step(step // 8, TOTAL)
+    after = {name: float(tensor.detach().norm()) for name, tensor in regime.prototypes.named_parameters()}
+    assert all(after[name] > 0.7 * before[name] for name in before), (before, after)

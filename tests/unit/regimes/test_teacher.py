@@ -12,7 +12,8 @@ from fewlabel.core.discovery import load_plugin, plugin_names
 from fewlabel.nets.unet import UNet
 from fewlabel.regimes._taught import Taught
 from fewlabel.regimes._teacher import Teacher
-from kit.tiny_regimes import TINY, stir, tiny
+from kit.finetuning import TOTAL
+from kit.tiny_regimes import TINY, stir, tiny, tiny_batch
 
 TAUGHT = [
     name for name in plugin_names("fewlabel.regimes") if issubclass(load_plugin("fewlabel.regimes", name), Taught)
@@ -205,3 +206,28 @@ class TestRegimesWithATeacher:
         regime.network = torch.nn.Identity()
         with pytest.raises(TypeError, match="averages the network"):
             regime.inference_network()
+
+
+@pytest.mark.parametrize("name", TAUGHT)
+def test_a_teacher_that_sees_nothing_has_the_statistics_of_its_student(name):
+    # They are what a kept teacher predicts with (predict=teacher).
+    regime = tiny(name, unlabelled_weight=0.0, momentum=0.9)
+    for step in range(TOTAL - 4, TOTAL):
+        stir(regime.network, seed=step)
+        regime.losses(tiny_batch(regime, step=step))
+        regime.after_step(step, TOTAL)
+    theirs = dict(regime.teacher.network.named_buffers())
+    assert theirs
+    assert all(torch.equal(tensor, theirs[key]) for key, tensor in regime.network.named_buffers())
+    assert not torch.equal(regime.network.classifier.weight, regime.teacher.network.classifier.weight)
+
+
+@pytest.mark.parametrize("name", TAUGHT)
+def test_a_teacher_that_sees_slices_has_statistics_of_its_own(name):
+    regime = tiny(name, momentum=0.9)
+    for step in (TOTAL - 3, TOTAL - 2, TOTAL - 1):
+        stir(regime.network, seed=step)
+        regime.losses(tiny_batch(regime, step=step))
+        regime.after_step(step, TOTAL)
+    theirs = dict(regime.teacher.network.named_buffers())
+    assert any(not torch.equal(tensor, theirs[key]) for key, tensor in regime.network.named_buffers())

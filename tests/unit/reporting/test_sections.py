@@ -211,7 +211,9 @@ def test_contradiction_says_why_it_is_not_shown(tmp_path):
 def test_pretraining_tells_how_far_the_loss_came(tmp_path):
     rows = [{"step": step, "loss": 3.0, "collapsed": 4.0, "lower_bound": 2.0} for step in range(20)]
     section = pretraining_section(training(tmp_path, {"method": "gcl", "steps": 20, "parameters": 2e6}, rows))
-    assert "2.0 million parameters for 20 steps, without metadata" in section.lead
+    assert "2.0 million parameters for 20 steps, without metadata. No label of a structure was used." in section.lead
+    lent = training(tmp_path, {"method": "sscl", "labelled_subjects": ["p1", "p2"]}, rows)
+    assert "The masks of p1 and p2 took part." in pretraining_section(lent).lead
     assert "50 % of the way from its collapse value (4.000) to its lower bound (2.000)" in texts(section, "note")[0]
     assert texts(section) == []
     high = [{**row, "loss": 4.5} for row in rows]
@@ -226,7 +228,9 @@ def test_finetuning_with_and_without_validation(tmp_path):
     facts = {"regime": "supervised", "labelled_subjects": ["p1"], "labelled_slices": 9, "steps": 30}
     losses = [{"step": step, "loss": 1.0 / (step + 1)} for step in range(30)]
     bare = finetuning_section({"ours": training(tmp_path, {**facts, "best_step": None}, losses), "none": None})
-    assert "No validation curve" in texts(bare)[0]
+    assert "No validation curve: no annotated patient was kept aside" in texts(bare)[0]
+    left = {**facts, "best_step": 20, "selection": "leave_one_out"}
+    assert "left out of a run of its own" in texts(finetuning_section({"ours": training(tmp_path, left, losses)}))[0]
     kept = {**facts, "best_step": 20, "selection": "held_out"}
     checked = finetuning_section({"ours": training(tmp_path, kept, [*losses, {"step": 19, "validation_dice": 0.5}])})
     assert texts(checked) == []

@@ -19,8 +19,11 @@ NO_ENCODER = "No pre-training: the run has no encoder, the network was trained f
 NO_SEGMENTER = "No fine-tuning: the run has no segmentation network."
 NO_RECORD = "The record of this training (metrics.jsonl) is empty, so there are no curves."
 NO_VALIDATION = (
-    "No validation curve: with one or two annotated patients none can be spared, so all steps were run and the last "
-    "weights kept."
+    "No validation curve: no annotated patient was kept aside, so all steps were run and the last weights kept."
+)
+LEFT_OUT = (
+    "No validation curve of this run: in turn each annotated patient was left out of a run of its own, and the step "
+    "was chosen by the mean of those runs."
 )
 
 
@@ -39,9 +42,11 @@ def pretraining_section(encoder: Training | None) -> Section:
     facts, rows = encoder.facts, encoder.rows
     used = list(facts.get("meta_labels", []))
     guide = f"guided by {listed(used)}" if used else "without metadata"
+    lent = list(facts.get("labelled_subjects", []))
+    labels = f"The masks of {listed(lent)} took part." if lent else "No label of a structure was used."
     lead = (
         f"{facts.get('method')} trained an encoder of {_millions(facts.get('parameters'))} parameters for "
-        f"{count(int(facts.get('steps', 0)), 'step')}, {guide}. No label of a structure was used."
+        f"{count(int(facts.get('steps', 0)), 'step')}, {guide}. {labels}"
     )
     loss = curve(rows, "loss")
     if loss.empty:
@@ -156,7 +161,10 @@ def finetuning_section(arms: Mapping[str, Training | None]) -> Section:
     validation = {name: curve(arm.rows, "validation_dice") for name, arm in trained.items()}
     pictures: list[Picture] = []
     if any(not line.empty for line in losses.values()):
-        caption = "Moving mean on the labelled slices. A low loss here says nothing about new patients."
+        caption = (
+            "Sum of all loss terms, moving mean. With a semi-supervised regime it holds those of unlabelled scans too, "
+            "and may rise as their weight grows. A low loss here says nothing about new patients."
+        )
         pictures.append(lines_figure(losses, title="Fine-tuning loss", label="loss", caption=caption))
     if any(not line.empty for line in validation.values()):
         pictures.append(
@@ -173,7 +181,7 @@ def finetuning_section(arms: Mapping[str, Training | None]) -> Section:
     pictures += variance_pictures(rows)
     blocks: list[Block] = [Pictures(pictures), *variance_note(rows)] if pictures else [Text(NO_RECORD, "missing")]
     if pictures and all(line.empty for line in validation.values()):
-        blocks.append(Text(NO_VALIDATION, "missing"))
+        blocks.append(Text(LEFT_OUT if facts.get("selection") == "leave_one_out" else NO_VALIDATION, "missing"))
     blocks.append(Facts([(f"Kept weights, {name}", _kept(arm.facts)) for name, arm in trained.items()]))
     return Section("finetuning", FINETUNING, lead, blocks)
 
