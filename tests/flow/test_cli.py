@@ -61,6 +61,21 @@ def test_resuming_a_finished_run_makes_nothing_anew(run: Path) -> None:
     assert "finished and kept" in done.stderr
 
 
+def test_scores_and_report_are_made_anew_with_other_settings(run: Path) -> None:
+    notes = run / "scores" / "notes.txt"
+    notes.write_text("mine")
+    for word, flip in (("evaluate.flip=true", True), ("evaluate.flip=false", False)):
+        done = fewlabel("demo", "--out", str(run), *TINY, word, "--resume")
+        assert "made anew" in done.stderr
+        summary = json.loads((run / "scores" / "summary.json").read_text())
+        assert summary["protocol"]["flip"] is flip
+        parents = json.loads((run / "report" / "manifest.json").read_text())["parents"]
+        hashes = {parent["kind"]: parent["content_hash"] for parent in parents}
+        assert hashes["scores"] == json.loads((run / "scores" / "manifest.json").read_text())["content_hash"]
+    assert notes.read_text() == "mine"
+    assert not (run / "scores-before").exists()
+
+
 def test_a_used_folder_and_other_settings_are_refused(run: Path) -> None:
     done = fewlabel("demo", "--out", str(run), *TINY, code=2)
     assert "--resume" in done.stderr

@@ -195,9 +195,17 @@ def test_a_test_image_in_pre_training_is_a_leak(store, tmp_path):
     write_json(encoder / "encoder.json", {})
     finish_artifact(encoder, "encoder", ["encoder.json"], parents=[other], settings={"parts": ["pretrain"]})
     leaky = make_segmenter(tmp_path / "leaky", store.plan, parents=[encoder], labelled_subjects=["s1"])
-    with pytest.raises(DataError, match="images entered pre-training") as caught:
+    with pytest.raises(DataError, match="images entered training") as caught:
         evaluate.run(settings(store, leaky, tmp_path / "scores"))
     assert "s3" in str(caught.value)
+
+
+def test_a_test_image_among_unlabelled_ones_is_a_leak_whatever_became_of_the_parents(store, tmp_path):
+    leaky = make_segmenter(tmp_path / "leaky", store.plan, image_subjects=["s1", "s4"])
+    with pytest.raises(DataError, match="images entered training") as caught:
+        evaluate.run(settings(store, leaky, tmp_path / "scores"))
+    assert "s4" in str(caught.value)
+    assert "s1" not in str(caught.value)
 
 
 def test_training_subjects_may_be_scored_only_if_unmet(store, segmenter, tmp_path):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fewlabel.core.artifact import open_artifact
+from fewlabel.core.artifact import open_artifact, read_json
 from fewlabel.core.errors import DataError, SettingsError
+from fewlabel.data.merge import merge_stores
 from fewlabel.data.store import PreparedStore
-from fewlabel.stages import merge, pretrain
+from fewlabel.stages import finetune, merge, pretrain
+from fewlabel.stages._images_met import met_among
 from kit.stores import make_store
-from kit.tiny import pretrain_settings
+from kit.tiny import finetune_settings, pretrain_settings
 
 
 def _merge(one, two, out):
@@ -68,3 +70,56 @@ def test_sizes_must_agree_and_out_must_be_free(tmp_path):
     (tmp_path / "notes" / "keep.txt").write_text("x")
     with pytest.raises(SettingsError, match="new or empty"):
         _merge(one, one, tmp_path / "notes")
+
+
+def test_masks_are_left_out_where_millimetres_differ(tmp_path):
+    one = make_store(tmp_path / "one", subjects=4, depth=4, size=(32, 32))
+    two = make_store(tmp_path / "two", subjects=4, depth=4, size=(32, 32))
+    stores = [PreparedStore(one), PreparedStore(two)]
+    stores[1].plan["spacing"] = [3.0, 3.0]
+    merged = tmp_path / "both"
+    merged.mkdir()
+    merge_stores(stores, merged)
+    notes = read_json(merged / "qc.json")["notes"]
+    assert notes == ["masks are left out: the data sets differ in pixel spacing"]
+    assert set(np.unique(np.load(merged / "labels.npy"))) == {255}
+
+
+def test_networks_of_a_merged_store_say_whose_images_they_have_met(tmp_path):
+    one = make_store(tmp_path / "one", subjects=4, depth=4, size=(32, 32), seed=1)
+    two = make_store(tmp_path / "two", subjects=4, depth=4, size=(32, 32), seed=2)
+    both = _merge(one, two, tmp_path / "both")
+    encoder = pretrain.run(pretrain_settings(both, tmp_path / "encoder", steps=2))
+    images = read_json(encoder / "encoder.json")["image_subjects"]
+    assert images == sorted(PreparedStore(both).split["parts"]["pretrain"])
+    # A second pre-training adds its own to those of the first, a fine-tuning without unlabelled scans its labelled one.
+    again = pretrain.run(pretrain_settings(one, tmp_path / "again", steps=2, encoder=encoder))
+    own = PreparedStore(one).split["parts"]["pretrain"]
+    assert read_json(again / "encoder.json")["image_subjects"] == sorted({*images, *own})
+    values = {"encoder": again, "labelled": 1, "steps": 1, "validation": "none"}
+    for regime in ("supervised", "entropy"):
+        out = finetune.run(finetune_settings(one, tmp_path / regime, regime=regime, **values))
+        assert read_json(out / "segmenter.json")["image_subjects"] == sorted({*images, *own})
+    scratch = {"labelled": 1, "steps": 1, "validation": "none", "encoder": None}
+    alone = read_json(finetune.run(finetune_settings(one, tmp_path / "alone", **scratch)) / "segmenter.json")
+    assert alone["image_subjects"] == alone["labelled_subjects"]
+    taught = finetune.run(finetune_settings(one, tmp_path / "taught", regime="entropy", **scratch))
+    assert read_json(taught / "segmenter.json")["image_subjects"] == sorted(own)
+
+
+@pytest.mark.parametrize(
+    ("met", "dataset", "found"),
+    [
+        (["p1", "p2"], "acdc", {"p1"}),
+        (["acdc:p1"], "acdc", {"p1"}),
+        (["acdc2:p1"], "acdc", {"p1"}),
+        (["other:p1"], "acdc", set()),
+        (["p9"], "acdc", set()),
+    ],
+)
+def test_subjects_are_recognised_under_the_name_of_a_merged_store(met, dataset, found):
+    assert met_among(["p1", "p3"], met, dataset) == found
+
+
+def test_subjects_of_a_merged_store_are_recognised_by_their_own_name():
+    assert met_among(["acdc:p1", "mm:p2"], ["p1", "mm:p2", "acdc:p2"], "acdc+mm") == {"acdc:p1", "mm:p2"}

@@ -109,15 +109,15 @@ def test_second_run_does_nothing_until_something_changes(tmp_path, heard):
     prepare(data, tmp_path / "p")
     hash_before = open_artifact(tmp_path / "p").content_hash
     written = (tmp_path / "p" / "images.npy").stat().st_mtime_ns
-    started = time.perf_counter()
     prepare(data, tmp_path / "p")
-    assert time.perf_counter() - started < 1
     prepare(data, tmp_path / "p", workers=1)
     (data / "imagesTr" / "a_0000.nii.gz").touch()
     prepare(data, tmp_path / "p")
     assert (tmp_path / "p" / "images.npy").stat().st_mtime_ns == written
     assert sum("up to date" in line for line in heard.said) == 3
+    assert not any("is replaced" in line for line in heard.said)
     prepare(data, tmp_path / "p", position_parts=3)
+    assert sum("is replaced" in line for line in heard.said) == 1
     assert PreparedStore(tmp_path / "p").meta_labels["position"] == 3
     write_scan(data / "imagesTr" / "a_0000.nii.gz", noise((4, 24, 20), 99), (1.0, 1.0, 5.0))
     prepare(data, tmp_path / "p")
@@ -287,9 +287,7 @@ def test_an_awkward_data_set_prepares_and_says_what_is_odd(tmp_path):
 
 def test_check_reports_what_was_understood(tmp_path, shared_data):
     data = acdc_subset(tmp_path / "data", shared_data, (2, 7, 90))
-    started = time.perf_counter()
     report = check(data, split="chaitanya")
-    assert time.perf_counter() - started < 5
     text = "\n".join(report.lines)
     assert report.faults == ()
     for words in (

@@ -22,7 +22,9 @@ def add_to(app: typer.Typer) -> None:
 def demo(
     words: Words = None,
     *,
-    out: Out = None,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="DIR", help="Where all of it goes; fewlabel-demo by default.")
+    ] = None,
     resume: Resume = False,
     device: Device = None,
 ) -> None:

@@ -96,7 +96,7 @@ def evaluate(
     *,
     out: Out = None,
     segmenter: Annotated[
-        str | None, typer.Option("--segmenter", metavar="DIR", help="Folder made by finetune.")
+        str | None, typer.Option("--segmenter", metavar="DIR", help="Folder made by finetune (required).")
     ] = None,
     control: Annotated[
         str | None, typer.Option("--control", metavar="DIR", help="Folder of the network to compare with.")
@@ -129,9 +129,12 @@ def export(
     encoder: Annotated[str, typer.Argument(metavar="ENCODER", help="Folder made by pretrain, train or demo.")],
     words: Words = None,
     *,
-    to: Annotated[str | None, typer.Option("--to", metavar="nnunet|monai", help="Whose names the weights get.")] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="nnunet|monai", help="Whose names the weights get (required).")
+    ] = None,
     out: Annotated[
-        str | None, typer.Option("--out", metavar="FILE", help="A .safetensors, .pth or .pt file; a .json goes beside.")
+        str | None,
+        typer.Option("--out", metavar="FILE", help="A .safetensors, .pth or .pt file (required); a .json goes beside."),
     ] = None,
 ) -> None:
     """Write an encoder's weights for nnU-Net or MONAI."""
@@ -142,7 +145,9 @@ def report(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Folder made by train or demo.")],
     words: Words = None,
     *,
-    out: Out = None,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="DIR", help="Where the page goes; RUN/report by default.")
+    ] = None,
 ) -> None:
     """Write one HTML page about a run."""
     _run("report", {"run": run}, words, None, {"out": out})

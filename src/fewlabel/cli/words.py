@@ -9,9 +9,9 @@ import typer
 
 Words = Annotated[
     list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="Settings, such as seed=1 or method.temperature=0.2."),
+    typer.Argument(metavar="KEY=VALUE", help="Settings; fewlabel settings STAGE lists those of a stage."),
 ]
-Out = Annotated[str | None, typer.Option("--out", metavar="DIR", help="Where the result goes.")]
+Out = Annotated[str | None, typer.Option("--out", metavar="DIR", help="Where the result goes (required).")]
 Recipe = Annotated[
     str | None, typer.Option("--recipe", metavar="NAME|FILE", help="A named set of settings, or a YAML file.")
 ]

@@ -7,9 +7,7 @@ import json
 import os
 import platform
 import shutil
-import socket
 import subprocess
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -20,9 +18,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fewlabel.core.errors import ArtifactError, Fault
+from fewlabel.core.partials import abandoned, partial_beside, partials_of
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+#: Tables and facts up to this size are held against their hashes whenever an artifact is opened.
+CHECKED_BYTES = 16 * 2**20
+_CHECKED = frozenset({".json", ".parquet"})
 
 
 class Parent(BaseModel):
@@ -59,14 +61,17 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically and flush it to disk."""
+    """Write a file atomically and flush it to disk; of a write that fails nothing is left."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    with partial.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
+    partial = partial_beside(path)
+    try:
+        with partial.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -98,47 +103,40 @@ def building(folder: Path) -> Iterator[Path]:
     """A fresh folder beside ``folder`` that replaces it on success and vanishes on failure.
 
     What killed processes of this machine left behind is removed; another one that is building the same folder is not
-    disturbed, and the last to finish wins.
+    disturbed, and the last to finish wins. The current folder, or one that it lies in, gets new content and stays
+    itself.
     """
+    folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for stale in folder.parent.glob(f".{folder.name}.*.partial"):
-        if _abandoned(stale):
+    for stale in partials_of(folder):
+        if abandoned(stale):
             shutil.rmtree(stale, ignore_errors=True)
-    partial = folder.with_name(f".{folder.name}.{_owner()}.{uuid.uuid4().hex[:8]}.partial")
+    partial = partial_beside(folder)
     partial.mkdir()
     try:
         yield partial
         if folder.exists():
-            old = folder.with_name(f".{folder.name}.{_owner()}.{uuid.uuid4().hex[:8]}.partial")
-            folder.rename(old)
-            partial.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
+            _replace(folder, partial)
         else:
             partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _owner() -> str:
-    """Machine and process, as part of a file name."""
-    return f"{socket.gethostname().replace('.', '-')}-{os.getpid()}"
-
-
-def _abandoned(partial: Path) -> bool:
-    """Whether nobody on this machine is building the folder any more; of other machines nothing is known."""
-    host, _, process = partial.name.split(".")[-3].rpartition("-")
-    if not host:
-        return True
-    # On Windows signal 0 is not a question but a kill.
-    if host != socket.gethostname().replace(".", "-") or os.name == "nt":
-        return False
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
+def _replace(folder: Path, partial: Path) -> None:
+    """Put the new folder in the place of the old one."""
+    old = partial_beside(folder)
+    if not Path.cwd().is_relative_to(folder):
+        folder.rename(old)
+        partial.rename(folder)
+    else:
+        # The manifest goes first and comes last: in between the folder counts as unfinished.
+        old.mkdir()
+        for path in sorted(folder.iterdir(), key=lambda path: path.name != MANIFEST):
+            path.rename(old / path.name)
+        for path in sorted(partial.iterdir(), key=lambda path: path.name == MANIFEST):
+            path.rename(folder / path.name)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def finish_artifact(
@@ -208,8 +206,9 @@ def open_artifact(folder: Path, kind: str | None = None, *, check_parents: bool 
     """Read and check the manifest of an artifact folder.
 
     Raises:
-        ArtifactError: If the folder is unfinished, of another kind, of a newer schema, has lost a file, or one of
-            its parents still lies there but has changed since (both hashes are named).
+        ArtifactError: If the folder is unfinished, of another kind, of a newer schema, has lost a file, a JSON file or
+            table in it was edited, or one of its parents still lies there but has changed since (both hashes are
+            named).
     """
     folder = Path(folder)
     path = folder / MANIFEST
@@ -242,6 +241,7 @@ def open_artifact(folder: Path, kind: str | None = None, *, check_parents: bool 
         for name in manifest.files
         if not (folder / name).is_file()
     )
+    faults.extend(_edited(folder, manifest))
     if check_parents:
         faults.extend(_changed_parents(folder, manifest))
     if faults:
@@ -256,6 +256,17 @@ def parent_folder(folder: Path, kind: str) -> Path | None:
         if parent.kind == kind and (candidate / MANIFEST).is_file():
             return candidate
     return None
+
+
+def _edited(folder: Path, manifest: Manifest) -> list[Fault]:
+    """A fault per small file that is not as it was made; images and weights would take long and are not read."""
+    rule = "an artifact's files must be as they were made"
+    small = (name for name in manifest.files if Path(name).suffix in _CHECKED and (folder / name).is_file())
+    return [
+        Fault(rule, f"{name} has changed since", str(folder), "put the old file back, or make the artifact again")
+        for name in small
+        if (folder / name).stat().st_size <= CHECKED_BYTES and file_hash(folder / name) != manifest.files[name]
+    ]
 
 
 def _changed_parents(folder: Path, manifest: Manifest) -> list[Fault]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from fewlabel.core.config import Settings, default_of, group_fields, plugin_fields, plugin_name
@@ -16,6 +17,8 @@ def describe(
     settings: type[Settings], prefix: str = "", *, chosen: Mapping[str, Any] | None = None, base: Settings | None = None
 ) -> list[dict[str, str]]:
     """A row per setting: key, type, default, unit, source, doc; groups and plug-ins with rows of their own.
+
+    A group's own row has no default. Where it changes the default of a setting in it, the source is the group's.
 
     Args:
         settings: The class to describe.
@@ -34,8 +37,7 @@ def describe(
         picked = (chosen or {}).get(name)
         if name in groups:
             start = default if isinstance(default, Settings) else None
-            inner = picked if isinstance(picked, Mapping) else None
-            rows.extend(describe(type(start) if start else groups[name], f"{prefix}{name}.", chosen=inner, base=start))
+            rows.extend(_group(field, groups[name], f"{prefix}{name}", start, picked))
             continue
         extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
         row = {
@@ -54,3 +56,20 @@ def describe(
                 inside = describe(config, f"{prefix}{name}.")
                 rows.extend(inner for inner in inside if inner["key"] != f"{prefix}{name}.name")
     return rows
+
+
+def _group(
+    field: FieldInfo, kind: type[Settings], key: str, start: Settings | None, picked: object
+) -> list[dict[str, str]]:
+    """The row of a group, then those of its settings."""
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    source = str(extra.get("source", ""))
+    shown = type(start) if start else kind
+    inside = describe(shown, f"{key}.", chosen=picked if isinstance(picked, Mapping) else None, base=start)
+    changed = {
+        f"{key}.{name}"
+        for name in shown.model_fields
+        if start is not None and getattr(start, name) != default_of(shown, name, None)
+    }
+    head = {"key": key, "type": "group", "default": "", "unit": "", "source": source, "doc": field.description or ""}
+    return [head, *({**row, "source": source} if row["key"] in changed else row for row in inside)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,18 +64,22 @@ class Address:
     @property
     def files(self) -> tuple[Path, ...]:
         """The files that hold the array, in the order of the slices; none where numbered ones are gone."""
+        return tuple(path for _, path in self._numbered())
+
+    def _numbered(self) -> list[tuple[int, Path]]:
+        """Slice number and file, in order; an ordinary file is number 0."""
         if "*" not in self.file.name:
-            return (self.file,)
+            return [(0, self.file)]
         before, _, after = self.file.name.partition("*")
         numbered = re.compile(re.escape(before) + r"(\d+)" + re.escape(after) + "$")
         found = ((numbered.match(path.name), path) for path in self.file.parent.glob(f"*{SUFFIX}"))
-        return tuple(path for _, path in sorted((int(match[1]), path) for match, path in found if match))
+        return sorted((int(match[1]), path) for match, path in found if match)
 
     def shape(self) -> tuple[int, int, int]:
         """Voxels along (z, y, x), without reading any.
 
         Raises:
-            DataError: If a file cannot be read or holds no such array.
+            DataError: If a file cannot be read or holds no such array, or a slice of a stack is missing.
         """
         first, *more = self._present()
         shape = self._stored_shape(first, shapes_of(first))
@@ -89,7 +94,8 @@ class Address:
         """The array (z, y, x), in the data type it is stored in.
 
         Raises:
-            DataError: If a file cannot be read, holds no such array, or slices differ in size.
+            DataError: If a file cannot be read, holds no such array, a slice of a stack is missing, or slices differ
+                in size.
         """
         files = self._present()
         arrays = [self._voxels(file) for file in files]
@@ -109,11 +115,18 @@ class Address:
         return np.stack(arrays)
 
     def _present(self) -> tuple[Path, ...]:
-        files = self.files
-        if not files:
+        numbered = self._numbered()
+        if not numbered:
             fault = Fault("a stack needs its slices", "none", str(self.file), "restore the files")
             raise DataError("A file cannot be read:", [fault])
-        return files
+        steps = [(low, high) for (low, _), (high, _) in pairwise(numbered) if high != low + 1]
+        if steps:
+            found = ", ".join(f"{low} then {high}" if low != high else f"{low} twice" for low, high in steps[:3])
+            more = f" and {len(steps) - 3} more" if len(steps) > 3 else ""
+            rule = "slices of a stack are numbered one after the other"
+            remedy = "restore the missing slices or renumber: a volume has no gaps"
+            raise DataError("A stack of slices cannot be used:", [Fault(rule, found + more, str(self.file), remedy)])
+        return tuple(path for _, path in numbered)
 
     def _stored_shape(self, file: Path, arrays: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
         if self.key not in arrays:

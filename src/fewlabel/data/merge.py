@@ -14,13 +14,22 @@ from fewlabel.core.artifact import write_json
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.store import UNLABELLED, PreparedStore
 
+#: What must be equal for masks to be kept, and its key in the plan.
+_SAME = (
+    ("the names of classes", "label_names"),
+    ("the values in label files", "label_values"),
+    ("the value that is ignored", "ignore_value"),
+    ("pixel spacing", "spacing"),
+)
+
 
 def merge_stores(stores: Sequence[PreparedStore], folder: Path) -> None:
     """Write the files of a merged store, but its manifest.
 
     Ids of subjects, scans and classes are namespaced by data set: anatomy differs, so the first patient or the lowest
     slices of one set are no positives of another's (GCL, merged data sets; namespacing is our choice). A meta label
-    that a data set lacks is missing for its slices. Masks are kept if all sets name the same classes.
+    that a data set lacks is missing for its slices. Masks are kept if all sets have the same classes, values in their
+    label files and pixel spacing, so that one network can learn from them and scores are in true millimetres.
 
     Args:
         stores: Two or more prepared stores.
@@ -31,7 +40,8 @@ def merge_stores(stores: Sequence[PreparedStore], folder: Path) -> None:
     """
     _check(stores)
     names = _names(stores)
-    keep_masks = all(store.label_names == stores[0].label_names for store in stores)
+    differ = [word for word, key in _SAME if any(store.plan.get(key) != stores[0].plan.get(key) for store in stores)]
+    keep_masks = not differ
     classes: dict[str, int] = {}
     tables, catalogs, cases = [], [], []
     start = 0
@@ -58,7 +68,7 @@ def merge_stores(stores: Sequence[PreparedStore], folder: Path) -> None:
     write_json(folder / "cases.json", cases)
     write_json(folder / "plan.json", _plan(stores, names, classes, keep_masks=keep_masks))
     write_json(folder / "split.json", _split(stores, names))
-    notes = [] if keep_masks else ["masks are left out: the data sets name different classes"]
+    notes = [] if keep_masks else [f"masks are left out: the data sets differ in {' and '.join(differ)}"]
     write_json(folder / "qc.json", {"cases": [], "warnings": {}, "notes": notes})
     _copy_arrays(stores, folder, start, keep_masks=keep_masks)
 

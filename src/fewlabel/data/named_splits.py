@@ -59,16 +59,19 @@ def chaitanya() -> dict[str, Any]:
 def ssl4mis() -> dict[str, Any]:
     """The split of SSL4MIS, which ARCO and most semi-supervised work follow: 70 train, 10 validation, 20 test.
 
-    One nested draw of 1, 3 and 7 labelled patients. Not comparable with :func:`chaitanya`.
+    One draw of each M from 1 to 14, nested: the first M patients of the authors' ``train.list``, which is how their
+    code takes labelled patients (they use M = 1, 3, 7 and 14). Not comparable with :func:`chaitanya`.
     """
     test = _ids("001 007 008 011 013 022 024 033 052 059 064 065 066 068 075 080 081 083 084 093")
     validation = _ids("002 019 028 030 039 045 078 082 085 087")
     held = set(test) | set(validation)
     train = [subject for subject in _ALL if subject not in held]
-    order = _ids("099 038 050 100 058 021 049")
+    order = _ids("099 038 050 100 058 021 049 020 072 040 060 089 004 056")
     return {
         "parts": {"pretrain": list(train), "train": train, "validation": validation, "test": test},
-        "draws": {str(count): [{"labelled": order[:count], "validation": validation}] for count in (1, 3, 7)},
+        "draws": {
+            str(count): [{"labelled": order[:count], "validation": validation}] for count in range(1, len(order) + 1)
+        },
     }
 
 

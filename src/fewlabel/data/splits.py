@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -11,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.core.errors import DataError, Fault, SettingsError
+from fewlabel.data import split_files
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.named_splits import NAMED
+from fewlabel.data.split_labels import kind_faults, kind_notes
 
-PARTS = ("pretrain", "train", "validation", "test")
+PARTS = split_files.PARTS
 #: With fewer labelled subjects every one of them trains: none is left to validate or test on.
 FEWEST_TO_SPLIT = 5
 
@@ -41,39 +42,47 @@ def make_split(
     Args:
         catalog: The data set.
         kind: ``auto`` (the data set's own test and validation parts if they have labels, else random), ``random``,
-            ``chaitanya``, ``ssl4mis``, or a JSON file ``{"parts": {"train": […], "test": […], …}}``.
+            ``chaitanya``, ``ssl4mis``, or a JSON file ``{"parts": {"train": […], "test": […], …}, "draws": {"1":
+            [{"labelled": […]}, …]}}``.
         seed: Of the random split.
         test_fraction: Share of labelled subjects for the test part.
         validation_fraction: Share of labelled subjects for the validation part.
         pretrain_on_test_scans: Whether unlabelled scans that the data set keeps for testing may enter pre-training.
+            Parts are of whole subjects: without it a labelled subject with such a scan tests or validates, or is left
+            out, as its scans cannot be told apart later. A named split, and a file with a part ``pretrain``, say
+            themselves who enters.
 
     Returns:
         The content of ``split.json``: ``name``, ``parts`` (``train``: whose labels may be used; ``pretrain``: whose
         images may enter pre-training; ``validation``; ``test``), ``draws``, ``seed`` and ``notes``.
 
     Raises:
-        DataError: If a subject is in parts that must not meet, unknown, or a part that is needed is empty.
+        DataError: If a subject is in parts that must not meet, unknown, or a part that is needed is empty; if a part
+            would mix scribbles with full labels; if a file has another shape.
         SettingsError: If the kind is unknown.
     """
     if kind in NAMED:
         split = _named(catalog, kind)
+        split["notes"] += _unused(kind) if pretrain_on_test_scans else []
     elif kind in {"auto", "random"}:
         fractions = (test_fraction, validation_fraction)
         split = _drawn(catalog, seed, fractions, own=kind == "auto", scans=pretrain_on_test_scans)
     elif kind.lower().endswith(".json"):
-        split = _from_file(catalog, Path(kind))
+        split = _from_file(catalog, Path(kind), scans=pretrain_on_test_scans)
     else:
         known = ["auto", "random", *NAMED]
         near = difflib.get_close_matches(kind, known, n=1)
         remedy = f"did you mean {near[0]}? " if near else ""
         fault = Fault("unknown split", repr(kind), "split", f"{remedy}known: {', '.join(known)}, or a .json file")
         raise SettingsError("These settings are not valid:", [fault])
-    faults = overlap_faults(split["parts"])
+    faults = [*overlap_faults(split["parts"]), *kind_faults(catalog, split)]
     if not split["parts"]["train"] and catalog.labelled_subjects:
-        faults.append(Fault("a split needs a labelled subject to train on", "none", f"split {split['name']}"))
+        remedy = "pretrain_on_test_scans=true lets subjects with unlabelled test scans train"
+        remedy = remedy if _unlabelled_test(catalog) and not pretrain_on_test_scans else ""
+        faults.append(Fault("a split needs a labelled subject to train on", "none", f"split {split['name']}", remedy))
     if faults:
         raise DataError("The split is not valid:", faults)
-    return {**split, "seed": seed}
+    return {**split, "notes": [*split["notes"], *kind_notes(catalog, split)], "seed": seed}
 
 
 def overlap_faults(parts: Mapping[str, Sequence[str]]) -> list[Fault]:
@@ -109,7 +118,8 @@ def draw_labels(
         subjects: Explicit ids instead.
 
     Raises:
-        DataError: If a subject is not in the train part, or there are fewer than asked for.
+        DataError: If a subject is not in the train part, there are fewer than asked for, or the data set lacks one of
+            a named split's draw.
         SettingsError: If a named split has no such draw, or both ids and another number are given.
     """
     parts = split["parts"]
@@ -131,11 +141,27 @@ def draw_labels(
         if not 0 <= draw < len(own):
             rule = f"split {split.get('name')} has draws 0 to {len(own) - 1} of {labelled} labelled"
             raise SettingsError("These settings are not valid:", [Fault(rule, str(draw), "draw")])
-        return LabelDraw(tuple(own[draw]["labelled"]), tuple(own[draw]["validation"]))
+        return _own_draw(split, own, labelled, draw)
     if not 1 <= labelled <= len(train):
         fault = Fault(f"the train part has {len(train)} labelled subjects", f"{labelled} asked for", "labelled")
         raise DataError("Not enough labelled subjects:", [fault])
     return LabelDraw(tuple(_shuffled(train, seed, "labels", draw)[:labelled]), validation)
+
+
+def _own_draw(split: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], labelled: int, draw: int) -> LabelDraw:
+    train = set(split["parts"]["train"])
+    gone = [subject for subject in rows[draw]["labelled"] if subject not in train]
+    if gone:
+        whole = [str(at) for at, row in enumerate(rows) if set(row["labelled"]) <= train]
+        others = (
+            f"take draw={' or '.join([', '.join(whole[:-1]), whole[-1]] if whole[1:] else whole)}, or " if whole else ""
+        )
+        rule = f"draw {draw} of {labelled} labelled needs all its subjects in the train part"
+        remedy = f"{others}name others with subjects=[...]"
+        fault = Fault(rule, f"no {', '.join(gone)}", f"split {split.get('name')}", remedy)
+        raise DataError("The draw is incomplete:", [fault])
+    row = rows[draw]
+    return LabelDraw(tuple(row["labelled"]), tuple(row.get("validation", split["parts"]["validation"])))
 
 
 def _not_in_train(subject: str, parts: Mapping[str, Sequence[str]]) -> Fault:
@@ -159,46 +185,69 @@ def _shuffled(subjects: Sequence[str], seed: int, *purpose: str | int) -> list[s
 
 
 def _drawn(catalog: Catalog, seed: int, fractions: tuple[float, float], *, own: bool, scans: bool) -> dict[str, Any]:
-    reserved = _own_part(catalog, "test")
     labelled = set(catalog.labelled_subjects)
-    given = sorted(reserved & labelled) if own else []
-    chosen = _own_part(catalog, "validation") & labelled if own else set()
+    given = sorted({c.subject for c in catalog.cases if c.part == "test" and c.label is not None}) if own else []
+    chosen = {c.subject for c in catalog.cases if c.part == "validation"} & labelled if own else set()
     mixed = sorted(set(given) & {case.subject for case in catalog.cases if case.part != "test"})
-    mixed += sorted(chosen & {case.subject for case in catalog.cases if case.part != "validation"} - set(mixed))
+    elsewhere = {
+        c.subject for c in catalog.cases if c.part != "validation" and (c.part != "test" or c.label is not None)
+    }
+    mixed += sorted(chosen & elsewhere - set(mixed))
     if mixed:
         rule = "no subject may have scans both inside and outside the data set's test or validation part"
         raise DataError("The split is not valid:", [Fault(rule, ", ".join(mixed), str(catalog.root))])
     notes: list[str] = []
     name = "own" if given else "random"
+    kept = set() if scans else _unlabelled_test(catalog)
     pool = _shuffled(sorted(labelled - set(given) - chosen), seed, "parts")
+    # Whoever cannot train without a scan that is kept for testing is the first to test and validate.
+    pool.sort(key=lambda subject: subject not in kept)
+    count = len(pool)
     test: list[str] = given
     validation: list[str] = sorted(chosen)
-    if len(pool) >= FEWEST_TO_SPLIT:
-        wanted = 0 if given else _share(fractions[0], len(pool))
+    if count >= FEWEST_TO_SPLIT:
+        wanted = 0 if given else _share(fractions[0], count)
         test = given or pool[:wanted]
-        count = 0 if chosen else _share(fractions[1], len(pool))
-        validation, pool = validation or pool[wanted : wanted + count], pool[wanted + count :]
-    else:
+        wanted_too = 0 if chosen else _share(fractions[1], count)
+        validation, pool = validation or pool[wanted : wanted + wanted_too], pool[wanted + wanted_too :]
+    train = sorted(set(pool) - kept)
+    if count < FEWEST_TO_SPLIT:
         idle = [word for word, part in (("validates", validation), ("tests", given)) if not part]
         notes.append(
-            f"{len(pool)} labelled subjects, fewer than {FEWEST_TO_SPLIT}: all of them train"
+            f"{count} labelled subjects, fewer than {FEWEST_TO_SPLIT}: "
+            f"{'all' if len(train) == count else len(train)} of them train"
             + (f", none {' or '.join(idle)}" if idle else "")
         )
-    held = set(test) | set(validation)
-    kept = reserved - labelled
-    if kept and not scans:
-        held |= kept
-        notes.append(
-            f"{len(kept)} unlabelled subjects are kept for testing by the data set: in no part "
-            "(pretrain_on_test_scans=true lets their images enter pre-training)"
-        )
+    notes.extend(_kept_notes(kept, labelled, len(pool) - len(train)))
+    held = set(test) | set(validation) | kept
     pretrain = [subject for subject in catalog.subjects if subject not in held]
-    parts = {"pretrain": pretrain, "train": sorted(pool), "validation": sorted(validation), "test": sorted(test)}
+    parts = {"pretrain": pretrain, "train": train, "validation": sorted(validation), "test": sorted(test)}
     return {"name": name, "parts": parts, "draws": {}, "notes": notes}
 
 
-def _own_part(catalog: Catalog, part: str) -> set[str]:
-    return {case.subject for case in catalog.cases if case.part == part}
+def _unlabelled_test(catalog: Catalog) -> set[str]:
+    """Subjects with an unlabelled scan that the data set keeps for testing."""
+    return {case.subject for case in catalog.cases if case.part == "test" and case.label is None}
+
+
+def _kept_notes(kept: set[str], labelled: set[str], idle: int) -> list[str]:
+    notes = []
+    if kept - labelled:
+        notes.append(
+            f"{len(kept - labelled)} unlabelled subjects are kept for testing by the data set: in no part "
+            "(pretrain_on_test_scans=true lets their images enter pre-training)"
+        )
+    if kept & labelled:
+        notes.append(
+            f"{len(kept & labelled)} labelled subjects also have unlabelled scans that the data set keeps for "
+            "testing. Parts are of whole subjects, so they do not train; they test and validate first, and "
+            f"{idle} of them are in no part (pretrain_on_test_scans=true lets them train, with those scans)"
+        )
+    return notes
+
+
+def _unused(split: str) -> list[str]:
+    return [f"pretrain_on_test_scans=true is unused: {split} says itself who enters pre-training"]
 
 
 def _share(fraction: float, count: int) -> int:
@@ -226,12 +275,14 @@ def _named(catalog: Catalog, name: str) -> dict[str, Any]:
     ]
     if faults:
         raise DataError("The split does not fit the data set:", faults)
-    train = set(parts["train"])
+    # Draws keep their numbers: one that lacks a subject is an error only when it is asked for.
     draws = {
         count: [
-            {"labelled": row["labelled"], "validation": [s for s in row["validation"] if s in labelled]}
+            {
+                "labelled": row["labelled"],
+                "validation": [subject for subject in row["validation"] if subject in labelled],
+            }
             for row in rows
-            if set(row["labelled"]) <= train
         ]
         for count, rows in split["draws"].items()
     }
@@ -240,50 +291,34 @@ def _named(catalog: Catalog, name: str) -> dict[str, Any]:
         notes.append(f"{len(wanted - present)} of the split's {len(wanted)} subjects are not in this data set")
     if present - wanted:
         notes.append(f"{len(present - wanted)} subjects are not in the split: in no part")
-    return {"name": name, "parts": parts, "draws": {key: rows for key, rows in draws.items() if rows}, "notes": notes}
+    lacking = [not set(row["labelled"]) <= set(parts["train"]) for rows in draws.values() for row in rows]
+    if any(lacking):
+        notes.append(f"{sum(lacking)} of {len(lacking)} draws lack a labelled subject: each is an error if asked for")
+    return {"name": name, "parts": parts, "draws": draws, "notes": notes}
 
 
-def _from_file(catalog: Catalog, path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-        given = {part: [str(subject) for subject in subjects] for part, subjects in content["parts"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        rule = 'a split file holds {"parts": {"train": [...], "validation": [...], "test": [...]}}'
-        raise DataError("The split cannot be read:", [Fault(rule, f"{error!r}", str(path))]) from error
-    faults = [
-        Fault("unknown part", repr(part), str(path), f"known: {', '.join(PARTS)}")
-        for part in given
-        if part not in PARTS
-    ]
-    labelled = set(catalog.labelled_subjects)
-    for part, subjects in given.items():
-        for subject in subjects:
-            if subject not in catalog.subjects:
-                near = difflib.get_close_matches(subject, catalog.subjects, n=1)
-                remedy = f"did you mean {near[0]}?" if near else "see the subjects that check lists"
-                faults.append(Fault(f"a subject of part {part} must be in the data set", subject, str(path), remedy))
-            elif subject not in labelled and part != "pretrain":
-                faults.append(Fault(f"a subject of part {part} must have a label", subject, str(path)))
-    if faults:
-        raise DataError("The split is not valid:", faults)
-    parts = {part: list(dict.fromkeys(given.get(part, []))) for part in PARTS}
-    if "pretrain" not in given:
-        held = set(parts["validation"]) | set(parts["test"])
-        unlabelled = [subject for subject in catalog.subjects if subject not in labelled]
+def _from_file(catalog: Catalog, path: Path, *, scans: bool) -> dict[str, Any]:
+    split = split_files.read_split_file(catalog, path)
+    given = split["parts"]
+    parts = {part: given.get(part, []) for part in PARTS}
+    kept, notes = _unlabelled_test(catalog), []
+    if "pretrain" in given:
+        notes = _unused("the file") if scans else []
+        told = kept & set(given["pretrain"])
+        if told:
+            notes.append(
+                f"{len(told)} subjects of the pretrain part have unlabelled scans that the data set keeps for testing: "
+                "they enter pre-training, as the file says"
+            )
+    else:
+        held = set(parts["validation"]) | set(parts["test"]) | (set() if scans else kept)
+        unlabelled = set(catalog.subjects) - set(catalog.labelled_subjects)
         parts["pretrain"] = sorted({*parts["train"], *unlabelled} - held)
-    draws = content.get("draws", {})
-    _check_draws(draws, parts, path)
-    return {"name": content.get("name", path.stem), "parts": parts, "draws": draws, "notes": []}
-
-
-def _check_draws(draws: Any, parts: Mapping[str, Sequence[str]], path: Path) -> None:
-    faults = []
-    for count, rows in draws.items():
-        for row in rows:
-            if len(row.get("labelled", ())) != int(count) or not set(row["labelled"]) <= set(parts["train"]):
-                rule = f"a draw of {count} names that many subjects of the train part"
-                faults.append(Fault(rule, f"{row}", str(path)))
-            if not set(row.get("validation", ())) <= set(parts["validation"]):
-                faults.append(Fault("a draw validates on the validation part", f"{row}", str(path)))
-    if faults:
-        raise DataError("The split is not valid:", faults)
+        notes = [] if scans else _kept_notes(kept - set(catalog.labelled_subjects), set(), 0)
+        told = kept & set(parts["train"])
+        if told and not scans:
+            notes.append(
+                f"{len(told)} subjects of the train part also have unlabelled scans that the data set keeps for "
+                "testing: they do not enter pre-training, but regimes that use unlabelled slices will see those scans"
+            )
+    return {**split, "parts": parts, "notes": notes}

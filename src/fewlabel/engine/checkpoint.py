@@ -17,8 +17,23 @@ from torch.optim import Optimizer
 from fewlabel.core.artifact import write_bytes
 from fewlabel.core.collective import any_rank, barrier, rank
 from fewlabel.core.errors import ArtifactError, Fault, SettingsError
+from fewlabel.core.partials import sweep_partials
 
 CHECKPOINT = "checkpoint.safetensors"
+
+
+def identity_faults(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Fault]:
+    """A fault per fact in which a run and its resumption differ."""
+    return [
+        Fault(
+            "a resumed run keeps its settings",
+            f"{before.get(key)!r} before, {now.get(key)!r} now",
+            key,
+            "use the old one, or give another --out",
+        )
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key)
+    ]
 
 
 class Stateful(Protocol):
@@ -73,6 +88,7 @@ class Checkpointer:
         """Save the state before ``step``; ``facts`` are JSON values to get back on resume."""
         if rank() == 0:
             header = {"step": step, "identity": self._identity, "facts": dict(facts or {})}
+            sweep_partials(self.path.parent, self.path.name)
             write_bytes(self.path, save(self._tensors(), metadata={"fewlabel": json.dumps(header)}))
         barrier()
         self._last = time.monotonic()
@@ -98,23 +114,16 @@ class Checkpointer:
         return int(header["step"]), dict(header["facts"])
 
     def remove(self) -> None:
-        """Delete the checkpoint of a finished run."""
+        """Delete the checkpoint of a finished run, and what kills left half written in its folder."""
         barrier()
         if rank() == 0:
             self.path.unlink(missing_ok=True)
+            sweep_partials(self.path.parent)
 
     def _compare(self, identity: Mapping[str, Any]) -> None:
-        differing = sorted(key for key in {*identity, *self._identity} if identity.get(key) != self._identity.get(key))
-        faults = [
-            Fault(
-                "a resumed run keeps its settings",
-                f"{identity.get(key)!r} before, {self._identity.get(key)!r} now",
-                key,
-            )
-            for key in differing
-        ]
+        faults = identity_faults(identity, self._identity)
         if faults:
-            raise SettingsError("The run cannot be resumed; use the old settings or another --out:", faults)
+            raise SettingsError("The run cannot be resumed:", faults)
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {f"module/{key}": value for key, value in self._module.state_dict().items()}

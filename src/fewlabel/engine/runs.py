@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.artifact import MANIFEST, finish_artifact, open_artifact
+from fewlabel.core.artifact import MANIFEST, finish_artifact, open_artifact, read_json, write_json
 from fewlabel.core.collective import barrier, rank
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.engine.checkpoint import CHECKPOINT
+from fewlabel.core.places import in_the_way
+from fewlabel.engine.checkpoint import CHECKPOINT, identity_faults
+
+#: What an unfinished run is, from its first step on; a finished one says so in its manifest.
+IDENTITY = "identity.json"
+RECORD = "metrics.jsonl"
 
 #: Settings that may differ between a run and its resumption: they change no number of the result.
 FREE_SETTINGS = frozenset({"out", "resume", "checkpoint_seconds", "device", "control", "data", "encoder"})
@@ -31,10 +37,12 @@ def finished_before(out: Path, kind: str, same: Mapping[str, Any], *, resume: bo
         resume: Whether the user asked to continue.
 
     Raises:
-        SettingsError: If the folder holds another or unfinished run and ``resume`` was not given, or a finished
-            run of other settings.
+        SettingsError: If the folder holds another or unfinished run and ``resume`` was not given, a run of other
+            settings, or no run but something else.
+        ArtifactError: If it holds an artifact of another kind.
     """
-    if not out.exists() or not any(path for path in out.iterdir() if path.suffix != ".partial"):
+    obstacle = in_the_way(out)
+    if not obstacle:
         return False
     if (out / MANIFEST).is_file():
         before = open_artifact(out, kind).settings.get("identity", {})
@@ -43,20 +51,33 @@ def finished_before(out: Path, kind: str, same: Mapping[str, Any], *, resume: bo
         differing = sorted(key for key in {*before, *same} if before.get(key) != same.get(key))
         found = f"a finished {kind}" + (f" made with another {', '.join(differing)}" if differing else "")
         remedy = "give another --out" if differing else "give --resume to keep it, or another --out"
-        raise SettingsError(
-            "Nothing was written:", [Fault("--out must not hold another result", found, str(out), remedy)]
-        )
-    if (out / CHECKPOINT).is_file() or (out / "metrics.jsonl").is_file():
-        if resume:
-            return False
-        fault = Fault(
-            "--out must not hold another run", "an unfinished run", str(out), "give --resume, or another --out"
-        )
-        raise SettingsError("Nothing was written:", [fault])
-    if resume:
-        return False
-    fault = Fault("--out must be a new or empty folder", "other files", str(out), "give another --out")
-    raise SettingsError("Nothing was written:", [fault])
+        faults = [Fault("--out must not hold another result", found, str(out), remedy)]
+    elif not any((out / name).is_file() for name in (IDENTITY, CHECKPOINT, RECORD)):
+        faults = [Fault("--out must be a new or empty folder", obstacle, str(out), "give another --out")]
+    elif not resume:
+        remedy = "give --resume, or another --out"
+        faults = [Fault("--out must not hold another run", "an unfinished run", str(out), remedy)]
+    else:
+        faults = identity_faults(read_json(out / IDENTITY), _plain(same)) if (out / IDENTITY).is_file() else []
+    if faults:
+        raise SettingsError("Nothing was written:", faults)
+    return False
+
+
+def mark_run(out: Path, same: Mapping[str, Any]) -> None:
+    """Say whose the folder is, before its first step; rank 0 only. A run that has begun keeps its mark.
+
+    Args:
+        out: The run's folder.
+        same: Identity of the run.
+    """
+    if rank() == 0 and not any((out / name).is_file() for name in (IDENTITY, CHECKPOINT, RECORD)):
+        write_json(out / IDENTITY, _plain(same))
+
+
+def _plain(same: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity as JSON gives it back."""
+    return dict(json.loads(json.dumps(dict(same))))
 
 
 def close_run(
@@ -71,7 +92,7 @@ def close_run(
     device: str,
     started: float,
 ) -> None:
-    """Write the manifest once all files are there; rank 0 only, the others wait.
+    """Write the manifest once all files are there and take the mark away; rank 0 only, the others wait.
 
     Args:
         out: The run's folder.
@@ -95,4 +116,5 @@ def close_run(
             device=device,
             wall_seconds=time.monotonic() - started,
         )
+        (out / IDENTITY).unlink(missing_ok=True)
     barrier()

@@ -9,6 +9,7 @@ from typing import Any
 from fewlabel.core.artifact import building
 from fewlabel.core.config import PathSetting, Settings, setting
 from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.places import in_the_way
 from fewlabel.core.progress import say
 from fewlabel.data.phantom import write_phantom
 from fewlabel.pipelines import train
@@ -52,10 +53,10 @@ def run(settings: DemoSettings) -> Path:
         FewlabelError: Whatever a stage raises.
     """
     out = settings.out
-    if out.exists() and any(out.iterdir()) and not settings.resume:
-        fault = Fault(
-            "--out must be a new or empty folder", "files", str(out), "give --resume to continue it, or another --out"
-        )
+    obstacle = in_the_way(out)
+    if obstacle and not (settings.resume and out.is_dir()):
+        remedy = "give --resume to continue it, or another --out" if out.is_dir() else "give another --out"
+        fault = Fault("--out must be a new or empty folder", obstacle, str(out), remedy)
         raise SettingsError("Nothing was written:", [fault])
     values = {**settings.stages, "data": out / DATA, "out": out, "resume": True}
     chain = train.train_settings(values, settings.recipe)

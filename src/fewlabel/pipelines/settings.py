@@ -30,7 +30,8 @@ def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
     lines = ["| setting | type | default | unit | meaning | source |", "|---|---|---|---|---|---|"]
     for row in rows:
         kind = row["type"].replace(" | ", " or ")
-        cells = (f"`{row['key']}`", kind, f"`{row['default']}`", row["unit"], row["doc"], row["source"])
+        default = f"`{row['default']}`" if row["default"] else ""
+        cells = (f"`{row['key']}`", kind, default, row["unit"], row["doc"], row["source"])
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)
 

@@ -6,20 +6,23 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from fewlabel.core.artifact import is_artifact, library_versions, machine_facts, read_json, write_json
 from fewlabel.core.config import PathSetting, Settings, setting
 from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.places import in_the_way
 from fewlabel.core.progress import say
 from fewlabel.core.values import merge
 from fewlabel.data.store import PreparedStore
+from fewlabel.pipelines._scores import outdated, set_aside
 from fewlabel.pipelines.recipes import load_recipe
 from fewlabel.pipelines.stages import STAGES, route, run_stage, settings_class
 
 CHAIN = ("prepare", "pretrain", "finetune", "evaluate", "report")
-#: Stages whose result is kept, not made anew, when a run is continued.
+#: Stages whose result is kept when a run is continued; scores and report are made anew where something changed.
 LASTING = ("prepare", "pretrain", "finetune")
 #: Settings that change no result, so a continued run may change them.
 FREE = frozenset({"resume", "checkpoint_seconds", "device", "workers", "control"})
@@ -37,7 +40,7 @@ class TrainSettings(Settings):
     out: PathSetting = setting(..., "run folder to make")
     resume: bool = setting(False, "continue an unfinished run; finished stages are kept")
     recipe: str = setting("", "recipe the settings started from, for the record")
-    prepare: dict[str, Any] = setting({}, "settings of prepare, e.g. prepare.spacing=1.5")
+    prepare: dict[str, Any] = setting({}, "settings of prepare, e.g. prepare.spacing=[1.5,1.5]")
     pretrain: dict[str, Any] = setting({}, "settings of pretrain, e.g. pretrain.steps=400")
     finetune: dict[str, Any] = setting({}, "settings of finetune, e.g. finetune.labelled=1")
     evaluate: dict[str, Any] = setting({}, "settings of evaluate")
@@ -117,7 +120,10 @@ def plan(settings: TrainSettings) -> dict[str, Settings]:
     Raises:
         SettingsError: With the faults of all stages.
     """
+    from fewlabel.stages._volumes import slice_faults
     from fewlabel.stages.finetune import FinetuneSettings, control_folder, control_of
+    from fewlabel.stages.prepare import PrepareSettings
+    from fewlabel.stages.pretrain import PretrainSettings
 
     folder = settings.out
     flat = not on_volumes(settings)
@@ -150,6 +156,9 @@ def plan(settings: TrainSettings) -> dict[str, Settings]:
             plans[name] = kind.parse({**getattr(settings, name), **links[name], **resume}, where=f"{name}.")
         except SettingsError as error:
             faults.extend(error.faults)
+    prepared, network = plans.get("prepare"), plans.get("pretrain")
+    if isinstance(prepared, PrepareSettings) and isinstance(network, PretrainSettings) and prepared.size is not None:
+        faults.extend(slice_faults(prepared.size, network.network, "prepare.size"))
     if faults:
         raise SettingsError("These settings are not valid:", faults)
     return plans
@@ -166,10 +175,11 @@ def _one_process() -> None:
 
 def _refuse_other_run(settings: TrainSettings, plans: Mapping[str, Settings]) -> None:
     folder = settings.out
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    obstacle = in_the_way(folder)
+    if not obstacle:
         return
     if not folder.is_dir():
-        faults = [Fault("--out must be a new or empty folder", "a file", str(folder), "give another --out")]
+        faults = [Fault("--out must be a new or empty folder", obstacle, str(folder), "give another --out")]
     elif not settings.resume:
         found = "a run" if (folder / RUN_FILE).is_file() else "other files"
         remedy = "give --resume to continue it, or another --out" if found == "a run" else "give another --out"
@@ -230,11 +240,15 @@ class _Record:
         """Run one stage and note what it took."""
         settings = self._plans[name]
         out = Path(settings.out)  # type: ignore[attr-defined]
-        finished = is_artifact(out, STAGES[name].kind)
+        anew = name == "evaluate" and outdated(out, settings.record(), FREE)
+        if anew:
+            say(f"{out} has scores of other settings or weights: they are made anew.")
+        finished = is_artifact(out, STAGES[name].kind) and not anew
         started = time.monotonic()
-        run_stage(name, settings)
+        with set_aside(out) if anew else nullcontext():
+            run_stage(name, settings)
         seconds = time.monotonic() - started
-        known = self._content["stages"].get(name, {})
+        known = {} if anew else self._content["stages"].get(name, {})
         # A stage that was there already keeps the time it took when it was made.
         if not (finished and known):
             seconds += known.get("seconds", 0.0)

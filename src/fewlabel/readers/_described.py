@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import difflib
+import io
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,10 +16,13 @@ from fewlabel.data.catalog import Case, Column, Value
 from fewlabel.data.columns import infer_columns
 from fewlabel.data.subjects import guess_phases, guess_subjects
 from fewlabel.data.volume import is_scan, scan_stem
+from fewlabel.readers._cells import cell, known_columns, part_of, read_text
 
 DESCRIPTION = "dataset.json"
 TABLE = "metadata.csv"
 _OWN = ("case", "subject", "part")
+#: Decathlon Task04: both hippocampi of a person, cropped out of one scan of the head, have numbers that follow.
+_HIPPOCAMPUS = re.compile(r"hippocampus_(\d+)$")
 
 
 def read_description(root: Path, faults: list[Fault]) -> dict[str, Any]:
@@ -59,7 +65,13 @@ def channels_of(described: Mapping[str, Any]) -> tuple[str, ...] | None:
 def label_names_of(described: Mapping[str, Any], root: Path, faults: list[Fault]) -> dict[int, str]:
     """Label value → name, whichever way round ``labels`` has them."""
     names: dict[int, str] = {}
-    for key, value in dict(described.get("labels") or {}).items():
+    rule = "labels in dataset.json map names to whole numbers, or numbers to names"
+    given = described.get("labels") or {}
+    if not isinstance(given, dict):
+        remedy = 'e.g. {"0": "background", "1": "liver"}'
+        faults.append(Fault(rule, repr(given), str(root / DESCRIPTION), remedy))
+        return names
+    for key, value in given.items():
         if isinstance(value, str) and str(key).lstrip("-").isdigit():
             names[int(key)] = value
         elif isinstance(value, int):
@@ -69,15 +81,16 @@ def label_names_of(described: Mapping[str, Any], root: Path, faults: list[Fault]
             for item in value:
                 names.setdefault(item, f"label {item}" if len(value) > 1 else str(key))
         else:
-            rule = "labels in dataset.json map names to whole numbers, or numbers to names"
-            faults.append(Fault(rule, f"{key!r}: {value!r}", str(root / "dataset.json")))
+            faults.append(Fault(rule, f"{key!r}: {value!r}", str(root / DESCRIPTION)))
     return names
 
 
 def with_metadata(
     root: Path, cases: list[Case], faults: list[Fault], *, guess: bool = True
-) -> tuple[tuple[Column, ...], list[Case]]:
-    """Metadata columns, and the cases with what ``metadata.csv`` says of them.
+) -> tuple[tuple[Column, ...], list[Case], tuple[str, ...]]:
+    """Metadata columns, the cases with what ``metadata.csv`` says of them, and notes on what was assumed.
+
+    Both hippocampi of a person in Decathlon Task04, cases 2k-1 and 2k, are one subject whatever ``guess`` says.
 
     Args:
         root: The folder.
@@ -86,8 +99,9 @@ def with_metadata(
         guess: Whether subjects and phases are guessed from names where the table does not tell them.
     """
     names = [case.id for case in cases]
-    subjects = guess_subjects(names) if guess else {name: name for name in names}
-    rows = _read_table(root / TABLE, set(names), faults)
+    persons = _persons(names)
+    subjects = {**(guess_subjects(names) if guess else {name: name for name in names}), **persons}
+    lines, rows = _read_table(root / TABLE, set(names), faults)
     fields = dict.fromkeys(key for row in rows.values() for key in row if key not in _OWN)
     columns, typed = infer_columns({key: [rows.get(n, {}).get(key) for n in names] for key in fields}, TABLE)
     phases = guess_phases(names)
@@ -98,36 +112,75 @@ def with_metadata(
     for index, case in enumerate(cases):
         row = rows.get(case.id, {})
         metadata: dict[str, Value] = {key: values[index] for key, values in typed.items()}
-        part = (row.get("part") or case.part).strip().lower()
+        where = f"{root / TABLE}, line {lines.get(case.id)}"
         told.append(
             Case(
                 id=case.id,
-                subject=(row.get("subject") or "").strip() or subjects[case.id],
+                subject=cell(row.get("subject")) or subjects[case.id],
                 images=case.images,
                 label=case.label,
                 metadata=metadata,
-                part="test" if part == "test" else "",
+                part=part_of(row["part"], where, faults) if cell(row.get("part")) else case.part,
             )
         )
-    return columns, told
+    return columns, told, _notes(told, persons)
 
 
-def _read_table(path: Path, names: set[str], faults: list[Fault]) -> dict[str, dict[str, str]]:
-    if not path.is_file():
-        return {}
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        rows = list(csv.DictReader(stream))
-    if not rows or "case" not in rows[0]:
-        found = ", ".join(rows[0]) if rows else "no rows"
+def _persons(names: list[str]) -> dict[str, str]:
+    """Case → person, of the cases named as in Decathlon Task04."""
+    found = {name: _HIPPOCAMPUS.match(name) for name in names}
+    return {name: f"person_{(int(match[1]) + 1) // 2:03d}" for name, match in found.items() if match}
+
+
+def _notes(cases: list[Case], persons: Mapping[str, str]) -> tuple[str, ...]:
+    paired = [case for case in cases if persons.get(case.id) == case.subject]
+    if not paired:
+        return ()
+    return (
+        "scans are named as in Decathlon Task04, which holds both hippocampi of a person as hippocampus_(2k-1) and "
+        f"hippocampus_(2k): {len(paired)} scans of {len({case.subject for case in paired})} subjects. If yours are "
+        "not, name the subjects in metadata.csv",
+    )
+
+
+def _read_table(path: Path, names: set[str], faults: list[Fault]) -> tuple[dict[str, int], dict[str, dict[str, str]]]:
+    """Case → its line, and case → its row; columns that mean something to us are in lower case."""
+    text = read_text(path, faults) if path.is_file() else ""
+    if not text:
+        return {}, {}
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    except csv.Error as error:
+        faults.append(Fault("metadata.csv must parse", str(error), str(path)))
+        return {}, {}
+    named = known_columns((key for key in (rows[0] if rows else ()) if key), _OWN.__contains__, str(path), faults)
+    if "case" not in named.values():
+        found = ", ".join(named) if rows else "no rows"
         faults.append(Fault("metadata.csv needs a column case", found, str(path)))
-        return {}
+        return {}, {}
+    lines: dict[str, int] = {}
     by_case: dict[str, dict[str, str]] = {}
     for number, row in enumerate(rows, start=2):
-        case = scan_stem(Path((row["case"] or "").strip()))
+        values = {named[key]: value or "" for key, value in row.items() if key in named}
+        case = scan_stem(Path(values["case"].strip()))
+        if not any(value.strip() for value in values.values()):
+            continue
         if case in by_case:
             faults.append(Fault("a case has one row in metadata.csv", f"another for {case}", f"{path}, line {number}"))
-        by_case[case] = {key: value or "" for key, value in row.items() if isinstance(key, str)}
-    if not names & set(by_case):
-        found = f"{next(iter(by_case))}, while images are called {min(names, default='')}"
+        by_case[case], lines[case] = values, number
+    _check_cases(lines, names, path, faults)
+    return lines, by_case
+
+
+def _check_cases(lines: Mapping[str, int], names: set[str], path: Path, faults: list[Fault]) -> None:
+    strange = [case for case in lines if case not in names]
+    if strange and len(strange) == len(lines):
+        found = f"{strange[0]}, while images are called {min(names, default='')}"
         faults.append(Fault("metadata.csv must name cases of this folder", found, str(path)))
-    return by_case
+    elif strange:
+        shown = ", ".join(f"{case or 'an empty name'} (line {lines[case]})" for case in strange[:5])
+        more = f" and {len(strange) - 5} more" if len(strange) > 5 else ""
+        low = {name.lower(): name for name in sorted(names)}
+        near = [low[word] for case in strange[:5] for word in difflib.get_close_matches(case.lower(), low, n=1)]
+        remedy = f"did you mean {', '.join(near)}?" if near else "correct the names or take the rows out"
+        faults.append(Fault("every row of metadata.csv names a case of this folder", shown + more, str(path), remedy))

@@ -27,9 +27,14 @@ class MsdReader(Reader):
     """A task of the Medical Segmentation Decathlon as distributed (Antonelli et al., Nature Communications 2022).
 
     ``dataset.json`` decides: ``training`` pairs each image with its label, ``test`` names images whose labels are not
-    public, ``modality`` and ``labels`` give names. A task of several channels keeps them in one 4D file. Every case is
-    a subject of its own, as the data sets have one volume of each; files of the archives' macOS litter (``._*``) are
-    no scans. Scans of ``imagesTr`` that are not on the list are an error, lest they be left out unseen.
+    public, ``modality`` and ``labels`` give names. A task of several channels keeps them in one 4D file. Files of the
+    archives' macOS litter (``._*``) are no scans. Scans of ``imagesTr`` that are not on the list are an error, lest
+    they be left out unseen.
+
+    Every case is a subject of its own, but for Task04: its volumes are the two hippocampi of each person, and
+    ``hippocampus_(2k-1)`` and ``hippocampus_(2k)`` are the subject ``person_k``, wherever the archive put them (of 195
+    pairs 80 have one in ``imagesTr`` and one in ``imagesTs``). The archive does not say so; the intensities do: within
+    these pairs they agree, between neighbouring pairs they do not.
 
     An optional ``metadata.csv`` is read as by the reader ``nnunet``, which reads these folders too but goes by the
     files' names.
@@ -64,7 +69,7 @@ class MsdReader(Reader):
         described = read_description(root, faults)
         cases = _listed_cases(root, described, faults)
         channels = channels_of(described) or ("image",)
-        columns, cases = with_metadata(root, cases, faults, guess=False)
+        columns, cases, notes = with_metadata(root, cases, faults, guess=False)
         label_names = label_names_of(described, root, faults)
         if faults:
             raise DataError("The Decathlon folder cannot be read:", faults)
@@ -76,6 +81,7 @@ class MsdReader(Reader):
             columns=columns,
             label_names=label_names,
             channels=channels,
+            notes=notes,
         )
 
 

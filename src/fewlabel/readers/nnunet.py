@@ -33,7 +33,9 @@ class NnunetReader(Reader):
     or ``modality``; ``labels`` either way round). A label named ``ignore`` is left out of training and scoring.
 
     An optional ``metadata.csv`` beside it has a column ``case``, and any others: ``subject``, ``part`` and free
-    metadata. Without a ``subject`` the rule of :func:`fewlabel.data.subjects.guess_subjects` tells siblings.
+    metadata; ``part`` is train, validation, test or empty. Without a ``subject`` the rule of
+    :func:`fewlabel.data.subjects.guess_subjects` tells siblings, and cases named as in Decathlon Task04 are paired as
+    by the reader ``msd``.
     """
 
     class Config(Reader.Config):
@@ -82,7 +84,7 @@ class NnunetReader(Reader):
         if channels is None:
             channels = tuple(f"channel {i}" for i in range(max((len(case.images) for case in cases), default=1)))
             channels = ("image",) if len(channels) == 1 else channels
-        columns, cases = with_metadata(root, cases, faults)
+        columns, cases, notes = with_metadata(root, cases, faults)
         label_names = label_names_of(described, root, faults)
         if faults:
             raise DataError("The nnU-Net folder cannot be read:", faults)
@@ -94,6 +96,7 @@ class NnunetReader(Reader):
             columns=columns,
             label_names=label_names,
             channels=channels,
+            notes=notes,
         )
 
 

@@ -16,6 +16,7 @@ from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.catalog import Case, Catalog, Column
 from fewlabel.data.hdf5 import SUFFIX, Address, Order, shapes_of
 from fewlabel.data.subjects import guess_subjects
+from fewlabel.readers._cells import read_text
 from fewlabel.readers.base import Match, Reader
 
 #: Where h5 files lie below the root, such as ``ID/mri_norm2.h5`` and ``data/slices/CASE_slice_0.h5``.
@@ -24,7 +25,7 @@ _SLICE = re.compile(r"(?P<case>.+)_slice_(?P<number>\d+)$")
 #: The left atrium set names every file alike and the case by its folder.
 _ATRIUM = "mri_norm2"
 _ATRIUM_MM = 0.625
-_ACDC = re.compile(r"patient\d+_frame(?P<frame>\d+)$")
+_ACDC = re.compile(r"(?P<patient>patient\d+)_frame(?P<frame>\d+)$")
 #: List files at the root and the part of the catalog that they stand for.
 _LISTS = {"train": "", "train_slices": "", "val": "validation", "test": "test"}
 _ENDINGS = (".list", ".txt")
@@ -43,8 +44,12 @@ class Ssl4misReader(Reader):
 
     A volume is ``CASE.h5`` anywhere up to three folders deep, or ``CASE/mri_norm2.h5`` (the left atrium set of Xiong
     et al., MedIA 2021, as UA-MT distributes it). Where a case has no volume, its files ``CASE_slice_N.h5`` are stacked
-    in the order of N. A file without ``label`` is unlabelled. ``train.list`` or ``train_slices.list``, ``val.list`` and
-    ``test.list`` (or ``.txt``) say what is kept for validation and testing; a case on none of them is left out.
+    in the order of N, which has no gaps. A file without ``label`` is unlabelled. ``train.list`` or
+    ``train_slices.list``, ``val.list`` and ``test.list`` (or ``.txt``) say what is kept for validation and testing; a
+    case on none of them is left out. The subject of ``patientNNN_frameFF`` is ``patientNNN``.
+
+    With ``label=scribble`` the cases that are kept for nothing learn from scribbles and all others have full labels; a
+    split whose parts would mix the two is refused.
 
     The files hold no geometry: voxel sizes come from ``spacing``, and axes are taken as the patient's own.
     """
@@ -103,7 +108,7 @@ class Ssl4misReader(Reader):
         parts = _parts(root, set(found), faults)
         kept = {name: files for name, files in found.items() if not parts or name in parts}
         notes = [f"{len(found) - len(kept)} cases are on no list: left out"] if len(kept) < len(found) else []
-        subjects, phases = guess_subjects(list(kept)), _phases(kept)
+        subjects, phases = _subjects(kept), _phases(kept)
         cases = []
         for name, files in sorted(kept.items()):
             try:
@@ -226,7 +231,7 @@ def _parts(root: Path, known: set[str], faults: list[Fault]) -> dict[str, str]:
     parts: dict[str, str] = {}
     for path in _list_files(root):
         part = _LISTS[path.stem]
-        names = dict.fromkeys(_entry(line) for line in path.read_text().splitlines() if line.strip())
+        names = dict.fromkeys(_entry(line) for line in read_text(path, faults).splitlines() if line.strip())
         gone = [name for name in names if name not in known]
         if gone:
             shown = ", ".join(gone[:3]) + (", …" if len(gone) > 3 else "")
@@ -246,6 +251,12 @@ def _entry(line: str) -> str:
     stem = path.name.removesuffix(SUFFIX)
     match = _SLICE.match(stem)
     return match["case"] if match else _case_of(path.parent.name, stem)
+
+
+def _subjects(names: Iterable[str]) -> dict[str, str]:
+    """ACDC: the patient, even where no patient has a second frame; else the general rule."""
+    found = {name: _ACDC.match(name) for name in names}
+    return {**guess_subjects(list(found)), **{name: match["patient"] for name, match in found.items() if match}}
 
 
 def _phases(names: Iterable[str]) -> dict[str, str]:

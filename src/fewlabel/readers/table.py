@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from pathlib import Path
@@ -12,6 +14,7 @@ from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.columns import infer_columns
 from fewlabel.data.subjects import guess_subjects
 from fewlabel.data.volume import scan_stem
+from fewlabel.readers._cells import cell, known_columns, part_of, read_text
 from fewlabel.readers.base import Match, Reader
 
 _SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -25,10 +28,11 @@ class TableReader(Reader):
 
     Columns: ``image`` (path relative to the table; several channels as ``image``, ``image_2``, … or separated by
     ``;``), and where wanted ``label`` (empty: unlabelled), ``subject``, ``case`` (a name; else the file's),
-    ``part`` (``test`` keeps the scan for testing) and any metadata. Kinds of metadata columns follow
-    :func:`fewlabel.data.columns.infer_columns`. Without ``subject`` the rule of
-    :func:`fewlabel.data.subjects.guess_subjects` tells siblings by case name. A file ``labels.json`` beside the table
-    may name the label values: ``{"1": "left ventricle"}``.
+    ``part`` (``validation`` and ``test`` keep the scan for that; ``train`` or empty) and any metadata. These names are
+    known in any case. Kinds of metadata columns, and what counts as a missing value in all of them, follow
+    :func:`fewlabel.data.columns.infer_columns`. Without a ``subject`` the rule of
+    :func:`fewlabel.data.subjects.guess_subjects` tells siblings by case name. Text is UTF-8. A file ``labels.json``
+    beside the table may name the label values: ``{"1": "left ventricle"}``.
     """
 
     class Config(Reader.Config):
@@ -56,12 +60,12 @@ class TableReader(Reader):
     def read(self, root: Path) -> Catalog:
         """One case per row."""
         path = _table_of(root)
-        frame = _load(path)
+        faults: list[Fault] = []
+        frame = _load(path, faults)
         rows: list[dict[str, Any]] = [
             {str(key): value for key, value in row.items()} for row in frame.to_dict("records")
         ]
         names = [str(column) for column in frame.columns]
-        faults: list[Fault] = []
         if not rows:
             faults.append(Fault("a table needs a row per scan", "none", str(path)))
         image_columns = sorted((name for name in names if _IMAGE.match(name)), key=lambda name: (len(name), name))
@@ -72,15 +76,15 @@ class TableReader(Reader):
         columns, typed = infer_columns({name: [row[name] for row in rows] for name in metadata}, path.name)
         cases = []
         for index, row in enumerate(rows):
-            label = _text(row.get("label"))
+            label = cell(row.get("label"))
             cases.append(
                 Case(
                     id=ids[index],
-                    subject=_text(row.get("subject")) or subjects[ids[index]],
+                    subject=cell(row.get("subject")) or subjects[ids[index]],
                     images=images[index],
                     label=_file(path, label, index + 2, "label", faults) if label else None,
                     metadata={name: values[index] for name, values in typed.items()},
-                    part="test" if _text(row.get("part")).lower() == "test" else "",
+                    part=part_of(row.get("part"), f"{path}, line {index + 2}", faults),
                 )
             )
         label_names = _label_names(path.with_name("labels.json"), faults)
@@ -125,7 +129,9 @@ def _table_of(root: Path) -> Path:
 
 
 def _no_column(path: Path) -> Match:
-    return Match(0.2, (f"{path.name} has no column image",))
+    # A byte that is no UTF-8 becomes this character.
+    text = "\ufffd" not in _header(path)
+    return Match(0.2, (f"{path.name} has no column image" if text else f"{path.name} is not UTF-8 text",))
 
 
 def _has_images(path: Path) -> bool:
@@ -133,31 +139,59 @@ def _has_images(path: Path) -> bool:
         if path.suffix.lower() == ".parquet":
             import pyarrow.parquet
 
-            return "image" in pyarrow.parquet.read_schema(path).names
-        with path.open(encoding="utf-8-sig") as stream:
-            header = stream.readline()
+            names = list(pyarrow.parquet.read_schema(path).names)
+        else:
+            names = _header(path).strip().split("\t" if path.suffix.lower() == ".tsv" else ",")
     except (OSError, ValueError):
         return False
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
-    return "image" in [word.strip().strip('"') for word in header.strip().split(separator)]
+    return "image" in [str(word).strip().strip('"').lower() for word in names]
 
 
-def _load(path: Path) -> Any:
+def _header(path: Path) -> str:
+    """The first line of a text table, whatever its encoding: that is the business of who reads all of it."""
+    if path.suffix.lower() == ".parquet":
+        return ""
+    with path.open(encoding="utf-8-sig", errors="replace") as stream:
+        return stream.readline()
+
+
+def _known(name: str) -> bool:
+    return name in _OWN or _IMAGE.match(name) is not None
+
+
+def _load(path: Path, faults: list[Fault]) -> Any:
     import pandas as pd
 
     try:
         if path.suffix.lower() == ".parquet":
-            return pd.read_parquet(path)
-        # As text: "007" is a name, and the kinds of the columns are told apart later.
-        separator = "\t" if path.suffix.lower() == ".tsv" else ","
-        frame = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
+            frame = pd.read_parquet(path).rename(columns=str)
+        else:
+            text = read_text(path, faults)
+            separator = "\t" if path.suffix.lower() == ".tsv" else ","
+            faults.extend(_wide_rows(text, separator, path))
+            if faults:
+                raise DataError("The table cannot be read:", faults)
+            # As text: "007" is a name, and the kinds of the columns are told apart later.
+            frame = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
+    except (OSError, ValueError, csv.Error) as error:
         raise DataError("The table cannot be read:", [Fault("a table must parse", str(error), str(path))]) from error
-    return frame.rename(columns=str.strip)
+    return frame.rename(columns=known_columns(map(str, frame.columns), _known, str(path), faults))
+
+
+def _wide_rows(text: str, separator: str, path: Path) -> list[Fault]:
+    """Rows with more cells than columns: pandas would take their first cells as an index and shift the rest."""
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    wanted, remedy = len(next(rows, [])), "quote the cell that holds the separator, or take the last one off"
+    found = ((rows.line_num, len(row)) for row in rows)
+    return [
+        Fault("a row has a cell per column", f"{cells} cells for {wanted} columns", f"{path}, line {line}", remedy)
+        for line, cells in found
+        if cells > wanted
+    ]
 
 
 def _images(row: dict[str, Any], columns: list[str], path: Path, line: int, faults: list[Fault]) -> tuple[Path, ...]:
-    parts = [part for column in columns for part in _text(row[column]).split(";") if part.strip()]
+    parts = [part for column in columns for part in cell(row[column]).split(";") if part.strip()]
     if not parts:
         faults.append(Fault("a row needs an image", "an empty cell", f"{path}, line {line}"))
     return tuple(_file(path, part.strip(), line, "image", faults) for part in parts)
@@ -172,7 +206,7 @@ def _file(table: Path, text: str, line: int, column: str, faults: list[Fault]) -
 
 def _case_ids(rows: list[dict[str, Any]], images: list[tuple[Path, ...]]) -> list[str]:
     """The ``case`` column; else the file name, led by its folders as far as needed to tell files apart."""
-    given = [_text(row.get("case")) for row in rows]
+    given = [cell(row.get("case")) for row in rows]
     stems = [scan_stem(paths[0]) if paths else "" for paths in images]
     for depth in range(4):
         if len(set(stems)) == len(stems):
@@ -182,9 +216,3 @@ def _case_ids(rows: list[dict[str, Any]], images: list[tuple[Path, ...]]) -> lis
             for paths, stem in zip(images, stems, strict=True)
         ]
     return [_UNSAFE.sub("_", name or stem) for name, stem in zip(given, stems, strict=True)]
-
-
-def _text(value: Any) -> str:
-    if value is None or value != value:  # noqa: PLR0124  # NaN differs from itself
-        return ""
-    return str(value).strip()

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fewlabel.core.artifact import open_artifact, parent_folder, read_json
+from fewlabel.core.artifact import parent_folder
 from fewlabel.core.errors import DataError, Fault, SettingsError
 from fewlabel.core.progress import say
 from fewlabel.data.hdf5 import is_there
 from fewlabel.data.store import PreparedCase, PreparedStore
+from fewlabel.stages._images_met import KEY, images_of, met_among
 from fewlabel.stages._segmenter import Segmenter, plan_differences
 
 
@@ -52,7 +53,7 @@ def admitted(
         say(f"{len(there) - len(cases)} of {len(there)} scans have no label and are not scored.")
     for name, arm in arms.items():
         faults.extend(_plan_faults(store, name, arm))
-        faults.extend(_leaks(name, arm, {case.subject for case in cases}, part))
+        faults.extend(_leaks(name, arm, {case.subject for case in cases}, part, str(store.plan.get("dataset", ""))))
     for case in cases:
         if not case.record:
             faults.append(
@@ -80,32 +81,29 @@ def _plan_faults(store: PreparedStore, name: str, arm: Segmenter) -> list[Fault]
     ]
 
 
-def _leaks(name: str, arm: Segmenter, subjects: set[str], part: str) -> list[Fault]:
+def _leaks(name: str, arm: Segmenter, subjects: set[str], part: str, dataset: str) -> list[Fault]:
     """Subjects of the evaluation that the arm has met before."""
     met = {
         "labels were trained on": arm.facts.get("labelled_subjects", ()),
         "labels chose the model": arm.facts.get("validation_subjects", ()),
     }
     if part == "test":
-        met["images entered pre-training"] = _pretrained_on(arm.folder)
+        met["images entered training"] = _images(arm)
     return [
         Fault(
             f"the {name} must never have met the subjects it is scored on",
-            f"{', '.join(sorted(subjects & set(known)))}, whose {how}",
+            f"{', '.join(sorted(met_among(subjects, known, dataset)))}, whose {how}",
             str(arm.folder),
             "score on other subjects, or train again without them",
         )
         for how, known in met.items()
-        if subjects & set(known)
+        if met_among(subjects, known, dataset)
     ]
 
 
-def _pretrained_on(folder: Path) -> set[str]:
-    """Subjects whose images entered the pre-training of a segmenter, as far as its parents are still there."""
-    encoder = parent_folder(folder, "encoder")
-    prepared = parent_folder(encoder, "prepared") if encoder else None
-    if encoder is None or prepared is None:
-        return set()
-    chosen = open_artifact(encoder, "encoder", check_parents=False).settings.get("parts", ["pretrain"])
-    parts = read_json(prepared / "split.json")["parts"]
-    return {subject for name in chosen for subject in parts.get(name, [])}
+def _images(arm: Segmenter) -> Sequence[str]:
+    """Subjects whose images entered the training of a segmenter or the pre-training of its encoder."""
+    if KEY in arm.facts:
+        return list(arm.facts[KEY])
+    encoder = parent_folder(arm.folder, "encoder")
+    return sorted(images_of(encoder)) if encoder is not None else ()

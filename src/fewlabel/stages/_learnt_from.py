@@ -10,7 +10,37 @@ from numpy.typing import NDArray
 
 from fewlabel.core.artifact import read_json
 from fewlabel.core.errors import DataError, Fault, SettingsError
+from fewlabel.data.splits import LabelDraw, draw_labels
 from fewlabel.data.store import PreparedStore
+
+
+def draw_faults(labelled: int | None, draw: int, subjects: Sequence[str] | None, where: str = "") -> list[Fault]:
+    """A fault where the settings name a draw but not how many patients to draw, so that it would change nothing.
+
+    Args:
+        labelled: The setting; None for all.
+        draw: The setting.
+        subjects: The setting.
+        where: Prefix of keys in messages.
+    """
+    if draw == 0 or (labelled is not None and subjects is None):
+        return []
+    among = "all labelled patients" if subjects is None else "patients given by subjects"
+    remedy = "add labelled=M, or leave out draw" if subjects is None else "leave out subjects, or draw"
+    rule = "a draw needs the number of patients to draw"
+    return [Fault(rule, f"draw={draw} among {among}", f"{where}draw", remedy)]
+
+
+def drawn_labels(
+    store: PreparedStore, labelled: int | None, draw: int, subjects: Sequence[str] | None = None
+) -> LabelDraw:
+    """Whose labels a training may use. A draw belongs to the split: trainings of all seeds share its patients.
+
+    Raises:
+        DataError: If a subject is not in the train part, or there are fewer than asked for.
+        SettingsError: If the split has no such draw.
+    """
+    return draw_labels(store.split, labelled, draw, int(store.split.get("seed", 0)), subjects)
 
 
 def training_slices(store: PreparedStore, parts: tuple[str, ...]) -> NDArray[np.int64]:

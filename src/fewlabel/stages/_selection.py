@@ -13,14 +13,13 @@ Selection = Literal["none", "held_out", "leave_one_out"]
 Validation = Literal["auto", Selection]
 
 
-def choose_selection(asked: Validation, draw: LabelDraw, seen: Sequence[str], steps: int) -> Selection:
-    """The selection that was asked for, or the fair one for the draw; says so.
+def choose_selection(asked: Validation, draw: LabelDraw, seen: Sequence[str]) -> Selection:
+    """The selection that was asked for, or the fair one for the draw.
 
     Args:
         asked: The setting.
         draw: Labelled and validation patients.
         seen: Subjects whose labels the encoder has seen.
-        steps: Length of the run.
 
     Raises:
         SettingsError: If patients for it are missing, or a left-out one has lent its labels to the encoder.
@@ -45,11 +44,21 @@ def choose_selection(asked: Validation, draw: LabelDraw, seen: Sequence[str], st
         faults.append(Fault("a patient who is left out must not have lent its labels", found, "validation"))
     if faults:
         raise SettingsError("The model cannot be selected so; use validation=none:", faults)
+    return chosen
+
+
+def say_selection(chosen: Selection, draw: LabelDraw, steps: int) -> None:
+    """Tell the user how the weights of a run are selected.
+
+    Args:
+        chosen: The selection.
+        draw: Labelled and validation patients.
+        steps: Length of the run.
+    """
     say(
         {
             "none": f"No validation: all {steps} steps, last weights.",
             "held_out": f"Validation on {', '.join(draw.validation)}: best weights are kept.",
-            "leave_one_out": f"Leave one of {labelled} patients out to choose the length, then train on all.",
+            "leave_one_out": f"Leave one of {len(draw.labelled)} patients out to choose the length, then train on all.",
         }[chosen]
     )
-    return chosen

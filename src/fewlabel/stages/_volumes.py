@@ -1,7 +1,8 @@
-"""Whether patches, network, regime and encoder fit each other: told before any work, all faults at once."""
+"""Whether patches, slices, network, regime and encoder fit each other: told before any work, all faults at once."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,10 +22,13 @@ def patch_size(patch: Sequence[int] | None) -> Patch | None:
     return depth, height, width
 
 
-def check_patch(
+def patch_faults(
     patch: Sequence[int] | None, network: UNetConfig, regime: Settings, encoder: Path | None, where: str = ""
-) -> None:
-    """Refuse what the settings alone show to be wrong.
+) -> list[Fault]:
+    """What the settings alone show to be wrong.
+
+    That is a 3D network without patches, a patch that is no size or does not fit the network, or a regime that works
+    on slices only.
 
     Args:
         patch: The setting; None trains on slices.
@@ -32,10 +36,6 @@ def check_patch(
         regime: Settings of the regime.
         encoder: Encoder folder, which need not be there yet.
         where: Prefix of keys in messages.
-
-    Raises:
-        SettingsError: If a 3D network has no patches, a patch is no size or does not fit the network, or the regime
-            works on slices only.
     """
     faults = []
     if patch is None:
@@ -47,13 +47,17 @@ def check_patch(
             rule = "patch is three positive numbers: depth, height, width"
             faults.append(Fault(rule, str(list(patch)), f"{where}patch"))
         elif encoder is None:
-            faults.extend(_stride_faults(patch, network, where))
+            faults.extend(_patch_sides(patch, network, where))
         name = str(regime.name)  # type: ignore[attr-defined]
         if not load_plugin("fewlabel.regimes", name).supports_3d:
             remedy = "leave out patch, or take a regime that works on volumes (fewlabel regimes)"
             faults.append(Fault("patches need a regime that works on volumes", name, f"{where}regime", remedy))
-    if faults:
-        raise SettingsError("These settings are not valid:", faults)
+    return faults
+
+
+def architecture_of(encoder: Path) -> UNetConfig:
+    """The network that an encoder folder is the first half of."""
+    return UNetConfig.parse(read_json(encoder / "encoder.json")["architecture"])
 
 
 def check_encoder(patch: Sequence[int] | None, encoder: Path) -> None:
@@ -62,7 +66,7 @@ def check_encoder(patch: Sequence[int] | None, encoder: Path) -> None:
     Raises:
         SettingsError: If so, or if the patch does not fit the encoder's depth.
     """
-    config = UNetConfig.parse(read_json(encoder / "encoder.json")["architecture"])
+    config = architecture_of(encoder)
     faults = []
     if patch is None and config.ndim == 3:
         faults.append(Fault("slices need a 2D encoder", "a 3D one", str(encoder), "give patch=[DEPTH,HEIGHT,WIDTH]"))
@@ -70,12 +74,37 @@ def check_encoder(patch: Sequence[int] | None, encoder: Path) -> None:
         remedy = "leave out encoder to train on volumes from scratch, or leave out patch to train on slices"
         faults.append(Fault("patches need a 3D encoder", "a 2D one", str(encoder), remedy))
     elif patch is not None:
-        faults.extend(_stride_faults(patch, config, ""))
+        faults.extend(_patch_sides(patch, config, ""))
     if faults:
         raise SettingsError("These settings are not valid:", faults)
 
 
-def _stride_faults(patch: Sequence[int], network: UNetConfig, where: str) -> list[Fault]:
+def check_slices(size: Sequence[int], network: UNetConfig, where: str) -> None:
+    """Refuse slices that the network cannot halve and double again.
+
+    Args:
+        size: (height, width) of the prepared slices.
+        network: Architecture.
+        where: The prepared folder, for the message.
+
+    Raises:
+        SettingsError: If a side is no multiple of the network's stride.
+    """
+    faults = slice_faults(size, network, where)
+    if faults:
+        raise SettingsError("The network does not fit the prepared slices:", faults)
+
+
+def slice_faults(size: Sequence[int], network: UNetConfig, where: str) -> list[Fault]:
+    """As :func:`check_slices`, as a list that may be empty."""
+    rule = f"sides of slices must be multiples of {network.stride} for a network of depth {network.depth}"
+    # Upwards: nothing is cropped that was not cropped before.
+    near = [network.stride * math.ceil(side / network.stride) for side in size]
+    remedy = f"prepare with size=[{','.join(map(str, near))}], or take a network of less depth"
+    return [Fault(rule, str(list(size)), where, remedy)] if near != list(size) else []
+
+
+def _patch_sides(patch: Sequence[int], network: UNetConfig, where: str) -> list[Fault]:
     stride = network.stride
     if not any(side % stride for side in patch):
         return []

@@ -23,6 +23,7 @@ from fewlabel.core.artifact import (
 )
 from fewlabel.core.config import PathSetting, Settings, setting
 from fewlabel.core.errors import DataError, Fault, FewlabelError, SettingsError
+from fewlabel.core.places import in_the_way
 from fewlabel.core.progress import say, task
 from fewlabel.data.preprocess import Plan, prepare_mask, restore_probabilities
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
@@ -133,7 +134,8 @@ def run(settings: EvaluateSettings) -> Path:
 
 
 def _done_before(out: Path, same: Mapping[str, Any]) -> bool:
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    obstacle = in_the_way(out)
+    if not obstacle:
         return False
     if is_artifact(out, "scores"):
         before = open_artifact(out, "scores", check_parents=False).settings.get("identity")
@@ -141,7 +143,7 @@ def _done_before(out: Path, same: Mapping[str, Any]) -> bool:
             return True
         found, remedy = "scores of other settings or artifacts", "give another --out, or remove it"
     else:
-        found, remedy = "other files", "give a new folder"
+        found, remedy = obstacle, "give a new folder"
     raise SettingsError("Nothing was written:", [Fault("--out must not hold another result", found, str(out), remedy)])
 
 

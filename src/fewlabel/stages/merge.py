@@ -8,6 +8,7 @@ from pathlib import Path
 from fewlabel.core.artifact import building, finish_artifact, is_artifact, open_artifact
 from fewlabel.core.config import Names, PathSetting, Settings, setting
 from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.places import in_the_way
 from fewlabel.core.progress import say
 from fewlabel.data.merge import merge_stores
 from fewlabel.data.store import STORE_FILES, PreparedStore
@@ -39,8 +40,9 @@ def run(settings: MergeSettings) -> Path:
         if known == {open_artifact(folder, "prepared").content_hash for folder in folders}:
             say(f"{out} is up to date.")
             return out
-    if out.exists() and any(out.iterdir()):
-        fault = Fault("--out must be a new or empty folder", "other files", str(out), "give another --out")
+    obstacle = in_the_way(out)
+    if obstacle:
+        fault = Fault("--out must be a new or empty folder", obstacle, str(out), "give another --out")
         raise SettingsError("Nothing was written:", [fault])
     stores = [PreparedStore(folder) for folder in folders]
     with building(out) as partial:

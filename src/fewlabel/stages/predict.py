@@ -14,6 +14,7 @@ import torch
 from fewlabel.core.artifact import MANIFEST, is_artifact, open_artifact
 from fewlabel.core.config import PathSetting, Settings, setting
 from fewlabel.core.errors import ArtifactError, DataError, Fault, FewlabelError, SettingsError
+from fewlabel.core.places import in_the_way
 from fewlabel.core.progress import say, task
 from fewlabel.data.preprocess import Plan, prepare_volume, restore_probabilities
 from fewlabel.data.volume import Volume, collected_warnings, read_volume
@@ -139,6 +140,8 @@ def _load(place: Path) -> _Model:
 def _check_out(settings: PredictSettings, scans: Sequence[Scan]) -> None:
     out = settings.out
     faults = []
+    if not out.is_dir() and (obstacle := in_the_way(out)):
+        faults.append(Fault("--out must be a folder", obstacle, str(out), "give another --out"))
     if (out / MANIFEST).is_file() and not is_artifact(out, "predictions"):
         faults.append(Fault("--out must not be another artifact", str(out), "out", "give a new folder"))
     inputs = {path.resolve() for scan in scans for path in scan.images}

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from fewlabel.core.artifact import building, finish_artifact, is_artifact, read_json, write_json
 from fewlabel.core.config import Floats, Integers, PathSetting, Settings, setting
 from fewlabel.core.errors import DataError, Fault, SettingsError
+from fewlabel.core.places import in_the_way
 from fewlabel.core.progress import say
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import CaseFacts, cores, inspect, label_map
@@ -109,6 +110,8 @@ def run(settings: PrepareSettings) -> Path:
     table, classes = slice_table(catalog, depths, plan.position_parts)
     plan = replace(plan, meta_labels=classes)
     _say_estimate(plan, catalog, facts, depths, workers)
+    if is_artifact(settings.out, "prepared"):
+        say(f"{settings.out} was made of other data or settings and is replaced; what was trained on it cannot use it.")
     with building(settings.out) as folder:
         written = write_store(folder, catalog.cases, depths, plan, workers)
         _write_tables(folder, catalog, table, written)
@@ -144,9 +147,10 @@ def _check_settings(settings: PrepareSettings) -> None:
         faults.append(Fault("test and validation must leave subjects to train on", found, "test_fraction"))
     out = settings.out
     # A store that lost a file is still ours to replace; a folder without its sources is not.
-    if out.exists() and not (out / SOURCES).is_file() and (not out.is_dir() or any(out.iterdir())):
+    obstacle = in_the_way(out)
+    if obstacle and not (out / SOURCES).is_file():
         remedy = "choose another folder, or empty this one yourself"
-        faults.append(Fault("out must be new, empty, or a prepared store", f"other content in {out}", "out", remedy))
+        faults.append(Fault("out must be new, empty, or a prepared store", obstacle, str(out), remedy))
     if faults:
         raise SettingsError("These settings are not valid:", faults)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -19,13 +19,12 @@ from fewlabel.core.artifact import open_artifact, write_bytes, write_json
 from fewlabel.core.collective import gather, rank
 from fewlabel.core.config import Names, PathSetting, Settings, plugin_field, setting
 from fewlabel.core.discovery import load_plugin
-from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.errors import DataError, Fault, SettingsError
 from fewlabel.core.progress import say
 from fewlabel.core.rng import numpy_stream, stream_seed
 from fewlabel.data.augment import AugmentConfig, pretraining_augmentation
 from fewlabel.data.loading import PretrainLoader
 from fewlabel.data.sampling import SamplerConfig
-from fewlabel.data.splits import draw_labels
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.checkpoint import Checkpointer
 from fewlabel.engine.embedding import embed_slices
@@ -33,7 +32,7 @@ from fewlabel.engine.loop import Loop, StepResult
 from fewlabel.engine.monitor import CollapseWatch, effective_rank, spread
 from fewlabel.engine.optim import OptimiserConfig, build_optimiser
 from fewlabel.engine.record import Record
-from fewlabel.engine.runs import close_run, finished_before, identity
+from fewlabel.engine.runs import close_run, finished_before, identity, mark_run
 from fewlabel.engine.runtime import Device, Precision, fast_kernels, start
 from fewlabel.engine.step import gradients_of
 from fewlabel.engine.weights import load_encoder_into, save_encoder
@@ -41,7 +40,9 @@ from fewlabel.gradients.combine import Combiner
 from fewlabel.methods.base import DataFacts, PretrainMethod
 from fewlabel.nets.layout import channels_last
 from fewlabel.nets.unet import UNetConfig, UNetEncoder
-from fewlabel.stages._learnt_from import labels_of_encoder, training_slices
+from fewlabel.stages._images_met import KEY, images_met
+from fewlabel.stages._learnt_from import draw_faults, drawn_labels, labels_of_encoder, training_slices
+from fewlabel.stages._volumes import check_slices
 
 
 class SliceNetworkConfig(UNetConfig):
@@ -68,7 +69,7 @@ class PretrainSettings(Settings):
     labelled: int | None = setting(
         None, "M, labelled patients for methods that learn from labels; null for all", unit="patients", ge=1
     )
-    draw: int = setting(0, "which draw of M labelled patients", ge=0)
+    draw: int = setting(0, "which draw of M labelled patients; draws belong to the split", ge=0)
     subjects: Names | None = setting(None, "the labelled patients by id, instead of a draw")
     parts: Names = setting(("pretrain",), "parts of the split whose images are learnt from; never test")
     network: SliceNetworkConfig = setting(SliceNetworkConfig(), "architecture")
@@ -89,6 +90,15 @@ class PretrainSettings(Settings):
     compile: bool = setting(False, "compile the encoder's blocks (needs a C++ compiler on the CPU)")
     collapse_patience: int = setting(200, "collapsed steps in a row after which the run stops; 0 never", ge=0)
     log_every: int = setting(10, "steps between two rows of metrics.jsonl", ge=1)
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], *, where: str = "", base: Settings | None = None) -> Self:
+        """As for all settings, and a draw must have its number of patients."""
+        built = super().parse(values, where=where, base=base)
+        faults = draw_faults(built.labelled, built.draw, built.subjects, where)
+        if faults:
+            raise SettingsError("These settings are not valid:", faults)
+        return built
 
     @field_validator("network", mode="before")
     @classmethod
@@ -117,6 +127,7 @@ def run(settings: PretrainSettings) -> Path:
         say(f"{settings.out} is finished and kept.")
         return settings.out
     training = Pretraining.begin(settings, same)
+    mark_run(settings.out, same)
     training.train()
     files = training.leave()
     close_run(
@@ -183,6 +194,7 @@ class Pretraining:
         self.settings = settings
         self.fabric = fabric
         self.store = store
+        check_slices(store.images.shape[2:], settings.network, str(settings.data))
         self.indices = training_slices(store, settings.parts)
         self.method = build_method(settings, store, self.indices, fabric.device)
         self.draw = self._labels() if self.method.uses_labels else None
@@ -220,7 +232,7 @@ class Pretraining:
     def _labels(self) -> tuple[str, ...]:
         """The subjects whose labels a method may learn from: those of the draw, whatever else has labels."""
         chosen = self.settings
-        draw = draw_labels(self.store.split, chosen.labelled, chosen.draw, chosen.seed, chosen.subjects)
+        draw = drawn_labels(self.store, chosen.labelled, chosen.draw, chosen.subjects)
         if len(self.store.slices_of(draw.labelled, labelled=True)) == 0:
             found = ", ".join(draw.labelled)
             fault = Fault(f"{chosen.method.name} learns from labels", f"none for {found}", "labelled", "name others")
@@ -301,6 +313,7 @@ class Pretraining:
             "steps": settings.steps,
             "parameters": sum(parameter.numel() for parameter in method.encoder.parameters()),
             "labelled_subjects": list(self.seen),
+            KEY: images_met(self.store.slices["subject"].iloc[self.indices], settings.encoder),
         }
         save_encoder(settings.out, method.encoder, facts, decoder)
         write_json(settings.out / "details.json", self.combiner.details())

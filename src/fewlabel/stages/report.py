@@ -14,6 +14,7 @@ from fewlabel import __version__
 from fewlabel.core.artifact import building, finish_artifact, is_artifact
 from fewlabel.core.config import PathSetting, Settings, setting
 from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.places import in_the_way
 from fewlabel.core.progress import task
 from fewlabel.core.rng import numpy_stream, stream_seed
 from fewlabel.data.store import PreparedCase, PreparedStore
@@ -92,8 +93,9 @@ def _place(settings: ReportSettings) -> Path:
     if out is None:
         fault = Fault("a report needs a place", "neither run nor out", "out", "give --out")
         raise SettingsError("These settings are not valid:", [fault])
-    if out.exists() and not is_artifact(out, "report") and (not out.is_dir() or any(out.iterdir())):
-        fault = Fault("--out must not hold another result", "other files", str(out), "give another --out")
+    obstacle = in_the_way(out)
+    if obstacle and not is_artifact(out, "report"):
+        fault = Fault("--out must not hold another result", obstacle, str(out), "give another --out")
         raise SettingsError("Nothing was written:", [fault])
     return out
 

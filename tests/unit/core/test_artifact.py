@@ -172,6 +172,7 @@ def test_writes_are_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(OSError, match="disk"):
         write_bytes(target, b"new")
     assert target.read_bytes() == b"old"
+    assert [path.name for path in target.parent.iterdir()] == ["x.bin"]
 
 
 def test_json_refuses_what_json_cannot_hold(tmp_path: Path) -> None:
@@ -222,3 +223,74 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     make(tmp_path / "x")
     assert not left.exists()
     assert elsewhere.exists()
+
+
+def small_files(folder: Path) -> Path:
+    with building(folder) as partial:
+        write_json(partial / "split.json", {"test": ["a"]})
+        write_text(partial / "slices.parquet", "rows")
+        write_text(partial / "images.npy", "pixels")
+        finish_artifact(partial, "prepared", ["split.json", "slices.parquet", "images.npy"], final_folder=folder)
+    return folder
+
+
+def test_a_small_file_that_was_edited_is_named(tmp_path: Path) -> None:
+    folder = small_files(tmp_path / "p")
+    open_artifact(folder)
+    write_json(folder / "split.json", {"test": ["b"]})
+    (folder / "slices.parquet").write_text("other")
+    told = fault_of(folder, "prepared")
+    assert "split.json has changed" in told
+    assert "slices.parquet has changed" in told
+    assert "make the artifact again" in told
+    assert not is_artifact(folder, "prepared")
+    write_json(folder / "split.json", {"test": ["a"]})
+    (folder / "slices.parquet").write_text("rows")
+    open_artifact(folder)
+
+
+def test_opening_reads_no_large_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = small_files(tmp_path / "p")
+    read: list[str] = []
+    original = artifact.file_hash
+    monkeypatch.setattr(artifact, "file_hash", lambda path: (read.append(path.name), original(path))[1])
+    open_artifact(folder)
+    assert sorted(read) == ["slices.parquet", "split.json"]
+    monkeypatch.setattr(artifact, "CHECKED_BYTES", 4)
+    read.clear()
+    open_artifact(folder)
+    assert read == ["slices.parquet"]
+
+
+@pytest.mark.parametrize("filled", [False, True])
+def test_a_build_in_the_current_folder_stays_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, filled: bool
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    if filled:
+        make(here, text="old")
+        (here / "more.txt").write_text("old")
+    monkeypatch.chdir(here)
+    make(Path())
+    # The same folder as before: a shell or a process in it goes on.
+    assert Path("a.txt").read_text() == "a"
+    assert sorted(path.name for path in here.iterdir()) == ["a.txt", MANIFEST, "sub"]
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+    assert open_artifact(Path()).kind == "prepared"
+
+
+def test_a_build_in_the_folder_above_stays_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    make(Path("deeper"))
+    make(Path("../beside"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["beside", "out"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["deeper"]
+
+
+def test_a_name_with_brackets_is_no_pattern(tmp_path: Path) -> None:
+    (tmp_path / ".run[1].0123abcd.partial").mkdir()
+    (tmp_path / ".run1.0123abcd.partial").mkdir()
+    make(tmp_path / "run[1]")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".run1.0123abcd.partial", "run[1]"]

@@ -58,7 +58,9 @@ class Group(Settings):
 class Whole(Settings):
     out: PathSetting = setting(..., "where")
     steps: int = setting(10, "length", unit="steps", ge=1)
-    group: Group = setting(Group(rate=0.5, inner=Inner(width=3)), "a group whose default is not its class's")
+    group: Group = setting(
+        Group(rate=0.5, inner=Inner(width=3)), "a group whose default is not its class's", source="the whole"
+    )
     names: Names = setting((), "names")
     numbers: Floats = setting((1.0,), "numbers")
     counts: Integers = setting((), "counts")
@@ -174,14 +176,20 @@ def test_a_required_plugin_must_be_named(shed: str) -> None:
 def test_rows_describe_groups_by_their_own_defaults() -> None:
     rows = {row["key"]: row for row in describe(Whole)}
     assert list(rows) == [
-        "out", "steps", "group.rate", "group.inner.width", "group.inner.sides", "group.kind", "names", "numbers",
-        "counts", "spacing",
+        "out", "steps", "group", "group.rate", "group.inner", "group.inner.width", "group.inner.sides", "group.kind",
+        "names", "numbers", "counts", "spacing",
     ]  # fmt: skip
     assert rows["out"]["default"] == "required"
     assert rows["out"]["type"] == "path"
     assert rows["group.rate"] == {
-        "key": "group.rate", "type": "number", "default": "0.5", "unit": "per step", "source": "somewhere",
+        "key": "group.rate", "type": "number", "default": "0.5", "unit": "per step", "source": "the whole",
         "doc": "rate",
+    }  # fmt: skip
+    # The source of a default that the group changes is the group's; others keep their own.
+    assert {row["key"]: row["source"] for row in describe(Group)}["rate"] == "somewhere"
+    assert rows["group"] == {
+        "key": "group", "type": "group", "default": "", "unit": "", "source": "the whole",
+        "doc": "a group whose default is not its class's",
     }  # fmt: skip
     assert rows["group.inner.width"]["default"] == "3"
     assert rows["group.inner.sides"]["default"] == "[1, 2]"

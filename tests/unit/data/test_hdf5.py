@@ -61,21 +61,32 @@ def test_axes_are_given_back_as_slice_row_column(tmp_path):
 
 
 def test_numbered_slices_are_stacked_in_the_order_of_their_numbers(tmp_path):
-    for number in (0, 2, 10, 1):
+    for number in (9, 11, 10, 8):
         write_h5(tmp_path / f"p1_slice_{number}.h5", image=np.full((4, 3), number, np.float32))
     for other in ("p1_slice_x.h5", "p11_slice_0.h5", "p1_slice_0.h5.bak", "p1_slice_3_old.h5"):
         (tmp_path / other).write_text("not one of them")
     stack = address(tmp_path / "p1_slice_*.h5")
-    assert [file.name for file in stack.files] == [f"p1_slice_{number}.h5" for number in (0, 1, 2, 10)]
-    assert stack.read()[:, 0, 0].tolist() == [0, 1, 2, 10]
+    assert [file.name for file in stack.files] == [f"p1_slice_{number}.h5" for number in (8, 9, 10, 11)]
+    assert stack.read()[:, 0, 0].tolist() == [8, 9, 10, 11]
     assert stack.shape() == (4, 4, 3)
     assert stack.stem == "p1_slice"
     assert is_there(stack.path)
     assert not is_there(address(tmp_path / "gone_slice_*.h5").path)
-    assert is_there(tmp_path / "p1_slice_0.h5")
-    write_h5(tmp_path / "p1_slice_3.h5", image=np.zeros((4, 5), np.float32))
-    with pytest.raises(DataError, match=r"p1_slice_3\.h5.*one size.*\(4, 5\) against \(4, 3\)"):
+    assert is_there(tmp_path / "p1_slice_8.h5")
+    write_h5(tmp_path / "p1_slice_12.h5", image=np.zeros((4, 5), np.float32))
+    with pytest.raises(DataError, match=r"p1_slice_12\.h5.*one size.*\(4, 5\) against \(4, 3\)"):
         stack.read()
+
+
+@pytest.mark.parametrize(("numbers", "told"), [((0, 1, 3, 7), "1 then 3, 3 then 7"), (("1", "01", "2"), "1 twice")])
+def test_a_stack_with_a_gap_is_a_fault(tmp_path, numbers, told):
+    for number in numbers:
+        write_h5(tmp_path / f"p_slice_{number}.h5", image=counting((4, 3)))
+    stack = address(tmp_path / "p_slice_*.h5")
+    assert is_there(stack.path)
+    for call in (stack.shape, stack.read):
+        with pytest.raises(DataError, match=rf"numbered one after the other; found {told}.*restore"):
+            call()
 
 
 def test_faults_name_the_file(tmp_path):

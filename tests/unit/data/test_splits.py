@@ -1,37 +1,13 @@
 import itertools
 import json
 from itertools import chain
-from pathlib import Path
 
 import pytest
 
 from fewlabel.core.errors import DataError, SettingsError
-from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.named_splits import NAMED
 from fewlabel.data.splits import draw_labels, make_split, overlap_faults
-
-
-def catalog(labelled, unlabelled=(), test=(), unlabelled_test=()):
-    """Two scans per subject."""
-    cases = []
-    for group, label, part in (
-        (labelled, True, ""),
-        (unlabelled, False, ""),
-        (test, True, "test"),
-        (unlabelled_test, False, "test"),
-    ):
-        for subject in group:
-            for frame in (1, 2):
-                name = f"{subject}_f{frame}"
-                cases.append(
-                    Case(name, subject, (Path(f"{name}.nii"),), Path(f"{name}_gt.nii") if label else None, {}, part)
-                )
-    return Catalog("toy", Path("root"), "table", tuple(cases))
-
-
-def names(count, prefix="s"):
-    return [f"{prefix}{number:02d}" for number in range(count)]
-
+from kit.catalogs import catalog, names, reserved
 
 ACDC = catalog([f"patient{number:03d}" for number in range(1, 101)])
 
@@ -73,8 +49,15 @@ def test_ssl4mis_is_the_published_split():
     assert [len(parts[part]) for part in ("pretrain", "train", "validation", "test")] == [70, 70, 10, 20]
     assert set(parts["test"]) == ids(1, 7, 8, 11, 13, 22, 24, 33, 52, 59, 64, 65, 66, 68, 75, 80, 81, 83, 84, 93)
     assert set(parts["validation"]) == ids(2, 19, 28, 30, 39, 45, 78, 82, 85, 87)
-    draws = {count: set(rows[0]["labelled"]) for count, rows in split["draws"].items()}
-    assert draws == {"1": ids(99), "3": ids(99, 38, 50), "7": ids(99, 38, 50, 100, 58, 21, 49)}
+    draws = {int(count): rows[0]["labelled"] for count, rows in split["draws"].items()}
+    assert set(draws[1]) == ids(99)
+    assert draws[3] == [f"patient{number:03d}" for number in (99, 38, 50)]
+    assert draws[7] == [f"patient{number:03d}" for number in (99, 38, 50, 100, 58, 21, 49)]
+    # The order of SSL4MIS's train.list, so that fewer are a subset of more.
+    order = [99, 38, 50, 100, 58, 21, 49, 20, 72, 40, 60, 89, 4, 56]
+    for count in range(1, 15):
+        assert draws[count] == [f"patient{number:03d}" for number in order[:count]]
+        assert draw_labels(split, count, 0, seed=5).labelled == tuple(draws[count])
 
 
 @pytest.mark.parametrize("name", sorted(NAMED))
@@ -96,7 +79,7 @@ def test_a_subset_keeps_what_is_there():
         "validation": ["patient011"],
         "test": ["patient007"],
     }
-    assert [row["labelled"] for row in split["draws"]["1"]] == [["patient002"], ["patient042"]]
+    assert [row["labelled"][0][-2:] for row in split["draws"]["1"]] == ["02", "42", "95", "22", "62"]
     assert split["draws"]["1"][0]["validation"] == ["patient011"]
     assert "95 of the split's 100 subjects are not in this data set" in split["notes"]
     with pytest.raises(DataError, match=r"in its test part.*such as patient007"):
@@ -193,27 +176,6 @@ def test_overlap_is_an_error_that_names_the_subjects(tmp_path, first, second, ba
         assert make_split(catalog(names(8)), str(path))["parts"] == parts
 
 
-def test_a_split_file_fills_pretraining_and_reports_every_fault(tmp_path):
-    path = tmp_path / "mine.json"
-    path.write_text(json.dumps({"parts": {"train": ["s00"], "test": ["s01"]}}))
-    split = make_split(catalog(names(3), ["u"]), str(path))
-    assert split["name"] == "mine"
-    assert split["parts"] == {"pretrain": ["s00", "u"], "train": ["s00"], "validation": [], "test": ["s01"]}
-    path.write_text(json.dumps({"parts": {"train": ["s0", "u"], "tests": []}}))
-    with pytest.raises(DataError) as error:
-        make_split(catalog(names(3), ["u"]), str(path))
-    text = str(error.value)
-    assert "unknown part; found 'tests'" in text
-    assert "did you mean s0" in text
-    assert "must have a label; found u" in text
-    path.write_text("[1]")
-    with pytest.raises(DataError, match="a split file holds"):
-        make_split(catalog(names(3)), str(path))
-    path.write_text(json.dumps({"parts": {"train": ["s00"]}, "draws": {"1": [{"labelled": ["s01"]}]}}))
-    with pytest.raises(DataError, match="a draw of 1 names that many subjects of the train part"):
-        make_split(catalog(names(3)), str(path))
-
-
 def test_unknown_kind_names_the_nearest():
     with pytest.raises(SettingsError, match="did you mean chaitanya"):
         make_split(ACDC, "chaitania")
@@ -258,3 +220,70 @@ def test_explicit_subjects_must_be_in_the_train_part():
         draw_labels(split, subjects=[])
     with pytest.raises(DataError, match="76 labelled subjects; found 77"):
         draw_labels(split, 77)
+
+
+def acdc_without(*numbers):
+    return catalog([f"patient{number:03d}" for number in range(1, 101) if number not in numbers])
+
+
+def test_a_named_draw_keeps_its_number_where_another_is_incomplete():
+    split = make_split(acdc_without(2), "chaitanya")
+    assert draw_labels(split, 1, 1).labelled == ("patient042",)
+    assert draw_labels(split, 2, 0).labelled == ("patient042", "patient062")
+    with pytest.raises(DataError, match=r"draw 0 of 1 labelled.*found no patient002.*draw=1, 2, 3 or 4"):
+        draw_labels(split, 1, 0)
+    with pytest.raises(DataError, match=r"draw 1 of 2 labelled.*found no patient002.*draw=0 or 2"):
+        draw_labels(split, 2, 1)
+    assert any("7 of 13 draws lack a labelled subject" in note for note in split["notes"])
+    split = make_split(acdc_without(99), "ssl4mis")
+    for count in (1, 3, 7):
+        with pytest.raises(DataError, match=rf"draw 0 of {count} labelled.*found no patient099.*subjects=\["):
+            draw_labels(split, count)
+    assert len(draw_labels(split, 20).labelled) == 20
+
+
+def test_unlabelled_test_scans_of_a_labelled_subject_enter_no_training_unless_asked():
+    """The subject is not reserved by them, but cannot train without them: it tests and validates first."""
+    both = [(subject, True, "") for subject in names(20)] + [(subject, False, "test") for subject in names(6)]
+    data = reserved([*both, ("u", False, "test"), ("v", False, "")])
+    for kind in ("auto", "random"):
+        split = make_split(data, kind, seed=3)
+        parts = split["parts"]
+        assert split["name"] == "random"
+        assert {*parts["test"], *parts["validation"]} == set(names(6))
+        assert set(parts["train"]) == set(names(20)) - set(names(6))
+        assert set(parts["pretrain"]) == {*parts["train"], "v"}
+        assert any("6 labelled subjects also have unlabelled scans" in note for note in split["notes"])
+        assert any("1 unlabelled subjects are kept for testing" in note for note in split["notes"])
+    few = make_split(data, "auto", test_fraction=0.1, validation_fraction=0.1)
+    assert {*few["parts"]["test"], *few["parts"]["validation"]} < set(names(6))
+    assert not {*few["parts"]["train"], *few["parts"]["pretrain"]} & set(names(6))
+    assert any("2 of them are in no part" in note for note in few["notes"])
+    asked = make_split(data, "auto", pretrain_on_test_scans=True)
+    assert {"u", "v"} <= set(asked["parts"]["pretrain"])
+    assert set(chain(*asked["parts"].values())) == set(data.subjects)
+    alone = reserved([("s", True, ""), ("s", False, "test")])
+    with pytest.raises(DataError, match=r"needs a labelled subject to train on.*pretrain_on_test_scans=true"):
+        make_split(alone)
+    assert make_split(alone, pretrain_on_test_scans=True)["parts"]["train"] == ["s"]
+
+
+def test_only_labelled_test_scans_reserve_their_subject():
+    rows = [(subject, True, "") for subject in names(10)] + [(s, True, "test") for s in names(2, "t")]
+    split = make_split(reserved([*rows, ("t00", False, "test"), ("s00", False, "test")]))
+    assert split["name"] == "own"
+    assert split["parts"]["test"] == ["t00", "t01"]
+    assert split["parts"]["validation"] == ["s00"]
+
+
+def test_a_flag_that_a_split_does_not_read_is_said_to_be_unused(tmp_path):
+    unused = "pretrain_on_test_scans=true is unused"
+    for name in sorted(NAMED):
+        assert any(unused in note for note in make_split(ACDC, name, pretrain_on_test_scans=True)["notes"])
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"parts": {"train": ["s00"], "pretrain": ["s00"]}}))
+    assert any(
+        unused in note for note in make_split(catalog(names(3)), str(path), pretrain_on_test_scans=True)["notes"]
+    )
+    path.write_text(json.dumps({"parts": {"train": ["s00"]}}))
+    assert make_split(catalog(names(3)), str(path), pretrain_on_test_scans=True)["notes"] == []

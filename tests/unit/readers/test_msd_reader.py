@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from itertools import combinations
 
 import nibabel
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 from fewlabel.core.errors import DataError
 from fewlabel.data.checking import inspect
+from fewlabel.data.splits import make_split
 from fewlabel.readers.base import choose_reader
 from fewlabel.readers.msd import MsdReader
 from fewlabel.readers.nnunet import NnunetReader
@@ -159,8 +162,45 @@ def test_hippocampus_as_distributed(shared_data):
     choice = choose_reader(shared_data / "hippocampus")
     assert choice.name == "msd"
     catalog = choice.reader.read(shared_data / "hippocampus")
-    assert len(catalog.cases) == len(catalog.subjects) == 390
+    assert len(catalog.cases) == 390
+    assert len(catalog.subjects) == 195
+    assert sorted(Counter(case.subject for case in catalog.cases).values()) == [2] * 195
+    assert any("both hippocampi of a person" in note for note in catalog.notes)
     assert sum(case.label is not None for case in catalog.cases) == 260
     assert sum(case.part == "test" for case in catalog.cases) == 130
     assert catalog.label_names == {0: "background", 1: "Anterior", 2: "Posterior"}
     assert catalog.channels == ("MRI",)
+
+
+def test_no_person_of_the_hippocampus_task_is_in_two_parts(shared_data):
+    catalog = read(shared_data / "hippocampus")
+    scans = {case.id: case for case in catalog.cases}
+    for wanted in (False, True):
+        parts = make_split(catalog, pretrain_on_test_scans=wanted)["parts"]
+        assert (len(parts["test"]), len(parts["validation"])) == (34, 17)
+        for first, second in combinations(("train", "validation", "test"), 2):
+            assert not set(parts[first]) & set(parts[second])
+        assert not set(parts["pretrain"]) & {*parts["validation"], *parts["test"]}
+        home = {subject: part for part in ("train", "validation", "test") for subject in parts[part]}
+        for odd in range(1, 395, 2):
+            pair = [scans[name] for name in (f"hippocampus_{odd:03d}", f"hippocampus_{odd + 1:03d}") if name in scans]
+            assert len({home.get(case.subject) for case in pair}) <= 1
+        met = {case.id for case in catalog.cases if case.subject in {*parts["train"], *parts["pretrain"]}}
+        reserved = {case.id for case in catalog.cases if case.part == "test"}
+        assert bool(met & reserved) == wanted
+        assert len(parts["train"]) == (119 if wanted else 90)
+
+
+@pytest.mark.parametrize("kind", ["msd", "nnunet"])
+def test_both_hippocampi_of_a_person_are_one_subject(tmp_path, kind):
+    names = [f"hippocampus_{number:03d}" for number in (1, 2, 4, 23, 24)]
+    root = task(tmp_path, training=names[:3], test=names[3:])
+    reader = MsdReader(MsdReader.Config()) if kind == "msd" else NnunetReader(NnunetReader.Config())
+    catalog = reader.read(root)
+    assert [case.subject for case in catalog.cases] == ["person_001", "person_001", "person_002", *["person_012"] * 2]
+    (note,) = catalog.notes
+    assert "both hippocampi of a person" in note
+    assert "5 scans of 3 subjects" in note
+    (root / "metadata.csv").write_text("case,subject\n" + "".join(f"{name},{name[-1]}\n" for name in names))
+    assert [case.subject for case in reader.read(root).cases] == ["1", "2", "4", "3", "4"]
+    assert reader.read(root).notes == ()

@@ -34,8 +34,8 @@ def test_hippocampus_as_distributed(shared_data):
     assert sum(case.part == "test" for case in catalog.cases) == 130
     assert catalog.label_names == {0: "background", 1: "Anterior", 2: "Posterior"}
     assert catalog.channels == ("MRI",)
-    assert catalog.subjects[0] == "hippocampus_001"
-    assert len(catalog.subjects) == 390
+    assert catalog.subjects[0] == "person_001"
+    assert len(catalog.subjects) == 195
 
 
 @pytest.mark.parametrize("channel_key", ["channel_names", "modality"])
@@ -121,3 +121,49 @@ def test_score(tmp_path):
     assert f"give {inner}" in "; ".join(deeper.reasons)
     (inner / "dataset.json").unlink()
     assert NnunetReader.match(inner).score == pytest.approx(0.7)
+
+
+def test_a_part_is_one_of_four_words(tmp_path):
+    root = nnunet_folder(tmp_path, ("a", "b", "c", "d"), test=("t",))
+    table = root / "metadata.csv"
+    table.write_text("case,part\na,Validation\nb,test\nc,train\nd,NA\nt,\n")
+    assert [case.part for case in read(root).cases] == ["validation", "test", "", "", "test"]
+    table.write_text("case,part\na,testing\nb,val\n")
+    with pytest.raises(DataError) as error:
+        read(root)
+    text = str(error.value)
+    assert "line 2: part is train, validation, test or empty; found 'testing'" in text
+    assert "did you mean test?" in text
+    assert "line 3: part is train, validation, test or empty; found 'val'" in text
+
+
+def test_a_row_that_names_no_case_is_a_fault(tmp_path):
+    root = nnunet_folder(tmp_path, ("c1", "c2"))
+    table = root / "metadata.csv"
+    table.write_text("case,part\nc1,\nC2,test\nother,test\n,\n")
+    with pytest.raises(DataError) as error:
+        read(root)
+    text = str(error.value)
+    assert "every row of metadata.csv names a case of this folder; found C2 (line 3), other (line 4)" in text
+    assert "did you mean c2?" in text
+    table.write_text("Case,Part,Subject,Sex\nc1,,NA,f\nc2,test,p,m\n")
+    catalog = read(root)
+    assert [(case.subject, case.part) for case in catalog.cases] == [("c1", ""), ("p", "test")]
+    assert [column.name for column in catalog.columns] == ["Sex"]
+
+
+def test_a_table_in_another_encoding_is_a_fault_that_says_so(tmp_path):
+    root = nnunet_folder(tmp_path)
+    (root / "metadata.csv").write_bytes("case,town\na,Bonn\nb,K\xf6ln\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"metadata\.csv, line 3: a text file must be UTF-8; found byte 0xf6.*as UTF-8"):
+        read(root)
+
+
+@pytest.mark.parametrize("labels", [["background", "x"], "x", 3])
+def test_labels_that_are_no_mapping_are_a_fault(tmp_path, labels):
+    root = nnunet_folder(tmp_path)
+    described = json.loads((root / "dataset.json").read_text())
+    (root / "dataset.json").write_text(json.dumps({**described, "labels": labels}))
+    with pytest.raises(DataError, match=r"labels in dataset\.json map names to whole numbers") as error:
+        read(root)
+    assert repr(labels) in str(error.value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -218,3 +220,60 @@ def test_the_shared_left_atrium(shared_data):
     assert sum(case.part == "test" for case in catalog.cases) == 4
     assert {read_geometry(case.images[0]).shape[0] for case in catalog.cases} == {88}
     assert all(case.label is not None for case in catalog.cases)
+
+
+def test_one_frame_of_a_patient_is_still_the_patient(tmp_path):
+    cases = [f"patient{number:03d}_frame01" for number in (99, 2, 1)]
+    catalog = read(acdc_folder(tmp_path, volumes=cases))
+    assert [case.subject for case in catalog.cases] == ["patient001", "patient002", "patient099"]
+    parts = make_split(catalog, "ssl4mis")["parts"]
+    assert (parts["train"], parts["validation"], parts["test"]) == (["patient099"], ["patient002"], ["patient001"])
+
+
+def test_a_list_in_another_encoding_is_a_fault(tmp_path):
+    root = acdc_folder(tmp_path, volumes=frames(1), train=frames(1))
+    (root / "test.list").write_bytes("patient001_frame01\n\xf6\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"test\.list, line 2: a text file must be UTF-8; found byte 0xf6"):
+        read(root)
+
+
+def scribbled_folder(root, *, val=True):
+    """Ten patients of the train list with scribbles, two of the val list, two of the test list."""
+    cases = [f"patient{number:03d}_frame{frame:02d}" for number in range(1, 15) for frame in (1, 12)]
+    lists = {"train": cases[:20], "val": cases[20:24] if val else (), "test": cases[24:]}
+    return acdc_folder(root, volumes=cases[20:], sliced=cases[:20], scribbled=cases[:20], **lists)
+
+
+def test_a_split_that_mixes_scribbles_with_full_labels_is_refused(tmp_path):
+    root = scribbled_folder(tmp_path)
+    catalog = read(root, label="scribble")
+    own = make_split(catalog)
+    assert (len(own["parts"]["train"]), len(own["parts"]["validation"]), len(own["parts"]["test"])) == (10, 2, 2)
+    assert not any("scribbles" in note for note in own["notes"])
+    for split in ("random", "ssl4mis"):
+        with pytest.raises(DataError, match=r"scribbles train and full labels test.*split=auto"):
+            make_split(catalog, split)
+    file = tmp_path / "mine.json"
+    swapped = {"train": own["parts"]["test"], "validation": ["patient001"], "test": ["patient002", "patient003"]}
+    file.write_text(json.dumps({"parts": swapped}))
+    with pytest.raises(DataError) as error:
+        make_split(catalog, str(file))
+    text = str(error.value)
+    assert "the train part; found 2 subjects with full labels, such as patient013" in text
+    assert "the test part; found 2 subjects with scribbles, such as patient002" in text
+    file.write_text(json.dumps({"parts": {**own["parts"], "validation": ["patient001", "patient011"]}}))
+    with pytest.raises(
+        DataError, match=r"the validation part; found 1 subjects with full labels.* and 1 subjects with"
+    ):
+        make_split(catalog, str(file))
+    # Full labels for all: any split will do.
+    assert make_split(read(root), "random")["name"] == "random"
+
+
+def test_validation_on_scribbles_is_said(tmp_path):
+    split = make_split(read(scribbled_folder(tmp_path, val=False), label="scribble"))
+    assert split["parts"]["validation"]
+    assert any("1 validation subjects have scribbles, no full labels" in note for note in split["notes"])
+    without = make_split(read(tmp_path, label="scribble"), validation_fraction=0.0)
+    assert without["parts"]["validation"] == []
+    assert not any("scribbles" in note for note in without["notes"])

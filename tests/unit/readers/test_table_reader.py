@@ -98,3 +98,63 @@ def test_scores_and_near_misses(folder):
         read(folder)
     (folder / "notes.txt").write_text("image")
     assert TableReader.match(folder / "notes.txt").score == 0
+
+
+def test_a_part_is_one_of_four_words(folder):
+    rows = [
+        {"image": f"{name}.nii.gz", "part": part}
+        for name, part in zip(("s1/a", "s1/b", "s2/a", "c2"), ("", "Train", "validation", "TEST"), strict=True)
+    ]
+    catalog = read(write(folder, "scans.csv", rows))
+    found = {case.images[0].name[0] + case.images[0].parent.name[:2]: case.part for case in catalog.cases}
+    assert (found["as1"], found["bs1"], found["as2"]) == ("", "", "validation")
+    assert [case.part for case in catalog.cases].count("test") == 1
+    rows[0]["part"], rows[1]["part"] = "testing", "tset"
+    with pytest.raises(DataError) as error:
+        read(write(folder, "scans.csv", rows))
+    text = str(error.value)
+    assert "line 2: part is train, validation, test or empty; found 'testing'" in text
+    assert "line 3: part is train, validation, test or empty; found 'tset'" in text
+
+
+def test_a_missing_subject_is_no_person(folder):
+    rows = [
+        {"image": "s1/a.nii.gz", "label": "NA", "subject": "NA", "case": "one"},
+        {"image": "s1/b.nii.gz", "label": "", "subject": "nan", "case": "two"},
+        {"image": "s2/a.nii.gz", "label": "s2/a_m.nii.gz", "subject": " ", "case": "NA"},
+    ]
+    catalog = read(write(folder, "scans.csv", rows))
+    assert {case.id: case.subject for case in catalog.cases} == {"one": "one", "two": "two", "s2_a": "s2_a"}
+    assert [case.id for case in catalog.cases if case.label] == ["s2_a"]
+
+
+@pytest.mark.parametrize("name", ["scans.csv", "scans.parquet"])
+def test_known_columns_go_by_any_case(folder, name):
+    rows = [{"Image": "s1/a.nii.gz", "LABEL": "s1/a_m.nii.gz", "Subject": "007", "Site": "x", "Part": "test"}]
+    catalog = read(write(folder, name, rows))
+    (case,) = catalog.cases
+    assert (case.subject, case.part) == ("007", "test")
+    assert case.label is not None
+    assert dict(case.metadata) == {"Site": "x"}
+    assert TableReader.match(folder / name).score == 1
+    twice = [{"image": "s1/a.nii.gz", "label": "s1/a_m.nii.gz", "Label": "s1/b_m.nii.gz"}]
+    with pytest.raises(DataError, match="a column is there once, in any case; found label and Label"):
+        read(write(folder, name, twice))
+
+
+def test_a_table_in_another_encoding_is_told_from_one_without_images(folder):
+    path = folder / "scans.csv"
+    path.write_bytes("image,town\ns1/a.nii.gz,K\xf6ln\n".encode("latin-1"))
+    assert TableReader.match(path).score == 1
+    assert TableReader.match(folder).score == pytest.approx(0.85)
+    with pytest.raises(DataError, match=r"scans\.csv, line 2: a text file must be UTF-8; found byte 0xf6"):
+        read(path)
+    path.write_bytes("image,town\ns1/a.nii.gz,x\n".encode("utf-16"))
+    assert TableReader.match(path).reasons == ("scans.csv is not UTF-8 text",)
+
+
+def test_a_row_with_more_cells_than_columns_is_a_fault_not_a_shift(folder):
+    path = folder / "scans.csv"
+    path.write_text("image,label\ns1/a.nii.gz,s1/a_m.nii.gz\nc2.nii.gz,c2_m.nii.gz,\n")
+    with pytest.raises(DataError, match=r"line 3: a row has a cell per column; found 3 cells for 2 columns"):
+        read(path)

@@ -1,0 +1,68 @@
+"""What readers share about text that people write: its encoding, names of columns, empty cells, words for parts."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from fewlabel.core.errors import Fault
+from fewlabel.data.columns import infer_columns
+
+#: What a cell ``part`` may say, and the part of the catalog that it stands for.
+PARTS = {"": "", "train": "", "validation": "validation", "test": "test"}
+
+
+def read_text(path: Path, faults: list[Fault]) -> str:
+    """The text of a file; empty if it cannot be read, and why goes to ``faults``."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = 1 + error.object[: error.start].count(b"\n")
+        found = f"byte 0x{error.object[error.start]:02x}"
+        faults.append(Fault("a text file must be UTF-8", found, f"{path}, line {line}", "save it as UTF-8"))
+    except OSError as error:
+        faults.append(Fault("a file must be readable", error.strerror or str(error), str(path)))
+    return ""
+
+
+def cell(value: Any) -> str:
+    """The text of a cell; empty where :func:`fewlabel.data.columns.infer_columns` takes the value as missing."""
+    columns, _ = infer_columns({"cell": [value]}, "")
+    return str(value).strip() if columns else ""
+
+
+def known_columns(
+    names: Iterable[str], known: Callable[[str], object], where: str, faults: list[Fault]
+) -> dict[str, str]:
+    """Column → its name; one that is known is found in any case, so that ``Label`` is no metadata.
+
+    Args:
+        names: Columns as written.
+        known: Whether a reader gives a meaning to a name in lower case.
+        where: The table.
+        faults: Takes known columns that are there twice.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        low = name.strip().lower()
+        if not known(low):
+            found[name] = name.strip()
+            continue
+        first = next((other for other, taken in found.items() if taken == low), None)
+        if first is not None:
+            rule = "a column is there once, in any case"
+            faults.append(Fault(rule, f"{first} and {name}", where, "rename or remove one"))
+        found[name] = low if first is None else name
+    return found
+
+
+def part_of(value: Any, where: str, faults: list[Fault]) -> str:
+    """The part of the catalog that a cell names: empty, ``validation`` or ``test``."""
+    word = cell(value).lower()
+    if word not in PARTS:
+        near = difflib.get_close_matches(word, PARTS, n=1)
+        remedy = f"did you mean {near[0]}?" if near else "write one of these words"
+        faults.append(Fault("part is train, validation, test or empty", repr(cell(value)), where, remedy))
+    return PARTS.get(word, "")

@@ -1,0 +1,105 @@
+"""What ``finetune`` may be told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from fewlabel.core.config import Integers, Names, PathSetting, Settings, plugin_field, setting
+from fewlabel.core.errors import SettingsError
+from fewlabel.data.augment import AugmentConfig, finetuning_augmentation
+from fewlabel.data.patches import FOREGROUND
+from fewlabel.engine.optim import OptimiserConfig
+from fewlabel.engine.runtime import Device, Precision
+from fewlabel.nets.unet import UNetConfig
+from fewlabel.stages._learnt_from import draw_faults
+from fewlabel.stages._selection import Validation
+from fewlabel.stages._volumes import patch_faults
+
+Mode = Literal["warm", "frozen", "scratch"]
+
+
+class FinetuneSettings(Settings):
+    """Settings of ``fewlabel finetune``."""
+
+    data: PathSetting = setting(..., "prepared folder")
+    out: PathSetting = setting(..., "folder of the segmenter to make; the control goes to OUT-control")
+    encoder: PathSetting | None = setting(None, "encoder folder; null trains from scratch")
+    regime: plugin_field("fewlabel.regimes") = setting("supervised", "how slices become a loss")  # type: ignore[valid-type]
+    mode: Mode = setting("warm", "train the encoder, freeze its weights and statistics, or start from scratch")
+    transfer: Literal["all", "encoder"] = setting(
+        "all", "what to take from an encoder folder: pre-trained decoder blocks too, where it has them, or not"
+    )
+    control: bool = setting(
+        False,
+        "also train a control with equal budget, labels and batches: from scratch; where the run is that, supervised",
+    )
+    labelled: int | None = setting(None, "M, labelled patients to use; null for all", unit="patients", ge=1)
+    draw: int = setting(0, "which draw of M labelled patients; draws belong to the split", ge=0)
+    subjects: Names | None = setting(None, "the labelled patients by id, instead of a draw")
+    network: UNetConfig = setting(UNetConfig(), "architecture, when there is no encoder to take it from")
+    augment: AugmentConfig = setting(
+        finetuning_augmentation(),
+        "augmentation of slices and masks; of patches, in the slice plane",
+        source="own choice: milder than in pre-training, no flips",
+    )
+    optimiser: OptimiserConfig = setting(
+        OptimiserConfig(name="adam", lr=1e-3, weight_decay=1e-5, min_lr=5e-6),
+        "optimiser and its rate",
+        source="GCL: Adam, cosine; rate: own choice",
+    )
+    encoder_lr: float = setting(
+        1.0,
+        "rate of a pre-trained encoder as a share of optimiser.lr; from scratch the share is 1",
+        gt=0,
+        le=1,
+        source="own choice",
+    )
+    steps: int = setting(3000, "length of the run", unit="optimisation steps", ge=1)
+    batch: int = setting(
+        10, "labelled slices or patches in a joined batch", ge=1, source="code of PCL, whose protocol GCL follows"
+    )
+    unlabelled_batch: int | None = setting(
+        None,
+        "unlabelled slices or patches in a joined batch, for regimes that use them; null for as many as labelled ones",
+        ge=1,
+    )
+    patch: Integers | None = setting(
+        None,
+        "train on 3D patches (depth, height, width) of the prepared grid, which makes the network 3D; null: on slices",
+        unit="voxels",
+        source="left atrium: [80, 112, 112] in UA-MT and its followers",
+    )
+    patch_foreground: float = setting(
+        FOREGROUND,
+        "share of labelled patches about a labelled voxel of a random class; the others lie anywhere",
+        unit="0 to 1",
+        ge=0,
+        le=1,
+        source="nnU-Net",
+    )
+    validation: Validation = setting(
+        "auto", "model selection; auto: none for 1-2 patients or without a fair one, else held out"
+    )
+    validate_every: int = setting(100, "steps between two validations", unit="steps", ge=1)
+    seed: int = setting(0, "seed of weights, batches and augmentation", ge=0)
+    device: Device = setting("auto", "where to train")
+    precision: Precision = setting("auto", "bf16 where the hardware has it; losses are float32 always")
+    checkpoint_seconds: float = setting(300.0, "time between checkpoints", unit="s", ge=0)
+    resume: bool = setting(False, "continue an unfinished run, keep a finished one")
+    log_every: int = setting(10, "steps between two rows of metrics.jsonl", ge=1)
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], *, where: str = "", base: Settings | None = None) -> Self:
+        """As for all settings, and patches must fit network and regime, and a draw have its number of patients."""
+        built = super().parse(values, where=where, base=base)
+        faults = patch_faults(built.patch, built.network, built.regime, built.encoder, where)
+        faults += draw_faults(built.labelled, built.draw, built.subjects, where)
+        if faults:
+            raise SettingsError("These settings are not valid:", faults)
+        return built
+
+
+def mode_of(settings: FinetuneSettings) -> Mode:
+    """What becomes of the encoder: without one, the run starts from scratch."""
+    return settings.mode if settings.encoder is not None else "scratch"
