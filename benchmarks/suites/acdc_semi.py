@@ -1,9 +1,9 @@
 """Semi-supervised regimes on ACDC beside the supervised control, at equal numbers of optimisation steps.
 
 Recipe ``acdc-lite`` on two of the literature's splits: ``chaitanya`` with 1 and 2 labelled patients, ``ssl4mis`` with
-1 and 3. Unlabelled slices are those of the training part without labels. Three rows start from an encoder that ``gcl``
-pre-trained on the same split. Every fine-tuning appends a row with its wall time to ``results/acdc-semi-SPLIT.jsonl``;
-stopped at any time, the suite goes on where it was.
+1 and 3. Unlabelled slices are those of the parts ``train`` and ``pretrain`` but the labelled patients' own. Four arms
+start from an encoder that ``gcl`` pre-trained on the same split. Every fine-tuning appends a row with its wall time to
+``results/acdc-semi-SPLIT.jsonl``; stopped at any time, the suite goes on where it was.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ ARMS: dict[str, tuple[dict[str, Any], bool]] = {
     "arco-ns": ({"name": "arco", "sampling": "ns"}, False),
     "arco-sg": ({"name": "arco", "sampling": "sg"}, False),
     "arco-sag": ({"name": "arco", "sampling": "sag"}, False),
-    # ARCO without its loss on pseudo-labels.
+    # ARCO without its first stage, and without its loss on pseudo-labels.
+    "arco-sg-stage-2": ({"name": "arco", "sampling": "sg", "pretrain_share": 0.0}, False),
     "arco-sg-no-unsup": ({"name": "arco", "sampling": "sg", "unsup_weight": 0.0}, False),
     "gcl": ({"name": "supervised"}, True),
     "gcl+mean_teacher": ({"name": "mean_teacher"}, True),
