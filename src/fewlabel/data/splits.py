@@ -152,12 +152,10 @@ def _own_draw(split: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], label
     train = set(split["parts"]["train"])
     gone = [subject for subject in rows[draw]["labelled"] if subject not in train]
     if gone:
-        whole = [str(at) for at, row in enumerate(rows) if set(row["labelled"]) <= train]
-        others = (
-            f"take draw={' or '.join([', '.join(whole[:-1]), whole[-1]] if whole[1:] else whole)}, or " if whole else ""
-        )
+        whole = [f"draw={at}" for at, row in enumerate(rows) if set(row["labelled"]) <= train]
         rule = f"draw {draw} of {labelled} labelled needs all its subjects in the train part"
-        remedy = f"{others}name others with subjects=[...]"
+        remedy = f"take one of {', '.join(whole)}, or name" if whole else "name"
+        remedy += " others with subjects=[...]"
         fault = Fault(rule, f"no {', '.join(gone)}", f"split {split.get('name')}", remedy)
         raise DataError("The draw is incomplete:", [fault])
     row = rows[draw]
