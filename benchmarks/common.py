@@ -112,7 +112,7 @@ def compact(rows: dict[str, dict[str, Any]], recipe: str, reference: str, known:
     }
 
 
-def write(path: Path, content: dict[str, Any]) -> None:
+def write(path: Path, content: Any) -> None:
     """JSON, indented."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1) + "\n")

@@ -6,7 +6,6 @@ No network is trained: batches are drawn by the sampler from the pre-training pa
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import fewlabel
+from common import write
 from fewlabel.data.sampling import MetaSampler
 from fewlabel.data.store import PreparedStore
 from fewlabel.objectives.contrastive import info_nce, similarity_logits
@@ -38,7 +38,7 @@ def run(data: Path, work: Path, results: Path) -> None:
         rows.append({"temperature": temperature, "collapsed": math.log(2 * SLICES - 1), **mean})
         print(" ".join(f"{name} {value:.2f}" for name, value in rows[-1].items()))
     results.mkdir(parents=True, exist_ok=True)
-    (results / "temperature.json").write_text(json.dumps(rows, indent=1) + "\n")
+    write(results / "temperature.json", rows)
 
 
 def losses(store: PreparedStore, slices: Tensor, temperature: float) -> dict[str, float]:

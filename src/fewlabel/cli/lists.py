@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -21,16 +20,12 @@ def add_to(app: typer.Typer) -> None:
 
 def methods() -> None:
     """Pre-training methods, what they need and cost."""
-    from fewlabel.pipelines.catalogue import METHODS, method_rows
-
-    _costly(METHODS, method_rows)
+    _costly("fewlabel.methods")
 
 
 def regimes() -> None:
     """Ways to fine-tune from few labels, what they need and cost."""
-    from fewlabel.pipelines.catalogue import REGIMES, regime_rows
-
-    _costly(REGIMES, regime_rows)
+    _costly("fewlabel.regimes")
 
 
 def readers() -> None:
@@ -75,12 +70,12 @@ def version() -> None:
     _show([[name, found] for name, found in versions.items()], ["what", "version"])
 
 
-def _costly(family: str, rows_of: Callable[[dict[str, Any]], list[dict[str, str]]]) -> None:
+def _costly(family: str) -> None:
     from fewlabel.pipelines import catalogue
 
     costs = catalogue.packaged_costs(family)
     rows = []
-    for row in rows_of(costs):
+    for row in catalogue.plugin_rows(family, costs):
         needs = (row["needs"] or "nothing").replace(", ", ",\n").replace("any of ", "any of\n")
         cost = [row[key] or "not\nmeasured" for key in ("memory", "step")]
         rows.append([row["name"], needs, *cost, f"{row['summary']}.\n{row['paper']}"])

@@ -29,7 +29,7 @@ def infer_columns(
     columns: list[Column] = []
     typed: dict[str, tuple[Value, ...]] = {}
     for name, raw in table.items():
-        kind, values = _infer([_clean(value) for value in raw])
+        kind, values = _infer([cleaned(value) for value in raw])
         if any(value is not None for value in values):
             columns.append(Column(name, kind, source))
             typed[name] = values
@@ -48,7 +48,8 @@ def _infer(values: Sequence[Value]) -> tuple[ColumnKind, tuple[Value, ...]]:
     return "continuous", tuple(None if value is None else _number(value) for value in values)
 
 
-def _clean(value: Any) -> Value:
+def cleaned(value: Any) -> Value:
+    """A cell as a number or stripped text; None where the value is missing, whatever the column."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, bool):

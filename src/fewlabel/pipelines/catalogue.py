@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
@@ -36,21 +36,13 @@ def packaged_costs(family: str) -> dict[str, Any]:
     return dict(json.loads(file.read_text(encoding="utf-8")))
 
 
-def method_rows(costs: Mapping[str, Any] | None = None) -> list[dict[str, str]]:
-    """A row per method: ``name``, ``summary``, ``paper``, ``needs``, ``memory`` and ``step``; empty if not measured.
+def plugin_rows(family: str, costs: Mapping[str, Any] | None = None) -> list[dict[str, str]]:
+    """A row per method or regime: ``name``, ``summary``, ``paper``, ``needs``, ``memory``, ``step``; empty if unknown.
 
     Args:
+        family: ``fewlabel.methods`` or ``fewlabel.regimes``.
         costs: As :func:`packaged_costs` gives them, which is the default.
     """
-    return _rows(METHODS, costs, needs_of)
-
-
-def regime_rows(costs: Mapping[str, Any] | None = None) -> list[dict[str, str]]:
-    """A row per regime, as :func:`method_rows`; it needs labels, and most need scans without."""
-    return _rows(REGIMES, costs, lambda plugin: "unlabelled" if plugin.uses_unlabelled else "")
-
-
-def _rows(family: str, costs: Mapping[str, Any] | None, needs: Callable[[Any], str]) -> list[dict[str, str]]:
     measured = (packaged_costs(family) if costs is None else costs).get("rows", {})
     rows = []
     for name in plugin_names(family):
@@ -61,7 +53,7 @@ def _rows(family: str, costs: Mapping[str, Any] | None, needs: Callable[[Any], s
                 "name": name,
                 "summary": _first_line(sys.modules[plugin.__module__].__doc__).rstrip("."),
                 "paper": plugin.paper,
-                "needs": needs(plugin),
+                "needs": needs_of(plugin),
                 "memory": f"{found['extra_bytes'] / 1e6:.1f} MB" if "extra_bytes" in found else "",
                 "step": f"{found['step']:.2f} x" if "step" in found else "",
             }
@@ -70,7 +62,12 @@ def _rows(family: str, costs: Mapping[str, Any] | None, needs: Callable[[Any], s
 
 
 def needs_of(plugin: Any) -> str:
-    """What a method wants beside images: labels, meta labels, or any of those it picks by itself; empty for nothing."""
+    """What a method or regime needs; empty for nothing but images, or for a regime nothing but labelled ones.
+
+    Of a method: labels, meta labels, or any of those it picks by itself. Of a regime: scans without labels.
+    """
+    if hasattr(plugin, "uses_unlabelled"):
+        return "unlabelled" if plugin.uses_unlabelled else ""
     automatic = getattr(plugin, "automatic", ())
     needs = ["labels"] if plugin.uses_labels else []
     needs += plugin.needs_metadata

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.core.errors import Fault
-from fewlabel.data.columns import infer_columns
+from fewlabel.data.columns import cleaned
 
 #: What a cell ``part`` may say, and the part of the catalog that it stands for.
 PARTS = {"": "", "train": "", "validation": "validation", "test": "test"}
@@ -28,9 +28,8 @@ def read_text(path: Path, faults: list[Fault]) -> str:
 
 
 def cell(value: Any) -> str:
-    """The text of a cell; empty where :func:`fewlabel.data.columns.infer_columns` takes the value as missing."""
-    columns, _ = infer_columns({"cell": [value]}, "")
-    return str(value).strip() if columns else ""
+    """The text of a cell; empty where the value is missing, as in metadata columns."""
+    return "" if cleaned(value) is None else str(value).strip()
 
 
 def known_columns(

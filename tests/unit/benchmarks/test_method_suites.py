@@ -228,7 +228,7 @@ def test_the_whole_suite_on_a_tiny_store(suites, tmp_path, monkeypatch, capsys):
     assert [line.split()[0] for line in told] == ["simclr", "moco", "sscl"]
     # What the package carries is what the list of methods reads.
     carried = json.loads(package.read_text())
-    rows = {row["name"]: row for row in catalogue.method_rows(carried)}
+    rows = {row["name"]: row for row in catalogue.plugin_rows(catalogue.METHODS, carried)}
     assert rows["simclr"]["step"] == "1.00 x"
     assert rows["moco"]["memory"].endswith(" MB")
     assert rows["gcl"]["step"] == ""

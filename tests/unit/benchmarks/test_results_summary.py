@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 from pathlib import Path
 
@@ -89,6 +90,27 @@ def test_a_missing_table_says_how_to_make_it():
         SUMMARY["rows"]("nothing")
 
 
+def left_atrium():
+    rows = {row["arm"]: row for row in SUMMARY["rows"]("la-lite")}
+    return [
+        f"| `{arm}` | {rows[arm]['dice']:.3f} | {rows[arm]['dice_loss_first']:.2f} → {rows[arm]['dice_loss_last']:.2f} "
+        f"| {rows[arm]['finetune_step_seconds']:.2f} |"
+        for arm in ("scratch", "mean_teacher", "arco", "cps")
+    ]
+
+
+def costs_of_regimes():
+    found = json.loads((ROOT / "benchmarks" / "results" / "regime-costs.json").read_text())["regimes"]
+    found.pop("supervised")
+    lines = []
+    for name, row in sorted(found.items(), key=lambda item: item[1]["step"]):
+        head, _, stage = name.partition(", ")
+        size = row["extra_bytes"] / 2**20
+        memory = "under 0.1 MiB" if size < 0.1 else f"{size:.1f} MiB"
+        lines.append(f"| `{head}`{', ' if stage else ''}{stage} | {row['step']:.1f} x | {memory} |")
+    return lines
+
+
 def tables_of_documents():
     def lines(suite, **over):
         return SUMMARY["markdown"](SUMMARY["summarise"](SUMMARY["rows"](suite)), **over)
@@ -104,6 +126,9 @@ def tables_of_documents():
         "chaitanya": (regimes, lines("acdc-semi-chaitanya")),
         "ssl4mis": (regimes, seeds),
         "pooled": (regimes, SUMMARY["pooled"](splits)),
+        "variance": (regimes, SUMMARY["variances"]([row for rows in splits for row in rows])),
+        "left atrium": (regimes, left_atrium()),
+        "costs": (regimes, costs_of_regimes()),
         "time": (regimes, SUMMARY["durations"]([row for rows in splits for row in rows])),
     }
 

@@ -60,7 +60,7 @@ COSTS = {
 
 
 def test_every_method_says_what_it_is_and_needs() -> None:
-    rows = {row["name"]: row for row in catalogue.method_rows({})}
+    rows = {row["name"]: row for row in catalogue.plugin_rows(catalogue.METHODS, {})}
     assert set(rows) >= PAPER_METHODS
     assert all(row["paper"] and row["summary"] and not row["summary"].endswith(".") for row in rows.values())
     needs = {name: rows[name]["needs"] for name in PAPER_METHODS if rows[name]["needs"]}
@@ -99,7 +99,7 @@ def test_methods_with_costs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_regimes_say_what_they_are_need_and_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     costs = {**COSTS, "reference": "supervised", "rows": {"cps": {"step": 3.7, "extra_bytes": 7_700_000}}}
     monkeypatch.setattr(catalogue, "packaged_costs", lambda family: costs)
-    rows = {row["name"]: row for row in catalogue.regime_rows()}
+    rows = {row["name"]: row for row in catalogue.plugin_rows(catalogue.REGIMES)}
     assert all(row["paper"] and row["summary"] and not row["summary"].endswith(".") for row in rows.values())
     assert {name for name, row in rows.items() if not row["needs"]} == {"mixup", "supervised"}
     assert (rows["cps"]["step"], rows["cps"]["memory"], rows["arco"]["step"]) == ("3.70 x", "7.7 MB", "")
