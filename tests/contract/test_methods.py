@@ -80,13 +80,16 @@ def check_losses(losses: Losses, bf16: bool) -> None:
         assert losses.lower_bound <= losses.collapsed + 1e-9
 
 
-def test_gradient_reaches_every_trainable_tensor_and_no_frozen_one(name):
+@pytest.mark.parametrize("mixed", [False, True])
+def test_gradient_reaches_every_trainable_tensor_and_no_frozen_one(name, mixed):
     method = toy_method(name).train()
     frozen = method.encoder.blocks[0].conv1.weight.requires_grad_(False)
     reached = set()
     for step in stage_steps(method):
         method.zero_grad()
-        mean_of_terms(method.losses(batch_for(method, step))).backward()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+            losses = method.losses(batch_for(method, step))
+        mean_of_terms(losses).backward()
         assert frozen.grad is None
         for key, parameter in trainable(method).items():
             if parameter.grad is not None and parameter.grad.abs().sum() > 0:

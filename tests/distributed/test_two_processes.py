@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fewlabel.engine.record import read_record
 from kit.stores import make_store
 
 TINY = ["network.width=4", "network.depth=3", "device=cpu", "precision=32", "log_every=1", "steps=5"]
@@ -45,6 +46,13 @@ def _same(one: Path, two: Path) -> None:
         )
 
 
+def _same_record(one: Path, two: Path) -> None:
+    for first, second in zip(read_record(one / "metrics.jsonl"), read_record(two / "metrics.jsonl"), strict=True):
+        assert first.keys() == second.keys()
+        for key in first.keys() - {"seconds"}:
+            assert second[key] == pytest.approx(first[key], rel=5e-3, abs=5e-3), key
+
+
 @pytest.mark.parametrize("method", ["gcl", "simclr"])
 def test_pretraining(store, tmp_path, method):
     # In float32, centring and pools of nearly tied pixels blow up rounding: test_methods_two_ranks has them in float64.
@@ -53,6 +61,8 @@ def test_pretraining(store, tmp_path, method):
     _run([*words, "--out", str(tmp_path / "one")], 1)
     _run([*words, "--out", str(tmp_path / "two")], 2)
     _same(tmp_path / "one/encoder.safetensors", tmp_path / "two/encoder.safetensors")
+    # What is logged is the joined batch's, too.
+    _same_record(tmp_path / "one", tmp_path / "two")
 
 
 def test_finetuning(store, tmp_path):
@@ -60,3 +70,4 @@ def test_finetuning(store, tmp_path):
     _run([*words, "--out", str(tmp_path / "one")], 1)
     _run([*words, "--out", str(tmp_path / "two")], 2)
     _same(tmp_path / "one/segmenter.safetensors", tmp_path / "two/segmenter.safetensors")
+    _same_record(tmp_path / "one", tmp_path / "two")

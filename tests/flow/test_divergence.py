@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from fewlabel.core.errors import DivergedError
-from fewlabel.engine.checkpoint import CHECKPOINT
+from fewlabel.engine.checkpoint import CHECKPOINT, Checkpointer
 from fewlabel.methods.simclr import SimCLR
 from fewlabel.regimes.supervised import Supervised
 from fewlabel.stages import finetune, pretrain
@@ -22,26 +22,51 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_store(tmp_path_factory.mktemp("diverge") / "prepared", subjects=5, depth=4, size=(32, 32))
 
 
-def test_a_non_finite_loss_stops_with_slices_and_checkpoint(store, tmp_path, monkeypatch):
+def diverging(monkeypatch):
+    """From step 3 on activations are infinite: buffers of the network see that before the loss does."""
     original = SimCLR.losses
 
     def losses(self, batch):
-        found = original(self, batch)
         if batch.step == 3:
-            found.terms.update({key: term * float("nan") for key, term in found.terms.items()})
-        return found
+            batch.views[0].fill_(float("inf"))
+        return original(self, batch)
 
     monkeypatch.setattr(SimCLR, "losses", losses)
+
+
+def test_a_non_finite_loss_stops_with_slices_and_the_last_checkpoint(store, tmp_path, monkeypatch):
+    plain = pretrain_settings(store, tmp_path / "plain", method="simclr", checkpoint_seconds=0)
+    kept = {}
+    original = Checkpointer.save
+
+    def save(self, step, facts=None):
+        original(self, step, facts)
+        kept[step] = load_file(self.path)
+
+    monkeypatch.setattr(Checkpointer, "save", save)
+    pretrain.run(plain)
+    before = kept[3]
+    diverging(monkeypatch)
     with pytest.raises(DivergedError) as caught:
-        pretrain.run(pretrain_settings(store, tmp_path / "out", method="simclr"))
+        pretrain.run(pretrain_settings(store, tmp_path / "out", method="simclr", checkpoint_seconds=0))
     assert caught.value.exit_code == 4
     text = str(caught.value)
     assert "step 3" in text
     assert "slices [" in text
-    assert CHECKPOINT in text
-    weights = load_file(tmp_path / "out" / CHECKPOINT)
-    assert all(torch.isfinite(tensor).all() for tensor in weights.values() if tensor.is_floating_point())
+    assert f"the state before step 3 stays in {tmp_path / 'out' / CHECKPOINT}" in text
+    found = load_file(tmp_path / "out" / CHECKPOINT)
+    assert found.keys() == before.keys()
+    assert all(torch.equal(tensor, before[key]) for key, tensor in found.items())
     assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_a_run_that_diverges_before_its_first_checkpoint_leaves_none(store, tmp_path, monkeypatch):
+    diverging(monkeypatch)
+    with pytest.raises(DivergedError) as caught:
+        pretrain.run(pretrain_settings(store, tmp_path / "out", method="simclr"))
+    assert "stays in" not in str(caught.value)
+    assert "start anew in another --out" in str(caught.value)
+    assert not (tmp_path / "out" / CHECKPOINT).exists()
 
 
 def test_a_non_finite_gradient_stops_fine_tuning(store, tmp_path, monkeypatch):

@@ -209,6 +209,8 @@ def test_what_does_not_fit_is_refused_before_any_work(store: Path, tmp_path: Pat
 
     assert "patch: sides of a patch must be multiples of 4" in told(patch=[8, 16, 18])
     assert "e.g. patch=[8,16,16]" in told(patch=[8, 16, 18])
+    small = {**NETWORK, "ndim": 3, "norm": "instance"}
+    assert "patch: instance normalisation needs images larger" in told(patch=[4, 4, 4], network=small)
     assert "patch is three positive numbers" in told(patch=[8, 16])
     assert "patch is three positive numbers" in told(patch=[8, 16, 0])
     assert "network.ndim: a 3D network learns from patches" in told(network={**NETWORK, "ndim": 3})

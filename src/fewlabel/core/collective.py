@@ -7,7 +7,8 @@ parameter gradients over ranks gives the gradient of the objective on the joined
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -99,6 +100,16 @@ def average_gradients(gradients: Sequence[Tensor]) -> None:
         for gradient in group:
             gradient.copy_(flat[offset : offset + gradient.numel()].view_as(gradient))
             offset += gradient.numel()
+
+
+def mean_across(values: Mapping[str, float]) -> dict[str, float]:
+    """Each figure's mean over the ranks that have it; for logs, since it waits for all ranks."""
+    if world_size() == 1:
+        return dict(values)
+    everyone: list[Mapping[str, float]] = [{} for _ in range(world_size())]
+    dist.all_gather_object(everyone, dict(values))
+    names = dict.fromkeys(name for found in everyone for name in found)
+    return {name: fmean(found[name] for found in everyone if name in found) for name in names}
 
 
 def any_rank(flag: bool) -> bool:

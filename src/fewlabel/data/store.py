@@ -100,6 +100,11 @@ class PreparedStore:
         """Name of each slice meta label and its number of classes, as in ``plan.json``."""
         return dict(self.plan["meta_labels"])
 
+    def classes_among(self, label: str, indices: NDArray[np.int64]) -> int:
+        """How many classes of a meta label these slices show; slices without one count for none."""
+        codes = self.slices[f"meta_{label}"].to_numpy(dtype=np.int64)[indices]
+        return len(np.unique(codes[codes >= 0]))
+
     @property
     def label_names(self) -> dict[int, str]:
         """Class index to name; 0 is background."""

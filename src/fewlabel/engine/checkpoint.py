@@ -77,8 +77,14 @@ class Checkpointer:
         self._extra = extra
         self._seconds = seconds
         self._last = time.monotonic()
+        self._saved: int | None = None
         named = {parameter: name for name, parameter in module.named_parameters()}
         self._names = {parameter: named[parameter] for group in optimiser.param_groups for parameter in group["params"]}
+
+    @property
+    def saved(self) -> tuple[int, Path] | None:
+        """The step that the last checkpoint stands before, and its file; None before the first."""
+        return None if self._saved is None else (self._saved, self.path)
 
     def due(self) -> bool:
         """Whether it is time to save; the same answer on all ranks."""
@@ -91,6 +97,7 @@ class Checkpointer:
             sweep_partials(self.path.parent, self.path.name)
             write_bytes(self.path, save(self._tensors(), metadata={"fewlabel": json.dumps(header)}))
         barrier()
+        self._saved = step
         self._last = time.monotonic()
 
     def load(self) -> tuple[int, dict[str, Any]]:
@@ -111,6 +118,7 @@ class Checkpointer:
             raise ArtifactError("The run cannot be resumed:", [fault]) from error
         self._compare(header["identity"])
         self._restore(tensors)
+        self._saved = int(header["step"])
         return int(header["step"]), dict(header["facts"])
 
     def remove(self) -> None:

@@ -134,8 +134,8 @@ class Loop:
         # Loss and gradients were averaged over ranks, so all ranks see the same numbers and stop together.
         value = float(norm)
         if not (math.isfinite(loss) and math.isfinite(value)):
-            self.checkpointer.save(step, self.facts)
-            raise not_finite(loss, value, step, slices.tolist(), str(self.checkpointer.path))
+            # Nothing is saved: buffers have already seen the activations of this step.
+            raise not_finite(loss, value, step, slices.tolist(), self.checkpointer.saved)
 
     def _log(self, step: int, loss: float, norm: float, values: Mapping[str, Any], seconds: float) -> None:
         own = {"loss": loss, "lr": self.optimiser.param_groups[0]["lr"], "gradient_norm": norm, "seconds": seconds}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -62,10 +63,14 @@ class CollapseWatch:
             raise DivergedError("Pre-training collapsed and would give a useless encoder:", [fault])
 
 
-def not_finite(loss: float, gradient_norm: float, step: int, slices: Sequence[int], checkpoint: str) -> DivergedError:
-    """The error for a loss or gradient that is not finite: step, slices of the batch, last good checkpoint."""
+def not_finite(
+    loss: float, gradient_norm: float, step: int, slices: Sequence[int], saved: tuple[int, Path] | None
+) -> DivergedError:
+    """The error for a loss or gradient that is not finite: step, slices of the batch, and the last checkpoint."""
     what = f"loss {loss}, gradient norm {gradient_norm}"
     where = f"step {step}, slices {list(slices)}"
-    remedy = f"the state before this step is in {checkpoint}; lower optimiser.lr, set optimiser.clip=1 or precision=32"
+    remedy = "start anew in another --out with a lower optimiser.lr, with optimiser.clip=1 or with precision=32"
+    if saved is not None:
+        remedy += f"; the state before step {saved[0]} stays in {saved[1]}"
     faults = [Fault("loss and gradients are finite", what, where, remedy)]
     return DivergedError("Training met a number that is not finite:", faults)

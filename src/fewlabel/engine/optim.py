@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 import torch
+from pydantic import ValidationInfo, field_validator
 from torch import Tensor
 from torch.optim import Optimizer
 
 from fewlabel.core.config import Settings, setting
+from fewlabel.core.errors import Fault, SettingsError
 
 #: Key of a parameter group: its rate as a multiple of everyone's.
 FACTOR = "lr_factor"
@@ -35,9 +37,42 @@ class OptimiserConfig(Settings):
     schedule: Literal["cosine", "poly", "constant"] = setting(
         "cosine", "decay of the rate", source="code of PCL, whose protocol GCL follows"
     )
-    min_lr: float = setting(0.0, "rate at the end of a cosine", ge=0)
-    warmup: int = setting(0, "linear warm-up, of each stage that has a schedule of its own", unit="steps", ge=0)
+    min_lr: float = setting(0.0, "rate at the end of a cosine, at most lr", ge=0)
+    warmup: int = setting(
+        0, "linear warm-up, of each stage that has a schedule of its own, and shorter than it", unit="steps", ge=0
+    )
     clip: float | None = setting(None, "largest gradient norm; null for none", gt=0)
+
+    @field_validator("min_lr")
+    @classmethod
+    def _falling(cls, value: float, info: ValidationInfo) -> float:
+        peak = info.data.get("lr")
+        if peak is not None and value > peak:
+            raise ValueError(f"a cosine falls, so its end is at most lr={peak}")
+        return value
+
+
+def check_warmup(config: OptimiserConfig, stage: Callable[[int, int], tuple[int, int]], steps: int) -> None:
+    """Refuse a warm-up that a stage would not live to the end of.
+
+    Args:
+        config: Optimiser and rate.
+        stage: First step and length of the stage that a step of so many belongs to.
+        steps: Length of the run.
+
+    Raises:
+        SettingsError: If so.
+    """
+    begun, length = stage(0, steps)
+    shortest = length
+    while begun + length < steps:
+        begun, length = stage(begun + length, steps)
+        shortest = min(shortest, length)
+    if config.warmup >= shortest:
+        rule = "the warm-up is shorter than the shortest stage of the run"
+        found = f"{config.warmup} steps, a stage of {shortest}"
+        fault = Fault(rule, found, "optimiser.warmup", f"set it below {shortest}, or raise steps")
+        raise SettingsError("These settings are not valid:", [fault])
 
 
 def build_optimiser(

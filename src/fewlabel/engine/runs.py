@@ -18,7 +18,8 @@ from fewlabel.engine.checkpoint import CHECKPOINT, identity_faults
 IDENTITY = "identity.json"
 RECORD = "metrics.jsonl"
 
-#: Settings that may differ between a run and its resumption: they change no number of the result.
+#: Settings that may differ between a run and its resumption. Another ``device`` rounds otherwise, and with
+#: ``precision=auto`` may compute in bfloat16 what was float32; the rest changes no number of the result.
 FREE_SETTINGS = frozenset({"out", "resume", "checkpoint_seconds", "device", "control", "data", "encoder"})
 
 

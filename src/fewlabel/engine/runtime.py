@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
 from fewlabel.core.errors import Fault, SettingsError
 
@@ -20,7 +21,7 @@ Precision = Literal["auto", "32", "bf16"]
 
 
 def start(device: Device = "auto", precision: Precision = "auto") -> Fabric:
-    """Start on a device, as one of the processes that ``torchrun`` or SLURM launched, or alone.
+    """Start on a device, as one of the processes that ``torchrun`` launched, or alone.
 
     Args:
         device: ``auto`` takes CUDA, then MPS, then the CPU.
@@ -28,11 +29,16 @@ def start(device: Device = "auto", precision: Precision = "auto") -> Fabric:
             losses are float32 always.
 
     Raises:
-        SettingsError: If the device is not there.
+        SettingsError: If the device is not there, or ``srun`` launched several of these.
     """
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    if processes == 1 and tasks > 1:
+        rule = "srun starts one task per node, and torchrun its processes"
+        remedy = "use srun --ntasks-per-node=1 torchrun --nproc_per_node N -m fewlabel ..."
+        raise SettingsError("Each task would train alone:", [Fault(rule, f"{tasks} tasks", "srun", remedy)])
     kind = choose_device(device)
     mixed = precision == "bf16" or (precision == "auto" and has_bf16(kind))
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
     # Fabric announces precision and advises on loaders we do not use.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     with warnings.catch_warnings():
@@ -43,6 +49,8 @@ def start(device: Device = "auto", precision: Precision = "auto") -> Fabric:
             num_nodes=max(processes // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1),
             strategy="ddp" if processes > 1 else "auto",
             precision="bf16-mixed" if mixed else "32-true",
+            # Alone, whatever a scheduler reserved.
+            plugins=[] if processes > 1 else [LightningEnvironment()],
         )
         fabric.launch()
     return fabric
@@ -77,7 +85,7 @@ def has_bf16(kind: str) -> bool:
 def fast_kernels(kind: str) -> None:
     """Let the hardware run at its speed: tuned kernels on CUDA, memory that stays mapped on the CPU."""
     if kind == "cuda":
-        torch.set_float32_matmul_precision("high")
+        # Matrix products in float32 stay float32: they are similarities and losses, and TF32 has ten bits.
         torch.backends.cudnn.benchmark = True
     elif kind == "cpu":
         _keep_memory()

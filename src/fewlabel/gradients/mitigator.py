@@ -13,6 +13,9 @@ from fewlabel.gradients.flat import FlatGradients, gram_matrices
 from fewlabel.gradients.groups import Granularity, ordered_pairs, pair_means, parameter_groups
 from fewlabel.gradients.recursion import Mitigation, mitigate, original_cosines, visiting_order
 
+#: Entry of the state that holds the groups' names, in UTF-8, a line each.
+NAMES = "names"
+
 
 class GradMitigator(Combiner):
     """Reconciles the gradients of M loss terms by :func:`fewlabel.gradients.recursion.mitigate`.
@@ -123,12 +126,18 @@ class GradMitigator(Combiner):
         return pair_means(self.terms, tables)
 
     def state(self) -> dict[str, Tensor]:
-        """Targets φ̂ and the running sums behind :meth:`details`, each (groups, M, M) float64."""
-        return {key: value.clone() for key, value in self._state.items()}
+        """Targets φ̂ and the running sums behind :meth:`details`, each (groups, M, M) float64, and the groups' names."""
+        if not self._state:
+            return {}
+        names = torch.tensor(list("\n".join(self._groups).encode()), dtype=torch.uint8)
+        return {**{key: value.clone() for key, value in self._state.items()}, NAMES: names}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Restore what :meth:`state` gave."""
-        self._state = {key: value.to("cpu", torch.float64).clone() for key, value in state.items()}
+        tables = {key: value for key, value in state.items() if key != NAMES}
+        self._state = {key: value.to("cpu", torch.float64).clone() for key, value in tables.items()}
+        if NAMES in state:
+            self._groups = bytes(state[NAMES].tolist()).decode().split("\n")
 
     def details(self) -> dict[str, Any]:
         """Per tensor (or group), over all steps so far and for every ordered pair ``a|b``.

@@ -14,6 +14,7 @@ from torch.nn import functional
 from fewlabel.core.collective import gather
 from fewlabel.core.config import Names
 from fewlabel.core.errors import Fault
+from fewlabel.core.precision import full_precision
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.gradients.aggregators import build_combiner
 from fewlabel.gradients.combine import Combiner
@@ -22,13 +23,13 @@ from fewlabel.methods.base import DataFacts, Losses, PretrainMethod
 from fewlabel.nets.heads import PixelHead, pixel_rows
 from fewlabel.nets.unet import Tail, UNetEncoder
 from fewlabel.objectives.contrastive import (
-    full_precision,
     info_nce,
     lower_bound,
     similarity_logits,
 )
 from fewlabel.objectives.positives import guided_positives, others, same_id, two_views
 from fewlabel.objectives.views import join_views, own_rows
+from fewlabel.objectives.weighted import weighted_sum
 
 #: Name of the loss term when no meta label guides.
 VIEWS = "views"
@@ -136,7 +137,7 @@ class GuidedContrast(PretrainMethod):
                 count = logits.shape[1]
                 scores = torch.rand(count, count, generator=batch.generator).to(logits.device)[joined.mine]
                 part = self.pixel_branch.loss(pixels, positives, same_slice, scores)
-                terms[name] = terms[name] + self.pixel_weight * part
+                terms[name] = weighted_sum((1.0, terms[name]), (self.pixel_weight, part))
                 parts[f"pixel/{name}"] = part
         bounds = self.image_bounds(joined, batch)
         return self._losses(terms, parts, embeddings.detach(), bounds, keep)

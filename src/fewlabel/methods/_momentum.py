@@ -11,6 +11,7 @@ from torch.nn import functional
 from fewlabel.core.collective import gather, rank, world_size
 from fewlabel.core.config import setting
 from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.precision import full_precision
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.methods._queue import Maps, QueueContrast
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, pooled
@@ -19,7 +20,6 @@ from fewlabel.nets.layout import channels_last_map
 from fewlabel.nets.norm import BatchNorm
 from fewlabel.nets.twin import MomentumTwin
 from fewlabel.nets.unet import UNetEncoder
-from fewlabel.objectives.contrastive import full_precision
 
 
 class MomentumSettings(PretrainMethod.Config):
@@ -80,7 +80,8 @@ class MomentumContrast(PretrainMethod):
         """Both encoders' last maps.
 
         Raises:
-            SettingsError: If the groups of keys do not divide by the number of processes.
+            SettingsError: If the groups of keys do not divide by the number of processes, or a group is too small for
+                batch normalisation.
         """
         count = len(batch.slices)
         if world_size() > 1 and count % self.key_groups:
@@ -94,6 +95,11 @@ class MomentumContrast(PretrainMethod):
         groups = key_groups(len(owners), self.key_groups, batch.generator)[start : start + count]
         order = groups.argsort(stable=True).to(views.device)
         sizes = groups.bincount(minlength=self.key_groups).tolist()
+        cells = math.prod(side // self.encoder.config.stride for side in views.shape[2:])
+        if self.key_groups > 1 and 1 in sizes and cells == 1:
+            rule = "a group of keys has at least two values of each channel"
+            fault = Fault(rule, "one slice with a map of one cell", "method.key_groups", "set method.key_groups=1")
+            raise SettingsError("These settings do not fit the run:", [fault])
         parts = [
             self.key_encoder(channels_last_map(views[rows]))[-1] for rows in torch.split(order, sizes) if len(rows)
         ]

@@ -9,12 +9,13 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
+from fewlabel.core.precision import full_precision
 from fewlabel.gradients.filter import gradient_norms, smallest
 from fewlabel.gradients.pace import Pace, pool_size
 from fewlabel.gradients.pixel_tail import PixelTail, pick_pixels, pixel_tail
 from fewlabel.nets.heads import PixelHead, Projection
 from fewlabel.nets.unet import Tail
-from fewlabel.objectives.contrastive import full_precision, similarity_logits
+from fewlabel.objectives.contrastive import similarity_logits
 from fewlabel.objectives.pixel import (
     PixelDenominator,
     anchor_losses,

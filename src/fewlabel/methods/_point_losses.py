@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from fewlabel.core.collective import sum_across, world_size
+from fewlabel.core.precision import full_precision
 from fewlabel.methods._points import ForeignKeys, Points
-from fewlabel.objectives.contrastive import anchor_mean, full_precision, info_nce, similarity_logits
+from fewlabel.objectives.contrastive import anchor_mean, info_nce, similarity_logits
 
 
 def region_loss(

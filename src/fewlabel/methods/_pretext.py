@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fewlabel.core.precision import full_precision
 from fewlabel.nets.norm import BatchNorm
-from fewlabel.objectives.contrastive import full_precision
 
 
-def unit_rows(rows: Tensor) -> Tensor:
+def watched_rows(rows: Tensor) -> Tensor:
     """Rows (n, dim) detached and brought to unit length, for the collapse watch."""
     return functional.normalize(rows.detach(), dim=1)
 

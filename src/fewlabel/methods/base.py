@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fewlabel.core.config import Settings, setting
+from fewlabel.core.precision import full_precision
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.gradients.aggregators import build_combiner
 from fewlabel.gradients.combine import Combine, Combiner
 from fewlabel.nets.unet import UNetDecoder, UNetEncoder
-from fewlabel.objectives.contrastive import full_precision
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class DataFacts:
     """What a method may know of the data before the first batch.
 
     Attributes:
-        meta_labels: Name → number of classes of each slice meta label in the store.
+        meta_labels: Name → number of classes of each slice meta label in the pre-training part, missing ones apart.
         slices: Number of slices in the pre-training part.
         image_size: (height, width) of a view, in pixels.
         store_slices: Number of slices in the whole store; ``PretrainBatch.slices`` are below it.

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from fewlabel.core.config import setting
 from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.precision import full_precision
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.methods._momentum import MomentumContrast, MomentumSettings, unit_rows
 from fewlabel.methods._queue import Maps, QueueContrast
@@ -17,7 +18,8 @@ from fewlabel.methods.base import DataFacts, Losses
 from fewlabel.nets.heads import PixelHead, pixel_rows
 from fewlabel.nets.twin import MomentumTwin
 from fewlabel.nets.unet import UNetEncoder
-from fewlabel.objectives.contrastive import full_precision, similarity_logits
+from fewlabel.objectives.contrastive import similarity_logits
+from fewlabel.objectives.weighted import weighted_sum
 
 
 class DenseCL(MomentumContrast):
@@ -79,8 +81,9 @@ class DenseCL(MomentumContrast):
         if not self.dense:
             return self.finished(image, embeddings, maps, {})
         weight = 0.0 if batch.step < self.warmup * batch.total_steps else self.dense_weight
+        # During the warm-up too: its queue fills.
         dense, matches = self.dense_term(maps)
-        term = (1 - weight) * image + weight * dense
+        term = weighted_sum((1 - weight, image), (weight, dense))
         scalars = {"image": float(image.detach()), "dense": float(dense.detach()), "matched": matched_share(matches)}
         return self.finished(term, embeddings, maps, scalars)
 

@@ -13,13 +13,14 @@ from torch.nn import functional
 
 from fewlabel.core.config import setting
 from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.precision import full_precision
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.methods._guided import GuidedContrast, JoinedIds
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, StepPlan
 from fewlabel.nets.heads import FlattenHead, PixelHead, PooledHead, RegionHead
 from fewlabel.nets.unet import UNetDecoder, UNetEncoder
 from fewlabel.objectives import local_regions
-from fewlabel.objectives.contrastive import collapsed_value, full_precision, info_nce, pair_lower_bound
+from fewlabel.objectives.contrastive import collapsed_value, info_nce, pair_lower_bound
 from fewlabel.objectives.positives import apart, guided_positives
 
 #: Regions of a slice → n of the lattice that has them.

@@ -11,12 +11,12 @@ from torch import Generator, Tensor, nn
 from fewlabel.core.collective import sum_across, world_size
 from fewlabel.core.config import setting
 from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.precision import full_precision
 from fewlabel.data.batch import PretrainBatch
-from fewlabel.methods._pretext import unit_rows
+from fewlabel.methods._pretext import watched_rows
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, pooled
 from fewlabel.nets.norm import activation, normalisation
 from fewlabel.nets.unet import UNetConfig, UNetEncoder
-from fewlabel.objectives.contrastive import full_precision
 from fewlabel.objectives.views import own_rows
 
 _PAPER = "Pathak et al., section 3.3"
@@ -160,4 +160,4 @@ class Inpainting(PretrainMethod):
         blank = hidden_error(torch.full_like(images, self.settings.fill), images, hidden)
         # What drawing the fill value everywhere would cost: a task that is learnt lies below.
         scalars = {"hidden": float(hidden.float().mean()), "blank": float(blank)}
-        return Losses({"inpainting": loss}, unit_rows(pooled(bottleneck)), None, 0.0, scalars)
+        return Losses({"inpainting": loss}, watched_rows(pooled(bottleneck)), None, 0.0, scalars)

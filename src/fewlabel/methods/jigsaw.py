@@ -12,14 +12,15 @@ from torch.nn import functional
 from fewlabel.core.collective import gather, world_size
 from fewlabel.core.config import setting
 from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.precision import full_precision
 from fewlabel.data.batch import PretrainBatch
-from fewlabel.methods._pretext import ClassHead, accuracy, unit_rows
+from fewlabel.methods._pretext import ClassHead, accuracy, watched_rows
 from fewlabel.methods._slots import Contrast, SlotContrast, lowest_cost
 from fewlabel.methods._tiles import TILES, TileGrid, permutation_set, random_orders, shuffled
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, pooled
 from fewlabel.nets.unet import UNetEncoder
-from fewlabel.objectives.contrastive import full_precision
 from fewlabel.objectives.views import own_rows
+from fewlabel.objectives.weighted import weighted_sum
 
 _PIRL = "Misra & van der Maaten, section 3"
 
@@ -90,6 +91,11 @@ class Jigsaw(PretrainMethod):
             remedy = "lower network.depth or method.gap, or prepare larger images"
             fault = Fault(f"jigsaw cuts nine tiles out of a slice: {error}", found, "network.depth", remedy)
             raise SettingsError("These settings do not fit the data:", [fault]) from error
+        if encoder.config.norm == "instance" and set(grid.out) == {encoder.config.stride}:
+            rule = "instance normalisation needs tiles larger than one cell of the smallest map"
+            remedy = "lower network.depth, take network.norm=batch, or prepare larger images"
+            fault = Fault(rule, f"{'x'.join(map(str, grid.out))} pixels", "network.norm", remedy)
+            raise SettingsError("These settings do not fit the data:", [fault])
         super().__init__(config, encoder, facts)
         self.settings = config
         self.grid = grid
@@ -149,7 +155,7 @@ class Jigsaw(PretrainMethod):
         scores = self.puzzle_head(self.tile_rows(features))
         loss = functional.cross_entropy(scores, classes)
         # The first tile's place differs between puzzles; a mean over all nine becomes equal where the task is solved.
-        watched = unit_rows(features[:, 0])
+        watched = watched_rows(features[:, 0])
         scalars = {"accuracy": accuracy(scores, classes)}
         return Losses({"permutation": loss}, watched, math.log(self.settings.permutations), 0.0, scalars)
 
@@ -164,16 +170,16 @@ class Jigsaw(PretrainMethod):
         slots = self.slots.seen(joined, everyone)
         negatives = self.slots.choose(joined, mine, batch.generator)
         image_part = self.slots.loss(whole, batch.slices, negatives, slots)
-        loss = (1 - chosen.tiles_weight) * image_part
+        parts = [(1 - chosen.tiles_weight, image_part)]
         scalars = {"image": float(image_part.detach()), "negatives": float(negatives[0].sum())}
         if chosen.tiles_weight > 0:
             corners = self.grid.corners(len(joined), batch.generator)[mine.cpu()]
             orders = random_orders(len(joined), batch.generator)[mine.cpu()]
             tiles = shuffled(self.grid.cut_tiles(batch.views[1], corners), orders)
             tile_part = self.slots.loss(self.embed_tiles(tiles), batch.slices, negatives, slots)
-            loss = loss + chosen.tiles_weight * tile_part
+            parts.append((chosen.tiles_weight, tile_part))
             scalars["tiles"] = float(tile_part.detach())
         self._fresh = (joined, everyone)
         bound = lowest_cost(int(scalars["negatives"]), chosen.temperature, chosen.contrast)
         # No collapse value: equal embeddings meet slots that may still differ.
-        return Losses({"pirl": loss}, unit_rows(features), None, bound, scalars)
+        return Losses({"pirl": weighted_sum(*parts)}, watched_rows(features), None, bound, scalars)

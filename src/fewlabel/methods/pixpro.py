@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fewlabel.core.config import setting
+from fewlabel.core.precision import full_precision
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod
 from fewlabel.nets.heads import pixel_rows
 from fewlabel.nets.norm import BatchNorm
 from fewlabel.nets.twin import MomentumTwin, bias_corrected, cosine_momentum
 from fewlabel.nets.unet import UNetEncoder
-from fewlabel.objectives.contrastive import anchor_mean, full_precision, similarity_logits
+from fewlabel.objectives.contrastive import anchor_mean, similarity_logits
 from fewlabel.objectives.correspondence import matched_cells
 
 

@@ -19,6 +19,7 @@ from fewlabel.nets.heads import PixelHead
 from fewlabel.nets.twin import MomentumTwin
 from fewlabel.nets.unet import UNetEncoder
 from fewlabel.objectives.contrastive import similarity_logits
+from fewlabel.objectives.weighted import weighted_sum
 
 
 class PointRC(MomentumContrast):
@@ -95,12 +96,16 @@ class PointRC(MomentumContrast):
     centre: Tensor
 
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
+        faults = []
         if config.points > config.drawn:
             remedy = f"set method.points to at most {config.drawn}, or raise method.drawn"
-            fault = Fault(
-                "points are kept of those drawn", f"{config.points} of {config.drawn}", "method.points", remedy
-            )
-            raise SettingsError("These settings are not valid:", [fault])
+            found = f"{config.points} of {config.drawn}"
+            faults.append(Fault("points are kept of those drawn", found, "method.points", remedy))
+        if not (config.image_weight or config.region_weight or config.affinity_weight):
+            rule = "a part of the loss has a weight above 0"
+            faults.append(Fault(rule, "all are 0", "method.image_weight", "raise it, region_weight or affinity_weight"))
+        if faults:
+            raise SettingsError("These settings are not valid:", faults)
         super().__init__(config, encoder, facts)
         self.chosen = config
         self.point_head = PixelHead(encoder.config.widths[-1], config.dim)
@@ -132,7 +137,9 @@ class PointRC(MomentumContrast):
             chosen.student_temperature,
         )
         self._seen = region_means(cosines, first, second, self.centre)
-        term = chosen.image_weight * image + chosen.region_weight * region + chosen.affinity_weight * affinity.loss
+        term = weighted_sum(
+            (chosen.image_weight, image), (chosen.region_weight, region), (chosen.affinity_weight, affinity.loss)
+        )
         parts = {"image": image, "region": region, "affinity": affinity.loss, "teacher_entropy": affinity.entropy}
         parts["points_shown"] = second.real.float().mean()
         values = torch.stack([part.detach().float() for part in parts.values()]).tolist()

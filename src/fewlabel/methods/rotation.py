@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from fewlabel.core.config import setting
 from fewlabel.data.batch import PretrainBatch
-from fewlabel.methods._pretext import ClassHead, accuracy, unit_rows
+from fewlabel.methods._pretext import ClassHead, accuracy, watched_rows
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, pooled
 from fewlabel.nets.unet import UNetEncoder
 from fewlabel.objectives.views import own_rows
@@ -100,4 +100,4 @@ class Rotation(PretrainMethod):
         watched = own_rows(count, features.device)[:count] % TURNS
         rows = features.view(TURNS, count, -1)[watched, torch.arange(count, device=features.device)]
         scalars = {"accuracy": accuracy(scores, turns)}
-        return Losses({"rotation": loss}, unit_rows(rows), math.log(TURNS), 0.0, scalars)
+        return Losses({"rotation": loss}, watched_rows(rows), math.log(TURNS), 0.0, scalars)

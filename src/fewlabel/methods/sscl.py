@@ -12,13 +12,13 @@ from torch.nn import functional
 from fewlabel.core.collective import sum_across, world_size
 from fewlabel.core.config import setting
 from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.precision import full_precision
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.data.store import UNLABELLED
 from fewlabel.methods._guided import GuidedContrast
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, StepPlan
 from fewlabel.nets.heads import PixelHead, pixel_rows
 from fewlabel.nets.unet import UNetDecoder, UNetEncoder
-from fewlabel.objectives.contrastive import full_precision
 from fewlabel.objectives.pixel_classes import PixelSet, class_contrast, collapsed_value, lower_bound, pixel_set
 from fewlabel.objectives.pixel_sampling import aligned_blocks, per_class, strided
 from fewlabel.objectives.views import join_views, own_rows
@@ -152,13 +152,14 @@ class SSCL(GuidedContrast):
         labels = join_views(torch.cat(batch.masks).flatten(1).to(torch.uint8)).long()
         mine = own_rows(len(batch.slices), labels.device)
         watched = torch.randint(pixels, (WATCHED, len(labels)), generator=batch.generator).to(labels.device)
-        with torch.no_grad():
-            embeddings = self._units(features, watched[:, mine] + torch.arange(len(mine), device=mine.device) * pixels)
         described = [
             (places, pixel_set(labels.flatten()[places], chosen.variant)) for places in self._sets(labels, batch)
         ]
         sets = [(places, found) for places, found in described if bool(found.anchors.any())]
         total = self._total(features, sets, mine, len(labels))
+        # After the loss: some releases of PyTorch keep, under autocast, the cast weights of a pass without gradient.
+        with torch.no_grad():
+            embeddings = self._units(features, watched[:, mine] + torch.arange(len(mine), device=mine.device) * pixels)
         scalars = {
             "sets": float(len(sets)),
             "pixels": float(sum(len(places) for places, _ in sets)),

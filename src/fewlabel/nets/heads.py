@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fewlabel.core.precision import full_precision
 from fewlabel.nets.norm import BatchNorm
 
 
@@ -54,8 +55,7 @@ class PixelHead(nn.Module):
         if self.norm is not None:
             as_map = output.transpose(1, 2).unsqueeze(-1)
             # Statistics in full precision, whatever the products ran in.
-            wide = as_map if as_map.dtype == torch.float64 else as_map.float()
-            output = self.norm(wide).squeeze(-1).transpose(1, 2)
+            output = self.norm(full_precision(as_map)).squeeze(-1).transpose(1, 2)
         return Projection(hidden, output)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fewlabel.core.collective import sum_across, world_size
+from fewlabel.core.precision import full_precision
 
 
 class BatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -37,7 +38,7 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
             return super().forward(input)
         axes = [0, *range(2, input.dim())]
         shape = [1, -1] + [1] * (input.dim() - 2)
-        values = _full(input)
+        values = full_precision(input)
         count = float(values.numel() // values.shape[1] * world_size())
         mean = sum_across(values.sum(dim=axes)) / count
         centred = values - mean.view(shape)
@@ -78,10 +79,6 @@ def separate_statistics(network: nn.Module, rows: Sequence[int]) -> Iterator[Non
             layer.parts = old
 
 
-def _full(tensor: Tensor) -> Tensor:
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
-
-
 def normalisation(kind: str, channels: int, ndim: int) -> nn.Module:
     """A normalisation layer: ``batch``, ``instance`` or ``group`` (8 groups)."""
     if kind == "batch":
@@ -103,8 +100,8 @@ def affine_scale(norm: nn.Module, pre_norm: Tensor) -> Tensor:
         (channels,) for batch normalisation; (batch, channels) for instance and group normalisation. Float32, or
         float64 for float64 maps.
     """
-    values = _full(pre_norm.detach())
-    weight = _full(torch.as_tensor(norm.weight).detach())
+    values = full_precision(pre_norm.detach())
+    weight = full_precision(torch.as_tensor(norm.weight).detach())
     if isinstance(norm, BatchNorm):
         if norm.training or norm.running_var is None:
             axes = [0, *range(2, values.dim())]
@@ -113,7 +110,7 @@ def affine_scale(norm: nn.Module, pre_norm: Tensor) -> Tensor:
             square = sum_across(values.square().sum(dim=axes)) / count
             variance = (square - mean.square()).clamp_min(0)
         else:
-            variance = _full(norm.running_var)
+            variance = full_precision(norm.running_var)
         return weight * torch.rsqrt(variance + norm.eps)
     if isinstance(norm, nn.GroupNorm):
         grouped = values.reshape(values.shape[0], norm.num_groups, -1).var(dim=2, unbiased=False)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from pydantic import ValidationInfo, field_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -25,11 +26,19 @@ class UNetConfig(Settings):
         5, "levels, i.e. 4 poolings and a bottleneck for 5", ge=2, le=7, source="own choice; GCL does not say"
     )
     norm: Literal["batch", "instance", "group"] = setting(
-        "batch", "normalisation", source="own choice; GCL does not say"
+        "batch", "normalisation; group needs a width of 4 or a multiple of 8", source="own choice; GCL does not say"
     )
     slope: float = setting(
         0.0, "negative slope of the activation; 0 is ReLU", ge=0, lt=1, source="own choice; GCL does not say"
     )
+
+    @field_validator("norm")
+    @classmethod
+    def _divisible(cls, value: str, info: ValidationInfo) -> str:
+        width = info.data.get("width")
+        if value == "group" and width is not None and width % min(8, width):
+            raise ValueError(f"8 groups of channels, or 4 of 4, need a width of 4 or a multiple of 8, not {width}")
+        return value
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -21,13 +21,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from fewlabel.core.collective import sum_across, world_size
+from fewlabel.core.precision import full_precision
 
 Denominator = Literal["all", "pair_plus_neg"]
-
-
-def full_precision(tensor: Tensor) -> Tensor:
-    """Float32, or float64 if it is that already."""
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def similarity_logits(anchors: Tensor, keys: Tensor, temperature: float) -> Tensor:

@@ -15,7 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fewlabel.objectives.contrastive import full_precision, info_nce, similarity_logits
+from fewlabel.core.precision import full_precision
+from fewlabel.objectives.contrastive import info_nce, similarity_logits
 from fewlabel.objectives.positives import others, same_id
 
 ClassForm = Literal["code", "paper"]

@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from fewlabel.core.collective import sum_across, world_size
-from fewlabel.objectives.contrastive import full_precision, similarity_logits
+from fewlabel.core.precision import full_precision
+from fewlabel.objectives.contrastive import similarity_logits
 
 
 @torch.no_grad()

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fewlabel.objectives.contrastive import anchor_mean, full_precision
+from fewlabel.core.precision import full_precision
+from fewlabel.objectives.contrastive import anchor_mean
 
 
 def relational_kl(

@@ -29,7 +29,7 @@ def dice_distance(first: Tensor, second: Tensor, smooth: float = 1e-5) -> Tensor
     return (parted / (size + smooth)).mean()
 
 
-def unit_rows(rows: Tensor) -> Tensor:
+def unit_size(rows: Tensor) -> Tensor:
     """Each row scaled to a root mean square of 1 over its entries; a row of zeros stays."""
     flat = rows.flatten(1)
     size = flat.square().mean(dim=1).sqrt()
@@ -53,7 +53,7 @@ def worst_direction(
         The shape of the images, root mean square 1 for each row (0 where nothing changes), without gradient.
     """
     with torch.enable_grad():
-        direction = unit_rows(start).detach().requires_grad_()
+        direction = unit_size(start).detach().requires_grad_()
         distance = dice_distance(predict(images.detach() + probe * direction), target)
         (gradient,) = torch.autograd.grad(distance, direction)
-    return unit_rows(gradient.detach())
+    return unit_size(gradient.detach())

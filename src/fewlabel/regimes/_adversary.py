@@ -10,9 +10,9 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from fewlabel.core.config import setting
+from fewlabel.core.precision import full_precision
 from fewlabel.gradients.inner_adam import InnerAdam
 from fewlabel.nets.discriminator import Discriminator
-from fewlabel.objectives.contrastive import full_precision
 from fewlabel.objectives.feature_perturbation import channel_factors
 from fewlabel.regimes._semi import SemiSettings
 

@@ -8,12 +8,12 @@ from torch.nn import functional
 
 from fewlabel.core.collective import gather
 from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.precision import full_precision
 from fewlabel.core.rng import torch_stream
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.fpn import Pyramid, Representation, RepresentationHead, RowHead
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import probabilities
-from fewlabel.objectives.contrastive import full_precision
 from fewlabel.objectives.memory import FifoQueue
 from fewlabel.objectives.relations import nearest, neighbour_distance
 from fewlabel.objectives.segmentation import IGNORE

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fewlabel.core.collective import gather, rank
+from fewlabel.core.precision import full_precision
 from fewlabel.nets.fpn import RowHead
 from fewlabel.nets.heads import pixel_rows
 from fewlabel.nets.unet import UNet
-from fewlabel.objectives.contrastive import full_precision, similarity_logits
+from fewlabel.objectives.contrastive import similarity_logits
 from fewlabel.objectives.memory import FifoQueue
 from fewlabel.objectives.relations import relational_kl
 from fewlabel.regimes._arco_settings import ArcoSettings

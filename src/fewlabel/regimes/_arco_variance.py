@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
+from fewlabel.core.precision import full_precision
 from fewlabel.nets.fpn import Representation
 from fewlabel.nets.heads import pixel_rows
-from fewlabel.objectives.contrastive import full_precision
 from fewlabel.objectives.prototype import contrast_gradient
 from fewlabel.objectives.stratified import Sampling, draw_pixels, pixel_strata
 from fewlabel.regimes._arco_contrast import Opponents

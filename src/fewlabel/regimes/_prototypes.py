@@ -8,9 +8,9 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
+from fewlabel.core.precision import full_precision
 from fewlabel.nets.class_attention import ClassAttention
 from fewlabel.nets.heads import PixelHead, pixel_rows
-from fewlabel.objectives.contrastive import full_precision
 from fewlabel.objectives.scored_memory import ScoredMemory, draw_pixels, prototype_distance
 
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from fewlabel.core.config import setting
+from fewlabel.core.precision import full_precision
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import masked_mean, squared_difference
-from fewlabel.objectives.contrastive import full_precision
 from fewlabel.objectives.sdf import signed_distances
 from fewlabel.objectives.segmentation import IGNORE
 from fewlabel.regimes._semi import SemiSettings, SemiSupervised

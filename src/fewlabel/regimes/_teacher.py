@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from fewlabel.core.precision import full_precision
 from fewlabel.nets.twin import MomentumTwin, bias_corrected
-from fewlabel.objectives.contrastive import full_precision
 
 
 class Teacher(nn.Module):

@@ -9,11 +9,11 @@ import torch
 from torch import Generator, Tensor
 
 from fewlabel.core.config import setting
+from fewlabel.core.precision import full_precision
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.branch import Branch
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import probabilities, squared_difference
-from fewlabel.objectives.contrastive import full_precision
 from fewlabel.regimes._auxiliary import Auxiliary, AuxiliarySettings
 from fewlabel.regimes._semi import both
 

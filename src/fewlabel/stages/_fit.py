@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from fewlabel.core.artifact import write_bytes
-from fewlabel.core.collective import barrier, rank
+from fewlabel.core.collective import barrier, mean_across, rank
 from fewlabel.core.config import Settings
 from fewlabel.core.discovery import load_plugin
 from fewlabel.core.progress import say
@@ -28,7 +28,7 @@ from fewlabel.data.windows import Patch
 from fewlabel.engine.checkpoint import Checkpointer
 from fewlabel.engine.inference import WINDOW, predict_volume
 from fewlabel.engine.loop import Loop, StepResult
-from fewlabel.engine.optim import OptimiserConfig, build_optimiser
+from fewlabel.engine.optim import OptimiserConfig, build_optimiser, check_warmup
 from fewlabel.engine.record import Record
 from fewlabel.engine.step import gradients_of
 from fewlabel.gradients.combine import MeanCombiner
@@ -107,6 +107,7 @@ class Fit:
         torch.manual_seed(stream_seed(recipe.seed, "regime"))
         self.regime: Regime = regime_class(recipe.regime, network, pretrained=recipe.pretrained).to(fabric.device)
         channels_last(self.regime)
+        check_warmup(recipe.optimiser, self.regime.stage, recipe.steps)
         encoders = self.regime.encoders()
         if recipe.frozen:
             for encoder in encoders:
@@ -200,10 +201,9 @@ class Fit:
             total.detach(),
             gradients,
             batch.slices,
-            lambda: {
-                **{f"term/{name}": float(term.detach()) for name, term in terms.items()},
-                **self.regime.figures(),
-            },
+            lambda: mean_across(
+                {**{f"term/{name}": float(term.detach()) for name, term in terms.items()}, **self.regime.figures()}
+            ),
         )
 
     def _follow(self, step: int) -> None:

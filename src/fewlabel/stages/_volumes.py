@@ -101,13 +101,23 @@ def slice_faults(size: Sequence[int], network: UNetConfig, where: str) -> list[F
     # Upwards: nothing is cropped that was not cropped before.
     near = [network.stride * math.ceil(side / network.stride) for side in size]
     remedy = f"prepare with size=[{','.join(map(str, near))}], or take a network of less depth"
-    return [Fault(rule, str(list(size)), where, remedy)] if near != list(size) else []
+    if near != list(size):
+        return [Fault(rule, str(list(size)), where, remedy)]
+    return _last_map_faults(size, network, where)
+
+
+def _last_map_faults(size: Sequence[int], network: UNetConfig, where: str) -> list[Fault]:
+    """Instance normalisation needs two values of each channel of an image, of the smallest map too."""
+    if network.norm != "instance" or math.prod(size) > network.stride ** len(size):
+        return []
+    rule = f"instance normalisation needs images larger than one cell of the smallest map, {network.stride} wide"
+    return [Fault(rule, str(list(size)), where, "lower network.depth, or take network.norm=batch")]
 
 
 def _patch_sides(patch: Sequence[int], network: UNetConfig, where: str) -> list[Fault]:
     stride = network.stride
     if not any(side % stride for side in patch):
-        return []
+        return _last_map_faults(patch, network, f"{where}patch")
     near = ",".join(str(max(stride, stride * round(side / stride))) for side in patch)
     rule = f"sides of a patch must be multiples of {stride} for a network of depth {network.depth}"
     return [Fault(rule, str(list(patch)), f"{where}patch", f"e.g. patch=[{near}]")]

@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fewlabel.core.artifact import open_artifact, write_bytes, write_json
-from fewlabel.core.collective import gather, rank
+from fewlabel.core.collective import gather, mean_across, rank
 from fewlabel.core.config import Names, PathSetting, Settings, plugin_field, setting
 from fewlabel.core.discovery import load_plugin
 from fewlabel.core.errors import DataError, Fault, SettingsError
@@ -30,7 +30,7 @@ from fewlabel.engine.checkpoint import Checkpointer
 from fewlabel.engine.embedding import embed_slices
 from fewlabel.engine.loop import Loop, StepResult
 from fewlabel.engine.monitor import CollapseWatch, effective_rank, spread
-from fewlabel.engine.optim import OptimiserConfig, build_optimiser
+from fewlabel.engine.optim import OptimiserConfig, build_optimiser, check_warmup
 from fewlabel.engine.record import Record
 from fewlabel.engine.runs import close_run, finished_before, identity, mark_run
 from fewlabel.engine.runtime import Device, Precision, fast_kernels, start
@@ -159,7 +159,7 @@ def build_method(
     """The method with a freshly initialised encoder; equal seeds give equal encoders for all methods."""
     network = settings.network.model_copy(update={"in_channels": int(store.images.shape[1])})
     facts = DataFacts(
-        meta_labels=store.meta_labels,
+        meta_labels={name: store.classes_among(name, indices) for name in store.meta_labels},
         slices=len(indices),
         image_size=(int(store.images.shape[2]), int(store.images.shape[3])),
         store_slices=len(store.slices),
@@ -197,6 +197,7 @@ class Pretraining:
         check_slices(store.images.shape[2:], settings.network, str(settings.data))
         self.indices = training_slices(store, settings.parts)
         self.method = build_method(settings, store, self.indices, fabric.device)
+        check_warmup(settings.optimiser, self.method.stage, settings.steps)
         self.draw = self._labels() if self.method.uses_labels else None
         before = labels_of_encoder(
             settings.encoder,
@@ -282,14 +283,15 @@ class Pretraining:
         self.facts["collapsed_steps"] = self.watch.streak
 
         def values() -> dict[str, Any]:
+            bounds = {"collapsed": losses.collapsed, "lower_bound": losses.lower_bound}
+            terms = {f"term/{name}": float(term.detach()) for name, term in losses.terms.items()}
+            known = {name: value for name, value in bounds.items() if value is not None}
             return {
-                "collapsed": losses.collapsed,
-                "lower_bound": losses.lower_bound,
+                **bounds,
                 "spread": width,
                 "effective_rank": effective_rank(embeddings),
                 "embedding_std": float(embeddings.float().std(dim=0).mean()),
-                **{f"term/{name}": float(term.detach()) for name, term in losses.terms.items()},
-                **losses.scalars,
+                **mean_across({**known, **terms, **losses.scalars}),
                 **self.combiner.scalars(),
             }
 

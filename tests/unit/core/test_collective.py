@@ -23,6 +23,7 @@ def test_alone_every_collective_is_the_identity() -> None:
     gradient = torch.ones(3)
     collective.average_gradients([gradient])
     assert torch.equal(gradient, torch.ones(3))
+    assert collective.mean_across({"a": 1.5}) == {"a": 1.5}
     assert collective.any_rank(True) is True
     assert collective.any_rank(False) is False
     collective.barrier()
@@ -34,6 +35,10 @@ def pairwise(rows: Tensor, weight: Tensor, everyone: Tensor) -> Tensor:
 
 
 TURN = torch.arange(20.0, dtype=torch.float64).reshape(4, 5)
+
+
+def figures(found: dict[str, float]) -> Tensor:
+    return torch.tensor([found["both"], found["second"], len(found)])
 
 
 def two_processes(rank: int, port: int, folder: str) -> None:
@@ -64,6 +69,7 @@ def two_processes(rank: int, port: int, folder: str) -> None:
         "total": total.detach(),
         "point": point.grad,
         "any": torch.tensor([collective.any_rank(rank == 1), collective.any_rank(False)]),
+        "figures": figures(collective.mean_across({"both": 1.0 + rank, **({"second": 5.0} if rank else {})})),
         "size": torch.tensor([collective.world_size(), collective.rank()]),
     }
     collective.barrier()
@@ -113,3 +119,5 @@ def test_sums_flags_and_ranks(both: list[dict[str, Tensor]]) -> None:
         assert facts["numbers"].tolist() == [0, 7, 1, 7]
         assert facts["any"].tolist() == [True, False]
         assert facts["size"].tolist() == [2, rank]
+        # A figure that one rank alone has is that rank's.
+        assert facts["figures"].tolist() == [1.5, 5.0, 2]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -38,6 +40,7 @@ def test_watch_with_zero_patience_never_stops():
 
 
 def test_not_finite_names_everything():
-    text = str(not_finite(float("nan"), 1.0, 7, [3, 5], "folder/checkpoint.safetensors"))
-    for part in ("nan", "step 7", "[3, 5]", "folder/checkpoint.safetensors"):
+    text = str(not_finite(float("nan"), 1.0, 7, [3, 5], (4, Path("folder/checkpoint.safetensors"))))
+    for part in ("nan", "step 7", "[3, 5]", "before step 4 stays in folder/checkpoint.safetensors"):
         assert part in text
+    assert "stays in" not in str(not_finite(float("nan"), 1.0, 7, [3, 5], None))

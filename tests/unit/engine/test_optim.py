@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from fewlabel.engine.optim import OptimiserConfig, build_optimiser, learning_rate, set_rate
+from fewlabel.core.errors import SettingsError
+from fewlabel.engine.optim import OptimiserConfig, build_optimiser, check_warmup, learning_rate, set_rate
 
 
 def test_cosine_starts_at_the_peak_halves_midway_and_ends_at_the_floor():
@@ -61,3 +62,19 @@ def test_a_factor_scales_the_rate_of_its_parameters_alone():
         for old, new in zip(before, (encoder.weight, encoder.bias, head.weight, head.bias), strict=True)
     ]
     assert moved == pytest.approx([0.05, 0.05, 0.5, 0.5])
+
+
+def test_a_cosine_that_rises_is_refused():
+    with pytest.raises(SettingsError, match=r"min_lr.*lr=0\.01"):
+        OptimiserConfig.parse({"lr": 0.01, "min_lr": 0.1})
+    assert OptimiserConfig.parse({"lr": 0.01, "min_lr": 0.01}).min_lr == 0.01
+
+
+def test_a_warm_up_is_shorter_than_every_stage():
+    def stage(step, steps):
+        return (0, 75) if step < 75 else (75, steps - 75)
+
+    check_warmup(OptimiserConfig(warmup=24), stage, 100)
+    with pytest.raises(SettingsError, match=r"optimiser\.warmup.*25 steps, a stage of 25.*below 25"):
+        check_warmup(OptimiserConfig(warmup=25), stage, 100)
+    check_warmup(OptimiserConfig(), lambda step, steps: (0, steps), 1)

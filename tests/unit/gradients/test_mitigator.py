@@ -268,3 +268,13 @@ def test_gram_matrices_are_inner_products_also_of_halves_and_views():
     joined = torch.stack([g.flatten() for g in parts])
     torch.testing.assert_close(gram_matrices([FlatGradients.of(parts)])[0], joined @ joined.T)
     assert torch.equal(FlatGradients.of(parts).mean([1.0, 1.0]), (parts[0] + parts[1]) / 2)
+
+
+def test_details_are_there_again_without_a_further_step():
+    first = GradMitigator(TERMS, beta=0.2)
+    for step in range(3):
+        combine(first, gradients(step), step)
+    second = GradMitigator(TERMS, beta=0.2)
+    second.load_state(first.state())
+    assert second.details() == first.details()
+    assert len(second.details()["tensors"]) > 1

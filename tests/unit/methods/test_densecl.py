@@ -239,3 +239,18 @@ def test_a_grid_finer_than_the_map_is_an_error():
 def test_a_grid_of_the_maps_size_changes_nothing():
     methods = [settle(toy_method("densecl", grid=grid, **TINY), tiny_batch()) for grid in (None, 4)]
     assert value(methods[0].losses(tiny_batch())) == pytest.approx(value(methods[1].losses(tiny_batch())), abs=1e-12)
+
+
+def reached(method, batch):
+    named = [(name, tensor) for name, tensor in method.named_parameters() if tensor.requires_grad]
+    loss = method.losses(batch).terms["views"]
+    found = torch.autograd.grad(loss, [tensor for _, tensor in named], allow_unused=True)
+    return {name.split(".")[0] for (name, _), part in zip(named, found, strict=True) if part is not None}
+
+
+def test_a_part_of_weight_0_has_no_gradient_so_that_its_head_does_not_decay():
+    warming = settle(toy_method("densecl", warmup=0.5, **TINY), tiny_batch())
+    assert reached(warming, tiny_batch(step=0)) == {"encoder", "image_head"}
+    assert reached(warming, tiny_batch(step=10)) == {"encoder", "image_head", "dense_head"}
+    alone = settle(toy_method("densecl", dense_weight=1.0, **TINY), tiny_batch())
+    assert reached(alone, tiny_batch()) == {"encoder", "dense_head"}

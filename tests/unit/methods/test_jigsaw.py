@@ -272,6 +272,8 @@ def test_at_weight_0_tiles_take_no_part_and_at_1_the_slices_do_not():
     alone.slots.drawn[tiny_batch().slices] = True
     plain, other = alone.losses(tiny_batch()), with_views(tiny_batch(), first=tiny_batch().views[0].flip(3))
     assert value(plain).item() == value(alone.losses(other)).item() == pytest.approx(plain.scalars["tiles"])
+    # No gradient at all, or the head would decay without being trained.
+    assert torch.autograd.grad(value(plain), alone.image_head.weight, allow_unused=True) == (None,)
 
 
 def test_tile_order_changes_their_embedding_through_the_second_layer_alone():
@@ -380,3 +382,10 @@ def test_golden_values(kind):
         # Not their first visit.
         method.slots.drawn[batch.slices] = True
     assert value(method.losses(batch)).item() == pytest.approx(GOLDEN[kind], abs=1e-8)
+
+
+def test_tiles_of_one_cell_need_another_normalisation():
+    network = UNetConfig(width=4, depth=4, norm="instance")
+    with pytest.raises(SettingsError, match=r"network\.norm.*tiles larger than one cell.*8x8 pixels"):
+        toy_method("jigsaw", size=(32, 32), network=network)
+    toy_method("jigsaw", size=(64, 64), network=network)

@@ -279,3 +279,10 @@ def test_groups_that_do_not_divide_by_the_processes_are_an_error(monkeypatch):
     method = toy_method("moco", key_groups=3, **TINY).train()
     with pytest.raises(SettingsError, match=r"divisor of 4"):
         method.losses(tiny_batch())
+
+
+def test_a_group_of_one_slice_with_a_map_of_one_cell_is_refused():
+    method = toy_method("moco", size=(8, 8), network=UNetConfig(width=4, depth=4)).train()
+    with pytest.raises(SettingsError, match=r"key_groups.*one slice"):
+        method.losses(toy_batch(4, size=(8, 8)))
+    method.losses(toy_batch(8, size=(8, 8)))

@@ -231,6 +231,9 @@ def test_the_image_loss_is_moco_exactly(training):
         assert torch.equal(found.embeddings, expected.embeddings)
         assert found.collapsed == pytest.approx(expected.collapsed)
         assert found.lower_bound == pytest.approx(expected.lower_bound)
+        # A head whose part has no weight has no gradient: it would decay without being trained.
+        point = torch.autograd.grad(found.terms["views"], list(method.point_head.parameters()), allow_unused=True)
+        assert set(point) == {None}
         for each in (moco, method):
             each.after_step(number, 20)
     assert torch.equal(moco.image_contrast.memory.keys, method.image_contrast.memory.keys)
@@ -321,3 +324,9 @@ def test_more_points_cannot_be_kept_than_are_drawn():
         toy_method("pointrc", points=5, drawn=4, **TINY)
     assert "method.points" in str(caught.value)
     assert "at most 4" in str(caught.value)
+
+
+def test_weights_that_are_all_0_are_refused_with_all_else_that_is_wrong():
+    with pytest.raises(SettingsError) as caught:
+        toy_method("pointrc", points=5, drawn=4, **weights(), **TINY)
+    assert [fault.where for fault in caught.value.faults] == ["method.points", "method.image_weight"]

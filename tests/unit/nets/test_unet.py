@@ -136,3 +136,12 @@ def test_bf16_gradients_of_thin_volumes_are_those_of_float32():
 
     for found, expected in zip(gradients(True), gradients(False), strict=True):
         assert (found - expected).norm() <= 0.5 * expected.norm() + 1e-4
+
+
+@pytest.mark.parametrize("width", [12, 20])
+def test_a_width_that_groups_do_not_divide_is_refused(width):
+    with pytest.raises(SettingsError, match=rf"norm.*multiple of 8, not {width}"):
+        UNetConfig.parse({"width": width, "norm": "group"})
+    UNetConfig.parse({"width": width})
+    for fits in (4, 8, 16):
+        UNet(UNetConfig.parse({"width": fits, "norm": "group", "depth": 2}), classes=2)(torch.zeros(1, 1, 8, 8))

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from fewlabel.objectives.vat import dice_distance, unit_rows, worst_direction
+from fewlabel.objectives.vat import dice_distance, unit_size, worst_direction
 
 
 def chances(seed=0, shape=(2, 3, 4, 4)):
@@ -45,10 +45,10 @@ def test_an_absent_class_does_no_harm():
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 4, 5), (2, 2, 3, 4, 2)])
-def test_unit_rows_have_a_root_mean_square_of_one(shape):
+def test_unit_size_has_a_root_mean_square_of_one(shape):
     rows = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     rows[1] = 0
-    found = unit_rows(rows)
+    found = unit_size(rows)
     assert math.sqrt(float(found[0].square().mean())) == pytest.approx(1)
     torch.testing.assert_close(found[0] / found[0].abs().max(), rows[0] / rows[0].abs().max())
     assert not found[1].any()
@@ -70,7 +70,7 @@ def test_the_direction_is_the_one_that_the_prediction_sees():
     weights = torch.linspace(-1, 2, 16, dtype=torch.float64).view(1, 1, 4, 4)
     predict, images, target, start, probe = problem(weights)
     found = worst_direction(predict, images, target, start, probe)
-    expected = unit_rows(weights)[0]
+    expected = unit_size(weights)[0]
     for row in range(2):
         sign = torch.sign((found[row] * expected).sum())
         torch.testing.assert_close(found[row], sign * expected, rtol=1e-6, atol=1e-8)
@@ -86,7 +86,7 @@ def test_the_gradient_is_taken_one_probe_away():
         return predict(rows)
 
     worst_direction(spy, images, target, start, 0.3)
-    torch.testing.assert_close(torch.cat(seen), 0.3 * unit_rows(start))
+    torch.testing.assert_close(torch.cat(seen), 0.3 * unit_size(start))
 
 
 def test_it_moves_predictions_more_than_chance_does():
@@ -102,7 +102,7 @@ def test_it_moves_predictions_more_than_chance_does():
     starts = [torch.randn(images.shape, generator=source, dtype=torch.float64) for _ in range(20)]
     worst = worst_direction(predict, images, target, starts[0], 0.1)
     far = float(dice_distance(predict(images + 0.1 * worst), target).detach())
-    others = [float(dice_distance(predict(images + 0.1 * unit_rows(start)), target).detach()) for start in starts]
+    others = [float(dice_distance(predict(images + 0.1 * unit_size(start)), target).detach()) for start in starts]
     assert far > 1.5 * max(others)
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 from fewlabel.engine.optim import build_optimiser
 from fewlabel.objectives.perturbation import gaussian_noise
 from fewlabel.objectives.scored_memory import draw_pixels, prototype_distance
-from fewlabel.objectives.vat import dice_distance, unit_rows
+from fewlabel.objectives.vat import dice_distance, unit_size
 from fewlabel.stages.finetune import FinetuneSettings
 from kit.finetuning import TOTAL, build, toy_batch
 from kit.tiny_regimes import supervised, tiny, tiny_batch
@@ -52,10 +52,10 @@ def slow_smooth(regime, batch):
     network = copy.deepcopy(regime.network)
     images = images_of(batch)
     target = network(images).softmax(dim=1).detach()
-    direction = unit_rows(starts(batch)).requires_grad_()
+    direction = unit_size(starts(batch)).requires_grad_()
     probe = dice_distance(network(images + regime.settings.probe * direction).softmax(dim=1), target)
     (gradient,) = torch.autograd.grad(probe, direction)
-    worst = images + regime.settings.epsilon * unit_rows(gradient)
+    worst = images + regime.settings.epsilon * unit_size(gradient)
     return float(dice_distance(network(worst).softmax(dim=1), target).detach())
 
 
@@ -138,7 +138,7 @@ def test_the_worst_change_is_worse_than_a_random_one():
     batch = tiny_batch(regime)
     images = images_of(batch)
     target = regime.network(images).softmax(dim=1).detach()
-    random = images + regime.settings.epsilon * unit_rows(starts(batch))
+    random = images + regime.settings.epsilon * unit_size(starts(batch))
     chance = float(dice_distance(regime.network(random).softmax(dim=1), target).detach())
     regime.losses(tiny_batch(regime))
     assert regime.figures()["smooth"] > 2 * chance
@@ -149,9 +149,9 @@ def test_the_prediction_for_the_image_itself_is_a_target_without_gradient():
     batch = tiny_batch(regime)
     network = copy.deepcopy(regime.network)
     target = network(images_of(batch)).softmax(dim=1).detach()
-    direction = unit_rows(starts(batch)).requires_grad_()
+    direction = unit_size(starts(batch)).requires_grad_()
     probe = dice_distance(network(images_of(batch) + regime.settings.probe * direction).softmax(dim=1), target)
-    worst = unit_rows(torch.autograd.grad(probe, direction)[0])
+    worst = unit_size(torch.autograd.grad(probe, direction)[0])
     again = dice_distance(network(images_of(batch) + regime.settings.epsilon * worst).softmax(dim=1), target)
     expected = torch.autograd.grad(regime.weight(10, TOTAL) * again, list(network.parameters()))
     term = regime.losses(tiny_batch(regime))["smooth"]

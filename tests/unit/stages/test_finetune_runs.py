@@ -202,3 +202,14 @@ def test_a_size_that_the_network_cannot_halve_is_told_before_training(tmp_path, 
     assert not (tmp_path / "out").exists()
     patch = {"patch": [8, 16, 16], "network": {"width": 4, "depth": 4, "ndim": 3}}
     finetune.begin(finetune_settings(store, tmp_path / "out", labelled=1, **patch))
+
+
+def test_instance_normalisation_of_a_map_of_one_cell_is_told_before_training(tmp_path, fits) -> None:
+    store = make_store(tmp_path / "prepared", subjects=6, depth=3, size=(16, 16), phases=1)
+    network = {"width": 4, "depth": 5, "norm": "instance"}
+    told = refusal(finetune_settings(store, tmp_path / "out", labelled=1, network=network))
+    assert "larger than one cell of the smallest map, 16 wide; found [16, 16]" in told
+    with pytest.raises(SettingsError, match="larger than one cell"):
+        pretrain.run(pretrain_settings(store, tmp_path / "out", method="simclr", network=network))
+    assert fits == []
+    assert not (tmp_path / "out").exists()

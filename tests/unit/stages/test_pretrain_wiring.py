@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from fewlabel.core.discovery import load_plugin, plugin_names
+from fewlabel.core.errors import SettingsError
 from fewlabel.data.sampling import MetaSampler, SliceSampler
+from fewlabel.data.store import PreparedStore
 from fewlabel.engine.record import read_record
 from fewlabel.stages import pretrain
 from fewlabel.stages.pretrain import Pretraining
@@ -85,3 +87,26 @@ def test_the_rate_falls_to_its_end_in_every_stage(store: Path, tmp_path: Path, n
     terms = [{key for key in row if key.startswith("term/")} for row in rows]
     assert [step for step in range(1, 12) if terms[step] != terms[step - 1]] == ([] if first is None else [first])
     assert json.loads((out / "encoder.json").read_text())["steps"] == 12
+
+
+def test_a_warm_up_as_long_as_a_stage_is_refused_before_anything_is_written(store: Path, tmp_path: Path) -> None:
+    settings = pretrain_settings(
+        store,
+        tmp_path / "out",
+        method="glcl",
+        steps=8,
+        optimiser={"name": "adamw", "lr": 1e-3, "warmup": 4},
+    )
+    with pytest.raises(SettingsError, match=r"optimiser\.warmup.*a stage of 4"):
+        pretrain.run(settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_label_guides_only_where_the_slices_to_learn_from_show_two_classes(tmp_path: Path) -> None:
+    # The test patient's phases are known, but no pre-training patient's.
+    names = [f"patient{number:03d}" for number in range(1, 6)]
+    folder = make_store(tmp_path / "prepared", subjects=5, depth=4, size=(32, 32), without_phase=names[:3])
+    assert PreparedStore(folder).meta_labels["phase"] == 2
+    assert begun(folder, tmp_path / "a", "gcl").method.uses_metadata == ("patient", "position")
+    with pytest.raises(SettingsError, match=r"at least 2 classes.*phase \(0 classes\)"):
+        begun(folder, tmp_path / "b", {"name": "gcl", "labels": ["phase"]})
