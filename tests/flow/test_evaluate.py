@@ -28,7 +28,7 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def segmenter(store, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "segmenter"
-    return make_segmenter(folder, store.plan, labelled_subjects=["s1"], regime="supervised")
+    return make_segmenter(folder, store.plan, labelled_subjects=["s1"], regime="supervised", steps=3)
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +138,8 @@ def test_summary_and_gain_follow_from_the_table(store, segmenter, control, tmp_p
     assert summary["gain"]["mean"]["hd95_mm"]["mean"] < 0
     assert summary["gain"]["mean"]["hd95_mm"]["verdict"].startswith("gain")
     assert summary["classes"] == {"1": "core", "2": "ring"}
+    # The control of this module was trained for 9 steps, and says so.
+    assert [told.split(" (")[0] for told in summary["differences"]] == ["steps"]
     assert summary["segmenters"]["control"]["steps"] == 9
     kinds = [parent.kind for parent in open_artifact(out, "scores").parents]
     assert kinds == ["prepared", "segmenter", "segmenter"]

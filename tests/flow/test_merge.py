@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -54,7 +56,7 @@ def test_a_second_merge_is_a_no_op_and_gcl_trains_on_the_union(tmp_path):
 
 def test_masks_are_left_out_where_classes_differ(tmp_path):
     one = make_store(tmp_path / "one", subjects=4, depth=4, size=(32, 32), classes=4)
-    two = make_store(tmp_path / "two", subjects=4, depth=4, size=(32, 32), classes=3)
+    two = make_store(tmp_path / "two", subjects=4, depth=4, size=(32, 32), classes=3, seed=1)
     merged = PreparedStore(_merge(one, two, tmp_path / "both"))
     assert set(np.unique(merged.labels)) == {255}
     assert not merged.slices["labelled"].any()
@@ -72,9 +74,29 @@ def test_sizes_must_agree_and_out_must_be_free(tmp_path):
         _merge(one, one, tmp_path / "notes")
 
 
+def test_a_scan_may_not_be_in_two_of_the_stores(tmp_path):
+    # Under two names a subject of one store's test part could train in the other's.
+    one = make_store(tmp_path / "one", subjects=4, depth=4, size=(32, 32))
+    again = make_store(tmp_path / "again", subjects=4, depth=4, size=(32, 32))
+    with pytest.raises(DataError, match=r"patient001_phase0, .*\(8\) in .*one too") as caught:
+        _merge(one, again, tmp_path / "both")
+    assert len(caught.value.faults) == 1
+    assert not (tmp_path / "both").exists()
+    # The same file on another grid has other pixels.
+    other = make_store(tmp_path / "other", subjects=4, depth=4, size=(32, 32), seed=1)
+    stores = [PreparedStore(one), PreparedStore(other)]
+    shared = str(tmp_path / "scans" / "a.nii.gz")
+    for store, at in zip(stores, (0, 2), strict=True):
+        cases = list(store.cases)
+        cases[at] = replace(cases[at], images=(shared,))
+        vars(store)["cases"] = tuple(cases)
+    with pytest.raises(DataError, match=r"patient002_phase0 \(1\)"):
+        merge_stores(stores, tmp_path)
+
+
 def test_masks_are_left_out_where_millimetres_differ(tmp_path):
     one = make_store(tmp_path / "one", subjects=4, depth=4, size=(32, 32))
-    two = make_store(tmp_path / "two", subjects=4, depth=4, size=(32, 32))
+    two = make_store(tmp_path / "two", subjects=4, depth=4, size=(32, 32), seed=1)
     stores = [PreparedStore(one), PreparedStore(two)]
     stores[1].plan["spacing"] = [3.0, 3.0]
     merged = tmp_path / "both"

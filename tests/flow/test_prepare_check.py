@@ -166,7 +166,7 @@ def test_faults_met_while_preparing_are_collected_too(tmp_path):
     data = nnunet_folder(tmp_path / "data", tuple("abcd"))
     for case in "bd":
         empty = np.full((4, 24, 20), np.nan, dtype=np.float32)
-        # NRRD, because ITK reads NaN in NIfTI as 0.
+        # NRRD, which ITK reads as it is.
         (data / "imagesTr" / f"{case}_0000.nii.gz").unlink()
         write_scan(data / "imagesTr" / f"{case}_0000.nrrd", empty, (1.0, 1.0, 5.0))
     with pytest.raises(DataError, match="2 scans cannot be prepared") as error:

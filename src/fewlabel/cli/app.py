@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
-from typing import Annotated, Any
+import sys
 
-import typer
-from typer.core import TyperGroup
+try:
+    import logging
+    from collections.abc import Sequence
+    from typing import Annotated, Any
 
-from fewlabel.cli import lists, pipelines, stages
-from fewlabel.cli.console import show_progress
+    import typer
+    from typer.core import TyperGroup
+
+    from fewlabel.cli import lists, pipelines, stages
+    from fewlabel.cli.console import any_encoding, show_progress
+except KeyboardInterrupt:
+    # Most of the time before the first line is spent here, where nobody guards yet.
+    sys.stderr.write("Interrupted.\n")
+    sys.exit(130)
 
 EPILOG = "Exit codes: 0 ok, 2 usage or settings, 3 data, 4 diverged, 5 out of memory, 130 interrupted and saved."
 
 
 class _Guarded(TyperGroup):
     """Turns every exception of a command into a message and an exit code."""
+
+    def make_context(self, *words: Any, **extra: Any) -> Any:
+        """Read the words; typer leaves without a word where it is interrupted."""
+        try:
+            return super().make_context(*words, **extra)
+        except KeyboardInterrupt:
+            sys.stderr.write("Interrupted.\n")
+            raise typer.Exit(130) from None
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
@@ -67,4 +82,10 @@ def main(words: Sequence[str] | None = None) -> None:
     Args:
         words: Command-line words; those of the process by default.
     """
-    app(args=list(words) if words is not None else None, prog_name="fewlabel")
+    try:
+        any_encoding()
+        app(args=list(words) if words is not None else None, prog_name="fewlabel")
+    except KeyboardInterrupt:
+        # While the commands are put together, before one of them is guarded.
+        sys.stderr.write("Interrupted.\n")
+        sys.exit(130)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,6 +22,13 @@ QUIET_SECONDS = 20.0
 def rank() -> int:
     """Index of this process under ``torchrun``, else 0; known before torch is imported."""
     return int(os.environ.get("RANK", "0"))
+
+
+def any_encoding() -> None:
+    """Characters that the terminal or file cannot take become question marks, rather than an exception."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def stdout() -> Console:

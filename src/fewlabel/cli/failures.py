@@ -8,16 +8,18 @@ import textwrap
 import traceback
 
 from fewlabel.cli.console import rank, stderr
-from fewlabel.core.errors import FewlabelError
+from fewlabel.core.errors import Fault, FewlabelError, SettingsError
 
 INTERRUPTED = 130
 OUT_OF_MEMORY = 5
+_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
 def report_failure(error: BaseException) -> int:
     """Tell the user what went wrong; returns the exit code.
 
-    2 usage or settings, 3 data, 4 diverged, 5 out of memory, 130 interrupted; 1 for what nobody foresaw.
+    2 usage, settings or a path that may not be read or written, 3 data, 4 diverged, 5 out of memory, 130 interrupted;
+    1 for a full disk and for what nobody foresaw.
     """
     if isinstance(error, FewlabelError):
         _tell(str(error))
@@ -28,12 +30,31 @@ def report_failure(error: BaseException) -> int:
     if out_of_memory(error):
         _tell(f"Out of memory ({_first_line(error)}).\n  - lower batch, prepare's size or network.width")
         return OUT_OF_MEMORY
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        _tell(f"The disk is full ({error}).\n  - free some space and repeat the command with --resume")
-        return 1
+    if isinstance(error, OSError):
+        if error.errno in _FULL:
+            # Which command it was is not known here, and only some can go on.
+            remedy = "free some space and repeat the command; those that train go on with --resume"
+            _tell(f"The disk is full ({error}).\n  - {remedy}")
+            return 1
+        if closed := _closed_path(error):
+            return report_failure(closed)
     sys.stderr.write("".join(traceback.format_exception(error)))
     _tell("This should not happen: please report the lines above, with the command that led to them.")
     return 1
+
+
+def _closed_path(error: OSError) -> SettingsError | None:
+    """The error of a path that was given but may not be read or written; None for any other."""
+    # Both paths of a rename, where there are two.
+    path = " and ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+    if error.errno == errno.EROFS:
+        found, remedy = "a read-only disk", "give a place elsewhere"
+    elif isinstance(error, PermissionError) and path:
+        found, remedy = "no permission", "change its permissions, or give another path"
+    else:
+        return None
+    fault = Fault("a path that a command works on must be open to it", found, path, remedy)
+    return SettingsError("A file or folder cannot be read or written:", [fault])
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -24,6 +25,7 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 #: Tables and facts up to this size are held against their hashes whenever an artifact is opened.
 CHECKED_BYTES = 16 * 2**20
+ANEW = "make the artifact again"
 _CHECKED = frozenset({".json", ".parquet"})
 
 
@@ -53,6 +55,26 @@ class Manifest(BaseModel):
     versions: dict[str, str] = {}
     git_revision: str = ""
     machine: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """An artifact as a stage opened it: what is made from it is a child of that content, whatever lies there later.
+
+    Attributes:
+        folder: Where it lay.
+        kind: Its kind.
+        content_hash: Of what was opened.
+    """
+
+    folder: Path
+    kind: str
+    content_hash: str
+
+    @classmethod
+    def of(cls, folder: Path, manifest: Manifest) -> Origin:
+        """The origin that a folder with this manifest is."""
+        return cls(Path(folder), manifest.kind, manifest.content_hash)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -88,7 +110,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        fault = Fault("an artifact's JSON file must be readable", str(error), str(path), "make the artifact again")
+        fault = Fault("an artifact's JSON file must be readable", str(error), str(path), ANEW)
         raise ArtifactError("An artifact is damaged:", [fault]) from error
 
 
@@ -144,7 +166,7 @@ def finish_artifact(
     kind: str,
     files: Sequence[str],
     *,
-    parents: Sequence[Path] = (),
+    parents: Sequence[Path | Origin] = (),
     final_folder: Path | None = None,
     settings: Mapping[str, Any] | None = None,
     seed: int | None = None,
@@ -157,7 +179,7 @@ def finish_artifact(
         folder: Where the files lie now.
         kind: ``prepared``, ``encoder``, ``segmenter``, ``scores``, ``predictions`` or ``report``.
         files: Names of the files that make up the content, relative to ``folder``.
-        parents: Folders of the artifacts this one was made from.
+        parents: The artifacts this one was made from, as they were opened; of a bare folder, as it is now.
         final_folder: Where the folder will be renamed to, if elsewhere.
         settings: The settings as recorded.
         seed: Seed of the run.
@@ -167,13 +189,17 @@ def finish_artifact(
     home = (final_folder or folder).absolute()
     hashes = {name: file_hash(folder / name) for name in sorted(files)}
     summed = hashlib.sha256(json.dumps([kind, hashes], sort_keys=True).encode()).hexdigest()
+    opened = (
+        parent if isinstance(parent, Origin) else Origin.of(parent, open_artifact(parent, check_parents=False))
+        for parent in parents
+    )
     known = [
         Parent(
-            kind=(opened := open_artifact(parent, check_parents=False)).kind,
-            path=os.path.relpath(Path(parent).absolute(), home),
-            content_hash=opened.content_hash,
+            kind=origin.kind,
+            path=os.path.relpath(origin.folder.absolute(), home),
+            content_hash=origin.content_hash,
         )
-        for parent in parents
+        for origin in opened
     ]
     manifest = Manifest(
         kind=kind,
@@ -216,28 +242,14 @@ def open_artifact(folder: Path, kind: str | None = None, *, check_parents: bool 
         found = "no such folder" if not folder.exists() else f"a folder without {MANIFEST}"
         fault = Fault(f"expected a finished {kind or 'artifact'} folder", found, str(folder), "run its stage first")
         raise ArtifactError("An artifact cannot be used:", [fault])
-    values = read_json(path)
-    version = values.get("schema_version", 0) if isinstance(values, dict) else 0
-    if version > SCHEMA_VERSION:
-        fault = Fault(
-            f"this version reads artifacts up to schema {SCHEMA_VERSION}",
-            f"schema {version}",
-            str(folder),
-            "upgrade fewlabel",
-        )
-        raise ArtifactError("An artifact cannot be used:", [fault])
-    try:
-        manifest = Manifest.model_validate(values)
-    except ValidationError as error:
-        fault = Fault("a manifest must hold the fields of its schema", str(error), str(path), "make the artifact again")
-        raise ArtifactError("An artifact cannot be used:", [fault]) from error
+    manifest = read_manifest(path)
     faults = []
     if kind is not None and manifest.kind != kind:
         faults.append(
             Fault(f"expected an artifact of kind {kind!r}", repr(manifest.kind), str(folder), "give the right folder")
         )
     faults.extend(
-        Fault("every file of the manifest must be there", f"no {name}", str(folder), "make the artifact again")
+        Fault("every file of the manifest must be there", f"no {name}", str(folder), ANEW)
         for name in manifest.files
         if not (folder / name).is_file()
     )
@@ -258,12 +270,58 @@ def parent_folder(folder: Path, kind: str) -> Path | None:
     return None
 
 
+def read_manifest(path: Path) -> Manifest:
+    """The manifest in a file.
+
+    Raises:
+        ArtifactError: If it is no manifest, or of a newer schema.
+    """
+    values = read_json(path)
+    version = values.get("schema_version") if isinstance(values, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        fault = Fault(
+            f"this version reads artifacts up to schema {SCHEMA_VERSION}",
+            f"schema {version}",
+            str(path.parent),
+            "upgrade fewlabel",
+        )
+        raise ArtifactError("An artifact cannot be used:", [fault])
+    try:
+        return Manifest.model_validate(values)
+    except ValidationError as error:
+        fault = Fault("a manifest must hold the fields of its schema", _wrong(error), str(path), ANEW)
+        raise ArtifactError("An artifact cannot be used:", [fault]) from error
+
+
+def _wrong(error: ValidationError) -> str:
+    """What is wrong with a manifest, on one line."""
+    found = []
+    for problem in error.errors(include_url=False):
+        field = ".".join(map(str, problem["loc"]))
+        given = f"{problem['input']!r}"
+        shown = given if len(given) <= 40 else f"{given[:40]}…"
+        missing = problem["type"] == "missing"
+        found.append(f"no {field}" if missing else f"{field} {shown}".strip())
+    return ", ".join(found)
+
+
+def manifest_fields(path: Path) -> dict[str, Any]:
+    """The fields of a manifest that may be of any schema."""
+    content = read_json(path)
+    return content if isinstance(content, dict) else {}
+
+
+def changed_fault(folder: Path, name: str) -> Fault:
+    """What is told of a file that is not as it was made."""
+    rule, remedy = "an artifact's files must be as they were made", "put the old file back, or make the artifact again"
+    return Fault(rule, f"{name} has changed since", str(folder), remedy)
+
+
 def _edited(folder: Path, manifest: Manifest) -> list[Fault]:
     """A fault per small file that is not as it was made; images and weights would take long and are not read."""
-    rule = "an artifact's files must be as they were made"
     small = (name for name in manifest.files if Path(name).suffix in _CHECKED and (folder / name).is_file())
     return [
-        Fault(rule, f"{name} has changed since", str(folder), "put the old file back, or make the artifact again")
+        changed_fault(folder, name)
         for name in small
         if (folder / name).stat().st_size <= CHECKED_BYTES and file_hash(folder / name) != manifest.files[name]
     ]
@@ -275,10 +333,9 @@ def _changed_parents(folder: Path, manifest: Manifest) -> list[Fault]:
         path = Path(os.path.normpath(folder.absolute() / parent.path)) / MANIFEST
         if not path.is_file():
             continue
-        content = read_json(path)
-        now = str(content.get("content_hash", "")) if isinstance(content, dict) else ""
+        now = str(manifest_fields(path).get("content_hash", ""))
         if now != parent.content_hash:
-            found = f"{parent.content_hash[:12]} then, {now[:12]} now"
+            found = f"{parent.content_hash[:12]} then, {now[:12] or 'no hash'} now"
             faults.append(
                 Fault(
                     f"its parent {parent.kind!r} must be unchanged", found, str(path.parent), "make this artifact again"

@@ -15,7 +15,7 @@ from pydantic_core import PydanticUndefined
 
 from fewlabel.core.discovery import load_plugin
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.values import as_text_where_due, show_value, type_name
+from fewlabel.core.values import as_text_where_due, show_value, type_name, words_in
 
 #: A path given as text or ``Path``.
 PathSetting = Annotated[Path, Field(strict=False)]
@@ -38,6 +38,12 @@ def setting(default: Any = ..., doc: str = "", *, unit: str = "", source: str = 
         **limits: Constraints of :func:`pydantic.Field`, such as ``ge`` and ``le``.
     """
     return Field(default, description=doc, json_schema_extra={"unit": unit, "source": source}, **limits)
+
+
+#: The rule that a setting without a default breaks when it is not given.
+REQUIRED = "this setting is required"
+#: Where settings keep which of them were words of the command line.
+_WORDS = "_words"
 
 
 class Settings(BaseModel):
@@ -92,11 +98,21 @@ class Settings(BaseModel):
             faults.extend(_faults(cls, error, where))
         if faults:
             raise SettingsError("These settings are not valid:", faults)
+        # What ``base`` gave is a default as well.
+        built.model_fields_set.intersection_update(values)
+        # Beside the fields, and no part of what settings are compared or recorded by.
+        built.__dict__[_WORDS] = words_in(values)
         return built
 
     def record(self) -> dict[str, Any]:
         """All settings as JSON-ready values, plug-ins included."""
         return dict(json.loads(self.model_dump_json()))
+
+
+def given(settings: Settings) -> frozenset[str]:
+    """The settings of a group that were words of the command line, and came neither by default nor from a recipe."""
+    found: frozenset[str] = settings.__dict__.get(_WORDS, frozenset())
+    return found
 
 
 class _Plugin:
@@ -204,10 +220,24 @@ def _fault(settings: type[Settings], detail: Any, where: str) -> Fault:
         remedy = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known))}"
         return Fault("unknown setting", repr(location[-1]), key, remedy)
     if detail["type"] == "missing":
-        return Fault("this setting is required", "nothing", key, f"add {key}=VALUE")
+        return Fault(REQUIRED, "nothing", key, f"add {key}=VALUE")
     field = settings.model_fields.get(str(location[0])) if location else None
+    if detail["type"] == "tuple_type":
+        return Fault(
+            "should be a list", repr(detail["input"]), key, f"write a list, e.g. {_as_list(detail['input'], key)}"
+        )
+    if detail["type"] == "string_type" and len(location) > 1 and not isinstance(detail["input"], str):
+        remedy = f'in quotes it is text, e.g. ["{show_value(detail["input"])}"]'
+        return Fault(str(detail["msg"]).removeprefix("Input "), repr(detail["input"]), key, remedy)
     message = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     return Fault(message, repr(detail["input"]), key or where.rstrip("."), _default_remedy(field))
+
+
+def _as_list(value: Any, key: str) -> str:
+    """A single value as the list that it should have been; lists of numbers are sizes, one number per axis."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    text = show_value(value) if number or isinstance(value, str) else "a"
+    return f"{key}=[{text},{text}]" if number else f"{key}=[{text}]"
 
 
 def _default_remedy(field: FieldInfo | None) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from fewlabel.core.partials import is_partial
+
+#: The file by which a run folder, as ``train`` and ``demo`` make them, is known.
+RUN_FILE = "run.json"
 
 
 def in_the_way(out: Path) -> str:
@@ -13,13 +17,33 @@ def in_the_way(out: Path) -> str:
     Args:
         out: Where the folder is to be. What a killed process left half written counts as nothing.
     """
-    if out.is_dir():
-        return "other files" if any(not is_partial(path) for path in out.iterdir()) else ""
-    if out.exists():
-        return "a file"
-    # A name that is taken further up, as in --out notes.txt/run.
-    above = next(parent for parent in out.absolute().parents if parent.exists())
-    return "" if above.is_dir() else f"the file {above}"
+    if _nearest(out) == out.absolute() and out.exists():
+        if not out.is_dir():
+            return "a file"
+        if any(not is_partial(path) for path in out.iterdir()):
+            return "other files"
+    return unwritable(out)
+
+
+def unwritable(folder: Path) -> str:
+    """What keeps files from being written into a folder, in words; empty if nothing does.
+
+    Args:
+        folder: Where they are to be; need not be there yet.
+    """
+    # A name may be taken further up, as in --out notes.txt/run.
+    above = _nearest(folder)
+    if not above.exists():
+        return f"the link {above}, which leads to nothing"
+    if not above.is_dir():
+        return f"the file {above}"
+    return "" if os.access(above, os.W_OK | os.X_OK) else f"no permission to write in {above}"
+
+
+def _nearest(place: Path) -> Path:
+    """The place itself or the nearest folder above it that is there; links count, wherever they lead."""
+    absolute = place.absolute()
+    return next((found for found in (absolute, *absolute.parents) if os.path.lexists(found)), absolute)
 
 
 def with_a_name(folder: Path) -> Path:

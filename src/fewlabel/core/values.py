@@ -14,11 +14,56 @@ from fewlabel.core.errors import Fault, SettingsError
 
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _NUMBER = re.compile(r"[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+# An item in quotes holds commas as they are; quotes inside an item are part of it.
+_ITEM = re.compile(r"""\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<plain>[^,]*?))\s*(?:,|$)""")
 _TYPES = {int: "whole number", float: "number", str: "text", bool: "true | false", Path: "path", type(None): "null"}
 
 
+class _Written(float):
+    """A number that knows how it was written, for settings that turn out to be text."""
+
+    text: str = ""
+
+
+class Words(dict[str, Any]):
+    """Nested values of which some were given by the user, as words of the command line.
+
+    Attributes:
+        words: The keys of this level that were; those of the levels below say so themselves.
+    """
+
+    words: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], words: Iterable[str]) -> Words:
+        """``values`` of which ``words`` came from the command line."""
+        made = cls(values)
+        made.words = frozenset(words)
+        return made
+
+
+def as_words(values: Mapping[str, Any]) -> Words:
+    """Nested values, all of which the user gave in so many words, whatever a recipe says."""
+    nested = {key: as_words(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+    return Words.of(nested, nested)
+
+
+def words_in(values: object) -> frozenset[str]:
+    """The keys of a mapping that were words of the command line."""
+    return values.words if isinstance(values, Words) else frozenset()
+
+
 def parse_value(text: str) -> Any:
-    """A command-line value as bool, None, number, list or text: ``true``, ``null``, ``1e-3``, ``[a, b]``."""
+    """A command-line value as bool, None, number, list or text: ``true``, ``null``, ``1e-3``, ``[a, b]``.
+
+    An item of a list in quotes is text, commas and all.
+    """
+    value = _read(text)
+    return float(value) if isinstance(value, _Written) else value
+
+
+def _read(text: str) -> Any:
+    """As :func:`parse_value`; a number with a point or an exponent keeps how it was written."""
     stripped = text.strip()
     lowered = stripped.lower()
     if lowered in {"true", "false"}:
@@ -26,12 +71,27 @@ def parse_value(text: str) -> Any:
     if lowered == "null":
         return None
     if stripped.startswith("[") and stripped.endswith("]"):
-        inner = stripped[1:-1].strip()
-        return [parse_value(part.strip().strip("\"'")) for part in inner.split(",")] if inner else []
+        return _items(stripped[1:-1].strip())
     # Identifiers such as 007 keep their zeros: they are names, not numbers.
     if _INTEGER.fullmatch(stripped):
         return int(stripped)
-    return float(stripped) if _NUMBER.fullmatch(stripped) else stripped
+    if not _NUMBER.fullmatch(stripped):
+        return stripped
+    number = _Written(stripped)
+    number.text = stripped
+    return number
+
+
+def _items(inner: str) -> list[Any]:
+    """The items of a list, written without its brackets."""
+    items: list[Any] = []
+    # The plain form takes whatever the quoted ones do not, so every place matches.
+    found = _ITEM.match(inner) if inner else None
+    while found is not None:
+        quoted = [found[kind] for kind in ("double", "single") if found[kind] is not None]
+        items.append(quoted[0] if quoted else _read(found["plain"]))
+        found = _ITEM.match(inner, found.end()) if found[0].endswith(",") else None
+    return items
 
 
 def nest(assignments: Iterable[str]) -> dict[str, Any]:
@@ -47,13 +107,13 @@ def nest(assignments: Iterable[str]) -> dict[str, Any]:
         if not equals or not key or not all(key.split(".")):
             faults.append(Fault("settings are written key=value", repr(word), "command line", "e.g. steps=400"))
             continue
-        value: Any = parse_value(text)
+        value: Any = _read(text)
         for part in reversed(key.split(".")):
             value = {part: value}
         nested = merge(nested, value)
     if faults:
         raise SettingsError("The command line is not valid:", faults)
-    return nested
+    return as_words(nested)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,11 +134,14 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
             merged[key] = {**(old if keep else {}), "name": value}
         else:
             merged[key] = value
-    return merged
+    words = (words_in(base) - over.keys()) | words_in(over)
+    return Words.of(merged, words) if words else merged
 
 
 def as_text_where_due(annotation: Any, value: Any) -> Any:
-    """A whole number as text where the type takes text and no number: ``precision=32``, ``subjects=[42, 7]``.
+    """A number as text where the type takes text and no number: ``precision=32``, ``subjects=[42, 1e3]``.
+
+    A number with a point or an exponent becomes the text that was written, if it comes from the command line.
 
     Args:
         annotation: Type of the setting.
@@ -88,9 +151,12 @@ def as_text_where_due(annotation: Any, value: Any) -> Any:
     if isinstance(value, list | tuple):
         items = [get_args(leaf)[0] for leaf in leaves if get_origin(leaf) is tuple and get_args(leaf)]
         return type(value)(as_text_where_due(items[0], item) for item in value) if len(items) == 1 else value
-    if type(value) is not int or any(leaf in (int, float) or type(leaf) is int for leaf in leaves):
-        return value
-    return str(value) if str in leaves or Path in leaves or str(value) in leaves else value
+    written = isinstance(value, _Written)
+    plain = float(value) if written else value
+    text = value.text if written else str(value) if type(value) is int else None
+    if text is None or any(leaf in (int, float) or type(leaf) is int for leaf in leaves):
+        return plain
+    return text if str in leaves or Path in leaves or text in leaves else plain
 
 
 def _leaves(annotation: Any) -> list[Any]:

@@ -1,71 +1,82 @@
-"""Whether a NIfTI file is all there: ITK reads a truncated one without a word and fills it with zeros."""
+"""Whether a file is all there and undamaged: ITK reads a truncated or spoilt NIfTI without a word."""
 
 from __future__ import annotations
 
 import gzip
-import struct
 import zlib
-from math import prod
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-_HEADER = 544
-_BLOCK = 1 << 22
+import numpy as np
+from numpy.typing import NDArray
+
+from fewlabel.data.nifti import is_packed, put_back_not_finite, read_header, read_through
+
+#: Files whose answer is remembered: those of a large data set, a few hundred bytes each.
+_REMEMBERED = 1 << 16
 
 
 def what_is_missing(path: Path) -> str:
-    """What keeps a NIfTI file from being complete, or an empty text.
+    """What keeps a file from being complete and undamaged, or an empty text.
 
-    The size that the header promises is held against the size of the file, or against the size at the end of a gzip
-    file; only where these differ is a gzip file read through.
+    The size that the header of a NIfTI file promises is held against what is there, and a gzip file is read through
+    once, so that its checksums are compared. A file that did not change since is not read again.
 
     Args:
-        path: Any file; other formats than single-file NIfTI are not looked at.
+        path: Any file; of formats other than single-file NIfTI only gzip files are looked at.
 
     Raises:
-        OSError: If it cannot be opened.
+        OSError: If it cannot be opened or read.
+    """
+    return _looked_at(path)[0]
+
+
+def restore_not_finite(path: Path, array: NDArray[Any]) -> NDArray[Any]:
+    """What ITK read of a file, with NaN where a NIfTI file of floating-point numbers holds no finite number.
+
+    ITK's NIfTI library hands such voxels over as 0, which is a bright value in a CT.
+
+    Args:
+        path: The file; others than NIfTI, and files whose values are all finite, are not read again.
+        array: Its values in the order of the file (channels, z, y, x), the last index running fastest.
+
+    Returns:
+        The array, or a copy of it if something was restored.
+
+    Raises:
+        OSError: If the file cannot be opened or read.
+        ValueError: If the array has another size than the header says.
+    """
+    if _looked_at(path)[1] or (header := read_header(path)) is None:
+        return array
+    restored = np.array(array, order="C")
+    put_back_not_finite(path, header, restored)
+    return restored
+
+
+def _looked_at(path: Path) -> tuple[str, bool]:
+    facts = path.stat()
+    return _examined(path, (facts.st_size, facts.st_dev, facts.st_ino, facts.st_mtime_ns, facts.st_ctime_ns))
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _examined(path: Path, stamp: tuple[int, ...]) -> tuple[str, bool]:
+    """What is missing, and whether all values are finite numbers as far as they are looked at.
+
+    Args:
+        path: The file.
+        stamp: Its size in bytes, and what else changes with its content.
     """
     name = path.name.lower()
-    if name.endswith(".nii"):
-        with path.open("rb") as stream:
-            promised = _promised_bytes(stream.read(_HEADER))
-        found = path.stat().st_size
-        return "" if found >= promised else f"{found} bytes of the {promised} that its header promises"
-    if not name.endswith(".nii.gz"):
-        return ""
     try:
-        with gzip.open(path) as unpacked:
-            promised = _promised_bytes(unpacked.read(_HEADER))
-        with path.open("rb") as stream:
-            stream.seek(-4, 2)
-            # RFC 1952: the length of the (last) member modulo 2^32.
-            if struct.unpack("<I", stream.read(4))[0] == promised % (1 << 32):
-                return ""
-        found = 0
-        with gzip.open(path) as unpacked:
-            while block := unpacked.read(_BLOCK):
-                found += len(block)
+        header = read_header(path) if name.endswith((".nii", ".nii.gz")) else None
+        whole = header is None or header.dtype is None
+        # Whole numbers without a checksum have nothing to show but their number.
+        length, finite = (stamp[0], True) if whole and not is_packed(path) else read_through(path, header)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        return f"{type(error).__name__}: {error}"
-    return "" if found >= promised else f"{found} bytes unpacked of the {promised} that its header promises"
-
-
-def _promised_bytes(header: bytes) -> int:
-    """Header, extensions and voxels together, in bytes; 0 if this is no single-file NIfTI header."""
-    for order in "<>":
-        if len(header) >= 348 and struct.unpack_from(order + "i", header)[0] == 348:
-            sizes = struct.unpack_from(order + "8h", header, 40)
-            (bits,), (start,) = (
-                struct.unpack_from(order + "h", header, 72),
-                struct.unpack_from(order + "f", header, 108),
-            )
-        elif len(header) >= 540 and struct.unpack_from(order + "i", header)[0] == 540:
-            sizes = struct.unpack_from(order + "8q", header, 16)
-            (bits,), (start,) = (
-                struct.unpack_from(order + "h", header, 14),
-                struct.unpack_from(order + "q", header, 168),
-            )
-        else:
-            continue
-        voxels = prod(max(1, int(size)) for size in sizes[1 : 1 + sizes[0]])
-        return int(start) + voxels * int(bits) // 8
-    return 0
+        return f"damaged gzip content ({error})", True
+    if header is None or length >= header.promised:
+        return "", finite
+    unit = "bytes unpacked" if is_packed(path) else "bytes"
+    return f"{length} {unit} of the {header.promised} that its header promises", finite

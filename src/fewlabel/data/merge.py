@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import pandas as pd
 
 from fewlabel.core.artifact import write_json
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.data.store import UNLABELLED, PreparedStore
+from fewlabel.data.disk_space import reserved_arrays
+from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 
 #: What must be equal for masks to be kept, and its key in the plan.
 _SAME = (
@@ -36,7 +39,7 @@ def merge_stores(stores: Sequence[PreparedStore], folder: Path) -> None:
         folder: Where to write; must exist.
 
     Raises:
-        DataError: If there are fewer than two stores, or they differ in size or number of channels.
+        DataError: If there are fewer than two stores, they differ in size or number of channels, or two hold one scan.
     """
     _check(stores)
     names = _names(stores)
@@ -83,8 +86,36 @@ def _check(stores: Sequence[PreparedStore]) -> None:
             rule = "merged stores share channels and size (channels, height, width)"
             found = f"{tuple(mine)} beside {tuple(first)} of {stores[0].folder}"
             faults.append(Fault(rule, found, str(store.folder), "prepare it with the same size"))
+    if not faults:
+        faults = _met_twice(stores)
     if faults:
         raise DataError("These stores cannot be merged:", faults)
+
+
+def _met_twice(stores: Sequence[PreparedStore]) -> list[Fault]:
+    """A fault per pair of stores that hold the same scans: one could test what the other trains on."""
+    faults = []
+    known: dict[str, tuple[PreparedStore, str]] = {}
+    for store in stores:
+        shared: dict[Path, list[str]] = {}
+        mine = {mark: case.id for case in store.cases for mark in _marks(store, case)}
+        for mark, case in mine.items():
+            if mark in known:
+                shared.setdefault(known[mark][0].folder, []).append(case)
+        for folder, cases in shared.items():
+            found = sorted(set(cases))
+            told = f"{', '.join(found[:5])}{', ...' if len(found) > 5 else ''} ({len(found)})"
+            rule = "a scan is in one of the merged stores alone, or its subject could train and test"
+            faults.append(Fault(rule, f"{told} in {folder} too", str(store.folder), "prepare them without each other"))
+        known.update({mark: (store, case) for mark, case in mine.items() if mark not in known})
+    return faults
+
+
+def _marks(store: PreparedStore, case: PreparedCase) -> list[str]:
+    """What tells a scan from all others: its files, and its pixels."""
+    pixels = np.ascontiguousarray(store.images[case.start : case.stop]).tobytes()
+    files = [os.path.realpath(path) for path in case.images if Path(path).is_absolute()]
+    return [*files, blake2b(pixels, digest_size=16).hexdigest()]
 
 
 def _names(stores: Sequence[PreparedStore]) -> list[str]:
@@ -124,8 +155,8 @@ def _split(stores: Sequence[PreparedStore], names: Sequence[str]) -> dict[str, A
 def _copy_arrays(stores: Sequence[PreparedStore], folder: Path, slices: int, *, keep_masks: bool) -> None:
     """Copy slices store by store into memory-mapped files."""
     shape = stores[0].images.shape
-    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.float16, (slices, *shape[1:]))
-    labels = np.lib.format.open_memmap(folder / "labels.npy", "w+", np.uint8, (slices, *shape[2:]))
+    wanted = {"images.npy": (np.float16, (slices, *shape[1:])), "labels.npy": (np.uint8, (slices, *shape[2:]))}
+    images, labels = reserved_arrays(folder, wanted)
     start = 0
     for store in stores:
         stop = start + len(store.images)

@@ -17,7 +17,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fewlabel.core.artifact import open_artifact, read_json
+from fewlabel.core.artifact import Origin, open_artifact, read_json
+from fewlabel.core.errors import ArtifactError, Fault
+from fewlabel.core.unchanged import check_file, check_origin
 
 UNLABELLED = 255
 
@@ -57,7 +59,7 @@ class PreparedStore:
         folder: A finished artifact of kind ``prepared``.
 
     Raises:
-        ArtifactError: If it is not.
+        ArtifactError: If it is not, or a file of it is damaged; and when more of it is read, if it was replaced since.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -65,17 +67,24 @@ class PreparedStore:
         self.manifest = open_artifact(self.folder, "prepared")
         self.plan: dict[str, Any] = read_json(self.folder / "plan.json")
         self.split: dict[str, Any] = read_json(self.folder / "split.json")
+        self.origin = Origin.of(self.folder, self.manifest)
+        check_origin(self.origin)
 
     @cached_property
     def images(self) -> NDArray[np.float16]:
         """All slices, (slices, channels, height, width), float16 in [0, 1]; memory-mapped."""
-        images: NDArray[np.float16] = np.load(self.folder / "images.npy", mmap_mode="r")
+        images: NDArray[np.float16] = self._array("images.npy")
+        if images.ndim != 4 or len(images) != len(self.slices):
+            raise self._damaged("images.npy", f"{images.shape} for {len(self.slices)} slices")
         return images
 
     @cached_property
     def labels(self) -> NDArray[np.uint8]:
         """All masks, (slices, height, width), class index or 255; memory-mapped."""
-        labels: NDArray[np.uint8] = np.load(self.folder / "labels.npy", mmap_mode="r")
+        labels: NDArray[np.uint8] = self._array("labels.npy")
+        wanted = (len(self.images), *self.images.shape[2:])
+        if labels.shape != wanted:
+            raise self._damaged("labels.npy", f"{labels.shape} beside images of {wanted}")
         return labels
 
     @cached_property
@@ -86,14 +95,17 @@ class PreparedStore:
         ``height_fraction`` ((z + 0.5) / depth), ``labelled`` (bool), and per meta label a column ``meta_NAME`` of
         int codes, -1 where missing (``meta_patient``, ``meta_position``, ``meta_phase``, …).
         """
-        return pd.read_parquet(self.folder / "slices.parquet")
+        check_file(self.folder, "slices.parquet")
+        table = pd.read_parquet(self.folder / "slices.parquet")
+        check_origin(self.origin)
+        return table
 
     @cached_property
     def cases(self) -> tuple[PreparedCase, ...]:
         """All scans, in store order."""
-        return tuple(
-            PreparedCase(**{**row, "images": tuple(row["images"])}) for row in read_json(self.folder / "cases.json")
-        )
+        rows = read_json(self.folder / "cases.json")
+        check_origin(self.origin)
+        return tuple(PreparedCase(**{**row, "images": tuple(row["images"])}) for row in rows)
 
     @property
     def meta_labels(self) -> dict[str, int]:
@@ -116,3 +128,25 @@ class PreparedStore:
         if labelled:
             chosen &= self.slices["labelled"]
         return np.flatnonzero(chosen.to_numpy())
+
+    def _array(self, name: str) -> NDArray[Any]:
+        """A memory-mapped array whose file is as long as its header says; its content is not read."""
+        path = self.folder / name
+        try:
+            array = np.load(path, mmap_mode="r")
+            size = path.stat().st_size
+        except (OSError, ValueError, EOFError) as error:
+            check_origin(self.origin)
+            raise self._damaged(name, str(error) or "an empty file") from error
+        check_origin(self.origin)
+        if not isinstance(array, np.memmap):
+            raise self._damaged(name, "another kind of file")
+        if size != array.offset + array.nbytes:
+            raise self._damaged(name, f"{size} bytes where its header says {array.offset + array.nbytes}")
+        return array
+
+    def _damaged(self, name: str, found: str) -> ArtifactError:
+        rule = "the pixels of a prepared folder must be as they were made"
+        return ArtifactError(
+            "An artifact is damaged:", [Fault(rule, found, str(self.folder / name), "prepare the scans again")]
+        )

@@ -13,6 +13,7 @@ from fewlabel.core.errors import DataError, Fault, FewlabelError
 from fewlabel.core.progress import task
 from fewlabel.data.catalog import Case
 from fewlabel.data.checking import in_threads
+from fewlabel.data.disk_space import reserved_arrays
 from fewlabel.data.preprocess import Plan, prepare_mask, prepare_volume
 from fewlabel.data.store import UNLABELLED
 from fewlabel.data.volume import read_mask, read_volume, value_counts
@@ -46,14 +47,14 @@ def write_store(folder: Path, cases: Sequence[Case], depths: Sequence[int], plan
         workers: Threads; each holds one volume at a time.
 
     Raises:
+        FewlabelError: If there is no room for the arrays on the disk; nothing is written then.
         DataError: After all volumes were tried, naming every case and file that failed.
     """
     starts = np.concatenate([[0], np.cumsum(depths)]).astype(int)
     total = int(starts[-1])
-    images = np.lib.format.open_memmap(
-        folder / "images.npy", mode="w+", dtype=np.float16, shape=(total, len(plan.channels), *plan.size)
-    )
-    labels = np.lib.format.open_memmap(folder / "labels.npy", mode="w+", dtype=np.uint8, shape=(total, *plan.size))
+    shape = (total, len(plan.channels), *plan.size)
+    wanted = {"images.npy": (np.float16, shape), "labels.npy": (np.uint8, (total, *plan.size))}
+    images, labels = reserved_arrays(folder, wanted)
 
     def write(index: int) -> Written:
         case, start, stop = cases[index], int(starts[index]), int(starts[index + 1])
@@ -131,8 +132,10 @@ def _foreground_lost(record: dict[str, Any], labels: Any, volumes: dict[str, flo
 
 def _percentiles(channel: Any) -> dict[str, float]:
     # An even sample is enough to look at, and a tenth of the time.
-    flat = channel.ravel()[:: max(1, channel.size // _SAMPLE)]
-    values = np.percentile(flat[np.isfinite(flat)], _PERCENTILES)
+    flat = channel.ravel()
+    finite = np.isfinite(flat)
+    flat = flat if finite.all() else flat[finite]
+    values = np.percentile(flat[:: max(1, flat.size // _SAMPLE)], _PERCENTILES)
     return {str(key): round(float(value), 4) for key, value in zip(_PERCENTILES, values, strict=True)}
 
 

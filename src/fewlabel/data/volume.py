@@ -12,7 +12,7 @@ import SimpleITK as sitk  # noqa: N813  # the name its own manual uses
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.data.completeness import what_is_missing
+from fewlabel.data.completeness import restore_not_finite, what_is_missing
 from fewlabel.data.hdf5 import Address
 from fewlabel.data.itk_log import collected_warnings, reading
 
@@ -112,10 +112,10 @@ def scan_stem(path: Path) -> str:
 
 
 def read_geometry(path: Path) -> Geometry:
-    """Geometry from the header alone.
+    """Geometry from the header; a gzip file is read through once to see whether it is undamaged.
 
     Raises:
-        DataError: If the file is missing, unreadable or not a 2D to 4D image.
+        DataError: If the file is missing, incomplete, damaged, unreadable or not a 2D to 4D image.
     """
     address = Address.parse(path)
     if address is not None:
@@ -130,6 +130,8 @@ def read_geometry(path: Path) -> Geometry:
 
 def read_volume(paths: Path | Sequence[Path]) -> Volume:
     """Read a scan, one file per channel; a 2D image becomes one slice, the 4th axis of a file becomes channels.
+
+    Voxels of NIfTI files that are not finite are NaN.
 
     Args:
         paths: One file, or one per channel, all on one grid.
@@ -148,7 +150,7 @@ def read_volume(paths: Path | Sequence[Path]) -> Volume:
             continue
         image = read_image(path)
         geometries.append(_geometry(path, image.GetSize(), image, image.GetNumberOfComponentsPerPixel()))
-        arrays.append(_channels(image))
+        arrays.append(_restored(path, _channels(image)))
     faults = [
         fault
         for path, geometry in zip(files[1:], geometries[1:], strict=True)
@@ -172,6 +174,7 @@ def read_mask(path: Path) -> NDArray[np.int64]:
         fault = Fault("a mask has one channel", f"shape {array.shape}", str(path), "store one class index per voxel")
         raise DataError("A mask cannot be used:", [fault])
     if array.dtype.kind == "f":
+        array = array if image is None else _restored(path, array)
         wrong = ~np.isfinite(array) | (array != np.rint(array))
         if wrong.any():
             found = f"{int(wrong.sum())} other voxels, such as {array[wrong].flat[0]:.4g}"
@@ -229,9 +232,14 @@ class _reading_faults:  # noqa: N801  # used as a statement: with _reading_fault
     def __enter__(self) -> None:
         if not self.path.is_file():
             raise DataError("A file cannot be read:", [Fault("a file must be there", "no such file", str(self.path))])
-        missing = what_is_missing(self.path)
+        try:
+            missing = what_is_missing(self.path)
+        except OSError as error:
+            fault = Fault("a file must be readable", str(error), str(self.path), "check its permissions and its disk")
+            raise DataError("A file cannot be read:", [fault]) from error
         if missing:
-            fault = Fault("a file must be complete", missing, str(self.path), "copy or download it again")
+            rule = "a file must be complete and undamaged"
+            fault = Fault(rule, missing, str(self.path), "copy or download it again")
             raise DataError("A file cannot be read:", [fault])
         self.inner.__enter__()
 
@@ -283,6 +291,16 @@ def _channels(image: Any) -> NDArray[np.float32]:
     if image.GetDimension() == 2:
         array = array[:, None]
     return np.array(array, dtype=np.float32, order="C")
+
+
+def _restored(path: Path, array: NDArray[Any]) -> NDArray[Any]:
+    """With NaN where the file holds no finite number and ITK says 0."""
+    try:
+        return restore_not_finite(path, array)
+    except (OSError, ValueError) as error:
+        rule = "voxels that are not finite must have a place"
+        fault = Fault(rule, str(error), str(path), "store finite numbers")
+        raise DataError("A file cannot be read:", [fault]) from error
 
 
 def _mm(values: Sequence[float]) -> str:

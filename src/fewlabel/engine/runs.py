@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.artifact import MANIFEST, finish_artifact, open_artifact, read_json, write_json
+from fewlabel.core.artifact import MANIFEST, Origin, finish_artifact, open_artifact, read_json, write_json
 from fewlabel.core.collective import barrier, rank
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.places import in_the_way
 from fewlabel.engine.checkpoint import CHECKPOINT, identity_faults
+from fewlabel.engine.lock import at_work, holder_for_all
 
 #: What an unfinished run is, from its first step on; a finished one says so in its manifest.
 IDENTITY = "identity.json"
@@ -28,7 +29,7 @@ def identity(settings: Mapping[str, Any], **parents: str) -> dict[str, Any]:
     return {**{key: value for key, value in settings.items() if key not in FREE_SETTINGS}, **parents}
 
 
-def finished_before(out: Path, kind: str, same: Mapping[str, Any], *, resume: bool) -> bool:
+def finished_before(out: Path, kind: str, same: Mapping[str, Any], *, resume: bool, locked: bool = False) -> bool:
     """Whether the run in ``out`` is already done; checks that it may be written otherwise.
 
     Args:
@@ -36,12 +37,16 @@ def finished_before(out: Path, kind: str, same: Mapping[str, Any], *, resume: bo
         kind: Kind of artifact it becomes.
         same: Identity of this run.
         resume: Whether the user asked to continue.
+        locked: Whether this run holds the folder's lock. Before that, all processes of a run ask together.
 
     Raises:
-        SettingsError: If the folder holds another or unfinished run and ``resume`` was not given, a run of other
-            settings, or no run but something else.
+        SettingsError: If another run is at work in the folder, or it holds another or unfinished run and ``resume``
+            was not given, a run of other settings, or no run but something else.
         ArtifactError: If it holds an artifact of another kind.
     """
+    who = "" if locked else holder_for_all(out)
+    if who:
+        raise SettingsError("Nothing was written:", [at_work(out, who)])
     obstacle = in_the_way(out)
     if not obstacle:
         return False
@@ -76,6 +81,20 @@ def mark_run(out: Path, same: Mapping[str, Any]) -> None:
         write_json(out / IDENTITY, _plain(same))
 
 
+def check_begun(out: Path, kind: str, same: Mapping[str, Any], *, resume: bool) -> None:
+    """Look at a folder again once it is locked: another run may have come and gone since the first look.
+
+    Raises:
+        SettingsError: As :func:`finished_before`, or if the very same run was finished in between.
+        ArtifactError: As :func:`finished_before`.
+    """
+    if finished_before(out, kind, same, resume=resume, locked=True):
+        found, remedy = f"a finished {kind}, made just now by another process", "repeat the command to keep it"
+        raise SettingsError(
+            "Nothing was written:", [Fault("--out must not hold another result", found, str(out), remedy)]
+        )
+
+
 def _plain(same: Mapping[str, Any]) -> dict[str, Any]:
     """An identity as JSON gives it back."""
     return dict(json.loads(json.dumps(dict(same))))
@@ -86,7 +105,7 @@ def close_run(
     kind: str,
     files: Sequence[str],
     *,
-    parents: Sequence[Path],
+    parents: Sequence[Path | Origin],
     settings: Mapping[str, Any],
     same: Mapping[str, Any],
     seed: int,
@@ -99,7 +118,7 @@ def close_run(
         out: The run's folder.
         kind: Kind of artifact.
         files: Its files.
-        parents: Folders it was made from.
+        parents: What it was made from, as it was opened.
         settings: Settings as recorded.
         same: Identity of the run.
         seed: Its seed.

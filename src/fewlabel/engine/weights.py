@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fewlabel.core.artifact import read_json, write_bytes, write_json
 from fewlabel.core.errors import ArtifactError, Fault, SettingsError
+from fewlabel.core.unchanged import check_file
 from fewlabel.engine.transfer import load_strictly, read_tensors
 from fewlabel.nets.unet import UNet, UNetConfig, UNetDecoder, UNetEncoder
 
@@ -24,8 +25,8 @@ def load_segmenter(folder: Path) -> tuple[UNet, dict[str, Any]]:
     """The network of a segmenter folder, in eval mode on the CPU, and its facts.
 
     Raises:
-        ArtifactError: If a file is missing or damaged, or the weights do not fit the architecture; it lists what is
-            missing, reshaped or left over.
+        ArtifactError: If a file is missing, damaged or changed since, or the weights do not fit the architecture; it
+            lists what is missing, reshaped or left over.
     """
     facts = _facts(folder, "segmenter", ("architecture", "classes"))
     network = UNet(_architecture(folder, "segmenter", facts), int(facts["classes"]))
@@ -103,8 +104,22 @@ def _save(folder: Path, name: str, module: nn.Module, facts: Mapping[str, Any]) 
     write_json(folder / f"{name}.json", dict(facts))
 
 
+def read_made(folder: Path, name: str) -> dict[str, Tensor]:
+    """The tensors of an artifact's safetensors file, which must be as it was made.
+
+    Args:
+        folder: The artifact; of a folder without a manifest the file is taken as it is.
+        name: The file.
+
+    Raises:
+        ArtifactError: If the file is missing, damaged or not that of the manifest.
+    """
+    check_file(folder, name)
+    return read_tensors(folder / name)
+
+
 def _tensors(folder: Path, name: str) -> dict[str, Tensor]:
-    return read_tensors(folder / f"{name}.safetensors")
+    return read_made(folder, f"{name}.safetensors")
 
 
 def _facts(folder: Path, name: str, keys: tuple[str, ...]) -> dict[str, Any]:

@@ -55,19 +55,24 @@ def load_recipe(name: str | Path) -> Recipe:
         name: ``acdc-lite``, or a path that ends in ``.yaml`` or ``.yml``.
 
     Raises:
-        SettingsError: If there is no such recipe, or it is not a YAML mapping.
+        SettingsError: If there is no such recipe, or it is not a YAML mapping or may not be read.
     """
     path = Path(name)
     if path.suffix not in {".yaml", ".yml"}:
         path = FOLDER / f"{name}.yaml"
-    if not path.is_file():
-        raise SettingsError("A recipe cannot be used:", [_unknown(str(name))])
     try:
+        text = path.read_text() if path.is_file() else None
         # The loader is SafeLoader with other patterns for plain scalars: it builds no Python objects.
-        content = yaml.load(path.read_text(), Loader=_Loader)
+        content = None if text is None else yaml.load(text, Loader=_Loader)
+    except OSError as error:
+        found = error.strerror or str(error)
+        fault = Fault("a recipe is a file that may be read", found, str(path), "make it readable, or give another one")
+        raise SettingsError("A recipe cannot be used:", [fault]) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         fault = Fault("a recipe is a YAML file", " ".join(str(error).split()), str(path), "mend the file")
         raise SettingsError("A recipe cannot be used:", [fault]) from error
+    if text is None:
+        raise SettingsError("A recipe cannot be used:", [_unknown(str(name))])
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         fault = Fault("a recipe maps names to settings", type(content).__name__, str(path), "write key: value lines")
         raise SettingsError("A recipe cannot be used:", [fault])

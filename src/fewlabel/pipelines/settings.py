@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
+import importlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from fewlabel.core.config import Settings
+from fewlabel.core.config import REQUIRED, Settings
 from fewlabel.core.describe import describe
-from fewlabel.pipelines.stages import settings_class
+from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.pipelines.stages import STAGES, route, settings_class
 
 PIPELINES = {"train": "TrainSettings", "demo": "DemoSettings"}
 
@@ -17,12 +21,17 @@ def setting_rows(stage: str, values: Mapping[str, Any] | None = None) -> list[di
 
     Args:
         stage: A stage or pipeline.
-        values: Nested values; those that choose a plug-in decide whose settings are listed.
+        values: Nested values; those that choose a plug-in decide whose settings are listed. Those that choose nothing
+            are checked all the same.
 
     Raises:
-        SettingsError: If the stage or a plug-in is unknown.
+        SettingsError: If the stage, a plug-in or a setting is unknown, or a value is none for its setting.
     """
-    return describe(_class_of(stage), chosen=values or {})
+    settings = _class_of(stage)
+    faults = _faults(stage, settings, values or {})
+    if faults:
+        raise SettingsError("These settings are not valid:", faults)
+    return describe(settings, chosen=values or {})
 
 
 def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
@@ -38,8 +47,41 @@ def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
 
 def _class_of(stage: str) -> type[Settings]:
     if stage in PIPELINES:
-        import importlib
-
         found: type[Settings] = getattr(importlib.import_module(f"fewlabel.pipelines.{stage}"), PIPELINES[stage])
         return found
+    if stage not in STAGES:
+        known = [*STAGES, *PIPELINES]
+        near = difflib.get_close_matches(stage, known, n=1, cutoff=0.5)
+        remedy = f"did you mean {near[0]}? " if near else ""
+        fault = Fault("unknown stage", repr(stage), "", f"{remedy}known: {', '.join(known)}")
+        raise SettingsError("The command line is not valid:", [fault])
     return settings_class(stage)
+
+
+def _faults(stage: str, settings: type[Settings], values: Mapping[str, Any]) -> list[Fault]:
+    """What is wrong with values of a stage or pipeline, apart from what is not said."""
+    if stage not in PIPELINES:
+        return _faults_of(settings, values, "")
+    chain: tuple[str, ...] = importlib.import_module("fewlabel.pipelines.train").CHAIN
+    # Words that only the pipeline itself takes; the recipe of train is an option of its command.
+    names = set(settings.model_fields) - {*chain, "stages", *(("recipe",) if stage == "train" else ())}
+    faults = _faults_of(settings, {key: value for key, value in values.items() if key in names}, "")
+    try:
+        shares = route({key: value for key, value in values.items() if key not in names}, chain)
+    except SettingsError as error:
+        return [*faults, *(_nearer(fault, names) for fault in error.faults)]
+    return [*faults, *(fault for name in chain for fault in _faults_of(settings_class(name), shares[name], f"{name}."))]
+
+
+def _faults_of(settings: type[Settings], values: Mapping[str, Any], where: str) -> list[Fault]:
+    try:
+        settings.parse(values, where=where)
+    except SettingsError as error:
+        return [fault for fault in error.faults if fault.rule != REQUIRED]
+    return []
+
+
+def _nearer(fault: Fault, names: set[str]) -> Fault:
+    """A fault of an unknown setting, with a setting of the pipeline itself if that is what was meant."""
+    near = difflib.get_close_matches(fault.where, names, n=1, cutoff=0.7)
+    return replace(fault, remedy=f"did you mean {near[0]}?") if near else fault

@@ -119,18 +119,26 @@ def route(values: Mapping[str, Any], stages: Iterable[str]) -> dict[str, dict[st
     Raises:
         SettingsError: Naming every key that no stage knows.
     """
+    routed, faults = route_known(values, stages)
+    if faults:
+        raise SettingsError("These settings are not valid:", faults)
+    return routed
+
+
+def route_known(values: Mapping[str, Any], stages: Iterable[str]) -> tuple[dict[str, dict[str, Any]], list[Fault]]:
+    """As :func:`route`, what can be shared out beside a fault for each key that cannot."""
     names = list(stages)
     open_keys = {name: set(settings_class(name).model_fields) - set(STAGES[name].links) - {"resume"} for name in names}
     bare: dict[str, dict[str, Any]] = {name: {} for name in names}
     own: dict[str, dict[str, Any]] = {name: {} for name in names}
-    faults = []
+    faults: list[Fault] = []
     for key, value in values.items():
         if key in names:
             if not isinstance(value, Mapping):
                 faults.append(Fault("a stage's settings are given by key", repr(value), key, f"write {key}.KEY=VALUE"))
                 continue
-            own[key] = dict(value)
             linked = sorted(set(value) & (set(STAGES[key].links) | {"resume"}))
+            own[key] = {word: content for word, content in value.items() if word not in linked}
             faults.extend(
                 Fault("the pipeline sets this itself", f"{key}.{word}", "settings", f"leave out {key}.{word}")
                 for word in linked
@@ -141,9 +149,7 @@ def route(values: Mapping[str, Any], stages: Iterable[str]) -> dict[str, dict[st
             bare[name] = merge(bare[name], {key: value})
         if not takers:
             faults.append(_nowhere(key, open_keys))
-    if faults:
-        raise SettingsError("These settings are not valid:", faults)
-    return {name: merge(bare[name], own[name]) for name in names}
+    return {name: merge(bare[name], own[name]) for name in names}, faults
 
 
 def _nowhere(key: str, known: Mapping[str, set[str]]) -> Fault:

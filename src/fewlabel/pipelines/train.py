@@ -13,20 +13,21 @@ from typing import Any
 from fewlabel.core.artifact import is_artifact, library_versions, machine_facts, read_json, write_json
 from fewlabel.core.config import PathSetting, Settings, setting
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.places import in_the_way
+from fewlabel.core.partials import is_partial
+from fewlabel.core.places import RUN_FILE, in_the_way
 from fewlabel.core.progress import say
 from fewlabel.core.values import merge
 from fewlabel.data.store import PreparedStore
+from fewlabel.pipelines._labels import check_labels
 from fewlabel.pipelines._scores import outdated, set_aside
 from fewlabel.pipelines.recipes import load_recipe
-from fewlabel.pipelines.stages import STAGES, route, run_stage, settings_class
+from fewlabel.pipelines.stages import STAGES, route_known, run_stage, settings_class
 
 CHAIN = ("prepare", "pretrain", "finetune", "evaluate", "report")
 #: Stages whose result is kept when a run is continued; scores and report are made anew where something changed.
 LASTING = ("prepare", "pretrain", "finetune")
 #: Settings that change no result, so a continued run may change them.
 FREE = frozenset({"resume", "checkpoint_seconds", "device", "workers", "control"})
-RUN_FILE = "run.json"
 RUN_SCHEMA = 1
 
 
@@ -55,18 +56,33 @@ def train_settings(values: Mapping[str, Any], recipe: str | Path | None = None) 
         recipe: Name or file of a recipe.
 
     Raises:
-        SettingsError: Naming each key that no stage knows.
+        SettingsError: Naming each key that no stage knows, and with them what :func:`plan` would refuse of the others.
     """
     own = {key: value for key, value in values.items() if key in {"data", "out", "resume"}}
     rest = {key: value for key, value in values.items() if key not in own}
     start: dict[str, dict[str, Any]] = {name: {} for name in CHAIN}
     label = ""
+    faults: list[Fault] = []
     if recipe is not None:
         read = load_recipe(recipe)
         label = read.name
-        start = route(read.values, CHAIN)
-    over = route(rest, CHAIN)
-    return TrainSettings.parse({**own, "recipe": label, **{name: merge(start[name], over[name]) for name in CHAIN}})
+        start, faults = route_known(read.values, CHAIN)
+    over, unknown = route_known(rest, CHAIN)
+    faults += unknown
+    ready: dict[str, Any] = {"recipe": label, **{name: merge(start[name], over[name]) for name in CHAIN}}
+    try:
+        built = TrainSettings.parse({**own, **ready})
+    except SettingsError as error:
+        faults += error.faults
+        # What the stages are told can be looked at all the same.
+        built = TrainSettings(data=Path("data"), out=Path("run"), **ready)
+    if faults:
+        try:
+            plan(built)
+        except SettingsError as error:
+            faults += error.faults
+        raise SettingsError("These settings are not valid:", faults)
+    return built
 
 
 def run(settings: TrainSettings) -> Path:
@@ -83,7 +99,8 @@ def run(settings: TrainSettings) -> Path:
 
     Raises:
         SettingsError: If a setting of any stage is wrong (before any work), or ``out`` holds another run.
-        FewlabelError: Whatever a stage raises.
+        FewlabelError: If the prepared data lack what a later stage is to use (before any training), or whatever a
+            stage raises.
     """
     plans = plan(settings)
     _one_process()
@@ -91,17 +108,20 @@ def run(settings: TrainSettings) -> Path:
     record = _Record(settings, plans)
     record.stage("prepare")
     store = PreparedStore(settings.out / "prepared")
+    parts = store.split["parts"]
+    trains = len(store.slices_of(parts.get("train", []), labelled=True)) > 0
+    evaluates = trains and len(store.slices_of(parts.get("test", []), labelled=True)) > 0
+    check_labels(store, plans, trains=trains, evaluates=evaluates)
     if on_volumes(settings):
         say("finetune.patch is set: a 3D network learns from scratch; no pre-training, which is 2D.")
     else:
         record.stage("pretrain")
-    parts = store.split["parts"]
-    if not len(store.slices_of(parts.get("train", []), labelled=True)):
+    if not trains:
         done = "nothing can be trained on patches" if on_volumes(settings) else "the encoder is trained, no more can be"
         say(f"No scan of the training part has a label: {done}.")
         return record.close()
     record.stage("finetune")
-    if len(store.slices_of(parts.get("test", []), labelled=True)):
+    if evaluates:
         record.stage("evaluate")
     else:
         say("No test scan has a label: there is nothing to evaluate on.")
@@ -176,18 +196,27 @@ def _one_process() -> None:
 def _refuse_other_run(settings: TrainSettings, plans: Mapping[str, Settings]) -> None:
     folder = settings.out
     obstacle = in_the_way(folder)
-    if not obstacle:
+    if not obstacle or _never_begun(folder):
         return
     if not folder.is_dir():
         faults = [Fault("--out must be a new or empty folder", obstacle, str(folder), "give another --out")]
     elif not settings.resume:
-        found = "a run" if (folder / RUN_FILE).is_file() else "other files"
+        found = "a run" if (folder / RUN_FILE).is_file() else obstacle
         remedy = "give --resume to continue it, or another --out" if found == "a run" else "give another --out"
         faults = [Fault("--out must be a new or empty folder", found, str(folder), remedy)]
     else:
         faults = _differences(folder, plans)
     if faults:
         raise SettingsError("Nothing was written:", faults)
+
+
+def _never_begun(folder: Path) -> bool:
+    """Whether nothing lies there but the record of a run in which no stage has finished."""
+    names = {path.name for path in folder.iterdir() if not is_partial(path)} if folder.is_dir() else set()
+    if names != {RUN_FILE}:
+        return False
+    record = read_json(folder / RUN_FILE)
+    return isinstance(record, dict) and record.get("kind") == "run" and not record.get("stages")
 
 
 def _differences(folder: Path, plans: Mapping[str, Settings]) -> list[Fault]:
@@ -234,7 +263,9 @@ class _Record:
             "versions": library_versions(),
             "machine": machine_facts(),
         }
-        self._write()
+        # A folder without a finished stage stays new: the first one may find that the data were not meant.
+        if path.is_file():
+            self._write()
 
     def stage(self, name: str) -> None:
         """Run one stage and note what it took."""

@@ -96,17 +96,27 @@ def _patients(root: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _frames(folder: Path) -> Iterator[tuple[int, Path]]:
-    if folder.is_dir():
-        for path in sorted(folder.iterdir()):
-            found = _FRAME.match(scan_stem(path)) if is_scan(path) else None
-            if found:
-                yield int(found["frame"]), path
+    try:
+        paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    except PermissionError:
+        # Looking for a fitting reader goes on without it; reading names it.
+        return
+    for path in paths:
+        found = _FRAME.match(scan_stem(path)) if is_scan(path) else None
+        if found:
+            yield int(found["frame"]), path
 
 
 def _read_patient(folder: Path, part: str, faults: list[Fault]) -> Iterator[Case]:
+    try:
+        files = list(folder.iterdir())
+        info = _read_info(folder / _INFO, faults)
+    except PermissionError as error:
+        remedy = "allow reading it, or take it out of the data set"
+        faults.append(Fault("a patient folder must be readable", error.strerror or str(error), str(folder), remedy))
+        return
     frames = dict(_frames(folder))
-    truths = {scan_stem(path): path for path in folder.iterdir() if is_scan(path) and scan_stem(path).endswith("_gt")}
-    info = _read_info(folder / _INFO, faults)
+    truths = {scan_stem(path): path for path in files if is_scan(path) and scan_stem(path).endswith("_gt")}
     if not frames:
         faults.append(Fault("a patient folder holds patientNNN_frameFF images", "none", str(folder)))
         return

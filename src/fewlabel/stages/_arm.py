@@ -12,15 +12,18 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from fewlabel.core.artifact import open_artifact, read_json, write_json
+from fewlabel.core.artifact import Origin, open_artifact, read_json, write_json
 from fewlabel.core.collective import rank
+from fewlabel.core.config import given
 from fewlabel.core.discovery import load_plugin
-from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.errors import DataError, Fault, SettingsError
 from fewlabel.core.progress import say
 from fewlabel.core.rng import stream_seed
+from fewlabel.core.unchanged import check_origin
 from fewlabel.data.splits import LabelDraw
 from fewlabel.data.store import PreparedCase, PreparedStore
-from fewlabel.engine.runs import close_run, finished_before, identity, mark_run
+from fewlabel.engine.lock import sole_run
+from fewlabel.engine.runs import check_begun, close_run, finished_before, identity, mark_run
 from fewlabel.engine.runtime import fast_kernels, start
 from fewlabel.engine.weights import load_decoder_into, load_encoder_into, save_segmenter
 from fewlabel.nets.layout import channels_last
@@ -44,18 +47,24 @@ class Arm:
     """
 
     def __init__(self, settings: FinetuneSettings, out: Path, mode: Mode, selection: Selection | None = None) -> None:
-        self.settings = settings
         self.out = out
         self.mode = mode
         self.encoder = settings.encoder if mode != "scratch" else None
         self.store = PreparedStore(settings.data)
         self.draw: LabelDraw = drawn_labels(self.store, settings.labelled, settings.draw, settings.subjects)
+        self.origin: Origin | None = None
         hashes = {"data_hash": self.store.manifest.content_hash}
         if settings.encoder is not None:
-            hashes["encoder_hash"] = open_artifact(settings.encoder, "encoder").content_hash
+            self.origin = Origin.of(settings.encoder, open_artifact(settings.encoder, "encoder"))
+            hashes["encoder_hash"] = self.origin.content_hash
             check_encoder(settings.patch, settings.encoder)
+        # What is recorded is what is built.
+        self.settings = settings.model_copy(update={"network": self._architecture(settings)})
+        check_network(settings, self.settings.network)
+        if selection is None:
+            say_network(settings.network, self.settings.network, settings.encoder)
         if settings.patch is None:
-            check_slices(self.store.images.shape[2:], self._architecture(), str(settings.data))
+            check_slices(self.store.images.shape[2:], self.settings.network, str(settings.data))
         self.seen = labels_of_encoder(
             self.encoder,
             self.draw.labelled,
@@ -63,7 +72,10 @@ class Arm:
             remedy=f"pre-train with subjects=[{','.join(self.draw.labelled)}], or fine-tune on its draw",
         )
         self.selection = selection or choose_selection(settings.validation, self.draw, self.seen)
-        self.same = {**identity(settings.record(), **hashes), "mode": mode, "selection": self.selection}
+        self.same = {**identity(self.settings.record(), **hashes), "mode": mode, "selection": self.selection}
+        self._met = images_met((), self.encoder)
+        if self.origin is not None:
+            check_origin(self.origin)
         self._finished = False
 
     def look(self) -> None:
@@ -77,12 +89,18 @@ class Arm:
     def run(self) -> None:
         """Fit and write the artifact, unless it is there already; :meth:`look` comes first."""
         started = time.monotonic()
-        settings, selection = self.settings, self.selection
+        settings = self.settings
         if self._finished:
             say(f"{self.out} is finished and kept.")
             return
         fabric = start(settings.device, settings.precision)
         fast_kernels(fabric.device.type)
+        with sole_run(self.out, lambda: check_begun(self.out, "segmenter", self.same, resume=settings.resume)):
+            self._train(fabric, started)
+
+    def _train(self, fabric: Fabric, started: float) -> None:
+        """Fit and write the artifact in a folder that is this run's alone."""
+        settings, selection = self.settings, self.selection
         say_selection(selection, self.draw, settings.steps)
         stop = self._leave_one_out(fabric) if selection == "leave_one_out" else None
         validation = self._cases(self.draw.validation)
@@ -101,7 +119,7 @@ class Arm:
             self.out,
             "segmenter",
             ["segmenter.safetensors", "segmenter.json", "metrics.jsonl"],
-            parents=[settings.data, *([self.encoder] if self.encoder else [])],
+            parents=[self.store.origin, *([self.origin] if self.origin and self.encoder else [])],
             settings=settings.record(),
             same=self.same,
             seed=settings.seed,
@@ -193,20 +211,21 @@ class Arm:
         held = set(self.draw.validation) | set(parts.get("test", []))
         return (set(parts["train"]) | set(parts["pretrain"])) - held
 
-    def _architecture(self) -> UNetConfig:
-        encoder = self.settings.encoder
-        return self.settings.network if encoder is None else architecture_of(encoder)
+    def _architecture(self, settings: FinetuneSettings) -> UNetConfig:
+        encoder = settings.encoder
+        kind = {"in_channels": int(self.store.images.shape[1]), "ndim": 2 if settings.patch is None else 3}
+        return (settings.network if encoder is None else architecture_of(encoder)).model_copy(update=kind)
 
     def _network(self, device: torch.device) -> UNet:
         """A network whose weights beside the encoder are equal for all modes of one seed."""
-        kind = {"in_channels": int(self.store.images.shape[1]), "ndim": 2 if self.settings.patch is None else 3}
-        config = self._architecture().model_copy(update=kind)
         torch.manual_seed(stream_seed(self.settings.seed, "segmenter"))
-        network = UNet(config, len(self.store.label_names))
+        network = UNet(self.settings.network, len(self.store.label_names))
         if self.encoder is not None:
             load_encoder_into(self.encoder, network.encoder)
             if self.settings.transfer == "all":
                 load_decoder_into(self.encoder, network.decoder)
+            if self.origin is not None:
+                check_origin(self.origin)
         return channels_last(network.to(device))
 
     def _cases(self, subjects: tuple[str, ...]) -> tuple[PreparedCase, ...]:
@@ -224,7 +243,7 @@ class Arm:
             "labelled_subjects": list(self.draw.labelled),
             "labelled_slices": len(self.store.slices_of(self.draw.labelled, labelled=True)),
             "validation_subjects": list(used),
-            KEY: images_met(own, self.encoder),
+            KEY: images_met({*own, *self._met}, None),
             "selection": self.selection,
             "patch": None if self.settings.patch is None else list(self.settings.patch),
             "regime": self.settings.regime.name,
@@ -232,5 +251,50 @@ class Arm:
                 self.mode
             ],
             "steps": self.settings.steps,
+            "batch": self.settings.batch,
             "best_step": best_step,
         }
+
+
+def check_network(settings: FinetuneSettings, built: UNetConfig, where: str = "") -> None:
+    """Refuse words about the network that count for nothing.
+
+    An encoder brings its architecture along, so the default and a recipe give way to it: they serve where there is no
+    encoder. Words of the command line do not.
+
+    Args:
+        settings: Settings of the stage as given.
+        built: The network to build.
+        where: Prefix of keys in messages.
+
+    Raises:
+        SettingsError: Naming each word and what the encoder or the data have instead.
+    """
+    asked = settings.network
+    faults = []
+    for key in UNetConfig.model_fields:
+        value, wanted = getattr(built, key), getattr(asked, key)
+        if value == wanted or key not in asked.model_fields_set:
+            continue
+        remedy = f"leave out network.{key}"
+        if key == "in_channels":
+            rule = f"the network takes the channels of the data, and {settings.data} has {value}"
+        elif key == "ndim":
+            rule = f"the network of {'slices' if settings.patch is None else 'patches'} is {value}D"
+        elif key in given(asked):
+            rule = f"the network is that of the encoder {settings.encoder}, whose {key} is {value}"
+            remedy += ", or give another encoder"
+        else:
+            continue
+        faults.append(Fault(rule, str(wanted), f"{where}network.{key}", remedy))
+    if faults:
+        raise SettingsError("These settings are not valid:", faults)
+
+
+def say_network(asked: UNetConfig, built: UNetConfig, encoder: Path | None) -> None:
+    """Say where an encoder takes the place of what a recipe asks of the network."""
+    fields = [key for key in UNetConfig.model_fields if key in asked.model_fields_set]
+    differing = [key for key in fields if getattr(asked, key) != getattr(built, key)]
+    if differing:
+        words = ", ".join(f"{key}={getattr(built, key)} (not {getattr(asked, key)})" for key in differing)
+        say(f"network: that of {encoder}, {words}.")

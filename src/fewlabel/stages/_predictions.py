@@ -120,7 +120,7 @@ def record_predictions(
         out,
         "predictions",
         sorted({*files, TABLE, REPORT}),
-        parents=[model.folder],
+        parents=[model.origin],
         settings=dict(settings),
         device=device,
         wall_seconds=seconds.total,

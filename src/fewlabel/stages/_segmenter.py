@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewlabel.core.artifact import open_artifact
+from fewlabel.core.artifact import Origin, open_artifact
+from fewlabel.core.unchanged import check_origin
 from fewlabel.engine.inference import folded, window_of
 from fewlabel.engine.weights import load_segmenter
 from fewlabel.nets.unet import UNet
@@ -46,7 +47,13 @@ class Segmenter:
         """
         manifest = open_artifact(folder, "segmenter")
         network, facts = load_segmenter(folder)
+        check_origin(Origin.of(folder, manifest))
         return cls(folder, folded(network), facts, manifest.content_hash)
+
+    @property
+    def origin(self) -> Origin:
+        """What an artifact made with it names as its parent."""
+        return Origin(self.folder, "segmenter", self.content_hash)
 
     @property
     def window(self) -> tuple[int, int, int]:

@@ -72,6 +72,8 @@ def check(
 ) -> CheckReport:
     """Look at a data set: headers of all images, all masks, and the metadata; no intensities.
 
+    Gzip files are read through once all the same, to hold them against their checksums.
+
     Args:
         data: Folder or table file.
         reader: As for ``prepare``.

@@ -30,6 +30,7 @@ from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.data.volume import read_mask
 from fewlabel.engine.inference import predict_volume
 from fewlabel.engine.runtime import Device, Precision, choose_device
+from fewlabel.scoring.arms import differences
 from fewlabel.scoring.metrics import DISTANCE_RULE, EMPTY_MASK_RULE, score_case
 from fewlabel.scoring.summary import MEAN_RULE, summarise
 from fewlabel.stages._admission import admitted, subjects_of
@@ -111,6 +112,8 @@ def run(settings: EvaluateSettings) -> Path:
         "classes": {str(index): name for index, name in names.items()},
         **summarise(table, names, confidence=settings.confidence, resamples=settings.resamples, seed=settings.seed),
         "segmenters": {name: _description(arm) for name, arm in arms.items()},
+        # Where this is not empty, a gain is not that of the start or the regime alone.
+        "differences": differences(arms["model"].facts, arms["control"].facts) if "control" in arms else [],
         "protocol": _protocol(settings, store),
         "machine": machine_facts(),
     }
@@ -122,7 +125,7 @@ def run(settings: EvaluateSettings) -> Path:
             folder,
             "scores",
             FILES,
-            parents=[settings.data, *(arm.folder for arm in arms.values())],
+            parents=[store.origin, *(arm.origin for arm in arms.values())],
             final_folder=settings.out,
             settings={**settings.record(), "identity": same},
             seed=settings.seed,
@@ -156,6 +159,8 @@ def _score(
 ) -> pd.DataFrame:
     plan = Plan.load(store.plan)
     classes = [index for index in store.label_names if index]
+    # Both arrays are opened here, so that damage is told once and not for every case.
+    pixels, _ = store.images, store.labels
     rows: list[tuple[Any, ...]] = []
     faults: list[Fault] = []
     with task("evaluate", len(cases) * len(arms)) as bar:
@@ -167,7 +172,7 @@ def _score(
                 continue
             ignored = reference == UNLABELLED
             reference[ignored] = 0
-            images = np.asarray(store.images[case.start : case.stop], dtype=np.float32).swapaxes(0, 1)
+            images = np.asarray(pixels[case.start : case.stop], dtype=np.float32).swapaxes(0, 1)
             for name, arm in arms.items():
                 probabilities = predict_volume(
                     arm.network,
@@ -262,6 +267,8 @@ def _tell(summary: Mapping[str, Any]) -> None:
         gain = summary["gain"]["mean"]["dice"]
         p = "" if gain["p"] is None else f", p = {gain['p']:.3g}"
         say(f"gain in Dice over the control: {gain['mean']:+.3f}{_between(gain)}{p}: {gain['verdict']}")
+    if summary["differences"]:
+        say(f"Not a fair control: it differs from the model in {'; '.join(summary['differences'])}.")
 
 
 def _between(values: Mapping[str, Any]) -> str:

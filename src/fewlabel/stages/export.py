@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fewlabel.core.artifact import (
     MANIFEST,
+    is_artifact,
     library_versions,
     open_artifact,
     parent_folder,
@@ -21,6 +22,7 @@ from fewlabel.core.artifact import (
 )
 from fewlabel.core.config import PathSetting, Settings, setting
 from fewlabel.core.errors import ArtifactError, Fault, SettingsError
+from fewlabel.core.places import RUN_FILE, unwritable
 from fewlabel.core.progress import say
 from fewlabel.engine.foreign import Foreign, foreign
 from fewlabel.engine.weights import load_encoder
@@ -87,9 +89,10 @@ def find_encoder(place: Path) -> Path:
     Raises:
         ArtifactError: If there is none.
     """
-    for candidate in (place, place / "encoder"):
-        if (candidate / MANIFEST).is_file():
-            return candidate
+    candidates = [folder for folder in (place, place / "encoder") if (folder / MANIFEST).is_file()]
+    if candidates:
+        # Of several, none of the kind, the first says what is wrong.
+        return next((folder for folder in candidates if is_artifact(folder, "encoder")), candidates[0])
     found = "no such folder" if not place.exists() else "neither an encoder nor a run folder with one"
     fault = Fault("encoder must be a finished encoder", found, str(place), "give the folder made by pretrain or train")
     raise ArtifactError("There is no encoder:", [fault])
@@ -147,8 +150,11 @@ def _check_out(settings: ExportSettings) -> None:
     faults = []
     if out.suffix not in SUFFIXES:
         faults.append(Fault(f"the file ends in {', '.join(SUFFIXES)}", str(out), "out", "e.g. --out encoder.pth"))
-    if (out.parent / MANIFEST).is_file():
-        faults.append(Fault("an artifact keeps its files", str(out.parent), "out", "give a place outside of it"))
+    if obstacle := unwritable(out.parent):
+        faults.append(Fault("--out must lie where files can be written", obstacle, str(out), "give another --out"))
+    elif any((out.parent / name).is_file() for name in (MANIFEST, RUN_FILE)):
+        what = "an artifact" if (out.parent / MANIFEST).is_file() else "a run"
+        faults.append(Fault(f"{what} keeps its files", str(out.parent), "out", "give a place outside of it"))
     faults.extend(
         Fault("files are not replaced unless asked", str(path), "out", "give another --out, or overwrite=true")
         for path in dict.fromkeys((out, out.with_suffix(".json")))

@@ -14,7 +14,7 @@ import torch
 from fewlabel.core.artifact import MANIFEST, is_artifact, open_artifact
 from fewlabel.core.config import PathSetting, Settings, setting
 from fewlabel.core.errors import ArtifactError, DataError, Fault, FewlabelError, SettingsError
-from fewlabel.core.places import in_the_way
+from fewlabel.core.places import RUN_FILE, in_the_way, unwritable
 from fewlabel.core.progress import say, task
 from fewlabel.data.preprocess import Plan, prepare_volume, restore_probabilities
 from fewlabel.data.volume import Volume, collected_warnings, read_volume
@@ -66,7 +66,8 @@ def run(settings: PredictSettings) -> Path:
     the mask is 4D. Masks that other calls left in ``out`` stay, in the folder and in the table.
 
     Raises:
-        SettingsError: If ``out`` is another artifact, or holds masks and ``overwrite`` is off (nothing is done then).
+        SettingsError: If ``out`` is a run folder, another artifact or no place to write in, or holds masks and
+            ``overwrite`` is off (nothing is done then).
         ArtifactError: If ``model`` is no segmenter.
         DataError: If there is nothing to segment; or, after all others are written, naming every scan that failed.
     """
@@ -117,11 +118,13 @@ def find_model(place: Path) -> Path:
     Raises:
         ArtifactError: If there is none.
     """
-    candidates = (place, place / "segmenter")
-    for candidate in candidates:
-        if (candidate / MANIFEST).is_file():
-            open_artifact(candidate, "segmenter")
-            return candidate
+    candidates = [folder for folder in (place, place / "segmenter") if (folder / MANIFEST).is_file()]
+    fitting = [folder for folder in candidates if is_artifact(folder, "segmenter")]
+    if candidates:
+        # Of several, none of the kind, the first says what is wrong.
+        chosen = (fitting or candidates)[0]
+        open_artifact(chosen, "segmenter")
+        return chosen
     found = "no such folder" if not place.exists() else "neither a segmenter nor a run folder with one"
     fault = Fault("model must be a finished segmenter", found, str(place), "give the folder made by finetune or train")
     raise ArtifactError("There is no model:", [fault])
@@ -140,9 +143,12 @@ def _load(place: Path) -> _Model:
 def _check_out(settings: PredictSettings, scans: Sequence[Scan]) -> None:
     out = settings.out
     faults = []
-    if not out.is_dir() and (obstacle := in_the_way(out)):
-        faults.append(Fault("--out must be a folder", obstacle, str(out), "give another --out"))
-    if (out / MANIFEST).is_file() and not is_artifact(out, "predictions"):
+    if obstacle := unwritable(out) if out.is_dir() else in_the_way(out):
+        faults.append(Fault("--out must be a folder to write in", obstacle, str(out), "give another --out"))
+    elif (out / RUN_FILE).is_file():
+        remedy = f"give a folder of its own, such as {out / 'masks'}"
+        faults.append(Fault("masks do not go into a run folder", str(out), "out", remedy))
+    elif (out / MANIFEST).is_file() and not is_artifact(out, "predictions"):
         faults.append(Fault("--out must not be another artifact", str(out), "out", "give a new folder"))
     inputs = {path.resolve() for scan in scans for path in scan.images}
     for scan in scans:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from fewlabel.core.artifact import building, finish_artifact, is_artifact, read_json, write_json
 from fewlabel.core.config import Floats, Integers, PathSetting, Settings, setting
@@ -56,6 +57,25 @@ class PrepareSettings(Settings):
     position_parts: int = setting(4, "Parts along the slice axis.", source="GCL, slice position", ge=1, le=64)
     workers: int = setting(0, "Threads; 0 for one per core.", ge=0)
     seed: int = setting(0, "Seed of a random split.", ge=0)
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], *, where: str = "", base: Settings | None = None) -> Self:
+        """As for all settings, and those that belong together must agree; told at once with all others."""
+        try:
+            built = super().parse(values, where=where, base=base)
+        except SettingsError as error:
+            wrong = {fault.where.removeprefix(where).split(".")[0] for fault in error.faults}
+            rest = {"data": "", "out": "", **{key: value for key, value in values.items() if key not in wrong}}
+            try:
+                left = super().parse(rest, where=where, base=base)
+            except SettingsError:
+                raise error from None
+            faults = _contradictions(dict(left), where, without=wrong)
+            raise SettingsError(error.message, [*error.faults, *faults]) from None
+        faults = _contradictions(dict(built), where)
+        if faults:
+            raise SettingsError("These settings are not valid:", faults)
+        return built
 
 
 SETTINGS = PrepareSettings
@@ -133,18 +153,35 @@ def run(settings: PrepareSettings) -> Path:
     return settings.out
 
 
-def _check_settings(settings: PrepareSettings) -> None:
+def _contradictions(values: Mapping[str, Any], where: str = "", *, without: Set[str] = frozenset()) -> list[Fault]:
+    """What no single setting shows to be wrong: sizes that are no pair, and settings that contradict each other.
+
+    Args:
+        values: The settings by name.
+        where: Prefix of keys in messages.
+        without: Settings that are wrong anyhow: rules that need them are passed over.
+    """
     faults = []
-    for name, values in (("spacing", settings.spacing), ("size", settings.size)):
-        if values is not None and (len(values) != 2 or min(values) <= 0):
-            faults.append(Fault(f"{name} is two positive numbers, row and column", str(list(values)), name))
-    if settings.size is not None and any(value % 2 for value in settings.size):
-        faults.append(Fault("size must be even, best a multiple of 16", str(list(settings.size)), "size"))
-    if settings.low >= settings.high:
-        faults.append(Fault("low must be below high", f"{settings.low} and {settings.high}", "low"))
-    if settings.test_fraction + settings.validation_fraction >= 1:
-        found = f"{settings.test_fraction} and {settings.validation_fraction}"
-        faults.append(Fault("test and validation must leave subjects to train on", found, "test_fraction"))
+    for name in ("spacing", "size"):
+        pair = values[name]
+        if name in without or pair is None:
+            continue
+        if len(pair) != 2 or min(pair) <= 0:
+            faults.append(Fault(f"{name} is two positive numbers, row and column", str(list(pair)), f"{where}{name}"))
+        elif name == "size" and any(value % 2 for value in pair):
+            faults.append(Fault("size must be even, best a multiple of 16", str(list(pair)), f"{where}size"))
+    low, high = values["low"], values["high"]
+    if without.isdisjoint({"low", "high"}) and low >= high:
+        faults.append(Fault("low must be below high", f"{low} and {high}", f"{where}low"))
+    test, validation = values["test_fraction"], values["validation_fraction"]
+    if without.isdisjoint({"test_fraction", "validation_fraction"}) and test + validation >= 1:
+        rule = "test and validation must leave subjects to train on"
+        faults.append(Fault(rule, f"{test} and {validation}", f"{where}test_fraction"))
+    return faults
+
+
+def _check_settings(settings: PrepareSettings) -> None:
+    faults = _contradictions(dict(settings))
     out = settings.out
     # A store that lost a file is still ours to replace; a folder without its sources is not.
     obstacle = in_the_way(out)

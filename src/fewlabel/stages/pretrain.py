@@ -15,24 +15,26 @@ from pydantic import field_validator
 from safetensors.torch import save
 from torch import Tensor
 
-from fewlabel.core.artifact import open_artifact, write_bytes, write_json
+from fewlabel.core.artifact import Origin, open_artifact, write_bytes, write_json
 from fewlabel.core.collective import gather, mean_across, rank
 from fewlabel.core.config import Names, PathSetting, Settings, plugin_field, setting
 from fewlabel.core.discovery import load_plugin
 from fewlabel.core.errors import DataError, Fault, SettingsError
 from fewlabel.core.progress import say
 from fewlabel.core.rng import numpy_stream, stream_seed
+from fewlabel.core.unchanged import check_origin
 from fewlabel.data.augment import AugmentConfig, pretraining_augmentation
 from fewlabel.data.loading import PretrainLoader
 from fewlabel.data.sampling import SamplerConfig
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.checkpoint import Checkpointer
 from fewlabel.engine.embedding import embed_slices
+from fewlabel.engine.lock import sole_run
 from fewlabel.engine.loop import Loop, StepResult
 from fewlabel.engine.monitor import CollapseWatch, effective_rank, spread
 from fewlabel.engine.optim import OptimiserConfig, build_optimiser, check_warmup
 from fewlabel.engine.record import Record
-from fewlabel.engine.runs import close_run, finished_before, identity, mark_run
+from fewlabel.engine.runs import check_begun, close_run, finished_before, identity, mark_run
 from fewlabel.engine.runtime import Device, Precision, fast_kernels, start
 from fewlabel.engine.step import gradients_of
 from fewlabel.engine.weights import load_encoder_into, save_encoder
@@ -119,29 +121,35 @@ def run(settings: PretrainSettings) -> Path:
         RunStoppedError: After Ctrl-C, once the state is saved.
     """
     started = time.monotonic()
-    hashes = {"data_hash": open_artifact(settings.data, "prepared").content_hash}
+    origins = {"data": Origin.of(settings.data, open_artifact(settings.data, "prepared"))}
     if settings.encoder is not None:
-        hashes["encoder_hash"] = open_artifact(settings.encoder, "encoder").content_hash
+        origins["encoder"] = Origin.of(settings.encoder, open_artifact(settings.encoder, "encoder"))
+    hashes = {f"{role}_hash": origin.content_hash for role, origin in origins.items()}
+    # What is recorded is what is built.
+    settings = settings.model_copy(update={"network": network_for(settings, PreparedStore(settings.data))})
     same = identity(_deciding(settings), **hashes)
     if finished_before(settings.out, "encoder", same, resume=settings.resume):
         say(f"{settings.out} is finished and kept.")
         return settings.out
     training = Pretraining.begin(settings, same)
-    mark_run(settings.out, same)
-    training.train()
-    files = training.leave()
-    close_run(
-        settings.out,
-        "encoder",
-        files,
-        parents=[settings.data, *([settings.encoder] if settings.encoder else [])],
-        settings=settings.record(),
-        same=same,
-        seed=settings.seed,
-        device=str(training.fabric.device),
-        started=started,
-    )
-    training.checkpointer.remove()
+    for origin in origins.values():
+        check_origin(origin)
+    with sole_run(settings.out, lambda: check_begun(settings.out, "encoder", same, resume=settings.resume)):
+        mark_run(settings.out, same)
+        training.train()
+        files = training.leave()
+        close_run(
+            settings.out,
+            "encoder",
+            files,
+            parents=list(origins.values()),
+            settings=settings.record(),
+            same=same,
+            seed=settings.seed,
+            device=str(training.fabric.device),
+            started=started,
+        )
+        training.checkpointer.remove()
     return settings.out
 
 
@@ -153,11 +161,25 @@ def _deciding(settings: PretrainSettings) -> dict[str, Any]:
     return {key: value for key, value in record.items() if key not in {"labelled", "draw", "subjects"}}
 
 
+def network_for(settings: PretrainSettings, store: PreparedStore) -> UNetConfig:
+    """The network as it is built, with the channels of the data.
+
+    Raises:
+        SettingsError: If the settings name another number of channels.
+    """
+    asked, channels = settings.network, int(store.images.shape[1])
+    if "in_channels" in asked.model_fields_set and asked.in_channels != channels:
+        rule = f"the network takes the channels of the data, and {settings.data} has {channels}"
+        fault = Fault(rule, str(asked.in_channels), "network.in_channels", "leave out network.in_channels")
+        raise SettingsError("These settings are not valid:", [fault])
+    return asked.model_copy(update={"in_channels": channels})
+
+
 def build_method(
     settings: PretrainSettings, store: PreparedStore, indices: NDArray[np.int64], device: torch.device
 ) -> PretrainMethod:
     """The method with a freshly initialised encoder; equal seeds give equal encoders for all methods."""
-    network = settings.network.model_copy(update={"in_channels": int(store.images.shape[1])})
+    network = network_for(settings, store)
     facts = DataFacts(
         meta_labels={name: store.classes_among(name, indices) for name in store.meta_labels},
         slices=len(indices),
@@ -206,6 +228,7 @@ class Pretraining:
             remedy="start from another encoder",
         )
         self.seen = self.draw or before
+        self.met = images_met(store.slices["subject"].iloc[self.indices], settings.encoder)
         self.loader = PretrainLoader(
             store,
             self.indices,
@@ -315,7 +338,7 @@ class Pretraining:
             "steps": settings.steps,
             "parameters": sum(parameter.numel() for parameter in method.encoder.parameters()),
             "labelled_subjects": list(self.seen),
-            KEY: images_met(self.store.slices["subject"].iloc[self.indices], settings.encoder),
+            KEY: self.met,
         }
         save_encoder(settings.out, method.encoder, facts, decoder)
         write_json(settings.out / "details.json", self.combiner.details())

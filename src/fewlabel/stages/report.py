@@ -8,18 +8,18 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
 from fewlabel import __version__
-from fewlabel.core.artifact import building, finish_artifact, is_artifact
+from fewlabel.core.artifact import Origin, building, finish_artifact, is_artifact
 from fewlabel.core.config import PathSetting, Settings, setting
-from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.errors import ArtifactError, Fault, SettingsError
 from fewlabel.core.places import in_the_way
 from fewlabel.core.progress import task
 from fewlabel.core.rng import numpy_stream, stream_seed
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.engine.inference import predict_volume
 from fewlabel.engine.runtime import Device, choose_device
+from fewlabel.engine.weights import read_made
 from fewlabel.reporting.blocks import Page, Section
 from fewlabel.reporting.inputs import Inputs, find_folders, load_inputs
 from fewlabel.reporting.page import write_report
@@ -36,6 +36,7 @@ from fewlabel.scoring.embedding import neighbour_purity, silhouette, tsne
 from fewlabel.stages._segmenter import Segmenter, plan_differences
 
 REPORT = "report.html"
+EMBEDDINGS = "embeddings.safetensors"
 
 
 class ReportSettings(Settings):
@@ -79,7 +80,7 @@ def run(settings: ReportSettings) -> Path:
             folder,
             "report",
             [REPORT],
-            parents=list(inputs.folders.values()),
+            parents=[Origin.of(folder, inputs.manifests[role]) for role, folder in inputs.folders.items()],
             final_folder=out,
             settings=settings.record(),
             seed=settings.seed,
@@ -149,7 +150,11 @@ def _embeddings(inputs: Inputs, settings: ReportSettings) -> EmbeddingView | Non
     """The map of the encoder's embeddings and what its meta labels make of them."""
     if inputs.encoder is None or inputs.store is None:
         return None
-    tensors = load_file(inputs.encoder.folder / "embeddings.safetensors")
+    tensors = {name: array.numpy() for name, array in read_made(inputs.encoder.folder, EMBEDDINGS).items()}
+    if not tensors.keys() >= {"embeddings", "slices"}:
+        found, where = ", ".join(tensors) or "nothing", str(inputs.encoder.folder / EMBEDDINGS)
+        fault = Fault("the file must hold embeddings and slices", found, where, "make the encoder again")
+        raise ArtifactError("An artifact is damaged:", [fault])
     embeddings, indices = tensors["embeddings"], tensors["slices"].astype(np.int64)
     available = len(indices)
     if available > settings.points:

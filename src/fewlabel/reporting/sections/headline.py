@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from fewlabel.data.store import PreparedStore
 from fewlabel.reporting.blocks import Headline
 from fewlabel.reporting.inputs import Inputs, Scores, Training
 from fewlabel.reporting.words import arm_name, between, count, interval_name, number, p_value
+from fewlabel.scoring.arms import differences
 
 
 def headline(inputs: Inputs) -> Headline:
@@ -33,10 +35,14 @@ def _with_scores(inputs: Inputs, scores: Scores, trained: str) -> Headline:
         name = arm_name(str(inputs.control.facts.get("initialisation", "")) if inputs.control else "scratch", "")
         ours, theirs = (_regime(arm) for arm in (inputs.segmenter, inputs.control))
         how = f" by {theirs}" if theirs and theirs != ours else ""
+        unlike = unequal(inputs, summary)
+        who = f"trained {name}{how}" if unlike else f"the same network trained {name}{how} with the same labels"
         sentence += (
-            f" The control, the same network trained {name}{how} with the same labels, reaches "
-            f"{number(control['mean'])}: a difference of {number(gain['mean'], sign=True)}."
+            f" The control, {who}, reaches {number(control['mean'])}: a difference of "
+            f"{number(gain['mean'], sign=True)}."
         )
+        if unlike:
+            sentence += f" It is not a fair control: it differs from the model in {'; '.join(unlike)}."
         figures.append(
             (number(gain["mean"], sign=True), "gain in Dice over the control", _interval(gain, summary, sign=True))
         )
@@ -51,6 +57,15 @@ def _with_scores(inputs: Inputs, scores: Scores, trained: str) -> Headline:
         figures.append((f"{number(distance['mean'], 1)} mm", "mean HD95", _interval(distance, summary, digits=1)))
     figures.append((f"{model['missed']} / {model['invented']}", "missed / invented structures", _of(summary)))
     return Headline(sentence, figures, verdict, tone)
+
+
+def unequal(inputs: Inputs, summary: Mapping[str, Any]) -> list[str]:
+    """In what the control differs that should be equal: as scored, or as the folders at hand say."""
+    if "differences" in summary:
+        return list(summary["differences"])
+    if inputs.segmenter is None or inputs.control is None:
+        return []
+    return differences(inputs.segmenter.facts, inputs.control.facts)
 
 
 def _trained(inputs: Inputs) -> str:

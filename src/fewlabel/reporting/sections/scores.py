@@ -21,8 +21,9 @@ MISSING = (
 ALONE = "No control was scored, so there is no gain to show. A control is the same network trained from scratch."
 LEAD = (
     "Dice is the overlap with the annotation, 0 (none) to 1 (perfect). Distances tell how far the outlines lie apart, "
-    "in millimetres. The control saw the same labels for the same number of steps, from scratch."
+    "in millimetres."
 )
+FAIR = " The control saw the same labels for the same number of steps."
 
 
 def score_section(scores: Scores | None, *, model: str, control: str) -> Section:
@@ -56,7 +57,9 @@ def score_section(scores: Scores | None, *, model: str, control: str) -> Section
     rules = " ".join(str(protocol[key]) for key in ("grid", "distances", "means", "leaks") if protocol.get(key))
     blocks.append(Text(rules, "note"))
     blocks.append(Folded("Every scan", case_table(scores.per_case, {"model": model, "control": control})))
-    return Section("quality", TITLE, LEAD, blocks)
+    unlike = summary.get("differences", [])
+    told = f" The control is not a fair one: it differs in {'; '.join(unlike)}." if unlike else FAIR
+    return Section("quality", TITLE, LEAD + (told if gain else ""), blocks)
 
 
 def class_dice(scores: Scores) -> list[ClassDice]:

@@ -1,0 +1,40 @@
+"""In what a model and its control differ that a fair comparison keeps equal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+#: Fact of a segmenter → what it is called. What was compared on purpose (start, regime) is not among them.
+EQUAL = {
+    "labelled_subjects": "labelled patients",
+    "architecture": "network",
+    "steps": "steps",
+    "batch": "batch",
+    "patch": "patch",
+    "selection": "model selection",
+}
+
+
+def differences(model: Mapping[str, Any], control: Mapping[str, Any]) -> list[str]:
+    """Each fact in which they differ, with both values, e.g. ``steps (300 beside 500)``.
+
+    Args:
+        model: Content of a ``segmenter.json``.
+        control: That of another. A fact that one of them does not state is not judged.
+    """
+    found = []
+    for key, name in EQUAL.items():
+        ours, theirs = model.get(key), control.get(key)
+        if key in model and key in control and ours != theirs:
+            found.append(f"{name} ({_word(ours, theirs)} beside {_word(theirs, ours)})")
+    return found
+
+
+def _word(value: Any, other: Any) -> str:
+    if isinstance(value, Mapping) and isinstance(other, Mapping):
+        return ", ".join(f"{key} {value[key]}" for key in value if value[key] != other.get(key)) or "less"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        few = len(value) <= 3
+        return ", ".join(map(str, value)) if few and value else str(len(value))
+    return "none" if value is None else str(value)

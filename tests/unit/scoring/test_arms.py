@@ -1,0 +1,45 @@
+"""What a fair comparison keeps equal."""
+
+from __future__ import annotations
+
+import pytest
+
+from fewlabel.scoring.arms import differences
+
+FACTS = {
+    "labelled_subjects": ["p1"],
+    "architecture": {"width": 16, "depth": 5, "norm": "batch"},
+    "steps": 300,
+    "batch": 10,
+    "patch": None,
+    "selection": "none",
+    "initialisation": "pretrained encoder",
+    "regime": "arco",
+}
+
+
+def test_start_and_regime_are_what_is_compared():
+    assert differences(FACTS, FACTS | {"initialisation": "scratch", "regime": "supervised"}) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"labelled_subjects": ["p2", "p3"]}, "labelled patients (p1 beside p2, p3)"),
+        ({"labelled_subjects": ["a", "b", "c", "d"]}, "labelled patients (p1 beside 4)"),
+        (
+            {"architecture": {"width": 4, "depth": 3, "norm": "batch"}},
+            "network (width 16, depth 5 beside width 4, depth 3)",
+        ),
+        ({"steps": 500}, "steps (300 beside 500)"),
+        ({"batch": 4}, "batch (10 beside 4)"),
+        ({"patch": [8, 16, 16]}, "patch (none beside 8, 16, 16)"),
+        ({"selection": "held_out"}, "model selection (none beside held_out)"),
+    ],
+)
+def test_each_difference_is_told_with_both_values(change, told):
+    assert differences(FACTS, FACTS | change) == [told]
+
+
+def test_what_is_not_stated_is_not_judged():
+    assert differences(FACTS, {"steps": 300}) == []
