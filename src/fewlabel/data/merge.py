@@ -113,9 +113,9 @@ def _met_twice(stores: Sequence[PreparedStore]) -> list[Fault]:
 
 def _marks(store: PreparedStore, case: PreparedCase) -> list[str]:
     """What tells a scan from all others: its files, and its pixels."""
-    pixels = np.ascontiguousarray(store.images[case.start : case.stop]).tobytes()
+    pixels = np.ascontiguousarray(store.images[case.start : case.stop])
     files = [os.path.realpath(path) for path in case.images if Path(path).is_absolute()]
-    return [*files, blake2b(pixels, digest_size=16).hexdigest()]
+    return [*files, blake2b(pixels.data, digest_size=16).hexdigest()]
 
 
 def _names(stores: Sequence[PreparedStore]) -> list[str]:

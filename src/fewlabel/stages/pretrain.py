@@ -121,17 +121,18 @@ def run(settings: PretrainSettings) -> Path:
         RunStoppedError: After Ctrl-C, once the state is saved.
     """
     started = time.monotonic()
-    origins = {"data": Origin.of(settings.data, open_artifact(settings.data, "prepared"))}
+    store = PreparedStore(settings.data)
+    origins = {"data": store.origin}
     if settings.encoder is not None:
         origins["encoder"] = Origin.of(settings.encoder, open_artifact(settings.encoder, "encoder"))
     hashes = {f"{role}_hash": origin.content_hash for role, origin in origins.items()}
     # What is recorded is what is built.
-    settings = settings.model_copy(update={"network": network_for(settings, PreparedStore(settings.data))})
+    settings = settings.model_copy(update={"network": network_for(settings, store)})
     same = identity(_deciding(settings), **hashes)
     if finished_before(settings.out, "encoder", same, resume=settings.resume):
         say(f"{settings.out} is finished and kept.")
         return settings.out
-    training = Pretraining.begin(settings, same)
+    training = Pretraining.begin(settings, same, store)
     for origin in origins.values():
         check_origin(origin)
     with sole_run(settings.out, lambda: check_begun(settings.out, "encoder", same, resume=settings.resume)):
@@ -264,11 +265,13 @@ class Pretraining:
         return draw.labelled
 
     @classmethod
-    def begin(cls, settings: PretrainSettings, same: Mapping[str, Any] | None = None) -> Pretraining:
-        """Open the device and the data, and build the method."""
+    def begin(
+        cls, settings: PretrainSettings, same: Mapping[str, Any] | None = None, store: PreparedStore | None = None
+    ) -> Pretraining:
+        """Open the device and, unless they are open, the data, and build the method."""
         fabric = start(settings.device, settings.precision)
         fast_kernels(fabric.device.type)
-        return cls(settings, fabric, PreparedStore(settings.data), same or {})
+        return cls(settings, fabric, store or PreparedStore(settings.data), same or {})
 
     def train(self) -> None:
         """Run all steps that are left."""

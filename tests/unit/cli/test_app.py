@@ -22,6 +22,7 @@ from fewlabel.core.errors import (
     SettingsError,
 )
 from fewlabel.pipelines import stages
+from kit.pipeline import failing_command
 
 COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 
@@ -38,16 +39,6 @@ def call(*words: str) -> Result:
     return CliRunner().invoke(app, list(words))
 
 
-def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> Result:
-    """``fewlabel report`` whose stage raises."""
-
-    def run(name: str, settings: Any) -> Path:
-        raise error
-
-    monkeypatch.setattr(stages, "run_stage", run)
-    return call("report", "run", "--out", "r")
-
-
 @pytest.mark.parametrize(
     ("error", "code"),
     [
@@ -62,7 +53,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> Result:
 def test_errors_of_ours_have_their_own_code_and_no_traceback(
     monkeypatch: pytest.MonkeyPatch, error: Exception, code: int
 ) -> None:
-    result = failing(monkeypatch, error)
+    result = failing_command(monkeypatch, error)
     assert result.exit_code == code
     assert result.stderr == "no\n"
     assert result.stdout == ""
@@ -77,7 +68,7 @@ def test_errors_of_ours_have_their_own_code_and_no_traceback(
     ],
 )
 def test_out_of_memory_is_5_with_advice(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    result = failing(monkeypatch, error)
+    result = failing_command(monkeypatch, error)
     assert result.exit_code == 5
     assert "Out of memory" in result.stderr
     assert "lower batch" in result.stderr
@@ -85,20 +76,20 @@ def test_out_of_memory_is_5_with_advice(monkeypatch: pytest.MonkeyPatch, error: 
 
 
 def test_an_interrupt_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
-    result = failing(monkeypatch, KeyboardInterrupt())
+    result = failing_command(monkeypatch, KeyboardInterrupt())
     assert result.exit_code == 130
     assert result.stderr == "Interrupted.\n"
 
 
 def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    result = failing(monkeypatch, OSError(28, "No space left on device"))
+    result = failing_command(monkeypatch, OSError(28, "No space left on device"))
     assert result.exit_code == 1
     assert "The disk is full" in result.stderr
     assert "Traceback" not in result.stderr
 
 
 def test_what_nobody_foresaw_shows_its_traceback_and_asks_for_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    result = failing(monkeypatch, RuntimeError("odd"))
+    result = failing_command(monkeypatch, RuntimeError("odd"))
     assert result.exit_code == 1
     assert "Traceback" in result.stderr
     assert "RuntimeError: odd" in result.stderr
@@ -107,7 +98,7 @@ def test_what_nobody_foresaw_shows_its_traceback_and_asks_for_a_report(monkeypat
 
 def test_all_faults_are_told_and_folded_at_words(monkeypatch: pytest.MonkeyPatch) -> None:
     faults = [Fault("a rule " * 12, "x" * 30, f"case {number}", "mend it") for number in range(3)]
-    result = failing(monkeypatch, DataError("Three things:", faults))
+    result = failing_command(monkeypatch, DataError("Three things:", faults))
     lines = result.stderr.splitlines()
     assert lines[0] == "Three things:"
     assert sum(line.startswith("  - case") for line in lines) == 3
@@ -118,7 +109,7 @@ def test_all_faults_are_told_and_folded_at_words(monkeypatch: pytest.MonkeyPatch
 
 def test_later_processes_say_who_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
-    assert failing(monkeypatch, DataError("no")).stderr == "[process 1] no\n"
+    assert failing_command(monkeypatch, DataError("no")).stderr == "[process 1] no\n"
 
 
 def test_only_the_first_process_shows_progress_and_the_result(monkeypatch: pytest.MonkeyPatch) -> None:

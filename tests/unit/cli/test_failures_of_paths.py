@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from fewlabel.cli import app
 from fewlabel.core import progress
-from fewlabel.pipelines import stages
+from kit.pipeline import failing_command
 
 
 @pytest.fixture(autouse=True)
@@ -21,14 +21,6 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def call(*words: str) -> Result:
     return CliRunner(env={"COLUMNS": "500"}).invoke(app, list(words))
-
-
-def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> Result:
-    def run(name: str, settings: Any) -> Path:
-        raise error
-
-    monkeypatch.setattr(stages, "run_stage", run)
-    return call("report", "run", "--out", "r")
 
 
 @pytest.mark.parametrize(
@@ -42,7 +34,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> Result:
 def test_a_path_without_permission_is_2(
     monkeypatch: pytest.MonkeyPatch, error: OSError, words: tuple[str, ...]
 ) -> None:
-    result = failing(monkeypatch, error)
+    result = failing_command(monkeypatch, error, columns=500)
     assert result.exit_code == 2
     for word in words:
         assert word in result.stderr
@@ -52,14 +44,14 @@ def test_a_path_without_permission_is_2(
 
 
 def test_a_permission_without_a_path_is_not_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
-    result = failing(monkeypatch, PermissionError("odd"))
+    result = failing_command(monkeypatch, PermissionError("odd"), columns=500)
     assert result.exit_code == 1
     assert "please report" in result.stderr
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_sends_nobody_to_an_option_that_is_not_there(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    result = failing(monkeypatch, OSError(number, "No space left on device", "/mnt/report"))
+    result = failing_command(monkeypatch, OSError(number, "No space left on device", "/mnt/report"), columns=500)
     assert "disk is full" in result.stderr
     assert "/mnt/report" in result.stderr
     assert "repeat the command with --resume" not in result.stderr

@@ -5,53 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fewlabel.core import progress
-from fewlabel.core.artifact import finish_artifact, read_json, write_json, write_text
-from fewlabel.core.config import Settings
+from fewlabel.core.artifact import finish_artifact, read_json, write_json
 from fewlabel.core.errors import DataError, SettingsError
 from fewlabel.pipelines import demo, train
-from fewlabel.pipelines.stages import STAGES
 from fewlabel.scoring.summary import summarise
-from kit.stores import make_store
-
-
-class Stages:
-    """Stands in for the real stages: leaves an artifact of the right kind and notes what it was asked."""
-
-    def __init__(self, **store: Any) -> None:
-        self.asked: list[tuple[str, Settings]] = []
-        self.store = store
-        self.fail = ""
-
-    def __call__(self, name: str, settings: Any) -> Path:
-        self.asked.append((name, settings))
-        if name == self.fail:
-            raise DataError(f"{name} failed")
-        out = Path(settings.out)
-        if (out / "manifest.json").is_file():
-            return out
-        if name == "prepare":
-            return make_store(out, **{"subjects": 4, "depth": 3, "size": (16, 16), **self.store})
-        out.mkdir(parents=True)
-        write_text(out / "report.html", "")
-        finish_artifact(out, STAGES[name].kind, ["report.html"])
-        return out
-
-    @property
-    def names(self) -> list[str]:
-        return [name for name, _ in self.asked]
+from kit.pipeline import Stages, go
 
 
 @pytest.fixture
 def stages(monkeypatch: pytest.MonkeyPatch) -> Stages:
-    made = Stages()
-    monkeypatch.setattr(train, "run_stage", made)
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
-    return made
+    return Stages.instead(monkeypatch)
 
 
 @pytest.fixture
@@ -64,10 +31,6 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(progress, "_listener", [Ear()])
     return lines
-
-
-def go(out: Path, **values: Any) -> Path:
-    return train.run(train.train_settings({"data": out.parent / "raw", "out": out, **values}))
 
 
 def refusal(call: Callable[[], object]) -> str:

@@ -7,47 +7,18 @@ from typing import Any
 
 import pytest
 
-from fewlabel.core.artifact import finish_artifact, read_json, write_json, write_text
+from fewlabel.core.artifact import read_json, write_json
 from fewlabel.core.config import Settings
 from fewlabel.core.errors import DataError, FewlabelError, SettingsError
 from fewlabel.core.values import as_words
 from fewlabel.pipelines import train
-from fewlabel.pipelines.stages import STAGES
+from kit.pipeline import Stages, go
 from kit.stores import make_store
-
-
-class Stages:
-    """Stands in for the real stages: leaves an artifact of the right kind and notes what it was asked."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-        self.fail = ""
-
-    def __call__(self, name: str, settings: Settings) -> Path:
-        self.names.append(name)
-        if name == self.fail:
-            raise DataError(f"{name} failed")
-        out = Path(settings.out)  # type: ignore[attr-defined]
-        if (out / "manifest.json").is_file():
-            return out
-        if name == "prepare":
-            return make_store(out, subjects=6, depth=3, size=(16, 16))
-        out.mkdir(parents=True)
-        write_text(out / "report.html", "")
-        finish_artifact(out, STAGES[name].kind, ["report.html"])
-        return out
 
 
 @pytest.fixture
 def stages(monkeypatch: pytest.MonkeyPatch) -> Stages:
-    made = Stages()
-    monkeypatch.setattr(train, "run_stage", made)
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
-    return made
-
-
-def go(out: Path, **values: Any) -> Path:
-    return train.run(train.train_settings({"data": out.parent / "raw", "out": out, **values}))
+    return Stages.instead(monkeypatch, subjects=6)
 
 
 def test_the_corrected_call_needs_no_resume(stages: Stages, tmp_path: Path) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from fewlabel.data.store import PreparedStore
 from fewlabel.reporting.blocks import Headline
 from fewlabel.reporting.inputs import Inputs, Scores, Training
 from fewlabel.reporting.words import arm_name, between, count, interval_name, number, p_value
-from fewlabel.scoring.arms import differences
 
 
 def headline(inputs: Inputs) -> Headline:
@@ -35,7 +33,7 @@ def _with_scores(inputs: Inputs, scores: Scores, trained: str) -> Headline:
         name = arm_name(str(inputs.control.facts.get("initialisation", "")) if inputs.control else "scratch", "")
         ours, theirs = (_regime(arm) for arm in (inputs.segmenter, inputs.control))
         how = f" by {theirs}" if theirs and theirs != ours else ""
-        unlike = unequal(inputs, summary)
+        unlike = summary.get("differences", [])
         who = f"trained {name}{how}" if unlike else f"the same network trained {name}{how} with the same labels"
         sentence += (
             f" The control, {who}, reaches {number(control['mean'])}: a difference of "
@@ -57,15 +55,6 @@ def _with_scores(inputs: Inputs, scores: Scores, trained: str) -> Headline:
         figures.append((f"{number(distance['mean'], 1)} mm", "mean HD95", _interval(distance, summary, digits=1)))
     figures.append((f"{model['missed']} / {model['invented']}", "missed / invented structures", _of(summary)))
     return Headline(sentence, figures, verdict, tone)
-
-
-def unequal(inputs: Inputs, summary: Mapping[str, Any]) -> list[str]:
-    """In what the control differs that should be equal: as scored, or as the folders at hand say."""
-    if "differences" in summary:
-        return list(summary["differences"])
-    if inputs.segmenter is None or inputs.control is None:
-        return []
-    return differences(inputs.segmenter.facts, inputs.control.facts)
 
 
 def _trained(inputs: Inputs) -> str:
