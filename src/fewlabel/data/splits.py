@@ -42,8 +42,8 @@ def make_split(
     Args:
         catalog: The data set.
         kind: ``auto`` (the data set's own test and validation parts if they have labels, else random), ``random``,
-            ``chaitanya``, ``ssl4mis``, or a JSON file ``{"parts": {"train": […], "test": […], …}, "draws": {"1":
-            [{"labelled": […]}, …]}}``.
+            ``chaitanya``, ``ssl4mis``, ``develop``, or a JSON file ``{"parts": {"train": […], "test": […], …},
+            "draws": {"1": [{"labelled": […]}, …]}}``.
         seed: Of the random split.
         test_fraction: Share of labelled subjects for the test part.
         validation_fraction: Share of labelled subjects for the validation part.

@@ -33,7 +33,7 @@ class PrepareSettings(Settings):
     data: PathSetting = setting(..., "Folder, or table file, of the raw data set.")
     out: PathSetting = setting(..., "Folder of the prepared store.")
     reader: str | dict[str, Any] = setting("auto", "Reader by id, or auto to choose by the look of the data set.")
-    split: str = setting("auto", "auto, random, chaitanya, ssl4mis, or a JSON file with parts.")
+    split: str = setting("auto", "auto, random, chaitanya, ssl4mis, develop, or a JSON file with parts.")
     test_fraction: float = setting(0.2, "Share of labelled subjects kept for testing.", unit="0 to 1", ge=0, lt=1)
     validation_fraction: float = setting(
         0.1, "Share of labelled subjects kept for model selection.", unit="0 to 1", ge=0, lt=1

@@ -60,6 +60,20 @@ def test_ssl4mis_is_the_published_split():
         assert draw_labels(split, count, 0, seed=5).labelled == tuple(draws[count])
 
 
+def test_develop_has_no_test_patient_of_the_literature_and_no_label_of_its_small_draws():
+    split = NAMED["develop"]()
+    used = {subject for part in split["parts"].values() for subject in part}
+    assert len(used) == 63
+    assert len(split["parts"]["test"]) == 20
+    drawn = {subject for rows in split["draws"].values() for row in rows for subject in row["labelled"]}
+    for name in ("chaitanya", "ssl4mis"):
+        theirs = NAMED[name]()
+        assert used.isdisjoint(theirs["parts"]["test"])
+        for count in ("1", "2", "3"):
+            assert all(drawn.isdisjoint(row["labelled"]) for row in theirs["draws"].get(count, []))
+    assert [len(split["draws"][count]) for count in ("1", "2", "8")] == [5, 5, 3]
+
+
 @pytest.mark.parametrize("name", sorted(NAMED))
 def test_named_splits_are_sound(name):
     split = NAMED[name]()
