@@ -2,9 +2,9 @@
 
 An affine or elastic change moves all that a slice shows alike. Here every structure of the mask moves by itself: its
 surface, the wall about its cavity, its place. A velocity is drawn about each surface from the signed distance to it
-(``fewlabel.data.movements``), and the slice follows the flow (``fewlabel.data.flow``), so that nothing folds and nothing
-leaves the image, however far the surfaces move. A structure has right of way over those that are smaller in its volume:
-their movements end at it, while they give way to its own.
+(``fewlabel.data.movements``), and the slice follows the flow (``fewlabel.data.flow``), so that nothing folds and
+nothing leaves the image, however far the surfaces move. A structure has right of way over those that are smaller in
+its volume: their movements end at it, while they give way to its own.
 
 The displacement is that of the stored slice, before any other geometry.
 """
@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 
 from fewlabel.core.config import Settings, setting
 from fewlabel.data.flow import compose, flow, smallest_determinant
-from fewlabel.data.movements import LEAST_REACH, border_window, offset_for, pushed, shifted, smooth_step, thickened
+from fewlabel.data.movements import LEAST_REACH, border_window, shifted, smooth_step, swelling, swollen, thickened
 from fewlabel.data.surfaces import Body, Wall
 
 #: Bodies of a class that are drawn apart; further ones share the draws of these.
@@ -42,7 +42,7 @@ class AnatomyConfig(Settings):
     )
     size: float = setting(
         0.5,
-        "largest logarithm of the factor on a structure's size, which is the square root of its area",
+        "largest logarithm of the factor on a structure's half-width: the radius of a disc, half the width of a tube",
         ge=0,
         le=1,
         source=_TRIED,
@@ -60,7 +60,7 @@ class AnatomyConfig(Settings):
     reach: float = setting(
         1.5,
         "how far around a structure its surroundings give way on average; drawn within half of it either way",
-        unit="radii of the structure",
+        unit="half-widths of the structure",
         ge=0.1,
         le=10,
         source=_TRIED,
@@ -82,7 +82,7 @@ class AnatomyDraws:
     Attributes:
         applied: (n,) bool, whether the row changes at all.
         size: (n, classes, slots) logarithm of the factor on the size of a body, by its outermost class and its number.
-        reach: (n, classes, slots) in radii of the body.
+        reach: (n, classes, slots) in half-widths of the body.
         shift: (n, classes, slots, 2) of x and y in pixels.
         wall: (n, classes) logarithm of the factor on the thickness of the wall about a class.
     """
@@ -96,7 +96,7 @@ class AnatomyDraws:
     def __len__(self) -> int:
         return len(self.applied)
 
-    def __getitem__(self, rows: slice) -> AnatomyDraws:
+    def __getitem__(self, rows: slice | Tensor) -> AnatomyDraws:
         return AnatomyDraws(self.applied[rows], self.size[rows], self.reach[rows], self.shift[rows], self.wall[rows])
 
 
@@ -161,14 +161,13 @@ def _velocities(anatomy: SliceAnatomy, draws: AnatomyDraws, row: int, device: to
     ahead: list[tuple[Tensor, float]] = []
     for body in anatomy.bodies:
         place = (row, body.root, body.number % SLOTS)
-        offset, shift = offset_for(body.surface, float(draws.size[place])), draws.shift[place]
-        far = float(shift.norm())
-        swept = max(offset, 0.0) + far
-        reach = max(float(draws.reach[place]) * body.surface.radius, LEAST_REACH)
-        own = pushed(body.surface, offset, reach, device)
-        own += shifted(body.surface, shift, swept, max(reach, 2 * far), device)
+        share, shift = swelling(body.surface, float(draws.size[place])), draws.shift[place]
+        reach, depth, far = float(draws.reach[place]), body.surface.depth, float(shift.norm())
+        swept = max(share, 0.0) * depth + far
+        own = swollen(body.surface, share, reach, device)
+        own += shifted(body.surface, shift, swept, max(reach * depth, 2 * far, LEAST_REACH), device)
         for distance, taken in ahead:
-            own *= smooth_step((distance - taken) / max(abs(offset) + far, LEAST_REACH))
+            own *= smooth_step((distance - taken) / max(abs(share) * depth + far, LEAST_REACH))
         ahead.append((body.surface.distance.to(device).float(), swept))
         outer += own
     layers = [outer * window]

@@ -21,8 +21,8 @@ class AnatomyIndex:
     """Structures of labelled slices.
 
     Nesting is that of all of them; bodies are connected through the slices of a volume, so that a structure is the same
-    in each. Beside the surfaces kept, memory is a byte for each pixel of the slices. The least recently used surfaces go
-    first, and are measured again when needed (some ten milliseconds a slice of 128 x 128).
+    in each. Beside the surfaces kept, memory is a byte for each pixel of the slices. The least recently used surfaces
+    go first, and are measured again when needed (some ten milliseconds a slice of 128 x 128).
 
     Args:
         store: Prepared store.

@@ -56,7 +56,7 @@ def flow(velocity: Tensor, squarings: int = SQUARINGS) -> Tensor:
     units = _units(velocity)
     pixels = _pixels((velocity.shape[-2], velocity.shape[-1]), velocity.device)
     parts = []
-    for part in velocity.split(_TOGETHER):
+    for part in torch.split(velocity, _TOGETHER):
         step = part * (units / 2**squarings)
         field = _sampled(step, pixels + step / 2, "border")
         for _ in range(squarings):

@@ -1,4 +1,4 @@
-"""Velocities that move the structures of a slice: surfaces outwards or inwards, walls thicker or thinner, all elsewhere.
+"""Velocities that move the structures of a slice: surfaces outwards or inwards, walls thicker or thinner.
 
 Each is about one surface, a function of the signed distance to it, and 0 beyond a reach. In a unit of time a surface
 goes just as far as it should, since along its way the velocity stays what it is at the start.
@@ -12,7 +12,7 @@ from math import exp
 import torch
 from torch import Tensor
 
-from fewlabel.data.surfaces import SIZES, Surface, Wall
+from fewlabel.data.surfaces import Surface, Wall
 
 #: Share of a structure's depth that gives way when its surface moves, and of a wall that does when the inner one does.
 GIVES = 0.9
@@ -24,34 +24,30 @@ LEAST_REACH = 4.0
 BORDER = 8
 
 
-def offset_for(surface: Surface, size: float) -> float:
-    """How far a surface moves, in pixels, outwards if positive.
+def swelling(surface: Surface, size: float) -> float:
+    """Share of its half-width by which a surface moves outwards.
 
     Args:
         surface: Of a structure. One that is 2 pixels deep or less does not move, and from 3 it moves in full.
-        size: Logarithm of the factor on the square root of its area, within those of ``SIZES``.
+        size: Logarithm of the factor on its half-width, from -1 to 1.
     """
-    place = (size - float(SIZES[0])) / float(SIZES[1] - SIZES[0])
-    first = min(int(place), len(SIZES) - 2)
-    low, high = surface.offsets[first : first + 2]
-    offset = _certain(surface) * (low + (place - first) * (high - low))
-    return max(offset, -FURTHEST * GIVES * surface.depth)
+    return (exp(size) - 1) * min(max(surface.depth - 2, 0.0), 1.0)
 
 
-def pushed(surface: Surface, offset: float, reach: float, device: torch.device) -> Tensor:
-    """Velocity (2, height, width) that moves a surface along its normal.
+def swollen(surface: Surface, share: float, reach: float, device: torch.device) -> Tensor:
+    """Velocity (2, height, width) that moves a surface along its normal, further where the structure is wider.
 
     Args:
-        surface: Of a structure; nearly all of its depth gives way evenly.
-        offset: Pixels outwards, at least ``-FURTHEST * GIVES`` times the depth.
-        reach: Pixels beyond the surface, before and after, within which the surroundings give way.
+        surface: Of a structure; nearly all of its half-width gives way evenly.
+        share: Of its half-width, outwards if positive.
+        reach: How far beyond the surface, before and after, the surroundings give way, in half-widths.
         device: Where to compute it.
     """
-    distance, normal = surface.distance.to(device).float(), surface.normal.to(device).float()
-    deep = GIVES * surface.depth
-    inner = ((distance + deep) / (min(offset, 0.0) + deep)).clamp(0, 1)
-    outer = smooth_step((max(offset, 0.0) + reach - distance) / reach)
-    return normal * (inner * outer * offset)
+    distance, normal, width = _planes(device, surface.distance, surface.normal, surface.half_width)
+    inner = ((distance + GIVES * width) / ((min(share, 0.0) + GIVES) * width)).clamp(0, 1)
+    around = (reach * width).clamp_min(LEAST_REACH)
+    outer = smooth_step((max(share, 0.0) * width + around - distance) / around)
+    return normal * (inner * outer * width * share)
 
 
 def shifted(surface: Surface, shift: Tensor, swept: float, reach: float, device: torch.device) -> Tensor:
@@ -64,7 +60,7 @@ def shifted(surface: Surface, shift: Tensor, swept: float, reach: float, device:
         reach: Pixels beyond those within which the surroundings give way.
         device: Where to compute it.
     """
-    distance = surface.distance.to(device).float()
+    (distance,) = _planes(device, surface.distance)
     return shift.to(device)[:, None, None] * smooth_step((swept + reach - distance) / reach)
 
 
@@ -73,15 +69,16 @@ def thickened(wall: Wall, factor: float, device: torch.device) -> Tensor:
 
     Args:
         wall: Its thickness nearby says how far: a wall is thickened or thinned in proportion all around.
-        factor: Logarithm of the factor on the thickness.
+        factor: Logarithm of the factor on the thickness, from -1 to 1.
         device: Where to compute it.
     """
-    distance, normal = wall.cavity.distance.to(device).float(), wall.cavity.normal.to(device).float()
-    deep = GIVES * wall.cavity.depth
-    offset = wall.thickness.to(device).float() * (_certain(wall.cavity) * (1 - exp(factor)))
-    offset = offset.clamp_min_(-FURTHEST * deep)
+    cavity = wall.cavity
+    distance, normal, width = _planes(device, cavity.distance, cavity.normal, cavity.half_width)
+    room, thickness = _planes(device, wall.room, wall.thickness)
+    deep = GIVES * width
+    offset = torch.maximum(-swelling(cavity, factor) * thickness, -FURTHEST * deep)
     # Where the wall ends differs from place to place.
-    end = GIVES * (distance.clamp_min(0) + wall.room.to(device).float().clamp_min(0))
+    end = GIVES * (distance.clamp_min(0) + room.clamp_min(0))
     outwards = torch.minimum(offset.clamp_min(0), FURTHEST * end)
     outer = torch.where(distance <= 0, 1.0, ((end - distance) / (end - outwards).clamp_min(1e-3)).clamp(0, 1))
     inner = ((distance + deep) / (offset.clamp_max(0) + deep)).clamp(0, 1)
@@ -104,6 +101,5 @@ def border_window(size: tuple[int, int], device: torch.device) -> Tensor:
     return torch.stack([width.expand(size), height[:, None].expand(size)]).to(device)
 
 
-def _certain(surface: Surface) -> float:
-    """0 for a structure too small to tell its surfaces apart, 1 from a depth of 3 pixels."""
-    return min(max(surface.depth - 2, 0.0), 1.0)
+def _planes(device: torch.device, *planes: Tensor) -> list[Tensor]:
+    return [plane.to(device).float() for plane in planes]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ ENCLOSED = 0.8
 SPECK = 12
 #: Bodies of a volume; those beyond are its smallest.
 MOST_BODIES = 254
+
 
 @dataclass(frozen=True)
 class Nesting:
@@ -100,7 +102,7 @@ def find_bodies(masks: NDArray[np.uint8], nesting: Nesting) -> tuple[NDArray[np.
     Returns:
         (depth, height, width) number of the body from 1, largest first, 0 for none; and the outermost class of each.
     """
-    parts: dict[int, NDArray[np.int32]] = {}
+    parts: dict[int, NDArray[Any]] = {}
     found: list[tuple[int, int, int]] = []
     for root in sorted(set(nesting.roots.values())):
         parts[root], count = ndimage.label(np.isin(masks, nesting.within(root)))

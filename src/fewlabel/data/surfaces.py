@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-#: Logarithms of size for which offsets are tabulated.
-SIZES = np.linspace(-1.0, 1.0, 33)
+#: Factor from one half-width to the next that are told apart.
+_FINER = 1.2
+#: How much further than its radius a disc counts for, so that a corner is no narrower than what it is the corner of.
+_CORNERS = 1.35
 #: Below this length of its smoothed gradient, a distance has no clear direction: the middle of a structure.
 _CLEAR = 0.6
 
@@ -27,16 +29,15 @@ class Surface:
         distance: (height, width) float16, signed distance in pixels, negative inside, 0 midway between pixels.
         normal: (2, height, width) float16, x and y of the direction in which it grows; of length 1 near the surface,
             and towards 0 where no side of the structure is the nearest.
+        half_width: (height, width) float16, pixels, of the structure where it is nearest: the radius of a disc, half
+            the width of a tube. At a place it is the radius of the largest disc within the structure that covers it.
         depth: Largest distance inside, in pixels.
-        radius: Of the disc of the same area, in pixels.
-        offsets: For each of :data:`SIZES` how far the surface moves to have exp(2 · size) times its area.
     """
 
     distance: Tensor
     normal: Tensor
+    half_width: Tensor
     depth: float
-    radius: float
-    offsets: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -82,22 +83,29 @@ def surface_of(mask: Mask) -> Surface | None:
     if not mask.any() or mask.all():
         return None
     raw = signed_distance(mask)
-    depth, area = float(-raw.min()), int(mask.sum())
+    depth = float(-raw.min())
     distance = ndimage.gaussian_filter(raw, 1.0, mode="nearest")
     # Directions are those of a rounder body: the deeper it is the rounder, so that its middle is no ridge.
     rounder = ndimage.gaussian_filter(raw, float(np.clip(depth / 4, 1.0, 4.0)), mode="nearest")
     down, across = np.gradient(rounder)
     length = np.maximum(np.hypot(across, down), _CLEAR)
-    # The pixels nearest to the middle of the structure are those that a surface of a given area encloses.
-    places = np.arange(distance.size) + 0.5
-    offsets = np.interp(np.exp(2 * SIZES) * area, places, np.sort(distance, axis=None))
-    return Surface(
-        distance=_half(distance),
-        normal=_half(np.stack([across / length, down / length])),
-        depth=depth,
-        radius=float(np.sqrt(area / np.pi)),
-        offsets=tuple(float(offset) for offset in offsets),
-    )
+    normal = np.stack([across / length, down / length])
+    return Surface(_half(distance), _half(normal), _half(_half_width(mask, raw, depth)), depth)
+
+
+def _half_width(mask: Mask, distance: Plane, depth: float) -> Plane:
+    """Local half-width of a structure (Hildebrand & Rüegsegger, J. Microscopy 1997), smooth, and carried outwards."""
+    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    own = np.where(mask, 0.5, 0.0).astype(np.float32)
+    inside, cropped = own[box], distance[box]
+    steps = int(np.log(max(depth, 1.0)) / np.log(_FINER))
+    for radius in depth / _FINER ** np.arange(steps, -1, -1):
+        # Discs of this radius in the structure cover what is as near as that to their centres, and corners beside them.
+        covered = ndimage.distance_transform_edt(cropped > -radius) <= _CORNERS * radius
+        inside[covered & mask[box]] = radius
+    nearest = ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)
+    smooth: Plane = ndimage.gaussian_filter(own[tuple(nearest)], float(np.clip(depth / 3, 2.0, 8.0)), mode="nearest")
+    return smooth
 
 
 def wall_of(label: int, level: int, cavity: Mask, whole: Mask) -> Wall | None:
