@@ -55,7 +55,7 @@ class AnatomyConfig(Settings):
         source=_TRIED,
     )
     shift: float = setting(
-        4.0, "largest shift of a structure in x and in y", unit="pixels", ge=0, le=64, source="own choice"
+        4.0, "largest shift of a structure in x and in y", unit="pixels", ge=0, le=16, source="own choice"
     )
     reach: float = setting(
         1.5,

@@ -79,7 +79,7 @@ class AnatomyIndex:
 
 
 def _bytes_of(anatomy: SliceAnatomy) -> int:
-    planes = [plane for body in anatomy.bodies for plane in (body.surface.distance, body.surface.normal)]
-    for wall in anatomy.walls:
-        planes += [wall.cavity.distance, wall.cavity.normal, wall.room, wall.thickness]
+    surfaces = [*(body.surface for body in anatomy.bodies), *(wall.cavity for wall in anatomy.walls)]
+    planes = [plane for surface in surfaces for plane in (surface.distance, surface.normal, surface.half_width)]
+    planes += [plane for wall in anatomy.walls for plane in (wall.room, wall.thickness)]
     return sum(plane.nbytes for plane in planes)

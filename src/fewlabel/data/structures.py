@@ -54,25 +54,30 @@ def find_nesting(masks: Iterable[NDArray[np.uint8]], classes: int) -> Nesting:
         masks: Each (height, width), class index or 255.
         classes: Classes with background.
     """
-    seen = np.zeros(classes, int)
-    inside = np.zeros((classes, classes), int)
-    areas = np.zeros(classes, int)
-    for mask in masks:
-        counts = np.bincount(mask.ravel(), minlength=256)[:classes]
-        areas += counts
-        touching = _contacts(mask, classes)
-        large = counts >= SPECK
-        large[0] = False
-        seen += large
-        sides = np.maximum(touching.sum(axis=1, keepdims=True), 1)
-        inside += (touching[:, :classes] >= ENCLOSED * sides) & large[:, None]
+    found = [(np.bincount(mask.ravel(), minlength=256)[:classes], _contacts(mask, classes)) for mask in masks]
+    areas = np.stack([counts for counts, _ in found])
+    touching = np.stack([sides for _, sides in found])
     parents: dict[int, int] = {}
-    # Of classes that touch nothing but each other the smallest is the innermost, so it comes first.
-    for label in sorted(range(1, classes), key=lambda one: areas[one]):
-        best = max(range(1, classes), key=lambda other: inside[label, other])
-        if inside[label, best] * 2 > seen[label] and _outermost(best, parents) != label:
-            parents[label] = best
+    # A class that was found to hold another is looked at again with it, from outside.
+    for _ in range(1, classes):
+        before = len(parents)
+        for label in sorted(set(range(1, classes)) - set(parents)):
+            around = _around(label, Nesting(parents, {}).within(label), areas, touching)
+            if around is not None:
+                parents[label] = around
+        if len(parents) == before:
+            break
     return Nesting(parents, {label: _outermost(label, parents) for label in range(1, classes)})
+
+
+def _around(label: int, within: list[int], areas: NDArray[np.int64], touching: NDArray[np.int64]) -> int | None:
+    """The class that most slices show about a class and what lies in it."""
+    shown = areas[:, label] >= SPECK
+    sides = touching[shown][:, within].sum(axis=1)
+    sides[:, within] = 0
+    enclosed = (sides >= ENCLOSED * np.maximum(sides.sum(axis=1, keepdims=True), 1)).sum(axis=0)
+    best = 1 + int(enclosed[1 : areas.shape[1]].argmax())
+    return best if enclosed[best] * 2 > shown.sum() else None
 
 
 def _outermost(label: int, parents: dict[int, int]) -> int:
@@ -82,8 +87,11 @@ def _outermost(label: int, parents: dict[int, int]) -> int:
 
 
 def _contacts(mask: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
-    """(classes, classes + 1): sides of the pixels of each class that touch each class, last what has no label."""
-    codes = np.where(mask < classes, mask, classes).astype(np.int64)
+    """(classes, classes + 1): sides of the pixels of each class that touch each class, last what has no label.
+
+    Beyond the border of the image nothing has a label: what is cut off there may go on.
+    """
+    codes = np.pad(np.where(mask < classes, mask, classes), 1, constant_values=classes).astype(np.int64)
     table = np.zeros((classes + 1) ** 2, np.int64)
     for first, second in ((codes[1:], codes[:-1]), (codes[:, 1:], codes[:, :-1])):
         apart = first != second

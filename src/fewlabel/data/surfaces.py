@@ -90,7 +90,9 @@ def surface_of(mask: Mask) -> Surface | None:
     down, across = np.gradient(rounder)
     length = np.maximum(np.hypot(across, down), _CLEAR)
     normal = np.stack([across / length, down / length])
-    return Surface(_half(distance), _half(normal), _half(_half_width(mask, raw, depth)), depth)
+    # Pixels have a width too: the middle ones of 8 lie 4 from the nearest outside, and half of 8 is 4.
+    width = _half_width(mask, raw - 0.5, depth + 0.5)
+    return Surface(_half(distance), _half(normal), _half(width), depth)
 
 
 def _half_width(mask: Mask, distance: Plane, depth: float) -> Plane:
@@ -121,11 +123,12 @@ def wall_of(label: int, level: int, cavity: Mask, whole: Mask) -> Wall | None:
         return None
     room = ndimage.gaussian_filter(-signed_distance(whole), 1.0, mode="nearest")
     room = np.where(whole, room, np.minimum(room, 0))
-    across = np.maximum(inner.distance.float().numpy(), 0) + np.maximum(room, 0)
-    # Inside the cavity the wall is as thick as at its nearest point.
-    nearest = ndimage.distance_transform_edt(cavity, return_distances=False, return_indices=True)
-    thickness = ndimage.gaussian_filter(across[tuple(nearest)], 4.0, mode="nearest")
-    return Wall(label, level, inner, _half(room), _half(thickness))
+    thickness = np.maximum(inner.distance.float().numpy(), 0) + np.maximum(room, 0)
+    # Elsewhere the wall is as thick as at its nearest point; where a cavity is open there is none.
+    for other in (cavity, ~whole):
+        nearest = ndimage.distance_transform_edt(other, return_distances=False, return_indices=True)
+        thickness = thickness[tuple(nearest)]
+    return Wall(label, level, inner, _half(room), _half(ndimage.gaussian_filter(thickness, 4.0, mode="nearest")))
 
 
 def _half(plane: NDArray[np.floating]) -> Tensor:

@@ -84,7 +84,8 @@ def find_palette(images: NDArray[Any], masks: NDArray[Any], classes: int, cluste
         points.append(_calm(image)[0].movedim(0, -1)[outside][::stride])
     centres = _k_means(torch.cat(points), clusters)
     regions, channels = clusters + classes - 1, centres.shape[1]
-    counts, sums, squares = torch.zeros(regions, 1), *torch.zeros(2, regions, channels, dtype=torch.float64)
+    counts = torch.zeros(regions, 1, dtype=torch.float64)
+    sums, squares = torch.zeros(2, regions, channels, dtype=torch.float64)
     for image, mask in _tensors(images, masks):
         own = find_regions(image, mask, centres).flatten()
         values = image[0].flatten(1).T.double()
@@ -155,7 +156,8 @@ def _drawn(palette: Palette, contrast: str, generator: Generator) -> tuple[Tenso
     heights = steps.cumsum(dim=0)
     low, high = 0.2 * ends[0], 0.6 + 0.4 * ends[1]
     means = torch.empty_like(heights).scatter_(0, order, low + (high - low) * heights / heights[-1].clamp_min(1e-6))
-    return means, palette.deviations * torch.exp(1.4 * second - 0.7)
+    # Real deviations hold what a region shows beside noise, so noise alone gets no more.
+    return means, palette.deviations * torch.exp(-1.4 * second)
 
 
 def _calm(images: Tensor) -> Tensor:
