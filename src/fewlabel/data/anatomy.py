@@ -27,7 +27,7 @@ SLOTS = 4
 #: Rounds of halving in search of the largest part of a movement that does not fold.
 ROUNDS = 4
 
-_TRIED = "own trials on hearts of one labelled patient"
+_TRIED = "own trials with radial changes of one labelled heart"
 
 
 class AnatomyConfig(Settings):
@@ -69,7 +69,7 @@ class AnatomyConfig(Settings):
 
 @dataclass(frozen=True)
 class SliceAnatomy:
-    """The structures of a slice, largest in the volume first, and its walls, by level."""
+    """The structures of a slice, largest in the volume first, and its walls."""
 
     bodies: tuple[Body, ...]
     walls: tuple[Wall, ...]
