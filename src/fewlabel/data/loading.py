@@ -25,9 +25,10 @@ from fewlabel.data.streams import SegmentationLoader, Stream
 def _view(
     augmenter: Augmenter | None, images: Tensor, transform: Transform | None, masks: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    if augmenter is not None and transform is not None:
-        images, masks = augmenter.apply(images, transform, masks)
-    return standardise(images).contiguous(memory_format=torch.channels_last), masks
+    if augmenter is None or transform is None:
+        return standardise(images).contiguous(memory_format=torch.channels_last), masks
+    images, masks = augmenter.apply(images, transform, masks)
+    return augmenter.finish(images, transform).contiguous(memory_format=torch.channels_last), masks
 
 
 class PretrainLoader:
@@ -141,8 +142,8 @@ class FinetuneLoader(SegmentationLoader[Stream]):
     Arguments and errors are those of :class:`~fewlabel.data.streams.SegmentationLoader`.
     """
 
-    def _stream(self, source: SliceSource, count: int, seed: int, purpose: str, views: int) -> Stream:
-        return Stream(source, SliceSampler(source.indices, count, seed), purpose, views)
+    def _stream(self, source: SliceSource, count: int, seed: int, purpose: str, views: int, weak: bool) -> Stream:
+        return Stream(source, SliceSampler(source.indices, count, seed), purpose, views, weak)
 
     def _rows(self, stream: Stream, step: int) -> tuple[Tensor, tuple[Tensor, ...], Tensor | None]:
         joined = stream.sampler.batch(step)

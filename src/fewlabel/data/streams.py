@@ -21,12 +21,16 @@ from fewlabel.data.store import PreparedStore
 
 @dataclass(frozen=True)
 class Stream:
-    """Where a stream's slices are read, what draws its rows, what its random numbers are for, views of each row."""
+    """Where a stream's slices are read, what draws its rows, what its random numbers are for, views of each row.
+
+    The first view of a row is weak where ``weak`` says so: geometry alone, intensities as they are.
+    """
 
     source: SliceSource
     sampler: SliceSampler
     purpose: str
     views: int
+    weak: bool
 
 
 StreamT = TypeVar("StreamT", bound=Stream)
@@ -45,7 +49,8 @@ class SegmentationLoader(ABC, Generic[StreamT]):
         device: Training device.
         unlabelled: Store indices of slices whose labels are not read, or None.
         unlabelled_batch: Unlabelled rows of the joined batch; as many as labelled ones by default.
-        unlabelled_views: 2 for a second view of each unlabelled row, of the same geometry.
+        unlabelled_views: 2 or more for further views of each unlabelled row, of the same geometry.
+        weak_view: Whether the first view of an unlabelled row keeps the intensities of its slice.
         resident_limit: Bytes of slices that may be kept on the device, for each of the two streams.
 
     Raises:
@@ -66,6 +71,7 @@ class SegmentationLoader(ABC, Generic[StreamT]):
         unlabelled: NDArray[np.int64] | None = None,
         unlabelled_batch: int | None = None,
         unlabelled_views: int = 1,
+        weak_view: bool = False,
         resident_limit: int = RESIDENT_LIMIT,
     ) -> None:
         self.store = store
@@ -73,10 +79,11 @@ class SegmentationLoader(ABC, Generic[StreamT]):
         self.seed = seed
         self.total_steps = total_steps
         self.device = torch.device(device)
+        self._heights = store.slices["height_fraction"].to_numpy(dtype=np.float32)
         self._size = (int(store.images.shape[2]), int(store.images.shape[3]))
         own_rows(batch, "batch")
         source = SliceSource(store, labelled_slices(store, indices), self.device, True, resident_limit)
-        self.labelled = self._stream(source, batch, seed, "", 1)
+        self.labelled = self._stream(source, batch, seed, "", 1, weak=False)
         self.unlabelled: StreamT | None = None
         if unlabelled is not None:
             count = batch if unlabelled_batch is None else unlabelled_batch
@@ -85,7 +92,7 @@ class SegmentationLoader(ABC, Generic[StreamT]):
             source = SliceSource(store, others, self.device, False, resident_limit)
             # A seed of its own: two streams over the same slices must not walk in step.
             own_seed = stream_seed(seed, "unlabelled")
-            self.unlabelled = self._stream(source, count, own_seed, " unlabelled", unlabelled_views)
+            self.unlabelled = self._stream(source, count, own_seed, " unlabelled", unlabelled_views, weak_view)
 
     def batch(self, step: int) -> SegmentationBatch:
         """This process's part of the batch of a step, from 0."""
@@ -104,12 +111,17 @@ class SegmentationLoader(ABC, Generic[StreamT]):
             total_steps=self.total_steps,
             generator=torch_stream(self.seed, "step", step),
             unlabelled=extra[0] if extra else None,
-            unlabelled_again=extra[1] if len(extra) > 1 else None,
+            unlabelled_again=extra[1:],
             unlabelled_slices=others,
+            unlabelled_positions=None if others is None else self._positions(others),
         )
 
+    def _positions(self, slices: Tensor) -> Tensor:
+        """Heights of store slices along the slice axis, in (0, 1)."""
+        return torch.from_numpy(self._heights[slices.cpu().numpy()]).to(self.device)
+
     @abstractmethod
-    def _stream(self, source: SliceSource, count: int, seed: int, purpose: str, views: int) -> StreamT:
+    def _stream(self, source: SliceSource, count: int, seed: int, purpose: str, views: int, weak: bool) -> StreamT:
         """The stream over the slices of a source, ``count`` rows to a joined batch."""
 
     @abstractmethod
@@ -126,4 +138,5 @@ class SegmentationLoader(ABC, Generic[StreamT]):
             self.augmenter.sample(count, self._size, torch_stream(self.seed, purpose, step, *again))
             for again in ((), *((view,) for view in range(1, stream.views)))
         )
-        return [first, *(replace(other, matrices=first.matrices, control=first.control) for other in more)]
+        more = [replace(other, matrices=first.matrices, control=first.control) for other in more]
+        return [first.geometry() if stream.weak else first, *more]

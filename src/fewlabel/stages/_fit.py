@@ -140,6 +140,7 @@ class Fit:
             "unlabelled": unlabelled,
             "unlabelled_batch": recipe.unlabelled_batch,
             "unlabelled_views": self.regime.unlabelled_views,
+            "weak_view": self.regime.weak_view,
         }
         if recipe.patch is None:
             return FinetuneLoader(self.store, indices, **common)
