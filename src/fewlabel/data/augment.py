@@ -19,6 +19,7 @@ from torch.nn import functional
 from fewlabel.data.appearance import Appearance
 from fewlabel.data.augment_settings import AugmentConfig, finetuning_augmentation, pretraining_augmentation
 from fewlabel.data.elastic import source_points
+from fewlabel.data.flow import displaced
 from fewlabel.data.intensity import apply_blur, apply_contrast, apply_gamma, apply_noise, standardise
 from fewlabel.data.store import UNLABELLED
 
@@ -80,15 +81,24 @@ class Transform:
         """(n, 2, height, width): the source pixel (x, y) that each view pixel shows."""
         return source_points(torch.linalg.inv(self.matrices.double()).float(), self.control, self.size)
 
-    def grid(self, device: torch.device | str) -> Tensor:
-        """(n, height, width, 2): the same points in the units of ``grid_sample`` with ``align_corners=False``."""
+    def grid(self, device: torch.device | str, displacement: Tensor | None = None) -> Tensor:
+        """(n, height, width, 2): the same points in the units of ``grid_sample`` with ``align_corners=False``.
+
+        Args:
+            device: Where to compute them.
+            displacement: (n, 2, height, width) of source pixels, after all else; or None. It may have a multiple of the
+                rows, for the slices of patches; so then has the grid.
+        """
         height, width = self.size
         units = torch.tensor(
             [[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1], [0, 0, 1]], dtype=torch.float64
         )
         inverse = (units @ torch.linalg.inv(self.matrices.double())).float()
+        points = source_points(inverse.to(device), self.control.to(device), self.size)
+        if displacement is not None:
+            points = displaced(points, displacement)
         # Planes x and y stay contiguous, which grid_sample reads fastest; the permutation moves no memory.
-        return source_points(inverse.to(device), self.control.to(device), self.size).permute(0, 2, 3, 1)
+        return points.permute(0, 2, 3, 1)
 
 
 class Augmenter:
@@ -138,7 +148,9 @@ class Augmenter:
             appearance=Appearance.sample(config, count, generator),
         )
 
-    def apply(self, images: Tensor, transform: Transform, masks: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def apply(
+        self, images: Tensor, transform: Transform, masks: Tensor | None = None, displacement: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Make the views.
 
         Args:
@@ -147,6 +159,8 @@ class Augmenter:
                 have noise of their own.
             transform: n rows drawn for that size.
             masks: (n, height, width) class indices, or (n, slices, height, width), 255 where unlabelled; or None.
+            displacement: (n, 2, height, width) source pixels, or (n · slices, 2, height, width) with one for each slice
+                of the patches; part of the same sampling grid, so that nothing is interpolated twice. None for none.
 
         Returns:
             Views like ``images`` (outside of the source is 0), not yet standardised; masks like ``masks`` in int64,
@@ -159,8 +173,11 @@ class Augmenter:
         if tuple(images.shape[-2:]) != transform.size or len(images) != len(transform):
             found = f"{len(images)} images of {tuple(images.shape[-2:])}"
             raise ValueError(f"the transform holds {len(transform)} rows for size {transform.size}, not {found}")
-        grid = transform.grid(images.device)
-        views = functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        grid = transform.grid(images.device, displacement)
+        # A grid for each slice of a patch takes the slices apart.
+        layers = images.reshape(len(grid), -1, *transform.size)
+        views = functional.grid_sample(layers, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        views = views.reshape(images.shape)
         views = apply_blur(views, transform.blur)
         views = apply_gamma(views, transform.gamma)
         if transform.appearance is not None:
@@ -216,7 +233,7 @@ def _warp_masks(masks: Tensor, grid: Tensor) -> Tensor:
     values = masks.float()
     empty = (masks == UNLABELLED).flatten(1).all(dim=1)
     # grid_sample pads with 0, so rows without any label are shifted to have 255 there.
-    offset = torch.where(empty, float(UNLABELLED), 0.0)[:, None, None, None]
-    layers = values[:, None] if masks.ndim == 3 else values
-    warped = functional.grid_sample(layers - offset, grid, mode="nearest", align_corners=False)
-    return (warped + offset).round_().long().reshape(masks.shape)
+    offset = torch.where(empty, float(UNLABELLED), 0.0).reshape(-1, *[1] * (masks.ndim - 1))
+    layers = (values - offset).reshape(len(grid), -1, *masks.shape[-2:])
+    warped = functional.grid_sample(layers, grid, mode="nearest", align_corners=False)
+    return (warped.reshape(masks.shape) + offset).round_().long()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from fewlabel.core.config import Settings, setting
+from fewlabel.data.anatomy import AnatomyConfig
+from fewlabel.data.synthesis import SynthesisConfig
 
 _GEOMETRY = "after the code of PCL and SPL"
 
@@ -72,6 +74,8 @@ class AugmentConfig(Settings):
         le=2,
         source="off",
     )
+    anatomy: AnatomyConfig = setting(AnatomyConfig(), "other anatomies of labelled slices, drawn from their masks")
+    synthesis: SynthesisConfig = setting(SynthesisConfig(), "labelled slices made up from their masks")
 
 
 def pretraining_augmentation() -> AugmentConfig:

@@ -20,14 +20,19 @@ from fewlabel.data.sampling import SamplerConfig, SliceSampler, build_sampler
 from fewlabel.data.slice_source import SliceSource, labelled_slices, own_rows
 from fewlabel.data.store import PreparedStore
 from fewlabel.data.streams import SegmentationLoader, Stream
+from fewlabel.data.variants import Variants, variants_of
 
 
 def _view(
-    augmenter: Augmenter | None, images: Tensor, transform: Transform | None, masks: Tensor | None
+    augmenter: Augmenter | None,
+    images: Tensor,
+    transform: Transform | None,
+    masks: Tensor | None,
+    displacement: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     if augmenter is None or transform is None:
         return standardise(images).contiguous(memory_format=torch.channels_last), masks
-    images, masks = augmenter.apply(images, transform, masks)
+    images, masks = augmenter.apply(images, transform, masks, displacement)
     return augmenter.finish(images, transform).contiguous(memory_format=torch.channels_last), masks
 
 
@@ -74,8 +79,10 @@ class PretrainLoader:
         limit = round(sampler.resident_limit * 1024**3)
         self.source = SliceSource(store, self.sampler.indices, self.device, False, limit)
         self.labelled = None if labelled is None else labelled_slices(store, labelled)
+        self.variants: Variants | None = None
         if self.labelled is not None:
             self.annotated = SliceSource(store, self.labelled, self.device, True, limit)
+            self.variants = variants_of(store, self.labelled, augment, seed=seed, device=self.device)
         self._size = (int(store.images.shape[2]), int(store.images.shape[3]))
         self._classes = store.meta_labels
         self._codes = {name: store.slices[f"meta_{name}"].to_numpy(dtype=np.int64) for name in self._classes}
@@ -104,8 +111,13 @@ class PretrainLoader:
         if same_geometry:
             second = replace(second, matrices=first.matrices, control=first.control)
         images, masks = source.read(chosen)
-        view1, mask1 = _view(self.augmenter, images, first, masks)
-        view2, mask2 = _view(self.augmenter, images, second, masks)
+        moved = None
+        if masks is not None and self.variants is not None:
+            # Both views show one anatomy in one contrast: what a method compares are augmentations of a slice.
+            drawn_variants = self.variants.draw(step, rows.count)[rows.kept]
+            images, moved = self.variants.make(images, masks, chosen, drawn_variants)
+        view1, mask1 = _view(self.augmenter, images, first, masks, moved)
+        view2, mask2 = _view(self.augmenter, images, second, masks, moved)
         return PretrainBatch(
             views=(view1, view2),
             matrices=(first.matrices.to(self.device), second.matrices.to(self.device)),
@@ -150,8 +162,11 @@ class FinetuneLoader(SegmentationLoader[Stream]):
         rows = own_rows(len(joined), "batch")
         chosen = joined[rows.kept]
         images, masks = stream.source.read(chosen)
+        moved = None
+        if masks is not None and self.variants is not None:
+            images, moved = self.variants.make(images, masks, chosen, self.variants.draw(step, rows.count)[rows.kept])
         made = [
-            _view(self.augmenter, images, None if transform is None else transform[rows.kept], masks)
+            _view(self.augmenter, images, None if transform is None else transform[rows.kept], masks, moved)
             for transform in self._transforms(stream, step, rows.count)
         ]
         return torch.from_numpy(chosen).to(self.device), tuple(view for view, _ in made), made[0][1]

@@ -17,6 +17,7 @@ from fewlabel.data.batch import SegmentationBatch
 from fewlabel.data.sampling import SliceSampler
 from fewlabel.data.slice_source import RESIDENT_LIMIT, SliceSource, labelled_slices, own_rows
 from fewlabel.data.store import PreparedStore
+from fewlabel.data.variants import variants_of
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,9 @@ class SegmentationLoader(ABC, Generic[StreamT]):
         own_rows(batch, "batch")
         source = SliceSource(store, labelled_slices(store, indices), self.device, True, resident_limit)
         self.labelled = self._stream(source, batch, seed, "", 1, weak=False)
+        self.variants = (
+            None if augment is None else variants_of(store, source.indices, augment, seed=seed, device=self.device)
+        )
         self.unlabelled: StreamT | None = None
         if unlabelled is not None:
             count = batch if unlabelled_batch is None else unlabelled_batch
