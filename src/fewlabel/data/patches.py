@@ -25,10 +25,7 @@ from fewlabel.data.slice_source import SliceSource, own_rows
 from fewlabel.data.store import UNLABELLED, PreparedStore
 from fewlabel.data.streams import SegmentationLoader, Stream
 from fewlabel.data.variants import VariantDraws
-from fewlabel.data.windows import Patch, Run, Window, counted, draw_window, first_voxel, runs_of
-
-#: Share of labelled patches about a labelled voxel of a class (nnU-Net, Isensee et al., Nature Methods 2021).
-FOREGROUND = 1 / 3
+from fewlabel.data.windows import FOREGROUND, Patch, Run, Window, counted, draw_window, first_voxel, runs_of
 
 
 @dataclass(frozen=True)

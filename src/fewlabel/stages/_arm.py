@@ -33,7 +33,7 @@ from fewlabel.stages._fit import Fit, Recipe
 from fewlabel.stages._images_met import KEY, images_met
 from fewlabel.stages._learnt_from import drawn_labels, labels_of_encoder
 from fewlabel.stages._selection import Selection, choose_selection, say_selection
-from fewlabel.stages._volumes import architecture_of, check_encoder, check_slices, patch_size
+from fewlabel.stages._volumes import architecture_of, check_encoder, check_slices, patch_size, view_size
 
 
 class Arm:
@@ -65,6 +65,8 @@ class Arm:
             say_network(settings.network, self.settings.network, settings.encoder)
         if settings.patch is None:
             check_slices(self.store.images.shape[2:], self.settings.network, str(settings.data))
+            if view := view_size(settings.view, self.store):
+                check_slices(view, self.settings.network, "view")
         self.seen = labels_of_encoder(
             self.encoder,
             self.draw.labelled,
@@ -190,6 +192,7 @@ class Arm:
             pretrained=self.mode != "scratch",
             patch=patch_size(settings.patch),
             patch_foreground=settings.patch_foreground,
+            view=view_size(settings.view, self.store),
         )
         return Fit(
             recipe,

@@ -8,13 +8,13 @@ from typing import Any, Literal, Self
 from fewlabel.core.config import Integers, Names, PathSetting, Settings, plugin_field, setting
 from fewlabel.core.errors import SettingsError
 from fewlabel.data.augment import AugmentConfig, finetuning_augmentation
-from fewlabel.data.patches import FOREGROUND
+from fewlabel.data.windows import FOREGROUND
 from fewlabel.engine.optim import OptimiserConfig
 from fewlabel.engine.runtime import Device, Precision
 from fewlabel.nets.unet import UNetConfig
 from fewlabel.stages._learnt_from import draw_faults
 from fewlabel.stages._selection import Validation
-from fewlabel.stages._volumes import patch_faults
+from fewlabel.stages._volumes import patch_faults, view_faults
 
 Mode = Literal["warm", "frozen", "scratch"]
 
@@ -64,6 +64,13 @@ class FinetuneSettings(Settings):
         "unlabelled slices or patches in a joined batch, for regimes that use them; null for as many as labelled ones",
         ge=1,
     )
+    view: Integers | None = setting(
+        None,
+        "train slices on views (height, width) smaller than they are, as 2D patches; prediction takes whole slices; "
+        "null: whole slices",
+        unit="pixels",
+        source="nnU-Net: 2D patches",
+    )
     patch: Integers | None = setting(
         None,
         "train on 3D patches (depth, height, width) of the prepared grid, which makes the network 3D; null: on slices",
@@ -72,7 +79,7 @@ class FinetuneSettings(Settings):
     )
     patch_foreground: float = setting(
         FOREGROUND,
-        "share of labelled patches about a labelled voxel of a random class; the others lie anywhere",
+        "share of labelled patches, or views, about a labelled voxel of a random class; the others lie anywhere",
         unit="0 to 1",
         ge=0,
         le=1,
@@ -94,6 +101,7 @@ class FinetuneSettings(Settings):
         """As for all settings, and patches must fit network and regime, and a draw have its number of patients."""
         built = super().parse(values, where=where, base=base)
         faults = patch_faults(built.patch, built.network, built.regime, built.encoder, where)
+        faults += view_faults(built.view, built.patch, built.network, built.encoder, where)
         faults += draw_faults(built.labelled, built.draw, built.subjects, where)
         if faults:
             raise SettingsError("These settings are not valid:", faults)

@@ -60,6 +60,7 @@ class Recipe:
     pretrained: bool
     patch: Patch | None
     patch_foreground: float
+    view: tuple[int, int] | None = None
 
 
 class Fit:
@@ -143,7 +144,7 @@ class Fit:
             "weak_view": self.regime.weak_view,
         }
         if recipe.patch is None:
-            return FinetuneLoader(self.store, indices, **common)
+            return FinetuneLoader(self.store, indices, foreground=recipe.patch_foreground, size=recipe.view, **common)
         return PatchLoader(self.store, indices, patch=recipe.patch, foreground=recipe.patch_foreground, **common)
 
     def run(self, stop: int | None = None) -> UNet:
