@@ -75,6 +75,11 @@ def recipe_hash(name: str) -> str:
     return hashlib.sha256(values.encode()).hexdigest()[:12]
 
 
+def settings_hash(settings: Mapping[str, Any]) -> str:
+    """What a run was told, in 12 digits: rows that are compared over time must agree in it."""
+    return hashlib.sha256(json.dumps(dict(settings), sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
 def facts() -> dict[str, Any]:
     """Hardware, load, threads, versions and commit of a measurement."""
     return {

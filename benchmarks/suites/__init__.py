@@ -34,6 +34,12 @@ def _acdc_semi(arguments: argparse.Namespace) -> None:
     run(arguments.data, arguments.work, arguments.results, [arm for arm in arguments.arms.split(",") if arm])
 
 
+def _acdc_ground(arguments: argparse.Namespace) -> None:
+    from suites.acdc_ground import run
+
+    run(arguments.data, arguments.work, arguments.results, [arm for arm in arguments.arms.split(",") if arm])
+
+
 def _la_lite(arguments: argparse.Namespace) -> None:
     from suites.la_lite import run
 
@@ -81,6 +87,7 @@ def _memory(arguments: argparse.Namespace) -> None:
 
 SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
     "speed": _speed,
+    "acdc-ground": _acdc_ground,
     "acdc-lite": _acdc_lite,
     "acdc-methods": _acdc_methods,
     "acdc-semi": _acdc_semi,

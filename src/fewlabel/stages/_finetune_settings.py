@@ -41,7 +41,7 @@ class FinetuneSettings(Settings):
     augment: AugmentConfig = setting(
         finetuning_augmentation(),
         "augmentation of slices and masks; of patches, in the slice plane",
-        source="own choice: milder than in pre-training, no flips",
+        source="own choice: wide, no flips; decision 0010",
     )
     optimiser: OptimiserConfig = setting(
         OptimiserConfig(name="adam", lr=1e-3, weight_decay=1e-5, min_lr=5e-6),

@@ -393,16 +393,19 @@ def test_standardise_per_slice_and_channel():
 
 
 def test_presets_and_partial_settings():
-    strong, mild = pretraining_augmentation(), finetuning_augmentation()
-    assert strong == AugmentConfig()
-    assert (strong.scale_low, strong.scale_high, strong.elastic_probability) == (0.7, 1.3, 0.67)
-    assert mild.rotation < strong.rotation
-    assert mild.scale_low > strong.scale_low
-    assert mild.scale_high < strong.scale_high
-    assert mild.elastic < strong.elastic
-    assert mild.flip_horizontal == mild.flip_vertical == 0
+    views, patients = pretraining_augmentation(), finetuning_augmentation()
+    assert views == AugmentConfig()
+    assert (views.scale_low, views.scale_high, views.elastic_probability) == (0.7, 1.3, 0.67)
+    # What reaches other patients collapses contrastive training, and is on for fine-tuning alone.
+    for name in ("low_resolution_probability", "inverted_gamma_probability", "random_convolutions_probability"):
+        assert getattr(views, name) == 0
+    assert (views.bias, views.gain, views.shift, views.anatomy.probability) == (0, 1, 0, 0)
+    assert min(patients.bias, patients.gain - 1, patients.shift, patients.anatomy.probability) > 0
+    assert patients.rotation > views.rotation
+    assert patients.scale_high > views.scale_high
+    assert patients.flip_horizontal == patients.flip_vertical == 0
     # Changing one setting of fine-tuning keeps the others of fine-tuning.
-    changed = AugmentConfig.parse({"rotation": 5.0}, base=mild)
-    assert changed.model_copy(update={"rotation": mild.rotation}) == mild
+    changed = AugmentConfig.parse({"rotation": 5.0}, base=patients)
+    assert changed.model_copy(update={"rotation": patients.rotation}) == patients
     with pytest.raises(SettingsError, match="did you mean rotation"):
         AugmentConfig.parse({"rotatoin": 5.0})
