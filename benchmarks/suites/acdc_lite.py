@@ -99,6 +99,8 @@ def score(
             "draw": draw,
             "control": False,
             "validation": "none",
+            # The committed rows were made without.
+            "recalibrate": "never",
             **settings,
         },
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from fewlabel.core.rng import stream_seed
 from fewlabel.data.augment import AugmentConfig
 from fewlabel.data.loading import FinetuneLoader
 from fewlabel.data.patches import PatchLoader
+from fewlabel.data.spread import Spread
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.data.windows import Patch
 from fewlabel.engine.checkpoint import Checkpointer
@@ -36,6 +38,7 @@ from fewlabel.nets.layout import channels_last
 from fewlabel.nets.unet import UNet, UNetEncoder
 from fewlabel.regimes.base import Regime
 from fewlabel.scoring.metrics import dice_per_class
+from fewlabel.stages._statistics import take_statistics
 
 BEST = "best.safetensors"
 
@@ -74,6 +77,8 @@ class Fit:
         unlabelled: Store indices of slices without labels, for regimes that use them. If there are none, as where every
             patient is labelled, the labelled slices serve, masks unread.
         validation: Cases whose mean Dice is followed; may be empty.
+        statistics: Images whose statistics of batch normalisation the network has when it is validated and when it is
+            given back; None for those of its training.
         keep_best: Give back the weights of the best validation, not the last ones.
         folder: Where checkpoints and the record go.
         same: Identity of the run, for resuming.
@@ -90,6 +95,7 @@ class Fit:
         indices: NDArray[np.int64],
         unlabelled: NDArray[np.int64],
         validation: Sequence[PreparedCase],
+        statistics: Spread | None,
         keep_best: bool,
         folder: Path,
         same: Mapping[str, Any],
@@ -99,6 +105,7 @@ class Fit:
         self.fabric = fabric
         self.store = store
         self.validation = tuple(validation)
+        self.statistics = statistics
         self.keep_best = keep_best
         self.folder = folder
         self.title = title
@@ -171,6 +178,8 @@ class Fit:
         network = self.regime.inference_network()
         if self.keep_best and (self.folder / BEST).is_file():
             network.load_state_dict(load_file(self.folder / BEST))
+        if self.statistics is not None:
+            take_statistics(network, self.statistics, frozen=self.recipe.frozen)
         network.eval()
         return network
 
@@ -227,6 +236,10 @@ class Fit:
     def _validate(self) -> float:
         """Mean Dice over validation cases and foreground classes, on the prepared grid."""
         network = self.regime.inference_network()
+        if self.statistics is not None:
+            # A copy: what is trained goes on as if nobody had looked.
+            network = copy.deepcopy(network)
+            take_statistics(network, self.statistics, frozen=self.recipe.frozen)
         network.eval()
         scores = []
         for case in self.validation:
