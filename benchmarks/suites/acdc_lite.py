@@ -99,8 +99,9 @@ def score(
             "draw": draw,
             "control": False,
             "validation": "none",
-            # The committed rows were made without.
+            # The committed rows were made without either.
             "recalibrate": "never",
+            "postprocess": False,
             **settings,
         },
     )

@@ -13,8 +13,8 @@ from fewlabel.core.artifact import finish_artifact, read_json
 from fewlabel.core.errors import SettingsError
 from fewlabel.data.spread import Spread, spread_slices
 from fewlabel.data.store import PreparedStore
-from fewlabel.engine.record import read_record
 from fewlabel.engine.recalibrate import recalibrate
+from fewlabel.engine.record import read_record
 from fewlabel.engine.weights import load_segmenter, save_encoder
 from fewlabel.nets.unet import UNetConfig, UNetEncoder
 from fewlabel.stages import _fit, finetune

@@ -32,6 +32,8 @@ from fewlabel.stages._finetune_settings import FinetuneSettings, Mode
 from fewlabel.stages._fit import Fit, Recipe
 from fewlabel.stages._images_met import KEY, images_met
 from fewlabel.stages._learnt_from import drawn_labels, labels_of_encoder
+from fewlabel.stages._postprocess import KEY as POSTPROCESS
+from fewlabel.stages._postprocess import decided_rule
 from fewlabel.stages._selection import Selection, choose_selection, say_selection
 from fewlabel.stages._statistics import KEY as RECALIBRATED
 from fewlabel.stages._statistics import check_statistics, statistics_images, statistics_record, statistics_words
@@ -118,6 +120,8 @@ class Arm:
         network = fit.run(stop)
         if fit.statistics is not None:
             say(f"Statistics of batch normalisation: {statistics_words(fit.statistics)}, masks unread.")
+        if fit.rule is not None:
+            say(f"Kept of predictions: {fit.rule.words(self.store.label_names)}, as in the labelled masks.")
         if rank() == 0:
             save_segmenter(self.out, network, self._facts(network, stop or fit.best_step, fit))
         close_run(
@@ -208,6 +212,7 @@ class Arm:
             statistics=statistics_images(
                 settings.recalibrate, settings.regime, settings.network, self.store, met, patch, settings.seed
             ),
+            rule=decided_rule(self.store, labelled) if settings.postprocess else None,
             keep_best=keep_best,
             folder=folder,
             same=self.same,
@@ -263,6 +268,7 @@ class Arm:
             "batch": self.settings.batch,
             "best_step": best_step,
             RECALIBRATED: statistics_record(fit.statistics),
+            POSTPROCESS: None if fit.rule is None else fit.rule.record(),
         }
 
 

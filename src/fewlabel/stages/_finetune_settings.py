@@ -85,6 +85,9 @@ class FinetuneSettings(Settings):
         "labelled ones only",
         source="AdaBN, Li et al. 2016",
     )
+    postprocess: bool = setting(
+        True, "clean predictions by a rule that the labelled masks decide: largest pieces only, no specks"
+    )
     validation: Validation = setting(
         "auto", "model selection; auto: none for 1-2 patients or without a fair one, else held out"
     )

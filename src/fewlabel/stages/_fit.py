@@ -37,7 +37,9 @@ from fewlabel.gradients.combine import MeanCombiner
 from fewlabel.nets.layout import channels_last
 from fewlabel.nets.unet import UNet, UNetEncoder
 from fewlabel.regimes.base import Regime
+from fewlabel.scoring.components import ComponentRule, clean
 from fewlabel.scoring.metrics import dice_per_class
+from fewlabel.stages._postprocess import prepared_voxel
 from fewlabel.stages._statistics import take_statistics
 
 BEST = "best.safetensors"
@@ -79,6 +81,7 @@ class Fit:
         validation: Cases whose mean Dice is followed; may be empty.
         statistics: Images whose statistics of batch normalisation the network has when it is validated and when it is
             given back; None for those of its training.
+        rule: How predictions are cleaned before they are validated, or None.
         keep_best: Give back the weights of the best validation, not the last ones.
         folder: Where checkpoints and the record go.
         same: Identity of the run, for resuming.
@@ -96,6 +99,7 @@ class Fit:
         unlabelled: NDArray[np.int64],
         validation: Sequence[PreparedCase],
         statistics: Spread | None,
+        rule: ComponentRule | None,
         keep_best: bool,
         folder: Path,
         same: Mapping[str, Any],
@@ -106,6 +110,7 @@ class Fit:
         self.store = store
         self.validation = tuple(validation)
         self.statistics = statistics
+        self.rule = rule
         self.keep_best = keep_best
         self.folder = folder
         self.title = title
@@ -247,6 +252,7 @@ class Fit:
             reference = np.asarray(self.store.labels[case.start : case.stop])
             window = self.recipe.patch or WINDOW
             predicted = predict_volume(network, images, device=self.fabric.device, window=window).argmax(axis=0)
+            predicted, _ = clean(predicted.astype(np.uint8), self.rule, prepared_voxel(self.store, case))
             known = reference != UNLABELLED
             scores.append(np.mean(dice_per_class(predicted[known], reference[known], network.classes)))
         train_mode(self.regime, frozen=self.recipe.frozen)

@@ -249,9 +249,10 @@ def test_the_outcome_is_read_from_the_scores(tmp_path: Path) -> None:
     rows = [
         {
             "arm": arm, "case": f"c{number}", "subject": f"s{number}", "class": index, "class_name": name,
-            "dice": dice + 0.01 * number, "hd95_mm": 1.0, "assd_mm": 1.0, "missed": False, "invented": False,
+            "dice": dice + 0.01 * number, "hd95_mm": far + number, "assd_mm": 1.0, "missed": False, "invented": False,
+            "reference_ml": 1.0, "stray": 0, "stray_ml": 0.0, "removed": 0, "removed_ml": 0.0, "dice_before": dice,
         }
-        for arm, dice in (("model", 0.7), ("control", 0.5))
+        for arm, dice, far in (("model", 0.7, 4.0), ("control", 0.5, 9.5))
         for number in range(6)
         for index, name in ((1, "cavity"), (2, "wall"))
     ]  # fmt: skip

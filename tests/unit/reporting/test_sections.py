@@ -42,10 +42,28 @@ def scores(tmp_path, subjects=7, gain=0.1, *, control=True):
             for arm, lift in (("model", gain), ("control", 0.0))[: 1 + control]:
                 dice = 0.5 + 0.1 * index + 0.01 * number + lift
                 rows.append(
-                    (arm, f"c{number}", f"s{number}", index, name, dice, 5.0, 1.0, False, index == 2, 10.0, 9.0)
+                    (
+                        arm,
+                        f"c{number}",
+                        f"s{number}",
+                        index,
+                        name,
+                        dice,
+                        5.0 if arm == "model" else 8.0,
+                        1.0,
+                        False,
+                        index == 2,
+                        10.0,
+                        9.0,
+                        index,
+                        0.25,
+                        int(number < 2),
+                        0.5,
+                        dice - 0.01,
+                    )
                 )
     columns = ["arm", "case", "subject", "class", "class_name", "dice", "hd95_mm", "assd_mm", "missed", "invented",
-               "reference_ml", "predicted_ml"]  # fmt: skip
+               "reference_ml", "predicted_ml", "stray", "stray_ml", "removed", "removed_ml", "dice_before"]  # fmt: skip
     table = pd.DataFrame(rows, columns=columns)
     summary = {
         "part": "test",
