@@ -14,7 +14,7 @@ from fewlabel.core.artifact import read_json
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.record import read_record
 from fewlabel.scoring.components import ComponentRule
-from fewlabel.stages import _fit, evaluate, finetune, predict
+from fewlabel.stages import _fit, evaluate, finetune, predict, report
 from fewlabel.stages._postprocess import decided_rule, prepared_voxel
 from kit.scans import write_scan
 from kit.segmenters import LABELS, SPACING, bright_is_core, disc_plan, make_segmenter, nested_discs, prepared_discs
@@ -134,6 +134,25 @@ def test_scores_are_of_cleaned_predictions_and_say_what_that_changed(store, tmp_
     assert took["dice_before"] == pytest.approx(plain["arms"]["model"]["mean"]["dice"]["mean"])
     assert "26 neighbours" in summary["protocol"]["postprocess"]
     assert plain["protocol"]["postprocess"] == "Left out."
+
+
+@pytest.mark.parametrize("cleaned", [True, False])
+def test_the_report_shows_scans_as_they_were_scored(store, tmp_path, monkeypatch, cleaned):
+    segmenter = make_segmenter(tmp_path / "segmenter", store.plan, postprocess=RULE)
+    (segmenter / "metrics.jsonl").write_text("")
+    for stage in (evaluate, report):
+        monkeypatch.setattr(stage, "predict_volume", answers(store, with_specks))
+    scored(store, segmenter, tmp_path / "scores", postprocess=cleaned)
+    shown: list[Any] = []
+    original = report.case_section
+    monkeypatch.setattr(report, "case_section", lambda cases, *rest: shown.extend(cases) or original(cases, *rest))
+    given = {"prepared": store.folder, "segmenter": segmenter, "scores": tmp_path / "scores"}
+    page = report.run(report.ReportSettings.parse({**given, "out": tmp_path / "report", "device": "cpu"}))
+    assert len(shown) == 2
+    for case in shown:
+        (found,) = case.predictions.values()
+        assert np.array_equal(found, case.reference) is cleaned
+    assert ("Post-processing removed of" in (page / "report.html").read_text()) is cleaned
 
 
 def test_segmenters_without_a_rule_are_left_as_they_are(store, tmp_path, monkeypatch):

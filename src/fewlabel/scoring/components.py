@@ -83,9 +83,10 @@ class ComponentRule:
         Args:
             names: Class index → name.
         """
-        whole = [*(["the foreground"] if self.foreground else []), *(names[index] for index in self.largest)]
+        called = {index: names.get(index, f"class {index}") for index in (*self.largest, *self.least_mm3)}
+        whole = [*(["the foreground"] if self.foreground else []), *(called[index] for index in self.largest)]
         told = [f"the largest piece of {' and of '.join(whole)}"] if whole else []
-        told += [f"of {names[index]} pieces of {volume:.3g} mm³ or more" for index, volume in self.least_mm3.items()]
+        told += [f"of {called[index]} pieces of {volume:.3g} mm³ or more" for index, volume in self.least_mm3.items()]
         return "; ".join(told) or "everything"
 
 

@@ -23,9 +23,25 @@ def score_lines(summary: Mapping[str, Any]) -> list[str]:
             lines.append(f"  post-processing removed {pieces}; Dice without {took['dice_before']:.3f}")
     if summary["gain"]:
         lines.append("gain over the control:")
-        lines += [f"  {line}" for line in _gains(summary["gain"]["mean"])]
+        lines += [f"  {line}" for line in gain_lines(summary["gain"]["mean"])]
     if summary["differences"]:
         lines.append(f"Not a fair control: it differs from the model in {'; '.join(summary['differences'])}.")
+    return lines
+
+
+def gain_lines(mean: Mapping[str, Any]) -> list[str]:
+    """``Dice +0.050 (+0.010 to +0.090), p = 0.031: gain outside the noise``, and HD95 likewise, where it was measured.
+
+    Args:
+        mean: Of the ``gain`` of a ``summary.json``, the entry ``mean``.
+    """
+    lines = []
+    for key, (name, unit, digits) in _MEASURES.items():
+        gain = mean[key]
+        if gain["mean"] is None:
+            continue
+        p = "" if gain["p"] is None else f", p = {gain['p']:.3g}"
+        lines.append(f"{name} {gain['mean']:+.{digits}f}{_between(gain, digits, '+')}{unit}{p}: {gain['verdict']}")
     return lines
 
 
@@ -36,18 +52,6 @@ def _means(mean: Mapping[str, Any]) -> list[str]:
         for key, (name, unit, digits) in _MEASURES.items()
         if mean[key]["mean"] is not None
     ]
-
-
-def _gains(mean: Mapping[str, Any]) -> list[str]:
-    """``Dice +0.050 (+0.010 to +0.090), p = 0.031: gain outside the noise`` and the same of HD95."""
-    lines = []
-    for key, (name, unit, digits) in _MEASURES.items():
-        gain = mean[key]
-        if gain["mean"] is None:
-            continue
-        p = "" if gain["p"] is None else f", p = {gain['p']:.3g}"
-        lines.append(f"{name} {gain['mean']:+.{digits}f}{_between(gain, digits, '+')}{unit}{p}: {gain['verdict']}")
-    return lines
 
 
 def _between(values: Mapping[str, Any], digits: int, sign: str = "") -> str:

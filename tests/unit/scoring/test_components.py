@@ -175,3 +175,4 @@ def test_a_rule_in_words():
         "the largest piece of the foreground and of RV and of myo; of tumour pieces of 12.3 mm³ or more"
     )
     assert ComponentRule().words(NAMES) == "everything"
+    assert ComponentRule(largest=(7,)).words(NAMES) == "the largest piece of class 7"
