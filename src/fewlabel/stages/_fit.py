@@ -183,8 +183,7 @@ class Fit:
         network = self.regime.inference_network()
         if self.keep_best and (self.folder / BEST).is_file():
             network.load_state_dict(load_file(self.folder / BEST))
-        if self.statistics is not None:
-            take_statistics(network, self.statistics, frozen=self.recipe.frozen)
+        self._take_statistics(network)
         network.eval()
         return network
 
@@ -238,13 +237,19 @@ class Fit:
             write_bytes(self.folder / BEST, save({key: tensor.cpu().contiguous() for key, tensor in weights.items()}))
         barrier()
 
+    def _take_statistics(self, network: UNet) -> None:
+        """Those of other images, in the precision of training and prediction."""
+        if self.statistics is not None:
+            with self.fabric.autocast():
+                take_statistics(network, self.statistics, frozen=self.recipe.frozen)
+
     def _validate(self) -> float:
         """Mean Dice over validation cases and foreground classes, on the prepared grid."""
         network = self.regime.inference_network()
         if self.statistics is not None:
             # A copy: what is trained goes on as if nobody had looked.
             network = copy.deepcopy(network)
-            take_statistics(network, self.statistics, frozen=self.recipe.frozen)
+            self._take_statistics(network)
         network.eval()
         scores = []
         for case in self.validation:

@@ -65,7 +65,7 @@ def statistics_images(
 
 
 def take_statistics(network: UNet, images: Spread, *, frozen: bool) -> None:
-    """Give a network the statistics of these images, in float32; a frozen encoder keeps its own."""
+    """Give a network the statistics of these images; a frozen encoder keeps its own."""
     rows = SLICES_AT_ONCE if images.patch is None else PATCHES_AT_ONCE
     device = next(network.parameters()).device
     recalibrate(network, images.batches(rows, device), keep=[network.encoder] if frozen else [])
