@@ -157,7 +157,7 @@ def settings_of(arm: Arm, cell: Cell) -> dict[str, Any]:
         **(drawn if cell.labelled else {}),
         "control": False,
         "validation": "none",
-        "recalibrate": "off",
+        "recalibrate": "never",
         "regime": dict(training.regime),
         "augment": dict(training.augment),
         "steps": steps_of(training, UNITS),

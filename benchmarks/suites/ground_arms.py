@@ -1,8 +1,8 @@
 """What the ground of fine-tuning is made of: one part more with each arm, up to the weak-to-strong phase.
 
 An arm is a fine-tuning and, where parts come only after training, what is done with its weights: several arms then
-share one training. All arms of a table are equal in time: a step of a regime costs what ``results/regime-costs.json`` says,
-in steps of supervised training, and a run may cost so many of them.
+share one training. All arms of a table are equal in time: a step of a regime costs what ``results/regime-costs.json``
+says, in steps of supervised training, and a run may cost so many of them.
 """
 
 from __future__ import annotations

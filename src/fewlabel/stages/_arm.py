@@ -32,7 +32,11 @@ from fewlabel.stages._finetune_settings import FinetuneSettings, Mode
 from fewlabel.stages._fit import Fit, Recipe
 from fewlabel.stages._images_met import KEY, images_met
 from fewlabel.stages._learnt_from import drawn_labels, labels_of_encoder
+from fewlabel.stages._postprocess import KEY as POSTPROCESS
+from fewlabel.stages._postprocess import decided_rule
 from fewlabel.stages._selection import Selection, choose_selection, say_selection
+from fewlabel.stages._statistics import KEY as RECALIBRATED
+from fewlabel.stages._statistics import check_statistics, statistics_images, statistics_record, statistics_words
 from fewlabel.stages._volumes import architecture_of, check_encoder, check_slices, patch_size, view_size
 
 
@@ -61,6 +65,7 @@ class Arm:
         # What is recorded is what is built.
         self.settings = settings.model_copy(update={"network": self._architecture(settings)})
         check_network(settings, self.settings.network)
+        check_statistics(settings.recalibrate, self.settings.network)
         if selection is None:
             say_network(settings.network, self.settings.network, settings.encoder)
         if settings.patch is None:
@@ -115,8 +120,12 @@ class Arm:
         )
         mark_run(self.out, self.same)
         network = fit.run(stop)
+        if fit.statistics is not None:
+            say(f"Statistics of batch normalisation: {statistics_words(fit.statistics)}, masks unread.")
+        if fit.rule is not None:
+            say(f"Kept of predictions: {fit.rule.words(self.store.label_names)}, as in the labelled masks.")
         if rank() == 0:
-            save_segmenter(self.out, network, self._facts(network, stop or fit.best_step))
+            save_segmenter(self.out, network, self._facts(network, stop or fit.best_step, fit))
         close_run(
             self.out,
             "segmenter",
@@ -174,7 +183,8 @@ class Arm:
         if len(indices) == 0:
             fault = Fault("fine-tuning needs labelled slices", "none", ", ".join(labelled), "name labelled patients")
             raise DataError("There is nothing to train on:", [fault])
-        allowed = self._unlabelled() - {case.subject for case in validation} - set(labelled)
+        met = (self._unlabelled() - {case.subject for case in validation}) | set(labelled)
+        patch = patch_size(settings.patch)
         recipe = Recipe(
             regime=settings.regime,
             augment=settings.augment,
@@ -190,7 +200,7 @@ class Arm:
             resume=settings.resume,
             frozen=self.mode == "frozen",
             pretrained=self.mode != "scratch",
-            patch=patch_size(settings.patch),
+            patch=patch,
             patch_foreground=settings.patch_foreground,
             view=view_size(settings.view, self.store),
         )
@@ -200,8 +210,12 @@ class Arm:
             self.store,
             self._network(fabric.device),
             indices=indices,
-            unlabelled=self.store.slices_of(sorted(allowed)),
+            unlabelled=self.store.slices_of(sorted(met - set(labelled))),
             validation=validation,
+            statistics=statistics_images(
+                settings.recalibrate, settings.regime, settings.network, self.store, met, patch, settings.seed
+            ),
+            rule=decided_rule(self.store, labelled) if settings.postprocess else None,
             keep_best=keep_best,
             folder=folder,
             same=self.same,
@@ -234,7 +248,7 @@ class Arm:
     def _cases(self, subjects: tuple[str, ...]) -> tuple[PreparedCase, ...]:
         return tuple(case for case in self.store.cases if case.subject in subjects and case.label is not None)
 
-    def _facts(self, network: UNet, best_step: int | None) -> Mapping[str, Any]:
+    def _facts(self, network: UNet, best_step: int | None, fit: Fit) -> Mapping[str, Any]:
         used = self.draw.validation if self.selection == "held_out" else ()
         regime = load_plugin("fewlabel.regimes", str(self.settings.regime.name))
         own = {*self.draw.labelled, *(self._unlabelled() if regime.uses_unlabelled else ())}
@@ -246,7 +260,7 @@ class Arm:
             "labelled_subjects": list(self.draw.labelled),
             "labelled_slices": len(self.store.slices_of(self.draw.labelled, labelled=True)),
             "validation_subjects": list(used),
-            KEY: images_met({*own, *self._met}, None),
+            KEY: images_met({*own, *self._met, *(fit.statistics.subjects if fit.statistics else ())}, None),
             "selection": self.selection,
             "patch": None if self.settings.patch is None else list(self.settings.patch),
             "regime": self.settings.regime.name,
@@ -256,6 +270,8 @@ class Arm:
             "steps": self.settings.steps,
             "batch": self.settings.batch,
             "best_step": best_step,
+            RECALIBRATED: statistics_record(fit.statistics),
+            POSTPROCESS: None if fit.rule is None else fit.rule.record(),
         }
 
 

@@ -14,6 +14,7 @@ from fewlabel.engine.runtime import Device, Precision
 from fewlabel.nets.unet import UNetConfig
 from fewlabel.stages._learnt_from import draw_faults
 from fewlabel.stages._selection import Validation
+from fewlabel.stages._statistics import Recalibrate
 from fewlabel.stages._volumes import patch_faults, view_faults
 
 Mode = Literal["warm", "frozen", "scratch"]
@@ -84,6 +85,15 @@ class FinetuneSettings(Settings):
         ge=0,
         le=1,
         source="nnU-Net",
+    )
+    recalibrate: Recalibrate = setting(
+        "auto",
+        "statistics of batch normalisation from unlabelled training slices, once trained; auto: where the regime saw "
+        "labelled ones only",
+        source="AdaBN, Li et al. 2016",
+    )
+    postprocess: bool = setting(
+        True, "clean predictions by a rule that the labelled masks decide: largest pieces only, no specks"
     )
     validation: Validation = setting(
         "auto", "model selection; auto: none for 1-2 patients or without a fair one, else held out"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from fewlabel.core.rng import stream_seed
 from fewlabel.data.augment import AugmentConfig
 from fewlabel.data.loading import FinetuneLoader
 from fewlabel.data.patches import PatchLoader
+from fewlabel.data.spread import Spread
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.data.windows import Patch
 from fewlabel.engine.checkpoint import Checkpointer
@@ -35,7 +37,10 @@ from fewlabel.gradients.combine import MeanCombiner
 from fewlabel.nets.layout import channels_last
 from fewlabel.nets.unet import UNet, UNetEncoder
 from fewlabel.regimes.base import Regime
+from fewlabel.scoring.components import ComponentRule, clean
 from fewlabel.scoring.metrics import dice_per_class
+from fewlabel.stages._postprocess import prepared_voxel
+from fewlabel.stages._statistics import take_statistics
 
 BEST = "best.safetensors"
 
@@ -75,6 +80,9 @@ class Fit:
         unlabelled: Store indices of slices without labels, for regimes that use them. If there are none, as where every
             patient is labelled, the labelled slices serve, masks unread.
         validation: Cases whose mean Dice is followed; may be empty.
+        statistics: Images whose statistics of batch normalisation the network has when it is validated and when it is
+            given back; None for those of its training.
+        rule: How predictions are cleaned before they are validated, or None.
         keep_best: Give back the weights of the best validation, not the last ones.
         folder: Where checkpoints and the record go.
         same: Identity of the run, for resuming.
@@ -91,6 +99,8 @@ class Fit:
         indices: NDArray[np.int64],
         unlabelled: NDArray[np.int64],
         validation: Sequence[PreparedCase],
+        statistics: Spread | None,
+        rule: ComponentRule | None,
         keep_best: bool,
         folder: Path,
         same: Mapping[str, Any],
@@ -100,6 +110,8 @@ class Fit:
         self.fabric = fabric
         self.store = store
         self.validation = tuple(validation)
+        self.statistics = statistics
+        self.rule = rule
         self.keep_best = keep_best
         self.folder = folder
         self.title = title
@@ -173,6 +185,7 @@ class Fit:
         network = self.regime.inference_network()
         if self.keep_best and (self.folder / BEST).is_file():
             network.load_state_dict(load_file(self.folder / BEST))
+        self._take_statistics(network)
         network.eval()
         return network
 
@@ -226,9 +239,19 @@ class Fit:
             write_bytes(self.folder / BEST, save({key: tensor.cpu().contiguous() for key, tensor in weights.items()}))
         barrier()
 
+    def _take_statistics(self, network: UNet) -> None:
+        """Those of other images, in the precision of training and prediction."""
+        if self.statistics is not None:
+            with self.fabric.autocast():
+                take_statistics(network, self.statistics, frozen=self.recipe.frozen)
+
     def _validate(self) -> float:
         """Mean Dice over validation cases and foreground classes, on the prepared grid."""
         network = self.regime.inference_network()
+        if self.statistics is not None:
+            # A copy: what is trained goes on as if nobody had looked.
+            network = copy.deepcopy(network)
+            self._take_statistics(network)
         network.eval()
         scores = []
         for case in self.validation:
@@ -236,6 +259,7 @@ class Fit:
             reference = np.asarray(self.store.labels[case.start : case.stop])
             window = self.recipe.patch or WINDOW
             predicted = predict_volume(network, images, device=self.fabric.device, window=window).argmax(axis=0)
+            predicted, _ = clean(predicted.astype(np.uint8), self.rule, prepared_voxel(self.store, case))
             known = reference != UNLABELLED
             scores.append(np.mean(dice_per_class(predicted[known], reference[known], network.classes)))
         train_mode(self.regime, frozen=self.recipe.frozen)

@@ -16,6 +16,7 @@ from fewlabel.core.artifact import finish_artifact, library_versions, machine_fa
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.volume import Volume, scan_stem
 from fewlabel.data.writing import write_mask, write_probabilities
+from fewlabel.stages._postprocess import KEY as POSTPROCESS
 from fewlabel.stages._scans import Scan
 from fewlabel.stages._segmenter import Segmenter
 
@@ -26,12 +27,13 @@ _NIFTI = (".nii", ".nii.gz")
 
 @dataclass(frozen=True)
 class Mask:
-    """What was predicted for one scan or one frame of a cine."""
+    """What was predicted for one scan or one frame of a cine, and how much of it was cleaned away."""
 
     classes: NDArray[np.uint8]
     probabilities: NDArray[np.float32] | None
     confidence: float | None
     seconds: Mapping[str, float]
+    removed_ml: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ def record_predictions(
     report = {
         "settings": dict(settings),
         "model": {"folder": str(model.folder), "content_hash": model.content_hash},
+        "postprocess": model.facts.get(POSTPROCESS) if settings.get("postprocess") else None,
         "label_values": dict(zip(plan.label_names, plan.label_values, strict=True)),
         "volumes": volumes,
         "failed": [row["fault"] for row in rows if row["status"] != "ok"],

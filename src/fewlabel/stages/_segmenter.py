@@ -15,6 +15,8 @@ from fewlabel.core.unchanged import check_origin
 from fewlabel.engine.inference import folded, window_of
 from fewlabel.engine.weights import load_segmenter
 from fewlabel.nets.unet import UNet
+from fewlabel.scoring.components import ComponentRule
+from fewlabel.stages._postprocess import rule_of
 
 #: What must be equal in the plans of a store and a segmenter for the store's pixels to be what the segmenter expects.
 _SAME_PLAN = ("spacing", "size", "channels", "normalise", "label_values")
@@ -59,6 +61,11 @@ class Segmenter:
     def window(self) -> tuple[int, int, int]:
         """Largest window of a 3D network."""
         return window_of(self.facts)
+
+    @property
+    def rule(self) -> ComponentRule | None:
+        """How its predictions are cleaned; None if not at all."""
+        return rule_of(self.facts)
 
 
 def plan_differences(facts: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from fewlabel.data.preprocess import Plan, prepare_volume, restore_probabilities
 from fewlabel.data.volume import Volume, collected_warnings, read_volume
 from fewlabel.engine.inference import predict_volume
 from fewlabel.engine.runtime import Device, Precision, choose_device
+from fewlabel.scoring.components import clean
 from fewlabel.stages._predictions import Mask, Seconds, millilitres, probability_path, record_predictions, write_masks
 from fewlabel.stages._scans import Scan, find_scans
 from fewlabel.stages._segmenter import Segmenter
@@ -40,6 +42,7 @@ class PredictSettings(Settings):
         "model",
     )
     flip: bool = setting(False, "average predictions over the flips of the slice plane; takes four times as long")
+    postprocess: bool = setting(True, "clean masks by the rule that the segmenter holds, if any; never probabilities")
     probabilities: bool = setting(False, "also write class probabilities, float32, classes along the fourth axis")
     overwrite: bool = setting(False, "replace masks that are there already")
     batch: int = setting(0, "slices, or windows of a 3D network, in one pass; 0 for what suits the device", ge=0)
@@ -206,6 +209,7 @@ def _one(
             "shape": "x".join(map(str, volume.geometry.shape)),
             "spacing": "x".join(f"{step:.6g}" for step in volume.spacing),
             **millilitres(mask.classes, volume, model.plan),
+            "removed_ml": round(mask.removed_ml, 4),
             "confidence": None if mask.confidence is None else round(mask.confidence, 4),
             "seconds": seconds,
         }
@@ -240,9 +244,11 @@ def _segment(volume: Volume, model: _Model, settings: PredictSettings, device: s
     clock.append(time.perf_counter())
     probabilities = restore_probabilities(prepared, record)
     best, index = torch.from_numpy(probabilities).max(dim=0)
-    classes = index.to(torch.uint8).numpy()
+    rule, voxel_mm3 = model.segmenter.rule if settings.postprocess else None, prod(volume.spacing)
+    classes, removed = clean(index.to(torch.uint8).numpy(), rule, voxel_mm3)
+    removed_ml = sum(took.voxels for took in removed.values()) * voxel_mm3 / 1000.0
     inside = classes > 0
     confidence = float(best.numpy()[inside].mean(dtype=np.float64)) if inside.any() else None
     clock.append(time.perf_counter())
     taken = dict(zip(("prepare", "network", "restore"), np.diff(clock).tolist(), strict=True))
-    return Mask(classes, probabilities if settings.probabilities else None, confidence, taken)
+    return Mask(classes, probabilities if settings.probabilities else None, confidence, taken, removed_ml)

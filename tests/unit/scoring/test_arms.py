@@ -43,3 +43,15 @@ def test_each_difference_is_told_with_both_values(change, told):
 
 def test_what_is_not_stated_is_not_judged():
     assert differences(FACTS, {"steps": 300}) == []
+
+
+def test_what_was_done_after_training_is_done_to_both():
+    done = {"postprocess": {"foreground": True}, "recalibrated": {"slices": 9}}
+    assert differences(FACTS | done, FACTS | done) == []
+    # Those made before there was such a thing had none.
+    told = ["post-processing (on beside off)", "statistics from unlabelled slices (on beside off)"]
+    assert differences(FACTS | done, FACTS) == told
+    assert differences(FACTS, FACTS | done) == [line.replace("on beside off", "off beside on") for line in told]
+    assert differences(FACTS | {"postprocess": None}, FACTS) == []
+    # A regime that sees unlabelled slices has their statistics.
+    assert differences(FACTS, FACTS | done | {"postprocess": None, "regime": "supervised"}) == []
