@@ -178,7 +178,7 @@ def plan(settings: TrainSettings) -> dict[str, Settings]:
             faults.extend(error.faults)
     prepared, network = plans.get("prepare"), plans.get("pretrain")
     if isinstance(prepared, PrepareSettings) and isinstance(network, PretrainSettings) and prepared.size is not None:
-        faults.extend(slice_faults(prepared.size, network.network, "prepare.size"))
+        faults.extend(slice_faults(prepared.size, network.network.fitted(prepared.size), "prepare.size"))
     if faults:
         raise SettingsError("These settings are not valid:", faults)
     return plans

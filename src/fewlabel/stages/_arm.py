@@ -33,7 +33,7 @@ from fewlabel.stages._fit import Fit, Recipe
 from fewlabel.stages._images_met import KEY, images_met
 from fewlabel.stages._learnt_from import drawn_labels, labels_of_encoder
 from fewlabel.stages._selection import Selection, choose_selection, say_selection
-from fewlabel.stages._volumes import architecture_of, check_encoder, check_slices, patch_size
+from fewlabel.stages._volumes import architecture_of, check_encoder, check_slices, patch_size, say_depth
 
 
 class Arm:
@@ -63,6 +63,8 @@ class Arm:
         check_network(settings, self.settings.network)
         if selection is None:
             say_network(settings.network, self.settings.network, settings.encoder)
+            if settings.encoder is None:
+                say_depth(settings.network, self.settings.network, settings.patch or self.store.images.shape[2:])
         if settings.patch is None:
             check_slices(self.store.images.shape[2:], self.settings.network, str(settings.data))
         self.seen = labels_of_encoder(
@@ -214,7 +216,8 @@ class Arm:
     def _architecture(self, settings: FinetuneSettings) -> UNetConfig:
         encoder = settings.encoder
         kind = {"in_channels": int(self.store.images.shape[1]), "ndim": 2 if settings.patch is None else 3}
-        return (settings.network if encoder is None else architecture_of(encoder)).model_copy(update=kind)
+        size = settings.patch or self.store.images.shape[2:]
+        return (settings.network.fitted(size) if encoder is None else architecture_of(encoder)).model_copy(update=kind)
 
     def _network(self, device: torch.device) -> UNet:
         """A network whose weights beside the encoder are equal for all modes of one seed."""

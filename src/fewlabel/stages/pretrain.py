@@ -44,7 +44,7 @@ from fewlabel.nets.layout import channels_last
 from fewlabel.nets.unet import UNetConfig, UNetEncoder
 from fewlabel.stages._images_met import KEY, images_met
 from fewlabel.stages._learnt_from import draw_faults, drawn_labels, labels_of_encoder, training_slices
-from fewlabel.stages._volumes import check_slices
+from fewlabel.stages._volumes import check_slices, say_depth
 
 
 class SliceNetworkConfig(UNetConfig):
@@ -126,8 +126,10 @@ def run(settings: PretrainSettings) -> Path:
     if settings.encoder is not None:
         origins["encoder"] = Origin.of(settings.encoder, open_artifact(settings.encoder, "encoder"))
     hashes = {f"{role}_hash": origin.content_hash for role, origin in origins.items()}
+    asked = settings.network
     # What is recorded is what is built.
     settings = settings.model_copy(update={"network": network_for(settings, store)})
+    say_depth(asked, settings.network, store.images.shape[2:])
     same = identity(_deciding(settings), **hashes)
     if finished_before(settings.out, "encoder", same, resume=settings.resume):
         say(f"{settings.out} is finished and kept.")
@@ -163,7 +165,7 @@ def _deciding(settings: PretrainSettings) -> dict[str, Any]:
 
 
 def network_for(settings: PretrainSettings, store: PreparedStore) -> UNetConfig:
-    """The network as it is built, with the channels of the data.
+    """The network as it is built, with the channels of the data and, where none is asked for, a depth that fits.
 
     Raises:
         SettingsError: If the settings name another number of channels.
@@ -173,7 +175,7 @@ def network_for(settings: PretrainSettings, store: PreparedStore) -> UNetConfig:
         rule = f"the network takes the channels of the data, and {settings.data} has {channels}"
         fault = Fault(rule, str(asked.in_channels), "network.in_channels", "leave out network.in_channels")
         raise SettingsError("These settings are not valid:", [fault])
-    return asked.model_copy(update={"in_channels": channels})
+    return asked.fitted(store.images.shape[2:]).model_copy(update={"in_channels": channels})
 
 
 def build_method(
