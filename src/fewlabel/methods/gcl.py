@@ -85,7 +85,7 @@ class GCL(GuidedContrast):
         pixel_weight: float = setting(1.0, "λ, weight of the pixel-wise loss", ge=0, source=OWN)
         pool: int | None = setting(
             None,
-            "K, positives of a pixel before filtering; null for 16, or a quarter of the encoder's last map if that is less",
+            "K, positives of a pixel before filtering; null for 16, or a quarter of the last map where that is less",
             unit="pixels",
             ge=1,
             source=OWN,

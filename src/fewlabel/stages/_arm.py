@@ -24,7 +24,7 @@ from fewlabel.data.splits import LabelDraw
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.engine.lock import sole_run
 from fewlabel.engine.runs import check_begun, close_run, finished_before, identity, mark_run
-from fewlabel.engine.runtime import fast_kernels, start
+from fewlabel.engine.runtime import fast_kernels, resolved_precision, start
 from fewlabel.engine.weights import load_decoder_into, load_encoder_into, save_segmenter
 from fewlabel.nets.layout import channels_last
 from fewlabel.nets.unet import UNet, UNetConfig
@@ -126,6 +126,7 @@ class Arm:
             same=self.same,
             seed=settings.seed,
             device=str(fabric.device),
+            precision=resolved_precision(settings.precision, fabric.device.type),
             started=started,
         )
         fit.clean()

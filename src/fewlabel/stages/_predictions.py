@@ -86,6 +86,7 @@ def record_predictions(
     skipped: Sequence[str],
     seconds: Seconds,
     device: str,
+    precision: str,
 ) -> None:
     """Table, report and manifest; rows of earlier calls stay unless their mask was made again."""
     volumes = sum(row["status"] == "ok" for row in rows)
@@ -109,6 +110,7 @@ def record_predictions(
             "per_volume": {name: round(spent / max(volumes, 1), 4) for name, spent in seconds.parts.items()},
         },
         "device": device,
+        "precision": precision,
         "versions": library_versions(),
         "machine": machine_facts(),
     }
@@ -123,5 +125,6 @@ def record_predictions(
         parents=[model.origin],
         settings=dict(settings),
         device=device,
+        precision=precision,
         wall_seconds=seconds.total,
     )

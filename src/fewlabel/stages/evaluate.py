@@ -29,7 +29,7 @@ from fewlabel.data.preprocess import Plan, prepare_mask, restore_probabilities
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.data.volume import read_mask
 from fewlabel.engine.inference import predict_volume
-from fewlabel.engine.runtime import Device, Precision, choose_device
+from fewlabel.engine.runtime import Device, Precision, choose_device, resolved_precision
 from fewlabel.scoring.arms import differences
 from fewlabel.scoring.metrics import DISTANCE_RULE, EMPTY_MASK_RULE, score_case
 from fewlabel.scoring.summary import MEAN_RULE, summarise
@@ -130,6 +130,7 @@ def run(settings: EvaluateSettings) -> Path:
             settings={**settings.record(), "identity": same},
             seed=settings.seed,
             device=device,
+            precision=resolved_precision(settings.precision, device),
             wall_seconds=time.monotonic() - started,
         )
     _tell(summary)

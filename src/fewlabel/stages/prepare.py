@@ -146,6 +146,7 @@ def run(settings: PrepareSettings) -> Path:
             final_folder=settings.out,
             settings=settings.record(),
             seed=settings.seed,
+            threads=workers,
             wall_seconds=time.perf_counter() - started,
         )
     for line in read_json(settings.out / "qc.json")["notes"]:

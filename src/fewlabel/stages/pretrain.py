@@ -35,7 +35,7 @@ from fewlabel.engine.monitor import CollapseWatch, effective_rank, spread
 from fewlabel.engine.optim import OptimiserConfig, build_optimiser, check_warmup
 from fewlabel.engine.record import Record
 from fewlabel.engine.runs import check_begun, close_run, finished_before, identity, mark_run
-from fewlabel.engine.runtime import Device, Precision, fast_kernels, start
+from fewlabel.engine.runtime import Device, Precision, fast_kernels, resolved_precision, start
 from fewlabel.engine.step import gradients_of
 from fewlabel.engine.weights import load_encoder_into, save_encoder
 from fewlabel.gradients.combine import Combiner
@@ -150,6 +150,7 @@ def run(settings: PretrainSettings) -> Path:
             same=same,
             seed=settings.seed,
             device=str(training.fabric.device),
+            precision=resolved_precision(settings.precision, training.fabric.device.type),
             started=started,
         )
         training.checkpointer.remove()
