@@ -42,11 +42,14 @@ class PrepareSettings(Settings):
         False, "Whether unlabelled scans that the data set keeps for testing may enter pre-training."
     )
     spacing: Floats | None = setting(
-        None, "Pixel size (row, column); null for the median of the scans outside the test part.", unit="mm"
+        None,
+        "Pixel size (row, column); null for the median of the scans outside the test part, more where labels need it.",
+        unit="mm",
     )
     size: Integers | None = setting(
         None,
-        "Pixels (height, width) after crop or pad; null for the multiple of 16 that covers the median, at most 256.",
+        "Pixels (height, width) after crop or pad; null for what 95 % of the scans outside the test part cover and all "
+        "their labels, a multiple of 16 of at most 256.",
         unit="pixels",
     )
     low: float = setting(1.0, "Percentile of a volume that becomes 0.", unit="percent", ge=0, lt=100)
