@@ -281,12 +281,18 @@ class Pretraining:
         first, facts = self.checkpointer.load() if self.settings.resume else (0, {})
         self.facts.update(facts)
         self.watch.streak = int(self.facts.get("collapsed_steps", 0))
-        loop = Loop(
+        self.method.train()
+        self.loop(first).run(self.step, first)
+
+    def loop(self, first: int, stop: int | None = None) -> Loop:
+        """The loop over the steps from ``first`` to the end, or to ``stop`` of the same schedule."""
+        return Loop(
             title=f"pretrain {self.settings.method.name}",
             module=self.method,
             optimiser=self.optimiser,
             config=self.settings.optimiser,
             total_steps=self.settings.steps,
+            stop=stop,
             seed=self.settings.seed,
             checkpointer=self.checkpointer,
             record=Record(self.settings.out, first),
@@ -295,8 +301,6 @@ class Pretraining:
             after_step=lambda step: self.method.after_step(step, self.settings.steps),
             facts=self.facts,
         )
-        self.method.train()
-        loop.run(self.step, first)
 
     def step(self, step: int) -> StepResult:
         """Batch, forward pass, gradients per term, combination, collapse watch."""
