@@ -167,7 +167,7 @@ def _score(
     with task("evaluate", len(cases) * len(arms)) as bar:
         for case in cases:
             try:
-                reference, spacing = _reference(store, case, plan, settings.grid)
+                reference, spacing = reference_of(store, case, plan, settings.grid)
             except FewlabelError as error:
                 faults.extend(error.faults)
                 continue
@@ -200,10 +200,20 @@ def _score(
     return table.astype({"hd95_mm": "float64", "assd_mm": "float64"})
 
 
-def _reference(
+def reference_of(
     store: PreparedStore, case: PreparedCase, plan: Plan, grid: str
 ) -> tuple[NDArray[np.uint8], tuple[float, float, float]]:
-    """Class indices to compare with, 255 where ignored, and their (z, y, x) spacing in mm."""
+    """Class indices to compare with, 255 where ignored, and their (z, y, x) spacing in mm.
+
+    Args:
+        store: The prepared data.
+        case: A labelled scan of it.
+        plan: How it was prepared.
+        grid: ``original`` or ``prepared``.
+
+    Raises:
+        DataError: If the label file is gone or has changed.
+    """
     prepared = np.array(store.labels[case.start : case.stop])
     steps = case.record["spacing"]
     if grid == "prepared":

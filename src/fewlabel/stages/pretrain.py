@@ -46,6 +46,9 @@ from fewlabel.stages._images_met import KEY, images_met
 from fewlabel.stages._learnt_from import draw_faults, drawn_labels, labels_of_encoder, training_slices
 from fewlabel.stages._volumes import check_slices, say_depth
 
+#: Slices whose embeddings are left beside the encoder, at most.
+EMBEDDED = 2000
+
 
 class SliceNetworkConfig(UNetConfig):
     """Architecture of a network of slices."""
@@ -353,7 +356,7 @@ class Pretraining:
         save_encoder(settings.out, method.encoder, facts, decoder)
         write_json(settings.out / "details.json", self.combiner.details())
         method.eval()
-        chosen = np.sort(numpy_stream(settings.seed, "embed").permutation(self.indices)[:2000])
+        chosen = np.sort(numpy_stream(settings.seed, "embed").permutation(self.indices)[:EMBEDDED])
         embeddings: Tensor = embed_slices(method.embed, self.store.images, chosen, self.fabric.device)
         tensors = {"embeddings": embeddings, "slices": torch.from_numpy(chosen)}
         write_bytes(settings.out / "embeddings.safetensors", save(tensors))
