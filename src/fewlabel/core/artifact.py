@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,7 +40,11 @@ class Parent(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What an artifact folder is. ``files`` maps each file to its SHA-256; ``content_hash`` sums them up."""
+    """What an artifact folder is.
+
+    ``files`` maps each file to its SHA-256; ``content_hash`` sums them up. ``precision`` is what networks computed in,
+    ``32`` or ``bf16-mixed``, and empty where none did. ``machine`` says among other things how many threads there were.
+    """
 
     model_config = ConfigDict(extra="ignore")
     kind: str
@@ -50,6 +55,7 @@ class Manifest(BaseModel):
     created: str = ""
     seed: int | None = None
     device: str = ""
+    precision: str = ""
     wall_seconds: float = 0.0
     settings: dict[str, Any] = {}
     versions: dict[str, str] = {}
@@ -171,6 +177,8 @@ def finish_artifact(
     settings: Mapping[str, Any] | None = None,
     seed: int | None = None,
     device: str = "cpu",
+    precision: str = "",
+    threads: int | None = None,
     wall_seconds: float = 0.0,
 ) -> Manifest:
     """Write the manifest, the last file of an artifact: without it the folder counts as unfinished.
@@ -184,6 +192,8 @@ def finish_artifact(
         settings: The settings as recorded.
         seed: Seed of the run.
         device: Device it ran on.
+        precision: What networks computed in, as :func:`fewlabel.engine.runtime.resolved_precision` has it.
+        threads: How many it worked with; None for those of :func:`machine_facts`.
         wall_seconds: Time it took, in seconds.
     """
     home = (final_folder or folder).absolute()
@@ -210,11 +220,12 @@ def finish_artifact(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seed=seed,
         device=device,
+        precision=precision,
         wall_seconds=round(wall_seconds, 3),
         settings=dict(settings or {}),
         versions=library_versions(),
         git_revision=git_revision(),
-        machine=machine_facts(),
+        machine=machine_facts() | ({} if threads is None else {"threads": threads}),
     )
     write_text(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
     return manifest
@@ -373,7 +384,7 @@ def git_revision() -> str:
 
 
 def machine_facts() -> dict[str, Any]:
-    """Processor, cores and load: what a timing needs beside it."""
+    """Processor, cores, threads and load: what a timing needs beside it; without torch loaded there is one thread."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():
@@ -382,4 +393,11 @@ def machine_facts() -> dict[str, Any]:
         ]
         model = named[0] if named else model
     load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
-    return {"processor": model, "cores": os.cpu_count(), "load": load, "system": platform.system()}
+    torch = sys.modules.get("torch")
+    return {
+        "processor": model,
+        "cores": os.cpu_count(),
+        "threads": 1 if torch is None else int(torch.get_num_threads()),
+        "load": load,
+        "system": platform.system(),
+    }

@@ -24,7 +24,7 @@ from fewlabel.data.splits import LabelDraw
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.engine.lock import sole_run
 from fewlabel.engine.runs import check_begun, close_run, finished_before, identity, mark_run
-from fewlabel.engine.runtime import fast_kernels, start
+from fewlabel.engine.runtime import fast_kernels, resolved_precision, start
 from fewlabel.engine.weights import load_decoder_into, load_encoder_into, save_segmenter
 from fewlabel.nets.layout import channels_last
 from fewlabel.nets.unet import UNet, UNetConfig
@@ -37,7 +37,7 @@ from fewlabel.stages._postprocess import decided_rule
 from fewlabel.stages._selection import Selection, choose_selection, say_selection
 from fewlabel.stages._statistics import KEY as RECALIBRATED
 from fewlabel.stages._statistics import check_statistics, statistics_images, statistics_record, statistics_words
-from fewlabel.stages._volumes import architecture_of, check_encoder, check_slices, patch_size, view_size
+from fewlabel.stages._volumes import architecture_of, check_encoder, check_slices, patch_size, say_depth, view_size
 
 
 class Arm:
@@ -68,6 +68,8 @@ class Arm:
         check_statistics(settings.recalibrate, self.settings.network)
         if selection is None:
             say_network(settings.network, self.settings.network, settings.encoder)
+            if settings.encoder is None:
+                say_depth(settings.network, self.settings.network, settings.patch or self.store.images.shape[2:])
         if settings.patch is None:
             check_slices(self.store.images.shape[2:], self.settings.network, str(settings.data))
             if view := view_size(settings.view, self.store):
@@ -135,6 +137,7 @@ class Arm:
             same=self.same,
             seed=settings.seed,
             device=str(fabric.device),
+            precision=resolved_precision(settings.precision, fabric.device.type),
             started=started,
         )
         fit.clean()
@@ -231,7 +234,8 @@ class Arm:
     def _architecture(self, settings: FinetuneSettings) -> UNetConfig:
         encoder = settings.encoder
         kind = {"in_channels": int(self.store.images.shape[1]), "ndim": 2 if settings.patch is None else 3}
-        return (settings.network if encoder is None else architecture_of(encoder)).model_copy(update=kind)
+        size = settings.patch or self.store.images.shape[2:]
+        return (settings.network.fitted(size) if encoder is None else architecture_of(encoder)).model_copy(update=kind)
 
     def _network(self, device: torch.device) -> UNet:
         """A network whose weights beside the encoder are equal for all modes of one seed."""

@@ -163,8 +163,23 @@ class Fit:
         """Train to the end, or to step ``stop`` of the same schedule, and give back the network that predicts."""
         first, facts = self.checkpointer.load() if self.recipe.resume else (0, {})
         self.facts.update(facts)
+        self.train_mode()
+        self.loop(first, stop).run(self.step, first)
+        network = self.regime.inference_network()
+        if self.keep_best and (self.folder / BEST).is_file():
+            network.load_state_dict(load_file(self.folder / BEST))
+        self._take_statistics(network)
+        network.eval()
+        return network
+
+    def train_mode(self) -> None:
+        """Make the regime ready for steps."""
+        train_mode(self.regime, frozen=self.recipe.frozen)
+
+    def loop(self, first: int, stop: int | None = None) -> Loop:
+        """The loop over the steps from ``first`` to the end, or to ``stop`` of the same schedule."""
         record = Record(self.folder, first)
-        loop = Loop(
+        return Loop(
             title=self.title,
             module=self.regime,
             optimiser=self.optimiser,
@@ -180,14 +195,6 @@ class Fit:
             between=lambda step: self._validation(step, record),
             facts=self.facts,
         )
-        train_mode(self.regime, frozen=self.recipe.frozen)
-        loop.run(self.step, first)
-        network = self.regime.inference_network()
-        if self.keep_best and (self.folder / BEST).is_file():
-            network.load_state_dict(load_file(self.folder / BEST))
-        self._take_statistics(network)
-        network.eval()
-        return network
 
     @property
     def curve(self) -> dict[int, float]:
@@ -262,7 +269,7 @@ class Fit:
             predicted, _ = clean(predicted.astype(np.uint8), self.rule, prepared_voxel(self.store, case))
             known = reference != UNLABELLED
             scores.append(np.mean(dice_per_class(predicted[known], reference[known], network.classes)))
-        train_mode(self.regime, frozen=self.recipe.frozen)
+        self.train_mode()
         return float(np.mean(scores))
 
 

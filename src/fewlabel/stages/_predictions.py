@@ -88,6 +88,7 @@ def record_predictions(
     skipped: Sequence[str],
     seconds: Seconds,
     device: str,
+    precision: str,
 ) -> None:
     """Table, report and manifest; rows of earlier calls stay unless their mask was made again."""
     volumes = sum(row["status"] == "ok" for row in rows)
@@ -112,6 +113,7 @@ def record_predictions(
             "per_volume": {name: round(spent / max(volumes, 1), 4) for name, spent in seconds.parts.items()},
         },
         "device": device,
+        "precision": precision,
         "versions": library_versions(),
         "machine": machine_facts(),
     }
@@ -126,5 +128,6 @@ def record_predictions(
         parents=[model.origin],
         settings=dict(settings),
         device=device,
+        precision=precision,
         wall_seconds=seconds.total,
     )

@@ -10,6 +10,7 @@ from fewlabel.core.artifact import read_json
 from fewlabel.core.config import Settings
 from fewlabel.core.discovery import load_plugin
 from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.progress import say
 from fewlabel.data.store import PreparedStore
 from fewlabel.data.windows import Patch
 from fewlabel.nets.unet import UNetConfig
@@ -48,7 +49,7 @@ def patch_faults(
             rule = "patch is three positive numbers: depth, height, width"
             faults.append(Fault(rule, str(list(patch)), f"{where}patch"))
         elif encoder is None:
-            faults.extend(_patch_sides(patch, network, where))
+            faults.extend(_patch_sides(patch, network.fitted(patch), where))
         name = str(regime.name)  # type: ignore[attr-defined]
         if not load_plugin("fewlabel.regimes", name).supports_3d:
             remedy = "leave out patch, or take a regime that works on volumes (fewlabel regimes)"
@@ -143,6 +144,13 @@ def slice_faults(size: Sequence[int], network: UNetConfig, where: str) -> list[F
     if near != list(size):
         return [Fault(rule, str(list(size)), where, remedy)]
     return _last_map_faults(size, network, where)
+
+
+def say_depth(asked: UNetConfig, built: UNetConfig, size: Sequence[int]) -> None:
+    """Say where a network that is built without an encoder has fewer levels than usual, because images are small."""
+    if built.depth != asked.depth:
+        sides = "x".join(map(str, size))
+        say(f"network: {built.depth} levels, not {asked.depth}, for images of {sides} (network.depth).")
 
 
 def _last_map_faults(size: Sequence[int], network: UNetConfig, where: str) -> list[Fault]:

@@ -30,7 +30,7 @@ from fewlabel.data.preprocess import Plan, prepare_mask, restore_probabilities
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.data.volume import read_mask
 from fewlabel.engine.inference import predict_volume
-from fewlabel.engine.runtime import Device, Precision, choose_device
+from fewlabel.engine.runtime import Device, Precision, choose_device, resolved_precision
 from fewlabel.scoring.arms import differences
 from fewlabel.scoring.components import POSTPROCESS_RULE, Removed, clean
 from fewlabel.scoring.metrics import DISTANCE_RULE, EMPTY_MASK_RULE, STRAY_RULE, dice_per_class, score_case
@@ -141,6 +141,7 @@ def run(settings: EvaluateSettings) -> Path:
             settings={**settings.record(), "identity": same},
             seed=settings.seed,
             device=device,
+            precision=resolved_precision(settings.precision, device),
             wall_seconds=time.monotonic() - started,
         )
     for line in score_lines(summary):
@@ -178,7 +179,7 @@ def _score(
     with task("evaluate", len(cases) * len(arms)) as bar:
         for case in cases:
             try:
-                reference, spacing = _reference(store, case, plan, settings.grid)
+                reference, spacing = reference_of(store, case, plan, settings.grid)
             except FewlabelError as error:
                 faults.extend(error.faults)
                 continue
@@ -217,10 +218,20 @@ def _score(
     return table.astype({"hd95_mm": "float64", "assd_mm": "float64"})
 
 
-def _reference(
+def reference_of(
     store: PreparedStore, case: PreparedCase, plan: Plan, grid: str
 ) -> tuple[NDArray[np.uint8], tuple[float, float, float]]:
-    """Class indices to compare with, 255 where ignored, and their (z, y, x) spacing in mm."""
+    """Class indices to compare with, 255 where ignored, and their (z, y, x) spacing in mm.
+
+    Args:
+        store: The prepared data.
+        case: A labelled scan of it.
+        plan: How it was prepared.
+        grid: ``original`` or ``prepared``.
+
+    Raises:
+        DataError: If the label file is gone or has changed.
+    """
     prepared = np.array(store.labels[case.start : case.stop])
     steps = case.record["spacing"]
     if grid == "prepared":

@@ -20,7 +20,7 @@ from fewlabel.core.progress import say, task
 from fewlabel.data.preprocess import Plan, prepare_volume, restore_probabilities
 from fewlabel.data.volume import Volume, collected_warnings, read_volume
 from fewlabel.engine.inference import predict_volume
-from fewlabel.engine.runtime import Device, Precision, choose_device
+from fewlabel.engine.runtime import Device, Precision, choose_device, resolved_precision
 from fewlabel.scoring.components import clean
 from fewlabel.stages._predictions import Mask, Seconds, millilitres, probability_path, record_predictions, write_masks
 from fewlabel.stages._scans import Scan, find_scans
@@ -105,6 +105,7 @@ def run(settings: PredictSettings) -> Path:
                 found.skipped,
                 Seconds(loaded, time.perf_counter() - started, parts),
                 device,
+                resolved_precision(settings.precision, device),
             )
     for text, paths in collected_warnings().items():
         say(f"{len(paths)} files: {text}")

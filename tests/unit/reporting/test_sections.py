@@ -406,16 +406,18 @@ def test_embeddings_that_cannot_be_mapped():
 def test_provenance_names_every_artifact_and_setting():
     manifest = Manifest(
         kind="encoder", schema_version=1, content_hash="abcdef0123456789ff", files={},
-        created="2030-01-02T03:04:05+00:00", seed=7, device="cpu", wall_seconds=61,
+        created="2030-01-02T03:04:05+00:00", seed=7, device="cpu", precision="bf16-mixed", wall_seconds=61,
         settings={"steps": 5, "method": {"name": "gcl", "t": None}, "identity": {}},
-        versions={"torch": "9"}, git_revision="deadbeef", machine={"processor": "P", "cores": 2, "system": "S"},
+        versions={"torch": "9"}, git_revision="deadbeef",
+        machine={"processor": "P", "cores": 2, "threads": 3, "system": "S"},
     )  # fmt: skip
     section = provenance_section({"encoder": manifest})
     assert tables(section)[0].rows == [
-        ["encoder", "2030-01-02 03:04:05 UTC", "1 min 1 s", "7", "cpu", "deadbeef", "abcdef0123456789"]
+        ["encoder", "2030-01-02 03:04:05 UTC", "1 min 1 s", "7", "cpu, bf16-mixed", "deadbeef", "abcdef0123456789"]
     ]
     folded = next(block for block in section.blocks if isinstance(block, Folded))
     assert folded.block.rows == [["steps", "5"], ["method.name", "gcl"], ["method.t", "null"]]
     assert ("torch", "9") in section.blocks[1].items
+    assert ("threads", "3") in section.blocks[1].items
     assert flat({"a": {}, "b": True}) == [("a", "{}"), ("b", "true")]
     assert not any(isinstance(block, Pictures) for block in section.blocks)
