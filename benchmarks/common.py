@@ -16,7 +16,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from fewlabel.core.artifact import git_revision, library_versions, machine_facts
+from fewlabel.core.provenance import git_revision, library_versions, machine_facts
 from fewlabel.pipelines.recipes import load_recipe
 
 

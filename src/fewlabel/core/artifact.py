@@ -5,15 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fewlabel.core.errors import ArtifactError, Fault
 from fewlabel.core.partials import abandoned, partial_beside, partials_of
+from fewlabel.core.provenance import git_revision, library_versions, machine_facts
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -353,51 +350,3 @@ def _changed_parents(folder: Path, manifest: Manifest) -> list[Fault]:
                 )
             )
     return faults
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of this package and of the libraries that decide its numbers."""
-    names = ("fewlabel", "torch", "lightning-fabric", "monai", "SimpleITK", "numpy", "scipy")
-    found = {"python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
-
-
-def git_revision() -> str:
-    """Commit of the source tree this package runs from, with ``+`` if changed; empty outside a checkout."""
-    here = Path(__file__).resolve().parent
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(here), *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    if shutil.which("git") is None or not git("ls-files", "--error-unmatch", __file__):
-        return ""
-    revision = git("rev-parse", "--short=12", "HEAD")
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", str(here.parent))
-    return revision + ("+" if revision and changed else "")
-
-
-def machine_facts() -> dict[str, Any]:
-    """Processor, cores, threads and load: what a timing needs beside it; without torch loaded there is one thread."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        named = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        model = named[0] if named else model
-    load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
-    torch = sys.modules.get("torch")
-    return {
-        "processor": model,
-        "cores": os.cpu_count(),
-        "threads": 1 if torch is None else int(torch.get_num_threads()),
-        "load": load,
-        "system": platform.system(),
-    }

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from fewlabel.core.artifact import machine_facts
 from fewlabel.core.progress import say
+from fewlabel.core.provenance import machine_facts
 from fewlabel.core.values import assignments, nest
 from fewlabel.pipelines import budget, forecast
 from fewlabel.pipelines._resolved import completed, given_steps, said, unsaid

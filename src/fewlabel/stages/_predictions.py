@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fewlabel.core.artifact import finish_artifact, library_versions, machine_facts, write_json, write_text
+from fewlabel.core.artifact import finish_artifact, write_json, write_text
+from fewlabel.core.provenance import library_versions, machine_facts
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.volume import Volume, scan_stem
 from fewlabel.data.writing import write_mask, write_probabilities

@@ -13,19 +13,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fewlabel.core.artifact import (
-    building,
-    finish_artifact,
-    is_artifact,
-    machine_facts,
-    open_artifact,
-    write_bytes,
-    write_json,
-)
+from fewlabel.core.artifact import building, finish_artifact, is_artifact, open_artifact, write_bytes, write_json
 from fewlabel.core.config import PathSetting, Settings, setting
 from fewlabel.core.errors import DataError, Fault, FewlabelError, SettingsError
 from fewlabel.core.places import in_the_way
 from fewlabel.core.progress import say, task
+from fewlabel.core.provenance import machine_facts
 from fewlabel.data.preprocess import Plan, prepare_mask, restore_probabilities
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.data.volume import read_mask

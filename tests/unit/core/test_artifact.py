@@ -193,13 +193,6 @@ def test_unreadable_json_is_an_artifact_error(tmp_path: Path) -> None:
         read_json(tmp_path / "x.json")
 
 
-def test_outside_a_checkout_there_is_no_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifact, "__file__", str(tmp_path / "artifact.py"))
-    assert artifact.git_revision() == ""
-    monkeypatch.setattr(artifact.shutil, "which", lambda name: None)
-    assert artifact.git_revision() == ""
-
-
 def test_two_that_build_one_folder_do_not_disturb_each_other(tmp_path: Path) -> None:
     with building(tmp_path / "x") as first:
         write_text(first / "a.txt", "first")
