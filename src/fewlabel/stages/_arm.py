@@ -25,13 +25,14 @@ from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.engine.lock import sole_run
 from fewlabel.engine.runs import check_begun, close_run, finished_before, identity, mark_run
 from fewlabel.engine.runtime import fast_kernels, start
-from fewlabel.engine.weights import load_decoder_into, load_encoder_into, save_segmenter
+from fewlabel.engine.weights import load_decoder_into, load_encoder_into, save_segmenter_facts
 from fewlabel.nets.layout import channels_last
 from fewlabel.nets.unet import UNet, UNetConfig
 from fewlabel.stages._finetune_settings import FinetuneSettings, Mode
 from fewlabel.stages._fit import Fit, Recipe
 from fewlabel.stages._images_met import KEY, images_met
 from fewlabel.stages._learnt_from import drawn_labels, labels_of_encoder
+from fewlabel.stages._members import Members, member_seed
 from fewlabel.stages._selection import Selection, choose_selection, say_selection
 from fewlabel.stages._volumes import architecture_of, check_encoder, check_slices, patch_size
 
@@ -73,6 +74,7 @@ class Arm:
         )
         self.selection = selection or choose_selection(settings.validation, self.draw, self.seen)
         self.same = {**identity(self.settings.record(), **hashes), "mode": mode, "selection": self.selection}
+        self.members = Members(out, settings.members, self.same)
         self._met = images_met((), self.encoder)
         if self.origin is not None:
             check_origin(self.origin)
@@ -102,23 +104,19 @@ class Arm:
         """Fit and write the artifact in a folder that is this run's alone."""
         settings, selection = self.settings, self.selection
         say_selection(selection, self.draw, settings.steps)
+        if settings.members > 1:
+            say(f"{settings.members} networks of different seeds, one after the other.")
         stop = self._leave_one_out(fabric) if selection == "leave_one_out" else None
-        validation = self._cases(self.draw.validation)
-        fit = self._fit(
-            fabric,
-            self.draw.labelled,
-            validation if selection != "none" else (),
-            self.out,
-            keep_best=selection == "held_out",
-        )
-        mark_run(self.out, self.same)
-        network = fit.run(stop)
+        for member in range(settings.members):
+            if not self.members.finished(member):
+                self._train_member(fabric, member, stop)
         if rank() == 0:
-            save_segmenter(self.out, network, self._facts(network, stop or fit.best_step))
+            facts = self._facts(self.members.best_steps())
+            save_segmenter_facts(self.out, settings.network, len(self.store.label_names), facts)
         close_run(
             self.out,
             "segmenter",
-            ["segmenter.safetensors", "segmenter.json", "metrics.jsonl"],
+            [*self.members.files(), "segmenter.json"],
             parents=[self.store.origin, *([self.origin] if self.origin and self.encoder else [])],
             settings=settings.record(),
             same=self.same,
@@ -126,6 +124,25 @@ class Arm:
             device=str(fabric.device),
             started=started,
         )
+        if rank() == 0:
+            self.members.clean()
+
+    def _train_member(self, fabric: Fabric, member: int, stop: int | None) -> None:
+        """Train one network and keep it; a held-out selection is each network's own."""
+        validation = self._cases(self.draw.validation) if self.selection != "none" else ()
+        fit = self._fit(
+            fabric,
+            self.draw.labelled,
+            validation,
+            self.members.folder(member),
+            keep_best=self.selection == "held_out",
+            member=member,
+        )
+        fit.title = self.members.title(fit.title, member)
+        mark_run(self.out, self.same)
+        network = fit.run(stop)
+        if rank() == 0:
+            self.members.finish(member, network, stop or fit.best_step)
         fit.clean()
 
     def prepare_fit(self, fabric: Fabric) -> Fit:
@@ -166,8 +183,10 @@ class Arm:
         folder: Path,
         *,
         keep_best: bool,
+        member: int = 0,
     ) -> Fit:
         settings = self.settings
+        seed = member_seed(settings.seed, member)
         indices = self.store.slices_of(labelled, labelled=True)
         if len(indices) == 0:
             fault = Fault("fine-tuning needs labelled slices", "none", ", ".join(labelled), "name labelled patients")
@@ -182,7 +201,7 @@ class Arm:
             batch=settings.batch,
             unlabelled_batch=settings.unlabelled_batch,
             validate_every=settings.validate_every,
-            seed=settings.seed,
+            seed=seed,
             checkpoint_seconds=settings.checkpoint_seconds,
             log_every=settings.log_every,
             resume=settings.resume,
@@ -195,7 +214,7 @@ class Arm:
             recipe,
             fabric,
             self.store,
-            self._network(fabric.device),
+            self._network(fabric.device, seed),
             indices=indices,
             unlabelled=self.store.slices_of(sorted(allowed)),
             validation=validation,
@@ -216,9 +235,9 @@ class Arm:
         kind = {"in_channels": int(self.store.images.shape[1]), "ndim": 2 if settings.patch is None else 3}
         return (settings.network if encoder is None else architecture_of(encoder)).model_copy(update=kind)
 
-    def _network(self, device: torch.device) -> UNet:
+    def _network(self, device: torch.device, seed: int) -> UNet:
         """A network whose weights beside the encoder are equal for all modes of one seed."""
-        torch.manual_seed(stream_seed(self.settings.seed, "segmenter"))
+        torch.manual_seed(stream_seed(seed, "segmenter"))
         network = UNet(self.settings.network, len(self.store.label_names))
         if self.encoder is not None:
             load_encoder_into(self.encoder, network.encoder)
@@ -231,12 +250,12 @@ class Arm:
     def _cases(self, subjects: tuple[str, ...]) -> tuple[PreparedCase, ...]:
         return tuple(case for case in self.store.cases if case.subject in subjects and case.label is not None)
 
-    def _facts(self, network: UNet, best_step: int | None) -> Mapping[str, Any]:
+    def _facts(self, best_steps: list[int | None]) -> Mapping[str, Any]:
         used = self.draw.validation if self.selection == "held_out" else ()
         regime = load_plugin("fewlabel.regimes", str(self.settings.regime.name))
         own = {*self.draw.labelled, *(self._unlabelled() if regime.uses_unlabelled else ())}
         return {
-            "classes": network.classes,
+            "members": self.settings.members,
             "label_names": {str(key): value for key, value in self.store.label_names.items()},
             "plan": json.loads(json.dumps(self.store.plan)),
             "reader": self.store.manifest.settings.get("reader", "auto"),
@@ -252,7 +271,8 @@ class Arm:
             ],
             "steps": self.settings.steps,
             "batch": self.settings.batch,
-            "best_step": best_step,
+            "best_step": best_steps[0],
+            **({"best_steps": best_steps} if len(best_steps) > 1 else {}),
         }
 
 

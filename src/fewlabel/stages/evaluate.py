@@ -28,9 +28,10 @@ from fewlabel.core.progress import say, task
 from fewlabel.data.preprocess import Plan, prepare_mask, restore_probabilities
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.data.volume import read_mask
-from fewlabel.engine.inference import predict_volume
 from fewlabel.engine.runtime import Device, Precision, choose_device
 from fewlabel.scoring.arms import differences
+from fewlabel.scoring.disagreement import COLUMN as DISAGREEMENT
+from fewlabel.scoring.disagreement import DISAGREEMENT_RULE, disagreement_summary
 from fewlabel.scoring.metrics import DISTANCE_RULE, EMPTY_MASK_RULE, score_case
 from fewlabel.scoring.summary import MEAN_RULE, summarise
 from fewlabel.stages._admission import admitted, subjects_of
@@ -111,10 +112,11 @@ def run(settings: EvaluateSettings) -> Path:
         "cases": len(cases),
         "classes": {str(index): name for index, name in names.items()},
         **summarise(table, names, confidence=settings.confidence, resamples=settings.resamples, seed=settings.seed),
+        "disagreement": disagreement_summary(table),
         "segmenters": {name: _description(arm) for name, arm in arms.items()},
         # Where this is not empty, a gain is not that of the start or the regime alone.
         "differences": differences(arms["model"].facts, arms["control"].facts) if "control" in arms else [],
-        "protocol": _protocol(settings, store),
+        "protocol": _protocol(settings, store) | ({"disagreement": DISAGREEMENT_RULE} if DISAGREEMENT in table else {}),
         "machine": machine_facts(),
     }
     with building(settings.out) as folder:
@@ -174,15 +176,10 @@ def _score(
             reference[ignored] = 0
             images = np.asarray(pixels[case.start : case.stop], dtype=np.float32).swapaxes(0, 1)
             for name, arm in arms.items():
-                probabilities = predict_volume(
-                    arm.network,
-                    images,
-                    batch=settings.batch,
-                    flip=settings.flip,
-                    device=device,
-                    precision=settings.precision,
-                    window=arm.window,
+                found = arm.predict(
+                    images, batch=settings.batch, flip=settings.flip, device=device, precision=settings.precision
                 )
+                probabilities = found.probabilities
                 if settings.grid == "original":
                     probabilities = restore_probabilities(probabilities, case.record)
                 predicted = probabilities.argmax(axis=0).astype(np.uint8)
@@ -190,13 +187,16 @@ def _score(
                 for score in score_case(predicted, reference, spacing, classes, surface=settings.surface):
                     values = asdict(score)
                     index = values.pop("index")
-                    rows.append((name, case.id, case.subject, index, store.label_names[index], *values.values()))
+                    apart = None if found.by_class is None else float(found.by_class[index - 1])
+                    rows.append((name, case.id, case.subject, index, store.label_names[index], *values.values(), apart))
                 bar.advance(note=case.id)
     if faults:
         raise DataError("The evaluation cannot be done:", faults)
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table = pd.DataFrame(rows, columns=[*COLUMNS, DISAGREEMENT])
     # Undefined distances are missing numbers, not objects.
-    return table.astype({"hd95_mm": "float64", "assd_mm": "float64"})
+    table = table.astype({"hd95_mm": "float64", "assd_mm": "float64", DISAGREEMENT: "float64"})
+    ensembles = any(len(arm.networks) > 1 for arm in arms.values())
+    return table if ensembles else table.drop(columns=DISAGREEMENT)
 
 
 def _reference(
@@ -225,6 +225,7 @@ def _reference(
 def _description(arm: Segmenter) -> dict[str, Any]:
     keys = (
         "regime",
+        "members",
         "initialisation",
         "labelled_subjects",
         "labelled_slices",
@@ -263,6 +264,9 @@ def _tell(summary: Mapping[str, Any]) -> None:
         far = "" if distance is None else f", HD95 {distance:.1f} mm"
         missed = f"{mean['missed']} missed, {mean['invented']} invented structures"
         say(f"{name}: mean Dice {dice['mean']:.3f}{_between(dice)}{far}; {missed} in {summary['cases']} scans")
+    for name, apart in summary["disagreement"].items():
+        rank = "" if apart["spearman"] is None else f", rank correlation with Dice {apart['spearman']:+.2f}"
+        say(f"{name}: disagreement of its networks {apart['mean']:.3f}{rank}")
     if summary["gain"]:
         gain = summary["gain"]["mean"]["dice"]
         p = "" if gain["p"] is None else f", p = {gain['p']:.3g}"

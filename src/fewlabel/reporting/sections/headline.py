@@ -72,7 +72,10 @@ def _trained(inputs: Inputs) -> str:
         begin = how.get(str(facts.get("initialisation")), "A") if inputs.encoder is not None else "A"
         regime = _regime(inputs.segmenter)
         by = f" by {regime}" if regime not in ("", "supervised") else ""
-        parts.append(f"{begin} segmentation network was trained{by} with the labels of {patients} ({slices}).")
+        members = int(facts.get("members", 1))
+        what = "segmentation network was" if members == 1 else f"ensemble of {members} segmentation networks was"
+        begin = begin if members == 1 else f"{begin}n"
+        parts.append(f"{begin} {what} trained{by} with the labels of {patients} ({slices}).")
     if not parts and inputs.store is not None:
         parts.append(f"{_amount(inputs.store)} were prepared.")
     return " ".join(parts)

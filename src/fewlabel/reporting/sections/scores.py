@@ -11,7 +11,7 @@ import pandas as pd
 from fewlabel.reporting.blocks import Block, Folded, Pictures, Section, Table, Text
 from fewlabel.reporting.figures.scores import ClassDice, case_figure, class_figure, gain_figure
 from fewlabel.reporting.inputs import Scores
-from fewlabel.reporting.words import between, estimate, interval_name, number, p_value
+from fewlabel.reporting.words import between, count, estimate, interval_name, number, p_value
 
 TITLE = "Segmentation quality"
 MISSING = (
@@ -52,6 +52,7 @@ def score_section(scores: Scores | None, *, model: str, control: str) -> Section
     blocks.append(arm_table(summary, {"model": model, "control": control}))
     if gain:
         blocks.append(gain_table(gain, interval_name(summary)))
+    blocks.extend(Text(line, "note") for line in trust(summary, {"model": model, "control": control}))
     protocol = summary.get("protocol", {})
     blocks.append(Text(f"Empty masks. {protocol.get('empty_masks', '')}", "note"))
     rules = " ".join(str(protocol[key]) for key in ("grid", "distances", "means", "leaks") if protocol.get(key))
@@ -127,6 +128,22 @@ def arm_table(summary: Mapping[str, Any], names: Mapping[str, str]) -> Table:
             )
     head = ["Class", "Network", "Dice", "std", interval_name(summary), "HD95 mm", "ASSD mm", "missed", "invented"]
     return Table(head, rows, "By class", frozenset(range(2, 9)), frozenset(strong))
+
+
+def trust(summary: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
+    """A line per ensemble: how far its networks lie apart, and how well that ranks the scans by quality."""
+    lines = []
+    for arm, found in summary.get("disagreement", {}).items():
+        told = f"Trust, {names.get(arm, arm)}: its networks disagree by {number(found['mean'])} on average"
+        scans = count(found["cases"], "scan")
+        rank = f"Over {scans} that cannot be ranked against Dice."
+        if found["spearman"] is not None:
+            rank = (
+                f"Its rank correlation with mean Dice over {scans} is {number(found['spearman'], 2, sign=True)}: at "
+                f"{number(-1, 0)} the scans with the most disagreement are the worst ones, at 0 it says nothing of quality."
+            )
+        lines.append(f"{told} (1 minus the mean Dice between two of them; 0 is no disagreement). {rank}")
+    return lines
 
 
 def gain_table(gain: Mapping[str, Any], interval: str) -> Table:
