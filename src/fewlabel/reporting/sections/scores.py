@@ -134,15 +134,19 @@ def trust(summary: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
     """A line per ensemble: how far its networks lie apart, and how well that ranks the scans by quality."""
     lines = []
     for arm, found in summary.get("disagreement", {}).items():
-        told = f"Trust, {names.get(arm, arm)}: its networks disagree by {number(found['mean'])} on average"
+        told = (
+            f"Trust, {names.get(arm, arm)}: its networks disagree by {number(found['mean'])} on average (1 minus the "
+            "mean Dice between two of them; 0 is no disagreement)."
+        )
         scans = count(found["cases"], "scan")
         rank = f"Over {scans} that cannot be ranked against Dice."
         if found["spearman"] is not None:
             rank = (
-                f"Its rank correlation with mean Dice over {scans} is {number(found['spearman'], 2, sign=True)}: at "
-                f"{number(-1, 0)} the scans with the most disagreement are the worst ones, at 0 it says nothing of quality."
+                f"Its rank correlation with mean Dice over {scans} is {number(found['spearman'], 2, sign=True)}: "
+                f"{number(-1, 0)} means that the scans with the most disagreement are the worst ones, 0 that it says "
+                "nothing of quality."
             )
-        lines.append(f"{told} (1 minus the mean Dice between two of them; 0 is no disagreement). {rank}")
+        lines.append(f"{told} {rank}")
     return lines
 
 
