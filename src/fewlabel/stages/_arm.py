@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 
 from fewlabel.core.artifact import Origin, open_artifact, read_json, write_json
-from fewlabel.core.collective import rank
+from fewlabel.core.collective import barrier, rank
 from fewlabel.core.config import given
 from fewlabel.core.discovery import load_plugin
 from fewlabel.core.errors import DataError, Fault, SettingsError
@@ -143,7 +143,7 @@ class Arm:
         network = fit.run(stop)
         if rank() == 0:
             self.members.finish(member, network, stop or fit.best_step)
-        fit.clean()
+        barrier()
 
     def prepare_fit(self, fabric: Fabric) -> Fit:
         """The fit on all labelled patients of the draw, without validation."""

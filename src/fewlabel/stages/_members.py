@@ -16,6 +16,7 @@ from fewlabel.core.artifact import read_json, write_json
 from fewlabel.core.rng import stream_seed
 from fewlabel.engine.weights import member_file, save_member
 from fewlabel.nets.unet import UNet
+from fewlabel.stages._fit import clear
 
 _MARK = "member.json"
 
@@ -77,6 +78,7 @@ class Members:
         return [name.as_posix() for file in weights for name in (file, file.with_name("metrics.jsonl"))]
 
     def clean(self) -> None:
-        """Take the marks of a finished run away; rank 0 only."""
+        """Take away what a finished run does without; rank 0 only."""
         for member in range(self.count):
+            clear(self.folder(member))
             (self.folder(member) / _MARK).unlink(missing_ok=True)
