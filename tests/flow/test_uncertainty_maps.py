@@ -46,7 +46,7 @@ def divided(monkeypatch):
     def answer(network, array, **_):
         calls.append(network)
         background, core, ring = bright_is_core(network, array)
-        first = next(iter(calls)) is network
+        first = len(calls) % 2 == 1
         return np.stack([background, core, ring] if first else [background, 0 * core, ring + core])
 
     monkeypatch.setattr(ensemble, "predict_volume", answer)

@@ -34,7 +34,8 @@ def _with_scores(inputs: Inputs, scores: Scores, trained: str) -> Headline:
         ours, theirs = (_regime(arm) for arm in (inputs.segmenter, inputs.control))
         how = f" by {theirs}" if theirs and theirs != ours else ""
         unlike = summary.get("differences", [])
-        who = f"trained {name}{how}" if unlike else f"the same network trained {name}{how} with the same labels"
+        same = "the same network" if _members(inputs.segmenter) == 1 else "an ensemble of as many networks"
+        who = f"trained {name}{how}" if unlike else f"{same} trained {name}{how} with the same labels"
         sentence += (
             f" The control, {who}, reaches {number(control['mean'])}: a difference of "
             f"{number(gain['mean'], sign=True)}."
@@ -72,7 +73,7 @@ def _trained(inputs: Inputs) -> str:
         begin = how.get(str(facts.get("initialisation")), "A") if inputs.encoder is not None else "A"
         regime = _regime(inputs.segmenter)
         by = f" by {regime}" if regime not in ("", "supervised") else ""
-        members = int(facts.get("members", 1))
+        members = _members(inputs.segmenter)
         what = "segmentation network was" if members == 1 else f"ensemble of {members} segmentation networks was"
         begin = begin if members == 1 else f"{begin}n"
         parts.append(f"{begin} {what} trained{by} with the labels of {patients} ({slices}).")
@@ -84,6 +85,11 @@ def _trained(inputs: Inputs) -> str:
 def _regime(arm: Training | None) -> str:
     """Id of the regime of an arm; empty if unknown."""
     return str(arm.facts.get("regime", "")) if arm else ""
+
+
+def _members(arm: Training | None) -> int:
+    """Number of networks of an arm."""
+    return int(arm.facts.get("members", 1)) if arm else 1
 
 
 def _on(inputs: Inputs) -> str:
