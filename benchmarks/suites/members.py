@@ -2,7 +2,8 @@
 
 Two U-Nets of width 16 are joined into one network whose convolutions have two groups, which gives the same outputs;
 each member has images of its own, as in training. Ratios below 1 would speak for it. A step is a forward pass and all
-gradients of 10 slices of 128x128; a prediction is a forward pass of 4 slices of 256x216, as in ``predict``.
+gradients of 10 slices of 128x128; a prediction is a forward pass of 4 slices of 256x224. One thread, and its processor
+time, which waiting for other programs does not lengthen.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import copy
 import json
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -66,6 +68,7 @@ class Grouped(nn.Module):
 def run(results: Path) -> None:
     """Check that both ways agree, print seconds and ratios, append a row to ``members.jsonl``."""
     fast_kernels("cpu")
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     networks = [UNet(UNetConfig(width=WIDTH), CLASSES).to(memory_format=torch.channels_last) for _ in range(2)]
     joined = Grouped(networks).to(memory_format=torch.channels_last)
@@ -75,7 +78,7 @@ def run(results: Path) -> None:
         kind = "bf16" if mixed else "float32"
         for name, calls in {"step": _steps(networks, joined), "prediction": _predictions(networks)}.items():
             with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-                seconds = timed(calls, ROUNDS, 2)
+                seconds = timed(calls, ROUNDS, 2, time.process_time)
             ratios = [one / two for one, two in zip(seconds["grouped"], seconds["in turn"], strict=True)]
             medians = {way: round(statistics.median(values), 4) for way, values in seconds.items()}
             figures[f"{name} {kind}"] = {
