@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from pathlib import Path
 
 import pytest
@@ -36,9 +37,18 @@ def test_one_grouped_pass_is_a_pass_of_each_network(suite, training):
     assert not gradient[:4].any()
 
 
-def test_the_row_holds_ratios_of_both_ways(suite, tmp_path, monkeypatch, capsys):
-    import json
+def test_the_decision_shows_the_committed_row():
+    row = json.loads((BENCHMARKS / "results" / "members.jsonl").read_text().splitlines()[-1])
+    page = (BENCHMARKS.parent / "docs" / "decisions" / "0010-members-one-after-the-other.md").read_text()
+    for kind in ("step", "prediction"):
+        cells = []
+        for precision in ("float32", "bf16"):
+            figure = row["figures"][f"{kind} {precision}"]
+            cells.append(f"{figure['ratio']:.2f} ({figure['from']:.2f} to {figure['to']:.2f})")
+        assert f"| {' | '.join(cells)} |" in page
 
+
+def test_the_row_holds_ratios_of_both_ways(suite, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(suite, "ROUNDS", 1)
     monkeypatch.setattr(suite, "WIDTH", 4)
     monkeypatch.setattr(suite, "timed", lambda calls, *_: {name: [2.0, 4.0] for name in calls})
