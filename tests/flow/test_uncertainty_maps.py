@@ -250,6 +250,7 @@ def test_scores_are_those_of_the_mean_and_say_how_far_members_lie_apart(store, t
         apart = 1 - np.mean([dice_per_class(a, b, 3) for a, b in combinations(masks, 2)], axis=0)
         rows = table[(table["arm"] == "model") & (table["case"] == name)]
         assert rows["disagreement"].tolist() == pytest.approx(apart.tolist())
+        assert abs(apart[0] - apart[1]) > 0.01
         means.append(apart.mean())
     assert table[table["arm"] == "control"]["disagreement"].isna().all()
     assert table.columns[-1] == "disagreement"

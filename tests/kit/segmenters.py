@@ -89,6 +89,9 @@ def make_segmenter(
                 torch.manual_seed(member)
                 config = UNetConfig(width=4, depth=3, in_channels=len(plan["channels"]))
                 network = UNet(config, len(plan["label_values"]))
+                if members > 1:
+                    # Sure enough to find several classes, each its own.
+                    torch.nn.init.normal_(network.classifier.weight, std=30.0)
         save_member(folder, member, network)
     known = {"plan": plan, "labelled_subjects": facts.pop("labelled_subjects", []), **facts}
     # One network says nothing of members, as older segmenters do not.
