@@ -100,6 +100,12 @@ class FinetuneSettings(Settings):
     )
     validate_every: int = setting(100, "steps between two validations", unit="steps", ge=1)
     seed: int = setting(0, "seed of weights, batches and augmentation", ge=0)
+    members: int = setting(
+        1,
+        "networks of different seeds to train, one after the other; their mean probabilities predict",
+        ge=1,
+        source="deep ensembles, Lakshminarayanan et al. 2017",
+    )
     device: Device = setting("auto", "where to train")
     precision: Precision = setting("auto", "bf16 where the hardware has it; losses are float32 always")
     checkpoint_seconds: float = setting(300.0, "time between checkpoints", unit="s", ge=0)

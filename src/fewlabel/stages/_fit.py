@@ -19,6 +19,7 @@ from fewlabel.core.artifact import write_bytes
 from fewlabel.core.collective import barrier, mean_across, rank
 from fewlabel.core.config import Settings
 from fewlabel.core.discovery import load_plugin
+from fewlabel.core.partials import sweep_partials
 from fewlabel.core.progress import say
 from fewlabel.core.rng import stream_seed
 from fewlabel.data.augment import AugmentConfig
@@ -27,7 +28,7 @@ from fewlabel.data.patches import PatchLoader
 from fewlabel.data.spread import Spread
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.data.windows import Patch
-from fewlabel.engine.checkpoint import Checkpointer
+from fewlabel.engine.checkpoint import CHECKPOINT, Checkpointer
 from fewlabel.engine.inference import WINDOW, predict_volume
 from fewlabel.engine.loop import Loop, StepResult
 from fewlabel.engine.optim import OptimiserConfig, build_optimiser, check_warmup
@@ -208,9 +209,9 @@ class Fit:
 
     def clean(self) -> None:
         """Remove what only an unfinished run needs."""
-        self.checkpointer.remove()
+        barrier()
         if rank() == 0:
-            (self.folder / BEST).unlink(missing_ok=True)
+            clear(self.folder)
 
     def step(self, step: int) -> StepResult:
         """Batch, forward pass and gradient."""
@@ -271,6 +272,13 @@ class Fit:
             scores.append(np.mean(dice_per_class(predicted[known], reference[known], network.classes)))
         self.train_mode()
         return float(np.mean(scores))
+
+
+def clear(folder: Path) -> None:
+    """Remove what only an unfinished fit needs from its folder, and what kills left half written; rank 0 only."""
+    for name in (CHECKPOINT, BEST):
+        (folder / name).unlink(missing_ok=True)
+    sweep_partials(folder)
 
 
 def train_mode(regime: Regime, *, frozen: bool) -> None:

@@ -17,7 +17,6 @@ from fewlabel.core.places import in_the_way
 from fewlabel.core.progress import task
 from fewlabel.core.rng import numpy_stream, stream_seed
 from fewlabel.data.store import PreparedCase, PreparedStore
-from fewlabel.engine.inference import predict_volume
 from fewlabel.engine.runtime import Device, choose_device
 from fewlabel.engine.weights import read_made
 from fewlabel.reporting.blocks import Page, Section
@@ -220,5 +219,5 @@ def _predict(
 ) -> NDArray[np.uint8]:
     """(depth, height, width) classes of a prepared scan."""
     images = np.asarray(store.images[case.start : case.stop], np.float32).swapaxes(0, 1)
-    found = predict_volume(arm.network, images, device=device, window=arm.window).argmax(axis=0).astype(np.uint8)
+    found = arm.predict(images, device=device).probabilities.argmax(axis=0).astype(np.uint8)
     return clean(found, arm.rule if cleaned else None, prepared_voxel(store, case))[0]

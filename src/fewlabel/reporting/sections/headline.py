@@ -41,7 +41,8 @@ def _of_control(inputs: Inputs, summary: dict[str, Any]) -> str:
     ours, theirs = (_regime(arm) for arm in (inputs.segmenter, inputs.control))
     how = f" by {theirs}" if theirs and theirs != ours else ""
     unlike = summary.get("differences", [])
-    who = f"trained {name}{how}" if unlike else f"the same network trained {name}{how} with the same labels"
+    same = "the same network" if _members(inputs.segmenter) == 1 else "an ensemble of as many networks"
+    who = f"trained {name}{how}" if unlike else f"{same} trained {name}{how} with the same labels"
     reached = f"{number(control['dice']['mean'])}{_and_mm(control['hd95_mm'])}"
     apart = f"{number(gain['dice']['mean'], sign=True)}{_and_mm(gain['hd95_mm'], sign=True)}"
     told = f"The control, {who}, reaches {reached}: a difference of {apart}."
@@ -97,7 +98,10 @@ def _trained(inputs: Inputs) -> str:
         begin = how.get(str(facts.get("initialisation")), "A") if inputs.encoder is not None else "A"
         regime = _regime(inputs.segmenter)
         by = f" by {regime}" if regime not in ("", "supervised") else ""
-        parts.append(f"{begin} segmentation network was trained{by} with the labels of {patients} ({slices}).")
+        members = _members(inputs.segmenter)
+        what = "segmentation network was" if members == 1 else f"ensemble of {members} segmentation networks was"
+        begin = begin if members == 1 else f"{begin}n"
+        parts.append(f"{begin} {what} trained{by} with the labels of {patients} ({slices}).")
     if not parts and inputs.store is not None:
         parts.append(f"{_amount(inputs.store)} were prepared.")
     return " ".join(parts)
@@ -106,6 +110,11 @@ def _trained(inputs: Inputs) -> str:
 def _regime(arm: Training | None) -> str:
     """Id of the regime of an arm; empty if unknown."""
     return str(arm.facts.get("regime", "")) if arm else ""
+
+
+def _members(arm: Training | None) -> int:
+    """Number of networks of an arm."""
+    return int(arm.facts.get("members", 1)) if arm else 1
 
 
 def _on(inputs: Inputs) -> str:

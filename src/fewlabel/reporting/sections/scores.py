@@ -68,6 +68,7 @@ def score_section(scores: Scores | None, *, model: str, control: str) -> Section
     if gain:
         blocks.append(gain_table(gain, interval_name(summary)))
     blocks += cleaned_notes(summary, {"model": model, "control": control})
+    blocks.extend(Text(line, "note") for line in trust(summary, {"model": model, "control": control}))
     protocol = summary.get("protocol", {})
     blocks.append(Text(f"Empty masks. {protocol.get('empty_masks', '')}", "note"))
     kept = [key for key in ("grid", "distances", "stray", "means", "leaks") if protocol.get(key)]
@@ -167,6 +168,26 @@ def cleaned_notes(summary: Mapping[str, Any], names: Mapping[str, str]) -> list[
         return []
     rule = summary.get("protocol", {}).get("postprocess", "")
     return [Text(f"Post-processing removed of {'. Of '.join(told)}.", "plain"), Text(rule, "note")]
+
+
+def trust(summary: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
+    """A line per ensemble: how far its networks lie apart, and how well that ranks the scans by quality."""
+    lines = []
+    for arm, found in summary.get("disagreement", {}).items():
+        told = (
+            f"Trust, {names.get(arm, arm)}: its networks disagree by {number(found['mean'])} on average (1 minus the "
+            "mean Dice between two of them; 0 is no disagreement)."
+        )
+        scans = count(found["cases"], "scan")
+        rank = f"Over {scans} that cannot be ranked against Dice."
+        if found["spearman"] is not None:
+            rank = (
+                f"Its rank correlation with mean Dice over {scans} is {number(found['spearman'], 2, sign=True)}: "
+                f"{number(-1, 0)} means that the scans with the most disagreement are the worst ones, 0 that it says "
+                "nothing of quality."
+            )
+        lines.append(f"{told} {rank}")
+    return lines
 
 
 def gain_table(gain: Mapping[str, Any], interval: str) -> Table:
