@@ -117,10 +117,8 @@ class Arm:
         say_selection(selection, self.draw, settings.steps)
         if settings.members > 1:
             say(f"{settings.members} networks of different seeds, one after the other.")
-        images, rule = (
-            self._statistics(self._met(self.draw.labelled, self._validation())),
-            self._rule(self.draw.labelled),
-        )
+        rule = self._rule(self.draw.labelled)
+        images = self._statistics(self._met(self.draw.labelled, self._validation()))
         stop = self._leave_one_out(fabric) if selection == "leave_one_out" else None
         for member in range(settings.members):
             if not self.members.finished(member):
