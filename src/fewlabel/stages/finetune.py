@@ -22,7 +22,7 @@ SETTINGS = FinetuneSettings
 def run(settings: FinetuneSettings) -> Path:
     """Fine-tune and leave an artifact of kind ``segmenter``; with ``control`` a second one beside it.
 
-    Model and control are selected in one way, which is the model's. With ``members`` the segmenter is an ensemble, whose
+    Model and control are selected in one way, which is the model's. With ``members`` each is an ensemble, whose
     networks are trained one after the other.
 
     Raises:
