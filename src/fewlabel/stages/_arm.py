@@ -1,4 +1,4 @@
-"""One segmenter of a fine-tuning, the model or its control: data, labels, selection, fit, files."""
+"""One segmenter of a fine-tuning, the model or its control: data, labels, selection, a fit per network, files."""
 
 from __future__ import annotations
 
