@@ -165,7 +165,9 @@ def test_nothing_is_opposed_to_the_slice(monkeypatch):
     assert float(found.min()) < 0.6
     assert float((found > 0.999).double().mean()) < 0.9
     # Left alone, every other one would be.
-    raw = torch.cat([correlation(module._convolved(images[0], module._draw(int(n))[1])[None], images[:1]) for n in numbers])
+    raw = torch.cat(
+        [correlation(module._convolved(images[0], module._draw(int(n))[1])[None], images[:1]) for n in numbers]
+    )
     assert 0.3 < float((raw < 0).double().mean()) < 0.7
     torch.testing.assert_close(raw.abs(), found, rtol=0, atol=0.02)
 
