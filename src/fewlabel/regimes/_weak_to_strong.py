@@ -6,9 +6,10 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
+from pydantic import model_validator
 from torch import Tensor
 
 from fewlabel.core.collective import gather, sum_across, world_size
@@ -72,10 +73,16 @@ class WeakToStrongSettings(TaughtSettings):
     guard: float = setting(
         3.0,
         "largest factor by which the share of a class among the pseudo-labels may change before it is left out, and "
-        "after 100 such steps the supervised weights come back; 0 watches nothing",
+        "after 100 such steps the supervised weights come back; above 1, or 0 to watch nothing",
         ge=0,
         source="own choice",
     )
+
+    @model_validator(mode="after")
+    def _room_to_change(self) -> Self:
+        if 0 < self.guard <= 1:
+            raise ValueError("guard must be above 1, or 0 to watch nothing")
+        return self
 
 
 @dataclass(frozen=True)
@@ -118,7 +125,7 @@ class WeakToStrong(Taught):
         self.chosen = config
         self.watches = config.guard > 0 and config.unlabelled_weight > 0
         if self.watches:
-            self.shares = ClassShares(network.classes, max(config.guard, 1.0))
+            self.shares = ClassShares(network.classes, config.guard)
             # The weights of the first phase, to go back to.
             self.supervised = MomentumTwin(network)
         self.register_buffer("returns", torch.zeros((), dtype=torch.int64))
@@ -158,7 +165,8 @@ class WeakToStrong(Taught):
     def after_step(self, step: int, total_steps: int) -> None:
         """The teacher is the student in the first phase and follows it in the second; then the guard looks."""
         first = self._first(total_steps)
-        self.teacher.update(self.network, max(step - first, 0), fed=self.joined)
+        fed = self.joined and self.chosen.teacher == "average"
+        self.teacher.update(self.network, max(step - first, 0), fed=fed)
         if not self.watches:
             return
         if step < first:
@@ -185,15 +193,20 @@ class WeakToStrong(Taught):
             images: (u, channels, *space), strong.
             pseudo: Labels of the weak views of the same rows.
             batch: Whose generator draws.
+
+        Raises:
+            ValueError: If partners go by position and the batch has no positions.
         """
         chosen = self.chosen
         if chosen.cutmix == 0:
             return images, pseudo.labels
         count = len(images)
-        if chosen.partners == "position" and batch.unlabelled_positions is not None:
-            other = position_partners(batch.unlabelled_positions, batch.generator)
-        else:
+        if chosen.partners == "any":
             other = partners(count, batch.generator)
+        elif batch.unlabelled_positions is None:
+            raise ValueError("partners=position needs the positions of the unlabelled rows")
+        else:
+            other = position_partners(batch.unlabelled_positions, batch.generator)
         inside = random_boxes(count, images.shape[2:], SHARE, RATIO, batch.generator)
         used = torch.rand(count * world_size(), generator=batch.generator) < chosen.cutmix
         inside &= own_part(used).view(-1, *[1] * (inside.dim() - 1))
@@ -204,8 +217,10 @@ class WeakToStrong(Taught):
     def strong_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy over all pixels, unsure ones free, plus soft Dice over the sure ones."""
         terms = self.supervision(logits, labels)
-        sure = sum_across((labels != IGNORE).float().mean()) / world_size()
-        return sure * terms["ce"] + terms["dice"]
+        if "ce" in terms:
+            sure = (labels != IGNORE).to(terms["ce"].dtype).mean()
+            terms["ce"] = terms["ce"] * sum_across(sure) / world_size()
+        return torch.stack(list(terms.values())).sum()
 
     def _first(self, total_steps: int) -> int:
         """The step at which the second phase begins."""
