@@ -108,8 +108,9 @@ class WeakToStrong(Taught):
       Dice alone would leave borders free: unsure pixels are just there.
     * **Guard.** Confidence guards nothing: wrong pixels are as sure as right ones. So the share of each class among the
       pseudo-labels is held against that at the beginning of the second phase. A class that has changed by more than
-      ``guard`` is left out; after 100 such steps in a row the supervised weights come back and λ is halved; after three
-      returns, or where a class has no pixel at all to begin with, the run stays supervised. It is said when it happens.
+      ``guard`` is left out; after 100 such steps in a row the supervised weights come back and λ is halved. The third
+      time, or where a class has no pixel at all to begin with, the rest of the run is supervised. It is said when it
+      happens.
 
     Children implement :meth:`pseudo_loss`.
     """
@@ -246,17 +247,18 @@ class WeakToStrong(Taught):
             return
         self.shares.update(self._labels)
         absent = self.shares.absent()
-        if absent:
-            self._give_up(f"no pixel of unlabelled scans is labelled as class {', '.join(map(str, absent))}", step)
-            return
         worst = int(self.shares.streak.argmax())
-        if int(self.shares.streak[worst]) < PATIENCE:
+        if absent:
+            found = f"no pixel of unlabelled scans is labelled as class {', '.join(map(str, absent))}"
+        elif int(self.shares.streak[worst]) >= PATIENCE:
+            now, first = float(self.shares.now[worst]), float(self.shares.first[worst])
+            found = f"class {worst} takes {now:.2%} of the pseudo-labels, {first:.2%} at first"
+        else:
             return
-        now, first = float(self.shares.now[worst]), float(self.shares.first[worst])
-        found = f"class {worst} takes {now:.2%} of the pseudo-labels, {first:.2%} at first"
         self._go_back()
-        if int(self.returns) >= RETURNS:
-            self._give_up(found, step)
+        if absent or int(self.returns) >= RETURNS:
+            self.given_up.fill_(value=True)
+            say(f"Step {step}: {found}. Back to the supervised weights. The rest of the run is supervised.")
         else:
             say(f"Step {step}: {found}. Back to the supervised weights, with half the weight on pseudo-labels.")
 
@@ -265,7 +267,3 @@ class WeakToStrong(Taught):
         self.teacher.update(self.network, 0)
         self.shares.restart()
         self.returns += 1
-
-    def _give_up(self, found: str, step: int) -> None:
-        self.given_up.fill_(value=True)
-        say(f"Step {step}: {found}. The rest of the run is supervised.")
