@@ -19,6 +19,7 @@ from torch.nn import functional
 from fewlabel.data.appearance import Appearance
 from fewlabel.data.augment_settings import AugmentConfig, finetuning_augmentation, pretraining_augmentation
 from fewlabel.data.elastic import source_points
+from fewlabel.data.flow import displaced
 from fewlabel.data.intensity import apply_blur, apply_contrast, apply_gamma, apply_noise, standardise
 from fewlabel.data.store import UNLABELLED
 
@@ -48,7 +49,8 @@ class Transform:
         noise: (n,) standard deviation.
         noise_seeds: (n,) int64, one per row.
         blur: (n,) Gaussian width in pixels.
-        size: (height, width) of the view and of the source.
+        size: (height, width) of the view.
+        source: (height, width) of the source.
         appearance: Further changes of intensity, before and after the standardisation; None for none.
     """
 
@@ -61,6 +63,7 @@ class Transform:
     noise_seeds: Tensor
     blur: Tensor
     size: tuple[int, int]
+    source: tuple[int, int]
     appearance: Appearance | None = None
 
     def __len__(self) -> int:
@@ -68,7 +71,7 @@ class Transform:
 
     def __getitem__(self, rows: slice | Tensor) -> Transform:
         parts = {item.name: getattr(self, item.name) for item in fields(self)}
-        whole = {name: part for name, part in parts.items() if name == "size" or part is None}
+        whole = {name: part for name, part in parts.items() if name in {"size", "source"} or part is None}
         return Transform(**whole, **{name: part[rows] for name, part in parts.items() if name not in whole})
 
     def geometry(self) -> Transform:
@@ -80,15 +83,24 @@ class Transform:
         """(n, 2, height, width): the source pixel (x, y) that each view pixel shows."""
         return source_points(torch.linalg.inv(self.matrices.double()).float(), self.control, self.size)
 
-    def grid(self, device: torch.device | str) -> Tensor:
-        """(n, height, width, 2): the same points in the units of ``grid_sample`` with ``align_corners=False``."""
-        height, width = self.size
+    def grid(self, device: torch.device | str, displacement: Tensor | None = None) -> Tensor:
+        """(n, height, width, 2): the same points in the units of ``grid_sample`` with ``align_corners=False``.
+
+        Args:
+            device: Where to compute them.
+            displacement: (n, 2, height, width) of source pixels, after all else; or None. It may have a multiple of the
+                rows, for the slices of patches; so then has the grid.
+        """
+        height, width = self.source
         units = torch.tensor(
             [[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1], [0, 0, 1]], dtype=torch.float64
         )
         inverse = (units @ torch.linalg.inv(self.matrices.double())).float()
+        points = source_points(inverse.to(device), self.control.to(device), self.size)
+        if displacement is not None:
+            points = displaced(points, displacement)
         # Planes x and y stay contiguous, which grid_sample reads fastest; the permutation moves no memory.
-        return source_points(inverse.to(device), self.control.to(device), self.size).permute(0, 2, 3, 1)
+        return points.permute(0, 2, 3, 1)
 
 
 class Augmenter:
@@ -101,23 +113,33 @@ class Augmenter:
     def __init__(self, config: AugmentConfig) -> None:
         self.config = config
 
-    def sample(self, count: int, size: tuple[int, int], generator: Generator, reach: float = 1.0) -> Transform:
+    def sample(
+        self,
+        count: int,
+        size: tuple[int, int],
+        generator: Generator,
+        *,
+        view: tuple[int, int] | None = None,
+        focus: Tensor | None = None,
+    ) -> Transform:
         """Draw the parameters of ``count`` views.
 
         Args:
             count: Number of views of the joined batch.
             size: (height, width) of the images.
             generator: CPU generator.
-            reach: Share of the largest rotation, scale (its logarithm) and translation, 0 to 1.
+            view: (height, width) of the views; None for that of the images. A smaller view lies anywhere in its image.
+            focus: (count, 2) float64 source pixel (x, y) that a view is about, NaN for a view that lies anywhere.
         """
+        view = view or size
         config = self.config
         u = torch.rand(count, 18, generator=generator, dtype=torch.float64).unbind(1)
-        matrices = self._matrices(u[:7], size, reach)
+        matrices = self._matrices(u[:7], size, view, focus)
 
         points = config.elastic_intervals + 3
         control = torch.rand(count, 2, points, points, generator=generator).mul_(2).sub_(1)
         strength = torch.where(u[7] < config.elastic_probability, u[8] * config.elastic, 0.0)
-        spacing = torch.tensor([size[1], size[0]], dtype=torch.float32) / config.elastic_intervals
+        spacing = torch.tensor([view[1], view[0]], dtype=torch.float32) / config.elastic_intervals
         control *= strength.float()[:, None, None, None] * spacing[:, None, None]
 
         off = torch.zeros(count, dtype=torch.float64)
@@ -133,34 +155,42 @@ class Augmenter:
             noise=noise.float(),
             noise_seeds=(u[17] * 2**53).long(),
             blur=blur.float(),
-            size=size,
+            size=view,
+            source=size,
             # Drawn last, and only where it is switched on: what was drawn before stays as it was.
             appearance=Appearance.sample(config, count, generator),
         )
 
-    def apply(self, images: Tensor, transform: Transform, masks: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def apply(
+        self, images: Tensor, transform: Transform, masks: Tensor | None = None, displacement: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Make the views.
 
         Args:
             images: (n, channels, height, width) float32 on [0, 1], on the training device. The channels may be the
                 slices of a patch: they share one geometry and one change of contrast, each about its own mean, and
                 have noise of their own.
-            transform: n rows drawn for that size.
+            transform: n rows drawn for images of that size.
             masks: (n, height, width) class indices, or (n, slices, height, width), 255 where unlabelled; or None.
+            displacement: (n, 2, height, width) source pixels, or (n · slices, 2, height, width) with one for each slice
+                of the patches; part of the same sampling grid, so that nothing is interpolated twice. None for none.
 
         Returns:
-            Views like ``images`` (outside of the source is 0), not yet standardised; masks like ``masks`` in int64,
+            Views of the transform's size (outside of the source they are 0), not yet standardised; masks in int64,
             taken at the nearest pixel of the same grid. Outside of the source they are background, or 255 for a
             row that has no label at all.
 
         Raises:
             ValueError: If sizes or row counts do not agree.
         """
-        if tuple(images.shape[-2:]) != transform.size or len(images) != len(transform):
+        if tuple(images.shape[-2:]) != transform.source or len(images) != len(transform):
             found = f"{len(images)} images of {tuple(images.shape[-2:])}"
-            raise ValueError(f"the transform holds {len(transform)} rows for size {transform.size}, not {found}")
-        grid = transform.grid(images.device)
-        views = functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+            raise ValueError(f"the transform holds {len(transform)} rows for size {transform.source}, not {found}")
+        grid = transform.grid(images.device, displacement)
+        # A grid for each slice of a patch takes the slices apart.
+        layers = images.reshape(len(grid), -1, *transform.source)
+        views = functional.grid_sample(layers, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        views = views.reshape(*images.shape[:2], *transform.size)
         views = apply_blur(views, transform.blur)
         views = apply_gamma(views, transform.gamma)
         if transform.appearance is not None:
@@ -181,17 +211,27 @@ class Augmenter:
             return views
         return transform.appearance.after_standardisation(views)
 
-    def _matrices(self, u: tuple[Tensor, ...] | list[Tensor], size: tuple[int, int], reach: float) -> Tensor:
+    def _matrices(
+        self,
+        u: tuple[Tensor, ...] | list[Tensor],
+        size: tuple[int, int],
+        view: tuple[int, int],
+        about: Tensor | None,
+    ) -> Tensor:
         """(n, 3, 3) float64 source → view: move the crop's centre to 0, flip, rotate, magnify, move to the centre."""
         config = self.config
-        sides = torch.tensor([size[1], size[0]], dtype=torch.float64)
-        angle = (2 * u[2] - 1) * (math.radians(config.rotation) * reach)
+        sides, seen = (torch.tensor([w, h], dtype=torch.float64) for h, w in (size, view))
+        angle = (2 * u[2] - 1) * math.radians(config.rotation)
         window = _between(u[3], config.crop, 1.0)
-        low, high = math.log(config.scale_low) * reach, math.log(config.scale_high) * reach
+        low, high = math.log(config.scale_low), math.log(config.scale_high)
         zoom = torch.exp(_between(u[4], low, high)) / window
-        travel = ((1 - window) / 2 + config.translation * reach)[:, None] * sides
-        centre = (sides - 1) / 2
-        focus = centre + (2 * torch.stack([u[5], u[6]], dim=1) - 1) * travel
+        anywhere = (sides - seen).clamp_min(0) / 2
+        travel = ((1 - window) / 2 + config.translation)[:, None] * seen
+        focus = (sides - 1) / 2
+        if about is not None:
+            free = about.isnan()
+            focus, anywhere = torch.where(free, focus, about), torch.where(free, anywhere, 0.0)
+        focus = focus + (2 * torch.stack([u[5], u[6]], dim=1) - 1) * (travel + anywhere)
         flip = torch.stack(
             [
                 torch.where(u[0] < config.flip_horizontal, -1.0, 1.0),
@@ -204,7 +244,7 @@ class Augmenter:
         linear = rotation * flip[:, None, :] * zoom[:, None, None]
         matrices = torch.eye(3, dtype=torch.float64).repeat(len(angle), 1, 1)
         matrices[:, :2, :2] = linear
-        matrices[:, :2, 2] = centre - (linear @ focus[:, :, None])[:, :, 0]
+        matrices[:, :2, 2] = (seen - 1) / 2 - (linear @ focus[:, :, None])[:, :, 0]
         return matrices
 
 
@@ -216,7 +256,7 @@ def _warp_masks(masks: Tensor, grid: Tensor) -> Tensor:
     values = masks.float()
     empty = (masks == UNLABELLED).flatten(1).all(dim=1)
     # grid_sample pads with 0, so rows without any label are shifted to have 255 there.
-    offset = torch.where(empty, float(UNLABELLED), 0.0)[:, None, None, None]
-    layers = values[:, None] if masks.ndim == 3 else values
-    warped = functional.grid_sample(layers - offset, grid, mode="nearest", align_corners=False)
-    return (warped + offset).round_().long().reshape(masks.shape)
+    offset = torch.where(empty, float(UNLABELLED), 0.0).reshape(-1, *[1] * (masks.ndim - 1))
+    layers = (values - offset).reshape(len(grid), -1, *masks.shape[-2:])
+    warped = functional.grid_sample(layers, grid, mode="nearest", align_corners=False)
+    return (warped.reshape(*masks.shape[:-2], *grid.shape[1:3]) + offset).round_().long()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from fewlabel.core.config import Settings, setting
+from fewlabel.data.anatomy import AnatomyConfig
+from fewlabel.data.synthesis import SynthesisConfig
 
 _GEOMETRY = "after the code of PCL and SPL"
 
@@ -77,6 +79,8 @@ class AugmentConfig(Settings):
         le=2,
         source="off",
     )
+    anatomy: AnatomyConfig = setting(AnatomyConfig(), "other anatomies of labelled slices, drawn from their masks")
+    synthesis: SynthesisConfig = setting(SynthesisConfig(), "labelled slices made up from their masks")
 
 
 def pretraining_augmentation() -> AugmentConfig:
@@ -85,15 +89,35 @@ def pretraining_augmentation() -> AugmentConfig:
 
 
 def finetuning_augmentation() -> AugmentConfig:
-    """The default of fine-tuning: milder geometry, no flips (scans share one orientation), the same intensities."""
+    """The default of fine-tuning: as far as other patients are from the few that are labelled.
+
+    Wide geometry without flips (scans of one data set are turned against each other, and a mirrored organ is another
+    one), intensities that survive the standardisation of slices, and other anatomies of the labelled structures.
+    """
     return AugmentConfig(
         flip_horizontal=0.0,
         flip_vertical=0.0,
-        rotation=20.0,
-        scale_low=0.8,
-        scale_high=1.25,
+        rotation=180.0,
+        scale_low=0.7,
+        scale_high=1.6,
         crop=1.0,
-        translation=0.05,
+        translation=0.12,
         elastic_probability=0.5,
         elastic=0.2,
+        brightness=0.0,
+        contrast_low=1.0,
+        contrast_high=1.0,
+        gamma=2.0,
+        gamma_probability=0.5,
+        noise=0.05,
+        noise_probability=0.3,
+        blur=1.2,
+        blur_probability=0.25,
+        inverted_gamma=1.7,
+        inverted_gamma_probability=0.2,
+        bias=0.15,
+        random_convolutions_probability=0.5,
+        gain=1.5,
+        shift=0.3,
+        anatomy=AnatomyConfig(probability=0.67),
     )

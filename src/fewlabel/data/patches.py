@@ -24,10 +24,8 @@ from fewlabel.data.sampling import SliceSampler
 from fewlabel.data.slice_source import SliceSource, own_rows
 from fewlabel.data.store import UNLABELLED, PreparedStore
 from fewlabel.data.streams import SegmentationLoader, Stream
-from fewlabel.data.windows import Patch, Run, Window, counted, draw_window, first_voxel, runs_of
-
-#: Share of labelled patches about a labelled voxel of a class (nnU-Net, Isensee et al., Nature Methods 2021).
-FOREGROUND = 1 / 3
+from fewlabel.data.variants import VariantDraws
+from fewlabel.data.windows import FOREGROUND, Patch, Run, Window, counted, draw_window, first_voxel, runs_of
 
 
 @dataclass(frozen=True)
@@ -82,6 +80,8 @@ class PatchLoader(SegmentationLoader[_Volumes]):
         joined = stream.sampler.batch(step)
         rows = own_rows(len(joined), "batch")
         transforms = self._transforms(stream, step, rows.count)
+        variants = self.variants if stream.source.masks else None
+        drawn_variants = None if variants is None else variants.draw(step, rows.count)
         firsts: list[int] = []
         views: list[list[Tensor]] = [[] for _ in range(stream.views)]
         masks: list[Tensor] = []
@@ -89,7 +89,9 @@ class PatchLoader(SegmentationLoader[_Volumes]):
             window = self._window(stream, stream.runs[int(joined[row])], step, row, rows.count)
             firsts.append(int(window.slices[0]))
             drawn = [None if transform is None else transform[row : row + 1] for transform in transforms]
-            made, mask = self._cut(stream.source, window, drawn)
+            # All slices of a patch take the same draws.
+            alike = None if drawn_variants is None else drawn_variants[torch.full((self.patch[0],), row)]
+            made, mask = self._cut(stream.source, window, drawn, alike)
             for kept, view in zip(views, made, strict=True):
                 kept.append(view)
             masks.extend([] if mask is None else [mask])
@@ -104,17 +106,24 @@ class PatchLoader(SegmentationLoader[_Volumes]):
         return draw_window(self.store, run, self.patch[0], generator, foreground=wanted)
 
     def _cut(
-        self, source: SliceSource, window: Window, transforms: Sequence[Transform | None]
+        self,
+        source: SliceSource,
+        window: Window,
+        transforms: Sequence[Transform | None],
+        variants: VariantDraws | None = None,
     ) -> tuple[list[Tensor], Tensor | None]:
         """Views (channels, *patch) of one window, and its mask."""
         images, masks = source.read(window.slices)
+        moved = None
+        if self.variants is not None and masks is not None and variants is not None:
+            images, moved = self.variants.make(images, masks, window.slices, variants)
         depth, channels = images.shape[:2]
         # Slices as channels: one sampling grid serves them all.
         folded = images.flatten(0, 1)[None]
         layers = None if masks is None else masks[None]
         centre = window.centre
         if centre is not None and transforms[0] is not None:
-            centre = _shown_at(transforms[0], centre)
+            centre = _shown_at(transforms[0], centre, None if moved is None else moved[window.level, None])
         top, left = (
             first_voxel(side, wanted, u, None if centre is None else centre[axis])
             for axis, (side, wanted, u) in enumerate(zip(self._size, self.patch[1:], window.place, strict=True))
@@ -123,7 +132,7 @@ class PatchLoader(SegmentationLoader[_Volumes]):
         views, mask = [], None
         for transform in transforms:
             if self.augmenter is not None and transform is not None:
-                view, warped = self.augmenter.apply(folded, transform, layers if mask is None else None)
+                view, warped = self.augmenter.apply(folded, transform, layers if mask is None else None, moved)
                 view = self.augmenter.finish(view, transform)
             else:
                 view, warped = standardise(folded), layers
@@ -136,10 +145,15 @@ class PatchLoader(SegmentationLoader[_Volumes]):
         return views, mask
 
 
-def _shown_at(transform: Transform, voxel: tuple[int, int]) -> tuple[int, int]:
+def _shown_at(transform: Transform, voxel: tuple[int, int], displacement: Tensor | None = None) -> tuple[int, int]:
     """The view pixel (row, column) that shows a source pixel, or the nearest to it where none does."""
+    points = transform.source_points()[0]
+    if displacement is not None:
+        height, width = transform.size
+        x, y = transform.grid(displacement.device, displacement)[0].cpu().unbind(-1)
+        points = torch.stack([((x + 1) * width - 1) / 2, ((y + 1) * height - 1) / 2])
     target = torch.tensor([voxel[1], voxel[0]], dtype=torch.float32)[:, None, None]
-    place = int((transform.source_points()[0] - target).square().sum(dim=0).argmin())
+    place = int((points - target).square().sum(dim=0).argmin())
     return divmod(place, transform.size[1])
 
 

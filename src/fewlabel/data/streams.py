@@ -17,6 +17,7 @@ from fewlabel.data.batch import SegmentationBatch
 from fewlabel.data.sampling import SliceSampler
 from fewlabel.data.slice_source import RESIDENT_LIMIT, SliceSource, labelled_slices, own_rows
 from fewlabel.data.store import PreparedStore
+from fewlabel.data.variants import variants_of
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class SegmentationLoader(ABC, Generic[StreamT]):
         unlabelled_batch: Unlabelled rows of the joined batch; as many as labelled ones by default.
         unlabelled_views: 2 or more for further views of each unlabelled row, of the same geometry.
         weak_view: Whether the first view of an unlabelled row keeps the intensities of its slice.
+        size: (height, width) of augmented rows, at most that of the slices; None for whole slices.
         resident_limit: Bytes of slices that may be kept on the device, for each of the two streams.
 
     Raises:
@@ -72,6 +74,7 @@ class SegmentationLoader(ABC, Generic[StreamT]):
         unlabelled_batch: int | None = None,
         unlabelled_views: int = 1,
         weak_view: bool = False,
+        size: tuple[int, int] | None = None,
         resident_limit: int = RESIDENT_LIMIT,
     ) -> None:
         self.store = store
@@ -81,9 +84,13 @@ class SegmentationLoader(ABC, Generic[StreamT]):
         self.device = torch.device(device)
         self._heights = store.slices["height_fraction"].to_numpy(dtype=np.float32)
         self._size = (int(store.images.shape[2]), int(store.images.shape[3]))
+        self._view = size
         own_rows(batch, "batch")
         source = SliceSource(store, labelled_slices(store, indices), self.device, True, resident_limit)
         self.labelled = self._stream(source, batch, seed, "", 1, weak=False)
+        self.variants = (
+            None if augment is None else variants_of(store, source.indices, augment, seed=seed, device=self.device)
+        )
         self.unlabelled: StreamT | None = None
         if unlabelled is not None:
             count = batch if unlabelled_batch is None else unlabelled_batch
@@ -128,14 +135,25 @@ class SegmentationLoader(ABC, Generic[StreamT]):
     def _rows(self, stream: StreamT, step: int) -> tuple[Tensor, tuple[Tensor, ...], Tensor | None]:
         """Store slices (n,), views (n, channels, *space) and masks (n, *space) of this process's rows."""
 
-    def _transforms(self, stream: StreamT, step: int, count: int) -> list[Transform | None]:
-        """One of the joined batch for each view; they share their geometry."""
+    def _transforms(
+        self, stream: StreamT, step: int, count: int, focus: Tensor | None = None
+    ) -> list[Transform | None]:
+        """One of the joined batch for each view; they share their geometry.
+
+        Args:
+            stream: The stream.
+            step: Number of the step.
+            count: Rows of the joined batch.
+            focus: (count, 2) source pixel (x, y) that a row is about, NaN for anywhere; None for anywhere.
+        """
         if self.augmenter is None:
             return [None] * stream.views
         purpose = f"augment{stream.purpose}"
         # The first view is the same whether or not there is a second.
         first, *more = (
-            self.augmenter.sample(count, self._size, torch_stream(self.seed, purpose, step, *again))
+            self.augmenter.sample(
+                count, self._size, torch_stream(self.seed, purpose, step, *again), view=self._view, focus=focus
+            )
             for again in ((), *((view,) for view in range(1, stream.views)))
         )
         more = [replace(other, matrices=first.matrices, control=first.control) for other in more]

@@ -11,6 +11,8 @@ from fewlabel.data.store import PreparedStore
 
 #: Size of a patch in voxels (depth, height, width).
 Patch = tuple[int, int, int]
+#: Share of labelled patches about a labelled voxel of a class (nnU-Net, Isensee et al., Nature Methods 2021).
+FOREGROUND = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Window:
         slices: (depth,) store indices; where the volume ends, its nearest slice again.
         inside: (depth,) whether the slice is one of the volume.
         centre: (row, column) of the voxel it is about, in the stored slice; None for anywhere.
+        level: Which of its slices that voxel lies in.
         place: Two numbers in [0, 1) that say where in the plane a patch lies that may lie anywhere.
     """
 
@@ -48,6 +51,7 @@ class Window:
     inside: NDArray[np.bool_]
     centre: tuple[int, int] | None
     place: tuple[float, float]
+    level: int = 0
 
 
 def runs_of(store: PreparedStore, indices: NDArray[np.int64]) -> list[Run]:
@@ -90,7 +94,9 @@ def draw_window(
     places = np.arange(first, first + depth)
     inside = (places >= 0) & (places < run.depth)
     slices = run.start + np.clip(places, 0, run.depth - 1)
-    return Window(slices, inside, None if voxel is None else voxel[1:], (u, v))
+    if voxel is None:
+        return Window(slices, inside, None, (u, v))
+    return Window(slices, inside, voxel[1:], (u, v), voxel[0] - first)
 
 
 def first_voxel(side: int, wanted: int, u: float, centre: int | None) -> int:
