@@ -16,7 +16,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from fewlabel.core.artifact import git_revision, library_versions, machine_facts
+from fewlabel.core.provenance import git_revision, library_versions, machine_facts
 from fewlabel.pipelines.recipes import load_recipe
 
 
@@ -25,7 +25,12 @@ def medians(calls: Mapping[str, Callable[[], object]], repeats: int = 7, warm_up
     return {name: statistics.median(values) for name, values in timed(calls, repeats, warm_up).items()}
 
 
-def timed(calls: Mapping[str, Callable[[], object]], repeats: int, warm_up: int) -> dict[str, list[float]]:
+def timed(
+    calls: Mapping[str, Callable[[], object]],
+    repeats: int,
+    warm_up: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
     """Seconds of each call in each round; calls take turns, so that a drifting machine touches all alike."""
     for call in calls.values():
         for _ in range(warm_up):
@@ -33,9 +38,9 @@ def timed(calls: Mapping[str, Callable[[], object]], repeats: int, warm_up: int)
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):
         for name, call in calls.items():
-            started = time.perf_counter()
+            started = clock()
             call()
-            times[name].append(time.perf_counter() - started)
+            times[name].append(clock() - started)
     return times
 
 
@@ -73,6 +78,11 @@ def recipe_hash(name: str) -> str:
     """What a shipped recipe says, in 12 digits: rows of one table must agree in it. Comments do not count."""
     values = json.dumps(dict(load_recipe(name).values), sort_keys=True)
     return hashlib.sha256(values.encode()).hexdigest()[:12]
+
+
+def settings_hash(settings: Mapping[str, Any]) -> str:
+    """What a run was told, in 12 digits: rows that are compared over time must agree in it."""
+    return hashlib.sha256(json.dumps(dict(settings), sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def facts() -> dict[str, Any]:

@@ -34,6 +34,12 @@ def _acdc_semi(arguments: argparse.Namespace) -> None:
     run(arguments.data, arguments.work, arguments.results, [arm for arm in arguments.arms.split(",") if arm])
 
 
+def _acdc_ground(arguments: argparse.Namespace) -> None:
+    from suites.acdc_ground import run
+
+    run(arguments.data, arguments.work, arguments.results, [arm for arm in arguments.arms.split(",") if arm])
+
+
 def _la_lite(arguments: argparse.Namespace) -> None:
     from suites.la_lite import run
 
@@ -79,12 +85,20 @@ def _memory(arguments: argparse.Namespace) -> None:
     run(arguments.results)
 
 
+def _members(arguments: argparse.Namespace) -> None:
+    from suites.members import run
+
+    run(arguments.results)
+
+
 SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
     "speed": _speed,
+    "acdc-ground": _acdc_ground,
     "acdc-lite": _acdc_lite,
     "acdc-methods": _acdc_methods,
     "acdc-semi": _acdc_semi,
     "la-lite": _la_lite,
+    "members": _members,
     "memory": _memory,
     "method-costs": _method_costs,
     "regime-costs": _regime_costs,

@@ -16,6 +16,7 @@ import fewlabel
 from common import facts, recipe_hash
 from fewlabel.core.artifact import open_artifact, read_json
 from fewlabel.engine.record import read_record
+from suites.as_it_was import AS_IT_WAS
 
 #: Arm → settings over the recipe's pre-training; None is the supervised control.
 ARMS: dict[str, dict[str, Any] | None] = {
@@ -99,6 +100,7 @@ def score(
             "draw": draw,
             "control": False,
             "validation": "none",
+            **AS_IT_WAS,
             **settings,
         },
     )

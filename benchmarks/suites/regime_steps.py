@@ -55,8 +55,9 @@ def stepper(regime: Regime, at: int) -> Callable[[], None]:
         total_steps=TOTAL,
         generator=torch.Generator(),
         unlabelled=images[half:] if wanted else None,
-        unlabelled_again=images[half:] if wanted and regime.unlabelled_views == 2 else None,
+        unlabelled_again=(images[half:],) * (regime.unlabelled_views - 1) if wanted else (),
         unlabelled_slices=torch.arange(half, SLICES) if wanted else None,
+        unlabelled_positions=torch.linspace(0.1, 0.9, SLICES - half) if wanted else None,
     )
     named = {name: tensor for name, tensor in regime.named_parameters() if tensor.requires_grad}
 

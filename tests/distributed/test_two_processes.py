@@ -71,3 +71,16 @@ def test_finetuning(store, tmp_path):
     _run([*words, "--out", str(tmp_path / "two")], 2)
     _same(tmp_path / "one/segmenter.safetensors", tmp_path / "two/segmenter.safetensors")
     _same_record(tmp_path / "one", tmp_path / "two")
+
+
+def test_every_process_takes_part_in_every_member_of_an_ensemble(store, tmp_path):
+    words = ["finetune", str(store), "members=2", "batch=4", "optimiser.name=sgd", "optimiser.lr=0.005", *TINY]
+    words += ["validation=held_out", "validate_every=2"]
+    _run([*words, "--out", str(tmp_path / "one")], 1)
+    _run([*words, "--out", str(tmp_path / "two")], 2)
+    for member in ("", "member-1"):
+        _same(tmp_path / "one" / member / "segmenter.safetensors", tmp_path / "two" / member / "segmenter.safetensors")
+        _same_record(tmp_path / "one" / member, tmp_path / "two" / member)
+    assert {path.relative_to(tmp_path / "two") for path in (tmp_path / "two").rglob("*")} == {
+        path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*")
+    }

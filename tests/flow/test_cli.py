@@ -50,7 +50,10 @@ def test_the_demo_leaves_every_artifact(run: Path) -> None:
         ("report", "report.html"),
     ):
         assert (run / name / file).is_file()
-        assert (run / name / "manifest.json").is_file()
+        manifest = json.loads((run / name / "manifest.json").read_text())
+        assert manifest["machine"]["threads"] >= 1
+        computes = name in {"encoder", "segmenter", "segmenter-control", "scores"}
+        assert manifest["precision"] == ("32" if computes else "")
     assert json.loads((run / "run.json").read_text())["finished"] is True
 
 

@@ -122,7 +122,7 @@ def test_networks_of_a_merged_store_say_whose_images_they_have_met(tmp_path):
     for regime in ("supervised", "entropy"):
         out = finetune.run(finetune_settings(one, tmp_path / regime, regime=regime, **values))
         assert read_json(out / "segmenter.json")["image_subjects"] == sorted({*images, *own})
-    scratch = {"labelled": 1, "steps": 1, "validation": "none", "encoder": None}
+    scratch = {"labelled": 1, "steps": 1, "validation": "none", "encoder": None, "recalibrate": "never"}
     alone = read_json(finetune.run(finetune_settings(one, tmp_path / "alone", **scratch)) / "segmenter.json")
     assert alone["image_subjects"] == alone["labelled_subjects"]
     taught = finetune.run(finetune_settings(one, tmp_path / "taught", regime="entropy", **scratch))

@@ -299,6 +299,7 @@ def test_check_reports_what_was_understood(tmp_path, shared_data):
         "metadata weight: continuous",
         "split: chaitanya: subjects 1 pretrain, 1 train, 0 validation, 2 test",
         "would prepare: ",
+        "field of view: ",
     ):
         assert words in text, text
     assert "12 files: the file has unexpected scales in sform" in report.odd

@@ -62,7 +62,7 @@ def seen_by(regime, batch):
     """Maps of student and teacher, and the labels that pixels take part with, from the networks themselves."""
     student = pyramid(copy.deepcopy(regime.network).train(), torch.cat([batch.images, batch.unlabelled]))
     keyed = batch.images if regime.embedding is not None else batch.images[:0]
-    teacher = pyramid(copy.deepcopy(regime.teacher.network).train(), torch.cat([keyed, batch.unlabelled_again]))
+    teacher = pyramid(copy.deepcopy(regime.teacher.network).train(), torch.cat([keyed, *batch.unlabelled_again]))
     probabilities = teacher.logits[len(keyed) :].softmax(1)
     confidence, pseudo = probabilities.max(1)
     return student, teacher, pseudo, confidence.detach()

@@ -64,10 +64,15 @@ def toy_batch(
     images = images.to(dtype).contiguous(memory_format=torch.channels_last)
     wanted = unlabelled > 0 and (regime is None or regime.uses_unlabelled)
     extra = images[labelled:] if wanted else None
-    again = None
-    if extra is not None and regime is not None and regime.unlabelled_views == 2:
-        noise = torch.randn(extra.shape, generator=torch.Generator().manual_seed(seed + 1))
-        again = (extra + 0.1 * noise.to(dtype)).contiguous(memory_format=torch.channels_last)
+    again: tuple[Tensor, ...] = ()
+    if extra is not None and regime is not None:
+        noises = torch.Generator().manual_seed(seed + 1)
+        again = tuple(
+            (extra + 0.1 * torch.randn(extra.shape, generator=noises).to(dtype)).contiguous(
+                memory_format=torch.channels_last
+            )
+            for _ in range(regime.unlabelled_views - 1)
+        )
     return SegmentationBatch(
         images=images[:labelled],
         labels=labels[:labelled],
@@ -78,6 +83,7 @@ def toy_batch(
         unlabelled=extra,
         unlabelled_again=again,
         unlabelled_slices=torch.arange(unlabelled) * 2 + 1 if wanted else None,
+        unlabelled_positions=torch.linspace(0.1, 0.9, unlabelled) if wanted else None,
     )
 
 
@@ -95,8 +101,9 @@ def toy_volumes(regime: Regime, *, step: int = 10, dtype: torch.dtype = torch.fl
         total_steps=TOTAL,
         generator=torch.Generator().manual_seed(step),
         unlabelled=extra,
-        unlabelled_again=extra if regime.unlabelled_views == 2 else None,
+        unlabelled_again=() if extra is None else (extra,) * (regime.unlabelled_views - 1),
         unlabelled_slices=torch.arange(2, 4) * 8 if regime.uses_unlabelled else None,
+        unlabelled_positions=torch.tensor([0.2, 0.7]) if regime.uses_unlabelled else None,
     )
 
 
@@ -118,8 +125,9 @@ def rows_of(batch: SegmentationBatch, rank: int, ranks: int) -> SegmentationBatc
         total_steps=batch.total_steps,
         generator=batch.generator,
         unlabelled=maybe(batch.unlabelled),
-        unlabelled_again=maybe(batch.unlabelled_again),
+        unlabelled_again=tuple(part(view) for view in batch.unlabelled_again),
         unlabelled_slices=maybe(batch.unlabelled_slices),
+        unlabelled_positions=maybe(batch.unlabelled_positions),
     )
 
 

@@ -37,6 +37,6 @@ def memory_store(volumes: list[np.ndarray], classes: int = 4, channels: int = 1)
     return SimpleNamespace(
         images=images,
         labels=labels,
-        slices=pd.DataFrame({"case": cases, "labelled": True}),
+        slices=pd.DataFrame({"case": cases, "labelled": True, "height_fraction": np.linspace(0, 1, len(cases))}),
         label_names={number: str(number) for number in range(classes)},
     )

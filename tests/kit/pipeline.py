@@ -12,7 +12,11 @@ from fewlabel.cli import app
 from fewlabel.core.artifact import finish_artifact, write_text
 from fewlabel.core.config import Settings
 from fewlabel.core.errors import DataError
-from fewlabel.pipelines import stages, train
+from fewlabel.core.values import merge
+from fewlabel.data.store import PreparedStore
+from fewlabel.pipelines import measuring, stages, train
+from fewlabel.pipelines.budget import Cost
+from fewlabel.pipelines.measuring import Measured
 from kit.stores import make_store
 
 
@@ -23,12 +27,16 @@ class Stages:
         self.asked: list[tuple[str, Settings]] = []
         self.store = store
         self.fail = ""
+        #: Networks on which steps were to be measured, and what they are said to take.
+        self.measured: list[Any] = []
+        self.costs = Measured(Cost("pretrain", 2.0, fixed=10.0), (Cost("finetune", 0.5), Cost("control", 0.5)), 60.0)
 
     @classmethod
     def instead(cls, monkeypatch: pytest.MonkeyPatch, **store: Any) -> Stages:
         """In place of the real ones, with a store as ``make_store`` makes it."""
         made = cls(**store)
         monkeypatch.setattr(train, "run_stage", made)
+        monkeypatch.setattr(measuring, "measure", made.measure)
         monkeypatch.delenv("WORLD_SIZE", raising=False)
         return made
 
@@ -46,14 +54,27 @@ class Stages:
         finish_artifact(out, stages.STAGES[name].kind, ["report.html"])
         return out
 
+    def measure(self, plans: Any, store: PreparedStore, *, trains: bool, evaluates: bool) -> Measured:
+        """Made-up costs, in proportion to the pixels of the store and the width of the network."""
+        self.measured.append((plans, store.images.shape[2:]))
+        network = plans["finetune"].network
+        factor = network.width / 16 * store.images.shape[2] * store.images.shape[3] / 128**2
+        return Measured(
+            self.costs.pretrain.scaled(factor) if "pretrain" in plans and self.costs.pretrain else None,
+            tuple(cost.scaled(factor) for cost in self.costs.arms) if trains else (),
+            self.costs.evaluation if evaluates else None,
+        )
+
     @property
     def names(self) -> list[str]:
         return [name for name, _ in self.asked]
 
 
 def go(out: Path, **values: Any) -> Path:
-    """``train`` into a folder, of data beside it."""
-    return train.run(train.train_settings({"data": out.parent / "raw", "out": out, **values}))
+    """``train`` into a folder, of data beside it: all stages, supervised, as it is set unless a budget is given."""
+    usual = {"budget": "off", "pretraining": True}
+    values = merge({"finetune": {"regime": "supervised", "view": None}}, values)
+    return train.run(train.train_settings({"data": out.parent / "raw", "out": out, **usual, **values}))
 
 
 def failing_command(monkeypatch: pytest.MonkeyPatch, error: BaseException, *, columns: int = 80) -> Result:

@@ -126,7 +126,8 @@ def make_scores(folder: Path, prepared: Path, segmenter: Path, control: Path | N
                 far = 210.0 if missed else 25 * (1 - dice) + 2
                 rows.append(
                     (arm, case.id, case.subject, index, name, 0.0 if missed else dice, far, far / 4, missed, False,
-                     120.0, 0.0 if missed else 120.0 * dice)
+                     120.0, 0.0 if missed else 120.0 * dice, 2 if index == 1 else 0, 1.5 if index == 1 else 0.0,
+                     1, 0.5, 0.0 if missed else dice - 0.01)
                 )  # fmt: skip
     columns = [
         "arm",
@@ -141,6 +142,11 @@ def make_scores(folder: Path, prepared: Path, segmenter: Path, control: Path | N
         "invented",
         "reference_ml",
         "predicted_ml",
+        "stray",
+        "stray_ml",
+        "removed",
+        "removed_ml",
+        "dice_before",
     ]
     table = pd.DataFrame(rows, columns=columns)
     summary = {

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from fewlabel.core.durations import clock
 from fewlabel.core.progress import Bar, listen
 
 #: Seconds between two progress lines where there is no terminal to redraw.
@@ -70,13 +71,6 @@ def pairs(rows: Sequence[Sequence[str]]) -> Table:
     made = table(rows, ["", ""])
     made.show_header = False
     return made
-
-
-def clock(seconds: float) -> str:
-    """Seconds as ``m:ss`` or ``h:mm:ss``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 @dataclass

@@ -64,7 +64,7 @@ def settings(
 
 def version() -> None:
     """Version of fewlabel and of what decides its numbers."""
-    from fewlabel.core.artifact import library_versions
+    from fewlabel.core.provenance import library_versions
 
     versions = library_versions()
     _show([[name, found] for name, found in versions.items()], ["what", "version"])

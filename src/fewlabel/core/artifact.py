@@ -5,14 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fewlabel.core.errors import ArtifactError, Fault
 from fewlabel.core.partials import abandoned, partial_beside, partials_of
+from fewlabel.core.provenance import git_revision, library_versions, machine_facts
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -39,7 +37,11 @@ class Parent(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What an artifact folder is. ``files`` maps each file to its SHA-256; ``content_hash`` sums them up."""
+    """What an artifact folder is.
+
+    ``files`` maps each file to its SHA-256; ``content_hash`` sums them up. ``precision`` is what networks computed in,
+    ``32`` or ``bf16-mixed``, and empty where none did. ``machine`` says among other things how many threads there were.
+    """
 
     model_config = ConfigDict(extra="ignore")
     kind: str
@@ -50,6 +52,7 @@ class Manifest(BaseModel):
     created: str = ""
     seed: int | None = None
     device: str = ""
+    precision: str = ""
     wall_seconds: float = 0.0
     settings: dict[str, Any] = {}
     versions: dict[str, str] = {}
@@ -171,6 +174,8 @@ def finish_artifact(
     settings: Mapping[str, Any] | None = None,
     seed: int | None = None,
     device: str = "cpu",
+    precision: str = "",
+    threads: int | None = None,
     wall_seconds: float = 0.0,
 ) -> Manifest:
     """Write the manifest, the last file of an artifact: without it the folder counts as unfinished.
@@ -184,6 +189,8 @@ def finish_artifact(
         settings: The settings as recorded.
         seed: Seed of the run.
         device: Device it ran on.
+        precision: What networks computed in, as :func:`fewlabel.engine.runtime.resolved_precision` has it.
+        threads: How many it worked with; None for those of :func:`machine_facts`.
         wall_seconds: Time it took, in seconds.
     """
     home = (final_folder or folder).absolute()
@@ -210,11 +217,12 @@ def finish_artifact(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seed=seed,
         device=device,
+        precision=precision,
         wall_seconds=round(wall_seconds, 3),
         settings=dict(settings or {}),
         versions=library_versions(),
         git_revision=git_revision(),
-        machine=machine_facts(),
+        machine=machine_facts() | ({} if threads is None else {"threads": threads}),
     )
     write_text(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
     return manifest
@@ -342,44 +350,3 @@ def _changed_parents(folder: Path, manifest: Manifest) -> list[Fault]:
                 )
             )
     return faults
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of this package and of the libraries that decide its numbers."""
-    names = ("fewlabel", "torch", "lightning-fabric", "monai", "SimpleITK", "numpy", "scipy")
-    found = {"python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
-
-
-def git_revision() -> str:
-    """Commit of the source tree this package runs from, with ``+`` if changed; empty outside a checkout."""
-    here = Path(__file__).resolve().parent
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(here), *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    if shutil.which("git") is None or not git("ls-files", "--error-unmatch", __file__):
-        return ""
-    revision = git("rev-parse", "--short=12", "HEAD")
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", str(here.parent))
-    return revision + ("+" if revision and changed else "")
-
-
-def machine_facts() -> dict[str, Any]:
-    """Processor, cores and load: what a timing needs beside it."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        named = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        model = named[0] if named else model
-    load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
-    return {"processor": model, "cores": os.cpu_count(), "load": load, "system": platform.system()}

@@ -55,6 +55,17 @@ def say(text: str) -> None:
 
 
 @contextmanager
+def silence() -> Iterator[None]:
+    """Within, nobody is told anything: for work that is no part of what the user waits for."""
+    before = _listener[0]
+    _listener[0] = _Silence()
+    try:
+        yield
+    finally:
+        _listener[0] = before
+
+
+@contextmanager
 def task(title: str, total: int, done: int = 0) -> Iterator[Bar]:
     """A task of ``total`` units; call ``advance`` on what this yields."""
     listener = _listener[0]

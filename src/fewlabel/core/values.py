@@ -116,6 +116,35 @@ def nest(assignments: Iterable[str]) -> dict[str, Any]:
     return as_words(nested)
 
 
+def assignments(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Nested values as the words that :func:`nest` makes them of: ``["method=gcl", "network.width=16"]``.
+
+    A number in a text is that text again where the setting takes text.
+    """
+    words = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            words.extend(assignments(value, f"{prefix}{key}."))
+        else:
+            words.append(f"{prefix}{key}={_written(value)}")
+    return words
+
+
+def _written(value: Any) -> str:
+    """A value as a word, without spaces that a shell would take for its end where there need be none."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(_item(part) for part in value)}]"
+    return value.text if isinstance(value, _Written) else show_value(value)
+
+
+def _item(value: Any) -> str:
+    """An item of a list; text that would be read otherwise is quoted."""
+    text = _written(value)
+    if not isinstance(value, str) or (_read(text) == value and "," not in text and not text.startswith(('"', "'"))):
+        return text
+    return f"'{text}'" if '"' in text else f'"{text}"'
+
+
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Two nested mappings as one; ``over`` wins, a bare name joins a plug-in's settings as its name.
 

@@ -1,28 +1,27 @@
 """Random views of slices: one fused resampling and a few in-place changes of intensity, on the training device.
 
 Geometry (flip, rotation, scale, crop, elastic) is composed into one sampling grid, so a view is interpolated once.
-Parameters are drawn on the CPU for the joined batch and sliced by rank. Views come out on about [0, 1]; pass them
-through :func:`standardise` last. Without it, and with gamma in [0.5, 2] and shifts of ±0.2, contrastive training
-was seen to collapse to equal embeddings within 50 steps whatever the optimiser; with it and shifts of ±0.05 it
-learns.
+Parameters are drawn on the CPU for the joined batch and sliced by rank. Views come out of :meth:`Augmenter.apply` on
+about [0, 1] and go through :meth:`Augmenter.finish` last, which standardises them. Without that, and with gamma in
+[0.5, 2] and shifts of ±0.2, contrastive training was seen to collapse to equal embeddings within 50 steps whatever the
+optimiser; with it and shifts of ±0.05 it learns.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from fewlabel.core.config import Settings, setting
-from fewlabel.data.anatomy import AnatomyConfig
+from fewlabel.data.appearance import Appearance
+from fewlabel.data.augment_settings import AugmentConfig, finetuning_augmentation, pretraining_augmentation
 from fewlabel.data.elastic import source_points
 from fewlabel.data.flow import displaced
 from fewlabel.data.intensity import apply_blur, apply_contrast, apply_gamma, apply_noise, standardise
 from fewlabel.data.store import UNLABELLED
-from fewlabel.data.synthesis import SynthesisConfig
 
 __all__ = [
     "AugmentConfig",
@@ -32,66 +31,6 @@ __all__ = [
     "pretraining_augmentation",
     "standardise",
 ]
-
-_GEOMETRY = "after the code of PCL and SPL"
-
-
-class AugmentConfig(Settings):
-    """Augmentation; the defaults are those of pre-training. A factor of 1 or a limit of 0 switches a part off."""
-
-    flip_horizontal: float = setting(0.5, "probability of a left-right flip", ge=0, le=1, source=_GEOMETRY)
-    flip_vertical: float = setting(0.5, "probability of an up-down flip", ge=0, le=1, source=_GEOMETRY)
-    rotation: float = setting(30.0, "largest rotation either way", unit="degrees", ge=0, le=180, source="own choice")
-    scale_low: float = setting(0.7, "smallest magnification; drawn log-uniformly", gt=0.1, le=1, source=_GEOMETRY)
-    scale_high: float = setting(1.3, "largest magnification", ge=1, lt=10, source=_GEOMETRY)
-    crop: float = setting(
-        0.8, "smallest side of the random crop as a share of the image's; 1 is no crop", gt=0.1, le=1, source=_GEOMETRY
-    )
-    translation: float = setting(0.0, "largest further shift as a share of the side", ge=0, le=0.5, source="own choice")
-    elastic_probability: float = setting(0.67, "probability of an elastic deformation", ge=0, le=1, source=_GEOMETRY)
-    elastic: float = setting(
-        0.25,
-        "largest displacement of a control point as a share of their spacing; below 0.48 no field folds",
-        ge=0,
-        lt=0.48,
-        source="bound: Choi & Lee 2000; value: own choice",
-    )
-    elastic_intervals: int = setting(4, "control intervals across the image", ge=1, le=32, source="own choice")
-    brightness: float = setting(
-        0.05, "largest shift of intensities on [0, 1]", ge=0, le=0.5, source="own choice, see decision 0005"
-    )
-    contrast_low: float = setting(0.5, "smallest factor about the slice's mean", gt=0, le=1, source=_GEOMETRY)
-    contrast_high: float = setting(1.5, "largest factor about the slice's mean", ge=1, lt=10, source=_GEOMETRY)
-    gamma: float = setting(
-        1.3, "largest exponent g, drawn log-uniformly in [1/g, g]", ge=1, le=4, source="own choice: [0.5, 2] collapsed"
-    )
-    gamma_probability: float = setting(0.3, "probability of a gamma change", ge=0, le=1, source="own choice")
-    noise: float = setting(0.03, "largest standard deviation of Gaussian noise", ge=0, le=1, source="own choice")
-    noise_probability: float = setting(0.2, "probability of noise", ge=0, le=1, source="own choice")
-    blur: float = setting(1.0, "largest Gaussian width; the smallest is half of it", unit="pixels", ge=0, le=2)
-    blur_probability: float = setting(0.1, "probability of a blur", ge=0, le=1, source="own choice")
-    anatomy: AnatomyConfig = setting(AnatomyConfig(), "other anatomies of labelled slices, drawn from their masks")
-    synthesis: SynthesisConfig = setting(SynthesisConfig(), "labelled slices made up from their masks")
-
-
-def pretraining_augmentation() -> AugmentConfig:
-    """The default of pre-training."""
-    return AugmentConfig()
-
-
-def finetuning_augmentation() -> AugmentConfig:
-    """The default of fine-tuning: milder geometry, no flips (scans share one orientation), the same intensities."""
-    return AugmentConfig(
-        flip_horizontal=0.0,
-        flip_vertical=0.0,
-        rotation=20.0,
-        scale_low=0.8,
-        scale_high=1.25,
-        crop=1.0,
-        translation=0.05,
-        elastic_probability=0.5,
-        elastic=0.2,
-    )
 
 
 @dataclass(frozen=True)
@@ -110,7 +49,9 @@ class Transform:
         noise: (n,) standard deviation.
         noise_seeds: (n,) int64, one per row.
         blur: (n,) Gaussian width in pixels.
-        size: (height, width) of the view and of the source.
+        size: (height, width) of the view.
+        source: (height, width) of the source.
+        appearance: Further changes of intensity, before and after the standardisation; None for none.
     """
 
     matrices: Tensor
@@ -122,13 +63,21 @@ class Transform:
     noise_seeds: Tensor
     blur: Tensor
     size: tuple[int, int]
+    source: tuple[int, int]
+    appearance: Appearance | None = None
 
     def __len__(self) -> int:
         return len(self.matrices)
 
     def __getitem__(self, rows: slice | Tensor) -> Transform:
         parts = {item.name: getattr(self, item.name) for item in fields(self)}
-        return Transform(**{name: part if name == "size" else part[rows] for name, part in parts.items()})
+        whole = {name: part for name, part in parts.items() if name in {"size", "source"} or part is None}
+        return Transform(**whole, **{name: part[rows] for name, part in parts.items() if name not in whole})
+
+    def geometry(self) -> Transform:
+        """The same geometry, intensities left as they are."""
+        one, none = torch.ones_like(self.gamma), torch.zeros_like(self.gamma)
+        return replace(self, contrast=one, gamma=one, brightness=none, noise=none, blur=none, appearance=None)
 
     def source_points(self) -> Tensor:
         """(n, 2, height, width): the source pixel (x, y) that each view pixel shows."""
@@ -142,7 +91,7 @@ class Transform:
             displacement: (n, 2, height, width) of source pixels, after all else; or None. It may have a multiple of the
                 rows, for the slices of patches; so then has the grid.
         """
-        height, width = self.size
+        height, width = self.source
         units = torch.tensor(
             [[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1], [0, 0, 1]], dtype=torch.float64
         )
@@ -164,22 +113,33 @@ class Augmenter:
     def __init__(self, config: AugmentConfig) -> None:
         self.config = config
 
-    def sample(self, count: int, size: tuple[int, int], generator: Generator) -> Transform:
+    def sample(
+        self,
+        count: int,
+        size: tuple[int, int],
+        generator: Generator,
+        *,
+        view: tuple[int, int] | None = None,
+        focus: Tensor | None = None,
+    ) -> Transform:
         """Draw the parameters of ``count`` views.
 
         Args:
             count: Number of views of the joined batch.
             size: (height, width) of the images.
             generator: CPU generator.
+            view: (height, width) of the views; None for that of the images. A smaller view lies anywhere in its image.
+            focus: (count, 2) float64 source pixel (x, y) that a view is about, NaN for a view that lies anywhere.
         """
+        view = view or size
         config = self.config
         u = torch.rand(count, 18, generator=generator, dtype=torch.float64).unbind(1)
-        matrices = self._matrices(u[:7], size)
+        matrices = self._matrices(u[:7], size, view, focus)
 
         points = config.elastic_intervals + 3
         control = torch.rand(count, 2, points, points, generator=generator).mul_(2).sub_(1)
         strength = torch.where(u[7] < config.elastic_probability, u[8] * config.elastic, 0.0)
-        spacing = torch.tensor([size[1], size[0]], dtype=torch.float32) / config.elastic_intervals
+        spacing = torch.tensor([view[1], view[0]], dtype=torch.float32) / config.elastic_intervals
         control *= strength.float()[:, None, None, None] * spacing[:, None, None]
 
         off = torch.zeros(count, dtype=torch.float64)
@@ -195,7 +155,10 @@ class Augmenter:
             noise=noise.float(),
             noise_seeds=(u[17] * 2**53).long(),
             blur=blur.float(),
-            size=size,
+            size=view,
+            source=size,
+            # Drawn last, and only where it is switched on: what was drawn before stays as it was.
+            appearance=Appearance.sample(config, count, generator),
         )
 
     def apply(
@@ -207,44 +170,68 @@ class Augmenter:
             images: (n, channels, height, width) float32 on [0, 1], on the training device. The channels may be the
                 slices of a patch: they share one geometry and one change of contrast, each about its own mean, and
                 have noise of their own.
-            transform: n rows drawn for that size.
+            transform: n rows drawn for images of that size.
             masks: (n, height, width) class indices, or (n, slices, height, width), 255 where unlabelled; or None.
             displacement: (n, 2, height, width) source pixels, or (n · slices, 2, height, width) with one for each slice
                 of the patches; part of the same sampling grid, so that nothing is interpolated twice. None for none.
 
         Returns:
-            Views like ``images`` (outside of the source is 0), not yet standardised; masks like ``masks`` in int64,
+            Views of the transform's size (outside of the source they are 0), not yet standardised; masks in int64,
             taken at the nearest pixel of the same grid. Outside of the source they are background, or 255 for a
             row that has no label at all.
 
         Raises:
             ValueError: If sizes or row counts do not agree.
         """
-        if tuple(images.shape[-2:]) != transform.size or len(images) != len(transform):
+        if tuple(images.shape[-2:]) != transform.source or len(images) != len(transform):
             found = f"{len(images)} images of {tuple(images.shape[-2:])}"
-            raise ValueError(f"the transform holds {len(transform)} rows for size {transform.size}, not {found}")
+            raise ValueError(f"the transform holds {len(transform)} rows for size {transform.source}, not {found}")
         grid = transform.grid(images.device, displacement)
         # A grid for each slice of a patch takes the slices apart.
-        layers = images.reshape(len(grid), -1, *transform.size)
+        layers = images.reshape(len(grid), -1, *transform.source)
         views = functional.grid_sample(layers, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        views = views.reshape(images.shape)
+        views = views.reshape(*images.shape[:2], *transform.size)
         views = apply_blur(views, transform.blur)
         views = apply_gamma(views, transform.gamma)
+        if transform.appearance is not None:
+            views = transform.appearance.before_standardisation(views)
         views = apply_contrast(views, transform.contrast, transform.brightness)
         views = apply_noise(views, transform.noise, transform.noise_seeds)
         return views, None if masks is None else _warp_masks(masks, grid)
 
-    def _matrices(self, u: tuple[Tensor, ...] | list[Tensor], size: tuple[int, int]) -> Tensor:
+    def finish(self, views: Tensor, transform: Transform) -> Tensor:
+        """Standardise views, then change what comes after that.
+
+        Args:
+            views: (n, channels, height, width), from :meth:`apply`.
+            transform: The n rows that made them.
+        """
+        views = standardise(views)
+        if transform.appearance is None:
+            return views
+        return transform.appearance.after_standardisation(views)
+
+    def _matrices(
+        self,
+        u: tuple[Tensor, ...] | list[Tensor],
+        size: tuple[int, int],
+        view: tuple[int, int],
+        about: Tensor | None,
+    ) -> Tensor:
         """(n, 3, 3) float64 source → view: move the crop's centre to 0, flip, rotate, magnify, move to the centre."""
         config = self.config
-        sides = torch.tensor([size[1], size[0]], dtype=torch.float64)
+        sides, seen = (torch.tensor([w, h], dtype=torch.float64) for h, w in (size, view))
         angle = (2 * u[2] - 1) * math.radians(config.rotation)
         window = _between(u[3], config.crop, 1.0)
         low, high = math.log(config.scale_low), math.log(config.scale_high)
         zoom = torch.exp(_between(u[4], low, high)) / window
-        reach = ((1 - window) / 2 + config.translation)[:, None] * sides
-        centre = (sides - 1) / 2
-        focus = centre + (2 * torch.stack([u[5], u[6]], dim=1) - 1) * reach
+        anywhere = (sides - seen).clamp_min(0) / 2
+        travel = ((1 - window) / 2 + config.translation)[:, None] * seen
+        focus = (sides - 1) / 2
+        if about is not None:
+            free = about.isnan()
+            focus, anywhere = torch.where(free, focus, about), torch.where(free, anywhere, 0.0)
+        focus = focus + (2 * torch.stack([u[5], u[6]], dim=1) - 1) * (travel + anywhere)
         flip = torch.stack(
             [
                 torch.where(u[0] < config.flip_horizontal, -1.0, 1.0),
@@ -257,7 +244,7 @@ class Augmenter:
         linear = rotation * flip[:, None, :] * zoom[:, None, None]
         matrices = torch.eye(3, dtype=torch.float64).repeat(len(angle), 1, 1)
         matrices[:, :2, :2] = linear
-        matrices[:, :2, 2] = centre - (linear @ focus[:, :, None])[:, :, 0]
+        matrices[:, :2, 2] = (seen - 1) / 2 - (linear @ focus[:, :, None])[:, :, 0]
         return matrices
 
 
@@ -272,4 +259,4 @@ def _warp_masks(masks: Tensor, grid: Tensor) -> Tensor:
     offset = torch.where(empty, float(UNLABELLED), 0.0).reshape(-1, *[1] * (masks.ndim - 1))
     layers = (values - offset).reshape(len(grid), -1, *masks.shape[-2:])
     warped = functional.grid_sample(layers, grid, mode="nearest", align_corners=False)
-    return (warped.reshape(masks.shape) + offset).round_().long()
+    return (warped.reshape(*masks.shape[:-2], *grid.shape[1:3]) + offset).round_().long()

@@ -52,9 +52,11 @@ class SegmentationBatch:
         total_steps: Length of the run in steps.
         generator: CPU generator of this step, equal on all ranks: draw for the joined batch, keep your rows.
         unlabelled: (u, channels, *space) slices without labels, or None.
-        unlabelled_again: The same slices in the same geometry, with intensities drawn anew, for regimes that ask for
-            two views; else None.
+        unlabelled_again: For regimes that ask for further views, each of the same slices in the same geometry with
+            intensities drawn anew; else empty.
         unlabelled_slices: (u,) int64 store indices, or None.
+        unlabelled_positions: (u,) float32 height of each along the slice axis in (0, 1), of a patch that of its first
+            slice, or None.
     """
 
     images: Tensor
@@ -64,5 +66,6 @@ class SegmentationBatch:
     total_steps: int
     generator: Generator
     unlabelled: Tensor | None = None
-    unlabelled_again: Tensor | None = None
+    unlabelled_again: tuple[Tensor, ...] = ()
     unlabelled_slices: Tensor | None = None
+    unlabelled_positions: Tensor | None = None

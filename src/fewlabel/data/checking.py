@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.progress import task
 from fewlabel.data.catalog import Case, Catalog
+from fewlabel.data.label_shapes import LabelShape, label_shapes
 from fewlabel.data.volume import Geometry, grid_faults, read_geometry, read_mask, value_counts
 
 IGNORE_NAME = "ignore"
@@ -29,6 +31,7 @@ class CaseFacts:
         case: The scan.
         geometry: Of its first channel; None if that cannot be read.
         labels: Raw label value → voxels; None without a readable label.
+        shapes: Raw label value, but not 0 → where its voxels lie; empty without a readable label.
         faults: Everything that keeps the scan from being used.
         odd: What is unusual but does no harm.
     """
@@ -38,6 +41,7 @@ class CaseFacts:
     labels: Mapping[int, int] | None
     faults: tuple[Fault, ...] = ()
     odd: tuple[str, ...] = ()
+    shapes: Mapping[int, LabelShape] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -101,9 +105,12 @@ def inspect_case(case: Case, channels: int) -> CaseFacts:
             faults.append(Fault("voxel sizes must be positive", f"{first.spacing} mm", str(case.images[0])))
         if 0 in first.shape:
             faults.append(Fault("a scan must have voxels", f"shape {first.shape}", str(case.images[0])))
-    labels = _labels(case, first, faults, odd) if case.label is not None else None
+    mask = _mask(case, first, faults)
+    labels = None if mask is None else value_counts(mask)
+    if labels is not None and set(labels) <= {0}:
+        odd.append("its label holds background only")
     named = tuple(Fault(f.rule, f.found, f"case {case.id}, {f.where}", f.remedy) for f in faults)
-    return CaseFacts(case, first, labels, named, tuple(odd))
+    return CaseFacts(case, first, labels, named, tuple(odd), {} if mask is None else label_shapes(mask))
 
 
 def inspect(catalog: Catalog, workers: int) -> list[CaseFacts]:
@@ -150,18 +157,15 @@ def catalog_faults(catalog: Catalog) -> list[Fault]:
     return faults
 
 
-def _labels(case: Case, image: Geometry | None, faults: list[Fault], odd: list[str]) -> dict[int, int] | None:
+def _mask(case: Case, image: Geometry | None, faults: list[Fault]) -> NDArray[np.int64] | None:
+    """The mask of a case; None where there is none, or none that can be used."""
     if case.label is None:
         return None
     try:
         geometry = read_geometry(case.label)
         if image is not None:
             faults.extend(grid_faults(case.images[0], image, case.label, geometry))
-        mask = read_mask(case.label)
+        return read_mask(case.label)
     except DataError as error:
         faults.extend(error.faults)
         return None
-    labels = value_counts(mask)
-    if set(labels) <= {0}:
-        odd.append("its label holds background only")
-    return labels

@@ -7,13 +7,15 @@ the rows of all ranks together are the batch of a single process.
 from __future__ import annotations
 
 from dataclasses import replace
+from math import floor
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fewlabel.core.rng import stream_seed, torch_stream
+from fewlabel.core.rng import numpy_stream, stream_seed, torch_stream
 from fewlabel.data.augment import AugmentConfig, Augmenter, Transform, standardise
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.data.sampling import SamplerConfig, SliceSampler, build_sampler
@@ -21,6 +23,7 @@ from fewlabel.data.slice_source import SliceSource, labelled_slices, own_rows
 from fewlabel.data.store import PreparedStore
 from fewlabel.data.streams import SegmentationLoader, Stream
 from fewlabel.data.variants import Variants, variants_of
+from fewlabel.data.windows import FOREGROUND
 
 
 def _view(
@@ -30,9 +33,10 @@ def _view(
     masks: Tensor | None,
     displacement: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    if augmenter is not None and transform is not None:
-        images, masks = augmenter.apply(images, transform, masks, displacement)
-    return standardise(images).contiguous(memory_format=torch.channels_last), masks
+    if augmenter is None or transform is None:
+        return standardise(images).contiguous(memory_format=torch.channels_last), masks
+    images, masks = augmenter.apply(images, transform, masks, displacement)
+    return augmenter.finish(images, transform).contiguous(memory_format=torch.channels_last), masks
 
 
 class PretrainLoader:
@@ -150,11 +154,24 @@ class PretrainLoader:
 class FinetuneLoader(SegmentationLoader[Stream]):
     """Labelled slices, augmented together with their masks, and unlabelled ones for regimes that use them.
 
-    Arguments and errors are those of :class:`~fewlabel.data.streams.SegmentationLoader`.
+    Views may be smaller than the slices. A set share of the labelled ones is then about a random labelled pixel of a
+    random class of the slice, shifted as augmentation says; all others lie anywhere.
+
+    Args:
+        store: Prepared store.
+        indices: Store indices of the labelled slices.
+        foreground: Share of labelled views about a labelled pixel of a class, 0 to 1; exact over the run.
+        **common: Of :class:`~fewlabel.data.streams.SegmentationLoader`, whose errors are those of this class.
     """
 
-    def _stream(self, source: SliceSource, count: int, seed: int, purpose: str, views: int) -> Stream:
-        return Stream(source, SliceSampler(source.indices, count, seed), purpose, views)
+    def __init__(
+        self, store: PreparedStore, indices: NDArray[np.int64], *, foreground: float = FOREGROUND, **common: Any
+    ) -> None:
+        self.foreground = foreground
+        super().__init__(store, indices, **common)
+
+    def _stream(self, source: SliceSource, count: int, seed: int, purpose: str, views: int, weak: bool) -> Stream:
+        return Stream(source, SliceSampler(source.indices, count, seed), purpose, views, weak)
 
     def _rows(self, stream: Stream, step: int) -> tuple[Tensor, tuple[Tensor, ...], Tensor | None]:
         joined = stream.sampler.batch(step)
@@ -166,6 +183,41 @@ class FinetuneLoader(SegmentationLoader[Stream]):
             images, moved = self.variants.make(images, masks, chosen, self.variants.draw(step, rows.count)[rows.kept])
         made = [
             _view(self.augmenter, images, None if transform is None else transform[rows.kept], masks, moved)
-            for transform in self._transforms(stream, step, rows.count)
+            for transform in self._transforms(stream, step, rows.count, self._focus(stream, joined, step))
         ]
         return torch.from_numpy(chosen).to(self.device), tuple(view for view, _ in made), made[0][1]
+
+    def _focus(self, stream: Stream, joined: NDArray[np.int64], step: int) -> Tensor | None:
+        """The pixels that labelled views are about, as in ``_transforms``; of the joined batch, so that ranks agree."""
+        if self._view is None or not stream.source.masks:
+            return None
+        points = torch.full((len(joined), 2), torch.nan, dtype=torch.float64)
+        for row, index in enumerate(joined.tolist()):
+            number = step * len(joined) + row
+            if floor((number + 1) * self.foreground) > floor(number * self.foreground):
+                pixel = labelled_pixel(self.store.labels[index], len(self.store.label_names), self.seed, step, row)
+                if pixel is not None:
+                    points[row] = torch.tensor([pixel[1], pixel[0]])
+        return points
+
+
+def labelled_pixel(mask: NDArray[np.uint8], classes: int, seed: int, step: int, row: int) -> tuple[int, int] | None:
+    """A random pixel (row, column) of a random class of a mask: every class it has is as likely, and every pixel of it.
+
+    Args:
+        mask: (height, width) class indices, 0 the background, 255 unlabelled.
+        classes: Number of classes.
+        seed: Of the run.
+        step: Of the batch.
+        row: Of the joined batch.
+
+    Returns:
+        None for a mask without any class.
+    """
+    present = [label for label in np.unique(mask).tolist() if 0 < label < classes]
+    if not present:
+        return None
+    generator = numpy_stream(seed, "view", step, row)
+    rows, columns = np.nonzero(mask == present[int(generator.integers(len(present)))])
+    chosen = int(generator.integers(len(rows)))
+    return int(rows[chosen]), int(columns[chosen])

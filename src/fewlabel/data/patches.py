@@ -25,10 +25,7 @@ from fewlabel.data.slice_source import SliceSource, own_rows
 from fewlabel.data.store import UNLABELLED, PreparedStore
 from fewlabel.data.streams import SegmentationLoader, Stream
 from fewlabel.data.variants import VariantDraws
-from fewlabel.data.windows import Patch, Run, Window, counted, draw_window, first_voxel, runs_of
-
-#: Share of labelled patches about a labelled voxel of a class (nnU-Net, Isensee et al., Nature Methods 2021).
-FOREGROUND = 1 / 3
+from fewlabel.data.windows import FOREGROUND, Patch, Run, Window, counted, draw_window, first_voxel, runs_of
 
 
 @dataclass(frozen=True)
@@ -70,12 +67,13 @@ class PatchLoader(SegmentationLoader[_Volumes]):
         self.foreground = foreground
         super().__init__(store, indices, **common)
 
-    def _stream(self, source: SliceSource, count: int, seed: int, purpose: str, views: int) -> _Volumes:
+    def _stream(self, source: SliceSource, count: int, seed: int, purpose: str, views: int, weak: bool) -> _Volumes:
         runs = runs_of(self.store, source.indices)
         sampler = SliceSampler(np.arange(len(runs)), count, seed)
         if not source.masks:
-            return _Volumes(source, sampler, purpose, views, runs, 0.0)
-        return _Volumes(source, sampler, purpose, views, [counted(self.store, run) for run in runs], self.foreground)
+            return _Volumes(source, sampler, purpose, views, weak, runs, 0.0)
+        runs = [counted(self.store, run) for run in runs]
+        return _Volumes(source, sampler, purpose, views, weak, runs, self.foreground)
 
     def _rows(self, stream: _Volumes, step: int) -> tuple[Tensor, tuple[Tensor, ...], Tensor | None]:
         """As in the base; the slice of a patch is its first, ``space`` is (depth, height, width)."""
@@ -133,10 +131,12 @@ class PatchLoader(SegmentationLoader[_Volumes]):
         inside = torch.from_numpy(window.inside).to(self.device)
         views, mask = [], None
         for transform in transforms:
-            view, warped = folded, layers
             if self.augmenter is not None and transform is not None:
                 view, warped = self.augmenter.apply(folded, transform, layers if mask is None else None, moved)
-            plane = _crop(standardise(view)[0], top, left, self.patch[1:], 0.0)
+                view = self.augmenter.finish(view, transform)
+            else:
+                view, warped = standardise(folded), layers
+            plane = _crop(view[0], top, left, self.patch[1:], 0.0)
             view = plane.reshape(depth, channels, *self.patch[1:]).transpose(0, 1)
             views.append(torch.where(inside[:, None, None], view, 0.0))
             if warped is not None and mask is None:

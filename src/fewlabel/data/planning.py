@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import CaseFacts, LabelMap
+from fewlabel.data.field_of_view import Grid, choose_grid, lay
 from fewlabel.data.meta_labels import case_codes
-from fewlabel.data.orient import orient_to, reference_frame
+from fewlabel.data.orient import reference_frame
 from fewlabel.data.preprocess import Plan
-from fewlabel.data.resample import resampled_pixels
-from fewlabel.data.volume import Geometry
-
-#: Network sizes are multiples of this: four halvings.
-SIZE_STEP = 16
-LARGEST_SIZE = 256
 
 
-def deciding(facts: Sequence[CaseFacts], split: Mapping[str, Any]) -> list[Geometry]:
-    """Geometries of all scans outside the test part; all of them where that would leave none."""
+def deciding(facts: Sequence[CaseFacts], split: Mapping[str, Any]) -> list[CaseFacts]:
+    """All readable scans outside the test part; all of them where that would leave none."""
     test = set(split["parts"]["test"])
     readable = [fact for fact in facts if fact.geometry is not None]
-    chosen = [fact for fact in readable if fact.case.subject not in test and fact.case.part != "test"] or readable
-    return [fact.geometry for fact in chosen if fact.geometry is not None]
+    return [fact for fact in readable if fact.case.subject not in test and fact.case.part != "test"] or readable
+
+
+def grid_of(
+    facts: Sequence[CaseFacts],
+    labels: LabelMap,
+    split: Mapping[str, Any],
+    *,
+    spacing: Sequence[float] | None = None,
+    size: Sequence[int] | None = None,
+    slice_axis: str = "auto",
+) -> Grid:
+    """The pixel grid of a data set, see :func:`fewlabel.data.field_of_view.choose_grid`.
+
+    Args:
+        facts: Of each case; at least one scan is readable.
+        labels: Classes.
+        split: Whose test part has no say.
+        spacing: (row, column) in mm; None to choose.
+        size: (height, width) in pixels; None to choose.
+        slice_axis: As in :func:`fewlabel.data.orient.slice_axis`.
+    """
+    chosen = deciding(facts, split)
+    frame = reference_frame([fact.geometry for fact in chosen if fact.geometry is not None], slice_axis)
+    return choose_grid(lay(chosen, frame, labels, slice_axis), spacing, size)
 
 
 def make_plan(
@@ -49,36 +64,20 @@ def make_plan(
         facts: Of each case.
         labels: Classes.
         split: Whose test part has no say.
-        spacing: (row, column) in mm; None for the median pixel size of the deciding scans.
-        size: (height, width) in pixels; None for the multiple of 16 that covers the median extent, at most 256.
+        spacing: (row, column) in mm; None to choose, see :func:`grid_of`.
+        size: (height, width) in pixels; None to choose.
         low: Percentile of a volume that becomes 0.
         high: Percentile of a volume that becomes 1.
         slice_axis: As in :func:`fewlabel.data.orient.slice_axis`.
         position_parts: Parts along the slice axis.
     """
-    geometries = deciding(facts, split)
+    geometries = [fact.geometry for fact in deciding(facts, split) if fact.geometry is not None]
     frame = reference_frame(geometries, slice_axis)
-    axes = [orient_to(geometry, frame, slice_axis).axes for geometry in geometries]
-    pixel = np.array([[g.spacing[a[1]], g.spacing[a[2]]] for g, a in zip(geometries, axes, strict=True)])
-    extent = np.array([[g.shape[a[1]], g.shape[a[2]]] for g, a in zip(geometries, axes, strict=True)])
-    median = np.median(pixel, axis=0)
-    target = (float(spacing[0]), float(spacing[1])) if spacing else (_round(median[0]), _round(median[1]))
-    if size is None:
-        covers = [
-            float(
-                np.median(
-                    [resampled_pixels(int(n), p, target[i]) for n, p in zip(extent[:, i], pixel[:, i], strict=True)]
-                )
-            )
-            for i in range(2)
-        ]
-        height, width = (min(LARGEST_SIZE, SIZE_STEP * math.ceil(cover / SIZE_STEP)) for cover in covers)
-    else:
-        height, width = size
+    grid = grid_of(facts, labels, split, spacing=spacing, size=size, slice_axis=slice_axis)
     _, columns, _ = case_codes(catalog)
     return Plan(
-        spacing=target,
-        size=(int(height), int(width)),
+        spacing=grid.spacing,
+        size=grid.size,
         channels=tuple(catalog.channels),
         low=low,
         high=high,
@@ -92,8 +91,3 @@ def make_plan(
         dataset=catalog.name,
         reader=catalog.reader,
     )
-
-
-def _round(value: float) -> float:
-    # Six digits hide float32 headers; what is stored is what is used.
-    return float(f"{value:.6g}")

@@ -22,12 +22,16 @@ from fewlabel.data.variants import variants_of
 
 @dataclass(frozen=True)
 class Stream:
-    """Where a stream's slices are read, what draws its rows, what its random numbers are for, views of each row."""
+    """Where a stream's slices are read, what draws its rows, what its random numbers are for, views of each row.
+
+    The first view of a row is weak where ``weak`` says so: geometry alone, intensities as they are.
+    """
 
     source: SliceSource
     sampler: SliceSampler
     purpose: str
     views: int
+    weak: bool
 
 
 StreamT = TypeVar("StreamT", bound=Stream)
@@ -46,7 +50,9 @@ class SegmentationLoader(ABC, Generic[StreamT]):
         device: Training device.
         unlabelled: Store indices of slices whose labels are not read, or None.
         unlabelled_batch: Unlabelled rows of the joined batch; as many as labelled ones by default.
-        unlabelled_views: 2 for a second view of each unlabelled row, of the same geometry.
+        unlabelled_views: 2 or more for further views of each unlabelled row, of the same geometry.
+        weak_view: Whether the first view of an unlabelled row keeps the intensities of its slice.
+        size: (height, width) of augmented rows, at most that of the slices; None for whole slices.
         resident_limit: Bytes of slices that may be kept on the device, for each of the two streams.
 
     Raises:
@@ -67,6 +73,8 @@ class SegmentationLoader(ABC, Generic[StreamT]):
         unlabelled: NDArray[np.int64] | None = None,
         unlabelled_batch: int | None = None,
         unlabelled_views: int = 1,
+        weak_view: bool = False,
+        size: tuple[int, int] | None = None,
         resident_limit: int = RESIDENT_LIMIT,
     ) -> None:
         self.store = store
@@ -74,10 +82,12 @@ class SegmentationLoader(ABC, Generic[StreamT]):
         self.seed = seed
         self.total_steps = total_steps
         self.device = torch.device(device)
+        self._heights = store.slices["height_fraction"].to_numpy(dtype=np.float32)
         self._size = (int(store.images.shape[2]), int(store.images.shape[3]))
+        self._view = size
         own_rows(batch, "batch")
         source = SliceSource(store, labelled_slices(store, indices), self.device, True, resident_limit)
-        self.labelled = self._stream(source, batch, seed, "", 1)
+        self.labelled = self._stream(source, batch, seed, "", 1, weak=False)
         self.variants = (
             None if augment is None else variants_of(store, source.indices, augment, seed=seed, device=self.device)
         )
@@ -89,7 +99,7 @@ class SegmentationLoader(ABC, Generic[StreamT]):
             source = SliceSource(store, others, self.device, False, resident_limit)
             # A seed of its own: two streams over the same slices must not walk in step.
             own_seed = stream_seed(seed, "unlabelled")
-            self.unlabelled = self._stream(source, count, own_seed, " unlabelled", unlabelled_views)
+            self.unlabelled = self._stream(source, count, own_seed, " unlabelled", unlabelled_views, weak_view)
 
     def batch(self, step: int) -> SegmentationBatch:
         """This process's part of the batch of a step, from 0."""
@@ -108,26 +118,43 @@ class SegmentationLoader(ABC, Generic[StreamT]):
             total_steps=self.total_steps,
             generator=torch_stream(self.seed, "step", step),
             unlabelled=extra[0] if extra else None,
-            unlabelled_again=extra[1] if len(extra) > 1 else None,
+            unlabelled_again=extra[1:],
             unlabelled_slices=others,
+            unlabelled_positions=None if others is None else self._positions(others),
         )
 
+    def _positions(self, slices: Tensor) -> Tensor:
+        """Heights of store slices along the slice axis, in (0, 1)."""
+        return torch.from_numpy(self._heights[slices.cpu().numpy()]).to(self.device)
+
     @abstractmethod
-    def _stream(self, source: SliceSource, count: int, seed: int, purpose: str, views: int) -> StreamT:
+    def _stream(self, source: SliceSource, count: int, seed: int, purpose: str, views: int, weak: bool) -> StreamT:
         """The stream over the slices of a source, ``count`` rows to a joined batch."""
 
     @abstractmethod
     def _rows(self, stream: StreamT, step: int) -> tuple[Tensor, tuple[Tensor, ...], Tensor | None]:
         """Store slices (n,), views (n, channels, *space) and masks (n, *space) of this process's rows."""
 
-    def _transforms(self, stream: StreamT, step: int, count: int) -> list[Transform | None]:
-        """One of the joined batch for each view; they share their geometry."""
+    def _transforms(
+        self, stream: StreamT, step: int, count: int, focus: Tensor | None = None
+    ) -> list[Transform | None]:
+        """One of the joined batch for each view; they share their geometry.
+
+        Args:
+            stream: The stream.
+            step: Number of the step.
+            count: Rows of the joined batch.
+            focus: (count, 2) source pixel (x, y) that a row is about, NaN for anywhere; None for anywhere.
+        """
         if self.augmenter is None:
             return [None] * stream.views
         purpose = f"augment{stream.purpose}"
         # The first view is the same whether or not there is a second.
         first, *more = (
-            self.augmenter.sample(count, self._size, torch_stream(self.seed, purpose, step, *again))
+            self.augmenter.sample(
+                count, self._size, torch_stream(self.seed, purpose, step, *again), view=self._view, focus=focus
+            )
             for again in ((), *((view,) for view in range(1, stream.views)))
         )
-        return [first, *(replace(other, matrices=first.matrices, control=first.control) for other in more)]
+        more = [replace(other, matrices=first.matrices, control=first.control) for other in more]
+        return [first.geometry() if stream.weak else first, *more]

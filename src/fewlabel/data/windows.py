@@ -11,6 +11,8 @@ from fewlabel.data.store import PreparedStore
 
 #: Size of a patch in voxels (depth, height, width).
 Patch = tuple[int, int, int]
+#: Share of labelled patches about a labelled voxel of a class (nnU-Net, Isensee et al., Nature Methods 2021).
+FOREGROUND = 1 / 3
 
 
 @dataclass(frozen=True)

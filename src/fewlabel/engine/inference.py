@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from fewlabel.data.augment import standardise
-from fewlabel.engine.runtime import Precision, has_bf16
+from fewlabel.engine.runtime import Precision, resolved_precision
 from fewlabel.nets.norm import BatchNorm
 from fewlabel.nets.unet import ConvBlock, UNet
 
@@ -58,7 +58,7 @@ def predict_volume(
     slicewise = network.config.ndim == 2
     usual = (4, 32) if slicewise else (1, 4)
     batch = batch or usual[place.type != "cpu"]
-    mixed = precision == "bf16" or (precision == "auto" and has_bf16(place.type))
+    mixed = resolved_precision(precision, place.type) == "bf16-mixed"
     with _evaluating(network), torch.inference_mode():
         slices = standardise(torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).movedim(0, 1).to(place))
         with torch.autocast(place.type, dtype=torch.bfloat16, enabled=mixed):

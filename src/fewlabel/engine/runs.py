@@ -110,6 +110,7 @@ def close_run(
     same: Mapping[str, Any],
     seed: int,
     device: str,
+    precision: str,
     started: float,
 ) -> None:
     """Write the manifest once all files are there and take the mark away; rank 0 only, the others wait.
@@ -123,6 +124,7 @@ def close_run(
         same: Identity of the run.
         seed: Its seed.
         device: Device it ran on.
+        precision: What its network computed in.
         started: ``time.monotonic()`` when this process began; a resumed run counts its last part only.
     """
     if rank() == 0:
@@ -134,6 +136,7 @@ def close_run(
             settings={**settings, "identity": dict(same)},
             seed=seed,
             device=device,
+            precision=precision,
             wall_seconds=time.monotonic() - started,
         )
         (out / IDENTITY).unlink(missing_ok=True)

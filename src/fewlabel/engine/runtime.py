@@ -18,6 +18,8 @@ from fewlabel.core.errors import Fault, SettingsError
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "32", "bf16"]
+#: What a precision turns out to be, as manifests have it.
+Resolved = Literal["32", "bf16-mixed"]
 
 
 def start(device: Device = "auto", precision: Precision = "auto") -> Fabric:
@@ -38,7 +40,7 @@ def start(device: Device = "auto", precision: Precision = "auto") -> Fabric:
         remedy = "use srun --ntasks-per-node=1 torchrun --nproc_per_node N -m fewlabel ..."
         raise SettingsError("Each task would train alone:", [Fault(rule, f"{tasks} tasks", "srun", remedy)])
     kind = choose_device(device)
-    mixed = precision == "bf16" or (precision == "auto" and has_bf16(kind))
+    found = resolved_precision(precision, kind)
     # Fabric announces precision and advises on loaders we do not use.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     with warnings.catch_warnings():
@@ -48,7 +50,7 @@ def start(device: Device = "auto", precision: Precision = "auto") -> Fabric:
             devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
             num_nodes=max(processes // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1),
             strategy="ddp" if processes > 1 else "auto",
-            precision="bf16-mixed" if mixed else "32-true",
+            precision="bf16-mixed" if found == "bf16-mixed" else "32-true",
             # Alone, whatever a scheduler reserved.
             plugins=[] if processes > 1 else [LightningEnvironment()],
         )
@@ -70,6 +72,16 @@ def choose_device(device: Device) -> str:
         fault = Fault(f"device={device} must be available", found, "device", "use device=auto")
         raise SettingsError("These settings are not valid:", [fault])
     return device
+
+
+def resolved_precision(precision: Precision, kind: str) -> Resolved:
+    """What networks compute in on a device: float32, or bfloat16 where it was asked for or the hardware has it.
+
+    Args:
+        precision: The setting.
+        kind: The device, such as ``cpu`` or ``cuda``.
+    """
+    return "bf16-mixed" if precision == "bf16" or (precision == "auto" and has_bf16(kind)) else "32"
 
 
 def has_bf16(kind: str) -> bool:

@@ -14,6 +14,8 @@ from fewlabel.methods.base import DataFacts, PretrainMethod
 from fewlabel.nets.unet import UNetEncoder
 
 OWN = "own choice; GCL does not say"
+#: Positives of a pixel where the map has room for them: a quarter of 8x8 pixels.
+POOL = 16
 
 
 class GCL(GuidedContrast):
@@ -81,7 +83,13 @@ class GCL(GuidedContrast):
         )
         pixel: bool = setting(True, "add the pixel-wise loss", source="GCL Eq. 5")
         pixel_weight: float = setting(1.0, "λ, weight of the pixel-wise loss", ge=0, source=OWN)
-        pool: int = setting(16, "K, positives of a pixel before filtering", unit="pixels", ge=1, source=OWN)
+        pool: int | None = setting(
+            None,
+            "K, positives of a pixel before filtering; null for 16, or a quarter of the last map where that is less",
+            unit="pixels",
+            ge=1,
+            source=OWN,
+        )
         anchors: int = setting(
             16,
             "anchor pixels of an image; the cost of GradFilter is proportional to it",
@@ -110,19 +118,12 @@ class GCL(GuidedContrast):
         labels = choose_labels(config.labels, self.automatic, facts, faults, "GCL")
         if config.pixel:
             pixels = map_pixels(encoder, facts)
-            if config.pool >= pixels:
-                size = "x".join(map(str, facts.image_size))
-                faults.append(
-                    Fault(
-                        f"a pool must be smaller than the encoder's last map, {pixels} pixels for {size} images",
-                        str(config.pool),
-                        "method.pool",
-                        f"set method.pool to at most {max(pixels // 4, 1)}, or method.pixel=false",
-                    )
-                )
+            pool = fitting_pool(pixels) if config.pool is None else config.pool
+            if pool >= pixels:
+                faults.append(_too_large(pool, pixels, facts))
             pixel = PixelSettings(
                 temperature=config.temperature,
-                pool=config.pool,
+                pool=pool,
                 anchors=config.anchors,
                 partners=config.partners,
                 denominator=config.pixel_denominator,
@@ -158,3 +159,20 @@ class GCL(GuidedContrast):
             initial_target=chosen.initial_target,
             max_gain=chosen.max_gain,
         )
+
+
+def fitting_pool(pixels: int) -> int:
+    """Positives of a pixel where none are set: 16, on a small map a quarter of it, at least 1.
+
+    Args:
+        pixels: Of the encoder's last map.
+    """
+    return max(min(POOL, pixels // 4), 1)
+
+
+def _too_large(pool: int, pixels: int, facts: DataFacts) -> Fault:
+    """What is told of a pool that leaves no negative."""
+    size = "x".join(map(str, facts.image_size))
+    rule = f"a pool must be smaller than the encoder's last map, {pixels} pixels for {size} images"
+    smaller = f"set method.pool to at most {fitting_pool(pixels)}" if pixels > 1 else "lower network.depth"
+    return Fault(rule, str(pool), "method.pool", f"{smaller}, or set method.pixel=false")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -25,6 +25,8 @@ from fewlabel.objectives.positives import apart, guided_positives
 
 #: Regions of a slice → n of the lattice that has them.
 ORDERS = {5: 2, 13: 3, 25: 4, 41: 5}
+#: Regions of a slice, their side and the negatives of each, where nobody says otherwise: the first that fit the map.
+REGIONS, WINDOWS, NEIGHBOURS = (13, 5), (3, 1), 5
 
 
 class GLCL(GuidedContrast):
@@ -85,12 +87,25 @@ class GLCL(GuidedContrast):
             le=6,
             source="code of GLCL: 3 of 5, up to a quarter of the image's side; 2 of 4 reach the same",
         )
-        regions: Literal[5, 13, 25, 41] = setting(13, "regions of a slice", source="code of GLCL")
-        neighbours: int = setting(5, "closest other regions that are negatives", ge=1, source="code of GLCL")
-        window: Literal[1, 3, 5] = setting(3, "side of a region", unit="pixels of the map", source="code of GLCL")
+        regions: Literal[5, 13, 25, 41] | None = setting(
+            None, "regions of a slice; null for 13, or 5 on a map too small for those", source="code of GLCL: 13"
+        )
+        neighbours: int | None = setting(
+            None,
+            "closest other regions that are negatives; null for 5, or all others where they are fewer",
+            ge=1,
+            source="code of GLCL: 5",
+        )
+        window: Literal[1, 3, 5] | None = setting(
+            None,
+            "side of a region; null for 3, or 1 where regions would overlap",
+            unit="pixels of the map",
+            source="code of GLCL: 3",
+        )
 
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
-        faults = _faults(config, encoder, facts)
+        layout = _layout(config, encoder, facts)
+        faults = _faults(config, encoder, facts, layout)
         if faults:
             raise SettingsError("These settings do not fit the data:", faults)
         channels = encoder.config.widths[-1]
@@ -108,14 +123,15 @@ class GLCL(GuidedContrast):
             image_head=head,
         )
         self.settings = config
+        self.count = layout.neighbours
         self.decoder: UNetDecoder | None = None
         if config.global_share < 1:
             self.decoder = UNetDecoder(encoder.config, config.blocks)
             size = _map_size(encoder, facts, config.blocks)
-            centres = local_regions.lattice(ORDERS[config.regions], size, config.window)
-            pixels = local_regions.window_pixels(centres, config.window, size[1])
+            centres = local_regions.lattice(ORDERS[layout.regions], size, layout.window)
+            pixels = local_regions.window_pixels(centres, layout.window, size[1])
             self.region_head = RegionHead(encoder.config.widths[-1 - config.blocks], config.dim, pixels)
-            nearest = local_regions.nearest_regions(centres, config.neighbours)
+            nearest = local_regions.nearest_regions(centres, layout.neighbours)
             self.register_buffer("neighbours", nearest, persistent=False)
 
     def first_local_step(self, total_steps: int) -> int:
@@ -151,11 +167,10 @@ class GLCL(GuidedContrast):
         regions = full_precision(self.region_head(decoder(maps)[-1]))
         first, second = functional.normalize(regions, dim=2).chunk(2)
         loss = local_regions.region_contrast(first, second, self.neighbours, self.temperature)
-        count = self.settings.neighbours
         # View by view, region by region, slice by slice.
         rows = torch.cat([first.transpose(0, 1), second.transpose(0, 1)]).flatten(0, 1)
-        bound = local_regions.lower_bound(count, self.temperature)
-        return Losses({"local": loss}, rows.detach(), local_regions.collapsed_value(count), bound)
+        bound = local_regions.lower_bound(self.count, self.temperature)
+        return Losses({"local": loss}, rows.detach(), local_regions.collapsed_value(self.count), bound)
 
     def positives(self, joined: JoinedIds, name: str, rows: Tensor) -> Tensor:
         """The other view, and in variant D all views of the anchor's part."""
@@ -202,7 +217,26 @@ def _map_size(encoder: UNetEncoder, facts: DataFacts, blocks: int) -> tuple[int,
     return facts.image_size[0] // stride, facts.image_size[1] // stride
 
 
-def _faults(config: GLCL.Config, encoder: UNetEncoder, facts: DataFacts) -> list[Fault]:
+@dataclass(frozen=True)
+class _Layout:
+    """Regions of a slice, the side of each in pixels of the map, and the neighbours of each that are negatives."""
+
+    regions: int
+    window: int
+    neighbours: int
+
+
+def _layout(config: GLCL.Config, encoder: UNetEncoder, facts: DataFacts) -> _Layout:
+    """What the settings say, or what fits the map where they say nothing."""
+    size = _map_size(encoder, facts, min(config.blocks, encoder.config.depth - 1))
+    wanted = REGIONS if config.regions is None else (config.regions,)
+    sides = WINDOWS if config.window is None else (config.window,)
+    pairs = [(regions, window) for regions in wanted for window in sides]
+    regions, window = next((pair for pair in pairs if local_regions.fits(ORDERS[pair[0]], size, pair[1])), pairs[0])
+    return _Layout(regions, window, config.neighbours or min(NEIGHBOURS, regions - 1))
+
+
+def _faults(config: GLCL.Config, encoder: UNetEncoder, facts: DataFacts, layout: _Layout) -> list[Fault]:
     """What does not fit the data or the network."""
     faults = []
     parts = facts.meta_labels.get("position", 0)
@@ -212,9 +246,9 @@ def _faults(config: GLCL.Config, encoder: UNetEncoder, facts: DataFacts) -> list
         faults.append(Fault("GLCL contrasts slices of different parts of the slice axis", found, "position", remedy))
     if config.global_share == 1:
         return faults
-    if config.neighbours >= config.regions:
-        rule = f"a region of {config.regions} has at most {config.regions - 1} neighbours"
-        faults.append(Fault(rule, str(config.neighbours), "method.neighbours", "ask for fewer"))
+    if layout.neighbours >= layout.regions:
+        rule = f"a region of {layout.regions} has at most {layout.regions - 1} neighbours"
+        faults.append(Fault(rule, str(layout.neighbours), "method.neighbours", "ask for fewer"))
     most = encoder.config.depth - 1
     if config.blocks > most:
         rule = f"a network of depth {encoder.config.depth} has {most} decoder blocks"
@@ -222,7 +256,7 @@ def _faults(config: GLCL.Config, encoder: UNetEncoder, facts: DataFacts) -> list
         return faults
     size = _map_size(encoder, facts, config.blocks)
     try:
-        local_regions.lattice(ORDERS[config.regions], size, config.window)
+        local_regions.lattice(ORDERS[layout.regions], size, layout.window)
     except ValueError as error:
         remedy = "set method.window=1, fewer method.regions or more method.blocks, or prepare larger images"
         faults.append(Fault("regions must fit side by side", str(error), "method.regions", remedy))

@@ -44,16 +44,22 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
         centred = values - mean.view(shape)
         variance = sum_across(centred.square().sum(dim=axes)) / count
         with torch.no_grad():
-            momentum = 0.1 if self.momentum is None else self.momentum
-            if self.running_mean is not None and self.running_var is not None:
-                self.running_mean.lerp_(mean.detach(), momentum)
-                self.running_var.lerp_(variance.detach() * (count / max(count - 1.0, 1.0)), momentum)
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
+            if self.running_mean is not None and self.running_var is not None:
+                share = self._share()
+                self.running_mean.lerp_(mean.detach(), share)
+                self.running_var.lerp_(variance.detach() * (count / max(count - 1.0, 1.0)), share)
         result = centred * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:
             result = result * self.weight.view(shape) + self.bias.view(shape)
         return result.to(input.dtype)
+
+    def _share(self) -> float:
+        """What the batch at hand counts in the running statistics; without a momentum they are means over batches."""
+        if self.momentum is not None:
+            return self.momentum
+        return 1.0 if self.num_batches_tracked is None else 1.0 / float(self.num_batches_tracked)
 
 
 @contextmanager

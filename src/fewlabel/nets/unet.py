@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from pydantic import ValidationInfo, field_validator
@@ -12,6 +14,9 @@ from torch.nn import functional
 
 from fewlabel.core.config import Settings, setting
 from fewlabel.nets.norm import activation, affine_scale, normalisation
+
+#: A depth that nobody asked for leaves this many cells of the smallest map, and is no less than this many levels.
+FEWEST_CELLS, FEWEST_LEVELS = 4, 3
 
 
 class UNetConfig(Settings):
@@ -23,7 +28,11 @@ class UNetConfig(Settings):
         32, "channels of the first level; each level doubles it", ge=4, source="own choice; GCL does not say"
     )
     depth: int = setting(
-        5, "levels, i.e. 4 poolings and a bottleneck for 5", ge=2, le=7, source="own choice; GCL does not say"
+        5,
+        "levels, i.e. 4 poolings and a bottleneck for 5; not given, 4 or 3 where images are too small or odd for 5",
+        ge=2,
+        le=7,
+        source="own choice; GCL does not say",
     )
     norm: Literal["batch", "instance", "group"] = setting(
         "batch", "normalisation; group needs a width of 4 or a multiple of 8", source="own choice; GCL does not say"
@@ -49,6 +58,23 @@ class UNetConfig(Settings):
     def stride(self) -> int:
         """Size of a bottleneck cell in input pixels; image sides must be multiples of it."""
         return int(2 ** (self.depth - 1))
+
+    def fitted(self, size: Sequence[int]) -> Self:
+        """These settings for images of a size: a depth that was not given becomes the largest that suits them.
+
+        That is one whose stride divides all sides and whose smallest map has 4 cells or more, from 3 levels to the
+        default. Where there is none, and where a depth was given, nothing is changed.
+
+        Args:
+            size: Sides in pixels or voxels.
+        """
+        if "depth" in self.model_fields_set:
+            return self
+        for depth in range(self.depth, FEWEST_LEVELS - 1, -1):
+            stride = 2 ** (depth - 1)
+            if not any(side % stride for side in size) and math.prod(size) >= FEWEST_CELLS * stride ** len(size):
+                return self if depth == self.depth else self.model_copy(update={"depth": depth})
+        return self
 
 
 @dataclass(frozen=True)

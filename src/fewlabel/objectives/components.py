@@ -30,3 +30,18 @@ def largest_components(labels: Tensor) -> Tensor:
                 sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
                 new[parts == 1 + sizes.argmax()] = label
     return torch.from_numpy(kept).to(labels.device)
+
+
+def component_counts(labels: Tensor, classes: int) -> Tensor:
+    """Connected components of each class in each map: (n, classes) int64 on the CPU.
+
+    Pixels that touch by an edge or a corner belong together.
+
+    Args:
+        labels: (n, *space) int64.
+        classes: Number of classes.
+    """
+    maps = labels.cpu().numpy()
+    touching = np.ones((3,) * (maps.ndim - 1), dtype=np.int64)
+    counts = [[ndimage.label(one == label, structure=touching)[1] for label in range(classes)] for one in maps]
+    return torch.tensor(counts, dtype=torch.int64).reshape(len(maps), classes)

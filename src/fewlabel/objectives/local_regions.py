@@ -44,6 +44,15 @@ def lattice(order: int, size: tuple[int, int], window: int) -> Tensor:
     return centres
 
 
+def fits(order: int, size: tuple[int, int], window: int) -> bool:
+    """Whether the regions of :func:`lattice` lie side by side on a map."""
+    try:
+        lattice(order, size, window)
+    except ValueError:
+        return False
+    return True
+
+
 def nearest_regions(centres: Tensor, count: int) -> Tensor:
     """The ``count`` other regions closest to each: (regions, 2) to (regions, count) int64; ties by their order.
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fewlabel.core.config import Settings
 from fewlabel.core.discovery import load_plugin
 from fewlabel.core.errors import DataError, Fault, FewlabelError, SettingsError
 from fewlabel.data.store import PreparedStore
 from fewlabel.pipelines.stages import settings_class
+
+if TYPE_CHECKING:
+    from fewlabel.stages._selection import Selection
 
 
 def check_labels(store: PreparedStore, plans: Mapping[str, Settings], *, trains: bool, evaluates: bool) -> None:
@@ -60,6 +63,26 @@ def check_labels(store: PreparedStore, plans: Mapping[str, Settings], *, trains:
         raise type(errors[0])("These settings do not fit the data:", [fault for one in errors for fault in one.faults])
     if errors:
         raise errors[0]
+
+
+def selection_of(store: PreparedStore, plans: Mapping[str, Any]) -> Selection:
+    """How the weights of fine-tuning will be selected.
+
+    Args:
+        store: The prepared data.
+        plans: Settings of the stages that take part.
+
+    Raises:
+        SettingsError: As :func:`check_labels`.
+        DataError: As :func:`check_labels`.
+    """
+    from fewlabel.stages._learnt_from import drawn_labels
+    from fewlabel.stages._selection import choose_selection
+
+    learning = plans["finetune"]
+    draw = drawn_labels(store, learning.labelled, learning.draw, learning.subjects)
+    seen = () if learning.mode == "scratch" else _labels_lent(store, plans.get("pretrain"), draw.labelled)
+    return choose_selection(learning.validation, draw, seen)
 
 
 def _labels_lent(store: PreparedStore, pretraining: Any, draw: Collection[str]) -> tuple[str, ...]:

@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.core.artifact import building
-from fewlabel.core.config import PathSetting, Settings, setting
+from fewlabel.core.config import PathSetting, setting
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.places import in_the_way
 from fewlabel.core.progress import say
 from fewlabel.data.phantom import write_phantom
 from fewlabel.pipelines import train
+from fewlabel.pipelines._train_settings import SizedSettings
 
 DATA = "data"
 
 
-class DemoSettings(Settings):
+class DemoSettings(SizedSettings):
     """Settings of ``fewlabel demo``; those of the stages are given as for ``train``."""
 
     out: PathSetting = setting(Path("fewlabel-demo"), "run folder to make; the scans go into its data folder")
@@ -58,7 +59,8 @@ def run(settings: DemoSettings) -> Path:
         remedy = "give --resume to continue it, or another --out" if out.is_dir() else "give another --out"
         fault = Fault("--out must be a new or empty folder", obstacle, str(out), remedy)
         raise SettingsError("Nothing was written:", [fault])
-    values = {**settings.stages, "data": out / DATA, "out": out, "resume": True}
+    sized = {key: getattr(settings, key) for key in SizedSettings.model_fields if key in settings.model_fields_set}
+    values = {**settings.stages, **sized, "data": out / DATA, "out": out, "resume": True}
     chain = train.train_settings(values, settings.recipe)
     train.plan(chain)
     if not (out / DATA).is_dir():

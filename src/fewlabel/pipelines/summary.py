@@ -7,48 +7,70 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.core.artifact import is_artifact, read_json
+from fewlabel.stages._score_lines import gain_lines
 
-Row = tuple[str, str, str, str]
-
-
-def heads(run: Path) -> Row:
-    """Heads of :func:`outcome`; the third says what the control is."""
-    _, control = _compared(_summary(run))
-    return "Dice", "model", "from scratch" if control == "scratch" else control, "gain (interval)"
+#: Measure → its digits and its head.
+_MEASURES = {"dice": (3, "Dice"), "hd95_mm": (1, "HD95 mm")}
 
 
-def outcome(run: Path) -> list[Row]:
-    """Rows: a class, then both networks' mean Dice and the gain; last the mean and what it means.
+def heads(run: Path) -> list[str]:
+    """Heads of the columns of :func:`outcome`."""
+    summary = _summary(run)
+    columns = ["structure"]
+    for key, (_, name) in _measured(summary).items():
+        columns += [name, *_beside(summary, "control")]
+        if key == "dice":
+            columns += _beside(summary, "gain (interval)")
+    return columns
+
+
+def outcome(run: Path) -> list[list[str]]:
+    """Rows: a class, mean Dice of model and control with the gain, mean HD95 of both; last the mean over classes.
 
     Args:
-        run: Folder made by ``train`` or ``demo``; without scores there are no rows.
+        run: Folder made by ``train`` or ``demo``; without scores there are no rows, without distances no HD95.
     """
     summary = _summary(run)
     if not summary:
         return []
-    arms, gain = summary["arms"], summary["gain"]
-    keys = [(values["name"], ("classes", index)) for index, values in arms["model"]["classes"].items()]
+    keys = [(values["name"], ("classes", index)) for index, values in summary["arms"]["model"]["classes"].items()]
     rows = []
     for name, path in [*keys, ("mean", ("mean",))]:
-        control = _number(_at(arms["control"], path)) if "control" in arms else ""
-        rows.append((name, _number(_at(arms["model"], path)), control, _gain(_at(gain, path)) if gain else ""))
+        row = [str(name)]
+        for key, (digits, _) in _measured(summary).items():
+            row += [_number(_at(arm, path, key), digits) for arm in summary["arms"].values()]
+            if key == "dice" and summary["gain"]:
+                row.append(_gain(_at(summary["gain"], path, key)))
+        rows.append(row)
     return rows
 
 
 def verdict(run: Path) -> str:
-    """What the gain in mean Dice over the control amounts to, in words; empty without scores or control."""
+    """What the gains in Dice and HD95 over the control amount to, line by line; empty without scores or control."""
     summary = _summary(run)
     if not summary.get("gain"):
         return ""
-    dice = summary["gain"]["mean"]["dice"]
-    chance = "" if dice["p"] is None else f", p = {dice['p']:.3g}"
-    return f"{' against '.join(_compared(summary))}: {_gain(dice)} mean Dice{chance}: {dice['verdict']}"
+    return "\n  ".join([f"{' against '.join(_compared(summary))}:", *gain_lines(summary["gain"]["mean"])])
 
 
 def _summary(run: Path) -> dict[str, Any]:
     """The summary of the run's scores; empty without."""
     scores = run / "scores"
     return dict(read_json(scores / "summary.json")) if is_artifact(scores, "scores") else {}
+
+
+def _measured(summary: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
+    """The measures that any class of the model has a value of; Dice always."""
+    classes = summary["arms"]["model"]["classes"].values() if summary else ()
+    return {
+        key: known
+        for key, known in _MEASURES.items()
+        if key == "dice" or any(values[key]["mean"] is not None for values in classes)
+    }
+
+
+def _beside(summary: Mapping[str, Any], head: str) -> list[str]:
+    return [head] if summary.get("gain") else []
 
 
 def _compared(summary: Mapping[str, Any]) -> tuple[str, str]:
@@ -60,15 +82,15 @@ def _compared(summary: Mapping[str, Any]) -> tuple[str, str]:
     return "pre-training", "scratch"
 
 
-def _at(tree: Mapping[str, Any], path: tuple[str, ...]) -> Mapping[str, Any]:
+def _at(tree: Mapping[str, Any], path: tuple[str, ...], measure: str) -> Mapping[str, Any]:
     for key in path:
         tree = tree[key]
-    found: Mapping[str, Any] = tree["dice"]
+    found: Mapping[str, Any] = tree[measure]
     return found
 
 
-def _number(values: Mapping[str, Any]) -> str:
-    return "" if values["mean"] is None else f"{values['mean']:.3f}"
+def _number(values: Mapping[str, Any], digits: int) -> str:
+    return "" if values["mean"] is None else f"{values['mean']:.{digits}f}"
 
 
 def _gain(values: Mapping[str, Any]) -> str:

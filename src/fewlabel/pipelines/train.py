@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -10,89 +9,37 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.artifact import is_artifact, library_versions, machine_facts, read_json, write_json
-from fewlabel.core.config import PathSetting, Settings, setting
+from fewlabel.core.artifact import is_artifact, write_json
+from fewlabel.core.config import Settings
+from fewlabel.core.durations import clock
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.partials import is_partial
-from fewlabel.core.places import RUN_FILE, in_the_way
+from fewlabel.core.places import RUN_FILE
 from fewlabel.core.progress import say
-from fewlabel.core.values import merge
+from fewlabel.core.provenance import library_versions, machine_facts
 from fewlabel.data.store import PreparedStore
 from fewlabel.pipelines._labels import check_labels
+from fewlabel.pipelines._run_folder import FREE, before, refuse_other_run
 from fewlabel.pipelines._scores import outdated, set_aside
-from fewlabel.pipelines.recipes import load_recipe
-from fewlabel.pipelines.stages import STAGES, route_known, run_stage, settings_class
+from fewlabel.pipelines._train_settings import CHAIN, TrainSettings, plan, train_settings
+from fewlabel.pipelines.sizing import Sizing, forecast_of
+from fewlabel.pipelines.stages import STAGES, run_stage
 
-CHAIN = ("prepare", "pretrain", "finetune", "evaluate", "report")
-#: Stages whose result is kept when a run is continued; scores and report are made anew where something changed.
-LASTING = ("prepare", "pretrain", "finetune")
-#: Settings that change no result, so a continued run may change them.
-FREE = frozenset({"resume", "checkpoint_seconds", "device", "workers", "control"})
+__all__ = ["CHAIN", "TrainSettings", "plan", "run", "train_settings"]
+
 RUN_SCHEMA = 1
-
-
-class TrainSettings(Settings):
-    """Settings of ``fewlabel train``.
-
-    Settings of the stages are given as ``STAGE.KEY``; a bare ``KEY`` goes to every stage that has it.
-    """
-
-    data: PathSetting = setting(..., "folder or table of scans")
-    out: PathSetting = setting(..., "run folder to make")
-    resume: bool = setting(False, "continue an unfinished run; finished stages are kept")
-    recipe: str = setting("", "recipe the settings started from, for the record")
-    prepare: dict[str, Any] = setting({}, "settings of prepare, e.g. prepare.spacing=[1.5,1.5]")
-    pretrain: dict[str, Any] = setting({}, "settings of pretrain, e.g. pretrain.steps=400")
-    finetune: dict[str, Any] = setting({}, "settings of finetune, e.g. finetune.labelled=1")
-    evaluate: dict[str, Any] = setting({}, "settings of evaluate")
-    report: dict[str, Any] = setting({}, "settings of report")
-
-
-def train_settings(values: Mapping[str, Any], recipe: str | Path | None = None) -> TrainSettings:
-    """Settings of the pipeline from a recipe and nested values, which win.
-
-    Args:
-        values: Settings of the pipeline itself, bare settings, and settings by stage.
-        recipe: Name or file of a recipe.
-
-    Raises:
-        SettingsError: Naming each key that no stage knows, and with them what :func:`plan` would refuse of the others.
-    """
-    own = {key: value for key, value in values.items() if key in {"data", "out", "resume"}}
-    rest = {key: value for key, value in values.items() if key not in own}
-    start: dict[str, dict[str, Any]] = {name: {} for name in CHAIN}
-    label = ""
-    faults: list[Fault] = []
-    if recipe is not None:
-        read = load_recipe(recipe)
-        label = read.name
-        start, faults = route_known(read.values, CHAIN)
-    over, unknown = route_known(rest, CHAIN)
-    faults += unknown
-    ready: dict[str, Any] = {"recipe": label, **{name: merge(start[name], over[name]) for name in CHAIN}}
-    try:
-        built = TrainSettings.parse({**own, **ready})
-    except SettingsError as error:
-        faults += error.faults
-        # What the stages are told can be looked at all the same.
-        built = TrainSettings(data=Path("data"), out=Path("run"), **ready)
-    if faults:
-        try:
-            plan(built)
-        except SettingsError as error:
-            faults += error.faults
-        raise SettingsError("These settings are not valid:", faults)
-    return built
 
 
 def run(settings: TrainSettings) -> Path:
     """Prepare, pre-train, fine-tune beside a control, evaluate, report.
 
+    With a budget, a few steps are timed first, and grid, width and steps that were not set are chosen to keep it; how
+    long each stage will take is told either way, with the words that repeat the run.
+
     Leaves ``prepared``, ``encoder``, ``segmenter``, ``segmenter-control``, ``scores``, ``report`` and ``run.json`` in
     ``settings.out``. A data set without any label ends after pre-training; one without a labelled test scan is not
     evaluated. With ``finetune.patch`` the network is 3D and learns from scratch, since pre-training works on slices.
-    The control learns from scratch without pre-training, and in 3D without unlabelled scans; a supervised 3D run is its
-    own control. All of this is said.
+    The control learns from scratch without pre-training, and in 3D without unlabelled scans; a supervised run from
+    scratch is its own control. All of this is said.
 
     Returns:
         The run folder.
@@ -102,22 +49,32 @@ def run(settings: TrainSettings) -> Path:
         FewlabelError: If the prepared data lack what a later stage is to use (before any training), or whatever a
             stage raises.
     """
-    plans = plan(settings)
+    started = time.monotonic()
+    plan(settings)
     _one_process()
-    _refuse_other_run(settings, plans)
-    record = _Record(settings, plans)
+    sizing = Sizing(settings, started)
+    refuse_other_run(settings.out, plan(sizing.settings), resume=settings.resume)
+    sizing.choose_grid(plan(sizing.settings))
+    record = _Record(sizing)
     record.stage("prepare")
     store = PreparedStore(settings.out / "prepared")
     parts = store.split["parts"]
     trains = len(store.slices_of(parts.get("train", []), labelled=True)) > 0
     evaluates = trains and len(store.slices_of(parts.get("test", []), labelled=True)) > 0
+    plans = plan(sizing.settings)
     check_labels(store, plans, trains=trains, evaluates=evaluates)
-    if on_volumes(settings):
+    if trains or settings.pretrains:
+        sizing.choose_steps(plans, store, trains=trains, evaluates=evaluates)
+        record.settle()
+    if settings.pretrains:
+        record.stage("pretrain")
+    elif settings.on_volumes:
         say("finetune.patch is set: a 3D network learns from scratch; no pre-training, which is 2D.")
     else:
-        record.stage("pretrain")
+        say("pretraining=false: the network learns from scratch.")
     if not trains:
-        done = "nothing can be trained on patches" if on_volumes(settings) else "the encoder is trained, no more can be"
+        done = "the encoder is trained, no more can be" if settings.pretrains else "nothing can be trained from scratch"
+        done = "nothing can be trained on patches" if settings.on_volumes else done
         say(f"No scan of the training part has a label: {done}.")
         return record.close()
     record.stage("finetune")
@@ -129,61 +86,6 @@ def run(settings: TrainSettings) -> Path:
     return record.close()
 
 
-def on_volumes(settings: TrainSettings) -> bool:
-    """Whether the network is to learn from 3D patches."""
-    return settings.finetune.get("patch") is not None
-
-
-def plan(settings: TrainSettings) -> dict[str, Settings]:
-    """The settings of every stage that takes part, checked before any work.
-
-    Raises:
-        SettingsError: With the faults of all stages.
-    """
-    from fewlabel.stages._volumes import slice_faults
-    from fewlabel.stages.finetune import FinetuneSettings, control_folder, control_of
-    from fewlabel.stages.prepare import PrepareSettings
-    from fewlabel.stages.pretrain import PretrainSettings
-
-    folder = settings.out
-    flat = not on_volumes(settings)
-    links: dict[str, dict[str, Any]] = {
-        "prepare": {"data": settings.data.resolve(), "out": folder / "prepared"},
-        "pretrain": {"data": folder / "prepared", "out": folder / "encoder"},
-        "finetune": {
-            "data": folder / "prepared",
-            "out": folder / "segmenter",
-            "encoder": folder / "encoder" if flat else None,
-            "control": True,
-        },
-        "evaluate": {
-            "data": folder / "prepared",
-            "out": folder / "scores",
-            "segmenter": folder / "segmenter",
-            "control": None,
-        },
-        "report": {"run": folder, "out": folder / "report"},
-    }
-    plans: dict[str, Settings] = {}
-    faults: list[Fault] = []
-    for name in CHAIN if flat else [name for name in CHAIN if name != "pretrain"]:
-        kind = settings_class(name)
-        resume = {"resume": True} if settings.resume and "resume" in kind.model_fields else {}
-        finetuned = plans.get("finetune")
-        if name == "evaluate" and isinstance(finetuned, FinetuneSettings) and control_of(finetuned):
-            links[name]["control"] = control_folder(finetuned.out)
-        try:
-            plans[name] = kind.parse({**getattr(settings, name), **links[name], **resume}, where=f"{name}.")
-        except SettingsError as error:
-            faults.extend(error.faults)
-    prepared, network = plans.get("prepare"), plans.get("pretrain")
-    if isinstance(prepared, PrepareSettings) and isinstance(network, PretrainSettings) and prepared.size is not None:
-        faults.extend(slice_faults(prepared.size, network.network, "prepare.size"))
-    if faults:
-        raise SettingsError("These settings are not valid:", faults)
-    return plans
-
-
 def _one_process() -> None:
     count = os.environ.get("WORLD_SIZE", "1")
     if count != "1":
@@ -193,82 +95,39 @@ def _one_process() -> None:
         raise SettingsError("The command line is not valid:", [fault])
 
 
-def _refuse_other_run(settings: TrainSettings, plans: Mapping[str, Settings]) -> None:
-    folder = settings.out
-    obstacle = in_the_way(folder)
-    if not obstacle or _never_begun(folder):
-        return
-    if not folder.is_dir():
-        faults = [Fault("--out must be a new or empty folder", obstacle, str(folder), "give another --out")]
-    elif not settings.resume:
-        found = "a run" if (folder / RUN_FILE).is_file() else obstacle
-        remedy = "give --resume to continue it, or another --out" if found == "a run" else "give another --out"
-        faults = [Fault("--out must be a new or empty folder", found, str(folder), remedy)]
-    else:
-        faults = _differences(folder, plans)
-    if faults:
-        raise SettingsError("Nothing was written:", faults)
-
-
-def _never_begun(folder: Path) -> bool:
-    """Whether nothing lies there but the record of a run in which no stage has finished."""
-    names = {path.name for path in folder.iterdir() if not is_partial(path)} if folder.is_dir() else set()
-    if names != {RUN_FILE}:
-        return False
-    record = read_json(folder / RUN_FILE)
-    return isinstance(record, dict) and record.get("kind") == "run" and not record.get("stages")
-
-
-def _differences(folder: Path, plans: Mapping[str, Settings]) -> list[Fault]:
-    """What was set otherwise when the stages that are there already were made."""
-    path = folder / RUN_FILE
-    before: dict[str, Any] = read_json(path)["settings"] if path.is_file() else {}
-    faults: list[Fault] = []
-    for name in [name for name in LASTING if name in plans]:
-        now = plans[name].record()
-        # The raw data must stay the same; the other links lie in the run folder.
-        skip = FREE | (set(STAGES[name].links) - ({"data"} if name == "prepare" else set()))
-        if name not in before or not Path(plans[name].out).exists():  # type: ignore[attr-defined]
-            continue
-        old = before[name]
-        faults.extend(
-            Fault(
-                "a continued run keeps its settings",
-                f"{json.dumps(old.get(key))} before, {json.dumps(now.get(key))} now",
-                f"{name}.{key}",
-                "repeat the old settings, or give another --out",
-            )
-            for key in sorted({*old, *now} - skip)
-            if old.get(key) != now.get(key)
-        )
-    return faults
-
-
 class _Record:
     """Runs stages and keeps ``run.json`` in step with them."""
 
-    def __init__(self, settings: TrainSettings, plans: Mapping[str, Settings]) -> None:
+    def __init__(self, sizing: Sizing) -> None:
+        settings = sizing.settings
+        self._sizing = sizing
         self._folder = settings.out
-        self._plans = plans
-        path = self._folder / RUN_FILE
-        before = read_json(path).get("stages", {}) if path.is_file() else {}
+        self._plans: Mapping[str, Settings] = plan(settings)
         self._content: dict[str, Any] = {
             "kind": "run",
             "schema_version": RUN_SCHEMA,
             "data": str(settings.data),
             "recipe": settings.recipe,
             "finished": False,
-            "stages": before,
-            "settings": {name: values.record() for name, values in plans.items()},
+            "stages": before(self._folder).get("stages", {}),
+            "settings": {name: values.record() for name, values in self._plans.items()},
+            "resolved": sizing.resolved,
             "versions": library_versions(),
             "machine": machine_facts(),
         }
         # A folder without a finished stage stays new: the first one may find that the data were not meant.
-        if path.is_file():
+        if (self._folder / RUN_FILE).is_file():
             self._write()
 
+    def settle(self) -> None:
+        """Take up what the steps were sized to."""
+        self._plans = plan(self._sizing.settings)
+        self._content["settings"] = {name: values.record() for name, values in self._plans.items()}
+        self._content["resolved"] = self._sizing.resolved
+        self._write()
+
     def stage(self, name: str) -> None:
-        """Run one stage and note what it took."""
+        """Run one stage and note what it took, beside what it was to take."""
         settings = self._plans[name]
         out = Path(settings.out)  # type: ignore[attr-defined]
         anew = name == "evaluate" and outdated(out, settings.record(), FREE)
@@ -287,9 +146,18 @@ class _Record:
         self._write()
 
     def close(self) -> Path:
-        """Mark the run as finished."""
+        """Mark the run as finished, and hold what it took against the forecast."""
         self._content["finished"] = True
+        wanted, whole = forecast_of(self._sizing.resolved)
+        stages = self._content["stages"]
+        for name, seconds in wanted.items():
+            if name in stages:
+                stages[name]["forecast_seconds"] = round(seconds, 1)
         self._write()
+        if wanted and set(wanted) <= set(stages):
+            # What lay before the forecast is in both.
+            taken = whole + sum(stages[name]["seconds"] - seconds for name, seconds in wanted.items())
+            say(f"It took {clock(taken)}; the forecast was {clock(whole)}.")
         return self._folder
 
     def _write(self) -> None:

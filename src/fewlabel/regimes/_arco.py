@@ -169,5 +169,5 @@ def unlabelled_views(batch: SegmentationBatch) -> tuple[Tensor, Tensor, Tensor]:
         return batch.images[:0], batch.images[:0], batch.slices[:0]
     if batch.unlabelled_slices is None:
         raise ValueError("unlabelled slices come with their indices")
-    again = batch.unlabelled if batch.unlabelled_again is None else batch.unlabelled_again
+    again = batch.unlabelled_again[0] if batch.unlabelled_again else batch.unlabelled
     return batch.unlabelled, again, batch.unlabelled_slices

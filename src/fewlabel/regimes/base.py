@@ -33,8 +33,10 @@ class Regime(nn.Module, ABC):
 
     #: Whether the regime asks for slices without labels.
     uses_unlabelled: ClassVar[bool] = False
-    #: Views of each unlabelled slice: 1, or 2 that share their geometry and differ in intensities.
+    #: Views of each unlabelled slice: 1, or more that share their geometry and differ in intensities.
     unlabelled_views: ClassVar[int] = 1
+    #: Whether the first of them is weak: in the geometry of the others, with the intensities of the slice itself.
+    weak_view: ClassVar[bool] = False
     #: Whether volumes work as well as slices.
     supports_3d: ClassVar[bool] = False
     #: Settings under which the regime is supervised training exactly.

@@ -28,15 +28,17 @@ class RotationConsistency(SemiSupervised):
 
     What differs from the public code: the turn is drawn for each slice and is never 0, which would teach nothing
     (there: one turn of 0 to 3 for the batch); turned and upright slices share one pass, so batch normalisation treats
-    both alike. Quarter turns need slices whose sides are equal; ``turns=half`` works for all.
+    both alike. Quarter turns need slices whose sides are equal; others are turned by 180 degrees.
     """
 
     class Config(SemiSettings):
         """Settings of rotation consistency."""
 
         name: str = "rot_consistency"
-        turns: Literal["quarter", "half"] = setting(
-            "quarter", "turns by 90, 180 and 270 degrees, or by 180 alone, which suits all slices", source="SSL4MIS"
+        turns: Literal["auto", "quarter", "half"] = setting(
+            "auto",
+            "turns by 90, 180 and 270 degrees, or by 180 alone; auto: by 180 alone where the sides of slices differ",
+            source="SSL4MIS: quarter",
         )
 
     supports_3d: ClassVar[bool] = True
@@ -57,8 +59,9 @@ class RotationConsistency(SemiSupervised):
             remedy = f"prepare with size=[{max(height, width)}, {max(height, width)}], or set regime.turns=half"
             fault = Fault("quarter turns need slices with equal sides", f"{height}x{width}", "regime.turns", remedy)
             raise SettingsError("These settings do not suit the data:", [fault])
-        turns = self.draw_turns(len(unlabelled), batch.generator)
-        labelled, count = len(batch.images), len(unlabelled)
+        count = len(unlabelled)
+        turns = self.draw_turns(count, batch.generator) if height == width else [2] * count
+        labelled = len(batch.images)
         with self.streams(labelled, 2 * count):
             logits = self.network(torch.cat([batch.images, unlabelled, quarter_turns(unlabelled, turns)]))
         known, upright, turned = logits.split([labelled, count, count])

@@ -9,6 +9,7 @@ from typing import Any
 EQUAL = {
     "labelled_subjects": "labelled patients",
     "architecture": "network",
+    "members": "networks",
     "steps": "steps",
     "batch": "batch",
     "patch": "patch",
@@ -16,18 +17,28 @@ EQUAL = {
 }
 
 
+#: The same for what is either done after training or not; a segmenter that does not state it had nothing done.
+SWITCHED = {"postprocess": "post-processing", "recalibrated": "statistics from unlabelled slices"}
+
+
 def differences(model: Mapping[str, Any], control: Mapping[str, Any]) -> list[str]:
     """Each fact in which they differ, with both values, e.g. ``steps (300 beside 500)``.
 
     Args:
         model: Content of a ``segmenter.json``.
-        control: That of another. A fact that one of them does not state is not judged.
+        control: That of another. A fact that one of them does not state is not judged. Where the regimes differ, so
+            may where statistics come from: a regime that sees unlabelled slices needs no others.
     """
     found = []
     for key, name in EQUAL.items():
         ours, theirs = model.get(key), control.get(key)
         if key in model and key in control and ours != theirs:
             found.append(f"{name} ({_word(ours, theirs)} beside {_word(theirs, ours)})")
+    for key, name in SWITCHED.items():
+        words = ["on" if facts.get(key) else "off" for facts in (model, control)]
+        by_design = key == "recalibrated" and model.get("regime") != control.get("regime")
+        if words[0] != words[1] and not by_design:
+            found.append(f"{name} ({' beside '.join(words)})")
     return found
 
 

@@ -9,10 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fewlabel.scoring.components import stray
+
 EMPTY_MASK_RULE = (
     "A class absent from both masks scores Dice 1 and has no distance. A class absent from one of them scores Dice 0 "
     "and its distances are the diagonal of the image in mm: it is counted as missed (absent from the prediction) or "
     "invented (absent from the reference)."
+)
+STRAY_RULE = (
+    "A stray object is a piece of a predicted class that shares no voxel with the annotation of that class (26 "
+    "neighbours). A class is lost in a scan that has it where Dice is 0, missed or not."
 )
 DISTANCE_RULE = (
     "Distances run in mm between the border voxels (6-neighbourhood; 4-neighbourhood for a single slice) of the two "
@@ -34,6 +40,8 @@ class ClassScore:
         invented: In the prediction, absent from the reference.
         reference_ml: Volume in the reference, in ml.
         predicted_ml: Volume in the prediction, in ml.
+        stray: Pieces of the prediction that share no voxel with the reference.
+        stray_ml: Their volume, in ml.
     """
 
     index: int
@@ -44,6 +52,8 @@ class ClassScore:
     invented: bool
     reference_ml: float
     predicted_ml: float
+    stray: int
+    stray_ml: float
 
 
 def score_case(
@@ -54,7 +64,7 @@ def score_case(
     *,
     surface: bool = True,
 ) -> list[ClassScore]:
-    """Scores of every class of one case under :data:`EMPTY_MASK_RULE` and :data:`DISTANCE_RULE`.
+    """Scores of every class of one case by :data:`EMPTY_MASK_RULE`, :data:`DISTANCE_RULE` and :data:`STRAY_RULE`.
 
     Args:
         prediction: (Z, Y, X) class indices.
@@ -82,6 +92,7 @@ def score_case(
             hd95, assd = surface_distances(predicted, wanted, spacing)
         elif surface and any(sizes):
             hd95 = assd = diagonal
+        astray = stray(predicted, wanted)
         scores.append(
             ClassScore(
                 index=int(index),
@@ -92,6 +103,8 @@ def score_case(
                 invented=sizes[1] == 0 < sizes[0],
                 reference_ml=sizes[1] * voxel_ml,
                 predicted_ml=sizes[0] * voxel_ml,
+                stray=astray.pieces,
+                stray_ml=astray.voxels * voxel_ml,
             )
         )
     return scores

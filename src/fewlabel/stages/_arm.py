@@ -1,4 +1,4 @@
-"""One segmenter of a fine-tuning, the model or its control: data, labels, selection, fit, files."""
+"""One segmenter of a fine-tuning, the model or its control: data, labels, selection, a fit per network, files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 
 from fewlabel.core.artifact import Origin, open_artifact, read_json, write_json
-from fewlabel.core.collective import rank
+from fewlabel.core.collective import barrier, rank
 from fewlabel.core.config import given
 from fewlabel.core.discovery import load_plugin
 from fewlabel.core.errors import DataError, Fault, SettingsError
@@ -21,19 +21,26 @@ from fewlabel.core.progress import say
 from fewlabel.core.rng import stream_seed
 from fewlabel.core.unchanged import check_origin
 from fewlabel.data.splits import LabelDraw
+from fewlabel.data.spread import Spread
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.engine.lock import sole_run
 from fewlabel.engine.runs import check_begun, close_run, finished_before, identity, mark_run
-from fewlabel.engine.runtime import fast_kernels, start
-from fewlabel.engine.weights import load_decoder_into, load_encoder_into, save_segmenter
+from fewlabel.engine.runtime import fast_kernels, resolved_precision, start
+from fewlabel.engine.weights import load_decoder_into, load_encoder_into, save_segmenter_facts
 from fewlabel.nets.layout import channels_last
 from fewlabel.nets.unet import UNet, UNetConfig
+from fewlabel.scoring.components import ComponentRule
 from fewlabel.stages._finetune_settings import FinetuneSettings, Mode
 from fewlabel.stages._fit import Fit, Recipe
 from fewlabel.stages._images_met import KEY, images_met
 from fewlabel.stages._learnt_from import drawn_labels, labels_of_encoder
+from fewlabel.stages._members import Members, member_seed
+from fewlabel.stages._postprocess import KEY as POSTPROCESS
+from fewlabel.stages._postprocess import decided_rule
 from fewlabel.stages._selection import Selection, choose_selection, say_selection
-from fewlabel.stages._volumes import architecture_of, check_encoder, check_slices, patch_size
+from fewlabel.stages._statistics import KEY as RECALIBRATED
+from fewlabel.stages._statistics import check_statistics, statistics_images, statistics_record, statistics_words
+from fewlabel.stages._volumes import architecture_of, check_encoder, check_slices, patch_size, say_depth, view_size
 
 
 class Arm:
@@ -61,10 +68,15 @@ class Arm:
         # What is recorded is what is built.
         self.settings = settings.model_copy(update={"network": self._architecture(settings)})
         check_network(settings, self.settings.network)
+        check_statistics(settings.recalibrate, self.settings.network)
         if selection is None:
             say_network(settings.network, self.settings.network, settings.encoder)
+            if settings.encoder is None:
+                say_depth(settings.network, self.settings.network, settings.patch or self.store.images.shape[2:])
         if settings.patch is None:
             check_slices(self.store.images.shape[2:], self.settings.network, str(settings.data))
+            if view := view_size(settings.view, self.store):
+                check_slices(view, self.settings.network, "view")
         self.seen = labels_of_encoder(
             self.encoder,
             self.draw.labelled,
@@ -73,7 +85,8 @@ class Arm:
         )
         self.selection = selection or choose_selection(settings.validation, self.draw, self.seen)
         self.same = {**identity(self.settings.record(), **hashes), "mode": mode, "selection": self.selection}
-        self._met = images_met((), self.encoder)
+        self.members = Members(out, settings.members, self.same)
+        self._encoder_met = images_met((), self.encoder)
         if self.origin is not None:
             check_origin(self.origin)
         self._finished = False
@@ -102,31 +115,52 @@ class Arm:
         """Fit and write the artifact in a folder that is this run's alone."""
         settings, selection = self.settings, self.selection
         say_selection(selection, self.draw, settings.steps)
+        if settings.members > 1:
+            say(f"{settings.members} networks of different seeds, one after the other.")
+        rule = self._rule(self.draw.labelled)
+        images = self._statistics(self._met(self.draw.labelled, self._validation()))
         stop = self._leave_one_out(fabric) if selection == "leave_one_out" else None
-        validation = self._cases(self.draw.validation)
-        fit = self._fit(
-            fabric,
-            self.draw.labelled,
-            validation if selection != "none" else (),
-            self.out,
-            keep_best=selection == "held_out",
-        )
-        mark_run(self.out, self.same)
-        network = fit.run(stop)
+        for member in range(settings.members):
+            if not self.members.finished(member):
+                self._train_member(fabric, member, stop)
+        if images is not None:
+            say(f"Statistics of batch normalisation: {statistics_words(images)}, masks unread.")
+        if rule is not None:
+            say(f"Kept of predictions: {rule.words(self.store.label_names)}, as in the labelled masks.")
         if rank() == 0:
-            save_segmenter(self.out, network, self._facts(network, stop or fit.best_step))
+            facts = self._facts(self.members.best_steps(), images, rule)
+            save_segmenter_facts(self.out, settings.network, len(self.store.label_names), facts)
         close_run(
             self.out,
             "segmenter",
-            ["segmenter.safetensors", "segmenter.json", "metrics.jsonl"],
+            [*self.members.files(), "segmenter.json"],
             parents=[self.store.origin, *([self.origin] if self.origin and self.encoder else [])],
             settings=settings.record(),
             same=self.same,
             seed=settings.seed,
             device=str(fabric.device),
+            precision=resolved_precision(settings.precision, fabric.device.type),
             started=started,
         )
-        fit.clean()
+        if rank() == 0:
+            self.members.clean()
+
+    def _train_member(self, fabric: Fabric, member: int, stop: int | None) -> None:
+        """Train one network and keep it; a held-out selection is each network's own."""
+        fit = self._fit(
+            fabric,
+            self.draw.labelled,
+            self._validation(),
+            self.members.folder(member),
+            keep_best=self.selection == "held_out",
+            member=member,
+        )
+        fit.title = self.members.title(fit.title, member)
+        mark_run(self.out, self.same)
+        network = fit.run(stop)
+        if rank() == 0:
+            self.members.finish(member, network, stop or fit.best_step)
+        barrier()
 
     def prepare_fit(self, fabric: Fabric) -> Fit:
         """The fit on all labelled patients of the draw, without validation."""
@@ -166,13 +200,15 @@ class Arm:
         folder: Path,
         *,
         keep_best: bool,
+        member: int = 0,
     ) -> Fit:
         settings = self.settings
+        seed = member_seed(settings.seed, member)
         indices = self.store.slices_of(labelled, labelled=True)
         if len(indices) == 0:
             fault = Fault("fine-tuning needs labelled slices", "none", ", ".join(labelled), "name labelled patients")
             raise DataError("There is nothing to train on:", [fault])
-        allowed = self._unlabelled() - {case.subject for case in validation} - set(labelled)
+        met = self._met(labelled, validation)
         recipe = Recipe(
             regime=settings.regime,
             augment=settings.augment,
@@ -182,7 +218,7 @@ class Arm:
             batch=settings.batch,
             unlabelled_batch=settings.unlabelled_batch,
             validate_every=settings.validate_every,
-            seed=settings.seed,
+            seed=seed,
             checkpoint_seconds=settings.checkpoint_seconds,
             log_every=settings.log_every,
             resume=settings.resume,
@@ -190,20 +226,43 @@ class Arm:
             pretrained=self.mode != "scratch",
             patch=patch_size(settings.patch),
             patch_foreground=settings.patch_foreground,
+            view=view_size(settings.view, self.store),
         )
         return Fit(
             recipe,
             fabric,
             self.store,
-            self._network(fabric.device),
+            self._network(fabric.device, seed),
             indices=indices,
-            unlabelled=self.store.slices_of(sorted(allowed)),
+            unlabelled=self.store.slices_of(sorted(met - set(labelled))),
             validation=validation,
+            statistics=self._statistics(met),
+            rule=self._rule(labelled),
             keep_best=keep_best,
             folder=folder,
             same=self.same,
             title="finetune" if self.mode != "scratch" else "finetune from scratch",
         )
+
+    def _validation(self) -> tuple[PreparedCase, ...]:
+        """Scans that the model is selected by."""
+        return self._cases(self.draw.validation) if self.selection != "none" else ()
+
+    def _met(self, labelled: tuple[str, ...], validation: tuple[PreparedCase, ...]) -> set[str]:
+        """Subjects whose images may be met, masks unread, and those whose labels are."""
+        return (self._unlabelled() - {case.subject for case in validation}) | set(labelled)
+
+    def _statistics(self, subjects: set[str]) -> Spread | None:
+        """The images whose statistics the trained network is to have."""
+        settings = self.settings
+        patch = patch_size(settings.patch)
+        return statistics_images(
+            settings.recalibrate, settings.regime, settings.network, self.store, subjects, patch, settings.seed
+        )
+
+    def _rule(self, labelled: tuple[str, ...]) -> ComponentRule | None:
+        """How predictions are cleaned, as these labels have it."""
+        return decided_rule(self.store, labelled) if self.settings.postprocess else None
 
     def _unlabelled(self) -> set[str]:
         """Subjects whose slices may serve without their masks; those of the draw too."""
@@ -214,11 +273,12 @@ class Arm:
     def _architecture(self, settings: FinetuneSettings) -> UNetConfig:
         encoder = settings.encoder
         kind = {"in_channels": int(self.store.images.shape[1]), "ndim": 2 if settings.patch is None else 3}
-        return (settings.network if encoder is None else architecture_of(encoder)).model_copy(update=kind)
+        size = settings.patch or self.store.images.shape[2:]
+        return (settings.network.fitted(size) if encoder is None else architecture_of(encoder)).model_copy(update=kind)
 
-    def _network(self, device: torch.device) -> UNet:
+    def _network(self, device: torch.device, seed: int) -> UNet:
         """A network whose weights beside the encoder are equal for all modes of one seed."""
-        torch.manual_seed(stream_seed(self.settings.seed, "segmenter"))
+        torch.manual_seed(stream_seed(seed, "segmenter"))
         network = UNet(self.settings.network, len(self.store.label_names))
         if self.encoder is not None:
             load_encoder_into(self.encoder, network.encoder)
@@ -231,19 +291,21 @@ class Arm:
     def _cases(self, subjects: tuple[str, ...]) -> tuple[PreparedCase, ...]:
         return tuple(case for case in self.store.cases if case.subject in subjects and case.label is not None)
 
-    def _facts(self, network: UNet, best_step: int | None) -> Mapping[str, Any]:
+    def _facts(
+        self, best_steps: list[int | None], images: Spread | None, rule: ComponentRule | None
+    ) -> Mapping[str, Any]:
         used = self.draw.validation if self.selection == "held_out" else ()
         regime = load_plugin("fewlabel.regimes", str(self.settings.regime.name))
         own = {*self.draw.labelled, *(self._unlabelled() if regime.uses_unlabelled else ())}
         return {
-            "classes": network.classes,
+            "members": self.settings.members,
             "label_names": {str(key): value for key, value in self.store.label_names.items()},
             "plan": json.loads(json.dumps(self.store.plan)),
             "reader": self.store.manifest.settings.get("reader", "auto"),
             "labelled_subjects": list(self.draw.labelled),
             "labelled_slices": len(self.store.slices_of(self.draw.labelled, labelled=True)),
             "validation_subjects": list(used),
-            KEY: images_met({*own, *self._met}, None),
+            KEY: images_met({*own, *self._encoder_met, *(images.subjects if images else ())}, None),
             "selection": self.selection,
             "patch": None if self.settings.patch is None else list(self.settings.patch),
             "regime": self.settings.regime.name,
@@ -252,7 +314,10 @@ class Arm:
             ],
             "steps": self.settings.steps,
             "batch": self.settings.batch,
-            "best_step": best_step,
+            "best_step": best_steps[0],
+            **({"best_steps": best_steps} if len(best_steps) > 1 else {}),
+            RECALIBRATED: statistics_record(images),
+            POSTPROCESS: None if rule is None else rule.record(),
         }
 
 

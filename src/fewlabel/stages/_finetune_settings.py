@@ -8,13 +8,14 @@ from typing import Any, Literal, Self
 from fewlabel.core.config import Integers, Names, PathSetting, Settings, plugin_field, setting
 from fewlabel.core.errors import SettingsError
 from fewlabel.data.augment import AugmentConfig, finetuning_augmentation
-from fewlabel.data.patches import FOREGROUND
+from fewlabel.data.windows import FOREGROUND
 from fewlabel.engine.optim import OptimiserConfig
 from fewlabel.engine.runtime import Device, Precision
 from fewlabel.nets.unet import UNetConfig
 from fewlabel.stages._learnt_from import draw_faults
 from fewlabel.stages._selection import Validation
-from fewlabel.stages._volumes import patch_faults
+from fewlabel.stages._statistics import Recalibrate
+from fewlabel.stages._volumes import patch_faults, view_faults
 
 Mode = Literal["warm", "frozen", "scratch"]
 
@@ -41,7 +42,7 @@ class FinetuneSettings(Settings):
     augment: AugmentConfig = setting(
         finetuning_augmentation(),
         "augmentation of slices and masks; of patches, in the slice plane",
-        source="own choice: milder than in pre-training, no flips",
+        source="own choice: wide, no flips; decision 0010",
     )
     optimiser: OptimiserConfig = setting(
         OptimiserConfig(name="adam", lr=1e-3, weight_decay=1e-5, min_lr=5e-6),
@@ -64,6 +65,13 @@ class FinetuneSettings(Settings):
         "unlabelled slices or patches in a joined batch, for regimes that use them; null for as many as labelled ones",
         ge=1,
     )
+    view: Integers | None = setting(
+        None,
+        "train slices on views (height, width) smaller than they are, as 2D patches; prediction takes whole slices; "
+        "null: whole slices",
+        unit="pixels",
+        source="nnU-Net: 2D patches",
+    )
     patch: Integers | None = setting(
         None,
         "train on 3D patches (depth, height, width) of the prepared grid, which makes the network 3D; null: on slices",
@@ -72,17 +80,32 @@ class FinetuneSettings(Settings):
     )
     patch_foreground: float = setting(
         FOREGROUND,
-        "share of labelled patches about a labelled voxel of a random class; the others lie anywhere",
+        "share of labelled patches, or views, about a labelled voxel of a random class; the others lie anywhere",
         unit="0 to 1",
         ge=0,
         le=1,
         source="nnU-Net",
+    )
+    recalibrate: Recalibrate = setting(
+        "auto",
+        "statistics of batch normalisation from unlabelled training slices, once trained; auto: where the regime saw "
+        "labelled ones only",
+        source="AdaBN, Li et al. 2016",
+    )
+    postprocess: bool = setting(
+        True, "clean predictions by a rule that the labelled masks decide: largest pieces only, no specks"
     )
     validation: Validation = setting(
         "auto", "model selection; auto: none for 1-2 patients or without a fair one, else held out"
     )
     validate_every: int = setting(100, "steps between two validations", unit="steps", ge=1)
     seed: int = setting(0, "seed of weights, batches and augmentation", ge=0)
+    members: int = setting(
+        1,
+        "networks of different seeds to train, one after the other; their mean probabilities predict",
+        ge=1,
+        source="deep ensembles, Lakshminarayanan et al. 2017",
+    )
     device: Device = setting("auto", "where to train")
     precision: Precision = setting("auto", "bf16 where the hardware has it; losses are float32 always")
     checkpoint_seconds: float = setting(300.0, "time between checkpoints", unit="s", ge=0)
@@ -94,6 +117,7 @@ class FinetuneSettings(Settings):
         """As for all settings, and patches must fit network and regime, and a draw have its number of patients."""
         built = super().parse(values, where=where, base=base)
         faults = patch_faults(built.patch, built.network, built.regime, built.encoder, where)
+        faults += view_faults(built.view, built.patch, built.network, built.encoder, where)
         faults += draw_faults(built.labelled, built.draw, built.subjects, where)
         if faults:
             raise SettingsError("These settings are not valid:", faults)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +19,16 @@ from fewlabel.core.artifact import write_bytes
 from fewlabel.core.collective import barrier, mean_across, rank
 from fewlabel.core.config import Settings
 from fewlabel.core.discovery import load_plugin
+from fewlabel.core.partials import sweep_partials
 from fewlabel.core.progress import say
 from fewlabel.core.rng import stream_seed
 from fewlabel.data.augment import AugmentConfig
 from fewlabel.data.loading import FinetuneLoader
 from fewlabel.data.patches import PatchLoader
+from fewlabel.data.spread import Spread
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.data.windows import Patch
-from fewlabel.engine.checkpoint import Checkpointer
+from fewlabel.engine.checkpoint import CHECKPOINT, Checkpointer
 from fewlabel.engine.inference import WINDOW, predict_volume
 from fewlabel.engine.loop import Loop, StepResult
 from fewlabel.engine.optim import OptimiserConfig, build_optimiser, check_warmup
@@ -35,7 +38,10 @@ from fewlabel.gradients.combine import MeanCombiner
 from fewlabel.nets.layout import channels_last
 from fewlabel.nets.unet import UNet, UNetEncoder
 from fewlabel.regimes.base import Regime
+from fewlabel.scoring.components import ComponentRule, clean
 from fewlabel.scoring.metrics import dice_per_class
+from fewlabel.stages._postprocess import prepared_voxel
+from fewlabel.stages._statistics import take_statistics
 
 BEST = "best.safetensors"
 
@@ -60,6 +66,7 @@ class Recipe:
     pretrained: bool
     patch: Patch | None
     patch_foreground: float
+    view: tuple[int, int] | None = None
 
 
 class Fit:
@@ -74,6 +81,9 @@ class Fit:
         unlabelled: Store indices of slices without labels, for regimes that use them. If there are none, as where every
             patient is labelled, the labelled slices serve, masks unread.
         validation: Cases whose mean Dice is followed; may be empty.
+        statistics: Images whose statistics of batch normalisation the network has when it is validated and when it is
+            given back; None for those of its training.
+        rule: How predictions are cleaned before they are validated, or None.
         keep_best: Give back the weights of the best validation, not the last ones.
         folder: Where checkpoints and the record go.
         same: Identity of the run, for resuming.
@@ -90,6 +100,8 @@ class Fit:
         indices: NDArray[np.int64],
         unlabelled: NDArray[np.int64],
         validation: Sequence[PreparedCase],
+        statistics: Spread | None,
+        rule: ComponentRule | None,
         keep_best: bool,
         folder: Path,
         same: Mapping[str, Any],
@@ -99,6 +111,8 @@ class Fit:
         self.fabric = fabric
         self.store = store
         self.validation = tuple(validation)
+        self.statistics = statistics
+        self.rule = rule
         self.keep_best = keep_best
         self.folder = folder
         self.title = title
@@ -140,17 +154,33 @@ class Fit:
             "unlabelled": unlabelled,
             "unlabelled_batch": recipe.unlabelled_batch,
             "unlabelled_views": self.regime.unlabelled_views,
+            "weak_view": self.regime.weak_view,
         }
         if recipe.patch is None:
-            return FinetuneLoader(self.store, indices, **common)
+            return FinetuneLoader(self.store, indices, foreground=recipe.patch_foreground, size=recipe.view, **common)
         return PatchLoader(self.store, indices, patch=recipe.patch, foreground=recipe.patch_foreground, **common)
 
     def run(self, stop: int | None = None) -> UNet:
         """Train to the end, or to step ``stop`` of the same schedule, and give back the network that predicts."""
         first, facts = self.checkpointer.load() if self.recipe.resume else (0, {})
         self.facts.update(facts)
+        self.train_mode()
+        self.loop(first, stop).run(self.step, first)
+        network = self.regime.inference_network()
+        if self.keep_best and (self.folder / BEST).is_file():
+            network.load_state_dict(load_file(self.folder / BEST))
+        self._take_statistics(network)
+        network.eval()
+        return network
+
+    def train_mode(self) -> None:
+        """Make the regime ready for steps."""
+        train_mode(self.regime, frozen=self.recipe.frozen)
+
+    def loop(self, first: int, stop: int | None = None) -> Loop:
+        """The loop over the steps from ``first`` to the end, or to ``stop`` of the same schedule."""
         record = Record(self.folder, first)
-        loop = Loop(
+        return Loop(
             title=self.title,
             module=self.regime,
             optimiser=self.optimiser,
@@ -166,13 +196,6 @@ class Fit:
             between=lambda step: self._validation(step, record),
             facts=self.facts,
         )
-        train_mode(self.regime, frozen=self.recipe.frozen)
-        loop.run(self.step, first)
-        network = self.regime.inference_network()
-        if self.keep_best and (self.folder / BEST).is_file():
-            network.load_state_dict(load_file(self.folder / BEST))
-        network.eval()
-        return network
 
     @property
     def curve(self) -> dict[int, float]:
@@ -186,9 +209,9 @@ class Fit:
 
     def clean(self) -> None:
         """Remove what only an unfinished run needs."""
-        self.checkpointer.remove()
+        barrier()
         if rank() == 0:
-            (self.folder / BEST).unlink(missing_ok=True)
+            clear(self.folder)
 
     def step(self, step: int) -> StepResult:
         """Batch, forward pass and gradient."""
@@ -224,9 +247,19 @@ class Fit:
             write_bytes(self.folder / BEST, save({key: tensor.cpu().contiguous() for key, tensor in weights.items()}))
         barrier()
 
+    def _take_statistics(self, network: UNet) -> None:
+        """Those of other images, in the precision of training and prediction."""
+        if self.statistics is not None:
+            with self.fabric.autocast():
+                take_statistics(network, self.statistics, frozen=self.recipe.frozen)
+
     def _validate(self) -> float:
         """Mean Dice over validation cases and foreground classes, on the prepared grid."""
         network = self.regime.inference_network()
+        if self.statistics is not None:
+            # A copy: what is trained goes on as if nobody had looked.
+            network = copy.deepcopy(network)
+            self._take_statistics(network)
         network.eval()
         scores = []
         for case in self.validation:
@@ -234,10 +267,18 @@ class Fit:
             reference = np.asarray(self.store.labels[case.start : case.stop])
             window = self.recipe.patch or WINDOW
             predicted = predict_volume(network, images, device=self.fabric.device, window=window).argmax(axis=0)
+            predicted, _ = clean(predicted.astype(np.uint8), self.rule, prepared_voxel(self.store, case))
             known = reference != UNLABELLED
             scores.append(np.mean(dice_per_class(predicted[known], reference[known], network.classes)))
-        train_mode(self.regime, frozen=self.recipe.frozen)
+        self.train_mode()
         return float(np.mean(scores))
+
+
+def clear(folder: Path) -> None:
+    """Remove what only an unfinished fit needs from its folder, and what kills left half written; rank 0 only."""
+    for name in (CHECKPOINT, BEST):
+        (folder / name).unlink(missing_ok=True)
+    sweep_partials(folder)
 
 
 def train_mode(regime: Regime, *, frozen: bool) -> None:

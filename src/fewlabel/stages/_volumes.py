@@ -10,6 +10,8 @@ from fewlabel.core.artifact import read_json
 from fewlabel.core.config import Settings
 from fewlabel.core.discovery import load_plugin
 from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.progress import say
+from fewlabel.data.store import PreparedStore
 from fewlabel.data.windows import Patch
 from fewlabel.nets.unet import UNetConfig
 
@@ -47,12 +49,49 @@ def patch_faults(
             rule = "patch is three positive numbers: depth, height, width"
             faults.append(Fault(rule, str(list(patch)), f"{where}patch"))
         elif encoder is None:
-            faults.extend(_patch_sides(patch, network, where))
+            faults.extend(_patch_sides(patch, network.fitted(patch), where))
         name = str(regime.name)  # type: ignore[attr-defined]
         if not load_plugin("fewlabel.regimes", name).supports_3d:
             remedy = "leave out patch, or take a regime that works on volumes (fewlabel regimes)"
             faults.append(Fault("patches need a regime that works on volumes", name, f"{where}regime", remedy))
     return faults
+
+
+def view_faults(
+    view: Sequence[int] | None,
+    patch: Sequence[int] | None,
+    network: UNetConfig,
+    encoder: Path | None,
+    where: str = "",
+) -> list[Fault]:
+    """What the settings alone show to be wrong with ``view``: no size, beside ``patch``, or not fit for the network.
+
+    Args:
+        view: The setting; None trains on whole slices.
+        patch: The setting.
+        network: Architecture, used where there is no encoder.
+        encoder: Encoder folder, which need not be there yet.
+        where: Prefix of keys in messages.
+    """
+    if view is None:
+        return []
+    if len(view) != 2 or min(view) < 1:
+        return [Fault("view is two positive numbers: height, width", str(list(view)), f"{where}view")]
+    if patch is not None:
+        return [Fault("views are of slices, patches of volumes", "both", f"{where}view", "leave out view or patch")]
+    if encoder is None and any(side % network.stride for side in view):
+        near = ",".join(str(max(network.stride, network.stride * round(side / network.stride))) for side in view)
+        rule = f"sides of a view must be multiples of {network.stride} for a network of depth {network.depth}"
+        return [Fault(rule, str(list(view)), f"{where}view", f"e.g. view=[{near}]")]
+    return []
+
+
+def view_size(view: Sequence[int] | None, store: PreparedStore) -> tuple[int, int] | None:
+    """A checked ``view`` setting as a size, cut to that of the slices; None where it is theirs."""
+    if view is None:
+        return None
+    height, width = (min(wanted, side) for wanted, side in zip(view, store.images.shape[2:], strict=True))
+    return None if (height, width) == store.images.shape[2:] else (height, width)
 
 
 def architecture_of(encoder: Path) -> UNetConfig:
@@ -100,10 +139,18 @@ def slice_faults(size: Sequence[int], network: UNetConfig, where: str) -> list[F
     rule = f"sides of slices must be multiples of {network.stride} for a network of depth {network.depth}"
     # Upwards: nothing is cropped that was not cropped before.
     near = [network.stride * math.ceil(side / network.stride) for side in size]
-    remedy = f"prepare with size=[{','.join(map(str, near))}], or take a network of less depth"
+    fitting = f"view=[{','.join(map(str, near))}]" if where.endswith("view") else f"size=[{','.join(map(str, near))}]"
+    remedy = f"{'give' if where.endswith('view') else 'prepare with'} {fitting}, or take a network of less depth"
     if near != list(size):
         return [Fault(rule, str(list(size)), where, remedy)]
     return _last_map_faults(size, network, where)
+
+
+def say_depth(asked: UNetConfig, built: UNetConfig, size: Sequence[int]) -> None:
+    """Say where a network that is built without an encoder has fewer levels than usual, because images are small."""
+    if built.depth != asked.depth:
+        sides = "x".join(map(str, size))
+        say(f"network: {built.depth} levels, not {asked.depth}, for images of {sides} (network.depth).")
 
 
 def _last_map_faults(size: Sequence[int], network: UNetConfig, where: str) -> list[Fault]:

@@ -14,7 +14,7 @@ from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.catalog import Catalog, Column
 from fewlabel.data.checking import CaseFacts, LabelMap, cores, inspect, label_map
 from fewlabel.data.meta_labels import case_codes
-from fewlabel.data.planning import make_plan
+from fewlabel.data.planning import grid_of, make_plan
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.splits import PARTS, make_split
 from fewlabel.data.volume import collected_warnings
@@ -110,10 +110,7 @@ def check(
         rows.extend(_split_rows(proposed))
         if any(fact.geometry is not None for fact in facts):
             plan = make_plan(catalog, facts, labels, proposed, **(plan_settings or {}))
-            size, spacing = plan.size, plan.spacing
-            rows.append(
-                ("would prepare", f"{size[0]}x{size[1]} pixels of {spacing[0]:.4g}x{spacing[1]:.4g} mm a slice")
-            )
+            rows.extend(_plan_rows(plan, facts, labels, proposed, plan_settings or {}))
     odd = [*case_codes(catalog)[2], *(f"{fact.case.id}: {text}" for fact in facts for text in fact.odd)]
     odd.extend(f"{len(paths)} files: {text}" for text, paths in collected_warnings(clear=True).items())
     return CheckReport(tuple(rows), tuple(faults), tuple(odd), catalog, tuple(facts), labels, proposed, plan)
@@ -144,6 +141,18 @@ def _grid_rows(facts: Sequence[CaseFacts]) -> list[Row]:
         ("voxels (x, y, z)", " x ".join(_range(shapes[:, axis], ".0f") for axis in range(3))),
         ("voxel size in mm", " x ".join(_range(spacings[:, axis], ".3g") for axis in range(3))),
     ]
+
+
+def _plan_rows(
+    plan: Plan, facts: Sequence[CaseFacts], labels: LabelMap, split: Mapping[str, Any], asked: Mapping[str, Any]
+) -> list[Row]:
+    """The grid, what it shows of a scan, and why."""
+    (height, width), (down, across) = plan.size, plan.spacing
+    given = {name: asked[name] for name in ("spacing", "size", "slice_axis") if name in asked}
+    grid = grid_of(facts, labels, split, **given)
+    shown = f"{height * down:.0f}x{width * across:.0f} mm"
+    rows = [("would prepare", f"{height}x{width} pixels of {down:.4g}x{across:.4g} mm a slice")]
+    return [*rows, ("field of view", f"{shown}: {grid.reason}" if grid.reason else shown)]
 
 
 def _range(values: Any, form: str) -> str:

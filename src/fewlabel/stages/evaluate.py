@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,28 +13,25 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fewlabel.core.artifact import (
-    building,
-    finish_artifact,
-    is_artifact,
-    machine_facts,
-    open_artifact,
-    write_bytes,
-    write_json,
-)
+from fewlabel.core.artifact import building, finish_artifact, is_artifact, open_artifact, write_bytes, write_json
 from fewlabel.core.config import PathSetting, Settings, setting
 from fewlabel.core.errors import DataError, Fault, FewlabelError, SettingsError
 from fewlabel.core.places import in_the_way
 from fewlabel.core.progress import say, task
+from fewlabel.core.provenance import machine_facts
 from fewlabel.data.preprocess import Plan, prepare_mask, restore_probabilities
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.data.volume import read_mask
-from fewlabel.engine.inference import predict_volume
-from fewlabel.engine.runtime import Device, Precision, choose_device
+from fewlabel.engine.runtime import Device, Precision, choose_device, resolved_precision
 from fewlabel.scoring.arms import differences
-from fewlabel.scoring.metrics import DISTANCE_RULE, EMPTY_MASK_RULE, score_case
+from fewlabel.scoring.components import POSTPROCESS_RULE, Removed, clean
+from fewlabel.scoring.disagreement import COLUMN as DISAGREEMENT
+from fewlabel.scoring.disagreement import DISAGREEMENT_RULE, disagreement_summary
+from fewlabel.scoring.metrics import DISTANCE_RULE, EMPTY_MASK_RULE, STRAY_RULE, dice_per_class, score_case
 from fewlabel.scoring.summary import MEAN_RULE, summarise
 from fewlabel.stages._admission import admitted, subjects_of
+from fewlabel.stages._postprocess import KEY as POSTPROCESS
+from fewlabel.stages._score_lines import score_lines
 from fewlabel.stages._segmenter import Segmenter
 
 FILES = ("per_case.parquet", "per_case.csv", "summary.json")
@@ -50,6 +48,11 @@ COLUMNS = (
     "invented",
     "reference_ml",
     "predicted_ml",
+    "stray",
+    "stray_ml",
+    "removed",
+    "removed_ml",
+    "dice_before",
 )
 #: Settings that change no score, or that the parents' hashes stand for.
 _FREE_SETTINGS = frozenset({"data", "segmenter", "control", "out", "device", "batch"})
@@ -68,6 +71,7 @@ class EvaluateSettings(Settings):
     )
     surface: bool = setting(True, "measure surface distances; without them Dice only")
     flip: bool = setting(False, "average predictions over the flips of the slice plane")
+    postprocess: bool = setting(True, "clean predictions by the rule that the segmenter holds, if any")
     batch: int = setting(0, "slices, or windows of a 3D network, in one pass; 0 for what suits the device", ge=0)
     confidence: float = setting(0.95, "coverage of the intervals", unit="0 to 1", gt=0, lt=1)
     resamples: int = setting(2000, "bootstrap resamples of subjects", ge=1)
@@ -104,6 +108,7 @@ def run(settings: EvaluateSettings) -> Path:
     cases = admitted(store, settings.part, subjects, arms, label_files=settings.grid == "original")
     table = _score(store, cases, arms, settings, device)
     names = {index: name for index, name in store.label_names.items() if index}
+    compared = [arm.facts if settings.postprocess else {**arm.facts, POSTPROCESS: None} for arm in arms.values()]
     summary = {
         "part": settings.part,
         "grid": settings.grid,
@@ -111,10 +116,11 @@ def run(settings: EvaluateSettings) -> Path:
         "cases": len(cases),
         "classes": {str(index): name for index, name in names.items()},
         **summarise(table, names, confidence=settings.confidence, resamples=settings.resamples, seed=settings.seed),
+        "disagreement": disagreement_summary(table),
         "segmenters": {name: _description(arm) for name, arm in arms.items()},
         # Where this is not empty, a gain is not that of the start or the regime alone.
-        "differences": differences(arms["model"].facts, arms["control"].facts) if "control" in arms else [],
-        "protocol": _protocol(settings, store),
+        "differences": differences(*compared) if len(compared) > 1 else [],
+        "protocol": _protocol(settings, store) | ({"disagreement": DISAGREEMENT_RULE} if DISAGREEMENT in table else {}),
         "machine": machine_facts(),
     }
     with building(settings.out) as folder:
@@ -130,9 +136,11 @@ def run(settings: EvaluateSettings) -> Path:
             settings={**settings.record(), "identity": same},
             seed=settings.seed,
             device=device,
+            precision=resolved_precision(settings.precision, device),
             wall_seconds=time.monotonic() - started,
         )
-    _tell(summary)
+    for line in score_lines(summary):
+        say(line)
     return settings.out
 
 
@@ -166,7 +174,7 @@ def _score(
     with task("evaluate", len(cases) * len(arms)) as bar:
         for case in cases:
             try:
-                reference, spacing = _reference(store, case, plan, settings.grid)
+                reference, spacing = reference_of(store, case, plan, settings.grid)
             except FewlabelError as error:
                 faults.extend(error.faults)
                 continue
@@ -174,35 +182,49 @@ def _score(
             reference[ignored] = 0
             images = np.asarray(pixels[case.start : case.stop], dtype=np.float32).swapaxes(0, 1)
             for name, arm in arms.items():
-                probabilities = predict_volume(
-                    arm.network,
-                    images,
-                    batch=settings.batch,
-                    flip=settings.flip,
-                    device=device,
-                    precision=settings.precision,
-                    window=arm.window,
+                found = arm.predict(
+                    images, batch=settings.batch, flip=settings.flip, device=device, precision=settings.precision
                 )
+                probabilities = found.probabilities
                 if settings.grid == "original":
                     probabilities = restore_probabilities(probabilities, case.record)
-                predicted = probabilities.argmax(axis=0).astype(np.uint8)
-                predicted[ignored] = 0
+                whole = probabilities.argmax(axis=0).astype(np.uint8)
+                rule = arm.rule if settings.postprocess else None
+                predicted, removed = clean(whole, rule, prod(spacing))
+                predicted[ignored] = whole[ignored] = 0
+                before = dice_per_class(whole, reference, len(store.label_names))
                 for score in score_case(predicted, reference, spacing, classes, surface=settings.surface):
                     values = asdict(score)
                     index = values.pop("index")
-                    rows.append((name, case.id, case.subject, index, store.label_names[index], *values.values()))
+                    took = removed.get(index, Removed(0, 0))
+                    cleaning = (took.pieces, took.voxels * prod(spacing) / 1000.0, float(before[index - 1]))
+                    apart = None if found.by_class is None else float(found.by_class[index - 1])
+                    named = (name, case.id, case.subject, index, store.label_names[index])
+                    rows.append((*named, *values.values(), *cleaning, apart))
                 bar.advance(note=case.id)
     if faults:
         raise DataError("The evaluation cannot be done:", faults)
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table = pd.DataFrame(rows, columns=[*COLUMNS, DISAGREEMENT])
     # Undefined distances are missing numbers, not objects.
-    return table.astype({"hd95_mm": "float64", "assd_mm": "float64"})
+    table = table.astype({"hd95_mm": "float64", "assd_mm": "float64", DISAGREEMENT: "float64"})
+    ensembles = any(len(arm.networks) > 1 for arm in arms.values())
+    return table if ensembles else table.drop(columns=DISAGREEMENT)
 
 
-def _reference(
+def reference_of(
     store: PreparedStore, case: PreparedCase, plan: Plan, grid: str
 ) -> tuple[NDArray[np.uint8], tuple[float, float, float]]:
-    """Class indices to compare with, 255 where ignored, and their (z, y, x) spacing in mm."""
+    """Class indices to compare with, 255 where ignored, and their (z, y, x) spacing in mm.
+
+    Args:
+        store: The prepared data.
+        case: A labelled scan of it.
+        plan: How it was prepared.
+        grid: ``original`` or ``prepared``.
+
+    Raises:
+        DataError: If the label file is gone or has changed.
+    """
     prepared = np.array(store.labels[case.start : case.stop])
     steps = case.record["spacing"]
     if grid == "prepared":
@@ -225,6 +247,7 @@ def _reference(
 def _description(arm: Segmenter) -> dict[str, Any]:
     keys = (
         "regime",
+        "members",
         "initialisation",
         "labelled_subjects",
         "labelled_slices",
@@ -247,6 +270,8 @@ def _protocol(settings: EvaluateSettings, store: PreparedStore) -> dict[str, Any
         "grid": f"Scores are on the grid {where}, in mm.",
         "empty_masks": EMPTY_MASK_RULE,
         "distances": DISTANCE_RULE if settings.surface else "Not measured.",
+        "stray": STRAY_RULE,
+        "postprocess": POSTPROCESS_RULE if settings.postprocess else "Left out.",
         "means": MEAN_RULE,
         "leaks": "No scored subject's label was trained on or chose the model; checked against the segmenter's record.",
         "confidence": settings.confidence,
@@ -254,22 +279,3 @@ def _protocol(settings: EvaluateSettings, store: PreparedStore) -> dict[str, Any
         "seed": settings.seed,
         "flip": settings.flip,
     }
-
-
-def _tell(summary: Mapping[str, Any]) -> None:
-    for name, arm in summary["arms"].items():
-        mean = arm["mean"]
-        dice, distance = mean["dice"], mean["hd95_mm"]["mean"]
-        far = "" if distance is None else f", HD95 {distance:.1f} mm"
-        missed = f"{mean['missed']} missed, {mean['invented']} invented structures"
-        say(f"{name}: mean Dice {dice['mean']:.3f}{_between(dice)}{far}; {missed} in {summary['cases']} scans")
-    if summary["gain"]:
-        gain = summary["gain"]["mean"]["dice"]
-        p = "" if gain["p"] is None else f", p = {gain['p']:.3g}"
-        say(f"gain in Dice over the control: {gain['mean']:+.3f}{_between(gain)}{p}: {gain['verdict']}")
-    if summary["differences"]:
-        say(f"Not a fair control: it differs from the model in {'; '.join(summary['differences'])}.")
-
-
-def _between(values: Mapping[str, Any]) -> str:
-    return "" if values["low"] is None else f" ({values['low']:.3f} to {values['high']:.3f})"

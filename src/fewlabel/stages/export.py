@@ -13,7 +13,6 @@ from torch import Tensor
 from fewlabel.core.artifact import (
     MANIFEST,
     is_artifact,
-    library_versions,
     open_artifact,
     parent_folder,
     read_json,
@@ -24,6 +23,7 @@ from fewlabel.core.config import PathSetting, Settings, setting
 from fewlabel.core.errors import ArtifactError, Fault, SettingsError
 from fewlabel.core.places import RUN_FILE, unwritable
 from fewlabel.core.progress import say
+from fewlabel.core.provenance import library_versions
 from fewlabel.engine.foreign import Foreign, foreign
 from fewlabel.engine.weights import load_encoder
 from fewlabel.nets.unet import UNetConfig

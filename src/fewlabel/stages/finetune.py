@@ -22,7 +22,8 @@ SETTINGS = FinetuneSettings
 def run(settings: FinetuneSettings) -> Path:
     """Fine-tune and leave an artifact of kind ``segmenter``; with ``control`` a second one beside it.
 
-    Model and control are selected in one way, which is the model's.
+    Model and control are selected in one way, which is the model's. With ``members`` each is an ensemble, whose
+    networks are trained one after the other.
 
     Raises:
         SettingsError: If settings contradict each other or the data, or ``out`` or the control's folder holds another
@@ -64,7 +65,8 @@ def control_of(settings: FinetuneSettings) -> FinetuneSettings | None:
     """Settings of the control, which is trained from scratch; None where the run would be its own control.
 
     It shows what an encoder was worth. Where the run begins from scratch itself the control is supervised, with the
-    run's loss on labels, and shows what the regime was worth.
+    run's loss on labels, and shows what the regime was worth. It is an ensemble of as many networks as the run, so that
+    averaging is no part of the gain.
     """
     if mode_of(settings) != "scratch":
         return settings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -42,11 +42,14 @@ class PrepareSettings(Settings):
         False, "Whether unlabelled scans that the data set keeps for testing may enter pre-training."
     )
     spacing: Floats | None = setting(
-        None, "Pixel size (row, column); null for the median of the scans outside the test part.", unit="mm"
+        None,
+        "Pixel size (row, column); null for the median of the scans outside the test part, more where labels need it.",
+        unit="mm",
     )
     size: Integers | None = setting(
         None,
-        "Pixels (height, width) after crop or pad; null for the multiple of 16 that covers the median, at most 256.",
+        "Pixels (height, width) after crop or pad; null for what 95 % of the scans outside the test part cover and all "
+        "their labels, a multiple of 16 of at most 256.",
         unit="pixels",
     )
     low: float = setting(1.0, "Percentile of a volume that becomes 0.", unit="percent", ge=0, lt=100)
@@ -126,7 +129,7 @@ def run(settings: PrepareSettings) -> Path:
         slice_axis=settings.slice_axis,
         position_parts=settings.position_parts,
     )
-    depths = _depths(facts, plan)
+    depths = depths_of(facts, plan)
     table, classes = slice_table(catalog, depths, plan.position_parts)
     plan = replace(plan, meta_labels=classes)
     _say_estimate(plan, catalog, facts, depths, workers)
@@ -134,7 +137,7 @@ def run(settings: PrepareSettings) -> Path:
         say(f"{settings.out} was made of other data or settings and is replaced; what was trained on it cannot use it.")
     with building(settings.out) as folder:
         written = write_store(folder, catalog.cases, depths, plan, workers)
-        _write_tables(folder, catalog, table, written)
+        write_tables(folder, catalog, table, written)
         write_json(folder / "plan.json", plan.record())
         write_json(folder / "split.json", split)
         write_json(folder / "qc.json", _quality(catalog, facts, written, split))
@@ -146,6 +149,7 @@ def run(settings: PrepareSettings) -> Path:
             final_folder=settings.out,
             settings=settings.record(),
             seed=settings.seed,
+            threads=workers,
             wall_seconds=time.perf_counter() - started,
         )
     for line in read_json(settings.out / "qc.json")["notes"]:
@@ -202,7 +206,8 @@ def _key_settings(settings: PrepareSettings) -> dict[str, Any]:
     return record
 
 
-def _depths(facts: list[CaseFacts], plan: Plan) -> list[int]:
+def depths_of(facts: Sequence[CaseFacts], plan: Plan) -> list[int]:
+    """Slices of each scan, in catalog order; scans that cannot be read are left out."""
     return [
         fact.geometry.shape[orient_to(fact.geometry, _frame(plan), plan.slice_axis).axes[0]]
         for fact in facts
@@ -236,7 +241,15 @@ def _voxels(fact: CaseFacts) -> int:
     return z * y * x
 
 
-def _write_tables(folder: Path, catalog: Catalog, table: dict[str, Any], written: list[Written]) -> None:
+def write_tables(folder: Path, catalog: Catalog, table: dict[str, Any], written: Sequence[Written]) -> None:
+    """Write ``slices.parquet``, ``catalog.parquet`` and ``cases.json``.
+
+    Args:
+        folder: Of the store.
+        catalog: The data set.
+        table: Columns of the slice table.
+        written: What each scan left, in catalog order.
+    """
     import pandas as pd
 
     pd.DataFrame(table).to_parquet(folder / "slices.parquet", index=False)

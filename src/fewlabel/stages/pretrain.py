@@ -35,7 +35,7 @@ from fewlabel.engine.monitor import CollapseWatch, effective_rank, spread
 from fewlabel.engine.optim import OptimiserConfig, build_optimiser, check_warmup
 from fewlabel.engine.record import Record
 from fewlabel.engine.runs import check_begun, close_run, finished_before, identity, mark_run
-from fewlabel.engine.runtime import Device, Precision, fast_kernels, start
+from fewlabel.engine.runtime import Device, Precision, fast_kernels, resolved_precision, start
 from fewlabel.engine.step import gradients_of
 from fewlabel.engine.weights import load_encoder_into, save_encoder
 from fewlabel.gradients.combine import Combiner
@@ -44,7 +44,10 @@ from fewlabel.nets.layout import channels_last
 from fewlabel.nets.unet import UNetConfig, UNetEncoder
 from fewlabel.stages._images_met import KEY, images_met
 from fewlabel.stages._learnt_from import draw_faults, drawn_labels, labels_of_encoder, training_slices
-from fewlabel.stages._volumes import check_slices
+from fewlabel.stages._volumes import check_slices, say_depth
+
+#: Slices whose embeddings are left beside the encoder, at most.
+EMBEDDED = 2000
 
 
 class SliceNetworkConfig(UNetConfig):
@@ -126,8 +129,10 @@ def run(settings: PretrainSettings) -> Path:
     if settings.encoder is not None:
         origins["encoder"] = Origin.of(settings.encoder, open_artifact(settings.encoder, "encoder"))
     hashes = {f"{role}_hash": origin.content_hash for role, origin in origins.items()}
+    asked = settings.network
     # What is recorded is what is built.
     settings = settings.model_copy(update={"network": network_for(settings, store)})
+    say_depth(asked, settings.network, store.images.shape[2:])
     same = identity(_deciding(settings), **hashes)
     if finished_before(settings.out, "encoder", same, resume=settings.resume):
         say(f"{settings.out} is finished and kept.")
@@ -148,6 +153,7 @@ def run(settings: PretrainSettings) -> Path:
             same=same,
             seed=settings.seed,
             device=str(training.fabric.device),
+            precision=resolved_precision(settings.precision, training.fabric.device.type),
             started=started,
         )
         training.checkpointer.remove()
@@ -163,7 +169,7 @@ def _deciding(settings: PretrainSettings) -> dict[str, Any]:
 
 
 def network_for(settings: PretrainSettings, store: PreparedStore) -> UNetConfig:
-    """The network as it is built, with the channels of the data.
+    """The network as it is built, with the channels of the data and, where none is asked for, a depth that fits.
 
     Raises:
         SettingsError: If the settings name another number of channels.
@@ -173,7 +179,7 @@ def network_for(settings: PretrainSettings, store: PreparedStore) -> UNetConfig:
         rule = f"the network takes the channels of the data, and {settings.data} has {channels}"
         fault = Fault(rule, str(asked.in_channels), "network.in_channels", "leave out network.in_channels")
         raise SettingsError("These settings are not valid:", [fault])
-    return asked.model_copy(update={"in_channels": channels})
+    return asked.fitted(store.images.shape[2:]).model_copy(update={"in_channels": channels})
 
 
 def build_method(
@@ -278,12 +284,18 @@ class Pretraining:
         first, facts = self.checkpointer.load() if self.settings.resume else (0, {})
         self.facts.update(facts)
         self.watch.streak = int(self.facts.get("collapsed_steps", 0))
-        loop = Loop(
+        self.method.train()
+        self.loop(first).run(self.step, first)
+
+    def loop(self, first: int, stop: int | None = None) -> Loop:
+        """The loop over the steps from ``first`` to the end, or to ``stop`` of the same schedule."""
+        return Loop(
             title=f"pretrain {self.settings.method.name}",
             module=self.method,
             optimiser=self.optimiser,
             config=self.settings.optimiser,
             total_steps=self.settings.steps,
+            stop=stop,
             seed=self.settings.seed,
             checkpointer=self.checkpointer,
             record=Record(self.settings.out, first),
@@ -292,8 +304,6 @@ class Pretraining:
             after_step=lambda step: self.method.after_step(step, self.settings.steps),
             facts=self.facts,
         )
-        self.method.train()
-        loop.run(self.step, first)
 
     def step(self, step: int) -> StepResult:
         """Batch, forward pass, gradients per term, combination, collapse watch."""
@@ -346,7 +356,7 @@ class Pretraining:
         save_encoder(settings.out, method.encoder, facts, decoder)
         write_json(settings.out / "details.json", self.combiner.details())
         method.eval()
-        chosen = np.sort(numpy_stream(settings.seed, "embed").permutation(self.indices)[:2000])
+        chosen = np.sort(numpy_stream(settings.seed, "embed").permutation(self.indices)[:EMBEDDED])
         embeddings: Tensor = embed_slices(method.embed, self.store.images, chosen, self.fabric.device)
         tensors = {"embeddings": embeddings, "slices": torch.from_numpy(chosen)}
         write_bytes(settings.out / "embeddings.safetensors", save(tensors))

@@ -17,7 +17,6 @@ from fewlabel.core.places import in_the_way
 from fewlabel.core.progress import task
 from fewlabel.core.rng import numpy_stream, stream_seed
 from fewlabel.data.store import PreparedCase, PreparedStore
-from fewlabel.engine.inference import predict_volume
 from fewlabel.engine.runtime import Device, choose_device
 from fewlabel.engine.weights import read_made
 from fewlabel.reporting.blocks import Page, Section
@@ -32,7 +31,9 @@ from fewlabel.reporting.sections.provenance import provenance_section
 from fewlabel.reporting.sections.scores import mean_dice, score_section
 from fewlabel.reporting.sections.training import finetuning_section, pretraining_section
 from fewlabel.reporting.words import arm_name
+from fewlabel.scoring.components import clean
 from fewlabel.scoring.embedding import neighbour_purity, silhouette, tsne
+from fewlabel.stages._postprocess import prepared_voxel
 from fewlabel.stages._segmenter import Segmenter, plan_differences
 
 REPORT = "report.html"
@@ -197,13 +198,15 @@ def _cases(inputs: Inputs, names: dict[str, str], settings: ReportSettings) -> S
         return case_section(None, classes, why)
     device = choose_device(settings.device)
     arms = {name: Segmenter.load(training.folder) for name, training in trained.items() if training is not None}
+    # Shown as they were scored.
+    cleaned = bool(inputs.manifests["scores"].settings.get("postprocess", False))
     scored = {name: mean_dice(inputs.scores.per_case, name) for name in arms}
     shown = []
     for rank, case in pick_cases(dice):
         predictions, values = {}, {}
         for name, arm in arms.items():
             if case in scored[name].index:
-                predictions[names[name]] = _predict(arm, store, known[case], device)
+                predictions[names[name]] = _predict(arm, store, known[case], device, cleaned=cleaned)
                 values[names[name]] = float(scored[name][case])
         start, stop = known[case].start, known[case].stop
         images = np.asarray(store.images[start:stop, 0], np.float32)
@@ -211,8 +214,10 @@ def _cases(inputs: Inputs, names: dict[str, str], settings: ReportSettings) -> S
     return case_section(shown, classes)
 
 
-def _predict(arm: Segmenter, store: PreparedStore, case: PreparedCase, device: str) -> NDArray[np.uint8]:
+def _predict(
+    arm: Segmenter, store: PreparedStore, case: PreparedCase, device: str, *, cleaned: bool
+) -> NDArray[np.uint8]:
     """(depth, height, width) classes of a prepared scan."""
     images = np.asarray(store.images[case.start : case.stop], np.float32).swapaxes(0, 1)
-    found = predict_volume(arm.network, images, device=device, window=arm.window).argmax(axis=0)
-    return np.asarray(found, np.uint8)
+    found = arm.predict(images, device=device).probabilities.argmax(axis=0).astype(np.uint8)
+    return clean(found, arm.rule if cleaned else None, prepared_voxel(store, case))[0]

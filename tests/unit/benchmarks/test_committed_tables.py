@@ -18,7 +18,7 @@ BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 @pytest.fixture
 def suites(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    names = ("acdc_lite", "acdc_semi", "la_lite", "regime_costs")
+    names = ("acdc_lite", "acdc_methods", "acdc_semi", "la_lite", "regime_costs")
     return SimpleNamespace(**{name: importlib.import_module(f"suites.{name}") for name in names})
 
 
@@ -40,7 +40,8 @@ def asked(monkeypatch):
     made = []
 
     def finetune(**settings):
-        made.append({key: settings.get(key) for key in ("recipe", "labelled", "draw", "seed", "regime", "encoder")})
+        keys = ("recipe", "labelled", "draw", "seed", "regime", "encoder", "recalibrate", "postprocess")
+        made.append({key: settings.get(key) for key in keys})
         settings["out"].mkdir(parents=True, exist_ok=True)
         figures = [
             {"step": step, "seconds": 0.5, "variance/sg": step, "variance/ns": 4.0, "term/dice": 1 / step}
@@ -82,6 +83,17 @@ def test_the_left_atrium_is_run_by_its_own_recipe_and_shows_its_learning(suites,
     rows = [json.loads(line) for line in (tmp_path / "la-lite.jsonl").read_text().splitlines()]
     assert [row["regime"]["name"] for row in rows] == [call["regime"]["name"] for call in asked]
     assert {(row["dice"], row["dice_loss_first"], row["dice_loss_last"]) for row in rows} == {(0.5, 1.0, 0.1667)}
+
+
+def test_committed_rows_are_of_networks_as_training_left_them(suites, asked, tmp_path, monkeypatch):
+    """They were made before there was anything to do after training, which is the default now."""
+    monkeypatch.setattr(fewlabel, "pretrain", lambda **settings: settings["out"])
+    suites.acdc_semi.run(tmp_path / "acdc", tmp_path / "work", tmp_path, ["scratch"])
+    suites.la_lite.run(tmp_path / "la", tmp_path / "work", tmp_path, ["scratch"])
+    suites.acdc_lite.run(tmp_path / "acdc", tmp_path / "lite", tmp_path, ["scratch"])
+    suites.acdc_methods.run(tmp_path / "acdc", tmp_path / "methods", tmp_path / "other", ["scratch"])
+    assert len(asked) == 12 + 1 + 10 + 6
+    assert {(call["recalibrate"], call["postprocess"]) for call in asked} == {("never", False)}
 
 
 def test_the_recipe_of_the_committed_tables_is_the_one_that_is_shipped(tmp_path):

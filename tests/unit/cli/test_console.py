@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from fewlabel.cli import console
-from fewlabel.cli.console import ConsoleListener, clock, pairs, table
+from fewlabel.cli.console import ConsoleListener, pairs, table
 
 
 def plain(width: int = 80) -> tuple[Console, io.StringIO]:
@@ -16,11 +16,6 @@ def plain(width: int = 80) -> tuple[Console, io.StringIO]:
     made = Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
     made.soft_wrap = True
     return made, stream
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3725, "1:02:05")])
-def test_times_are_clocks(seconds: float, text: str) -> None:
-    assert clock(seconds) == text
 
 
 def test_a_log_file_gets_a_line_at_the_end_and_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,6 +55,8 @@ def test_a_manifest_says_what_the_folder_holds(tmp_path: Path) -> None:
     assert manifest.seed == 3
     assert manifest.versions["torch"]
     assert manifest.machine["cores"] >= 1
+    assert manifest.machine["threads"] >= 1
+    assert manifest.precision == ""
     assert manifest.schema_version == artifact.SCHEMA_VERSION
 
 
@@ -191,13 +193,6 @@ def test_unreadable_json_is_an_artifact_error(tmp_path: Path) -> None:
         read_json(tmp_path / "x.json")
 
 
-def test_outside_a_checkout_there_is_no_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifact, "__file__", str(tmp_path / "artifact.py"))
-    assert artifact.git_revision() == ""
-    monkeypatch.setattr(artifact.shutil, "which", lambda name: None)
-    assert artifact.git_revision() == ""
-
-
 def test_two_that_build_one_folder_do_not_disturb_each_other(tmp_path: Path) -> None:
     with building(tmp_path / "x") as first:
         write_text(first / "a.txt", "first")
@@ -294,3 +289,23 @@ def test_a_name_with_brackets_is_no_pattern(tmp_path: Path) -> None:
     (tmp_path / ".run1.0123abcd.partial").mkdir()
     make(tmp_path / "run[1]")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".run1.0123abcd.partial", "run[1]"]
+
+
+def test_threads_are_those_of_torch_and_looking_does_not_load_it() -> None:
+    code = (
+        "import sys\n"
+        "from fewlabel.core.artifact import machine_facts\n"
+        "assert machine_facts()['threads'] == 1 and 'torch' not in sys.modules\n"
+        "import torch\n"
+        "torch.set_num_threads(3)\n"
+        "assert machine_facts()['threads'] == 3\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_stage_with_threads_of_its_own_says_so(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "a")
+    finish_artifact(tmp_path, "prepared", ["a.txt"], threads=7, precision="32")
+    manifest = open_artifact(tmp_path)
+    assert (manifest.machine["threads"], manifest.precision) == (7, "32")

@@ -24,7 +24,7 @@ def test_a_parent_is_named_as_it_was_opened(tmp_path: Path) -> None:
     child = tmp_path / "child"
     child.mkdir()
     (child / "b.txt").write_text("b")
-    facts = {"settings": {}, "same": {}, "seed": 0, "device": "cpu", "started": 0.0}
+    facts = {"settings": {}, "same": {}, "seed": 0, "device": "cpu", "precision": "32", "started": 0.0}
     close_run(child, "encoder", ["b.txt"], parents=[origin], **facts)
     (parent,) = open_artifact(child, check_parents=False).parents
     assert (parent.kind, parent.path, parent.content_hash) == ("prepared", "../p", origin.content_hash)

@@ -59,3 +59,17 @@ def test_nobody_listening_is_silence(capfd: pytest.CaptureFixture[str], monkeypa
         bar.advance(2, "x")
     progress.say("done")
     assert capfd.readouterr() == ("", "")
+
+
+def test_silence_ends_even_where_the_work_fails(ear: Ear) -> None:
+    def work() -> None:
+        with progress.silence():
+            with progress.task("work", 3) as bar:
+                bar.advance()
+            progress.say("unheard")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        work()
+    progress.say("heard")
+    assert ear.heard == [("say", "heard")]

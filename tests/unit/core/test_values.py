@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.values import as_text_where_due, merge, nest, parse_value, show_value, type_name
+from fewlabel.core.values import as_text_where_due, assignments, merge, nest, parse_value, show_value, type_name
 
 
 @pytest.mark.parametrize(
@@ -137,3 +137,33 @@ def test_values_are_shown_as_they_are_written() -> None:
     assert show_value(None) == "null"
     assert show_value(False) == "false"
     assert show_value("x") == "x"
+
+
+WORD = st.from_regex(r"[a-z]{1,6}", fullmatch=True)
+NAMES = st.sampled_from(["gcl", "007"])
+PLAIN = st.one_of(st.booleans(), st.none(), st.integers(-9999, 9999), st.floats(-1e6, 1e6), NAMES)
+ITEMS = st.lists(st.one_of(st.integers(-99, 99), st.floats(-9, 9), st.text("ab ,1.'[]=é", max_size=6)), max_size=4)
+INNER = st.dictionaries(WORD, PLAIN, min_size=1, max_size=3)
+VALUES = st.dictionaries(WORD, st.one_of(PLAIN, ITEMS, INNER), max_size=4)
+
+
+@given(VALUES)
+def test_nested_values_and_their_words_are_the_same(values: dict[str, Any]) -> None:
+    assert nest(assignments(values)) == values
+
+
+def test_words_are_those_that_a_user_writes() -> None:
+    values = {
+        "method": {"name": "gcl", "temperature": nest(["x=1e-3"])["x"]},
+        "prepare": {"size": (160, 144)},
+        "subjects": ["a", "12", "b, c"],
+        "patch": None,
+    }
+    assert assignments(values) == [
+        "method.name=gcl",
+        "method.temperature=1e-3",
+        "prepare.size=[160,144]",
+        'subjects=[a,"12","b, c"]',
+        "patch=null",
+    ]
+    assert assignments({"out": Path("a/b"), "flip": True, "reader": {}}) == ["out=a/b", "flip=true"]

@@ -112,6 +112,54 @@ def test_a_planted_spot_lands_where_its_matrix_sends_it():
     torch.testing.assert_close(centre[seen], expected[seen], rtol=0, atol=0.1)
 
 
+class TestViewsSmallerThanTheirSlices:
+    VIEW = (24, 32)
+
+    def test_each_pixel_is_where_the_matrix_says(self):
+        augmenter = Augmenter(only(rotation=90.0, scale_low=0.8, scale_high=1.2, translation=0.1))
+        transform = augmenter.sample(6, SIZE, stream(2), view=self.VIEW)
+        views, masks = augmenter.apply(pixels().expand(6, 2, *SIZE).clone(), transform, torch.ones(6, *SIZE))
+        assert views.shape == (6, 2, *self.VIEW)
+        assert masks.shape == (6, *self.VIEW)
+        there = transform.source_points()
+        inside = ((there >= 0) & (there <= torch.tensor([SIZE[1] - 1.0, SIZE[0] - 1.0])[:, None, None])).all(dim=1)
+        assert float(inside.float().mean()) > 0.5
+        for axis in range(2):
+            torch.testing.assert_close(views[:, axis][inside], there[:, axis][inside], rtol=0, atol=1e-3)
+        assert bool((masks[inside] == 1).all())
+
+    def test_they_lie_anywhere_within_and_nowhere_else(self):
+        transform = Augmenter(only()).sample(4000, SIZE, stream(), view=self.VIEW)
+        corner = -transform.matrices[:, :2, 2]
+        room = torch.tensor([SIZE[1] - self.VIEW[1], SIZE[0] - self.VIEW[0]]).float()
+        assert bool((corner >= -1e-4).all())
+        assert bool((corner <= room + 1e-4).all())
+        torch.testing.assert_close(corner.mean(dim=0), room / 2, rtol=0, atol=0.3)
+        assert bool((corner.amin(dim=0) < 0.5).all())
+        assert bool((corner.amax(dim=0) > room - 0.5).all())
+
+    def test_a_focus_lies_in_the_middle_but_for_the_shift(self):
+        focus = torch.tensor([[3.0, 5.0], [40.0, 30.0], [torch.nan, torch.nan]], dtype=torch.float64)
+        middle = torch.tensor([(self.VIEW[1] - 1) / 2, (self.VIEW[0] - 1) / 2])
+        for config, limit in ((only(rotation=180.0, scale_high=1.5), 1e-3), (only(translation=0.25), 8.0)):
+            transform = Augmenter(config).sample(3, SIZE, stream(4), view=self.VIEW, focus=focus)
+            found = (transform.matrices[:2, :2, :2] @ focus[:2, :, None].float())[..., 0] + transform.matrices[
+                :2, :2, 2
+            ]
+            assert bool(((found - middle).abs() <= limit).all())
+        assert float((found - middle).abs().max()) > 0.5
+        free = Augmenter(only()).sample(3, SIZE, stream(4), view=self.VIEW)
+        about = Augmenter(only()).sample(3, SIZE, stream(4), view=self.VIEW, focus=focus)
+        assert torch.equal(free.matrices[2], about.matrices[2])
+
+    def test_a_view_of_the_size_of_the_slice_is_the_usual_one(self):
+        config = AugmentConfig()
+        usual = Augmenter(config).sample(5, SIZE, stream(3))
+        same = Augmenter(config).sample(5, SIZE, stream(3), view=SIZE)
+        assert torch.equal(usual.matrices, same.matrices)
+        assert torch.equal(usual.control, same.control)
+
+
 @given(seed=st.integers(0, 10_000))
 @settings(max_examples=25, deadline=None)
 def test_matrices_are_similarities_within_the_limits(seed):
@@ -345,16 +393,19 @@ def test_standardise_per_slice_and_channel():
 
 
 def test_presets_and_partial_settings():
-    strong, mild = pretraining_augmentation(), finetuning_augmentation()
-    assert strong == AugmentConfig()
-    assert (strong.scale_low, strong.scale_high, strong.elastic_probability) == (0.7, 1.3, 0.67)
-    assert mild.rotation < strong.rotation
-    assert mild.scale_low > strong.scale_low
-    assert mild.scale_high < strong.scale_high
-    assert mild.elastic < strong.elastic
-    assert mild.flip_horizontal == mild.flip_vertical == 0
+    views, patients = pretraining_augmentation(), finetuning_augmentation()
+    assert views == AugmentConfig()
+    assert (views.scale_low, views.scale_high, views.elastic_probability) == (0.7, 1.3, 0.67)
+    # What reaches other patients collapses contrastive training, and is on for fine-tuning alone.
+    for name in ("low_resolution_probability", "inverted_gamma_probability", "random_convolutions_probability"):
+        assert getattr(views, name) == 0
+    assert (views.bias, views.gain, views.shift, views.anatomy.probability) == (0, 1, 0, 0)
+    assert min(patients.bias, patients.gain - 1, patients.shift, patients.anatomy.probability) > 0
+    assert patients.rotation > views.rotation
+    assert patients.scale_high > views.scale_high
+    assert patients.flip_horizontal == patients.flip_vertical == 0
     # Changing one setting of fine-tuning keeps the others of fine-tuning.
-    changed = AugmentConfig.parse({"rotation": 5.0}, base=mild)
-    assert changed.model_copy(update={"rotation": mild.rotation}) == mild
+    changed = AugmentConfig.parse({"rotation": 5.0}, base=patients)
+    assert changed.model_copy(update={"rotation": patients.rotation}) == patients
     with pytest.raises(SettingsError, match="did you mean rotation"):
         AugmentConfig.parse({"rotatoin": 5.0})

@@ -11,7 +11,7 @@ import torch
 from fewlabel.core.errors import DataError, SettingsError
 from fewlabel.data import loading, slice_source
 from fewlabel.data.augment import AugmentConfig, Augmenter, standardise
-from fewlabel.data.loading import FinetuneLoader, PretrainLoader
+from fewlabel.data.loading import FinetuneLoader, PretrainLoader, labelled_pixel
 from fewlabel.data.sampling import SamplerConfig
 from fewlabel.data.store import PreparedStore
 from kit.stores import make_store
@@ -267,6 +267,52 @@ def test_a_finetuning_batch_holds_slices_and_masks_warped_together(store):
     # The cavity is bright and the muscle around it dark, in every warped slice too.
     bright, dark = batch.images[:, 0][batch.labels == 3].mean(), batch.images[:, 0][batch.labels == 2].mean()
     assert float(bright - dark) > 1.5
+
+
+class TestViews:
+    STILL = AugmentConfig(
+        flip_horizontal=0.0, flip_vertical=0.0, rotation=0.0, scale_low=1.0, scale_high=1.0, crop=1.0,
+        elastic_probability=0.0, noise_probability=0.0, blur_probability=0.0,
+    )  # fmt: skip
+    VIEW = (16, 16)
+
+    def loader(self, store, **over):
+        return finetune_loader(store, size=self.VIEW, augment=self.STILL, **over)
+
+    def middles(self, store, foreground):
+        """Whether the pixel in the middle of each labelled view of 9 steps, or one that touches it, is foreground."""
+        made = self.loader(store, foreground=foreground)
+        for step in range(9):
+            batch = made.batch(step)
+            assert batch.images.shape == (6, 2, *self.VIEW)
+            for row, index in enumerate(batch.slices.tolist()):
+                if (store.labels[index] > 0).any():
+                    yield bool((batch.labels[row, 7:9, 7:9] > 0).any())
+
+    def test_a_share_of_them_is_about_a_labelled_pixel(self, store):
+        assert all(self.middles(store, 1.0))
+        assert not all(self.middles(store, 0.0))
+
+    def test_unlabelled_rows_have_the_same_size_and_ranks_share_the_batch(self, store, monkeypatch):
+        everyone = store.slices_of(list(store.split["parts"]["train"]))
+
+        def batch(rank, ranks):
+            monkeypatch.setattr(slice_source, "rank", lambda: rank)
+            monkeypatch.setattr(slice_source, "world_size", lambda: ranks)
+            return self.loader(store, unlabelled=everyone, unlabelled_batch=4, foreground=0.5).batch(3)
+
+        whole, first, second = batch(0, 1), batch(0, 2), batch(1, 2)
+        assert whole.unlabelled.shape == (4, 2, *self.VIEW)
+        for name, expected in tensors(whole).items():
+            assert torch.equal(torch.cat([tensors(first)[name], tensors(second)[name]]), expected), name
+
+    def test_every_class_is_as_likely(self):
+        mask = np.zeros((8, 8), np.uint8)
+        mask[0, 0], mask[4:, 4:], mask[2, 2] = 1, 2, 255
+        found = [labelled_pixel(mask, 3, 0, 0, row) for row in range(400)]
+        assert 150 < sum(pixel == (0, 0) for pixel in found) < 250
+        assert {pixel for pixel in found if pixel != (0, 0)} == {(y, x) for y in range(4, 8) for x in range(4, 8)}
+        assert labelled_pixel(np.zeros((8, 8), np.uint8), 3, 0, 0, 0) is None
 
 
 def test_without_augmentation_slices_come_as_stored(store):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fewlabel.engine import inference
+from fewlabel.engine import inference, runtime
 from fewlabel.engine.inference import folded, predict_volume
 from fewlabel.nets.unet import UNet, UNetConfig
 
@@ -78,7 +78,7 @@ def test_bfloat16_is_close_and_given_back_in_float32():
 def test_auto_follows_the_hardware(monkeypatch):
     net, array = network(), volume()
     for there, precision in ((True, "bf16"), (False, "32")):
-        monkeypatch.setattr(inference, "has_bf16", lambda kind, there=there: there)
+        monkeypatch.setattr(runtime, "has_bf16", lambda kind, there=there: there)
         np.testing.assert_array_equal(predict_volume(net, array), predict_volume(net, array, precision=precision))
 
 

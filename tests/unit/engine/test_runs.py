@@ -66,9 +66,10 @@ def test_a_run_of_other_settings_is_not_continued(tmp_path: Path) -> None:
 def test_the_mark_goes_with_the_end_of_the_run(tmp_path: Path) -> None:
     mark_run(tmp_path, SAME)
     (tmp_path / "a.txt").write_text("a")
-    facts = {"parents": [], "settings": {}, "same": SAME, "seed": 0, "device": "cpu", "started": 0.0}
+    facts = {"parents": [], "settings": {}, "same": SAME, "seed": 0, "device": "cpu", "precision": "32", "started": 0.0}
     close_run(tmp_path, "encoder", ["a.txt"], **facts)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "manifest.json"]
+    assert read_json(tmp_path / "manifest.json")["precision"] == "32"
     assert finished_before(tmp_path, "encoder", SAME, resume=True)
     assert "found a finished encoder. → give --resume to keep it" in refusal(tmp_path)
     assert "a finished encoder made with another seed" in refusal(tmp_path, {**SAME, "seed": 1}, resume=True)

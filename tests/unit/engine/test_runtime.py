@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from fewlabel.core.errors import SettingsError
-from fewlabel.engine.runtime import fast_kernels, start
+from fewlabel.engine import runtime
+from fewlabel.engine.runtime import fast_kernels, resolved_precision, start
 
 
 def test_products_in_float32_stay_float32_on_cuda(monkeypatch):
@@ -36,3 +37,19 @@ def test_several_tasks_of_srun_are_refused(monkeypatch):
 def test_srun_of_torchrun_is_not(monkeypatch):
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
     assert start("cpu", "32").world_size == 1
+
+
+@pytest.mark.parametrize(
+    ("precision", "hardware", "expected"),
+    [
+        ("auto", True, "bf16-mixed"),
+        ("auto", False, "32"),
+        ("32", True, "32"),
+        ("bf16", False, "bf16-mixed"),
+    ],
+)
+def test_what_a_precision_turns_out_to_be_is_what_fabric_runs_in(monkeypatch, precision, hardware, expected):
+    monkeypatch.setattr(runtime, "has_bf16", lambda kind: hardware)
+    assert resolved_precision(precision, "cpu") == expected
+    found = start("cpu", precision)._precision.precision
+    assert found == ("32-true" if expected == "32" else expected)

@@ -168,7 +168,7 @@ def test_defaults_are_those_of_the_specification():
         "dim": 128,
         "beta": 0.01,
         "initial_target": 0.0,
-        "pool": 16,
+        "pool": None,
         "lambda0": 0.25,
     }
     assert (config.combine, config.granularity, config.filter_path, config.pace) == (

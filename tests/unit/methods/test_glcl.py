@@ -15,7 +15,7 @@ from fewlabel.engine.weights import load_decoder_into, load_encoder_into, save_e
 from fewlabel.methods.base import StepPlan
 from fewlabel.nets.unet import UNet, UNetConfig
 from kit.golden import plant
-from kit.pretraining import settle, stage_steps, toy_batch, toy_method, trainable
+from kit.pretraining import batch_for, settle, stage_steps, toy_batch, toy_method, trainable
 
 SIZE = (16, 16)
 #: The last map is 8x8, flattened as 6x6; one decoder block ends at 16x16.
@@ -365,8 +365,8 @@ def test_slices_are_embedded_as_in_the_global_stage():
         ({"neighbours": 13}, ["at most 12 neighbours", "method.neighbours"]),
         ({"regions": 5, "neighbours": 5}, ["at most 4 neighbours"]),
         ({"blocks": 2}, ["depth 2 has 1 decoder blocks", "set method.blocks to at most 1"]),
-        ({"regions": 25}, ["25 regions of 3x3 pixels overlap on a map of 16x16", "method.window=1"]),
-        ({"window": 5}, ["13 regions of 5x5 pixels overlap"]),
+        ({"regions": 25, "window": 3}, ["25 regions of 3x3 pixels overlap on a map of 16x16", "method.window=1"]),
+        ({"window": 5, "regions": 13}, ["13 regions of 5x5 pixels overlap"]),
         ({"meta": {}, "neighbours": 13, "regions": 13, "blocks": 3}, ["no position", "12 neighbours", "depth 2"]),
     ],
 )
@@ -390,7 +390,7 @@ def test_defaults_are_those_of_the_specification():
     config = resolve_plugin("fewlabel.methods", "glcl")
     assert (config.same_part, config.temperature, config.dim) == ("attract", 0.1, 128)
     assert (config.head, config.centre, config.global_share) == ("flatten", False, 0.5)
-    assert (config.blocks, config.regions, config.neighbours, config.window) == (2, 13, 5, 3)
+    assert (config.blocks, config.regions, config.neighbours, config.window) == (2, None, None, None)
     # The usual network on 192x192 pixels: a 12x12 map flattened as 6x6, and regions on a quarter of the side.
     method = toy_method("glcl", size=(192, 192), network=UNetConfig(width=4, depth=5))
     assert method.image_head.first.weight.shape == (1024, 36 * 64)
@@ -399,3 +399,25 @@ def test_defaults_are_those_of_the_specification():
     assert (int(method.region_head.pixels.min()), int(method.region_head.pixels.max())) == (0, 48 * 48 - 1)
     assert method.neighbours.shape == (13, 5)
     assert not any("neighbours" in key or "pixels" in key for key in method.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("side", "settings", "expected"),
+    [
+        (32, {}, (13, 3, 5)),
+        (16, {}, (13, 1, 5)),
+        (8, {}, (5, 1, 4)),
+        (32, {"window": 5}, (5, 5, 4)),
+        (16, {"neighbours": 2}, (13, 1, 2)),
+        (32, {"regions": 5}, (5, 3, 4)),
+        (16, {"regions": 25}, (25, 1, 5)),
+    ],
+)
+def test_regions_that_nobody_set_fit_the_map(side, settings, expected):
+    network = UNetConfig(width=4, depth=3)
+    method = toy_method("glcl", size=(side, side), blocks=1, network=network, **settings)
+    regions, window, neighbours = expected
+    assert method.neighbours.shape == (regions, neighbours)
+    assert method.region_head.pixels.shape == (regions, window**2)
+    found = method.losses(batch_for(method, LOCAL, size=(side, side)))
+    assert found.collapsed == pytest.approx(math.log(1 + 2 * neighbours))

@@ -47,6 +47,17 @@ def passed_through(ndim: int, channels_last: bool = False) -> dict[str, torch.Te
     return found
 
 
+def cumulated() -> dict[str, torch.Tensor]:
+    """Running statistics without a momentum after three batches, of which each rank has its rows."""
+    layer = BatchNorm(6, momentum=None)
+    generator = torch.Generator().manual_seed(5)
+    share = 4 // world_size()
+    for step in range(3):
+        whole = torch.randn(SHAPES[2], generator=generator) * (step + 1) + step
+        layer(whole[rank() * share : (rank() + 1) * share])
+    return {"mean": layer.running_mean, "var": layer.running_var, "batches": layer.num_batches_tracked}
+
+
 def both_dimensions() -> list[dict[str, torch.Tensor]]:
     return [passed_through(2), passed_through(3), passed_through(2, channels_last=True)]
 
@@ -63,6 +74,17 @@ def test_two_processes_equal_one_on_the_joined_batch(tmp_path):
                 assert torch.equal(first[name], second[name]), f"{name} differs between ranks"
                 found = first[name]
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: name + text)
+
+
+def test_without_a_momentum_running_statistics_are_means_over_batches(tmp_path):
+    generator = torch.Generator().manual_seed(5)
+    batches = [torch.randn(SHAPES[2], generator=generator) * (step + 1) + step for step in range(3)]
+    mean = torch.stack([batch.mean(dim=(0, 2, 3)) for batch in batches]).mean(dim=0)
+    variance = torch.stack([batch.var(dim=(0, 2, 3)) for batch in batches]).mean(dim=0)
+    for found in (cumulated(), *run_ranks(tmp_path, cumulated)):
+        torch.testing.assert_close(found["mean"], mean, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(found["var"], variance, rtol=1e-5, atol=1e-6)
+        assert int(found["batches"]) == 3
 
 
 @pytest.mark.parametrize("ndim", [2, 3])

@@ -19,7 +19,7 @@ def write(tmp_path: Path, text: str) -> Path:
 
 
 def test_the_shipped_recipes_are_there_and_described() -> None:
-    assert recipe_names() == ["acdc", "acdc-lite", "demo", "la", "la-lite"]
+    assert recipe_names() == ["acdc", "acdc-lite", "default", "demo", "la", "la-lite"]
     for name in recipe_names():
         recipe = load_recipe(name)
         assert recipe.name == name
@@ -84,7 +84,7 @@ def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str, told: str) -> 
 
 @pytest.mark.parametrize("name", ["acdc_lite", "acdclite", "nowhere/mine.yaml", "zzz"])
 def test_unknown_recipes_get_the_list(name: Any) -> None:
-    with pytest.raises(SettingsError, match="known: acdc, acdc-lite, demo") as caught:
+    with pytest.raises(SettingsError, match="known: acdc, acdc-lite, default, demo") as caught:
         load_recipe(name)
     near = "did you mean acdc-lite?" in str(caught.value)
     assert near == name.startswith("acdc")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -249,9 +250,10 @@ def test_the_outcome_is_read_from_the_scores(tmp_path: Path) -> None:
     rows = [
         {
             "arm": arm, "case": f"c{number}", "subject": f"s{number}", "class": index, "class_name": name,
-            "dice": dice + 0.01 * number, "hd95_mm": 1.0, "assd_mm": 1.0, "missed": False, "invented": False,
+            "dice": dice + 0.01 * number, "hd95_mm": far + number, "assd_mm": 1.0, "missed": False, "invented": False,
+            "reference_ml": 1.0, "stray": 0, "stray_ml": 0.0, "removed": 0, "removed_ml": 0.0, "dice_before": dice,
         }
-        for arm, dice in (("model", 0.7), ("control", 0.5))
+        for arm, dice, far in (("model", 0.7, 4.0), ("control", 0.5, 9.5))
         for number in range(6)
         for index, name in ((1, "cavity"), (2, "wall"))
     ]  # fmt: skip
@@ -261,14 +263,54 @@ def test_the_outcome_is_read_from_the_scores(tmp_path: Path) -> None:
     finish_artifact(scores, "scores", ["summary.json"])
     table = outcome(tmp_path)
     assert [row[0] for row in table] == ["cavity", "wall", "mean"]
-    assert table[2][1:3] == ("0.725", "0.525")
-    assert table[2][3].startswith("+0.200 (+0.200 to +0.200)")
-    assert verdict(tmp_path).startswith("pre-training against scratch: +0.200")
-    assert heads(tmp_path) == ("Dice", "model", "from scratch", "gain (interval)")
+    assert table[2] == ["mean", "0.725", "0.525", "+0.200 (+0.200 to +0.200)", "6.5", "12.0"]
+    assert heads(tmp_path) == ["structure", "Dice", "control", "gain (interval)", "HD95 mm", "control"]
+    assert verdict(tmp_path).splitlines() == [
+        "pre-training against scratch:",
+        "  Dice +0.200 (+0.200 to +0.200), p = 0.0312: gain outside the noise",
+        "  HD95 -5.5 (-5.5 to -5.5) mm, p = 0.0312: gain outside the noise",
+    ]
+
+
+def test_the_table_has_room_in_80_columns_and_only_what_was_scored(tmp_path: Path, monkeypatch) -> None:
+    from fewlabel.cli.console import stdout, table
+    from fewlabel.pipelines.summary import heads, outcome
+
+    def interval(mean: float | None, half: float) -> dict[str, Any]:
+        ends = (None, None) if mean is None else (mean - half, mean + half)
+        return {"mean": mean, "low": ends[0], "high": ends[1]}
+
+    def entry(dice: float, far: float | None) -> dict[str, Any]:
+        return {"name": "right ventricle", "dice": interval(dice, 0.1), "hd95_mm": interval(far, 5)}
+
+    def written(arms: dict[str, Any], gain: dict[str, Any] | None) -> None:
+        write_json(tmp_path / "scores" / "summary.json", {"arms": arms, "gain": gain})
+        finish_artifact(tmp_path / "scores", "scores", ["summary.json"])
+
+    def arm(dice: float, far: float | None) -> dict[str, Any]:
+        return {"classes": {"1": entry(dice, far)}, "mean": entry(dice, far)}
+
+    written({"model": arm(0.712, 108.1), "control": arm(0.65, 212.3)}, arm(-0.062, -104.2))
+    monkeypatch.setenv("COLUMNS", "80")
+    console = stdout()
+    with console.capture() as shown:
+        console.print(table(outcome(tmp_path), heads(tmp_path)))
+    lines = shown.get().splitlines()
+    assert [line.split() for line in lines] == [
+        ["structure", "Dice", "control", "gain", "(interval)", "HD95", "mm", "control"],
+        *(
+            [*name, "0.712", "0.650", "-0.062", "(-0.162", "to", "+0.038)", "108.1", "212.3"]
+            for name in (["right", "ventricle"], ["mean"])
+        ),
+    ]
+    written({"model": arm(0.712, None)}, None)
+    assert (heads(tmp_path), outcome(tmp_path)[1]) == (["structure", "Dice"], ["mean", "0.712"])
+    written({"model": arm(0.712, 8.0)}, None)
+    assert (heads(tmp_path), outcome(tmp_path)[1]) == (["structure", "Dice", "HD95 mm"], ["mean", "0.712", "8.0"])
 
 
 def test_the_outcome_names_what_was_compared(tmp_path: Path) -> None:
-    from fewlabel.pipelines.summary import heads, verdict
+    from fewlabel.pipelines.summary import verdict
 
     dice = {"mean": 0.1, "low": None, "high": None, "p": None, "verdict": "gain"}
     known = {
@@ -276,7 +318,8 @@ def test_the_outcome_names_what_was_compared(tmp_path: Path) -> None:
         "control": {"regime": "supervised", "initialisation": "scratch"},
     }
     scores = tmp_path / "scores"
-    write_json(scores / "summary.json", {"gain": {"mean": {"dice": dice}}, "segmenters": known})
+    write_json(
+        scores / "summary.json", {"gain": {"mean": {"dice": dice, "hd95_mm": {"mean": None}}}, "segmenters": known}
+    )
     finish_artifact(scores, "scores", ["summary.json"])
-    assert verdict(tmp_path) == "mean_teacher against supervised: +0.100 mean Dice: gain"
-    assert heads(tmp_path) == ("Dice", "model", "supervised", "gain (interval)")
+    assert verdict(tmp_path) == "mean_teacher against supervised:\n  Dice +0.100: gain"

@@ -211,7 +211,7 @@ def test_parts_that_do_not_count_are_not_made():
 
 def test_without_unlabelled_slices_the_labelled_ones_are_contrasted():
     regime = arco(**ALONE)
-    terms = regime.losses(replace(batch_of(regime), unlabelled=None, unlabelled_again=None, unlabelled_slices=None))
+    terms = regime.losses(replace(batch_of(regime), unlabelled=None, unlabelled_again=(), unlabelled_slices=None))
     assert value(terms, "contrast") > 0
     terms = regime.losses(replace(batch_of(regime, EARLY), unlabelled=None, unlabelled_slices=None))
     assert set(terms) >= {"ce", "dice"}
@@ -238,8 +238,8 @@ def test_no_gradient_reaches_a_teacher_a_bank_or_the_teacher_s_view(step):
     regime = apart(arco(pixel_confidence=0.5, confidence=0.5))
     for before in (step - 1, step):
         batch = batch_of(regime, before, seed=before)
-        views = [batch.unlabelled.clone().requires_grad_(), batch.unlabelled_again.clone().requires_grad_()]
-        terms = regime.losses(replace(batch, unlabelled=views[0], unlabelled_again=views[1]))
+        views = [batch.unlabelled.clone().requires_grad_(), batch.unlabelled_again[0].clone().requires_grad_()]
+        terms = regime.losses(replace(batch, unlabelled=views[0], unlabelled_again=(views[1],)))
         loss = torch.stack([term for name, term in terms.items() if name not in ("ce", "dice")]).sum()
         mine, theirs = torch.autograd.grad(loss, views, allow_unused=True)
         assert float(mine.abs().sum()) > 0

@@ -45,16 +45,16 @@ def test_student_and_teacher_see_the_same_mixture_and_the_warped_slices_pass_wit
     terms = mona.losses(batch)
     (images,) = seen["student"]
     plain, mixed = seen["teacher"]
-    assert torch.equal(plain, batch.unlabelled_again)
+    assert torch.equal(plain, batch.unlabelled_again[0])
     # Draws in their order: the mixture, then the warps.
     generator = batch_of(mona).generator
     with torch.no_grad():
-        pseudo = mona.teacher(batch.unlabelled_again).argmax(1)
+        pseudo = mona.teacher(batch.unlabelled_again[0]).argmax(1)
     mixture = Mixture("cutmix", pseudo, 4, generator)
     warps = random_warps(3, (16, 16), generator)
     cut = mixture(batch.unlabelled)
     assert torch.equal(images, torch.cat([batch.images, cut, warp_images(cut, warps)]))
-    assert torch.equal(mixed, torch.cat([batch.images, mixture(batch.unlabelled_again)]))
+    assert torch.equal(mixed, torch.cat([batch.images, mixture(batch.unlabelled_again[0])]))
     expected = equivariance(logits[0][2:5], logits[0][5:], warps, 0.3)
     torch.testing.assert_close(terms["eqv"], expected, rtol=1e-12, atol=0)
     assert float(expected.detach()) > 0

@@ -116,14 +116,19 @@ def test_half_turns_alone():
 
 
 def test_slices_whose_sides_differ_need_half_turns_and_the_error_says_so():
-    regime = tiny("rot_consistency")
+    regime = tiny("rot_consistency", turns="quarter")
     batch = toy_batch(regime, dtype=torch.float64, size=(16, 24))
     with pytest.raises(SettingsError, match=r"equal sides; found 16x24.*size=\[24, 24\].*turns=half"):
         regime.losses(batch)
-    half = tiny("rot_consistency", turns="half")
+    half, either = tiny("rot_consistency", turns="half"), tiny("rot_consistency")
     terms = half.losses(batch)
     assert half.figures()["consistency"] > 0
     assert all(bool(torch.isfinite(term)) for term in terms.values())
+    # By default the slices decide.
+    found = either.losses(batch)
+    assert {key: float(term.detach()) for key, term in found.items()} == {
+        key: float(term.detach()) for key, term in terms.items()
+    }
     # Without an unlabelled part nothing is turned.
     regime.losses(dataclasses.replace(batch, unlabelled=None))
 

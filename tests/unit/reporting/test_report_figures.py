@@ -12,7 +12,7 @@ import pytest
 from fewlabel.reporting.figures.embedding import embedding_figure
 from fewlabel.reporting.figures.gradients import conflict_map
 from fewlabel.reporting.figures.images import choose_slices, outline, slice_box, slice_figure
-from fewlabel.reporting.figures.scores import ClassDice, Estimate, case_figure, class_figure, gain_figure
+from fewlabel.reporting.figures.scores import HD95, ClassValues, Estimate, case_figure, class_figure, gain_figure
 from fewlabel.reporting.figures.training import Curve, curve, lines_figure, loss_figure, single_figure
 from fewlabel.reporting.style import CONTOURS, smooth, thin
 
@@ -35,8 +35,13 @@ def empty():
 def pictures():
     dice = np.array([0.5, 0.7, 0.9])
     classes = [
-        ClassDice("left ventricle", dice, dice - 0.1, Estimate(0.7, 0.6, 0.8), Estimate(0.6, 0.5, 0.7)),
-        ClassDice("myocardium", dice, None, Estimate(0.7), None),
+        ClassValues("left ventricle", dice, dice - 0.1, Estimate(0.7, 0.6, 0.8), Estimate(0.6, 0.5, 0.7)),
+        ClassValues("myocardium", dice, None, Estimate(0.7), None),
+    ]
+    far = np.array([4.0, np.nan, 211.0])
+    distances = [
+        ClassValues("one", far, far + 1, Estimate(107.5, 4.0, 211.0), Estimate(108.5)),
+        ClassValues("absent", np.full(3, np.nan), None, Estimate(np.nan), None),
     ]
     points = np.random.default_rng(0).uniform(-1, 1, (30, 2))
     image, mask = np.random.default_rng(1).random((12, 10)), np.zeros((12, 10), int)
@@ -47,6 +52,8 @@ def pictures():
         "lines": lines_figure({"a": line([1, 2]), "b": empty()}, title="T", label="l", caption="c", zero=True),
         "classes": class_figure(classes, model="m", control="k", interval="95 % interval"),
         "gain": gain_figure({"mean": Estimate(0.1, -0.1, 0.3), "one": Estimate(-0.2)}, caption="c"),
+        "distances": class_figure(distances, model="m", control="k", interval="95 % interval", measure=HD95),
+        "nearer": gain_figure({"one": Estimate(-3.25, -5, -1), "absent": Estimate(np.nan)}, caption="c", measure=HD95),
         "cases": case_figure(["x", "y", "z"], dice, dice[::-1], model_name="m", control_name="k"),
         "map": conflict_map(np.array([[0.25, np.nan], [1.0, 0.0]]), ["t1", "t2"], ["a · b", "a · c"], caption="c"),
         "points": embedding_figure(
@@ -81,6 +88,9 @@ def test_alternative_text_tells_the_figures(pictures):
     assert "left ventricle: 0.70 (0.60 to 0.80) against 0.60 (0.50 to 0.70)" in pictures["classes"].alt
     assert "myocardium: 0.70." in pictures["classes"].alt
     assert "mean +0.100 (-0.100 to +0.300); one -0.200" in pictures["gain"].alt
+    assert "HD95 mm by class, mean" in pictures["distances"].alt
+    assert "against k. one: 107.5 (4.0 to 211.0) against 108.5." in pictures["distances"].alt
+    assert pictures["nearer"].alt == "HD95 minus the control's with interval: one -3.2 (-5.0 to -1.0) mm."
     assert "from 0.50 to 0.90. 1 of 3 scans gain" in pictures["cases"].alt
     assert "a · b 62 %; a · c 0 %" in pictures["map"].alt
     assert "Most in t2 for a · b, 100 %" in pictures["map"].alt

@@ -42,10 +42,28 @@ def scores(tmp_path, subjects=7, gain=0.1, *, control=True):
             for arm, lift in (("model", gain), ("control", 0.0))[: 1 + control]:
                 dice = 0.5 + 0.1 * index + 0.01 * number + lift
                 rows.append(
-                    (arm, f"c{number}", f"s{number}", index, name, dice, 5.0, 1.0, False, index == 2, 10.0, 9.0)
+                    (
+                        arm,
+                        f"c{number}",
+                        f"s{number}",
+                        index,
+                        name,
+                        dice,
+                        5.0 if arm == "model" else 8.0,
+                        1.0,
+                        False,
+                        index == 2,
+                        10.0,
+                        9.0,
+                        index,
+                        0.25,
+                        int(number < 2),
+                        0.5,
+                        dice - 0.01,
+                    )
                 )
     columns = ["arm", "case", "subject", "class", "class_name", "dice", "hd95_mm", "assd_mm", "missed", "invented",
-               "reference_ml", "predicted_ml"]  # fmt: skip
+               "reference_ml", "predicted_ml", "stray", "stray_ml", "removed", "removed_ml", "dice_before"]  # fmt: skip
     table = pd.DataFrame(rows, columns=columns)
     summary = {
         "part": "test",
@@ -77,11 +95,20 @@ def test_headline_of_a_gain(tmp_path):
     found = headline(inputs)
     assert "pre-trained by gcl without any label" in found.sentence
     assert "the labels of 1 annotated patient (9 slices)" in found.sentence
-    assert "On 7 test scans of 7 patients it reaches a mean Dice of 0.780." in found.sentence
-    assert "trained from scratch with the same labels, reaches 0.680: a difference of +0.100" in found.sentence
-    assert [value for value, _, _ in found.figures] == ["0.780", "+0.100", "5.0 mm", "0 / 7"]
+    assert "On 7 test scans of 7 patients it reaches a mean Dice of 0.780 and a mean HD95 of 5.0 mm." in found.sentence
+    told = "with the same labels, reaches 0.680 and 8.0 mm: a difference of +0.100 and \N{MINUS SIGN}3.0 mm."
+    assert f"trained from scratch {told}" in found.sentence
+    assert [value for value, _, _ in found.figures] == [
+        "0.780", "+0.100", "5.0 mm", "\N{MINUS SIGN}3.0 mm", "0 / 7", "21",
+    ]  # fmt: skip
+    assert found.figures[0][2].startswith("control 0.680; 95 % interval 0.7")
     assert found.figures[1][2] == "95 % interval +0.100 to +0.100"
-    assert found.verdict == "Verdict: gain outside the noise (paired signed-rank test over patients, p = 0.016)."
+    assert found.figures[2][1:] == ("mean HD95", "control 8.0 mm; 95 % interval 5.0 to 5.0")
+    assert found.figures[5][1:] == ("stray objects", "3.5 ml; control 21")
+    assert found.verdict == (
+        "Verdict: gain outside the noise (paired signed-rank test over patients, p = 0.016). "
+        "HD95: gain outside the noise."
+    )
     assert found.tone == "gain"
 
 
@@ -123,7 +150,13 @@ def test_headline_without_control_scores_or_anything(tmp_path):
     alone = headline(Inputs(scores=scores(tmp_path, control=False)))
     assert "no control" in alone.sentence
     assert alone.verdict == ""
-    assert len(alone.figures) == 3
+    assert [(value, name) for value, name, _ in alone.figures] == [
+        ("0.780", "mean Dice"),
+        ("5.0 mm", "mean HD95"),
+        ("0 / 7", "missed / invented structures"),
+        ("21", "stray objects"),
+    ]
+    assert "control" not in "".join(detail for _, _, detail in alone.figures)
     assert "No scores are there" in headline(Inputs(encoder=training(tmp_path, {"method": "simclr"}))).sentence
 
 
@@ -139,7 +172,12 @@ def test_score_tables_by_hand(tmp_path):
         ["mean", "theirs", "0.680"],
     ]
     assert table.strong == {4, 5}
-    assert [row[-1] for row in table.rows] == ["0", "0", "7", "7", "7", "7"]
+    assert [row[-5:] for row in table.rows] == [
+        *[["0", "0", "0", "7", "1.8"]] * 2,
+        *[["0", "0", "7", "14", "1.8"]] * 2,
+        *[["0", "0", "7", "21", "3.5"]] * 2,
+    ]
+    assert table.head[-5:] == ["missed", "lost", "invented", "stray", "stray ml"]
     gains = gain_table(data.summary["gain"], "95 % interval")
     assert gains.rows[-1][:2] == ["mean", "+0.100"]
     assert gains.rows[-1][-1] == "gain outside the noise"
@@ -151,11 +189,54 @@ def test_score_section_names_its_rules_and_lists_every_scan(tmp_path):
     assert any("The rule." in text for text in texts(section, "note"))
     folded = [block for block in section.blocks if isinstance(block, Folded)]
     assert len(folded[0].block.rows) == 7 * 2 * 2
-    assert folded[0].block.rows[2][-1] == "invented"
+    assert folded[0].block.rows[2][-2:] == ["2", "invented"]
+    (pictures,) = [block.items for block in section.blocks if isinstance(block, Pictures)]
+    assert [picture.alt.split(" ")[0] for picture in pictures] == ["Dice", "Gain", "HD95", "HD95", "Mean"]
+    assert "wall: 5.0 (5.0 to 5.0) against 8.0 (8.0 to 8.0)" in pictures[2].alt
+    assert "mean -3.0 (-3.0 to -3.0) mm" in pictures[3].alt
     assert texts(section) == []
     alone = score_section(scores(tmp_path, 2, control=False), model="ours", control="theirs")
     assert "no gain to show" in texts(alone)[0]
     assert "No scores" in texts(score_section(None, model="a", control="b"))[0]
+
+
+def test_post_processing_is_told_in_a_line_where_it_removed_anything(tmp_path):
+    data = scores(tmp_path)
+    data.summary["protocol"]["postprocess"] = "How pieces are removed."
+    section = score_section(data, model="ours", control="theirs")
+    (line,) = texts(section, "plain")
+    of_each = "4 pieces (7.0 ml) in 2 of 7 scans; mean Dice without it 0."
+    assert line == f"Post-processing removed of ours: {of_each}770. Of theirs: {of_each}670."
+    assert "How pieces are removed." in texts(section, "note")
+    for arm in data.summary["arms"].values():
+        arm["mean"]["postprocess"]["removed"] = 0
+    assert texts(score_section(data, model="ours", control="theirs"), "plain") == []
+
+
+def test_scores_without_distances_show_dice_alone(tmp_path):
+    data = scores(tmp_path)
+    table = data.per_case.assign(hd95_mm=np.nan, assd_mm=np.nan)
+    summary = {**data.summary, **summarise(table, NAMES, resamples=20)}
+    bare = Scores(tmp_path, table, summary)
+    found = headline(Inputs(scores=bare))
+    assert "HD95" not in found.sentence + found.verdict
+    assert " mm" not in found.sentence
+    assert [value for value, _, _ in found.figures] == ["0.780", "+0.100", "0 / 7", "21"]
+    (pictures,) = [b.items for b in score_section(bare, model="a", control="b").blocks if isinstance(b, Pictures)]
+    assert len(pictures) == 3
+
+
+def test_scores_made_before_objects_were_counted_are_still_shown(tmp_path):
+    data = scores(tmp_path)
+    new = ("present", "lost", "stray", "stray_ml", "postprocess")
+    for arm in data.summary["arms"].values():
+        for entry in (*arm["classes"].values(), arm["mean"]):
+            for key in new:
+                del entry[key]
+    old = Scores(tmp_path, data.per_case.drop(columns=["stray", "stray_ml", "removed"]), data.summary)
+    section = score_section(old, model="a", control="b")
+    assert tables(section)[0].rows[0][-5:] == ["0", "–", "0", "–", "–"]
+    assert [name for _, name, _ in headline(Inputs(scores=old)).figures][-1] == "missed / invented structures"
 
 
 ROWS = [
@@ -251,6 +332,66 @@ def test_finetuning_with_and_without_validation(tmp_path):
     assert "no segmentation network" in texts(finetuning_section({"ours": None}))[0]
 
 
+def test_finetuning_says_what_was_done_after_it(tmp_path):
+    facts = {"regime": "supervised", "labelled_subjects": ["p1"], "labelled_slices": 9, "steps": 30, "best_step": None}
+    rule = {"foreground": True, "largest": [1], "least_mm3": {"2": 40.0}}
+    done = {"recalibrated": {"slices": 128, "subjects": 40}, "postprocess": rule, "label_names": {1: "wall", 2: "spot"}}
+    patches = {"recalibrated": {"patches": 1, "subjects": 1}, "postprocess": None}
+    arms = {"ours": training(tmp_path, facts | done), "theirs": training(tmp_path, facts | patches)}
+    assert finetuning_section(arms).blocks[-1].items == [
+        ("Kept weights, ours", "after the last step (30)"),
+        ("Kept weights, theirs", "after the last step (30)"),
+        ("Statistics, ours", "of 128 slices of 40 patients, masks unread"),
+        ("Statistics, theirs", "of 1 patch of 1 patient, masks unread"),
+        (
+            "Kept of predictions, ours",
+            "the largest piece of the foreground and of wall; of spot pieces of 40 mm³ or more",
+        ),
+    ]
+
+
+def test_finetuning_of_an_ensemble_shows_the_first_and_tells_all_steps(tmp_path):
+    facts = {"regime": "supervised", "labelled_subjects": ["p1"], "labelled_slices": 9, "steps": 30}
+    losses = [{"step": step, "loss": 1.0 / (step + 1)} for step in range(30)]
+    kept = {**facts, "members": 3, "best_step": 20, "best_steps": [20, 10, 20], "selection": "held_out"}
+    section = finetuning_section({"ours": training(tmp_path, kept, [*losses, {"step": 19, "validation_dice": 0.5}])})
+    assert section.lead.endswith(
+        "30 steps. 3 networks of different seeds, each so long; the curves are those of the first."
+    )
+    assert section.blocks[-1].items == [("Kept weights, ours", "after steps 20 and 10 of 30 (held out)")]
+    alike = {**kept, "best_steps": [20, 20, 20], "selection": "leave_one_out"}
+    section = finetuning_section({"ours": training(tmp_path, alike, losses)})
+    assert section.blocks[-1].items == [("Kept weights, ours", "after step 20 of 30 (leave one out)")]
+    plain = finetuning_section({"ours": training(tmp_path, {**facts, "members": 1, "best_step": None}, losses)})
+    assert "different seeds" not in plain.lead
+
+
+def test_headline_of_an_ensemble(tmp_path):
+    facts = {"initialisation": "pretrained encoder", "labelled_subjects": ["p1"], "labelled_slices": 9, "members": 5}
+    inputs = Inputs(
+        encoder=training(tmp_path, {"method": "gcl"}), segmenter=training(tmp_path, facts), scores=scores(tmp_path)
+    )
+    told = headline(inputs).sentence
+    assert "From it, an ensemble of 5 segmentation networks was trained with the labels of 1 annotated patient" in told
+    assert "The control, an ensemble of as many networks trained from scratch with the same labels, reaches" in told
+
+
+@pytest.mark.parametrize(
+    ("spearman", "told"),
+    [
+        (-0.834, "rank correlation with mean Dice over 7 scans is \N{MINUS SIGN}0.83: \N{MINUS SIGN}1 means"),
+        (None, "Over 7 scans that cannot be ranked against Dice."),
+    ],
+)
+def test_disagreement_and_its_worth_are_a_line(tmp_path, spearman, told):
+    found = scores(tmp_path)
+    assert not any("Trust" in text for text in texts(score_section(found, model="ours", control="theirs"), "note"))
+    found.summary["disagreement"] = {"control": {"mean": 0.1234, "spearman": spearman, "cases": 7}}
+    (line,) = [t for t in texts(score_section(found, model="ours", control="theirs"), "note") if "Trust" in t]
+    assert line.startswith("Trust, theirs: its networks disagree by 0.123 on average (1 minus the mean Dice")
+    assert told in line
+
+
 def test_best_median_and_worst():
     assert pick_cases({"a": 0.2, "b": 0.9, "c": 0.5, "d": 0.6}) == [("Best", "b"), ("Median", "c"), ("Worst", "a")]
     assert pick_cases({"a": 0.2, "b": 0.9}) == [("Best", "b"), ("Worst", "a")]
@@ -307,16 +448,18 @@ def test_embeddings_that_cannot_be_mapped():
 def test_provenance_names_every_artifact_and_setting():
     manifest = Manifest(
         kind="encoder", schema_version=1, content_hash="abcdef0123456789ff", files={},
-        created="2030-01-02T03:04:05+00:00", seed=7, device="cpu", wall_seconds=61,
+        created="2030-01-02T03:04:05+00:00", seed=7, device="cpu", precision="bf16-mixed", wall_seconds=61,
         settings={"steps": 5, "method": {"name": "gcl", "t": None}, "identity": {}},
-        versions={"torch": "9"}, git_revision="deadbeef", machine={"processor": "P", "cores": 2, "system": "S"},
+        versions={"torch": "9"}, git_revision="deadbeef",
+        machine={"processor": "P", "cores": 2, "threads": 3, "system": "S"},
     )  # fmt: skip
     section = provenance_section({"encoder": manifest})
     assert tables(section)[0].rows == [
-        ["encoder", "2030-01-02 03:04:05 UTC", "1 min 1 s", "7", "cpu", "deadbeef", "abcdef0123456789"]
+        ["encoder", "2030-01-02 03:04:05 UTC", "1 min 1 s", "7", "cpu, bf16-mixed", "deadbeef", "abcdef0123456789"]
     ]
     folded = next(block for block in section.blocks if isinstance(block, Folded))
     assert folded.block.rows == [["steps", "5"], ["method.name", "gcl"], ["method.t", "null"]]
     assert ("torch", "9") in section.blocks[1].items
+    assert ("threads", "3") in section.blocks[1].items
     assert flat({"a": {}, "b": True}) == [("a", "{}"), ("b", "true")]
     assert not any(isinstance(block, Pictures) for block in section.blocks)

@@ -185,3 +185,18 @@ def test_dice_per_class_is_that_of_the_cases():
     assert dice_per_class(prediction, reference, 4).tolist() == wanted
     assert wanted[2] == 0.0
     assert dice_per_class(prediction[:0], reference[:0], 4).tolist() == [1.0, 1.0, 1.0]
+
+
+def test_stray_objects_are_counted_and_measured_beside_each_class():
+    reference = np.zeros((3, 12, 12), np.uint8)
+    reference[:, 1:5, 1:5] = 1
+    prediction = np.zeros_like(reference)
+    prediction[:, 3:6, 3:6] = 1  # overlaps
+    prediction[0, 9:11, 9:11] = 1  # does not
+    prediction[1, 2, 2] = 2  # lies in the structure of another class
+    one, two = score_case(prediction, reference, (5.0, 2.0, 1.0), [1, 2])
+    assert (one.stray, two.stray) == (1, 1)
+    assert (one.stray_ml, two.stray_ml) == pytest.approx((4 * 0.01, 0.01))
+    assert [(score.missed, score.invented) for score in (one, two)] == [(False, False), (False, True)]
+    (none,) = score_case(reference, reference, (5.0, 2.0, 1.0), [1])
+    assert (none.stray, none.stray_ml) == (0, 0.0)

@@ -22,8 +22,11 @@ def table(arms=("model",)):
         for row, (case, subject, index) in enumerate(
             [("a1", "a", 1), ("a1", "a", 2), ("a2", "a", 1), ("a2", "a", 2), ("b1", "b", 1), ("b1", "b", 2)]
         ):
-            rows.append((arm, case, subject, index, dice[arm][row], distance[arm][row], 0.5, row == 5, row == 1))
-    columns = ["arm", "case", "subject", "class", "dice", "hd95_mm", "assd_mm", "missed", "invented"]
+            counted = (row == 5, row == 1, 2.0 if row != 3 else 0.0, row, 0.5 * row, row % 3, 0.25 * (row % 3))
+            scored = (dice[arm][row], distance[arm][row], 0.5)
+            rows.append((arm, case, subject, index, *scored, *counted, dice[arm][row] - 0.1 * (row % 3 > 0)))
+    columns = ["arm", "case", "subject", "class", "dice", "hd95_mm", "assd_mm", "missed", "invented", "reference_ml",
+               "stray", "stray_ml", "removed", "removed_ml", "dice_before"]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -43,6 +46,24 @@ def test_one_arm():
     assert mean["hd95_mm"]["mean"] == pytest.approx(20.5 / 3)
     assert (mean["missed"], mean["invented"]) == (1, 1)
     assert 0.6 <= mean["dice"]["low"] < mean["dice"]["high"] <= 0.825 + 1e-9
+
+
+def test_counts_and_volumes_by_hand():
+    rows = table()
+    rows.loc[[3, 4], "dice"] = 0.0
+    model = summarise(rows, NAMES)["arms"]["model"]
+    one, two, mean = model["classes"]["1"], model["classes"]["2"], model["mean"]
+    # Of both with Dice 0 one scan has no such structure.
+    assert [(entry["present"], entry["lost"]) for entry in (one, two, mean)] == [(3, 1), (2, 0), (5, 1)]
+    assert [(entry["stray"], entry["stray_ml"]) for entry in (one, two, mean)] == [(6, 3.0), (9, 4.5), (15, 7.5)]
+    # Removed, row by row: 0 1 2 0 1 2.
+    assert one["postprocess"] == {"removed": 3, "removed_ml": 0.75, "scans": 2, "dice_before": pytest.approx(2.2 / 3)}
+    assert (two["postprocess"]["removed"], two["postprocess"]["scans"]) == (3, 2)
+    assert (mean["postprocess"]["removed"], mean["postprocess"]["removed_ml"]) == (6, 1.5)
+    # Every scan lost something of one class or the other; Dice within a case first: (.65, .9, .5).
+    assert mean["postprocess"]["scans"] == 3
+    assert summarise(table(), NAMES)["arms"]["model"]["mean"]["postprocess"]["dice_before"] == pytest.approx(2.05 / 3)
+    json.dumps(model, allow_nan=False)
 
 
 def test_gain_is_model_minus_control():

@@ -1,16 +1,43 @@
-"""Dice of a model and its control."""
+"""Dice and HD95 of a model and its control."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import ScalarFormatter
 from numpy.typing import NDArray
 
 from fewlabel.reporting.blocks import Picture
 from fewlabel.reporting.style import CONTROL, INK, MODEL, MUTED, draw, legend_below
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is measured, as figures name it.
+
+    Attributes:
+        key: Its name in ``summary.json`` and column of the per-case table.
+        name: What people call it.
+        unit: Behind a number, with a space before it; empty for none.
+        digits: Of a mean.
+        larger_is_better: False for distances.
+    """
+
+    key: str
+    name: str
+    unit: str
+    digits: int
+    larger_is_better: bool
+
+
+DICE = Measure("dice", "Dice", "", 2, larger_is_better=True)
+HD95 = Measure("hd95_mm", "HD95", " mm", 1, larger_is_better=False)
+#: Beyond this the axis of a distance is logarithmic: a missed structure counts as the diagonal of its scan.
+_FAR_MM = 50.0
 
 
 @dataclass(frozen=True)
@@ -31,8 +58,8 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class ClassDice:
-    """Dice of one class: (cases,) of the model, of the control in the same order or None, and both means."""
+class ClassValues:
+    """One measure of one class: (cases,) of the model, of the control in the same order or None, and both means."""
 
     name: str
     model: NDArray[np.float64]
@@ -41,7 +68,9 @@ class ClassDice:
     control_mean: Estimate | None
 
 
-def class_figure(classes: Sequence[ClassDice], *, model: str, control: str, interval: str) -> Picture:
+def class_figure(
+    classes: Sequence[ClassValues], *, model: str, control: str, interval: str, measure: Measure = DICE
+) -> Picture:
     """A dot per case and class, lines joining the same case, means with intervals beside them.
 
     Args:
@@ -49,6 +78,7 @@ def class_figure(classes: Sequence[ClassDice], *, model: str, control: str, inte
         model: Name of the model.
         control: Name of the control.
         interval: What the intervals are, e.g. ``95 % interval``.
+        measure: What is shown; cases without a value, NaN, are left out.
     """
 
     def paint(axes: Axes) -> None:
@@ -69,31 +99,40 @@ def class_figure(classes: Sequence[ClassDice], *, model: str, control: str, inte
             axes.plot([], [], "s", color=CONTROL, label=control)
         axes.plot([], [], "o", color=MODEL, label=model)
         axes.set_xticks(range(len(classes)), [_wrapped(item.name) for item in classes])
-        axes.set(title="Dice by class", ylabel="Dice", ylim=(-0.03, 1.03), xlim=(-0.6, len(classes) - 0.4))
+        axes.set(title=f"{measure.name} by class", ylabel=f"{measure.name}{measure.unit}")
+        axes.set_xlim(-0.6, len(classes) - 0.4)
+        if measure is DICE:
+            axes.set_ylim(-0.03, 1.03)
+        else:
+            _distances(axes, classes)
         axes.grid(visible=False, axis="x")
         legend_below(axes)
 
     told = "; ".join(
-        f"{item.name}: {item.model_mean.text(2)}"
-        + (f" against {item.control_mean.text(2)}" if item.control_mean is not None else "")
+        f"{item.name}: {item.model_mean.text(measure.digits)}"
+        + (f" against {item.control_mean.text(measure.digits)}" if item.control_mean is not None else "")
         for item in classes
+        if not math.isnan(item.model_mean.mean)
     )
     return draw(
         paint,
-        alt=f"Dice by class, mean and {interval}, {model} against {control}. {told}.",
+        alt=f"{measure.name}{measure.unit} by class, mean and {interval}, {model} against {control}. {told}.",
         caption=f"A dot is a scan, a grey line joins the same scan. Large marks are means with their {interval}.",
         size=(4.5, 3.6),
     )
 
 
-def gain_figure(gains: Mapping[str, Estimate], *, caption: str) -> Picture:
-    """Gain of the model over its control with its interval; intervals that touch 0 are drawn hollow.
+def gain_figure(gains: Mapping[str, Estimate], *, caption: str, measure: Measure = DICE) -> Picture:
+    """Model minus control with its interval; intervals that touch 0 are drawn hollow.
 
     Args:
-        gains: Name of the class, or of the mean, to paired gain.
+        gains: Name of the class, or of the mean, to paired difference; NaN where there is none.
         caption: Below the picture.
+        measure: What is shown.
     """
     names = list(gains)
+    title = "Gain in Dice over the control" if measure is DICE else f"{measure.name} minus the control's"
+    digits, least = (3, 0.02) if measure is DICE else (measure.digits, 0.5)
 
     def paint(axes: Axes) -> None:
         axes.axvline(0, color=INK, linewidth=1)
@@ -104,20 +143,22 @@ def gain_figure(gains: Mapping[str, Estimate], *, caption: str) -> Picture:
             if known:
                 axes.plot([gain.low or 0.0, gain.high or 0.0], [row, row], color=MODEL, linewidth=2.5)
             axes.plot(gain.mean, row, "o", markersize=9, color=MODEL, markerfacecolor=MODEL if sure else "white")
-            told = f"{gain.mean:+.3f}".replace("-", "\N{MINUS SIGN}")
+            told = "" if math.isnan(gain.mean) else f"{gain.mean:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
             axes.annotate(
                 told, (gain.mean, row), xytext=(0, 9), textcoords="offset points", ha="center", fontsize=9.5
             )  # fmt: skip
         axes.set_yticks(range(len(names)), [_wrapped(name) for name in reversed(names)])
         axes.set_ylim(-0.5, len(names) - 0.3)
         ends = [abs(end) for gain in gains.values() for end in (gain.low, gain.high, gain.mean) if end is not None]
-        reach = 1.2 * max([0.02, *ends])
+        reach = 1.2 * max([least, *(end for end in ends if not math.isnan(end))])
         axes.set_xlim(-reach, reach)
-        axes.set(title="Gain in Dice over the control", xlabel="control better  ←   0   →  model better")
+        sides = ("control", "model") if measure.larger_is_better else ("model", "control")
+        axes.set(title=title, xlabel=f"{sides[0]} better  ←   0{measure.unit}   →  {sides[1]} better")
         axes.grid(visible=False, axis="y")
 
-    told = "; ".join(f"{name} {gain.text(3, sign=True)}" for name, gain in gains.items())
-    return draw(paint, alt=f"Gain in Dice with interval: {told}.", caption=caption, size=(4.5, 1.5 + 0.5 * len(names)))
+    known = {name: gain for name, gain in gains.items() if not math.isnan(gain.mean)}
+    told = "; ".join(f"{name} {gain.text(digits, sign=True)}{measure.unit}" for name, gain in known.items())
+    return draw(paint, alt=f"{title} with interval: {told}.", caption=caption, size=(4.5, 1.5 + 0.5 * len(names)))
 
 
 def case_figure(
@@ -167,6 +208,18 @@ def case_figure(
         caption=f"Best on top; the grey bar is the difference to the control.{shown}",
         size=(4.5, 1.6 + 0.21 * len(order)),
     )
+
+
+def _distances(axes: Axes, classes: Sequence[ClassValues]) -> None:
+    """An axis of mm from 0; logarithmic from 10 on where there are far ones."""
+    values = np.concatenate([arm for item in classes for arm in (item.model, item.control) if arm is not None])
+    most = float(values[np.isfinite(values)].max(initial=0.0))
+    if most > _FAR_MM:
+        axes.set_yscale("symlog", linthresh=10)
+        axes.set_yticks([0, 5, 10, *[tick for tick in (20, 50, 100, 200, 500, 1000) if tick < 1.5 * most]])
+        axes.yaxis.set_major_formatter(ScalarFormatter())
+        axes.minorticks_off()
+    axes.set_ylim(-0.03 * min(most, 10.0), max(1.15 * most, 1.0))
 
 
 def _mean(axes: Axes, at: float, estimate: Estimate, colour: str, mark: str) -> None:

@@ -1,4 +1,4 @@
-"""The result in two sentences and a few numbers."""
+"""The result in a few sentences and numbers."""
 
 from __future__ import annotations
 
@@ -21,40 +21,66 @@ def headline(inputs: Inputs) -> Headline:
 
 def _with_scores(inputs: Inputs, scores: Scores, trained: str) -> Headline:
     summary = scores.summary
-    model = summary["arms"]["model"]["mean"]
-    dice = model["dice"]
     scans = f"{count(summary['cases'], summary['part'] + ' scan')} of {count(len(summary['subjects']), 'patient')}"
-    sentence = f"{trained} On {scans} it reaches a mean Dice of {number(dice['mean'])}."
-    figures = [(number(dice["mean"]), "mean Dice", _interval(dice, summary))]
-    verdict, tone = "", _tone("", 0.0)
-    if summary["gain"]:
-        gain = summary["gain"]["mean"]["dice"]
-        control = summary["arms"]["control"]["mean"]["dice"]
-        name = arm_name(str(inputs.control.facts.get("initialisation", "")) if inputs.control else "scratch", "")
-        ours, theirs = (_regime(arm) for arm in (inputs.segmenter, inputs.control))
-        how = f" by {theirs}" if theirs and theirs != ours else ""
-        unlike = summary.get("differences", [])
-        who = f"trained {name}{how}" if unlike else f"the same network trained {name}{how} with the same labels"
-        sentence += (
-            f" The control, {who}, reaches {number(control['mean'])}: a difference of "
-            f"{number(gain['mean'], sign=True)}."
-        )
-        if unlike:
-            sentence += f" It is not a fair control: it differs from the model in {'; '.join(unlike)}."
-        figures.append(
-            (number(gain["mean"], sign=True), "gain in Dice over the control", _interval(gain, summary, sign=True))
-        )
-        verdict = f"Verdict: {gain['verdict']}"
-        tested = gain["p"] is not None and gain["verdict"].endswith("the noise")
-        verdict += f" (paired signed-rank test over patients, p {_p(gain['p'])})." if tested else "."
-        tone = _tone(gain["verdict"], gain["mean"] or 0.0)
-    else:
+    model = summary["arms"]["model"]["mean"]
+    mm = _and_mm(model["hd95_mm"], "a mean HD95 of ")
+    sentence = f"{trained} On {scans} it reaches a mean Dice of {number(model['dice']['mean'])}{mm}."
+    if not summary["gain"]:
         sentence += " There is no control, so nothing can be said about a gain."
-    distance = model["hd95_mm"]
-    if distance["mean"] is not None:
-        figures.append((f"{number(distance['mean'], 1)} mm", "mean HD95", _interval(distance, summary, digits=1)))
+        return Headline(sentence, _figures(summary), "", _tone("", 0.0))
+    gain = summary["gain"]["mean"]
+    told = f"{sentence} {_of_control(inputs, summary)}"
+    tone = _tone(gain["dice"]["verdict"], gain["dice"]["mean"] or 0.0)
+    return Headline(told, _figures(summary), _verdict(gain), tone)
+
+
+def _of_control(inputs: Inputs, summary: dict[str, Any]) -> str:
+    """What the control is and reaches, and the differences."""
+    gain, control = summary["gain"]["mean"], summary["arms"]["control"]["mean"]
+    name = arm_name(str(inputs.control.facts.get("initialisation", "")) if inputs.control else "scratch", "")
+    ours, theirs = (_regime(arm) for arm in (inputs.segmenter, inputs.control))
+    how = f" by {theirs}" if theirs and theirs != ours else ""
+    unlike = summary.get("differences", [])
+    same = "the same network" if _members(inputs.segmenter) == 1 else "an ensemble of as many networks"
+    who = f"trained {name}{how}" if unlike else f"{same} trained {name}{how} with the same labels"
+    reached = f"{number(control['dice']['mean'])}{_and_mm(control['hd95_mm'])}"
+    apart = f"{number(gain['dice']['mean'], sign=True)}{_and_mm(gain['hd95_mm'], sign=True)}"
+    told = f"The control, {who}, reaches {reached}: a difference of {apart}."
+    return f"{told} It is not a fair control: it differs from the model in {'; '.join(unlike)}." if unlike else told
+
+
+def _figures(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Dice and HD95, each beside the control's, and how many structures and objects are to be looked at."""
+    model = summary["arms"]["model"]["mean"]
+    control = summary["arms"]["control"]["mean"] if summary["gain"] else None
+    figures = []
+    for key, name, digits, unit in (("dice", "Dice", 3, ""), ("hd95_mm", "HD95", 1, " mm")):
+        if model[key]["mean"] is None:
+            continue
+        detail = _interval(model[key], summary, digits)
+        if control is not None:
+            detail = f"control {number(control[key]['mean'], digits)}{unit}; {detail}"
+        figures.append((f"{number(model[key]['mean'], digits)}{unit}", f"mean {name}", detail))
+        if control is not None and summary["gain"]["mean"][key]["mean"] is not None:
+            gain = summary["gain"]["mean"][key]
+            what = "gain in Dice over the control" if key == "dice" else "HD95 minus the control's: less is better"
+            value = f"{number(gain['mean'], digits, sign=True)}{unit}"
+            figures.append((value, what, _interval(gain, summary, digits, sign=True)))
     figures.append((f"{model['missed']} / {model['invented']}", "missed / invented structures", _of(summary)))
-    return Headline(sentence, figures, verdict, tone)
+    # Scores that were made before these were counted have none.
+    if "stray" in model:
+        beside = f"; control {control['stray']}" if control is not None else ""
+        figures.append((str(model["stray"]), "stray objects", f"{number(model['stray_ml'], 1)} ml{beside}"))
+    return figures
+
+
+def _verdict(gain: dict[str, Any]) -> str:
+    """What may be said of the gains in Dice and HD95."""
+    dice = gain["dice"]
+    tested = dice["p"] is not None and dice["verdict"].endswith("the noise")
+    how = f" (paired signed-rank test over patients, p {_p(dice['p'])})" if tested else ""
+    far = f" HD95: {gain['hd95_mm']['verdict']}." if gain["hd95_mm"]["mean"] is not None else ""
+    return f"Verdict: {dice['verdict']}{how}.{far}"
 
 
 def _trained(inputs: Inputs) -> str:
@@ -72,7 +98,10 @@ def _trained(inputs: Inputs) -> str:
         begin = how.get(str(facts.get("initialisation")), "A") if inputs.encoder is not None else "A"
         regime = _regime(inputs.segmenter)
         by = f" by {regime}" if regime not in ("", "supervised") else ""
-        parts.append(f"{begin} segmentation network was trained{by} with the labels of {patients} ({slices}).")
+        members = _members(inputs.segmenter)
+        what = "segmentation network was" if members == 1 else f"ensemble of {members} segmentation networks was"
+        begin = begin if members == 1 else f"{begin}n"
+        parts.append(f"{begin} {what} trained{by} with the labels of {patients} ({slices}).")
     if not parts and inputs.store is not None:
         parts.append(f"{_amount(inputs.store)} were prepared.")
     return " ".join(parts)
@@ -81,6 +110,11 @@ def _trained(inputs: Inputs) -> str:
 def _regime(arm: Training | None) -> str:
     """Id of the regime of an arm; empty if unknown."""
     return str(arm.facts.get("regime", "")) if arm else ""
+
+
+def _members(arm: Training | None) -> int:
+    """Number of networks of an arm."""
+    return int(arm.facts.get("members", 1)) if arm else 1
 
 
 def _on(inputs: Inputs) -> str:
@@ -102,6 +136,11 @@ def _interval(record: dict[str, Any], summary: dict[str, Any], digits: int = 3, 
     if record["low"] is None:
         return "no interval from one patient"
     return f"{interval_name(summary)} {between(record['low'], record['high'], digits, sign=sign)}"
+
+
+def _and_mm(record: dict[str, Any], name: str = "", *, sign: bool = False) -> str:
+    """`` and 8.0 mm``; nothing where there is no distance."""
+    return "" if record["mean"] is None else f" and {name}{number(record['mean'], 1, sign=sign)} mm"
 
 
 def _of(summary: dict[str, Any]) -> str:

@@ -28,7 +28,7 @@ def provenance_section(manifests: Mapping[str, Manifest]) -> Section:
             manifest.created.replace("T", " ").replace("+00:00", " UTC"),
             duration(manifest.wall_seconds),
             DASH if manifest.seed is None else str(manifest.seed),
-            manifest.device,
+            f"{manifest.device}, {manifest.precision}" if manifest.precision else manifest.device,
             manifest.git_revision or DASH,
             manifest.content_hash[:16],
         ]
@@ -57,6 +57,7 @@ def _surroundings(manifests: list[Manifest]) -> list[tuple[str, str]]:
         if machine:
             told = f"{machine.get('processor', '')}, {machine.get('cores', '?')} cores, {machine.get('system', '')}"
             facts.setdefault("machine", {})[told] = None
+            facts.setdefault("threads", {})[str(machine.get("threads", DASH))] = None
             facts.setdefault("load when done", {})[str(machine.get("load", DASH))] = None
     return [(name, ", ".join(values)) for name, values in facts.items()]
 

@@ -9,9 +9,17 @@ import numpy as np
 import pandas as pd
 
 from fewlabel.reporting.blocks import Block, Folded, Pictures, Section, Table, Text
-from fewlabel.reporting.figures.scores import ClassDice, case_figure, class_figure, gain_figure
+from fewlabel.reporting.figures.scores import (
+    DICE,
+    HD95,
+    ClassValues,
+    Measure,
+    case_figure,
+    class_figure,
+    gain_figure,
+)
 from fewlabel.reporting.inputs import Scores
-from fewlabel.reporting.words import between, estimate, interval_name, number, p_value
+from fewlabel.reporting.words import DASH, between, count, estimate, interval_name, number, p_value
 
 TITLE = "Segmentation quality"
 MISSING = (
@@ -27,7 +35,7 @@ FAIR = " The control saw the same labels for the same number of steps."
 
 
 def score_section(scores: Scores | None, *, model: str, control: str) -> Section:
-    """Dice by class and scan, gains with intervals, and the table with distances and counts.
+    """Dice and HD95 by class, gains with intervals, Dice by scan, and the table with distances and counts.
 
     Args:
         scores: What the evaluation left, or None.
@@ -37,14 +45,21 @@ def score_section(scores: Scores | None, *, model: str, control: str) -> Section
     if scores is None:
         return Section("quality", TITLE, "", [Text(MISSING, "missing")])
     summary = scores.summary
-    classes = class_dice(scores)
-    pictures = [class_figure(classes, model=model, control=control, interval=interval_name(summary))]
     gain = summary["gain"]
-    if gain:
-        values = {entry["name"]: estimate(entry["dice"]) for entry in gain["classes"].values()}
-        verdict = gain["mean"]["dice"]["verdict"]
-        caption = f"Paired difference with its {interval_name(summary)}; hollow where that holds 0. Mean: {verdict}."
-        pictures.append(gain_figure({**values, "mean": estimate(gain["mean"]["dice"])}, caption=caption))
+    pictures = []
+    for measure in (DICE, HD95):
+        if summary["arms"]["model"]["mean"][measure.key]["mean"] is None:
+            continue
+        classes = class_values(scores, measure)
+        interval = interval_name(summary)
+        pictures.append(class_figure(classes, model=model, control=control, interval=interval, measure=measure))
+        if gain:
+            values = {entry["name"]: estimate(entry[measure.key]) for entry in gain["classes"].values()}
+            verdict = gain["mean"][measure.key]["verdict"]
+            caption = f"Paired difference with its {interval}; hollow where that holds 0. Mean: {verdict}."
+            pictures.append(
+                gain_figure({**values, "mean": estimate(gain["mean"][measure.key])}, caption=caption, measure=measure)
+            )
     pictures.append(_cases(scores, model, control))
     blocks: list[Block] = [Pictures(pictures)]
     if not gain:
@@ -52,9 +67,12 @@ def score_section(scores: Scores | None, *, model: str, control: str) -> Section
     blocks.append(arm_table(summary, {"model": model, "control": control}))
     if gain:
         blocks.append(gain_table(gain, interval_name(summary)))
+    blocks += cleaned_notes(summary, {"model": model, "control": control})
+    blocks.extend(Text(line, "note") for line in trust(summary, {"model": model, "control": control}))
     protocol = summary.get("protocol", {})
     blocks.append(Text(f"Empty masks. {protocol.get('empty_masks', '')}", "note"))
-    rules = " ".join(str(protocol[key]) for key in ("grid", "distances", "means", "leaks") if protocol.get(key))
+    kept = [key for key in ("grid", "distances", "stray", "means", "leaks") if protocol.get(key)]
+    rules = " ".join(str(protocol[key]) for key in kept)
     blocks.append(Text(rules, "note"))
     blocks.append(Folded("Every scan", case_table(scores.per_case, {"model": model, "control": control})))
     unlike = summary.get("differences", [])
@@ -62,22 +80,22 @@ def score_section(scores: Scores | None, *, model: str, control: str) -> Section
     return Section("quality", TITLE, LEAD + (told if gain else ""), blocks)
 
 
-def class_dice(scores: Scores) -> list[ClassDice]:
-    """Dice of every class, the control's in the order of the model's cases."""
+def class_values(scores: Scores, measure: Measure) -> list[ClassValues]:
+    """A measure of every class, the control's in the order of the model's cases."""
     table, summary = scores.per_case, scores.summary
     arms = summary["arms"]
     found = []
     for index, name in summary["classes"].items():
         rows = table[table["class"] == int(index)].set_index("case")
-        ours = rows[rows["arm"] == "model"]["dice"]
-        theirs = rows[rows["arm"] == "control"]["dice"] if "control" in arms else None
+        ours = rows[rows["arm"] == "model"][measure.key]
+        theirs = rows[rows["arm"] == "control"][measure.key] if "control" in arms else None
         found.append(
-            ClassDice(
+            ClassValues(
                 name=str(name),
                 model=ours.to_numpy(np.float64),
                 control=None if theirs is None else theirs.loc[ours.index].to_numpy(np.float64),
-                model_mean=estimate(arms["model"]["classes"][index]["dice"]),
-                control_mean=estimate(arms["control"]["classes"][index]["dice"]) if "control" in arms else None,
+                model_mean=estimate(arms["model"]["classes"][index][measure.key]),
+                control_mean=estimate(arms["control"]["classes"][index][measure.key]) if "control" in arms else None,
             )
         )
     return found
@@ -102,7 +120,7 @@ def _cases(scores: Scores, model: str, control: str) -> Any:
 
 
 def arm_table(summary: Mapping[str, Any], names: Mapping[str, str]) -> Table:
-    """A row per class and arm: Dice, distances, missed and invented."""
+    """A row per class and arm: Dice, distances, and structures and objects to look at."""
     rows: list[list[str]] = []
     strong = set()
     entries = [(entry["name"], key) for key, entry in summary["arms"]["model"]["classes"].items()] + [("mean", "mean")]
@@ -122,11 +140,54 @@ def arm_table(summary: Mapping[str, Any], names: Mapping[str, str]) -> Table:
                     number(entry["hd95_mm"]["mean"], 1),
                     number(entry["assd_mm"]["mean"], 2),
                     str(entry["missed"]),
+                    # Scores that were made before these were counted have none.
+                    str(entry.get("lost", DASH)),
                     str(entry["invented"]),
+                    str(entry.get("stray", DASH)),
+                    number(entry.get("stray_ml"), 1),
                 ]
             )
-    head = ["Class", "Network", "Dice", "std", interval_name(summary), "HD95 mm", "ASSD mm", "missed", "invented"]
-    return Table(head, rows, "By class", frozenset(range(2, 9)), frozenset(strong))
+    head = ["Class", "Network", "Dice", "std", interval_name(summary), "HD95 mm", "ASSD mm"]
+    head += ["missed", "lost", "invented", "stray", "stray ml"]
+    return Table(head, rows, "By class", frozenset(range(2, len(head))), frozenset(strong))
+
+
+def cleaned_notes(summary: Mapping[str, Any], names: Mapping[str, str]) -> list[Block]:
+    """What post-processing took from each network's predictions, and its rule; empty where none was used."""
+    took = {
+        names.get(arm, arm): found["mean"]["postprocess"]
+        for arm, found in summary["arms"].items()
+        if found["mean"].get("postprocess", {}).get("removed")
+    }
+    told = [
+        f"{name}: {count(found['removed'], 'piece')} ({number(found['removed_ml'], 1)} ml) in "
+        f"{found['scans']} of {count(summary['cases'], 'scan')}; mean Dice without it {number(found['dice_before'])}"
+        for name, found in took.items()
+    ]
+    if not told:
+        return []
+    rule = summary.get("protocol", {}).get("postprocess", "")
+    return [Text(f"Post-processing removed of {'. Of '.join(told)}.", "plain"), Text(rule, "note")]
+
+
+def trust(summary: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
+    """A line per ensemble: how far its networks lie apart, and how well that ranks the scans by quality."""
+    lines = []
+    for arm, found in summary.get("disagreement", {}).items():
+        told = (
+            f"Trust, {names.get(arm, arm)}: its networks disagree by {number(found['mean'])} on average (1 minus the "
+            "mean Dice between two of them; 0 is no disagreement)."
+        )
+        scans = count(found["cases"], "scan")
+        rank = f"Over {scans} that cannot be ranked against Dice."
+        if found["spearman"] is not None:
+            rank = (
+                f"Its rank correlation with mean Dice over {scans} is {number(found['spearman'], 2, sign=True)}: "
+                f"{number(-1, 0)} means that the scans with the most disagreement are the worst ones, 0 that it says "
+                "nothing of quality."
+            )
+        lines.append(f"{told} {rank}")
+    return lines
 
 
 def gain_table(gain: Mapping[str, Any], interval: str) -> Table:
@@ -167,9 +228,10 @@ def case_table(table: pd.DataFrame, names: Mapping[str, str]) -> Table:
             number(float(row["assd_mm"]), 2),
             number(float(row["reference_ml"]), 1),
             number(float(row["predicted_ml"]), 1),
+            str(row.get("stray", DASH)),
             "missed" if row["missed"] else "invented" if row["invented"] else "",
         ]
         for row in table.sort_values(["case", "class", "arm"], kind="stable").to_dict("records")
     ]
-    head = ["Scan", "Class", "Network", "Dice", "HD95 mm", "ASSD mm", "annotated ml", "predicted ml", ""]
-    return Table(head, rows, "", frozenset(range(3, 8)))
+    head = ["Scan", "Class", "Network", "Dice", "HD95 mm", "ASSD mm", "annotated ml", "predicted ml", "stray", ""]
+    return Table(head, rows, "", frozenset(range(3, 9)))

@@ -12,6 +12,7 @@ from fewlabel.reporting.figures.training import Curve, curve, lines_figure, loss
 from fewlabel.reporting.inputs import Training
 from fewlabel.reporting.sections.sampling import variance_note, variance_pictures
 from fewlabel.reporting.words import count, listed
+from fewlabel.scoring.components import ComponentRule
 
 PRETRAINING = "Pre-training"
 FINETUNING = "Fine-tuning"
@@ -157,6 +158,9 @@ def finetuning_section(arms: Mapping[str, Training | None]) -> Section:
         f"Regime {facts.get('regime')} with the labels of {listed(labelled)} "
         f"({count(int(facts.get('labelled_slices', 0)), 'slice')}), {count(int(facts.get('steps', 0)), 'step')}."
     )
+    members = int(facts.get("members", 1))
+    if members > 1:
+        lead += f" {members} networks of different seeds, each so long; the curves are those of the first."
     losses = {name: curve(arm.rows, "loss") for name, arm in trained.items()}
     validation = {name: curve(arm.rows, "validation_dice") for name, arm in trained.items()}
     pictures: list[Picture] = []
@@ -182,7 +186,9 @@ def finetuning_section(arms: Mapping[str, Training | None]) -> Section:
     blocks: list[Block] = [Pictures(pictures), *variance_note(rows)] if pictures else [Text(NO_RECORD, "missing")]
     if pictures and all(line.empty for line in validation.values()):
         blocks.append(Text(LEFT_OUT if facts.get("selection") == "leave_one_out" else NO_VALIDATION, "missing"))
-    blocks.append(Facts([(f"Kept weights, {name}", _kept(arm.facts)) for name, arm in trained.items()]))
+    told = {"Kept weights": _kept, "Statistics": _statistics, "Kept of predictions": _cleaned}
+    lines = [(f"{what}, {name}", say(arm.facts)) for what, say in told.items() for name, arm in trained.items()]
+    blocks.append(Facts([(what, words) for what, words in lines if words]))
     return Section("finetuning", FINETUNING, lead, blocks)
 
 
@@ -191,7 +197,24 @@ def _kept(facts: Mapping[str, Any]) -> str:
     chosen = str(facts.get("selection", "")).replace("_", " ")
     if best is None:
         return f"after the last step ({facts.get('steps')})"
-    return f"after step {best} of {facts.get('steps')} ({chosen})"
+    steps = list(dict.fromkeys(map(str, facts.get("best_steps", [best]))))
+    return f"after {'step' if len(steps) == 1 else 'steps'} {listed(steps)} of {facts.get('steps')} ({chosen})"
+
+
+def _statistics(facts: Mapping[str, Any]) -> str:
+    """Whose statistics batch normalisation has, if they were taken anew."""
+    taken = facts.get("recalibrated")
+    if not taken:
+        return ""
+    things = count(taken["slices"], "slice") if "slices" in taken else count(taken["patches"], "patch", "patches")
+    return f"of {things} of {count(taken['subjects'], 'patient')}, masks unread"
+
+
+def _cleaned(facts: Mapping[str, Any]) -> str:
+    """What is kept of predictions, if they are cleaned."""
+    rule = facts.get("postprocess")
+    names = {int(index): str(name) for index, name in facts.get("label_names", {}).items()}
+    return ComponentRule.load(rule).words(names) if rule else ""
 
 
 def _mean_curve(rows: list[dict[str, Any]], keys: list[str]) -> Curve:

@@ -1,0 +1,44 @@
+"""What is done with the weights of a training once it is over: several rows of a table share them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fewlabel.core.artifact import MANIFEST, Origin, finish_artifact, open_artifact
+from fewlabel.data.store import PreparedStore
+from fewlabel.engine.weights import load_segmenter, save_segmenter
+from fewlabel.stages._statistics import KEY, statistics_images, statistics_record, take_statistics
+from fewlabel.stages.finetune import FinetuneSettings
+
+
+def with_statistics(prepared: Path, segmenter: Path, out: Path) -> Path:
+    """A copy of a segmenter of slices whose batch normalisation has the statistics of unlabelled training slices.
+
+    Args:
+        prepared: Prepared folder.
+        segmenter: Segmenter trained on it, without any.
+        out: Where the copy goes; one that is there already is kept.
+    """
+    if (out / MANIFEST).is_file():
+        return out
+    store = PreparedStore(prepared)
+    manifest = open_artifact(segmenter, "segmenter")
+    network, facts = load_segmenter(segmenter)
+    parts = store.split["parts"]
+    held = {*parts["test"], *parts["validation"]}
+    subjects = {subject for part in ("train", "pretrain") for subject in parts[part]} - held
+    regime = FinetuneSettings.parse({"data": prepared, "out": out, "regime": facts["regime"]}).regime
+    images = statistics_images("always", regime, network.config, store, subjects, None, manifest.seed or 0)
+    if images is not None:
+        take_statistics(network, images, frozen=False)
+    out.mkdir(parents=True)
+    save_segmenter(out, network, {**facts, KEY: statistics_record(images)})
+    finish_artifact(
+        out,
+        "segmenter",
+        ["segmenter.safetensors", "segmenter.json"],
+        parents=[store.origin, Origin.of(segmenter, manifest)],
+        settings=manifest.settings,
+        seed=manifest.seed,
+    )
+    return out

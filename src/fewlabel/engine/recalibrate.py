@@ -1,0 +1,85 @@
+"""Running statistics of batch normalisation taken anew from other images (AdaBN, Li et al., arXiv:1603.04779)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fewlabel.core.precision import full_precision
+from fewlabel.nets.norm import BatchNorm
+
+
+def recalibrate(network: nn.Module, batches: Iterable[Tensor], *, keep: Iterable[nn.Module] = ()) -> bool:
+    """Replace the running mean and variance of every batch normalisation by those over all values of these batches.
+
+    In this one pass every layer normalises by the batch at hand, as in training, so that what reaches the next layer
+    does not depend on the old statistics. The mean is that of the batches' means and the variance the mean of their
+    variances plus the variance of their means, each batch weighted by its number of values: the (unbiased) variance of
+    all values, where an average of running variances would leave out how batches differ. All else in the network is in
+    eval mode; weights and modes stay as they are. A second call with the same batches gives the same statistics, and
+    every process that makes the call finds them by itself: the batches are whole, not shared out.
+
+    Args:
+        network: The network.
+        batches: (rows, channels, *space) images, as the network sees them at prediction, on its device.
+        keep: Parts of the network whose statistics stay, and are used, as they are.
+
+    Returns:
+        Whether there was anything to replace, and a batch to do it from.
+    """
+    kept = {layer for part in keep for layer in part.modules()}
+    layers = [layer for layer in network.modules() if isinstance(layer, BatchNorm) and layer not in kept]
+    found = {layer: _Moments() for layer in layers if layer.running_mean is not None and layer.running_var is not None}
+    if not found:
+        return False
+    modes = {module: module.training for module in network.modules()}
+    hooks = [layer.register_forward_pre_hook(moments.take) for layer, moments in found.items()]
+    network.eval()
+    passes = 0
+    try:
+        with torch.no_grad():
+            for batch in batches:
+                network(batch)
+                passes += 1
+            for layer, moments in found.items():
+                moments.give(layer, passes)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, training in modes.items():
+            module.training = training
+    return passes > 0
+
+
+class _Moments:
+    """Mean and squared deviations of all values that entered one layer, channel by channel (Chan et al. 1979)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean = torch.zeros(())
+        self.squares = torch.zeros(())
+
+    def take(self, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Add a map, and have the layer, which is in eval mode, normalise it by its own statistics."""
+        values = full_precision(inputs[0])
+        axes = (0, *range(2, values.dim()))
+        variance, mean = torch.var_mean(values, dim=axes, correction=0)
+        layer.get_buffer("running_mean").copy_(mean)
+        layer.get_buffer("running_var").copy_(variance)
+        size = values.numel() // values.shape[1]
+        total = self.count + size
+        apart = mean.double() - self.mean.to(mean.device)
+        self.mean = self.mean.to(mean.device) + apart * (size / total)
+        self.squares = self.squares.to(mean.device) + variance.double() * size + apart**2 * (self.count * size / total)
+        self.count = total
+
+    def give(self, layer: nn.Module, passes: int) -> None:
+        """Leave the statistics of all maps in the layer."""
+        if not self.count:
+            return
+        layer.get_buffer("running_mean").copy_(self.mean)
+        layer.get_buffer("running_var").copy_(self.squares / max(self.count - 1, 1))
+        layer.get_buffer("num_batches_tracked").fill_(passes)

@@ -1,0 +1,60 @@
+"""What was said and what was chosen: nested values of which the one never changes the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fewlabel.core.config import Settings
+from fewlabel.core.values import merge
+from fewlabel.pipelines._train_settings import CHAIN, TrainSettings
+from fewlabel.pipelines.stages import route_known
+
+#: Values that leave it to the run.
+_LEFT_OPEN = (None, "auto")
+
+
+def said(values: Any, *keys: str) -> bool:
+    """Whether a setting was given a value; a whole group that was given counts for each of its settings.
+
+    Args:
+        values: Nested values.
+        keys: Of each level, down to the setting.
+    """
+    for key in keys:
+        if isinstance(values, Settings):
+            return True
+        if not isinstance(values, Mapping) or key not in values:
+            return False
+        values = values[key]
+    return values not in _LEFT_OPEN
+
+
+def unsaid(words: Mapping[str, Any], values: Any) -> dict[str, Any]:
+    """Nested ``words`` without those that have a value in ``values``."""
+    left: dict[str, Any] = {}
+    for key, word in words.items():
+        if said(values, key) and not isinstance(word, Mapping):
+            continue
+        if isinstance(word, Mapping):
+            inner = values.get(key) if isinstance(values, Mapping) else values
+            below = {} if isinstance(inner, Settings) else unsaid(word, inner)
+            left |= {key: below} if below else {}
+        else:
+            left[key] = word
+    return left
+
+
+def completed(settings: TrainSettings, words: Mapping[str, Any]) -> TrainSettings:
+    """The settings with values for what was not said; a bare key goes to every stage that has it."""
+    routed, _ = route_known(words, CHAIN)
+    stages = {name: getattr(settings, name) for name in CHAIN}
+    return settings.model_copy(
+        update={name: merge(values, unsaid(routed[name], values)) for name, values in stages.items()}
+    )
+
+
+def given_steps(settings: TrainSettings) -> dict[str, int]:
+    """Stage → steps that were said."""
+    stages = {name: getattr(settings, name) for name in ("pretrain", "finetune")}
+    return {name: int(values["steps"]) for name, values in stages.items() if said(values, "steps")}

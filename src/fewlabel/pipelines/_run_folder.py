@@ -1,0 +1,88 @@
+"""Whether a run may be written where it is to go: into a new folder, or into one that it continues."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fewlabel.core.artifact import read_json
+from fewlabel.core.config import Settings
+from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.partials import is_partial
+from fewlabel.core.places import RUN_FILE, in_the_way
+from fewlabel.pipelines.stages import STAGES
+
+#: Stages whose result is kept when a run is continued; scores and report are made anew where something changed.
+LASTING = ("prepare", "pretrain", "finetune")
+#: Settings that change no result, so a continued run may change them.
+FREE = frozenset({"resume", "checkpoint_seconds", "device", "workers", "control"})
+
+
+def refuse_other_run(folder: Path, plans: Mapping[str, Settings], *, resume: bool) -> None:
+    """Refuse a folder that holds something else, or a run of other settings.
+
+    Args:
+        folder: The run folder.
+        plans: Settings of the stages.
+        resume: Whether the user asked to continue.
+
+    Raises:
+        SettingsError: If so; each setting that differs is named.
+    """
+    obstacle = in_the_way(folder)
+    if not obstacle or never_begun(folder):
+        return
+    if not folder.is_dir():
+        faults = [Fault("--out must be a new or empty folder", obstacle, str(folder), "give another --out")]
+    elif not resume:
+        found = "a run" if (folder / RUN_FILE).is_file() else obstacle
+        remedy = "give --resume to continue it, or another --out" if found == "a run" else "give another --out"
+        faults = [Fault("--out must be a new or empty folder", found, str(folder), remedy)]
+    else:
+        faults = _differences(folder, plans)
+    if faults:
+        raise SettingsError("Nothing was written:", faults)
+
+
+def never_begun(folder: Path) -> bool:
+    """Whether nothing lies there but the record of a run in which no stage has finished."""
+    names = {path.name for path in folder.iterdir() if not is_partial(path)} if folder.is_dir() else set()
+    if names != {RUN_FILE}:
+        return False
+    record = read_json(folder / RUN_FILE)
+    return isinstance(record, dict) and record.get("kind") == "run" and not record.get("stages")
+
+
+def before(folder: Path) -> dict[str, Any]:
+    """The record of the run in a folder; empty where there is none, or none of whose stages has finished."""
+    path = folder / RUN_FILE
+    found = read_json(path) if path.is_file() else {}
+    ours = isinstance(found, dict) and found.get("kind") == "run" and bool(found.get("stages"))
+    return found if ours else {}
+
+
+def _differences(folder: Path, plans: Mapping[str, Settings]) -> list[Fault]:
+    """What was set otherwise when the stages that are there already were made."""
+    path = folder / RUN_FILE
+    known: dict[str, Any] = read_json(path)["settings"] if path.is_file() else {}
+    faults: list[Fault] = []
+    for name in [name for name in LASTING if name in plans]:
+        now = plans[name].record()
+        # The raw data must stay the same; the other links lie in the run folder.
+        skip = FREE | (set(STAGES[name].links) - ({"data"} if name == "prepare" else set()))
+        if name not in known or not Path(plans[name].out).exists():  # type: ignore[attr-defined]
+            continue
+        old = known[name]
+        faults.extend(
+            Fault(
+                "a continued run keeps its settings",
+                f"{json.dumps(old.get(key))} before, {json.dumps(now.get(key))} now",
+                f"{name}.{key}",
+                "repeat the old settings, or give another --out",
+            )
+            for key in sorted({*old, *now} - skip)
+            if old.get(key) != now.get(key)
+        )
+    return faults

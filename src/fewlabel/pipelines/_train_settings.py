@@ -1,0 +1,196 @@
+"""What ``train`` may be told, and what its stages are told then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import PrivateAttr, field_validator
+
+from fewlabel.core.config import PathSetting, Settings, setting
+from fewlabel.core.durations import parse_duration
+from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.values import merge
+from fewlabel.pipelines.recipes import load_recipe
+from fewlabel.pipelines.stages import route_known, settings_class
+
+CHAIN = ("prepare", "pretrain", "finetune", "evaluate", "report")
+#: The recipe of a run that names none: what is trained by default, and for how long.
+DEFAULT_RECIPE = "default"
+OFF = "off"
+
+
+class SizedSettings(Settings):
+    """What every pipeline that trains may be told of its size."""
+
+    budget: str | None = setting(
+        None,
+        "time the whole run may take, e.g. 45m or 1h30m; grid, width and steps that are not set are chosen to keep it. "
+        "1h where neither a recipe nor steps are given; off: nothing is chosen or measured",
+    )
+    pretraining: bool = setting(True, "pre-train an encoder; false: the network learns from scratch")
+    pretrain_share: float = setting(
+        0.25, "share of the training's time that pre-training gets under a budget", unit="0 to 1", gt=0, lt=1
+    )
+
+    @field_validator("budget")
+    @classmethod
+    def _time(cls, value: str | None) -> str | None:
+        if value is None or value.strip().lower() == OFF:
+            return None
+        parse_duration(value)
+        return value.strip()
+
+
+class _Places(Settings):
+    """Where from and where to; listed first."""
+
+    data: PathSetting = setting(..., "folder or table of scans")
+    out: PathSetting = setting(..., "run folder to make")
+    resume: bool = setting(False, "continue an unfinished run; finished stages are kept")
+
+
+class TrainSettings(SizedSettings, _Places):
+    """Settings of ``fewlabel train``.
+
+    Settings of the stages are given as ``STAGE.KEY``; a bare ``KEY`` goes to every stage that has it.
+    """
+
+    recipe: str = setting("", "recipe the settings started from, for the record")
+    prepare: dict[str, Any] = setting({}, "settings of prepare, e.g. prepare.spacing=[1.5,1.5]")
+    pretrain: dict[str, Any] = setting({}, "settings of pretrain, e.g. pretrain.steps=400")
+    finetune: dict[str, Any] = setting({}, "settings of finetune, e.g. finetune.labelled=1")
+    evaluate: dict[str, Any] = setting({}, "settings of evaluate")
+    report: dict[str, Any] = setting({}, "settings of report")
+
+    #: What the user said beside the recipe, and the recipe as it was named; for the words that repeat a run.
+    _said: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _recipe: str = PrivateAttr(default="")
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """Nested values that the user gave beside the recipe."""
+        return self._said
+
+    @property
+    def named_recipe(self) -> str:
+        """The recipe as the user named it; empty for none."""
+        return self._recipe
+
+    @property
+    def seconds(self) -> float | None:
+        """The budget; None without."""
+        return None if self.budget is None else parse_duration(self.budget)
+
+    @property
+    def unmeasured(self) -> bool:
+        """Whether a budget is off by somebody's word, so that nothing is to be measured."""
+        return self.budget is None and "budget" in self.model_fields_set
+
+    @property
+    def on_volumes(self) -> bool:
+        """Whether the network is to learn from 3D patches."""
+        return self.finetune.get("patch") is not None
+
+    @property
+    def pretrains(self) -> bool:
+        """Whether pre-training takes part; it works on slices."""
+        return self.pretraining and not self.on_volumes
+
+
+#: What the pipeline is told itself: by the user, and by a recipe.
+OWN = frozenset({"data", "out", "resume", *SizedSettings.model_fields})
+_OF_RECIPES = frozenset(SizedSettings.model_fields)
+
+
+def train_settings(values: Mapping[str, Any], recipe: str | Path | None = None) -> TrainSettings:
+    """Settings of the pipeline from a recipe and nested values, which win.
+
+    Without a recipe they start from the one named ``default``. Its budget is for runs whose steps nobody set: steps in
+    ``values`` switch it off.
+
+    Args:
+        values: Settings of the pipeline itself, bare settings, and settings by stage.
+        recipe: Name or file of a recipe.
+
+    Raises:
+        SettingsError: Naming each key that no stage knows, and with them what :func:`plan` would refuse of the others.
+    """
+    own = {key: value for key, value in values.items() if key in OWN}
+    rest = {key: value for key, value in values.items() if key not in own}
+    read = load_recipe(DEFAULT_RECIPE if recipe is None else recipe)
+    usual = {key: value for key, value in read.values.items() if key in _OF_RECIPES}
+    start, faults = route_known({key: value for key, value in read.values.items() if key not in usual}, CHAIN)
+    over, unknown = route_known(rest, CHAIN)
+    faults += unknown
+    if recipe is None and any(over[stage].get("steps") is not None for stage in ("pretrain", "finetune")):
+        usual.pop("budget", None)
+    ready: dict[str, Any] = {"recipe": read.name, **{name: merge(start[name], over[name]) for name in CHAIN}}
+    try:
+        built = TrainSettings.parse({**usual, **own, **ready})
+    except SettingsError as error:
+        faults += error.faults
+        # What the stages are told can be looked at all the same.
+        built = TrainSettings(data=Path("data"), out=Path("run"), **ready)
+    if faults:
+        try:
+            plan(built)
+        except SettingsError as error:
+            faults += error.faults
+        raise SettingsError("These settings are not valid:", faults)
+    built._said = {key: value for key, value in {**own, **rest}.items() if key not in {"data", "out", "resume"}}
+    built._recipe = "" if recipe is None else str(recipe)
+    return built
+
+
+def plan(settings: TrainSettings) -> dict[str, Settings]:
+    """The settings of every stage that takes part, checked before any work.
+
+    Raises:
+        SettingsError: With the faults of all stages.
+    """
+    from fewlabel.stages._volumes import slice_faults
+    from fewlabel.stages.finetune import FinetuneSettings, control_folder, control_of
+    from fewlabel.stages.prepare import PrepareSettings
+    from fewlabel.stages.pretrain import PretrainSettings
+
+    folder = settings.out
+    links: dict[str, dict[str, Any]] = {
+        "prepare": {"data": settings.data.resolve(), "out": folder / "prepared"},
+        "pretrain": {"data": folder / "prepared", "out": folder / "encoder"},
+        "finetune": {
+            "data": folder / "prepared",
+            "out": folder / "segmenter",
+            "encoder": folder / "encoder" if settings.pretrains else None,
+            "control": True,
+        },
+        "evaluate": {
+            "data": folder / "prepared",
+            "out": folder / "scores",
+            "segmenter": folder / "segmenter",
+            "control": None,
+        },
+        "report": {"run": folder, "out": folder / "report"},
+    }
+    plans: dict[str, Settings] = {}
+    faults: list[Fault] = []
+    for name in [name for name in CHAIN if name != "pretrain" or settings.pretrains]:
+        kind = settings_class(name)
+        resume = {"resume": True} if settings.resume and "resume" in kind.model_fields else {}
+        finetuned = plans.get("finetune")
+        if name == "evaluate" and isinstance(finetuned, FinetuneSettings) and control_of(finetuned):
+            links[name]["control"] = control_folder(finetuned.out)
+        try:
+            plans[name] = kind.parse({**getattr(settings, name), **links[name], **resume}, where=f"{name}.")
+        except SettingsError as error:
+            faults.extend(error.faults)
+    prepared = plans.get("prepare")
+    learner = plans.get("pretrain" if settings.pretrains else "finetune")
+    flat = isinstance(learner, PretrainSettings | FinetuneSettings) and not settings.on_volumes
+    if isinstance(prepared, PrepareSettings) and flat and prepared.size is not None:
+        network = learner.network.fitted(prepared.size)  # type: ignore[union-attr]
+        faults.extend(slice_faults(prepared.size, network, "prepare.size"))
+    if faults:
+        raise SettingsError("These settings are not valid:", faults)
+    return plans

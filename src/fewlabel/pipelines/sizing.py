@@ -1,0 +1,242 @@
+"""Sizes a run to its budget: what nobody said is chosen by what steps take here, and how long it will take is told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from fewlabel.core.progress import say
+from fewlabel.core.provenance import machine_facts
+from fewlabel.core.values import assignments, nest
+from fewlabel.pipelines import budget, forecast
+from fewlabel.pipelines._resolved import completed, given_steps, said, unsaid
+from fewlabel.pipelines._run_folder import before
+from fewlabel.pipelines._train_settings import OFF, TrainSettings
+from fewlabel.pipelines.budget import Cost, Steps
+from fewlabel.pipelines.forecast import Row
+
+if TYPE_CHECKING:
+    from fewlabel.data.store import PreparedStore
+    from fewlabel.pipelines.measuring import Measured
+
+#: Seconds that a report takes, about.
+REPORT_SECONDS = 20.0
+#: Share of the budget that goes to training as long as it is unknown what preparing and scoring take.
+TRAINING_SHARE = 0.85
+#: With fewer steps than this in any training a forecast would take longer than they do.
+WORTH_A_FORECAST = 50
+#: What a budget is overrun by before that is said.
+TOLERANCE = 1.02
+_TRAINED = ("pretrain", "finetune")
+Plans = Mapping[str, Any]
+
+
+class Sizing:
+    """What a run is to be, from what was said and what was measured.
+
+    Args:
+        given: Settings as they were given.
+        started: ``time.monotonic()`` when the run began.
+
+    Attributes:
+        settings: With all that was chosen so far.
+        resolved: For the record of the run: ``budget`` and ``words`` that were chosen, and once steps are known
+            ``command``, ``step_seconds``, ``forecast``, ``threads``, ``precision`` and ``device``. Empty where nothing
+            was chosen or measured.
+    """
+
+    def __init__(self, given: TrainSettings, started: float) -> None:
+        self.settings = given
+        self.started = started
+        self.resolved: dict[str, Any] = {}
+        known = before(given.out) if given.resume else {}
+        #: Whether nothing is left to choose or to measure.
+        self.settled = given.unmeasured
+        if known:
+            self._as_before(known.get("resolved", {}))
+
+    def _as_before(self, resolved: Mapping[str, Any]) -> None:
+        """Take up what was chosen when the run began; words of today win."""
+        self.resolved = dict(resolved)
+        # A run without such a record was not sized, and is not now.
+        self.settled = not resolved or "forecast" in resolved
+        kept, now = resolved.get("budget"), self.settings.budget
+        if "budget" in self.settings.said and now != kept:
+            say(f"The run was begun with budget={kept or OFF} and keeps it; another one changes nothing.")
+        chosen = completed(self.settings, nest(resolved.get("words", [])))
+        self.settings = chosen.model_copy(update={"budget": kept})
+
+    @property
+    def _left(self) -> float:
+        """Seconds of the budget that are left."""
+        return (self.settings.seconds or 0.0) - (time.monotonic() - self.started)
+
+    def choose_grid(self, plans: Plans) -> None:
+        """Choose size and spacing, where they were not said, before the scans are prepared.
+
+        Args:
+            plans: Settings of the stages that take part.
+
+        Raises:
+            SettingsError: If there is no such reader or split.
+        """
+        if self.settled or self.settings.budget is None or self.resolved:
+            return
+        self.resolved = {"budget": self.settings.budget, "words": []}
+        if all(said(self.settings.prepare, key) for key in ("size", "spacing")):
+            return
+        from fewlabel.pipelines.grids import choose_grid
+
+        grid = choose_grid(
+            _at_width(plans, self._width(plans)),
+            TRAINING_SHARE * self._left,
+            share=self.settings.pretrain_share,
+            given=given_steps(self.settings),
+        )
+        if grid is not None:
+            found = {"size": list(grid.size), "spacing": list(grid.spacing)}
+            self._choose({"prepare": unsaid(found, self.settings.prepare)})
+
+    def choose_steps(self, plans: Plans, store: PreparedStore, *, trains: bool, evaluates: bool) -> None:
+        """Choose width and steps, where they were not said, and tell how long each stage will take.
+
+        Args:
+            plans: Settings of the stages that take part.
+            store: The prepared data.
+            trains: Whether there are labels to fine-tune on.
+            evaluates: Whether there are labels to evaluate on.
+
+        Raises:
+            FewlabelError: Whatever a step of a training raises.
+        """
+        sized = self.settings.budget is not None
+        set_steps = {stage: int(plans[stage].steps) for stage in _TRAINED if stage in plans}
+        if self.settled or not (sized or max(set_steps.values(), default=0) >= WORTH_A_FORECAST):
+            return
+        from fewlabel.pipelines.measuring import measure
+
+        say("A few steps of each training are timed ...")
+        given = given_steps(self.settings) if sized else set_steps
+        width = self._width(plans) if sized else None
+        found = measure(_at_width(plans, width), store, trains=trains, evaluates=evaluates)
+        steps = self._share(found, given)
+        if width is not None and width > budget.NARROW and budget.too_wide(steps, given):
+            width = budget.NARROW
+            found = measure(_at_width(plans, width), store, trains=trains, evaluates=evaluates)
+            steps = self._share(found, given)
+        if sized:
+            self._choose(_words(plans, width, steps, given))
+        rows = _rows(plans, found, steps, time.monotonic() - self.started)
+        self._record(plans, found, rows)
+        self._tell(rows, given if sized else {})
+
+    def _share(self, found: Measured, given: Mapping[str, int]) -> Steps:
+        left = self._left - (found.evaluation or 0.0) - (REPORT_SECONDS if found.arms else 0.0)
+        return budget.share_out(left, found.pretrain, found.arms, share=self.settings.pretrain_share, given=given)
+
+    def _width(self, plans: Plans) -> int | None:
+        """The width to begin with; None where one was said."""
+        from fewlabel.engine.runtime import choose_device
+
+        if any(said(getattr(self.settings, stage), "network", "width") for stage in _TRAINED):
+            return None
+        return budget.WIDTHS[choose_device(plans["finetune"].device)]
+
+    def _choose(self, words: Mapping[str, Any]) -> None:
+        """Take values for what was not said."""
+        self.settings = completed(self.settings, words)
+        self.resolved["words"] = [*self.resolved["words"], *assignments(words)]
+
+    def _record(self, plans: Plans, found: Measured, rows: Sequence[Row]) -> None:
+        from fewlabel.engine.runtime import choose_device, resolved_precision
+
+        settings, words = self.settings, self.resolved.get("words", [])
+        devices = {name: choose_device(plans[name].device) for name in (*_TRAINED, "evaluate") if name in plans}
+        costs: list[Cost] = [*([] if found.pretrain is None else [found.pretrain]), *found.arms]
+        self.resolved = {
+            "budget": settings.budget,
+            "words": words,
+            "command": forecast.command(
+                str(settings.data), str(settings.out), settings.named_recipe, settings.said, nest(words)
+            ),
+            "step_seconds": {cost.name: round(cost.step, 5) for cost in costs},
+            "forecast": {"rows": [row.record() for row in rows], "seconds": round(forecast.total(rows), 1)},
+            "threads": machine_facts()["threads"],
+            "precision": {name: resolved_precision(plans[name].precision, kind) for name, kind in devices.items()},
+            "device": devices,
+        }
+        self.settled = True
+
+    def _tell(self, rows: Sequence[Row], given: Mapping[str, int]) -> None:
+        """The table, whether the budget cannot be kept, and the words that repeat the run."""
+        for line in forecast.table_lines(rows, datetime.now().astimezone()):
+            say(line)
+        asked = self.settings.seconds
+        if asked is not None and forecast.total(rows) > TOLERANCE * asked:
+            say(f"budget={self.settings.budget} cannot be kept: {self._why(given)}.")
+        say("The same again, here or on another machine:")
+        for line in forecast.shell_lines(self.resolved["command"]):
+            say(line)
+
+    def _why(self, given: Mapping[str, int]) -> str:
+        told = [f"{stage}.steps={count}" for stage, count in given.items()]
+        if told:
+            return f"{' and '.join(told)} {'stands' if len(told) == 1 else 'stand'} as set"
+        return f"no training has fewer than {budget.FEWEST} steps"
+
+
+def forecast_of(resolved: Mapping[str, Any]) -> tuple[dict[str, float], float]:
+    """Stage → seconds that it was to take, and seconds of the whole run; empty without a forecast."""
+    found = resolved.get("forecast", {"rows": [], "seconds": 0.0})
+    return forecast.by_stage([Row(**row) for row in found["rows"]]), float(found["seconds"])
+
+
+def _at_width(plans: Plans, width: int | None) -> Plans:
+    """Settings whose network is so wide; None for as wide as it was said to be."""
+    if width is None:
+        return plans
+    found = dict(plans)
+    for name in _TRAINED:
+        if name in plans:
+            network = plans[name].network.model_copy(update={"width": width})
+            found[name] = plans[name].model_copy(update={"network": network})
+    return found
+
+
+def _words(plans: Plans, width: int | None, steps: Steps, given: Mapping[str, int]) -> dict[str, Any]:
+    """What was chosen after preparing, as nested values."""
+    from fewlabel.engine.runtime import choose_device, resolved_precision
+
+    words: dict[str, Any] = {} if width is None else {"network": {"width": width}}
+    for stage, count in (("pretrain", steps.pretrain), ("finetune", steps.finetune)):
+        if count is not None and stage not in given:
+            words[stage] = {"steps": count}
+    open_ones = [name for name in (*_TRAINED, "evaluate") if name in plans and plans[name].precision == "auto"]
+    found = {
+        name: resolved_precision("auto", choose_device(plans[name].device)).removesuffix("-mixed") for name in open_ones
+    }
+    if len(set(found.values())) == 1:
+        return {**words, "precision": found[open_ones[0]]}
+    for name, precision in found.items():
+        words[name] = {**words.get(name, {}), "precision": precision}
+    return words
+
+
+def _rows(plans: Plans, found: Measured, steps: Steps, spent: float) -> list[Row]:
+    """What has been, and what is to come."""
+    rows = [Row("", "prepare, and timing of steps", spent, done=True)]
+    if found.pretrain is not None and steps.pretrain is not None:
+        name = f"pretrain {plans['pretrain'].method.name}"
+        rows.append(Row("pretrain", name, found.pretrain.seconds(steps.pretrain), steps.pretrain, found.pretrain.step))
+    for arm in found.arms:
+        count = steps.finetune or 0
+        name = f"finetune {plans['finetune'].regime.name}" if arm.name == "finetune" else "its control"
+        many = f", {arm.fits} times" if arm.fits > 1 else ""
+        rows.append(Row("finetune", f"{name}{many}", arm.seconds(count), count, arm.step))
+    if found.evaluation is not None:
+        rows.append(Row("evaluate", "evaluate", found.evaluation))
+    if found.arms:
+        rows.append(Row("report", "report", REPORT_SECONDS))
+    return rows

@@ -1,0 +1,60 @@
+"""UniMatch: a weak view trains two strong ones and itself with channels of its maps dropped."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from fewlabel.core.config import setting
+from fewlabel.data.batch import SegmentationBatch
+from fewlabel.nets.unet import UNet
+from fewlabel.objectives.feature_perturbation import channels_dropped
+from fewlabel.regimes._weak_to_strong import Pseudo, WeakToStrong, WeakToStrongSettings
+
+
+class UniMatch(WeakToStrong):
+    """UniMatch (Yang et al., CVPR 2023, arXiv 2208.09910) in two phases.
+
+    ``L = L_sup + λ(t) · (¼ L(s₁) + ¼ L(s₂) + ½ L(w, dropped))``: two strong views, each with a box of another slice,
+    and the weak view w with a share of the channels of every encoder map dropped, all towards the classes of w that the
+    teacher is sure of.
+
+    What differs from the public code for medical images: a supervised first phase (there: none); the teacher is a
+    moving average (there: the student in the same train-mode pass; ``teacher=self``), which also labels the boxes
+    (there: the student in eval mode); each loss is cross-entropy and Dice (there: Dice with squares, alone); streams
+    have statistics of their own; the last weights count (there: the best on validation and test together).
+    """
+
+    class Config(WeakToStrongSettings):
+        """Settings of UniMatch."""
+
+        name: str = "unimatch"
+        drop: float = setting(
+            0.5, "share of the channels of each encoder map that the third stream drops", ge=0, lt=1, source="UniMatch"
+        )
+
+    unlabelled_views: ClassVar[int] = 3
+    paper: ClassVar[str] = "Yang et al., CVPR 2023, arXiv 2208.09910"
+
+    def __init__(self, config: Config, network: UNet, *, pretrained: bool = False) -> None:
+        super().__init__(config, network, pretrained=pretrained)
+        self.settings = config
+
+    def pseudo_loss(self, batch: SegmentationBatch, weak: Tensor, pseudo: Pseudo) -> tuple[dict[str, Tensor], Tensor]:
+        """One pass of the encoder over labelled, strong and weak rows; channels are dropped before the decoder."""
+        first, second = (self.mixed(view, pseudo, batch) for view in batch.unlabelled_again)
+        rows = [len(batch.images), len(weak), len(weak), len(weak)]
+        with self.streams(*rows):
+            maps = self.network.encoder(torch.cat([batch.images, first[0], second[0], weak]))
+            dropped = [self._dropped(part, rows, batch) for part in maps]
+            logits = self.network.classifier(self.network.decoder(dropped)[-1])
+        own, one, two, third = torch.split(logits, rows)
+        strong = 0.25 * (self.strong_loss(one, first[1]) + self.strong_loss(two, second[1]))
+        return self.supervision(own, batch.labels), strong + 0.5 * self.strong_loss(third, pseudo.labels)
+
+    def _dropped(self, part: Tensor, rows: list[int], batch: SegmentationBatch) -> Tensor:
+        """A map whose last rows have lost channels."""
+        kept, last = part[: -rows[-1]], part[-rows[-1] :]
+        return torch.cat([kept, channels_dropped(last, rows[-1:], self.settings.drop, batch.generator)])

@@ -1,0 +1,85 @@
+"""When the statistics of batch normalisation are taken anew after training, and from which images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from fewlabel.core.config import Settings
+from fewlabel.core.discovery import load_plugin
+from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.data.spread import Spread, spread_slices
+from fewlabel.data.store import PreparedStore
+from fewlabel.data.windows import Patch
+from fewlabel.engine.recalibrate import recalibrate
+from fewlabel.nets.unet import UNet, UNetConfig
+
+Recalibrate = Literal["auto", "always", "never"]
+#: Key of what was done in ``segmenter.json``.
+KEY = "recalibrated"
+#: Slices, or patches of a 3D network, that are looked at, at most.
+SLICES, PATCHES = 128, 32
+#: Of these in one batch, whose mean and variance each layer normalises by.
+SLICES_AT_ONCE, PATCHES_AT_ONCE = 16, 2
+
+
+def check_statistics(asked: Recalibrate, network: UNetConfig) -> None:
+    """Refuse to ask for statistics that the network does not have.
+
+    Raises:
+        SettingsError: If so.
+    """
+    if asked == "always" and network.norm != "batch":
+        rule, remedy = "only batch normalisation has statistics to take anew", "leave out recalibrate"
+        raise SettingsError("These settings are not valid:", [Fault(rule, network.norm, "network.norm", remedy)])
+
+
+def statistics_images(
+    asked: Recalibrate,
+    regime: Settings,
+    network: UNetConfig,
+    store: PreparedStore,
+    subjects: Iterable[str],
+    patch: Patch | None,
+    seed: int,
+) -> Spread | None:
+    """The images whose statistics a trained network is to have; None where it keeps those of its training.
+
+    With ``auto`` a network has them whose regime saw labelled slices only: a regime that looks at unlabelled ones has
+    their statistics already.
+
+    Args:
+        asked: The setting.
+        regime: Settings of the regime.
+        network: The architecture.
+        store: Prepared store.
+        subjects: Whose images may be looked at, masks unread.
+        patch: Size of the patches of a 3D network.
+        seed: Seed of the choice.
+    """
+    supervised = not load_plugin("fewlabel.regimes", str(regime.name)).uses_unlabelled  # type: ignore[attr-defined]
+    if network.norm != "batch" or asked == "never" or (asked == "auto" and not supervised):
+        return None
+    indices = store.slices_of(sorted(subjects))
+    return Spread(store, spread_slices(store, indices, SLICES if patch is None else PATCHES, seed), patch, seed)
+
+
+def take_statistics(network: UNet, images: Spread, *, frozen: bool) -> None:
+    """Give a network the statistics of these images; a frozen encoder keeps its own."""
+    rows = SLICES_AT_ONCE if images.patch is None else PATCHES_AT_ONCE
+    device = next(network.parameters()).device
+    recalibrate(network, images.batches(rows, device), keep=[network.encoder] if frozen else [])
+
+
+def statistics_record(images: Spread | None) -> dict[str, Any] | None:
+    """How many slices or patches of how many subjects, for ``segmenter.json``."""
+    if images is None:
+        return None
+    return {"slices" if images.patch is None else "patches": len(images.slices), "subjects": len(images.subjects)}
+
+
+def statistics_words(images: Spread) -> str:
+    """``128 slices of 40 patients``."""
+    things = ("slice", "slices") if images.patch is None else ("patch", "patches")
+    parts = ((len(images.slices), *things), (len(images.subjects), "patient", "patients"))
+    return " of ".join(f"{count} {one if count == 1 else many}" for count, one, many in parts)

@@ -1,0 +1,178 @@
+"""Rules that masks decide, what they take from predictions, and stray objects."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fewlabel.scoring.components import ComponentRule, Removed, clean, pieces_of, stray
+
+NAMES = {1: "RV", 2: "myo", 3: "tumour"}
+
+
+def mask_of(*blocks, shape=(4, 20, 20)):
+    """Class indices: (class, z, rows, columns) of each block, later ones on top."""
+    mask = np.zeros(shape, np.uint8)
+    for index, *place in blocks:
+        mask[tuple(slice(*part) for part in place)] = index
+    return mask
+
+
+#: One piece of 1 beside one piece of 2; of 3 two pieces of 8 and of 2 voxels that touch nothing.
+HEART = ((1, (0, 3), (2, 8), (2, 5)), (2, (0, 3), (2, 8), (5, 9)))
+LESIONS = ((3, (0, 2), (14, 16), (14, 16)), (3, (3, 4), (12, 13), (2, 4)))
+
+
+def slow_pieces(mask):
+    """Flood fill over all 26 neighbours, voxel by voxel."""
+    left, sizes = set(map(tuple, np.argwhere(mask))), []
+    steps = list(itertools.product((-1, 0, 1), repeat=mask.ndim))
+    while left:
+        queue, size = [left.pop()], 0
+        while queue:
+            here = queue.pop()
+            size += 1
+            for step in steps:
+                near = tuple(a + b for a, b in zip(here, step, strict=True))
+                if near in left:
+                    left.remove(near)
+                    queue.append(near)
+        sizes.append(size)
+    return sorted(sizes)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pieces_equal_a_flood_fill(seed):
+    mask = np.random.default_rng(seed).random((4, 9, 8)) < 0.12
+    pieces = pieces_of(mask)
+    assert sorted(pieces.sizes.tolist()) == slow_pieces(mask)
+    whole = np.zeros(mask.shape, int)
+    whole[pieces.box] = pieces.numbers
+    np.testing.assert_array_equal(whole > 0, mask)
+    assert np.bincount(whole.ravel())[1:].tolist() == pieces.sizes.tolist()
+
+
+def test_corners_touch_and_an_empty_mask_has_no_piece():
+    corner = mask_of((1, (0, 1), (0, 1), (0, 1)), (1, (1, 2), (1, 2), (1, 2))) > 0
+    assert pieces_of(corner).sizes.tolist() == [2]
+    assert pieces_of(np.zeros((2, 3, 3), bool)).sizes.tolist() == []
+
+
+def test_what_masks_decide():
+    one, two = mask_of(*HEART), mask_of(*HEART, *LESIONS)
+    assert ComponentRule.decide([(one, 2.0), (one, 2.0)], [1, 2, 3]) == ComponentRule(True, (1, 2))
+    # Two pieces in one of the masks are enough, for the foreground too; volumes are in mm³.
+    found = ComponentRule.decide([(one, 2.0), (two, 5.0)], [1, 2, 3])
+    assert found == ComponentRule(False, (1, 2), {3: 10.0})
+    assert ComponentRule.decide([(two, 0.5), (two, 5.0)], [1, 2, 3]).least_mm3 == {3: 1.0}
+    assert ComponentRule.load(json.loads(json.dumps(found.record()))) == found
+
+
+def test_what_decides_nothing():
+    empty = np.zeros((2, 4, 4), np.uint8)
+    assert ComponentRule.decide([(empty, 1.0)], [1, 2]) == ComponentRule()
+    assert ComponentRule.decide([], [1, 2]) == ComponentRule()
+    # Beside masks that have the class, empty ones do not count.
+    assert ComponentRule.decide([(empty, 1.0), (mask_of(*HEART), 1.0)], [1, 2]) == ComponentRule(True, (1, 2))
+    partial = mask_of(*HEART)
+    partial[3] = 255
+    assert ComponentRule.decide([(mask_of(*HEART), 1.0), (partial, 1.0)], [1, 2]) == ComponentRule()
+    assert ComponentRule.decide([(mask_of(*LESIONS), None)], [3]) == ComponentRule()
+
+
+def test_a_second_heart_goes_as_a_whole():
+    """Two structures of it would each be the largest of their class elsewhere in the scan."""
+    second = ((1, (0, 4), (11, 18), (10, 14)), (2, (0, 1), (11, 18), (14, 16)))
+    mask = mask_of(*HEART, *second)
+    rule = ComponentRule(True, (1, 2))
+    assert pieces_of(mask == 1).sizes.max() > (mask_of(*HEART) == 1).sum()
+    cleaned, removed = clean(mask, rule, 1.0)
+    np.testing.assert_array_equal(cleaned, mask_of(*HEART))
+    assert removed == {1: Removed(1, 4 * 7 * 4), 2: Removed(1, 7 * 2)}
+    # Without the first step the two would be torn apart.
+    torn, _ = clean(mask, ComponentRule(False, (1, 2)), 1.0)
+    assert (torn == 1).sum() == 4 * 7 * 4
+    assert (torn == 2).sum() == (mask_of(*HEART) == 2).sum()
+
+
+def test_pieces_within_the_foreground_go_by_class():
+    """A speck of 1 inside 2 is no piece of the foreground; it becomes background."""
+    mask = mask_of(*HEART, (1, (1, 2), (4, 5), (7, 8)))
+    cleaned, removed = clean(mask, ComponentRule(True, (1, 2)), None)
+    assert removed == {1: Removed(1, 1)}
+    assert cleaned[1, 4, 7] == 0
+    assert (cleaned != mask).sum() == 1
+
+
+@pytest.mark.parametrize(("voxel", "left"), [(2.0, [8]), (3.0, [2, 8]), (2.0 / 3, [8])])
+def test_specks_go_by_their_volume_and_the_largest_stays(voxel, left):
+    """Of 8 and 2 voxels, at 6 mm³ or more: 2 voxels of 3 mm³ just reach it; 8 of 2/3 mm³ are the largest there is."""
+    mask = mask_of(*LESIONS)
+    cleaned, removed = clean(mask, ComponentRule(least_mm3={3: 6.0}), voxel)
+    assert sorted(pieces_of(cleaned == 3).sizes.tolist()) == left
+    assert removed == ({} if len(left) == 2 else {3: Removed(1, 2)})
+
+
+def test_nothing_is_touched_without_a_rule_or_a_reason():
+    mask = mask_of(*HEART, *LESIONS)
+    before = mask.copy()
+    for rule, voxel in ((None, 1.0), (ComponentRule(), 1.0), (ComponentRule(least_mm3={3: 99.0}), None)):
+        cleaned, removed = clean(mask, rule, voxel)
+        assert cleaned is mask
+        assert removed == {}
+    empty = np.zeros((2, 3, 4), np.uint8)
+    assert clean(empty, ComponentRule(True, (1,)), 1.0)[0] is empty
+    clean(mask, ComponentRule(True, (1, 2, 3)), 1.0)
+    np.testing.assert_array_equal(mask, before)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0.02, 0.6), st.integers(1, 3), st.floats(0.1, 9))
+def test_a_rule_changes_no_mask_that_decided_it_and_counts_what_it_takes(seed, density, count, voxel):
+    source = np.random.default_rng(seed)
+    masks = [
+        ((source.random((3, 5, 5)) < density) * source.integers(1, 4, (3, 5, 5))).astype(np.uint8) for _ in range(count)
+    ]
+    rule = ComponentRule.decide([(mask, voxel) for mask in masks], [1, 2, 3])
+    for mask in masks:
+        assert clean(mask, rule, voxel)[0] is mask
+    other = ((source.random((3, 6, 6)) < density) * source.integers(1, 4, (3, 6, 6))).astype(np.uint8)
+    cleaned, removed = clean(other, rule, voxel)
+    # Pieces of classes that went later may have held the foreground together; classes by themselves are done.
+    assert clean(cleaned, ComponentRule(False, rule.largest, rule.least_mm3), voxel)[0] is cleaned
+    assert set(np.unique(cleaned[cleaned != other])) <= {0}
+    for index in (1, 2, 3):
+        lost = removed.get(index, Removed(0, 0))
+        assert (other == index).sum() - (cleaned == index).sum() == lost.voxels
+        sizes = [len(pieces_of(mask == index).sizes) for mask in (other, cleaned)]
+        assert sizes[0] - sizes[1] == lost.pieces
+        if index in rule.largest and sizes[1]:
+            assert sizes[1] == 1
+    if rule.foreground and cleaned.any():
+        assert len(pieces_of(clean(other, ComponentRule(True), voxel)[0] > 0).sizes) == 1
+
+
+def test_stray_pieces_share_no_voxel_with_the_truth():
+    wanted = mask_of((1, (0, 3), (2, 8), (2, 6))) > 0
+    hit, beside, far = (1, (0, 3), (5, 9), (5, 9)), (1, (0, 2), (2, 8), (8, 9)), (1, (3, 4), (15, 18), (15, 17))
+    assert stray(mask_of(hit) > 0, wanted) == Removed(0, 0)
+    assert stray(mask_of(far) > 0, wanted) == Removed(1, 6)
+    # Next to the truth, and joined to a piece that shares a voxel with it.
+    assert stray(mask_of(beside, far) > 0, wanted) == Removed(2, 12 + 6)
+    assert stray(mask_of(hit, (1, (0, 2), (2, 8), (7, 9)), far) > 0, wanted) == Removed(1, 6)
+    assert stray(mask_of(far) > 0, np.zeros_like(wanted)) == Removed(1, 6)
+    assert stray(np.zeros_like(wanted), wanted) == Removed(0, 0)
+
+
+def test_a_rule_in_words():
+    whole = ComponentRule(True, (1, 2), {3: 12.34})
+    assert whole.words(NAMES) == (
+        "the largest piece of the foreground and of RV and of myo; of tumour pieces of 12.3 mm³ or more"
+    )
+    assert ComponentRule().words(NAMES) == "everything"
+    assert ComponentRule(largest=(7,)).words(NAMES) == "the largest piece of class 7"
