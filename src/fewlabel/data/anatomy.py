@@ -38,7 +38,7 @@ class AnatomyConfig(Settings):
         "probability that a labelled slice shows another anatomy, its structures moved apart from each other",
         ge=0,
         le=1,
-        source=f"off; 0.67 in {_TRIED}",
+        source=f"off; in fine-tuning 0.67, {_TRIED}",
     )
     size: float = setting(
         0.5,

@@ -59,13 +59,14 @@ def tensors(batch):
 MADE = pytest.mark.parametrize("make", [finetune, patches])
 
 
-def test_both_are_off_by_default():
-    for augment in (AugmentConfig(), finetuning_augmentation()):
-        assert augment.anatomy.probability == augment.synthesis.probability == 0
-    changed = AugmentConfig.parse({"anatomy": {"probability": 0.67}}, base=finetuning_augmentation())
-    assert changed.anatomy.probability == 0.67
-    assert changed.anatomy.wall == 0.6
-    assert changed.rotation == finetuning_augmentation().rotation
+def test_pretraining_has_neither_and_finetuning_other_anatomies():
+    assert AugmentConfig().anatomy.probability == AugmentConfig().synthesis.probability == 0
+    mild = finetuning_augmentation()
+    assert (mild.anatomy.probability, mild.synthesis.probability) == (0.67, 0)
+    # One key of a group leaves its others, and the other groups, as they were.
+    changed = AugmentConfig.parse({"anatomy": {"wall": 0.2}}, base=mild)
+    assert changed.anatomy == mild.anatomy.model_copy(update={"wall": 0.2})
+    assert changed.model_copy(update={"anatomy": mild.anatomy}) == mild
 
 
 def test_off_there_is_nothing_to_make(store):
