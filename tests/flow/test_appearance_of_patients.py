@@ -6,17 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-from fewlabel.data.augment import AugmentConfig, Augmenter, finetuning_augmentation
+from fewlabel.data.augment import AugmentConfig, Augmenter, finetuning_augmentation, pretraining_augmentation
 from fewlabel.data.intensity import standardise
 from fewlabel.data.store import PreparedStore
 from fewlabel.stages import prepare
 from kit.scans import acdc_subset
 
 MYOCARDIUM = 2
-#: Strong intensities as they may be set for fine-tuning.
-STRONG = {
-    "gamma": 2.0, "gamma_probability": 0.5, "inverted_gamma": 1.7, "inverted_gamma_probability": 0.2, "bias": 0.15,
-    "gain": 1.5, "shift": 0.3, "random_convolutions_probability": 0.5, "noise_probability": 0.0,
+#: The intensities of pre-training.
+INTENSITIES = {
+    name: getattr(pretraining_augmentation(), name)
+    for name in (
+        "brightness", "contrast_low", "contrast_high", "gamma", "gamma_probability", "noise", "noise_probability",
+        "blur", "blur_probability", "inverted_gamma_probability", "bias", "random_convolutions_probability", "gain",
+        "shift",
+    )
 }  # fmt: skip
 PATIENTS = tuple(range(4, 100, 8))
 
@@ -59,11 +63,11 @@ def covered(store, config, labelled, draws=6):
     return float(np.mean((low <= np.array(others)) & (np.array(others) <= high)))
 
 
-@pytest.mark.parametrize("labelled", ["patient004", "patient060", "patient068"])
-def test_strong_intensities_of_one_patient_reach_most_of_the_others(store, labelled):
+@pytest.mark.parametrize(("labelled", "far"), [("patient004", False), ("patient060", True), ("patient068", True)])
+def test_the_views_of_one_patient_reach_most_of_the_others(store, labelled, far):
     assert store.slices["subject"].nunique() == len(PATIENTS)
-    mild = finetuning_augmentation()
-    strong = AugmentConfig.parse(STRONG, base=mild)
-    # Of all twelve in turn the least is 0.91 and 0.36, the mean 0.95 and 0.70.
-    assert covered(store, strong, labelled) >= 0.75
-    assert covered(store, mild, labelled) < (0.8 if labelled == "patient004" else 0.5)
+    assert covered(store, finetuning_augmentation(), labelled) >= 0.75
+    if far:
+        # With intensities that the standardisation undoes they do not.
+        weak = {**finetuning_augmentation().model_dump(), **INTENSITIES}
+        assert covered(store, AugmentConfig(**weak), labelled) < 0.7

@@ -18,7 +18,7 @@ from fewlabel.data.appearance import (
     apply_inverted_gamma,
     apply_low_resolution,
 )
-from fewlabel.data.augment import AugmentConfig, Augmenter, finetuning_augmentation
+from fewlabel.data.augment import AugmentConfig, Augmenter
 from fewlabel.data.intensity import apply_blur, apply_contrast, apply_gamma, apply_noise, standardise
 from fewlabel.data.random_convolutions import random_convolutions
 
@@ -33,7 +33,7 @@ PARTS = {
     "shift": {"shift": 0.3},
 }
 EVERYTHING = {key: value for part in PARTS.values() for key, value in part.items()}
-#: Sums over entries times their places, of three rows of the default of fine-tuning.
+#: Sums over entries times their places, of three rows of a narrow geometry.
 GOLDEN = {
     "matrices": 91.494773224, "control": -440.445872017, "contrast": 6.538031816, "brightness": -0.161209717,
     "gamma": 5.685001552, "blur": 2.257289886,
@@ -66,9 +66,8 @@ def views(augmenter, given, transform):
 
 
 class TestOff:
-    @pytest.mark.parametrize("config", [AugmentConfig(), finetuning_augmentation()])
-    def test_by_default_there_is_none_and_nothing_is_drawn(self, config):
-        generator = stream()
+    def test_in_pretraining_there_is_none_and_nothing_is_drawn(self):
+        config, generator = AugmentConfig(), stream()
         assert Appearance.sample(config, 5, generator) is None
         assert torch.equal(generator.get_state(), stream().get_state())
         transform = Augmenter(config).sample(5, SIZE, generator)
@@ -92,11 +91,13 @@ class TestOff:
         found = Augmenter(AugmentConfig(**PARTS[part])).sample(6, SIZE, stream(2))
         assert found.appearance is not None
         for item in fields(plain):
-            if item.name not in ("appearance", "size"):
+            if isinstance(getattr(plain, item.name), torch.Tensor):
                 assert torch.equal(getattr(found, item.name), getattr(plain, item.name)), item.name
 
     def test_what_was_drawn_before_there_was_appearance_is_drawn_still(self):
-        found = Augmenter(finetuning_augmentation()).sample(3, (32, 40), stream(11))
+        narrow = {"flip_horizontal": 0.0, "flip_vertical": 0.0, "rotation": 20.0, "scale_low": 0.8, "scale_high": 1.25}
+        narrow |= {"crop": 1.0, "translation": 0.05, "elastic_probability": 0.5, "elastic": 0.2}
+        found = Augmenter(AugmentConfig(**narrow, **EVERYTHING)).sample(3, (32, 40), stream(11))
         for name, expected in GOLDEN.items():
             value = getattr(found, name).double()
             assert float((value.flatten() * torch.arange(1, value.numel() + 1)).sum()) == pytest.approx(
@@ -145,7 +146,10 @@ class TestDraws:
         kept = seeds[seeds != 0]
         assert len(kept) / 4000 == pytest.approx(0.6, abs=0.04)
         assert len(kept.unique()) == len(kept)
-        assert int(kept.min()) > 0
+        # Uniform up to 2^53, whatever decided that there is one.
+        place = (kept.double() / 2**53).sort().values
+        assert float(place[0]) > 0
+        assert float((place - torch.linspace(0, 1, len(place))).abs().max()) < 2.23 / math.sqrt(len(place))
 
     def test_parts_are_drawn_apart(self):
         found = sample(**EVERYTHING)
@@ -185,6 +189,11 @@ class TestClosedForms:
         assert bool((found[2] <= given[2]).all())
         # What is cut off by a rounding error is cut to the range.
         assert float(apply_inverted_gamma(torch.full((1, 1, 1, 1), 1.0001), torch.tensor([0.5]))) == 1.0
+
+    def test_gamma_of_the_negative_keeps_the_order_of_pixels(self):
+        given = torch.rand(40, generator=stream()).sort().values.view(1, 1, 5, 8).repeat(2, 1, 1, 1)
+        found = apply_inverted_gamma(given, torch.tensor([3.0, 0.3])).flatten(1)
+        assert bool((found.diff(dim=1) > 0).all())
 
     def test_bias_is_a_spline_of_its_control_points(self):
         control = torch.randn(3, 4, 4, generator=stream(3))
@@ -304,3 +313,25 @@ class TestRows:
         _, expected = augmenter.apply(given, transform.geometry(), masks)
         assert torch.equal(found, expected)
         assert torch.equal(given, copy)
+
+
+class TestGeometry:
+    def test_it_keeps_geometry_and_switches_off_every_intensity(self):
+        config = AugmentConfig(
+            **EVERYTHING | {"gamma_probability": 1.0, "blur_probability": 1.0, "noise_probability": 1.0}
+        )
+        drawn = Augmenter(config).sample(6, SIZE, stream(7))
+        found = drawn.geometry()
+        assert torch.equal(found.matrices, drawn.matrices)
+        assert torch.equal(found.control, drawn.control)
+        assert found.appearance is None
+        augmenter = Augmenter(AugmentConfig())
+        given = torch.rand(6, 2, *SIZE, generator=stream())
+        expected = functional.grid_sample(
+            given, drawn.grid("cpu"), mode="bilinear", padding_mode="zeros", align_corners=False
+        )
+        applied, _ = augmenter.apply(given.clone(), found)
+        assert torch.equal(applied, expected)
+        assert torch.equal(augmenter.finish(applied, found), standardise(expected))
+        assert len(found[1:3]) == 2
+        assert found[1:3].appearance is None

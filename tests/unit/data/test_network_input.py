@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fewlabel.data.augment import AugmentConfig, Augmenter
+from fewlabel.data.augment import AugmentConfig, Augmenter, finetuning_augmentation
 from fewlabel.data.phantom import render, sample_patient
 
 #: No geometry and no noise.
@@ -18,11 +18,8 @@ STILL = {
 ALONE = STILL | {
     "brightness": 0.0, "contrast_low": 1.0, "contrast_high": 1.0, "gamma_probability": 0.0, "blur_probability": 0.0
 }  # fmt: skip
-#: Strong intensities as they may be set for fine-tuning, without noise and geometry.
-STRONG = STILL | {
-    "gamma": 2.0, "gamma_probability": 0.5, "inverted_gamma": 1.7, "inverted_gamma_probability": 0.2, "bias": 0.15,
-    "gain": 1.5, "shift": 0.3, "random_convolutions_probability": 0.5,
-}  # fmt: skip
+#: The intensities of fine-tuning, without noise and geometry.
+DEFAULT = finetuning_augmentation().model_copy(update=STILL).model_dump()
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +77,12 @@ class TestWhatReachesTheNetwork:
         assert float(raw.median()) > 0.25
         assert float(fitted.max()) < 1e-4
 
-    def test_strong_settings_change_a_fifth_of_the_input_beyond_gain_and_shift(self, phantoms):
-        # Medians over thousands of slices: 0.21 for half of the rows behind random convolutions (on ACDC 0.21, too),
-        # 0.31 for eight of ten, 0.39 for all, 0.14 for none.
-        _, half = changes(phantoms, **STRONG)
-        _, always = changes(phantoms, **STRONG | {"random_convolutions_probability": 1.0})
-        raw, without = changes(phantoms, **STRONG | {"random_convolutions_probability": 0.0})
+    def test_the_default_of_fine_tuning_changes_a_fifth_of_the_input_beyond_gain_and_shift(self, phantoms):
+        # Medians over 1900 slices of ACDC: 0.21; 0.14, 0.33 and 0.40 with none, eight of ten and all of the rows behind
+        # random convolutions.
+        _, half = changes(phantoms, **DEFAULT)
+        _, always = changes(phantoms, **DEFAULT | {"random_convolutions_probability": 1.0})
+        raw, without = changes(phantoms, **DEFAULT | {"random_convolutions_probability": 0.0})
         assert float(always.median()) >= 0.3
         assert 0.17 < float(half.median()) < 0.27
         assert 0.1 < float(without.median()) < 0.18
