@@ -37,6 +37,7 @@ class Cost:
         fixed: Seconds of what comes beside the steps.
         fits: Trainings of so many steps, one after the other.
         lowest: Fewest steps that its settings allow.
+        grows: Whether it takes longer on larger images; patches and views cost the same on any.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Cost:
     fixed: float = 0.0
     fits: int = 1
     lowest: int = 1
+    grows: bool = True
 
     def seconds(self, steps: int) -> float:
         """Of a training of so many steps."""
@@ -51,7 +53,7 @@ class Cost:
 
     def scaled(self, factor: float) -> Cost:
         """On images of ``factor`` times as many pixels."""
-        return replace(self, step=factor * self.step, fixed=factor * self.fixed)
+        return replace(self, step=factor * self.step, fixed=factor * self.fixed) if self.grows else self
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import math
-import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,74 +13,31 @@ from typing import Any
 
 import numpy as np
 
+from fewlabel.core.errors import RunStoppedError
 from fewlabel.core.progress import silence
 from fewlabel.data.preprocess import Plan, restore_probabilities
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
-from fewlabel.data.windows import Patch
 from fewlabel.engine.embedding import embed_slices
 from fewlabel.engine.inference import WINDOW, folded, predict_volume
 from fewlabel.engine.runtime import choose_device, fast_kernels, start
-from fewlabel.nets.unet import UNet, UNetConfig
+from fewlabel.nets.unet import UNetConfig
 from fewlabel.pipelines._labels import selection_of
 from fewlabel.pipelines.budget import Cost
+from fewlabel.pipelines.timing import NOMINAL, Parts, mean_seconds, parts_of, seconds_of
+from fewlabel.scoring.components import clean
 from fewlabel.scoring.metrics import score_case
 from fewlabel.stages._arm import Arm
 from fewlabel.stages._finetune_settings import FinetuneSettings, mode_of
 from fewlabel.stages._fit import Fit
 from fewlabel.stages._selection import Selection
+from fewlabel.stages._statistics import take_statistics
 from fewlabel.stages._volumes import patch_size
 from fewlabel.stages.evaluate import EvaluateSettings, reference_of
 from fewlabel.stages.finetune import control_of
 from fewlabel.stages.pretrain import EMBEDDED, Pretraining, PretrainSettings, network_for
 
-#: Length of the run that measured steps are taken from; what counts are the shares of its stages.
-NOMINAL = 100_000
-#: Measured steps of a stage: as many as go into so many seconds, after one that does not count.
-SECONDS, FEWEST, MOST = 3.0, 2, 7
 #: So small that weights stay what they are, whatever the rate would make of them.
 _STILL = {"lr": 1e-12, "min_lr": 0.0}
-
-Parts = Sequence[tuple[int, int]]
-
-
-def parts_of(stage: Callable[[int, int], tuple[int, int]], rest: float = 0.0) -> list[tuple[int, int]]:
-    """First step and length of each part of a run whose steps cost alike: its stages, and its rest.
-
-    Args:
-        stage: First step and length of the stage that a step of so many belongs to.
-        rest: Share of the run, from its start, in which unlabelled slices are left alone.
-    """
-    borders = {math.ceil(rest * NOMINAL)}
-    at = 0
-    while at < NOMINAL:
-        begun, length = stage(at, NOMINAL)
-        borders.add(begun)
-        at = begun + length
-    firsts = sorted({0, *(border for border in borders if border < NOMINAL)})
-    return [(first, last - first) for first, last in zip(firsts, [*firsts[1:], NOMINAL], strict=True)]
-
-
-def mean_seconds(work: Callable[[int], object], parts: Parts) -> float:
-    """Seconds of a step as a mean over the run: medians of steps in the middle of each part, by their shares.
-
-    Args:
-        work: Takes one step, given its number.
-        parts: First step and length of each part.
-    """
-    return sum(length / NOMINAL * _median(lambda at=first + length // 2: work(at)) for first, length in parts)  # type: ignore[misc]
-
-
-def _median(work: Callable[[], object]) -> float:
-    """Seconds that ``work`` usually takes."""
-    first = _seconds(work)
-    count = min(max(int(SECONDS / max(first, 1e-6)), FEWEST), MOST)
-    return statistics.median(_seconds(work) for _ in range(count))
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
 
 
 def _lowest(warmup: int, stage: Callable[[int, int], tuple[int, int]]) -> int:
@@ -94,15 +50,18 @@ def _lowest(warmup: int, stage: Callable[[int, int], tuple[int, int]]) -> int:
 def _rehearsal(settings: Any) -> Iterator[Any]:
     """The settings of a training in a folder that is thrown away, which tells nobody anything."""
     with TemporaryDirectory(prefix="fewlabel-") as folder, silence():
-        yield settings.model_copy(
-            update={
-                "out": Path(folder) / "run",
-                "resume": False,
-                "steps": NOMINAL,
-                "checkpoint_seconds": 1e9,
-                "optimiser": settings.optimiser.model_copy(update=_STILL),
-            }
-        )
+        update = {
+            "out": Path(folder) / "run",
+            "resume": False,
+            "steps": NOMINAL,
+            "checkpoint_seconds": 1e9,
+            "optimiser": settings.optimiser.model_copy(update=_STILL),
+        }
+        try:
+            yield settings.model_copy(update=update)
+        except RunStoppedError as error:
+            told = "Stopped while steps were timed, before any training; repeat the command with --resume."
+            raise RunStoppedError(told) from error
 
 
 def pretraining_cost(settings: PretrainSettings, store: PreparedStore) -> Cost:
@@ -115,21 +74,20 @@ def pretraining_cost(settings: PretrainSettings, store: PreparedStore) -> Cost:
         built = asked.model_copy(update={"network": network_for(asked, store)})
         training = Pretraining.begin(built, store=store)
         training.method.train()
-        step = mean_seconds(
-            lambda at: training.loop(at, at + 1).run(training.step, at), parts_of(training.method.stage)
-        )
+        parts = parts_of(training.method.stage)
+        step = mean_seconds(lambda at: training.loop(at, at + 1).run(training.step, at), parts, training.method)
         training.method.eval()
         sample = training.indices[:32]
         images, device = store.images, training.fabric.device
-        embedding = _seconds(lambda: embed_slices(training.method.embed, images, sample, device)) / len(sample)
+        embedding = seconds_of(lambda: embed_slices(training.method.embed, images, sample, device)) / len(sample)
         lowest = _lowest(settings.optimiser.warmup, training.method.stage)
     return Cost("pretrain", step, fixed=embedding * min(EMBEDDED, len(training.indices)), lowest=lowest)
 
 
 def finetuning_costs(
     settings: FinetuneSettings, store: PreparedStore, selection: Selection, encoder: UNetConfig | None = None
-) -> tuple[tuple[Cost, ...], UNet]:
-    """What fine-tuning takes and, if there is one, its control; and the network that predicts.
+) -> tuple[tuple[Cost, ...], Fit]:
+    """What fine-tuning takes and, if there is one, its control; and the fit of an untrained model.
 
     Args:
         settings: Of the stage; an encoder named in them need not be there yet.
@@ -142,20 +100,25 @@ def finetuning_costs(
     """
     alone = settings.model_copy(update={"encoder": None, "network": encoder or settings.network})
     control = control_of(settings) if settings.control else None
+    members = int(getattr(settings, "members", 1))
     with _rehearsal(alone) as asked:
         model = _fit(asked, mode_of(settings), selection)
-        network, between, fits = model.regime.inference_network(), 0.0, 1
         step = _step(model)
-        if selection != "none":
-            between, fits = _selecting(asked, store, network, selection)
-        fits *= int(getattr(settings, "members", 1))
-        lowest = _lowest(settings.optimiser.warmup, model.regime.stage)
-        costs = [Cost("finetune", step + between, fits=fits, lowest=lowest)]
+        closing = _statistics(model)
+        between, left_out = _selecting(asked, store, model, closing, selection, members)
+        fits = members + left_out
+        common: dict[str, Any] = {
+            "fixed": fits * closing,
+            "fits": fits,
+            "lowest": _lowest(settings.optimiser.warmup, model.regime.stage),
+            "grows": settings.patch is None and settings.view is None,
+        }
+        costs = [Cost("finetune", step + between, **common)]
         if control is not None:
             twin = _fit(asked.model_copy(update={"regime": control.regime}), "scratch", selection)
             alike = control.regime == settings.regime and _parts(twin) == _parts(model) and not model.recipe.frozen
-            costs.append(Cost("control", (step if alike else _step(twin)) + between, fits=fits, lowest=lowest))
-    return tuple(costs), network
+            costs.append(Cost("control", (step if alike else _step(twin)) + between, **common))
+    return tuple(costs), model
 
 
 def _fit(settings: FinetuneSettings, mode: Any, selection: Selection) -> Fit:
@@ -171,71 +134,79 @@ def _parts(fit: Fit) -> Parts:
 
 def _step(fit: Fit) -> float:
     fit.train_mode()
-    return mean_seconds(lambda at: fit.loop(at, at + 1).run(fit.step, at), _parts(fit))
+    return mean_seconds(lambda at: fit.loop(at, at + 1).run(fit.step, at), _parts(fit), fit.regime)
+
+
+def _statistics(fit: Fit) -> float:
+    """Seconds that a trained network takes to get statistics of other images; 0 where it keeps its own."""
+    images = fit.statistics
+    if images is None:
+        return 0.0
+    network = copy.deepcopy(fit.regime.inference_network())
+    return seconds_of(lambda: take_statistics(network, images, frozen=fit.recipe.frozen))
 
 
 def _selecting(
-    settings: FinetuneSettings, store: PreparedStore, network: UNet, selection: Selection
+    settings: FinetuneSettings, store: PreparedStore, fit: Fit, closing: float, selection: Selection, members: int
 ) -> tuple[float, int]:
-    """Seconds of validation for each step, as a mean over all fits, and the number of fits."""
+    """Seconds of validation for each step, as a mean over all fits, and the number of fits that leave one out."""
+    if selection == "none":
+        return 0.0, 0
     arm = Arm(settings, settings.out, "scratch", selection)
     subjects = arm.draw.validation if selection == "held_out" else arm.draw.labelled
     cases = [case for case in store.cases if case.subject in subjects and case.label is not None]
-    slices = sum(case.stop - case.start for case in cases)
-    typical = _typical(cases)
-    window = patch_size(settings.patch) or WINDOW
-    one = _seconds(lambda: predict_volume(network, _images(store, typical), window=window))
-    whole = one / (typical.stop - typical.start) * slices / settings.validate_every
+    typical, slices = _typical(cases), sum(case.stop - case.start for case in cases)
+    network, window = fit.regime.inference_network(), patch_size(settings.patch) or WINDOW
+    one = seconds_of(lambda: predict_volume(network, _images(store, typical), window=window))
+    whole = one / (typical.stop - typical.start) * slices
     if selection == "held_out":
-        return whole, 1
-    # Each patient is validated on in one fit, and in the last none is.
-    return whole / (len(subjects) + 1), len(subjects) + 1
+        return (whole + closing) / settings.validate_every, 0
+    # Each patient is validated on in one fit, and in those of all patients none is.
+    left_out = len(subjects)
+    return (whole + left_out * closing) / (left_out + members) / settings.validate_every, left_out
 
 
-def evaluation_seconds(settings: EvaluateSettings, store: PreparedStore, network: UNet, window: Patch | None) -> float:
-    """What it takes to score a network on the scans of the part, by one scan outside the test part.
+def evaluation_seconds(settings: EvaluateSettings, store: PreparedStore, fit: Fit, members: int = 1) -> float:
+    """What it takes to score a network on the scans of the part, by one scan outside the part.
 
     Args:
         settings: Of the stage.
         store: The prepared data.
-        network: Of the architecture to come.
-        window: Largest window of a 3D network; None for the usual one.
+        fit: Of a network of the architecture to come.
+        members: Networks whose predictions are averaged.
 
     Raises:
         DataError: If the label file of that scan has changed.
     """
     plan = Plan.load(store.plan)
-    test = set(store.split["parts"].get(settings.part, ()))
+    scored_subjects = set(store.split["parts"].get(settings.part, ()))
     labelled = [case for case in store.cases if case.label is not None]
-    scored = [case for case in labelled if case.subject in test]
-    typical = _typical([case for case in labelled if case.subject not in test])
-    reference, spacing = reference_of(store, typical, plan, settings.grid)
-    reference[reference == UNLABELLED] = 0
-    classes = [index for index in store.label_names if index]
+    scored = [case for case in labelled if case.subject in scored_subjects]
+    typical = _typical([case for case in labelled if case.subject not in scored_subjects])
     # What it imports is there from now on.
     score_case(np.ones((1, 4, 4), dtype=np.uint8), np.ones((1, 4, 4), dtype=np.uint8), (1, 1, 1), [1])
-    ready = folded(network)
+    ready, window = folded(fit.regime.inference_network()), fit.recipe.patch or WINDOW
+    asked: dict[str, Any] = {key: getattr(settings, key) for key in ("batch", "flip", "precision")}
     device = choose_device(settings.device)
+    rule = fit.rule if settings.postprocess else None
 
-    def work() -> None:
-        found = predict_volume(
-            ready,
-            _images(store, typical),
-            batch=settings.batch,
-            flip=settings.flip,
-            device=device,
-            precision=settings.precision,
-            window=window or WINDOW,
-        )
-        if settings.grid == "original":
-            reference_of(store, typical, plan, settings.grid)
-            found = restore_probabilities(found, typical.record)
-        found.argmax(axis=0)
+    def predict() -> None:
+        for _ in range(members):
+            found = predict_volume(ready, _images(store, typical), device=device, window=window, **asked)
+            if settings.grid == "original":
+                found = restore_probabilities(found, typical.record)
+            found.argmax(axis=0)
+
+    def score() -> None:
+        reference, spacing = reference_of(store, typical, plan, settings.grid)
+        reference[reference == UNLABELLED] = 0
         # A network finds about what there is.
-        score_case(reference, reference, spacing, classes, surface=settings.surface)
+        found, _ = clean(reference, rule, math.prod(spacing))
+        classes = [index for index in store.label_names if index]
+        score_case(found, reference, spacing, classes, surface=settings.surface)
 
     slices = sum(case.stop - case.start for case in scored)
-    return _seconds(work) / (typical.stop - typical.start) * slices
+    return (seconds_of(predict) + seconds_of(score)) / (typical.stop - typical.start) * slices
 
 
 @dataclass(frozen=True)
@@ -263,12 +234,11 @@ def measure(plans: Mapping[str, Any], store: PreparedStore, *, trains: bool, eva
     if not trains:
         return Measured(pretrain, (), None)
     encoder = network_for(plans["pretrain"], store) if "pretrain" in plans else None
-    arms, network = finetuning_costs(plans["finetune"], store, selection_of(store, plans), encoder)
+    arms, fit = finetuning_costs(plans["finetune"], store, selection_of(store, plans), encoder)
     if not evaluates:
         return Measured(pretrain, arms, None)
-    window = patch_size(plans["finetune"].patch)
-    networks = 1 if plans["evaluate"].control is None else 2
-    return Measured(pretrain, arms, networks * evaluation_seconds(plans["evaluate"], store, network, window))
+    members = int(getattr(plans["finetune"], "members", 1))
+    return Measured(pretrain, arms, len(arms) * evaluation_seconds(plans["evaluate"], store, fit, members))
 
 
 def _typical(cases: Sequence[PreparedCase]) -> PreparedCase:

@@ -63,7 +63,7 @@ class Sizing:
         # A run without such a record was not sized, and is not now.
         self.settled = not resolved or "forecast" in resolved
         kept, now = resolved.get("budget"), self.settings.budget
-        if "budget" in self.settings.said and now != kept:
+        if "budget" in self.settings.said and now not in (None, kept):
             say(f"The run was begun with budget={kept or OFF} and keeps it; another one changes nothing.")
         chosen = completed(self.settings, nest(resolved.get("words", [])))
         self.settings = chosen.model_copy(update={"budget": kept})

@@ -149,6 +149,13 @@ def test_steps_that_are_given_ask_for_no_coarser_grid() -> None:
     assert finest(PIXELS, PIXELS[-1], 900, None, arms, share=0.25, given={"finetune": 10}) == 0
 
 
+def test_patches_cost_the_same_on_any_grid() -> None:
+    """Nothing is won by a coarser one."""
+    arms = (Cost("finetune", 0.25, grows=False),)
+    assert finest(PIXELS, PIXELS[-1], 900, None, arms, share=0.25, given={}) == 0
+    assert finest(PIXELS, PIXELS[-1], 900, Cost("pretrain", 0.3), arms, share=0.25, given={}) == 1
+
+
 def test_a_narrow_network_is_for_the_smallest_budgets() -> None:
     assert too_wide(Steps(200, NARROW_BELOW - 50), {})
     assert not too_wide(Steps(200, NARROW_BELOW), {})

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from fewlabel.core.config import resolve_plugin
 from fewlabel.core.errors import SettingsError
 from fewlabel.core.values import parse_value
 from fewlabel.pipelines.recipes import load_recipe, recipe_names
+from fewlabel.pipelines.stages import settings_class
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -88,3 +90,47 @@ def test_unknown_recipes_get_the_list(name: Any) -> None:
         load_recipe(name)
     near = "did you mean acdc-lite?" in str(caught.value)
     assert near == name.startswith("acdc")
+
+
+#: Those that committed tables were made with: what they say stays, whatever becomes of the defaults.
+PINNED = {"acdc-lite", "la-lite"}
+STAGES = ("prepare", "pretrain", "finetune", "evaluate", "report")
+
+
+def repeated(values: Any, defaults: Any, where: str = "") -> list[str]:
+    """Keys whose value is the default; the name of a plug-in may say whose the settings beside it are."""
+    found = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            inner = defaults.get(key, {})
+            if "name" in value and value["name"] != inner.get("name"):
+                inner = (
+                    resolve_plugin(f"fewlabel.{key}s", value["name"]).record() if key in {"method", "regime"} else {}
+                )
+            told = repeated(value, inner, f"{where}{key}.")
+            found += [one for one in told if not (one == f"{where}{key}.name" and len(value) > 1)]
+        elif key in defaults and defaults[key] == value:
+            found.append(f"{where}{key}")
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(set(recipe_names()) - PINNED - {"default"}))
+def test_no_recipe_repeats_a_default(name: str) -> None:
+    found = []
+    for key, value in load_recipe(name).values.items():
+        for stage in STAGES if key not in STAGES else (key,):
+            links = {"data": "d", "out": "o", "run": "r", "segmenter": "s"}
+            kind = settings_class(stage)
+            defaults = kind.parse({word: link for word, link in links.items() if word in kind.model_fields}).record()
+            found += repeated({key: value} if key not in STAGES else value, defaults, f"{stage}.")
+    assert found == []
+
+
+def test_the_default_recipe_is_where_the_defaults_of_train_are_set() -> None:
+    assert load_recipe("default").values == {
+        "budget": "1h",
+        "pretraining": True,
+        "pretrain_share": 0.25,
+        "pretrain": {"method": "gcl"},
+        "finetune": {"regime": "supervised"},
+    }

@@ -1,0 +1,67 @@
+"""How long work takes: steps from the middle of each part of a run, weighed by the parts' lengths."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+#: Length of the run that measured steps are taken from; what counts are the shares of its stages.
+NOMINAL = 100_000
+#: Measured steps of a stage: as many as go into so many seconds, after one that does not count.
+SECONDS, FEWEST, MOST = 3.0, 2, 7
+
+Parts = Sequence[tuple[int, int]]
+
+
+def parts_of(stage: Callable[[int, int], tuple[int, int]], rest: float = 0.0) -> list[tuple[int, int]]:
+    """First step and length of each part of a run whose steps cost alike: its stages, and its rest.
+
+    Args:
+        stage: First step and length of the stage that a step of so many belongs to.
+        rest: Share of the run, from its start, in which unlabelled slices are left alone.
+    """
+    borders = {math.ceil(rest * NOMINAL)}
+    at = 0
+    while at < NOMINAL:
+        begun, length = stage(at, NOMINAL)
+        borders.add(begun)
+        at = begun + length
+    firsts = sorted({0, *(border for border in borders if border < NOMINAL)})
+    return [(first, last - first) for first, last in zip(firsts, [*firsts[1:], NOMINAL], strict=True)]
+
+
+def mean_seconds(work: Callable[[int], object], parts: Parts, module: nn.Module) -> float:
+    """Seconds of a step as a mean over the run: medians of steps in the middle of each part, by their shares.
+
+    Every step meets the module as it is now: what it would make of itself later, such as a guard that gives up on
+    pseudo-labels of random weights, is none of what a run does.
+
+    Args:
+        work: Takes one step, given its number.
+        parts: First step and length of each part.
+        module: Holds all state.
+    """
+    state = {key: tensor.clone() for key, tensor in module.state_dict().items()}
+
+    def usual(step: int) -> float:
+        def timed() -> float:
+            module.load_state_dict(state)
+            return seconds_of(lambda: work(step))
+
+        # Kernels are tuned and memory is mapped in the first.
+        first = timed()
+        count = min(max(int(SECONDS / max(first, 1e-6)), FEWEST), MOST)
+        return statistics.median(timed() for _ in range(count))
+
+    return sum(length / NOMINAL * usual(first + length // 2) for first, length in parts)
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Seconds that some work takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
