@@ -97,7 +97,7 @@ def finetuning_augmentation() -> AugmentConfig:
     return AugmentConfig(
         flip_horizontal=0.0,
         flip_vertical=0.0,
-        rotation=180.0,
+        rotation=60.0,
         scale_low=0.7,
         scale_high=1.6,
         crop=1.0,
