@@ -127,15 +127,19 @@ def pretraining_cost(settings: PretrainSettings, store: PreparedStore) -> Cost:
 
 
 def finetuning_costs(
-    settings: FinetuneSettings, store: PreparedStore, selection: Selection, encoder: UNetConfig | None = None
+    settings: FinetuneSettings,
+    selection: Selection,
+    encoder: UNetConfig | None = None,
+    *,
+    expects: bool = False,
 ) -> tuple[tuple[Cost, ...], UNet]:
     """What fine-tuning takes and, if there is one, its control; and the network that predicts.
 
     Args:
         settings: Of the stage; an encoder named in them need not be there yet.
-        store: The prepared data.
         selection: How the weights are selected.
         encoder: Architecture of the encoder to come; None without.
+        expects: Whether labelled patients are left out to tell what to expect.
 
     Raises:
         FewlabelError: As :func:`fewlabel.stages.finetune.run`.
@@ -143,25 +147,31 @@ def finetuning_costs(
     alone = settings.model_copy(update={"encoder": None, "network": encoder or settings.network})
     control = control_of(settings) if settings.control else None
     with _rehearsal(alone) as asked:
-        model = _fit(asked, mode_of(settings), selection)
-        network, between, fits = model.regime.inference_network(), 0.0, 1
+        arm = _arm(asked, mode_of(settings), selection)
+        model = _prepared(arm)
+        network, between = model.regime.inference_network(), 0.0
         step = _step(model)
+        # A left-out patient takes one network, whatever the members.
+        fits = settings.members + (len(arm.draw.labelled) if expects or selection == "leave_one_out" else 0)
         if selection != "none":
-            between, fits = _selecting(asked, store, network, selection)
-        fits *= int(getattr(settings, "members", 1))
+            between = _selecting(arm, network, fits)
         lowest = _lowest(settings.optimiser.warmup, model.regime.stage)
         costs = [Cost("finetune", step + between, fits=fits, lowest=lowest)]
         if control is not None:
-            twin = _fit(asked.model_copy(update={"regime": control.regime}), "scratch", selection)
+            twin = _prepared(_arm(asked.model_copy(update={"regime": control.regime}), "scratch", selection))
             alike = control.regime == settings.regime and _parts(twin) == _parts(model) and not model.recipe.frozen
             costs.append(Cost("control", (step if alike else _step(twin)) + between, fits=fits, lowest=lowest))
     return tuple(costs), network
 
 
-def _fit(settings: FinetuneSettings, mode: Any, selection: Selection) -> Fit:
-    fabric = start(settings.device, settings.precision)
+def _arm(settings: FinetuneSettings, mode: Any, selection: Selection) -> Arm:
+    return Arm(settings, settings.out, mode, selection, expects=False)
+
+
+def _prepared(arm: Arm) -> Fit:
+    fabric = start(arm.settings.device, arm.settings.precision)
     fast_kernels(fabric.device.type)
-    return Arm(settings, settings.out, mode, selection).prepare_fit(fabric)
+    return arm.prepare_fit(fabric)
 
 
 def _parts(fit: Fit) -> Parts:
@@ -174,22 +184,17 @@ def _step(fit: Fit) -> float:
     return mean_seconds(lambda at: fit.loop(at, at + 1).run(fit.step, at), _parts(fit))
 
 
-def _selecting(
-    settings: FinetuneSettings, store: PreparedStore, network: UNet, selection: Selection
-) -> tuple[float, int]:
-    """Seconds of validation for each step, as a mean over all fits, and the number of fits."""
-    arm = Arm(settings, settings.out, "scratch", selection)
-    subjects = arm.draw.validation if selection == "held_out" else arm.draw.labelled
-    cases = [case for case in store.cases if case.subject in subjects and case.label is not None]
+def _selecting(arm: Arm, network: UNet, fits: int) -> float:
+    """Seconds of validation for each step, as a mean over all fits."""
+    subjects = arm.draw.validation if arm.selection == "held_out" else arm.draw.labelled
+    cases = [case for case in arm.store.cases if case.subject in subjects and case.label is not None]
     slices = sum(case.stop - case.start for case in cases)
     typical = _typical(cases)
-    window = patch_size(settings.patch) or WINDOW
-    one = _seconds(lambda: predict_volume(network, _images(store, typical), window=window))
-    whole = one / (typical.stop - typical.start) * slices / settings.validate_every
-    if selection == "held_out":
-        return whole, 1
-    # Each patient is validated on in one fit, and in the last none is.
-    return whole / (len(subjects) + 1), len(subjects) + 1
+    window = patch_size(arm.settings.patch) or WINDOW
+    one = _seconds(lambda: predict_volume(network, _images(arm.store, typical), window=window))
+    whole = one / (typical.stop - typical.start) * slices / arm.settings.validate_every
+    # With a left-out patient each is validated on in one fit.
+    return whole if arm.selection == "held_out" else whole / fits
 
 
 def evaluation_seconds(settings: EvaluateSettings, store: PreparedStore, network: UNet, window: Patch | None) -> float:
@@ -263,7 +268,8 @@ def measure(plans: Mapping[str, Any], store: PreparedStore, *, trains: bool, eva
     if not trains:
         return Measured(pretrain, (), None)
     encoder = network_for(plans["pretrain"], store) if "pretrain" in plans else None
-    arms, network = finetuning_costs(plans["finetune"], store, selection_of(store, plans), encoder)
+    selection, expects = selection_of(store, plans)
+    arms, network = finetuning_costs(plans["finetune"], selection, encoder, expects=expects)
     if not evaluates:
         return Measured(pretrain, arms, None)
     window = patch_size(plans["finetune"].patch)
