@@ -93,7 +93,10 @@ def test_every_process_takes_part_where_patients_are_left_out(store, tmp_path, v
     words += ["batch=4", "optimiser.name=sgd", "optimiser.lr=0.005", *TINY]
     _run([*words, "--out", str(tmp_path / "one")], 1)
     _run([*words, "--out", str(tmp_path / "two")], 2)
-    for name in ("left-out-patient001", "left-out-patient002", ""):
+    left_out = [path.name for path in (tmp_path / "one").glob("left-out-*")]
+    assert len(left_out) == 2
+    for name in ("", *left_out):
+        assert read_record(tmp_path / "one" / name / "metrics.jsonl")
         _same_record(tmp_path / "one" / name, tmp_path / "two" / name)
     one, two = (read_json(tmp_path / name / "segmenter.json")["expected"] for name in ("one", "two"))
     assert two["mean"]["dice"] == pytest.approx(one["mean"]["dice"], abs=0.02)
