@@ -116,7 +116,7 @@ def test_leaving_out_chooses_one_length_for_all(
     store: Path, tmp_path: Path, fits: list[tuple[str, int | None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Fit, "_validate", lambda self: 0.9 if self.facts["curve"].keys() == {"2"} else 0.3)
-    over = {"validation": "leave_one_out", "subjects": THREE, "members": 3}
+    over = {"validation": "leave_one_out", "subjects": THREE, "members": 3, "expect": "never"}
     out = finetune.run(finetune_settings(store, tmp_path / "out", **over))
     left = [(f"left-out-{name}", None) for name in THREE]
     assert fits == [*left, ("out", 4), ("member-1", 4), ("member-2", 4)]

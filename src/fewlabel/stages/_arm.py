@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pandas as pd
 import torch
 from lightning_fabric import Fabric
 
-from fewlabel.core.artifact import Origin, open_artifact, read_json, write_json
+from fewlabel.core.artifact import Origin, open_artifact, write_bytes
 from fewlabel.core.collective import barrier, rank
 from fewlabel.core.config import given
 from fewlabel.core.discovery import load_plugin
@@ -30,10 +30,14 @@ from fewlabel.engine.weights import load_decoder_into, load_encoder_into, save_s
 from fewlabel.nets.layout import channels_last
 from fewlabel.nets.unet import UNet, UNetConfig
 from fewlabel.scoring.components import ComponentRule
+from fewlabel.scoring.expected import expected_summary
+from fewlabel.stages._expect import KEY as EXPECTED
+from fewlabel.stages._expect import choose_expectation, expectation_lines
 from fewlabel.stages._finetune_settings import FinetuneSettings, Mode
 from fewlabel.stages._fit import Fit, Recipe
 from fewlabel.stages._images_met import KEY, images_met
 from fewlabel.stages._learnt_from import drawn_labels, labels_of_encoder
+from fewlabel.stages._left_out import TABLE, LeftOut, labelled_cases
 from fewlabel.stages._members import Members, member_seed
 from fewlabel.stages._postprocess import KEY as POSTPROCESS
 from fewlabel.stages._postprocess import decided_rule
@@ -51,11 +55,21 @@ class Arm:
         out: Folder of the segmenter.
         mode: What becomes of the encoder.
         selection: How the weights are selected; None for what the settings ask for.
+        expects: Whether labelled patients are left out to tell what to expect; None for what the settings ask for.
     """
 
-    def __init__(self, settings: FinetuneSettings, out: Path, mode: Mode, selection: Selection | None = None) -> None:
+    def __init__(
+        self,
+        settings: FinetuneSettings,
+        out: Path,
+        mode: Mode,
+        selection: Selection | None = None,
+        *,
+        expects: bool | None = None,
+    ) -> None:
         self.out = out
         self.mode = mode
+        self.follows = selection is not None
         self.encoder = settings.encoder if mode != "scratch" else None
         self.store = PreparedStore(settings.data)
         self.draw: LabelDraw = drawn_labels(self.store, settings.labelled, settings.draw, settings.subjects)
@@ -84,6 +98,9 @@ class Arm:
             remedy=f"pre-train with subjects=[{','.join(self.draw.labelled)}], or fine-tune on its draw",
         )
         self.selection = selection or choose_selection(settings.validation, self.draw, self.seen)
+        if expects is None:
+            expects = choose_expectation(settings.expect, self.draw, self.selection, self.store, self.seen)
+        self.expects = expects
         self.same = {**identity(self.settings.record(), **hashes), "mode": mode, "selection": self.selection}
         self.members = Members(out, settings.members, self.same)
         self._encoder_met = images_met((), self.encoder)
@@ -119,21 +136,36 @@ class Arm:
             say(f"{settings.members} networks of different seeds, one after the other.")
         rule = self._rule(self.draw.labelled)
         images = self._statistics(self._met(self.draw.labelled, self._validation()))
-        stop = self._leave_one_out(fabric) if selection == "leave_one_out" else None
+        left = LeftOut(
+            self.out,
+            self.same,
+            self.store,
+            self.draw.labelled,
+            lambda subject, folder: self._left_out_fit(fabric, subject, folder),
+            scored=self.expects,
+        )
+        stop = left.best_length() if selection == "leave_one_out" else None
         for member in range(settings.members):
             if not self.members.finished(member):
-                self._train_member(fabric, member, stop)
+                self._train_member(fabric, member, stop, None if stop is None else left.dice[stop])
+        table = left.scores(stop) if self.expects else None
         if images is not None:
             say(f"Statistics of batch normalisation: {statistics_words(images)}, masks unread.")
         if rule is not None:
             say(f"Kept of predictions: {rule.words(self.store.label_names)}, as in the labelled masks.")
+        expected = None if table is None else self._expected(table)
+        if expected is not None:
+            for line in expectation_lines(expected, control=self.follows):
+                say(line)
         if rank() == 0:
-            facts = self._facts(self.members.best_steps(), images, rule)
+            if table is not None:
+                write_bytes(self.out / TABLE, table.to_csv(index=False).encode())
+            facts = {**self._facts(self.members.best_steps(), images, rule), EXPECTED: expected}
             save_segmenter_facts(self.out, settings.network, len(self.store.label_names), facts)
         close_run(
             self.out,
             "segmenter",
-            [*self.members.files(), "segmenter.json"],
+            [*self.members.files(), "segmenter.json", *([] if table is None else [TABLE])],
             parents=[self.store.origin, *([self.origin] if self.origin and self.encoder else [])],
             settings=settings.record(),
             same=self.same,
@@ -144,9 +176,17 @@ class Arm:
         )
         if rank() == 0:
             self.members.clean()
+            left.clean()
 
-    def _train_member(self, fabric: Fabric, member: int, stop: int | None) -> None:
-        """Train one network and keep it; a held-out selection is each network's own."""
+    def _train_member(self, fabric: Fabric, member: int, stop: int | None, dice: float | None) -> None:
+        """Train one network and keep it; a held-out selection is each network's own.
+
+        Args:
+            fabric: Device and precision.
+            member: Which one.
+            stop: The length that leaving patients out has chosen, if it did.
+            dice: What they reached on average at that length.
+        """
         fit = self._fit(
             fabric,
             self.draw.labelled,
@@ -159,38 +199,25 @@ class Arm:
         mark_run(self.out, self.same)
         network = fit.run(stop)
         if rank() == 0:
-            self.members.finish(member, network, stop or fit.best_step)
+            self.members.finish(member, network, stop or fit.best_step, dice if stop else fit.best_dice)
         barrier()
 
     def prepare_fit(self, fabric: Fabric) -> Fit:
         """The fit on all labelled patients of the draw, without validation."""
         return self._fit(fabric, self.draw.labelled, (), self.out, keep_best=False)
 
-    def _leave_one_out(self, fabric: Fabric) -> int:
-        """Number of steps whose validation Dice, averaged over left-out patients, is highest."""
-        curves: list[dict[int, float]] = []
-        for subject in self.draw.labelled:
-            folder = self.out / f"left-out-{subject}"
-            done = folder / "curve.json"
-            curve = self._own_curve(done)
-            if curve is None:
-                others = tuple(other for other in self.draw.labelled if other != subject)
-                fit = self._fit(fabric, others, self._cases((subject,)), folder, keep_best=False)
-                mark_run(self.out, self.same)
-                fit.run()
-                curve = fit.curve
-                if rank() == 0:
-                    write_json(done, {"identity": self.same, "curve": {str(step): curve[step] for step in curve}})
-                fit.clean()
-            curves.append(curve)
-        return max(curves[0], key=lambda step: float(np.mean([curve[step] for curve in curves])))
+    def _left_out_fit(self, fabric: Fabric, subject: str, folder: Path) -> Fit:
+        """The fit on all labelled patients but one, who is validated on where the selection leaves patients out."""
+        others = tuple(other for other in self.draw.labelled if other != subject)
+        chosen_by = self._cases((subject,)) if self.selection == "leave_one_out" else self._validation()
+        keep_best = self.selection == "held_out"
+        return self._fit(fabric, others, chosen_by, folder, keep_best=keep_best, left_out=(subject,))
 
-    def _own_curve(self, path: Path) -> dict[int, float] | None:
-        """Step → validation Dice of a left-out patient, if this very run has found it before."""
-        content = read_json(path) if path.is_file() else {}
-        if content.get("identity") != self.same:
-            return None
-        return {int(step): float(value) for step, value in content["curve"].items()}
+    def _expected(self, table: pd.DataFrame) -> dict[str, Any]:
+        """What a new patient may expect, for the record."""
+        names = {index: name for index, name in self.store.label_names.items() if index}
+        chosen = self.selection == "leave_one_out"
+        return {"networks": 1, "length_chosen_on_them": chosen, **expected_summary(table, names)}
 
     def _fit(
         self,
@@ -201,6 +228,7 @@ class Arm:
         *,
         keep_best: bool,
         member: int = 0,
+        left_out: tuple[str, ...] = (),
     ) -> Fit:
         settings = self.settings
         seed = member_seed(settings.seed, member)
@@ -208,7 +236,7 @@ class Arm:
         if len(indices) == 0:
             fault = Fault("fine-tuning needs labelled slices", "none", ", ".join(labelled), "name labelled patients")
             raise DataError("There is nothing to train on:", [fault])
-        met = self._met(labelled, validation)
+        met = self._met(labelled, validation) - set(left_out)
         recipe = Recipe(
             regime=settings.regime,
             augment=settings.augment,
@@ -289,7 +317,7 @@ class Arm:
         return channels_last(network.to(device))
 
     def _cases(self, subjects: tuple[str, ...]) -> tuple[PreparedCase, ...]:
-        return tuple(case for case in self.store.cases if case.subject in subjects and case.label is not None)
+        return labelled_cases(self.store, subjects)
 
     def _facts(
         self, best_steps: list[int | None], images: Spread | None, rule: ComponentRule | None
@@ -316,6 +344,7 @@ class Arm:
             "batch": self.settings.batch,
             "best_step": best_steps[0],
             **({"best_steps": best_steps} if len(best_steps) > 1 else {}),
+            "validation_dice": self.members.mean_dice(),
             RECALIBRATED: statistics_record(images),
             POSTPROCESS: None if rule is None else rule.record(),
         }

@@ -12,6 +12,7 @@ from fewlabel.data.windows import FOREGROUND
 from fewlabel.engine.optim import OptimiserConfig
 from fewlabel.engine.runtime import Device, Precision
 from fewlabel.nets.unet import UNetConfig
+from fewlabel.stages._expect import Expect
 from fewlabel.stages._learnt_from import draw_faults
 from fewlabel.stages._selection import Validation
 from fewlabel.stages._statistics import Recalibrate
@@ -99,6 +100,11 @@ class FinetuneSettings(Settings):
         "auto", "model selection; auto: none for 1-2 patients or without a fair one, else held out"
     )
     validate_every: int = setting(100, "steps between two validations", unit="steps", ge=1)
+    expect: Expect = setting(
+        "auto",
+        "tell what to expect of new patients: train on all labelled patients but one, for each, and score that one; "
+        "auto: for 2 to 4 where no test or validation scan has a label, and wherever validation leaves one out anyhow",
+    )
     seed: int = setting(0, "seed of weights, batches and augmentation", ge=0)
     members: int = setting(
         1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,8 @@ from fewlabel.stages._postprocess import prepared_voxel
 from fewlabel.stages._statistics import take_statistics
 
 BEST = "best.safetensors"
+#: Folder of the masks of each validation, where they are kept.
+MASKS = "masks"
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,9 @@ class Fit:
         self.names = [names[tensor] for tensor in self.parameters]
         self.checkpointer = Checkpointer(folder, same, self.regime, self.optimiser, seconds=recipe.checkpoint_seconds)
         self.facts: dict[str, Any] = {"curve": {}}
+        #: Whether the masks of each validation are kept, as ``masks/STEPS.npz``.
+        self.keep_masks = False
+        self._validated: list[NDArray[np.uint8]] = []
 
     def _loader(self, indices: NDArray[np.int64], unlabelled: NDArray[np.int64] | None) -> FinetuneLoader | PatchLoader:
         """Slices, or patches where the recipe says so."""
@@ -203,6 +209,11 @@ class Fit:
         return {int(step): float(value) for step, value in self.facts["curve"].items()}
 
     @property
+    def best_dice(self) -> float | None:
+        """The highest mean validation Dice."""
+        return max(self.curve.values()) if self.curve else None
+
+    @property
     def best_step(self) -> int | None:
         """Number of steps after which validation Dice was highest."""
         return max(self.curve, key=self.curve.__getitem__) if self.curve else None
@@ -242,6 +253,11 @@ class Fit:
         record.add(step, {"validation_dice": value})
         best = max(self.curve.values(), default=-1.0)
         self.facts["curve"][str(step + 1)] = value
+        if self.keep_masks and rank() == 0:
+            stream = io.BytesIO()
+            np.savez_compressed(stream, *self._validated)
+            (self.folder / MASKS).mkdir(exist_ok=True)
+            write_bytes(self.folder / MASKS / f"{step + 1}.npz", stream.getvalue())
         if self.keep_best and value > best and rank() == 0:
             weights = self.regime.inference_network().state_dict()
             write_bytes(self.folder / BEST, save({key: tensor.cpu().contiguous() for key, tensor in weights.items()}))
@@ -261,17 +277,29 @@ class Fit:
             network = copy.deepcopy(network)
             self._take_statistics(network)
         network.eval()
+        self._validated = self.masks(network, self.validation)
         scores = []
-        for case in self.validation:
-            images = np.asarray(self.store.images[case.start : case.stop], dtype=np.float32).swapaxes(0, 1)
+        for case, predicted in zip(self.validation, self._validated, strict=True):
             reference = np.asarray(self.store.labels[case.start : case.stop])
-            window = self.recipe.patch or WINDOW
-            predicted = predict_volume(network, images, device=self.fabric.device, window=window).argmax(axis=0)
-            predicted, _ = clean(predicted.astype(np.uint8), self.rule, prepared_voxel(self.store, case))
             known = reference != UNLABELLED
             scores.append(np.mean(dice_per_class(predicted[known], reference[known], network.classes)))
         self.train_mode()
         return float(np.mean(scores))
+
+    def masks(self, network: UNet, cases: Sequence[PreparedCase]) -> list[NDArray[np.uint8]]:
+        """(depth, height, width) cleaned classes of prepared scans.
+
+        Args:
+            network: In evaluation mode.
+            cases: The scans.
+        """
+        found = []
+        for case in cases:
+            images = np.asarray(self.store.images[case.start : case.stop], dtype=np.float32).swapaxes(0, 1)
+            window = self.recipe.patch or WINDOW
+            predicted = predict_volume(network, images, device=self.fabric.device, window=window).argmax(axis=0)
+            found.append(clean(predicted.astype(np.uint8), self.rule, prepared_voxel(self.store, case))[0])
+        return found
 
 
 def clear(folder: Path) -> None:

@@ -57,20 +57,26 @@ class Members:
         known = mark.is_file() and read_json(mark).get("identity") == self.same
         return known and (self.out / member_file(member)).is_file()
 
-    def finish(self, member: int, network: UNet, best_step: int | None) -> None:
+    def finish(self, member: int, network: UNet, best_step: int | None, dice: float | None = None) -> None:
         """Keep a trained member; rank 0 only.
 
         Args:
             member: Which one.
             network: It.
             best_step: Number of steps that its weights have seen, where a selection chose them.
+            dice: Mean validation Dice of these weights, where it is known.
         """
         save_member(self.out, member, network)
-        write_json(self.folder(member) / _MARK, {"identity": self.same, "best_step": best_step})
+        write_json(self.folder(member) / _MARK, {"identity": self.same, "best_step": best_step, "dice": dice})
 
     def best_steps(self) -> list[int | None]:
         """What :meth:`finish` was told of each member."""
         return [read_json(self.folder(member) / _MARK)["best_step"] for member in range(self.count)]
+
+    def mean_dice(self) -> float | None:
+        """Mean validation Dice of the members; None where it is not known of each."""
+        found = [read_json(self.folder(member) / _MARK).get("dice") for member in range(self.count)]
+        return None if None in found else sum(found) / len(found)
 
     def files(self) -> list[str]:
         """Weights and records of all members, relative to the run's folder."""

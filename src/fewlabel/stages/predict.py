@@ -22,6 +22,7 @@ from fewlabel.data.volume import Volume, collected_warnings, read_volume
 from fewlabel.engine.runtime import Device, Precision, choose_device, resolved_precision
 from fewlabel.scoring.components import clean
 from fewlabel.scoring.disagreement import COLUMN as DISAGREEMENT
+from fewlabel.stages._in_use import segmenter_in_use
 from fewlabel.stages._predictions import Mask, Seconds, millilitres, outputs, record_predictions, write_masks
 from fewlabel.stages._scans import Scan, find_scans
 from fewlabel.stages._segmenter import Segmenter
@@ -33,7 +34,9 @@ _NIFTI = (".nii", ".nii.gz")
 class PredictSettings(Settings):
     """Settings of ``fewlabel predict``."""
 
-    model: PathSetting = setting(..., "segmenter folder, or run folder made by train or demo")
+    model: PathSetting = setting(
+        ..., "segmenter folder; or run folder made by train or demo: its model, or its control where that is better"
+    )
     scans: PathSetting = setting(..., "a scan, a folder of scans, or a table of scans")
     out: PathSetting = setting(..., "folder of the masks")
     reader: str | dict[str, Any] = setting(
@@ -123,12 +126,15 @@ def run(settings: PredictSettings) -> Path:
 
 
 def find_model(place: Path) -> Path:
-    """The segmenter folder that ``place`` is or, as a run folder, holds.
+    """The segmenter folder that ``place`` is or, as a run folder, holds and uses; which of two is said.
 
     Raises:
         ArtifactError: If there is none.
     """
-    candidates = [folder for folder in (place, place / "segmenter") if (folder / MANIFEST).is_file()]
+    inside, told = (place, "") if is_artifact(place, "segmenter") else segmenter_in_use(place)
+    if told:
+        say(told)
+    candidates = [folder for folder in (place, inside) if (folder / MANIFEST).is_file()]
     fitting = [folder for folder in candidates if is_artifact(folder, "segmenter")]
     if candidates:
         # Of several, none of the kind, the first says what is wrong.

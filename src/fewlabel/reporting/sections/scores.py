@@ -26,6 +26,10 @@ MISSING = (
     "No scores: the run has no labelled scan in its test part, or it has not been evaluated. "
     "Without annotated patients that took part in no training nothing can be said about quality."
 )
+LEFT_OUT = (
+    "No scores: no labelled scan of a patient kept for testing was evaluated. What the annotated patients reached who "
+    "were left out in turn is below."
+)
 ALONE = "No control was scored, so there is no gain to show. A control is the same network trained from scratch."
 LEAD = (
     "Dice is the overlap with the annotation, 0 (none) to 1 (perfect). Distances tell how far the outlines lie apart, "
@@ -34,16 +38,17 @@ LEAD = (
 FAIR = " The control saw the same labels for the same number of steps."
 
 
-def score_section(scores: Scores | None, *, model: str, control: str) -> Section:
+def score_section(scores: Scores | None, *, model: str, control: str, left_out: bool = False) -> Section:
     """Dice and HD95 by class, gains with intervals, Dice by scan, and the table with distances and counts.
 
     Args:
         scores: What the evaluation left, or None.
         model: Name of the model.
         control: Name of the control.
+        left_out: Whether left-out patients tell what to expect.
     """
     if scores is None:
-        return Section("quality", TITLE, "", [Text(MISSING, "missing")])
+        return Section("quality", TITLE, "", [Text(LEFT_OUT if left_out else MISSING, "missing")])
     summary = scores.summary
     gain = summary["gain"]
     pictures = []
