@@ -17,7 +17,7 @@ from kit.scans import nnunet_folder
 
 TINY = (
     "network.width=4", "network.depth=3", "method=simclr", "pretrain.batch=8", "finetune.batch=4", "device=cpu",
-    "evaluate.resamples=50", "report.points=40", "finetune.labelled=1",
+    "evaluate.resamples=50", "report.points=40", "finetune.labelled=1", "finetune.regime=supervised",
 )  # fmt: skip
 
 

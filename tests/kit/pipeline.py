@@ -14,7 +14,7 @@ from fewlabel.core.config import Settings
 from fewlabel.core.errors import DataError
 from fewlabel.core.values import merge
 from fewlabel.data.store import PreparedStore
-from fewlabel.pipelines import measuring, stages, train
+from fewlabel.pipelines import _train_settings, measuring, stages, train
 from fewlabel.pipelines.budget import Cost
 from fewlabel.pipelines.measuring import Measured
 from kit.stores import make_store
@@ -85,3 +85,13 @@ def failing_command(monkeypatch: pytest.MonkeyPatch, error: BaseException, *, co
 
     monkeypatch.setattr(stages, "run_stage", run)
     return CliRunner(env={"COLUMNS": str(columns)}).invoke(app, ["report", "run", "--out", "r"])
+
+
+@pytest.fixture
+def whole_chain(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A default recipe in which all stages take part, the cheapest that do."""
+    path = tmp_path_factory.mktemp("recipes") / "default.yaml"
+    path.write_text(
+        "budget: 1h\npretraining: true\npretrain_share: 0.25\npretrain: {method: gcl}\nfinetune: {regime: supervised}\n"
+    )
+    monkeypatch.setattr(_train_settings, "DEFAULT_RECIPE", str(path))

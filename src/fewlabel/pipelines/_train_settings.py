@@ -108,7 +108,7 @@ def train_settings(values: Mapping[str, Any], recipe: str | Path | None = None) 
     """Settings of the pipeline from a recipe and nested values, which win.
 
     Without a recipe they start from the one named ``default``. Its budget is for runs whose steps nobody set: steps in
-    ``values`` switch it off.
+    ``values`` switch it off. Settings of pre-training switch that on, which it leaves out.
 
     Args:
         values: Settings of the pipeline itself, bare settings, and settings by stage.
@@ -126,6 +126,15 @@ def train_settings(values: Mapping[str, Any], recipe: str | Path | None = None) 
     faults += unknown
     if recipe is None and any(over[stage].get("steps") is not None for stage in ("pretrain", "finetune")):
         usual.pop("budget", None)
+    asked = _of_pretraining(rest)
+    if asked and recipe is None and "pretraining" not in own:
+        # Words for a stage are words to have it.
+        usual["pretraining"] = True
+    if asked and own.get("pretraining") is False:
+        remedy = "leave them out, or leave out pretraining=false"
+        faults.append(
+            Fault("without pre-training its settings change nothing", ", ".join(asked), "pretraining", remedy)
+        )
     told, learns = over["finetune"], start["finetune"]
     for one, other in (("patch", "view"), ("view", "patch")):
         # What the user says of patches or views takes the place of what the recipe says of the other.
@@ -147,6 +156,15 @@ def train_settings(values: Mapping[str, Any], recipe: str | Path | None = None) 
     built._said = {key: value for key, value in {**own, **rest}.items() if key not in {"data", "out", "resume"}}
     built._recipe = "" if recipe is None else str(recipe)
     return built
+
+
+def _of_pretraining(values: Mapping[str, Any]) -> list[str]:
+    """Settings that only pre-training has: its own by name, and bare ones that no other stage knows."""
+    named = values.get("pretrain")
+    own = [f"pretrain.{key}" for key in named] if isinstance(named, Mapping) else []
+    others = {key for name in CHAIN if name != "pretrain" for key in settings_class(name).model_fields}
+    known = set(settings_class("pretrain").model_fields) - others
+    return own + [key for key in values if key in known]
 
 
 def plan(settings: TrainSettings) -> dict[str, Settings]:

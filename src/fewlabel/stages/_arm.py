@@ -336,9 +336,7 @@ class Arm:
             "labelled_subjects": list(self.draw.labelled),
             "labelled_slices": len(self.store.slices_of(self.draw.labelled, labelled=True)),
             "validation_subjects": list(used),
-            KEY: images_met(
-                {*own, *self._encoder_met, *(subject for images in looked for subject in images.subjects)}, None
-            ),
+            KEY: images_met({*own, *self._encoder_met}, None),
             "selection": self.selection,
             "patch": None if self.settings.patch is None else list(self.settings.patch),
             "regime": self.settings.regime.name,

@@ -19,8 +19,11 @@ from fewlabel.core.values import nest
 from fewlabel.pipelines import train
 from fewlabel.pipelines.budget import Cost
 from fewlabel.pipelines.measuring import Measured
-from kit.pipeline import Stages
+from kit.pipeline import Stages, whole_chain
 from kit.scans import nnunet_folder
+
+__all__ = ["whole_chain"]
+pytestmark = pytest.mark.usefixtures("whole_chain")
 
 #: Costs on the stand-in store: 16x16 pixels are a 64th of the 128x128 that the costs are said to be of.
 SMALL = 64.0

@@ -15,7 +15,11 @@ from fewlabel.pipelines._stand_in import DEPTH, write_stand_in
 from fewlabel.pipelines._train_settings import plan, train_settings
 from fewlabel.pipelines.measuring import measure
 from fewlabel.stages.check import CheckReport, check
+from kit.pipeline import whole_chain
 from kit.scans import nnunet_folder
+
+__all__ = ["whole_chain"]
+pytestmark = pytest.mark.usefixtures("whole_chain")
 
 
 @pytest.fixture(scope="module")

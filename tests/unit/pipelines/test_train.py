@@ -323,3 +323,14 @@ def test_the_outcome_names_what_was_compared(tmp_path: Path) -> None:
     )
     finish_artifact(scores, "scores", ["summary.json"])
     assert verdict(tmp_path) == "mean_teacher against supervised:\n  Dice +0.100: gain"
+
+
+def test_words_for_pre_training_switch_it_on_where_no_recipe_decides(tmp_path: Path) -> None:
+    def made(**values: Any) -> train.TrainSettings:
+        return train.train_settings({"data": tmp_path, "out": tmp_path / "run", **values})
+
+    assert not made(seed=1, finetune={"steps": 3}).pretrains
+    assert made(pretrain={"steps": 3}).pretrains
+    assert made(method="gcl").pretrains
+    told = refusal(lambda: made(pretraining=False, pretrain={"steps": 3}, method="gcl"))
+    assert "without pre-training its settings change nothing; found pretrain.steps, method" in told
