@@ -133,7 +133,7 @@ def train_settings(values: Mapping[str, Any], recipe: str | Path | None = None) 
     if asked and own.get("pretraining") is False:
         remedy = "leave them out, or leave out pretraining=false"
         faults.append(
-            Fault("without pre-training its settings change nothing", ", ".join(asked), "pretraining", remedy)
+            Fault("without pre-training its settings do nothing", ", ".join(asked), "pretraining", remedy)
         )
     told, learns = over["finetune"], start["finetune"]
     for one, other in (("patch", "view"), ("view", "patch")):

@@ -333,4 +333,4 @@ def test_words_for_pre_training_switch_it_on_where_no_recipe_decides(tmp_path: P
     assert made(pretrain={"steps": 3}).pretrains
     assert made(method="gcl").pretrains
     told = refusal(lambda: made(pretraining=False, pretrain={"steps": 3}, method="gcl"))
-    assert "without pre-training its settings change nothing; found pretrain.steps, method" in told
+    assert "without pre-training its settings do nothing; found pretrain.steps, method" in told
