@@ -16,6 +16,8 @@ from fewlabel.core.errors import RunStoppedError, SettingsError
 from fewlabel.engine.checkpoint import CHECKPOINT
 from fewlabel.engine.loop import Loop
 from fewlabel.engine.record import read_record
+from fewlabel.objectives.shares import ClassShares
+from fewlabel.regimes import _weak_to_strong
 from fewlabel.stages import finetune, pretrain
 from kit.stores import make_store
 from kit.tiny import finetune_settings, pretrain_settings
@@ -94,6 +96,26 @@ def test_finetuning_resumes_bit_identically_with_best_weights(store, tmp_path, m
     for name in ("segmenter.safetensors", "segmenter.json"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert _without_time(tmp_path / "cut") == _without_time(tmp_path / "whole")
+
+
+def test_a_weak_to_strong_run_resumes_before_and_behind_a_return(store, tmp_path, monkeypatch):
+    # A guard that bites within twelve steps: a class whose share changes at all is out, and one such step is enough.
+    monkeypatch.setattr(_weak_to_strong, "PATIENCE", 1)
+    monkeypatch.setattr(_weak_to_strong, "ClassShares", lambda count, _: ClassShares(count, 1.0001, settle=1))
+    monkeypatch.setattr(ClassShares, "absent", lambda _: [])
+    extra = {"regime": {"name": "fixmatch", "threshold": 0.3}, "steps": 12, "log_every": 1, "checkpoint_seconds": 0}
+    finetune.run(finetune_settings(store, tmp_path / "whole", **extra))
+    returns = {row["step"]: row["returns"] for row in _without_time(tmp_path / "whole") if "returns" in row}
+    first = min(step for step, count in returns.items() if count == 1)
+    for cut in (4, first):
+        out = tmp_path / f"cut{cut}"
+        with monkeypatch.context() as patch:
+            _die_after(patch, cut)
+            with pytest.raises(PowerCut):
+                finetune.run(finetune_settings(store, out, **extra))
+        finetune.run(finetune_settings(store, out, **extra, resume=True))
+        assert (out / "segmenter.safetensors").read_bytes() == (tmp_path / "whole/segmenter.safetensors").read_bytes()
+        assert _without_time(out) == _without_time(tmp_path / "whole")
 
 
 def test_kill_minus_nine_loses_only_steps_since_the_checkpoint(store, tmp_path):

@@ -177,14 +177,15 @@ class WeakToStrong(Taught):
             self._guard(step)
 
     def figures(self) -> dict[str, float]:
-        """Those of the base, and of pseudo-labels the share of foreground and of slices with scattered classes."""
+        """Those of the base, of the guard, and of pseudo-labels the share of foreground and of slices in pieces."""
         found = super().figures()
         if self.joined and self._labels is not None:
             classes = self.network.classes
             scattered = component_counts(self._labels, classes)[:, 1:] > 1
             found["foreground"] = float((self._labels > 0).float().mean())
             found["scattered"] = float(scattered.any(dim=1).float().mean())
-            found["returns"] = float(self.returns)
+        if self.watches:
+            found |= {"returns": float(self.returns), "given_up": float(self.given_up)}
         return found
 
     def mixed(self, images: Tensor, pseudo: Pseudo, batch: SegmentationBatch) -> tuple[Tensor, Tensor]:

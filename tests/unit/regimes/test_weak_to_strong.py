@@ -73,7 +73,7 @@ class TestPhases:
         assert terms.keys() == {"ce", "dice"}
         assert torch.equal(terms["ce"], cross_entropy(logits, batch.labels))
         assert torch.equal(batch.generator.get_state(), tiny_batch(regime, step=EARLY).generator.get_state())
-        assert regime.figures() == {"unlabelled_weight": 0.0}
+        assert regime.figures() == {"unlabelled_weight": 0.0, "returns": 0.0, "given_up": 0.0}
 
     @pytest.mark.parametrize("fed", [True, False])
     def test_the_teacher_is_the_student_until_then_and_averages_from_there(self, fed):
@@ -311,7 +311,9 @@ class TestFigures:
         batch = tiny_batch(regime, step=LATE)
         terms = regime.losses(batch)
         found = regime.figures()
-        assert set(found) == {"unlabelled_weight", "pseudo", "sure", "foreground", "scattered", "returns"}
+        assert set(found) == {
+            "unlabelled_weight", "pseudo", "sure", "foreground", "scattered", "returns", "given_up"
+        }  # fmt: skip
         assert found["unlabelled_weight"] == 1.0
         assert found["pseudo"] == pytest.approx(float(terms["pseudo"].detach()))
         assert found["sure"] == pytest.approx(float(regime._pseudo(batch.unlabelled).share))

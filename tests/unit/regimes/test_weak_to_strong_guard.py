@@ -135,6 +135,7 @@ class TestGoingBack:
         batch = toy_batch(regime, step=17, labelled=2, unlabelled=3, dtype=torch.float64, size=(16, 16))
         assert set(regime.losses(batch)) == {"ce", "dice"}
         assert not regime.joined
+        assert regime.figures() == {"unlabelled_weight": 0.0, "returns": 3.0, "given_up": 1.0}
         moved(regime)
         regime.after_step(step, LONG)
         student, teacher = regime.network.state_dict(), regime.teacher.network.state_dict()
