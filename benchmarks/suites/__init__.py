@@ -85,6 +85,12 @@ def _memory(arguments: argparse.Namespace) -> None:
     run(arguments.results)
 
 
+def _members(arguments: argparse.Namespace) -> None:
+    from suites.members import run
+
+    run(arguments.results)
+
+
 SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
     "speed": _speed,
     "acdc-ground": _acdc_ground,
@@ -92,6 +98,7 @@ SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
     "acdc-methods": _acdc_methods,
     "acdc-semi": _acdc_semi,
     "la-lite": _la_lite,
+    "members": _members,
     "memory": _memory,
     "method-costs": _method_costs,
     "regime-costs": _regime_costs,

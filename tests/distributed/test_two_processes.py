@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fewlabel.core.artifact import read_json
 from fewlabel.engine.record import read_record
 from kit.stores import make_store
 
@@ -71,3 +72,34 @@ def test_finetuning(store, tmp_path):
     _run([*words, "--out", str(tmp_path / "two")], 2)
     _same(tmp_path / "one/segmenter.safetensors", tmp_path / "two/segmenter.safetensors")
     _same_record(tmp_path / "one", tmp_path / "two")
+
+
+def test_every_process_takes_part_in_every_member_of_an_ensemble(store, tmp_path):
+    words = ["finetune", str(store), "members=2", "batch=4", "optimiser.name=sgd", "optimiser.lr=0.005", *TINY]
+    words += ["validation=held_out", "validate_every=2"]
+    _run([*words, "--out", str(tmp_path / "one")], 1)
+    _run([*words, "--out", str(tmp_path / "two")], 2)
+    for member in ("", "member-1"):
+        _same(tmp_path / "one" / member / "segmenter.safetensors", tmp_path / "two" / member / "segmenter.safetensors")
+        _same_record(tmp_path / "one" / member, tmp_path / "two" / member)
+    assert {path.relative_to(tmp_path / "two") for path in (tmp_path / "two").rglob("*")} == {
+        path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*")
+    }
+
+
+@pytest.mark.parametrize("validation", ["none", "leave_one_out"])
+def test_every_process_takes_part_where_patients_are_left_out(store, tmp_path, validation):
+    words = ["finetune", str(store), "labelled=2", "expect=always", f"validation={validation}", "validate_every=2"]
+    words += ["batch=4", "optimiser.name=sgd", "optimiser.lr=0.005", *TINY]
+    _run([*words, "--out", str(tmp_path / "one")], 1)
+    _run([*words, "--out", str(tmp_path / "two")], 2)
+    left_out = [path.name for path in (tmp_path / "one").glob("left-out-*")]
+    assert len(left_out) == 2
+    for name in ("", *left_out):
+        assert read_record(tmp_path / "one" / name / "metrics.jsonl")
+        _same_record(tmp_path / "one" / name, tmp_path / "two" / name)
+    one, two = (read_json(tmp_path / name / "segmenter.json")["expected"] for name in ("one", "two"))
+    assert two["mean"]["dice"] == pytest.approx(one["mean"]["dice"], abs=0.02)
+    assert {path.relative_to(tmp_path / "two") for path in (tmp_path / "two").rglob("*")} == {
+        path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*")
+    }

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from fewlabel.cli import app
 from fewlabel.core import progress
 from fewlabel.core.artifact import finish_artifact, write_json
-from fewlabel.stages import evaluate, predict
+from fewlabel.engine import ensemble
 from fewlabel.stages.export import find_encoder
 from fewlabel.stages.predict import find_model
 from kit.runs import make_run
@@ -117,8 +117,7 @@ def refuse_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def worked(*words: object, **options: object) -> None:
         pytest.fail("the work was begun")
 
-    monkeypatch.setattr(predict, "predict_volume", worked)
-    monkeypatch.setattr(evaluate, "predict_volume", worked)
+    monkeypatch.setattr(ensemble, "predict_volume", worked)
 
 
 @pytest.fixture

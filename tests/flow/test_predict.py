@@ -13,6 +13,7 @@ import SimpleITK as sitk
 from fewlabel.core.artifact import MANIFEST, finish_artifact, open_artifact, read_json
 from fewlabel.core.errors import ArtifactError, DataError, SettingsError
 from fewlabel.core.progress import listen
+from fewlabel.engine import ensemble
 from fewlabel.stages import predict
 from kit.scans import TILTED, write_scan
 from kit.segmenters import LABELS, bright_is_core, disc_plan, make_segmenter, nested_discs
@@ -28,7 +29,7 @@ def model(tmp_path_factory):
 @pytest.fixture
 def bright(monkeypatch):
     """A network that is right about discs."""
-    monkeypatch.setattr(predict, "predict_volume", bright_is_core)
+    monkeypatch.setattr(ensemble, "predict_volume", bright_is_core)
 
 
 def run(model, scans, out, **over):

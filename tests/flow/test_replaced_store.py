@@ -72,9 +72,9 @@ def test_a_store_replaced_during_training_is_not_named_as_parent(stores, store, 
 def test_a_store_replaced_before_it_is_opened_again_stops_pretraining(stores, store, tmp_path, monkeypatch):
     original = pretrain.Pretraining.begin.__func__
 
-    def begin(cls, settings, same=None):
+    def begin(cls, settings, same=None, opened=None):
         put(stores[1], store)
-        return original(cls, settings, same)
+        return original(cls, settings, same, opened)
 
     monkeypatch.setattr(pretrain.Pretraining, "begin", classmethod(begin))
     with pytest.raises(ArtifactError, match=r"replaced|another one"):

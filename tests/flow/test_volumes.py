@@ -12,6 +12,7 @@ import torch
 from fewlabel.core.artifact import finish_artifact, read_json
 from fewlabel.core.errors import SettingsError
 from fewlabel.data.store import PreparedStore
+from fewlabel.engine import ensemble
 from fewlabel.engine.inference import WINDOW, window_of
 from fewlabel.engine.loop import Loop
 from fewlabel.engine.record import read_record
@@ -77,14 +78,13 @@ def test_scores_and_masks_come_from_windows_of_the_patch(
     raw: Path, segmenter: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    for stage in (evaluate, predict):
-        original = stage.predict_volume
+    original = ensemble.predict_volume
 
-        def watched(*args, original=original, **named):
-            seen.append(named["window"])
-            return original(*args, **named)
+    def watched(*args, **named):
+        seen.append(named["window"])
+        return original(*args, **named)
 
-        monkeypatch.setattr(stage, "predict_volume", watched)
+    monkeypatch.setattr(ensemble, "predict_volume", watched)
     # In bfloat16 the store's rounding to float16 turns some voxels on the border.
     exact = {"device": "cpu", "precision": "32"}
     values = {"data": store, "segmenter": segmenter, "out": tmp_path / "scores", "resamples": 20, **exact}

@@ -12,6 +12,7 @@ from fewlabel.cli import app
 from fewlabel.core.artifact import finish_artifact, write_text
 from fewlabel.core.config import Settings
 from fewlabel.core.errors import DataError
+from fewlabel.core.values import merge
 from fewlabel.data.store import PreparedStore
 from fewlabel.pipelines import measuring, stages, train
 from fewlabel.pipelines.budget import Cost
@@ -70,8 +71,10 @@ class Stages:
 
 
 def go(out: Path, **values: Any) -> Path:
-    """``train`` into a folder, of data beside it; as it is set, unless a budget is given."""
-    return train.run(train.train_settings({"data": out.parent / "raw", "out": out, "budget": "off", **values}))
+    """``train`` into a folder, of data beside it: all stages, supervised, as it is set unless a budget is given."""
+    usual = {"budget": "off", "pretraining": True}
+    values = merge({"finetune": {"regime": "supervised", "view": None}}, values)
+    return train.run(train.train_settings({"data": out.parent / "raw", "out": out, **usual, **values}))
 
 
 def failing_command(monkeypatch: pytest.MonkeyPatch, error: BaseException, *, columns: int = 80) -> Result:

@@ -12,7 +12,7 @@ import torch
 
 from fewlabel.core.artifact import finish_artifact
 from fewlabel.data.preprocess import Plan
-from fewlabel.engine.weights import save_segmenter
+from fewlabel.engine.weights import member_file, save_member, save_segmenter_facts
 from fewlabel.nets.unet import UNet, UNetConfig
 from fewlabel.stages import prepare
 from kit.scans import TILTED, write_scan
@@ -74,16 +74,31 @@ def prepared_discs(
 
 
 def make_segmenter(
-    folder: Path, plan: dict[str, Any], parents: Sequence[Path] = (), network: UNet | None = None, **facts: Any
+    folder: Path,
+    plan: dict[str, Any],
+    parents: Sequence[Path] = (),
+    network: UNet | None = None,
+    *,
+    members: int = 1,
+    **facts: Any,
 ) -> Path:
-    """A finished segmenter folder with a random tiny network."""
-    if network is None:
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            network = UNet(UNetConfig(width=4, depth=3, in_channels=len(plan["channels"])), len(plan["label_values"]))
-    labelled = facts.pop("labelled_subjects", [])
-    save_segmenter(folder, network, {"plan": plan, "labelled_subjects": labelled, **facts})
-    finish_artifact(folder, "segmenter", ["segmenter.safetensors", "segmenter.json"], parents=parents)
+    """A finished segmenter folder with a random tiny network, or several."""
+    for member in range(members):
+        if network is None or member > 0:
+            with torch.random.fork_rng():
+                torch.manual_seed(member)
+                config = UNetConfig(width=4, depth=3, in_channels=len(plan["channels"]))
+                network = UNet(config, len(plan["label_values"]))
+                if members > 1:
+                    # Sure enough to find several classes, each its own.
+                    torch.nn.init.normal_(network.classifier.weight, std=30.0)
+        save_member(folder, member, network)
+    known = {"plan": plan, "labelled_subjects": facts.pop("labelled_subjects", []), **facts}
+    # One network says nothing of members, as older segmenters do not.
+    known |= {"members": members} if members > 1 else {}
+    save_segmenter_facts(folder, network.config, network.classes, known)
+    files = ["segmenter.json", *(member_file(member) for member in range(members))]
+    finish_artifact(folder, "segmenter", files, parents=parents)
     return folder
 
 

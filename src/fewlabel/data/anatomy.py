@@ -27,7 +27,7 @@ SLOTS = 4
 #: Rounds of halving in search of the largest part of a movement that does not fold.
 ROUNDS = 4
 
-_TRIED = "own trials on hearts of one labelled patient"
+_TRIED = "own trials with radial changes of one labelled heart"
 
 
 class AnatomyConfig(Settings):
@@ -38,7 +38,7 @@ class AnatomyConfig(Settings):
         "probability that a labelled slice shows another anatomy, its structures moved apart from each other",
         ge=0,
         le=1,
-        source=f"off; 0.67 in {_TRIED}",
+        source=f"off; in fine-tuning 0.67, {_TRIED}",
     )
     size: float = setting(
         0.5,
@@ -69,7 +69,7 @@ class AnatomyConfig(Settings):
 
 @dataclass(frozen=True)
 class SliceAnatomy:
-    """The structures of a slice, largest in the volume first, and its walls, by level."""
+    """The structures of a slice, largest in the volume first, and its walls."""
 
     bodies: tuple[Body, ...]
     walls: tuple[Wall, ...]

@@ -54,7 +54,12 @@ class AugmentConfig(Settings):
         0.0, "probability of a gamma change of the negative", ge=0, le=1, source="off"
     )
     bias: float = setting(
-        0.0, "standard deviation of the logarithm of a smooth field that multiplies the slice", ge=0, le=1, source="off"
+        0.0,
+        "standard deviation of the logarithm of a smooth field that multiplies the slice; within a slice it is half of "
+        "that, the rest is a gain, which standardising undoes",
+        ge=0,
+        le=1,
+        source="off",
     )
     random_convolutions_probability: float = setting(
         0.0,
@@ -92,7 +97,7 @@ def finetuning_augmentation() -> AugmentConfig:
     return AugmentConfig(
         flip_horizontal=0.0,
         flip_vertical=0.0,
-        rotation=180.0,
+        rotation=60.0,
         scale_low=0.7,
         scale_high=1.6,
         crop=1.0,

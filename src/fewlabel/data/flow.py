@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-#: A flow of time 1 is made of 2 to this power equal steps; of movements drawn about hearts, no point of a hundred is
-#: then further than 0.02 pixels from where it should be, and none further than 0.2.
+#: A flow of time 1 is made of 2 to this power equal steps; more would move no point by half a pixel.
 SQUARINGS = 3
 #: Fields that flow at a time; more of them leave the cache of a CPU.
 _TOGETHER = 8

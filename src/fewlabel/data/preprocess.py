@@ -192,6 +192,21 @@ def restore_probabilities(probabilities: NDArray[np.floating[Any]], record: Mapp
     return np.ascontiguousarray(orientation.undo(plane))
 
 
+def restore_map(values: NDArray[np.floating[Any]], record: Mapping[str, Any]) -> NDArray[np.float32]:
+    """Bring a map with one value per voxel back to the grid of the scan's file.
+
+    Args:
+        values: (slices, height, width).
+        record: Of the scan, from :func:`prepare_volume`.
+
+    Returns:
+        (z, y, x) float32, between the map's least and largest value or 0: outside the crop it is 0.
+    """
+    orientation, rows, columns = _steps(record)
+    plane = resample_plane(np.asarray(values, dtype=np.float32), rows.backward(), columns.backward())
+    return np.ascontiguousarray(orientation.undo(plane))
+
+
 def _steps(record: Mapping[str, Any]) -> tuple[Orientation, AxisRecord, AxisRecord]:
     first, second, third = record["axes"]
     flips = [bool(flip) for flip in record["flips"]]

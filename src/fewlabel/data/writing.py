@@ -1,4 +1,4 @@
-"""Masks and probabilities on disk, written: with every fact of the scan they belong to."""
+"""Masks, probabilities and maps on disk, written: with every fact of the scan they belong to."""
 
 from __future__ import annotations
 
@@ -39,6 +39,11 @@ def write_mask(path: Path, array: NDArray[Any], reference: Path) -> None:
 def write_probabilities(path: Path, array: NDArray[np.floating[Any]], reference: Path) -> None:
     """Write class probabilities (classes, z, y, x) as a float32 image with the classes along its fourth axis."""
     _write(path, np.asarray(array, dtype=np.float32), reference, single=False)
+
+
+def write_map(path: Path, array: NDArray[np.floating[Any]], reference: Path) -> None:
+    """Write one value per voxel (z, y, x) as a float32 image."""
+    _write(path, np.asarray(array, dtype=np.float32)[None], reference, single=True)
 
 
 def _write(path: Path, array: NDArray[Any], reference: Path, *, single: bool) -> None:

@@ -16,13 +16,33 @@ from fewlabel.engine.transfer import load_strictly, read_tensors
 from fewlabel.nets.unet import UNet, UNetConfig, UNetDecoder, UNetEncoder
 
 
+def member_file(member: int) -> str:
+    """The weights of a segmenter's member, relative to its folder; those of the first lie where those of one do."""
+    return "segmenter.safetensors" if member == 0 else f"member-{member}/segmenter.safetensors"
+
+
+def save_member(folder: Path, member: int, network: UNet) -> None:
+    """Write the weights of one member of a segmenter, by number from 0."""
+    _write(folder, member_file(member).removesuffix(".safetensors"), network)
+
+
+def save_segmenter_facts(folder: Path, config: UNetConfig, classes: int, facts: Mapping[str, Any]) -> None:
+    """Write ``segmenter.json``; the architecture and classes are added to the facts."""
+    write_json(folder / "segmenter.json", {**facts, "architecture": config.record(), "classes": classes})
+
+
 def save_segmenter(folder: Path, network: UNet, facts: Mapping[str, Any]) -> None:
-    """Write ``segmenter.safetensors`` and ``segmenter.json``; the architecture and classes are added to the facts."""
-    _save(folder, "segmenter", network, {**facts, "architecture": network.config.record(), "classes": network.classes})
+    """Write ``segmenter.safetensors`` and ``segmenter.json`` of a segmenter of one network."""
+    save_member(folder, 0, network)
+    save_segmenter_facts(folder, network.config, network.classes, facts)
 
 
-def load_segmenter(folder: Path) -> tuple[UNet, dict[str, Any]]:
+def load_segmenter(folder: Path, member: int = 0) -> tuple[UNet, dict[str, Any]]:
     """The network of a segmenter folder, in eval mode on the CPU, and its facts.
+
+    Args:
+        folder: The segmenter.
+        member: Which of its networks, from 0; ``members`` of the facts says how many there are, without it one.
 
     Raises:
         ArtifactError: If a file is missing, damaged or changed since, or the weights do not fit the architecture; it
@@ -30,8 +50,20 @@ def load_segmenter(folder: Path) -> tuple[UNet, dict[str, Any]]:
     """
     facts = _facts(folder, "segmenter", ("architecture", "classes"))
     network = UNet(_architecture(folder, "segmenter", facts), int(facts["classes"]))
-    load_strictly(network, _tensors(folder, "segmenter"), where=str(folder / "segmenter.safetensors"))
+    name = member_file(member)
+    load_strictly(network, read_made(folder, name), where=str(folder / name))
     return network.eval(), facts
+
+
+def load_members(folder: Path) -> tuple[tuple[UNet, ...], dict[str, Any]]:
+    """All networks of a segmenter folder, the first member first, and its facts.
+
+    Raises:
+        ArtifactError: As :func:`load_segmenter`, for any of them.
+    """
+    first, facts = load_segmenter(folder)
+    others = (load_segmenter(folder, member)[0] for member in range(1, int(facts.get("members", 1))))
+    return (first, *others), facts
 
 
 def save_encoder(

@@ -38,8 +38,8 @@ def partners(count: int, generator: Generator) -> Tensor:
 def position_partners(positions: Tensor, generator: Generator) -> Tensor:
     """As :func:`partners`, but a row's partner is the nearest to it in position that is not yet taken.
 
-    Rows of the joined batch are sorted by position, then paired off from a random end: 0 with 1, 2 with 3 and so on,
-    or 1 with 2, 3 with 4 and the ends with each other; a last row without a pair goes with its neighbour.
+    Rows of the joined batch are sorted by position, then paired off from a random end: the first with the second and so
+    on, or the second with the third. A first or last row that is left without a pair goes with its neighbour.
 
     Args:
         positions: (count,) of this rank's rows.
@@ -50,14 +50,13 @@ def position_partners(positions: Tensor, generator: Generator) -> Tensor:
     """
     joined = gather(positions.detach()).cpu()
     order = joined.argsort(stable=True)
-    if int(torch.randint(2, (), generator=generator)):
-        order = order.roll(1)
     found = torch.arange(len(order))
-    for first in range(0, len(order) - 1, 2):
+    for first in range(int(torch.randint(2, (), generator=generator)), len(order) - 1, 2):
         one, other = order[first], order[first + 1]
         found[one], found[other] = other, one
-    if len(order) % 2 and len(order) > 1:
-        found[order[-1]] = order[-2]
+    for end, neighbour in ((0, 1), (-1, -2)) if len(order) > 1 else ():
+        if found[order[end]] == order[end]:
+            found[order[end]] = order[neighbour]
     return own_part(found)
 
 
@@ -103,9 +102,10 @@ def random_boxes(
     Args:
         count: Rows of this rank.
         space: Size of an image, two axes or three.
-        share: Least and largest share of the image that a box takes, each within (0, 1); drawn uniformly.
-        ratio: Largest ratio of its sides, each over the side of the image, drawn log-uniformly from both ways round. A
-            side that would be longer than the image is as long, and the others make up for it.
+        share: Least and largest share of the image that a box takes, each above 0 and up to 1; drawn uniformly.
+        ratio: Largest ratio of its sides, each over the side of the image; the logarithm of each side is drawn
+            uniformly. A side that would be longer than the image is as long, and the others make up for it; each is
+            rounded to whole pixels, one at least.
         generator: CPU generator, equal on all ranks.
 
     Returns:
@@ -119,12 +119,11 @@ def random_boxes(
     for _ in range(axes - 1):
         # What a side is cut by goes to the shorter ones.
         free = sides < 1
-        left = wanted / torch.where(free, 1.0, sides.clamp(max=1)).prod(dim=1)
-        grown = (left / torch.where(free, sides, 1.0).prod(dim=1)) ** (1 / free.sum(dim=1).clamp(min=1))
+        grown = (wanted / torch.where(free, sides, 1.0).prod(dim=1)) ** (1 / free.sum(dim=1).clamp(min=1))
         sides = torch.where(free, sides * grown[:, None], 1.0)
     inside = torch.ones(count, *[1] * axes, dtype=torch.bool)
     for axis, length in enumerate(space):
-        size = (sides[:, axis].clamp(max=1) * length).round()
+        size = (sides[:, axis].clamp(max=1) * length).round().clamp(min=1)
         start = (drawn[:, 1 + axes + axis] * (length - size + 1)).floor()
         place = torch.arange(length)
         along = (place >= start[:, None]) & (place < (start + size)[:, None])

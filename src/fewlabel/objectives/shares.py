@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fewlabel.core.collective import sum_across, world_size
+from fewlabel.core.collective import sum_across
 
 
 class ClassShares(nn.Module):
@@ -32,8 +32,8 @@ class ClassShares(nn.Module):
         self.span = span
         self.settle = settle
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("first", torch.zeros(classes, dtype=torch.float64))
-        self.register_buffer("now", torch.zeros(classes, dtype=torch.float64))
+        self.register_buffer("first", torch.zeros(classes))
+        self.register_buffer("now", torch.zeros(classes))
         self.register_buffer("streak", torch.zeros(classes, dtype=torch.int64))
 
     @torch.no_grad()
@@ -46,8 +46,7 @@ class ClassShares(nn.Module):
         Returns:
             (classes,) bool: which are out now.
         """
-        counts = torch.bincount(labels.flatten(), minlength=len(self.now)).to(self.now)
-        counts = sum_across(counts) / world_size()
+        counts = sum_across(torch.bincount(labels.flatten(), minlength=len(self.now)).to(self.now))
         share = counts / counts.sum().clamp_min(1)
         self.seen += 1
         if int(self.seen) <= self.settle:

@@ -31,6 +31,7 @@ def check_labels(store: PreparedStore, plans: Mapping[str, Settings], *, trains:
     """
     from fewlabel.stages._admission import subjects_of
     from fewlabel.stages._arm import check_network
+    from fewlabel.stages._expect import choose_expectation
     from fewlabel.stages._learnt_from import drawn_labels
     from fewlabel.stages._selection import choose_selection
     from fewlabel.stages.pretrain import network_for
@@ -50,8 +51,10 @@ def check_labels(store: PreparedStore, plans: Mapping[str, Settings], *, trains:
             draw = drawn_labels(store, learning.labelled, learning.draw, learning.subjects)
             met |= set(draw.labelled)
             seen = () if learning.mode == "scratch" else _labels_lent(store, plans.get("pretrain"), draw.labelled)
-            if choose_selection(learning.validation, draw, seen) == "held_out":
+            selection = choose_selection(learning.validation, draw, seen)
+            if selection == "held_out":
                 met |= set(draw.validation)
+            choose_expectation(learning.expect, draw, selection, store, seen)
         except FewlabelError as error:
             errors.append(_told_of("finetune", error))
     if evaluates:
@@ -65,8 +68,8 @@ def check_labels(store: PreparedStore, plans: Mapping[str, Settings], *, trains:
         raise errors[0]
 
 
-def selection_of(store: PreparedStore, plans: Mapping[str, Any]) -> Selection:
-    """How the weights of fine-tuning will be selected.
+def selection_of(store: PreparedStore, plans: Mapping[str, Any]) -> tuple[Selection, bool]:
+    """How the weights of fine-tuning will be selected, and whether labelled patients will be left out to be scored.
 
     Args:
         store: The prepared data.
@@ -76,13 +79,15 @@ def selection_of(store: PreparedStore, plans: Mapping[str, Any]) -> Selection:
         SettingsError: As :func:`check_labels`.
         DataError: As :func:`check_labels`.
     """
+    from fewlabel.stages._expect import choose_expectation
     from fewlabel.stages._learnt_from import drawn_labels
     from fewlabel.stages._selection import choose_selection
 
     learning = plans["finetune"]
     draw = drawn_labels(store, learning.labelled, learning.draw, learning.subjects)
     seen = () if learning.mode == "scratch" else _labels_lent(store, plans.get("pretrain"), draw.labelled)
-    return choose_selection(learning.validation, draw, seen)
+    selection = choose_selection(learning.validation, draw, seen)
+    return selection, choose_expectation(learning.expect, draw, selection, store, seen)
 
 
 def _labels_lent(store: PreparedStore, pretraining: Any, draw: Collection[str]) -> tuple[str, ...]:

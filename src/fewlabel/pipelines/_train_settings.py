@@ -126,6 +126,11 @@ def train_settings(values: Mapping[str, Any], recipe: str | Path | None = None) 
     faults += unknown
     if recipe is None and any(over[stage].get("steps") is not None for stage in ("pretrain", "finetune")):
         usual.pop("budget", None)
+    told, learns = over["finetune"], start["finetune"]
+    for one, other in (("patch", "view"), ("view", "patch")):
+        # What the user says of patches or views takes the place of what the recipe says of the other.
+        if told.get(one) is not None and other not in told:
+            learns.pop(other, None)
     ready: dict[str, Any] = {"recipe": read.name, **{name: merge(start[name], over[name]) for name in CHAIN}}
     try:
         built = TrainSettings.parse({**usual, **own, **ready})

@@ -85,15 +85,19 @@ def pretraining_cost(settings: PretrainSettings, store: PreparedStore) -> Cost:
 
 
 def finetuning_costs(
-    settings: FinetuneSettings, store: PreparedStore, selection: Selection, encoder: UNetConfig | None = None
+    settings: FinetuneSettings,
+    selection: Selection,
+    encoder: UNetConfig | None = None,
+    *,
+    expects: bool = False,
 ) -> tuple[tuple[Cost, ...], Fit]:
     """What fine-tuning takes and, if there is one, its control; and the fit of an untrained model.
 
     Args:
         settings: Of the stage; an encoder named in them need not be there yet.
-        store: The prepared data.
         selection: How the weights are selected.
         encoder: Architecture of the encoder to come; None without.
+        expects: Whether labelled patients are left out to tell what to expect.
 
     Raises:
         FewlabelError: As :func:`fewlabel.stages.finetune.run`.
@@ -102,10 +106,13 @@ def finetuning_costs(
     control = control_of(settings) if settings.control else None
     members = int(getattr(settings, "members", 1))
     with _rehearsal(alone) as asked:
-        model = _fit(asked, mode_of(settings), selection)
+        arm = _arm(asked, mode_of(settings), selection)
+        model = _prepared(arm)
         step = _step(model)
         closing = _statistics(model)
-        between, left_out = _selecting(asked, store, model, closing, selection, members)
+        between, left_out = _selecting(arm, model, closing, members)
+        # A left-out patient takes one network, whatever the members; where one is left out to select, it serves.
+        left_out = max(left_out, len(arm.draw.labelled) if expects else 0)
         fits = members + left_out
         common: dict[str, Any] = {
             "fixed": fits * closing,
@@ -115,16 +122,20 @@ def finetuning_costs(
         }
         costs = [Cost("finetune", step + between, **common)]
         if control is not None:
-            twin = _fit(asked.model_copy(update={"regime": control.regime}), "scratch", selection)
+            twin = _prepared(_arm(asked.model_copy(update={"regime": control.regime}), "scratch", selection))
             alike = control.regime == settings.regime and _parts(twin) == _parts(model) and not model.recipe.frozen
             costs.append(Cost("control", (step if alike else _step(twin)) + between, **common))
     return tuple(costs), model
 
 
-def _fit(settings: FinetuneSettings, mode: Any, selection: Selection) -> Fit:
-    fabric = start(settings.device, settings.precision)
+def _arm(settings: FinetuneSettings, mode: Any, selection: Selection) -> Arm:
+    return Arm(settings, settings.out, mode, selection, expects=False)
+
+
+def _prepared(arm: Arm) -> Fit:
+    fabric = start(arm.settings.device, arm.settings.precision)
     fast_kernels(fabric.device.type)
-    return Arm(settings, settings.out, mode, selection).prepare_fit(fabric)
+    return arm.prepare_fit(fabric)
 
 
 def _parts(fit: Fit) -> Parts:
@@ -146,13 +157,11 @@ def _statistics(fit: Fit) -> float:
     return seconds_of(lambda: take_statistics(network, images, frozen=fit.recipe.frozen))
 
 
-def _selecting(
-    settings: FinetuneSettings, store: PreparedStore, fit: Fit, closing: float, selection: Selection, members: int
-) -> tuple[float, int]:
+def _selecting(arm: Arm, fit: Fit, closing: float, members: int) -> tuple[float, int]:
     """Seconds of validation for each step, as a mean over all fits, and the number of fits that leave one out."""
+    settings, store, selection = arm.settings, arm.store, arm.selection
     if selection == "none":
         return 0.0, 0
-    arm = Arm(settings, settings.out, "scratch", selection)
     subjects = arm.draw.validation if selection == "held_out" else arm.draw.labelled
     cases = [case for case in store.cases if case.subject in subjects and case.label is not None]
     typical, slices = _typical(cases), sum(case.stop - case.start for case in cases)
@@ -234,7 +243,8 @@ def measure(plans: Mapping[str, Any], store: PreparedStore, *, trains: bool, eva
     if not trains:
         return Measured(pretrain, (), None)
     encoder = network_for(plans["pretrain"], store) if "pretrain" in plans else None
-    arms, fit = finetuning_costs(plans["finetune"], store, selection_of(store, plans), encoder)
+    selection, expects = selection_of(store, plans)
+    arms, fit = finetuning_costs(plans["finetune"], selection, encoder, expects=expects)
     if not evaluates:
         return Measured(pretrain, arms, None)
     members = int(getattr(plans["finetune"], "members", 1))

@@ -21,6 +21,7 @@ from fewlabel.pipelines._labels import check_labels
 from fewlabel.pipelines._run_folder import FREE, before, refuse_other_run
 from fewlabel.pipelines._scores import outdated, set_aside
 from fewlabel.pipelines._train_settings import CHAIN, TrainSettings, plan, train_settings
+from fewlabel.pipelines.better import choice, choice_line, surprise_line
 from fewlabel.pipelines.sizing import Sizing, forecast_of
 from fewlabel.pipelines.stages import STAGES, run_stage
 
@@ -39,7 +40,8 @@ def run(settings: TrainSettings) -> Path:
     ``settings.out``. A data set without any label ends after pre-training; one without a labelled test scan is not
     evaluated. With ``finetune.patch`` the network is 3D and learns from scratch, since pre-training works on slices.
     The control learns from scratch without pre-training, and in 3D without unlabelled scans; a supervised run from
-    scratch is its own control. All of this is said.
+    scratch is its own control. All of this is said, and which of model and control ``predict`` on the run folder uses:
+    the better one where validation or left-out patients can tell.
 
     Returns:
         The run folder.
@@ -78,8 +80,10 @@ def run(settings: TrainSettings) -> Path:
         say(f"No scan of the training part has a label: {done}.")
         return record.close()
     record.stage("finetune")
+    record.choose()
     if evaluates:
         record.stage("evaluate")
+        record.hold_against_scores()
     else:
         say("No test scan has a label: there is nothing to evaluate on.")
     record.stage("report")
@@ -110,6 +114,7 @@ class _Record:
             "recipe": settings.recipe,
             "finished": False,
             "stages": before(self._folder).get("stages", {}),
+            "use": before(self._folder).get("use"),
             "settings": {name: values.record() for name, values in self._plans.items()},
             "resolved": sizing.resolved,
             "versions": library_versions(),
@@ -144,6 +149,19 @@ class _Record:
             seconds += known.get("seconds", 0.0)
             self._content["stages"][name] = {"folder": out.name, "seconds": round(seconds, 1)}
         self._write()
+
+    def choose(self) -> None:
+        """Note and tell which of model and control is used."""
+        scored: Any = self._plans["evaluate"]
+        self._content["use"] = choice(scored.segmenter, scored.control)
+        self._write()
+        say(choice_line(self._content["use"]))
+
+    def hold_against_scores(self) -> None:
+        """Tell where test scans speak against the choice."""
+        scored: Any = self._plans["evaluate"]
+        if line := surprise_line(self._content["use"], scored.out):
+            say(line)
 
     def close(self) -> Path:
         """Mark the run as finished, and hold what it took against the forecast."""

@@ -6,9 +6,10 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
+from pydantic import model_validator
 from torch import Tensor
 
 from fewlabel.core.collective import gather, sum_across, world_size
@@ -72,10 +73,16 @@ class WeakToStrongSettings(TaughtSettings):
     guard: float = setting(
         3.0,
         "largest factor by which the share of a class among the pseudo-labels may change before it is left out, and "
-        "after 100 such steps the supervised weights come back; 0 watches nothing",
+        "after 100 such steps the supervised weights come back; above 1, or 0 to watch nothing",
         ge=0,
         source="own choice",
     )
+
+    @model_validator(mode="after")
+    def _room_to_change(self) -> Self:
+        if 0 < self.guard <= 1:
+            raise ValueError("guard must be above 1, or 0 to watch nothing")
+        return self
 
 
 @dataclass(frozen=True)
@@ -101,8 +108,9 @@ class WeakToStrong(Taught):
       Dice alone would leave borders free: unsure pixels are just there.
     * **Guard.** Confidence guards nothing: wrong pixels are as sure as right ones. So the share of each class among the
       pseudo-labels is held against that at the beginning of the second phase. A class that has changed by more than
-      ``guard`` is left out; after 100 such steps in a row the supervised weights come back and λ is halved; after three
-      returns, or where a class has no pixel at all to begin with, the run stays supervised. It is said when it happens.
+      ``guard`` is left out; after 100 such steps in a row the supervised weights come back and λ is halved. The third
+      time, or where a class has no pixel at all to begin with, the rest of the run is supervised. It is said when it
+      happens.
 
     Children implement :meth:`pseudo_loss`.
     """
@@ -118,7 +126,7 @@ class WeakToStrong(Taught):
         self.chosen = config
         self.watches = config.guard > 0 and config.unlabelled_weight > 0
         if self.watches:
-            self.shares = ClassShares(network.classes, max(config.guard, 1.0))
+            self.shares = ClassShares(network.classes, config.guard)
             # The weights of the first phase, to go back to.
             self.supervised = MomentumTwin(network)
         self.register_buffer("returns", torch.zeros((), dtype=torch.int64))
@@ -158,7 +166,8 @@ class WeakToStrong(Taught):
     def after_step(self, step: int, total_steps: int) -> None:
         """The teacher is the student in the first phase and follows it in the second; then the guard looks."""
         first = self._first(total_steps)
-        self.teacher.update(self.network, max(step - first, 0), fed=self.joined)
+        fed = self.joined and self.chosen.teacher == "average"
+        self.teacher.update(self.network, max(step - first, 0), fed=fed)
         if not self.watches:
             return
         if step < first:
@@ -185,15 +194,20 @@ class WeakToStrong(Taught):
             images: (u, channels, *space), strong.
             pseudo: Labels of the weak views of the same rows.
             batch: Whose generator draws.
+
+        Raises:
+            ValueError: If partners go by position and the batch has no positions.
         """
         chosen = self.chosen
         if chosen.cutmix == 0:
             return images, pseudo.labels
         count = len(images)
-        if chosen.partners == "position" and batch.unlabelled_positions is not None:
-            other = position_partners(batch.unlabelled_positions, batch.generator)
-        else:
+        if chosen.partners == "any":
             other = partners(count, batch.generator)
+        elif batch.unlabelled_positions is None:
+            raise ValueError("partners=position needs the positions of the unlabelled rows")
+        else:
+            other = position_partners(batch.unlabelled_positions, batch.generator)
         inside = random_boxes(count, images.shape[2:], SHARE, RATIO, batch.generator)
         used = torch.rand(count * world_size(), generator=batch.generator) < chosen.cutmix
         inside &= own_part(used).view(-1, *[1] * (inside.dim() - 1))
@@ -204,8 +218,10 @@ class WeakToStrong(Taught):
     def strong_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy over all pixels, unsure ones free, plus soft Dice over the sure ones."""
         terms = self.supervision(logits, labels)
-        sure = sum_across((labels != IGNORE).float().mean()) / world_size()
-        return sure * terms["ce"] + terms["dice"]
+        if "ce" in terms:
+            sure = (labels != IGNORE).to(terms["ce"].dtype).mean()
+            terms["ce"] = terms["ce"] * sum_across(sure) / world_size()
+        return torch.stack(list(terms.values())).sum()
 
     def _first(self, total_steps: int) -> int:
         """The step at which the second phase begins."""
@@ -231,17 +247,18 @@ class WeakToStrong(Taught):
             return
         self.shares.update(self._labels)
         absent = self.shares.absent()
-        if absent:
-            self._give_up(f"no pixel of unlabelled scans is labelled as class {', '.join(map(str, absent))}", step)
-            return
         worst = int(self.shares.streak.argmax())
-        if int(self.shares.streak[worst]) < PATIENCE:
+        if absent:
+            found = f"no pixel of unlabelled scans is labelled as class {', '.join(map(str, absent))}"
+        elif int(self.shares.streak[worst]) >= PATIENCE:
+            now, first = float(self.shares.now[worst]), float(self.shares.first[worst])
+            found = f"class {worst} takes {now:.2%} of the pseudo-labels, {first:.2%} at first"
+        else:
             return
-        now, first = float(self.shares.now[worst]), float(self.shares.first[worst])
-        found = f"class {worst} takes {now:.2%} of the pseudo-labels, {first:.2%} at first"
         self._go_back()
-        if int(self.returns) >= RETURNS:
-            self._give_up(found, step)
+        if absent or int(self.returns) >= RETURNS:
+            self.given_up.fill_(value=True)
+            say(f"Step {step}: {found}. Back to the supervised weights. The rest of the run is supervised.")
         else:
             say(f"Step {step}: {found}. Back to the supervised weights, with half the weight on pseudo-labels.")
 
@@ -250,7 +267,3 @@ class WeakToStrong(Taught):
         self.teacher.update(self.network, 0)
         self.shares.restart()
         self.returns += 1
-
-    def _give_up(self, found: str, step: int) -> None:
-        self.given_up.fill_(value=True)
-        say(f"Step {step}: {found}. The rest of the run is supervised.")

@@ -52,7 +52,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Inputs:
-    """All that was found; None where it was not."""
+    """All that was found; None where it was not, and ``use``, what ``run.json`` says of the choice, empty."""
 
     store: PreparedStore | None = None
     encoder: Training | None = None
@@ -61,11 +61,17 @@ class Inputs:
     scores: Scores | None = None
     manifests: Mapping[str, Manifest] = field(default_factory=dict)
     folders: Mapping[str, Path] = field(default_factory=dict)
+    use: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def method(self) -> str:
         """Id of the pre-training method; empty without an encoder."""
         return str(self.encoder.facts.get("method", "")) if self.encoder else ""
+
+    @property
+    def used(self) -> Training | None:
+        """The segmenter that ``predict`` on the run folder uses: the model, or its control."""
+        return self.control if self.use.get("arm") == "control" else self.segmenter
 
 
 def find_folders(run: Path | None, given: Mapping[str, Path | None]) -> dict[str, Path]:

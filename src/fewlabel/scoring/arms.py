@@ -9,6 +9,7 @@ from typing import Any
 EQUAL = {
     "labelled_subjects": "labelled patients",
     "architecture": "network",
+    "members": "networks",
     "steps": "steps",
     "batch": "batch",
     "patch": "patch",

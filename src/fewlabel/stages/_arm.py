@@ -1,4 +1,4 @@
-"""One segmenter of a fine-tuning, the model or its control: data, labels, selection, fit, files."""
+"""One segmenter of a fine-tuning, the model or its control: data, labels, selection, a fit per network, files."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pandas as pd
 import torch
 from lightning_fabric import Fabric
 
-from fewlabel.core.artifact import Origin, open_artifact, read_json, write_json
-from fewlabel.core.collective import rank
+from fewlabel.core.artifact import Origin, open_artifact, write_bytes
+from fewlabel.core.collective import barrier, rank
 from fewlabel.core.config import given
 from fewlabel.core.discovery import load_plugin
 from fewlabel.core.errors import DataError, Fault, SettingsError
@@ -21,17 +21,24 @@ from fewlabel.core.progress import say
 from fewlabel.core.rng import stream_seed
 from fewlabel.core.unchanged import check_origin
 from fewlabel.data.splits import LabelDraw
+from fewlabel.data.spread import Spread
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.engine.lock import sole_run
 from fewlabel.engine.runs import check_begun, close_run, finished_before, identity, mark_run
 from fewlabel.engine.runtime import fast_kernels, resolved_precision, start
-from fewlabel.engine.weights import load_decoder_into, load_encoder_into, save_segmenter
+from fewlabel.engine.weights import load_decoder_into, load_encoder_into, save_segmenter_facts
 from fewlabel.nets.layout import channels_last
 from fewlabel.nets.unet import UNet, UNetConfig
+from fewlabel.scoring.components import ComponentRule
+from fewlabel.scoring.expected import expected_summary
+from fewlabel.stages._expect import KEY as EXPECTED
+from fewlabel.stages._expect import choose_expectation, expectation_lines
 from fewlabel.stages._finetune_settings import FinetuneSettings, Mode
 from fewlabel.stages._fit import Fit, Recipe
 from fewlabel.stages._images_met import KEY, images_met
 from fewlabel.stages._learnt_from import drawn_labels, labels_of_encoder
+from fewlabel.stages._left_out import TABLE, LeftOut, labelled_cases
+from fewlabel.stages._members import Members, member_seed
 from fewlabel.stages._postprocess import KEY as POSTPROCESS
 from fewlabel.stages._postprocess import decided_rule
 from fewlabel.stages._selection import Selection, choose_selection, say_selection
@@ -48,11 +55,21 @@ class Arm:
         out: Folder of the segmenter.
         mode: What becomes of the encoder.
         selection: How the weights are selected; None for what the settings ask for.
+        expects: Whether labelled patients are left out to tell what to expect; None for what the settings ask for.
     """
 
-    def __init__(self, settings: FinetuneSettings, out: Path, mode: Mode, selection: Selection | None = None) -> None:
+    def __init__(
+        self,
+        settings: FinetuneSettings,
+        out: Path,
+        mode: Mode,
+        selection: Selection | None = None,
+        *,
+        expects: bool | None = None,
+    ) -> None:
         self.out = out
         self.mode = mode
+        self.follows = selection is not None
         self.encoder = settings.encoder if mode != "scratch" else None
         self.store = PreparedStore(settings.data)
         self.draw: LabelDraw = drawn_labels(self.store, settings.labelled, settings.draw, settings.subjects)
@@ -81,8 +98,12 @@ class Arm:
             remedy=f"pre-train with subjects=[{','.join(self.draw.labelled)}], or fine-tune on its draw",
         )
         self.selection = selection or choose_selection(settings.validation, self.draw, self.seen)
+        if expects is None:
+            expects = choose_expectation(settings.expect, self.draw, self.selection, self.store, self.seen)
+        self.expects = expects
         self.same = {**identity(self.settings.record(), **hashes), "mode": mode, "selection": self.selection}
-        self._met = images_met((), self.encoder)
+        self.members = Members(out, settings.members, self.same)
+        self._encoder_met = images_met((), self.encoder)
         if self.origin is not None:
             check_origin(self.origin)
         self._finished = False
@@ -111,27 +132,40 @@ class Arm:
         """Fit and write the artifact in a folder that is this run's alone."""
         settings, selection = self.settings, self.selection
         say_selection(selection, self.draw, settings.steps)
-        stop = self._leave_one_out(fabric) if selection == "leave_one_out" else None
-        validation = self._cases(self.draw.validation)
-        fit = self._fit(
-            fabric,
-            self.draw.labelled,
-            validation if selection != "none" else (),
+        if settings.members > 1:
+            say(f"{settings.members} networks of different seeds, one after the other.")
+        rule = self._rule(self.draw.labelled)
+        images = self._statistics(self._met(self.draw.labelled, self._validation()))
+        left = LeftOut(
             self.out,
-            keep_best=selection == "held_out",
+            self.same,
+            self.store,
+            self.draw.labelled,
+            lambda subject, folder: self._left_out_fit(fabric, subject, folder),
+            scored=self.expects,
         )
-        mark_run(self.out, self.same)
-        network = fit.run(stop)
-        if fit.statistics is not None:
-            say(f"Statistics of batch normalisation: {statistics_words(fit.statistics)}, masks unread.")
-        if fit.rule is not None:
-            say(f"Kept of predictions: {fit.rule.words(self.store.label_names)}, as in the labelled masks.")
+        stop = left.best_length() if selection == "leave_one_out" else None
+        for member in range(settings.members):
+            if not self.members.finished(member):
+                self._train_member(fabric, member, stop, None if stop is None else left.dice[stop])
+        table = left.scores(stop) if self.expects else None
+        if images is not None:
+            say(f"Statistics of batch normalisation: {statistics_words(images)}, masks unread.")
+        if rule is not None:
+            say(f"Kept of predictions: {rule.words(self.store.label_names)}, as in the labelled masks.")
+        expected = None if table is None else self._expected(table)
+        if expected is not None:
+            for line in expectation_lines(expected, control=self.follows):
+                say(line)
         if rank() == 0:
-            save_segmenter(self.out, network, self._facts(network, stop or fit.best_step, fit))
+            if table is not None:
+                write_bytes(self.out / TABLE, table.to_csv(index=False).encode())
+            facts = {**self._facts(self.members.best_steps(), images, rule), EXPECTED: expected}
+            save_segmenter_facts(self.out, settings.network, len(self.store.label_names), facts)
         close_run(
             self.out,
             "segmenter",
-            ["segmenter.safetensors", "segmenter.json", "metrics.jsonl"],
+            [*self.members.files(), "segmenter.json", *([] if table is None else [TABLE])],
             parents=[self.store.origin, *([self.origin] if self.origin and self.encoder else [])],
             settings=settings.record(),
             same=self.same,
@@ -140,37 +174,50 @@ class Arm:
             precision=resolved_precision(settings.precision, fabric.device.type),
             started=started,
         )
-        fit.clean()
+        if rank() == 0:
+            self.members.clean()
+            left.clean()
+
+    def _train_member(self, fabric: Fabric, member: int, stop: int | None, dice: float | None) -> None:
+        """Train one network and keep it; a held-out selection is each network's own.
+
+        Args:
+            fabric: Device and precision.
+            member: Which one.
+            stop: The length that leaving patients out has chosen, if it did.
+            dice: What they reached on average at that length.
+        """
+        fit = self._fit(
+            fabric,
+            self.draw.labelled,
+            self._validation(),
+            self.members.folder(member),
+            keep_best=self.selection == "held_out",
+            member=member,
+        )
+        fit.title = self.members.title(fit.title, member)
+        mark_run(self.out, self.same)
+        network = fit.run(stop)
+        if rank() == 0:
+            self.members.finish(member, network, stop or fit.best_step, dice if stop else fit.best_dice)
+        barrier()
 
     def prepare_fit(self, fabric: Fabric) -> Fit:
         """The fit on all labelled patients of the draw, without validation."""
         return self._fit(fabric, self.draw.labelled, (), self.out, keep_best=False)
 
-    def _leave_one_out(self, fabric: Fabric) -> int:
-        """Number of steps whose validation Dice, averaged over left-out patients, is highest."""
-        curves: list[dict[int, float]] = []
-        for subject in self.draw.labelled:
-            folder = self.out / f"left-out-{subject}"
-            done = folder / "curve.json"
-            curve = self._own_curve(done)
-            if curve is None:
-                others = tuple(other for other in self.draw.labelled if other != subject)
-                fit = self._fit(fabric, others, self._cases((subject,)), folder, keep_best=False)
-                mark_run(self.out, self.same)
-                fit.run()
-                curve = fit.curve
-                if rank() == 0:
-                    write_json(done, {"identity": self.same, "curve": {str(step): curve[step] for step in curve}})
-                fit.clean()
-            curves.append(curve)
-        return max(curves[0], key=lambda step: float(np.mean([curve[step] for curve in curves])))
+    def _left_out_fit(self, fabric: Fabric, subject: str, folder: Path) -> Fit:
+        """The fit on all labelled patients but one, who is validated on where the selection leaves patients out."""
+        others = tuple(other for other in self.draw.labelled if other != subject)
+        chosen_by = self._cases((subject,)) if self.selection == "leave_one_out" else self._validation()
+        keep_best = self.selection == "held_out"
+        return self._fit(fabric, others, chosen_by, folder, keep_best=keep_best, left_out=(subject,))
 
-    def _own_curve(self, path: Path) -> dict[int, float] | None:
-        """Step → validation Dice of a left-out patient, if this very run has found it before."""
-        content = read_json(path) if path.is_file() else {}
-        if content.get("identity") != self.same:
-            return None
-        return {int(step): float(value) for step, value in content["curve"].items()}
+    def _expected(self, table: pd.DataFrame) -> dict[str, Any]:
+        """What a new patient may expect, for the record."""
+        names = {index: name for index, name in self.store.label_names.items() if index}
+        chosen = self.selection == "leave_one_out"
+        return {"networks": 1, "length_chosen_on_them": chosen, **expected_summary(table, names)}
 
     def _fit(
         self,
@@ -180,14 +227,16 @@ class Arm:
         folder: Path,
         *,
         keep_best: bool,
+        member: int = 0,
+        left_out: tuple[str, ...] = (),
     ) -> Fit:
         settings = self.settings
+        seed = member_seed(settings.seed, member)
         indices = self.store.slices_of(labelled, labelled=True)
         if len(indices) == 0:
             fault = Fault("fine-tuning needs labelled slices", "none", ", ".join(labelled), "name labelled patients")
             raise DataError("There is nothing to train on:", [fault])
-        met = (self._unlabelled() - {case.subject for case in validation}) | set(labelled)
-        patch = patch_size(settings.patch)
+        met = self._met(labelled, validation) - set(left_out)
         recipe = Recipe(
             regime=settings.regime,
             augment=settings.augment,
@@ -197,13 +246,13 @@ class Arm:
             batch=settings.batch,
             unlabelled_batch=settings.unlabelled_batch,
             validate_every=settings.validate_every,
-            seed=settings.seed,
+            seed=seed,
             checkpoint_seconds=settings.checkpoint_seconds,
             log_every=settings.log_every,
             resume=settings.resume,
             frozen=self.mode == "frozen",
             pretrained=self.mode != "scratch",
-            patch=patch,
+            patch=patch_size(settings.patch),
             patch_foreground=settings.patch_foreground,
             view=view_size(settings.view, self.store),
         )
@@ -211,19 +260,37 @@ class Arm:
             recipe,
             fabric,
             self.store,
-            self._network(fabric.device),
+            self._network(fabric.device, seed),
             indices=indices,
             unlabelled=self.store.slices_of(sorted(met - set(labelled))),
             validation=validation,
-            statistics=statistics_images(
-                settings.recalibrate, settings.regime, settings.network, self.store, met, patch, settings.seed
-            ),
-            rule=decided_rule(self.store, labelled) if settings.postprocess else None,
+            statistics=self._statistics(met),
+            rule=self._rule(labelled),
             keep_best=keep_best,
             folder=folder,
             same=self.same,
             title="finetune" if self.mode != "scratch" else "finetune from scratch",
         )
+
+    def _validation(self) -> tuple[PreparedCase, ...]:
+        """Scans that the model is selected by."""
+        return self._cases(self.draw.validation) if self.selection != "none" else ()
+
+    def _met(self, labelled: tuple[str, ...], validation: tuple[PreparedCase, ...]) -> set[str]:
+        """Subjects whose images may be met, masks unread, and those whose labels are."""
+        return (self._unlabelled() - {case.subject for case in validation}) | set(labelled)
+
+    def _statistics(self, subjects: set[str]) -> Spread | None:
+        """The images whose statistics the trained network is to have."""
+        settings = self.settings
+        patch = patch_size(settings.patch)
+        return statistics_images(
+            settings.recalibrate, settings.regime, settings.network, self.store, subjects, patch, settings.seed
+        )
+
+    def _rule(self, labelled: tuple[str, ...]) -> ComponentRule | None:
+        """How predictions are cleaned, as these labels have it."""
+        return decided_rule(self.store, labelled) if self.settings.postprocess else None
 
     def _unlabelled(self) -> set[str]:
         """Subjects whose slices may serve without their masks; those of the draw too."""
@@ -237,9 +304,9 @@ class Arm:
         size = settings.patch or self.store.images.shape[2:]
         return (settings.network.fitted(size) if encoder is None else architecture_of(encoder)).model_copy(update=kind)
 
-    def _network(self, device: torch.device) -> UNet:
+    def _network(self, device: torch.device, seed: int) -> UNet:
         """A network whose weights beside the encoder are equal for all modes of one seed."""
-        torch.manual_seed(stream_seed(self.settings.seed, "segmenter"))
+        torch.manual_seed(stream_seed(seed, "segmenter"))
         network = UNet(self.settings.network, len(self.store.label_names))
         if self.encoder is not None:
             load_encoder_into(self.encoder, network.encoder)
@@ -250,21 +317,23 @@ class Arm:
         return channels_last(network.to(device))
 
     def _cases(self, subjects: tuple[str, ...]) -> tuple[PreparedCase, ...]:
-        return tuple(case for case in self.store.cases if case.subject in subjects and case.label is not None)
+        return labelled_cases(self.store, subjects)
 
-    def _facts(self, network: UNet, best_step: int | None, fit: Fit) -> Mapping[str, Any]:
+    def _facts(
+        self, best_steps: list[int | None], images: Spread | None, rule: ComponentRule | None
+    ) -> Mapping[str, Any]:
         used = self.draw.validation if self.selection == "held_out" else ()
         regime = load_plugin("fewlabel.regimes", str(self.settings.regime.name))
         own = {*self.draw.labelled, *(self._unlabelled() if regime.uses_unlabelled else ())}
         return {
-            "classes": network.classes,
+            "members": self.settings.members,
             "label_names": {str(key): value for key, value in self.store.label_names.items()},
             "plan": json.loads(json.dumps(self.store.plan)),
             "reader": self.store.manifest.settings.get("reader", "auto"),
             "labelled_subjects": list(self.draw.labelled),
             "labelled_slices": len(self.store.slices_of(self.draw.labelled, labelled=True)),
             "validation_subjects": list(used),
-            KEY: images_met({*own, *self._met, *(fit.statistics.subjects if fit.statistics else ())}, None),
+            KEY: images_met({*own, *self._encoder_met, *(images.subjects if images else ())}, None),
             "selection": self.selection,
             "patch": None if self.settings.patch is None else list(self.settings.patch),
             "regime": self.settings.regime.name,
@@ -273,9 +342,11 @@ class Arm:
             ],
             "steps": self.settings.steps,
             "batch": self.settings.batch,
-            "best_step": best_step,
-            RECALIBRATED: statistics_record(fit.statistics),
-            POSTPROCESS: None if fit.rule is None else fit.rule.record(),
+            "best_step": best_steps[0],
+            **({"best_steps": best_steps} if len(best_steps) > 1 else {}),
+            "validation_dice": self.members.mean_dice(),
+            RECALIBRATED: statistics_record(images),
+            POSTPROCESS: None if rule is None else rule.record(),
         }
 
 

@@ -12,6 +12,7 @@ from fewlabel.data.windows import FOREGROUND
 from fewlabel.engine.optim import OptimiserConfig
 from fewlabel.engine.runtime import Device, Precision
 from fewlabel.nets.unet import UNetConfig
+from fewlabel.stages._expect import Expect
 from fewlabel.stages._learnt_from import draw_faults
 from fewlabel.stages._selection import Validation
 from fewlabel.stages._statistics import Recalibrate
@@ -99,7 +100,18 @@ class FinetuneSettings(Settings):
         "auto", "model selection; auto: none for 1-2 patients or without a fair one, else held out"
     )
     validate_every: int = setting(100, "steps between two validations", unit="steps", ge=1)
+    expect: Expect = setting(
+        "auto",
+        "tell what to expect of new patients: train on all labelled patients but one, for each, and score that one; "
+        "auto: for 2 to 4 where no test or validation scan has a label, and wherever validation leaves one out anyhow",
+    )
     seed: int = setting(0, "seed of weights, batches and augmentation", ge=0)
+    members: int = setting(
+        1,
+        "networks of different seeds to train, one after the other; their mean probabilities predict",
+        ge=1,
+        source="deep ensembles, Lakshminarayanan et al. 2017",
+    )
     device: Device = setting("auto", "where to train")
     precision: Precision = setting("auto", "bf16 where the hardware has it; losses are float32 always")
     checkpoint_seconds: float = setting(300.0, "time between checkpoints", unit="s", ge=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from fewlabel.core.artifact import write_bytes
 from fewlabel.core.collective import barrier, mean_across, rank
 from fewlabel.core.config import Settings
 from fewlabel.core.discovery import load_plugin
+from fewlabel.core.partials import sweep_partials
 from fewlabel.core.progress import say
 from fewlabel.core.rng import stream_seed
 from fewlabel.data.augment import AugmentConfig
@@ -27,7 +29,7 @@ from fewlabel.data.patches import PatchLoader
 from fewlabel.data.spread import Spread
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.data.windows import Patch
-from fewlabel.engine.checkpoint import Checkpointer
+from fewlabel.engine.checkpoint import CHECKPOINT, Checkpointer
 from fewlabel.engine.inference import WINDOW, predict_volume
 from fewlabel.engine.loop import Loop, StepResult
 from fewlabel.engine.optim import OptimiserConfig, build_optimiser, check_warmup
@@ -43,6 +45,8 @@ from fewlabel.stages._postprocess import prepared_voxel
 from fewlabel.stages._statistics import take_statistics
 
 BEST = "best.safetensors"
+#: Folder of the masks of each validation, where they are kept.
+MASKS = "masks"
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,9 @@ class Fit:
         self.names = [names[tensor] for tensor in self.parameters]
         self.checkpointer = Checkpointer(folder, same, self.regime, self.optimiser, seconds=recipe.checkpoint_seconds)
         self.facts: dict[str, Any] = {"curve": {}}
+        #: Whether the masks of each validation are kept, as ``masks/STEPS.npz``.
+        self.keep_masks = False
+        self._validated: list[NDArray[np.uint8]] = []
 
     def _loader(self, indices: NDArray[np.int64], unlabelled: NDArray[np.int64] | None) -> FinetuneLoader | PatchLoader:
         """Slices, or patches where the recipe says so."""
@@ -202,15 +209,20 @@ class Fit:
         return {int(step): float(value) for step, value in self.facts["curve"].items()}
 
     @property
+    def best_dice(self) -> float | None:
+        """The highest mean validation Dice."""
+        return max(self.curve.values()) if self.curve else None
+
+    @property
     def best_step(self) -> int | None:
         """Number of steps after which validation Dice was highest."""
         return max(self.curve, key=self.curve.__getitem__) if self.curve else None
 
     def clean(self) -> None:
         """Remove what only an unfinished run needs."""
-        self.checkpointer.remove()
+        barrier()
         if rank() == 0:
-            (self.folder / BEST).unlink(missing_ok=True)
+            clear(self.folder)
 
     def step(self, step: int) -> StepResult:
         """Batch, forward pass and gradient."""
@@ -241,6 +253,11 @@ class Fit:
         record.add(step, {"validation_dice": value})
         best = max(self.curve.values(), default=-1.0)
         self.facts["curve"][str(step + 1)] = value
+        if self.keep_masks and rank() == 0:
+            stream = io.BytesIO()
+            np.savez_compressed(stream, *self._validated)
+            (self.folder / MASKS).mkdir(exist_ok=True)
+            write_bytes(self.folder / MASKS / f"{step + 1}.npz", stream.getvalue())
         if self.keep_best and value > best and rank() == 0:
             weights = self.regime.inference_network().state_dict()
             write_bytes(self.folder / BEST, save({key: tensor.cpu().contiguous() for key, tensor in weights.items()}))
@@ -260,17 +277,36 @@ class Fit:
             network = copy.deepcopy(network)
             self._take_statistics(network)
         network.eval()
+        self._validated = self.masks(network, self.validation)
         scores = []
-        for case in self.validation:
-            images = np.asarray(self.store.images[case.start : case.stop], dtype=np.float32).swapaxes(0, 1)
+        for case, predicted in zip(self.validation, self._validated, strict=True):
             reference = np.asarray(self.store.labels[case.start : case.stop])
-            window = self.recipe.patch or WINDOW
-            predicted = predict_volume(network, images, device=self.fabric.device, window=window).argmax(axis=0)
-            predicted, _ = clean(predicted.astype(np.uint8), self.rule, prepared_voxel(self.store, case))
             known = reference != UNLABELLED
             scores.append(np.mean(dice_per_class(predicted[known], reference[known], network.classes)))
         self.train_mode()
         return float(np.mean(scores))
+
+    def masks(self, network: UNet, cases: Sequence[PreparedCase]) -> list[NDArray[np.uint8]]:
+        """(depth, height, width) cleaned classes of prepared scans.
+
+        Args:
+            network: In evaluation mode.
+            cases: The scans.
+        """
+        found = []
+        for case in cases:
+            images = np.asarray(self.store.images[case.start : case.stop], dtype=np.float32).swapaxes(0, 1)
+            window = self.recipe.patch or WINDOW
+            predicted = predict_volume(network, images, device=self.fabric.device, window=window).argmax(axis=0)
+            found.append(clean(predicted.astype(np.uint8), self.rule, prepared_voxel(self.store, case))[0])
+        return found
+
+
+def clear(folder: Path) -> None:
+    """Remove what only an unfinished fit needs from its folder, and what kills left half written; rank 0 only."""
+    for name in (CHECKPOINT, BEST):
+        (folder / name).unlink(missing_ok=True)
+    sweep_partials(folder)
 
 
 def train_mode(regime: Regime, *, frozen: bool) -> None:

@@ -32,9 +32,15 @@ def rule_of(facts: Mapping[str, Any]) -> ComponentRule | None:
     return None if record is None else ComponentRule.load(record)
 
 
-def prepared_voxel(store: PreparedStore, case: PreparedCase) -> float | None:
-    """Volume in mm³ of a voxel of a prepared scan; None where the scan's record does not say how thick slices are."""
+def prepared_spacing(store: PreparedStore, case: PreparedCase) -> tuple[float, float, float] | None:
+    """(z, y, x) spacing in mm of a prepared scan; None where the scan's record does not say how thick slices are."""
     if not {"spacing", "axes"} <= case.record.keys():
         return None
-    across = float(case.record["spacing"][case.record["axes"][0]])
-    return prod([across, *map(float, store.plan["spacing"])])
+    row, column = map(float, store.plan["spacing"])
+    return float(case.record["spacing"][case.record["axes"][0]]), row, column
+
+
+def prepared_voxel(store: PreparedStore, case: PreparedCase) -> float | None:
+    """Volume in mm³ of a voxel of a prepared scan; None where :func:`prepared_spacing` is."""
+    spacing = prepared_spacing(store, case)
+    return None if spacing is None else prod(spacing)

@@ -1,4 +1,4 @@
-"""What ``predict`` leaves: masks, probabilities, a table and a report."""
+"""What ``predict`` leaves: masks, probabilities, maps of uncertainty, a table and a report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from fewlabel.core.artifact import finish_artifact, write_json, write_text
 from fewlabel.core.provenance import library_versions, machine_facts
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.volume import Volume, scan_stem
-from fewlabel.data.writing import write_mask, write_probabilities
+from fewlabel.data.writing import write_map, write_mask, write_probabilities
+from fewlabel.scoring.uncertainty import ENTROPY, MUTUAL_INFORMATION
 from fewlabel.stages._postprocess import KEY as POSTPROCESS
 from fewlabel.stages._scans import Scan
 from fewlabel.stages._segmenter import Segmenter
@@ -35,6 +36,8 @@ class Mask:
     confidence: float | None
     seconds: Mapping[str, float]
     removed_ml: float = 0.0
+    uncertainty: NDArray[np.float32] | None = None
+    disagreement: float | None = None
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Seconds:
 
 
 def write_masks(out: Path, scan: Scan, masks: Sequence[Mask], plan: Plan) -> None:
-    """Write the mask in raw label values, 4D for a cine, and its probabilities if asked."""
+    """Write the mask in raw label values, 4D for a cine, and its probabilities and uncertainty if there are any."""
     values = np.array(plan.label_values)
     kinds = (np.uint8, np.int16, np.int32)
     fitting = (kind for kind in kinds if np.iinfo(kind).min <= values.min() and values.max() <= np.iinfo(kind).max)
@@ -56,19 +59,27 @@ def write_masks(out: Path, scan: Scan, masks: Sequence[Mask], plan: Plan) -> Non
     target = out / scan.output
     write_mask(target, raw if len(masks) > 1 else raw[0], scan.images[0])
     for number, mask in enumerate(masks, start=1):
+        frame = number if len(masks) > 1 else None
         if mask.probabilities is not None:
-            frame = number if len(masks) > 1 else None
-            write_probabilities(probability_path(target, frame), mask.probabilities, scan.images[0])
+            write_probabilities(_beside(target, "probabilities", frame), mask.probabilities, scan.images[0])
+        if mask.uncertainty is not None:
+            write_map(_beside(target, "uncertainty", frame), mask.uncertainty, scan.images[0])
 
 
-def probability_path(mask: Path, frame: int | None = None) -> Path:
-    """Where the probabilities of a mask go, or those of one frame of it, from 1."""
+def outputs(mask: Path, *, probabilities: bool, uncertainty: bool) -> list[Path]:
+    """A mask and what goes beside it."""
+    asked = {"probabilities": probabilities, "uncertainty": uncertainty}
+    return [mask, *(_beside(mask, kind) for kind, wanted in asked.items() if wanted)]
+
+
+def _beside(mask: Path, kind: str, frame: int | None = None) -> Path:
+    """Where float32 values that belong to a mask go, or to one frame of it, from 1."""
     stem = scan_stem(mask)
     suffix = mask.name[len(stem) :]
     # Picture formats hold no float32.
     suffix = suffix if suffix in {*_NIFTI, ".nrrd", ".mha"} else ".nii.gz"
     number = "" if frame is None else f"_frame{frame:02d}"
-    return mask.with_name(f"{stem}{number}_probabilities{suffix}")
+    return mask.with_name(f"{stem}{number}_{kind}{suffix}")
 
 
 def millilitres(classes: NDArray[np.uint8], volume: Volume, plan: Plan) -> dict[str, float]:
@@ -102,7 +113,8 @@ def record_predictions(
     write_text(out / TABLE, table.to_csv(index=False))
     report = {
         "settings": dict(settings),
-        "model": {"folder": str(model.folder), "content_hash": model.content_hash},
+        "model": {"folder": str(model.folder), "content_hash": model.content_hash, "members": len(model.networks)},
+        "uncertainty": (MUTUAL_INFORMATION if len(model.networks) > 1 else ENTROPY) if settings["uncertainty"] else "",
         "postprocess": model.facts.get(POSTPROCESS) if settings.get("postprocess") else None,
         "label_values": dict(zip(plan.label_names, plan.label_values, strict=True)),
         "volumes": volumes,
@@ -120,8 +132,9 @@ def record_predictions(
     }
     write_json(out / REPORT, report)
     masks = table.loc[table["status"] == "ok", "output"].unique()
-    probabilities = [path.relative_to(out).as_posix() for path in out.rglob("*_probabilities.*")]
-    files = {name for name in (*masks, *probabilities) if (out / name).is_file()}
+    floats = (path for kind in ("probabilities", "uncertainty") for path in out.rglob(f"*_{kind}.*"))
+    beside = [path.relative_to(out).as_posix() for path in floats]
+    files = {name for name in (*masks, *beside) if (out / name).is_file()}
     finish_artifact(
         out,
         "predictions",

@@ -23,7 +23,7 @@ from fewlabel.readers.base import choose_reader
 #: A reader by id, or with its settings; ``auto`` for the one that fits.
 ReaderChoice = str | Mapping[str, Any]
 TABLES = (".csv", ".tsv", ".parquet")
-_TRUTH = re.compile(r"[_\-.](gt|seg|dseg|mask|label|labels|probabilities)$", re.IGNORECASE)
+_TRUTH = re.compile(r"[_\-.](gt|seg|dseg|mask|label|labels|probabilities|uncertainty)$", re.IGNORECASE)
 _TRUTH_FOLDERS = frozenset({"labels", "labelstr", "labelsts", "labelsval", "masks", "segmentations"})
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})$")
 #: Formats that cannot hold a mask in one lossless file → one of the same family that can.

@@ -21,6 +21,9 @@ def score_lines(summary: Mapping[str, Any]) -> list[str]:
         if took["removed"]:
             pieces = f"{took['removed']} pieces ({took['removed_ml']:.1f} ml) in {took['scans']} scans"
             lines.append(f"  post-processing removed {pieces}; Dice without {took['dice_before']:.3f}")
+    for name, apart in summary.get("disagreement", {}).items():
+        rank = "" if apart["spearman"] is None else f", rank correlation with Dice {apart['spearman']:+.2f}"
+        lines.append(f"{name}: disagreement of its networks {apart['mean']:.3f}{rank}")
     if summary["gain"]:
         lines.append("gain over the control:")
         lines += [f"  {line}" for line in gain_lines(summary["gain"]["mean"])]

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from fewlabel.core.artifact import Origin, open_artifact
 from fewlabel.core.unchanged import check_origin
+from fewlabel.engine.ensemble import Prediction, predict_ensemble
 from fewlabel.engine.inference import folded, window_of
-from fewlabel.engine.weights import load_segmenter
+from fewlabel.engine.runtime import Precision
+from fewlabel.engine.weights import load_members
 from fewlabel.nets.unet import UNet
 from fewlabel.scoring.components import ComponentRule
 from fewlabel.stages._postprocess import rule_of
@@ -30,13 +32,13 @@ class Segmenter:
 
     Attributes:
         folder: Where it lies.
-        network: For prediction only, batch normalisation folded.
+        networks: Its members, one or several, for prediction only, batch normalisation folded.
         facts: Content of ``segmenter.json``.
         content_hash: Of the artifact.
     """
 
     folder: Path
-    network: UNet
+    networks: tuple[UNet, ...]
     facts: dict[str, Any]
     content_hash: str
 
@@ -48,9 +50,40 @@ class Segmenter:
             ArtifactError: If it is no finished segmenter, or is damaged.
         """
         manifest = open_artifact(folder, "segmenter")
-        network, facts = load_segmenter(folder)
+        networks, facts = load_members(folder)
         check_origin(Origin.of(folder, manifest))
-        return cls(folder, folded(network), facts, manifest.content_hash)
+        return cls(folder, tuple(map(folded, networks)), facts, manifest.content_hash)
+
+    def predict(
+        self,
+        array: NDArray[np.float32],
+        *,
+        batch: int = 0,
+        flip: bool = False,
+        device: str | None = None,
+        precision: Precision = "auto",
+        uncertainty: bool = False,
+    ) -> Prediction:
+        """What its networks say of a prepared volume: their mean, and how far they lie apart.
+
+        Args:
+            array: (channels, depth, height, width) in [0, 1].
+            batch: Slices, or windows in 3D, in one pass; 0 for what suits the device.
+            flip: Average over the flips of the slice plane.
+            device: Where to compute.
+            precision: Of the networks.
+            uncertainty: Whether to make the map.
+        """
+        return predict_ensemble(
+            self.networks,
+            array,
+            uncertainty=uncertainty,
+            batch=batch,
+            flip=flip,
+            device=device,
+            precision=precision,
+            window=self.window,
+        )
 
     @property
     def origin(self) -> Origin:

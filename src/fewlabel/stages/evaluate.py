@@ -22,10 +22,11 @@ from fewlabel.core.provenance import machine_facts
 from fewlabel.data.preprocess import Plan, prepare_mask, restore_probabilities
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.data.volume import read_mask
-from fewlabel.engine.inference import predict_volume
 from fewlabel.engine.runtime import Device, Precision, choose_device, resolved_precision
 from fewlabel.scoring.arms import differences
 from fewlabel.scoring.components import POSTPROCESS_RULE, Removed, clean
+from fewlabel.scoring.disagreement import COLUMN as DISAGREEMENT
+from fewlabel.scoring.disagreement import DISAGREEMENT_RULE, disagreement_summary
 from fewlabel.scoring.metrics import DISTANCE_RULE, EMPTY_MASK_RULE, STRAY_RULE, dice_per_class, score_case
 from fewlabel.scoring.summary import MEAN_RULE, summarise
 from fewlabel.stages._admission import admitted, subjects_of
@@ -115,10 +116,11 @@ def run(settings: EvaluateSettings) -> Path:
         "cases": len(cases),
         "classes": {str(index): name for index, name in names.items()},
         **summarise(table, names, confidence=settings.confidence, resamples=settings.resamples, seed=settings.seed),
+        "disagreement": disagreement_summary(table),
         "segmenters": {name: _description(arm) for name, arm in arms.items()},
         # Where this is not empty, a gain is not that of the start or the regime alone.
         "differences": differences(*compared) if len(compared) > 1 else [],
-        "protocol": _protocol(settings, store),
+        "protocol": _protocol(settings, store) | ({"disagreement": DISAGREEMENT_RULE} if DISAGREEMENT in table else {}),
         "machine": machine_facts(),
     }
     with building(settings.out) as folder:
@@ -180,15 +182,10 @@ def _score(
             reference[ignored] = 0
             images = np.asarray(pixels[case.start : case.stop], dtype=np.float32).swapaxes(0, 1)
             for name, arm in arms.items():
-                probabilities = predict_volume(
-                    arm.network,
-                    images,
-                    batch=settings.batch,
-                    flip=settings.flip,
-                    device=device,
-                    precision=settings.precision,
-                    window=arm.window,
+                found = arm.predict(
+                    images, batch=settings.batch, flip=settings.flip, device=device, precision=settings.precision
                 )
+                probabilities = found.probabilities
                 if settings.grid == "original":
                     probabilities = restore_probabilities(probabilities, case.record)
                 whole = probabilities.argmax(axis=0).astype(np.uint8)
@@ -201,14 +198,17 @@ def _score(
                     index = values.pop("index")
                     took = removed.get(index, Removed(0, 0))
                     cleaning = (took.pieces, took.voxels * prod(spacing) / 1000.0, float(before[index - 1]))
+                    apart = None if found.by_class is None else float(found.by_class[index - 1])
                     named = (name, case.id, case.subject, index, store.label_names[index])
-                    rows.append((*named, *values.values(), *cleaning))
+                    rows.append((*named, *values.values(), *cleaning, apart))
                 bar.advance(note=case.id)
     if faults:
         raise DataError("The evaluation cannot be done:", faults)
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table = pd.DataFrame(rows, columns=[*COLUMNS, DISAGREEMENT])
     # Undefined distances are missing numbers, not objects.
-    return table.astype({"hd95_mm": "float64", "assd_mm": "float64"})
+    table = table.astype({"hd95_mm": "float64", "assd_mm": "float64", DISAGREEMENT: "float64"})
+    ensembles = any(len(arm.networks) > 1 for arm in arms.values())
+    return table if ensembles else table.drop(columns=DISAGREEMENT)
 
 
 def reference_of(
@@ -247,6 +247,7 @@ def reference_of(
 def _description(arm: Segmenter) -> dict[str, Any]:
     keys = (
         "regime",
+        "members",
         "initialisation",
         "labelled_subjects",
         "labelled_slices",

@@ -11,6 +11,7 @@ from fewlabel.core.places import with_a_name
 from fewlabel.core.progress import say
 from fewlabel.engine.runtime import fast_kernels, start
 from fewlabel.stages._arm import Arm
+from fewlabel.stages._expect import NOTHING_KNOWN, nothing_else_tells
 from fewlabel.stages._finetune_settings import FinetuneSettings, mode_of
 from fewlabel.stages._fit import Fit
 
@@ -22,7 +23,8 @@ SETTINGS = FinetuneSettings
 def run(settings: FinetuneSettings) -> Path:
     """Fine-tune and leave an artifact of kind ``segmenter``; with ``control`` a second one beside it.
 
-    Model and control are selected in one way, which is the model's.
+    Model and control are selected in one way, which is the model's, and so are the patients who are left out to tell
+    what new ones may expect. With ``members`` each is an ensemble, whose networks are trained one after the other.
 
     Raises:
         SettingsError: If settings contradict each other or the data, or ``out`` or the control's folder holds another
@@ -37,7 +39,7 @@ def run(settings: FinetuneSettings) -> Path:
     arms = [Arm(settings, settings.out, mode_of(settings))]
     control = control_of(settings) if settings.control else None
     if control is not None:
-        arms.append(Arm(control, control_folder(settings.out), "scratch", arms[0].selection))
+        arms.append(Arm(control, control_folder(settings.out), "scratch", arms[0].selection, expects=arms[0].expects))
     faults: list[Fault] = []
     for arm in arms:
         try:
@@ -50,6 +52,8 @@ def run(settings: FinetuneSettings) -> Path:
         arm.run()
     if settings.control and control is None:
         say("No control: a supervised run from scratch is its own.")
+    if len(arms[0].draw.labelled) == 1 and nothing_else_tells(arms[0].store, arms[0].draw):
+        say(NOTHING_KNOWN)
     return settings.out
 
 
@@ -64,7 +68,8 @@ def control_of(settings: FinetuneSettings) -> FinetuneSettings | None:
     """Settings of the control, which is trained from scratch; None where the run would be its own control.
 
     It shows what an encoder was worth. Where the run begins from scratch itself the control is supervised, with the
-    run's loss on labels, and shows what the regime was worth.
+    run's loss on labels, and shows what the regime was worth. It is an ensemble of as many networks as the run, so that
+    averaging is no part of the gain.
     """
     if mode_of(settings) != "scratch":
         return settings

@@ -17,12 +17,13 @@ from fewlabel.core.config import PathSetting, Settings, setting
 from fewlabel.core.errors import ArtifactError, DataError, Fault, FewlabelError, SettingsError
 from fewlabel.core.places import RUN_FILE, in_the_way, unwritable
 from fewlabel.core.progress import say, task
-from fewlabel.data.preprocess import Plan, prepare_volume, restore_probabilities
+from fewlabel.data.preprocess import Plan, prepare_volume, restore_map, restore_probabilities
 from fewlabel.data.volume import Volume, collected_warnings, read_volume
-from fewlabel.engine.inference import predict_volume
 from fewlabel.engine.runtime import Device, Precision, choose_device, resolved_precision
 from fewlabel.scoring.components import clean
-from fewlabel.stages._predictions import Mask, Seconds, millilitres, probability_path, record_predictions, write_masks
+from fewlabel.scoring.disagreement import COLUMN as DISAGREEMENT
+from fewlabel.stages._in_use import segmenter_in_use
+from fewlabel.stages._predictions import Mask, Seconds, millilitres, outputs, record_predictions, write_masks
 from fewlabel.stages._scans import Scan, find_scans
 from fewlabel.stages._segmenter import Segmenter
 
@@ -33,7 +34,9 @@ _NIFTI = (".nii", ".nii.gz")
 class PredictSettings(Settings):
     """Settings of ``fewlabel predict``."""
 
-    model: PathSetting = setting(..., "segmenter folder, or run folder made by train or demo")
+    model: PathSetting = setting(
+        ..., "segmenter folder; or run folder made by train or demo: its model, or its control where that is better"
+    )
     scans: PathSetting = setting(..., "a scan, a folder of scans, or a table of scans")
     out: PathSetting = setting(..., "folder of the masks")
     reader: str | dict[str, Any] = setting(
@@ -44,6 +47,12 @@ class PredictSettings(Settings):
     flip: bool = setting(False, "average predictions over the flips of the slice plane; takes four times as long")
     postprocess: bool = setting(True, "clean masks by the rule that the segmenter holds, if any; never probabilities")
     probabilities: bool = setting(False, "also write class probabilities, float32, classes along the fourth axis")
+    uncertainty: bool = setting(
+        False,
+        "also write a map of uncertainty, float32 in nats: mutual information between network and class; of one "
+        "network alone, the entropy of its softmax",
+        source="BALD, Houlsby et al. 2011",
+    )
     overwrite: bool = setting(False, "replace masks that are there already")
     batch: int = setting(0, "slices, or windows of a 3D network, in one pass; 0 for what suits the device", ge=0)
     device: Device = setting("auto", "where to predict")
@@ -117,12 +126,15 @@ def run(settings: PredictSettings) -> Path:
 
 
 def find_model(place: Path) -> Path:
-    """The segmenter folder that ``place`` is or, as a run folder, holds.
+    """The segmenter folder that ``place`` is or, as a run folder, holds and uses; which of two is said.
 
     Raises:
         ArtifactError: If there is none.
     """
-    candidates = [folder for folder in (place, place / "segmenter") if (folder / MANIFEST).is_file()]
+    inside, told = (place, "") if is_artifact(place, "segmenter") else segmenter_in_use(place)
+    if told:
+        say(told)
+    candidates = [folder for folder in (place, inside) if (folder / MANIFEST).is_file()]
     fitting = [folder for folder in candidates if is_artifact(folder, "segmenter")]
     if candidates:
         # Of several, none of the kind, the first says what is wrong.
@@ -156,7 +168,7 @@ def _check_out(settings: PredictSettings, scans: Sequence[Scan]) -> None:
         faults.append(Fault("--out must not be another artifact", str(out), "out", "give a new folder"))
     inputs = {path.resolve() for scan in scans for path in scan.images}
     for scan in scans:
-        targets = [scan.output, *([probability_path(scan.output)] if settings.probabilities else [])]
+        targets = outputs(scan.output, probabilities=settings.probabilities, uncertainty=settings.uncertainty)
         for target in (out / target for target in targets):
             if target.resolve() in inputs:
                 faults.append(Fault("a mask must not replace a scan", str(target), "out", "give another --out"))
@@ -212,6 +224,7 @@ def _one(
             **millilitres(mask.classes, volume, model.plan),
             "removed_ml": round(mask.removed_ml, 4),
             "confidence": None if mask.confidence is None else round(mask.confidence, 4),
+            **({} if mask.disagreement is None else {DISAGREEMENT: round(mask.disagreement, 4)}),
             "seconds": seconds,
         }
         for number, mask in enumerate(masks, start=1)
@@ -233,23 +246,24 @@ def _segment(volume: Volume, model: _Model, settings: PredictSettings, device: s
     clock = [time.perf_counter()]
     array, record = prepare_volume(volume, model.plan)
     clock.append(time.perf_counter())
-    prepared = predict_volume(
-        model.segmenter.network,
+    found = model.segmenter.predict(
         array,
         batch=settings.batch,
         flip=settings.flip,
         device=device,
         precision=settings.precision,
-        window=model.segmenter.window,
+        uncertainty=settings.uncertainty,
     )
     clock.append(time.perf_counter())
-    probabilities = restore_probabilities(prepared, record)
+    probabilities = restore_probabilities(found.probabilities, record)
     best, index = torch.from_numpy(probabilities).max(dim=0)
     rule, voxel_mm3 = model.segmenter.rule if settings.postprocess else None, prod(volume.spacing)
     classes, removed = clean(index.to(torch.uint8).numpy(), rule, voxel_mm3)
     removed_ml = sum(took.voxels for took in removed.values()) * voxel_mm3 / 1000.0
     inside = classes > 0
     confidence = float(best.numpy()[inside].mean(dtype=np.float64)) if inside.any() else None
+    uncertainty = None if found.uncertainty is None else restore_map(found.uncertainty, record)
     clock.append(time.perf_counter())
     taken = dict(zip(("prepare", "network", "restore"), np.diff(clock).tolist(), strict=True))
-    return Mask(classes, probabilities if settings.probabilities else None, confidence, taken, removed_ml)
+    kept = probabilities if settings.probabilities else None
+    return Mask(classes, kept, confidence, taken, removed_ml, uncertainty, found.disagreement)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,6 @@ from fewlabel.core.places import in_the_way
 from fewlabel.core.progress import task
 from fewlabel.core.rng import numpy_stream, stream_seed
 from fewlabel.data.store import PreparedCase, PreparedStore
-from fewlabel.engine.inference import predict_volume
 from fewlabel.engine.runtime import Device, choose_device
 from fewlabel.engine.weights import read_made
 from fewlabel.reporting.blocks import Page, Section
@@ -26,16 +26,20 @@ from fewlabel.reporting.page import write_report
 from fewlabel.reporting.sections.cases import ShownCase, case_section, pick_cases
 from fewlabel.reporting.sections.data import data_section
 from fewlabel.reporting.sections.embedding import EmbeddingView, LabelView, class_names, embedding_section
+from fewlabel.reporting.sections.expected import expected_section
 from fewlabel.reporting.sections.gradients import gradient_section
 from fewlabel.reporting.sections.headline import headline
 from fewlabel.reporting.sections.provenance import provenance_section
 from fewlabel.reporting.sections.scores import mean_dice, score_section
 from fewlabel.reporting.sections.training import finetuning_section, pretraining_section
+from fewlabel.reporting.sections.unlabelled import unlabelled_section
 from fewlabel.reporting.words import arm_name
 from fewlabel.scoring.components import clean
 from fewlabel.scoring.embedding import neighbour_purity, silhouette, tsne
+from fewlabel.stages._in_use import choice_of
 from fewlabel.stages._postprocess import prepared_voxel
 from fewlabel.stages._segmenter import Segmenter, plan_differences
+from fewlabel.stages._unlabelled_scans import candidates, shown_scans
 
 REPORT = "report.html"
 EMBEDDINGS = "embeddings.safetensors"
@@ -54,6 +58,12 @@ class ReportSettings(Settings):
     points: int = setting(1500, "slices on the map of embeddings, at most", unit="slices", ge=3, le=5000)
     perplexity: float = setting(30.0, "neighbours that count in t-SNE", ge=2, source="van der Maaten & Hinton 2008")
     neighbours: int = setting(10, "neighbours of a slice that its purity looks at", ge=1)
+    unlabelled: int = setting(
+        6,
+        "unlabelled scans to show, from the least to the most confident, where no scan was scored",
+        unit="scans",
+        ge=0,
+    )
     seed: int = setting(0, "seed of the map", ge=0)
     device: Device = setting("auto", "where to predict the scans that are shown")
 
@@ -75,6 +85,8 @@ def run(settings: ReportSettings) -> Path:
     out = _place(settings)
     given = {name: getattr(settings, name) for name in ("prepared", "encoder", "segmenter", "control", "scores")}
     inputs = load_inputs(find_folders(settings.run, given))
+    if settings.run is not None and settings.segmenter is None and settings.control is None:
+        inputs = replace(inputs, use=choice_of(settings.run))
     page = compose(inputs, settings)
     with building(out) as folder:
         write_report(folder / REPORT, page)
@@ -108,18 +120,22 @@ def compose(inputs: Inputs, settings: ReportSettings) -> Page:
     model, control = _arms(inputs)
     labelled = list(inputs.segmenter.facts.get("labelled_subjects", [])) if inputs.segmenter else []
     used = list(inputs.encoder.facts.get("meta_labels", [])) if inputs.encoder else []
-    with task("report", 8) as bar:
-        sections: list[Section] = []
-        makers: list[Callable[[], Section]] = [
-            lambda: score_section(inputs.scores, model=model, control=control),
-            lambda: _cases(inputs, {"model": model, "control": control}, settings),
-            lambda: data_section(inputs.store, labelled),
-            lambda: pretraining_section(inputs.encoder),
-            lambda: gradient_section(inputs.encoder),
-            lambda: embedding_section(_embeddings(inputs, settings), used=used),
-            lambda: finetuning_section({model: inputs.segmenter, control: inputs.control}),
-            lambda: provenance_section(inputs.manifests),
-        ]
+    trained = {model: inputs.segmenter, control: inputs.control}
+    expected = expected_section(trained)
+    sections: list[Section] = []
+    makers: list[Callable[[], Section]] = [
+        lambda: score_section(inputs.scores, model=model, control=control, left_out=expected is not None),
+        *([] if expected is None else [lambda: expected]),
+        *([lambda: _unlabelled(inputs, model, control, settings)] if _shows_unlabelled(inputs, settings) else []),
+        lambda: _cases(inputs, {"model": model, "control": control}, settings),
+        lambda: data_section(inputs.store, labelled),
+        lambda: pretraining_section(inputs.encoder),
+        lambda: gradient_section(inputs.encoder),
+        lambda: embedding_section(_embeddings(inputs, settings), used=used),
+        lambda: finetuning_section(trained),
+        lambda: provenance_section(inputs.manifests),
+    ]
+    with task("report", len(makers)) as bar:
         for make in makers:
             sections.append(make())
             bar.advance(note=sections[-1].title)
@@ -215,10 +231,39 @@ def _cases(inputs: Inputs, names: dict[str, str], settings: ReportSettings) -> S
     return case_section(shown, classes)
 
 
+def _shows_unlabelled(inputs: Inputs, settings: ReportSettings) -> bool:
+    return inputs.scores is None and None not in (inputs.used, inputs.store) and settings.unlabelled > 0
+
+
+def _unlabelled(inputs: Inputs, model: str, control: str, settings: ReportSettings) -> Section:
+    """Scans without labels as the segmenter in use predicts them."""
+    if inputs.store is None or inputs.used is None:
+        raise ValueError("scans are shown of a store by a segmenter")
+    store, name = inputs.store, control if inputs.used is inputs.control else model
+    classes = [label for _, label in sorted(store.label_names.items())]
+    if plan_differences(inputs.used.facts, store.plan):
+        why = "The segmentation network was made for other pixels than the prepared scans, so no scan can be shown."
+        return unlabelled_section([], 0, classes, name, why)
+    arm, device = Segmenter.load(inputs.used.folder), choose_device(settings.device)
+    cases = candidates(store, arm.facts)
+    shown = shown_scans(store, cases, lambda case: _predict_surely(arm, store, case, device), settings.unlabelled)
+    return unlabelled_section(shown, len(cases), classes, name)
+
+
+def _predict_surely(
+    arm: Segmenter, store: PreparedStore, case: PreparedCase, device: str
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """(depth, height, width) classes of a prepared scan, as it would be predicted, and the highest probabilities."""
+    images = np.asarray(store.images[case.start : case.stop], np.float32).swapaxes(0, 1)
+    found = arm.predict(images, device=device).probabilities
+    classes = clean(found.argmax(axis=0).astype(np.uint8), arm.rule, prepared_voxel(store, case))[0]
+    return classes, found.max(axis=0)
+
+
 def _predict(
     arm: Segmenter, store: PreparedStore, case: PreparedCase, device: str, *, cleaned: bool
 ) -> NDArray[np.uint8]:
     """(depth, height, width) classes of a prepared scan."""
     images = np.asarray(store.images[case.start : case.stop], np.float32).swapaxes(0, 1)
-    found = predict_volume(arm.network, images, device=device, window=arm.window).argmax(axis=0).astype(np.uint8)
+    found = arm.predict(images, device=device).probabilities.argmax(axis=0).astype(np.uint8)
     return clean(found, arm.rule if cleaned else None, prepared_voxel(store, case))[0]

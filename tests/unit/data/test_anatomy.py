@@ -13,7 +13,7 @@ from fewlabel.core.errors import SettingsError
 from fewlabel.data import anatomy, anatomy_index
 from fewlabel.data.anatomy import SLOTS, AnatomyConfig, AnatomyDraws, anatomy_displacements, draw_anatomies
 from fewlabel.data.anatomy_index import AnatomyIndex
-from fewlabel.data.flow import _pixels, displaced, smallest_determinant
+from fewlabel.data.flow import _pixels, displaced, flow, smallest_determinant
 from kit.masks import SIZE, disc, heart, memory_store
 
 CPU = torch.device("cpu")
@@ -188,6 +188,17 @@ def test_any_draw_keeps_the_labels_and_does_not_fold(seed):
     assert float(smallest_determinant(field[None])) > 0
     assert set(np.unique(warped)) <= set(np.unique(mask))
     assert {2, 3} <= set(np.unique(warped))
+
+
+def test_more_steps_would_change_little():
+    config = AnatomyConfig(probability=1.0)
+    made = draw_anatomies(config, 8, 4, torch.Generator().manual_seed(0))
+    anatomies = index_of(heart(14, 22, 16))
+    layers = torch.stack([torch.stack(anatomy._velocities(anatomies[0], made, row, CPU)) for row in range(8)], dim=1)
+    apart = (flow(layers.flatten(0, 1)) - flow(layers.flatten(0, 1), 9)).norm(dim=1)
+    assert float(apart.max()) < 0.5
+    assert float(apart.flatten().quantile(0.99)) < 0.05
+    assert float(layers.abs().max()) > 5
 
 
 def test_nothing_leaves_the_image_however_far_it_is_pushed():

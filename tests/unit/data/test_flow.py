@@ -128,4 +128,6 @@ def test_points_are_displaced_by_what_lies_at_them():
                 moved = bilinear(field[row, axis], *places[place].tolist()) * float(units[axis])
                 assert found[row, axis, 0, place] == pytest.approx(float(points[0, axis, 0, place]) + moved, abs=1e-5)
     assert torch.equal(displaced(points, torch.zeros_like(field[:1])), points)
-    assert torch.equal(displaced(points + 9, field[:1]), points + 9)
+    everywhere = torch.ones_like(field[:1])
+    assert torch.equal(displaced(points + 9, everywhere), points + 9)
+    torch.testing.assert_close(displaced(points, everywhere), points + units[None, :, None, None])

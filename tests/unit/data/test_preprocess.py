@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewlabel.core.errors import DataError
-from fewlabel.data.preprocess import Plan, prepare_mask, prepare_volume, restore_probabilities
+from fewlabel.data.preprocess import Plan, prepare_mask, prepare_volume, restore_map, restore_probabilities
 from fewlabel.data.resample import AxisRecord, linear_weights, resample_plane
 from fewlabel.data.volume import Geometry, Volume, read_mask, read_volume
 from kit.scans import TILTED, blob, noise, write_scan
@@ -90,6 +90,21 @@ def test_restored_shape_and_sums_are_exact(shape, pixel, target, size, tilted):
     back = restore_probabilities(raw / raw.sum(0), json.loads(json.dumps(record)))
     assert back.shape == (3, *shape)
     assert np.allclose(back.sum(0), 1, atol=1e-4)
+
+
+@pytest.mark.parametrize("tilted", [False, True])
+def test_a_map_goes_the_way_of_probabilities_and_is_0_outside_the_crop(tilted):
+    scan = volume(np.ones((3, 20, 26)), (4.0, 0.9, 1.1), TILTED if tilted else np.eye(3))
+    plan = Plan(spacing=(1.0, 1.0), size=(12, 40), label_values=(0, 1), label_names=("background", "a"))
+    array, record = prepare_volume(scan, plan)
+    values = np.random.default_rng(0).random(array.shape[1:]).astype(np.float32)
+    back = restore_map(values, json.loads(json.dumps(record)))
+    assert back.dtype == np.float32
+    assert back.flags.c_contiguous
+    np.testing.assert_array_equal(back, restore_probabilities(np.stack([1 - values, values]), record)[1])
+    whole = restore_map(np.ones_like(values), record)
+    assert {0.0, 1.0} <= set(whole.ravel().round(5).tolist())
+    assert whole.max() <= 1 + 1e-6
 
 
 @given(seed=st.integers(0, 99), tilted=st.booleans(), pad=st.booleans())

@@ -144,6 +144,10 @@ def test_the_wall_of_a_ring():
     room = wall.room.float().numpy()
     assert bool((room[~whole] <= 0).all())
     assert room[35, 54] == pytest.approx(5.5, abs=0.8)
+    # Not even in a slit that smoothing would close.
+    slit = whole.copy()
+    slit[35, 53:] = False
+    assert bool((wall_of(3, 1, cavity, slit).room.numpy()[~slit] <= 0).all())
     assert wall_of(3, 1, cavity, cavity) is None
     assert wall_of(3, 1, np.zeros(SIZE, bool), whole) is None
     assert wall_of(3, 1, cavity, np.ones(SIZE, bool)) is None

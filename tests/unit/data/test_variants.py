@@ -15,6 +15,7 @@ from fewlabel.data.patches import PatchLoader, _shown_at
 from fewlabel.data.sampling import SamplerConfig
 from fewlabel.data.store import PreparedStore
 from fewlabel.data.variants import Variants, variants_of
+from fewlabel.data.windows import counted, draw_window, runs_of
 from kit.masks import SIZE, heart, memory_store
 from kit.stores import make_store
 
@@ -58,13 +59,14 @@ def tensors(batch):
 MADE = pytest.mark.parametrize("make", [finetune, patches])
 
 
-def test_both_are_off_by_default():
-    for augment in (AugmentConfig(), finetuning_augmentation()):
-        assert augment.anatomy.probability == augment.synthesis.probability == 0
-    changed = AugmentConfig.parse({"anatomy": {"probability": 0.67}}, base=finetuning_augmentation())
-    assert changed.anatomy.probability == 0.67
-    assert changed.anatomy.wall == 0.6
-    assert changed.rotation == finetuning_augmentation().rotation
+def test_pretraining_has_neither_and_finetuning_other_anatomies():
+    assert AugmentConfig().anatomy.probability == AugmentConfig().synthesis.probability == 0
+    mild = finetuning_augmentation()
+    assert (mild.anatomy.probability, mild.synthesis.probability) == (0.67, 0)
+    # One key of a group leaves its others, and the other groups, as they were.
+    changed = AugmentConfig.parse({"anatomy": {"wall": 0.2}}, base=mild)
+    assert changed.anatomy == mild.anatomy.model_copy(update={"wall": 0.2})
+    assert changed.model_copy(update={"anatomy": mild.anatomy}) == mild
 
 
 def test_off_there_is_nothing_to_make(store):
@@ -156,24 +158,23 @@ def test_rows_of_two_ranks_are_the_batch_of_one(store, monkeypatch, make):
         monkeypatch.setattr(slice_source, "world_size", lambda: size)
         return make(store, BOTH, unlabelled=None).batch(step)
 
-    for step in (0, 5):
-        whole, first, second = batch(0, 1, step), batch(0, 2, step), batch(1, 2, step)
-        for name, expected in tensors(whole).items():
-            assert torch.equal(torch.cat([tensors(first)[name], tensors(second)[name]]), expected), name
+    whole, first, second = batch(0, 1, 5), batch(0, 2, 5), batch(1, 2, 5)
+    for name, expected in tensors(whole).items():
+        assert torch.equal(torch.cat([tensors(first)[name], tensors(second)[name]]), expected), name
 
 
 @MADE
 def test_a_batch_is_one_of_its_seed_and_step_whatever_came_before(store, make, monkeypatch):
     long = make(store, BOTH)
-    forward = [tensors(long.batch(step)) for step in range(4)]
+    forward = [tensors(long.batch(step)) for step in range(3)]
     # As resumed, streamed from disk, and with no surface kept.
     monkeypatch.setattr(variants.AnatomyIndex.__init__, "__defaults__", (1,))
     late = make(store, BOTH, resident_limit=0)
-    for step in (3, 2):
+    for step in (2, 1):
         for name, value in tensors(late.batch(step)).items():
             assert torch.equal(value, forward[step][name]), name
     assert len(late.variants._index._measured) == 1
-    assert not torch.equal(make(store, BOTH, seed=4).batch(3).images, forward[3]["images"])
+    assert not torch.equal(make(store, BOTH, seed=4).batch(2).images, forward[2]["images"])
 
 
 def test_slices_of_a_patch_share_their_anatomy_and_look(store):
@@ -228,6 +229,19 @@ def test_a_centred_patch_follows_its_voxel_through_another_anatomy(store):
     y, x = _shown_at(transform, (40, 60))
     assert _shown_at(transform, (40, 65), moved) == (y, x)
     assert _shown_at(transform, (40, 60), torch.zeros_like(moved)) == (y, x)
+
+
+def test_a_window_knows_the_slice_of_its_voxel():
+    masks = np.zeros((6, *SIZE), np.uint8)
+    masks[4, 40, 50] = masks[1, 10, 20] = 1
+    made = memory_store([masks])
+    run = counted(made, runs_of(made, np.arange(6))[0])
+    levels = set()
+    for seed in range(12):
+        window = draw_window(made, run, 3, np.random.default_rng(seed), foreground=True)
+        levels.add(int(window.slices[window.level]))
+        assert made.labels[window.slices[window.level]][window.centre] == 1
+    assert levels == {1, 4}
 
 
 def test_both_views_of_a_labelled_slice_in_pretraining_show_one_anatomy(tmp_path):

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from fewlabel.objectives.components import largest_components
+from fewlabel.objectives.components import component_counts, largest_components
 
 PICTURE = """
 11.22..2
@@ -105,3 +105,31 @@ def test_the_labels_that_came_in_are_not_changed():
     before = labels.clone()
     largest_components(labels)
     assert torch.equal(labels, before)
+
+
+def test_components_are_counted_by_class_with_corners():
+    found = component_counts(torch.stack([picture(PICTURE), torch.zeros(6, 8, dtype=torch.int64)]), 5)
+    assert found.dtype == torch.int64
+    assert found.tolist() == [[1, 2, 3, 1, 0], [1, 0, 0, 0, 0]]
+
+
+def test_counts_in_volumes_and_of_nothing():
+    labels = torch.zeros(2, 3, 4, 4, dtype=torch.int64)
+    labels[0, 0, 0, 0] = labels[0, 1, 1, 1] = labels[0, 2, 3, 3] = 1
+    labels[1] = 1
+    assert component_counts(labels, 2).tolist() == [[1, 2], [0, 1]]
+    assert component_counts(labels[:0], 2).shape == (0, 2)
+    # Pixels that are ignored belong to no class.
+    assert component_counts(torch.full((1, 4, 4), 255), 3).tolist() == [[0, 0, 0]]
+
+
+def test_a_class_of_one_component_each_is_kept_whole():
+    source = torch.Generator().manual_seed(1)
+    labels = torch.randint(0, 3, (6, 5, 5), generator=source)
+    counts = component_counts(labels, 3)
+    kept = largest_components(labels)
+    for row in range(6):
+        for label in (1, 2):
+            whole = torch.equal(kept[row] == label, labels[row] == label)
+            assert whole == (int(counts[row, label]) <= 1)
+    assert component_counts(kept, 3)[:, 1:].max() == 1

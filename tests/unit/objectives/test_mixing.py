@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
 
-from fewlabel.core.collective import world_size
-from fewlabel.objectives.mixing import beta_shares, boxes, matches, mix, partners
+from fewlabel.core.collective import rank, world_size
+from fewlabel.objectives.mixing import beta_shares, boxes, matches, mix, partners, position_partners, random_boxes
 from kit.ranks import run_ranks
 
 
@@ -36,6 +37,54 @@ class TestPartners:
     def test_a_row_alone_is_its_own_partner(self):
         assert partners(1, generator()).tolist() == [0]
         assert partners(0, generator()).tolist() == []
+
+
+def places(*values):
+    return torch.tensor(values, dtype=torch.float32)
+
+
+class TestPositionPartners:
+    @pytest.mark.parametrize("count", [2, 3, 5, 8, 9])
+    def test_nobody_is_its_own_partner_and_pairs_are_mutual_but_for_the_ends(self, count):
+        for seed in range(20):
+            source = generator(seed)
+            positions = torch.rand(count, generator=source)
+            found = position_partners(positions, source).tolist()
+            assert all(row != other for row, other in enumerate(found))
+            alone = {row for row, other in enumerate(found) if found[other] != row}
+            assert alone <= {int(positions.argmin()), int(positions.argmax())}
+            assert len(alone) == 1 if count % 2 else len(alone) in (0, 2)
+
+    @pytest.mark.parametrize(
+        ("positions", "first", "second"),
+        [
+            # In order of height: rows 2, 0, 3, 1.
+            ((0.3, 0.9, 0.1, 0.7), (2, 3, 0, 1), (3, 3, 0, 0)),
+            # 2, 0, 4, 3, 1.
+            ((0.3, 0.9, 0.1, 0.7, 0.5), (2, 3, 0, 4, 3), (4, 3, 0, 1, 0)),
+        ],
+    )
+    def test_they_pair_off_from_either_end(self, positions, first, second):
+        seen = [tuple(position_partners(places(*positions), generator(seed)).tolist()) for seed in range(40)]
+        assert set(seen) == {first, second}
+        assert 8 <= seen.count(first) <= 32
+
+    @pytest.mark.parametrize("count", [2, 6, 7, 24])
+    def test_partners_are_neighbours_in_height(self, count):
+        positions = torch.rand(count, generator=generator(count))
+        ranks = positions.argsort().argsort()
+        for seed in range(10):
+            away = ranks - ranks[position_partners(positions, generator(seed))]
+            assert bool((away.abs() == 1).all())
+
+    def test_equal_positions_are_no_trouble(self):
+        found = position_partners(torch.full((6,), 0.5), generator()).tolist()
+        assert sorted(found) == list(range(6))
+        assert all(row != other for row, other in enumerate(found))
+
+    def test_a_row_alone_is_its_own_partner(self):
+        assert position_partners(places(0.4), generator()).tolist() == [0]
+        assert position_partners(places(), generator()).tolist() == []
 
 
 class TestMatches:
@@ -120,6 +169,99 @@ class TestBoxes:
         assert float((counts - 500).abs().max()) < 100
 
 
+SHARE, RATIO = (0.02, 0.4), 1 / 0.3
+
+
+def sizes(box):
+    """Sides of a box in pixels; all of it must be inside."""
+    corners = box.nonzero()
+    found = (corners.amax(0) - corners.amin(0) + 1).tolist()
+    assert int(box.sum()) == torch.tensor(found).prod()
+    return found
+
+
+class TestRandomBoxes:
+    @pytest.mark.parametrize("space", [(64, 64), (128, 40), (32, 40, 24)])
+    def test_area_and_ratio_are_within_their_limits_up_to_a_pixel_a_side(self, space):
+        found = random_boxes(400, space, SHARE, RATIO, generator())
+        assert found.shape == (400, *space)
+        assert found.dtype == torch.bool
+        areas = []
+        for box in found:
+            sides = sizes(box)
+            low, high = (
+                torch.tensor([(side + d) / length for side, length in zip(sides, space, strict=True)]).clamp(1e-9, 1)
+                for d in (-0.5, 0.5)
+            )
+            assert float(high.prod()) >= SHARE[0] - 1e-6
+            assert float(low.prod()) <= SHARE[1] + 1e-6
+            assert float(low.max() / high.min()) <= RATIO + 1e-6
+            areas.append(float(box.double().mean()))
+        # Uniform between the limits.
+        areas = torch.tensor(areas).sort().values
+        assert float((areas - torch.linspace(*SHARE, 400)).abs().max()) < 0.045
+
+    @pytest.mark.parametrize("space", [(160, 160), (50, 50, 50)])
+    def test_logarithms_of_the_sides_are_uniform_before_they_are_brought_to_their_area(self, space):
+        found = random_boxes(800 if len(space) == 2 else 200, space, (0.2, 0.2), 3.0, generator())
+        sides = torch.tensor([sizes(box) for box in found]) / torch.tensor(space)
+        torch.testing.assert_close(sides.prod(dim=1), torch.full((len(found),), 0.2), rtol=0.08, atol=0)
+        logs = (sides[:, 0] / sides[:, 1]).log() / math.log(3.0)
+        # The difference of two uniform numbers: mean 0, variance 1/6, and both ways round.
+        assert float(logs.mean()) == pytest.approx(0, abs=4 * math.sqrt(1 / 6 / len(found)))
+        assert float(logs.square().mean()) == pytest.approx(1 / 6, rel=0.35 if len(space) == 3 else 0.1)
+        assert float(logs.max()) > 0.7
+        assert float(logs.min()) < -0.7
+
+    @pytest.mark.parametrize("space", [(40, 40), (20, 24, 16)])
+    def test_a_side_that_would_be_longer_than_the_image_is_as_long_and_others_make_up_for_it(self, space):
+        found = random_boxes(200, space, (0.6, 0.6), 9.0, generator())
+        whole = 0
+        for box in found:
+            sides = sizes(box)
+            whole += any(side == length for side, length in zip(sides, space, strict=True))
+            low, high = (
+                float(torch.tensor([min((s + d) / n, 1) for s, n in zip(sides, space, strict=True)]).prod())
+                for d in (-0.5, 0.5)
+            )
+            assert low - 1e-6 <= 0.6 <= high + 1e-6
+        assert 60 < whole < 200
+
+    def test_a_box_may_fill_the_image(self):
+        assert bool(random_boxes(20, (8, 10), (1.0, 1.0), 4.0, generator()).all())
+
+    def test_there_is_a_box_in_thin_volumes_too(self):
+        found = random_boxes(300, (2, 8, 8), SHARE, RATIO, generator())
+        assert bool(found.flatten(1).any(dim=1).all())
+
+    def test_every_place_is_as_likely(self):
+        found = random_boxes(3000, (6, 4), (0.25, 0.25), 1.0, generator())
+        counts = torch.zeros(4, 3)
+        for box in found:
+            assert sizes(box) == [3, 2]
+            y, x = box.nonzero().amin(0).tolist()
+            counts[y, x] += 1
+        # 250 expected, deviation 15.
+        assert float((counts - 250).abs().max()) < 70
+
+    def test_size_shape_and_place_are_drawn_apart(self):
+        found = random_boxes(800, (60, 60), SHARE, RATIO, generator())
+        sides = torch.tensor([sizes(box) for box in found]).double()
+        starts = torch.stack([box.nonzero().amin(0) for box in found]).double()
+        free = (60 - sides).clamp(min=1)
+        table = torch.corrcoef(
+            torch.cat([sides.prod(1)[:, None], (sides[:, :1] / sides[:, 1:]).log(), starts / free], dim=1).t()
+        )
+        assert float(table.fill_diagonal_(0).abs().max()) < 0.15
+
+    def test_they_come_from_the_generator_alone(self):
+        source = generator()
+        first, second = (random_boxes(4, (30, 30), SHARE, RATIO, source) for _ in range(2))
+        assert torch.equal(random_boxes(4, (30, 30), SHARE, RATIO, generator()), first)
+        assert not torch.equal(first, second)
+        assert random_boxes(0, (30, 30), SHARE, RATIO, generator()).shape == (0, 30, 30)
+
+
 def drawn():
     source = generator(5)
     count, pool = 4 // world_size(), 6 // world_size()
@@ -128,13 +270,17 @@ def drawn():
         "matches": matches(count, pool, source),
         "shares": beta_shares(count, 0.4, source),
         "boxes": boxes(count, (9, 12), 0.5, source),
+        "random boxes": random_boxes(count, (30, 40), SHARE, RATIO, source),
+        "position partners": position_partners(
+            torch.tensor([0.1, 0.8, 0.7, 0.3])[rank() * count : (rank() + 1) * count], source
+        ),
         "next": torch.rand(2, generator=source),
     }
 
 
 def test_two_ranks_draw_what_one_process_draws(tmp_path):
     one, ranks = drawn(), run_ranks(tmp_path, drawn)
-    for key in ("partners", "matches", "shares", "boxes"):
+    for key in ("partners", "matches", "shares", "boxes", "random boxes", "position partners"):
         assert torch.equal(torch.cat([found[key] for found in ranks]), one[key])
     assert all(torch.equal(found["next"], one["next"]) for found in ranks)
     assert len({tuple(box.flatten().tolist()) for box in one["boxes"]}) > 1

@@ -140,7 +140,7 @@ def test_stages_that_never_began_may_change(stages: Stages, tmp_path: Path) -> N
 def test_volumes_are_trained_from_scratch_beside_a_supervised_control(
     stages: Stages, said: list[str], tmp_path: Path
 ) -> None:
-    out = go(tmp_path / "run", finetune={"patch": [16, 32, 32]}, regime="mean_teacher")
+    out = go(tmp_path / "run", finetune={"patch": [16, 32, 32], "regime": "mean_teacher"})
     assert stages.names == ["prepare", "finetune", "evaluate", "report"]
     asked = {name: settings.record() for name, settings in stages.asked}
     assert asked["finetune"]["encoder"] is None
@@ -152,7 +152,7 @@ def test_volumes_are_trained_from_scratch_beside_a_supervised_control(
     assert read_json(out / "run.json")["finished"] is True
     told = refusal(lambda: go(tmp_path / "other", finetune={"patch": [16, 30, 32]}))
     assert "finetune.patch: sides of a patch must be multiples of 16" in told
-    told = refusal(lambda: go(out, finetune={"patch": [32, 32, 32]}, regime="mean_teacher", resume=True))
+    told = refusal(lambda: go(out, finetune={"patch": [32, 32, 32], "regime": "mean_teacher"}, resume=True))
     assert "finetune.patch: a continued run keeps its settings" in told
 
 

@@ -129,5 +129,7 @@ def test_a_size_that_the_network_cannot_halve_is_told_before_any_work(tmp_path: 
     assert "multiples of 8 for a network of depth 4; found [20, 32]" in str(told["prepare.size"])
     assert "size=[24,32]" in told["prepare.size"].remedy
     plan(prepare={"size": [24, 32]}, network={"depth": 4})
-    # Patches are cut from slices of any size.
-    plan(prepare={"size": [20, 32]}, patch=[16, 32, 32])
+    # Patches are cut from slices of any size; they take the place of the recipe's views.
+    assert plan(prepare={"size": [20, 32]}, patch=[16, 32, 32])["finetune"].view is None
+    assert list(plan()["finetune"].view) == [128, 128]
+    assert list(plan(finetune={"view": [64, 64]})["finetune"].view) == [64, 64]

@@ -58,7 +58,7 @@ def test_a_wrong_data_folder_then_the_right_one(tmp_path: Path, monkeypatch: pyt
 
     def run(name: str, settings: Settings) -> Path:
         names.append(name)
-        if name == "pretrain":
+        if name == "finetune":
             raise DataError("far enough")
         return real(name, settings)
 
@@ -69,7 +69,7 @@ def test_a_wrong_data_folder_then_the_right_one(tmp_path: Path, monkeypatch: pyt
     values = {"data": data, "out": out, "prepare": {"size": [32, 32]}}
     with pytest.raises(DataError, match="far enough"):
         train.run(train.train_settings(values))
-    assert names == ["prepare", "prepare", "pretrain"]
+    assert names == ["prepare", "prepare", "finetune"]
     assert list(read_json(out / "run.json")["stages"]) == ["prepare"]
 
 

@@ -350,6 +350,48 @@ def test_finetuning_says_what_was_done_after_it(tmp_path):
     ]
 
 
+def test_finetuning_of_an_ensemble_shows_the_first_and_tells_all_steps(tmp_path):
+    facts = {"regime": "supervised", "labelled_subjects": ["p1"], "labelled_slices": 9, "steps": 30}
+    losses = [{"step": step, "loss": 1.0 / (step + 1)} for step in range(30)]
+    kept = {**facts, "members": 3, "best_step": 20, "best_steps": [20, 10, 20], "selection": "held_out"}
+    section = finetuning_section({"ours": training(tmp_path, kept, [*losses, {"step": 19, "validation_dice": 0.5}])})
+    assert section.lead.endswith(
+        "30 steps. 3 networks of different seeds, each so long; the curves are those of the first."
+    )
+    assert section.blocks[-1].items == [("Kept weights, ours", "after steps 20 and 10 of 30 (held out)")]
+    alike = {**kept, "best_steps": [20, 20, 20], "selection": "leave_one_out"}
+    section = finetuning_section({"ours": training(tmp_path, alike, losses)})
+    assert section.blocks[-1].items == [("Kept weights, ours", "after step 20 of 30 (leave one out)")]
+    plain = finetuning_section({"ours": training(tmp_path, {**facts, "members": 1, "best_step": None}, losses)})
+    assert "different seeds" not in plain.lead
+
+
+def test_headline_of_an_ensemble(tmp_path):
+    facts = {"initialisation": "pretrained encoder", "labelled_subjects": ["p1"], "labelled_slices": 9, "members": 5}
+    inputs = Inputs(
+        encoder=training(tmp_path, {"method": "gcl"}), segmenter=training(tmp_path, facts), scores=scores(tmp_path)
+    )
+    told = headline(inputs).sentence
+    assert "From it, an ensemble of 5 segmentation networks was trained with the labels of 1 annotated patient" in told
+    assert "The control, an ensemble of as many networks trained from scratch with the same labels, reaches" in told
+
+
+@pytest.mark.parametrize(
+    ("spearman", "told"),
+    [
+        (-0.834, "rank correlation with mean Dice over 7 scans is \N{MINUS SIGN}0.83: \N{MINUS SIGN}1 means"),
+        (None, "Over 7 scans that cannot be ranked against Dice."),
+    ],
+)
+def test_disagreement_and_its_worth_are_a_line(tmp_path, spearman, told):
+    found = scores(tmp_path)
+    assert not any("Trust" in text for text in texts(score_section(found, model="ours", control="theirs"), "note"))
+    found.summary["disagreement"] = {"control": {"mean": 0.1234, "spearman": spearman, "cases": 7}}
+    (line,) = [t for t in texts(score_section(found, model="ours", control="theirs"), "note") if "Trust" in t]
+    assert line.startswith("Trust, theirs: its networks disagree by 0.123 on average (1 minus the mean Dice")
+    assert told in line
+
+
 def test_best_median_and_worst():
     assert pick_cases({"a": 0.2, "b": 0.9, "c": 0.5, "d": 0.6}) == [("Best", "b"), ("Median", "c"), ("Worst", "a")]
     assert pick_cases({"a": 0.2, "b": 0.9}) == [("Best", "b"), ("Worst", "a")]

@@ -9,6 +9,7 @@ from fewlabel.scoring.arms import differences
 FACTS = {
     "labelled_subjects": ["p1"],
     "architecture": {"width": 16, "depth": 5, "norm": "batch"},
+    "members": 1,
     "steps": 300,
     "batch": 10,
     "patch": None,
@@ -34,6 +35,7 @@ def test_start_and_regime_are_what_is_compared():
         ({"steps": 500}, "steps (300 beside 500)"),
         ({"batch": 4}, "batch (10 beside 4)"),
         ({"patch": [8, 16, 16]}, "patch (none beside 8, 16, 16)"),
+        ({"members": 3}, "networks (1 beside 3)"),
         ({"selection": "held_out"}, "model selection (none beside held_out)"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from fewlabel.data.store import PreparedStore
@@ -14,9 +15,51 @@ def headline(inputs: Inputs) -> Headline:
     """What was run, on what, what came out, and what may be said of it."""
     trained = _trained(inputs)
     if inputs.scores is None:
+        return _without_scores(inputs, trained)
+    found = _with_scores(inputs, inputs.scores, trained)
+    return replace(found, sentence=f"{found.sentence} {_use(inputs)}".strip())
+
+
+def _without_scores(inputs: Inputs, trained: str) -> Headline:
+    """What left-out patients tell, or that nothing does."""
+    facts = inputs.used.facts if inputs.used else {}
+    expected = facts.get("expected")
+    if not expected:
         why = "No scores are there, so nothing is said here about how well it segments."
-        return Headline(f"{trained} {why}".strip())
-    return _with_scores(inputs, inputs.scores, trained)
+        if len(facts.get("labelled_subjects", ())) == 1:
+            why = (
+                "No scores are there, and with one annotated patient nothing can be known of its quality: look at the "
+                "predictions on unlabelled scans."
+            )
+        return Headline(" ".join(part for part in (trained, why, _use(inputs)) if part))
+    dice, far = expected["mean"]["dice"], expected["mean"]["hd95_mm"]
+    patients = len(expected["subjects"])
+    which = "Of the control" if inputs.use.get("arm") == "control" else "Of a new patient"
+    told = (
+        f"{which} expect a mean Dice of about {number(dice['mean'], 2)}{_and_mm(far, 'a mean HD95 of about ')}: that "
+        f"is what {patients} annotated patients reached who were left out in turn, each with {patients - 1} to learn "
+        f"from. The lowest, {expected['lowest']}, reached {number(dice['low'], 2)}. It is a little pessimistic, and "
+        "rough with so few."
+    )
+    other = (inputs.segmenter if inputs.used is inputs.control else inputs.control) or None
+    beside = (other.facts.get("expected") or {}).get("mean", {}) if other else {}
+    name = "model" if inputs.used is inputs.control else "control"
+    figures = []
+    for key, what, digits, unit in (("dice", "expected mean Dice", 3, ""), ("hd95_mm", "expected mean HD95", 1, " mm")):
+        value = expected["mean"][key]
+        if value["mean"] is None:
+            continue
+        against = f"{name} {number(beside[key]['mean'], digits)}{unit}; " if beside else ""
+        detail = f"{against}patients {between(value['low'], value['high'], digits)}"
+        figures.append((f"{number(value['mean'], digits)}{unit}", what, detail))
+    return Headline(" ".join(part for part in (trained, told, _use(inputs)) if part), figures)
+
+
+def _use(inputs: Inputs) -> str:
+    """Which of model and control ``predict`` uses, and why; empty where there are no two to choose from."""
+    if "control" not in inputs.use.get("content", ()):
+        return ""
+    return f"Prediction from this run uses the {inputs.use['arm']}: {inputs.use['reason']}."
 
 
 def _with_scores(inputs: Inputs, scores: Scores, trained: str) -> Headline:
@@ -41,7 +84,8 @@ def _of_control(inputs: Inputs, summary: dict[str, Any]) -> str:
     ours, theirs = (_regime(arm) for arm in (inputs.segmenter, inputs.control))
     how = f" by {theirs}" if theirs and theirs != ours else ""
     unlike = summary.get("differences", [])
-    who = f"trained {name}{how}" if unlike else f"the same network trained {name}{how} with the same labels"
+    same = "the same network" if _members(inputs.segmenter) == 1 else "an ensemble of as many networks"
+    who = f"trained {name}{how}" if unlike else f"{same} trained {name}{how} with the same labels"
     reached = f"{number(control['dice']['mean'])}{_and_mm(control['hd95_mm'])}"
     apart = f"{number(gain['dice']['mean'], sign=True)}{_and_mm(gain['hd95_mm'], sign=True)}"
     told = f"The control, {who}, reaches {reached}: a difference of {apart}."
@@ -97,7 +141,10 @@ def _trained(inputs: Inputs) -> str:
         begin = how.get(str(facts.get("initialisation")), "A") if inputs.encoder is not None else "A"
         regime = _regime(inputs.segmenter)
         by = f" by {regime}" if regime not in ("", "supervised") else ""
-        parts.append(f"{begin} segmentation network was trained{by} with the labels of {patients} ({slices}).")
+        members = _members(inputs.segmenter)
+        what = "segmentation network was" if members == 1 else f"ensemble of {members} segmentation networks was"
+        begin = begin if members == 1 else f"{begin}n"
+        parts.append(f"{begin} {what} trained{by} with the labels of {patients} ({slices}).")
     if not parts and inputs.store is not None:
         parts.append(f"{_amount(inputs.store)} were prepared.")
     return " ".join(parts)
@@ -106,6 +153,11 @@ def _trained(inputs: Inputs) -> str:
 def _regime(arm: Training | None) -> str:
     """Id of the regime of an arm; empty if unknown."""
     return str(arm.facts.get("regime", "")) if arm else ""
+
+
+def _members(arm: Training | None) -> int:
+    """Number of networks of an arm."""
+    return int(arm.facts.get("members", 1)) if arm else 1
 
 
 def _on(inputs: Inputs) -> str:

@@ -26,6 +26,10 @@ MISSING = (
     "No scores: the run has no labelled scan in its test part, or it has not been evaluated. "
     "Without annotated patients that took part in no training nothing can be said about quality."
 )
+LEFT_OUT = (
+    "No scores: no labelled scan of a patient kept for testing was evaluated. What the annotated patients reached who "
+    "were left out in turn is below."
+)
 ALONE = "No control was scored, so there is no gain to show. A control is the same network trained from scratch."
 LEAD = (
     "Dice is the overlap with the annotation, 0 (none) to 1 (perfect). Distances tell how far the outlines lie apart, "
@@ -34,16 +38,17 @@ LEAD = (
 FAIR = " The control saw the same labels for the same number of steps."
 
 
-def score_section(scores: Scores | None, *, model: str, control: str) -> Section:
+def score_section(scores: Scores | None, *, model: str, control: str, left_out: bool = False) -> Section:
     """Dice and HD95 by class, gains with intervals, Dice by scan, and the table with distances and counts.
 
     Args:
         scores: What the evaluation left, or None.
         model: Name of the model.
         control: Name of the control.
+        left_out: Whether left-out patients tell what to expect.
     """
     if scores is None:
-        return Section("quality", TITLE, "", [Text(MISSING, "missing")])
+        return Section("quality", TITLE, "", [Text(LEFT_OUT if left_out else MISSING, "missing")])
     summary = scores.summary
     gain = summary["gain"]
     pictures = []
@@ -68,6 +73,7 @@ def score_section(scores: Scores | None, *, model: str, control: str) -> Section
     if gain:
         blocks.append(gain_table(gain, interval_name(summary)))
     blocks += cleaned_notes(summary, {"model": model, "control": control})
+    blocks.extend(Text(line, "note") for line in trust(summary, {"model": model, "control": control}))
     protocol = summary.get("protocol", {})
     blocks.append(Text(f"Empty masks. {protocol.get('empty_masks', '')}", "note"))
     kept = [key for key in ("grid", "distances", "stray", "means", "leaks") if protocol.get(key)]
@@ -167,6 +173,26 @@ def cleaned_notes(summary: Mapping[str, Any], names: Mapping[str, str]) -> list[
         return []
     rule = summary.get("protocol", {}).get("postprocess", "")
     return [Text(f"Post-processing removed of {'. Of '.join(told)}.", "plain"), Text(rule, "note")]
+
+
+def trust(summary: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
+    """A line per ensemble: how far its networks lie apart, and how well that ranks the scans by quality."""
+    lines = []
+    for arm, found in summary.get("disagreement", {}).items():
+        told = (
+            f"Trust, {names.get(arm, arm)}: its networks disagree by {number(found['mean'])} on average (1 minus the "
+            "mean Dice between two of them; 0 is no disagreement)."
+        )
+        scans = count(found["cases"], "scan")
+        rank = f"Over {scans} that cannot be ranked against Dice."
+        if found["spearman"] is not None:
+            rank = (
+                f"Its rank correlation with mean Dice over {scans} is {number(found['spearman'], 2, sign=True)}: "
+                f"{number(-1, 0)} means that the scans with the most disagreement are the worst ones, 0 that it says "
+                "nothing of quality."
+            )
+        lines.append(f"{told} {rank}")
+    return lines
 
 
 def gain_table(gain: Mapping[str, Any], interval: str) -> Table:

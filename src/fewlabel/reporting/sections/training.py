@@ -158,6 +158,9 @@ def finetuning_section(arms: Mapping[str, Training | None]) -> Section:
         f"Regime {facts.get('regime')} with the labels of {listed(labelled)} "
         f"({count(int(facts.get('labelled_slices', 0)), 'slice')}), {count(int(facts.get('steps', 0)), 'step')}."
     )
+    members = int(facts.get("members", 1))
+    if members > 1:
+        lead += f" {members} networks of different seeds, each so long; the curves are those of the first."
     losses = {name: curve(arm.rows, "loss") for name, arm in trained.items()}
     validation = {name: curve(arm.rows, "validation_dice") for name, arm in trained.items()}
     pictures: list[Picture] = []
@@ -194,7 +197,8 @@ def _kept(facts: Mapping[str, Any]) -> str:
     chosen = str(facts.get("selection", "")).replace("_", " ")
     if best is None:
         return f"after the last step ({facts.get('steps')})"
-    return f"after step {best} of {facts.get('steps')} ({chosen})"
+    steps = list(dict.fromkeys(map(str, facts.get("best_steps", [best]))))
+    return f"after {'step' if len(steps) == 1 else 'steps'} {listed(steps)} of {facts.get('steps')} ({chosen})"
 
 
 def _statistics(facts: Mapping[str, Any]) -> str:

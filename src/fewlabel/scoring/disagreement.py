@@ -1,0 +1,81 @@
+"""How far the masks of an ensemble's members lie apart, and whether that tells good masks from poor ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fewlabel.scoring.metrics import dice_per_class
+
+#: Column of the per-case table and of predictions.csv.
+COLUMN = "disagreement"
+DISAGREEMENT_RULE = (
+    "Disagreement is 1 minus the mean Dice between the masks of two networks of a segmenter, over all pairs, on the "
+    "prepared grid; of a scan, the mean over its classes (Roy et al. 2019). No annotation enters it. A class that none "
+    "of them finds counts as agreed on."
+)
+#: Cases below which a rank correlation says nothing: two are always in order, or always reversed.
+FEWEST = 3
+
+
+def pairwise_disagreement(masks: Sequence[NDArray[np.integer]], classes: int) -> NDArray[np.float64]:
+    """1 minus the mean Dice of all pairs of members, class by class.
+
+    Roy et al. 2019, "Bayesian QuickNAT" (their Dice agreement of samples, here of members); a strong baseline for
+    finding failed segmentations (Zenk et al. 2025, "Comparative benchmarking of failure detection methods in medical
+    image segmentation"). A class absent from both masks of a pair has Dice 1, absent from one of them 0.
+
+    Args:
+        masks: Class indices of at least two members, all of one shape.
+        classes: Number of classes, background included.
+
+    Returns:
+        (classes - 1,) values in [0, 1], class 1 first.
+
+    Raises:
+        ValueError: If there are fewer than two masks.
+    """
+    if len(masks) < 2:
+        raise ValueError(f"disagreement takes two masks, not {len(masks)}")
+    dice = [dice_per_class(one, other, classes) for one, other in combinations(masks, 2)]
+    return np.asarray(1.0 - np.mean(dice, axis=0), dtype=np.float64)
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Spearman's rank correlation, ties by their mean rank; None below three pairs or where one side is constant."""
+    from scipy.stats import rankdata
+
+    ranks = [rankdata(np.asarray(values, dtype=np.float64)) for values in (first, second)]
+    if len(ranks[0]) < FEWEST or any(float(np.ptp(values)) == 0 for values in ranks):
+        return None
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def disagreement_summary(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """How much the members of each arm disagree, and how well that ranks the scans by quality.
+
+    Args:
+        table: A row per arm, case and class with columns ``arm``, ``case``, ``dice`` and, where an arm is an ensemble,
+            ``disagreement``.
+
+    Returns:
+        Arm → ``mean`` over cases of the mean over classes, ``spearman`` between that and the case's mean Dice (-1:
+        the scans with the most disagreement are the worst; None where undefined) and ``cases``. Arms of one network
+        are left out.
+    """
+    if COLUMN not in table:
+        return {}
+    found = {}
+    for arm, rows in table.dropna(subset=[COLUMN]).groupby("arm", sort=False):
+        cases = rows.groupby("case", sort=False)[[COLUMN, "dice"]].mean()
+        found[str(arm)] = {
+            "mean": float(cases[COLUMN].mean()),
+            "spearman": rank_correlation(cases[COLUMN].tolist(), cases["dice"].tolist()),
+            "cases": len(cases),
+        }
+    return found

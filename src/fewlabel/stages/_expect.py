@@ -1,0 +1,82 @@
+"""Whether a fine-tuning tells what to expect of new patients by leaving its labelled ones out, and in which words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.data.splits import LabelDraw
+from fewlabel.data.store import PreparedStore
+from fewlabel.stages._selection import Selection
+
+Expect = Literal["auto", "always", "never"]
+#: Key of the result in ``segmenter.json``.
+KEY = "expected"
+#: Most labelled patients that are left out unless it is asked for.
+FEW = 4
+NOTHING_KNOWN = (
+    "With one labelled patient nothing can be known of its quality: look at the predictions on unlabelled scans in "
+    "the report."
+)
+
+
+def choose_expectation(
+    asked: Expect, draw: LabelDraw, selection: Selection, store: PreparedStore, seen: Sequence[str]
+) -> bool:
+    """Whether each labelled patient is segmented by a network of the others.
+
+    Args:
+        asked: The setting.
+        draw: Labelled and validation patients.
+        selection: How the weights are selected; where it leaves patients out anyhow, it costs nothing more.
+        store: The prepared data.
+        seen: Subjects whose labels the encoder has seen.
+
+    Raises:
+        SettingsError: If it is asked for with one patient, or a left-out one has lent its labels to the encoder.
+    """
+    labelled = len(draw.labelled)
+    if asked == "auto":
+        few = 2 <= labelled <= FEW and nothing_else_tells(store, draw)
+        return not seen and (few or selection == "leave_one_out")
+    if asked == "never":
+        return False
+    faults = []
+    remedy = "use expect=never, or auto"
+    if labelled < 2:
+        faults.append(Fault("leaving a patient out needs two labelled patients", str(labelled), "expect", remedy))
+    if seen:
+        found = f"the encoder learnt from those of {', '.join(seen)}"
+        rule = "a patient who is left out must not have lent its labels"
+        faults.append(Fault(rule, found, "expect", remedy))
+    if faults:
+        raise SettingsError("What to expect cannot be told so:", faults)
+    return True
+
+
+def nothing_else_tells(store: PreparedStore, draw: LabelDraw) -> bool:
+    """Whether no scan of the test part or for validation has a label."""
+    parts = store.split["parts"]
+    others = {*parts.get("test", ()), *parts.get("validation", ()), *draw.validation} - set(draw.labelled)
+    return not any(case.label is not None and case.subject in others for case in store.cases)
+
+
+def expectation_lines(expected: Mapping[str, Any], *, control: bool = False) -> list[str]:
+    """Two lines for the user, or one for a control.
+
+    Args:
+        expected: As in ``segmenter.json``.
+        control: Whether it is that of a control.
+    """
+    dice, far = expected["mean"]["dice"], expected["mean"]["hd95_mm"]
+    mm = "" if far["mean"] is None else f" and an HD95 of about {far['mean']:.1f} mm"
+    reached = f"a Dice of about {dice['mean']:.2f} (lowest patient {dice['low']:.2f}){mm}"
+    if control:
+        return [f"Of the control, in the same way: {reached}."]
+    count = len(expected["subjects"])
+    chosen = " The length of the training was chosen on them too." if expected["length_chosen_on_them"] else ""
+    return [
+        f"Expect {reached};",
+        f"from {count} patients left out in turn, each trained on {count - 1}: a little pessimistic.{chosen}",
+    ]

@@ -1,0 +1,196 @@
+"""The fits that leave one labelled patient out in turn: they choose a length, and tell what a new patient may expect.
+
+Each has a folder ``left-out-PATIENT`` in that of the run. A finished one says so there, in ``curve.json`` and
+``scores.json``, which an unfinished run goes by when it is continued.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fewlabel.core.artifact import read_json, write_json
+from fewlabel.core.collective import barrier, rank
+from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
+from fewlabel.engine.runs import mark_run
+from fewlabel.scoring.metrics import score_case
+from fewlabel.stages._fit import MASKS, Fit
+from fewlabel.stages._postprocess import prepared_spacing
+
+#: Scores of the left-out patients, a row per scan and class.
+TABLE = "left_out.csv"
+COLUMNS = ("subject", "case", "phase", "class", "class_name", "dice", "hd95_mm", "missed", "invented")
+_CURVE, _SCORES = "curve.json", "scores.json"
+
+
+class LeftOut:
+    """The left-out fits of one run.
+
+    Args:
+        out: Folder of the run.
+        same: Identity of the run: what another one has left is not taken for its own.
+        store: The prepared data.
+        subjects: The labelled patients.
+        fit: Makes the fit on all but the patient it is given, in a folder.
+        scored: Whether the patients are to be scored.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        same: Mapping[str, Any],
+        store: PreparedStore,
+        subjects: Sequence[str],
+        fit: Callable[[str, Path], Fit],
+        *,
+        scored: bool,
+    ) -> None:
+        self.out = out
+        self.same = same
+        self.store = store
+        self.subjects = subjects
+        self.fit = fit
+        self.scored = scored
+        #: Step → mean validation Dice of the left-out patients, once :meth:`best_length` knows it.
+        self.dice: dict[int, float] = {}
+
+    def best_length(self) -> int:
+        """Number of steps whose Dice, averaged over the left-out patients, is highest.
+
+        Their masks of every validation are kept, to be scored once the length is known.
+        """
+        curves: list[dict[int, float]] = []
+        for subject in self.subjects:
+            folder = self._folder(subject)
+            curve = self._own_curve(folder)
+            if curve is None:
+                fit = self.fit(subject, folder)
+                fit.keep_masks = self.scored
+                mark_run(self.out, self.same)
+                fit.run()
+                curve = fit.curve
+                self._keep(folder / _CURVE, {"curve": {str(step): curve[step] for step in curve}})
+                fit.clean()
+            curves.append(curve)
+        self.dice = {step: float(np.mean([curve[step] for curve in curves])) for step in curves[0]}
+        return max(self.dice, key=self.dice.__getitem__)
+
+    def scores(self, length: int | None) -> pd.DataFrame:
+        """Columns :data:`COLUMNS`, a row per scan and class of each left-out patient.
+
+        Args:
+            length: What :meth:`best_length` chose; None where nothing was chosen that way, and then the fits are run
+                here as the model's.
+        """
+        known = {subject: self._own(self._folder(subject) / _SCORES) for subject in self.subjects}
+        # All processes have looked before one of them writes.
+        barrier()
+        rows: list[dict[str, Any]] = []
+        for subject, before in known.items():
+            found, folder = before, self._folder(subject)
+            if found is None:
+                cases = labelled_cases(self.store, (subject,))
+                masks = self._masks(subject, cases) if length is None else _read_masks(folder, length, len(cases))
+                pairs = zip(cases, masks, strict=True)
+                own = [row for case, mask in pairs for row in case_rows(self.store, case, mask)]
+                found = {"rows": own}
+                self._keep(folder / _SCORES, found)
+            rows.extend(found["rows"])
+        table = pd.DataFrame(rows, columns=list(COLUMNS))
+        return table.astype({"hd95_mm": "float64"})
+
+    def clean(self) -> None:
+        """Take away the masks, which a finished run does without; rank 0 only."""
+        for subject in self.subjects:
+            shutil.rmtree(self._folder(subject) / MASKS, ignore_errors=True)
+
+    def _masks(self, subject: str, cases: Sequence[PreparedCase]) -> list[NDArray[np.uint8]]:
+        """Of a patient, by a network of the others."""
+        fit = self.fit(subject, self._folder(subject))
+        fit.title = f"{fit.title}, without {subject}"
+        mark_run(self.out, self.same)
+        masks = fit.masks(fit.run(), cases)
+        fit.clean()
+        return masks
+
+    def _folder(self, subject: str) -> Path:
+        return self.out / f"left-out-{subject}"
+
+    def _own(self, path: Path) -> dict[str, Any] | None:
+        """What this very run has left in a file."""
+        content = read_json(path) if path.is_file() else {}
+        return content if isinstance(content, dict) and content.get("identity") == self.same else None
+
+    def _own_curve(self, folder: Path) -> dict[int, float] | None:
+        """Step → validation Dice of a left-out patient, if this very run has found it before, and all it left."""
+        content = self._own(folder / _CURVE)
+        if content is None or (self.scored and not (folder / MASKS).is_dir() and self._own(folder / _SCORES) is None):
+            return None
+        return {int(step): float(value) for step, value in content["curve"].items()}
+
+    def _keep(self, path: Path, content: Mapping[str, Any]) -> None:
+        if rank() == 0:
+            write_json(path, {"identity": self.same, **content})
+
+
+def labelled_cases(store: PreparedStore, subjects: Sequence[str]) -> tuple[PreparedCase, ...]:
+    """The labelled scans of these subjects, in store order."""
+    return tuple(case for case in store.cases if case.subject in subjects and case.label is not None)
+
+
+def case_rows(store: PreparedStore, case: PreparedCase, predicted: NDArray[np.uint8]) -> list[dict[str, Any]]:
+    """Scores of every class of a scan on the prepared grid, without distances where its spacing is unknown.
+
+    Args:
+        store: The prepared data.
+        case: A labelled scan of it.
+        predicted: (depth, height, width) class indices.
+    """
+    reference = np.array(store.labels[case.start : case.stop])
+    ignored = reference == UNLABELLED
+    reference[ignored] = 0
+    spacing = prepared_spacing(store, case)
+    names = {index: name for index, name in store.label_names.items() if index}
+    scores = score_case(
+        np.where(ignored, 0, predicted),
+        reference,
+        spacing or (1.0, 1.0, 1.0),
+        list(names),
+        surface=spacing is not None,
+    )
+    scan = {"subject": case.subject, "case": case.id, "phase": _phase(store, case)}
+    return [
+        {
+            **scan,
+            "class": score.index,
+            "class_name": names[score.index],
+            "dice": score.dice,
+            "hd95_mm": score.hd95_mm,
+            "missed": score.missed,
+            "invented": score.invented,
+        }
+        for score in scores
+    ]
+
+
+def _phase(store: PreparedStore, case: PreparedCase) -> str:
+    """Phase of the heartbeat, as the metadata names it; empty where they do not."""
+    if "phase" not in store.meta_labels:
+        return ""
+    # What draws figures is loaded with it.
+    from fewlabel.reporting.sections.embedding import class_names
+
+    code = int(store.slices["meta_phase"].iloc[case.start])
+    return class_names(store, "phase")[code] if code >= 0 else ""
+
+
+def _read_masks(folder: Path, length: int, count: int) -> list[NDArray[np.uint8]]:
+    with np.load(io.BytesIO((folder / MASKS / f"{length}.npz").read_bytes())) as kept:
+        return [np.asarray(kept[f"arr_{index}"], dtype=np.uint8) for index in range(count)]
