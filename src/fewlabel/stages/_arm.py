@@ -135,7 +135,9 @@ class Arm:
         if settings.members > 1:
             say(f"{settings.members} networks of different seeds, one after the other.")
         rule = self._rule(self.draw.labelled)
-        images = self._statistics(self._met(self.draw.labelled, self._validation()))
+        met = self._met(self.draw.labelled, self._validation())
+        seeds = [member_seed(settings.seed, member) for member in range(settings.members)]
+        looked = [images for images in (self._statistics(met, seed) for seed in seeds) if images is not None]
         left = LeftOut(
             self.out,
             self.same,
@@ -149,8 +151,8 @@ class Arm:
             if not self.members.finished(member):
                 self._train_member(fabric, member, stop, None if stop is None else left.dice[stop])
         table = left.scores(stop) if self.expects else None
-        if images is not None:
-            say(f"Statistics of batch normalisation: {statistics_words(images)}, masks unread.")
+        if looked:
+            say(f"Statistics of batch normalisation: {statistics_words(looked[0])}, masks unread.")
         if rule is not None:
             say(f"Kept of predictions: {rule.words(self.store.label_names)}, as in the labelled masks.")
         expected = None if table is None else self._expected(table)
@@ -160,7 +162,7 @@ class Arm:
         if rank() == 0:
             if table is not None:
                 write_bytes(self.out / TABLE, table.to_csv(index=False).encode())
-            facts = {**self._facts(self.members.best_steps(), images, rule), EXPECTED: expected}
+            facts = {**self._facts(self.members.best_steps(), looked, rule), EXPECTED: expected}
             save_segmenter_facts(self.out, settings.network, len(self.store.label_names), facts)
         close_run(
             self.out,
@@ -264,7 +266,7 @@ class Arm:
             indices=indices,
             unlabelled=self.store.slices_of(sorted(met - set(labelled))),
             validation=validation,
-            statistics=self._statistics(met),
+            statistics=self._statistics(met, seed),
             rule=self._rule(labelled),
             keep_best=keep_best,
             folder=folder,
@@ -280,12 +282,12 @@ class Arm:
         """Subjects whose images may be met, masks unread, and those whose labels are."""
         return (self._unlabelled() - {case.subject for case in validation}) | set(labelled)
 
-    def _statistics(self, subjects: set[str]) -> Spread | None:
-        """The images whose statistics the trained network is to have."""
+    def _statistics(self, subjects: set[str], seed: int) -> Spread | None:
+        """The images whose statistics the network of a seed is to have, once trained."""
         settings = self.settings
         patch = patch_size(settings.patch)
         return statistics_images(
-            settings.recalibrate, settings.regime, settings.network, self.store, subjects, patch, settings.seed
+            settings.recalibrate, settings.regime, settings.network, self.store, subjects, patch, seed
         )
 
     def _rule(self, labelled: tuple[str, ...]) -> ComponentRule | None:
@@ -320,11 +322,12 @@ class Arm:
         return labelled_cases(self.store, subjects)
 
     def _facts(
-        self, best_steps: list[int | None], images: Spread | None, rule: ComponentRule | None
+        self, best_steps: list[int | None], looked: list[Spread], rule: ComponentRule | None
     ) -> Mapping[str, Any]:
         used = self.draw.validation if self.selection == "held_out" else ()
         regime = load_plugin("fewlabel.regimes", str(self.settings.regime.name))
         own = {*self.draw.labelled, *(self._unlabelled() if regime.uses_unlabelled else ())}
+        own |= {subject for images in looked for subject in images.subjects}
         return {
             "members": self.settings.members,
             "label_names": {str(key): value for key, value in self.store.label_names.items()},
@@ -333,7 +336,9 @@ class Arm:
             "labelled_subjects": list(self.draw.labelled),
             "labelled_slices": len(self.store.slices_of(self.draw.labelled, labelled=True)),
             "validation_subjects": list(used),
-            KEY: images_met({*own, *self._encoder_met, *(images.subjects if images else ())}, None),
+            KEY: images_met(
+                {*own, *self._encoder_met, *(subject for images in looked for subject in images.subjects)}, None
+            ),
             "selection": self.selection,
             "patch": None if self.settings.patch is None else list(self.settings.patch),
             "regime": self.settings.regime.name,
@@ -345,7 +350,7 @@ class Arm:
             "best_step": best_steps[0],
             **({"best_steps": best_steps} if len(best_steps) > 1 else {}),
             "validation_dice": self.members.mean_dice(),
-            RECALIBRATED: statistics_record(images),
+            RECALIBRATED: statistics_record(looked[0] if looked else None),
             POSTPROCESS: None if rule is None else rule.record(),
         }
 
