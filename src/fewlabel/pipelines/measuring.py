@@ -104,16 +104,15 @@ def finetuning_costs(
     """
     alone = settings.model_copy(update={"encoder": None, "network": encoder or settings.network})
     control = control_of(settings) if settings.control else None
-    members = int(getattr(settings, "members", 1))
     with _rehearsal(alone) as asked:
         arm = _arm(asked, mode_of(settings), selection)
         model = _prepared(arm)
         step = _step(model)
         closing = _statistics(model)
-        between, left_out = _selecting(arm, model, closing, members)
+        between, left_out = _selecting(arm, model, closing)
         # A left-out patient takes one network, whatever the members; where one is left out to select, it serves.
         left_out = max(left_out, len(arm.draw.labelled) if expects else 0)
-        fits = members + left_out
+        fits = settings.members + left_out
         common: dict[str, Any] = {
             "fixed": fits * closing,
             "fits": fits,
@@ -157,7 +156,7 @@ def _statistics(fit: Fit) -> float:
     return seconds_of(lambda: take_statistics(network, images, frozen=fit.recipe.frozen))
 
 
-def _selecting(arm: Arm, fit: Fit, closing: float, members: int) -> tuple[float, int]:
+def _selecting(arm: Arm, fit: Fit, closing: float) -> tuple[float, int]:
     """Seconds of validation for each step, as a mean over all fits, and the number of fits that leave one out."""
     settings, store, selection = arm.settings, arm.store, arm.selection
     if selection == "none":
@@ -172,7 +171,7 @@ def _selecting(arm: Arm, fit: Fit, closing: float, members: int) -> tuple[float,
         return (whole + closing) / settings.validate_every, 0
     # Each patient is validated on in one fit, and in those of all patients none is.
     left_out = len(subjects)
-    return (whole + left_out * closing) / (left_out + members) / settings.validate_every, left_out
+    return (whole + left_out * closing) / (left_out + settings.members) / settings.validate_every, left_out
 
 
 def evaluation_seconds(settings: EvaluateSettings, store: PreparedStore, fit: Fit, members: int = 1) -> float:
@@ -247,8 +246,8 @@ def measure(plans: Mapping[str, Any], store: PreparedStore, *, trains: bool, eva
     arms, fit = finetuning_costs(plans["finetune"], selection, encoder, expects=expects)
     if not evaluates:
         return Measured(pretrain, arms, None)
-    members = int(getattr(plans["finetune"], "members", 1))
-    return Measured(pretrain, arms, len(arms) * evaluation_seconds(plans["evaluate"], store, fit, members))
+    scoring = evaluation_seconds(plans["evaluate"], store, fit, plans["finetune"].members)
+    return Measured(pretrain, arms, len(arms) * scoring)
 
 
 def _typical(cases: Sequence[PreparedCase]) -> PreparedCase:

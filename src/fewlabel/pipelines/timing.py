@@ -12,7 +12,7 @@ from torch import nn
 #: Length of the run that measured steps are taken from; what counts are the shares of its stages.
 NOMINAL = 100_000
 #: Measured steps of a stage: as many as go into so many seconds, after one that does not count.
-SECONDS, FEWEST, MOST = 3.0, 2, 7
+SECONDS, FEWEST, MOST = 3.0, 3, 7
 
 Parts = Sequence[tuple[int, int]]
 

@@ -69,7 +69,7 @@ def test_steps_are_weighed_by_the_shares_of_the_parts(monkeypatch: pytest.Monkey
     assert set(taken) == {12_500, 62_500}
 
 
-@pytest.mark.parametrize(("seconds", "calls"), [(0.001, 8), (1.0, 4), (100.0, 3)])
+@pytest.mark.parametrize(("seconds", "calls"), [(0.001, 8), (1.0, 4), (0.6, 6), (100.0, 4)])
 def test_quick_steps_are_timed_more_often(monkeypatch: pytest.MonkeyPatch, seconds: float, calls: int) -> None:
     now, taken = [0.0], []
 
