@@ -132,9 +132,7 @@ def train_settings(values: Mapping[str, Any], recipe: str | Path | None = None) 
         usual["pretraining"] = True
     if asked and own.get("pretraining") is False:
         remedy = "leave them out, or leave out pretraining=false"
-        faults.append(
-            Fault("without pre-training its settings do nothing", ", ".join(asked), "pretraining", remedy)
-        )
+        faults.append(Fault("without pre-training its settings do nothing", ", ".join(asked), "pretraining", remedy))
     told, learns = over["finetune"], start["finetune"]
     for one, other in (("patch", "view"), ("view", "patch")):
         # What the user says of patches or views takes the place of what the recipe says of the other.
