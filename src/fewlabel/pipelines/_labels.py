@@ -30,9 +30,9 @@ def check_labels(store: PreparedStore, plans: Mapping[str, Settings], *, trains:
         DataError: If there are not enough labels, or the part that is scored has none or lends some to the training.
     """
     from fewlabel.stages._admission import subjects_of
-    from fewlabel.stages._arm import check_network
     from fewlabel.stages._expect import choose_expectation
     from fewlabel.stages._learnt_from import drawn_labels
+    from fewlabel.stages._network import check_network
     from fewlabel.stages._selection import choose_selection
     from fewlabel.stages.pretrain import network_for
 

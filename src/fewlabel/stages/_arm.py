@@ -14,9 +14,8 @@ from lightning_fabric import Fabric
 
 from fewlabel.core.artifact import Origin, open_artifact, write_bytes
 from fewlabel.core.collective import barrier, rank
-from fewlabel.core.config import given
 from fewlabel.core.discovery import load_plugin
-from fewlabel.core.errors import DataError, Fault, SettingsError
+from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.progress import say
 from fewlabel.core.rng import stream_seed
 from fewlabel.core.unchanged import check_origin
@@ -39,6 +38,7 @@ from fewlabel.stages._images_met import KEY, images_met
 from fewlabel.stages._learnt_from import drawn_labels, labels_of_encoder
 from fewlabel.stages._left_out import TABLE, LeftOut, labelled_cases
 from fewlabel.stages._members import Members, member_seed
+from fewlabel.stages._network import check_network, say_network
 from fewlabel.stages._postprocess import KEY as POSTPROCESS
 from fewlabel.stages._postprocess import decided_rule
 from fewlabel.stages._selection import Selection, choose_selection, say_selection
@@ -351,47 +351,3 @@ class Arm:
             RECALIBRATED: statistics_record(looked[0] if looked else None),
             POSTPROCESS: None if rule is None else rule.record(),
         }
-
-
-def check_network(settings: FinetuneSettings, built: UNetConfig, where: str = "") -> None:
-    """Refuse words about the network that count for nothing.
-
-    An encoder brings its architecture along, so the default and a recipe give way to it: they serve where there is no
-    encoder. Words of the command line do not.
-
-    Args:
-        settings: Settings of the stage as given.
-        built: The network to build.
-        where: Prefix of keys in messages.
-
-    Raises:
-        SettingsError: Naming each word and what the encoder or the data have instead.
-    """
-    asked = settings.network
-    faults = []
-    for key in UNetConfig.model_fields:
-        value, wanted = getattr(built, key), getattr(asked, key)
-        if value == wanted or key not in asked.model_fields_set:
-            continue
-        remedy = f"leave out network.{key}"
-        if key == "in_channels":
-            rule = f"the network takes the channels of the data, and {settings.data} has {value}"
-        elif key == "ndim":
-            rule = f"the network of {'slices' if settings.patch is None else 'patches'} is {value}D"
-        elif key in given(asked):
-            rule = f"the network is that of the encoder {settings.encoder}, whose {key} is {value}"
-            remedy += ", or give another encoder"
-        else:
-            continue
-        faults.append(Fault(rule, str(wanted), f"{where}network.{key}", remedy))
-    if faults:
-        raise SettingsError("These settings are not valid:", faults)
-
-
-def say_network(asked: UNetConfig, built: UNetConfig, encoder: Path | None) -> None:
-    """Say where an encoder takes the place of what a recipe asks of the network."""
-    fields = [key for key in UNetConfig.model_fields if key in asked.model_fields_set]
-    differing = [key for key in fields if getattr(asked, key) != getattr(built, key)]
-    if differing:
-        words = ", ".join(f"{key}={getattr(built, key)} (not {getattr(asked, key)})" for key in differing)
-        say(f"network: that of {encoder}, {words}.")

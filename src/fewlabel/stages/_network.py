@@ -1,0 +1,55 @@
+"""The network of a fine-tuning beside what was asked of it: words that count for nothing are refused, others told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fewlabel.core.config import given
+from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.progress import say
+from fewlabel.nets.unet import UNetConfig
+from fewlabel.stages._finetune_settings import FinetuneSettings
+
+
+def check_network(settings: FinetuneSettings, built: UNetConfig, where: str = "") -> None:
+    """Refuse words about the network that count for nothing.
+
+    An encoder brings its architecture along, so the default and a recipe give way to it: they serve where there is no
+    encoder. Words of the command line do not.
+
+    Args:
+        settings: Settings of the stage as given.
+        built: The network to build.
+        where: Prefix of keys in messages.
+
+    Raises:
+        SettingsError: Naming each word and what the encoder or the data have instead.
+    """
+    asked = settings.network
+    faults = []
+    for key in UNetConfig.model_fields:
+        value, wanted = getattr(built, key), getattr(asked, key)
+        if value == wanted or key not in asked.model_fields_set:
+            continue
+        remedy = f"leave out network.{key}"
+        if key == "in_channels":
+            rule = f"the network takes the channels of the data, and {settings.data} has {value}"
+        elif key == "ndim":
+            rule = f"the network of {'slices' if settings.patch is None else 'patches'} is {value}D"
+        elif key in given(asked):
+            rule = f"the network is that of the encoder {settings.encoder}, whose {key} is {value}"
+            remedy += ", or give another encoder"
+        else:
+            continue
+        faults.append(Fault(rule, str(wanted), f"{where}network.{key}", remedy))
+    if faults:
+        raise SettingsError("These settings are not valid:", faults)
+
+
+def say_network(asked: UNetConfig, built: UNetConfig, encoder: Path | None) -> None:
+    """Say where an encoder takes the place of what a recipe asks of the network."""
+    fields = [key for key in UNetConfig.model_fields if key in asked.model_fields_set]
+    differing = [key for key in fields if getattr(asked, key) != getattr(built, key)]
+    if differing:
+        words = ", ".join(f"{key}={getattr(built, key)} (not {getattr(asked, key)})" for key in differing)
+        say(f"network: that of {encoder}, {words}.")
