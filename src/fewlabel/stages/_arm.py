@@ -30,6 +30,7 @@ from fewlabel.nets.layout import channels_last
 from fewlabel.nets.unet import UNet, UNetConfig
 from fewlabel.stages._finetune_settings import FinetuneSettings, Mode
 from fewlabel.stages._fit import Fit, Recipe
+from fewlabel.stages._fitted_augment import fitted_augment
 from fewlabel.stages._images_met import KEY, images_met
 from fewlabel.stages._learnt_from import drawn_labels, labels_of_encoder
 from fewlabel.stages._selection import Selection, choose_selection, say_selection
@@ -59,10 +60,14 @@ class Arm:
             hashes["encoder_hash"] = self.origin.content_hash
             check_encoder(settings.patch, settings.encoder)
         # What is recorded is what is built.
-        self.settings = settings.model_copy(update={"network": self._architecture(settings)})
+        self.views = fitted_augment(settings, self.store.folder, self.draw.labelled)
+        built = {"network": self._architecture(settings), "augment": self.views.augment}
+        self.settings = settings.model_copy(update=built)
         check_network(settings, self.settings.network)
         if selection is None:
             say_network(settings.network, self.settings.network, settings.encoder)
+            if self.views.said:
+                say(self.views.said)
         if settings.patch is None:
             check_slices(self.store.images.shape[2:], self.settings.network, str(settings.data))
         self.seen = labels_of_encoder(
@@ -252,6 +257,7 @@ class Arm:
             ],
             "steps": self.settings.steps,
             "batch": self.settings.batch,
+            "widened_augment": self.views.widened,
             "best_step": best_step,
         }
 

@@ -43,6 +43,11 @@ class FinetuneSettings(Settings):
         "augmentation of slices and masks; of patches, in the slice plane",
         source="own choice: milder than in pre-training, no flips",
     )
+    widen_augment: bool = setting(
+        True,
+        "widen rotation, scale and translation of augment, where they are narrower, to how far prepare found other scans "
+        "to differ in the plane from the labelled ones; at most 180 degrees, a factor of 2, a quarter of the side",
+    )
     optimiser: OptimiserConfig = setting(
         OptimiserConfig(name="adam", lr=1e-3, weight_decay=1e-5, min_lr=5e-6),
         "optimiser and its rate",

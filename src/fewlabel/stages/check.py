@@ -15,6 +15,7 @@ from fewlabel.data.catalog import Catalog, Column
 from fewlabel.data.checking import CaseFacts, LabelMap, cores, inspect, label_map
 from fewlabel.data.meta_labels import case_codes
 from fewlabel.data.planning import make_plan
+from fewlabel.data.pose_sample import sampled_poses
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.splits import PARTS, make_split
 from fewlabel.data.volume import collected_warnings
@@ -70,9 +71,10 @@ def check(
     split_settings: Mapping[str, Any] | None = None,
     plan_settings: Mapping[str, Any] | None = None,
 ) -> CheckReport:
-    """Look at a data set: headers of all images, all masks, and the metadata; no intensities.
+    """Look at a data set: headers of all images, all masks, and the metadata.
 
-    Gzip files are read through once all the same, to hold them against their checksums.
+    Intensities are read of at most 40 subjects outside of the test part, to say how scans differ in the plane. Gzip
+    files are read through once all the same, to hold them against their checksums.
 
     Args:
         data: Folder or table file.
@@ -114,6 +116,9 @@ def check(
             rows.append(
                 ("would prepare", f"{size[0]}x{size[1]} pixels of {spacing[0]:.4g}x{spacing[1]:.4g} mm a slice")
             )
+            poses = sampled_poses(facts, proposed, plan, workers or cores())
+            if poses.scans:
+                rows.append(("in the plane", poses.sentence()))
     odd = [*case_codes(catalog)[2], *(f"{fact.case.id}: {text}" for fact in facts for text in fact.odd)]
     odd.extend(f"{len(paths)} files: {text}" for text, paths in collected_warnings(clear=True).items())
     return CheckReport(tuple(rows), tuple(faults), tuple(odd), catalog, tuple(facts), labels, proposed, plan)
