@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from fewlabel.data.moving_body import moving_bodies
 from fewlabel.data.pose_views import View
 from fewlabel.data.registration import ANGLES, LAGS, RING_STEP, Fields, fit_to_mean, match_all
 
@@ -29,8 +30,9 @@ LEAST = 4
 _MOVING, _SEEN = 2.4, 0.95
 #: Agreement of turns, in radians, and the share of pairs that must reach it.
 _AGREE, _SHARE = np.radians(30), 0.7
-#: Median correlation of edges below which two scans have nothing in common; smooth noise reaches 0.2 to 0.5.
-_COMMON = 0.4
+#: Median correlation of edges up to which a scan has nothing in common with the others, where motion shows the body
+#: and where it does not. Pictures of smooth noise reach 0.2 to 0.45, real ones 0.5 to 0.7.
+_COMMON_MOVING, _COMMON_STILL = 0.3, 0.4
 _ROUNDS = 3
 
 Floats = NDArray[np.float64]
@@ -70,7 +72,7 @@ def estimate_poses(views: Sequence[View]) -> list[Pose]:
     if 2 * moving.sum() < len(views):
         moving[:] = False
     if moving.any():
-        centres[moving], size = _moving_bodies([view for view in views if view.motion is not None])
+        centres[moving], size = moving_bodies([view for view in views if view.motion is not None])
         radius = min(radius, _MOVING * size)
     fields = _fields(views, moving, boxes, radius)
     turns, weights = _best(match_all(fields, centres, radius))
@@ -83,56 +85,6 @@ def estimate_poses(views: Sequence[View]) -> list[Pose]:
     alike, known = _judged(fields, centres, radius, turns, weights, angles)
     sizes = _sizes(scores, angles, alike)
     return _poses(views, centres, angles, sizes, alike, known)
-
-
-def _moving_bodies(views: Sequence[View]) -> tuple[Floats, float]:
-    """Centre of what moves in every scan, (n, 2), and its typical size."""
-    weights = [_motion_inside(view) for view in views]
-    first = [moving_body(weight) for weight in weights]
-    # Once more about the place of most: an arm at the border may move more than the body.
-    place = np.median([centre for centre, _ in first], axis=0)
-    size = float(np.median([size for _, size in first]))
-    again = [moving_body(weight, (float(place[0]), float(place[1])), size) for weight in weights]
-    return np.array([centre for centre, _ in again]), size
-
-
-def _motion_inside(view: View) -> Floats:
-    """Squared motion inside the field of view."""
-    if view.motion is None:
-        return np.zeros(view.image.shape)
-    top, bottom, left, right = (int(edge) for edge in view.box)
-    weights = np.zeros(view.image.shape)
-    inside = slice(top, bottom + 1), slice(left, right + 1)
-    weights[inside] = view.motion[inside].astype(np.float64) ** 2
-    return weights
-
-
-def moving_body(
-    weights: Floats, start: tuple[float, float] | None = None, size: float | None = None
-) -> tuple[tuple[float, float], float]:
-    """Centre (row, column) of what moves, and its size, the root of the variance, in pixels.
-
-    Only what lies under a Gaussian about the centre counts, and the Gaussian follows the centre.
-
-    Args:
-        weights: (height, width) squared motion, somewhere above 0.
-        start: Where to look first; None for the whole picture.
-        size: Of the body, which makes the Gaussian 1.5 times as wide; None for twice its own.
-    """
-    rows, columns = np.indices(weights.shape)
-    centre, variance, near = start or (0.0, 0.0), 1.0, weights
-    for step in range(10):
-        if step or start is not None:
-            width = 1.5 * size if size is not None else 2 * float(np.sqrt(variance))
-            squares = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2
-            near = weights * np.exp(-squares / (2 * width**2))
-        # Where nothing moves there, the whole picture is looked at.
-        near = near if near.sum() > 1e-12 * weights.sum() else weights
-        total = near.sum()
-        centre = float((near * rows).sum() / total), float((near * columns).sum() / total)
-        squares = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2
-        variance = max(float((near * squares).sum() / total), 1.0)
-    return centre, float(np.sqrt(variance))
 
 
 def synchronise(turns: Floats, weights: Floats) -> Floats:
@@ -188,7 +140,8 @@ def _judged(
     other = synchronise(other_turns, peaks**2)
     off = ~np.eye(len(angles), dtype=bool)
     common = np.array([np.median(row[mask]) for row, mask in zip(peaks, off, strict=True)])
-    alike = (common > _COMMON) & (weights.max(axis=1) > 0)
+    least = _COMMON_MOVING if len(fields.present) > 1 else _COMMON_STILL
+    alike = (common > least) & (weights.max(axis=1) > 0)
     agree = (np.abs(wrapped(turns - (angles[:, None] - angles))) < _AGREE) & off
     clear = agree.sum(axis=1) >= _SHARE * (len(angles) - 1)
     difference = wrapped(other - angles)

@@ -109,8 +109,10 @@ def _zoom(start: Pose, end: Pose) -> float:
 
 
 def _step(start: Pose, end: Pose, side: tuple[int, int]) -> float:
-    """Shift that takes one scan to another, as a share of the side: that of the focus in ``Augmenter``, which is moved
-    to the middle before turn and magnification."""
+    """Shift that takes one scan to another, as a share of the side, along the axis where it is larger.
+
+    It is that of the focus in ``Augmenter``, which is moved to the middle before turn and magnification.
+    """
     turn = 0.0 if start.turn is None or end.turn is None else math.radians(end.turn - start.turn)
     down, right = _shift(end) / math.exp(_zoom(start, end))
     cosine, sine = math.cos(turn), math.sin(turn)

@@ -64,12 +64,14 @@ class Poses:
 
     @property
     def placed(self) -> tuple[Pose, ...]:
-        """The scans whose place and size count: the turned ones, whose registration is sure, or else all that look
-        alike; none where these are too few as well."""
+        """The scans whose place and size count; none where they are too few.
+
+        These are the turned ones, whose registration is sure, or where they are too few all that look alike.
+        """
         return self.turned or self._enough([pose for pose in self.scans if pose.shift is not None])
 
     def _enough(self, found: list[Pose]) -> tuple[Pose, ...]:
-        return tuple(found) if len(found) >= LEAST and 2 * len(found) >= len(self.scans) else ()
+        return tuple(found) if len(found) >= LEAST and 2 * len(found) > len(self.scans) else ()
 
     def between(self) -> Between:
         """How far two scans differ."""
@@ -83,8 +85,10 @@ class Poses:
         )
 
     def sentence(self) -> str:
-        """What was found, for a reader who knows nothing of how."""
+        """What was found, to follow "in the plane"; for a reader who knows nothing of how."""
         count = len(self.scans)
+        if count < LEAST:
+            return f"fewer than {LEAST} scans do not say how they differ in place, size and orientation"
         cue = f"from pairs of phases of {self.phases}" if self.phases else "from single scans, without phases"
         if not self.placed:
             return f"the {count} scans have too little in common to say how they differ in place, size and orientation"
@@ -169,9 +173,9 @@ def read_poses(folder: Path) -> Poses | None:
     try:
         return Poses.load(read_json(path))
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        fault = Fault("the file must say how scans lie", f"{error}", str(path), "remove it, then prepare the scans again")
+        rule, remedy = "the file must say how scans lie", "remove it, then prepare the scans again"
+        fault = Fault(rule, f"{type(error).__name__}: {error}", str(path), remedy)
         raise ArtifactError("An artifact is damaged:", [fault]) from error
-
 
 
 def _largest(values: Iterable[float]) -> float | None:

@@ -72,7 +72,7 @@ def match_all(fields: Fields, centres: Floats, radius: float) -> NDArray[np.floa
 
 
 def _ring_radii(radius: float) -> Floats:
-    return radius * np.exp(RING_STEP * np.arange(1 - RINGS, 1))
+    return np.asarray(radius * np.exp(RING_STEP * np.arange(1 - RINGS, 1)))
 
 
 def _polar_map(fields: Fields, channel: int, index: int, centre: Floats, radius: float) -> tuple[Floats, Floats]:
@@ -80,8 +80,13 @@ def _polar_map(fields: Fields, channel: int, index: int, centre: Floats, radius:
     turns = np.arange(ANGLES) * 2 * np.pi / ANGLES
     radii = _ring_radii(radius)[:, None]
     values, inside = fields.sample(channel, index, centre[0] + radii * np.sin(turns), centre[1] + radii * np.cos(turns))
+    return _centred(values, inside), inside.astype(np.float32)
+
+
+def _centred(values: Floats, inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Values less their mean inside of the field of view, 0 outside."""
     mean = values[inside].mean() if inside.any() else 0.0
-    return np.where(inside, values - mean, 0).astype(np.float32), inside.astype(np.float32)
+    return np.where(inside, values - mean, 0).astype(np.float32)
 
 
 def _correlate(values: Floats, seen: Floats) -> NDArray[np.float32]:
@@ -152,14 +157,15 @@ def _lattice(axis: Floats, centre: Floats, turn: float) -> tuple[Floats, Floats]
 
 
 def _against(template: Floats, window: Floats, turned: list[tuple[Floats, NDArray[np.bool_]]]) -> NDArray[np.float32]:
-    """(turns, side, side) correlation of a template with turned copies of an image at all shifts, none in the middle."""
-    stack = np.stack([np.where(inside, values - values[inside].mean(), 0) for values, inside in turned])
+    """(turns, side, side) correlation of a template with turned copies of an image; no shift is in the middle."""
+    stack = np.stack([_centred(values, inside) for values, inside in turned])
     spectrum, frame = np.fft.rfft2(stack), np.fft.rfft2(window).conj()
     product = np.fft.irfft2(np.fft.rfft2(template).conj() * spectrum, stack.shape[1:])
     mean = np.fft.irfft2(frame * spectrum, stack.shape[1:])
     square = np.fft.irfft2(frame * np.fft.rfft2(stack**2), stack.shape[1:])
     energy = np.maximum(square - mean**2 / window.sum(), 1e-3 * max(float(square.max()), 1e-12))
-    return np.roll(product / np.sqrt(energy), (_SIDE // 2, _SIDE // 2), (1, 2)).astype(np.float32)
+    scores = np.roll(product / np.sqrt(energy), (_SIDE // 2, _SIDE // 2), (1, 2))
+    return np.asarray(scores, np.float32)
 
 
 def _moved(

@@ -45,8 +45,8 @@ class FinetuneSettings(Settings):
     )
     widen_augment: bool = setting(
         True,
-        "widen rotation, scale and translation of augment, where they are narrower, to how far prepare found other scans "
-        "to differ in the plane from the labelled ones; at most 180 degrees, a factor of 2, a quarter of the side",
+        "widen rotation, scale and translation of augment to how far prepare found other scans to differ in the plane "
+        "from the labelled ones; at most to 180 degrees, a factor of 2, a quarter of the side; never narrower",
     )
     optimiser: OptimiserConfig = setting(
         OptimiserConfig(name="adam", lr=1e-3, weight_decay=1e-5, min_lr=5e-6),

@@ -150,7 +150,8 @@ def run(settings: PrepareSettings) -> Path:
             seed=settings.seed,
             wall_seconds=time.perf_counter() - started,
         )
-        say(write_poses(PreparedStore(folder), folder).sentence())
+        poses = write_poses(PreparedStore(folder), folder)
+        say(f"In the plane, {poses.sentence()}.")
     for line in read_json(settings.out / "qc.json")["notes"]:
         say(line)
     return settings.out
@@ -159,7 +160,7 @@ def run(settings: PrepareSettings) -> Path:
 def _add_poses(out: Path) -> None:
     """Give a store of an earlier version its ``pose.json``; nothing else in it changes."""
     if not (out / POSES).is_file():
-        say(write_poses(PreparedStore(out), out).sentence())
+        say(f"In the plane, {write_poses(PreparedStore(out), out).sentence()}.")
 
 
 def _contradictions(values: Mapping[str, Any], where: str = "", *, without: Set[str] = frozenset()) -> list[Fault]:
