@@ -33,4 +33,9 @@ PLAIN: dict[str, Any] = {
     "anatomy": {"probability": 0.0},
     "synthesis": {"probability": 0.0},
 }
-AS_IT_WAS: dict[str, Any] = {"augment": PLAIN, "recalibrate": "never", "postprocess": False}
+AS_IT_WAS: dict[str, Any] = {
+    "augment": PLAIN,
+    "widen_augment": False,
+    "recalibrate": "never",
+    "postprocess": False,
+}

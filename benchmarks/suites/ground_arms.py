@@ -16,9 +16,6 @@ from typing import Any
 from suites import RESULTS
 from suites.as_it_was import PLAIN
 
-#: Of the parts of the ground, which settings of the augmentation are the default's, and which are still plain.
-GEOMETRY = ("rotation", "scale_low", "scale_high", "translation", "elastic_probability", "elastic")
-
 
 @dataclass(frozen=True)
 class Arm:
@@ -52,15 +49,12 @@ class Training:
     share: float = 1.0
 
 
-def _plain(*but: str) -> dict[str, Any]:
-    return {key: value for key, value in PLAIN.items() if key not in but}
-
-
 SUPERVISED = {"name": "supervised"}
 WEAK_TO_STRONG = {"name": "fixmatch"}
 TRAININGS: dict[str, Training] = {
-    "plain": Training(SUPERVISED, PLAIN),
-    "geometry": Training(SUPERVISED, _plain(*GEOMETRY)),
+    "plain": Training(SUPERVISED, PLAIN, {"widen_augment": False}),
+    # The same ranges, widened to how the scans lie.
+    "geometry": Training(SUPERVISED, PLAIN),
     "intensity": Training(SUPERVISED, {"anatomy": {"probability": 0.0}}),
     "ground": Training(SUPERVISED),
     "weak-to-strong": Training(WEAK_TO_STRONG),

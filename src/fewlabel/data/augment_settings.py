@@ -91,17 +91,18 @@ def pretraining_augmentation() -> AugmentConfig:
 def finetuning_augmentation() -> AugmentConfig:
     """The default of fine-tuning: as far as other patients are from the few that are labelled.
 
-    Wide geometry without flips (scans of one data set are turned against each other, and a mirrored organ is another
-    one), intensities that survive the standardisation of slices, and other anatomies of the labelled structures.
+    Geometry without flips (a mirrored organ is another one), whose ranges fine-tuning widens to how scans of the data
+    set lie to each other; intensities that survive the standardisation of slices; other anatomies of the labelled
+    structures.
     """
     return AugmentConfig(
         flip_horizontal=0.0,
         flip_vertical=0.0,
-        rotation=60.0,
-        scale_low=0.7,
-        scale_high=1.6,
+        rotation=20.0,
+        scale_low=0.8,
+        scale_high=1.25,
         crop=1.0,
-        translation=0.12,
+        translation=0.05,
         elastic_probability=0.5,
         elastic=0.2,
         brightness=0.0,

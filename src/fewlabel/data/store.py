@@ -3,7 +3,8 @@
 A prepared folder holds ``images.npy`` (slices, channels, height, width; float16, intensities in [0, 1]),
 ``labels.npy`` (slices, height, width; uint8 class indices, 255 where the scan has no label), ``slices.parquet``
 (a row per slice), ``catalog.parquet`` (a row per case), ``cases.json`` (per-case geometry record), ``plan.json``,
-``split.json`` and ``qc.json``. A volume is a run of consecutive slices, so 2D and 3D training read one file.
+``split.json`` and ``qc.json``. A volume is a run of consecutive slices, so 2D and 3D training read one file. Beside
+them, and no part of the content, lie ``sources.json`` and ``pose.json`` (:mod:`fewlabel.data.pose_record`).
 """
 
 from __future__ import annotations

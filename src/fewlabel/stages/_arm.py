@@ -34,6 +34,7 @@ from fewlabel.stages._expect import KEY as EXPECTED
 from fewlabel.stages._expect import choose_expectation, expectation_lines
 from fewlabel.stages._finetune_settings import FinetuneSettings, Mode
 from fewlabel.stages._fit import Fit, Recipe
+from fewlabel.stages._fitted_augment import fitted_augment
 from fewlabel.stages._images_met import KEY, images_met
 from fewlabel.stages._learnt_from import drawn_labels, labels_of_encoder
 from fewlabel.stages._left_out import TABLE, LeftOut, labelled_cases
@@ -80,13 +81,17 @@ class Arm:
             hashes["encoder_hash"] = self.origin.content_hash
             check_encoder(settings.patch, settings.encoder)
         # What is recorded is what is built.
-        self.settings = settings.model_copy(update={"network": self._architecture(settings)})
+        self.views = fitted_augment(settings, self.store.folder, self.draw.labelled)
+        built = {"network": self._architecture(settings), "augment": self.views.augment}
+        self.settings = settings.model_copy(update=built)
         check_network(settings, self.settings.network)
         check_statistics(settings.recalibrate, self.settings.network)
         if selection is None:
             say_network(settings.network, self.settings.network, settings.encoder)
             if settings.encoder is None:
                 say_depth(settings.network, self.settings.network, settings.patch or self.store.images.shape[2:])
+            if self.views.said:
+                say(self.views.said)
         if settings.patch is None:
             check_slices(self.store.images.shape[2:], self.settings.network, str(settings.data))
             if view := view_size(settings.view, self.store):
@@ -345,6 +350,7 @@ class Arm:
             ],
             "steps": self.settings.steps,
             "batch": self.settings.batch,
+            "widened_augment": self.views.widened,
             "best_step": best_steps[0],
             **({"best_steps": best_steps} if len(best_steps) > 1 else {}),
             "validation_dice": self.members.mean_dice(),

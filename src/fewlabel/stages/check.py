@@ -15,6 +15,7 @@ from fewlabel.data.catalog import Catalog, Column
 from fewlabel.data.checking import CaseFacts, LabelMap, cores, inspect, label_map
 from fewlabel.data.meta_labels import case_codes
 from fewlabel.data.planning import grid_of, make_plan
+from fewlabel.data.pose_sample import sampled_poses
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.splits import PARTS, make_split
 from fewlabel.data.volume import collected_warnings
@@ -70,9 +71,10 @@ def check(
     split_settings: Mapping[str, Any] | None = None,
     plan_settings: Mapping[str, Any] | None = None,
 ) -> CheckReport:
-    """Look at a data set: headers of all images, all masks, and the metadata; no intensities.
+    """Look at a data set: headers of all images, all masks, and the metadata.
 
-    Gzip files are read through once all the same, to hold them against their checksums.
+    Intensities are read of at most 40 subjects outside of the test part, to say how scans differ in the plane. Gzip
+    files are read through once all the same, to hold them against their checksums.
 
     Args:
         data: Folder or table file.
@@ -111,6 +113,9 @@ def check(
         if any(fact.geometry is not None for fact in facts):
             plan = make_plan(catalog, facts, labels, proposed, **(plan_settings or {}))
             rows.extend(_plan_rows(plan, facts, labels, proposed, plan_settings or {}))
+            poses = sampled_poses(facts, proposed, plan, workers or cores())
+            if poses.scans:
+                rows.append(("in the plane", poses.sentence()))
     odd = [*case_codes(catalog)[2], *(f"{fact.case.id}: {text}" for fact in facts for text in fact.odd)]
     odd.extend(f"{len(paths)} files: {text}" for text, paths in collected_warnings(clear=True).items())
     return CheckReport(tuple(rows), tuple(faults), tuple(odd), catalog, tuple(facts), labels, proposed, plan)

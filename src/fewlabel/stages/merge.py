@@ -11,6 +11,7 @@ from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.places import in_the_way
 from fewlabel.core.progress import say
 from fewlabel.data.merge import merge_stores
+from fewlabel.data.pose_record import write_poses
 from fewlabel.data.store import STORE_FILES, PreparedStore
 
 
@@ -56,4 +57,5 @@ def run(settings: MergeSettings) -> Path:
             settings=settings.record(),
             wall_seconds=time.monotonic() - started,
         )
+        write_poses(PreparedStore(partial), partial)
     return out

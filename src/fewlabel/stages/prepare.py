@@ -18,10 +18,11 @@ from fewlabel.data.checking import CaseFacts, cores, inspect, label_map
 from fewlabel.data.meta_labels import case_codes, slice_table
 from fewlabel.data.orient import orient_to
 from fewlabel.data.planning import make_plan
+from fewlabel.data.pose_record import POSES, write_poses
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.sources import SOURCES, read_sources, source_files, source_key
 from fewlabel.data.splits import make_split
-from fewlabel.data.store import STORE_FILES
+from fewlabel.data.store import STORE_FILES, PreparedStore
 from fewlabel.data.store_writer import Written, store_bytes, write_store
 from fewlabel.data.volume import collected_warnings
 from fewlabel.readers.base import read_catalog
@@ -101,6 +102,7 @@ def run(settings: PrepareSettings) -> Path:
     key = source_key(catalog, files, _key_settings(settings))
     if read_sources(settings.out).get("key") == key and is_artifact(settings.out, "prepared"):
         say(f"{settings.out} is up to date: {len(catalog.cases)} scans unchanged")
+        _add_poses(settings.out)
         return settings.out
     workers = settings.workers or cores()
     collected_warnings(clear=True)
@@ -152,9 +154,17 @@ def run(settings: PrepareSettings) -> Path:
             threads=workers,
             wall_seconds=time.perf_counter() - started,
         )
+        poses = write_poses(PreparedStore(folder), folder)
+        say(f"In the plane, {poses.sentence()}.")
     for line in read_json(settings.out / "qc.json")["notes"]:
         say(line)
     return settings.out
+
+
+def _add_poses(out: Path) -> None:
+    """Give a store of an earlier version its ``pose.json``; nothing else in it changes."""
+    if not (out / POSES).is_file():
+        say(f"In the plane, {write_poses(PreparedStore(out), out).sentence()}.")
 
 
 def _contradictions(values: Mapping[str, Any], where: str = "", *, without: Set[str] = frozenset()) -> list[Fault]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fewlabel.data.pose_record import read_poses
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.reporting.blocks import Block, Facts, Section, Strip, Table, Text
 from fewlabel.reporting.figures.images import choose_slices, slice_figure
@@ -48,6 +49,7 @@ def _facts(store: PreparedStore, labelled: Sequence[str]) -> list[tuple[str, str
     between = sorted({round(step, 2) for case in store.cases if (step := _slice_step(case)) is not None})
     gap = "" if not between else f"{between[0]:g} mm" if len(between) == 1 else f"{between[0]:g} to {between[-1]:g} mm"
     depths = slices.groupby("case", sort=False).size()
+    poses = read_poses(store.folder)
     deep = f"{depths.min()} to {depths.max()}" if depths.min() != depths.max() else str(depths.min())
     facts = [
         ("Data set", f"{plan.get('dataset', '')} (reader {plan.get('reader', '')})"),
@@ -56,6 +58,7 @@ def _facts(store: PreparedStore, labelled: Sequence[str]) -> list[tuple[str, str
         ("Labels used for training", listed(list(labelled)) if labelled else "none"),
         ("Slices seen by the network", f"{high} × {wide} pixels of {row:.3g} × {column:.3g} mm"),
         ("Slices per scan", f"{deep}{', ' + gap + ' apart' if gap else ''}"),
+        ("In the plane", poses.sentence() if poses is not None and poses.scans else ""),
         ("Structures", listed([name for index, name in sorted(store.label_names.items()) if index], 12) or "none"),
         ("Split", f"{store.split.get('name', '')}, seed {store.split.get('seed', '')}"),
     ]

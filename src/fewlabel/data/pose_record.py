@@ -1,0 +1,184 @@
+"""``pose.json`` of a prepared store: how each scan lies in the slice plane, and what that says in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fewlabel.core.artifact import read_json, write_json
+from fewlabel.core.errors import ArtifactError, Fault
+from fewlabel.data.pose import LEAST, Pose, estimate_poses
+from fewlabel.data.pose_views import View, store_views
+from fewlabel.data.store import PreparedStore
+
+POSES = "pose.json"
+#: Share of scans, or of pairs of them, that "up to" holds for.
+SHARE = 0.95
+_METHOD = (
+    "pictures of the middle slices registered to each other: polar correlation of all pairs, angular synchronisation, "
+    "then each to the mean of the others"
+)
+
+
+@dataclass(frozen=True)
+class Between:
+    """How far two scans differ, for 95 % of all pairs.
+
+    Attributes:
+        rotation: Degrees; None where too few turns are clear.
+        shift: mm between their centres; None, as ``size``, where too few scans look alike.
+        size: Larger over smaller, 1 or more.
+    """
+
+    rotation: float | None
+    shift: float | None
+    size: float | None
+
+
+@dataclass(frozen=True)
+class Poses:
+    """What was found of a data set.
+
+    Attributes:
+        scans: A pose per scan, the phases of one as one; none of the test part.
+        phases: Scans of which at least two phases were compared.
+        side: (height, width) of the prepared slice in pixels.
+        spacing: (row, column) of its pixels in mm.
+    """
+
+    scans: tuple[Pose, ...]
+    phases: int
+    side: tuple[int, int]
+    spacing: tuple[float, float]
+
+    @property
+    def turned(self) -> tuple[Pose, ...]:
+        """The scans whose turn is known; none where they are too few to speak for the others."""
+        return self._enough([pose for pose in self.scans if pose.turn is not None])
+
+    @property
+    def placed(self) -> tuple[Pose, ...]:
+        """The scans whose place and size count; none where they are too few.
+
+        These are the turned ones, whose registration is sure, or where they are too few all that look alike.
+        """
+        return self.turned or self._enough([pose for pose in self.scans if pose.shift is not None])
+
+    def _enough(self, found: list[Pose]) -> tuple[Pose, ...]:
+        return tuple(found) if len(found) >= LEAST and 2 * len(found) > len(self.scans) else ()
+
+    def between(self) -> Between:
+        """How far two scans differ."""
+        turns = [pose.turn for pose in self.turned]
+        places = np.array([pose.shift for pose in self.placed], float).reshape(-1, 2) * np.asarray(self.spacing)
+        sizes = np.log([pose.size or 1.0 for pose in self.placed])
+        return Between(
+            rotation=_largest(abs(float(turn_between(a, b))) for a, b in combinations(turns, 2)),
+            shift=_largest(float(np.hypot(*(a - b))) for a, b in combinations(places, 2)),
+            size=_largest(math.exp(abs(float(a - b))) for a, b in combinations(sizes, 2)),
+        )
+
+    def sentence(self) -> str:
+        """What was found, to follow "in the plane"; for a reader who knows nothing of how."""
+        count = len(self.scans)
+        if count < LEAST:
+            return f"fewer than {LEAST} scans do not say how they differ in place, size and orientation"
+        cue = f"from pairs of phases of {self.phases}" if self.phases else "from single scans, without phases"
+        if not self.placed:
+            return f"the {count} scans have too little in common to say how they differ in place, size and orientation"
+        found = self.between()
+        what = f"{found.shift:.0f} mm and differ in size by up to a factor of {found.size:.2f}"
+        unknown = count - len(self.turned)
+        if self.turned:
+            said = f"scans are turned against each other by up to {found.rotation:.0f} degrees, shifted by up to {what}"
+            rest = f"; the orientation of {unknown} is not clear" if unknown else ""
+        else:
+            said = f"scans are shifted against each other by up to {what}"
+            rest = "; how they are turned is not clear"
+        return f"{said} (19 of 20 pairs of {count} scans, {cue}){rest}"
+
+    def record(self) -> dict[str, Any]:
+        """The content of ``pose.json``."""
+        found = asdict(self.between())
+        between = {key: None if value is None else round(value, 3) for key, value in found.items()}
+        return {
+            "method": _METHOD,
+            "cue": "differences between phases" if self.phases else "images alone",
+            "phases": self.phases,
+            "unknown": len(self.scans) - sum(pose.turn is not None for pose in self.scans),
+            "between": {"share": SHARE, **between},
+            "units": {"rotation": "degrees", "turn": "degrees, clockwise", "between.shift": "mm", "shift": "pixels"},
+            "side": list(self.side),
+            "spacing": list(self.spacing),
+            "scans": [asdict(pose) for pose in self.scans],
+        }
+
+    @classmethod
+    def load(cls, record: dict[str, Any]) -> Poses:
+        """The poses of a ``pose.json`` content."""
+        scans = tuple(
+            Pose(
+                str(row["subject"]),
+                tuple(map(str, row["cases"])),
+                None if row["shift"] is None else (float(row["shift"][0]), float(row["shift"][1])),
+                None if row["size"] is None else float(row["size"]),
+                None if row["turn"] is None else float(row["turn"]),
+            )
+            for row in record["scans"]
+        )
+        height, width = record["side"]
+        row, column = record["spacing"]
+        return cls(scans, int(record["phases"]), (int(height), int(width)), (float(row), float(column)))
+
+
+def turn_between(first: Any, second: Any) -> Any:
+    """Degrees from the second turn to the first, in [-180, 180)."""
+    return (np.asarray(first) - np.asarray(second) + 180) % 360 - 180
+
+
+def poses_of(views: list[View], side: tuple[int, int], spacing: tuple[float, float]) -> Poses:
+    """What is found of pictures of a data set, prepared to slices of that side and pixel size."""
+    phases = sum(view.motion is not None for view in views)
+    return Poses(tuple(estimate_poses(views)), phases if 2 * phases >= len(views) else 0, side, spacing)
+
+
+def write_poses(store: PreparedStore, folder: Path) -> Poses:
+    """Find how the scans of a store lie, and leave ``pose.json`` in a folder.
+
+    The file is no part of the store's content: it follows from the images and the split, and a store made without it
+    may get it later without a new identity.
+    """
+    height, width = store.images.shape[2:]
+    row, column = store.plan["spacing"]
+    found = poses_of(store_views(store), (int(height), int(width)), (float(row), float(column)))
+    write_json(folder / POSES, found.record())
+    return found
+
+
+def read_poses(folder: Path) -> Poses | None:
+    """What ``pose.json`` of a prepared folder says; None where the store was made without.
+
+    Raises:
+        ArtifactError: If the file is damaged.
+    """
+    path = Path(folder) / POSES
+    if not path.is_file():
+        return None
+    try:
+        return Poses.load(read_json(path))
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        rule, remedy = "the file must say how scans lie", "remove it, then prepare the scans again"
+        fault = Fault(rule, f"{type(error).__name__}: {error}", str(path), remedy)
+        raise ArtifactError("An artifact is damaged:", [fault]) from error
+
+
+def _largest(values: Iterable[float]) -> float | None:
+    """The quantile that "up to" stands for."""
+    known = list(values)
+    return float(np.quantile(known, SHARE)) if known else None
