@@ -48,8 +48,8 @@ class FinetuneSettings(Settings):
     widen_augment: bool = setting(
         True,
         "widen rotation, scale and translation of augment to how far prepare found other scans to differ in the plane "
-        "from the labelled ones, at most to 180 degrees, a factor of 2, a quarter of the side; where that is not known, to "
-        "60 degrees, 0.7 to 1.6 and 0.12 of the side; never narrower",
+        "from the labelled ones, at most to 180 degrees, a factor of 2, a quarter of the side; where that is not "
+        "known, to 60 degrees, 0.7 to 1.6 and 0.12 of the side; never narrower",
     )
     optimiser: OptimiserConfig = setting(
         OptimiserConfig(name="adam", lr=1e-3, weight_decay=1e-5, min_lr=5e-6),
