@@ -119,7 +119,8 @@ class Arm:
         mark_run(self.out, self.same)
         network = fit.run(stop)
         if fit.statistics is not None:
-            say(f"Statistics of batch normalisation: {statistics_words(fit.statistics)}, masks unread.")
+            share = f"{settings.recalibrate_share:.0%}"
+            say(f"Statistics of batch normalisation: {share} from {statistics_words(fit.statistics)}, masks unread.")
         if fit.rule is not None:
             say(f"Kept of predictions: {fit.rule.words(self.store.label_names)}, as in the labelled masks.")
         if rank() == 0:
@@ -200,6 +201,7 @@ class Arm:
             pretrained=self.mode != "scratch",
             patch=patch,
             patch_foreground=settings.patch_foreground,
+            recalibrate_share=settings.recalibrate_share,
         )
         return Fit(
             recipe,
@@ -267,7 +269,7 @@ class Arm:
             "steps": self.settings.steps,
             "batch": self.settings.batch,
             "best_step": best_step,
-            RECALIBRATED: statistics_record(fit.statistics),
+            RECALIBRATED: statistics_record(fit.statistics, self.settings.recalibrate_share),
             POSTPROCESS: None if fit.rule is None else fit.rule.record(),
         }
 
