@@ -27,12 +27,13 @@ def with_statistics(prepared: Path, segmenter: Path, out: Path) -> Path:
     parts = store.split["parts"]
     held = {*parts["test"], *parts["validation"]}
     subjects = {subject for part in ("train", "pretrain") for subject in parts[part]} - held
-    regime = FinetuneSettings.parse({"data": prepared, "out": out, "regime": facts["regime"]}).regime
-    images = statistics_images("always", regime, network.config, store, subjects, None, manifest.seed or 0)
+    usual = FinetuneSettings.parse({"data": prepared, "out": out, "regime": facts["regime"]})
+    share = usual.recalibrate_share
+    images = statistics_images("always", usual.regime, network.config, store, subjects, None, manifest.seed or 0)
     if images is not None:
-        take_statistics(network, images, frozen=False)
+        take_statistics(network, images, share, frozen=False)
     out.mkdir(parents=True)
-    save_segmenter(out, network, {**facts, KEY: statistics_record(images)})
+    save_segmenter(out, network, {**facts, KEY: statistics_record(images, share)})
     finish_artifact(
         out,
         "segmenter",

@@ -48,13 +48,17 @@ def test_a_supervised_run_has_those_of_unlabelled_training_slices_and_its_own_we
     # What the run did, done by hand to the network that it leaves alone.
     network, facts = load_segmenter(without)
     data, trains = PreparedStore(store), parts(store)["train"]
-    recalibrate(network, Spread(data, spread_slices(data, data.slices_of(trains), 128, 0), None, 0).batches(16))
+    slices = spread_slices(data, data.slices_of(trains), 128, 0)
+    recalibrate(network, Spread(data, slices, None, 0).batches(16), share=0.5)
     for name, tensor in network.state_dict().items():
         torch.testing.assert_close(found[name], tensor, rtol=1e-5, atol=1e-6)
     assert facts["recalibrated"] is None
     assert facts["image_subjects"] == facts["labelled_subjects"]
     known = read_json(with_ / "segmenter.json")
-    assert known["recalibrated"] == {"slices": len(data.slices_of(trains)), "subjects": len(trains)}
+    assert known["recalibrated"] == {"slices": len(slices), "subjects": len(trains), "share": 0.5}
+    whole = load_file(run(store, tmp_path / "whole", recalibrate_share=1.0) / "segmenter.safetensors")
+    name = "decoder.blocks.1.norm2.running_mean"
+    torch.testing.assert_close(found[name], (whole[name] + plain[name]) / 2, rtol=1e-4, atol=1e-6)
     assert known["image_subjects"] == sorted(trains)
     assert not set(known["image_subjects"]) & {*parts(store)["test"], *parts(store)["validation"]}
     losses = [[row["loss"] for row in read_record(out / "metrics.jsonl")] for out in (with_, without)]
@@ -74,18 +78,18 @@ def test_a_regime_that_saw_unlabelled_slices_keeps_its_own_unless_asked(store, t
 def test_some_hundred_slices_are_enough(store, tmp_path, monkeypatch):
     monkeypatch.setattr("fewlabel.stages._statistics.SLICES", 10)
     facts = read_json(run(store, tmp_path / "few") / "segmenter.json")
-    assert facts["recalibrated"] == {"slices": 10, "subjects": len(parts(store)["train"])}
+    assert facts["recalibrated"] == {"slices": 10, "subjects": len(parts(store)["train"]), "share": 0.5}
 
 
 @pytest.fixture
-def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[tuple[set[str], bool]]:
-    """Whose images were looked at in every call, and whether the network was one that goes on training."""
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
+    """Whose images were looked at in every call."""
     seen = []
     original = _fit.take_statistics
 
-    def watched(network, images, *, frozen):
-        seen.append((set(images.subjects), network.training))
-        original(network, images, frozen=frozen)
+    def watched(network, images, share, *, frozen):
+        seen.append(set(images.subjects))
+        original(network, images, share, frozen=frozen)
 
     monkeypatch.setattr(_fit, "take_statistics", watched)
     return seen
@@ -93,9 +97,9 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[tuple[set[str], bool]]:
 
 def test_validation_scores_what_would_be_kept_and_never_looks_at_its_own_patients(store, tmp_path, looked_at):
     over = {"subjects": ["patient001", "patient002"], "labelled": None, "validate_every": 2, "steps": 6}
-    held = run(store, tmp_path / "held", **over, validation="held_out")
+    held = run(store, tmp_path / "held", **over, validation="held_out", recalibrate_share=1.0)
     assert len(looked_at) == 4
-    assert all(subjects == set(parts(store)["train"]) for subjects, _ in looked_at)
+    assert all(subjects == set(parts(store)["train"]) for subjects in looked_at)
     plain = run(store, tmp_path / "plain", **over, validation="held_out", recalibrate="never")
     curves = [
         [row["validation_dice"] for row in read_record(out / "metrics.jsonl") if "validation_dice" in row]
@@ -107,7 +111,7 @@ def test_validation_scores_what_would_be_kept_and_never_looks_at_its_own_patient
     looked_at.clear()
     run(store, tmp_path / "left", **over, validation="leave_one_out")
     trains = set(parts(store)["train"])
-    left = [trains - subjects for subjects, _ in looked_at]
+    left = [trains - subjects for subjects in looked_at]
     assert left[:4] == [{"patient001"}] * 4
     assert left[4:8] == [{"patient002"}] * 4
     assert left[8:]
@@ -137,7 +141,7 @@ def test_volumes_have_those_of_patches(store, tmp_path, looked_at):
     over = {"patch": [4, 8, 8], "batch": 2, "steps": 2, "network": {**NETWORK, "depth": 2}}
     out = run(store, tmp_path / "out", **over)
     facts = read_json(out / "segmenter.json")
-    assert facts["recalibrated"] == {"patches": 32, "subjects": len(parts(store)["train"])}
+    assert facts["recalibrated"] == {"patches": 32, "subjects": len(parts(store)["train"]), "share": 0.5}
     plain = load_file(run(store, tmp_path / "plain", **over, recalibrate="never") / "segmenter.safetensors")
     found = load_file(out / "segmenter.safetensors")
     assert {name for name in plain if not torch.equal(plain[name], found[name])} == set(filter(is_statistic, plain))

@@ -140,7 +140,8 @@ def _written(value: Any) -> str:
 def _item(value: Any) -> str:
     """An item of a list; text that would be read otherwise is quoted."""
     text = _written(value)
-    if not isinstance(value, str) or (_read(text) == value and "," not in text and not text.startswith(('"', "'"))):
+    plain = bool(text) and "," not in text and not text.startswith(('"', "'"))
+    if not isinstance(value, str) or (plain and _read(text) == value):
         return text
     return f"'{text}'" if '"' in text else f'"{text}"'
 

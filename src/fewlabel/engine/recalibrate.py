@@ -1,4 +1,4 @@
-"""Running statistics of batch normalisation taken anew from other images (AdaBN, Li et al., arXiv:1603.04779)."""
+"""Running statistics of batch normalisation from other images (AdaBN, Li et al., arXiv:1603.04779; α-BN mixes)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,25 @@ from fewlabel.core.precision import full_precision
 from fewlabel.nets.norm import BatchNorm
 
 
-def recalibrate(network: nn.Module, batches: Iterable[Tensor], *, keep: Iterable[nn.Module] = ()) -> bool:
+def recalibrate(
+    network: nn.Module, batches: Iterable[Tensor], *, share: float = 1.0, keep: Iterable[nn.Module] = ()
+) -> bool:
     """Replace the running mean and variance of every batch normalisation by those over all values of these batches.
+
+    With a ``share`` below 1 they become those of a mixture in which that share of the values is of these batches and
+    the rest as before.
 
     In this one pass every layer normalises by the batch at hand, as in training, so that what reaches the next layer
     does not depend on the old statistics. The mean is that of the batches' means and the variance the mean of their
     variances plus the variance of their means, each batch weighted by its number of values: the (unbiased) variance of
     all values, where an average of running variances would leave out how batches differ. All else in the network is in
-    eval mode; weights and modes stay as they are. A second call with the same batches gives the same statistics, and
-    every process that makes the call finds them by itself: the batches are whole, not shared out.
+    eval mode; weights and modes stay as they are. A second call with the same batches and a share of 1 changes nothing,
+    and every process that makes the call finds the same by itself: the batches are whole, not shared out.
 
     Args:
         network: The network.
         batches: (rows, channels, *space) images, as the network sees them at prediction, on its device.
+        share: Of the statistics of these batches in the result, above 0 and at most 1.
         keep: Parts of the network whose statistics stay, and are used, as they are.
 
     Returns:
@@ -32,7 +38,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor], *, keep: Iterable
     """
     kept = {layer for part in keep for layer in part.modules()}
     layers = [layer for layer in network.modules() if isinstance(layer, BatchNorm) and layer not in kept]
-    found = {layer: _Moments() for layer in layers if layer.running_mean is not None and layer.running_var is not None}
+    found = {layer: _Moments(layer) for layer in layers if layer.running_mean is not None}
     if not found:
         return False
     modes = {module: module.training for module in network.modules()}
@@ -45,7 +51,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor], *, keep: Iterable
                 network(batch)
                 passes += 1
             for layer, moments in found.items():
-                moments.give(layer, passes)
+                moments.give(layer, passes, share)
     finally:
         for hook in hooks:
             hook.remove()
@@ -57,7 +63,8 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor], *, keep: Iterable
 class _Moments:
     """Mean and squared deviations of all values that entered one layer, channel by channel (Chan et al. 1979)."""
 
-    def __init__(self) -> None:
+    def __init__(self, layer: nn.Module) -> None:
+        self.before = tuple(layer.get_buffer(name).double() for name in ("running_mean", "running_var"))
         self.count = 0
         self.mean = torch.zeros(())
         self.squares = torch.zeros(())
@@ -76,10 +83,13 @@ class _Moments:
         self.squares = self.squares.to(mean.device) + variance.double() * size + apart**2 * (self.count * size / total)
         self.count = total
 
-    def give(self, layer: nn.Module, passes: int) -> None:
-        """Leave the statistics of all maps in the layer."""
+    def give(self, layer: nn.Module, passes: int, share: float) -> None:
+        """Leave the statistics of all maps, mixed with those before, in the layer."""
         if not self.count:
             return
-        layer.get_buffer("running_mean").copy_(self.mean)
-        layer.get_buffer("running_var").copy_(self.squares / max(self.count - 1, 1))
+        mean, variance = self.before
+        apart = self.mean - mean
+        inside = torch.lerp(variance, self.squares / max(self.count - 1, 1), share)
+        layer.get_buffer("running_mean").copy_(torch.lerp(mean, self.mean, share))
+        layer.get_buffer("running_var").copy_(inside + share * (1 - share) * apart**2)
         layer.get_buffer("num_batches_tracked").fill_(passes)

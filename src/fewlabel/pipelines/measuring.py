@@ -153,7 +153,7 @@ def _statistics(fit: Fit) -> float:
     if images is None:
         return 0.0
     network = copy.deepcopy(fit.regime.inference_network())
-    return seconds_of(lambda: take_statistics(network, images, frozen=fit.recipe.frozen))
+    return seconds_of(lambda: take_statistics(network, images, fit.recipe.recalibrate_share, frozen=fit.recipe.frozen))
 
 
 def _selecting(arm: Arm, fit: Fit, closing: float) -> tuple[float, int]:

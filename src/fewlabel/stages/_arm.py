@@ -157,7 +157,8 @@ class Arm:
                 self._train_member(fabric, member, stop, None if stop is None else left.dice[stop])
         table = left.scores(stop) if self.expects else None
         if looked:
-            say(f"Statistics of batch normalisation: {statistics_words(looked[0])}, masks unread.")
+            share = f"{settings.recalibrate_share:.0%}"
+            say(f"Statistics of batch normalisation: {share} from {statistics_words(looked[0])}, masks unread.")
         if rule is not None:
             say(f"Kept of predictions: {rule.words(self.store.label_names)}, as in the labelled masks.")
         expected = None if table is None else self._expected(table)
@@ -261,6 +262,7 @@ class Arm:
             pretrained=self.mode != "scratch",
             patch=patch_size(settings.patch),
             patch_foreground=settings.patch_foreground,
+            recalibrate_share=settings.recalibrate_share,
             view=view_size(settings.view, self.store),
         )
         return Fit(
@@ -354,6 +356,6 @@ class Arm:
             "best_step": best_steps[0],
             **({"best_steps": best_steps} if len(best_steps) > 1 else {}),
             "validation_dice": self.members.mean_dice(),
-            RECALIBRATED: statistics_record(looked[0] if looked else None),
+            RECALIBRATED: statistics_record(looked[0] if looked else None, self.settings.recalibrate_share),
             POSTPROCESS: None if rule is None else rule.record(),
         }

@@ -99,6 +99,14 @@ class FinetuneSettings(Settings):
         "labelled ones only",
         source="AdaBN, Li et al. 2016",
     )
+    recalibrate_share: float = setting(
+        0.5,
+        "of these statistics beside those of training; 1: of these alone",
+        unit="0 to 1",
+        gt=0,
+        le=1,
+        source="own choice: of networks of one patient, one gained and one lost by 1",
+    )
     postprocess: bool = setting(
         True, "clean predictions by a rule that the labelled masks decide: largest pieces only, no specks"
     )

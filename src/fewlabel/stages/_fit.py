@@ -69,6 +69,7 @@ class Recipe:
     pretrained: bool
     patch: Patch | None
     patch_foreground: float
+    recalibrate_share: float
     view: tuple[int, int] | None = None
 
 
@@ -84,8 +85,8 @@ class Fit:
         unlabelled: Store indices of slices without labels, for regimes that use them. If there are none, as where every
             patient is labelled, the labelled slices serve, masks unread.
         validation: Cases whose mean Dice is followed; may be empty.
-        statistics: Images whose statistics of batch normalisation the network has when it is validated and when it is
-            given back; None for those of its training.
+        statistics: Images whose statistics of batch normalisation are mixed in when the network is validated and when
+            it is given back; None for those of its training alone.
         rule: How predictions are cleaned before they are validated, or None.
         keep_best: Give back the weights of the best validation, not the last ones.
         folder: Where checkpoints and the record go.
@@ -264,10 +265,10 @@ class Fit:
         barrier()
 
     def _take_statistics(self, network: UNet) -> None:
-        """Those of other images, in the precision of training and prediction."""
+        """Mix in those of other images, in the precision of training and prediction."""
         if self.statistics is not None:
             with self.fabric.autocast():
-                take_statistics(network, self.statistics, frozen=self.recipe.frozen)
+                take_statistics(network, self.statistics, self.recipe.recalibrate_share, frozen=self.recipe.frozen)
 
     def _validate(self) -> float:
         """Mean Dice over validation cases and foreground classes, on the prepared grid."""

@@ -64,18 +64,19 @@ def statistics_images(
     return Spread(store, spread_slices(store, indices, SLICES if patch is None else PATCHES, seed), patch, seed)
 
 
-def take_statistics(network: UNet, images: Spread, *, frozen: bool) -> None:
-    """Give a network the statistics of these images; a frozen encoder keeps its own."""
+def take_statistics(network: UNet, images: Spread, share: float, *, frozen: bool) -> None:
+    """Mix statistics of these images into those of a network; a frozen encoder keeps its own."""
     rows = SLICES_AT_ONCE if images.patch is None else PATCHES_AT_ONCE
     device = next(network.parameters()).device
-    recalibrate(network, images.batches(rows, device), keep=[network.encoder] if frozen else [])
+    recalibrate(network, images.batches(rows, device), share=share, keep=[network.encoder] if frozen else [])
 
 
-def statistics_record(images: Spread | None) -> dict[str, Any] | None:
-    """How many slices or patches of how many subjects, for ``segmenter.json``."""
+def statistics_record(images: Spread | None, share: float) -> dict[str, Any] | None:
+    """How many slices or patches of how many subjects with which share, for ``segmenter.json``."""
     if images is None:
         return None
-    return {"slices" if images.patch is None else "patches": len(images.slices), "subjects": len(images.subjects)}
+    things = "slices" if images.patch is None else "patches"
+    return {things: len(images.slices), "subjects": len(images.subjects), "share": share}
 
 
 def statistics_words(images: Spread) -> str:

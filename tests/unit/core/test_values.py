@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fewlabel.core.errors import SettingsError
@@ -148,6 +148,7 @@ VALUES = st.dictionaries(WORD, st.one_of(PLAIN, ITEMS, INNER), max_size=4)
 
 
 @given(VALUES)
+@example({"a": [""]})
 def test_nested_values_and_their_words_are_the_same(values: dict[str, Any]) -> None:
     assert nest(assignments(values)) == values
 

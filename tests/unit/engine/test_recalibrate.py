@@ -124,6 +124,29 @@ def test_images_of_another_gain_and_level_give_the_same_outputs():
     assert float(outputs[0].std()) > 0.1
 
 
+def test_a_share_is_that_of_the_values_of_a_mixture():
+    """Old statistics stand for values of their own: three parts of them beside one part of these."""
+    layer, batches = BatchNorm(2), images((6, 6), channels=2)
+    old = torch.cat(images((36, 36), channels=2, seed=5)).double() - 3
+    layer.running_mean.copy_(old.mean(dim=(0, 2, 3)))
+    layer.running_var.copy_(old.var(dim=(0, 2, 3), correction=0))
+    recalibrate(layer, batches, share=0.25)
+    # Repeated, the new ones are a quarter.
+    both = torch.cat([old, *[torch.cat(batches).double()] * 2])
+    torch.testing.assert_close(layer.running_mean.double(), both.mean(dim=(0, 2, 3)), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(layer.running_var.double(), both.var(dim=(0, 2, 3), correction=0), rtol=1e-3, atol=0)
+
+
+def test_with_a_share_layers_still_see_what_they_would_see_alone():
+    network, other = unet(), unet()
+    before = statistics(network)
+    recalibrate(network, images())
+    recalibrate(other, images(), share=0.5)
+    for name, mixed in statistics(other).items():
+        if name.endswith("running_mean"):
+            torch.testing.assert_close(mixed, (before[name] + statistics(network)[name]) / 2, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("norm", ["instance", "group"])
 def test_without_batch_normalisation_nothing_is_done(norm):
     network = unet(norm)

@@ -335,14 +335,18 @@ def test_finetuning_with_and_without_validation(tmp_path):
 def test_finetuning_says_what_was_done_after_it(tmp_path):
     facts = {"regime": "supervised", "labelled_subjects": ["p1"], "labelled_slices": 9, "steps": 30, "best_step": None}
     rule = {"foreground": True, "largest": [1], "least_mm3": {"2": 40.0}}
-    done = {"recalibrated": {"slices": 128, "subjects": 40}, "postprocess": rule, "label_names": {1: "wall", 2: "spot"}}
+    done = {
+        "recalibrated": {"slices": 128, "subjects": 40, "share": 0.5},
+        "postprocess": rule,
+        "label_names": {1: "wall", 2: "spot"},
+    }
     patches = {"recalibrated": {"patches": 1, "subjects": 1}, "postprocess": None}
     arms = {"ours": training(tmp_path, facts | done), "theirs": training(tmp_path, facts | patches)}
     assert finetuning_section(arms).blocks[-1].items == [
         ("Kept weights, ours", "after the last step (30)"),
         ("Kept weights, theirs", "after the last step (30)"),
-        ("Statistics, ours", "of 128 slices of 40 patients, masks unread"),
-        ("Statistics, theirs", "of 1 patch of 1 patient, masks unread"),
+        ("Statistics, ours", "50 % from 128 slices of 40 patients, masks unread"),
+        ("Statistics, theirs", "100 % from 1 patch of 1 patient, masks unread"),
         (
             "Kept of predictions, ours",
             "the largest piece of the foreground and of wall; of spot pieces of 40 mm³ or more",

@@ -11,7 +11,7 @@ from fewlabel.reporting.blocks import Block, Facts, Picture, Pictures, Section, 
 from fewlabel.reporting.figures.training import Curve, curve, lines_figure, loss_figure, single_figure
 from fewlabel.reporting.inputs import Training
 from fewlabel.reporting.sections.sampling import variance_note, variance_pictures
-from fewlabel.reporting.words import count, listed
+from fewlabel.reporting.words import count, listed, percent
 from fewlabel.scoring.components import ComponentRule
 
 PRETRAINING = "Pre-training"
@@ -207,7 +207,8 @@ def _statistics(facts: Mapping[str, Any]) -> str:
     if not taken:
         return ""
     things = count(taken["slices"], "slice") if "slices" in taken else count(taken["patches"], "patch", "patches")
-    return f"of {things} of {count(taken['subjects'], 'patient')}, masks unread"
+    share = percent(taken.get("share", 1.0))
+    return f"{share} from {things} of {count(taken['subjects'], 'patient')}, masks unread"
 
 
 def _cleaned(facts: Mapping[str, Any]) -> str:
