@@ -30,7 +30,7 @@ def costs(
 ) -> list[tuple[str, int, float]]:
     """Name, number of fits and seconds of a step, where a step takes 1 s and a scan 10 s to validate on."""
     monkeypatch.setattr(measuring, "mean_seconds", lambda *_: 1.0)
-    monkeypatch.setattr(measuring, "_seconds", lambda _: 10.0)
+    monkeypatch.setattr(measuring, "seconds_of", lambda _: 10.0)
     settings = finetune_settings(store.folder, tmp_path / "out", control=True, regime="mean_teacher", **over)
     selection, expects = selection_of(store, {"finetune": settings})
     arms, _ = measuring.finetuning_costs(settings, selection, expects=expects)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -114,19 +115,19 @@ def test_a_warm_up_asks_for_steps(store: PreparedStore, tmp_path: Path) -> None:
     )
     # The first of ARCO's stages is a third.
     settings = finetune_settings(store.folder, tmp_path / "s", regime="arco", labelled=1, **warm)
-    (cost, *_), _ = finetuning_costs(settings, store, "none")
+    (cost, *_), _ = finetuning_costs(settings, "none")
     assert cost.lowest in (363, 364)
 
 
 def test_fine_tuning_is_timed_beside_its_control(store: PreparedStore, tmp_path: Path) -> None:
     def costs(selection: Any = "none", **values: Any) -> Any:
         settings = finetune_settings(store.folder, tmp_path / "s", control=True, **values)
-        return finetuning_costs(settings, store, selection)[0]
+        return finetuning_costs(settings, selection)[0]
 
     model, control = costs(labelled=1, encoder=tmp_path / "nowhere")
     assert (model.name, control.name) == ("finetune", "control")
     assert model.step == control.step > 0
-    assert model.grows
+    assert model.most_pixels == math.inf
     # Statistics of batch normalisation are taken anew at the end.
     assert model.fixed == control.fixed > 0
     # From scratch a supervised run is its own control, and that of another regime is supervised.
@@ -134,8 +135,8 @@ def test_fine_tuning_is_timed_beside_its_control(store: PreparedStore, tmp_path:
     assert [cost.name for cost in costs(labelled=1, regime="mean_teacher")] == ["finetune", "control"]
     one_out = costs("leave_one_out", labelled=3)
     assert [cost.fits for cost in one_out] == [4]
-    assert not costs(labelled=1, patch=[4, 8, 8])[0].grows
-    assert not costs(labelled=1, view=[8, 8])[0].grows
+    assert costs(labelled=1, patch=[4, 8, 8])[0].most_pixels == 0
+    assert costs(labelled=1, view=[8, 12])[0].most_pixels == 96
     assert list(tmp_path.iterdir()) == []
 
 
@@ -152,7 +153,7 @@ def test_validation_counts_as_a_part_of_the_steps(
     monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(measuring, "predict_volume", predict)
     settings = finetune_settings(store.folder, tmp_path / "s", labelled=labelled, validate_every=10)
-    (cost,), fit = finetuning_costs(settings, store, selection)
+    (cost,), fit = finetuning_costs(settings, selection)
     subjects = store.split["parts"]["validation"]
     if selection == "leave_one_out":
         subjects = set(store.slices.iloc[fit.loader.labelled.source.indices]["subject"])
@@ -165,7 +166,7 @@ def test_validation_counts_as_a_part_of_the_steps(
 
 def test_a_rehearsal_moves_no_weight(store: PreparedStore, tmp_path: Path) -> None:
     settings = finetune_settings(store.folder, tmp_path / "s", labelled=1, optimiser={"lr": 1e6})
-    _, fit = finetuning_costs(settings, store, "none")
+    _, fit = finetuning_costs(settings, "none")
     tensors = fit.regime.state_dict().values()
     assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
     assert max(float(tensor.detach().abs().max()) for tensor in fit.regime.parameters()) < 10
@@ -175,7 +176,7 @@ def test_a_rehearsal_moves_no_weight(store: PreparedStore, tmp_path: Path) -> No
 def test_weak_to_strong_is_timed_in_both_of_its_phases(store: PreparedStore, tmp_path: Path) -> None:
     """On random weights its guard gives up at once: what was timed is not a run that has."""
     settings = finetune_settings(store.folder, tmp_path / "s", labelled=1, regime="fixmatch")
-    _, fit = finetuning_costs(settings, store, "none")
+    _, fit = finetuning_costs(settings, "none")
     (_, first), (_, second) = measuring._parts(fit)
     assert first > 0
     assert second > 0
@@ -203,7 +204,7 @@ def test_evaluation_is_timed_on_a_scan_outside_the_test_part(
     monkeypatch.setattr(measuring, "predict_volume", predict)
     values = {"data": discs.folder, "segmenter": tmp_path / "s", "out": tmp_path / "o"}
     settings = EvaluateSettings.parse({**values, "flip": True, "device": "cpu", "precision": "32"})
-    _, fit = finetuning_costs(finetune_settings(discs.folder, tmp_path / "s", labelled=1), discs, "none")
+    _, fit = finetuning_costs(finetune_settings(discs.folder, tmp_path / "s", labelled=1), "none")
     # Three scans of as many slices as the one that is timed, by four networks.
     assert measuring.evaluation_seconds(settings, discs, fit, members=4) == pytest.approx(12.0)
     images, asked = seen[-1]
@@ -214,4 +215,4 @@ def test_evaluation_is_timed_on_a_scan_outside_the_test_part(
 
 def test_what_a_stage_would_refuse_is_refused(store: PreparedStore, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="99 asked for"):
-        finetuning_costs(finetune_settings(store.folder, tmp_path / "s", labelled=99), store, "none")
+        finetuning_costs(finetune_settings(store.folder, tmp_path / "s", labelled=99), "none")

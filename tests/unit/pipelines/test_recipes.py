@@ -129,8 +129,8 @@ def test_no_recipe_repeats_a_default(name: str) -> None:
 def test_the_default_recipe_is_where_the_defaults_of_train_are_set() -> None:
     assert load_recipe("default").values == {
         "budget": "1h",
-        "pretraining": True,
+        "pretraining": False,
         "pretrain_share": 0.25,
         "pretrain": {"method": "gcl"},
-        "finetune": {"regime": "supervised"},
+        "finetune": {"regime": "fixmatch", "view": [128, 128]},
     }
