@@ -58,10 +58,10 @@ class Stages:
         """Made-up costs, in proportion to the pixels of the store and the width of the network."""
         self.measured.append((plans, store.images.shape[2:]))
         network = plans["finetune"].network
-        factor = network.width / 16 * store.images.shape[2] * store.images.shape[3] / 128**2
+        pixels = network.width * store.images.shape[2] * store.images.shape[3] // 16
         return Measured(
-            self.costs.pretrain.scaled(factor) if "pretrain" in plans and self.costs.pretrain else None,
-            tuple(cost.scaled(factor) for cost in self.costs.arms) if trains else (),
+            self.costs.pretrain.on(pixels, 128**2) if "pretrain" in plans and self.costs.pretrain else None,
+            tuple(cost.on(pixels, 128**2) for cost in self.costs.arms) if trains else (),
             self.costs.evaluation if evaluates else None,
         )
 

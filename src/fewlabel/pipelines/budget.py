@@ -37,7 +37,8 @@ class Cost:
         fixed: Seconds of what comes beside the steps.
         fits: Trainings of so many steps, one after the other.
         lowest: Fewest steps that its settings allow.
-        grows: Whether it takes longer on larger images; patches and views cost the same on any.
+        most_pixels: Up to how many pixels of an image it takes longer the larger the image is: those of a view; 0 for
+            patches, which cost the same on any.
     """
 
     name: str
@@ -45,15 +46,17 @@ class Cost:
     fixed: float = 0.0
     fits: int = 1
     lowest: int = 1
-    grows: bool = True
+    most_pixels: float = math.inf
 
     def seconds(self, steps: int) -> float:
         """Of a training of so many steps."""
         return self.fits * self.step * steps + self.fixed
 
-    def scaled(self, factor: float) -> Cost:
-        """On images of ``factor`` times as many pixels."""
-        return replace(self, step=factor * self.step, fixed=factor * self.fixed) if self.grows else self
+    def on(self, pixels: int, measured: int) -> Cost:
+        """On images of so many pixels, where it was measured on others."""
+        before, after = min(measured, self.most_pixels), min(pixels, self.most_pixels)
+        factor = after / before if before else 1.0
+        return replace(self, step=factor * self.step, fixed=factor * self.fixed)
 
 
 @dataclass(frozen=True)
@@ -130,11 +133,11 @@ def finest(
     share: float,
     given: Mapping[str, int],
 ) -> int:
-    """The finest of some grids on which a time has room for enough steps, or the coarsest where none has.
+    """The finest of some grids on which a time has room for enough steps, or the one of the quickest steps.
 
     Args:
         pixels: Of each grid, the finest first.
-        measured: Pixels of the grid on which the costs were measured; costs grow with the pixels.
+        measured: Pixels of the grid on which the costs were measured.
         seconds: Time for the trainings.
         pretrain: As for :func:`share_out`.
         arms: As for :func:`share_out`.
@@ -144,14 +147,17 @@ def finest(
     Returns:
         Its place among them.
     """
+    costs = []
     for place, count in enumerate(pixels):
-        factor = count / measured
-        first = None if pretrain is None else pretrain.scaled(factor)
-        steps = share_out(seconds, first, [arm.scaled(factor) for arm in arms], share=share, given=given)
+        first = None if pretrain is None else pretrain.on(count, measured)
+        others = [arm.on(count, measured) for arm in arms]
+        steps = share_out(seconds, first, others, share=share, given=given)
         found = {"pretrain": steps.pretrain, "finetune": steps.finetune}
-        if all(count is None or stage in given or count >= ENOUGH[stage] for stage, count in found.items()):
+        if all(number is None or stage in given or number >= ENOUGH[stage] for stage, number in found.items()):
             return place
-    return len(pixels) - 1
+        costs.append((first, others))
+    # A coarser grid whose steps are no quicker is worth nothing.
+    return costs.index(costs[-1])
 
 
 def too_wide(steps: Steps, given: Mapping[str, int]) -> bool:

@@ -117,7 +117,7 @@ def finetuning_costs(
             "fixed": fits * closing,
             "fits": fits,
             "lowest": _lowest(settings.optimiser.warmup, model.regime.stage),
-            "grows": settings.patch is None and settings.view is None,
+            "most_pixels": 0 if settings.patch else math.prod(settings.view) if settings.view else math.inf,
         }
         costs = [Cost("finetune", step + between, **common)]
         if control is not None:

@@ -131,8 +131,8 @@ def test_the_grid_is_the_finest_with_enough_steps(seconds: float, place: int) ->
     assert found == place
     steps = share_out(
         seconds,
-        pretrain.scaled(PIXELS[place] / PIXELS[-1]),
-        [arm.scaled(PIXELS[place] / PIXELS[-1]) for arm in arms],
+        pretrain.on(PIXELS[place], PIXELS[-1]),
+        [arm.on(PIXELS[place], PIXELS[-1]) for arm in arms],
         share=0.25,
         given={},
     )
@@ -150,10 +150,22 @@ def test_steps_that_are_given_ask_for_no_coarser_grid() -> None:
 
 
 def test_patches_cost_the_same_on_any_grid() -> None:
-    """Nothing is won by a coarser one."""
-    arms = (Cost("finetune", 0.25, grows=False),)
+    """Nothing is won by a coarser one, however little time there is."""
+    arms = (Cost("finetune", 0.25, most_pixels=0),)
     assert finest(PIXELS, PIXELS[-1], 900, None, arms, share=0.25, given={}) == 0
+    assert finest(PIXELS, PIXELS[-1], 300, None, arms, share=0.25, given={}) == 0
     assert finest(PIXELS, PIXELS[-1], 900, Cost("pretrain", 0.3), arms, share=0.25, given={}) == 1
+
+
+def test_views_cost_the_same_on_grids_that_are_larger() -> None:
+    """Views of 192x192: on the coarsest grid whole slices are seen, on the others as much as fits."""
+    arms = (Cost("finetune", 0.25, most_pixels=192 * 192),)
+    assert arms[0].on(256 * 256, 128 * 128).step == arms[0].on(192 * 192, 128 * 128).step == 0.25 * 2.25
+    assert arms[0].on(96 * 96, 128 * 128).step == 0.25 * 0.5625
+    assert finest(PIXELS, PIXELS[-1], 900, None, arms, share=0.25, given={}) == 0
+    assert finest(PIXELS, PIXELS[-1], 400, None, arms, share=0.25, given={}) == 2
+    # Where two grids would take as long, the finer one.
+    assert finest(PIXELS[:2], PIXELS[-1], 400, None, arms, share=0.25, given={}) == 0
 
 
 def test_a_narrow_network_is_for_the_smallest_budgets() -> None:

@@ -15,7 +15,7 @@ from fewlabel.cli.words import collect
 from fewlabel.core import progress
 from fewlabel.core.artifact import read_json
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.values import nest
+from fewlabel.core.values import merge, nest
 from fewlabel.pipelines import train
 from fewlabel.pipelines.budget import Cost
 from fewlabel.pipelines.measuring import Measured
@@ -60,9 +60,14 @@ def resolved(out: Path) -> dict[str, Any]:
     return dict(read_json(out / "run.json")["resolved"])
 
 
+#: Whatever the recipe ``default`` says is trained.
+USUAL: dict[str, Any] = {"pretraining": True, "finetune": {"regime": "supervised", "view": None}}
+
+
 def default(out: Path, **values: Any) -> Path:
     """``train`` without a word of a budget."""
-    return train.run(train.train_settings({"data": out.parent / "raw", "out": out, **values}))
+    told = {"data": out.parent / "raw", "out": out, **merge(USUAL, values)}
+    return train.run(train.train_settings(told))
 
 
 def test_an_hour_is_filled_where_nothing_is_said(stages: Stages, said: list[str], tmp_path: Path) -> None:
@@ -290,12 +295,12 @@ def test_without_pretraining_the_network_learns_from_scratch(stages: Stages, sai
     assert "pretraining=false: the network learns from scratch." in said
     assert "pretraining=false" in resolved(out)["command"]
     stages.asked.clear()
-    default(tmp_path / "taught", pretraining=False, regime="mean_teacher")
+    default(tmp_path / "taught", pretraining=False, finetune={"regime": "mean_teacher"})
     assert asked(stages)["evaluate"]["control"] == str(tmp_path / "taught" / "segmenter-control")
 
 
 def test_volumes_are_sized_by_steps_on_their_patches(stages: Stages, tmp_path: Path) -> None:
-    default(tmp_path / "run", finetune={"patch": [16, 32, 32]}, regime="mean_teacher")
+    default(tmp_path / "run", finetune={"patch": [16, 32, 32], "regime": "mean_teacher"})
     ((plans, _),) = stages.measured
     assert "pretrain" not in plans
     assert list(plans["finetune"].patch) == [16, 32, 32]

@@ -20,6 +20,13 @@ from kit.scans import nnunet_folder
 
 __all__ = ["whole_chain"]
 pytestmark = pytest.mark.usefixtures("whole_chain")
+WORDS: dict[str, Any] = {
+    "network": {"width": 4, "depth": 3},
+    "device": "cpu",
+    "pretraining": True,
+    "pretrain": {"batch": 8},
+    "finetune": {"batch": 4, "view": None},
+}
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +66,7 @@ def test_it_has_the_subjects_labels_and_parts_of_the_data(store: PreparedStore, 
 
 def test_steps_can_be_taken_on_it(store: PreparedStore, data: Path, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(timing, "SECONDS", 0.0)
-    words = {"network": {"width": 4, "depth": 3}, "device": "cpu", "pretrain": {"batch": 8}, "finetune": {"batch": 4}}
-    plans = plan(train_settings({"data": data, "out": tmp_path / "run", **words}))
+    plans = plan(train_settings({"data": data, "out": tmp_path / "run", **WORDS}))
     there = {
         name: values.model_copy(update={"data": store.folder}) if name in ("pretrain", "finetune") else values
         for name, values in plans.items()
@@ -76,8 +82,7 @@ def test_the_grid_is_chosen_by_real_steps_on_it(data: Path, tmp_path: Path, monk
     """With a time that is never enough the coarsest grid is taken, with one that always is the finest."""
     monkeypatch.setattr(timing, "SECONDS", 0.0)
     monkeypatch.setattr(grids.budget, "PIXELS_THICK", 1.0)
-    words = {"network": {"width": 4, "depth": 3}, "device": "cpu", "pretrain": {"batch": 8}, "finetune": {"batch": 4}}
-    plans = plan(train_settings({"data": data, "out": tmp_path / "run", **words}))
+    plans = plan(train_settings({"data": data, "out": tmp_path / "run", **WORDS}))
     tight = grids.choose_grid(plans, 0.0, share=0.25, given={})
     ample = grids.choose_grid(plans, 1e9, share=0.25, given={})
     assert tight is not None
@@ -87,5 +92,5 @@ def test_the_grid_is_chosen_by_real_steps_on_it(data: Path, tmp_path: Path, monk
     assert tight.size == (32, 32)
     assert tight.spacing[0] > 1
     # What a stage would refuse is told by that stage, once the scans are prepared.
-    wrong = plan(train_settings({"data": data, "out": tmp_path / "run", **words, "labelled": 99}))
+    wrong = plan(train_settings({"data": data, "out": tmp_path / "run", **WORDS, "labelled": 99}))
     assert grids.choose_grid(wrong, 0.0, share=0.25, given={}) == ample
