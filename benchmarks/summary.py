@@ -147,7 +147,7 @@ def ground(*, markdown: bool, by_class: bool) -> None:
     """Print the table of the ground of fine-tuning, and what of it was not run."""
     from suites import acdc_ground, ground_summary
 
-    table = rows(acdc_ground.SUITE)
+    table = acdc_ground.rows(RESULTS / f"{acdc_ground.SUITE}.jsonl")
     if by_class:
         print("\n".join(ground_summary.details(table)))
         return
