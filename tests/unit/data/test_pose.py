@@ -1,0 +1,148 @@
+"""Poses of scans: what was done to a picture comes out, and what cannot be known is said to be unknown."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from fewlabel.data.moving_body import moving_body
+from fewlabel.data.phantom import sample_patient
+from fewlabel.data.pose import Pose, estimate_poses, synchronise, wrapped
+from fewlabel.data.pose_views import View
+from kit.poses import SIDE, around, heart_view
+
+ED = ("ED",)
+
+
+def copies(count: int = 5) -> list[View]:
+    """One heart in poses that differ a little."""
+    turns, zooms = np.linspace(-24, 24, count), np.linspace(0.92, 1.08, count)
+    return [heart_view(1, turns[at], zooms[at], (at - 2.0, 2.0 - at), name=f"c{at}") for at in range(count)]
+
+
+def numbers(poses: list[Pose]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    assert all(pose.turn is not None and pose.size is not None and pose.shift is not None for pose in poses)
+    turns, sizes = np.array([pose.turn for pose in poses]), np.array([pose.size for pose in poses])
+    return turns, np.log(sizes), np.array([pose.shift for pose in poses])
+
+
+def test_angles_come_out_of_their_differences() -> None:
+    angles = np.random.default_rng(0).uniform(-3, 3, 12)
+    found = synchronise(angles[:, None] - angles, np.ones((12, 12)))
+    np.testing.assert_allclose(wrapped(found - found[0]), wrapped(angles - angles[0]), atol=1e-9)
+
+
+def test_angles_survive_noise_and_pairs_at_random() -> None:
+    errors = []
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        angles = rng.uniform(-np.pi, np.pi, 40)
+        turns = angles[:, None] - angles + rng.normal(0, np.radians(17), (40, 40))
+        wrong = rng.random((40, 40)) < 0.3
+        turns = np.triu(np.where(wrong, rng.uniform(-np.pi, np.pi, (40, 40)), turns), 1)
+        found = synchronise(turns - turns.T, np.ones((40, 40)))
+        errors.append(np.sqrt((around(np.degrees(found - angles)) ** 2).mean()))
+    assert np.mean(errors) < 8
+    assert max(errors) < 10
+
+
+def test_a_weight_of_0_takes_a_pair_out() -> None:
+    angles = np.random.default_rng(1).uniform(-3, 3, 8)
+    turns, weights = angles[:, None] - angles, np.ones((8, 8))
+    turns[2, 5], weights[2, 5] = 1.234, 0
+    turns[5, 2], weights[5, 2] = 2.345, 0
+    found = synchronise(turns, weights)
+    np.testing.assert_allclose(wrapped(found - found[0]), wrapped(angles - angles[0]), atol=1e-9)
+
+
+@pytest.mark.parametrize("phases", [("ED", "ES"), ED])
+def test_what_is_done_to_one_scan_comes_out(phases: tuple[str, ...]) -> None:
+    base = [heart_view(1, name=f"c{at}", phases=phases) for at in range(5)]
+    for turn, zoom, shift in ((60, 1.0, (0, 0)), (0, 1.2, (0, 0)), (0, 1.0, (5, -7)), (-110, 0.85, (-4, 3))):
+        changed = [*base, heart_view(1, turn, zoom, shift, phases=phases, name="new")]
+        turns, sizes, shifts = numbers(estimate_poses(changed))
+        assert abs((turns[5] - turns[0] - turn + 180) % 360 - 180) < 4
+        assert sizes[5] - sizes[0] == pytest.approx(np.log(zoom), abs=0.05)
+        # The heart's own centre turns and grows about the middle of the slice.
+        angle = np.radians(turn)
+        down, right = shifts[0]
+        place = np.cos(angle) * np.array([down, right]) + np.sin(angle) * np.array([right, -down])
+        np.testing.assert_allclose(shifts[5], zoom * place + shift, atol=2.5)
+        np.testing.assert_allclose(turns[:5], turns[0], atol=0.1)
+
+
+def test_a_shift_changes_the_centre_alone() -> None:
+    turns, sizes, _ = numbers(estimate_poses([heart_view(1, 0, 1, (at, 2 * at), name=f"c{at}") for at in range(5)]))
+    np.testing.assert_allclose(turns, 0, atol=2)
+    np.testing.assert_allclose(sizes, 0, atol=0.02)
+
+
+def test_hearts_of_known_pose_are_recovered() -> None:
+    rng, count = np.random.default_rng(0), 12
+    turns, zooms = rng.uniform(-180, 180, count), np.exp(rng.uniform(-0.2, 0.2, count))
+    shifts = rng.uniform(-6, 6, (count, 2))
+    views = [heart_view(at + 1, turns[at], zooms[at], shifts[at]) for at in range(count)]
+    poses = estimate_poses(views)
+    truth = [turns[at] + np.degrees(sample_patient(at + 1, 0).heart.rv_angle) for at in range(count)]
+    known = [at for at in range(count) if poses[at].turn is not None]
+    assert len(known) > count / 2
+    errors = around([poses[at].turn - truth[at] for at in known])
+    assert np.sqrt((errors**2).mean()) < 12
+    placed = [at for at in range(count) if poses[at].size is not None]
+    assert np.corrcoef([np.log(poses[at].size) for at in placed], np.log(zooms[placed]))[0, 1] > 0.6
+
+
+def test_a_constant_slice_is_unknown_and_moves_nobody() -> None:
+    views = copies()
+    flat = View("flat", ("flat",), np.full((SIDE, SIDE), 0.4, np.float32), None, views[0].box, 1, (SIDE, SIDE))
+    poses = estimate_poses([*views, flat])
+    assert (poses[5].shift, poses[5].size, poses[5].turn) == (None, None, None)
+    turns, _, _ = numbers(poses[:5])
+    np.testing.assert_allclose(np.diff(turns), 12, atol=3)
+    assert all(pose.turn is None for pose in estimate_poses([flat] * 5))
+
+
+def test_noise_has_nothing_in_common() -> None:
+    rng = np.random.default_rng(0)
+    views = []
+    for at in range(16):
+        image = ndimage.gaussian_filter(rng.normal(size=(64, 64)), 2).astype(np.float32)
+        views.append(View(str(at), (str(at),), image, None, (0, 63, 0, 63), 1, (64, 64)))
+    assert sum(pose.turn is not None for pose in estimate_poses(views)) < 3
+
+
+def test_three_scans_say_nothing() -> None:
+    assert [pose.turn for pose in estimate_poses(copies()[:3])] == [None] * 3
+    assert estimate_poses([]) == []
+
+
+def test_twice_the_same() -> None:
+    assert estimate_poses(copies()) == estimate_poses(copies())
+
+
+def test_sizes_have_mean_1_and_turns_mean_0() -> None:
+    turns, sizes, _ = numbers(estimate_poses(copies()))
+    assert sizes.mean() == pytest.approx(0, abs=1e-3)
+    assert np.angle(np.exp(1j * np.radians(turns)).sum()) == pytest.approx(0, abs=2e-3)
+
+
+def test_a_shrunk_picture_gives_pixels_of_the_slice() -> None:
+    views = copies()
+    large = [View(v.subject, v.cases, v.image, v.motion, v.box, 2, (2 * SIDE, 2 * SIDE)) for v in views]
+    ours, theirs = numbers(estimate_poses(views))[2], numbers(estimate_poses(large))[2]
+    np.testing.assert_allclose(theirs, 2 * ours, atol=0.2)
+
+
+def test_the_moving_body_is_found_beside_what_moves_more_at_the_border() -> None:
+    rows, columns = np.indices((80, 80))
+    body = np.exp(-((rows - 30) ** 2 + (columns - 44) ** 2) / (2 * 6**2))
+    centre, size = moving_body(body)
+    np.testing.assert_allclose(centre, (30, 44), atol=0.1)
+    # A Gaussian of variance 36 along each axis under one four times as wide as itself in all.
+    assert size**2 == pytest.approx(2 / (1 / 36 + 1 / (4 * size**2)), rel=1e-2)
+    arm = 3 * np.exp(-((rows - 76) ** 2 + (columns - 4) ** 2) / (2 * 4**2))
+    led = moving_body(body + arm, (32.0, 42.0), 8.0)[0]
+    np.testing.assert_allclose(led, (30, 44), atol=1)
+    # Where nothing moves near the start, the whole picture is looked at.
+    np.testing.assert_allclose(moving_body(body * (body > 0.01), (79.0, 0.0), 0.5)[0], (30, 44), atol=1)
