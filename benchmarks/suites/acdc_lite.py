@@ -99,6 +99,8 @@ def score(
             "draw": draw,
             "control": False,
             "validation": "none",
+            # Rows of one table are made with one augmentation, as set.
+            "widen_augment": False,
             **settings,
         },
     )
