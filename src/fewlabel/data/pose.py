@@ -28,6 +28,8 @@ from fewlabel.data.registration import ANGLES, LAGS, RING_STEP, Fields, fit_to_m
 LEAST = 4
 #: Radius of the disc that is compared, over the size of what moves; and over half of the field of view, at most.
 _MOVING, _SEEN = 2.4, 0.95
+#: Radius below which a picture shows too little, in pixels.
+_SMALLEST = 4.0
 #: Agreement of turns, in radians, and the share of pairs that must reach it.
 _AGREE, _SHARE = np.radians(30), 0.7
 #: Median correlation of edges up to which a scan has nothing in common with the others, where motion shows the body
@@ -63,11 +65,14 @@ def estimate_poses(views: Sequence[View]) -> list[Pose]:
     Args:
         views: Pictures of one data set, all of one shape.
     """
+    unknown = [Pose(view.subject, view.cases, None, None, None) for view in views]
     if len(views) < LEAST:
-        return [Pose(view.subject, view.cases, None, None, None) for view in views]
+        return unknown
     boxes = np.array([view.box for view in views])
     centres = np.stack([boxes[:, :2].mean(axis=1), boxes[:, 2:].mean(axis=1)], axis=1)
     radius = _SEEN * float(np.median(np.minimum(boxes[:, 1] - boxes[:, 0], boxes[:, 3] - boxes[:, 2]))) / 2
+    if radius < _SMALLEST:
+        return unknown
     moving = np.array([view.motion is not None for view in views])
     if 2 * moving.sum() < len(views):
         moving[:] = False

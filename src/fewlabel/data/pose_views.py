@@ -45,12 +45,17 @@ class View:
 
 @dataclass(frozen=True)
 class _Middle:
-    """The middle slices of one scan, (slices, height, width), shrunk; its channels averaged."""
+    """The middle slices of one scan, (slices, height, width), shrunk, channels averaged; ``shape`` is of the whole."""
 
     case: str
     slices: NDArray[np.float32]
     record: Mapping[str, Any]
-    size: tuple[int, int]
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the prepared grid."""
+        return self.shape[-2], self.shape[-1]
 
 
 def store_views(store: PreparedStore) -> list[View]:
@@ -115,7 +120,7 @@ def _middle(case: str, array: NDArray[Any], record: Mapping[str, Any]) -> _Middl
     top, left = (height - rows * shrink) // 2, (width - columns * shrink) // 2
     cut = kept[:, top : top + rows * shrink, left : left + columns * shrink]
     pooled = cut.reshape(len(cut), rows, shrink, columns, shrink).mean(axis=(2, 4))
-    return _Middle(case, pooled, record, (height, width))
+    return _Middle(case, pooled, record, array.shape)
 
 
 def _shrink(size: tuple[int, int]) -> int:
@@ -126,7 +131,7 @@ def _phases(first: _Middle, second: _Middle) -> bool:
     """Whether two scans are the same stack at another time: the same voxels, and nearly the same picture."""
     if any(first.record.get(key) != second.record.get(key) for key in ("shape", "spacing", "axes", "flips")):
         return False
-    if first.slices.shape != second.slices.shape:
+    if first.shape != second.shape:
         return False
     rows, columns = _inside(first)
     pictures = [scan.slices.mean(axis=0)[rows, columns].ravel() for scan in (first, second)]

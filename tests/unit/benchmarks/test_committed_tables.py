@@ -132,6 +132,20 @@ def test_rows_name_what_the_recipe_says(suites, asked, tmp_path):
     assert found[0] != found[1]
 
 
+def test_rows_are_made_with_the_augmentation_as_set(suites, monkeypatch, tmp_path):
+    class Asked(Exception):
+        """Stops a suite at its first fine-tuning."""
+
+    def finetune(**settings):
+        raise Asked(settings.get("widen_augment"))
+
+    monkeypatch.setattr(fewlabel, "prepare", lambda **settings: settings["out"])
+    monkeypatch.setattr(fewlabel, "finetune", finetune)
+    for suite in (suites.acdc_lite, suites.acdc_semi, suites.la_lite):
+        with pytest.raises(Asked, match="False"):
+            suite.run(tmp_path / "data", tmp_path / "work", tmp_path / "results", ["scratch"])
+
+
 def test_the_cost_of_a_regime_is_over_the_supervised_step(suites, tmp_path, capsys):
     package = tmp_path / "costs.json"
     suites.regime_costs.run(tmp_path, ["mean_teacher"], rounds=1, package=package)
