@@ -174,7 +174,7 @@ def _sizes(scores: NDArray[np.float32], angles: Floats, alike: NDArray[np.bool_]
     bend = low - 2 * top + high
     between = np.where((peak == inner) & (bend < 0), 0.5 * (low - high) / np.where(bend < 0, bend, -1.0), 0.0)
     ratios = (peak - LAGS + np.clip(between, -0.5, 0.5)) * RING_STEP
-    trust = np.clip(profile.max(axis=2), 0, None) ** 2 * np.outer(alike, alike)
+    trust = np.clip(profile.max(axis=2), 0, None) ** 2
     np.fill_diagonal(trust, 0)
     sizes = np.zeros(count)
     for _ in range(30):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from fewlabel.data.moving_body import moving_body
+from fewlabel.data import pose as poses_module
+from fewlabel.data.moving_body import moving_bodies, moving_body
 from fewlabel.data.phantom import sample_patient
 from fewlabel.data.pose import Pose, estimate_poses, synchronise, wrapped
 from fewlabel.data.pose_views import View
@@ -112,6 +113,28 @@ def test_noise_has_nothing_in_common() -> None:
     assert sum(pose.turn is not None for pose in estimate_poses(views)) < 3
 
 
+def test_a_turn_is_known_where_pairs_and_edges_agree() -> None:
+    # Seven pictures of one heart as they are: every turn is 0, and edges say so.
+    views = [heart_view(1, name=f"c{at}", phases=ED) for at in range(7)]
+    boxes, centres = np.array([view.box for view in views]), np.full((7, 2), (SIDE - 1) / 2)
+    fields = poses_module._fields(views, np.zeros(7, bool), boxes, 40)
+    zeros, ones = np.zeros((7, 7)), np.ones((7, 7))
+
+    def known(turns: np.ndarray, angles: np.ndarray) -> list[bool]:
+        alike, clear = poses_module._judged(fields, centres, 40, turns, ones, angles)
+        assert alike.all()
+        return clear.tolist()
+
+    assert known(zeros, np.zeros(7)) == [True] * 7
+    # All pairs say that one is turned, and edges that it is not.
+    angles = np.array([0, 0, 0, 2.0, 0, 0, 0])
+    assert known(angles[:, None] - angles, angles) == [True] * 3 + [False] + [True] * 3
+    # Two pairs in six of one scan say something else: more than three in ten.
+    turns = zeros.copy()
+    turns[3, :2], turns[:2, 3] = 2.0, -2.0
+    assert known(turns, np.zeros(7)) == [True] * 3 + [False] + [True] * 3
+
+
 def test_three_scans_say_nothing() -> None:
     assert [pose.turn for pose in estimate_poses(copies()[:3])] == [None] * 3
     assert estimate_poses([]) == []
@@ -146,3 +169,21 @@ def test_the_moving_body_is_found_beside_what_moves_more_at_the_border() -> None
     np.testing.assert_allclose(led, (30, 44), atol=1)
     # Where nothing moves near the start, the whole picture is looked at.
     np.testing.assert_allclose(moving_body(body * (body > 0.01), (79.0, 0.0), 0.5)[0], (30, 44), atol=1)
+
+
+def test_most_bodies_show_where_to_look_for_the_one_beside_a_moving_arm() -> None:
+    rows, columns = np.indices((80, 80))
+
+    def blob(row: float, column: float, width: float, strength: float) -> np.ndarray:
+        return strength * np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / (2 * width**2))
+
+    views = []
+    for at in range(5):
+        motion = blob(38 + at, 42 - at, 6, 1) + (blob(74, 6, 5, 2) if at == 4 else 0)
+        views.append(View(str(at), (str(at),), motion, motion.astype(np.float32), (0, 79, 0, 79), 1, (80, 80)))
+    centres, size = moving_bodies(views)
+    np.testing.assert_allclose(centres, [(38 + at, 42 - at) for at in range(5)], atol=1)
+    assert 4 < size < 8
+    # What goes on at the edge outside of the field of view is no motion.
+    framed = View("f", ("f",), views[0].image, views[0].motion + (rows > 60) * 9, (0, 60, 0, 79), 1, (80, 80))
+    np.testing.assert_allclose(moving_bodies([*views, framed])[0][5], (38, 42), atol=1)
