@@ -22,6 +22,11 @@ INTENSITIES = {
         "shift",
     )
 }  # fmt: skip
+#: Intensities alone.
+STILL = {
+    "flip_horizontal": 0.0, "flip_vertical": 0.0, "rotation": 0.0, "scale_low": 1.0, "scale_high": 1.0, "crop": 1.0,
+    "translation": 0.0, "elastic_probability": 0.0,
+}  # fmt: skip
 PATIENTS = tuple(range(4, 100, 8))
 
 
@@ -66,8 +71,8 @@ def covered(store, config, labelled, draws=6):
 @pytest.mark.parametrize(("labelled", "far"), [("patient004", False), ("patient060", True), ("patient068", True)])
 def test_the_views_of_one_patient_reach_most_of_the_others(store, labelled, far):
     assert store.slices["subject"].nunique() == len(PATIENTS)
-    assert covered(store, finetuning_augmentation(), labelled) >= 0.75
+    default = AugmentConfig(**{**finetuning_augmentation().model_dump(), **STILL})
+    assert covered(store, default, labelled) >= 0.75
     if far:
         # With intensities that the standardisation undoes they do not.
-        weak = {**finetuning_augmentation().model_dump(), **INTENSITIES}
-        assert covered(store, AugmentConfig(**weak), labelled) < 0.7
+        assert covered(store, AugmentConfig(**{**default.model_dump(), **INTENSITIES}), labelled) < 0.6

@@ -34,7 +34,6 @@ def random_convolutions(images: Tensor, seeds: Tensor) -> Tensor:
     drawn = [_draw(int(seeds[row])) for row in rows.tolist()]
     # Row by row: one convolution in groups rounds otherwise where there is one group, and is no faster.
     y = torch.stack([_convolved(row, layers) for row, (_, layers) in zip(x, drawn, strict=True)])
-    y = _like(y, x)
     y = y * torch.where((_centred(y) * _centred(x)).sum(dim=(2, 3), keepdim=True) < 0, -1.0, 1.0)
     y = _like(y, x)
     share = torch.tensor([alpha for alpha, _ in drawn], device=x.device)[:, None, None, None]

@@ -74,7 +74,7 @@ def slow(image, seed):
     return (mixed - mixed.mean()) / mixed.std() * x.std() + x.mean()
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 5])
+@pytest.mark.parametrize("seed", [4, 7, 18, 24])
 def test_a_row_equals_a_loop_over_its_pixels(seed):
     image = slices(1, size=(7, 9)) * 1.3 + 0.2
     found = random_convolutions(image.clone(), seeds(seed))

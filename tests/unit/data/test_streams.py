@@ -109,6 +109,22 @@ def test_a_weak_view_does_not_depend_on_the_intensities(store, kind):
 
 
 @pytest.mark.parametrize("kind", ["slices", "patches"])
+def test_a_gain_and_a_shift_come_behind_the_standardisation(store, kind):
+    config = AugmentConfig(
+        rotation=90.0, brightness=0.0, contrast_low=1.0, contrast_high=1.0, gamma_probability=0.0,
+        noise_probability=0.0, blur_probability=0.0, gain=2.0, shift=0.5,
+    )  # fmt: skip
+    batch = loader(store, kind, augment=config).batch(2)
+    for view in batch.unlabelled_again:
+        for weak, strong in zip(batch.unlabelled.flatten(1), view.flatten(1), strict=True):
+            table = torch.stack([weak, torch.ones_like(weak)], dim=1)
+            gain, shift = torch.linalg.lstsq(table, strong[:, None]).solution[:, 0].tolist()
+            torch.testing.assert_close(gain * weak + shift, strong, rtol=0, atol=1e-4)
+            assert abs(gain - 1) > 1e-3
+            assert abs(shift) > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["slices", "patches"])
 def test_where_no_view_is_weak_the_first_is_what_it_is_without_others(store, kind):
     alone = loader(store, kind, unlabelled_views=1, weak_view=False).batch(3)
     among = loader(store, kind, weak_view=False).batch(3)

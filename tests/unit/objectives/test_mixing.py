@@ -213,9 +213,9 @@ class TestRandomBoxes:
         assert float(logs.max()) > 0.7
         assert float(logs.min()) < -0.7
 
-    @pytest.mark.parametrize("space", [(40, 40), (20, 24, 16)])
+    @pytest.mark.parametrize("space", [(40, 40), (40, 48, 32)])
     def test_a_side_that_would_be_longer_than_the_image_is_as_long_and_others_make_up_for_it(self, space):
-        found = random_boxes(200, space, (0.6, 0.6), 9.0, generator())
+        found = random_boxes(200, space, (0.6, 0.6), 40.0, generator())
         whole = 0
         for box in found:
             sides = sizes(box)
@@ -225,7 +225,7 @@ class TestRandomBoxes:
                 for d in (-0.5, 0.5)
             )
             assert low - 1e-6 <= 0.6 <= high + 1e-6
-        assert 60 < whole < 200
+        assert whole > 100
 
     def test_a_box_may_fill_the_image(self):
         assert bool(random_boxes(20, (8, 10), (1.0, 1.0), 4.0, generator()).all())

@@ -154,7 +154,10 @@ class TestPseudoLabels:
         regime = apart(tiny("fixmatch", teacher="self", threshold=0.0))
         batch = tiny_batch(regime)
         before = copy.deepcopy(regime.network)
+        recorded = []
+        regime.network.register_forward_hook(lambda *_: recorded.append(torch.is_grad_enabled()))
         found = regime._pseudo(batch.unlabelled).labels
+        assert recorded == [False]
         after = regime.network.state_dict()
         assert all(torch.equal(value, after[key]) for key, value in before.state_dict().items())
         assert torch.equal(found, before(batch.unlabelled).argmax(dim=1))
