@@ -27,7 +27,7 @@ SLOTS = 4
 #: Rounds of halving in search of the largest part of a movement that does not fold.
 ROUNDS = 4
 
-_TRIED = "own trials with radial changes of one labelled heart"
+_TRIED = "own choice"
 
 
 class AnatomyConfig(Settings):

@@ -13,7 +13,7 @@ from fewlabel.data.structures import find_bodies, find_nesting
 from fewlabel.data.surfaces import Body, Wall, surface_of, wall_of
 from fewlabel.data.windows import runs_of
 
-#: Bytes of measured surfaces that are kept; a slice of 128 x 128 with two structures and a wall takes 0.5 MB.
+#: Bytes of measured surfaces that are kept.
 KEPT = 512 * 1024**2
 
 
@@ -22,7 +22,7 @@ class AnatomyIndex:
 
     Nesting is that of all of them; bodies are connected through the slices of a volume, so that a structure is the same
     in each. Beside the surfaces kept, memory is a byte for each pixel of the slices. The least recently used surfaces
-    go first, and are measured again when needed (some ten milliseconds a slice of 128 x 128).
+    go first, and are measured again when needed.
 
     Args:
         store: Prepared store.

@@ -38,16 +38,15 @@ def _sampled(field: Tensor, points: Tensor, padding: str) -> Tensor:
     )
 
 
-def flow(velocity: Tensor, squarings: int = SQUARINGS) -> Tensor:
+def flow(velocity: Tensor) -> Tensor:
     """Displacement after a unit of time along a velocity that does not change with time: exp(v) - identity.
 
     A flow of a continuous velocity never folds, and one whose velocity has no part across the border of the image
     maps the image onto itself. By scaling and squaring (Arsigny et al., MICCAI 2006): a short step, by the midpoint
-    rule, then composed with itself as often as ``squarings`` says.
+    rule, then composed with itself ``SQUARINGS`` times.
 
     Args:
         velocity: (n, 2, height, width) pixels per unit of time.
-        squarings: See above; 2 to this power steps.
 
     Returns:
         (n, 2, height, width) in pixels, exactly 0 where the velocity is.
@@ -56,9 +55,9 @@ def flow(velocity: Tensor, squarings: int = SQUARINGS) -> Tensor:
     pixels = _pixels((velocity.shape[-2], velocity.shape[-1]), velocity.device)
     parts = []
     for part in torch.split(velocity, _TOGETHER):
-        step = part * (units / 2**squarings)
+        step = part * (units / 2**SQUARINGS)
         field = _sampled(step, pixels + step / 2, "border")
-        for _ in range(squarings):
+        for _ in range(SQUARINGS):
             field = field + _sampled(field, pixels + field, "border")
         # Points at rest stay where they are; the sampler's rounding would leak a millionth of a pixel from beside them.
         parts.append(torch.where((part != 0).any(dim=1, keepdim=True), field / units, 0.0))

@@ -181,9 +181,13 @@ class FinetuneLoader(SegmentationLoader[Stream]):
         moved = None
         if masks is not None and self.variants is not None:
             images, moved = self.variants.make(images, masks, chosen, self.variants.draw(step, rows.count)[rows.kept])
+        focus = self._focus(stream, joined, step)
+        if focus is not None and moved is not None:
+            # Rows of other ranks are drawn apart from these: only where these are looked at matters.
+            focus[rows.kept] = shown_at(moved, focus[rows.kept])
         made = [
             _view(self.augmenter, images, None if transform is None else transform[rows.kept], masks, moved)
-            for transform in self._transforms(stream, step, rows.count, self._focus(stream, joined, step))
+            for transform in self._transforms(stream, step, rows.count, focus)
         ]
         return torch.from_numpy(chosen).to(self.device), tuple(view for view, _ in made), made[0][1]
 
@@ -199,6 +203,20 @@ class FinetuneLoader(SegmentationLoader[Stream]):
                 if pixel is not None:
                     points[row] = torch.tensor([pixel[1], pixel[0]])
         return points
+
+
+def shown_at(displacement: Tensor, points: Tensor) -> Tensor:
+    """Where displaced slices show source pixels, to the nearest pixel.
+
+    Args:
+        displacement: (n, 2, height, width) in pixels: what a pixel (x, y) shows lies so far from it.
+        points: (n, 2) source pixels (x, y), NaN for none, which stays.
+    """
+    height, width = displacement.shape[-2:]
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    sources = torch.stack([columns, rows]) + displacement.cpu()
+    nearest = (sources - points.float()[:, :, None, None]).square().sum(dim=1).flatten(1).argmin(dim=1)
+    return torch.where(points.isnan(), points, torch.stack([nearest % width, nearest // width], dim=1).to(points))
 
 
 def labelled_pixel(mask: NDArray[np.uint8], classes: int, seed: int, step: int, row: int) -> tuple[int, int] | None:

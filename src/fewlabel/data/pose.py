@@ -32,7 +32,7 @@ _SMALLEST = 4.0
 #: Agreement of turns, in radians, and the share of pairs that must reach it.
 _AGREE, _SHARE = np.radians(30), 0.7
 #: Median correlation of edges up to which a scan has nothing in common with the others, where motion shows the body
-#: and where it does not. Pictures of smooth noise reach 0.2 to 0.45, real ones 0.5 to 0.7.
+#: and where it does not. Real pictures have more, smooth noise less.
 _COMMON_MOVING, _COMMON_STILL = 0.3, 0.4
 _ROUNDS = 3
 

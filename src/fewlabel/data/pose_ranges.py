@@ -14,9 +14,9 @@ from fewlabel.data.augment import AugmentConfig
 from fewlabel.data.pose import Pose
 from fewlabel.data.pose_record import SHARE, Poses, turn_between
 
-#: No estimate widens a range beyond these: half a turn, a factor of 2, a quarter of the side.
 #: What is reached where it is not known how scans lie: wide, as they may lie anyhow.
 UNKNOWN_ROTATION, UNKNOWN_SCALE, UNKNOWN_TRANSLATION = 60.0, (0.7, 1.6), 0.12
+#: No estimate widens a range beyond these, a factor of 2 and a quarter of the side; rotation ends at half a turn.
 WIDEST_SCALE = 2.0
 WIDEST_TRANSLATION = 0.25
 

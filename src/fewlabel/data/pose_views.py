@@ -16,7 +16,7 @@ from fewlabel.data.store import PreparedCase, PreparedStore
 MOST_VIEWS = 100
 #: Half of the shorter side of a picture, in pixels, at most about.
 _HALF_SIDE = 48
-#: Correlation of two scans of a subject above which they are phases of one: 0.79 and more in ACDC.
+#: Correlation of two scans of a subject above which they are phases of one.
 _SAME_PLACE = 0.7
 
 
@@ -31,7 +31,6 @@ class View:
         motion: (height, width) float32 mean difference between the phases, or None if there is one.
         box: First and last row, first and last column inside the scan's field of view.
         shrink: Pixels of the prepared grid to a pixel of the picture.
-        size: (height, width) of the prepared grid.
     """
 
     subject: str
@@ -40,7 +39,6 @@ class View:
     motion: NDArray[np.float32] | None
     box: tuple[float, float, float, float]
     shrink: int
-    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -153,7 +151,7 @@ def _view(subject: str, phases: Sequence[_Middle]) -> View:
     box = (float(rows.start), float(rows.stop - 1), float(columns.start), float(columns.stop - 1))
     cases = tuple(phase.case for phase in phases)
     size = phases[0].size
-    return View(subject, cases, _framed(mean.mean(axis=0), phases[0]), motion, box, _shrink(size), size)
+    return View(subject, cases, _framed(mean.mean(axis=0), phases[0]), motion, box, _shrink(size))
 
 
 def _framed(picture: NDArray[np.floating[Any]], scan: _Middle) -> NDArray[np.float32]:

@@ -18,9 +18,10 @@ def random_convolutions(images: Tensor, seeds: Tensor) -> Tensor:
     Four convolutions without stride, of width 1 or 3 and two channels in between, with weights and biases from N(0, 1)
     and leaky ReLUs, give g(x); the row becomes α g(x) + (1 - α) x with α from U(0, 1), at the mean and deviation of x.
 
-    What differs from the authors' code: g(x) is first brought to the mean and deviation of x, since its norm spans two
-    orders of magnitude and α would mean little; a g(x) that is opposed to x is negated, as a negative of the scan is
-    nothing a scanner gives; edges are repeated, since zeros beyond them draw a frame.
+    What differs from the authors' code: g(x) is first brought to the mean and deviation of x, since its norm varies
+    widely from draw to draw and α would mean little; a g(x) that is opposed to x, over all channels of the row together
+    (they may be the slices of a patch), is negated, as a negative of the scan is nothing a scanner gives; edges are
+    repeated, since zeros beyond them draw a frame.
 
     Args:
         images: (n, channels, height, width), standardised; every channel of a row passes the same convolutions.
@@ -32,9 +33,9 @@ def random_convolutions(images: Tensor, seeds: Tensor) -> Tensor:
     here = rows.to(images.device)
     x = images.index_select(0, here).float()
     drawn = [_draw(int(seeds[row])) for row in rows.tolist()]
-    # Row by row: one convolution in groups rounds otherwise where there is one group, and is no faster.
+    # Row by row: one convolution in groups rounds otherwise where there is one group.
     y = torch.stack([_convolved(row, layers) for row, (_, layers) in zip(x, drawn, strict=True)])
-    y = y * torch.where((_centred(y) * _centred(x)).sum(dim=(2, 3), keepdim=True) < 0, -1.0, 1.0)
+    y = y * torch.where((_centred(y) * _centred(x)).sum(dim=(1, 2, 3), keepdim=True) < 0, -1.0, 1.0)
     y = _like(y, x)
     share = torch.tensor([alpha for alpha, _ in drawn], device=x.device)[:, None, None, None]
     return images.index_copy_(0, here, _like(share * y + (1 - share) * x, x).to(images.dtype))

@@ -25,7 +25,8 @@ def recalibrate(
     variances plus the variance of their means, each batch weighted by its number of values: the (unbiased) variance of
     all values, where an average of running variances would leave out how batches differ. All else in the network is in
     eval mode; weights and modes stay as they are. A second call with the same batches and a share of 1 changes nothing,
-    and every process that makes the call finds the same by itself: the batches are whole, not shared out.
+    and every process that makes the call finds the same by itself: the batches are whole, not shared out. If a batch
+    fails, the statistics stay as they were.
 
     Args:
         network: The network.
@@ -52,6 +53,10 @@ def recalibrate(
                 passes += 1
             for layer, moments in found.items():
                 moments.give(layer, passes, share)
+    except BaseException:
+        for layer, moments in found.items():
+            moments.undo(layer)
+        raise
     finally:
         for hook in hooks:
             hook.remove()
@@ -82,6 +87,11 @@ class _Moments:
         self.mean = self.mean.to(mean.device) + apart * (size / total)
         self.squares = self.squares.to(mean.device) + variance.double() * size + apart**2 * (self.count * size / total)
         self.count = total
+
+    def undo(self, layer: nn.Module) -> None:
+        """Leave the statistics in the layer that it had before."""
+        for name, before in zip(("running_mean", "running_var"), self.before, strict=True):
+            layer.get_buffer(name).copy_(before)
 
     def give(self, layer: nn.Module, passes: int, share: float) -> None:
         """Leave the statistics of all maps, mixed with those before, in the layer."""

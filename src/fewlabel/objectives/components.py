@@ -33,15 +33,15 @@ def largest_components(labels: Tensor) -> Tensor:
 
 
 def component_counts(labels: Tensor, classes: int) -> Tensor:
-    """Connected components of each class in each map: (n, classes) int64 on the CPU.
+    """Connected components of each class but the background in each map: (n, classes - 1) int64 on the CPU.
 
     Pixels that touch by an edge or a corner belong together.
 
     Args:
         labels: (n, *space) int64.
-        classes: Number of classes.
+        classes: Number of classes, background included.
     """
     maps = labels.cpu().numpy()
     touching = np.ones((3,) * (maps.ndim - 1), dtype=np.int64)
-    counts = [[ndimage.label(one == label, structure=touching)[1] for label in range(classes)] for one in maps]
-    return torch.tensor(counts, dtype=torch.int64).reshape(len(maps), classes)
+    counts = [[ndimage.label(one == label, structure=touching)[1] for label in range(1, classes)] for one in maps]
+    return torch.tensor(counts, dtype=torch.int64).reshape(len(maps), classes - 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -97,7 +98,7 @@ class SemiSupervised(Regime):
     def weight(self, step: int, total_steps: int) -> float:
         """λ at a step."""
         chosen = self.semi
-        if step < chosen.rest * total_steps:
+        if step < resting_steps(chosen.rest, total_steps):
             return 0.0
         return chosen.unlabelled_weight * ramp_up(step, chosen.ramp * total_steps)
 
@@ -114,6 +115,12 @@ class SemiSupervised(Regime):
         self._figures.update(
             {name: value.detach() if isinstance(value, Tensor) else value for name, value in values.items()}
         )
+
+
+def resting_steps(share: float, total_steps: int) -> int:
+    """Steps from the start of a run in which the unlabelled part rests, rounded up: 55 of 100 for a share of 0.55."""
+    # 0.55 * 100 is a little more than 55.
+    return math.ceil(round(share * total_steps, 6))
 
 
 def both(batch: SegmentationBatch, unlabelled: Tensor) -> Tensor:

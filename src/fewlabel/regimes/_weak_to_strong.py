@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from fewlabel.objectives.mixing import partners, position_partners, random_boxes
 from fewlabel.objectives.perturbation import own_part
 from fewlabel.objectives.segmentation import IGNORE
 from fewlabel.objectives.shares import ClassShares
+from fewlabel.regimes._semi import resting_steps
 from fewlabel.regimes._taught import Taught, TaughtSettings
 
 #: Steps in a row for which a class may be out before the supervised weights come back, and how often they may.
@@ -105,8 +105,8 @@ class WeakToStrong(Taught):
     * **Views.** The weak view has the geometry of the strong ones and the intensities of the slice.
     * **CutMix.** A box of another slice's strong view lies on each, with the pseudo-labels of *its* weak view.
     * **Loss.** Cross-entropy over all pixels, of which unsure ones cost nothing, plus soft Dice over the sure ones.
-      Dice alone would leave borders free: unsure pixels are just there.
-    * **Guard.** Confidence guards nothing: wrong pixels are as sure as right ones. So the share of each class among the
+      Dice alone would teach nothing about borders, since that is where the unsure pixels lie.
+    * **Guard.** Confidence alone is no guard: a network can be sure and wrong. So the share of each class among the
       pseudo-labels is held against that at the beginning of the second phase. A class that has changed by more than
       ``guard`` is left out; after 100 such steps in a row the supervised weights come back and λ is halved. The third
       time, or where a class has no pixel at all to begin with, the rest of the run is supervised. It is said when it
@@ -165,6 +165,7 @@ class WeakToStrong(Taught):
 
     def after_step(self, step: int, total_steps: int) -> None:
         """The teacher is the student in the first phase and follows it in the second; then the guard looks."""
+        self.replaced = False
         first = self._first(total_steps)
         fed = self.joined and self.chosen.teacher == "average"
         self.teacher.update(self.network, max(step - first, 0), fed=fed)
@@ -181,7 +182,7 @@ class WeakToStrong(Taught):
         found = super().figures()
         if self.joined and self._labels is not None:
             classes = self.network.classes
-            scattered = component_counts(self._labels, classes)[:, 1:] > 1
+            scattered = component_counts(self._labels, classes) > 1
             found["foreground"] = float((self._labels > 0).float().mean())
             found["scattered"] = float(scattered.any(dim=1).float().mean())
         if self.watches:
@@ -226,7 +227,7 @@ class WeakToStrong(Taught):
 
     def _first(self, total_steps: int) -> int:
         """The step at which the second phase begins."""
-        return math.ceil(self.chosen.rest * total_steps)
+        return resting_steps(self.chosen.rest, total_steps)
 
     @torch.no_grad()
     def _pseudo(self, weak: Tensor) -> Pseudo:
@@ -250,7 +251,8 @@ class WeakToStrong(Taught):
         absent = self.shares.absent()
         worst = int(self.shares.streak.argmax())
         if absent:
-            found = f"no pixel of unlabelled scans is labelled as class {', '.join(map(str, absent))}"
+            which = f"class {absent[0]}" if len(absent) == 1 else f"any of the classes {', '.join(map(str, absent))}"
+            found = f"no pixel of the unlabelled scans is labelled as {which}"
         elif int(self.shares.streak[worst]) >= PATIENCE:
             now, first = float(self.shares.now[worst]), float(self.shares.first[worst])
             found = f"class {worst} takes {now:.2%} of the pseudo-labels, {first:.2%} at first"
@@ -268,3 +270,4 @@ class WeakToStrong(Taught):
         self.teacher.update(self.network, 0)
         self.shares.restart()
         self.returns += 1
+        self.replaced = True

@@ -49,6 +49,8 @@ class Regime(nn.Module, ABC):
         self.config = config
         self.network = network
         self.pretrained = pretrained
+        #: Whether the last :meth:`after_step` put other weights in place, so that the optimiser's moments are void.
+        self.replaced = False
 
     @abstractmethod
     def losses(self, batch: SegmentationBatch) -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 import torch
@@ -15,6 +14,7 @@ from fewlabel.nets.unet import UNet
 from fewlabel.objectives.components import largest_components
 from fewlabel.objectives.mixing import boxes, matches, partners
 from fewlabel.objectives.segmentation import IGNORE
+from fewlabel.regimes._semi import resting_steps
 from fewlabel.regimes._taught import Taught, TaughtSettings
 
 
@@ -86,7 +86,7 @@ class BidirectionalCopyPaste(Taught):
 
     def after_step(self, step: int, total_steps: int) -> None:
         """The teacher is the student while that learns from labelled slices alone, and follows it from there."""
-        first = math.ceil(self.settings.rest * total_steps)
+        first = resting_steps(self.settings.rest, total_steps)
         self.teacher.update(self.network, max(step - first, 0), fed=self.joined)
 
     def pseudo_labels(self, unlabelled: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ POSTPROCESS_RULE = (
     "labelled training mask has its foreground in one piece, only the largest piece of the predicted foreground is "
     "kept; then, of every class that is in one piece wherever a labelled mask has it, only the largest piece; of every "
     "other class no piece smaller, in mm³, than its smallest labelled one, but the largest always. What is removed "
-    "becomes background. A class that no mask has, and masks with voxels to ignore, decide nothing."
+    "becomes background. A class that no mask has decides nothing. If any labelled mask has voxels to ignore, nothing "
+    "is removed at all."
 )
 #: Volumes that differ by less than this share are equal: they are products of rounded spacings.
 _ROUNDING = 1e-6

@@ -18,7 +18,8 @@ EMPTY_MASK_RULE = (
 )
 STRAY_RULE = (
     "A stray object is a piece of a predicted class that shares no voxel with the annotation of that class (26 "
-    "neighbours). A class is lost in a scan that has it where Dice is 0, missed or not."
+    "neighbours). A class counts as lost in a scan whose annotation has it if its Dice is 0, whether or not anything "
+    "was predicted."
 )
 DISTANCE_RULE = (
     "Distances run in mm between the border voxels (6-neighbourhood; 4-neighbourhood for a single slice) of the two "

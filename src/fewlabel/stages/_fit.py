@@ -245,6 +245,9 @@ class Fit:
         # A discriminator's own step is here: in the precision of all else.
         with self.fabric.autocast():
             self.regime.after_step(step, self.recipe.steps)
+        if self.regime.replaced:
+            # Moments of other weights would carry these on the way that those went.
+            self.optimiser.state.clear()
 
     def _validation(self, step: int, record: Record) -> None:
         last = step == self.recipe.steps - 1

@@ -96,7 +96,7 @@ def test_hearts_of_known_pose_are_recovered() -> None:
 
 def test_a_constant_slice_is_unknown_and_moves_nobody() -> None:
     views = copies()
-    flat = View("flat", ("flat",), np.full((SIDE, SIDE), 0.4, np.float32), None, views[0].box, 1, (SIDE, SIDE))
+    flat = View("flat", ("flat",), np.full((SIDE, SIDE), 0.4, np.float32), None, views[0].box, 1)
     poses = estimate_poses([*views, flat])
     assert (poses[5].shift, poses[5].size, poses[5].turn) == (None, None, None)
     turns, _, _ = numbers(poses[:5])
@@ -109,7 +109,7 @@ def test_noise_has_nothing_in_common() -> None:
     views = []
     for at in range(16):
         image = ndimage.gaussian_filter(rng.normal(size=(64, 64)), 2).astype(np.float32)
-        views.append(View(str(at), (str(at),), image, None, (0, 63, 0, 63), 1, (64, 64)))
+        views.append(View(str(at), (str(at),), image, None, (0, 63, 0, 63), 1))
     assert sum(pose.turn is not None for pose in estimate_poses(views)) < 3
 
 
@@ -152,7 +152,7 @@ def test_sizes_have_mean_1_and_turns_mean_0() -> None:
 
 def test_a_shrunk_picture_gives_pixels_of_the_slice() -> None:
     views = copies()
-    large = [View(v.subject, v.cases, v.image, v.motion, v.box, 2, (2 * SIDE, 2 * SIDE)) for v in views]
+    large = [View(v.subject, v.cases, v.image, v.motion, v.box, 2) for v in views]
     ours, theirs = numbers(estimate_poses(views))[2], numbers(estimate_poses(large))[2]
     np.testing.assert_allclose(theirs, 2 * ours, atol=0.2)
 
@@ -180,10 +180,10 @@ def test_most_bodies_show_where_to_look_for_the_one_beside_a_moving_arm() -> Non
     views = []
     for at in range(5):
         motion = blob(38 + at, 42 - at, 6, 1) + (blob(74, 6, 5, 2) if at == 4 else 0)
-        views.append(View(str(at), (str(at),), motion, motion.astype(np.float32), (0, 79, 0, 79), 1, (80, 80)))
+        views.append(View(str(at), (str(at),), motion, motion.astype(np.float32), (0, 79, 0, 79), 1))
     centres, size = moving_bodies(views)
     np.testing.assert_allclose(centres, [(38 + at, 42 - at) for at in range(5)], atol=1)
     assert 4 < size < 8
     # What goes on at the edge outside of the field of view is no motion.
-    framed = View("f", ("f",), views[0].image, views[0].motion + (rows > 60) * 9, (0, 60, 0, 79), 1, (80, 80))
+    framed = View("f", ("f",), views[0].image, views[0].motion + (rows > 60) * 9, (0, 60, 0, 79), 1)
     np.testing.assert_allclose(moving_bodies([*views, framed])[0][5], (38, 42), atol=1)

@@ -46,9 +46,7 @@ def view(
     middle = np.full(2, (SIDE - 1) / 2)
     image = ndimage.affine_transform(body(), inverse, middle - inverse @ (middle + np.asarray(shift)), order=1)
     image = image + noise * np.random.default_rng(number).normal(size=image.shape)
-    return View(
-        f"s{number}", (f"c{number}",), image.astype(np.float32), None, (0.0, SIDE - 1, 0.0, SIDE - 1), 1, (SIDE, SIDE)
-    )
+    return View(f"s{number}", (f"c{number}",), image.astype(np.float32), None, (0.0, SIDE - 1, 0.0, SIDE - 1), 1)
 
 
 def apart(found: list[float], wanted: list[float]) -> np.ndarray:
@@ -105,7 +103,7 @@ def test_what_cannot_be_told_is_unknown(images):
         "few": [body() for _ in range(3)],
     }[images]
     box = (0.0, SIDE - 1, 0.0, SIDE - 1)
-    views = [View(f"s{n}", (f"c{n}",), image.astype(np.float32), None, box, 1, shape) for n, image in enumerate(made)]
+    views = [View(f"s{n}", (f"c{n}",), image.astype(np.float32), None, box, 1) for n, image in enumerate(made)]
     poses = estimate_poses(views)
     assert all(pose.turn is None for pose in poses)
     assert reach(Poses(tuple(poses), 0, shape, (1.0, 1.0)), ["s0"]).rotation == UNKNOWN_ROTATION
