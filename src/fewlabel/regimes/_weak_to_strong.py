@@ -21,6 +21,7 @@ from fewlabel.nets.unet import UNet
 from fewlabel.objectives.components import component_counts
 from fewlabel.objectives.consistency import probabilities, ramp_up
 from fewlabel.objectives.mixing import partners, position_partners, random_boxes
+from fewlabel.objectives.one_piece import OnePiece
 from fewlabel.objectives.perturbation import own_part
 from fewlabel.objectives.segmentation import IGNORE
 from fewlabel.objectives.shares import ClassShares
@@ -29,6 +30,8 @@ from fewlabel.regimes._taught import Taught, TaughtSettings
 
 #: Steps in a row for which a class may be out before the supervised weights come back, and how often they may.
 PATIENCE, RETURNS = 100, 3
+#: Steps of the first phase of which one looks at how many pieces labelled structures have.
+LOOK_EVERY = 10
 #: Least and largest share of a slice that a box takes, and the largest ratio of its sides (UniMatch).
 SHARE, RATIO = (0.02, 0.4), 1 / 0.3
 
@@ -67,6 +70,12 @@ class WeakToStrongSettings(TaughtSettings):
         le=1,
         source="own choice; UniMatch: .5",
     )
+    one_piece: bool = setting(
+        True,
+        "hold pseudo-labels to the largest piece of the foreground, and of a class, where nearly all labelled slices "
+        "show it in one",
+        source="own choice; for every class: BCP",
+    )
     partners: Literal["any", "position"] = setting(
         "any", "which slice the box comes from: any of the batch, or the nearest in height", source="UniMatch: any"
     )
@@ -103,6 +112,8 @@ class WeakToStrong(Taught):
     * **Two phases.** For the first ``rest`` of the run the labelled slices alone are learnt from. Then the teacher
       becomes the student, rate and moments start anew, and ``λ · pseudo`` is added to the supervised loss.
     * **Views.** The weak view has the geometry of the strong ones and the intensities of the slice.
+    * **One piece.** Where nearly all labelled slices show the foreground in one piece, all but its largest piece among
+      the pseudo-labels is background; where they show a class in one, what lies beside its largest piece is unsure.
     * **CutMix.** A box of another slice's strong view lies on each, with the pseudo-labels of *its* weak view.
     * **Loss.** Cross-entropy over all pixels, of which unsure ones cost nothing, plus soft Dice over the sure ones.
       Dice alone would teach nothing about borders, since that is where the unsure pixels lie.
@@ -129,8 +140,12 @@ class WeakToStrong(Taught):
             self.shares = ClassShares(network.classes, config.guard)
             # The weights of the first phase, to go back to.
             self.supervised = MomentumTwin(network)
+        if config.one_piece:
+            self.pieces = OnePiece(network.classes)
         self.register_buffer("returns", torch.zeros((), dtype=torch.int64))
         self.register_buffer("given_up", torch.zeros((), dtype=torch.bool))
+        # What the teacher said of the last weak views, as it was and as it counts.
+        self._guesses: Tensor | None = None
         self._labels: Tensor | None = None
 
     @abstractmethod
@@ -156,6 +171,13 @@ class WeakToStrong(Taught):
         grown = ramp_up(step - first, self.chosen.ramp * (total_steps - first))
         return self.chosen.unlabelled_weight * grown * 0.5 ** int(self.returns)
 
+    def labelled_terms(self, batch: SegmentationBatch) -> dict[str, Tensor]:
+        """Those of ``supervised``; on the way, how many pieces labelled structures have."""
+        looks = self.chosen.one_piece and self.chosen.unlabelled_weight > 0
+        if looks and batch.step % LOOK_EVERY == 0 and batch.step < self._first(batch.total_steps):
+            self.pieces.learn(batch.labels)
+        return super().labelled_terms(batch)
+
     def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
         """``ce``, ``dice`` and ``pseudo``."""
         pseudo = self._pseudo(unlabelled)
@@ -180,9 +202,8 @@ class WeakToStrong(Taught):
     def figures(self) -> dict[str, float]:
         """Those of the base, of the guard, and of pseudo-labels the share of foreground and of slices in pieces."""
         found = super().figures()
-        if self.joined and self._labels is not None:
-            classes = self.network.classes
-            scattered = component_counts(self._labels, classes) > 1
+        if self.joined and self._labels is not None and self._guesses is not None:
+            scattered = component_counts(self._guesses, self.network.classes) > 1
             found["foreground"] = float((self._labels > 0).float().mean())
             found["scattered"] = float(scattered.any(dim=1).float().mean())
         if self.watches:
@@ -237,8 +258,12 @@ class WeakToStrong(Taught):
             with kept_statistics(self.network):
                 logits = self.network(weak)
         confidence, labels = probabilities(logits).max(dim=1)
-        self._labels = labels
+        self._guesses = labels
         sure = confidence >= self.chosen.threshold
+        if self.chosen.one_piece:
+            labels, beside = self.pieces.hold(labels)
+            sure &= ~beside
+        self._labels = labels
         if self.watches:
             out = self.shares.out.to(labels.device)
             sure &= ~out[labels]

@@ -136,6 +136,43 @@ class TestPseudoLabels:
                 tensor.zero_()
         assert float(regime._pseudo(views_of()).share) == 1.0
 
+    def test_how_many_pieces_labelled_slices_have_is_looked_at_on_the_way(self):
+        regime = tiny("fixmatch")
+        # One of ten steps of the first phase, which takes 9 of 20 steps here, so only step 0.
+        for step, shown in ((0, 2), (5, 2), (9, 2)):
+            batch = tiny_batch(regime, step=step)
+            regime.losses(dataclasses.replace(batch, unlabelled=None))
+            assert int(regime.pieces.shown[0]) == shown, step
+        expected = tiny_batch(regime, step=0).labels
+        assert regime.pieces.shown.tolist()[1:] == [
+            int((expected == label).flatten(1).any(dim=1).sum()) for label in (1, 2, 3)
+        ]
+        for other in (tiny("fixmatch", one_piece=False), tiny("fixmatch", unlabelled_weight=0.0)):
+            other.losses(tiny_batch(other, step=0))
+            assert not any(int(value.sum()) for name, value in other.named_buffers() if name == "pieces.shown")
+
+    def test_they_are_held_to_one_piece_where_labelled_slices_are(self):
+        regime, loose = apart(tiny("fixmatch", threshold=0.0)), apart(tiny("fixmatch", threshold=0.0, one_piece=False))
+        for one in (regime, loose):
+            with torch.no_grad():
+                one.teacher.network.classifier.bias[0] += 4
+        batch = tiny_batch(regime)
+        _, classes = self.seen(regime, batch)
+        free = regime._pseudo(batch.unlabelled).labels
+        assert torch.equal(free, classes)
+        regime.pieces.shown.fill_(100)
+        regime.pieces.whole.copy_(torch.tensor([100, 100, 100, 50]))
+        labels, beside = regime.pieces.hold(classes)
+        assert not torch.equal(labels, classes)
+        assert bool(beside.any())
+        found = regime._pseudo(batch.unlabelled).labels
+        assert torch.equal(found, torch.where(beside, 255, labels))
+        # The guard watches what counts; the record says how scattered it was.
+        assert torch.equal(regime._labels, labels)
+        assert torch.equal(regime._guesses, classes)
+        assert not hasattr(loose, "pieces")
+        assert torch.equal(loose._pseudo(batch.unlabelled).labels, classes)
+
     def test_classes_that_are_out_are_left_out(self):
         regime = apart(tiny("fixmatch", threshold=0.0))
         batch = tiny_batch(regime)
@@ -330,7 +367,7 @@ class TestFigures:
         labels[1, 0, 0], labels[1, 8, 8] = 1, 2
         # Background in two pieces is none.
         labels[2, 7:9] = 3
-        regime._labels = labels
+        regime._guesses = labels
         assert regime.figures()["scattered"] == 0.25
 
     @pytest.mark.parametrize("predict", ["student", "teacher"])
