@@ -151,10 +151,12 @@ class WeakToStrong(Taught):
     def weight(self, step: int, total_steps: int) -> float:
         """λ at a step."""
         first = self._first(total_steps)
-        if step < first or bool(self.given_up):
+        if step < first:
             return 0.0
         grown = ramp_up(step - first, self.chosen.ramp * (total_steps - first))
-        return self.chosen.unlabelled_weight * grown * 0.5 ** int(self.returns)
+        # Both at once: the device is asked once.
+        returns, given_up = torch.stack([self.returns, self.given_up.long()]).tolist() if self.watches else (0, 0)
+        return 0.0 if given_up else self.chosen.unlabelled_weight * grown * 0.5**returns
 
     def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
         """``ce``, ``dice`` and ``pseudo``."""
@@ -240,20 +242,21 @@ class WeakToStrong(Taught):
         self._labels = labels
         sure = confidence >= self.chosen.threshold
         if self.watches:
-            out = self.shares.out.to(labels.device)
-            sure &= ~out[labels]
+            sure &= ~self.shares.out[labels]
         return Pseudo(torch.where(sure, labels, IGNORE))
 
     def _guard(self, step: int) -> None:
         if self._labels is None:
             return
         self.shares.update(self._labels)
-        absent = self.shares.absent()
-        worst = int(self.shares.streak.argmax())
+        # Both at once: the device is asked once, and for more only where something is out.
+        missing, streak = torch.stack([self.shares.absent.long(), self.shares.streak]).tolist()
+        absent = [label for label, flag in enumerate(missing) if flag]
+        worst = streak.index(max(streak))
         if absent:
             which = f"class {absent[0]}" if len(absent) == 1 else f"any of the classes {', '.join(map(str, absent))}"
             found = f"no pixel of the unlabelled scans is labelled as {which}"
-        elif int(self.shares.streak[worst]) >= PATIENCE:
+        elif streak[worst] >= PATIENCE:
             now, first = float(self.shares.now[worst]), float(self.shares.first[worst])
             found = f"class {worst} takes {now:.2%} of the pseudo-labels, {first:.2%} at first"
         else:
