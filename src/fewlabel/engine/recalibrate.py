@@ -14,7 +14,7 @@ from fewlabel.nets.norm import BatchNorm
 
 def recalibrate(
     network: nn.Module, batches: Iterable[Tensor], *, share: float = 1.0, keep: Iterable[nn.Module] = ()
-) -> bool:
+) -> None:
     """Replace the running mean and variance of every batch normalisation by those over all values of these batches.
 
     With a ``share`` below 1 they become those of a mixture in which that share of the values is of these batches and
@@ -33,15 +33,12 @@ def recalibrate(
         batches: (rows, channels, *space) images, as the network sees them at prediction, on its device.
         share: Of the statistics of these batches in the result, above 0 and at most 1.
         keep: Parts of the network whose statistics stay, and are used, as they are.
-
-    Returns:
-        Whether there was anything to replace, and a batch to do it from.
     """
     kept = {layer for part in keep for layer in part.modules()}
     layers = [layer for layer in network.modules() if isinstance(layer, BatchNorm) and layer not in kept]
     found = {layer: _Moments(layer) for layer in layers if layer.running_mean is not None}
     if not found:
-        return False
+        return
     modes = {module: module.training for module in network.modules()}
     hooks = [layer.register_forward_pre_hook(moments.take) for layer, moments in found.items()]
     network.eval()
@@ -62,14 +59,16 @@ def recalibrate(
             hook.remove()
         for module, training in modes.items():
             module.training = training
-    return passes > 0
 
 
 class _Moments:
     """Mean and squared deviations of all values that entered one layer, channel by channel (Chan et al. 1979)."""
 
     def __init__(self, layer: nn.Module) -> None:
-        self.before = tuple(layer.get_buffer(name).double() for name in ("running_mean", "running_var"))
+        # Copies, of a network in float64 too: its buffers are written over by every map.
+        self.before = tuple(
+            layer.get_buffer(name).to(torch.float64, copy=True) for name in ("running_mean", "running_var")
+        )
         self.count = 0
         self.mean = torch.zeros(())
         self.squares = torch.zeros(())

@@ -12,7 +12,8 @@ class ClassShares(nn.Module):
     """Moving shares of the classes among pseudo-labels, held against what they were at the beginning.
 
     A class is *out* while its share lies beyond ``factor`` times its first one, either way: it is being lost, or floods
-    the scans. The first shares are means over ``settle`` steps, and nothing is out before. All state is in buffers.
+    the scans. The first shares are means over ``settle`` steps, and nothing is out before. All state is in buffers, and
+    nothing here waits for the device to answer.
 
     Args:
         classes: Number of classes.
@@ -37,42 +38,36 @@ class ClassShares(nn.Module):
         self.register_buffer("streak", torch.zeros(classes, dtype=torch.int64))
 
     @torch.no_grad()
-    def update(self, labels: Tensor) -> Tensor:
+    def update(self, labels: Tensor) -> None:
         """Take in the pseudo-labels of a step.
 
         Args:
             labels: (n, *space) int64, each one a class; this rank's rows.
-
-        Returns:
-            (classes,) bool: which are out now.
         """
-        counts = sum_across(torch.bincount(labels.flatten(), minlength=len(self.now)).to(self.now))
+        found = torch.stack([(labels == label).sum() for label in range(len(self.now))])
+        counts = sum_across(found.to(self.now))
         share = counts / counts.sum().clamp_min(1)
         self.seen += 1
-        if int(self.seen) <= self.settle:
-            self.first += (share - self.first) / self.seen
-            self.now.copy_(self.first)
-        else:
-            self.now += (share - self.now) / self.span
-        out = self.out
-        self.streak.copy_(torch.where(out, self.streak + 1, 0))
-        return out
+        settling = self.seen <= self.settle
+        self.first.copy_(torch.where(settling, self.first + (share - self.first) / self.seen, self.first))
+        self.now.copy_(torch.where(settling, self.first, self.now + (share - self.now) / self.span))
+        self.streak.copy_(torch.where(self.out, self.streak + 1, 0))
 
     @property
-    def settled(self) -> bool:
-        """Whether the first shares are known."""
-        return int(self.seen) >= self.settle
+    def settled(self) -> Tensor:
+        """Whether the first shares are known: bool, without axes."""
+        return self.seen >= self.settle
 
     @property
     def out(self) -> Tensor:
         """(classes,) bool."""
-        if not self.settled:
-            return torch.zeros_like(self.now, dtype=torch.bool)
-        return (self.now < self.first / self.factor) | (self.now > self.first * self.factor)
+        changed = (self.now < self.first / self.factor) | (self.now > self.first * self.factor)
+        return self.settled & changed
 
-    def absent(self) -> list[int]:
-        """Classes that had no pixel at all at the beginning, once that is known."""
-        return torch.nonzero(self.first == 0).flatten().tolist() if self.settled else []
+    @property
+    def absent(self) -> Tensor:
+        """Whether a class had no pixel at all at the beginning, once that is known: (classes,) bool."""
+        return self.settled & (self.first == 0)
 
     def restart(self) -> None:
         """Begin anew, as after the weights were taken back."""

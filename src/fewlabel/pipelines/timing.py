@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
 
 from torch import nn
+
+from fewlabel.regimes._semi import resting_steps
 
 #: Length of the run that measured steps are taken from; what counts are the shares of its stages.
 NOMINAL = 100_000
@@ -24,7 +25,7 @@ def parts_of(stage: Callable[[int, int], tuple[int, int]], rest: float = 0.0) ->
         stage: First step and length of the stage that a step of so many belongs to.
         rest: Share of the run, from its start, in which unlabelled slices are left alone.
     """
-    borders = {math.ceil(rest * NOMINAL)}
+    borders = {resting_steps(rest, NOMINAL)}
     at = 0
     while at < NOMINAL:
         begun, length = stage(at, NOMINAL)

@@ -166,10 +166,12 @@ class WeakToStrong(Taught):
     def weight(self, step: int, total_steps: int) -> float:
         """λ at a step."""
         first = self._first(total_steps)
-        if step < first or bool(self.given_up):
+        if step < first:
             return 0.0
         grown = ramp_up(step - first, self.chosen.ramp * (total_steps - first))
-        return self.chosen.unlabelled_weight * grown * 0.5 ** int(self.returns)
+        # Both at once: the device is asked once.
+        returns, given_up = torch.stack([self.returns, self.given_up.long()]).tolist() if self.watches else (0, 0)
+        return 0.0 if given_up else self.chosen.unlabelled_weight * grown * 0.5**returns
 
     def labelled_terms(self, batch: SegmentationBatch) -> dict[str, Tensor]:
         """Those of ``supervised``; on the way, how many pieces labelled structures have."""
@@ -265,20 +267,21 @@ class WeakToStrong(Taught):
             sure &= ~beside
         self._labels = labels
         if self.watches:
-            out = self.shares.out.to(labels.device)
-            sure &= ~out[labels]
+            sure &= ~self.shares.out[labels]
         return Pseudo(torch.where(sure, labels, IGNORE))
 
     def _guard(self, step: int) -> None:
         if self._labels is None:
             return
         self.shares.update(self._labels)
-        absent = self.shares.absent()
-        worst = int(self.shares.streak.argmax())
+        # Both at once: the device is asked once, and for more only where something is out.
+        missing, streak = torch.stack([self.shares.absent.long(), self.shares.streak]).tolist()
+        absent = [label for label, flag in enumerate(missing) if flag]
+        worst = streak.index(max(streak))
         if absent:
             which = f"class {absent[0]}" if len(absent) == 1 else f"any of the classes {', '.join(map(str, absent))}"
             found = f"no pixel of the unlabelled scans is labelled as {which}"
-        elif int(self.shares.streak[worst]) >= PATIENCE:
+        elif streak[worst] >= PATIENCE:
             now, first = float(self.shares.now[worst]), float(self.shares.first[worst])
             found = f"class {worst} takes {now:.2%} of the pseudo-labels, {first:.2%} at first"
         else:

@@ -19,12 +19,21 @@ class UniMatch(WeakToStrong):
 
     ``L = L_sup + λ(t) · (¼ L(s₁) + ¼ L(s₂) + ½ L(w, dropped))``: two strong views, each with a box of another slice,
     and the weak view w with a share of the channels of every encoder map dropped, all towards the classes of w that the
-    teacher is sure of.
+    teacher is sure of. Boxes, and the slices they come from, are drawn for each strong view apart.
 
-    What differs from the public code for medical images: a supervised first phase (there: none); the teacher is a
-    moving average (there: the student in the same train-mode pass; ``teacher=self``), which also labels the boxes
-    (there: the student in eval mode); each loss is cross-entropy and Dice (there: Dice with squares, alone); streams
-    have statistics of their own; the last weights count (there: the best on validation and test together).
+    What differs from the public code for medical images:
+
+    * **Run.** A supervised first phase, a λ that grows in the second, and the guard (there: none of these). The last
+      weights count (there: the best on validation and test together).
+    * **Teacher.** A moving average (there: the student, in the train-mode pass that is learnt from; ``teacher=self``: the
+      student, in a pass of its own). It also labels the boxes (there: the student in eval mode). It is sure from 0.9
+      (there: 0.95).
+    * **Boxes.** On every strong view (there: on half of them, drawn for each apart as well; ``cutmix=0.5``), of slices of
+      the same batch (there: of a second batch, both views of a slice from the same one); the logarithm of the ratio of
+      the sides is uniform (there: the ratio).
+    * **Loss.** Each is the sum of cross-entropy and Dice (there: half of that for labelled slices, Dice alone for the
+      others, with squares); over all labelled and unlabelled streams apart, as their statistics (there: labelled and weak
+      slices share those of one pass, the strong views those of another).
     """
 
     class Config(WeakToStrongSettings):

@@ -11,7 +11,7 @@ import torch
 from fewlabel.core.errors import DataError, SettingsError
 from fewlabel.data import loading, slice_source
 from fewlabel.data.augment import AugmentConfig, Augmenter, standardise
-from fewlabel.data.loading import FinetuneLoader, PretrainLoader, labelled_pixel
+from fewlabel.data.loading import FinetuneLoader, PretrainLoader, labelled_pixel, shown_at
 from fewlabel.data.sampling import SamplerConfig
 from fewlabel.data.store import PreparedStore
 from kit.stores import make_store
@@ -313,6 +313,40 @@ class TestViews:
         assert 150 < sum(pixel == (0, 0) for pixel in found) < 250
         assert {pixel for pixel in found if pixel != (0, 0)} == {(y, x) for y in range(4, 8) for x in range(4, 8)}
         assert labelled_pixel(np.zeros((8, 8), np.uint8), 3, 0, 0, 0) is None
+
+
+class TestShownAt:
+    POINTS = torch.tensor([[10.0, 5.0], [39.0, 31.0], [torch.nan, torch.nan]], dtype=torch.float64)
+
+    def test_where_nothing_moves_a_point_stays_and_none_is_none(self):
+        found = shown_at(torch.zeros(3, 2, *SIZE), self.POINTS)
+        assert found.dtype == torch.float64
+        assert torch.equal(found.nan_to_num(-1), self.POINTS.nan_to_num(-1))
+
+    def test_a_point_is_shown_against_the_displacement(self):
+        moved = torch.zeros(3, 2, *SIZE)
+        # What a pixel shows lies 3 to the right of it and 2 above, so what is there is seen 3 to the left and 2 below.
+        moved[:, 0], moved[:, 1] = 3.0, -2.0
+        found = shown_at(moved, self.POINTS)
+        assert found[0].tolist() == [7.0, 7.0]
+        # What leaves the slice is nearest at its edge.
+        assert found[1].tolist() == [36.0, 31.0]
+        assert bool(found[2].isnan().all())
+        # Each row by its own displacement.
+        moved[1] = 0
+        assert shown_at(moved, self.POINTS)[:2].tolist() == [[7.0, 7.0], [39.0, 31.0]]
+
+    def test_it_finds_the_pixel_that_shows_a_point_in_a_movement_that_varies(self):
+        source = torch.Generator().manual_seed(0)
+        coarse = torch.rand(4, 2, 4, 5, generator=source) * 8 - 4
+        moved = torch.nn.functional.interpolate(coarse, SIZE, mode="bicubic", align_corners=True)
+        points = torch.randint(8, 24, (4, 2), generator=source).double()
+        for row, (x, y) in enumerate(shown_at(moved, points).long().tolist()):
+            seen = torch.tensor([x, y]) + moved[row, :, y, x].double()
+            everywhere = torch.stack(torch.meshgrid(torch.arange(40), torch.arange(32), indexing="xy")) + moved[row]
+            nearest = (everywhere - points[row, :, None, None]).norm(dim=0).min()
+            assert float((seen - points[row]).norm()) == pytest.approx(float(nearest), abs=1e-5)
+            assert float(nearest) < 1
 
 
 def test_without_augmentation_slices_come_as_stored(store):

@@ -189,6 +189,29 @@ def test_channels_share_the_convolutions():
     assert not torch.allclose(both[:, 0], both[:, 2], atol=0.1)
 
 
+def test_channels_keep_the_sign_that_they_have_to_each_other(monkeypatch):
+    """As slices of a patch: what is bright in one is not made dark in the next."""
+    image = slices(1)
+    # One slice at two levels: a function that falls and rises again is opposed to one of them alone.
+    images = torch.cat([image + 2, image - 2], dim=1).expand(200, -1, -1, -1).clone()
+    numbers = torch.arange(1, 201)
+    drawn_with(monkeypatch, share=1.0)
+    found = random_convolutions(images.clone(), numbers)
+    raw = torch.stack(
+        [module._convolved(row, module._draw(int(n))[1]) for row, n in zip(images, numbers, strict=True)]
+    )
+    own = correlation(raw, images)
+    apart = own[:, 0] * own[:, 1] < 0
+    assert int(apart.sum()) > 10
+    together = correlation(raw[:, :1], raw[:, 1:])
+    torch.testing.assert_close(correlation(found[:, :1], found[:, 1:]), together, rtol=0, atol=0.02)
+    # The sign of a row is that of all its channels together.
+    centred = [part - part.mean(dim=(2, 3), keepdim=True) for part in (raw.double(), images.double())]
+    sign = (centred[0] * centred[1]).sum(dim=(1, 2, 3)).sign()
+    assert 50 < int((sign < 0).sum()) < 150
+    torch.testing.assert_close(correlation(found, raw), sign[:, None].expand(-1, 2), rtol=0, atol=0.02)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_row_does_not_depend_on_the_others(channels):
     images, numbers = slices(6, channels=channels), seeds(4, 0, 7, 9, 2, 30)

@@ -94,6 +94,7 @@ def test_views_differ_from_each_other_in_intensities_alone(store, kind):
         noise_probability=0.0, blur_probability=0.0,
     )  # fmt: skip
     batch = loader(store, kind, augment=still).batch(2)
+    assert len(batch.unlabelled_again) == 2
     assert all(torch.equal(view, batch.unlabelled) for view in batch.unlabelled_again)
 
 
@@ -115,6 +116,7 @@ def test_a_gain_and_a_shift_come_behind_the_standardisation(store, kind):
         noise_probability=0.0, blur_probability=0.0, gain=2.0, shift=0.5,
     )  # fmt: skip
     batch = loader(store, kind, augment=config).batch(2)
+    assert len(batch.unlabelled_again) == 2
     for view in batch.unlabelled_again:
         for weak, strong in zip(batch.unlabelled.flatten(1), view.flatten(1), strict=True):
             table = torch.stack([weak, torch.ones_like(weak)], dim=1)
@@ -162,6 +164,7 @@ def test_positions_are_those_of_the_store(store, kind):
 @pytest.mark.parametrize("kind", ["slices", "patches"])
 def test_without_augmentation_all_views_are_the_slice(store, kind):
     batch = loader(store, kind, augment=None).batch(1)
+    assert len(batch.unlabelled_again) == 2
     assert all(torch.equal(view, batch.unlabelled) for view in batch.unlabelled_again)
     if kind == "slices":
         images = torch.from_numpy(store.images[batch.unlabelled_slices.numpy()].astype(np.float32))

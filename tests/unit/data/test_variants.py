@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import fields
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 
 from fewlabel.data import slice_source, variants
 from fewlabel.data.augment import AugmentConfig, Augmenter, finetuning_augmentation, standardise
-from fewlabel.data.loading import FinetuneLoader, PretrainLoader
+from fewlabel.data.loading import FinetuneLoader, PretrainLoader, labelled_pixel
 from fewlabel.data.patches import PatchLoader, _shown_at
 from fewlabel.data.sampling import SamplerConfig
 from fewlabel.data.store import PreparedStore
@@ -229,6 +231,37 @@ def test_a_centred_patch_follows_its_voxel_through_another_anatomy(store):
     y, x = _shown_at(transform, (40, 60))
     assert _shown_at(transform, (40, 65), moved) == (y, x)
     assert _shown_at(transform, (40, 60), torch.zeros_like(moved)) == (y, x)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_view_about_a_pixel_follows_it_through_another_anatomy(store, monkeypatch, ranks):
+    """Channels that say where they are tell which source pixels a view shows."""
+    placed = SimpleNamespace(**{**vars(store), "images": store.images.copy()})
+    rows, columns = np.meshgrid(np.arange(SIZE[0]), np.arange(SIZE[1]), indexing="ij")
+    placed.images[:, 0], placed.images[:, 1] = columns / 128, rows / 128
+    far = []
+    for step, rank in itertools.product(range(4), range(ranks)):
+        monkeypatch.setattr(slice_source, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(slice_source, "world_size", lambda: ranks)
+        made = finetune(
+            placed, config(anatomy=1.0, rotation=60.0), size=(16, 16), foreground=1.0, batch=4, unlabelled=None
+        )
+        monkeypatch.setattr(made.augmenter, "finish", lambda views, transform: views)
+        batch = made.batch(step)
+        first = rank * len(batch.images)
+        for row, index in enumerate(batch.slices.tolist()):
+            y, x = labelled_pixel(store.labels[index], 4, 3, step, first + row)
+            away = (128 * batch.images[row] - torch.tensor([x, y])[:, None, None]).norm(dim=0)
+            assert float(away.min()) < 1.5
+            # It is in the middle, and what is in the middle is of its class or beside it.
+            assert float(away[7:9, 7:9].mean()) < 1.5
+            assert bool((batch.labels[row, 6:10, 6:10] == int(store.labels[index, y, x])).any())
+            draws = made.variants.draw(step, 4)[first + row : first + row + 1]
+            images, masks = (torch.from_numpy(of[[index]]).float() for of in (placed.images, placed.labels))
+            _, moved = made.variants.make(images, masks, np.array([index]), draws)
+            far.append(float(moved[0, :, y, x].norm()))
+    # Where it was, it would not be found that often.
+    assert sum(distance > 3 for distance in far) > 4
 
 
 def test_a_window_knows_the_slice_of_its_voxel():

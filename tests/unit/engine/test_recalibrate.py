@@ -38,7 +38,7 @@ def statistics(network):
 
 def test_the_first_layer_has_mean_and_variance_of_all_values():
     layer, batches = BatchNorm(2), images((5, 3, 1), channels=2)
-    assert recalibrate(layer, batches)
+    recalibrate(layer, batches)
     values = torch.cat(batches).double()
     torch.testing.assert_close(layer.running_mean, values.mean(dim=(0, 2, 3)).float())
     torch.testing.assert_close(layer.running_var, values.var(dim=(0, 2, 3)).float())
@@ -151,15 +151,48 @@ def test_with_a_share_layers_still_see_what_they_would_see_alone():
 def test_without_batch_normalisation_nothing_is_done(norm):
     network = unet(norm)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    assert not recalibrate(network, images())
+    recalibrate(network, images())
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
 def test_without_a_batch_nothing_is_done():
     network = unet()
     before = statistics(network)
-    assert not recalibrate(network, [])
+    recalibrate(network, [])
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.named_buffers())
+
+
+def failing(kind):
+    """A batch that is taken in, and what cannot be: a reader that gives up, a batch of other channels, Ctrl-C."""
+    yield images()[0]
+    if kind == "batch":
+        yield torch.zeros(2, 5, 16, 16)
+    raise {"reader": OSError, "stop": KeyboardInterrupt}[kind]
+
+
+@pytest.mark.parametrize(("kind", "error"), [("reader", OSError), ("batch", RuntimeError), ("stop", KeyboardInterrupt)])
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_if_a_batch_fails_the_statistics_are_as_before(kind, error, share):
+    network = unet().train()
+    network.decoder.eval()
+    before, modes = statistics(network), [module.training for module in network.modules()]
+    with pytest.raises(error):
+        recalibrate(network, failing(kind), share=share)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.named_buffers())
+    assert [module.training for module in network.modules()] == modes
+    assert all(not module._forward_pre_hooks for module in network.modules())
+
+
+def test_a_network_in_float64_mixes_with_what_it_had_before():
+    plain, double = unet(), unet().double()
+    recalibrate(plain, images(), share=0.5)
+    recalibrate(double, [batch.double() for batch in images()], share=0.5)
+    for name, tensor in statistics(plain).items():
+        torch.testing.assert_close(tensor, double.get_buffer(name).to(tensor.dtype), rtol=1e-4, atol=1e-4, msg=name)
+    before = statistics(double)
+    with pytest.raises(OSError):  # noqa: PT011
+        recalibrate(double, (batch.double() for batch in failing("reader")))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in double.named_buffers())
 
 
 def test_parts_that_are_kept_keep_their_statistics_and_use_them():

@@ -8,6 +8,7 @@ import torch
 from fewlabel.core.collective import rank, world_size
 from fewlabel.objectives.shares import ClassShares
 from kit.ranks import run_ranks
+from kit.waits import Waits
 
 
 def labels(*counts):
@@ -17,7 +18,15 @@ def labels(*counts):
 
 def feed(shares, steps, *counts):
     """The same labels for some steps; the classes that are out after each."""
-    return [shares.update(labels(*counts)).tolist() for _ in range(steps)]
+    found = []
+    for _ in range(steps):
+        shares.update(labels(*counts))
+        found.append(shares.out.tolist())
+    return found
+
+
+def absent(shares):
+    return [label for label, flag in enumerate(shares.absent.tolist()) if flag]
 
 
 def test_means_are_those_of_the_formula():
@@ -35,7 +44,7 @@ def test_means_are_those_of_the_formula():
             now = 0.9 * now + 0.1 * share
         out = [step >= 3 and bool(n < f / 3 or n > 3 * f) for n, f in zip(now, first, strict=True)]
         streak = [count + 1 if flag else 0 for count, flag in zip(streak, out, strict=True)]
-        assert shares.update(labels(*counts)).tolist() == out
+        assert feed(shares, 1, *counts) == [out]
         torch.testing.assert_close(shares.now.double(), now, rtol=1e-5, atol=0)
         assert shares.streak.tolist() == streak
     torch.testing.assert_close(shares.first.double(), first, rtol=1e-5, atol=0)
@@ -57,14 +66,14 @@ def test_a_constant_stream_is_never_out():
     shares = ClassShares(4, 1.01)
     assert not any(any(out) for out in feed(shares, 400, 900, 37, 41, 22))
     assert shares.streak.tolist() == [0, 0, 0, 0]
-    assert shares.absent() == []
+    assert absent(shares) == []
 
 
 def test_nothing_is_out_before_the_first_shares_are_known():
     shares = ClassShares(2, 1.1, settle=5)
     found = [*feed(shares, 2, 10, 90), *feed(shares, 2, 90, 10)]
     assert not any(any(out) for out in found)
-    assert shares.absent() == []
+    assert absent(shares) == []
     assert shares.out.tolist() == [False, False]
 
 
@@ -94,19 +103,19 @@ def test_a_class_that_floods_the_scans_is_out():
 def test_a_class_that_is_not_predicted_stays_absent():
     shares = ClassShares(4, 3.0)
     feed(shares, 20, 900, 0, 100, 0)
-    assert shares.absent() == [1, 3]
+    assert absent(shares) == [1, 3]
     assert not bool(shares.out.any())
     # It is out as soon as it appears, and still counts as absent from the beginning.
     assert feed(shares, 1, 900, 10, 100, 0)[0] == [False, True, False, False]
     feed(shares, 100, 500, 200, 100, 200)
-    assert shares.absent() == [1, 3]
+    assert absent(shares) == [1, 3]
 
 
 def test_a_single_pixel_at_the_beginning_is_enough_not_to_be_absent():
     shares = ClassShares(2, 3.0)
     feed(shares, 1, 999, 1)
     feed(shares, 19, 1000, 0)
-    assert shares.absent() == []
+    assert absent(shares) == []
 
 
 def test_it_begins_anew():
@@ -142,13 +151,25 @@ def test_buffers_fit_every_device():
     assert all(buffer.dtype in (torch.float32, torch.int64) for buffer in ClassShares(3, 3.0).buffers())
 
 
+@pytest.mark.parametrize("before", [0, 40])
+def test_nothing_waits_for_the_device(before):
+    shares = ClassShares(3, 2.0)
+    feed(shares, before, 800, 100, 100)
+    with Waits() as waits:
+        shares.update(labels(800, 100, 100))
+        found = shares.out, shares.absent, shares.settled
+    assert waits.seen == []
+    assert [tuple(tensor.shape) for tensor in found] == [(3,), (3,), ()]
+
+
 def watched():
     source = torch.Generator().manual_seed(2)
     shares, found = ClassShares(3, 2.0, settle=5), []
     for _ in range(60):
         joined = torch.randint(0, 3, (4, 6, 6), generator=source) * torch.randint(0, 2, (4, 1, 1), generator=source)
         count = 4 // world_size()
-        found.append(shares.update(joined[rank() * count : (rank() + 1) * count]))
+        shares.update(joined[rank() * count : (rank() + 1) * count])
+        found.append(shares.out)
     return {"out": torch.stack(found), **shares.state_dict()}
 
 

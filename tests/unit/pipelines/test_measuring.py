@@ -50,6 +50,9 @@ def test_stages_and_the_rest_part_a_run() -> None:
     assert parts_of(regime("arco").stage) == [(0, first), (first, NOMINAL - first)]
     assert parts_of(regime("arco", pretrained=True).stage) == [(0, NOMINAL)]
     assert parts_of(regime("bcp").stage, rest=0.25) == [(0, NOMINAL // 4), (NOMINAL // 4, 3 * NOMINAL // 4)]
+    # The rest ends where the stage does, whatever 0.55 times the length is in binary.
+    fixmatch = regime("fixmatch", rest=0.55).stage
+    assert parts_of(fixmatch, rest=0.55) == [(0, 55_000), (55_000, 45_000)]
     assert parts_of(lambda step, total: (0, 40_000) if step < 40_000 else (40_000, 60_000), rest=0.4) == [
         (0, 40_000),
         (40_000, 60_000),

@@ -226,19 +226,22 @@ class TestFirstPhase:
         for key, value in expected.items():
             torch.testing.assert_close(terms[key], value, rtol=1e-11, atol=0)
 
-    def test_the_teacher_is_the_student_until_the_rest_is_over_and_averages_from_there(self):
-        regime = tiny("bcp", momentum=0.7)
+    # 0.55 times 100 is a little more than 55.
+    @pytest.mark.parametrize(("rest", "first"), [(0.25, 25), (0.55, 55)])
+    def test_the_teacher_is_the_student_until_the_rest_is_over_and_averages_from_there(self, rest, first):
+        regime = tiny("bcp", momentum=0.7, rest=rest)
+        assert [regime.weight(step, 100) for step in (first - 1, first)] == [0.0, 0.5]
         averaged = None
-        for step in range(21, 32):
+        for step in range(first - 4, first + 7):
             with torch.no_grad():
                 for parameter in regime.network.parameters():
                     parameter.add_(step)
             regime.after_step(step, 100)
             now = regime.network.classifier.weight.detach().clone()
-            if step <= 25:
+            if step <= first:
                 averaged = now
             else:
-                momentum = min(1 - 1 / (step - 25 + 1), 0.7)
+                momentum = min(1 - 1 / (step - first + 1), 0.7)
                 averaged = momentum * averaged + (1 - momentum) * now
             torch.testing.assert_close(regime.teacher.network.classifier.weight, averaged, rtol=1e-12, atol=0)
 

@@ -55,6 +55,9 @@ class TestWeight:
     def test_without_a_ramp_it_is_constant_after_the_rest(self):
         regime = toy(unlabelled_weight=0.7, ramp=0.0, rest=0.3)
         assert [regime.weight(step, 10) for step in range(10)] == [0.0] * 3 + [0.7] * 7
+        # 0.55 times 100 is a little more than 55.
+        regime = toy(unlabelled_weight=0.7, ramp=0.0, rest=0.55)
+        assert [regime.weight(step, 100) for step in (54, 55)] == [0.0, 0.7]
 
     def test_it_depends_on_the_share_of_the_run_alone(self):
         regime = toy(rest=0.2, ramp=0.7)

@@ -15,6 +15,7 @@ from fewlabel.nets.unet import UNetConfig
 from fewlabel.objectives.mixing import partners, position_partners, random_boxes
 from fewlabel.objectives.segmentation import cross_entropy, soft_dice_loss
 from fewlabel.regimes import _weak_to_strong
+from fewlabel.regimes._semi import resting_steps
 from fewlabel.regimes._weak_to_strong import RATIO, SHARE, Pseudo
 from kit.finetuning import build, toy_batch, toy_volumes, train
 from kit.tiny_regimes import SIZE, EachPixel, apart, stir, tiny, tiny_batch, use
@@ -44,6 +45,39 @@ class TestPhases:
         # Of 21 steps the first 10, the next whole number above 9.45.
         assert regime.stage(9, 21) == (0, 10)
         assert regime.stage(10, 21) == (10, 11)
+
+    def test_a_share_means_the_steps_that_it_says_in_decimals(self):
+        assert 0.55 * 100 > 55
+        assert resting_steps(0.55, 100) == 55
+        found = {
+            (share, total): resting_steps(share, total) for share in (0.0, 0.07, 0.29, 0.45, 0.58) for total in (1, 100)
+        }
+        assert found == {
+            (0.0, 1): 0, (0.0, 100): 0, (0.07, 1): 1, (0.07, 100): 7, (0.29, 1): 1, (0.29, 100): 29,
+            (0.45, 1): 1, (0.45, 100): 45, (0.58, 1): 1, (0.58, 100): 58,
+        }  # fmt: skip
+        # What a share comes to is rounded up, be it ever so little above a whole number of steps.
+        assert resting_steps(0.5001, 10_000) == 5001
+        assert resting_steps(0.50001, 10_000) == 5001
+
+    def test_phase_weight_and_teacher_begin_at_that_step(self):
+        regime = tiny("fixmatch", rest=0.55, ramp=0.0, momentum=1.0)
+        assert [regime.stage(step, 100) for step in (54, 55)] == [(0, 55), (55, 45)]
+        assert [regime.weight(step, 100) for step in (54, 55)] == [0.0, 1.0]
+        copied = []
+        for step in (53, 54, 55, 56):
+            with torch.no_grad():
+                for tensor in regime.network.parameters():
+                    tensor.add_(1)
+            regime.joined, regime._labels = step >= 55, labels_of().clamp(max=3)
+            regime.after_step(step, 100)
+            student, teacher, kept = (
+                net.classifier.weight for net in (regime.network, regime.teacher.network, regime.supervised.network)
+            )
+            copied.append((torch.equal(student, teacher), torch.equal(student, kept)))
+        # The first step of the average copies as well; the weights to go back to are those of the step before it.
+        assert copied == [(True, False), (True, True), (True, False), (False, False)]
+        assert int(regime.shares.seen) == 2
 
     @pytest.mark.parametrize(("settings", "step"), [({"rest": 0.0}, 0), ({"unlabelled_weight": 0.0}, 60)])
     def test_without_a_first_phase_or_a_second_it_is_one(self, settings, step):

@@ -12,6 +12,7 @@ from fewlabel.nets.unet import UNetConfig
 from fewlabel.regimes import _weak_to_strong
 from kit.finetuning import TOTAL, build, toy_batch, train
 from kit.tiny_regimes import stir, tiny
+from kit.waits import Waits
 
 NAMES = ("fixmatch", "unimatch")
 #: A run of 1000 steps, whose second phase begins here.
@@ -153,7 +154,7 @@ class TestGoingBack:
         assert same(kept, states(regime.teacher.network))
         assert regime.weight(900, LONG) == 0.0
         assert said == [
-            f"Step {step}: no pixel of unlabelled scans is labelled as class 2. Back to the supervised weights. "
+            f"Step {step}: no pixel of the unlabelled scans is labelled as class 2. Back to the supervised weights. "
             "The rest of the run is supervised."
         ]
 
@@ -161,7 +162,41 @@ class TestGoingBack:
         regime = tiny("fixmatch")
         first_phase(regime)
         second_phase(regime, FIRST, 20, 1000, 0, 0, 0)
-        assert "class 1, 2, 3" in said[0]
+        assert "no pixel of the unlabelled scans is labelled as any of the classes 1, 2, 3. Back" in said[0]
+
+    @pytest.mark.parametrize("lost", [LOST, (1000, 0, 0, 0)])
+    def test_other_weights_are_told_at_the_step_that_puts_them_in_place_alone(self, lost, monkeypatch):
+        monkeypatch.setattr(_weak_to_strong, "PATIENCE", 5)
+        regime = tiny("fixmatch")
+        first_phase(regime)
+        assert not regime.replaced
+        step = second_phase(regime, FIRST, 20, *GOOD) if lost == LOST else FIRST
+        told = []
+        for at in range(step, step + 74):
+            before = int(regime.returns)
+            # In a run that was given up nothing is joined; a step further on says so as well.
+            regime.joined, regime._labels = not bool(regime.given_up), labels(*lost)
+            regime.after_step(at, LONG)
+            assert regime.replaced == (int(regime.returns) > before)
+            told.append(regime.replaced)
+        assert sum(told) == 1
+        assert not told[-1]
+
+    def test_the_device_is_asked_once_by_the_weight_and_once_by_the_guard(self, said):
+        regime = tiny("fixmatch")
+        first_phase(regime)
+        step = second_phase(regime, FIRST, 60, *GOOD)
+        with Waits() as waits:
+            regime.weight(step, LONG)
+            regime._pseudo(torch.zeros(2, 1, 16, 16, dtype=torch.float64))
+            assert waits.seen == ["tolist"]
+            second_phase(regime, step, 1, *LOST)
+        assert waits.seen == ["tolist"] * 2
+        assert said == []
+        # Unwatched, it has nothing to ask.
+        with Waits() as waits:
+            tiny("fixmatch", guard=0.0).weight(step, LONG)
+        assert waits.seen == []
 
     def test_a_factor_of_its_own(self):
         regime = tiny("fixmatch", guard=7.0)
