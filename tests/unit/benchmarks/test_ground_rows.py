@@ -38,7 +38,7 @@ def rows(folder, suite):
 
 def test_a_left_atrium_is_trained_once_and_scored_on_two_parts(suites, tmp_path, monkeypatch, capsys):
     full = suites.la_ground.GROUND
-    small = {"size": [20, 24], "spacing": [0.625, 0.625]}
+    small = {"size": [20, 24], "spacing": [0.625, 0.625], "workers": 1}
     tiny = replace(
         full,
         cells=tuple(cell for cell in full.cells if (cell.labelled, cell.draw) == (2, 0)),
