@@ -14,10 +14,16 @@ if __name__ == "__main__":
         "--data",
         type=Path,
         default=Path("data"),
-        help="folder of ACDC scans (la-lite: of the left atrium), for the tables; default: data",
+        help="folder of ACDC scans (la-lite, la-ground: of the left atrium; hippocampus-ground: of Decathlon's "
+        "Task04), for the tables; default: data",
     )
     parser.add_argument("--work", type=Path, default=Path("runs/benchmarks"), help="where runs are kept")
-    parser.add_argument("--arms", default="", help="comma-separated arms of a table; all by default")
+    parser.add_argument(
+        "--arms",
+        default="",
+        help="comma-separated arms of a table; all by default, of a ground suite all that choices are made on: others "
+        "have to be named as SPLIT/ARM",
+    )
     parser.add_argument("--steps", type=int, default=0, help="timed steps of each method (method-costs)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where rows are written")
     arguments = parser.parse_args()

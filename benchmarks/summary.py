@@ -6,8 +6,8 @@ documentation shows, ``--pretraining`` that of losses and embeddings, where the 
 time, ``--variance`` that of the variance of ARCO's contrastive gradient. A suite with several splits has a table for
 each, ``acdc-semi-chaitanya`` and ``acdc-semi-ssl4mis``: named together they are joined in the tables of time and of
 variance and in that of ``--pooled``, which has one line per arm with its gain over all splits, M and draws.
-``acdc-ground`` has a table of its own, one line per arm, split and M, with the seconds of a run and a list of what was
-not run; ``--classes`` tells it by class and phase.
+``acdc-ground``, ``hippocampus-ground`` and ``la-ground`` have tables of their own, one line per arm, split and M, with
+the seconds of a run and a list of what was not run; ``--classes`` tells them by class and phase.
 """
 
 from __future__ import annotations
@@ -143,17 +143,20 @@ def pretraining(table: list[dict]) -> list[str]:
     return lines
 
 
-def ground(*, markdown: bool, by_class: bool) -> None:
-    """Print the table of the ground of fine-tuning, and what of it was not run."""
-    from suites import acdc_ground, ground_summary
+def ground(suite: str, *, markdown: bool, by_class: bool, results: Path = RESULTS) -> list[str]:
+    """The table of a ground suite, and what of it was not run."""
+    from suites import ground_summary
+    from suites.ground import not_run
+    from suites.ground import rows as rows_so_far
+    from suites.grounds import GROUNDS
 
-    table = acdc_ground.rows(RESULTS / f"{acdc_ground.SUITE}.jsonl")
+    path = results / f"{suite}.jsonl"
+    table = rows_so_far(path)
     if by_class:
-        print("\n".join(ground_summary.details(table)))
-        return
-    print("\n".join((ground_summary.markdown if markdown else ground_summary.summarise)(table)))
-    if not markdown:
-        print("\n".join(ground_summary.unfinished(acdc_ground.not_run(RESULTS / f"{acdc_ground.SUITE}.jsonl"))))
+        return ground_summary.details(table)
+    if markdown:
+        return ground_summary.markdown(table)
+    return [*ground_summary.summarise(table), *ground_summary.unfinished(not_run(GROUNDS[suite], path))]
 
 
 if __name__ == "__main__":
@@ -164,11 +167,12 @@ if __name__ == "__main__":
     parser.add_argument("--variance", action="store_true", help="variance of ARCO's gradient, as a table")
     parser.add_argument("--time", action="store_true", help="wall time of each arm, as a table")
     parser.add_argument("--pooled", action="store_true", help="gains over all the suites' runs, as a table")
-    parser.add_argument("--classes", action="store_true", help="acdc-ground by class and phase, as a table")
+    parser.add_argument("--classes", action="store_true", help="a ground suite by class and phase, as a table")
     parser.add_argument("--reference", default="scratch", help="the arm that gains are over")
     arguments = parser.parse_args()
-    if arguments.suites == ["acdc-ground"]:
-        ground(markdown=arguments.markdown, by_class=arguments.classes)
+    if all(suite.endswith("-ground") for suite in arguments.suites):
+        for suite in arguments.suites:
+            print("\n".join(ground(suite, markdown=arguments.markdown, by_class=arguments.classes)))
         raise SystemExit
     tables = [rows(suite) for suite in arguments.suites]
     joined = [row for table in tables for row in table]

@@ -34,10 +34,12 @@ def _acdc_semi(arguments: argparse.Namespace) -> None:
     run(arguments.data, arguments.work, arguments.results, [arm for arm in arguments.arms.split(",") if arm])
 
 
-def _acdc_ground(arguments: argparse.Namespace) -> None:
-    from suites.acdc_ground import run
+def _ground(arguments: argparse.Namespace) -> None:
+    from suites.ground_run import run
+    from suites.grounds import GROUNDS
 
-    run(arguments.data, arguments.work, arguments.results, [arm for arm in arguments.arms.split(",") if arm])
+    chosen = [arm for arm in arguments.arms.split(",") if arm]
+    run(GROUNDS[arguments.suite], arguments.data, arguments.work, arguments.results, chosen)
 
 
 def _la_lite(arguments: argparse.Namespace) -> None:
@@ -93,10 +95,12 @@ def _members(arguments: argparse.Namespace) -> None:
 
 SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
     "speed": _speed,
-    "acdc-ground": _acdc_ground,
+    "acdc-ground": _ground,
     "acdc-lite": _acdc_lite,
     "acdc-methods": _acdc_methods,
     "acdc-semi": _acdc_semi,
+    "hippocampus-ground": _ground,
+    "la-ground": _ground,
     "la-lite": _la_lite,
     "members": _members,
     "memory": _memory,

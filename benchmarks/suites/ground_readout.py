@@ -8,11 +8,12 @@ from fewlabel.core.artifact import MANIFEST, Origin, finish_artifact, open_artif
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.weights import load_segmenter, save_segmenter
 from fewlabel.stages._statistics import KEY, statistics_images, statistics_record, take_statistics
+from fewlabel.stages._volumes import patch_size
 from fewlabel.stages.finetune import FinetuneSettings
 
 
 def with_statistics(prepared: Path, segmenter: Path, out: Path) -> Path:
-    """A copy of a segmenter of slices whose batch normalisation has the statistics of unlabelled training slices.
+    """A copy of a segmenter whose batch normalisation has the statistics of unlabelled training slices, or patches.
 
     Args:
         prepared: Prepared folder.
@@ -28,8 +29,8 @@ def with_statistics(prepared: Path, segmenter: Path, out: Path) -> Path:
     held = {*parts["test"], *parts["validation"]}
     subjects = {subject for part in ("train", "pretrain") for subject in parts[part]} - held
     usual = FinetuneSettings.parse({"data": prepared, "out": out, "regime": facts["regime"]})
-    share = usual.recalibrate_share
-    images = statistics_images("always", usual.regime, network.config, store, subjects, None, manifest.seed or 0)
+    share, patch = usual.recalibrate_share, patch_size(facts.get("patch"))
+    images = statistics_images("always", usual.regime, network.config, store, subjects, patch, manifest.seed or 0)
     if images is not None:
         take_statistics(network, images, share, frozen=False)
     out.mkdir(parents=True)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fewlabel.scoring.statistics import t_interval
+from suites.ground import Cell
 
 HEAD = "arm split M draws mean std gain low high seconds"
 #: Split → the arm that gains are over; ``supervised`` elsewhere.
-REFERENCES = {"chaitanya": "+post-processing", "ssl4mis": "+post-processing"}
+REFERENCES = dict.fromkeys(("chaitanya", "ssl4mis", "test"), "+post-processing")
 
 
 def summarise(table: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -55,8 +57,13 @@ def markdown(table: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def details(table: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Of each arm, means over its runs: by class, ED and ES apart, HD95, classes lost; as a table for documents."""
-    lines = ["| arm | split | M | by class | ED / ES | HD95 in mm | lost |", "|---|---|---|---|---|---|---|"]
+    """Of each arm, means over its runs: by class, by phase (ED and ES), HD95, classes lost; as a table for documents.
+
+    Without phases there is no column of them.
+    """
+    phased = any("dice_by_phase" in row for row in table)
+    head = ["arm", "split", "M", "by class", *(["ED / ES"] if phased else []), "HD95 in mm", "lost"]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     groups: dict[tuple[str, int, str], list[Mapping[str, Any]]] = {}
     for row in table:
         groups.setdefault((row["split"], row["labelled"], row["arm"]), []).append(row)
@@ -67,22 +74,18 @@ def details(table: Sequence[Mapping[str, Any]]) -> list[str]:
         )
         phases = " / ".join(
             f"{statistics.mean(row['dice_by_phase'][name] for row in rows):.3f}"
-            for name in sorted(rows[0]["dice_by_phase"])
+            for name in sorted(rows[0].get("dice_by_phase", ()))
         )
         distance = statistics.mean(row["hd95_mm"] for row in rows)
         lost = sum(sum(row["lost"].values()) for row in rows)
         scans = sum(row["test_cases"] * len(row["lost"]) for row in rows)
-        cells = [f"`{arm}`", split, str(labelled or "all"), classes, phases, f"{distance:.1f}", f"{lost} of {scans}"]
+        told = [classes, *([phases] if phased else []), f"{distance:.1f}", f"{lost} of {scans}"]
+        cells = [f"`{arm}`", split, str(labelled or "all"), *told]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-def unfinished(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+def unfinished(cells: Sequence[Cell]) -> list[str]:
     """What was not run, a line for each arm, split and number of labelled patients."""
-    counts: dict[tuple[str, str, int], int] = {}
-    for cell in cells:
-        key = (str(cell["arm"]), str(cell["split"]), int(cell["labelled"]))
-        counts[key] = counts.get(key, 0) + 1
-    return [
-        f"not run: {arm} {split} {labelled or 'all'}, {count} runs" for (arm, split, labelled), count in counts.items()
-    ]
+    counts = Counter((cell.arm, cell.split, cell.labelled or "all") for cell in cells)
+    return [f"not run: {arm} {split} {labelled}, {count} runs" for (arm, split, labelled), count in counts.items()]
