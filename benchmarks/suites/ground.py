@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from suites.ground_arms import ARMS
+from suites.ground_arms import ARMS, TRAININGS
 
 #: What the default was chosen to be, its control, and the fine-tuning as it was before.
 DEFAULT, CONTROL, BEFORE = "weak-to-strong", "+post-processing", "supervised"
@@ -69,6 +69,7 @@ class Ground:
         recipe: Of ``prepare`` and ``finetune``; None for the defaults.
         finetune: Settings of ``finetune`` over the recipe.
         costs: What a step of a regime costs in supervised steps, where it is not as on the slices of ACDC.
+        crop: Settings of ``prepare`` for the middle of the slices; empty where all arms see whole ones.
     """
 
     suite: str
@@ -80,11 +81,17 @@ class Ground:
     recipe: str | None = None
     finetune: Mapping[str, Any] = field(default_factory=dict)
     costs: Mapping[str, float] = field(default_factory=dict)
+    crop: Mapping[str, Any] = field(default_factory=dict)
 
     def home(self, cell: Cell) -> str:
         """The folder of a cell's prepared data and trainings, below that of the suite."""
         split = self.splits[cell.split]
-        return f"{split.home}-{cell.draw}" if split.numbers == "parts" else split.home
+        home = f"{split.home}-{cell.draw}" if split.numbers == "parts" else split.home
+        return f"{home}-middle" if self.middle(cell) else home
+
+    def middle(self, cell: Cell) -> bool:
+        """Whether a cell sees the middle of the slices alone."""
+        return bool(self.crop) and TRAININGS[ARMS[cell.arm].training].middle
 
     def training(self, cell: Cell) -> str:
         """Folder of the training that a cell shows, in its home: several cells may share one."""

@@ -14,6 +14,7 @@ import fewlabel
 from common import facts, settings_hash
 from fewlabel.core.artifact import MANIFEST, open_artifact, read_json
 from fewlabel.engine.record import read_record
+from suites.acdc_lite import RECIPE
 from suites.ground import Cell, Ground
 from suites.ground_arms import ARMS, TRAININGS, encoder_steps, steps_of
 from suites.ground_readout import with_statistics
@@ -66,7 +67,7 @@ def prepare_settings(ground: Ground, cell: Cell) -> dict[str, Any]:
     """Settings of the preparation that a cell is made from."""
     split = ground.splits[cell.split]
     seed = {"seed": cell.draw} if split.numbers == "parts" else {}
-    return {"recipe": ground.recipe, **split.prepare, **seed}
+    return {"recipe": ground.recipe, **split.prepare, **seed, **(ground.crop if ground.middle(cell) else {})}
 
 
 def pretrain_settings(ground: Ground, cell: Cell) -> dict[str, Any] | None:
@@ -75,7 +76,8 @@ def pretrain_settings(ground: Ground, cell: Cell) -> dict[str, Any] | None:
     if encoder is None:
         return None
     return {
-        "recipe": ground.recipe,
+        # Where settings of methods are.
+        "recipe": RECIPE,
         "method": {"name": encoder.method},
         "steps": encoder_steps(encoder, ground.units),
     }
@@ -85,6 +87,7 @@ def settings_of(ground: Ground, cell: Cell) -> dict[str, Any]:
     """Settings of the fine-tuning of a cell."""
     training = TRAININGS[ARMS[cell.arm].training]
     seeded = ground.splits[cell.split].numbers == "seeds"
+    given = {key: value for key, value in ground.finetune.items() if training.encoder is None or key != "network"}
     drawn = {"draw": 0, "seed": cell.draw} if seeded else {"draw": cell.draw}
     return {
         "recipe": ground.recipe,
@@ -96,7 +99,8 @@ def settings_of(ground: Ground, cell: Cell) -> dict[str, Any]:
         "regime": dict(training.regime),
         "augment": dict(training.augment),
         "steps": steps_of(training, ground.units, ground.costs),
-        **ground.finetune,
+        **given,
+        **({"view": None} if ground.middle(cell) else {}),
         **training.settings,
     }
 

@@ -50,7 +50,7 @@ class WeakToStrongSettings(TaughtSettings):
         source="own choice; UniMatch: none",
     )
     rest: float = setting(
-        0.45,
+        0.2,
         "share of the run, from its start, that is supervised (the first phase); the second begins from its weights "
         "with a schedule of the rate of its own",
         ge=0,

@@ -115,7 +115,7 @@ def test_an_arm_behind_an_encoder_pays_for_it(suites, asked, tmp_path, monkeypat
     assert all(4000 <= one["seconds"] < 4100 for one in made)
     plain = arms.steps_of(arms.TRAININGS["weak-to-strong"], ground.units)
     assert {one["steps"] for one in made} == {call["steps"] for call in asked["finetune"]}
-    assert all(one["steps"] == pytest.approx(0.75 * plain, abs=50) for one in made)
+    assert all(one["steps"] == pytest.approx(0.75 * plain, abs=150) for one in made)
     assert {one["pretrain_steps"] for one in made} == {asked["pretrain"][0]["steps"]}
     common = importlib.import_module("common")
     cell = next(cell for cell in ground.cells if cell.arm == "gcl+weak-to-strong")

@@ -183,6 +183,20 @@ def test_the_arms_of_other_organs_differ_in_nothing_but_the_part(suites):
         assert {key for key in before if before[key] != control.get(key)} == {"augment", "widen_augment"}
 
 
+def test_what_was_before_sees_the_middle_of_slices_and_all_else_views_of_whole_ones(suites, acdc, tmp_path):
+    row = suites.ground_row
+    for cell in acdc.cells:
+        prepared = settings_made("prepare", row.prepare_settings(acdc, cell), tmp_path)
+        made = settings_made("finetune", row.settings_of(acdc, cell), tmp_path)
+        if cell.arm == "supervised":
+            assert (prepared.size, prepared.spacing, made.view) == ((128, 128), (1.5, 1.5), None)
+        else:
+            assert (prepared.size, prepared.spacing, made.view) == (None, None, (128, 128))
+        assert made.encoder is not None or cell.arm == "gcl+weak-to-strong" or made.network.width == 16
+    for ground in (suites.hippocampus_ground.GROUND, suites.la_ground.GROUND):
+        assert not any(ground.middle(cell) for cell in ground.cells)
+
+
 def test_rows_of_acdc_keep_their_settings(suites, acdc):
     """Rows that are there already were made with these; a change of them would be another table."""
     common = importlib.import_module("common")
@@ -191,9 +205,9 @@ def test_rows_of_acdc_keep_their_settings(suites, acdc):
         arm: common.settings_hash(suites.ground_row.settings_of(acdc, cells[arm, "develop", 1, 0]))
         for arm in ("supervised", "+anatomy")
     }
-    assert found == {"supervised": "6c4ff875e51e", "+anatomy": "841a2e20a096"}
+    assert found == {"supervised": "01486aa5c8c5", "+anatomy": "e1e0184c6f59"}
     folders = {acdc.home(cell) + "/" + acdc.training(cell) for cell in acdc.cells}
-    assert {"develop/plain-m1-d0", "develop/ground-mall-d0", "ssl4mis/weak-to-strong-m7-d2"} <= folders
+    assert {"develop-middle/plain-m1-d0", "develop/ground-mall-d0", "ssl4mis/weak-to-strong-m7-d2"} <= folders
 
 
 def row(arm, split, labelled, draw, dice, seconds=100.0):

@@ -197,9 +197,7 @@ def test_channels_keep_the_sign_that_they_have_to_each_other(monkeypatch):
     numbers = torch.arange(1, 201)
     drawn_with(monkeypatch, share=1.0)
     found = random_convolutions(images.clone(), numbers)
-    raw = torch.stack(
-        [module._convolved(row, module._draw(int(n))[1]) for row, n in zip(images, numbers, strict=True)]
-    )
+    raw = torch.stack([module._convolved(row, module._draw(int(n))[1]) for row, n in zip(images, numbers, strict=True)])
     own = correlation(raw, images)
     apart = own[:, 0] * own[:, 1] < 0
     assert int(apart.sum()) > 10
