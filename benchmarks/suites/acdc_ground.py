@@ -38,8 +38,8 @@ GROUND = Ground(
         "ssl4mis": Split("ssl4mis", {"split": "ssl4mis"}, numbers="seeds"),
     },
     choices="develop",
-    # About 25 minutes of two idle cores.
-    units=8000,
+    # About 20 minutes of two idle cores.
+    units=6000,
     unit_seconds=0.37,
     recipe="default",
     # As a run on a CPU is sized.

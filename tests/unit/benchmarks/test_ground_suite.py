@@ -205,7 +205,7 @@ def test_rows_of_acdc_keep_their_settings(suites, acdc):
         arm: common.settings_hash(suites.ground_row.settings_of(acdc, cells[arm, "develop", 1, 0]))
         for arm in ("supervised", "+anatomy")
     }
-    assert found == {"supervised": "01486aa5c8c5", "+anatomy": "e1e0184c6f59"}
+    assert found == {"supervised": "2d62b3b29bf4", "+anatomy": "8965272d106c"}
     folders = {acdc.home(cell) + "/" + acdc.training(cell) for cell in acdc.cells}
     assert {"develop-middle/plain-m1-d0", "develop/ground-mall-d0", "ssl4mis/weak-to-strong-m7-d2"} <= folders
 
