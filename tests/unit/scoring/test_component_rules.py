@@ -97,10 +97,10 @@ def large(*specks):
     ("specks", "classes", "foreground"),
     [
         ([(1, (0, 1), (20, 21), (4, 8))], (1, 2), True),
-        # Five voxels are a piece, and so are three specks of 4 + 1 % of what there is.
+        # Five voxels in one are a piece, and so are four and one, 5 of 455 voxels: more than 1 %.
         ([(1, (0, 1), (20, 21), (4, 9))], (2,), False),
         ([(1, (0, 1), (20, 21), (4, 8)), (1, (3, 4), (22, 23), (4, 5))], (2,), False),
-        # Of 300 voxels 2 are too few to count, 3 with them just 1 % less a little, 4 are more.
+        # Of 303 voxels 3 are less than 1 %, of 304 voxels 4 are more.
         ([(2, (0, 1), (20, 21), (4, 7))], (1, 2), True),
         ([(2, (0, 1), (20, 21), (4, 8))], (1,), False),
         # Inside of another class a speck is no piece of the foreground, whatever its size.
@@ -114,7 +114,7 @@ def test_specks_of_masks_count_for_nothing(specks, classes, foreground):
     rule = ComponentRule.decide([(large(), 1.0), (mask, 1.0)], [1, 2])
     assert (rule.largest, rule.foreground) == (classes, foreground)
     cleaned, removed = clean(mask, rule, 1.0)
-    lost = {index: (mask == index).sum() - (large(*specks[:0]) == index).sum() for index in (1, 2)}
+    lost = {index: (mask == index).sum() - (large() == index).sum() for index in (1, 2)}
     if classes == (1, 2):
         np.testing.assert_array_equal(cleaned, large())
         assert {index: found.voxels for index, found in removed.items()} == {k: v for k, v in lost.items() if v}
@@ -130,9 +130,10 @@ def test_specks_beside_several_pieces_are_the_smallest_of_them():
 def test_a_speck_that_holds_the_foreground_together_is_no_gap_in_it():
     apart = mask_of((1, (0, 4), (0, 12), (0, 12)), (2, (0, 4), (13, 25), (0, 12)), shape=(4, 30, 30))
     assert ComponentRule.decide([(apart, 1.0)], [1, 2]) == ComponentRule(False, (1, 2))
-    # The bridge of 3 is a class of its own, and two specks of 1 off it make it one of several classes.
+    # A voxel of 2 at its edge joins the two.
     apart[0, 12, 3] = 2
     assert ComponentRule.decide([(apart, 1.0)], [1, 2]) == ComponentRule(True, (1, 2))
+    # A bridge of specks, three rows wide, joins them too.
     apart[:] = mask_of((1, (0, 4), (0, 10), (0, 12)), (2, (0, 4), (13, 25), (0, 12)), shape=(4, 30, 30))
     apart[0, 11, 3:5], apart[0, 10, 3], apart[0, 12, 3] = 1, 2, 2
     assert ComponentRule.decide([(apart, 1.0)], [1, 2]) == ComponentRule(True, (1, 2))
