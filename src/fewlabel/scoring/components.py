@@ -180,7 +180,7 @@ def pieces_of(mask: NDArray[np.bool_]) -> Pieces:
 def _specks(sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which pieces of a class are too small to count, given the voxels of each."""
     small = sizes <= _SPECK
-    return small & (sizes[small].sum() < _SPECKS_SHARE * sizes.sum())
+    return np.asarray(small & (sizes[small].sum() < _SPECKS_SHARE * sizes.sum()))
 
 
 def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
