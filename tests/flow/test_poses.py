@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fewlabel.data import pose_sample
+from fewlabel.data.named_splits import develop
 from fewlabel.data.phantom import write_phantom
 from fewlabel.data.pose_record import POSES, Poses, read_poses, write_poses
 from fewlabel.data.store import PreparedCase, PreparedStore
@@ -94,7 +95,11 @@ def direction(store: PreparedStore, case: PreparedCase) -> tuple[np.ndarray, flo
 @pytest.mark.slow
 @pytest.mark.parametrize("both", [True, False])
 def test_poses_of_real_hearts(tmp_path: Path, shared_data: Path, both: bool) -> None:
-    store = prepare(shared_data / "acdc", tmp_path / "p", split="chaitanya", size=[128, 128], spacing=[1.5, 1.5])
+    # The patients on whom neither split of the literature tests.
+    parts = develop()["parts"]
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps({"parts": {"train": parts["train"], "validation": parts["test"], "test": []}}))
+    store = prepare(shared_data / "acdc", tmp_path / "p", split=str(split), size=[128, 128], spacing=[1.5, 1.5])
     if not both:
         # One phase of each, as data sets without a second one have it.
         store.cases = tuple(case for at, case in enumerate(store.cases) if at % 2 == 0)
@@ -113,6 +118,6 @@ def test_poses_of_real_hearts(tmp_path: Path, shared_data: Path, both: bool) -> 
         "reach_found": round(float(spread), 1), "reach": round(float(actual), 1), "rms_pixels": off.round(1).tolist(),
     }))  # fmt: skip
     assert len(turned) > 0.6 * len(found.scans)
-    assert np.sqrt((errors**2).mean()) < (13 if both else 20)
+    assert np.sqrt((errors**2).mean()) < (13 if both else 25)
     assert abs(spread - actual) < 15
     assert off.max() < 5

@@ -13,7 +13,8 @@ import numpy as np
 
 from fewlabel.core.artifact import read_json, write_json
 from fewlabel.core.errors import ArtifactError, Fault
-from fewlabel.data.pose import LEAST, Pose, estimate_poses
+from fewlabel.data.pose import Pose, estimate_poses
+from fewlabel.data.pose_matching import LEAST
 from fewlabel.data.pose_views import View, store_views
 from fewlabel.data.store import PreparedStore
 

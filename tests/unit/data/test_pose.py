@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from fewlabel.data import pose as poses_module
 from fewlabel.data.moving_body import moving_bodies, moving_body
 from fewlabel.data.phantom import sample_patient
-from fewlabel.data.pose import Pose, estimate_poses, synchronise, wrapped
+from fewlabel.data.pose import Pose, Thresholds, estimate_poses, judge
+from fewlabel.data.pose_matching import Matched, Matching, match_views, synchronise, wrapped
 from fewlabel.data.pose_views import View
 from kit.poses import SIDE, around, heart_view
 
@@ -113,26 +115,60 @@ def test_noise_has_nothing_in_common() -> None:
     assert sum(pose.turn is not None for pose in estimate_poses(views)) < 3
 
 
-def test_a_turn_is_known_where_pairs_and_edges_agree() -> None:
-    # Seven pictures of one heart as they are: every turn is 0, and edges say so.
-    views = [heart_view(1, name=f"c{at}", phases=ED) for at in range(7)]
-    boxes, centres = np.array([view.box for view in views]), np.full((7, 2), (SIDE - 1) / 2)
-    fields = poses_module._fields(views, np.zeros(7, bool), boxes, 40)
-    zeros, ones = np.zeros((7, 7)), np.ones((7, 7))
+def compared(count: int = 7, **changed: Any) -> Matched:
+    """Scans that all lie alike, and pairs and edges that say so."""
+    zeros, ones, table = np.zeros(count), np.ones(count), np.zeros((count, count))
+    fields = {
+        "moving": False, "centres": np.zeros((count, 2)), "angles": zeros, "edge_angles": zeros, "turns": table,
+        "peaks": table + 1, "common": ones, "ratios": table, "trust": table + 1, "sizes": zeros,
+    }  # fmt: skip
+    return Matched(**{**fields, **changed})
 
-    def known(turns: np.ndarray, angles: np.ndarray) -> list[bool]:
-        alike, clear = poses_module._judged(fields, centres, 40, turns, ones, angles)
+
+def test_a_turn_is_known_where_pairs_and_edges_agree() -> None:
+    def known(**changed: Any) -> list[bool]:
+        alike, clear = judge(compared(**changed), Thresholds())
         assert alike.all()
         return clear.tolist()
 
-    assert known(zeros, np.zeros(7)) == [True] * 7
+    assert known() == [True] * 7
     # All pairs say that one is turned, and edges that it is not.
     angles = np.array([0, 0, 0, 2.0, 0, 0, 0])
-    assert known(angles[:, None] - angles, angles) == [True] * 3 + [False] + [True] * 3
+    assert known(angles=angles, turns=angles[:, None] - angles) == [True] * 3 + [False] + [True] * 3
+    # A common turn of all edges says nothing.
+    assert known(edge_angles=np.full(7, 2.0)) == [True] * 7
     # Two pairs in six of one scan say something else: more than three in ten.
-    turns = zeros.copy()
+    turns = np.zeros((7, 7))
     turns[3, :2], turns[:2, 3] = 2.0, -2.0
-    assert known(turns, np.zeros(7)) == [True] * 3 + [False] + [True] * 3
+    assert known(turns=turns) == [True] * 3 + [False] + [True] * 3
+
+
+def test_a_threshold_is_where_it_is_said_to_be() -> None:
+    def known(count: int = 11, **changed: Any) -> int:
+        return int(judge(compared(count, **changed), Thresholds())[1].sum())
+
+    # Of ten pairs seven must agree, within 30 degrees.
+    for off, pairs, wanted in ((29, 4, 11), (31, 3, 11), (31, 4, 10)):
+        turns = np.zeros((11, 11))
+        turns[0, 1 : 1 + pairs] = np.radians(off)
+        assert known(turns=turns) == wanted
+    # Edges within 30 degrees of their own mean, an eleventh of the way to the one that is off.
+    for off, wanted in ((32, 11), (34, 10)):
+        assert known(edge_angles=np.radians([off] + [0] * 10)) == wanted
+    # Edges say whether there is anything in common: less is asked for where motion shows the body.
+    common = np.array([0.29, 0.31, 0.39, 0.41] + [1.0] * 7)
+    assert known(common=common) == 8
+    assert known(common=common, moving=True) == 10
+    assert judge(compared(common=common[:7]), Thresholds(common_still=0.3))[0].tolist() == [False] + [True] * 6
+
+
+def test_pictures_of_one_heart_agree_by_edges_too() -> None:
+    matched = match_views([heart_view(1, name=f"c{at}", phases=ED) for at in range(7)], Matching())
+    assert matched is not None
+    assert not matched.moving
+    np.testing.assert_allclose(wrapped(matched.edge_angles - matched.edge_angles[0]), 0, atol=1e-6)
+    assert matched.common.min() > 0.95
+    np.testing.assert_allclose(matched.sizes, 0, atol=1e-3)
 
 
 def test_three_scans_say_nothing() -> None:

@@ -9,7 +9,8 @@ import pytest
 from scipy import ndimage
 
 from fewlabel.data.augment import finetuning_augmentation
-from fewlabel.data.pose import Pose, estimate_poses, synchronise, wrapped
+from fewlabel.data.pose import Pose, estimate_poses
+from fewlabel.data.pose_matching import synchronise, wrapped
 from fewlabel.data.pose_ranges import (
     UNKNOWN_ROTATION,
     UNKNOWN_SCALE,

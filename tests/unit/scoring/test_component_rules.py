@@ -85,6 +85,79 @@ def test_what_decides_nothing():
     assert ComponentRule.decide([(mask_of(*LESIONS), None)], [3]) == ComponentRule()
 
 
+#: 450 voxels of 1 in one piece, 300 of 2 beside it.
+LARGE = ((1, (0, 3), (2, 12), (2, 17)), (2, (0, 3), (12, 17), (2, 22)))
+
+
+def large(*specks):
+    return mask_of(*LARGE, *specks, shape=(4, 30, 30))
+
+
+@pytest.mark.parametrize(
+    ("specks", "classes", "foreground"),
+    [
+        ([(1, (0, 1), (20, 21), (4, 8))], (1, 2), True),
+        # Five voxels in one are a piece, and so are four and one, 5 of 455 voxels: more than 1 %.
+        ([(1, (0, 1), (20, 21), (4, 9))], (2,), False),
+        ([(1, (0, 1), (20, 21), (4, 8)), (1, (3, 4), (22, 23), (4, 5))], (2,), False),
+        # Of 303 voxels 3 are less than 1 %, of 304 voxels 4 are more.
+        ([(2, (0, 1), (20, 21), (4, 7))], (1, 2), True),
+        ([(2, (0, 1), (20, 21), (4, 8))], (1,), False),
+        # Inside of another class a speck is no piece of the foreground, whatever its size.
+        ([(2, (1, 2), (4, 5), (4, 9))], (1,), True),
+        # Beside each other two specks of two classes make a piece of the foreground of 7 voxels, and none that counts.
+        ([(1, (0, 1), (20, 21), (4, 8)), (2, (0, 1), (20, 21), (8, 11))], (1, 2), True),
+    ],
+)
+def test_specks_of_masks_count_for_nothing(specks, classes, foreground):
+    mask = large(*specks)
+    rule = ComponentRule.decide([(large(), 1.0), (mask, 1.0)], [1, 2])
+    assert (rule.largest, rule.foreground) == (classes, foreground)
+    cleaned, removed = clean(mask, rule, 1.0)
+    lost = {index: (mask == index).sum() - (large() == index).sum() for index in (1, 2)}
+    if classes == (1, 2):
+        np.testing.assert_array_equal(cleaned, large())
+        assert {index: found.voxels for index, found in removed.items()} == {k: v for k, v in lost.items() if v}
+    else:
+        assert cleaned is mask
+
+
+def test_specks_beside_several_pieces_are_the_smallest_of_them():
+    two = large((1, (0, 1), (20, 26), (4, 10)), (1, (3, 4), (28, 29), (4, 6)))
+    assert ComponentRule.decide([(two, 2.0)], [1, 2]) == ComponentRule(False, (2,), {1: 4.0})
+
+
+def test_a_speck_that_holds_the_foreground_together_is_no_gap_in_it():
+    apart = mask_of((1, (0, 4), (0, 12), (0, 12)), (2, (0, 4), (13, 25), (0, 12)), shape=(4, 30, 30))
+    assert ComponentRule.decide([(apart, 1.0)], [1, 2]) == ComponentRule(False, (1, 2))
+    # A voxel of 2 at its edge joins the two.
+    apart[0, 12, 3] = 2
+    assert ComponentRule.decide([(apart, 1.0)], [1, 2]) == ComponentRule(True, (1, 2))
+    # A bridge of specks, three rows wide, joins them too.
+    apart[:] = mask_of((1, (0, 4), (0, 10), (0, 12)), (2, (0, 4), (13, 25), (0, 12)), shape=(4, 30, 30))
+    apart[0, 11, 3:5], apart[0, 10, 3], apart[0, 12, 3] = 1, 2, 2
+    assert ComponentRule.decide([(apart, 1.0)], [1, 2]) == ComponentRule(True, (1, 2))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 12), st.integers(1, 3))
+def test_masks_that_decide_lose_specks_alone(seed, specks, count):
+    source = np.random.default_rng(seed)
+    masks = []
+    for _ in range(count):
+        mask = large((3, (0, 4), (20, 29), (0, 1 + source.integers(0, 12))))
+        for place in source.integers(0, (4, 30, 30), (specks, 3)):
+            mask[tuple(place)] = source.integers(0, 4)
+        masks.append(mask)
+    rule = ComponentRule.decide([(mask, 1.0) for mask in masks], [1, 2, 3])
+    for mask in masks:
+        cleaned, _ = clean(mask, rule, 1.0)
+        for index in (1, 2, 3):
+            gone = (mask == index) & (cleaned != mask)
+            assert gone.sum() < 0.01 * (mask == index).sum() or not gone.any()
+            assert max(pieces_of(gone).sizes, default=0) <= 4
+
+
 def test_a_second_heart_goes_as_a_whole():
     """Two structures of it would each be the largest of their class elsewhere in the scan."""
     second = ((1, (0, 4), (11, 18), (10, 14)), (2, (0, 1), (11, 18), (14, 16)))
