@@ -333,4 +333,35 @@ def test_words_for_pre_training_switch_it_on_where_no_recipe_decides(tmp_path: P
     assert made(pretrain={"steps": 3}).pretrains
     assert made(method="gcl").pretrains
     told = refusal(lambda: made(pretraining=False, pretrain={"steps": 3}, method="gcl"))
-    assert "without pre-training its settings do nothing; found pretrain.steps, method" in told
+    assert "without pre-training its settings do nothing; found pretrain.steps, method beside pretraining=false" in told
+    assert made(pretrain_share=0.5).pretrains
+    assert "found pretrain_share beside" in refusal(lambda: made(pretraining=False, pretrain_share=0.5))
+
+
+def test_words_for_pre_training_are_refused_where_a_recipe_or_patches_leave_it_out(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("pretraining: false\nfinetune: {steps: 3}\n")
+
+    def made(recipe: Any = None, **values: Any) -> train.TrainSettings:
+        return train.train_settings({"data": tmp_path, "out": tmp_path / "run", **values}, recipe)
+
+    assert not made(recipe).pretrains
+    told = refusal(lambda: made(recipe, pretrain={"steps": 3}))
+    assert "pretraining: without pre-training its settings do nothing; found pretrain.steps" in told
+    assert "give pretraining=true" in told
+    assert made(recipe, pretrain={"steps": 3}, pretraining=True).pretrains
+    told = refusal(lambda: made(finetune={"patch": [16, 32, 32], "regime": "supervised"}, pretrain={"steps": 3}))
+    assert "finetune.patch: without pre-training its settings do nothing; found pretrain.steps" in told
+    # Words that other stages take too are theirs.
+    assert not made(finetune={"patch": [16, 32, 32], "regime": "supervised"}, batch=2).pretrains
+
+
+def test_a_share_of_no_budget_is_refused(tmp_path: Path) -> None:
+    def made(**values: Any) -> train.TrainSettings:
+        return train.train_settings(
+            {"data": tmp_path, "out": tmp_path / "run", "pretrain_share": 0.5, **values}, "demo"
+        )
+
+    assert "pretrain_share: it is a share of a budget; found no budget" in refusal(made)
+    assert "pretrain_share" in refusal(lambda: made(budget="off"))
+    assert made(budget="20m").pretrain_share == 0.5
