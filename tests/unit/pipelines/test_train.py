@@ -203,6 +203,17 @@ def test_without_labelled_test_scans_nothing_is_evaluated(stages: Stages, said: 
     assert any("No test scan has a label" in line for line in said)
 
 
+def test_another_part_is_scored_where_no_test_scan_has_a_label(stages: Stages, tmp_path: Path) -> None:
+    stages.store = {"unlabelled": ["patient004"]}
+    values = {"evaluate": {"part": "validation"}, "finetune": {"validation": "none"}}
+    go(tmp_path / "run", **values)
+    assert stages.names == list(train.CHAIN)
+    assert dict(stages.asked)["evaluate"].part == "validation"  # type: ignore[attr-defined]
+    stages.store = {"unlabelled": ["patient003", "patient004"]}
+    with pytest.raises(DataError, match=r"evaluate\.part: the part that is scored must hold labelled scans"):
+        go(tmp_path / "other", **values)
+
+
 def test_a_pipeline_refuses_several_processes(stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert "launch pretrain and finetune instead" in refusal(lambda: go(tmp_path / "run"))
