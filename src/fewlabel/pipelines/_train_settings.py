@@ -213,7 +213,7 @@ def plan(settings: TrainSettings) -> dict[str, Settings]:
             "data": folder / "prepared",
             "out": folder / "segmenter",
             "encoder": folder / "encoder" if settings.pretrains else None,
-            "control": True,
+            "control": settings.finetune.get("control", True),
         },
         "evaluate": {
             "data": folder / "prepared",
@@ -229,8 +229,8 @@ def plan(settings: TrainSettings) -> dict[str, Settings]:
         kind = settings_class(name)
         resume = {"resume": True} if settings.resume and "resume" in kind.model_fields else {}
         finetuned = plans.get("finetune")
-        if name == "evaluate" and isinstance(finetuned, FinetuneSettings) and control_of(finetuned):
-            links[name]["control"] = control_folder(finetuned.out)
+        if name == "evaluate" and isinstance(finetuned, FinetuneSettings) and finetuned.control:
+            links[name]["control"] = control_folder(finetuned.out) if control_of(finetuned) else None
         try:
             plans[name] = kind.parse({**getattr(settings, name), **links[name], **resume}, where=f"{name}.")
         except SettingsError as error:

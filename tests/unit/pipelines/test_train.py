@@ -58,6 +58,14 @@ def test_the_stages_are_chained_by_their_folders(stages: Stages, tmp_path: Path)
     assert asked["pretrain"]["resume"] is False
 
 
+def test_a_control_that_nobody_wants_is_left_out(stages: Stages, tmp_path: Path) -> None:
+    go(tmp_path / "run", finetune={"control": False})
+    asked = {name: settings.record() for name, settings in stages.asked}
+    assert asked["finetune"]["control"] is False
+    assert asked["evaluate"]["control"] is None
+    assert "finetune.control" in refusal(lambda: go(tmp_path / "other", finetune={"control": "perhaps"}))
+
+
 def test_the_run_is_recorded(stages: Stages, tmp_path: Path) -> None:
     out = tmp_path / "run"
     recipe = tmp_path / "mine.yaml"
