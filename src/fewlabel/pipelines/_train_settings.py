@@ -125,8 +125,9 @@ def train_settings(values: Mapping[str, Any], recipe: str | Path | None = None) 
     rest = {key: value for key, value in values.items() if key not in own}
     read = load_recipe(DEFAULT_RECIPE if recipe is None else recipe)
     usual = {key: value for key, value in read.values.items() if key in _OF_RECIPES}
-    start, faults = route_known({key: value for key, value in read.values.items() if key not in usual}, CHAIN)
-    over, unknown = route_known(rest, CHAIN)
+    of_stages = {key: value for key, value in read.values.items() if key not in usual}
+    start, faults = route_known(of_stages, CHAIN, _OF_RECIPES)
+    over, unknown = route_known(rest, CHAIN, OWN)
     faults += unknown
     if recipe is None and any(over[stage].get("steps") is not None for stage in ("pretrain", "finetune")):
         usual.pop("budget", None)

@@ -129,6 +129,11 @@ def test_resuming_with_other_settings_names_each_before_any_work(stages: Stages,
     assert "pretrain.steps: a continued run keeps its settings; found 9 before, 8 now" in told
     assert "prepare.position_parts" in told
     assert "device" not in told
+    # A group is told by the setting of it that differs, another plug-in by its name.
+    told = refusal(lambda: go(out, resume=True, pretrain={"steps": 9, "network": {"width": 8}, "method": "simclr"}))
+    assert "pretrain.network.width: a continued run keeps its settings; found 32 before, 8 now" in told
+    assert 'pretrain.method: a continued run keeps its settings; found "gcl" before, "simclr" now' in told
+    assert len(told.splitlines()) == 3
     assert "checkpoint_seconds" not in told
     assert stages.asked == []
     other = {"data": tmp_path / "other", "out": out, "resume": True, "pretrain": {"steps": 9}}
@@ -256,6 +261,7 @@ def test_a_wrong_setting_of_the_demo_is_found_before_anything_is_written(tmp_pat
     out = tmp_path / "demo"
     assert "did you mean steps?" in refusal(lambda: demo.run(demo.demo_settings({"out": out, "stepz": 3})))
     assert "patients" in refusal(lambda: demo.demo_settings({"out": out, "patients": 1}))
+    assert "did you mean patients?" in refusal(lambda: demo.run(demo.demo_settings({"out": out, "patiens": 4})))
     assert not out.exists()
 
 
@@ -384,3 +390,12 @@ def test_a_share_of_no_budget_is_refused(tmp_path: Path) -> None:
     assert "pretrain_share: it is a share of a budget; found no budget" in refusal(made)
     assert "pretrain_share" in refusal(lambda: made(budget="off"))
     assert made(budget="20m").pretrain_share == 0.5
+
+
+def test_a_setting_of_train_itself_is_known_where_one_is_written_wrong(tmp_path: Path) -> None:
+    values = {"data": tmp_path, "out": tmp_path / "run"}
+    assert "did you mean budget?" in refusal(lambda: train.train_settings({**values, "budgte": "3m"}))
+    assert "pretraining" in refusal(lambda: train.train_settings({**values, "zzzz": "3m"}))
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("pretraning: false\n")
+    assert "did you mean pretraining?" in refusal(lambda: train.train_settings(values, recipe))
