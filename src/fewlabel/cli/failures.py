@@ -82,6 +82,7 @@ def _tell(text: str) -> None:
             continue
         indent = " " * (4 if line.startswith("  - ") else 0)
         # A path that is wider than the terminal stays whole, to be copied.
-        fold = {"break_on_hyphens": False, "break_long_words": False}
-        folded = textwrap.wrap(full, console.width, subsequent_indent=indent, **fold)
+        folded = textwrap.wrap(
+            full, console.width, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+        )
         console.print("\n".join(folded), soft_wrap=True, style="red" if number == 0 else None)

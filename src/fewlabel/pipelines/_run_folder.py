@@ -78,11 +78,11 @@ def _differences(folder: Path, plans: Mapping[str, Settings]) -> list[Fault]:
         faults.extend(
             Fault(
                 "a continued run keeps its settings",
-                f"{json.dumps(before)} before, {json.dumps(today)} now",
+                f"{json.dumps(then)} before, {json.dumps(today)} now",
                 key,
                 "repeat the old settings, or give another --out",
             )
-            for key, before, today in _apart(old, {key: now[key] for key in now.keys() - skip}, name)
+            for key, then, today in _apart(old, {key: now[key] for key in now.keys() - skip}, name)
         )
     return faults
 

@@ -40,7 +40,8 @@ def gain_lines(mean: Mapping[str, Any]) -> list[str]:
     Args:
         mean: Of the ``gain`` of a ``summary.json``, the entry ``mean``.
     """
-    lines, untold = [], []
+    lines: list[str] = []
+    untold: list[str] = []
     for key, (name, unit, digits) in _MEASURES.items():
         gain = mean[key]
         if gain["mean"] is None:
