@@ -14,6 +14,7 @@ from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.values import merge
 from fewlabel.pipelines.recipes import Recipe, load_recipe
 
+#: Rule of a fault about a setting that nobody knows.
 UNKNOWN = "unknown setting"
 
 
@@ -128,14 +129,14 @@ def route(values: Mapping[str, Any], stages: Iterable[str]) -> dict[str, dict[st
 
 
 def route_known(
-    values: Mapping[str, Any], stages: Iterable[str], own: Iterable[str] = ()
+    values: Mapping[str, Any], stages: Iterable[str], others: Iterable[str] = ()
 ) -> tuple[dict[str, dict[str, Any]], list[Fault]]:
     """As :func:`route`, what can be shared out beside a fault for each key that cannot.
 
     Args:
         values: As for :func:`route`.
         stages: As for :func:`route`.
-        own: Settings that the caller takes itself, and may be what was meant.
+        others: Settings that the caller takes itself, and may be what was meant.
     """
     names = list(stages)
     open_keys = {name: set(settings_class(name).model_fields) - set(STAGES[name].links) - {"resume"} for name in names}
@@ -158,7 +159,7 @@ def route_known(
         for name in takers:
             bare[name] = merge(bare[name], {key: value})
         if not takers:
-            faults.append(_nowhere(key, {**open_keys, "": set(own)}))
+            faults.append(_nowhere(key, {**open_keys, "": set(others)}))
     return {name: merge(bare[name], own[name]) for name in names}, faults
 
 
