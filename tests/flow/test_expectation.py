@@ -154,6 +154,8 @@ def test_the_fits_of_the_selection_serve(store: Path, tmp_path: Path, fits: list
     over = {"subjects": NAMES[:2], "steps": 4, "validation": "leave_one_out"}
     out = finetune.run(finetune_settings(store, tmp_path / "out", **over))
     assert names(fits) == [*LEFT, "out"]
+    titles = [f"finetune from scratch, without {name}" for name in NAMES[:2]]
+    assert [fit.title for fit in fits] == [*titles, "finetune from scratch"]
     facts = read_json(out / "segmenter.json")
     assert facts["expected"]["length_chosen_on_them"] is True
     # The mean at the length that was chosen: every scan of a patient counts alike there too.

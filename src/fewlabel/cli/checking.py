@@ -7,9 +7,6 @@ from typing import Any
 from fewlabel.cli.console import pairs, stdout
 from fewlabel.core.errors import DataError
 
-SPLIT = ("test_fraction", "validation_fraction", "pretrain_on_test_scans")
-PLAN = ("spacing", "size", "low", "high", "slice_axis", "position_parts")
-
 
 def show_check(values: dict[str, Any], recipe: str | None = None) -> None:
     """Print what was understood of a data set.
@@ -23,7 +20,7 @@ def show_check(values: dict[str, Any], recipe: str | None = None) -> None:
         DataError: With every fault, after what was understood is shown.
     """
     from fewlabel.pipelines.stages import stage_settings
-    from fewlabel.stages.check import check
+    from fewlabel.stages.check import PLAN_SETTINGS, SPLIT_SETTINGS, check
 
     settings: Any = stage_settings("prepare", {**values, "out": "prepared"}, recipe)
     found = check(
@@ -32,8 +29,8 @@ def show_check(values: dict[str, Any], recipe: str | None = None) -> None:
         workers=settings.workers,
         split=settings.split,
         seed=settings.seed,
-        split_settings={name: getattr(settings, name) for name in SPLIT},
-        plan_settings={name: getattr(settings, name) for name in PLAN},
+        split_settings={name: getattr(settings, name) for name in SPLIT_SETTINGS},
+        plan_settings={name: getattr(settings, name) for name in PLAN_SETTINGS},
     )
     if found.catalog is None:
         raise DataError(found.rows[0][1], found.faults)

@@ -153,7 +153,9 @@ class ConsoleListener:
 
     def say(self, text: str) -> None:
         """One line for the user."""
-        self._console.print(text, soft_wrap=self._console.soft_wrap)
+        # A word that is wider than the terminal, as a long path, is left to it: broken here, it could not be copied.
+        wide = any(len(word) > self._console.width for word in text.split())
+        self._console.print(text, soft_wrap=self._console.soft_wrap or wide)
 
 
 def show_progress() -> None:

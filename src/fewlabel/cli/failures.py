@@ -81,5 +81,8 @@ def _tell(text: str) -> None:
             console.print(full, soft_wrap=True)
             continue
         indent = " " * (4 if line.startswith("  - ") else 0)
-        folded = textwrap.wrap(full, console.width, subsequent_indent=indent, break_on_hyphens=False)
+        # A path that is wider than the terminal stays whole, to be copied.
+        folded = textwrap.wrap(
+            full, console.width, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+        )
         console.print("\n".join(folded), soft_wrap=True, style="red" if number == 0 else None)

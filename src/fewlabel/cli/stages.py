@@ -126,7 +126,9 @@ def predict(
 
 
 def export(
-    encoder: Annotated[str, typer.Argument(metavar="ENCODER", help="Folder made by pretrain, train or demo.")],
+    encoder: Annotated[
+        str, typer.Argument(metavar="ENCODER", help="Folder made by pretrain, or by a run that has one.")
+    ],
     words: Words = None,
     *,
     to: Annotated[

@@ -119,10 +119,11 @@ def nest(assignments: Iterable[str]) -> dict[str, Any]:
 def assignments(values: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Nested values as the words that :func:`nest` makes them of: ``["method=gcl", "network.width=16"]``.
 
-    A number in a text is that text again where the setting takes text.
+    A number in a text is that text again where the setting takes text. A group of settings is all it holds.
     """
     words = []
-    for key, value in values.items():
+    for key, given in values.items():
+        value = given.model_dump(mode="json") if isinstance(given, BaseModel) else given
         if isinstance(value, Mapping):
             words.extend(assignments(value, f"{prefix}{key}."))
         else:

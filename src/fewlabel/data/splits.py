@@ -236,10 +236,11 @@ def _kept_notes(kept: set[str], labelled: set[str], idle: int) -> list[str]:
             "(pretrain_on_test_scans=true lets their images enter pre-training)"
         )
     if kept & labelled:
+        rest = f", and {idle} of them are in no part" if idle else ""
         notes.append(
             f"{len(kept & labelled)} labelled subjects also have unlabelled scans that the data set keeps for "
-            "testing. Parts are of whole subjects, so they do not train; they test and validate first, and "
-            f"{idle} of them are in no part (pretrain_on_test_scans=true lets them train, with those scans)"
+            f"testing. Parts are of whole subjects, so they do not train; they test and validate first{rest} "
+            "(pretrain_on_test_scans=true lets them train, with those scans)"
         )
     return notes
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,15 +74,26 @@ def _differences(folder: Path, plans: Mapping[str, Settings]) -> list[Fault]:
         skip = FREE | (set(STAGES[name].links) - ({"data"} if name == "prepare" else set()))
         if name not in known or not Path(plans[name].out).exists():  # type: ignore[attr-defined]
             continue
-        old = known[name]
+        old = {key: value for key, value in known[name].items() if key not in skip}
         faults.extend(
             Fault(
                 "a continued run keeps its settings",
-                f"{json.dumps(old.get(key))} before, {json.dumps(now.get(key))} now",
-                f"{name}.{key}",
+                f"{json.dumps(then)} before, {json.dumps(today)} now",
+                key,
                 "repeat the old settings, or give another --out",
             )
-            for key in sorted({*old, *now} - skip)
-            if old.get(key) != now.get(key)
+            for key, then, today in _apart(old, {key: now[key] for key in now.keys() - skip}, name)
         )
     return faults
+
+
+def _apart(old: Any, now: Any, where: str) -> Iterator[tuple[str, Any, Any]]:
+    """Key, old and new value of each setting that differs; a choice of another plug-in by its names alone."""
+    if not (isinstance(old, Mapping) and isinstance(now, Mapping)):
+        if old != now:
+            yield where, old, now
+    elif old.get("name") != now.get("name"):
+        yield where, old.get("name"), now.get("name")
+    else:
+        for key in sorted({*old, *now}):
+            yield from _apart(old.get(key), now.get(key), f"{where}.{key}")

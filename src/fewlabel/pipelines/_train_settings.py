@@ -29,7 +29,11 @@ class SizedSettings(Settings):
         "time the whole run may take, e.g. 45m or 1h30m; grid, width and steps that are not set are chosen to keep it. "
         "1h where neither a recipe nor steps are given; off: nothing is chosen or measured",
     )
-    pretraining: bool = setting(True, "pre-train an encoder; false: the network learns from scratch")
+    pretraining: bool = setting(
+        True,
+        "pre-train an encoder; false: the network learns from scratch. Without a recipe it is false, unless settings "
+        "of pre-training are given",
+    )
     pretrain_share: float = setting(
         0.25, "share of the training's time that pre-training gets under a budget", unit="0 to 1", gt=0, lt=1
     )
@@ -121,18 +125,19 @@ def train_settings(values: Mapping[str, Any], recipe: str | Path | None = None) 
     rest = {key: value for key, value in values.items() if key not in own}
     read = load_recipe(DEFAULT_RECIPE if recipe is None else recipe)
     usual = {key: value for key, value in read.values.items() if key in _OF_RECIPES}
-    start, faults = route_known({key: value for key, value in read.values.items() if key not in usual}, CHAIN)
-    over, unknown = route_known(rest, CHAIN)
+    of_stages = {key: value for key, value in read.values.items() if key not in usual}
+    start, faults = route_known(of_stages, CHAIN, _OF_RECIPES)
+    over, unknown = route_known(rest, CHAIN, OWN)
     faults += unknown
     if recipe is None and any(over[stage].get("steps") is not None for stage in ("pretrain", "finetune")):
         usual.pop("budget", None)
-    asked = _of_pretraining(rest)
+    asked = _of_pretraining(values)
     if asked and recipe is None and "pretraining" not in own:
         # Words for a stage are words to have it.
         usual["pretraining"] = True
-    if asked and own.get("pretraining") is False:
-        remedy = "leave them out, or leave out pretraining=false"
-        faults.append(Fault("without pre-training its settings do nothing", ", ".join(asked), "pretraining", remedy))
+    if asked and (left := _left_out(own.get("pretraining", usual.get("pretraining")), start, over)):
+        rule = "without pre-training its settings do nothing"
+        faults.append(Fault(rule, f"{', '.join(asked)} beside {left[0]}", left[1], f"leave them out, or {left[2]}"))
     told, learns = over["finetune"], start["finetune"]
     for one, other in (("patch", "view"), ("view", "patch")):
         # What the user says of patches or views takes the place of what the recipe says of the other.
@@ -145,6 +150,10 @@ def train_settings(values: Mapping[str, Any], recipe: str | Path | None = None) 
         faults += error.faults
         # What the stages are told can be looked at all the same.
         built = TrainSettings(data=Path("data"), out=Path("run"), **ready)
+    else:
+        if "pretrain_share" in own and built.budget is None:
+            remedy = "give budget=1h, or leave it out"
+            faults.append(Fault("it is a share of a budget", "no budget", "pretrain_share", remedy))
     if faults:
         try:
             plan(built)
@@ -157,12 +166,33 @@ def train_settings(values: Mapping[str, Any], recipe: str | Path | None = None) 
 
 
 def _of_pretraining(values: Mapping[str, Any]) -> list[str]:
-    """Settings that only pre-training has: its own by name, and bare ones that no other stage knows."""
+    """Settings that only pre-training has: its own by name, bare ones that no other stage knows, its share of a budget.
+
+    Args:
+        values: As given, beside the recipe.
+    """
     named = values.get("pretrain")
     own = [f"pretrain.{key}" for key in named] if isinstance(named, Mapping) else []
     others = {key for name in CHAIN if name != "pretrain" for key in settings_class(name).model_fields}
-    known = set(settings_class("pretrain").model_fields) - others
+    known = {"pretrain_share", *settings_class("pretrain").model_fields} - others
     return own + [key for key in values if key in known]
+
+
+def _left_out(
+    pretraining: Any, start: Mapping[str, Mapping[str, Any]], over: Mapping[str, Mapping[str, Any]]
+) -> tuple[str, str, str] | None:
+    """What leaves pre-training out, the key it is set by, and what to do to have it; None where it takes part.
+
+    Args:
+        pretraining: The setting; None for its default.
+        start: Stage → what the recipe says.
+        over: Stage → what the user says.
+    """
+    if merge(start["finetune"], over["finetune"]).get("patch") is not None:
+        return "finetune.patch, which makes the network 3D", "finetune.patch", "leave out finetune.patch"
+    if pretraining is False:
+        return "pretraining=false", "pretraining", "give pretraining=true"
+    return None
 
 
 def plan(settings: TrainSettings) -> dict[str, Settings]:
@@ -184,7 +214,7 @@ def plan(settings: TrainSettings) -> dict[str, Settings]:
             "data": folder / "prepared",
             "out": folder / "segmenter",
             "encoder": folder / "encoder" if settings.pretrains else None,
-            "control": True,
+            "control": settings.finetune.get("control", True),
         },
         "evaluate": {
             "data": folder / "prepared",
@@ -200,8 +230,8 @@ def plan(settings: TrainSettings) -> dict[str, Settings]:
         kind = settings_class(name)
         resume = {"resume": True} if settings.resume and "resume" in kind.model_fields else {}
         finetuned = plans.get("finetune")
-        if name == "evaluate" and isinstance(finetuned, FinetuneSettings) and control_of(finetuned):
-            links[name]["control"] = control_folder(finetuned.out)
+        if name == "evaluate" and isinstance(finetuned, FinetuneSettings) and finetuned.control:
+            links[name]["control"] = control_folder(finetuned.out) if control_of(finetuned) else None
         try:
             plans[name] = kind.parse({**getattr(settings, name), **links[name], **resume}, where=f"{name}.")
         except SettingsError as error:

@@ -14,6 +14,7 @@ from fewlabel.core.progress import say
 from fewlabel.data.phantom import write_phantom
 from fewlabel.pipelines import train
 from fewlabel.pipelines._train_settings import SizedSettings
+from fewlabel.pipelines.stages import nearer
 
 DATA = "data"
 
@@ -61,7 +62,11 @@ def run(settings: DemoSettings) -> Path:
         raise SettingsError("Nothing was written:", [fault])
     sized = {key: getattr(settings, key) for key in SizedSettings.model_fields if key in settings.model_fields_set}
     values = {**settings.stages, **sized, "data": out / DATA, "out": out, "resume": True}
-    chain = train.train_settings(values, settings.recipe)
+    try:
+        chain = train.train_settings(values, settings.recipe)
+    except SettingsError as error:
+        names = set(DemoSettings.model_fields) - {"stages"}
+        raise SettingsError(error.message, [nearer(fault, names) for fault in error.faults]) from error
     train.plan(chain)
     if not (out / DATA).is_dir():
         say(f"{settings.patients} synthetic patients, {settings.annotated} of them annotated for training")

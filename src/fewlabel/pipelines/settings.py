@@ -5,13 +5,12 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from fewlabel.core.config import REQUIRED, Settings
 from fewlabel.core.describe import describe
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.pipelines.stages import STAGES, route, settings_class
+from fewlabel.pipelines.stages import STAGES, nearer, route, settings_class
 
 PIPELINES = {"train": "TrainSettings", "demo": "DemoSettings"}
 
@@ -69,7 +68,7 @@ def _faults(stage: str, settings: type[Settings], values: Mapping[str, Any]) -> 
     try:
         shares = route({key: value for key, value in values.items() if key not in names}, chain)
     except SettingsError as error:
-        return [*faults, *(_nearer(fault, names) for fault in error.faults)]
+        return [*faults, *(nearer(fault, names) for fault in error.faults)]
     return [*faults, *(fault for name in chain for fault in _faults_of(settings_class(name), shares[name], f"{name}."))]
 
 
@@ -79,9 +78,3 @@ def _faults_of(settings: type[Settings], values: Mapping[str, Any], where: str) 
     except SettingsError as error:
         return [fault for fault in error.faults if fault.rule != REQUIRED]
     return []
-
-
-def _nearer(fault: Fault, names: set[str]) -> Fault:
-    """A fault of an unknown setting, with a setting of the pipeline itself if that is what was meant."""
-    near = difflib.get_close_matches(fault.where, names, n=1, cutoff=0.7)
-    return replace(fault, remedy=f"did you mean {near[0]}?") if near else fault

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fewlabel.core.progress import say
 from fewlabel.core.provenance import machine_facts
-from fewlabel.core.values import assignments, nest
+from fewlabel.core.values import assignments, merge, nest
 from fewlabel.pipelines import budget, forecast
 from fewlabel.pipelines._resolved import completed, given_steps, said, unsaid
 from fewlabel.pipelines._run_folder import before
@@ -159,7 +159,12 @@ class Sizing:
             "budget": settings.budget,
             "words": words,
             "command": forecast.command(
-                str(settings.data), str(settings.out), settings.named_recipe, settings.said, nest(words)
+                str(settings.data),
+                str(settings.out),
+                settings.named_recipe,
+                settings.said,
+                # Without a budget it was left open, and another machine may find another one.
+                merge(nest(words), _precision(plans)),
             ),
             "step_seconds": {cost.name: round(cost.step, 5) for cost in costs},
             "forecast": {"rows": [row.record() for row in rows], "seconds": round(forecast.total(rows), 1)},
@@ -207,21 +212,24 @@ def _at_width(plans: Plans, width: int | None) -> Plans:
 
 def _words(plans: Plans, width: int | None, steps: Steps, given: Mapping[str, int]) -> dict[str, Any]:
     """What was chosen after preparing, as nested values."""
-    from fewlabel.engine.runtime import choose_device, resolved_precision
-
     words: dict[str, Any] = {} if width is None else {"network": {"width": width}}
     for stage, count in (("pretrain", steps.pretrain), ("finetune", steps.finetune)):
         if count is not None and stage not in given:
             words[stage] = {"steps": count}
+    return merge(words, _precision(plans))
+
+
+def _precision(plans: Plans) -> dict[str, Any]:
+    """What precision=auto turns out to be on this machine, as nested values: one word where it is one for all."""
+    from fewlabel.engine.runtime import choose_device, resolved_precision
+
     open_ones = [name for name in (*_TRAINED, "evaluate") if name in plans and plans[name].precision == "auto"]
     found = {
         name: resolved_precision("auto", choose_device(plans[name].device)).removesuffix("-mixed") for name in open_ones
     }
     if len(set(found.values())) == 1:
-        return {**words, "precision": found[open_ones[0]]}
-    for name, precision in found.items():
-        words[name] = {**words.get(name, {}), "precision": precision}
-    return words
+        return {"precision": found[open_ones[0]]}
+    return {name: {"precision": precision} for name, precision in found.items()}
 
 
 def _rows(plans: Plans, found: Measured, steps: Steps, spent: float) -> list[Row]:

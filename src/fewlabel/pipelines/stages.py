@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,9 @@ from fewlabel.core.config import Settings
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.values import merge
 from fewlabel.pipelines.recipes import Recipe, load_recipe
+
+#: Rule of a fault about a setting that nobody knows.
+UNKNOWN = "unknown setting"
 
 
 @dataclass(frozen=True)
@@ -125,8 +128,16 @@ def route(values: Mapping[str, Any], stages: Iterable[str]) -> dict[str, dict[st
     return routed
 
 
-def route_known(values: Mapping[str, Any], stages: Iterable[str]) -> tuple[dict[str, dict[str, Any]], list[Fault]]:
-    """As :func:`route`, what can be shared out beside a fault for each key that cannot."""
+def route_known(
+    values: Mapping[str, Any], stages: Iterable[str], others: Iterable[str] = ()
+) -> tuple[dict[str, dict[str, Any]], list[Fault]]:
+    """As :func:`route`, what can be shared out beside a fault for each key that cannot.
+
+    Args:
+        values: As for :func:`route`.
+        stages: As for :func:`route`.
+        others: Settings that the caller takes itself, and may be what was meant.
+    """
     names = list(stages)
     open_keys = {name: set(settings_class(name).model_fields) - set(STAGES[name].links) - {"resume"} for name in names}
     bare: dict[str, dict[str, Any]] = {name: {} for name in names}
@@ -148,12 +159,18 @@ def route_known(values: Mapping[str, Any], stages: Iterable[str]) -> tuple[dict[
         for name in takers:
             bare[name] = merge(bare[name], {key: value})
         if not takers:
-            faults.append(_nowhere(key, open_keys))
+            faults.append(_nowhere(key, {**open_keys, "": set(others)}))
     return {name: merge(bare[name], own[name]) for name in names}, faults
 
 
+def nearer(fault: Fault, names: Iterable[str]) -> Fault:
+    """A fault of an unknown setting, with one of these names if that is what was meant."""
+    near = difflib.get_close_matches(fault.where, list(names), n=1, cutoff=0.7)
+    return replace(fault, remedy=f"did you mean {near[0]}?") if near and fault.rule == UNKNOWN else fault
+
+
 def _nowhere(key: str, known: Mapping[str, set[str]]) -> Fault:
-    every = sorted(set().union(*known.values()) | set(known))
+    every = sorted((set().union(*known.values()) | set(known)) - {""})
     near = difflib.get_close_matches(key, every, n=1, cutoff=0.5)
     remedy = f"did you mean {near[0]}?" if near else f"known here: {', '.join(every)}"
-    return Fault("unknown setting", repr(key), key, remedy)
+    return Fault(UNKNOWN, repr(key), key, remedy)

@@ -28,6 +28,8 @@ from fewlabel.pipelines.stages import STAGES, run_stage
 __all__ = ["CHAIN", "TrainSettings", "plan", "run", "train_settings"]
 
 RUN_SCHEMA = 1
+#: The part of a split that is scored unless another one is asked for.
+TEST = "test"
 
 
 def run(settings: TrainSettings) -> Path:
@@ -62,8 +64,10 @@ def run(settings: TrainSettings) -> Path:
     store = PreparedStore(settings.out / "prepared")
     parts = store.split["parts"]
     trains = len(store.slices_of(parts.get("train", []), labelled=True)) > 0
-    evaluates = trains and len(store.slices_of(parts.get("test", []), labelled=True)) > 0
     plans = plan(sizing.settings)
+    scored = str(plans["evaluate"].part)  # type: ignore[attr-defined]
+    # Another part than the usual one was asked for: that it has no labels is an error then.
+    evaluates = trains and (scored != TEST or len(store.slices_of(parts.get(TEST, []), labelled=True)) > 0)
     check_labels(store, plans, trains=trains, evaluates=evaluates)
     if trains or settings.pretrains:
         sizing.choose_steps(plans, store, trains=trains, evaluates=evaluates)

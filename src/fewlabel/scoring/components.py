@@ -96,7 +96,8 @@ class ComponentRule:
         called = {index: names.get(index, f"class {index}") for index in (*self.largest, *self.least_mm3)}
         whole = [*(["the foreground"] if self.foreground else []), *(called[index] for index in self.largest)]
         told = [f"the largest piece of {' and of '.join(whole)}"] if whole else []
-        told += [f"of {called[index]} pieces of {volume:.3g} mm³ or more" for index, volume in self.least_mm3.items()]
+        for index, volume in self.least_mm3.items():
+            told.append(f"of {called[index]} pieces of {volume:{'.3g' if volume < 1000 else '.0f'}} mm³ or more")
         return "; ".join(told) or "everything"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,13 @@ FOLDERS = {"model": "segmenter", "control": "segmenter-control"}
 
 
 def choice_of(run: Path) -> dict[str, Any]:
-    """What ``run.json`` says of the choice; empty where there is none, or no such file.
+    """What ``run.json`` says of the choice; empty where there is none, or one of other weights than lie there now.
 
     Raises:
         ArtifactError: If the file is damaged.
     """
-    path = run / RUN_FILE
-    record = read_json(path) if path.is_file() else {}
-    found = record.get("use") if isinstance(record, dict) else None
-    return found if isinstance(found, dict) and found.get("arm") in FOLDERS else {}
+    use = _recorded(run)
+    return use if use and _holds(run, use) else {}
 
 
 def segmenter_in_use(run: Path) -> tuple[Path, str]:
@@ -32,19 +31,30 @@ def segmenter_in_use(run: Path) -> tuple[Path, str]:
     Raises:
         ArtifactError: If ``run.json`` is damaged.
     """
-    use = choice_of(run)
+    use, model = _recorded(run), run / FOLDERS["model"]
     if not use:
-        return run / FOLDERS["model"], ""
+        return model, ""
     arm, why = str(use["arm"]), str(use.get("reason", ""))
-    folders = {name: run / folder for name, folder in FOLDERS.items() if name in use.get("content", {})}
-    same = all(
-        is_artifact(folder, "segmenter")
-        and open_artifact(folder, check_parents=False).content_hash == use["content"][name]
-        for name, folder in folders.items()
-    )
-    if arm == "control" and not (same and arm in folders):
-        told = f"The model is used: {RUN_FILE} chose the control, but of other weights than lie there now."
-        return run / FOLDERS["model"], told
+    if not _holds(run, use):
+        return model, f"The model is used: {RUN_FILE} chose the {arm}, but of other weights than lie there now."
     if arm == "control":
-        return folders[arm], f"The control is used, which is better: {why}. The model is {run / FOLDERS['model']}."
-    return run / FOLDERS["model"], f"The model is used: {why}."
+        return run / FOLDERS[arm], f"The control is used, which is better: {why}. The model is {model}."
+    return model, f"The model is used: {why}."
+
+
+def _recorded(run: Path) -> dict[str, Any]:
+    """The choice as it was written down; empty where there is none, or no such file."""
+    path = run / RUN_FILE
+    record = read_json(path) if path.is_file() else {}
+    found = record.get("use") if isinstance(record, dict) else None
+    return found if isinstance(found, dict) and found.get("arm") in FOLDERS else {}
+
+
+def _holds(run: Path, use: Mapping[str, Any]) -> bool:
+    """Whether the weights that were chosen from are those that lie there, the chosen ones among them."""
+    content = {name: kept for name, kept in use.get("content", {}).items() if name in FOLDERS}
+    return use["arm"] in content and all(
+        is_artifact(run / FOLDERS[name], "segmenter")
+        and open_artifact(run / FOLDERS[name], check_parents=False).content_hash == kept
+        for name, kept in content.items()
+    )

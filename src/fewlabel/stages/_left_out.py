@@ -71,7 +71,7 @@ class LeftOut:
             folder = self._folder(subject)
             curve = self._own_curve(folder)
             if curve is None:
-                fit = self.fit(subject, folder)
+                fit = self._without(subject)
                 fit.keep_masks = self.scored
                 mark_run(self.out, self.same)
                 fit.run()
@@ -113,12 +113,17 @@ class LeftOut:
 
     def _masks(self, subject: str, cases: Sequence[PreparedCase]) -> list[NDArray[np.uint8]]:
         """Of a patient, by a network of the others."""
-        fit = self.fit(subject, self._folder(subject))
-        fit.title = f"{fit.title}, without {subject}"
+        fit = self._without(subject)
         mark_run(self.out, self.same)
         masks = fit.masks(fit.run(), cases)
         fit.clean()
         return masks
+
+    def _without(self, subject: str) -> Fit:
+        """The fit on all but a patient, which says so beside its progress bar."""
+        fit = self.fit(subject, self._folder(subject))
+        fit.title = f"{fit.title}, without {subject}"
+        return fit
 
     def _folder(self, subject: str) -> Path:
         return self.out / f"left-out-{subject}"

@@ -35,17 +35,22 @@ def score_lines(summary: Mapping[str, Any]) -> list[str]:
 def gain_lines(mean: Mapping[str, Any]) -> list[str]:
     """``Dice +0.050 (+0.010 to +0.090), p = 0.031: gain outside the noise``, and HD95 likewise, where it was measured.
 
+    What keeps a gain from being judged, such as too few subjects, follows in a line of its own; then there is no test.
+
     Args:
         mean: Of the ``gain`` of a ``summary.json``, the entry ``mean``.
     """
-    lines = []
+    lines: list[str] = []
+    untold: list[str] = []
     for key, (name, unit, digits) in _MEASURES.items():
         gain = mean[key]
         if gain["mean"] is None:
             continue
-        p = "" if gain["p"] is None else f", p = {gain['p']:.3g}"
-        lines.append(f"{name} {gain['mean']:+.{digits}f}{_between(gain, digits, '+')}{unit}{p}: {gain['verdict']}")
-    return lines
+        verdict, _, why = str(gain["verdict"]).partition(", but ")
+        p = "" if gain["p"] is None or why else f", p = {gain['p']:.3g}"
+        lines.append(f"{name} {gain['mean']:+.{digits}f}{_between(gain, digits, '+')}{unit}{p}: {verdict}")
+        untold += [why] if why else []
+    return [*lines, *dict.fromkeys(untold)]
 
 
 def _means(mean: Mapping[str, Any]) -> list[str]:

@@ -172,7 +172,8 @@ def _label_rows(labels: LabelMap, facts: Sequence[CaseFacts]) -> list[Row]:
     rows = []
     for index, (value, name) in enumerate(zip(labels.values, labels.names, strict=True)):
         present = sum(value in found for found in masks)
-        text = f"{name}, label {value}: {labels.voxels[index]} voxels in {present} of {len(masks)} masks"
+        called = name if name == f"label {value}" else f"{name}, label {value}"
+        text = f"{called}: {labels.voxels[index]} voxels in {present} of {len(masks)} masks"
         rows.append((f"class {index}", text))
     if labels.ignore is not None:
         rows.append(("ignored", f"label {labels.ignore}"))

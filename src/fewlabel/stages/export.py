@@ -94,7 +94,8 @@ def find_encoder(place: Path) -> Path:
         # Of several, none of the kind, the first says what is wrong.
         return next((folder for folder in candidates if is_artifact(folder, "encoder")), candidates[0])
     found = "no such folder" if not place.exists() else "neither an encoder nor a run folder with one"
-    fault = Fault("encoder must be a finished encoder", found, str(place), "give the folder made by pretrain or train")
+    remedy = "give the folder made by pretrain, or by train with pretraining=true"
+    fault = Fault("encoder must be a finished encoder", found, str(place), remedy)
     raise ArtifactError("There is no encoder:", [fault])
 
 

@@ -47,6 +47,21 @@ def test_a_task_that_stops_early_says_where() -> None:
     assert stream.getvalue().startswith("prepare  2/5")
 
 
+def test_a_line_keeps_to_the_terminal_but_a_long_path_stays_whole() -> None:
+    stream = io.StringIO()
+    made = Console(file=stream, width=80, force_terminal=True, highlight=False, color_system=None)
+    made.soft_wrap = False
+    listener = ConsoleListener(made)
+    listener.say("word " * 30)
+    assert max(len(line.rstrip()) for line in stream.getvalue().splitlines()) <= 80
+    stream.truncate(0)
+    # A command that is to be repeated, line by line as a shell takes it.
+    lines = ["fewlabel train \\", f"  {'/scans/of/many/patients' * 5} \\", "  --out run budget=off"]
+    for line in lines:
+        listener.say(line)
+    assert stream.getvalue().lstrip("\0").splitlines() == lines
+
+
 def test_a_terminal_gets_a_bar_that_leaves_one_line() -> None:
     stream = io.StringIO()
     made = Console(file=stream, width=80, force_terminal=True, highlight=False)

@@ -43,6 +43,14 @@ def test_a_path_without_permission_is_2(
     assert sum(line.startswith("  - ") for line in result.stderr.splitlines()) == 1
 
 
+def test_a_long_path_stays_whole_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = "/scans/of/many/patients" * 5
+    result = failing_command(monkeypatch, PermissionError(errno.EACCES, "Permission denied", path))
+    assert path in result.stderr
+    others = [line for line in result.stderr.splitlines() if path not in line]
+    assert all(len(line) <= 80 for line in others)
+
+
 def test_a_permission_without_a_path_is_not_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     result = failing_command(monkeypatch, PermissionError("odd"), columns=500)
     assert result.exit_code == 1

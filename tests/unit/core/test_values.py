@@ -168,3 +168,13 @@ def test_words_are_those_that_a_user_writes() -> None:
         "patch=null",
     ]
     assert assignments({"out": Path("a/b"), "flip": True, "reader": {}}) == ["out=a/b", "flip=true"]
+
+
+def test_a_group_of_settings_is_written_with_all_it_holds():
+    """As Python callers may give one."""
+    from fewlabel.data.augment import AugmentConfig
+
+    given = AugmentConfig(rotation=5, gamma=2)
+    words = assignments({"finetune": {"augment": given, "steps": 3}})
+    assert {"finetune.augment.rotation=5.0", "finetune.augment.gamma=2.0", "finetune.steps=3"} <= set(words)
+    assert AugmentConfig.parse(nest(words)["finetune"]["augment"]).record() == given.record()

@@ -269,6 +269,7 @@ def test_unlabelled_test_scans_of_a_labelled_subject_enter_no_training_unless_as
         assert set(parts["pretrain"]) == {*parts["train"], "v"}
         assert any("6 labelled subjects also have unlabelled scans" in note for note in split["notes"])
         assert any("1 unlabelled subjects are kept for testing" in note for note in split["notes"])
+        assert not any("of them are in no part" in note for note in split["notes"])
     few = make_split(data, "auto", test_fraction=0.1, validation_fraction=0.1)
     assert {*few["parts"]["test"], *few["parts"]["validation"]} < set(names(6))
     assert not {*few["parts"]["train"], *few["parts"]["pretrain"]} & set(names(6))

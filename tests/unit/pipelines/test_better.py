@@ -10,7 +10,7 @@ import pytest
 from fewlabel.core.artifact import finish_artifact, read_json, write_json
 from fewlabel.core.errors import ArtifactError
 from fewlabel.pipelines.better import MARGIN, better_of, choice_line, surprise_line
-from fewlabel.stages._in_use import segmenter_in_use
+from fewlabel.stages._in_use import choice_of, segmenter_in_use
 from fewlabel.stages.predict import find_model
 from kit.pipeline import Stages, go
 
@@ -168,6 +168,21 @@ def test_a_choice_is_of_the_weights_it_was_made_of(stages: Trained, tmp_path: Pa
         write_json(out / name / "segmenter.json", kept)
         finish_artifact(out / name, "segmenter", ["segmenter.json"])
         assert segmenter_in_use(out)[0] == out / "segmenter-control"
+
+
+def test_the_reason_of_a_choice_is_not_told_of_other_weights(stages: Trained, tmp_path: Path) -> None:
+    stages.facts = (arm(labelled_subjects=["a"]), arm(labelled_subjects=["a"]))
+    out = go(tmp_path / "run")
+    assert choice_of(out)["arm"] == "model"
+    assert segmenter_in_use(out)[1].startswith("The model is used: with one labelled patient")
+    write_json(out / "segmenter" / "segmenter.json", {"steps": 3})
+    finish_artifact(out / "segmenter", "segmenter", ["segmenter.json"])
+    assert segmenter_in_use(out) == (
+        out / "segmenter",
+        "The model is used: run.json chose the model, but of other weights than lie there now.",
+    )
+    # Nor does a report of what lies there tell of it.
+    assert choice_of(out) == {}
 
 
 def test_a_run_of_before_uses_its_model(tmp_path: Path) -> None:

@@ -58,6 +58,14 @@ def test_the_stages_are_chained_by_their_folders(stages: Stages, tmp_path: Path)
     assert asked["pretrain"]["resume"] is False
 
 
+def test_a_control_that_nobody_wants_is_left_out(stages: Stages, tmp_path: Path) -> None:
+    go(tmp_path / "run", finetune={"control": False})
+    asked = {name: settings.record() for name, settings in stages.asked}
+    assert asked["finetune"]["control"] is False
+    assert asked["evaluate"]["control"] is None
+    assert "finetune.control" in refusal(lambda: go(tmp_path / "other", finetune={"control": "perhaps"}))
+
+
 def test_the_run_is_recorded(stages: Stages, tmp_path: Path) -> None:
     out = tmp_path / "run"
     recipe = tmp_path / "mine.yaml"
@@ -121,6 +129,11 @@ def test_resuming_with_other_settings_names_each_before_any_work(stages: Stages,
     assert "pretrain.steps: a continued run keeps its settings; found 9 before, 8 now" in told
     assert "prepare.position_parts" in told
     assert "device" not in told
+    # A group is told by the setting of it that differs, another plug-in by its name.
+    told = refusal(lambda: go(out, resume=True, pretrain={"steps": 9, "network": {"width": 8}, "method": "simclr"}))
+    assert "pretrain.network.width: a continued run keeps its settings; found 32 before, 8 now" in told
+    assert 'pretrain.method: a continued run keeps its settings; found "gcl" before, "simclr" now' in told
+    assert len(told.splitlines()) == 3
     assert "checkpoint_seconds" not in told
     assert stages.asked == []
     other = {"data": tmp_path / "other", "out": out, "resume": True, "pretrain": {"steps": 9}}
@@ -203,6 +216,17 @@ def test_without_labelled_test_scans_nothing_is_evaluated(stages: Stages, said: 
     assert any("No test scan has a label" in line for line in said)
 
 
+def test_another_part_is_scored_where_no_test_scan_has_a_label(stages: Stages, tmp_path: Path) -> None:
+    stages.store = {"unlabelled": ["patient004"]}
+    values = {"evaluate": {"part": "validation"}, "finetune": {"validation": "none"}}
+    go(tmp_path / "run", **values)
+    assert stages.names == list(train.CHAIN)
+    assert dict(stages.asked)["evaluate"].part == "validation"  # type: ignore[attr-defined]
+    stages.store = {"unlabelled": ["patient003", "patient004"]}
+    with pytest.raises(DataError, match=r"evaluate\.part: the part that is scored must hold labelled scans"):
+        go(tmp_path / "other", **values)
+
+
 def test_a_pipeline_refuses_several_processes(stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert "launch pretrain and finetune instead" in refusal(lambda: go(tmp_path / "run"))
@@ -237,6 +261,7 @@ def test_a_wrong_setting_of_the_demo_is_found_before_anything_is_written(tmp_pat
     out = tmp_path / "demo"
     assert "did you mean steps?" in refusal(lambda: demo.run(demo.demo_settings({"out": out, "stepz": 3})))
     assert "patients" in refusal(lambda: demo.demo_settings({"out": out, "patients": 1}))
+    assert "did you mean patients?" in refusal(lambda: demo.run(demo.demo_settings({"out": out, "patiens": 4})))
     assert not out.exists()
 
 
@@ -333,4 +358,44 @@ def test_words_for_pre_training_switch_it_on_where_no_recipe_decides(tmp_path: P
     assert made(pretrain={"steps": 3}).pretrains
     assert made(method="gcl").pretrains
     told = refusal(lambda: made(pretraining=False, pretrain={"steps": 3}, method="gcl"))
-    assert "without pre-training its settings do nothing; found pretrain.steps, method" in told
+    assert "without pre-training its settings do nothing; found pretrain.steps, method beside pretraining=false" in told
+    assert made(pretrain_share=0.5).pretrains
+    assert "found pretrain_share beside" in refusal(lambda: made(pretraining=False, pretrain_share=0.5))
+
+
+def test_words_for_pre_training_are_refused_where_a_recipe_or_patches_leave_it_out(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("pretraining: false\nfinetune: {steps: 3}\n")
+
+    def made(recipe: Any = None, **values: Any) -> train.TrainSettings:
+        return train.train_settings({"data": tmp_path, "out": tmp_path / "run", **values}, recipe)
+
+    assert not made(recipe).pretrains
+    told = refusal(lambda: made(recipe, pretrain={"steps": 3}))
+    assert "pretraining: without pre-training its settings do nothing; found pretrain.steps" in told
+    assert "give pretraining=true" in told
+    assert made(recipe, pretrain={"steps": 3}, pretraining=True).pretrains
+    told = refusal(lambda: made(finetune={"patch": [16, 32, 32], "regime": "supervised"}, pretrain={"steps": 3}))
+    assert "finetune.patch: without pre-training its settings do nothing; found pretrain.steps" in told
+    # Words that other stages take too are theirs.
+    assert not made(finetune={"patch": [16, 32, 32], "regime": "supervised"}, batch=2).pretrains
+
+
+def test_a_share_of_no_budget_is_refused(tmp_path: Path) -> None:
+    def made(**values: Any) -> train.TrainSettings:
+        return train.train_settings(
+            {"data": tmp_path, "out": tmp_path / "run", "pretrain_share": 0.5, **values}, "demo"
+        )
+
+    assert "pretrain_share: it is a share of a budget; found no budget" in refusal(made)
+    assert "pretrain_share" in refusal(lambda: made(budget="off"))
+    assert made(budget="20m").pretrain_share == 0.5
+
+
+def test_a_setting_of_train_itself_is_known_where_one_is_written_wrong(tmp_path: Path) -> None:
+    values = {"data": tmp_path, "out": tmp_path / "run"}
+    assert "did you mean budget?" in refusal(lambda: train.train_settings({**values, "budgte": "3m"}))
+    assert "pretraining" in refusal(lambda: train.train_settings({**values, "zzzz": "3m"}))
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("pretraning: false\n")
+    assert "did you mean pretraining?" in refusal(lambda: train.train_settings(values, recipe))

@@ -181,6 +181,11 @@ def test_score_tables_by_hand(tmp_path):
     gains = gain_table(data.summary["gain"], "95 % interval")
     assert gains.rows[-1][:2] == ["mean", "+0.100"]
     assert gains.rows[-1][-1] == "gain outside the noise"
+    assert gains.rows[-1][3] == "0.016"
+    few = gain_table(scores(tmp_path, 3).summary["gain"], "95 % interval")
+    # Too few for a test, so there is none.
+    assert few.rows[-1][3] == "–"
+    assert "too few for a test" in few.rows[-1][-1]
     assert mean_dice(data.per_case, "model")["c3"] == pytest.approx(0.78)
 
 
@@ -322,7 +327,7 @@ def test_finetuning_with_and_without_validation(tmp_path):
     facts = {"regime": "supervised", "labelled_subjects": ["p1"], "labelled_slices": 9, "steps": 30}
     losses = [{"step": step, "loss": 1.0 / (step + 1)} for step in range(30)]
     bare = finetuning_section({"ours": training(tmp_path, {**facts, "best_step": None}, losses), "none": None})
-    assert "No validation curve: no annotated patient was kept aside" in texts(bare)[0]
+    assert "No validation curve: no annotated patient chose the length" in texts(bare)[0]
     left = {**facts, "best_step": 20, "selection": "leave_one_out"}
     assert "left out of a run of its own" in texts(finetuning_section({"ours": training(tmp_path, left, losses)}))[0]
     kept = {**facts, "best_step": 20, "selection": "held_out"}

@@ -248,4 +248,5 @@ def test_a_rule_in_words():
         "the largest piece of the foreground and of RV and of myo; of tumour pieces of 12.3 mm³ or more"
     )
     assert ComponentRule().words(NAMES) == "everything"
+    assert ComponentRule(least_mm3={7: 12345.6}).words(NAMES) == "of class 7 pieces of 12346 mm³ or more"
     assert ComponentRule(largest=(7,)).words(NAMES) == "the largest piece of class 7"

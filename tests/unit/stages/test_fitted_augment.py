@@ -75,6 +75,22 @@ def test_what_is_used_is_said_once_and_recorded(store: Path, tmp_path: Path, hea
         assert {**manifest.settings["augment"], "rotation": 20.0} == finetuning_augmentation().record()
 
 
+def test_where_it_is_not_known_how_scans_lie_that_is_said_once(store: Path, tmp_path: Path, heard: list[str]) -> None:
+    settings = finetune_settings(
+        store, tmp_path / "s", subjects=ONE, steps=1, regime="mean_teacher", validation="none", control=True
+    )
+    finetune.run(settings)
+    (told,) = [text for text in heard if "in the plane" in text]
+    assert told.startswith("augment: rotation up to 60 degrees (set: 20), ")
+    assert told.endswith(
+        f", since {store} does not say how its scans lie in the plane: prepare it again to have ranges that fit "
+        "(widen_augment=false: as set)."
+    )
+    # Too few of them to say anything is no reach to the others either.
+    lie(store, patient001=0.0)
+    assert "since it is not known how the scans lie" in fitted_augment(settings, store, ONE).said
+
+
 def test_views_are_drawn_from_what_is_used(store: Path, tmp_path: Path) -> None:
     lie(store, patient001=0.0, patient002=75.0, patient003=75.0, patient004=75.0)
     asked, off = finetuning_augmentation(), {"widen_augment": False}

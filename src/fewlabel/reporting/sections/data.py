@@ -16,7 +16,7 @@ from fewlabel.reporting.words import count, listed
 TITLE = "Data"
 MISSING = "The prepared scans are not there, so they cannot be summed up."
 PARTS = {
-    "pretrain": "images for pre-training, labels unused",
+    "pretrain": "images may be learnt from, labels unused",
     "train": "labels may be used for training",
     "validation": "model selection only",
     "test": "never seen in training",

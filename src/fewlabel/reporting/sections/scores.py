@@ -196,14 +196,14 @@ def trust(summary: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
 
 
 def gain_table(gain: Mapping[str, Any], interval: str) -> Table:
-    """A row per class: the paired differences in Dice and distances, and what may be said."""
+    """A row per class: the paired differences in Dice and distances, and what may be said; no p without a test."""
     entries = [*gain["classes"].values(), {"name": "mean", **gain["mean"]}]
     rows = [
         [
             str(entry["name"]),
             number(entry["dice"]["mean"], sign=True),
             between(entry["dice"]["low"], entry["dice"]["high"], sign=True),
-            p_value(entry["dice"]["p"]),
+            p_value(None if ", but " in entry["dice"]["verdict"] else entry["dice"]["p"]),
             number(entry["hd95_mm"]["mean"], 1, sign=True),
             between(entry["hd95_mm"]["low"], entry["hd95_mm"]["high"], 1, sign=True),
             str(entry["dice"]["verdict"]),

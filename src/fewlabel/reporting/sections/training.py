@@ -20,7 +20,7 @@ NO_ENCODER = "No pre-training: the run has no encoder, the network was trained f
 NO_SEGMENTER = "No fine-tuning: the run has no segmentation network."
 NO_RECORD = "The record of this training (metrics.jsonl) is empty, so there are no curves."
 NO_VALIDATION = (
-    "No validation curve: no annotated patient was kept aside, so all steps were run and the last weights kept."
+    "No validation curve: no annotated patient chose the length, so all steps were run and the last weights kept."
 )
 LEFT_OUT = (
     "No validation curve of this run: in turn each annotated patient was left out of a run of its own, and the step "

@@ -54,8 +54,8 @@ def unlabelled_section(
     legend = listed([f"{name} {CONTOUR_NAMES[index % len(CONTOUR_NAMES)]}" for index, name in enumerate(names[1:])], 12)
     lead = (
         f"Nobody knows how good these are: look at them. {len(scans)} scans spread over the {surveyed} that were "
-        f"predicted, from the least sure to the surest, by {network}. Outlines are the prediction: {legend}. The first "
-        "and the last slice with a structure are shown, and one between."
+        f"predicted, from the least sure to the surest. Network: {network}. Outlines are the prediction: {legend}. The "
+        "first and the last slice with a structure are shown, and one between."
     )
     blocks: list[Block] = [_strip(scan, surveyed) for scan in scans]
     note = (
