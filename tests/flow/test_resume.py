@@ -11,8 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from fewlabel.core.artifact import read_json
 from fewlabel.core.errors import RunStoppedError, SettingsError
+from fewlabel.data.store import PreparedStore
 from fewlabel.engine.checkpoint import CHECKPOINT
 from fewlabel.engine.loop import Loop
 from fewlabel.engine.record import read_record
@@ -102,7 +105,7 @@ def test_a_weak_to_strong_run_resumes_before_and_behind_a_return(store, tmp_path
     # A guard that bites within twelve steps: a class whose share changes at all is out, and one such step is enough.
     monkeypatch.setattr(_weak_to_strong, "PATIENCE", 1)
     monkeypatch.setattr(_weak_to_strong, "ClassShares", lambda count, _: ClassShares(count, 1.0001, settle=1))
-    monkeypatch.setattr(ClassShares, "absent", lambda _: [])
+    monkeypatch.setattr(ClassShares, "absent", torch.zeros(4, dtype=torch.bool))
     extra = {"regime": {"name": "fixmatch", "threshold": 0.3}, "steps": 12, "log_every": 1, "checkpoint_seconds": 0}
     finetune.run(finetune_settings(store, tmp_path / "whole", **extra))
     returns = {row["step"]: row["returns"] for row in _without_time(tmp_path / "whole") if "returns" in row}
@@ -114,8 +117,34 @@ def test_a_weak_to_strong_run_resumes_before_and_behind_a_return(store, tmp_path
             with pytest.raises(PowerCut):
                 finetune.run(finetune_settings(store, out, **extra))
         finetune.run(finetune_settings(store, out, **extra, resume=True))
-        assert (out / "segmenter.safetensors").read_bytes() == (tmp_path / "whole/segmenter.safetensors").read_bytes()
+        for name in ("segmenter.safetensors", "segmenter.json"):
+            assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
         assert _without_time(out) == _without_time(tmp_path / "whole")
+    (found,) = read_json(tmp_path / "whole/segmenter.json")["outcomes"]
+    assert found["returns"] == len(found["taken_back"]) >= 1
+    assert found["taken_back"][0]["step"] == first - 1
+
+
+def test_the_end_of_a_run_tells_what_the_guard_did(store, tmp_path, monkeypatch):
+    # Nothing is labelled as class 2: the second phase is given up at its first step.
+    monkeypatch.setattr(_weak_to_strong, "ClassShares", lambda count, _: ClassShares(count, 3.0, settle=1))
+    monkeypatch.setattr(ClassShares, "absent", torch.tensor([False, False, True, False]))
+    extra = {"regime": {"name": "fixmatch", "rest": 0.5}, "validation": "none", "members": 2, "control": True}
+    settings = finetune_settings(store, tmp_path / "run", **extra, steps=4)
+    finetune.run(settings)
+    name = PreparedStore(store).label_names[2]
+    sentence = (
+        f"The second phase was given up at step 2: no pixel of the unlabelled scans was labelled as {name}; the "
+        "network is a supervised one."
+    )
+    outcomes = read_json(tmp_path / "run/segmenter.json")["outcomes"]
+    assert [outcome["sentence"] for outcome in outcomes] == [sentence] * 2
+    assert "outcomes" not in read_json(tmp_path / "run-control/segmenter.json")
+    # Who continues a finished run is told as well.
+    said: list[str] = []
+    monkeypatch.setattr(finetune, "say", said.append)
+    finetune.run(settings.model_copy(update={"resume": True}))
+    assert [line for line in said if "given up" in line] == [f"Network {n} of 2: {sentence}" for n in (1, 2)]
 
 
 def test_kill_minus_nine_loses_only_steps_since_the_checkpoint(store, tmp_path):

@@ -25,6 +25,7 @@ from fewlabel.objectives.one_piece import OnePiece
 from fewlabel.objectives.perturbation import own_part
 from fewlabel.objectives.segmentation import IGNORE
 from fewlabel.objectives.shares import ClassShares
+from fewlabel.regimes._returns import Returns
 from fewlabel.regimes._semi import resting_steps
 from fewlabel.regimes._taught import Taught, TaughtSettings
 
@@ -121,7 +122,7 @@ class WeakToStrong(Taught):
       pseudo-labels is held against that at the beginning of the second phase. A class that has changed by more than
       ``guard`` is left out; after 100 such steps in a row the supervised weights come back and λ is halved. The third
       time, or where a class has no pixel at all to begin with, the rest of the run is supervised. It is said when it
-      happens.
+      happens, and again at the end.
 
     Children implement :meth:`pseudo_loss`.
     """
@@ -140,6 +141,7 @@ class WeakToStrong(Taught):
             self.shares = ClassShares(network.classes, config.guard)
             # The weights of the first phase, to go back to.
             self.supervised = MomentumTwin(network)
+            self.history = Returns(RETURNS, network.classes)
         if config.one_piece:
             self.pieces = OnePiece(network.classes)
         self.register_buffer("returns", torch.zeros((), dtype=torch.int64))
@@ -212,6 +214,19 @@ class WeakToStrong(Taught):
             found |= {"returns": float(self.returns), "given_up": float(self.given_up)}
         return found
 
+    def outcome(self, names: Mapping[int, str], steps: int) -> Mapping[str, Any]:
+        """What the guard did: its returns, with step, classes and shares of each, and whether it gave up."""
+        if not self.watches:
+            return {}
+        given_up = bool(self.given_up)
+        sentence = self.history.sentence(names, steps, given_up=given_up)
+        return {
+            "returns": int(self.returns),
+            "given_up": given_up,
+            "taken_back": self.history.record(),
+            **({"sentence": sentence} if sentence else {}),
+        }
+
     def mixed(self, images: Tensor, pseudo: Pseudo, batch: SegmentationBatch) -> tuple[Tensor, Tensor]:
         """Strong views with boxes of each other, and their labels.
 
@@ -281,9 +296,11 @@ class WeakToStrong(Taught):
         if absent:
             which = f"class {absent[0]}" if len(absent) == 1 else f"any of the classes {', '.join(map(str, absent))}"
             found = f"no pixel of the unlabelled scans is labelled as {which}"
+            self.history.add(step, absent)
         elif streak[worst] >= PATIENCE:
             now, first = float(self.shares.now[worst]), float(self.shares.first[worst])
             found = f"class {worst} takes {now:.2%} of the pseudo-labels, {first:.2%} at first"
+            self.history.add(step, [worst], now, first)
         else:
             return
         self._go_back()

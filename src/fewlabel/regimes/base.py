@@ -72,6 +72,18 @@ class Regime(nn.Module, ABC):
         """Further figures of the last :meth:`losses` for the log."""
         return {}
 
+    def outcome(self, names: Mapping[int, str], steps: int) -> Mapping[str, Any]:  # noqa: ARG002
+        """What the run made of itself that whoever uses the network should know, as JSON values; usually nothing.
+
+        It goes to ``segmenter.json``. ``sentence`` among them, if there is one, is told to the user at the end of the
+        run and in the report. It follows from buffers, so that a resumed run says the same.
+
+        Args:
+            names: Class to its name.
+            steps: Number of steps that the weights which are kept have seen.
+        """
+        return {}
+
     def inference_network(self) -> UNet:
         """The network that predicts after training."""
         return self.network

@@ -23,6 +23,7 @@ from fewlabel.data.splits import LabelDraw
 from fewlabel.data.spread import Spread
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.engine.lock import sole_run
+from fewlabel.engine.outcomes import KEY as OUTCOMES
 from fewlabel.engine.runs import check_begun, close_run, finished_before, identity, mark_run
 from fewlabel.engine.runtime import fast_kernels, resolved_precision, start
 from fewlabel.engine.weights import load_decoder_into, load_encoder_into, save_segmenter_facts
@@ -169,6 +170,8 @@ class Arm:
             if table is not None:
                 write_bytes(self.out / TABLE, table.to_csv(index=False).encode())
             facts = {**self._facts(self.members.best_steps(), looked, rule), EXPECTED: expected}
+            if any(outcomes := self.members.outcomes()):
+                facts[OUTCOMES] = outcomes
             save_segmenter_facts(self.out, settings.network, len(self.store.label_names), facts)
         close_run(
             self.out,
@@ -206,8 +209,10 @@ class Arm:
         fit.title = self.members.title(fit.title, member)
         mark_run(self.out, self.same)
         network = fit.run(stop)
+        kept = stop or fit.best_step
+        outcome = fit.regime.outcome(self.store.label_names, kept or self.settings.steps)
         if rank() == 0:
-            self.members.finish(member, network, stop or fit.best_step, dice if stop else fit.best_dice)
+            self.members.finish(member, network, kept, dice if stop else fit.best_dice, outcome)
         barrier()
 
     def prepare_fit(self, fabric: Fabric) -> Fit:

@@ -57,7 +57,14 @@ class Members:
         known = mark.is_file() and read_json(mark).get("identity") == self.same
         return known and (self.out / member_file(member)).is_file()
 
-    def finish(self, member: int, network: UNet, best_step: int | None, dice: float | None = None) -> None:
+    def finish(
+        self,
+        member: int,
+        network: UNet,
+        best_step: int | None,
+        dice: float | None = None,
+        outcome: Mapping[str, Any] | None = None,
+    ) -> None:
         """Keep a trained member; rank 0 only.
 
         Args:
@@ -65,13 +72,19 @@ class Members:
             network: It.
             best_step: Number of steps that its weights have seen, where a selection chose them.
             dice: Mean validation Dice of these weights, where it is known.
+            outcome: What its regime says of the run.
         """
         save_member(self.out, member, network)
-        write_json(self.folder(member) / _MARK, {"identity": self.same, "best_step": best_step, "dice": dice})
+        mark = {"identity": self.same, "best_step": best_step, "dice": dice, "outcome": dict(outcome or {})}
+        write_json(self.folder(member) / _MARK, mark)
 
     def best_steps(self) -> list[int | None]:
         """What :meth:`finish` was told of each member."""
         return [read_json(self.folder(member) / _MARK)["best_step"] for member in range(self.count)]
+
+    def outcomes(self) -> list[dict[str, Any]]:
+        """What the regime said of the run of each member."""
+        return [read_json(self.folder(member) / _MARK).get("outcome", {}) for member in range(self.count)]
 
     def mean_dice(self) -> float | None:
         """Mean validation Dice of the members; None where it is not known of each."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fewlabel.core.artifact import read_json
+from fewlabel.core.collective import rank
 from fewlabel.core.config import Settings
 from fewlabel.core.discovery import load_plugin
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.places import with_a_name
 from fewlabel.core.progress import say
+from fewlabel.engine.outcomes import outcome_sentences
 from fewlabel.engine.runtime import fast_kernels, start
 from fewlabel.stages._arm import Arm
 from fewlabel.stages._expect import NOTHING_KNOWN, nothing_else_tells
@@ -50,6 +53,10 @@ def run(settings: FinetuneSettings) -> Path:
         raise SettingsError("Nothing was written:", faults)
     for arm in arms:
         arm.run()
+    for arm in arms:
+        told = outcome_sentences(dict(read_json(arm.out / "segmenter.json"))) if rank() == 0 else []
+        for sentence in told:
+            say(f"Control: {sentence}" if arm.follows else sentence)
     if settings.control and control is None:
         say("No control: a supervised run from scratch is its own.")
     if len(arms[0].draw.labelled) == 1 and nothing_else_tells(arms[0].store, arms[0].draw):

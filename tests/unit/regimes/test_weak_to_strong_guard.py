@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import ClassVar
 
 import pytest
 import torch
@@ -234,6 +235,63 @@ class TestGoingBack:
         assert int(regime.returns) == 0
         assert not bool(regime.given_up)
         assert said == []
+
+
+class TestOutcome:
+    """What the end of the run says of the guard."""
+
+    NAMES: ClassVar[dict[int, str]] = {0: "background", 1: "RV", 2: "MYO", 3: "LV"}
+
+    def test_a_run_in_peace_records_that_and_says_nothing(self):
+        regime = tiny("fixmatch")
+        second_phase(regime, FIRST, 60, *GOOD)
+        assert regime.outcome(self.NAMES, LONG) == {"returns": 0, "given_up": False, "taken_back": []}
+        assert tiny("fixmatch", guard=0.0).outcome(self.NAMES, LONG) == {}
+        assert tiny("fixmatch", unlabelled_weight=0.0).outcome(self.NAMES, LONG) == {}
+        assert tiny("supervised").outcome(self.NAMES, LONG) == {}
+
+    def test_returns_are_told_with_steps_classes_and_shares(self, monkeypatch):
+        monkeypatch.setattr(_weak_to_strong, "PATIENCE", 5)
+        regime = tiny("fixmatch", ramp=0.0)
+        first_phase(regime)
+        step = FIRST
+        for count in (1, 2, 3):
+            step = second_phase(regime, second_phase(regime, step, 20, *GOOD), 71, *LOST)
+            found = regime.outcome(self.NAMES, LONG)
+            assert (found["returns"], found["given_up"]) == (count, count == 3)
+            assert len(found["taken_back"]) == count
+            last = found["taken_back"][-1]
+            assert last["step"] == step - 1
+            assert last["classes"] == [1]
+            assert last["share_at_first"] == pytest.approx(0.1)
+            # 0.98^71 of the way from .1 to .01 is left.
+            assert last["share"] == pytest.approx(0.01 + 0.09 * 0.98**71, abs=1e-5)
+            why = f"RV took {last['share']:.2%} of the pseudo-labels, 10.00% at first"
+            at = [event["step"] for event in found["taken_back"]]
+            came = "The supervised weights came back at"
+            less = "of their weight from then on."
+            assert (
+                found["sentence"]
+                == {
+                    1: f"{came} step {at[0]}: {why}; pseudo-labels had 0.5 {less}",
+                    2: f"{came} steps {at[0]} and {at[-1]}: {why}; pseudo-labels had 0.25 {less}",
+                    3: f"The second phase was given up at step {at[-1]}: {why}; the network is a supervised one.",
+                }[count]
+            )
+        # A selection may have kept weights that the last return did not touch.
+        untouched = regime.outcome(self.NAMES, at[-1])["sentence"]
+        assert untouched.endswith(f"; the weights that are kept are from before, after {at[-1]} steps.")
+        assert regime.outcome(self.NAMES, at[-1] + 1)["sentence"].endswith("; the network is a supervised one.")
+
+    def test_classes_without_a_pixel_are_named(self):
+        for counts, told in (((800, 100, 0, 100), "MYO"), ((1000, 0, 0, 0), "any of RV, MYO, LV")):
+            regime = tiny("fixmatch")
+            first_phase(regime)
+            at = second_phase(regime, FIRST, 20, *counts) - 1
+            assert regime.outcome(self.NAMES, LONG)["sentence"] == (
+                f"The second phase was given up at step {at}: no pixel of the unlabelled scans was labelled as {told}; "
+                "the network is a supervised one."
+            )
 
 
 def nervous(regime):

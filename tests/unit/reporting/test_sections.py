@@ -359,6 +359,23 @@ def test_finetuning_says_what_was_done_after_it(tmp_path):
     ]
 
 
+def test_finetuning_tells_what_became_of_a_second_phase(tmp_path):
+    facts = {"regime": "fixmatch", "labelled_subjects": ["p1"], "labelled_slices": 9, "steps": 30, "best_step": None}
+    losses = [{"step": 0, "loss": 1.0}]
+    given = {"returns": 1, "given_up": True, "sentence": "The second phase was given up at step 7: why."}
+    calm = {"returns": 0, "given_up": False}
+    arms = {
+        "ours": training(tmp_path, facts | {"outcomes": [given]}, losses),
+        "theirs": training(tmp_path, facts | {"outcomes": [calm, given]}, losses),
+    }
+    assert texts(finetuning_section(arms))[:2] == [
+        "ours: The second phase was given up at step 7: why.",
+        "theirs: Network 2 of 2: The second phase was given up at step 7: why.",
+    ]
+    quiet = {"ours": training(tmp_path, facts | {"outcomes": [calm]}, losses)}
+    assert not any("second phase" in text for text in texts(finetuning_section(quiet)))
+
+
 def test_finetuning_of_an_ensemble_shows_the_first_and_tells_all_steps(tmp_path):
     facts = {"regime": "supervised", "labelled_subjects": ["p1"], "labelled_slices": 9, "steps": 30}
     losses = [{"step": step, "loss": 1.0 / (step + 1)} for step in range(30)]

@@ -44,9 +44,10 @@ def test_a_member_is_finished_once_it_is_kept_and_only_for_its_own_run(tmp_path:
     assert not any(map(members.finished, range(2)))
     members.finish(0, networks[0], None)
     assert [members.finished(member) for member in range(2)] == [True, False]
-    members.finish(1, networks[1], 4)
+    members.finish(1, networks[1], 4, outcome={"returns": 1})
     assert all(map(members.finished, range(2)))
     assert members.best_steps() == [None, 4]
+    assert members.outcomes() == [{}, {"returns": 1}]
     assert not any(map(Members(tmp_path, 2, {"seed": 1, "steps": 5}).finished, range(2)))
     save_segmenter_facts(tmp_path, CONFIG, 2, {"members": 2})
     loaded, facts = load_members(tmp_path)

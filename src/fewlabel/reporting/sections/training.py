@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fewlabel.engine.outcomes import outcome_sentences
 from fewlabel.reporting.blocks import Block, Facts, Picture, Pictures, Section, Text
 from fewlabel.reporting.figures.training import Curve, curve, lines_figure, loss_figure, single_figure
 from fewlabel.reporting.inputs import Training
@@ -161,6 +162,11 @@ def finetuning_section(arms: Mapping[str, Training | None]) -> Section:
     members = int(facts.get("members", 1))
     if members > 1:
         lead += f" {members} networks of different seeds, each so long; the curves are those of the first."
+    outcomes: list[Block] = [
+        Text(f"{name}: {sentence}", "missing")
+        for name, arm in trained.items()
+        for sentence in outcome_sentences(arm.facts)
+    ]
     losses = {name: curve(arm.rows, "loss") for name, arm in trained.items()}
     validation = {name: curve(arm.rows, "validation_dice") for name, arm in trained.items()}
     pictures: list[Picture] = []
@@ -183,7 +189,8 @@ def finetuning_section(arms: Mapping[str, Training | None]) -> Section:
         )
     rows = next(iter(trained.values())).rows
     pictures += variance_pictures(rows)
-    blocks: list[Block] = [Pictures(pictures), *variance_note(rows)] if pictures else [Text(NO_RECORD, "missing")]
+    drawn: list[Block] = [Pictures(pictures), *variance_note(rows)] if pictures else [Text(NO_RECORD, "missing")]
+    blocks = [*outcomes, *drawn]
     if pictures and all(line.empty for line in validation.values()):
         blocks.append(Text(LEFT_OUT if facts.get("selection") == "leave_one_out" else NO_VALIDATION, "missing"))
     told = {"Kept weights": _kept, "Statistics": _statistics, "Kept of predictions": _cleaned}
