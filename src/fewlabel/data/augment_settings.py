@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from fewlabel.core.config import Settings, setting
+from collections.abc import Mapping
+from typing import Any, Self
+
+from fewlabel.core.config import Settings, default_of, setting
+from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.data.anatomy import AnatomyConfig
 from fewlabel.data.synthesis import SynthesisConfig
 
 _GEOMETRY = "after the code of PCL and SPL"
+#: Limits that are off unless they are given, with the value that is off and one that is not: each has a probability.
+_OFF = {"low_resolution": (1.0, 2), "inverted_gamma": (1.0, 1.7)}
 
 
 class AugmentConfig(Settings):
@@ -81,6 +87,36 @@ class AugmentConfig(Settings):
     )
     anatomy: AnatomyConfig = setting(AnatomyConfig(), "other anatomies of labelled slices, drawn from their masks")
     synthesis: SynthesisConfig = setting(SynthesisConfig(), "labelled slices made up from their masks")
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], *, where: str = "", base: Settings | None = None) -> Self:
+        """As for all settings, and a probability is refused of what is off as long as its limit is not given too.
+
+        A limit that *is* given may be off: so is a part switched off, whatever a recipe says of its probability.
+        """
+        faults = [
+            Fault(
+                f"a probability alone changes nothing: {limit} is {off:g}, which is off",
+                str(values[f"{limit}_probability"]),
+                f"{where}{limit}_probability",
+                f"give {where}{limit} too, e.g. {where}{limit}={example}",
+            )
+            for limit, (off, example) in _OFF.items()
+            if _above_zero(values.get(f"{limit}_probability"))
+            and limit not in values
+            and default_of(cls, limit, base) == off
+        ]
+        try:
+            built = super().parse(values, where=where, base=base)
+        except SettingsError as error:
+            raise SettingsError(error.message, [*error.faults, *faults]) from None
+        if faults:
+            raise SettingsError("These settings are not valid:", faults)
+        return built
+
+
+def _above_zero(value: Any) -> bool:
+    return isinstance(value, int | float) and value > 0
 
 
 def pretraining_augmentation() -> AugmentConfig:

@@ -407,3 +407,22 @@ def test_presets_and_partial_settings():
     assert changed.model_copy(update={"rotation": patients.rotation}) == patients
     with pytest.raises(SettingsError, match="did you mean rotation"):
         AugmentConfig.parse({"rotatoin": 5.0})
+
+
+@pytest.mark.parametrize("name", ["low_resolution", "inverted_gamma"])
+def test_a_probability_of_what_is_off_is_refused(name):
+    key = f"augment.{name}_probability"
+    with pytest.raises(
+        SettingsError, match=rf"a probability alone changes nothing: {name} is 1, .*give augment.{name} "
+    ):
+        AugmentConfig.parse({f"{name}_probability": 0.2}, where="augment.")
+    # With all others at once.
+    with pytest.raises(SettingsError) as caught:
+        AugmentConfig.parse({f"{name}_probability": 0.2, "nois": 0.1}, where="augment.")
+    assert [fault.where for fault in caught.value.faults] == ["augment.nois", key]
+    # Given limits count as they are: on, or switched off beside the probability of a recipe.
+    for limit in (1.5, 1.0):
+        assert getattr(AugmentConfig.parse({f"{name}_probability": 0.2, name: limit}), name) == limit
+    assert getattr(AugmentConfig.parse({f"{name}_probability": 0.0}), name) == 1
+    assert getattr(AugmentConfig.parse({f"{name}_probability": 0.2}, base=AugmentConfig(**{name: 1.5})), name) == 1.5
+    assert AugmentConfig.parse(finetuning_augmentation().record()) == finetuning_augmentation()
