@@ -63,6 +63,7 @@ class Stages:
             self.costs.pretrain.on(pixels, 128**2) if "pretrain" in plans and self.costs.pretrain else None,
             tuple(cost.on(pixels, 128**2) for cost in self.costs.arms) if trains else (),
             self.costs.evaluation if evaluates else None,
+            self.costs.shown,
         )
 
     @property

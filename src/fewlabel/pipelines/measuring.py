@@ -29,13 +29,17 @@ from fewlabel.scoring.metrics import score_case
 from fewlabel.stages._arm import Arm
 from fewlabel.stages._finetune_settings import FinetuneSettings, mode_of
 from fewlabel.stages._fit import Fit
+from fewlabel.stages._learnt_from import drawn_labels
 from fewlabel.stages._selection import Selection
 from fewlabel.stages._statistics import take_statistics
+from fewlabel.stages._unlabelled_scans import candidates
 from fewlabel.stages._volumes import patch_size
 from fewlabel.stages.evaluate import EvaluateSettings, reference_of
 from fewlabel.stages.finetune import control_of
 from fewlabel.stages.pretrain import EMBEDDED, Pretraining, PretrainSettings, network_for
 
+#: Scored scans that a report shows.
+SHOWN = 3
 #: So small that weights stay what they are, whatever the rate would make of them.
 _STILL = {"lr": 1e-12, "min_lr": 0.0}
 
@@ -217,13 +221,57 @@ def evaluation_seconds(settings: EvaluateSettings, store: PreparedStore, fit: Fi
     return (seconds_of(predict) + seconds_of(score)) / (typical.stop - typical.start) * slices
 
 
+def shown_seconds(
+    plans: Mapping[str, Any], store: PreparedStore, fit: Fit, selection: Selection, arms: int, *, evaluates: bool
+) -> float:
+    """What it takes to predict the scans that a report shows, or chooses those from, by one scan outside the part.
+
+    Args:
+        plans: Settings of the stages that take part.
+        store: The prepared data.
+        fit: Of a network of the architecture to come.
+        selection: How the weights are selected.
+        arms: Segmenters that are scored: the model, and its control where there is one.
+        evaluates: Whether scans are scored; the report shows some of them then, unlabelled ones otherwise.
+    """
+    learning = plans["finetune"]
+    scored = set(store.split["parts"].get(plans["evaluate"].part, ()))
+    if evaluates:
+        found = [case for case in store.cases if case.subject in scored and case.label is not None]
+        # The best, the median and the worst; which these are is not known yet.
+        cases, networks = [_typical(found)] * min(SHOWN, len(found)), arms
+    else:
+        draw = drawn_labels(store, learning.labelled, learning.draw, learning.subjects)
+        seen = {
+            "labelled_subjects": draw.labelled,
+            "validation_subjects": draw.validation if selection == "held_out" else (),
+        }
+        cases, networks = candidates(store, seen) if plans["report"].unlabelled else [], 1
+    if not cases:
+        return 0.0
+    typical = _typical([case for case in store.cases if case.subject not in scored])
+    ready, window = folded(fit.regime.inference_network()), fit.recipe.patch or WINDOW
+    device = choose_device(plans["report"].device)
+    one = seconds_of(lambda: predict_volume(ready, _images(store, typical), device=device, window=window))
+    seconds: float = one / _depth(typical) * sum(map(_depth, cases)) * networks * learning.members
+    return seconds
+
+
 @dataclass(frozen=True)
 class Measured:
-    """What the trainings of a run take, and its evaluation in seconds; None and empty for what takes no part."""
+    """What the parts of a run take; None and empty for what takes no part.
+
+    Attributes:
+        pretrain: Pre-training.
+        arms: Fine-tuning and its control.
+        evaluation: Seconds of the evaluation.
+        shown: Seconds of the predictions that the report is made with.
+    """
 
     pretrain: Cost | None
     arms: tuple[Cost, ...]
     evaluation: float | None
+    shown: float = 0.0
 
 
 def measure(plans: Mapping[str, Any], store: PreparedStore, *, trains: bool, evaluates: bool) -> Measured:
@@ -244,15 +292,21 @@ def measure(plans: Mapping[str, Any], store: PreparedStore, *, trains: bool, eva
     encoder = network_for(plans["pretrain"], store) if "pretrain" in plans else None
     selection, expects = selection_of(store, plans)
     arms, fit = finetuning_costs(plans["finetune"], selection, encoder, expects=expects)
+    shown = shown_seconds(plans, store, fit, selection, len(arms), evaluates=evaluates)
     if not evaluates:
-        return Measured(pretrain, arms, None)
+        return Measured(pretrain, arms, None, shown)
     scoring = evaluation_seconds(plans["evaluate"], store, fit, plans["finetune"].members)
-    return Measured(pretrain, arms, len(arms) * scoring)
+    return Measured(pretrain, arms, len(arms) * scoring, shown)
 
 
 def _typical(cases: Sequence[PreparedCase]) -> PreparedCase:
     """The scan of the middle number of slices."""
-    return sorted(cases, key=lambda case: case.stop - case.start)[len(cases) // 2]
+    return sorted(cases, key=_depth)[len(cases) // 2]
+
+
+def _depth(case: PreparedCase) -> int:
+    """Number of slices."""
+    return case.stop - case.start
 
 
 def _images(store: PreparedStore, case: PreparedCase) -> Any:

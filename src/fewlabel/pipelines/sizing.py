@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fewlabel.data.store import PreparedStore
     from fewlabel.pipelines.measuring import Measured
 
-#: Seconds that a report takes, about.
+#: Seconds that a report takes, about, without the predictions of the scans it shows.
 REPORT_SECONDS = 20.0
 #: Share of the budget that goes to training as long as it is unknown what preparing and scoring take.
 TRAINING_SHARE = 0.85
@@ -133,7 +133,7 @@ class Sizing:
         self._tell(rows, given if sized else {})
 
     def _share(self, found: Measured, given: Mapping[str, int]) -> Steps:
-        left = self._left - (found.evaluation or 0.0) - (REPORT_SECONDS if found.arms else 0.0)
+        left = self._left - (found.evaluation or 0.0) - _report(found)
         return budget.share_out(left, found.pretrain, found.arms, share=self.settings.pretrain_share, given=given)
 
     def _width(self, plans: Plans) -> int | None:
@@ -246,5 +246,10 @@ def _rows(plans: Plans, found: Measured, steps: Steps, spent: float) -> list[Row
     if found.evaluation is not None:
         rows.append(Row("evaluate", "evaluate", found.evaluation))
     if found.arms:
-        rows.append(Row("report", "report", REPORT_SECONDS))
+        rows.append(Row("report", "report", _report(found)))
     return rows
+
+
+def _report(found: Measured) -> float:
+    """Seconds of the report; without fine-tuning there is none."""
+    return REPORT_SECONDS + found.shown if found.arms else 0.0

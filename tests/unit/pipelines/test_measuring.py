@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,9 @@ from fewlabel.nets.unet import UNet, UNetConfig
 from fewlabel.pipelines import measuring, timing
 from fewlabel.pipelines.measuring import finetuning_costs, pretraining_cost
 from fewlabel.pipelines.timing import NOMINAL, mean_seconds, parts_of
+from fewlabel.stages._learnt_from import drawn_labels
 from fewlabel.stages.evaluate import EvaluateSettings
+from fewlabel.stages.report import ReportSettings
 from kit.segmenters import prepared_discs
 from kit.stores import make_store
 from kit.tiny import finetune_settings, pretrain_settings
@@ -214,6 +217,45 @@ def test_evaluation_is_timed_on_a_scan_outside_the_test_part(
     assert (asked["flip"], asked["precision"]) == (True, "32")
     cases = [case for case in discs.cases if (discs.images[case.start : case.stop, 0] == images[0].astype("f2")).all()]
     assert {case.subject for case in cases} < {"s1", "s2"}
+
+
+def test_the_report_is_timed_by_the_scans_it_predicts(
+    store: PreparedStore, discs: PreparedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that a prediction of a volume moves by 6 s, and nothing else."""
+    now = [0.0]
+
+    def predict(*words: Any, **settings: Any) -> Any:
+        now[0] += 6.0
+
+    def shown(made: PreparedStore, *, evaluates: bool, arms: int = 1, unlabelled: int = 6, **values: Any) -> float:
+        learning = finetune_settings(made.folder, tmp_path / "s", **values)
+        plans = {
+            "finetune": learning,
+            "evaluate": SimpleNamespace(part="test"),
+            "report": ReportSettings(unlabelled=unlabelled, device="cpu"),
+        }
+        _, fit = finetuning_costs(learning, "none")
+        with monkeypatch.context() as patch:
+            patch.setattr(timing.time, "perf_counter", lambda: now[0])
+            patch.setattr(measuring, "predict_volume", predict)
+            return measuring.shown_seconds(plans, made, fit, "none", arms, evaluates=evaluates)
+
+    # Three scored scans of as many slices as the one that is timed, by two members of each arm.
+    assert shown(discs, evaluates=True, arms=2, members=2, labelled=1) == pytest.approx(3 * 2 * 2 * 6.0)
+    # Of unlabelled scans all are predicted to choose from, by the arm that is used.
+    parts = store.split["parts"]
+    one = finetune_settings(store.folder, tmp_path / "s", labelled=1)
+    drawn = drawn_labels(store, one.labelled, one.draw, one.subjects).labelled
+    others = {"train": set(parts["train"]) | set(parts["pretrain"]), "test": set(parts["test"])}
+    left = others["train"] - others["test"] - set(parts["validation"]) - set(drawn)
+    depths = {case.subject: case.stop - case.start for case in store.cases}
+    assert 1 < len(left) < len(depths)
+    timed = sorted(depth for subject, depth in depths.items() if subject not in others["test"])
+    found = shown(store, evaluates=False, arms=2, members=2, labelled=1)
+    wanted = 2 * 6.0 * sum(depths[subject] for subject in left) / timed[len(timed) // 2]
+    assert found == pytest.approx(wanted)
+    assert shown(store, evaluates=False, labelled=1, unlabelled=0) == 0
 
 
 def test_what_a_stage_would_refuse_is_refused(store: PreparedStore, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,15 @@ def test_an_hour_is_filled_where_nothing_is_said(stages: Stages, said: list[str]
         assert words in table
     assert not any("cannot be kept" in line for line in said)
     assert all(len(line) <= 80 for line in said if line.startswith(("stage", "pretrain", "all", "  ")))
+
+
+def test_what_the_report_predicts_is_in_the_forecast(stages: Stages, tmp_path: Path) -> None:
+    stages.costs = replace(stages.costs, shown=1000.0)
+    out = default(tmp_path / "run")
+    rows = {row["stage"]: row["seconds"] for row in resolved(out)["forecast"]["rows"]}
+    assert rows["report"] == 1020.0
+    assert resolved(out)["forecast"]["seconds"] == pytest.approx(3600, abs=60)
+    assert asked(stages)["finetune"]["steps"] < 2700
 
 
 def test_what_it_took_stands_beside_the_forecast(stages: Stages, tmp_path: Path) -> None:
