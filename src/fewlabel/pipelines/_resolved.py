@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fewlabel.core.config import Settings
-from fewlabel.core.values import merge
+from fewlabel.core.values import assignments, merge, nest
 from fewlabel.pipelines._train_settings import CHAIN, TrainSettings
 from fewlabel.pipelines.stages import route_known
 
@@ -43,6 +43,34 @@ def unsaid(words: Mapping[str, Any], values: Any) -> dict[str, Any]:
         else:
             left[key] = word
     return left
+
+
+def standing(settings: TrainSettings, words: Sequence[str]) -> list[str]:
+    """Of words that were chosen, what still counts beside what is said: other values take their place.
+
+    A bare word that a stage is told otherwise stands for the other stages by name.
+    """
+    kept: list[str] = []
+    for word in words:
+        routed, _ = route_known(nest([word]), CHAIN)
+        # Words for a stage would have it take part.
+        stages = {name: asked for name, asked in routed.items() if asked and (name != "pretrain" or settings.pretrains)}
+        left = {name: asked for name, asked in stages.items() if not _told_otherwise(asked, getattr(settings, name))}
+        kept += [word] if len(left) == len(stages) else assignments(left)
+    return kept
+
+
+def _told_otherwise(word: Mapping[str, Any], values: Any) -> bool:
+    """Whether nested values hold another value for the one word."""
+    ((key, asked),) = word.items()
+    if not said(values, key):
+        return False
+    now = getattr(values, key) if isinstance(values, Settings) else values[key]
+    return (
+        _told_otherwise(asked, now)
+        if isinstance(asked, Mapping)
+        else assignments({"": now}) != assignments({"": asked})
+    )
 
 
 def completed(settings: TrainSettings, words: Mapping[str, Any]) -> TrainSettings:

@@ -11,9 +11,9 @@ from fewlabel.core.progress import say
 from fewlabel.core.provenance import machine_facts
 from fewlabel.core.values import assignments, merge, nest
 from fewlabel.pipelines import budget, forecast
-from fewlabel.pipelines._resolved import completed, given_steps, said, unsaid
+from fewlabel.pipelines._resolved import completed, given_steps, said, standing, unsaid
 from fewlabel.pipelines._run_folder import before
-from fewlabel.pipelines._train_settings import OFF, TrainSettings
+from fewlabel.pipelines._train_settings import OFF, TrainSettings, plan
 from fewlabel.pipelines.budget import Cost, Steps
 from fewlabel.pipelines.forecast import Row
 
@@ -65,8 +65,12 @@ class Sizing:
         kept, now = resolved.get("budget"), self.settings.budget
         if "budget" in self.settings.said and now not in (None, kept):
             say(f"The run was begun with budget={kept or OFF} and keeps it; another one changes nothing.")
-        chosen = completed(self.settings, nest(resolved.get("words", [])))
-        self.settings = chosen.model_copy(update={"budget": kept})
+        words = standing(self.settings, resolved.get("words", []))
+        self.settings = completed(self.settings, nest(words)).model_copy(update={"budget": kept})
+        if resolved:
+            self.resolved["words"] = words
+        if "command" in resolved:
+            self.resolved["command"] = self._command(plan(self.settings), resolved["precision"])
 
     @property
     def _left(self) -> float:
@@ -127,7 +131,7 @@ class Sizing:
             found = measure(_at_width(plans, width), store, trains=trains, evaluates=evaluates)
             steps = self._share(found, given)
         if sized:
-            self._choose(_words(plans, width, steps, given))
+            self._choose(_words(plans, width, steps, given, self.settings.said))
         rows = _rows(plans, found, steps, time.monotonic() - self.started)
         self._record(plans, found, rows)
         self._tell(rows, given if sized else {})
@@ -155,24 +159,30 @@ class Sizing:
         settings, words = self.settings, self.resolved.get("words", [])
         devices = {name: choose_device(plans[name].device) for name in (*_TRAINED, "evaluate") if name in plans}
         costs: list[Cost] = [*([] if found.pretrain is None else [found.pretrain]), *found.arms]
+        precision = {name: resolved_precision(plans[name].precision, kind) for name, kind in devices.items()}
         self.resolved = {
             "budget": settings.budget,
             "words": words,
-            "command": forecast.command(
-                str(settings.data),
-                str(settings.out),
-                settings.named_recipe,
-                settings.said,
-                # Without a budget it was left open, and another machine may find another one.
-                merge(nest(words), _precision(plans)),
-            ),
+            "command": self._command(plans, precision),
             "step_seconds": {cost.name: round(cost.step, 5) for cost in costs},
             "forecast": {"rows": [row.record() for row in rows], "seconds": round(forecast.total(rows), 1)},
             "threads": machine_facts()["threads"],
-            "precision": {name: resolved_precision(plans[name].precision, kind) for name, kind in devices.items()},
+            "precision": precision,
             "device": devices,
         }
         self.settled = True
+
+    def _command(self, plans: Plans, precision: Mapping[str, str]) -> list[str]:
+        """The words that repeat the run.
+
+        Args:
+            plans: Settings of the stages that take part.
+            precision: Stage → what it turned out to be here; without a budget it is left open, and another machine may
+                find another one.
+        """
+        settings = self.settings
+        chosen = merge(nest(self.resolved.get("words", [])), _precision(plans, settings.said, precision))
+        return forecast.command(str(settings.data), str(settings.out), settings.named_recipe, settings.said, chosen)
 
     def _tell(self, rows: Sequence[Row], given: Mapping[str, int]) -> None:
         """The table, whether the budget cannot be kept, and the words that repeat the run."""
@@ -210,24 +220,32 @@ def _at_width(plans: Plans, width: int | None) -> Plans:
     return found
 
 
-def _words(plans: Plans, width: int | None, steps: Steps, given: Mapping[str, int]) -> dict[str, Any]:
+def _words(
+    plans: Plans, width: int | None, steps: Steps, given: Mapping[str, int], told: Mapping[str, Any]
+) -> dict[str, Any]:
     """What was chosen after preparing, as nested values."""
     words: dict[str, Any] = {} if width is None else {"network": {"width": width}}
     for stage, count in (("pretrain", steps.pretrain), ("finetune", steps.finetune)):
         if count is not None and stage not in given:
             words[stage] = {"steps": count}
-    return merge(words, _precision(plans))
+    return merge(words, _precision(plans, told))
 
 
-def _precision(plans: Plans) -> dict[str, Any]:
-    """What precision=auto turns out to be on this machine, as nested values: one word where it is one for all."""
+def _precision(plans: Plans, told: Mapping[str, Any], known: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What precision=auto turns out to be, as nested values: one word where it is one for all.
+
+    Args:
+        plans: Settings of the stages that take part.
+        told: What the user said; ``STAGE.precision=auto`` would win over a word for all stages.
+        known: Stage → what it turned out to be; None for what it is on this machine.
+    """
     from fewlabel.engine.runtime import choose_device, resolved_precision
 
     open_ones = [name for name in (*_TRAINED, "evaluate") if name in plans and plans[name].precision == "auto"]
-    found = {
-        name: resolved_precision("auto", choose_device(plans[name].device)).removesuffix("-mixed") for name in open_ones
-    }
-    if len(set(found.values())) == 1:
+    here = {name: resolved_precision("auto", choose_device(plans[name].device)) for name in open_ones}
+    found = {name: (known or here).get(name, here[name]).removesuffix("-mixed") for name in open_ones}
+    by_name = any("precision" in told.get(name, {}) for name in found)
+    if len(set(found.values())) == 1 and not by_name:
         return {"precision": found[open_ones[0]]}
     return {name: {"precision": precision} for name, precision in found.items()}
 

@@ -73,6 +73,8 @@ def run(settings: TrainSettings) -> Path:
         sizing.choose_steps(plans, store, trains=trains, evaluates=evaluates)
         record.settle()
     if settings.pretrains:
+        if trains and plans["finetune"].mode == "scratch":  # type: ignore[attr-defined]
+            say("finetune.mode=scratch: nothing is taken from the encoder; pretraining=false trains none.")
         record.stage("pretrain")
     elif settings.on_volumes:
         say("finetune.patch is set: a 3D network learns from scratch; no pre-training, which is 2D.")

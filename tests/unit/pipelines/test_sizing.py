@@ -265,6 +265,61 @@ def test_a_continued_run_keeps_its_size_and_measures_nothing(stages: Stages, sai
         default(out, resume=True, finetune={"steps": 3})
 
 
+@pytest.mark.parametrize("pretraining", [True, False])
+def test_a_word_that_a_continued_run_takes_back_is_none_of_its_record(
+    stages: Stages, said: list[str], tmp_path: Path, *, pretraining: bool
+) -> None:
+    out = tmp_path / "run"
+    stages.fail = "finetune"
+    with pytest.raises(Exception, match="finetune failed"):
+        default(out, budget="20m", pretraining=pretraining)
+    first = resolved(out)
+    steps = next(word for word in first["words"] if word.startswith("finetune.steps="))
+    assert "network.width=16" in first["words"]
+    stages.fail = ""
+    stages.asked.clear()
+    default(out, resume=True, pretraining=pretraining, finetune={"steps": 321, "network": {"width": 24}})
+    found = asked(stages)
+    assert (found["finetune"]["steps"], found["finetune"]["network"]["width"]) == (321, 24)
+    now = resolved(out)
+    assert not {"network.width=16", steps} & {*now["words"], *now["command"]}
+    assert {"finetune.steps=321", "finetune.network.width=24"} <= set(now["command"])
+    # The encoder is there, and is as wide as it was made; without one there is no word of it.
+    assert ("pretrain.network.width=16" in now["words"]) is pretraining
+    again = train.train_settings(collect({"data": str(out)}, now["command"][5:], {"out": str(tmp_path / "again")}))
+    plans = train.plan(again)
+    trained = ["pretrain", "finetune"] if pretraining else ["finetune"]
+    assert ("pretrain" in plans) is pretraining
+    assert [plans[name].record()["network"] for name in trained] == [found[name]["network"] for name in trained]
+
+
+def test_an_open_precision_of_one_stage_is_written_down_for_it(stages: Stages, tmp_path: Path) -> None:
+    """``finetune.precision=auto`` would win over a word for all stages."""
+    for number, values in enumerate(({"budget": "30m"}, {"steps": 700})):
+        out = default(tmp_path / f"run{number}", **merge(values, {"finetune": {"precision": "auto"}}))
+        words = resolved(out)["command"]
+        precision = resolved(out)["precision"]["finetune"].removesuffix("-mixed")
+        assert "finetune.precision=auto" not in words
+        again = train.train_settings(collect({"data": words[2]}, words[5:], {"out": str(tmp_path / "again")}))
+        plans = train.plan(again)
+        assert {plans[name].precision for name in ("pretrain", "finetune", "evaluate")} == {precision}
+
+
+def test_an_encoder_that_nothing_is_taken_from_is_told_before_it_is_trained(
+    stages: Stages, said: list[str], tmp_path: Path
+) -> None:
+    told = "finetune.mode=scratch: nothing is taken from the encoder; pretraining=false trains none."
+    stages.fail = "pretrain"
+    with pytest.raises(Exception, match="pretrain failed"):
+        default(tmp_path / "run", budget="off", finetune={"mode": "scratch"})
+    assert told in said
+    said.clear()
+    stages.fail = ""
+    default(tmp_path / "none", budget="off", pretraining=False, finetune={"mode": "scratch"})
+    default(tmp_path / "warm", budget="off")
+    assert told not in said
+
+
 def test_a_run_that_was_stopped_while_it_was_timed_goes_on_with_its_budget(
     stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
