@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from fewlabel.data.pose_record import POSES, Poses, read_poses, write_poses
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.reporting.sections.data import data_section
 from fewlabel.stages import merge
+from fewlabel.stages import prepare as prepare_stage
 from fewlabel.stages.check import check
 from fewlabel.stages.prepare import PrepareSettings, run
 from kit.poses import around
@@ -44,6 +46,32 @@ def test_prepare_leaves_what_it_found_and_an_older_store_gets_it(tmp_path: Path)
     assert again.manifest == store.manifest
     terms = dict(data_section(store, []).blocks[0].items)
     assert terms["In the plane"] == found.sentence()
+
+
+def test_an_older_store_that_cannot_be_written_to_stays_as_good_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = {"size": [48, 48], "spacing": [3.0, 3.0]}
+    data = write_phantom(tmp_path / "data", patients=7, test=2)
+    store = prepare(data, tmp_path / "p", **words)
+    found = read_poses(store.folder)
+    assert found is not None
+    (store.folder / POSES).unlink()
+    said: list[str] = []
+
+    def refuse(path: Path, content: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    # Whoever runs tests as root may write anywhere.
+    monkeypatch.setattr(prepare_stage, "write_json", refuse)
+    monkeypatch.setattr(prepare_stage, "say", said.append)
+    assert prepare(data, tmp_path / "p", **words).manifest == store.manifest
+    assert not (store.folder / POSES).exists()
+    assert said[1:] == [
+        f"In the plane, {found.sentence()}.",
+        f"pose.json cannot be written to {store.folder} (Permission denied): fine-tuning will take it as unknown how "
+        "the scans lie.",
+    ]
 
 
 def test_check_reads_a_sample_and_none_of_the_test_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

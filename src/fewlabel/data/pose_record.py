@@ -155,11 +155,16 @@ def write_poses(store: PreparedStore, folder: Path) -> Poses:
     The file is no part of the store's content: it follows from the images and the split, and a store made without it
     may get it later without a new identity.
     """
-    height, width = store.images.shape[2:]
-    row, column = store.plan["spacing"]
-    found = poses_of(store_views(store), (int(height), int(width)), (float(row), float(column)))
+    found = find_poses(store)
     write_json(folder / POSES, found.record())
     return found
+
+
+def find_poses(store: PreparedStore) -> Poses:
+    """How the scans of a store lie."""
+    height, width = store.images.shape[2:]
+    row, column = store.plan["spacing"]
+    return poses_of(store_views(store), (int(height), int(width)), (float(row), float(column)))
 
 
 def read_poses(folder: Path) -> Poses | None:

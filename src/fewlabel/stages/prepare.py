@@ -18,7 +18,7 @@ from fewlabel.data.checking import CaseFacts, cores, inspect, label_map
 from fewlabel.data.meta_labels import case_codes, slice_table
 from fewlabel.data.orient import orient_to
 from fewlabel.data.planning import make_plan
-from fewlabel.data.pose_record import POSES, write_poses
+from fewlabel.data.pose_record import POSES, find_poses, write_poses
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.sources import SOURCES, read_sources, source_files, source_key
 from fewlabel.data.splits import make_split
@@ -162,9 +162,19 @@ def run(settings: PrepareSettings) -> Path:
 
 
 def _add_poses(out: Path) -> None:
-    """Give a store of an earlier version its ``pose.json``; nothing else in it changes."""
-    if not (out / POSES).is_file():
-        say(f"In the plane, {write_poses(PreparedStore(out), out).sentence()}.")
+    """Give a store of an earlier version its ``pose.json``; nothing else in it changes.
+
+    Where it cannot be written, as in a store that is read-only, that is said: the store is as good as it was.
+    """
+    if (out / POSES).is_file():
+        return
+    poses = find_poses(PreparedStore(out))
+    say(f"In the plane, {poses.sentence()}.")
+    try:
+        write_json(out / POSES, poses.record())
+    except OSError as error:
+        why = error.strerror or str(error)
+        say(f"{POSES} cannot be written to {out} ({why}): fine-tuning will take it as unknown how the scans lie.")
 
 
 def _contradictions(values: Mapping[str, Any], where: str = "", *, without: Set[str] = frozenset()) -> list[Fault]:
