@@ -201,7 +201,7 @@ def plan(settings: TrainSettings) -> dict[str, Settings]:
     Raises:
         SettingsError: With the faults of all stages.
     """
-    from fewlabel.stages._volumes import slice_faults
+    from fewlabel.stages._volumes import slice_faults, view_size
     from fewlabel.stages.finetune import FinetuneSettings, control_folder, control_of
     from fewlabel.stages.prepare import PrepareSettings
     from fewlabel.stages.pretrain import PretrainSettings
@@ -237,11 +237,14 @@ def plan(settings: TrainSettings) -> dict[str, Settings]:
         except SettingsError as error:
             faults.extend(error.faults)
     prepared = plans.get("prepare")
+    finetuned = plans.get("finetune")
     learner = plans.get("pretrain" if settings.pretrains else "finetune")
     flat = isinstance(learner, PretrainSettings | FinetuneSettings) and not settings.on_volumes
     if isinstance(prepared, PrepareSettings) and flat and prepared.size is not None:
         network = learner.network.fitted(prepared.size)  # type: ignore[union-attr]
         faults.extend(slice_faults(prepared.size, network, "prepare.size"))
+        view = view_size(finetuned.view, prepared.size) if isinstance(finetuned, FinetuneSettings) else None
+        faults.extend(slice_faults(view, network, "finetune.view") if view else [])
     if faults:
         raise SettingsError("These settings are not valid:", faults)
     return plans

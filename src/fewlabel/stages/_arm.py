@@ -94,9 +94,7 @@ class Arm:
             if self.views.said:
                 say(self.views.said)
         if settings.patch is None:
-            check_slices(self.store.images.shape[2:], self.settings.network, str(settings.data))
-            if view := view_size(settings.view, self.store):
-                check_slices(view, self.settings.network, "view")
+            check_slices(self.store.images.shape[2:], self.settings.network, str(settings.data), settings.view)
         self.seen = labels_of_encoder(
             self.encoder,
             self.draw.labelled,
@@ -268,7 +266,7 @@ class Arm:
             patch=patch_size(settings.patch),
             patch_foreground=settings.patch_foreground,
             recalibrate_share=settings.recalibrate_share,
-            view=view_size(settings.view, self.store),
+            view=view_size(settings.view, self.store.images.shape[2:]),
         )
         return Fit(
             recipe,

@@ -11,7 +11,6 @@ from fewlabel.core.config import Settings
 from fewlabel.core.discovery import load_plugin
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.progress import say
-from fewlabel.data.store import PreparedStore
 from fewlabel.data.windows import Patch
 from fewlabel.nets.unet import UNetConfig
 
@@ -79,19 +78,26 @@ def view_faults(
         return [Fault("view is two positive numbers: height, width", str(list(view)), f"{where}view")]
     if patch is not None:
         return [Fault("views are of slices, patches of volumes", "both", f"{where}view", "leave out view or patch")]
-    if encoder is None and any(side % network.stride for side in view):
-        near = ",".join(str(max(network.stride, network.stride * round(side / network.stride))) for side in view)
-        rule = f"sides of a view must be multiples of {network.stride} for a network of depth {network.depth}"
+    # A depth that was not given becomes less on small slices; on which is known once they are prepared.
+    fitted = network.fitted(view)
+    if encoder is None and any(side % fitted.stride for side in view):
+        near = ",".join(str(max(fitted.stride, fitted.stride * round(side / fitted.stride))) for side in view)
+        rule = f"sides of a view must be multiples of {fitted.stride} for a network of depth {fitted.depth}"
         return [Fault(rule, str(list(view)), f"{where}view", f"e.g. view=[{near}]")]
     return []
 
 
-def view_size(view: Sequence[int] | None, store: PreparedStore) -> tuple[int, int] | None:
-    """A checked ``view`` setting as a size, cut to that of the slices; None where it is theirs."""
+def view_size(view: Sequence[int] | None, size: Sequence[int]) -> tuple[int, int] | None:
+    """A checked ``view`` setting as a size, cut to that of the slices; None where it is theirs.
+
+    Args:
+        view: The setting; None trains on whole slices.
+        size: (height, width) of the slices.
+    """
     if view is None:
         return None
-    height, width = (min(wanted, side) for wanted, side in zip(view, store.images.shape[2:], strict=True))
-    return None if (height, width) == store.images.shape[2:] else (height, width)
+    height, width = (min(wanted, side) for wanted, side in zip(view, size, strict=True))
+    return None if (height, width) == tuple(size) else (height, width)
 
 
 def architecture_of(encoder: Path) -> UNetConfig:
@@ -118,18 +124,20 @@ def check_encoder(patch: Sequence[int] | None, encoder: Path) -> None:
         raise SettingsError("These settings are not valid:", faults)
 
 
-def check_slices(size: Sequence[int], network: UNetConfig, where: str) -> None:
-    """Refuse slices that the network cannot halve and double again.
+def check_slices(size: Sequence[int], network: UNetConfig, where: str, view: Sequence[int] | None = None) -> None:
+    """Refuse slices, and views of them, that the network cannot halve and double again.
 
     Args:
         size: (height, width) of the prepared slices.
-        network: Architecture.
+        network: Architecture, as it is built.
         where: The prepared folder, for the message.
+        view: The setting; None trains on whole slices.
 
     Raises:
         SettingsError: If a side is no multiple of the network's stride.
     """
-    faults = slice_faults(size, network, where)
+    cut = view_size(view, size)
+    faults = [*slice_faults(size, network, where), *(slice_faults(cut, network, "view") if cut else [])]
     if faults:
         raise SettingsError("The network does not fit the prepared slices:", faults)
 
