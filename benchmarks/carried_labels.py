@@ -3,8 +3,8 @@
     python benchmarks/carried_labels.py --data PREPARED [--draws 0,1] [--patients 10] [--segmenter SEGMENTER]
 
 PREPARED is a prepared ACDC folder with ``pose.json``; patients of its train and validation parts get labels. Their own
-masks measure the outcome and nothing else. With a segmenter: how well its phases agree, and whether that tells its
-good masks from its bad ones. A slice takes about 60 ms of one core.
+masks measure the outcome and nothing else. With a segmenter: how well its phases agree, whether that tells its good
+masks from its bad ones, and how right it is where carried labels agree with it. A slice takes about 60 ms of one core.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.stats import rankdata, spearmanr
 
-from carrying.patients import STAGES, Floats, Scan, carried, scans_of, settled
+from carrying.patients import STAGES, Floats, Scan, carried, on_lattice, scans_of, settled
 from fewlabel.data.store import PreparedStore
 from fewlabel.stages._segmenter import Segmenter
 
@@ -62,7 +63,7 @@ def told(values: Any) -> str:
     return f"{values.mean():.3f} ({' '.join(f'{value:.2f}' for value in values)})"
 
 
-def carry(source: Scan, others: dict[str, Scan]) -> None:
+def carry(source: Scan, others: dict[str, Scan], network: dict[str, NDArray[np.intp]]) -> None:
     """Print what one labelled patient gives to the others."""
     source = settled(source, list(others.values()))
     found = {subject: carried(scan, source) for subject, scan in others.items()}
@@ -93,6 +94,9 @@ def carry(source: Scan, others: dict[str, Scan]) -> None:
         alike = [round(float(np.corrcoef(drawn[:, at], true[:, at])[0, 1]), 2) for at in (0, 1)]
         print(f"phase {phase}, logarithms of radius and wall: deviation {drawn.std(axis=0).round(2)} carried, ", end="")
         print(f"{true.std(axis=0).round(2)} in truth, correlation {alike}")
+    if network:
+        half = np.argsort(-cues["likeness and back"])[: len(slices) // 2]
+        beside(network, others, found, half)
     print(f"{1000 * np.median([row['seconds'] for row in found.values()]):.0f} ms a slice", flush=True)
 
 
@@ -123,22 +127,40 @@ def phases_of_the_truth(scans: dict[str, Scan], spacing: float) -> None:
     print(f"95 % within {np.quantile(apart, 0.95):.1f} mm")
 
 
-def phases_of_predictions(segmenter: Segmenter, scans: dict[str, Scan]) -> None:
-    """Print how the disagreement of a segmenter's phases, and its confidence, go with its Dice."""
-    quality, apart, sure = [], [], []
-    for scan in scans.values():
-        parts = [scan.images[scan.phases == phase].transpose(0, 1).numpy() for phase in (0, 1)]
-        chances = [np.asarray(segmenter.predict(part).probabilities) for part in parts]
-        masks = np.concatenate([chance.argmax(axis=0) for chance in chances])
-        truth = np.concatenate([scan.masks[scan.phases == phase] for phase in (0, 1)])
-        phases = np.repeat([0, 1], [parts[0].shape[1], parts[1].shape[1]])
-        quality.append(phase_dice(counts(masks, truth), phases).mean())
-        apart.append(-abs(muscle_ratio(masks, phases)))
-        highest = np.concatenate([chance.max(axis=0) for chance in chances])
+def predicted(segmenter: Segmenter, scans: dict[str, Scan]) -> dict[str, NDArray[np.intp]]:
+    """The segmenter's masks; print how agreement of a patient's phases, and confidence, go with their Dice."""
+    found, quality, apart, sure = {}, [], [], []
+    for key, scan in scans.items():
+        masks, highest = np.zeros(scan.masks.shape, np.intp), np.zeros(scan.masks.shape)
+        for phase in (0, 1):
+            images = scan.images[scan.phases == phase].transpose(0, 1).numpy()
+            chances = np.asarray(segmenter.predict(images).probabilities)
+            masks[scan.phases == phase], highest[scan.phases == phase] = chances.argmax(axis=0), chances.max(axis=0)
+        found[key] = masks
+        quality.append(phase_dice(counts(masks, scan.masks), scan.phases).mean())
+        apart.append(-abs(muscle_ratio(masks, scan.phases)))
         sure.append(highest[masks > 0].mean() if (masks > 0).any() else 0.0)
     rho = [spearmanr(cue, quality).statistic for cue in (apart, sure)]
     print(f"segmenter: Dice {np.mean(quality):.3f}; rank correlation with agreement of phases {rho[0]:.2f}, ", end="")
     print(f"with confidence in the foreground {rho[1]:.2f}")
+    return found
+
+
+def beside(network: dict[str, NDArray[np.intp]], others: dict[str, Scan], found: Any, half: Any) -> None:
+    """Print what a network says of the same slices, and how right it is where carried labels say the same."""
+    slices = np.concatenate([counts(network[key], scan.masks) for key, scan in others.items()])
+    print(
+        f"the segmenter: all slices {told(dice(slices))}, the best half by likeness and back {told(dice(slices[half]))}"
+    )
+    alone, agreed = [], []
+    for key, scan in others.items():
+        own = on_lattice(torch.from_numpy(network[key]), scan.place.centre).numpy()
+        truth, carried_ = found[key]["truth"].numpy(), found[key]["fused"].numpy()
+        alone.append(counts(own, truth))
+        agreed.append(counts(np.where(own == carried_, own, 0), truth))
+    for name, parts in (("alone", alone), ("where carried labels agree", agreed)):
+        both, said, true = np.concatenate(parts).sum(axis=0).T
+        print(f"its pixels {name}: right {told(both / said)}, of the truth {told(both / true)}")
 
 
 def main() -> None:
@@ -146,21 +168,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="a prepared folder")
     parser.add_argument("--draws", default="0,1", help="draws of one labelled patient")
-    parser.add_argument("--patients", type=int, default=0, help="how many patients get labels; all by default")
+    parser.add_argument("--patients", type=int, default=0, help="only the last so many patients get labels")
     parser.add_argument("--segmenter", type=Path, help="a finished segmenter of the store's plan")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     store = PreparedStore(arguments.data)
     scans = scans_of(store)
     phases_of_the_truth(scans, store.plan["spacing"][0])
+    chosen = list(scans)[-arguments.patients :]
+    network = {}
     if arguments.segmenter:
-        scored = store.split["parts"]["validation"]
-        phases_of_predictions(Segmenter.load(arguments.segmenter), {subject: scans[subject] for subject in scored})
+        network = predicted(Segmenter.load(arguments.segmenter), {subject: scans[subject] for subject in chosen})
     for draw in map(int, arguments.draws.split(",")):
         labelled = store.split["draws"]["1"][draw]["labelled"][0]
-        names = [subject for subject in scans if subject != labelled][-arguments.patients :]
-        print(f"\ndraw {draw}, {labelled}, to {len(names)} patients")
-        carry(scans[labelled], {subject: scans[subject] for subject in names})
+        others = {subject: scans[subject] for subject in chosen if subject != labelled}
+        print(f"\ndraw {draw}, {labelled}, to {len(others)} patients")
+        carry(scans[labelled], others, network)
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def carried(target: Scan, source: Scan) -> dict[str, Any]:
     best = likeness.view(count, 2).argmax(dim=1) + 2 * torch.arange(count)
     found["deformed"] = chances[best].argmax(dim=1)
     found["fused"] = (chances.view(count, 2, *chances.shape[1:]) * weights).sum(dim=1).argmax(dim=1)
-    found["truth"] = _hard(target.hot(), single + middle)
+    found["truth"] = on_lattice(target.masks, target.place.centre)
     back = places @ torch.linalg.inv(matrix).T + middle
     there, _ = deform(moving[best], target.images, places + centre, back)
     found["likeness"] = likeness[best].numpy()
@@ -119,6 +119,12 @@ def carried(target: Scan, source: Scan) -> dict[str, Any]:
     found["affine likeness"] = np.full(count, alike)
     found["seconds"] = (time.process_time() - started) / count
     return found
+
+
+def on_lattice(masks: Tensor, centre: tuple[float, float]) -> Tensor:
+    """(n, 2 SIDE, 2 SIDE) masks about a place, of (n, height, width)."""
+    hot = torch.nn.functional.one_hot(masks, 4).permute(0, 3, 1, 2).float()
+    return _hard(hot, lattice(torch.tensor(centre), 1))
 
 
 def _hard(hot: Tensor, places: Tensor) -> Tensor:
