@@ -7,6 +7,7 @@ derived, and all of it is run as it stands.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from kit.stores import make_store
 from kit.tiny import finetune_settings, pretrain_settings
 
 NETWORK = {"width": 4, "depth": 2}
+#: The compiler looks at things that warn about it, and hides that where warnings are no errors.
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +36,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def graphs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]]:
     """Shapes of the maps for which a block was compiled."""
     from torch._dynamo import config as dynamo
     from torch._dynamo.backends.debugging import aot_eager
@@ -46,16 +49,12 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
         seen.extend(tuple(each.shape) for each in inputs if each.dim() == 4 and each.shape[-1] > 3)
         return aot_eager(graph, inputs)
 
-    for owner, name in (
-        (dynamo, "recompile_limit"),
-        (dynamo, "accumulated_recompile_limit"),
-        (functorch, "donated_buffer"),
-    ):
-        monkeypatch.setattr(owner, name, getattr(owner, name))
     monkeypatch.setattr(torch, "compile", lambda function, **words: real(function, backend=backend, **words))
     monkeypatch.setattr(compiling, "broken", lambda kind: "")
-    torch._dynamo.reset()
-    return seen
+    with dynamo.patch(recompile_limit=8, accumulated_recompile_limit=256), functorch.patch(donated_buffer=True):
+        torch._dynamo.reset()
+        yield seen
+        torch._dynamo.reset()
 
 
 class PowerCut(BaseException):

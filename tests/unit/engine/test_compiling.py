@@ -191,18 +191,16 @@ def test_blocks_are_compiled_for_their_shapes_and_copies_are_plain(monkeypatch: 
         words.append(settings)
         return function
 
-    for owner, name in ((dynamo, "recompile_limit"), (dynamo, "accumulated_recompile_limit")):
-        monkeypatch.setattr(owner, name, getattr(owner, name))
-    monkeypatch.setattr(functorch, "donated_buffer", True)
     monkeypatch.setattr(torch, "compile", compile)
     network = UNet(UNetConfig(width=4, depth=3), 4)
-    compile_blocks(network)
+    with dynamo.patch(recompile_limit=8, accumulated_recompile_limit=256), functorch.patch(donated_buffer=True):
+        compile_blocks(network)
+        assert functorch.donated_buffer is False
+        assert dynamo.recompile_limit == dynamo.accumulated_recompile_limit >= 1000
     blocks = [module for module in network.modules() if isinstance(module, ConvBlock)]
     assert words == [{"dynamic": False}] * len(blocks) == [{"dynamic": False}] * 5
     assert all(block._compiled_call_impl is not None for block in blocks)
     assert all(module._compiled_call_impl is None for module in copy.deepcopy(network).modules())
-    assert functorch.donated_buffer is False
-    assert dynamo.recompile_limit == dynamo.accumulated_recompile_limit >= 1000
     assert set(network.state_dict()) == set(UNet(UNetConfig(width=4, depth=3), 4).state_dict())
 
 
