@@ -108,7 +108,7 @@ def plain_seconds(network: UNetConfig, classes: int | None, size: tuple[int, ...
         built(one)
     pace = _PACE.get(kind, _PACE["cpu"]) * (torch.get_num_threads() if kind == "cpu" else 1)
     # Gradients of maps and of weights cost as much again, each.
-    return 3 * rows * counted.get_total_flops() / pace
+    return float(3 * rows * counted.get_total_flops() / pace)
 
 
 def settle(
