@@ -22,8 +22,9 @@ from fewlabel.core.unchanged import check_origin
 from fewlabel.data.splits import LabelDraw
 from fewlabel.data.spread import Spread
 from fewlabel.data.store import PreparedCase, PreparedStore
+from fewlabel.engine.compiling import plain_seconds, settle
 from fewlabel.engine.lock import sole_run
-from fewlabel.engine.runs import check_begun, close_run, finished_before, identity, mark_run
+from fewlabel.engine.runs import begun_compiled, check_begun, close_run, finished_before, identity, mark_run
 from fewlabel.engine.runtime import fast_kernels, resolved_precision, start
 from fewlabel.engine.weights import load_decoder_into, load_encoder_into, save_segmenter_facts
 from fewlabel.nets.layout import channels_last
@@ -112,6 +113,8 @@ class Arm:
         if self.origin is not None:
             check_origin(self.origin)
         self._finished = False
+        #: Whether steps are compiled, once :meth:`settle` knows it.
+        self.compiled = False
 
     def look(self) -> None:
         """See what is in the folder.
@@ -139,6 +142,7 @@ class Arm:
         say_selection(selection, self.draw, settings.steps)
         if settings.members > 1:
             say(f"{settings.members} networks of different seeds, one after the other.")
+        self.settle(fabric)
         rule = self._rule(self.draw.labelled)
         met = self._met(self.draw.labelled, self._validation())
         seeds = [member_seed(settings.seed, member) for member in range(settings.members)]
@@ -150,6 +154,7 @@ class Arm:
             self.draw.labelled,
             lambda subject, folder: self._left_out_fit(fabric, subject, folder),
             scored=self.expects,
+            compiled=self.compiled,
         )
         stop = left.best_length() if selection == "leave_one_out" else None
         for member in range(settings.members):
@@ -181,6 +186,7 @@ class Arm:
             device=str(fabric.device),
             precision=resolved_precision(settings.precision, fabric.device.type),
             started=started,
+            compiled=self.compiled,
         )
         if rank() == 0:
             self.members.clean()
@@ -204,14 +210,46 @@ class Arm:
             member=member,
         )
         fit.title = self.members.title(fit.title, member)
-        mark_run(self.out, self.same)
+        mark_run(self.out, self.same, compiled=self.compiled)
         network = fit.run(stop)
         if rank() == 0:
             self.members.finish(member, network, stop or fit.best_step, dice if stop else fit.best_dice)
         barrier()
 
-    def prepare_fit(self, fabric: Fabric) -> Fit:
-        """The fit on all labelled patients of the draw, without validation."""
+    def settle(self, fabric: Fabric, steps: int | None = None) -> None:
+        """Decide whether steps are compiled; before the first fit is made.
+
+        Args:
+            fabric: Device and precision.
+            steps: Length of a fit, where it is not that of the settings.
+
+        Raises:
+            SettingsError: If they are to be and there is no working compiler.
+        """
+        settings, kind = self.settings, fabric.device.type
+        self.compiled = settle(
+            settings.compile,
+            begun_compiled(self.out) if settings.resume else None,
+            kind=kind,
+            precision=settings.precision,
+            seconds=lambda: (steps or settings.steps) * self._plain_seconds(kind),
+            quiet=self.follows,
+        )
+
+    def _plain_seconds(self, kind: str) -> float:
+        """About what a step of each fit takes where compiling pays, without it."""
+        settings, store = self.settings, self.store
+        regime = load_plugin("fewlabel.regimes", str(settings.regime.name))
+        unlabelled = (settings.unlabelled_batch or settings.batch) * regime.unlabelled_views
+        rows = settings.batch + (unlabelled if regime.uses_unlabelled else 0)
+        size = tuple(settings.patch or settings.view or store.images.shape[2:])
+        left_out = len(self.draw.labelled) if self.expects or self.selection == "leave_one_out" else 0
+        fits = settings.members + left_out
+        return fits * plain_seconds(settings.network, len(store.label_names), size, rows, kind)
+
+    def prepare_fit(self, fabric: Fabric, steps: int | None = None) -> Fit:
+        """The fit on all labelled patients of the draw, without validation; compiled as a run of so many steps is."""
+        self.settle(fabric, steps)
         return self._fit(fabric, self.draw.labelled, (), self.out, keep_best=False)
 
     def _left_out_fit(self, fabric: Fabric, subject: str, folder: Path) -> Fit:
@@ -264,6 +302,7 @@ class Arm:
             patch_foreground=settings.patch_foreground,
             recalibrate_share=settings.recalibrate_share,
             view=view_size(settings.view, self.store),
+            compiled=self.compiled,
         )
         return Fit(
             recipe,
