@@ -87,6 +87,12 @@ def _memory(arguments: argparse.Namespace) -> None:
     run(arguments.results)
 
 
+def _compiled(arguments: argparse.Namespace) -> None:
+    from suites.compiled import run
+
+    run(arguments.results)
+
+
 def _members(arguments: argparse.Namespace) -> None:
     from suites.members import run
 
@@ -99,6 +105,7 @@ SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
     "acdc-lite": _acdc_lite,
     "acdc-methods": _acdc_methods,
     "acdc-semi": _acdc_semi,
+    "compiled": _compiled,
     "hippocampus-ground": _ground,
     "la-ground": _ground,
     "la-lite": _la_lite,

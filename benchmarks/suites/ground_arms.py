@@ -76,6 +76,9 @@ TRAININGS: dict[str, Training] = {
     "intensity": Training(SUPERVISED, {"anatomy": {"probability": 0.0}}),
     "ground": Training(SUPERVISED),
     "weak-to-strong": Training(WEAK_TO_STRONG),
+    # The same without one of its parts, or with one of another kind.
+    "all-pieces": Training({**WEAK_TO_STRONG, "one_piece": False}),
+    "position-partners": Training({**WEAK_TO_STRONG, "partners": "position"}),
     "members": Training(WEAK_TO_STRONG, settings={"members": 3}, share=1 / 3),
     "mean_teacher": Training({"name": "mean_teacher"}),
     "bcp": Training({"name": "bcp"}),
@@ -88,13 +91,15 @@ ARMS: dict[str, Arm] = {
     "+intensity": Arm("intensity"),
     "+anatomy": Arm("ground"),
     "+statistics": Arm("ground", statistics=True),
-    "+post-processing": Arm("ground", statistics=True, postprocess=True),
+    "+post-processing": Arm("ground", postprocess=True),
     "weak-to-strong": Arm("weak-to-strong", postprocess=True),
+    "all-pieces": Arm("all-pieces", postprocess=True),
+    "position-partners": Arm("position-partners", postprocess=True),
     "members-3": Arm("members", postprocess=True),
     "mean_teacher": Arm("mean_teacher", postprocess=True),
     "bcp": Arm("bcp", postprocess=True),
     "gcl+weak-to-strong": Arm("gcl+weak-to-strong", postprocess=True),
-    "upper-bound": Arm("ground", statistics=True, postprocess=True),
+    "upper-bound": Arm("ground", postprocess=True),
 }
 
 

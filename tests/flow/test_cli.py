@@ -17,7 +17,7 @@ from fewlabel.core import progress
 TINY = (
     "patients=7", "test=2", "prepare.size=[32,32]", "prepare.spacing=[6,6]", "network.width=4", "network.depth=3",
     "method=simclr", "steps=2", "pretrain.batch=8", "finetune.batch=4", "evaluate.resamples=50", "report.points=40",
-    "device=cpu", "precision=32",
+    "device=cpu", "precision=32", "pretraining=true", "finetune.regime=supervised",
 )  # fmt: skip
 
 

@@ -106,7 +106,8 @@ def test_a_weak_to_strong_run_resumes_before_and_behind_a_return(store, tmp_path
     monkeypatch.setattr(_weak_to_strong, "PATIENCE", 1)
     monkeypatch.setattr(_weak_to_strong, "ClassShares", lambda count, _: ClassShares(count, 1.0001, settle=1))
     monkeypatch.setattr(ClassShares, "absent", torch.zeros(4, dtype=torch.bool))
-    extra = {"regime": {"name": "fixmatch", "threshold": 0.3}, "steps": 12, "log_every": 1, "checkpoint_seconds": 0}
+    regime = {"name": "fixmatch", "threshold": 0.3, "rest": 0.45}
+    extra = {"regime": regime, "steps": 12, "log_every": 1, "checkpoint_seconds": 0}
     finetune.run(finetune_settings(store, tmp_path / "whole", **extra))
     returns = {row["step"]: row["returns"] for row in _without_time(tmp_path / "whole") if "returns" in row}
     first = min(step for step, count in returns.items() if count == 1)

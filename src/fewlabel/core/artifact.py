@@ -40,7 +40,8 @@ class Manifest(BaseModel):
     """What an artifact folder is.
 
     ``files`` maps each file to its SHA-256; ``content_hash`` sums them up. ``precision`` is what networks computed in,
-    ``32`` or ``bf16-mixed``, and empty where none did. ``machine`` says among other things how many threads there were.
+    ``32`` or ``bf16-mixed``, and empty where none did; ``compiled`` is whether training steps were. ``machine`` says
+    among other things how many threads there were.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -53,6 +54,7 @@ class Manifest(BaseModel):
     seed: int | None = None
     device: str = ""
     precision: str = ""
+    compiled: bool = False
     wall_seconds: float = 0.0
     settings: dict[str, Any] = {}
     versions: dict[str, str] = {}
@@ -175,6 +177,7 @@ def finish_artifact(
     seed: int | None = None,
     device: str = "cpu",
     precision: str = "",
+    compiled: bool = False,
     threads: int | None = None,
     wall_seconds: float = 0.0,
 ) -> Manifest:
@@ -190,6 +193,7 @@ def finish_artifact(
         seed: Seed of the run.
         device: Device it ran on.
         precision: What networks computed in, as :func:`fewlabel.engine.runtime.resolved_precision` has it.
+        compiled: Whether training steps were compiled.
         threads: How many it worked with; None for those of :func:`machine_facts`.
         wall_seconds: Time it took, in seconds.
     """
@@ -218,6 +222,7 @@ def finish_artifact(
         seed=seed,
         device=device,
         precision=precision,
+        compiled=compiled,
         wall_seconds=round(wall_seconds, 3),
         settings=dict(settings or {}),
         versions=library_versions(),

@@ -18,6 +18,8 @@ from fewlabel.engine.lock import at_work, holder_for_all
 #: What an unfinished run is, from its first step on; a finished one says so in its manifest.
 IDENTITY = "identity.json"
 RECORD = "metrics.jsonl"
+#: Beside the identity: whether the steps of the run are compiled.
+_COMPILED = "compiled"
 
 #: Settings that may differ between a run and its resumption. Another ``device`` rounds otherwise, and with
 #: ``precision=auto`` may compute in bfloat16 what was float32; the rest changes no number of the result.
@@ -64,21 +66,32 @@ def finished_before(out: Path, kind: str, same: Mapping[str, Any], *, resume: bo
         remedy = "give --resume, or another --out"
         faults = [Fault("--out must not hold another run", "an unfinished run", str(out), remedy)]
     else:
-        faults = identity_faults(read_json(out / IDENTITY), _plain(same)) if (out / IDENTITY).is_file() else []
+        faults = identity_faults(_identity_of(out), _plain(same)) if (out / IDENTITY).is_file() else []
     if faults:
         raise SettingsError("Nothing was written:", faults)
     return False
 
 
-def mark_run(out: Path, same: Mapping[str, Any]) -> None:
+def mark_run(out: Path, same: Mapping[str, Any], *, compiled: bool | None = None) -> None:
     """Say whose the folder is, before its first step; rank 0 only. A run that has begun keeps its mark.
 
     Args:
         out: The run's folder.
         same: Identity of the run.
+        compiled: Whether its steps are compiled, for :func:`begun_compiled`.
     """
     if rank() == 0 and not any((out / name).is_file() for name in (IDENTITY, CHECKPOINT, RECORD)):
-        write_json(out / IDENTITY, _plain(same))
+        write_json(out / IDENTITY, {**_plain(same), **({} if compiled is None else {_COMPILED: compiled})})
+
+
+def begun_compiled(out: Path) -> bool | None:
+    """Whether the steps of an unfinished run are compiled, as its mark has it; None where nothing says so."""
+    found = read_json(out / IDENTITY).get(_COMPILED) if (out / IDENTITY).is_file() else None
+    return None if found is None else bool(found)
+
+
+def _identity_of(out: Path) -> dict[str, Any]:
+    return {key: value for key, value in read_json(out / IDENTITY).items() if key != _COMPILED}
 
 
 def check_begun(out: Path, kind: str, same: Mapping[str, Any], *, resume: bool) -> None:
@@ -112,6 +125,7 @@ def close_run(
     device: str,
     precision: str,
     started: float,
+    compiled: bool = False,
 ) -> None:
     """Write the manifest once all files are there and take the mark away; rank 0 only, the others wait.
 
@@ -126,6 +140,7 @@ def close_run(
         device: Device it ran on.
         precision: What its network computed in.
         started: ``time.monotonic()`` when this process began; a resumed run counts its last part only.
+        compiled: Whether its steps were compiled.
     """
     if rank() == 0:
         finish_artifact(
@@ -137,6 +152,7 @@ def close_run(
             seed=seed,
             device=device,
             precision=precision,
+            compiled=compiled,
             wall_seconds=time.monotonic() - started,
         )
         (out / IDENTITY).unlink(missing_ok=True)

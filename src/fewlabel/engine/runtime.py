@@ -88,10 +88,14 @@ def has_bf16(kind: str) -> bool:
     """Whether the hardware computes in bfloat16, rather than emulating it."""
     if kind == "cuda":
         return torch.cuda.get_device_capability() >= (8, 0)
-    if kind != "cpu":
-        return False
+    return kind == "cpu" and "avx512_bf16" in cpu_flags()
+
+
+def cpu_flags() -> frozenset[str]:
+    """What the processor can do, by the names of Linux; empty elsewhere."""
     info = Path("/proc/cpuinfo")
-    return info.is_file() and "avx512_bf16" in info.read_text()
+    lines = info.read_text().splitlines() if info.is_file() else []
+    return frozenset(word for line in lines if line.startswith(("flags", "Features")) for word in line.split()[2:])
 
 
 def fast_kernels(kind: str) -> None:

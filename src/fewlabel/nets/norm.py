@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +21,11 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
     :func:`separate_statistics` each part of a batch has statistics of its own.
     """
 
-    #: Rows of each part whose statistics are its own; all rows together if empty.
-    parts: tuple[int, ...] = ()
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: Rows of each part whose statistics are its own; all rows together if empty. An attribute of each layer from
+        #: the start: a compiler would take one that comes later for another layer.
+        self.parts: tuple[int, ...] = ()
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() not in (4, 5):

@@ -17,13 +17,13 @@ from fewlabel.core.errors import RunStoppedError
 from fewlabel.core.progress import silence
 from fewlabel.data.preprocess import Plan, restore_probabilities
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
-from fewlabel.engine.embedding import embed_slices
+from fewlabel.engine.compiling import plainly
 from fewlabel.engine.inference import WINDOW, folded, predict_volume
 from fewlabel.engine.runtime import choose_device, fast_kernels, start
 from fewlabel.nets.unet import UNetConfig
 from fewlabel.pipelines._labels import selection_of
 from fewlabel.pipelines.budget import Cost
-from fewlabel.pipelines.timing import NOMINAL, Parts, mean_seconds, parts_of, seconds_of
+from fewlabel.pipelines.timing import NOMINAL, Parts, first_seconds, mean_seconds, parts_of, seconds_of
 from fewlabel.scoring.components import clean
 from fewlabel.scoring.metrics import score_case
 from fewlabel.stages._arm import Arm
@@ -77,15 +77,21 @@ def pretraining_cost(settings: PretrainSettings, store: PreparedStore) -> Cost:
     with _rehearsal(settings) as asked:
         built = asked.model_copy(update={"network": network_for(asked, store)})
         training = Pretraining.begin(built, store=store)
+        training.settle(settings.steps)
         training.method.train()
         parts = parts_of(training.method.stage)
-        step = mean_seconds(lambda at: training.loop(at, at + 1).run(training.step, at), parts, training.method)
+
+        def work(at: int) -> None:
+            training.loop(at, at + 1).run(training.step, at)
+
+        compiling = first_seconds(work, parts, training.method) if training.compiled else 0.0
+        step = mean_seconds(work, parts, training.method)
         training.method.eval()
         sample = training.indices[:32]
-        images, device = store.images, training.fabric.device
-        embedding = seconds_of(lambda: embed_slices(training.method.embed, images, sample, device)) / len(sample)
+        embedding = seconds_of(lambda: training.embeddings(sample)) / len(sample)
         lowest = _lowest(settings.optimiser.warmup, training.method.stage)
-    return Cost("pretrain", step, fixed=embedding * min(EMBEDDED, len(training.indices)), lowest=lowest)
+    fixed = compiling + embedding * min(EMBEDDED, len(training.indices))
+    return Cost("pretrain", step, fixed=fixed, lowest=lowest)
 
 
 def finetuning_costs(
@@ -110,24 +116,26 @@ def finetuning_costs(
     control = control_of(settings) if settings.control else None
     with _rehearsal(alone) as asked:
         arm = _arm(asked, mode_of(settings), selection)
-        model = _prepared(arm)
-        step = _step(model)
+        model = _prepared(arm, settings.steps)
+        compiling, step = _step(model)
         closing = _statistics(model)
         between, left_out = _selecting(arm, model, closing)
         # A left-out patient takes one network, whatever the members; where one is left out to select, it serves.
         left_out = max(left_out, len(arm.draw.labelled) if expects else 0)
         fits = settings.members + left_out
         common: dict[str, Any] = {
-            "fixed": fits * closing,
             "fits": fits,
             "lowest": _lowest(settings.optimiser.warmup, model.regime.stage),
             "most_pixels": 0 if settings.patch else math.prod(settings.view) if settings.view else math.inf,
         }
-        costs = [Cost("finetune", step + between, **common)]
+        costs = [Cost("finetune", step + between, fixed=fits * closing + compiling, **common)]
         if control is not None:
-            twin = _prepared(_arm(asked.model_copy(update={"regime": control.regime}), "scratch", selection))
+            arm = _arm(asked.model_copy(update={"regime": control.regime}), "scratch", selection)
+            twin = _prepared(arm, settings.steps)
             alike = control.regime == settings.regime and _parts(twin) == _parts(model) and not model.recipe.frozen
-            costs.append(Cost("control", (step if alike else _step(twin)) + between, **common))
+            if not alike:
+                compiling, step = _step(twin)
+            costs.append(Cost("control", step + between, fixed=fits * closing + compiling, **common))
     return tuple(costs), model
 
 
@@ -135,10 +143,10 @@ def _arm(settings: FinetuneSettings, mode: Any, selection: Selection) -> Arm:
     return Arm(settings, settings.out, mode, selection, expects=False)
 
 
-def _prepared(arm: Arm) -> Fit:
+def _prepared(arm: Arm, steps: int) -> Fit:
     fabric = start(arm.settings.device, arm.settings.precision)
     fast_kernels(fabric.device.type)
-    return arm.prepare_fit(fabric)
+    return arm.prepare_fit(fabric, steps)
 
 
 def _parts(fit: Fit) -> Parts:
@@ -146,9 +154,15 @@ def _parts(fit: Fit) -> Parts:
     return parts_of(fit.regime.stage, float(getattr(fit.regime.config, "rest", 0.0)))
 
 
-def _step(fit: Fit) -> float:
+def _step(fit: Fit) -> tuple[float, float]:
+    """Seconds of compiling, and of a step."""
+
+    def work(at: int) -> None:
+        fit.loop(at, at + 1).run(fit.step, at)
+
     fit.train_mode()
-    return mean_seconds(lambda at: fit.loop(at, at + 1).run(fit.step, at), _parts(fit), fit.regime)
+    compiling = first_seconds(work, _parts(fit), fit.regime) if fit.recipe.compiled else 0.0
+    return compiling, mean_seconds(work, _parts(fit), fit.regime)
 
 
 def _statistics(fit: Fit) -> float:
@@ -169,7 +183,8 @@ def _selecting(arm: Arm, fit: Fit, closing: float) -> tuple[float, int]:
     cases = [case for case in store.cases if case.subject in subjects and case.label is not None]
     typical, slices = _typical(cases), sum(case.stop - case.start for case in cases)
     network, window = fit.regime.inference_network(), patch_size(settings.patch) or WINDOW
-    one = seconds_of(lambda: predict_volume(network, _images(store, typical), window=window))
+    with plainly(fit.recipe.compiled):
+        one = seconds_of(lambda: predict_volume(network, _images(store, typical), window=window))
     whole = one / (typical.stop - typical.start) * slices
     if selection == "held_out":
         return (whole + closing) / settings.validate_every, 0

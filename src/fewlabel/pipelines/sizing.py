@@ -124,6 +124,8 @@ class Sizing:
         say("A few steps of each training are timed ...")
         given = given_steps(self.settings) if sized else set_steps
         width = self._width(plans) if sized else None
+        compiled = self._compiled(plans, given) if sized else {}
+        plans = {name: _with(values, compiled.get(name, {})) for name, values in plans.items()}
         found = measure(_at_width(plans, width), store, trains=trains, evaluates=evaluates)
         steps = self._share(found, given)
         if width is not None and width > budget.NARROW and budget.too_wide(steps, given):
@@ -131,7 +133,7 @@ class Sizing:
             found = measure(_at_width(plans, width), store, trains=trains, evaluates=evaluates)
             steps = self._share(found, given)
         if sized:
-            self._choose(_words(plans, width, steps, given, self.settings.said))
+            self._choose(merge(_words(plans, width, steps, given, self.settings.said), compiled))
         rows = _rows(plans, found, steps, time.monotonic() - self.started)
         self._record(plans, found, rows)
         self._tell(rows, given if sized else {})
@@ -147,6 +149,20 @@ class Sizing:
         if any(said(getattr(self.settings, stage), "network", "width") for stage in _TRAINED):
             return None
         return budget.WIDTHS[choose_device(plans["finetune"].device)]
+
+    def _compiled(self, plans: Plans, given: Mapping[str, int]) -> dict[str, dict[str, bool]]:
+        """Stage → whether its steps are compiled, where that is left open and hangs on a length to be chosen."""
+        from fewlabel.engine.compiling import PAYS_FROM, unpaid
+        from fewlabel.engine.runtime import choose_device
+
+        share = self.settings.pretrain_share if "pretrain" in plans else 0.0
+        seconds = {"pretrain": share, "finetune": 1 - share}
+        return {
+            name: {"compile": TRAINING_SHARE * self._left * seconds[name] >= PAYS_FROM}
+            for name in _TRAINED
+            if name in plans and name not in given and plans[name].compile == "auto"
+            if not unpaid(choose_device(plans[name].device), plans[name].precision)
+        }
 
     def _choose(self, words: Mapping[str, Any]) -> None:
         """Take values for what was not said."""
@@ -218,6 +234,10 @@ def _at_width(plans: Plans, width: int | None) -> Plans:
             network = plans[name].network.model_copy(update={"width": width})
             found[name] = plans[name].model_copy(update={"network": network})
     return found
+
+
+def _with(settings: Any, values: Mapping[str, Any]) -> Any:
+    return settings.model_copy(update=dict(values)) if values else settings
 
 
 def _words(

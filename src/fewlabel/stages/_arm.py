@@ -22,9 +22,10 @@ from fewlabel.core.unchanged import check_origin
 from fewlabel.data.splits import LabelDraw
 from fewlabel.data.spread import Spread
 from fewlabel.data.store import PreparedCase, PreparedStore
+from fewlabel.engine.compiling import plain_seconds, settle
 from fewlabel.engine.lock import sole_run
 from fewlabel.engine.outcomes import KEY as OUTCOMES
-from fewlabel.engine.runs import check_begun, close_run, finished_before, identity, mark_run
+from fewlabel.engine.runs import begun_compiled, check_begun, close_run, finished_before, identity, mark_run
 from fewlabel.engine.runtime import fast_kernels, resolved_precision, start
 from fewlabel.engine.weights import load_decoder_into, load_encoder_into, save_segmenter_facts
 from fewlabel.nets.layout import channels_last
@@ -111,6 +112,8 @@ class Arm:
         if self.origin is not None:
             check_origin(self.origin)
         self._finished = False
+        #: Whether steps are compiled, once :meth:`settle` knows it.
+        self.compiled = False
 
     def look(self) -> None:
         """See what is in the folder.
@@ -138,6 +141,7 @@ class Arm:
         say_selection(selection, self.draw, settings.steps)
         if settings.members > 1:
             say(f"{settings.members} networks of different seeds, one after the other.")
+        self.settle(fabric)
         rule = self._rule(self.draw.labelled)
         met = self._met(self.draw.labelled, self._validation())
         seeds = [member_seed(settings.seed, member) for member in range(settings.members)]
@@ -149,6 +153,7 @@ class Arm:
             self.draw.labelled,
             lambda subject, folder: self._left_out_fit(fabric, subject, folder),
             scored=self.expects,
+            compiled=self.compiled,
         )
         stop = left.best_length() if selection == "leave_one_out" else None
         for member in range(settings.members):
@@ -182,6 +187,7 @@ class Arm:
             device=str(fabric.device),
             precision=resolved_precision(settings.precision, fabric.device.type),
             started=started,
+            compiled=self.compiled,
         )
         if rank() == 0:
             self.members.clean()
@@ -205,7 +211,7 @@ class Arm:
             member=member,
         )
         fit.title = self.members.title(fit.title, member)
-        mark_run(self.out, self.same)
+        mark_run(self.out, self.same, compiled=self.compiled)
         network = fit.run(stop)
         kept = stop or fit.best_step
         outcome = fit.regime.outcome(self.store.label_names, kept or self.settings.steps)
@@ -213,14 +219,46 @@ class Arm:
             self.members.finish(member, network, kept, dice if stop else fit.best_dice, outcome)
         barrier()
 
-    def prepare_fit(self, fabric: Fabric) -> Fit:
-        """The fit on all labelled patients of the draw, without validation."""
+    def settle(self, fabric: Fabric, steps: int | None = None) -> None:
+        """Decide whether steps are compiled; before the first fit is made.
+
+        Args:
+            fabric: Device and precision.
+            steps: Length of a fit, where it is not that of the settings.
+
+        Raises:
+            SettingsError: If they are to be and there is no working compiler.
+        """
+        settings, kind = self.settings, fabric.device.type
+        self.compiled = settle(
+            settings.compile,
+            begun_compiled(self.out) if settings.resume else None,
+            kind=kind,
+            precision=settings.precision,
+            seconds=lambda: (steps or settings.steps) * self._plain_seconds(kind),
+            quiet=self.follows,
+        )
+
+    def _plain_seconds(self, kind: str) -> float:
+        """About what a step of each fit takes where compiling pays, without it."""
+        settings, store = self.settings, self.store
+        regime = load_plugin("fewlabel.regimes", str(settings.regime.name))
+        unlabelled = (settings.unlabelled_batch or settings.batch) * regime.unlabelled_views
+        rows = settings.batch + (unlabelled if regime.uses_unlabelled else 0)
+        size = tuple(settings.patch or settings.view or store.images.shape[2:])
+        left_out = len(self.draw.labelled) if self.expects or self.selection == "leave_one_out" else 0
+        fits = settings.members + left_out
+        return fits * plain_seconds(settings.network, len(store.label_names), size, rows, kind)
+
+    def prepare_fit(self, fabric: Fabric, steps: int | None = None) -> Fit:
+        """The fit on all labelled patients of the draw, without validation; compiled as a run of so many steps is."""
+        self.settle(fabric, steps)
         return self._fit(fabric, self.draw.labelled, (), self.out, keep_best=False)
 
     def _left_out_fit(self, fabric: Fabric, subject: str, folder: Path) -> Fit:
         """The fit on all labelled patients but one, who is validated on where the selection leaves patients out."""
         others = tuple(other for other in self.draw.labelled if other != subject)
-        chosen_by = self._cases((subject,)) if self.selection == "leave_one_out" else self._validation()
+        chosen_by = labelled_cases(self.store, (subject,)) if self.selection == "leave_one_out" else self._validation()
         keep_best = self.selection == "held_out"
         return self._fit(fabric, others, chosen_by, folder, keep_best=keep_best, left_out=(subject,))
 
@@ -267,6 +305,7 @@ class Arm:
             patch_foreground=settings.patch_foreground,
             recalibrate_share=settings.recalibrate_share,
             view=view_size(settings.view, self.store.images.shape[2:]),
+            compiled=self.compiled,
         )
         return Fit(
             recipe,
@@ -286,7 +325,7 @@ class Arm:
 
     def _validation(self) -> tuple[PreparedCase, ...]:
         """Scans that the model is selected by."""
-        return self._cases(self.draw.validation) if self.selection != "none" else ()
+        return labelled_cases(self.store, self.draw.validation) if self.selection != "none" else ()
 
     def _met(self, labelled: tuple[str, ...], validation: tuple[PreparedCase, ...]) -> set[str]:
         """Subjects whose images may be met, masks unread, and those whose labels are."""
@@ -327,9 +366,6 @@ class Arm:
             if self.origin is not None:
                 check_origin(self.origin)
         return channels_last(network.to(device))
-
-    def _cases(self, subjects: tuple[str, ...]) -> tuple[PreparedCase, ...]:
-        return labelled_cases(self.store, subjects)
 
     def _facts(
         self, best_steps: list[int | None], looked: list[Spread], rule: ComponentRule | None

@@ -9,6 +9,7 @@ from fewlabel.core.config import Integers, Names, PathSetting, Settings, plugin_
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.data.augment import AugmentConfig, finetuning_augmentation
 from fewlabel.data.windows import FOREGROUND
+from fewlabel.engine.compiling import Compile
 from fewlabel.engine.optim import OptimiserConfig
 from fewlabel.engine.runtime import Device, Precision
 from fewlabel.nets.unet import UNetConfig
@@ -94,7 +95,7 @@ class FinetuneSettings(Settings):
         source="nnU-Net",
     )
     recalibrate: Recalibrate = setting(
-        "auto",
+        "never",
         "statistics of batch normalisation from unlabelled training slices, once trained; auto: where the regime saw "
         "labelled ones only",
         source="AdaBN, Li et al. 2016",
@@ -128,6 +129,12 @@ class FinetuneSettings(Settings):
     )
     device: Device = setting("auto", "where to train")
     precision: Precision = setting("auto", "bf16 where the hardware has it; losses are float32 always")
+    compile: Compile = setting(
+        "auto",
+        "compile training steps, which takes a minute or two; auto: on a CPU with AMX or a GPU, where a compiler works "
+        "and the run takes a quarter of an hour or more; a resumed run does as it began",
+        source="own choice",
+    )
     checkpoint_seconds: float = setting(300.0, "time between checkpoints", unit="s", ge=0)
     resume: bool = setting(False, "continue an unfinished run, keep a finished one")
     log_every: int = setting(10, "steps between two rows of metrics.jsonl", ge=1)

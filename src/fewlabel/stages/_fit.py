@@ -30,6 +30,7 @@ from fewlabel.data.spread import Spread
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.data.windows import Patch
 from fewlabel.engine.checkpoint import CHECKPOINT, Checkpointer
+from fewlabel.engine.compiling import compile_blocks, plainly
 from fewlabel.engine.inference import WINDOW, predict_volume
 from fewlabel.engine.loop import Loop, StepResult
 from fewlabel.engine.optim import OptimiserConfig, build_optimiser, check_warmup
@@ -71,6 +72,7 @@ class Recipe:
     patch_foreground: float
     recalibrate_share: float
     view: tuple[int, int] | None = None
+    compiled: bool = False
 
 
 class Fit:
@@ -125,6 +127,8 @@ class Fit:
         torch.manual_seed(stream_seed(recipe.seed, "regime"))
         self.regime: Regime = regime_class(recipe.regime, network, pretrained=recipe.pretrained).to(fabric.device)
         channels_last(self.regime)
+        if recipe.compiled:
+            compile_blocks(self.regime)
         check_warmup(recipe.optimiser, self.regime.stage, recipe.steps)
         encoders = self.regime.encoders()
         if recipe.frozen:
@@ -270,7 +274,7 @@ class Fit:
     def _take_statistics(self, network: UNet) -> None:
         """Mix in those of other images, in the precision of training and prediction."""
         if self.statistics is not None:
-            with self.fabric.autocast():
+            with self.fabric.autocast(), plainly(self.recipe.compiled):
                 take_statistics(network, self.statistics, self.recipe.recalibrate_share, frozen=self.recipe.frozen)
 
     def _validate(self) -> float:
@@ -301,7 +305,9 @@ class Fit:
         for case in cases:
             images = np.asarray(self.store.images[case.start : case.stop], dtype=np.float32).swapaxes(0, 1)
             window = self.recipe.patch or WINDOW
-            predicted = predict_volume(network, images, device=self.fabric.device, window=window).argmax(axis=0)
+            with plainly(self.recipe.compiled):
+                shares = predict_volume(network, images, device=self.fabric.device, window=window)
+            predicted = shares.argmax(axis=0)
             found.append(clean(predicted.astype(np.uint8), self.rule, prepared_voxel(self.store, case))[0])
         return found
 

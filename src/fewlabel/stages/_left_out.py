@@ -40,6 +40,7 @@ class LeftOut:
         subjects: The labelled patients.
         fit: Makes the fit on all but the patient it is given, in a folder.
         scored: Whether the patients are to be scored.
+        compiled: Whether the steps of the run are compiled.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class LeftOut:
         fit: Callable[[str, Path], Fit],
         *,
         scored: bool,
+        compiled: bool,
     ) -> None:
         self.out = out
         self.same = same
@@ -58,6 +60,7 @@ class LeftOut:
         self.subjects = subjects
         self.fit = fit
         self.scored = scored
+        self.compiled = compiled
         #: Step → mean validation Dice of the left-out patients, once :meth:`best_length` knows it.
         self.dice: dict[int, float] = {}
 
@@ -73,7 +76,7 @@ class LeftOut:
             if curve is None:
                 fit = self._without(subject)
                 fit.keep_masks = self.scored
-                mark_run(self.out, self.same)
+                mark_run(self.out, self.same, compiled=self.compiled)
                 fit.run()
                 curve = fit.curve
                 self._keep(folder / _CURVE, {"curve": {str(step): curve[step] for step in curve}})
@@ -114,7 +117,7 @@ class LeftOut:
     def _masks(self, subject: str, cases: Sequence[PreparedCase]) -> list[NDArray[np.uint8]]:
         """Of a patient, by a network of the others."""
         fit = self._without(subject)
-        mark_run(self.out, self.same)
+        mark_run(self.out, self.same, compiled=self.compiled)
         masks = fit.masks(fit.run(), cases)
         fit.clean()
         return masks

@@ -28,13 +28,14 @@ from fewlabel.data.loading import PretrainLoader
 from fewlabel.data.sampling import SamplerConfig
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.checkpoint import Checkpointer
+from fewlabel.engine.compiling import Compile, compile_blocks, plain_seconds, plainly, settle
 from fewlabel.engine.embedding import embed_slices
 from fewlabel.engine.lock import sole_run
 from fewlabel.engine.loop import Loop, StepResult
 from fewlabel.engine.monitor import CollapseWatch, effective_rank, spread
 from fewlabel.engine.optim import OptimiserConfig, build_optimiser, check_warmup
 from fewlabel.engine.record import Record
-from fewlabel.engine.runs import check_begun, close_run, finished_before, identity, mark_run
+from fewlabel.engine.runs import begun_compiled, check_begun, close_run, finished_before, identity, mark_run
 from fewlabel.engine.runtime import Device, Precision, fast_kernels, resolved_precision, start
 from fewlabel.engine.step import gradients_of
 from fewlabel.engine.weights import load_encoder_into, save_encoder
@@ -92,7 +93,12 @@ class PretrainSettings(Settings):
     precision: Precision = setting("auto", "bf16 where the hardware has it; losses are float32 always")
     checkpoint_seconds: float = setting(300.0, "time between checkpoints", unit="s", ge=0)
     resume: bool = setting(False, "continue an unfinished run, keep a finished one")
-    compile: bool = setting(False, "compile the encoder's blocks (needs a C++ compiler on the CPU)")
+    compile: Compile = setting(
+        "auto",
+        "compile training steps, which takes a minute or two; auto: on a CPU with AMX or a GPU, where a compiler works "
+        "and the run takes a quarter of an hour or more; a resumed run does as it began",
+        source="own choice",
+    )
     collapse_patience: int = setting(200, "collapsed steps in a row after which the run stops; 0 never", ge=0)
     log_every: int = setting(10, "steps between two rows of metrics.jsonl", ge=1)
 
@@ -141,7 +147,8 @@ def run(settings: PretrainSettings) -> Path:
     for origin in origins.values():
         check_origin(origin)
     with sole_run(settings.out, lambda: check_begun(settings.out, "encoder", same, resume=settings.resume)):
-        mark_run(settings.out, same)
+        training.settle()
+        mark_run(settings.out, same, compiled=training.compiled)
         training.train()
         files = training.leave()
         close_run(
@@ -155,6 +162,7 @@ def run(settings: PretrainSettings) -> Path:
             device=str(training.fabric.device),
             precision=resolved_precision(settings.precision, training.fabric.device.type),
             started=started,
+            compiled=training.compiled,
         )
         training.checkpointer.remove()
     return settings.out
@@ -201,9 +209,6 @@ def build_method(
     torch.manual_seed(stream_seed(settings.seed, "heads"))
     method: PretrainMethod = load_plugin("fewlabel.methods", settings.method.name)(settings.method, encoder, facts)
     channels_last(method.to(device))
-    if settings.compile:
-        for block in encoder.blocks:
-            block.compile()
     return method
 
 
@@ -256,6 +261,8 @@ class Pretraining:
         self.names = [names[tensor] for tensor in self.parameters]
         self.watch = CollapseWatch(settings.collapse_patience)
         self.facts: dict[str, Any] = {}
+        #: Whether steps are compiled, once :meth:`settle` knows it.
+        self.compiled = False
         self.checkpointer = Checkpointer(
             settings.out, same, self.method, self.optimiser, self.combiner, settings.checkpoint_seconds
         )
@@ -278,6 +285,28 @@ class Pretraining:
         fabric = start(settings.device, settings.precision)
         fast_kernels(fabric.device.type)
         return cls(settings, fabric, store or PreparedStore(settings.data), same or {})
+
+    def settle(self, steps: int | None = None) -> None:
+        """Compile the steps, if they are to be; before the first of them.
+
+        Args:
+            steps: Length of the run, where it is not that of the settings.
+
+        Raises:
+            SettingsError: If they are to be and there is no working compiler.
+        """
+        settings, kind, size = self.settings, self.fabric.device.type, self.method.facts.image_size
+        self.compiled = settle(
+            settings.compile,
+            begun_compiled(settings.out) if settings.resume else None,
+            kind=kind,
+            precision=settings.precision,
+            seconds=lambda: (
+                (steps or settings.steps) * plain_seconds(settings.network, None, size, 2 * settings.batch, kind)
+            ),
+        )
+        if self.compiled:
+            compile_blocks(self.method)
 
     def train(self) -> None:
         """Run all steps that are left."""
@@ -333,6 +362,11 @@ class Pretraining:
 
         return StepResult(loss, gradients, batch.slices, values)
 
+    def embeddings(self, slices: NDArray[np.int64]) -> Tensor:
+        """(n, dim) of slices of the store, by a method in eval mode."""
+        with plainly(self.compiled):
+            return embed_slices(self.method.embed, self.store.images, slices, self.fabric.device)
+
     def leave(self) -> list[str]:
         """Write the files of the artifact, but its manifest, on rank 0; their names."""
         settings, method = self.settings, self.method
@@ -357,7 +391,7 @@ class Pretraining:
         write_json(settings.out / "details.json", self.combiner.details())
         method.eval()
         chosen = np.sort(numpy_stream(settings.seed, "embed").permutation(self.indices)[:EMBEDDED])
-        embeddings: Tensor = embed_slices(method.embed, self.store.images, chosen, self.fabric.device)
+        embeddings = self.embeddings(chosen)
         tensors = {"embeddings": embeddings, "slices": torch.from_numpy(chosen)}
         write_bytes(settings.out / "embeddings.safetensors", save(tensors))
         return files

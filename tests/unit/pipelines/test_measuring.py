@@ -15,10 +15,13 @@ from fewlabel.core.config import resolve_plugin
 from fewlabel.core.discovery import load_plugin
 from fewlabel.core.errors import DataError
 from fewlabel.data.store import PreparedStore
+from fewlabel.engine import compiling
+from fewlabel.engine.loop import Loop
 from fewlabel.nets.unet import UNet, UNetConfig
 from fewlabel.pipelines import measuring, timing
 from fewlabel.pipelines.measuring import finetuning_costs, pretraining_cost
 from fewlabel.pipelines.timing import NOMINAL, mean_seconds, parts_of
+from fewlabel.stages import _arm
 from fewlabel.stages._learnt_from import drawn_labels
 from fewlabel.stages.evaluate import EvaluateSettings
 from fewlabel.stages.report import ReportSettings
@@ -130,7 +133,7 @@ def test_fine_tuning_is_timed_beside_its_control(store: PreparedStore, tmp_path:
         settings = finetune_settings(store.folder, tmp_path / "s", control=True, **values)
         return finetuning_costs(settings, selection)[0]
 
-    model, control = costs(labelled=1, encoder=tmp_path / "nowhere")
+    model, control = costs(labelled=1, encoder=tmp_path / "nowhere", recalibrate="auto")
     assert (model.name, control.name) == ("finetune", "control")
     assert model.step == control.step > 0
     assert model.most_pixels == math.inf
@@ -217,6 +220,52 @@ def test_evaluation_is_timed_on_a_scan_outside_the_test_part(
     assert (asked["flip"], asked["precision"]) == (True, "32")
     cases = [case for case in discs.cases if (discs.images[case.start : case.stop, 0] == images[0].astype("f2")).all()]
     assert {case.subject for case in cases} < {"s1", "s2"}
+
+
+def test_compiling_is_timed_once_and_counts_beside_the_steps(
+    store: PreparedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that a step moves by 1 s, and the first one of a kind by 20 s where it is compiled."""
+    now, known = [0.0], set()
+    real = Loop.run
+
+    def run(loop: Loop, step_function: Any, first_step: int = 0) -> None:
+        real(loop, step_function, first_step)
+        fresh = first_step not in known and first_step > 0
+        known.add(first_step)
+        now[0] += 20.0 if fresh and compiles else 1.0
+
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(Loop, "run", run)
+    monkeypatch.setattr(compiling, "broken", lambda kind: "")
+    monkeypatch.setattr(compiling.nn.Module, "compile", lambda module, **words: None)
+    for compiles in (True, False):
+        known.clear()
+        told = {"labelled": 1, "regime": "fixmatch", "compile": compiles}
+        (cost, *_), fit = finetuning_costs(finetune_settings(store.folder, tmp_path / "s", **told), "none")
+        assert fit.recipe.compiled == compiles
+        # In each of its two phases.
+        assert cost.fixed == pytest.approx(40.0 if compiles else 0.0)
+        assert cost.step == pytest.approx(1.0)
+        known.clear()
+        told = {"method": "simclr", "compile": compiles}
+        cost = pretraining_cost(pretrain_settings(store.folder, tmp_path / "e", **told), store)
+        assert cost.fixed == pytest.approx(20.0 if compiles else 0.0)
+        assert cost.step == pytest.approx(1.0)
+
+
+def test_what_pays_is_decided_by_the_steps_of_the_run(
+    store: PreparedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by the many that measured ones are taken from."""
+    monkeypatch.setattr(compiling, "unpaid", lambda *machine: "")
+    monkeypatch.setattr(compiling, "broken", lambda kind: "")
+    monkeypatch.setattr(compiling.nn.Module, "compile", lambda module, **words: None)
+    monkeypatch.setattr(_arm, "plain_seconds", lambda *shape: 1.0)
+    for steps in (compiling.PAYS_FROM - 1, compiling.PAYS_FROM):
+        told = {"labelled": 1, "steps": int(steps)}
+        _, fit = finetuning_costs(finetune_settings(store.folder, tmp_path / "s", **told), "none")
+        assert fit.recipe.compiled == (steps == compiling.PAYS_FROM)
 
 
 def test_the_report_is_timed_by_the_scans_it_predicts(

@@ -17,6 +17,7 @@ from fewlabel.core import progress
 from fewlabel.core.artifact import read_json
 from fewlabel.core.errors import SettingsError
 from fewlabel.core.values import merge, nest
+from fewlabel.engine import compiling
 from fewlabel.pipelines import train
 from fewlabel.pipelines.budget import Cost
 from fewlabel.pipelines.measuring import Measured
@@ -387,8 +388,9 @@ def test_the_demo_takes_a_budget_and_keeps_its_recipe(stages: Stages, said: list
     out = tmp_path / "demo"
     demo.run(demo.demo_settings({"out": out, "patients": 4, "test": 2, "budget": "1m"}))
     found = asked(stages)
-    assert (found["pretrain"]["steps"], found["finetune"]["steps"]) == (300, 400)
-    assert "budget=1m cannot be kept: pretrain.steps=300 and finetune.steps=400 stand as set." in said
+    assert "pretrain" not in found
+    assert found["finetune"]["steps"] == 600
+    assert "budget=1m cannot be kept: finetune.steps=600 stands as set." in said
     assert resolved(out)["command"][:6] == ["fewlabel", "train", str(out / "data"), "--out", str(out), "--recipe"]
 
 
@@ -453,3 +455,37 @@ class TestGrids:
         out = default(tmp_path / "run")
         assert asked(stages)["prepare"]["size"] is None
         assert not any("prepare" in word for word in resolved(out)["words"])
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        # A quarter of .85 of an hour is less than a quarter of an hour, and the rest of it is more.
+        ({}, {"pretrain": False, "finetune": True}),
+        ({"budget": "15m"}, {"pretrain": False, "finetune": False}),
+        ({"budget": "3h"}, {"pretrain": True, "finetune": True}),
+        ({"finetune": {"compile": False}}, {"pretrain": False, "finetune": False}),
+        ({"budget": "3h", "pretrain": {"compile": True}}, {"pretrain": True, "finetune": True}),
+        # How long that takes follows from the steps.
+        ({"budget": "3h", "finetune": {"steps": 123}}, {"pretrain": True, "finetune": "auto"}),
+    ],
+)
+def test_a_budget_decides_whether_compiling_pays(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, values: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(compiling, "unpaid", lambda *machine: "")
+    out = default(tmp_path / "run", **values)
+    found = asked(stages)
+    assert {name: found[name]["compile"] for name in expected} == expected
+    # Steps are timed as they are run, and the words of the run say so.
+    plans, _ = stages.measured[-1]
+    assert {name: plans[name].compile for name in expected} == expected
+    words = [word for word in resolved(out)["words"] if "compile" in word]
+    given = {name for name in expected if "compile" in values.get(name, {}) or expected[name] == "auto"}
+    assert words == [f"{name}.compile={str(expected[name]).lower()}" for name in expected if name not in given]
+
+
+def test_where_compiling_brings_nothing_no_word_is_said_of_it(stages: Stages, tmp_path: Path) -> None:
+    out = default(tmp_path / "run", budget="3h")
+    assert {asked(stages)[name]["compile"] for name in ("pretrain", "finetune")} == {"auto"}
+    assert not any("compile" in word for word in resolved(out)["words"])
