@@ -66,7 +66,8 @@ def test_the_table_comes_before_the_training_and_what_it_took_after(sized: tuple
     assert any(line.startswith("It took ") for line in lines[first:])
     record = json.loads((out / "run.json").read_text())
     for name in ("pretrain", "finetune", "evaluate", "report"):
-        assert record["stages"][name]["forecast_seconds"] > 0
+        # To a tenth of a second, of which scoring so little may need less than half.
+        assert record["stages"][name]["forecast_seconds"] >= (0 if name == "evaluate" else 0.1)
         assert record["stages"][name]["seconds"] >= 0
     assert record["settings"]["prepare"]["size"] == [48, 48]
 
