@@ -27,13 +27,14 @@ class UniMatch(WeakToStrong):
       weights count (there: the best on validation and test together).
     * **Teacher.** A moving average (there: the student, in the train-mode pass that is learnt from; ``teacher=self``:
       the student, in a pass of its own). It also labels the boxes (there: the student in eval mode). It is sure from
-      0.9 (there: 0.95).
+      0.9 (there: 0.95), and what it says is held to one piece where labelled slices are (there: not).
     * **Boxes.** On every strong view (there: on half of them, drawn for each apart as well; ``cutmix=0.5``), of slices
-      of the same batch (there: of a second batch, both views of a slice from the same one); the logarithm of the ratio
-      of the sides is uniform (there: the ratio).
-    * **Loss.** Each is the sum of cross-entropy and Dice (there: half of that for labelled slices, Dice alone for the
-      others, with squares); over all labelled and unlabelled streams apart, as their statistics (there: labelled and
-      weak slices share those of one pass, the strong views those of another).
+      of the same batch (there: of a second batch, the same slice for both views). The ratio of their sides is drawn on
+      a logarithmic scale (there: uniformly).
+    * **Loss.** Each L is cross-entropy plus Dice (there: half of that for labelled slices, Dice alone for the others;
+      its Dice has squares and counts the background).
+    * **Statistics.** Each stream has its own (there: one pass of labelled and weak slices shares them, and one of both
+      strong views; ``joint=true``: all share them).
     """
 
     class Config(WeakToStrongSettings):

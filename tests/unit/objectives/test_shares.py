@@ -102,7 +102,9 @@ def test_a_class_that_floods_the_scans_is_out():
 
 def test_a_class_that_is_not_predicted_stays_absent():
     shares = ClassShares(4, 3.0)
-    feed(shares, 20, 900, 0, 100, 0)
+    feed(shares, 19, 900, 0, 100, 0)
+    assert absent(shares) == []
+    feed(shares, 1, 900, 0, 100, 0)
     assert absent(shares) == [1, 3]
     assert not bool(shares.out.any())
     # It is out as soon as it appears, and still counts as absent from the beginning.
