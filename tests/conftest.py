@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from fewlabel.core import progress
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 torch.set_num_threads(1)
@@ -20,3 +22,16 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("real scans are not beside this checkout")
     return folder
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Lines that the user is told."""
+    lines: list[str] = []
+
+    class Ear(progress._Silence):
+        def say(self, text: str) -> None:
+            lines.append(text)
+
+    monkeypatch.setattr(progress, "_listener", [Ear()])
+    return lines

@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from fewlabel.core import progress
 from fewlabel.core.artifact import open_artifact, read_json
 from fewlabel.core.errors import SettingsError
 from fewlabel.data.store import PreparedStore
@@ -51,18 +50,6 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[Fit]:
     monkeypatch.setattr(Fit, "run", run)
     monkeypatch.setattr(Fit, "__init__", init)
     return run_fits
-
-
-@pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    lines: list[str] = []
-
-    class Ear(progress._Silence):
-        def say(self, text: str) -> None:
-            lines.append(text)
-
-    monkeypatch.setattr(progress, "_listener", [Ear()])
-    return lines
 
 
 def names(fits: list[Fit]) -> list[str]:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from fewlabel.core import progress
 from fewlabel.core.errors import SettingsError
 from fewlabel.engine import compiling
 from fewlabel.engine.compiling import PAYS_FROM, Decision, compile_blocks, decide, plain_seconds, plainly, settle
@@ -32,18 +31,6 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     made()
     return made
-
-
-@pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    lines: list[str] = []
-
-    class Ear(progress._Silence):
-        def say(self, text: str) -> None:
-            lines.append(text)
-
-    monkeypatch.setattr(progress, "_listener", [Ear()])
-    return lines
 
 
 def settled(asked: Any, begun: bool | None = None, seconds: float = LONG, **over: Any) -> bool:

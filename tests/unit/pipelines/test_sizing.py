@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 
 from fewlabel.cli import app
 from fewlabel.cli.words import collect
-from fewlabel.core import progress
 from fewlabel.core.artifact import read_json
 from fewlabel.core.errors import SettingsError
 from fewlabel.core.values import merge, nest
@@ -40,18 +39,6 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> Stages:
         60.0,
     )
     return made
-
-
-@pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    lines: list[str] = []
-
-    class Ear(progress._Silence):
-        def say(self, text: str) -> None:
-            lines.append(text)
-
-    monkeypatch.setattr(progress, "_listener", [Ear()])
-    return lines
 
 
 def asked(stages: Stages) -> dict[str, Any]:

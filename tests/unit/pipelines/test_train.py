@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from fewlabel.core import progress
 from fewlabel.core.artifact import finish_artifact, read_json, write_json
 from fewlabel.core.errors import DataError, SettingsError
 from fewlabel.pipelines import demo, train
@@ -20,18 +19,6 @@ from kit.pipeline import Stages, go
 @pytest.fixture
 def stages(monkeypatch: pytest.MonkeyPatch) -> Stages:
     return Stages.instead(monkeypatch)
-
-
-@pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    lines: list[str] = []
-
-    class Ear(progress._Silence):
-        def say(self, text: str) -> None:
-            lines.append(text)
-
-    monkeypatch.setattr(progress, "_listener", [Ear()])
-    return lines
 
 
 def refusal(call: Callable[[], object]) -> str:

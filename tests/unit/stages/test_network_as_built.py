@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from fewlabel.core import progress
 from fewlabel.core.artifact import read_json
 from fewlabel.core.errors import SettingsError
 from fewlabel.core.values import merge, nest
@@ -26,19 +25,6 @@ def encoder(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pretrain.run(
         pretrain_settings(store, tmp_path_factory.mktemp("encoders") / "encoder", steps=2, method="simclr")
     )
-
-
-@pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    lines: list[str] = []
-
-    class Listener(progress._Silence):
-        def say(self, text: str) -> None:
-            lines.append(text)
-
-    monkeypatch.setattr(progress, "_listener", list(progress._listener))
-    progress.listen(Listener())
-    return lines
 
 
 def words(*given: str, recipe: dict[str, Any] | None = None) -> dict[str, Any]:
