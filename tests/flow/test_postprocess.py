@@ -23,7 +23,12 @@ from kit.stores import make_store
 from kit.tiny import finetune_settings
 
 #: What discs decide: core within ring, one piece each.
-RULE = {"foreground": True, "largest": [1, 2], "least_mm3": {}}
+RULE = {
+    "foreground": True,
+    "largest": [1, 2],
+    "least_mm3": {},
+    "contacts": {"1": [0.0, 0.0, 1.0], "2": [0.6875, 0.3125, 0.0]},
+}
 VOXEL = float(np.prod(SPACING))
 
 

@@ -1,4 +1,4 @@
-"""Connected components of masks: a rule for cleaning predictions that labelled masks decide, and stray objects."""
+"""A rule for cleaning predictions, by their connected components, that labelled masks decide; and stray objects."""
 
 from __future__ import annotations
 
@@ -8,25 +8,30 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from fewlabel.data.store import UNLABELLED
+from fewlabel.scoring.contacts import contact_shares, unlikeness
+from fewlabel.scoring.pieces import Pieces, box_of, pieces_of
 
 POSTPROCESS_RULE = (
     "Voxels belong together that touch by a face, an edge or a corner (26 neighbours), within one scan. Where every "
-    "labelled training mask has its foreground in one piece, only the largest piece of the predicted foreground is "
-    "kept; then, of every class that is in one piece wherever a labelled mask has it, only the largest piece; of every "
-    "other class no piece smaller, in mm³, than its smallest labelled one, but the largest always. What is removed "
-    "becomes background. Specks of a labelled mask, pieces of at most 4 voxels that together hold less than 1 % of "
-    "their class in it, keep neither the class nor the foreground from being in one piece. A class that no mask has "
-    "decides nothing. If any labelled mask has voxels to ignore, nothing "
-    "is removed at all."
+    "labelled training mask has its foreground in one piece, one piece of the predicted foreground is kept: of the "
+    "largest and those of at least a quarter of its voxels the one whose classes touch each other and the background "
+    "within slices most as they do in these masks, size counting too. Then, of every class that is in one piece "
+    "wherever a labelled mask has it, only the largest piece is kept; of every other class no piece smaller, in mm³, "
+    "than its smallest labelled one, but the largest always. What is removed becomes background. Specks of a labelled "
+    "mask, pieces of at most 4 voxels that together hold less than 1 % of their class in it, keep neither the class "
+    "nor the foreground from being in one piece. A class that no mask has decides nothing. If any labelled mask has "
+    "voxels to ignore, nothing is removed at all."
 )
 #: Voxels of a speck, at most, and the share of its class in the mask that all specks together stay below: slips of
 #: annotation have 1 to 4 voxels, the smallest real tips of ventricles 5 (decision 0011).
 _SPECK, _SPECKS_SHARE = 4, 0.01
 #: Volumes that differ by less than this share are equal: they are products of rounded spacings.
 _ROUNDING = 1e-6
+#: A piece of the foreground may be the one that is kept from this share of the voxels of the largest on, and what the
+#: logarithm of this share counts for beside how unlike its contacts are (decision 0011).
+_RIVAL, _SIZE_WEIGHT = 0.25, 0.5
 
 
 @dataclass(frozen=True)
@@ -34,14 +39,18 @@ class ComponentRule:
     """What is removed from a prediction, in this order; see :data:`POSTPROCESS_RULE`.
 
     Attributes:
-        foreground: Of all classes together, only the largest piece is kept.
+        foreground: Of all classes together, only one piece is kept.
         largest: Class indices of which only the largest piece is kept.
         least_mm3: Class index → volume in mm³ below which a piece is removed, unless it is the largest of its class.
+        contacts: Class index → the share of its boundary within slices along which it touches class 0, 1 and so on, in
+            the mean of the labelled masks that have it; it tells which piece of the foreground is kept. Without any the
+            largest is.
     """
 
     foreground: bool = False
     largest: tuple[int, ...] = ()
     least_mm3: Mapping[int, float] = field(default_factory=dict)
+    contacts: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
 
     @classmethod
     def decide(cls, masks: Iterable[tuple[NDArray[np.integer], float | None]], classes: Sequence[int]) -> ComponentRule:
@@ -54,6 +63,8 @@ class ComponentRule:
         """
         pieces: dict[int, list[float]] = {index: [] for index in classes}
         most: dict[int, int] = dict.fromkeys([0, *classes], 0)
+        touched: dict[int, list[NDArray[np.float64]]] = {index: [] for index in classes}
+        count = max(classes, default=0) + 1
         for mask, voxel in masks:
             if (mask == UNLABELLED).any():
                 # Parts of structures: pieces of theirs may be one where nobody looked.
@@ -67,17 +78,27 @@ class ComponentRule:
                 pieces[index] += [float(size) * (voxel or 0.0) for size in found.sizes]
             # A speck may be what holds the foreground together.
             most[0] = max(most[0], min(len(pieces_of(mask > 0).sizes), len(pieces_of(real).sizes)))
+            shares = contact_shares(mask, count)
+            for index in classes:
+                if shares[index].any():
+                    touched[index].append(shares[index])
+        whole = most[0] == 1
         return cls(
-            foreground=most[0] == 1,
+            foreground=whole,
             largest=tuple(index for index in classes if most[index] == 1),
             least_mm3={index: min(pieces[index]) for index in classes if most[index] > 1 and min(pieces[index]) > 0},
+            # Of one class alone all pieces touch the background and nothing else.
+            contacts={index: tuple(np.mean(rows, axis=0).round(6).tolist()) for index, rows in touched.items() if rows}
+            if whole and sum(map(bool, touched.values())) > 1
+            else {},
         )
 
     @classmethod
     def load(cls, record: Mapping[str, Any]) -> ComponentRule:
         """The rule of a :meth:`record`."""
         least = {int(index): float(volume) for index, volume in record["least_mm3"].items()}
-        return cls(bool(record["foreground"]), tuple(map(int, record["largest"])), least)
+        contacts = {int(index): tuple(map(float, row)) for index, row in record.get("contacts", {}).items()}
+        return cls(bool(record["foreground"]), tuple(map(int, record["largest"])), least, contacts)
 
     def record(self) -> dict[str, Any]:
         """JSON-ready values."""
@@ -85,6 +106,7 @@ class ComponentRule:
             "foreground": self.foreground,
             "largest": list(self.largest),
             "least_mm3": {str(index): volume for index, volume in self.least_mm3.items()},
+            "contacts": {str(index): list(row) for index, row in self.contacts.items()},
         }
 
     def words(self, names: Mapping[int, str]) -> str:
@@ -94,8 +116,10 @@ class ComponentRule:
             names: Class index → name.
         """
         called = {index: names.get(index, f"class {index}") for index in (*self.largest, *self.least_mm3)}
-        whole = [*(["the foreground"] if self.foreground else []), *(called[index] for index in self.largest)]
-        told = [f"the largest piece of {' and of '.join(whole)}"] if whole else []
+        by_size = self.foreground and not self.contacts
+        whole = [*(["the foreground"] if by_size else []), *(called[index] for index in self.largest)]
+        told = ["of the foreground the piece most like the labelled masks"] if self.contacts else []
+        told += [f"the largest piece of {' and of '.join(whole)}"] if whole else []
         for index, volume in self.least_mm3.items():
             told.append(f"of {called[index]} pieces of {volume:{'.3g' if volume < 1000 else '.0f'}} mm³ or more")
         return "; ".join(told) or "everything"
@@ -110,7 +134,7 @@ class Removed:
 
 
 def clean(
-    mask: NDArray[np.uint8], rule: ComponentRule | None, voxel_mm3: float | None
+    mask: NDArray[np.uint8], rule: ComponentRule | None, voxel_mm3: float | None, slice_axis: int = 0
 ) -> tuple[NDArray[np.uint8], dict[int, Removed]]:
     """Apply a rule to a prediction.
 
@@ -118,21 +142,27 @@ def clean(
         mask: (Z, Y, X) class indices, 0 for background; not changed.
         rule: What to remove; None removes nothing.
         voxel_mm3: Volume of a voxel in mm³; None where it is unknown, and then no piece is too small.
+        slice_axis: The axis across the slices that a network was given.
 
     Returns:
         The cleaned mask, the very same array where nothing was removed, and class index → what was removed of it.
     """
-    box = _box(mask > 0)
+    box = box_of(mask > 0)
     if rule is None or box is None:
         return mask, {}
     kept, removed = mask[box].copy(), dict[int, Removed]()
     if rule.foreground:
-        _remove(kept, kept > 0, 0.0, removed)
+        pieces = pieces_of(kept > 0)
+        stays = _most_like(kept, pieces, rule.contacts, slice_axis)
+        _remove(kept, pieces, np.arange(len(pieces.sizes)) != stays, removed)
     for index in rule.largest:
-        _remove(kept, kept == index, 0.0, removed)
+        pieces = pieces_of(kept == index)
+        _remove(kept, pieces, ~_largest(pieces), removed)
     for index, least in rule.least_mm3.items():
         if voxel_mm3:
-            _remove(kept, kept == index, least / voxel_mm3 * (1 - _ROUNDING), removed)
+            pieces = pieces_of(kept == index)
+            small = pieces.sizes < least / voxel_mm3 * (1 - _ROUNDING)
+            _remove(kept, pieces, small & ~_largest(pieces), removed)
     if not removed:
         return mask, {}
     cleaned = mask.copy()
@@ -154,48 +184,45 @@ def stray(predicted: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> Removed:
     return Removed(int((touching == 0).sum()), int(pieces.sizes[touching == 0].sum()))
 
 
-@dataclass(frozen=True)
-class Pieces:
-    """Connected components of a mask.
-
-    Attributes:
-        box: The smallest box that holds them.
-        numbers: In this box, the number of each voxel's component, from 1; 0 outside.
-        sizes: (components,) voxels of each.
-    """
-
-    box: tuple[slice, ...]
-    numbers: NDArray[np.signedinteger]
-    sizes: NDArray[np.int64]
-
-
-def pieces_of(mask: NDArray[np.bool_]) -> Pieces:
-    """Components of a boolean mask whose voxels touch by a face, an edge or a corner; it may hold nothing."""
-    box = _box(mask)
-    if box is None:
-        return Pieces((slice(0, 0),) * mask.ndim, np.zeros((0,) * mask.ndim, np.int32), np.zeros(0, np.int64))
-    numbers, _ = ndimage.label(mask[box], structure=np.ones((3,) * mask.ndim))
-    return Pieces(box, numbers, np.bincount(numbers.ravel())[1:])
-
-
 def _specks(sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which pieces of a class are too small to count, given the voxels of each."""
     small = sizes <= _SPECK
     return np.asarray(small & (sizes[small].sum() < _SPECKS_SHARE * sizes.sum()))
 
 
-def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
-    found = ndimage.find_objects(mask.view(np.uint8))
-    return found[0] if found else None
+def _largest(pieces: Pieces) -> NDArray[np.bool_]:
+    """Which piece is the first of the largest."""
+    largest = np.zeros(len(pieces.sizes), dtype=bool)
+    if len(largest):
+        largest[pieces.sizes.argmax()] = True
+    return largest
 
 
-def _remove(kept: NDArray[np.uint8], mask: NDArray[np.bool_], least: float, removed: dict[int, Removed]) -> None:
-    """Take pieces of ``mask`` out of ``kept``: with ``least`` those of fewer voxels, else all; never the largest."""
-    pieces = pieces_of(mask)
-    if len(pieces.sizes) < 2:
+def _most_like(
+    kept: NDArray[np.uint8], pieces: Pieces, contacts: Mapping[int, tuple[float, ...]], slice_axis: int
+) -> int:
+    """Number of the piece, from 0, whose contacts are most like those of the labelled masks, size counting too."""
+    largest = int(pieces.sizes.argmax())
+    rivals = np.flatnonzero(pieces.sizes >= _RIVAL * pieces.sizes[largest])
+    if not contacts or len(rivals) < 2:
+        return largest
+    count = max(len(next(iter(contacts.values()))), int(kept.max()) + 1)
+    wanted = np.zeros((count, count))
+    for index, row in contacts.items():
+        wanted[index, : len(row)] = row
+    inside = kept[pieces.box]
+    costs = []
+    for rival in rivals:
+        alone = np.where(pieces.numbers == rival + 1, inside, 0)
+        unlike = unlikeness(contact_shares(alone, count, slice_axis), wanted, list(contacts))
+        costs.append(unlike - _SIZE_WEIGHT * np.log(pieces.sizes[rival] / pieces.sizes[largest]))
+    return int(rivals[int(np.argmin(costs))])
+
+
+def _remove(kept: NDArray[np.uint8], pieces: Pieces, goes: NDArray[np.bool_], removed: dict[int, Removed]) -> None:
+    """Take the pieces that go out of ``kept``, and count them."""
+    if not goes.any():
         return
-    goes = pieces.sizes < least if least else np.ones(len(pieces.sizes), dtype=bool)
-    goes[pieces.sizes.argmax()] = False
     gone = np.concatenate([[False], goes])[pieces.numbers]
     inside = kept[pieces.box]
     for index in np.unique(inside[gone]):

@@ -190,7 +190,8 @@ def _score(
                     probabilities = restore_probabilities(probabilities, case.record)
                 whole = probabilities.argmax(axis=0).astype(np.uint8)
                 rule = arm.rule if settings.postprocess else None
-                predicted, removed = clean(whole, rule, prod(spacing))
+                across = int(case.record["axes"][0]) if settings.grid == "original" else 0
+                predicted, removed = clean(whole, rule, prod(spacing), across)
                 predicted[ignored] = whole[ignored] = 0
                 before = dice_per_class(whole, reference, len(store.label_names))
                 for score in score_case(predicted, reference, spacing, classes, surface=settings.surface):

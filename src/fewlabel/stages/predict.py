@@ -258,7 +258,7 @@ def _segment(volume: Volume, model: _Model, settings: PredictSettings, device: s
     probabilities = restore_probabilities(found.probabilities, record)
     best, index = torch.from_numpy(probabilities).max(dim=0)
     rule, voxel_mm3 = model.segmenter.rule if settings.postprocess else None, prod(volume.spacing)
-    classes, removed = clean(index.to(torch.uint8).numpy(), rule, voxel_mm3)
+    classes, removed = clean(index.to(torch.uint8).numpy(), rule, voxel_mm3, int(record["axes"][0]))
     removed_ml = sum(took.voxels for took in removed.values()) * voxel_mm3 / 1000.0
     inside = classes > 0
     confidence = float(best.numpy()[inside].mean(dtype=np.float64)) if inside.any() else None

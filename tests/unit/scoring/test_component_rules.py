@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewlabel.scoring.components import ComponentRule, Removed, clean, pieces_of, stray
+from fewlabel.scoring.components import ComponentRule, Removed, clean, stray
+from fewlabel.scoring.pieces import pieces_of
 
 NAMES = {1: "RV", 2: "myo", 3: "tumour"}
 
@@ -26,6 +27,11 @@ def mask_of(*blocks, shape=(4, 20, 20)):
 #: One piece of 1 beside one piece of 2; of 3 two pieces of 8 and of 2 voxels that touch nothing.
 HEART = ((1, (0, 3), (2, 8), (2, 5)), (2, (0, 3), (2, 8), (5, 9)))
 LESIONS = ((3, (0, 2), (14, 16), (14, 16)), (3, (3, 4), (12, 13), (2, 4)))
+
+
+#: The shares along which a boundary of the heart touches background, 1 and 2.
+CONTACTS = {1: (0.666667, 0.0, 0.333333), 2: (0.7, 0.3, 0.0)}
+HEART_RULE = ComponentRule(True, (1, 2), {}, CONTACTS)
 
 
 def slow_pieces(mask):
@@ -65,7 +71,13 @@ def test_corners_touch_and_an_empty_mask_has_no_piece():
 
 def test_what_masks_decide():
     one, two = mask_of(*HEART), mask_of(*HEART, *LESIONS)
-    assert ComponentRule.decide([(one, 2.0), (one, 2.0)], [1, 2, 3]) == ComponentRule(True, (1, 2))
+    found = ComponentRule.decide([(one, 2.0), (one, 2.0)], [1, 2])
+    assert found == HEART_RULE
+    assert ComponentRule.load(json.loads(json.dumps(found.record()))) == found
+    # A rule of a segmenter that says nothing of contacts goes by size.
+    assert ComponentRule.load({"foreground": True, "largest": [1], "least_mm3": {}}) == ComponentRule(True, (1,))
+    # Of one class alone there is nothing to compare.
+    assert ComponentRule.decide([(np.minimum(one, 1), 2.0)], [1]) == ComponentRule(True, (1,))
     # Two pieces in one of the masks are enough, for the foreground too; volumes are in mm³.
     found = ComponentRule.decide([(one, 2.0), (two, 5.0)], [1, 2, 3])
     assert found == ComponentRule(False, (1, 2), {3: 10.0})
@@ -78,7 +90,7 @@ def test_what_decides_nothing():
     assert ComponentRule.decide([(empty, 1.0)], [1, 2]) == ComponentRule()
     assert ComponentRule.decide([], [1, 2]) == ComponentRule()
     # Beside masks that have the class, empty ones do not count.
-    assert ComponentRule.decide([(empty, 1.0), (mask_of(*HEART), 1.0)], [1, 2]) == ComponentRule(True, (1, 2))
+    assert ComponentRule.decide([(empty, 1.0), (mask_of(*HEART), 1.0)], [1, 2]) == HEART_RULE
     partial = mask_of(*HEART)
     partial[3] = 255
     assert ComponentRule.decide([(mask_of(*HEART), 1.0), (partial, 1.0)], [1, 2]) == ComponentRule()
@@ -132,11 +144,13 @@ def test_a_speck_that_holds_the_foreground_together_is_no_gap_in_it():
     assert ComponentRule.decide([(apart, 1.0)], [1, 2]) == ComponentRule(False, (1, 2))
     # A voxel of 2 at its edge joins the two.
     apart[0, 12, 3] = 2
-    assert ComponentRule.decide([(apart, 1.0)], [1, 2]) == ComponentRule(True, (1, 2))
+    found = ComponentRule.decide([(apart, 1.0)], [1, 2])
+    assert (found.foreground, found.largest) == (True, (1, 2))
     # A bridge of specks, three rows wide, joins them too.
     apart[:] = mask_of((1, (0, 4), (0, 10), (0, 12)), (2, (0, 4), (13, 25), (0, 12)), shape=(4, 30, 30))
     apart[0, 11, 3:5], apart[0, 10, 3], apart[0, 12, 3] = 1, 2, 2
-    assert ComponentRule.decide([(apart, 1.0)], [1, 2]) == ComponentRule(True, (1, 2))
+    found = ComponentRule.decide([(apart, 1.0)], [1, 2])
+    assert (found.foreground, found.largest) == (True, (1, 2))
 
 
 @settings(max_examples=40, deadline=None)
@@ -171,6 +185,56 @@ def test_a_second_heart_goes_as_a_whole():
     torn, _ = clean(mask, ComponentRule(False, (1, 2)), 1.0)
     assert (torn == 1).sum() == 4 * 7 * 4
     assert (torn == 2).sum() == (mask_of(*HEART) == 2).sum()
+
+
+#: A second piece of more voxels than the heart, whose 2 lies round a core of 1.
+OTHER = ((2, (0, 4), (11, 19), (9, 19)), (1, (0, 4), (14, 16), (13, 15)))
+
+
+def test_a_larger_piece_whose_classes_touch_otherwise_goes():
+    mask = mask_of(*HEART, *OTHER)
+    assert (mask_of(*OTHER) > 0).sum() > 2 * (mask_of(*HEART) > 0).sum()
+    cleaned, removed = clean(mask, HEART_RULE, None)
+    np.testing.assert_array_equal(cleaned, mask_of(*HEART))
+    assert removed == {1: Removed(1, 4 * 4), 2: Removed(1, 4 * 76)}
+    # By size it would be kept.
+    np.testing.assert_array_equal(clean(mask, ComponentRule(True, (1, 2)), None)[0], mask_of(*OTHER))
+
+
+def test_contacts_are_those_within_slices_wherever_the_slices_lie():
+    mask = np.ascontiguousarray(mask_of(*HEART, *OTHER).transpose(1, 0, 2))
+    cleaned, _ = clean(mask, HEART_RULE, None, 1)
+    np.testing.assert_array_equal(cleaned, mask_of(*HEART).transpose(1, 0, 2))
+
+
+@pytest.mark.parametrize(("depth", "kept"), [(3, "heart"), (4, "other")])
+def test_size_counts_too_and_small_pieces_are_no_rivals(depth, kept):
+    """Of a piece with the right contacts: a quarter of the largest may be kept, less may not."""
+    shape = (16, 20, 20)
+    heart = mask_of((1, (0, 3), (2, 5), (2, 4)), (2, (0, 3), (2, 5), (4, 6)), shape=shape)
+    # As large as three or four hearts and one voxel, of 2 alone.
+    other = mask_of((2, (4, 4 + depth), (10, 16), (10, 16)), (2, (4, 5), (16, 17), (10, 11)), shape=shape)
+    if depth == 3:
+        other[4, 16, 10] = 0
+    contacts = ComponentRule.decide([(heart, 1.0)], [1, 2]).contacts
+    cleaned, _ = clean(heart + other, ComponentRule(True, (1, 2), {}, contacts), None)
+    assert (heart > 0).sum() == 36
+    assert (other > 0).sum() == (108 if depth == 3 else 145)
+    np.testing.assert_array_equal(cleaned, heart if kept == "heart" else other)
+
+
+def test_of_pieces_alike_the_larger_stays():
+    small, big = mask_of(*HEART), mask_of((1, (0, 4), (10, 16), (2, 5)), (2, (0, 4), (10, 16), (5, 9)))
+    np.testing.assert_array_equal(clean(small + big, HEART_RULE, None)[0], big)
+    # Twice the size counts half of ln 2, .35, which a slightly other piece outweighs no more.
+    bent = big.copy()
+    bent[:, 15, 2] = 0
+    np.testing.assert_array_equal(clean(small + bent, HEART_RULE, None)[0], bent)
+
+
+def test_a_class_that_no_mask_had_is_no_reason_to_go():
+    mask = mask_of(*HEART, (9, (0, 1), (4, 5), (8, 9)))
+    assert clean(mask, HEART_RULE, None)[0] is mask
 
 
 def test_pieces_within_the_foreground_go_by_class():
@@ -250,3 +314,6 @@ def test_a_rule_in_words():
     assert ComponentRule().words(NAMES) == "everything"
     assert ComponentRule(least_mm3={7: 12345.6}).words(NAMES) == "of class 7 pieces of 12346 mm³ or more"
     assert ComponentRule(largest=(7,)).words(NAMES) == "the largest piece of class 7"
+    assert HEART_RULE.words(NAMES) == (
+        "of the foreground the piece most like the labelled masks; the largest piece of RV and of myo"
+    )
