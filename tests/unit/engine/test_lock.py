@@ -130,6 +130,27 @@ def test_a_lock_file_replaced_under_the_taker_is_taken_anew(tmp_path: Path, monk
         assert f"process {os.getpid()}" in holder(tmp_path)
 
 
+def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text("precious")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / LOCK).symlink_to(other)
+    assert holder(tmp_path / "run") == ""
+    with pytest.raises(SettingsError, match="a symbolic link"):
+        enter(tmp_path / "run")
+    assert other.read_text() == "precious"
+
+
+def test_a_holder_that_left_no_readable_word_is_another_run(tmp_path: Path) -> None:
+    with held(tmp_path):
+        for text in (b"", b"\xff\xfe"):
+            (tmp_path / LOCK).write_bytes(text)
+            with pytest.raises(SettingsError, match=r"\S+ at work"):
+                enter(tmp_path)
+        (tmp_path / LOCK).write_bytes(b"")
+        assert holder(tmp_path) == "another run"
+
+
 def test_windows_takes_no_lock(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(lock.sys, "platform", "win32")
     with sole_run(tmp_path, lambda: None):
