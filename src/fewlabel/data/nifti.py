@@ -41,33 +41,33 @@ class Header:
         return self.start + self.count * self.bits // 8
 
 
-def parse_header(content: bytes) -> Header | None:
-    """The header of a NIfTI-1 or NIfTI-2 file in either byte order, or None if it is neither.
+def parse_header(content: bytes, *, single: bool = True) -> Header | None:
+    """The header of a NIfTI-1, NIfTI-2 or Analyze file in either byte order, or None if it is none of them.
 
     Args:
         content: The first :data:`HEADER_BYTES` bytes of the file, unpacked, or all if it has fewer.
+        single: Whether the voxels follow in the same file.
     """
     import nibabel
 
-    for kind in (nibabel.Nifti1Header, nibabel.Nifti2Header):
-        if len(content) >= kind.sizeof_hdr and kind.may_contain_header(content):
+    # What is asked of a NIfTI-1 header lies where Analyze has it.
+    for kind in (nibabel.AnalyzeHeader, nibabel.Nifti2Header):
+        size = kind.sizeof_hdr
+        if kind.may_contain_header(content):
             # Unchecked: what is wrong with it is for ITK to say, once.
-            facts = kind(content[: kind.sizeof_hdr], check=False)
+            facts = kind(content[:size], check=False)
             sizes, start, code = facts["dim"], float(facts["vox_offset"]), int(facts["datatype"])
+            count = math.prod(max(1, int(side)) for side in sizes[1 : 1 + max(0, int(sizes[0]))])
             # As the NIfTI library does: the voxels of a single file cannot begin within its header.
-            within = 0 if facts["magic"].item().startswith(b"ni") else kind.sizeof_hdr
-            return Header(
-                max(within, int(start)) if math.isfinite(start) else within,
-                math.prod(max(1, int(side)) for side in sizes[1 : 1 + max(0, int(sizes[0]))]),
-                int(facts["bitpix"]),
-                np.dtype(facts.endianness + _FLOATS[code]) if code in _FLOATS else None,
-            )
+            first = max(size if single else 0, int(start) if math.isfinite(start) else 0)
+            dtype = np.dtype(facts.endianness + _FLOATS[code]) if code in _FLOATS else None
+            return Header(first, count, int(facts["bitpix"]), dtype)
     return None
 
 
 def voxel_file(path: Path) -> Path:
     """The file that the voxels of an image lie in: that of the header, or the ``.img`` beside a ``.hdr``."""
-    if path.suffix.lower() != ".hdr":
+    if not _is_pair(path):
         return path
     beside = (path.with_suffix(suffix) for suffix in (".img", ".img.gz", ".IMG"))
     return next((file for file in beside if file.is_file()), path)
@@ -79,7 +79,7 @@ def is_packed(path: Path) -> bool:
 
 
 def read_header(path: Path) -> Header | None:
-    """The header of a file, or None if it is no NIfTI.
+    """The header of a file, or None if it is neither NIfTI nor Analyze.
 
     Raises:
         OSError: If it cannot be opened, or is no gzip file though its name says so.
@@ -87,7 +87,7 @@ def read_header(path: Path) -> Header | None:
         zlib.error: If it cannot be unpacked.
     """
     with _opened(path) as stream:
-        return parse_header(stream.read(HEADER_BYTES))
+        return parse_header(stream.read(HEADER_BYTES), single=not _is_pair(path))
 
 
 def read_through(path: Path, header: Header | None) -> tuple[int, bool]:
@@ -129,6 +129,10 @@ def put_back_not_finite(path: Path, header: Header, array: NDArray[np.floating[A
     with _opened(path) as stream:
         for first, values in _blocks(stream, header):
             flat[first : first + len(values)][~np.isfinite(values)] = np.nan
+
+
+def _is_pair(path: Path) -> bool:
+    return path.suffix.lower() == ".hdr"
 
 
 def _opened(path: Path) -> BinaryIO:

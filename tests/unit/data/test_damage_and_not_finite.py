@@ -166,7 +166,7 @@ def test_headers_of_nonsense_are_no_crash(tmp_path, content):
             read_volume(tmp_path / name)
 
 
-@pytest.mark.parametrize("kind", [nibabel.Nifti1Pair, nibabel.Nifti2Pair])
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Pair, nibabel.Nifti2Pair, nibabel.AnalyzeImage])
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_header_beside_its_voxels_is_held_against_them(tmp_path, kind, packed):
     array = awkward()
@@ -199,3 +199,14 @@ def test_a_place_that_no_file_reaches_is_no_crash(tmp_path, kind):
     for name in ("s.nii", "s.nii.gz"):
         with pytest.raises(DataError, match=rf"{len(content)} bytes.* that its header promises"):
             read_volume(tmp_path / name)
+
+
+def test_a_file_without_the_mark_of_nifti_is_held_against_its_header(tmp_path):
+    """ITK reads it, as Analyze."""
+    path = write_scan(tmp_path / "s.nii", noise(SHAPE))
+    content = bytearray(path.read_bytes())
+    content[344:348] = bytes(4)
+    path.write_bytes(content)
+    assert what_is_missing(path) == ""
+    path.write_bytes(content[:-3])
+    assert "promises" in what_is_missing(path)
