@@ -53,6 +53,13 @@ def test_a_checksum_that_does_not_fit_is_a_fault(tmp_path, damage, read):
         read(path)
 
 
+def test_packed_files_of_other_formats_are_checked_too(tmp_path):
+    path = tmp_path / "s.gipl.gz"
+    path.write_bytes(gzip.compress(bytes(range(256)) * 9))
+    assert what_is_missing(path) == ""
+    assert "CRC" in what_is_missing(spoil(path))
+
+
 def test_every_member_of_a_gzip_file_is_checked(tmp_path):
     path = write_scan(tmp_path / "s.nii.gz", noise(SHAPE))
     content = gzip.decompress(path.read_bytes())
