@@ -131,14 +131,19 @@ def test_a_lock_file_replaced_under_the_taker_is_taken_anew(tmp_path: Path, monk
 
 
 def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
-    other = tmp_path / "other.txt"
-    other.write_text("precious")
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / LOCK).symlink_to(other)
-    assert holder(tmp_path / "run") == ""
+    run, other = tmp_path / "run", tmp_path / "other"
+    run.mkdir()
+    (run / LOCK).symlink_to(other / LOCK)
+    with sole_run(other, lambda: None):
+        assert holder(other)
+        assert holder(run) == ""
+        before = (other / LOCK).read_text()
+        with pytest.raises(SettingsError, match="a symbolic link"):
+            enter(run)
+        assert (other / LOCK).read_text() == before
     with pytest.raises(SettingsError, match="a symbolic link"):
-        enter(tmp_path / "run")
-    assert other.read_text() == "precious"
+        enter(run)
+    assert not other.exists()
 
 
 def test_a_holder_that_left_no_readable_word_is_another_run(tmp_path: Path) -> None:
