@@ -28,6 +28,16 @@ kept = take(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(300)
 """
+HOLD_WITH_A_FORK = """
+import os, sys, time
+from pathlib import Path
+from fewlabel.engine.lock import take
+kept = take(Path(sys.argv[1]))
+child = os.fork()
+if child:
+    print(child, flush=True)
+time.sleep(300)
+"""
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fcntl")
 
@@ -62,6 +72,21 @@ def test_a_second_run_is_refused_and_names_folder_and_process(tmp_path: Path) ->
         assert [path.name for path in out.iterdir()] == [LOCK]
     assert holder(out) == ""
     enter(out)
+
+
+def test_a_run_that_was_killed_holds_nothing_through_a_fork_of_it(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", HOLD_WITH_A_FORK, str(tmp_path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        try:
+            assert f"process {process.pid}" in holder(tmp_path)
+            process.kill()
+            process.wait()
+            os.kill(child, 0)
+            assert holder(tmp_path) == ""
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 def test_a_lock_counts_as_nothing_in_the_way(tmp_path: Path) -> None:
