@@ -33,9 +33,8 @@ import os, sys, time
 from pathlib import Path
 from fewlabel.engine.lock import take
 kept = take(Path(sys.argv[1]))
-child = os.fork()
-if child:
-    print(child, flush=True)
+if not os.fork():
+    print(os.getpid(), flush=True)
 time.sleep(300)
 """
 
