@@ -1,10 +1,10 @@
-"""Single-file NIfTI as bytes: what its header promises, its checksum, and the values that ITK does not hand over."""
+"""NIfTI files as bytes: what their header promises, their checksum, and the values that ITK does not hand over."""
 
 from __future__ import annotations
 
 import gzip
 import math
-import struct
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 HEADER_BYTES = 544
 _BLOCK = 1 << 22
+_BEYOND = 1 << 40
 _FLOATS = {16: "f4", 64: "f8"}
 
 
@@ -40,28 +41,36 @@ class Header:
         return self.start + self.count * self.bits // 8
 
 
-def parse_header(content: bytes) -> Header | None:
-    """The header of a NIfTI-1 or NIfTI-2 file in either byte order, or None if it is neither.
+def parse_header(content: bytes, *, single: bool = True) -> Header | None:
+    """The header of a NIfTI-1, NIfTI-2 or Analyze file in either byte order, or None if it is none of them.
 
     Args:
         content: The first :data:`HEADER_BYTES` bytes of the file, unpacked, or all if it has fewer.
+        single: Whether the voxels follow in the same file.
     """
-    for order in "<>":
-        if len(content) >= 348 and struct.unpack_from(order + "i", content)[0] == 348:
-            size, sizes = 348, struct.unpack_from(order + "8h", content, 40)
-            kind, bits = struct.unpack_from(order + "2h", content, 70)
-            start = struct.unpack_from(order + "f", content, 108)[0]
-        elif len(content) >= 540 and struct.unpack_from(order + "i", content)[0] == 540:
-            size, sizes = 540, struct.unpack_from(order + "8q", content, 16)
-            kind, bits = struct.unpack_from(order + "2h", content, 12)
-            start = struct.unpack_from(order + "q", content, 168)[0]
-        else:
-            continue
-        count = math.prod(max(1, int(side)) for side in sizes[1 : 1 + max(0, sizes[0])])
-        # As the NIfTI library does: voxels cannot begin within the header.
-        first = max(size, int(start)) if math.isfinite(start) else size
-        return Header(first, count, int(bits), np.dtype(order + _FLOATS[kind]) if kind in _FLOATS else None)
+    import nibabel
+
+    # What is asked of a NIfTI-1 header lies where Analyze has it.
+    for kind in (nibabel.AnalyzeHeader, nibabel.Nifti2Header):
+        size = kind.sizeof_hdr
+        if kind.may_contain_header(content):
+            # Unchecked: what is wrong with it is for ITK to say, once.
+            facts = kind(content[:size], check=False)
+            sizes, start, code = facts["dim"], float(facts["vox_offset"]), int(facts["datatype"])
+            count = math.prod(max(1, int(side)) for side in sizes[1 : 1 + max(0, int(sizes[0]))])
+            # As the NIfTI library does: the voxels of a single file cannot begin within its header.
+            first = max(size if single else 0, int(start) if math.isfinite(start) else 0)
+            dtype = np.dtype(facts.endianness + _FLOATS[code]) if code in _FLOATS else None
+            return Header(first, count, int(facts["bitpix"]), dtype)
     return None
+
+
+def voxel_file(path: Path) -> Path:
+    """The file that the voxels of an image lie in: that of the header, or the ``.img`` beside a ``.hdr``."""
+    if not _is_pair(path):
+        return path
+    beside = (path.with_suffix(suffix) for suffix in (".img", ".img.gz", ".IMG"))
+    return next((file for file in beside if file.is_file()), path)
 
 
 def is_packed(path: Path) -> bool:
@@ -70,7 +79,7 @@ def is_packed(path: Path) -> bool:
 
 
 def read_header(path: Path) -> Header | None:
-    """The header of a file, or None if it is no single-file NIfTI.
+    """The header of a file, or None if it is neither NIfTI nor Analyze.
 
     Raises:
         OSError: If it cannot be opened, or is no gzip file though its name says so.
@@ -78,7 +87,7 @@ def read_header(path: Path) -> Header | None:
         zlib.error: If it cannot be unpacked.
     """
     with _opened(path) as stream:
-        return parse_header(stream.read(HEADER_BYTES))
+        return parse_header(stream.read(HEADER_BYTES), single=not _is_pair(path))
 
 
 def read_through(path: Path, header: Header | None) -> tuple[int, bool]:
@@ -93,27 +102,22 @@ def read_through(path: Path, header: Header | None) -> tuple[int, bool]:
         EOFError: If a gzip file ends too early.
         zlib.error: If it cannot be unpacked.
     """
-    length, finite, first = 0, True, 0
     with _opened(path) as stream:
-        for block in _blocks(stream, 0 if header is None else header.start):
-            if header is not None and header.dtype is not None and length >= header.start:
-                values = _values(block, header, first)
-                first += len(values)
-                finite = finite and bool(np.isfinite(values).all())
-            length += len(block)
-    return length, finite
+        finite = header is None or all(np.isfinite(values).all() for _, values in _blocks(stream, header))
+        if not is_packed(path):
+            return stream.seek(0, os.SEEK_END), finite
+        while stream.read(_BLOCK):
+            pass
+        return stream.tell(), finite
 
 
-def put_back_not_finite(path: Path, header: Header, array: NDArray[np.floating[Any]]) -> int:
+def put_back_not_finite(path: Path, header: Header, array: NDArray[np.floating[Any]]) -> None:
     """Set to NaN what is not finite in a file and was made 0 on the way: ITK's NIfTI library does so without a word.
 
     Args:
         path: The file.
         header: Of the file.
         array: Its ``header.count`` values in the order of the file, contiguous; changed in place.
-
-    Returns:
-        Values set.
 
     Raises:
         OSError: If the file cannot be read.
@@ -122,32 +126,27 @@ def put_back_not_finite(path: Path, header: Header, array: NDArray[np.floating[A
     if array.size != header.count or not array.flags.c_contiguous:
         raise ValueError(f"{array.size} values were read of the {header.count} in the file")
     flat = array.reshape(-1)
-    length = first = found = 0
     with _opened(path) as stream:
-        for block in _blocks(stream, header.start):
-            if length >= header.start:
-                wrong = ~np.isfinite(_values(block, header, first))
-                flat[first : first + len(wrong)][wrong] = np.nan
-                first += len(wrong)
-                found += int(wrong.sum())
-            length += len(block)
-    return found
+        for first, values in _blocks(stream, header):
+            flat[first : first + len(values)][~np.isfinite(values)] = np.nan
+
+
+def _is_pair(path: Path) -> bool:
+    return path.suffix.lower() == ".hdr"
 
 
 def _opened(path: Path) -> BinaryIO:
     return cast("BinaryIO", gzip.open(path)) if is_packed(path) else path.open("rb")
 
 
-def _blocks(stream: BinaryIO, start: int) -> Iterator[bytes]:
-    """All of a stream; a block ends where the voxels begin, and those after it hold whole values."""
-    while start > 0 and (block := stream.read(min(start, _BLOCK))):
-        start -= len(block)
-        yield block
-    while block := stream.read(_BLOCK):
-        yield block
-
-
-def _values(block: bytes, header: Header, first: int) -> NDArray[np.floating[Any]]:
-    """The values in a block whose first one is number ``first`` of the file; bytes after the last are left aside."""
-    dtype = np.dtype("f4") if header.dtype is None else header.dtype
-    return np.frombuffer(block, dtype, min(len(block) // dtype.itemsize, header.count - first))
+def _blocks(stream: BinaryIO, header: Header) -> Iterator[tuple[int, NDArray[np.floating[Any]]]]:
+    """The floating-point values of a file, block by block, each with the number of its first value."""
+    if header.dtype is None:
+        return
+    # A header of nonsense may name a place that no file reaches, nor any seek.
+    stream.seek(min(header.start, _BEYOND))
+    first, size = 0, header.dtype.itemsize
+    while values := stream.read(min(_BLOCK, (header.count - first) * size)):
+        block = np.frombuffer(values, header.dtype, len(values) // size)
+        yield first, block
+        first += len(block)

@@ -6,83 +6,79 @@ import errno
 import os
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout, lock_descriptor
+
 from fewlabel.core.collective import any_rank, rank, world_size
 from fewlabel.core.errors import Fault, FewlabelError, SettingsError
-
-if sys.platform != "win32":
-    import fcntl
 
 #: Lies in a run's folder while a run is at work there. By its name it counts as half written, so as nothing in the way.
 LOCK = ".run.lock.partial"
 #: For so long, in seconds, a lock is asked for: who only looks whether there is one holds it for a moment.
 PATIENCE = 0.3
-_TAKEN = frozenset({errno.EAGAIN, errno.EACCES})
+#: What file systems without locks answer.
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EIO})
 
 
-def take(out: Path) -> int | None:
+def take(out: Path) -> FileLock | None:
     """Lock a folder, which is made if need be; the lock lasts until :func:`free`, or until this process ends.
 
     Returns:
-        The open lock file; None where the system or the file system has no locks.
+        The lock; None where the system or the file system has no locks.
 
     Raises:
-        SettingsError: If another run is at work there.
+        SettingsError: If another run is at work there, or a symbolic link lies where the lock goes.
     """
     if sys.platform == "win32":
         return None
-    path, end = out / LOCK, time.monotonic() + PATIENCE
+    path = out / LOCK
+    lock = FileLock(path, PATIENCE, poll_interval=0.02, fallback_to_soft=False, on_acquired=_sign)
     while True:
-        out.mkdir(parents=True, exist_ok=True)
         try:
-            stream = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            lock.acquire()
         except FileNotFoundError:
             # The run before took its empty folder away just now.
             continue
-        try:
-            taken = _lock(stream, fcntl.LOCK_EX)
-        except OSError:
-            # A file system without locks.
-            os.close(stream)
+        except Timeout as error:
+            raise SettingsError("Nothing was written:", [at_work(out, holder(out) or "another run")]) from error
+        except OSError as error:
+            if path.is_symlink():
+                fault = Fault("the lock of a run must be a file", "a symbolic link", str(path), "remove it")
+                raise SettingsError("Nothing was written:", [fault]) from error
+            if error.errno not in _NO_LOCKS:
+                raise
             path.unlink(missing_ok=True)
             return None
-        if taken and _same(stream, path):
-            os.ftruncate(stream, 0)
-            os.write(stream, f"process {os.getpid()} on {socket.gethostname()}".encode())
-            return stream
-        os.close(stream)
-        if not taken:
-            if time.monotonic() > end:
-                raise SettingsError("Nothing was written:", [at_work(out, _text(path))])
-            time.sleep(0.02)
+        return lock
 
 
-def free(out: Path, stream: int | None) -> None:
+def _sign(stream: int) -> None:
+    os.ftruncate(stream, 0)
+    os.write(stream, f"process {os.getpid()} on {socket.gethostname()}".encode())
+
+
+def free(out: Path, lock: FileLock | None) -> None:
     """Give a folder back; the lock file goes while it is still held."""
-    if stream is not None:
+    if lock is not None:
         (out / LOCK).unlink(missing_ok=True)
-        os.close(stream)
+        lock.release()
 
 
 def holder(out: Path) -> str:
     """Which process is at work in a folder, in words; empty if none is, or if that cannot be told."""
-    path = out / LOCK
     if sys.platform == "win32":
         return ""
-    try:
-        stream = os.open(path, os.O_RDONLY)
-    except OSError:
-        return ""
-    try:
-        return "" if _lock(stream, fcntl.LOCK_SH) else _text(path)
-    except OSError:
-        return ""
-    finally:
-        os.close(stream)
+    with (
+        suppress(OSError),
+        os.fdopen(os.open(out / LOCK, os.O_RDONLY | os.O_NOFOLLOW), encoding="utf-8", errors="replace") as stream,
+    ):
+        # A lock that was got goes with the stream.
+        if not lock_descriptor(stream.fileno(), blocking=False):
+            return stream.read().strip() or "another run"
+    return ""
 
 
 def at_work(out: Path, who: str) -> Fault:
@@ -110,15 +106,15 @@ def sole_run(out: Path, check: Callable[[], object]) -> Iterator[None]:
         check: Looks at the folder once it is locked, and raises if it may not be written after all.
 
     Raises:
-        SettingsError: If another run is at work there.
+        SettingsError: As :func:`take`, or what ``check`` raises.
     """
     first, problem = rank() == 0, None
     made = [folder for folder in (out, *out.absolute().parents) if first and not folder.exists()]
-    stream = None
+    lock = None
     try:
         if first:
             try:
-                stream = take(out)
+                lock = take(out)
                 check()
             except (FewlabelError, OSError) as error:
                 problem = error
@@ -127,39 +123,8 @@ def sole_run(out: Path, check: Callable[[], object]) -> Iterator[None]:
         yield
     finally:
         if first:
-            free(out, stream)
+            free(out, lock)
             with suppress(OSError):
                 # Only what is empty goes: a run that left nothing leaves no folder either.
                 for folder in made:
                     folder.rmdir()
-
-
-def _lock(stream: int, how: int) -> bool:
-    """Whether the lock was got at once.
-
-    Raises:
-        OSError: If there are no locks here.
-    """
-    if sys.platform == "win32":
-        return False
-    try:
-        fcntl.flock(stream, how | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in _TAKEN:
-            return False
-        raise
-    return True
-
-
-def _same(stream: int, path: Path) -> bool:
-    """Whether the file that was locked still lies there: the run before may have taken it away in between."""
-    try:
-        return os.path.samestat(os.fstat(stream), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _text(path: Path) -> str:
-    with suppress(OSError, UnicodeDecodeError):
-        return path.read_text(encoding="utf-8").strip() or "another run"
-    return "another run"

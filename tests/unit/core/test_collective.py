@@ -56,6 +56,9 @@ def two_processes(rank: int, port: int, folder: str) -> None:
     collective.average_gradients(mixed)
     # The gradient of a transpose reaches the collective transposed in memory.
     turned = torch.autograd.grad((collective.gather(weight.expand(2, 3)).T @ TURN).sum(), weight)[0]
+    summed = collective.gather(mine * weight).sum(dim=0)
+    shared = [torch.autograd.grad((rank + 1) * summed.square().sum() / 2, weight)[0]]
+    collective.average_gradients(shared)
     point = torch.tensor([float(rank + 1)], requires_grad=True)
     total = collective.sum_across(point)
     (total * (rank + 1)).sum().backward()
@@ -64,6 +67,7 @@ def two_processes(rank: int, port: int, folder: str) -> None:
         "gradient": mixed[0],
         "other": mixed[1],
         "turned": turned,
+        "shared": shared[0],
         "gathered": everyone.detach(),
         "numbers": collective.gather(torch.tensor([rank, 7])),
         "total": total.detach(),
@@ -109,6 +113,17 @@ def test_gradients_arrive_unscrambled_from_transposed_memory(both: list[dict[str
     for rank, facts in enumerate(both):
         expected = 2 * rows[2 * rank : 2 * rank + 2].sum()
         torch.testing.assert_close(facts["turned"], expected.expand(3))
+
+
+def test_gradients_through_gather_have_their_closed_form_and_are_the_same_everywhere(
+    both: list[dict[str, Tensor]],
+) -> None:
+    # With S = w * sum(x), ranks hold 1/2 |S|^2 and |S|^2: the gradient of their mean is 1.5 * w * sum(x)^2.
+    rows = torch.linspace(-1, 1, 24, dtype=torch.float64).reshape(8, 3)
+    expected = 1.5 * torch.tensor([1.0, 2.0, -0.5], dtype=torch.float64) * rows.sum(dim=0).square()
+    for facts in both:
+        torch.testing.assert_close(facts["shared"], expected)
+    assert torch.equal(both[0]["shared"], both[1]["shared"])
 
 
 def test_sums_flags_and_ranks(both: list[dict[str, Tensor]]) -> None:

@@ -53,6 +53,13 @@ def test_a_checksum_that_does_not_fit_is_a_fault(tmp_path, damage, read):
         read(path)
 
 
+def test_packed_files_of_other_formats_are_checked_too(tmp_path):
+    path = tmp_path / "s.gipl.gz"
+    path.write_bytes(gzip.compress(bytes(range(256)) * 9))
+    assert what_is_missing(path) == ""
+    assert "CRC" in what_is_missing(spoil(path))
+
+
 def test_every_member_of_a_gzip_file_is_checked(tmp_path):
     path = write_scan(tmp_path / "s.nii.gz", noise(SHAPE))
     content = gzip.decompress(path.read_bytes())
@@ -164,3 +171,49 @@ def test_headers_of_nonsense_are_no_crash(tmp_path, content):
     for name in ("s.nii", "s.nii.gz"):
         with pytest.raises(DataError, match="a file must be"):
             read_volume(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Pair, nibabel.Nifti2Pair, nibabel.AnalyzeImage])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_header_beside_its_voxels_is_held_against_them(tmp_path, kind, packed):
+    array = awkward()
+    nibabel.save(kind(array.transpose(2, 1, 0).astype(np.float32), np.diag([-1, -1, 2, 1])), tmp_path / "s.hdr")
+    voxels = tmp_path / "s.img"
+    if packed:
+        content = gzip.compress(voxels.read_bytes())
+        voxels.unlink()
+        voxels = tmp_path / "s.img.gz"
+        voxels.write_bytes(content)
+    assert what_is_missing(tmp_path / "s.hdr") == ""
+    if kind is nibabel.Nifti1Pair:
+        np.testing.assert_array_equal(np.isnan(read_volume(tmp_path / "s.hdr").array[0]), ~np.isfinite(array))
+    whole = voxels.read_bytes()
+    voxels.write_bytes(whole[:-9])
+    wrong = "damaged gzip content" if packed else r"999 bytes in s\.img of the 1008 that its header promises"
+    with pytest.raises(DataError, match=wrong):
+        read_volume(tmp_path / "s.hdr")
+
+
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Header, nibabel.Nifti2Header])
+def test_a_place_that_no_file_reaches_is_no_crash(tmp_path, kind):
+    header = kind()
+    header.set_data_shape((7, 9, 4))
+    header.set_data_dtype(np.float32)
+    header["vox_offset"] = 3e38 if kind is nibabel.Nifti1Header else np.iinfo(np.int64).max
+    content = header.binaryblock + b"\0" * 2000
+    (tmp_path / "s.nii").write_bytes(content)
+    (tmp_path / "s.nii.gz").write_bytes(gzip.compress(content))
+    for name in ("s.nii", "s.nii.gz"):
+        with pytest.raises(DataError, match=rf"{len(content)} bytes.* that its header promises"):
+            read_volume(tmp_path / name)
+
+
+def test_a_file_without_the_mark_of_nifti_is_held_against_its_header(tmp_path):
+    """ITK reads it, as Analyze."""
+    path = write_scan(tmp_path / "s.nii", noise(SHAPE))
+    content = bytearray(path.read_bytes())
+    content[344:348] = bytes(4)
+    path.write_bytes(content)
+    assert what_is_missing(path) == ""
+    path.write_bytes(content[:-3])
+    assert "promises" in what_is_missing(path)

@@ -28,6 +28,15 @@ kept = take(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(300)
 """
+HOLD_WITH_A_FORK = """
+import os, sys, time
+from pathlib import Path
+from fewlabel.engine.lock import take
+kept = take(Path(sys.argv[1]))
+if not os.fork():
+    print(os.getpid(), flush=True)
+time.sleep(300)
+"""
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fcntl")
 
@@ -62,6 +71,21 @@ def test_a_second_run_is_refused_and_names_folder_and_process(tmp_path: Path) ->
         assert [path.name for path in out.iterdir()] == [LOCK]
     assert holder(out) == ""
     enter(out)
+
+
+def test_a_run_that_was_killed_holds_nothing_through_a_fork_of_it(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", HOLD_WITH_A_FORK, str(tmp_path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        try:
+            assert f"process {process.pid}" in holder(tmp_path)
+            process.kill()
+            process.wait()
+            os.kill(child, 0)
+            assert holder(tmp_path) == ""
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 def test_a_lock_counts_as_nothing_in_the_way(tmp_path: Path) -> None:
@@ -128,6 +152,32 @@ def test_a_lock_file_replaced_under_the_taker_is_taken_anew(tmp_path: Path, monk
     with sole_run(tmp_path, lambda: None):
         assert len(calls) > 1
         assert f"process {os.getpid()}" in holder(tmp_path)
+
+
+def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
+    run, other = tmp_path / "run", tmp_path / "other"
+    run.mkdir()
+    (run / LOCK).symlink_to(other / LOCK)
+    with sole_run(other, lambda: None):
+        assert holder(other)
+        assert holder(run) == ""
+        before = (other / LOCK).read_text()
+        with pytest.raises(SettingsError, match="a symbolic link"):
+            enter(run)
+        assert (other / LOCK).read_text() == before
+    with pytest.raises(SettingsError, match="a symbolic link"):
+        enter(run)
+    assert not other.exists()
+
+
+def test_a_holder_that_left_no_readable_word_is_another_run(tmp_path: Path) -> None:
+    with held(tmp_path):
+        for text in (b"", b"\xff\xfe"):
+            (tmp_path / LOCK).write_bytes(text)
+            with pytest.raises(SettingsError, match=r"\S+ at work"):
+                enter(tmp_path)
+        (tmp_path / LOCK).write_bytes(b"")
+        assert holder(tmp_path) == "another run"
 
 
 def test_windows_takes_no_lock(tmp_path: Path, monkeypatch) -> None:
