@@ -214,7 +214,9 @@ def table(words: Sequence[str]) -> list[str]:
     parser.add_argument("--numbers", default="draws", choices=["draws", "seeds"], help="what the runs of an arm are")
     asked = parser.parse_args(words)
     if all(suite.endswith("-ground") for suite in asked.suites):
-        return [line for suite in asked.suites for line in ground(suite, markdown=asked.markdown, by_class=asked.classes)]
+        return [
+            line for suite in asked.suites for line in ground(suite, markdown=asked.markdown, by_class=asked.classes)
+        ]
     if all(suite.endswith("-costs") for suite in asked.suites):
         return [line for suite in asked.suites for line in costs(suite)]
     tables = [rows(suite) for suite in asked.suites]

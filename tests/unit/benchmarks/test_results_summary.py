@@ -125,7 +125,10 @@ def test_costs_are_shown_from_the_cheapest_on_beside_the_reference(tmp_path, kin
         ("acdc-lite --reference gcl", "gcl 2 5 0.654 0.050 0.000 0.000 0.000"),
         ("acdc-lite --markdown", "| `gcl` | 2 | 5 | 0.654 ± 0.050 | +0.031 (+0.018 to +0.044) |"),
         ("acdc-methods --pretraining", "| `pixpro` | pixels | -0.02 → -0.93 |  | 0.08 → 0.14 | 47.07 → 8.45 |"),
-        ("acdc-semi-ssl4mis --markdown --numbers seeds", "| `mean_teacher-joint` | 3 | 1 | 0.348 | -0.191 (one seed) |"),
+        (
+            "acdc-semi-ssl4mis --markdown --numbers seeds",
+            "| `mean_teacher-joint` | 3 | 1 | 0.348 | -0.191 (one seed) |",
+        ),
         ("acdc-semi-chaitanya acdc-semi-ssl4mis --pooled", "| `cps` | 12 | +0.049 (+0.036 to +0.062) | 11 |"),
         ("acdc-semi-chaitanya acdc-semi-ssl4mis --variance", "| `arco-sg` | 12 | 0.44 | 0.33 |"),
         ("acdc-semi-chaitanya acdc-semi-ssl4mis --time", "| `cps` | 12 | 1.03 | 365 |"),
