@@ -91,7 +91,7 @@ ARMS: dict[str, Arm] = {
     "+intensity": Arm("intensity"),
     "+anatomy": Arm("ground"),
     "+statistics": Arm("ground", statistics=True),
-    "+post-processing": Arm("ground", statistics=True, postprocess=True),
+    "+post-processing": Arm("ground", postprocess=True),
     "weak-to-strong": Arm("weak-to-strong", postprocess=True),
     "all-pieces": Arm("all-pieces", postprocess=True),
     "position-partners": Arm("position-partners", postprocess=True),
@@ -99,7 +99,7 @@ ARMS: dict[str, Arm] = {
     "mean_teacher": Arm("mean_teacher", postprocess=True),
     "bcp": Arm("bcp", postprocess=True),
     "gcl+weak-to-strong": Arm("gcl+weak-to-strong", postprocess=True),
-    "upper-bound": Arm("ground", statistics=True, postprocess=True),
+    "upper-bound": Arm("ground", postprocess=True),
 }
 
 

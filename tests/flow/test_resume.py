@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from fewlabel.core.errors import RunStoppedError, SettingsError
 from fewlabel.engine.checkpoint import CHECKPOINT
@@ -102,8 +103,15 @@ def test_a_weak_to_strong_run_resumes_before_and_behind_a_return(store, tmp_path
     # A guard that bites within twelve steps: a class whose share changes at all is out, and one such step is enough.
     monkeypatch.setattr(_weak_to_strong, "PATIENCE", 1)
     monkeypatch.setattr(_weak_to_strong, "ClassShares", lambda count, _: ClassShares(count, 1.0001, settle=1))
-    monkeypatch.setattr(ClassShares, "absent", lambda _: [])
-    extra = {"regime": {"name": "fixmatch", "threshold": 0.3}, "steps": 12, "log_every": 1, "checkpoint_seconds": 0}
+    monkeypatch.setattr(
+        ClassShares, "absent", property(lambda shares: torch.zeros_like(shares.streak, dtype=torch.bool))
+    )
+    extra = {
+        "regime": {"name": "fixmatch", "threshold": 0.3, "rest": 0.45},
+        "steps": 12,
+        "log_every": 1,
+        "checkpoint_seconds": 0,
+    }
     finetune.run(finetune_settings(store, tmp_path / "whole", **extra))
     returns = {row["step"]: row["returns"] for row in _without_time(tmp_path / "whole") if "returns" in row}
     first = min(step for step, count in returns.items() if count == 1)

@@ -28,7 +28,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(store: Path, out: Path, **over: Any) -> Path:
-    return finetune.run(finetune_settings(store, out, **{"labelled": 1, "validation": "none", "steps": 4, **over}))
+    return finetune.run(
+        finetune_settings(
+            store, out, **{"labelled": 1, "validation": "none", "steps": 4, "recalibrate": "auto", **over}
+        )
+    )
 
 
 def parts(store: Path) -> dict[str, list[str]]:

@@ -92,7 +92,7 @@ def judge(matched: Matched, thresholds: Thresholds) -> tuple[NDArray[np.bool_], 
     alike = (matched.common > least) & (matched.peaks.max(axis=1) > 0)
     near = (np.abs(wrapped(matched.turns - (angles[:, None] - angles))) < agree) & off
     clear = near.sum(axis=1) >= thresholds.share * (len(angles) - 1)
-    difference = wrapped(matched.edge_angles - angles)
+    difference = np.asarray(wrapped(matched.edge_angles - angles), np.float64)
     return alike, alike & clear & (np.abs(wrapped(difference - _middle_angle(difference, agree))) < agree)
 
 

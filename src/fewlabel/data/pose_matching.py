@@ -148,7 +148,7 @@ def _fields(views: Sequence[View], moving: NDArray[np.bool_], boxes: Floats, rad
         channels.append([blank if view.motion is None else np.sqrt(view.motion) for view in views])
         present.append(moving)
     blurred = [[ndimage.gaussian_filter(picture, radius / 30) for picture in channel] for channel in channels]
-    return Fields(np.asarray(blurred, np.float32), np.stack(present), boxes)
+    return Fields(np.asarray(blurred, np.float32), np.stack(present), np.asarray(boxes, np.float64))
 
 
 def _best(scores: NDArray[np.float32]) -> tuple[Floats, Floats]:

@@ -55,6 +55,7 @@ def completed(settings: TrainSettings, words: Mapping[str, Any]) -> TrainSetting
 
 
 def given_steps(settings: TrainSettings) -> dict[str, int]:
-    """Stage → steps that were said."""
-    stages = {name: getattr(settings, name) for name in ("pretrain", "finetune")}
+    """Stage → steps that were said, of the stages that take part."""
+    names = ("pretrain", "finetune") if settings.pretrains else ("finetune",)
+    stages = {name: getattr(settings, name) for name in names}
     return {name: int(values["steps"]) for name, values in stages.items() if said(values, "steps")}

@@ -95,7 +95,7 @@ class FinetuneSettings(Settings):
         source="nnU-Net",
     )
     recalibrate: Recalibrate = setting(
-        "auto",
+        "never",
         "statistics of batch normalisation from unlabelled training slices, once trained; auto: where the regime saw "
         "labelled ones only",
         source="AdaBN, Li et al. 2016",

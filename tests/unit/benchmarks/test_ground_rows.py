@@ -69,7 +69,9 @@ def test_a_left_atrium_is_trained_once_and_scored_on_two_parts(suites, tmp_path,
     assert parts["test"] == ["T0", "T1", "T2"]
     assert (len(parts["train"]), len(parts["validation"])) == (6, 2)
     # In 3D, statistics are those of patches of whoever is not scored.
-    facts = read_json(home / "ground-m2-d0-statistics" / "segmenter.json")["recalibrated"]
+    readout = importlib.import_module("suites.ground_readout")
+    other = readout.with_statistics(home / "prepared", home / "ground-m2-d0", tmp_path / "statistics")
+    facts = read_json(other / "segmenter.json")["recalibrated"]
     assert facts["subjects"] == 6
     assert 0 < facts["patches"] <= 32
     scored = read_json(home / "scores-validation-weak-to-strong-m2-d0" / "summary.json")

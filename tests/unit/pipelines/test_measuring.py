@@ -130,7 +130,7 @@ def test_fine_tuning_is_timed_beside_its_control(store: PreparedStore, tmp_path:
         settings = finetune_settings(store.folder, tmp_path / "s", control=True, **values)
         return finetuning_costs(settings, selection)[0]
 
-    model, control = costs(labelled=1, encoder=tmp_path / "nowhere")
+    model, control = costs(labelled=1, encoder=tmp_path / "nowhere", recalibrate="auto")
     assert (model.name, control.name) == ("finetune", "control")
     assert model.step == control.step > 0
     assert model.most_pixels == math.inf

@@ -132,5 +132,5 @@ def test_the_default_recipe_is_where_the_defaults_of_train_are_set() -> None:
         "pretraining": False,
         "pretrain_share": 0.25,
         "pretrain": {"method": "gcl"},
-        "finetune": {"regime": "fixmatch", "view": [128, 128]},
+        "finetune": {"regime": "fixmatch", "view": [128, 128], "optimiser": {"lr": 2e-3}},
     }

@@ -323,8 +323,9 @@ def test_the_demo_takes_a_budget_and_keeps_its_recipe(stages: Stages, said: list
     out = tmp_path / "demo"
     demo.run(demo.demo_settings({"out": out, "patients": 4, "test": 2, "budget": "1m"}))
     found = asked(stages)
-    assert (found["pretrain"]["steps"], found["finetune"]["steps"]) == (300, 400)
-    assert "budget=1m cannot be kept: pretrain.steps=300 and finetune.steps=400 stand as set." in said
+    assert "pretrain" not in found
+    assert found["finetune"]["steps"] == 600
+    assert "budget=1m cannot be kept: finetune.steps=600 stands as set." in said
     assert resolved(out)["command"][:6] == ["fewlabel", "train", str(out / "data"), "--out", str(out), "--recipe"]
 
 

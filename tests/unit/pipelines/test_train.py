@@ -237,7 +237,7 @@ def test_a_pipeline_refuses_several_processes(stages: Stages, tmp_path: Path, mo
 def test_the_shipped_recipes_hold_valid_settings_only(name: str, tmp_path: Path) -> None:
     settings = train.train_settings({"data": tmp_path, "out": tmp_path / "run"}, name)
     plans = train.plan(settings)
-    assert list(plans) == [stage for stage in train.CHAIN if stage != "pretrain" or not name.startswith("la")]
+    assert list(plans) == [stage for stage in train.CHAIN if stage != "pretrain" or name.startswith("acdc")]
     assert plans["finetune"].record()["control"] is True
     assert plans["evaluate"].record()["control"] == str(tmp_path / "run" / "segmenter-control")
     assert settings.recipe == name
@@ -245,7 +245,7 @@ def test_the_shipped_recipes_hold_valid_settings_only(name: str, tmp_path: Path)
 
 def test_the_demo_writes_hearts_once_and_trains_on_them(stages: Stages, tmp_path: Path) -> None:
     out = tmp_path / "demo"
-    values = {"out": out, "patients": 4, "test": 2, "pretrain": {"steps": 3}}
+    values = {"out": out, "patients": 4, "test": 2, "pretraining": True, "pretrain": {"steps": 3}}
     assert demo.run(demo.demo_settings(values)) == out
     first = (out / "data" / "scans.csv").stat().st_mtime_ns
     asked = {name: settings.record() for name, settings in stages.asked}
@@ -384,7 +384,7 @@ def test_words_for_pre_training_are_refused_where_a_recipe_or_patches_leave_it_o
 def test_a_share_of_no_budget_is_refused(tmp_path: Path) -> None:
     def made(**values: Any) -> train.TrainSettings:
         return train.train_settings(
-            {"data": tmp_path, "out": tmp_path / "run", "pretrain_share": 0.5, **values}, "demo"
+            {"data": tmp_path, "out": tmp_path / "run", "pretrain_share": 0.5, "pretraining": True, **values}, "demo"
         )
 
     assert "pretrain_share: it is a share of a budget; found no budget" in refusal(made)
