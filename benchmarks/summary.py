@@ -3,11 +3,14 @@
 One line per arm and M: arm, M, draws, mean Dice, standard deviation over draws, and the gain over scratch (or the arm
 given by ``--reference``) on the same draws with its 95 % t-interval. ``--markdown`` prints the table that the
 documentation shows, ``--pretraining`` that of losses and embeddings, where the rows have them, ``--time`` that of wall
-time, ``--variance`` that of the variance of ARCO's contrastive gradient. A suite with several splits has a table for
-each, ``acdc-semi-chaitanya`` and ``acdc-semi-ssl4mis``: named together they are joined in the tables of time and of
-variance and in that of ``--pooled``, which has one line per arm with its gain over all splits, M and draws.
-``acdc-ground``, ``hippocampus-ground`` and ``la-ground`` have tables of their own, one line per arm, split and M, with
-the seconds of a run and a list of what was not run; ``--classes`` tells them by class and phase.
+time, ``--variance`` that of the variance of ARCO's contrastive gradient, ``--learning`` that of ``la-lite``. A suite
+with several splits has a table for each, ``acdc-semi-chaitanya`` and ``acdc-semi-ssl4mis``: named together they are
+joined in the tables of time and of variance and in that of ``--pooled``, which has one line per arm with its gain over
+all splits, M and draws. ``regime-costs`` and ``method-costs`` have a table of costs. ``acdc-ground``,
+``hippocampus-ground`` and ``la-ground`` have tables of their own, one line per arm, split and M, with the seconds of a
+run and a list of what was not run; ``--classes`` tells them by class and phase.
+
+``docs/generate.py`` writes these tables into the pages that ask for one by ``<!-- generated: summary WORDS -->``.
 """
 
 from __future__ import annotations
@@ -15,18 +18,21 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from fewlabel.scoring.statistics import t_interval
 
 RESULTS = Path(__file__).parent / "results"
+MISSING = "No results of {} are committed; `python benchmarks/run.py --suite NAME` makes them"
 
 
 def rows(suite: str) -> list[dict[str, object]]:
     """All committed rows of a suite."""
     path = RESULTS / f"{suite}.jsonl"
     if not path.is_file():
-        raise SystemExit(f"No results of {suite} are committed; `python benchmarks/run.py --suite NAME` makes them")
+        raise SystemExit(MISSING.format(suite))
     return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
 
 
@@ -60,12 +66,12 @@ def summarise(table: list[dict], reference: str = "scratch") -> list[str]:
     return lines
 
 
-def markdown(lines: list[str], reference: str = "scratch") -> list[str]:
-    """The same lines as a table for documents."""
-    table = [f"| arm | M | draws | Dice | gain over {reference}, 95 % interval |", "|---|---|---|---|---|"]
+def markdown(lines: list[str], reference: str = "scratch", numbers: str = "draws") -> list[str]:
+    """The same lines as a table for documents; ``numbers`` says what the runs of an arm are, draws or seeds."""
+    table = [f"| arm | M | {numbers} | Dice | gain over {reference}, 95 % interval |", "|---|---|---|---|---|"]
     for line in lines[1:]:
         arm, labelled, draws, mean, std, gain, low, high = line.split()
-        interval = "one draw" if low == "nan" else f"{float(low):+.3f} to {float(high):+.3f}"
+        interval = f"one {numbers.rstrip('s')}" if low == "nan" else f"{float(low):+.3f} to {float(high):+.3f}"
         worth = "" if arm == reference else f"{float(gain):+.3f} ({interval})"
         deviation = "" if std == "nan" else f" ± {std}"
         table.append(f"| `{arm}` | {labelled} | {draws} | {mean}{deviation} | {worth} |")
@@ -143,6 +149,36 @@ def pretraining(table: list[dict]) -> list[str]:
     return lines
 
 
+def learning(table: list[dict], reference: str = "scratch") -> list[str]:
+    """Dice and the fall of the soft Dice loss of labelled patches, as a table for documents; the reference first."""
+    lines = [
+        "| arm | test Dice | soft Dice loss of labelled patches, first → last tenth of the run | seconds of a step |",
+        "|---|---|---|---|",
+    ]
+    for row in sorted(table, key=lambda row: row["arm"] != reference):
+        losses = f"{row['dice_loss_first']:.2f} → {row['dice_loss_last']:.2f}"
+        lines.append(f"| `{row['arm']}` | {row['dice']:.3f} | {losses} | {row['finetune_step_seconds']:.2f} |")
+    return lines
+
+
+def costs(suite: str, results: Path = RESULTS) -> list[str]:
+    """Step and memory of each method or regime beside the reference, cheapest step first, as a table for documents."""
+    path = results / f"{suite}.json"
+    if not path.is_file():
+        raise SystemExit(MISSING.format(suite))
+    content = json.loads(path.read_text())
+    kind, beside = ("method", "encoder") if "methods" in content else ("regime", "network")
+    lines = [f"| {kind} | step | memory beside the {beside} |", "|---|---|---|"]
+    for name, row in sorted(content[f"{kind}s"].items(), key=lambda item: item[1]["step"]):
+        if name == content["reference"]:
+            continue
+        head, comma, part = name.partition(", ")
+        size = row["extra_bytes"] / 2**20
+        memory = "under 0.1 MiB" if size < 0.1 else f"{size:.1f} MiB"
+        lines.append(f"| `{head}`{comma}{part} | {row['step']:.1f} x | {memory} |")
+    return lines
+
+
 def ground(suite: str, *, markdown: bool, by_class: bool, results: Path = RESULTS) -> list[str]:
     """The table of a ground suite, and what of it was not run."""
     from suites import ground_summary
@@ -159,32 +195,47 @@ def ground(suite: str, *, markdown: bool, by_class: bool, results: Path = RESULT
     return [*ground_summary.summarise(table), *ground_summary.unfinished(not_run(GROUNDS[suite], path))]
 
 
-if __name__ == "__main__":
+def table(words: Sequence[str]) -> list[str]:
+    """The lines that the words of the command line ask for.
+
+    Raises:
+        SystemExit: If a word is unknown, or nothing of a suite is committed.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("suites", nargs="*", default=["acdc-lite"])
     parser.add_argument("--markdown", action="store_true", help="as a table for documents")
     parser.add_argument("--pretraining", action="store_true", help="losses and embeddings of pre-training, as a table")
     parser.add_argument("--variance", action="store_true", help="variance of ARCO's gradient, as a table")
     parser.add_argument("--time", action="store_true", help="wall time of each arm, as a table")
+    parser.add_argument("--learning", action="store_true", help="how labelled patches were learnt, as a table")
     parser.add_argument("--pooled", action="store_true", help="gains over all the suites' runs, as a table")
     parser.add_argument("--classes", action="store_true", help="a ground suite by class and phase, as a table")
     parser.add_argument("--reference", default="scratch", help="the arm that gains are over")
-    arguments = parser.parse_args()
-    if all(suite.endswith("-ground") for suite in arguments.suites):
-        for suite in arguments.suites:
-            print("\n".join(ground(suite, markdown=arguments.markdown, by_class=arguments.classes)))
-        raise SystemExit
-    tables = [rows(suite) for suite in arguments.suites]
-    joined = [row for table in tables for row in table]
-    if arguments.pooled:
-        print("\n".join(pooled(tables, arguments.reference)))
-    elif arguments.variance:
-        print("\n".join(variances(joined)))
-    elif arguments.time:
-        print("\n".join(durations(joined)))
-    elif arguments.pretraining:
-        print("\n".join(pretraining(joined)))
-    else:
-        for table in tables:
-            found = summarise(table, arguments.reference)
-            print("\n".join(markdown(found, arguments.reference) if arguments.markdown else found))
+    parser.add_argument("--numbers", default="draws", choices=["draws", "seeds"], help="what the runs of an arm are")
+    asked = parser.parse_args(words)
+    if all(suite.endswith("-ground") for suite in asked.suites):
+        return [
+            line for suite in asked.suites for line in ground(suite, markdown=asked.markdown, by_class=asked.classes)
+        ]
+    if all(suite.endswith("-costs") for suite in asked.suites):
+        return [line for suite in asked.suites for line in costs(suite)]
+    tables = [rows(suite) for suite in asked.suites]
+    joined = [row for found in tables for row in found]
+    if asked.pooled:
+        return pooled(tables, asked.reference)
+    for wanted, made in (
+        (asked.variance, variances),
+        (asked.time, durations),
+        (asked.learning, learning),
+        (asked.pretraining, pretraining),
+    ):
+        if wanted:
+            return made(joined)
+    found = [summarise(each, asked.reference) for each in tables]
+    if asked.markdown:
+        found = [markdown(each, asked.reference, asked.numbers) for each in found]
+    return [line for each in found for line in each]
+
+
+if __name__ == "__main__":
+    print("\n".join(table(sys.argv[1:])))

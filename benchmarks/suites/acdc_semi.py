@@ -1,9 +1,10 @@
 """Semi-supervised regimes on ACDC beside the supervised control, at equal numbers of optimisation steps.
 
 Recipe ``acdc-lite`` on two of the literature's splits: ``chaitanya`` with 1 and 2 labelled patients, ``ssl4mis`` with
-1 and 3. Unlabelled slices are those of the parts ``train`` and ``pretrain`` but the labelled patients' own. Four arms
-start from an encoder that ``gcl`` pre-trained on the same split. Every fine-tuning appends a row with its wall time to
-``results/acdc-semi-SPLIT.jsonl``; stopped at any time, the suite goes on where it was.
+1 and 3. Unlabelled slices are those of the parts ``train`` and ``pretrain`` but the labelled patients' own. Every
+regime there is has an arm, and some have variants; four arms start from an encoder that ``gcl`` pre-trained on the same
+split. Every fine-tuning appends a row with its wall time to ``results/acdc-semi-SPLIT.jsonl``; stopped at any time, the
+suite goes on where it was.
 """
 
 from __future__ import annotations
@@ -15,20 +16,18 @@ from typing import Any
 
 import fewlabel
 from fewlabel.core.artifact import MANIFEST
+from fewlabel.core.config import resolve_plugin
+from fewlabel.core.discovery import plugin_names
 from fewlabel.engine.record import read_record
 from suites.acdc_lite import RECIPE, append, done, score
 
 SUITE = "acdc-semi"
-#: Arm → the regime's settings and whether it starts from GCL's encoder.
-ARMS: dict[str, tuple[dict[str, Any], bool]] = {
-    "scratch": ({"name": "supervised"}, False),
-    "mean_teacher": ({"name": "mean_teacher"}, False),
+REGIMES = "fewlabel.regimes"
+REFERENCE = {"name": "supervised"}
+#: Arms of more than a regime's defaults: its settings, and whether it starts from GCL's encoder.
+VARIANTS: dict[str, tuple[dict[str, Any], bool]] = {
     # Statistics of batch normalisation shared with the unlabelled slices, as in public codes (decision 0008).
     "mean_teacher-joint": ({"name": "mean_teacher", "joint": True}, False),
-    "mixup": ({"name": "mixup"}, False),
-    "adversarial": ({"name": "adversarial"}, False),
-    "cps": ({"name": "cps"}, False),
-    "bcp": ({"name": "bcp"}, False),
     "arco-ns": ({"name": "arco", "sampling": "ns"}, False),
     "arco-sg": ({"name": "arco", "sampling": "sg"}, False),
     "arco-sag": ({"name": "arco", "sampling": "sag"}, False),
@@ -40,6 +39,18 @@ ARMS: dict[str, tuple[dict[str, Any], bool]] = {
     "gcl+mixup": ({"name": "mixup"}, True),
     "gcl+arco-sg": ({"name": "arco", "sampling": "sg"}, True),
 }
+
+
+def _defaults() -> dict[str, tuple[dict[str, Any], bool]]:
+    """An arm for each regime with its defaults, but those that are another arm already under another name."""
+    asked = [REFERENCE, *(settings for settings, warm in VARIANTS.values() if not warm)]
+    there = [resolve_plugin(REGIMES, settings) for settings in asked]
+    found = [name for name in plugin_names(REGIMES) if resolve_plugin(REGIMES, name) not in there]
+    return {name: ({"name": name}, False) for name in found}
+
+
+#: Arm → the regime's settings and whether it starts from GCL's encoder.
+ARMS: dict[str, tuple[dict[str, Any], bool]] = {"scratch": (REFERENCE, False), **_defaults(), **VARIANTS}
 #: Split → numbers of labelled patients. ``chaitanya`` has draws of them; ``ssl4mis`` has one, run with three seeds.
 BUDGETS: dict[str, tuple[int, ...]] = {"chaitanya": (1, 2), "ssl4mis": (1, 3)}
 REPEATS = (0, 1, 2)

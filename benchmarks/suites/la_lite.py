@@ -12,16 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import fewlabel
+from fewlabel.core.discovery import load_plugin, plugin_names
 from fewlabel.engine.record import read_record
 from suites.acdc_lite import append, done, score
 
 SUITE = "la-lite"
+REGIMES = "fewlabel.regimes"
+REFERENCE = "supervised"
+#: What the recipe says of its own regime: noise is of standardised volumes.
+OWN: dict[str, dict[str, Any]] = {"mean_teacher": {"noise": 0.1, "noise_limit": 0.2}}
+#: Arm → the regime's settings: every regime there is that works on volumes.
 ARMS: dict[str, dict[str, Any]] = {
-    # Noise as in the recipe: of standardised volumes.
-    "mean_teacher": {"name": "mean_teacher", "noise": 0.1, "noise_limit": 0.2},
-    "scratch": {"name": "supervised"},
-    "arco": {"name": "arco"},
-    "cps": {"name": "cps"},
+    "scratch": {"name": REFERENCE},
+    **{
+        name: {"name": name, **OWN.get(name, {})}
+        for name in plugin_names(REGIMES)
+        if name != REFERENCE and load_plugin(REGIMES, name).supports_3d
+    },
 }
 LABELLED = 2
 

@@ -2,8 +2,8 @@
 
 Slices of 128x128, ten labelled and ten unlabelled, a network of width 16: the batch of ``acdc-lite``. All regimes take
 turns, one step each in a round, and a time is divided by the supervised one of the same round. A step is losses,
-gradients and what follows them, late in the run, when every part counts; ARCO's first stage is a row of its own. The
-optimiser and the batch are left out: they are the same for all.
+gradients and what follows them, late in the run, when every part counts; where a regime trains in stages, the first is
+a row of its own. The optimiser and the batch are left out: they are the same for all.
 
 Writes ``results/regime-costs.json``, and the figures that ``fewlabel regimes`` shows into the package.
 """
@@ -18,7 +18,7 @@ from common import compact, facts, timed, write
 from fewlabel.core.discovery import plugin_names
 from fewlabel.engine.runtime import fast_kernels, start
 from fewlabel.regimes.base import Regime
-from suites.regime_steps import build, stepper
+from suites.regime_steps import TOTAL, build, stepper
 
 SUITE = "regime-costs"
 REFERENCE = "supervised"
@@ -42,9 +42,10 @@ def run(results: Path, chosen: list[str], rounds: int = ROUNDS, package: Path | 
     names = list(dict.fromkeys([REFERENCE, *(chosen or plugin_names("fewlabel.regimes"))]))
     regimes = {name: build(name) for name in names}
     steps = {name: stepper(regime, LATE) for name, regime in regimes.items()}
-    if "arco" in regimes:
-        regimes["arco, stage 1"] = build("arco")
-        steps["arco, stage 1"] = stepper(regimes["arco, stage 1"], EARLY)
+    for name in names:
+        if regimes[name].stage(EARLY, TOTAL) != regimes[name].stage(LATE, TOTAL):
+            regimes[f"{name}, stage 1"] = build(name)
+            steps[f"{name}, stage 1"] = stepper(regimes[f"{name}, stage 1"], EARLY)
     times = timed(steps, rounds, WARM_UP)
     rows = {}
     for name, took in times.items():

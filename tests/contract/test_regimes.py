@@ -14,6 +14,7 @@ from fewlabel.core.errors import SettingsError
 from fewlabel.nets.unet import UNet, UNetConfig, UNetEncoder
 from fewlabel.regimes._supervised import SupervisedSettings, supervised_terms
 from fewlabel.stages._fit import train_mode
+from kit.contract import said_for_contract
 from kit.finetuning import FAMILY, SIZE, TOTAL, build, toy_batch, toy_volumes, train, trainable
 
 REGIMES = plugin_names(FAMILY)
@@ -21,16 +22,13 @@ REGIMES = plugin_names(FAMILY)
 STEPS = (0, 15)
 
 
-#: Settings under which unlabelled slices act on an untrained network, which is sure of nothing.
-ACTING = {
-    "arco": {"pixel_confidence": 0.0, "confidence": 0.0},
-    "mona": {"pixel_confidence": 0.0, "confidence": 0.0},
-    "reco": {"pixel_confidence": 0.0, "confidence": 0.0},
-    "ua_mt": {"threshold_end": 2.0},
-}
-#: Terms that labelled slices alone decide; in BCP every slice is pasted into another.
+#: What a regime's own test file says: ``acting``, settings under which unlabelled slices act on an untrained network,
+#: and ``own_supervision``, whether labelled slices alone decide the terms that are ``KNOWN``.
+SAID = {name: said_for_contract(FAMILY, name) for name in REGIMES}
 KNOWN = {"ce", "dice", "sdf", "ce_second", "dice_second"}
-TWO_STREAMS = [name for name in REGIMES if load_plugin(FAMILY, name).uses_unlabelled and name != "bcp"]
+TWO_STREAMS = [
+    name for name in REGIMES if load_plugin(FAMILY, name).uses_unlabelled and SAID[name].get("own_supervision", True)
+]
 
 
 def total(terms):
@@ -51,6 +49,10 @@ def supervised_loss(regime, batch):
 
 def test_there_are_regimes():
     assert "supervised" in REGIMES
+
+
+def test_what_tests_say_is_known_here():
+    assert {key for said in SAID.values() for key in said} == {"acting", "own_supervision"}
 
 
 @pytest.mark.parametrize("name", REGIMES)
@@ -173,7 +175,7 @@ class TestEveryRegime:
     def test_unlabelled_slices_change_the_loss_if_and_only_if_they_are_asked_for(self, name):
         values = []
         for seed in (0, 5):
-            regime = build(name, **ACTING.get(name, {}))
+            regime = build(name, **SAID[name].get("acting", {}))
             terms = regime.losses(with_others(regime, 15, seed))
             values.append({key: float(term.detach()) for key, term in terms.items()})
         assert (values[0] != values[1]) == build(name).uses_unlabelled

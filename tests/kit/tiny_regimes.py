@@ -8,17 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fewlabel.core.discovery import load_plugin
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.unet import UNetConfig
 from fewlabel.regimes._supervised import SupervisedSettings, supervised_terms
 from fewlabel.regimes._taught import Taught
 from fewlabel.regimes._teacher import Teacher
 from fewlabel.regimes.base import Regime
-from kit.finetuning import build, toy_batch
+from kit.finetuning import FAMILY, build, toy_batch
 
 TINY = UNetConfig(width=4, depth=2)
 SIZE = (16, 16)
-WITHOUT_STREAMS = {"supervised", "mixup"}
 
 
 def tiny(name: str, *, seed: int = 0, **settings: Any) -> Any:
@@ -27,7 +27,7 @@ def tiny(name: str, *, seed: int = 0, **settings: Any) -> Any:
     Its streams share the statistics of batch normalisation, so a test can say by one plain pass what is expected;
     that by default they do not is in the contract suite.
     """
-    shared = {} if name in WITHOUT_STREAMS else {"joint": True}
+    shared = {"joint": True} if "joint" in load_plugin(FAMILY, name).Config.model_fields else {}
     return build(name, seed=seed, network=TINY, dtype=torch.float64, **shared | settings).train()
 
 

@@ -198,6 +198,42 @@ def test_the_reference_is_up_to_date(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert main(["--check"]) == 0, f"run python docs/generate.py: {capsys.readouterr().out}"
 
 
+def test_the_pages_take_their_tables_from_code_and_committed_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "generate.py"))
+    asked = [mark[1] for page in PAGES for mark in made["MARKED"].findall(page.read_text())]
+    assert {"names", "neutral", "readers"} <= set(asked)
+    assert {words.split()[1] for words in asked if words.startswith("summary")} >= {
+        "acdc-lite", "acdc-methods", "acdc-semi-chaitanya", "acdc-semi-ssl4mis", "la-lite", "regime-costs",
+    }  # fmt: skip
+    stale = "<!-- generated: names -->\nold\n<!-- end --> after"
+    assert made["filled"](stale, "x.md") == f"<!-- generated: names -->\n\n{made['names']()}\n\n<!-- end --> after"
+    with pytest.raises(SystemExit, match=r"x\.md: no block is named nothing; there are names"):
+        made["filled"]("<!-- generated: nothing -->\n<!-- end -->", "x.md")
+    with pytest.raises(SystemExit, match="needs its own"):
+        made["filled"]("<!-- generated: names -->\n<!-- generated: names -->\n<!-- end -->", "x.md")
+
+
+def test_no_table_of_methods_or_arms_is_written_by_hand() -> None:
+    from fewlabel.core.discovery import plugin_names
+
+    marked = runpy.run_path(str(ROOT / "docs" / "generate.py"))["MARKED"]
+    names = "|".join(["scratch", *plugin_names("fewlabel.methods"), *plugin_names("fewlabel.regimes")])
+    rows = re.compile(rf"^\| \[?`(?:{names})\b.*", re.MULTILINE)
+    by_hand = [page for page in PAGES if page.parent.name != "reference"]
+    assert [row for page in by_hand for row in rows.findall(marked.sub("", page.read_text()))] == []
+    assert rows.search(text("docs/explanation/results.md"))
+
+
+def test_everything_discovered_is_in_the_lists_of_the_pages() -> None:
+    from fewlabel.core.discovery import plugin_names
+
+    readme, plugins = text("README.md"), text("docs/reference/plugins.md")
+    for family in ("methods", "regimes", "readers"):
+        for name in plugin_names(f"fewlabel.{family}"):
+            assert f"`{name}`" in readme
+            assert f"\n### {name}\n" in plugins
+
+
 def test_constraints_pin_every_dependency_once() -> None:
     pins = [line.partition("==")[0].lower() for line in text("constraints.txt").splitlines() if "==" in line]
     assert len(pins) == len(set(pins))

@@ -33,6 +33,8 @@ class DenseCL(MomentumContrast):
 
     Differences from the published code are those of ``moco`` (own past keys masked, queues start empty, K and m for
     about 1000 slices). Matching and dense loss use the whole last map; ``grid`` pools it first, as in the code.
+
+    Take it for a first try at a dense pretext; a cell may be matched with a place that shows something else.
     """
 
     paper = "Wang et al., CVPR 2021, arXiv 2011.09157"

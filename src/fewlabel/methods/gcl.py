@@ -32,6 +32,8 @@ class GCL(GuidedContrast):
     GradMitigator; ``labels=[] filter=false`` is base + pixel contrast, ``labels=[]`` with GradFilter; the default is
     the full method. A missing meta label makes a slice a class of its own. A merged data set is guided by the union
     of its labels; classes of different data sets must have different ids, as the store's have.
+
+    Take it where there is metadata that means something for the anatomy.
     """
 
     paper = "Gradient-guided contrastive learning, ACM MM 2023, arXiv 2309.08888"

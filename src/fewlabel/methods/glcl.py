@@ -46,6 +46,8 @@ class GLCL(GuidedContrast):
     not divide by the parts. In the second stage both views share one random geometry (the paper leaves geometry alone),
     the statistics of the resting encoder do not drift, as they do in the code, and neighbours follow from the regions'
     places: its table has some that are none. The local loss's variant with positives from other volumes is left out.
+
+    Take it for aligned volumes, and where the decoder should be pre-trained too.
     """
 
     neighbours: Tensor

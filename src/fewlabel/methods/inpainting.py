@@ -103,6 +103,8 @@ class Inpainting(PretrainMethod):
     pixels each way. Hidden blocks lie on a grid without overlap, so that the hidden share is exact; the paper's
     overlap and cover up to 1/4. They are filled with 0, the mean of a standardised slice, which is not the value of
     empty background: that has to be drawn like everything else.
+
+    Take it where texture matters more than identity, or batches can only be small: it compares no slices.
     """
 
     paper = "Pathak et al., CVPR 2016, arXiv 1604.07379"

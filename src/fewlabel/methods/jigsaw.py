@@ -45,6 +45,8 @@ class Jigsaw(PretrainMethod):
     is f of that very step, without gradient, as positive, as negative of others and in the memory, not a random vector,
     which in short runs would be noise in the place of most positives. The running statistics of the encoder's batch
     normalisations come from tiles too, in the permutation form from nothing else.
+
+    Take it as a reference from natural images, where what lies where is less fixed than in a body.
     """
 
     #: Permutations (P, 9) int64 of the permutation form.

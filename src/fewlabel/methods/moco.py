@@ -24,6 +24,8 @@ class MoCo(MomentumContrast):
       augmentation, and optimiser, batch and length are the pre-training stage's.
     * One process stands for many devices: in place of shuffling keys over devices before batch normalisation, keys are
       normalised in random groups. Queries are normalised over the joined batch, as in every method here.
+
+    Take it where memory allows only small batches.
     """
 
     paper = "He et al., CVPR 2020, arXiv 1911.05722; v2: Chen et al. 2020, arXiv 2003.04297"

@@ -45,6 +45,8 @@ class PixPro(PretrainMethod):
 
     The smallest value, -1, is also reached by a map that is the same everywhere: watch ``pixel_spread``, which is then
     0, and not the loss.
+
+    Take it where slices are so few and alike that negatives do harm.
     """
 
     paper = "Xie et al., CVPR 2021, arXiv 2011.10043"

@@ -48,6 +48,8 @@ class PointRC(MomentumContrast):
     * The centre holds one number per region of the key, as the points of a region are exchangeable.
     * Regions of black background are kept: no threshold on standardised images tells them from dark tissue.
     * Queue, momentum and batch normalisation of keys are those of ``moco`` here.
+
+    Take it where organs lie apart and have a fixed size.
     """
 
     paper = "Bai et al., CVPR 2022, arXiv 2202.04639"

@@ -27,6 +27,9 @@ class PosiCL(GuidedContrast):
     multiplies the loss by τ/0.07, which rescales the learning rate. Its views cover rotations by any angle, which is
     a matter of ``augment`` here. Volumes that end at different places of the body get different heights for the same
     anatomy, as in the paper.
+
+    Take it where slice position is all the metadata there is, and volumes cover the same part of the body in the same
+    direction.
     """
 
     paper = "Zeng et al., MICCAI 2021, arXiv 2106.09157"

@@ -57,6 +57,8 @@ class Rotation(PretrainMethod):
     nothing below log 2 could be learnt. Small random turns stay; ``augment.rotation`` from 45 degrees on would mix up
     neighbouring classes. The position of the patient in the scanner, e.g. of the chest wall beside short-axis hearts,
     still gives the answer away in part.
+
+    Take it as a control that is no contrast.
     """
 
     #: With the other flip it would be a half turn.

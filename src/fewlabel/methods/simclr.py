@@ -20,6 +20,9 @@ class SimCLR(GuidedContrast):
     from Chen et al.: the projector acts per pixel before pooling (two 1x1 convolutions, then the mean), the optimiser
     is the pre-training stage's, grey images need no colour augmentation, and a slice that is drawn twice into a batch
     is a positive of itself.
+
+    Take it as the control of every contrastive method. Its weakness: neighbouring slices of one volume, which look
+    alike, repel.
     """
 
     paper = "Chen et al., ICML 2020, arXiv 2002.05709"

@@ -76,6 +76,8 @@ class SPL(GuidedContrast):
     What differs: the terms are averaged, not added, like those of every method here; the head has the encoder's width
     inside and a ReLU (the public code: 256 and LeakyReLU); the position has the parts that ``prepare`` made (4 equal
     ones; the public code takes 3 for ACDC, of unequal size); an optional decoder stage of the code is left out.
+
+    Take it where meta labels are noisy.
     """
 
     paper = "Peng et al., NeurIPS 2021, arXiv 2107.13741"

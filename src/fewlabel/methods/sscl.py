@@ -48,6 +48,9 @@ class SSCL(GuidedContrast):
     has a ReLU). A pixel without a positive is left out (0/0 there), the remainder at the right and the bottom makes
     blocks of its own (dropped there). Sampling so many pixels of each class is ours: stride 4 on 4 slices of 192x192
     pixels would compare 18432 pixels with each other. The decoder has the network's normalisation (none there).
+
+    Take it where the labelled slices are few but cover all classes. It is pre-trained again for each draw of labelled
+    patients (``labelled=1 draw=2``).
     """
 
     paper = "Hu et al., MICCAI 2021, arXiv 2109.07407"

@@ -10,6 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 import fewlabel
+from fewlabel.core.config import resolve_plugin
+from fewlabel.core.discovery import plugin_names
 from fewlabel.pipelines.stages import stage_settings
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
@@ -22,7 +24,7 @@ def suites(monkeypatch):
     return SimpleNamespace(**{name: importlib.import_module(f"suites.{name}") for name in names})
 
 
-def test_the_command_of_the_readme_makes_the_rows_that_are_committed(suites):
+def test_the_command_of_the_documents_makes_the_rows_that_are_committed(suites):
     rows = [json.loads(line) for line in (BENCHMARKS / "results" / "acdc-lite.jsonl").read_text().splitlines()]
     lite = suites.acdc_lite
     made = {
@@ -83,6 +85,24 @@ def test_the_left_atrium_is_run_by_its_own_recipe_and_shows_its_learning(suites,
     rows = [json.loads(line) for line in (tmp_path / "la-lite.jsonl").read_text().splitlines()]
     assert [row["regime"]["name"] for row in rows] == [call["regime"]["name"] for call in asked]
     assert {(row["dice"], row["dice_loss_first"], row["dice_loss_last"]) for row in rows} == {(0.5, 1.0, 0.1667)}
+
+
+@pytest.mark.parametrize(("suite", "table"), [("acdc_semi", "acdc-semi-chaitanya"), ("la_lite", "la-lite")])
+def test_arms_are_all_regimes_there_are_and_those_of_the_committed_rows(suites, suite, table):
+    rows = [json.loads(line) for line in (BENCHMARKS / "results" / f"{table}.jsonl").read_text().splitlines()]
+    module = getattr(suites, suite)
+    asked = {arm: found if suite == "la_lite" else found[0] for arm, found in module.ARMS.items()}
+    assert next(iter(asked)) == "scratch"
+    assert {settings["name"] for settings in asked.values()} == set(plugin_names("fewlabel.regimes"))
+    assert all(asked[row["arm"]] == row["regime"] for row in rows)
+
+
+def test_a_regime_whose_defaults_have_another_name_is_no_arm_twice(suites):
+    arms = suites.acdc_semi.ARMS
+    assert resolve_plugin("fewlabel.regimes", arms["arco-sg"][0]) == resolve_plugin("fewlabel.regimes", "arco")
+    assert "arco" not in arms
+    assert "supervised" not in arms
+    assert arms["urpc"] == ({"name": "urpc"}, False)
 
 
 def test_committed_rows_are_of_networks_as_training_left_them(suites, asked, tmp_path, monkeypatch):
@@ -169,7 +189,7 @@ def test_costs_of_all_regimes_go_into_the_package(suites, tmp_path, monkeypatch,
     package = tmp_path / "package" / "costs.json"
     suites.regime_costs.run(tmp_path, [], rounds=1, package=package)
     written, carried = json.loads((tmp_path / "regime-costs.json").read_text()), json.loads(package.read_text())
-    # ARCO's first stage is a row of the results, but no regime.
+    # The first stage of a regime that has two is a row of the results, but no regime.
     assert set(written["regimes"]) == {"arco", "arco, stage 1", "mixup", "supervised"}
     assert set(carried["rows"]) == {"arco", "mixup", "supervised"}
     assert carried["rows"]["supervised"] == {"step": 1.0, "extra_bytes": 0}

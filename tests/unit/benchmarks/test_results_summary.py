@@ -90,50 +90,51 @@ def test_a_missing_table_says_how_to_make_it():
         SUMMARY["rows"]("nothing")
 
 
-def left_atrium():
-    rows = {row["arm"]: row for row in SUMMARY["rows"]("la-lite")}
-    return [
-        f"| `{arm}` | {rows[arm]['dice']:.3f} | {rows[arm]['dice_loss_first']:.2f} → {rows[arm]['dice_loss_last']:.2f} "
-        f"| {rows[arm]['finetune_step_seconds']:.2f} |"
-        for arm in ("scratch", "mean_teacher", "arco", "cps")
-    ]
+def test_seeds_are_called_seeds():
+    table = [{"arm": arm, "labelled": 1, "draw": 0, "dice": dice} for arm, dice in (("scratch", 0.5), ("bcp", 0.625))]
+    found = SUMMARY["markdown"](SUMMARY["summarise"](table), numbers="seeds")
+    assert found[0].startswith("| arm | M | seeds |")
+    assert found[-1].endswith("| +0.125 (one seed) |")
 
 
-def costs_of_regimes():
-    found = json.loads((ROOT / "benchmarks" / "results" / "regime-costs.json").read_text())["regimes"]
-    found.pop("supervised")
-    lines = []
-    for name, row in sorted(found.items(), key=lambda item: item[1]["step"]):
-        head, _, stage = name.partition(", ")
-        size = row["extra_bytes"] / 2**20
-        memory = "under 0.1 MiB" if size < 0.1 else f"{size:.1f} MiB"
-        lines.append(f"| `{head}`{', ' if stage else ''}{stage} | {row['step']:.1f} x | {memory} |")
-    return lines
+def test_learning_is_shown_with_the_reference_first():
+    row = {"dice": 0.8043, "dice_loss_first": 0.7705, "dice_loss_last": 0.1272, "finetune_step_seconds": 0.4666}
+    _, _, *lines = SUMMARY["learning"]([{"arm": "cps", **row}, {"arm": "scratch", **row}])
+    assert lines == [f"| `{arm}` | 0.804 | 0.77 → 0.13 | 0.47 |" for arm in ("scratch", "cps")]
 
 
-def tables_of_documents():
-    def lines(suite, **over):
-        return SUMMARY["markdown"](SUMMARY["summarise"](SUMMARY["rows"](suite)), **over)
-
-    splits = [SUMMARY["rows"](f"acdc-semi-{split}") for split in ("chaitanya", "ssl4mis")]
-    seeds = [
-        line.replace("| draws |", "| seeds |").replace("one draw", "one seed") for line in lines("acdc-semi-ssl4mis")
-    ]
-    regimes = "docs/explanation/regimes.md"
-    return {
-        "README": ("README.md", lines("acdc-lite")),
-        "methods": ("docs/explanation/methods.md", lines("acdc-methods")),
-        "chaitanya": (regimes, lines("acdc-semi-chaitanya")),
-        "ssl4mis": (regimes, seeds),
-        "pooled": (regimes, SUMMARY["pooled"](splits)),
-        "variance": (regimes, SUMMARY["variances"]([row for rows in splits for row in rows])),
-        "left atrium": (regimes, left_atrium()),
-        "costs": (regimes, costs_of_regimes()),
-        "time": (regimes, SUMMARY["durations"]([row for rows in splits for row in rows])),
+@pytest.mark.parametrize(("kind", "beside"), [("regime", "network"), ("method", "encoder")])
+def test_costs_are_shown_from_the_cheapest_on_beside_the_reference(tmp_path, kind, beside):
+    rows = {
+        "plain": {"step": 1.0, "extra_bytes": 0},
+        "two": {"step": 3.04, "extra_bytes": 2**21},
+        "two, stage 1": {"step": 1.26, "extra_bytes": 99_000},
     }
+    (tmp_path / "x-costs.json").write_text(json.dumps({"reference": "plain", f"{kind}s": rows}))
+    head, _, *lines = SUMMARY["costs"]("x-costs", tmp_path)
+    assert head == f"| {kind} | step | memory beside the {beside} |"
+    assert lines == ["| `two`, stage 1 | 1.3 x | under 0.1 MiB |", "| `two` | 3.0 x | 2.0 MiB |"]
+    with pytest.raises(SystemExit, match="of other-costs are"):
+        SUMMARY["costs"]("other-costs", tmp_path)
 
 
-@pytest.mark.parametrize("table", tables_of_documents())
-def test_documents_show_the_committed_rows(table):
-    document, lines = tables_of_documents()[table]
-    assert "\n".join(["", *lines, ""]) in (ROOT / document).read_text()
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("acdc-lite", "gcl 2 5 0.654 0.050 0.031 0.018 0.044"),
+        ("acdc-lite --reference gcl", "gcl 2 5 0.654 0.050 0.000 0.000 0.000"),
+        ("acdc-lite --markdown", "| `gcl` | 2 | 5 | 0.654 ± 0.050 | +0.031 (+0.018 to +0.044) |"),
+        ("acdc-methods --pretraining", "| `pixpro` | pixels | -0.02 → -0.93 |  | 0.08 → 0.14 | 47.07 → 8.45 |"),
+        (
+            "acdc-semi-ssl4mis --markdown --numbers seeds",
+            "| `mean_teacher-joint` | 3 | 1 | 0.348 | -0.191 (one seed) |",
+        ),
+        ("acdc-semi-chaitanya acdc-semi-ssl4mis --pooled", "| `cps` | 12 | +0.049 (+0.036 to +0.062) | 11 |"),
+        ("acdc-semi-chaitanya acdc-semi-ssl4mis --variance", "| `arco-sg` | 12 | 0.44 | 0.33 |"),
+        ("acdc-semi-chaitanya acdc-semi-ssl4mis --time", "| `cps` | 12 | 1.03 | 365 |"),
+        ("la-lite --learning", "| `arco` | 0.764 | 0.81 → 0.17 | 1.01 |"),
+        ("regime-costs", "| `arco`, stage 1 | 2.4 x | 18.2 MiB |"),
+    ],
+)
+def test_the_command_line_prints_each_table_of_the_committed_rows(words, line):
+    assert line in SUMMARY["table"](words.split())

@@ -82,6 +82,7 @@ def test_no_flip_of_the_augmentation_looks_like_turns():
     assert plain[0] == plain[2]
     assert plain[1] == plain[3]
     assert [len(pictures) for pictures in plain] == [4] * 4
+    assert Rotation.augment_changes == {"flip_vertical": 0.0}
     found = pictures_of_turns(**Rotation.augment_changes)
     assert [len(pictures) for pictures in found] == [2] * 4
     assert all(found[one].isdisjoint(found[other]) for one in range(4) for other in range(one))

@@ -17,6 +17,9 @@ from kit.anatomical import ALONE, EARLY, LATE, apart, arco, batch_of, expected_c
 from kit.finetuning import TOTAL, build
 from kit.tiny_regimes import supervised
 
+#: For the contract suite: settings under which unlabelled slices act on an untrained network, which is sure of nothing.
+CONTRACT = {"acting": {"pixel_confidence": 0.0, "confidence": 0.0}}
+
 # --- stage 2 ---------------------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,9 @@ from fewlabel.objectives.segmentation import cross_entropy, soft_dice_loss
 from kit.finetuning import toy_volumes
 from kit.tiny_regimes import SIZE, EachPixel, apart, supervised, tiny, tiny_batch, use
 
+#: For the contract suite: every slice is pasted into another, so no term is of labelled slices alone.
+CONTRACT = {"own_supervision": False}
+
 #: Cross-entropy, Dice and the pseudo-label part, without its weight, of the example below.
 GOLDEN = (1.387320806, 0.8807571364, 2.256988561)
 LATE, EARLY = 10, 2

@@ -10,6 +10,9 @@ from fewlabel.regimes._arco_rows import Mixture
 from kit.finetuning import TOTAL, build, toy_batch
 from kit.tiny_regimes import stir
 
+#: For the contract suite: settings under which unlabelled slices act on an untrained network, which is sure of nothing.
+CONTRACT = {"acting": {"pixel_confidence": 0.0, "confidence": 0.0}}
+
 NETWORK = UNetConfig(width=4, depth=3)
 SMALL = {"dim": 6, "queries": 9, "negatives": 11, "bank": 20, "stride": 2}
 

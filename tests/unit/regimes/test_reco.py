@@ -9,6 +9,9 @@ from fewlabel.core.config import resolve_plugin
 from fewlabel.nets.unet import UNetConfig
 from kit.finetuning import TOTAL, build, toy_batch
 
+#: For the contract suite: settings under which unlabelled slices act on an untrained network, which is sure of nothing.
+CONTRACT = {"acting": {"pixel_confidence": 0.0, "confidence": 0.0}}
+
 NETWORK = UNetConfig(width=4, depth=3)
 SMALL = {"dim": 6, "queries": 9, "negatives": 11, "stride": 2}
 #: What makes ARCO ReCo.

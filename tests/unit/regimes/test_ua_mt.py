@@ -13,6 +13,9 @@ import torch
 from fewlabel.objectives.perturbation import gaussian_noise
 from kit.tiny_regimes import EachPixel, Uniform, apart, slow_mean_square, supervised, tiny, tiny_batch, use
 
+#: For the contract suite: settings under which unlabelled slices act on an untrained network, which is sure of nothing.
+CONTRACT = {"acting": {"threshold_end": 2.0}}
+
 #: Consistency without its weight, share of sure pixels, mean uncertainty of the example below.
 GOLDEN = (0.132268026843, 0.805989583333, 0.61969205019)
 

@@ -10,18 +10,19 @@ import math
 import pytest
 import torch
 
+from fewlabel.core.discovery import load_plugin, plugin_names
 from fewlabel.core.errors import SettingsError
 from fewlabel.nets.unet import UNetConfig
 from fewlabel.objectives.mixing import partners, position_partners, random_boxes
 from fewlabel.objectives.segmentation import cross_entropy, soft_dice_loss
 from fewlabel.regimes import _weak_to_strong
 from fewlabel.regimes._semi import resting_steps
-from fewlabel.regimes._weak_to_strong import RATIO, SHARE, Pseudo
-from kit.finetuning import build, toy_batch, toy_volumes, train
+from fewlabel.regimes._weak_to_strong import RATIO, SHARE, Pseudo, WeakToStrong
+from kit.finetuning import FAMILY, build, toy_batch, toy_volumes, train
 from kit.tiny_regimes import SIZE, EachPixel, apart, stir, tiny_batch, use
 from kit.tiny_regimes import tiny as tiny_of
 
-NAMES = ("fixmatch", "unimatch")
+NAMES = [name for name in plugin_names(FAMILY) if issubclass(load_plugin(FAMILY, name), WeakToStrong)]
 LATE, EARLY = 15, 4
 #: Without the guard, a network may be exchanged.
 PLAIN = {"guard": 0.0}

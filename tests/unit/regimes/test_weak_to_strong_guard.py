@@ -9,14 +9,16 @@ import pytest
 import torch
 
 from fewlabel.core import progress
+from fewlabel.core.discovery import load_plugin, plugin_names
 from fewlabel.nets.unet import UNetConfig
 from fewlabel.regimes import _weak_to_strong
-from kit.finetuning import TOTAL, build, toy_batch, train
+from fewlabel.regimes._weak_to_strong import WeakToStrong
+from kit.finetuning import FAMILY, TOTAL, build, toy_batch, train
 from kit.tiny_regimes import stir
 from kit.tiny_regimes import tiny as tiny_of
 from kit.waits import Waits
 
-NAMES = ("fixmatch", "unimatch")
+NAMES = [name for name in plugin_names(FAMILY) if issubclass(load_plugin(FAMILY, name), WeakToStrong)]
 #: A run of 1000 steps, whose second phase begins here.
 LONG, FIRST = 1000, 450
 
