@@ -129,9 +129,7 @@ def compose(inputs: Inputs, settings: ReportSettings) -> Page:
         *([lambda: _unlabelled(inputs, model, control, settings)] if _shows_unlabelled(inputs, settings) else []),
         lambda: _cases(inputs, {"model": model, "control": control}, settings),
         lambda: data_section(inputs.store, labelled),
-        lambda: pretraining_section(inputs.encoder),
-        lambda: gradient_section(inputs.encoder),
-        lambda: embedding_section(_embeddings(inputs, settings), used=used),
+        *_of_pretraining(inputs, settings, used),
         lambda: finetuning_section(trained),
         lambda: provenance_section(inputs.manifests),
     ]
@@ -149,6 +147,18 @@ def compose(inputs: Inputs, settings: ReportSettings) -> Page:
         sections=sections,
         footer=f"Made by fewlabel {__version__}. For research; not a medical device.",
     )
+
+
+def _of_pretraining(inputs: Inputs, settings: ReportSettings, used: list[str]) -> list[Callable[[], Section]]:
+    """What there is to say of an encoder; nothing where the network was trained from scratch."""
+    encoder = inputs.encoder
+    if encoder is None:
+        return []
+    return [
+        lambda: pretraining_section(encoder),
+        lambda: gradient_section(encoder),
+        lambda: embedding_section(_embeddings(inputs, settings), used=used),
+    ]
 
 
 def _arms(inputs: Inputs) -> tuple[str, str]:

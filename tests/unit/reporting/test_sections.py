@@ -123,7 +123,7 @@ def test_headline_names_regimes_that_differ_and_labels_that_an_encoder_saw(tmp_p
     found = headline(inputs)
     assert "pre-trained by sscl with the labels of 1 patient." in found.sentence
     assert "network was trained by mean_teacher with the labels" in found.sentence
-    assert "trained from scratch by supervised with the same labels" in found.sentence
+    assert "trained from scratch without unlabelled scans, with the same labels" in found.sentence
 
 
 def test_a_control_that_differs_is_not_called_the_same(tmp_path):
@@ -297,13 +297,12 @@ def test_contradiction_by_level(tmp_path):
 
 def test_contradiction_says_why_it_is_not_shown(tmp_path):
     cases = {
-        "No pre-training": None,
         "simclr used no meta labels; a contradiction needs two": {"method": "simclr", "meta_labels": []},
         "gcl used 1 meta label; ": {"method": "gcl", "meta_labels": ["phase"]},
         "averaged without looking": {"method": "gcl", "meta_labels": ["phase", "patient"]},
     }
     for sentence, facts in cases.items():
-        section = gradient_section(None if facts is None else training(tmp_path, facts, [{"step": 0, "loss": 1.0}]))
+        section = gradient_section(training(tmp_path, facts, [{"step": 0, "loss": 1.0}]))
         assert sentence in texts(section)[0]
 
 
@@ -319,7 +318,6 @@ def test_pretraining_tells_how_far_the_loss_came(tmp_path):
     assert "not below its collapse value (4.000)" in texts(pretraining_section(training(tmp_path, {}, high)), "note")[0]
     narrow = [{**row, "spread": 0.01} for row in rows]
     assert "nearly the same embedding (spread 0.010)" in texts(pretraining_section(training(tmp_path, {}, narrow)))[0]
-    assert "no encoder" in texts(pretraining_section(None))[0]
     assert "empty" in texts(pretraining_section(training(tmp_path, {"method": "gcl"})))[0]
 
 

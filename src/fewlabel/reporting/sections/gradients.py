@@ -38,10 +38,10 @@ _KINDS = {
 }
 
 
-def gradient_section(encoder: Training | None) -> Section:
+def gradient_section(encoder: Training) -> Section:
     """Cosines, conflicts, targets and amplification over time, and conflicts by tensor and by level."""
     why = _missing(encoder)
-    if encoder is None or why:
+    if why:
         return Section("contradiction", TITLE, "", [Text(why, "missing")])
     rows = encoder.rows
     pairs = logged_pairs(rows)
@@ -79,9 +79,7 @@ def gradient_section(encoder: Training | None) -> Section:
     return Section("contradiction", TITLE, LEAD, blocks)
 
 
-def _missing(encoder: Training | None) -> str:
-    if encoder is None:
-        return "No pre-training, so there are no meta labels that could contradict each other."
+def _missing(encoder: Training) -> str:
     if logged_pairs(encoder.rows):
         return ""
     used = list(encoder.facts.get("meta_labels", []))

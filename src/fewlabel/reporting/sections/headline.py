@@ -82,10 +82,13 @@ def _of_control(inputs: Inputs, summary: dict[str, Any]) -> str:
     gain, control = summary["gain"]["mean"], summary["arms"]["control"]["mean"]
     name = arm_name(str(inputs.control.facts.get("initialisation", "")) if inputs.control else "scratch", "")
     ours, theirs = (_regime(arm) for arm in (inputs.segmenter, inputs.control))
-    how = f" by {theirs}" if theirs and theirs != ours else ""
+    how = ""
+    if theirs and theirs != ours:
+        how = " without unlabelled scans," if theirs == "supervised" else f" by {theirs}"
     unlike = summary.get("differences", [])
     same = "the same network" if _members(inputs.segmenter) == 1 else "an ensemble of as many networks"
     who = f"trained {name}{how}" if unlike else f"{same} trained {name}{how} with the same labels"
+    who = who.removesuffix(",")
     reached = f"{number(control['dice']['mean'])}{_and_mm(control['hd95_mm'])}"
     apart = f"{number(gain['dice']['mean'], sign=True)}{_and_mm(gain['hd95_mm'], sign=True)}"
     told = f"The control, {who}, reaches {reached}: a difference of {apart}."

@@ -17,7 +17,6 @@ from fewlabel.scoring.components import ComponentRule
 
 PRETRAINING = "Pre-training"
 FINETUNING = "Fine-tuning"
-NO_ENCODER = "No pre-training: the run has no encoder, the network was trained from scratch."
 NO_SEGMENTER = "No fine-tuning: the run has no segmentation network."
 NO_RECORD = "The record of this training (metrics.jsonl) is empty, so there are no curves."
 NO_VALIDATION = (
@@ -37,10 +36,8 @@ COLLAPSING = (
 )
 
 
-def pretraining_section(encoder: Training | None) -> Section:
+def pretraining_section(encoder: Training) -> Section:
     """Loss beside its collapse value and bound, effective rank, and the parts of the loss."""
-    if encoder is None:
-        return Section("pretraining", PRETRAINING, "", [Text(NO_ENCODER, "missing")])
     facts, rows = encoder.facts, encoder.rows
     used = list(facts.get("meta_labels", []))
     guide = f"guided by {listed(used)}" if used else "without metadata"
