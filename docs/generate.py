@@ -17,7 +17,7 @@ from typing import Any
 import typer
 
 from fewlabel.cli import app
-from fewlabel.core.discovery import load_plugin, plugin_names
+from fewlabel.core.registry import load_plugin, plugin_names
 from fewlabel.pipelines.catalogue import METHODS, REGIMES, cost_note, packaged_costs, plugin_rows
 from fewlabel.pipelines.recipes import load_recipe, recipe_names
 from fewlabel.pipelines.settings import PIPELINES, markdown_table, setting_rows
@@ -110,11 +110,11 @@ def names() -> str:
     return "\n".join(["| setting | choices |", "|---|---|", *rows])
 
 
-def neutral() -> str:
+def supervised_when() -> str:
     """A table of the settings under which regimes are supervised training."""
     found: dict[str, list[str]] = {}
     for name in plugin_names(REGIMES):
-        words = " ".join(f"{key}={value:g}" for key, value in load_plugin(REGIMES, name).neutral.items())
+        words = " ".join(f"{key}={value:g}" for key, value in load_plugin(REGIMES, name).supervised_when.items())
         if words:
             found.setdefault(words, []).append(f"`{name}`")
     rows = [f"| `{words}` | {', '.join(same)} |" for words, same in found.items()]
@@ -131,7 +131,12 @@ def summary(*words: str) -> str:
         sys.path.remove(place)
 
 
-BLOCKS: dict[str, Callable[..., str]] = {"names": names, "neutral": neutral, "readers": readers, "summary": summary}
+BLOCKS: dict[str, Callable[..., str]] = {
+    "names": names,
+    "supervised-when": supervised_when,
+    "readers": readers,
+    "summary": summary,
+}
 
 
 def filled(page: str, where: str) -> str:

@@ -14,7 +14,8 @@ from typing import Any
 
 import fewlabel
 from common import facts, recipe_hash
-from fewlabel.core.artifact import open_artifact, read_json
+from fewlabel.core.artifact.files import read_json
+from fewlabel.core.artifact.manifest import open_artifact
 from fewlabel.engine.record import read_record
 from suites.as_it_was import AS_IT_WAS
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import fewlabel
 from common import facts, timed
-from fewlabel.core.values import nest
-from fewlabel.data.phantom import write_phantom
+from fewlabel.core.settings.values import nest
+from fewlabel.data.phantom.scans import write_phantom
 from fewlabel.engine.runtime import fast_kernels, start
 from fewlabel.stages import finetune
 from suites.speed import WIDTH, update

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fewlabel.core.artifact import MANIFEST, Origin, finish_artifact, open_artifact
+from fewlabel.core.artifact.files import MANIFEST
+from fewlabel.core.artifact.manifest import Origin, finish_artifact, open_artifact
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.weights import load_segmenter, save_segmenter
 from fewlabel.stages._statistics import KEY, statistics_images, statistics_record, take_statistics

@@ -22,7 +22,7 @@ from torch import nn
 
 import fewlabel
 from common import PeakMemory, compact, facts, write
-from fewlabel.core.discovery import plugin_names
+from fewlabel.core.registry import plugin_names
 from fewlabel.engine.runtime import fast_kernels, start
 from fewlabel.engine.step import apply_gradients, total_norm
 from fewlabel.methods.base import PretrainMethod

@@ -20,9 +20,9 @@ from torch.nn import functional
 
 import fewlabel
 from common import PeakMemory, facts, medians
-from fewlabel.core.values import nest
+from fewlabel.core.settings.values import nest
 from fewlabel.data.loading import PretrainLoader
-from fewlabel.data.phantom import write_phantom
+from fewlabel.data.phantom.scans import write_phantom
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.inference import folded, predict_volume
 from fewlabel.engine.runtime import fast_kernels, start

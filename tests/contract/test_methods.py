@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewlabel.core.config import resolve_plugin
-from fewlabel.core.discovery import load_plugin, plugin_names
 from fewlabel.core.errors import SettingsError
+from fewlabel.core.registry import load_plugin, plugin_names
+from fewlabel.core.settings.config import resolve_plugin
 from fewlabel.data.augment import AugmentConfig
 from fewlabel.methods.base import Losses, PretrainMethod
 from fewlabel.nets.unet import UNet, UNetEncoder
@@ -120,12 +120,12 @@ def test_twenty_steps_on_toy_data_lower_the_loss(name):
 def test_stages_follow_each_other_and_fill_the_run(name, total):
     method = toy_method(name)
     for step in range(total):
-        start, length = method.stage(step, total)
+        start, length = method.training_phase(step, total)
         assert start <= step < start + length <= total
         # All steps of a stage agree on it, and one begins where another ended.
-        assert (start, length) == method.stage(start, total)
-        assert start == 0 or sum(method.stage(start - 1, total)) == start
-    assert sum(method.stage(total - 1, total)) == total
+        assert (start, length) == method.training_phase(start, total)
+        assert start == 0 or sum(method.training_phase(start - 1, total)) == start
+    assert sum(method.training_phase(total - 1, total)) == total
 
 
 def test_what_a_method_changes_of_the_augmentation_is_a_setting_of_it(name):

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fewlabel.core.config import resolve_plugin
-from fewlabel.core.describe import describe
-from fewlabel.core.discovery import load_plugin, plugin_names
 from fewlabel.core.errors import SettingsError
+from fewlabel.core.registry import load_plugin, plugin_names
+from fewlabel.core.settings.config import resolve_plugin
+from fewlabel.core.settings.describe import describe
 from fewlabel.nets.unet import UNet, UNetConfig, UNetEncoder
-from fewlabel.regimes._supervised import SupervisedSettings, supervised_terms
+from fewlabel.regimes.supervision import SupervisedSettings, supervised_terms
 from fewlabel.stages._fit import train_mode
 from kit.contract import said_for_contract
 from kit.finetuning import FAMILY, SIZE, TOTAL, build, toy_batch, toy_volumes, train, trainable
@@ -84,7 +84,7 @@ class TestEveryRegime:
                 assert term.shape == ()
                 assert term.dtype == torch.float32
                 assert bool(torch.isfinite(term))
-            assert all(isinstance(value, float) for value in regime.figures().values())
+            assert all(isinstance(value, float) for value in regime.metrics().values())
             regime.after_step(step, TOTAL)
 
     def test_gradient_reaches_every_trainable_tensor(self, name):
@@ -182,14 +182,14 @@ class TestEveryRegime:
 
     def test_stages_follow_each_other_and_fill_the_run(self, name):
         regime = build(name)
-        found = [regime.stage(step, TOTAL) for step in range(TOTAL)]
+        found = [regime.training_phase(step, TOTAL) for step in range(TOTAL)]
         for step, (first, length) in enumerate(found):
             assert first <= step < first + length <= TOTAL
         assert sum(length for _, length in dict.fromkeys(found)) == TOTAL
 
     def test_neutral_settings_are_supervised_training_exactly(self, name):
-        neutral = dict(load_plugin(FAMILY, name).neutral)
-        plain, other = build("supervised"), build(name, **neutral)
+        supervised_when = dict(load_plugin(FAMILY, name).supervised_when)
+        plain, other = build("supervised"), build(name, **supervised_when)
         other.network.load_state_dict(plain.network.state_dict())
         train(plain, 3, first=14)
         train(other, 3, first=14)

@@ -6,7 +6,7 @@ import torch
 
 from fewlabel.core.collective import average_gradients, rank, world_size
 from fewlabel.nets.unet import UNetConfig
-from fewlabel.regimes import _weak_to_strong
+from fewlabel.regimes import weak_to_strong as _weak_to_strong
 from kit.finetuning import TOTAL, build, rows_of, toy_batch, trainable
 from kit.ranks import run_ranks
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fewlabel.core.artifact import read_json
+from fewlabel.core.artifact.files import read_json
 from fewlabel.engine.record import read_record
 from kit.stores import make_store
 

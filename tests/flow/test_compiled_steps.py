@@ -15,7 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fewlabel.core.artifact import open_artifact, read_json
+from fewlabel.core.artifact.files import read_json
+from fewlabel.core.artifact.manifest import open_artifact
 from fewlabel.core.errors import SettingsError
 from fewlabel.engine import compiling
 from fewlabel.engine.checkpoint import CHECKPOINT

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from fewlabel.core.artifact import is_artifact, open_artifact, read_json
+from fewlabel.core.artifact.files import read_json
+from fewlabel.core.artifact.manifest import is_artifact, open_artifact
 from fewlabel.core.errors import RunStoppedError, SettingsError
 from fewlabel.engine.checkpoint import CHECKPOINT
 from fewlabel.engine.loop import Loop

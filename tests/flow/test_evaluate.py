@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from fewlabel.core.artifact import finish_artifact, open_artifact, read_json, write_json
+from fewlabel.core.artifact.files import read_json, write_json
+from fewlabel.core.artifact.manifest import finish_artifact, open_artifact
 from fewlabel.core.errors import ArtifactError, DataError, SettingsError
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine import ensemble

@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from fewlabel.core.artifact import open_artifact, read_json
+from fewlabel.core.artifact.files import read_json
+from fewlabel.core.artifact.manifest import open_artifact
 from fewlabel.core.errors import SettingsError
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.inference import predict_volume

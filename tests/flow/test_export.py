@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import fewlabel
 from fewlabel.cli import app
-from fewlabel.core.artifact import finish_artifact
+from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.errors import ArtifactError, SettingsError
 from fewlabel.data.augment import standardise
 from fewlabel.engine.weights import load_encoder, save_encoder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fewlabel.regimes._adversary import Adversary
+from fewlabel.regimes.adversary import Adversary
 from fewlabel.stages import finetune
 from kit.stores import make_store
 from kit.tiny import finetune_settings

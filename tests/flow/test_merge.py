@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fewlabel.core.artifact import open_artifact, read_json
+from fewlabel.core.artifact.files import read_json
+from fewlabel.core.artifact.manifest import open_artifact
 from fewlabel.core.errors import DataError, SettingsError
 from fewlabel.data.merge import merge_stores
 from fewlabel.data.store import PreparedStore
+from fewlabel.protocol.exposure import met_among
 from fewlabel.stages import finetune, merge, pretrain
-from fewlabel.stages._images_met import met_among
 from kit.stores import make_store
 from kit.tiny import finetune_settings, pretrain_settings
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from fewlabel.data import pose_sample
-from fewlabel.data.named_splits import develop
-from fewlabel.data.phantom import write_phantom
+from fewlabel.data.phantom.scans import write_phantom
 from fewlabel.data.pose_record import POSES, Poses, read_poses, write_poses
 from fewlabel.data.store import PreparedCase, PreparedStore
+from fewlabel.protocol.named_splits import develop
 from fewlabel.reporting.sections.data import data_section
 from fewlabel.stages import merge
 from fewlabel.stages import prepare as prepare_stage

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewlabel.core.artifact import read_json
+from fewlabel.core.artifact.files import read_json
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine import ensemble
 from fewlabel.engine.record import read_record

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from fewlabel.core.artifact import MANIFEST, finish_artifact, open_artifact, read_json
+from fewlabel.core.artifact.files import MANIFEST, read_json
+from fewlabel.core.artifact.manifest import finish_artifact, open_artifact
 from fewlabel.core.errors import ArtifactError, DataError, SettingsError
 from fewlabel.core.progress import listen
 from fewlabel.engine import ensemble

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 
 from fewlabel.core import progress
-from fewlabel.core.artifact import open_artifact
+from fewlabel.core.artifact.manifest import open_artifact
 from fewlabel.core.errors import DataError, SettingsError
 from fewlabel.data import store_writer
+from fewlabel.data.io.volume import read_mask, read_volume
 from fewlabel.data.preprocess import Plan, prepare_mask, prepare_volume, restore_probabilities
 from fewlabel.data.store import PreparedStore
-from fewlabel.data.volume import read_mask, read_volume
 from fewlabel.stages.check import check
 from fewlabel.stages.prepare import PrepareSettings, run
 from kit.scans import TILTED, acdc_subset, blob, nnunet_folder, noise, write_scan

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from fewlabel.core.artifact import open_artifact
+from fewlabel.core.artifact.manifest import open_artifact
 from fewlabel.core.errors import ArtifactError, SettingsError
 from fewlabel.stages.report import ReportSettings, run
 from kit.runs import make_encoder, make_run, make_scores, make_segmenter

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from fewlabel.core.artifact import read_json
+from fewlabel.core.artifact.files import read_json
 from fewlabel.core.errors import RunStoppedError, SettingsError
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.checkpoint import CHECKPOINT
 from fewlabel.engine.loop import Loop
 from fewlabel.engine.record import read_record
 from fewlabel.objectives.shares import ClassShares
-from fewlabel.regimes import _weak_to_strong
+from fewlabel.regimes import weak_to_strong as _weak_to_strong
 from fewlabel.stages import finetune, pretrain
 from kit.stores import make_store
 from kit.tiny import finetune_settings, pretrain_settings

@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fewlabel.core.artifact import finish_artifact, read_json
+from fewlabel.core.artifact.files import read_json
+from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.errors import SettingsError
 from fewlabel.data.spread import Spread, spread_slices
 from fewlabel.data.store import PreparedStore

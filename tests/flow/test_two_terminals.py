@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fewlabel.core.artifact import MANIFEST, open_artifact
+from fewlabel.core.artifact.files import MANIFEST
+from fewlabel.core.artifact.manifest import open_artifact
 from fewlabel.core.errors import SettingsError
 from fewlabel.engine.lock import LOCK
 from fewlabel.engine.loop import Loop

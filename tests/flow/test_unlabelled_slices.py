@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fewlabel.core.discovery import load_plugin, plugin_names
+from fewlabel.core.registry import load_plugin, plugin_names
 from fewlabel.data.store import PreparedStore
 from fewlabel.stages import _fit, finetune
 from fewlabel.stages._fit import Fit

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from fewlabel.core.artifact import open_artifact, read_json, write_json
-from fewlabel.data.phantom import write_phantom
+from fewlabel.core.artifact.files import read_json, write_json
+from fewlabel.core.artifact.manifest import open_artifact
+from fewlabel.data.phantom.scans import write_phantom
 from fewlabel.pipelines import train
 from fewlabel.stages import predict
 from fewlabel.stages.report import ReportSettings

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewlabel.core.config import resolve_plugin
-from fewlabel.core.discovery import load_plugin
+from fewlabel.core.registry import load_plugin
 from fewlabel.core.rng import numpy_stream
+from fewlabel.core.settings.config import resolve_plugin
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.data.intensity import standardise
 from fewlabel.nets.unet import UNet, UNetConfig

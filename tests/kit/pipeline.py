@@ -9,10 +9,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from fewlabel.cli import app
-from fewlabel.core.artifact import finish_artifact, write_text
-from fewlabel.core.config import Settings
+from fewlabel.core.artifact.files import write_text
+from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.errors import DataError
-from fewlabel.core.values import merge
+from fewlabel.core.settings.config import Settings
+from fewlabel.core.settings.values import merge
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine import compiling
 from fewlabel.pipelines import _train_settings, measuring, stages, train

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 from scipy import ndimage
 
-from fewlabel.data.phantom import render, sample_patient
+from fewlabel.data.phantom.scans import render, sample_patient
 from fewlabel.data.pose_views import View, subject_views
 
 SIDE = 96

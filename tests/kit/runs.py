@@ -10,7 +10,8 @@ import pandas as pd
 import torch
 from safetensors.torch import save
 
-from fewlabel.core.artifact import finish_artifact, write_bytes, write_json
+from fewlabel.core.artifact.files import write_bytes, write_json
+from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.rng import numpy_stream, torch_stream
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.weights import save_encoder, save_segmenter

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fewlabel.core.artifact import building, finish_artifact, write_json
+from fewlabel.core.artifact.files import building, write_json
+from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.rng import numpy_stream
 
 FILES = (

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fewlabel.core.discovery import load_plugin
+from fewlabel.core.registry import load_plugin
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.unet import UNetConfig
-from fewlabel.regimes._supervised import SupervisedSettings, supervised_terms
-from fewlabel.regimes._taught import Taught
-from fewlabel.regimes._teacher import Teacher
 from fewlabel.regimes.base import Regime
+from fewlabel.regimes.supervision import SupervisedSettings, supervised_terms
+from fewlabel.regimes.teacher import Teacher
+from fewlabel.regimes.teacher_student import TeacherStudent
 from kit.finetuning import FAMILY, build, toy_batch
 
 TINY = UNetConfig(width=4, depth=2)
@@ -48,7 +48,7 @@ def stir(module: nn.Module, seed: int = 7) -> None:
             tensor.copy_(tensor * (1 + noise.abs()) if name.endswith("running_var") else tensor + 0.3 * noise)
 
 
-def apart(regime: Taught) -> Taught:
+def apart(regime: TeacherStudent) -> TeacherStudent:
     """A regime whose teacher has moved away from the student, and is sure of some pixels and unsure of others."""
     stir(regime.teacher)
     with torch.no_grad():
@@ -59,7 +59,7 @@ def apart(regime: Taught) -> Taught:
 def use(regime: Any, network: nn.Module) -> Any:
     """The regime with another network, and a teacher that equals it where there is one."""
     regime.network = network
-    if isinstance(regime, Taught):
+    if isinstance(regime, TeacherStudent):
         regime.teacher = Teacher(network, regime.taught.momentum)
     return regime
 

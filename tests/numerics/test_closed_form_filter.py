@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fewlabel.gradients.filter import gradient_norms
+from fewlabel.gradients.gradfilter import gradient_norms
 from fewlabel.gradients.pixel_tail import pixel_tail
 from fewlabel.nets.norm import affine_scale
 from fewlabel.objectives.pixel import top_pool

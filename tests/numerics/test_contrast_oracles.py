@@ -9,7 +9,7 @@ from pytorch_metric_learning.losses import NTXentLoss, SelfSupervisedLoss, SupCo
 from torchjd.aggregation import GradVac, PCGrad
 
 from fewlabel.gradients.mitigator import GradMitigator
-from fewlabel.gradients.recursion import mitigate
+from fewlabel.gradients.mitigator_gram import mitigate
 from fewlabel.objectives.contrastive import info_nce, similarity_logits
 from fewlabel.objectives.positives import guided_positives, others
 

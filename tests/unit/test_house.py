@@ -22,7 +22,7 @@ from kit.finetuning import toy_batch
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "fewlabel"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-HEAVY = ("torch", "pandas", "numpy", "monai", "SimpleITK", "matplotlib", "fewlabel.core.config")
+HEAVY = ("torch", "pandas", "numpy", "monai", "SimpleITK", "matplotlib", "fewlabel.core.settings.config")
 
 
 def text(name: str) -> str:
@@ -201,7 +201,7 @@ def test_the_reference_is_up_to_date(monkeypatch: pytest.MonkeyPatch, capsys: py
 def test_the_pages_take_their_tables_from_code_and_committed_rows(capsys: pytest.CaptureFixture[str]) -> None:
     made = runpy.run_path(str(ROOT / "docs" / "generate.py"))
     asked = [mark[1] for page in PAGES for mark in made["MARKED"].findall(page.read_text())]
-    assert {"names", "neutral", "readers"} <= set(asked)
+    assert {"names", "supervised-when", "readers"} <= set(asked)
     assert {words.split()[1] for words in asked if words.startswith("summary")} >= {
         "acdc-lite", "acdc-methods", "acdc-semi-chaitanya", "acdc-semi-ssl4mis", "la-lite", "regime-costs",
     }  # fmt: skip
@@ -214,7 +214,7 @@ def test_the_pages_take_their_tables_from_code_and_committed_rows(capsys: pytest
 
 
 def test_no_table_of_methods_or_arms_is_written_by_hand() -> None:
-    from fewlabel.core.discovery import plugin_names
+    from fewlabel.core.registry import plugin_names
 
     marked = runpy.run_path(str(ROOT / "docs" / "generate.py"))["MARKED"]
     names = "|".join(["scratch", *plugin_names("fewlabel.methods"), *plugin_names("fewlabel.regimes")])
@@ -225,7 +225,7 @@ def test_no_table_of_methods_or_arms_is_written_by_hand() -> None:
 
 
 def test_everything_discovered_is_in_the_lists_of_the_pages() -> None:
-    from fewlabel.core.discovery import plugin_names
+    from fewlabel.core.registry import plugin_names
 
     readme, plugins = text("README.md"), text("docs/reference/plugins.md")
     for family in ("methods", "regimes", "readers"):

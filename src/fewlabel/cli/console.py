@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fewlabel.core.durations import clock
 from fewlabel.core.progress import Bar, listen
+from fewlabel.core.settings.durations import clock
 
 #: Seconds between two progress lines where there is no terminal to redraw.
 QUIET_SECONDS = 20.0

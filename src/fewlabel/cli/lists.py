@@ -48,7 +48,7 @@ def settings(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Every setting of a stage: default, unit, meaning, source."""
-    from fewlabel.core.values import nest
+    from fewlabel.core.settings.values import nest
     from fewlabel.pipelines.settings import setting_rows
 
     rows = setting_rows(stage, nest(words or []))
@@ -84,7 +84,7 @@ def _costly(family: str) -> None:
 
 
 def _family(package: str) -> None:
-    from fewlabel.core.discovery import load_plugin, plugin_names
+    from fewlabel.core.registry import load_plugin, plugin_names
 
     rows = []
     for name in plugin_names(package):

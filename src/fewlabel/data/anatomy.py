@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from fewlabel.core.config import Settings, setting
+from fewlabel.core.settings.config import Settings, setting
 from fewlabel.data.flow import compose, flow, smallest_determinant
 from fewlabel.data.movements import LEAST_REACH, border_window, shifted, smooth_step, swelling, swollen, thickened
 from fewlabel.data.surfaces import Body, Wall

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Self
 
-from fewlabel.core.config import Settings, default_of, setting
 from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.settings.config import Settings, default_of, setting
 from fewlabel.data.anatomy import AnatomyConfig
 from fewlabel.data.synthesis import SynthesisConfig
 

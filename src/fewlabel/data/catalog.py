@@ -27,7 +27,7 @@ class Case:
     Attributes:
         id: Unique in the data set and safe as a file name.
         subject: Who was scanned; scans of one subject never part in a split.
-        images: One file per channel; or an address of :mod:`fewlabel.data.hdf5`.
+        images: One file per channel; or an address of :mod:`fewlabel.data.io.hdf5`.
         label: Mask file on the image's grid, or None: an unlabelled scan is a full member.
         metadata: Column name to value; None where it is missing.
         part: ``"test"`` or ``"validation"`` where the data set itself keeps the scan for that, else empty.

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.progress import task
 from fewlabel.data.catalog import Case, Catalog
+from fewlabel.data.io.volume import Geometry, grid_faults, read_geometry, read_mask, value_counts
 from fewlabel.data.label_shapes import LabelShape, label_shapes
-from fewlabel.data.volume import Geometry, grid_faults, read_geometry, read_mask, value_counts
 
 IGNORE_NAME = "ignore"
 MOST_CLASSES = 254

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from fewlabel.core.atomic_files import is_partial
 from fewlabel.core.errors import Fault, FewlabelError
-from fewlabel.core.partials import is_partial
 
 #: Not room enough: on the disk, by the user's quota, or for one file of the file system.
 _FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fewlabel.core.artifact import write_json
+from fewlabel.core.artifact.files import write_json
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.disk_space import reserved_arrays
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fewlabel.core.artifact import read_json, write_json
+from fewlabel.core.artifact.files import read_json, write_json
 from fewlabel.core.errors import ArtifactError, Fault
 from fewlabel.data.pose import Pose, estimate_poses
 from fewlabel.data.pose_matching import LEAST

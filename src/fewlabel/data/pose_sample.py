@@ -8,10 +8,10 @@ from typing import Any
 from fewlabel.core.errors import DataError
 from fewlabel.data.catalog import Case
 from fewlabel.data.checking import CaseFacts, in_threads
+from fewlabel.data.io.volume import read_volume
 from fewlabel.data.pose_record import Poses, poses_of
 from fewlabel.data.pose_views import View, evenly, subject_views
 from fewlabel.data.preprocess import Plan, prepare_volume
-from fewlabel.data.volume import read_volume
 
 #: Subjects whose intensities are read, at most.
 MOST_SUBJECTS = 40

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
+from fewlabel.data.io.volume import Volume, value_counts
 from fewlabel.data.orient import Orientation, orient_to
 from fewlabel.data.resample import AxisRecord, resample_plane
 from fewlabel.data.store import UNLABELLED
-from fewlabel.data.volume import Volume, value_counts
 
 _IDENTITY = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
 

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fewlabel.core.config import Settings, setting
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.rng import numpy_stream
+from fewlabel.core.settings.config import Settings, setting
 
 Indices = NDArray[np.int64]
 

@@ -18,9 +18,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fewlabel.core.artifact import Origin, open_artifact, read_json
+from fewlabel.core.artifact.files import read_json
+from fewlabel.core.artifact.manifest import Origin, open_artifact
+from fewlabel.core.artifact.unchanged import check_file, check_origin
 from fewlabel.core.errors import ArtifactError, Fault
-from fewlabel.core.unchanged import check_file, check_origin
 
 UNLABELLED = 255
 

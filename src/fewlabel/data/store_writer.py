@@ -14,9 +14,9 @@ from fewlabel.core.progress import task
 from fewlabel.data.catalog import Case
 from fewlabel.data.checking import in_threads
 from fewlabel.data.disk_space import reserved_arrays
+from fewlabel.data.io.volume import read_mask, read_volume, value_counts
 from fewlabel.data.preprocess import Plan, prepare_mask, prepare_volume
 from fewlabel.data.store import UNLABELLED
-from fewlabel.data.volume import read_mask, read_volume, value_counts
 
 _PERCENTILES = (1, 25, 50, 75, 99)
 _SAMPLE = 1 << 16

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from fewlabel.core.config import Settings, setting
+from fewlabel.core.settings.config import Settings, setting
 from fewlabel.data.intensity import apply_blur
 from fewlabel.data.store import UNLABELLED
 

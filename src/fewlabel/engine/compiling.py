@@ -17,9 +17,9 @@ import torch
 from torch import nn
 
 from fewlabel.core.collective import any_rank, rank, world_size
-from fewlabel.core.durations import clock
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.progress import say
+from fewlabel.core.settings.durations import clock
 from fewlabel.engine.runtime import Precision, cpu_flags, resolved_precision
 from fewlabel.nets.unet import ConvBlock, UNet, UNetConfig, UNetEncoder
 

@@ -11,8 +11,8 @@ from pydantic import ValidationInfo, field_validator
 from torch import Tensor
 from torch.optim import Optimizer
 
-from fewlabel.core.config import Settings, setting
 from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.settings.config import Settings, setting
 
 #: Key of a parameter group: its rate as a multiple of everyone's.
 FACTOR = "lr_factor"

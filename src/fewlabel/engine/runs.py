@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.artifact import MANIFEST, Origin, finish_artifact, open_artifact, read_json, write_json
+from fewlabel.core.artifact.files import MANIFEST, read_json, write_json
+from fewlabel.core.artifact.manifest import Origin, finish_artifact, open_artifact
 from fewlabel.core.collective import barrier, rank
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.places import in_the_way
+from fewlabel.core.output_paths import path_conflict
 from fewlabel.engine.checkpoint import CHECKPOINT, identity_faults
 from fewlabel.engine.lock import at_work, holder_for_all
 
@@ -49,7 +50,7 @@ def finished_before(out: Path, kind: str, same: Mapping[str, Any], *, resume: bo
     who = "" if locked else holder_for_all(out)
     if who:
         raise SettingsError("Nothing was written:", [at_work(out, who)])
-    obstacle = in_the_way(out)
+    obstacle = path_conflict(out)
     if not obstacle:
         return False
     if (out / MANIFEST).is_file():

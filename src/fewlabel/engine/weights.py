@@ -9,9 +9,9 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor, nn
 
-from fewlabel.core.artifact import read_json, write_bytes, write_json
+from fewlabel.core.artifact.files import read_json, write_bytes, write_json
+from fewlabel.core.artifact.unchanged import check_file
 from fewlabel.core.errors import ArtifactError, Fault, SettingsError
-from fewlabel.core.unchanged import check_file
 from fewlabel.engine.transfer import load_strictly, read_tensors
 from fewlabel.nets.unet import UNet, UNetConfig, UNetDecoder, UNetEncoder
 

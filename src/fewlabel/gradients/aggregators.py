@@ -2,7 +2,7 @@
 
 torchjd aggregates the rows of a Jacobian J by weights that depend on J Jᵀ alone. Here the Jacobian of a group of
 parameter tensors is its flattened gradients, one row per term, and J Jᵀ is computed once by
-:func:`fewlabel.gradients.flat.gram_matrices`, so that the gradients are touched twice and never copied.
+:func:`fewlabel.gradients.gramian.gram_matrices`, so that the gradients are touched twice and never copied.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import torch
 from torch import Generator, Tensor
 
 from fewlabel.gradients.combine import Combine, Combiner, MeanCombiner
-from fewlabel.gradients.flat import FlatGradients, gram_matrices
+from fewlabel.gradients.gramian import FlatGradients, gram_matrices
 from fewlabel.gradients.groups import Granularity, pair_means, parameter_groups
 from fewlabel.gradients.mitigator import GradMitigator
-from fewlabel.gradients.recursion import original_cosines
+from fewlabel.gradients.mitigator_gram import original_cosines
 
 Aggregation = Literal["pcgrad", "gradvac", "mgda", "upgrad"]
 

@@ -9,16 +9,16 @@ import torch
 from torch import Generator, Tensor
 
 from fewlabel.gradients.combine import Combiner
-from fewlabel.gradients.flat import FlatGradients, gram_matrices
+from fewlabel.gradients.gramian import FlatGradients, gram_matrices
 from fewlabel.gradients.groups import Granularity, ordered_pairs, pair_means, parameter_groups
-from fewlabel.gradients.recursion import Mitigation, mitigate, original_cosines, visiting_order
+from fewlabel.gradients.mitigator_gram import Mitigation, mitigate, original_cosines, visiting_order
 
 #: Entry of the state that holds the groups' names, in UTF-8, a line each.
 NAMES = "names"
 
 
 class GradMitigator(Combiner):
-    """Reconciles the gradients of M loss terms by :func:`fewlabel.gradients.recursion.mitigate`.
+    """Reconciles the gradients of M loss terms by :func:`fewlabel.gradients.mitigator_gram.mitigate`.
 
     Parameters whose name does not start with ``prefix`` (the heads, which all labels share) and groups of fewer than
     two numbers (whose cosine is always ±1) get the plain mean.

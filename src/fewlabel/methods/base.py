@@ -10,8 +10,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fewlabel.core.config import Settings, setting
 from fewlabel.core.precision import full_precision
+from fewlabel.core.settings.config import Settings, setting
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.gradients.aggregators import build_combiner
 from fewlabel.gradients.combine import Combine, Combiner
@@ -133,7 +133,7 @@ class PretrainMethod(nn.Module, ABC):
         """What a step needs; by default a batch of all slices, everything trained."""
         return StepPlan()
 
-    def stage(self, step: int, total_steps: int) -> tuple[int, int]:  # noqa: ARG002
+    def training_phase(self, step: int, total_steps: int) -> tuple[int, int]:  # noqa: ARG002
         """First step and length of the stage that a step belongs to; by default the whole run is one.
 
         In every stage the rate runs through its whole schedule, warm-up included, and the optimiser starts without

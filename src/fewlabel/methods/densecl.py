@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fewlabel.core.config import setting
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.precision import full_precision
+from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import PretrainBatch
-from fewlabel.methods._momentum import MomentumContrast, MomentumSettings, unit_rows
-from fewlabel.methods._queue import Maps, QueueContrast
 from fewlabel.methods.base import DataFacts, Losses
+from fewlabel.methods.momentum import MomentumContrast, MomentumSettings, unit_rows
+from fewlabel.methods.queue import Maps, QueueContrast
+from fewlabel.nets.ema import EMAModel
 from fewlabel.nets.heads import PixelHead, pixel_rows
-from fewlabel.nets.twin import MomentumTwin
 from fewlabel.nets.unet import UNetEncoder
 from fewlabel.objectives.contrastive import similarity_logits
 from fewlabel.objectives.weighted import weighted_sum
@@ -74,7 +74,7 @@ class DenseCL(MomentumContrast):
         if self.dense:
             self.dense_head = PixelHead(encoder.config.widths[-1], config.dim)
             self.dense_contrast = QueueContrast(config.queue, config.dim, config.temperature)
-            self.key_dense_head = MomentumTwin(self.dense_head)
+            self.key_dense_head = EMAModel(self.dense_head)
 
     def losses(self, batch: PretrainBatch) -> Losses:
         """The weighted sum as one term; both parts and the share of cells that are matched are logged."""

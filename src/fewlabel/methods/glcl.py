@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fewlabel.core.config import setting
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.precision import full_precision
+from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import PretrainBatch
-from fewlabel.methods._guided import GuidedContrast, JoinedIds
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, StepPlan
+from fewlabel.methods.guided import GuidedContrast, JoinedIds
 from fewlabel.nets.heads import FlattenHead, PixelHead, PooledHead, RegionHead
 from fewlabel.nets.unet import UNetDecoder, UNetEncoder
 from fewlabel.objectives import local_regions
@@ -143,7 +143,7 @@ class GLCL(GuidedContrast):
         # Neither stage is empty, unless there is but one step: decoder blocks that are left have been trained.
         return min(max(round(self.settings.global_share * total_steps), 1), total_steps - 1)
 
-    def stage(self, step: int, total_steps: int) -> tuple[int, int]:
+    def training_phase(self, step: int, total_steps: int) -> tuple[int, int]:
         """The first or the second stage, each with a schedule of its own."""
         first = self.first_local_step(total_steps)
         return (0, first) if step < first else (first, total_steps - first)

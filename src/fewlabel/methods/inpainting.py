@@ -9,12 +9,12 @@ import torch
 from torch import Generator, Tensor, nn
 
 from fewlabel.core.collective import sum_across, world_size
-from fewlabel.core.config import setting
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.precision import full_precision
+from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import PretrainBatch
-from fewlabel.methods._pretext import watched_rows
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, pooled
+from fewlabel.methods.pretext import watched_rows
 from fewlabel.nets.norm import activation, normalisation
 from fewlabel.nets.unet import UNetConfig, UNetEncoder
 from fewlabel.objectives.views import own_rows

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from fewlabel.data.batch import PretrainBatch
-from fewlabel.methods._momentum import MomentumContrast, MomentumSettings
 from fewlabel.methods.base import Losses
+from fewlabel.methods.momentum import MomentumContrast, MomentumSettings
 
 
 class MoCo(MomentumContrast):

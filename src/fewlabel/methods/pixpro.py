@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fewlabel.core.config import setting
 from fewlabel.core.precision import full_precision
+from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod
+from fewlabel.nets.ema import EMAModel, bias_corrected, cosine_momentum
 from fewlabel.nets.heads import pixel_rows
 from fewlabel.nets.norm import BatchNorm
-from fewlabel.nets.twin import MomentumTwin, bias_corrected, cosine_momentum
 from fewlabel.nets.unet import UNetEncoder
 from fewlabel.objectives.contrastive import anchor_mean, similarity_logits
 from fewlabel.objectives.correspondence import matched_cells
@@ -84,12 +84,12 @@ class PixPro(PretrainMethod):
         channels, hidden, dim = encoder.config.widths[-1], config.hidden, config.dim
         self.projector = projector(channels, hidden, dim)
         self.transform = nn.Linear(dim, dim)
-        self.key_encoder = MomentumTwin(encoder)
-        self.key_projector = MomentumTwin(self.projector)
+        self.key_encoder = EMAModel(encoder)
+        self.key_projector = EMAModel(self.projector)
         if config.instance_weight > 0:
             self.instance_projector = projector(channels, hidden, dim)
             self.predictor = projector(dim, hidden, dim)
-            self.key_instance_projector = MomentumTwin(self.instance_projector)
+            self.key_instance_projector = EMAModel(self.instance_projector)
 
     def embed(self, images: Tensor) -> Tensor:
         """Mean of the projected map, as unit vectors (n, dim), of slices (n, channels, height, width)."""

@@ -8,15 +8,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fewlabel.core.config import setting
 from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import PretrainBatch
-from fewlabel.methods._momentum import MomentumContrast, MomentumSettings, unit_rows
-from fewlabel.methods._point_losses import affinity_loss, joined, region_loss, region_means
-from fewlabel.methods._points import draw_points, foreign_keys
 from fewlabel.methods.base import DataFacts, Losses
+from fewlabel.methods.momentum import MomentumContrast, MomentumSettings, unit_rows
+from fewlabel.methods.point_losses import affinity_loss, joined, region_loss, region_means
+from fewlabel.methods.points import draw_points, foreign_keys
+from fewlabel.nets.ema import EMAModel
 from fewlabel.nets.heads import PixelHead
-from fewlabel.nets.twin import MomentumTwin
 from fewlabel.nets.unet import UNetEncoder
 from fewlabel.objectives.contrastive import similarity_logits
 from fewlabel.objectives.weighted import weighted_sum
@@ -111,7 +111,7 @@ class PointRC(MomentumContrast):
         super().__init__(config, encoder, facts)
         self.chosen = config
         self.point_head = PixelHead(encoder.config.widths[-1], config.dim)
-        self.key_point_head = MomentumTwin(self.point_head)
+        self.key_point_head = EMAModel(self.point_head)
         self.register_buffer("centre", torch.zeros(config.grid**2))
         self._seen: Tensor | None = None
 

@@ -6,10 +6,10 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from fewlabel.core.config import setting
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.methods._guided import GuidedContrast, JoinedIds
+from fewlabel.core.settings.config import setting
 from fewlabel.methods.base import DataFacts, PretrainMethod
+from fewlabel.methods.guided import GuidedContrast, JoinedIds
 from fewlabel.nets.heads import PooledHead
 from fewlabel.nets.unet import UNetEncoder
 from fewlabel.objectives.positives import close_positions

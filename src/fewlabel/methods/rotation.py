@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fewlabel.core.config import setting
+from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import PretrainBatch
-from fewlabel.methods._pretext import ClassHead, accuracy, watched_rows
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, pooled
+from fewlabel.methods.pretext import ClassHead, accuracy, watched_rows
 from fewlabel.nets.unet import UNetEncoder
 from fewlabel.objectives.views import own_rows
 

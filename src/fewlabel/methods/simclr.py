@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fewlabel.core.config import setting
-from fewlabel.methods._guided import GuidedContrast
+from fewlabel.core.settings.config import setting
 from fewlabel.methods.base import DataFacts, PretrainMethod
+from fewlabel.methods.guided import GuidedContrast
 from fewlabel.nets.unet import UNetEncoder
 
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from fewlabel.core.collective import sum_across
-from fewlabel.core.config import Floats, setting
 from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.settings.config import Floats, setting
 from fewlabel.data.batch import PretrainBatch
-from fewlabel.methods._guided import AUTOMATIC, GuidedContrast, JoinedIds, Labels, choose_labels
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod
+from fewlabel.methods.guided import AUTOMATIC, GuidedContrast, JoinedIds, Labels, choose_labels
 from fewlabel.nets.heads import PooledHead
 from fewlabel.nets.unet import UNetEncoder
 from fewlabel.objectives.contrastive import anchor_mean, info_nce, pair_costs

@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from fewlabel.core.collective import sum_across, world_size
-from fewlabel.core.config import setting
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.precision import full_precision
+from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.data.store import UNLABELLED
-from fewlabel.methods._guided import GuidedContrast
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, StepPlan
+from fewlabel.methods.guided import GuidedContrast
 from fewlabel.nets.heads import PixelHead, pixel_rows
 from fewlabel.nets.unet import UNetDecoder, UNetEncoder
 from fewlabel.objectives.pixel_classes import PixelSet, class_contrast, collapsed_value, lower_bound, pixel_set
@@ -125,7 +125,7 @@ class SSCL(GuidedContrast):
         # A decoder that is left for fine-tuning has been trained for a step at least.
         return min(round(self.settings.global_share * total_steps), total_steps - 1)
 
-    def stage(self, step: int, total_steps: int) -> tuple[int, int]:
+    def training_phase(self, step: int, total_steps: int) -> tuple[int, int]:
         """The global or the local stage, each with a schedule of its own."""
         first = self.first_local_step(total_steps)
         return (0, first) if step < first else (first, total_steps - first)

@@ -6,14 +6,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fewlabel.core.config import Settings
-from fewlabel.core.discovery import load_plugin
 from fewlabel.core.errors import DataError, Fault, FewlabelError, SettingsError
+from fewlabel.core.registry import load_plugin
+from fewlabel.core.settings.config import Settings
 from fewlabel.data.store import PreparedStore
 from fewlabel.pipelines.stages import settings_class
 
 if TYPE_CHECKING:
-    from fewlabel.stages._selection import Selection
+    from fewlabel.protocol.model_selection import Selection
 
 
 def check_labels(store: PreparedStore, plans: Mapping[str, Settings], *, trains: bool, evaluates: bool) -> None:
@@ -29,11 +29,11 @@ def check_labels(store: PreparedStore, plans: Mapping[str, Settings], *, trains:
         SettingsError: If there is no such draw, selection or part of the split.
         DataError: If there are not enough labels, or the part that is scored has none or lends some to the training.
     """
-    from fewlabel.stages._admission import subjects_of
+    from fewlabel.protocol.label_draws import drawn_labels
+    from fewlabel.protocol.model_selection import choose_selection
+    from fewlabel.protocol.scorable_cases import subjects_of
     from fewlabel.stages._expect import choose_expectation
-    from fewlabel.stages._learnt_from import drawn_labels
     from fewlabel.stages._network import check_network
-    from fewlabel.stages._selection import choose_selection
     from fewlabel.stages.pretrain import network_for
 
     learning: Any = plans["finetune"]
@@ -79,9 +79,9 @@ def selection_of(store: PreparedStore, plans: Mapping[str, Any]) -> tuple[Select
         SettingsError: As :func:`check_labels`.
         DataError: As :func:`check_labels`.
     """
+    from fewlabel.protocol.label_draws import drawn_labels
+    from fewlabel.protocol.model_selection import choose_selection
     from fewlabel.stages._expect import choose_expectation
-    from fewlabel.stages._learnt_from import drawn_labels
-    from fewlabel.stages._selection import choose_selection
 
     learning = plans["finetune"]
     draw = drawn_labels(store, learning.labelled, learning.draw, learning.subjects)
@@ -102,7 +102,7 @@ def _labels_lent(store: PreparedStore, pretraining: Any, draw: Collection[str]) 
         SettingsError: If pre-training is to learn from labels that fine-tuning may not use.
         DataError: If there are not the labels it asks for.
     """
-    from fewlabel.stages._learnt_from import drawn_labels
+    from fewlabel.protocol.label_draws import drawn_labels
 
     if pretraining is None or not load_plugin("fewlabel.methods", pretraining.method.name).uses_labels:
         return ()

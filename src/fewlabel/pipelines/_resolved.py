@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fewlabel.core.config import Settings
-from fewlabel.core.values import assignments, merge, nest
+from fewlabel.core.settings.config import Settings
+from fewlabel.core.settings.values import assignments, merge, nest
 from fewlabel.pipelines._train_settings import CHAIN, TrainSettings
 from fewlabel.pipelines.stages import route_known
 

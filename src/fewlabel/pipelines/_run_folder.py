@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.artifact import read_json
-from fewlabel.core.config import Settings
+from fewlabel.core.artifact.files import read_json
+from fewlabel.core.atomic_files import is_partial
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.partials import is_partial
-from fewlabel.core.places import RUN_FILE, in_the_way
+from fewlabel.core.output_paths import RUN_FILE, path_conflict
+from fewlabel.core.settings.config import Settings
 from fewlabel.pipelines.stages import STAGES
 
 #: Stages whose result is kept when a run is continued; scores and report are made anew where something changed.
@@ -31,7 +31,7 @@ def refuse_other_run(folder: Path, plans: Mapping[str, Settings], *, resume: boo
     Raises:
         SettingsError: If so; each setting that differs is named.
     """
-    obstacle = in_the_way(folder)
+    obstacle = path_conflict(folder)
     if not obstacle or never_begun(folder):
         return
     if not folder.is_dir():

@@ -8,7 +8,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.artifact import MANIFEST, is_artifact, open_artifact
+from fewlabel.core.artifact.files import MANIFEST
+from fewlabel.core.artifact.manifest import is_artifact, open_artifact
 
 #: Settings of evaluate that name what is scored.
 _SCORED = ("data", "segmenter", "control")

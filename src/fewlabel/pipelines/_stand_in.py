@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fewlabel.core.artifact import finish_artifact, write_json
+from fewlabel.core.artifact.files import write_json
+from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.rng import numpy_stream
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import CaseFacts

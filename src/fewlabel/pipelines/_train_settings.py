@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import PrivateAttr, field_validator
 
-from fewlabel.core.config import PathSetting, Settings, setting
-from fewlabel.core.durations import parse_duration
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.values import merge
+from fewlabel.core.settings.config import PathSetting, Settings, setting
+from fewlabel.core.settings.durations import parse_duration
+from fewlabel.core.settings.values import merge
 from fewlabel.pipelines.recipes import load_recipe
 from fewlabel.pipelines.stages import route_known, settings_class
 

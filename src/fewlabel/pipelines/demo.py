@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.artifact import building
-from fewlabel.core.config import PathSetting, setting
+from fewlabel.core.artifact.files import building
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.places import in_the_way
+from fewlabel.core.output_paths import path_conflict
 from fewlabel.core.progress import say
-from fewlabel.data.phantom import write_phantom
+from fewlabel.core.settings.config import PathSetting, setting
+from fewlabel.data.phantom.scans import write_phantom
 from fewlabel.pipelines import train
 from fewlabel.pipelines._train_settings import SizedSettings
 from fewlabel.pipelines.stages import nearer
@@ -55,7 +55,7 @@ def run(settings: DemoSettings) -> Path:
         FewlabelError: Whatever a stage raises.
     """
     out = settings.out
-    obstacle = in_the_way(out)
+    obstacle = path_conflict(out)
     if obstacle and not (settings.resume and out.is_dir()):
         remedy = "give --resume to continue it, or another --out" if out.is_dir() else "give another --out"
         fault = Fault("--out must be a new or empty folder", obstacle, str(out), remedy)

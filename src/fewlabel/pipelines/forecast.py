@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from fewlabel.core.durations import clock
-from fewlabel.core.values import assignments, merge
+from fewlabel.core.settings.durations import clock
+from fewlabel.core.settings.values import assignments, merge
 
 #: Columns of a terminal that the table and the words keep to.
 WIDE = 80

@@ -24,13 +24,13 @@ from fewlabel.nets.unet import UNetConfig
 from fewlabel.pipelines._labels import selection_of
 from fewlabel.pipelines.budget import Cost
 from fewlabel.pipelines.timing import NOMINAL, Parts, first_seconds, mean_seconds, parts_of, seconds_of
+from fewlabel.protocol.label_draws import drawn_labels
+from fewlabel.protocol.model_selection import Selection
 from fewlabel.scoring.components import clean
 from fewlabel.scoring.metrics import score_case
 from fewlabel.stages._arm import Arm
 from fewlabel.stages._finetune_settings import FinetuneSettings, mode_of
 from fewlabel.stages._fit import Fit
-from fewlabel.stages._learnt_from import drawn_labels
-from fewlabel.stages._selection import Selection
 from fewlabel.stages._statistics import take_statistics
 from fewlabel.stages._unlabelled_scans import candidates
 from fewlabel.stages._volumes import patch_size
@@ -79,7 +79,7 @@ def pretraining_cost(settings: PretrainSettings, store: PreparedStore) -> Cost:
         training = Pretraining.begin(built, store=store)
         training.settle(settings.steps)
         training.method.train()
-        parts = parts_of(training.method.stage)
+        parts = parts_of(training.method.training_phase)
 
         def work(at: int) -> None:
             training.loop(at, at + 1).run(training.step, at)
@@ -89,7 +89,7 @@ def pretraining_cost(settings: PretrainSettings, store: PreparedStore) -> Cost:
         training.method.eval()
         sample = training.indices[:32]
         embedding = seconds_of(lambda: training.embeddings(sample)) / len(sample)
-        lowest = _lowest(settings.optimiser.warmup, training.method.stage)
+        lowest = _lowest(settings.optimiser.warmup, training.method.training_phase)
     fixed = compiling + embedding * min(EMBEDDED, len(training.indices))
     return Cost("pretrain", step, fixed=fixed, lowest=lowest)
 
@@ -125,7 +125,7 @@ def finetuning_costs(
         fits = settings.members + left_out
         common: dict[str, Any] = {
             "fits": fits,
-            "lowest": _lowest(settings.optimiser.warmup, model.regime.stage),
+            "lowest": _lowest(settings.optimiser.warmup, model.regime.training_phase),
             "most_pixels": 0 if settings.patch else math.prod(settings.view) if settings.view else math.inf,
         }
         costs = [Cost("finetune", step + between, fixed=fits * closing + compiling, **common)]
@@ -151,7 +151,7 @@ def _prepared(arm: Arm, steps: int) -> Fit:
 
 def _parts(fit: Fit) -> Parts:
     """Stages of a regime, and where its rest ends."""
-    return parts_of(fit.regime.stage, float(getattr(fit.regime.config, "rest", 0.0)))
+    return parts_of(fit.regime.training_phase, float(getattr(fit.regime.config, "rest", 0.0)))
 
 
 def _step(fit: Fit) -> tuple[float, float]:

@@ -7,9 +7,9 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fewlabel.core.config import REQUIRED, Settings
-from fewlabel.core.describe import describe
 from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.settings.config import REQUIRED, Settings
+from fewlabel.core.settings.describe import describe
 from fewlabel.pipelines.stages import STAGES, nearer, route, settings_class
 
 PIPELINES = {"train": "TrainSettings", "demo": "DemoSettings"}

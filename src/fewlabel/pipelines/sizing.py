@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fewlabel.core.progress import say
 from fewlabel.core.provenance import machine_facts
-from fewlabel.core.values import assignments, merge, nest
+from fewlabel.core.settings.values import assignments, merge, nest
 from fewlabel.pipelines import budget, forecast
 from fewlabel.pipelines._resolved import completed, given_steps, said, standing, unsaid
 from fewlabel.pipelines._run_folder import before

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.config import Settings
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.values import merge
+from fewlabel.core.settings.config import Settings
+from fewlabel.core.settings.values import merge
 from fewlabel.pipelines.recipes import Recipe, load_recipe
 
 #: Rule of a fault about a setting that nobody knows.

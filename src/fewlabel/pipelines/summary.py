@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.artifact import is_artifact, read_json
+from fewlabel.core.artifact.files import read_json
+from fewlabel.core.artifact.manifest import is_artifact
 from fewlabel.stages._score_lines import gain_lines
 
 #: Measure → its digits and its head.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from fewlabel.regimes._semi import resting_steps
+from fewlabel.regimes.semi_supervised import resting_steps
 
 #: Length of the run that measured steps are taken from; what counts are the shares of its stages.
 NOMINAL = 100_000

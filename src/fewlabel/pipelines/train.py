@@ -9,13 +9,14 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.artifact import is_artifact, write_json
-from fewlabel.core.config import Settings
-from fewlabel.core.durations import clock
+from fewlabel.core.artifact.files import write_json
+from fewlabel.core.artifact.manifest import is_artifact
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.places import RUN_FILE
+from fewlabel.core.output_paths import RUN_FILE
 from fewlabel.core.progress import say
 from fewlabel.core.provenance import library_versions, machine_facts
+from fewlabel.core.settings.config import Settings
+from fewlabel.core.settings.durations import clock
 from fewlabel.data.store import PreparedStore
 from fewlabel.pipelines._labels import check_labels
 from fewlabel.pipelines._run_folder import FREE, before, refuse_other_run

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.catalog import Case, Catalog, Column, Value
-from fewlabel.data.volume import is_scan, scan_stem
+from fewlabel.data.io.volume import is_scan, scan_stem
 from fewlabel.readers.base import Match, Reader
 
 _PATIENT = re.compile(r"patient\d+$")

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fewlabel.core.config import Settings, resolve_plugin
-from fewlabel.core.discovery import load_plugin, plugin_names
 from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.registry import load_plugin, plugin_names
+from fewlabel.core.settings.config import Settings, resolve_plugin
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import catalog_faults
 

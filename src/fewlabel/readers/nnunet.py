@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.catalog import Case, Catalog
-from fewlabel.data.volume import is_scan, scan_stem
+from fewlabel.data.io.volume import is_scan, scan_stem
 from fewlabel.readers._described import (
     channels_of,
     label_names_of,

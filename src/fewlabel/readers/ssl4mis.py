@@ -11,10 +11,10 @@ from typing import ClassVar, Literal
 
 from pydantic import field_validator
 
-from fewlabel.core.config import Floats, setting
 from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.settings.config import Floats, setting
 from fewlabel.data.catalog import Case, Catalog, Column
-from fewlabel.data.hdf5 import SUFFIX, Address, Order, shapes_of
+from fewlabel.data.io.hdf5 import SUFFIX, Address, Order, shapes_of
 from fewlabel.data.subjects import guess_subjects
 from fewlabel.readers._cells import read_text
 from fewlabel.readers.base import Match, Reader
@@ -100,7 +100,7 @@ class Ssl4misReader(Reader):
         return Match(0.9 if named or root.is_file() else 0.6, reasons)
 
     def read(self, root: Path) -> Catalog:
-        """One case per volume; arrays are named by address (``fewlabel.data.hdf5``)."""
+        """One case per volume; arrays are named by address (``fewlabel.data.io.hdf5``)."""
         faults: list[Fault] = []
         found = _cases(_files(root))
         if not found:

@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.columns import infer_columns
+from fewlabel.data.io.volume import scan_stem
 from fewlabel.data.subjects import guess_subjects
-from fewlabel.data.volume import scan_stem
 from fewlabel.readers._cells import cell, known_columns, part_of, read_text
 from fewlabel.readers.base import Match, Reader
 

@@ -6,12 +6,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fewlabel.core.config import setting
+from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import probabilities
-from fewlabel.regimes._adversary import Adversary, AdversarySettings
-from fewlabel.regimes._semi import SemiSupervised, both
+from fewlabel.regimes.adversary import Adversary, AdversarySettings
+from fewlabel.regimes.semi_supervised import SemiSupervised, concat_streams
 
 
 class AdversarialTraining(SemiSupervised):
@@ -45,13 +45,13 @@ class AdversarialTraining(SemiSupervised):
 
     def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
         """``ce``, ``dice`` and ``adversarial``."""
-        images, count = both(batch, unlabelled), len(batch.images)
+        images, count = concat_streams(batch, unlabelled), len(batch.images)
         with self.streams(count, len(unlabelled)):
             logits = self.network(images)
         maps = probabilities(logits)
         cost, fooled = self.adversary.fooling(maps[count:], unlabelled)
         self.adversary.keep(maps, images, count, batch.generator)
-        self.note(adversarial=cost, fooled=fooled)
+        self.log(adversarial=cost, fooled=fooled)
         return {**self.supervision(logits[:count], batch.labels), "adversarial": weight * cost}
 
     def after_step(self, step: int, total_steps: int) -> None:  # noqa: ARG002

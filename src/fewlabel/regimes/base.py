@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from fewlabel.core.config import Settings
+from fewlabel.core.settings.config import Settings
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.unet import UNet, UNetEncoder
 
@@ -40,7 +40,7 @@ class Regime(nn.Module, ABC):
     #: Whether volumes work as well as slices.
     supports_3d: ClassVar[bool] = False
     #: Settings under which the regime is supervised training exactly.
-    neutral: ClassVar[Mapping[str, Any]] = {}
+    supervised_when: ClassVar[Mapping[str, Any]] = {}
     #: Where the regime comes from, for ``fewlabel regimes``.
     paper: ClassVar[str] = ""
 
@@ -60,7 +60,7 @@ class Regime(nn.Module, ABC):
         A batch without labelled or without unlabelled rows is fine.
         """
 
-    def stage(self, step: int, total_steps: int) -> tuple[int, int]:  # noqa: ARG002
+    def training_phase(self, step: int, total_steps: int) -> tuple[int, int]:  # noqa: ARG002
         """First step and length of the stage that a step belongs to; by default the whole run is one.
 
         In every stage the rate runs through its whole schedule, and the optimiser starts without moments: for papers
@@ -68,7 +68,7 @@ class Regime(nn.Module, ABC):
         """
         return 0, total_steps
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Further figures of the last :meth:`losses` for the log."""
         return {}
 

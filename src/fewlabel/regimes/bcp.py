@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 
 from fewlabel.core.collective import gather
-from fewlabel.core.config import setting
+from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.components import largest_components
 from fewlabel.objectives.mixing import boxes, matches, partners
 from fewlabel.objectives.segmentation import IGNORE
-from fewlabel.regimes._semi import resting_steps
-from fewlabel.regimes._taught import Taught, TaughtSettings
+from fewlabel.regimes.semi_supervised import resting_steps
+from fewlabel.regimes.teacher_student import TeacherStudent, TeacherStudentSettings
 
 
-class BidirectionalCopyPaste(Taught):
+class BidirectionalCopyPaste(TeacherStudent):
     """BCP (Bai et al., CVPR 2023, arXiv 2305.00673), in slices and volumes.
 
     With a mask M that is 0 in a rectangle at a random place and 1 around it, the student is trained on
@@ -34,7 +34,7 @@ class BidirectionalCopyPaste(Taught):
     off here. ``unlabelled_weight=0`` pastes nothing and is supervised training.
     """
 
-    class Config(TaughtSettings):
+    class Config(TeacherStudentSettings):
         """Settings of BCP."""
 
         name: str = "bcp"
@@ -81,7 +81,7 @@ class BidirectionalCopyPaste(Taught):
         with self.streams(len(batch.images), len(unlabelled)):
             logits = self.network(images)
         pseudo = torch.stack(list(self.supervision(logits, guessed).values())).sum()
-        self.note(pseudo=pseudo)
+        self.log(pseudo=pseudo)
         return {**self.supervision(logits, known), "pseudo": weight * pseudo}
 
     def after_step(self, step: int, total_steps: int) -> None:
@@ -93,7 +93,7 @@ class BidirectionalCopyPaste(Taught):
         """The teacher's labels (u, *space) int64, filtered."""
         labels = self.teacher(unlabelled).argmax(dim=1)
         kept = largest_components(labels) if self.settings.largest_component else labels
-        self.note(foreground=(kept > 0).float().mean(), filtered=(kept != labels).float().mean())
+        self.log(foreground=(kept > 0).float().mean(), filtered=(kept != labels).float().mean())
         return kept
 
     def paste(self, batch: SegmentationBatch, unlabelled: Tensor, pseudo: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,9 +12,9 @@ from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.branch import Branch
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import probabilities, squared_difference
-from fewlabel.regimes._auxiliary import Auxiliary
-from fewlabel.regimes._semi import both
-from fewlabel.regimes._spoilt import WAYS, SpoiltSettings, spoilt
+from fewlabel.regimes.auxiliary import Auxiliary
+from fewlabel.regimes.feature_perturbation import WAYS, FeaturePerturbationSettings, perturb_features
+from fewlabel.regimes.semi_supervised import concat_streams
 
 
 class CrossConsistency(Auxiliary):
@@ -29,7 +29,7 @@ class CrossConsistency(Auxiliary):
     ``auxiliary_weight=0`` supervises the main one alone. The paper has more decoders, of seven kinds.
     """
 
-    class Config(SpoiltSettings):
+    class Config(FeaturePerturbationSettings):
         """Settings of cross-consistency training."""
 
         name: str = "cct"
@@ -46,12 +46,12 @@ class CrossConsistency(Auxiliary):
         """``ce``, ``dice`` and ``consistency``."""
         rows = count, _ = len(batch.images), len(unlabelled)
         with self.streams(*rows):
-            main, others = self.predictions(both(batch, unlabelled), rows, batch.generator)
+            main, others = self.predictions(concat_streams(batch, unlabelled), rows, batch.generator)
         target = probabilities(main[count:]).detach()
         distance = torch.stack(
             [squared_difference(target, probabilities(logits[count:])).mean() for logits in others]
         ).mean()
-        self.note(consistency=distance)
+        self.log(consistency=distance)
         supervised = self.shared_supervision(main[:count], [logits[:count] for logits in others], batch.labels)
         return {**supervised, "consistency": weight * distance}
 
@@ -60,7 +60,7 @@ class CrossConsistency(Auxiliary):
         maps = self.network.encoder(images)
         main = self.network.classifier(self.network.decoder(maps)[-1])
         others = [
-            branch([spoilt(features, way, parts, self.settings, generator) for features in maps])
+            branch([perturb_features(features, way, parts, self.settings, generator) for features in maps])
             for branch, way in zip(self.branches, WAYS, strict=True)
         ]
         return main, others

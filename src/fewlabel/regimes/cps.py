@@ -6,11 +6,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fewlabel.core.config import setting
+from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.unet import UNet, UNetEncoder
 from fewlabel.objectives.segmentation import cross_entropy
-from fewlabel.regimes._semi import SemiSettings, SemiSupervised, both
+from fewlabel.regimes.semi_supervised import SemiSettings, SemiSupervised, concat_streams
 
 
 class CrossPseudoSupervision(SemiSupervised):
@@ -44,11 +44,11 @@ class CrossPseudoSupervision(SemiSupervised):
 
     def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
         """``ce``, ``dice`` and ``cross`` of network 1, and with ``_second`` of network 2."""
-        images, count = both(batch, unlabelled), len(batch.images)
+        images, count = concat_streams(batch, unlabelled), len(batch.images)
         with self.streams(count, len(unlabelled)):
             first, second = self.network(images), self.second(images)
         ours, theirs = first[count:].detach().argmax(dim=1), second[count:].detach().argmax(dim=1)
-        self.note(agreement=(ours == theirs).float().mean())
+        self.log(agreement=(ours == theirs).float().mean())
         return {
             **self.both_supervised(first[:count], second[:count], batch.labels),
             "cross": weight * cross_entropy(first[count:], theirs),

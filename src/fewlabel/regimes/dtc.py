@@ -6,13 +6,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fewlabel.core.config import setting
+from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import probabilities, squared_difference
 from fewlabel.objectives.sdf import soft_mask
-from fewlabel.regimes._semi import both
-from fewlabel.regimes._shape import ShapeAware, ShapeSettings
+from fewlabel.regimes.semi_supervised import concat_streams
+from fewlabel.regimes.shape import ShapeAware, ShapeSettings
 
 
 class DualTask(ShapeAware):
@@ -46,9 +46,9 @@ class DualTask(ShapeAware):
         """``ce``, ``dice``, ``sdf`` and ``consistency``."""
         count = len(batch.images)
         with self.streams(count, len(unlabelled)):
-            logits, distances = self.segment(both(batch, unlabelled))
+            logits, distances = self.segment(concat_streams(batch, unlabelled))
         masks = soft_mask(distances, self.settings.steepness)
         distance = squared_difference(masks, probabilities(logits)[:, 1:]).mean()
-        self.note(consistency=distance)
+        self.log(consistency=distance)
         supervised = self.shape_supervision(logits[:count], distances[:count], batch.labels)
         return {**supervised, "consistency": weight * distance}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.objectives.consistency import entropy
-from fewlabel.regimes._semi import SemiSettings, SemiSupervised, both
+from fewlabel.regimes.semi_supervised import SemiSettings, SemiSupervised, concat_streams
 
 
 class EntropyMinimisation(SemiSupervised):
@@ -34,7 +34,7 @@ class EntropyMinimisation(SemiSupervised):
     def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
         """``ce``, ``dice`` and ``entropy``."""
         with self.streams(len(batch.images), len(unlabelled)):
-            logits = self.network(both(batch, unlabelled))
+            logits = self.network(concat_streams(batch, unlabelled))
         share = (entropy(logits) / math.log(logits.shape[1])).mean()
-        self.note(entropy=share, foreground=(logits.detach().argmax(dim=1) > 0).float().mean())
+        self.log(entropy=share, foreground=(logits.detach().argmax(dim=1) > 0).float().mean())
         return {**self.supervision(logits[: len(batch.images)], batch.labels), "entropy": weight * share}

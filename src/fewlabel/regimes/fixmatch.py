@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fewlabel.data.batch import SegmentationBatch
-from fewlabel.regimes._weak_to_strong import Pseudo, WeakToStrong, WeakToStrongSettings
+from fewlabel.regimes.weak_to_strong import Pseudo, WeakToStrong, WeakToStrongSettings
 
 
 class FixMatch(WeakToStrong):

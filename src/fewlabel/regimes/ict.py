@@ -7,16 +7,16 @@ from typing import ClassVar
 from torch import Tensor
 
 from fewlabel.core.collective import gather
-from fewlabel.core.config import setting
+from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import probabilities, squared_difference
 from fewlabel.objectives.mixing import beta_shares, mix, partners
-from fewlabel.regimes._semi import both
-from fewlabel.regimes._taught import Taught, TaughtSettings
+from fewlabel.regimes.semi_supervised import concat_streams
+from fewlabel.regimes.teacher_student import TeacherStudent, TeacherStudentSettings
 
 
-class InterpolationConsistency(Taught):
+class InterpolationConsistency(TeacherStudent):
     """ICT (Verma et al., IJCAI 2019, arXiv 1903.03825).
 
     ``L_sup + λ(t) · mean (σ(f_s(μ u + (1-μ) u')) - (μ σ(f_t(u)) + (1-μ) σ(f_t(u'))))²`` over pixels and classes, with
@@ -27,7 +27,7 @@ class InterpolationConsistency(Taught):
     so u and u' may be slices of one patient.
     """
 
-    class Config(TaughtSettings):
+    class Config(TeacherStudentSettings):
         """Settings of ICT."""
 
         name: str = "ict"
@@ -49,7 +49,7 @@ class InterpolationConsistency(Taught):
         target = mix(guess, gather(guess)[other], shares)
         mixed = mix(unlabelled, gather(unlabelled)[other], shares)
         with self.streams(labelled, rows):
-            logits = self.network(both(batch, mixed))
+            logits = self.network(concat_streams(batch, mixed))
         distance = squared_difference(probabilities(logits[labelled:]), target).mean()
-        self.note(consistency=distance)
+        self.log(consistency=distance)
         return {**self.supervision(logits[:labelled], batch.labels), "consistency": weight * distance}

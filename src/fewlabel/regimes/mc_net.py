@@ -8,14 +8,14 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from fewlabel.core.config import setting
 from fewlabel.core.precision import full_precision
+from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.branch import Branch
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import probabilities, squared_difference
-from fewlabel.regimes._auxiliary import Auxiliary, AuxiliarySettings
-from fewlabel.regimes._semi import both
+from fewlabel.regimes.auxiliary import Auxiliary, AuxiliarySettings
+from fewlabel.regimes.semi_supervised import concat_streams
 
 
 class MutualConsistency(Auxiliary):
@@ -49,9 +49,9 @@ class MutualConsistency(Auxiliary):
         """``ce``, ``dice`` and ``consistency``."""
         rows = count, _ = len(batch.images), len(unlabelled)
         with self.streams(*rows):
-            main, (other,) = self.predictions(both(batch, unlabelled), rows, batch.generator)
+            main, (other,) = self.predictions(concat_streams(batch, unlabelled), rows, batch.generator)
         distance = mutual_distance(main, other, self.settings.temperature)
-        self.note(consistency=distance)
+        self.log(consistency=distance)
         return {
             **self.shared_supervision(main[:count], [other[:count]], batch.labels),
             "consistency": weight * distance,

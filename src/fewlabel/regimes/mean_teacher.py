@@ -6,16 +6,16 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fewlabel.core.config import setting
+from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import probabilities, squared_difference
 from fewlabel.objectives.perturbation import gaussian_noise
-from fewlabel.regimes._semi import both
-from fewlabel.regimes._taught import Taught, TaughtSettings
+from fewlabel.regimes.semi_supervised import concat_streams
+from fewlabel.regimes.teacher_student import TeacherStudent, TeacherStudentSettings
 
 
-class MeanTeacher(Taught):
+class MeanTeacher(TeacherStudent):
     """Mean Teacher (Tarvainen & Valpola, NeurIPS 2017, arXiv 1703.01780; for MR: Perone & Cohen-Adad, 2018).
 
     ``L_sup + λ(t) · mean (σ(f_s(x_u)) - σ(f_t(x_u + ε)))²`` over pixels and classes, ε noise of each pixel; the teacher
@@ -25,7 +25,7 @@ class MeanTeacher(Taught):
     rests for the first 1/30 of the run, as there. The student predicts; ``predict=teacher`` takes the average.
     """
 
-    class Config(TaughtSettings):
+    class Config(TeacherStudentSettings):
         """Settings of Mean Teacher."""
 
         name: str = "mean_teacher"
@@ -58,10 +58,10 @@ class MeanTeacher(Taught):
         """``ce``, ``dice`` and ``consistency``."""
         chosen = self.settings
         with self.streams(len(batch.images), len(unlabelled)):
-            logits = self.network(both(batch, unlabelled))
+            logits = self.network(concat_streams(batch, unlabelled))
         labelled = len(batch.images)
         noise = gaussian_noise(unlabelled, chosen.noise, chosen.noise_limit, batch.generator)
         target = probabilities(self.teacher(unlabelled + noise))
         distance = squared_difference(probabilities(logits[labelled:]), target).mean()
-        self.note(consistency=distance)
+        self.log(consistency=distance)
         return {**self.supervision(logits[:labelled], batch.labels), "consistency": weight * distance}

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from fewlabel.core.collective import gather
-from fewlabel.core.config import setting
+from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.mixing import beta_shares, mix, partners
 from fewlabel.objectives.segmentation import IGNORE, soft_target_cross_entropy, soft_target_dice
-from fewlabel.regimes._supervised import SupervisedSettings, supervised_terms
 from fewlabel.regimes.base import Regime
+from fewlabel.regimes.supervision import SupervisedSettings, supervised_terms
 
 
 class Mixup(Regime):
@@ -42,7 +42,7 @@ class Mixup(Regime):
             source="Zhang et al.: 0.1 to 0.4",
         )
 
-    neutral: ClassVar[Mapping[str, Any]] = {"alpha": 0.0}
+    supervised_when: ClassVar[Mapping[str, Any]] = {"alpha": 0.0}
     supports_3d: ClassVar[bool] = True
     paper: ClassVar[str] = "Zhang et al., ICLR 2018, arXiv 1710.09412"
 

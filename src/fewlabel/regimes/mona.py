@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from fewlabel.core.config import setting
+from fewlabel.core.settings.config import setting
 from fewlabel.objectives.stratified import Sampling
-from fewlabel.regimes._arco import Anatomical
-from fewlabel.regimes._arco_settings import ArcoSettings
+from fewlabel.regimes.arco.family import Anatomical
+from fewlabel.regimes.arco.settings import ArcoSettings
 
 
 class Mona(Anatomical):

@@ -8,13 +8,13 @@ import torch
 from torch import Generator, Tensor
 
 from fewlabel.core.collective import world_size
-from fewlabel.core.config import setting
 from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import probabilities, squared_difference
 from fewlabel.objectives.perturbation import own_part, quarter_turns
-from fewlabel.regimes._semi import SemiSettings, SemiSupervised
+from fewlabel.regimes.semi_supervised import SemiSettings, SemiSupervised
 
 
 class RotationConsistency(SemiSupervised):
@@ -69,7 +69,7 @@ class RotationConsistency(SemiSupervised):
         distance = (
             squared_difference(first, second.detach()).mean() + squared_difference(first.detach(), second).mean()
         ) / 2
-        self.note(consistency=distance)
+        self.log(consistency=distance)
         return {**self.supervision(known, batch.labels), "consistency": weight * distance}
 
     def draw_turns(self, count: int, generator: Generator) -> list[int]:

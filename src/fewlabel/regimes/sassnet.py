@@ -6,12 +6,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fewlabel.core.config import setting
+from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.unet import UNet
-from fewlabel.regimes._adversary import Adversary, AdversarySettings
-from fewlabel.regimes._semi import both
-from fewlabel.regimes._shape import ShapeAware, ShapeSettings
+from fewlabel.regimes.adversary import Adversary, AdversarySettings
+from fewlabel.regimes.semi_supervised import concat_streams
+from fewlabel.regimes.shape import ShapeAware, ShapeSettings
 
 
 class ShapeAdversarial(ShapeAware):
@@ -43,12 +43,12 @@ class ShapeAdversarial(ShapeAware):
 
     def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
         """``ce``, ``dice``, ``sdf`` and ``adversarial``."""
-        images, count = both(batch, unlabelled), len(batch.images)
+        images, count = concat_streams(batch, unlabelled), len(batch.images)
         with self.streams(count, len(unlabelled)):
             logits, distances = self.segment(images)
         cost, fooled = self.adversary.fooling(distances[count:], unlabelled)
         self.adversary.keep(distances, images, count, batch.generator)
-        self.note(adversarial=cost, fooled=fooled)
+        self.log(adversarial=cost, fooled=fooled)
         supervised = self.shape_supervision(logits[:count], distances[:count], batch.labels)
         return {**supervised, "adversarial": weight * cost}
 

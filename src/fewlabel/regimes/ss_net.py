@@ -7,15 +7,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from fewlabel.core.config import setting
+from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import SegmentationBatch
-from fewlabel.nets.quiet import kept_statistics
+from fewlabel.nets.preserve import preserve_buffers
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import probabilities
 from fewlabel.objectives.perturbation import gaussian_noise
 from fewlabel.objectives.vat import dice_distance, worst_direction
-from fewlabel.regimes._prototypes import Prototypes
-from fewlabel.regimes._semi import SemiSettings, SemiSupervised, both
+from fewlabel.regimes.prototypes import Prototypes
+from fewlabel.regimes.semi_supervised import SemiSettings, SemiSupervised, concat_streams
 
 
 class SmoothAndSeparate(SemiSupervised):
@@ -76,7 +76,7 @@ class SmoothAndSeparate(SemiSupervised):
 
     def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
         """``ce``, ``dice``, ``smooth``, and with prototypes ``compact``."""
-        images, count = both(batch, unlabelled), len(batch.images)
+        images, count = concat_streams(batch, unlabelled), len(batch.images)
         with self.streams(count, len(unlabelled)):
             features = self.network.decoder(self.network.encoder(images))[-1]
         logits = self.network.classifier(features)
@@ -87,13 +87,13 @@ class SmoothAndSeparate(SemiSupervised):
         with self.streams(count, len(unlabelled)):
             smooth = self.smoothness(images, probabilities(logits).detach(), start)
         terms = {**self.supervision(logits[:count], batch.labels), "smooth": weight * smooth}
-        self.note(smooth=smooth)
+        self.log(smooth=smooth)
         if self.settings.prototype_weight:
             classes = logits.detach().argmax(dim=1)
             known = self.prototypes.distance(features[:count], batch.labels, batch.generator, predicted=classes[:count])
             guessed = self.prototypes.distance(features[count:], classes[count:], batch.generator)
             terms["compact"] = weight * self.settings.prototype_weight * (known + guessed)
-            self.note(compact=known + guessed, memory=self.prototypes.memory.filled.sum())
+            self.log(compact=known + guessed, memory=self.prototypes.memory.filled.sum())
         return terms
 
     def smoothness(self, images: Tensor, target: Tensor, start: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ class SmoothAndSeparate(SemiSupervised):
             target: (n, classes, *space) probabilities for them, without gradient.
             start: Random directions, the shape of the images.
         """
-        with kept_statistics(self.network):
+        with preserve_buffers(self.network):
             direction = worst_direction(self._predict, images, target, start, self.settings.probe)
             return dice_distance(self._predict(images + self.settings.epsilon * direction), target)
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.unet import UNet
-from fewlabel.regimes._supervised import SupervisedSettings, supervised_terms
 from fewlabel.regimes.base import Regime
+from fewlabel.regimes.supervision import SupervisedSettings, supervised_terms
 
 
 class Supervised(Regime):

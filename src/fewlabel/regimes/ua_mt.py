@@ -8,17 +8,17 @@ from typing import ClassVar, Literal
 import torch
 from torch import Generator, Tensor
 
-from fewlabel.core.config import setting
+from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.norm import separate_statistics
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import masked_mean, probabilities, ramp_up, squared_difference
 from fewlabel.objectives.perturbation import gaussian_noise
-from fewlabel.regimes._semi import both
-from fewlabel.regimes._taught import Taught, TaughtSettings
+from fewlabel.regimes.semi_supervised import concat_streams
+from fewlabel.regimes.teacher_student import TeacherStudent, TeacherStudentSettings
 
 
-class UncertaintyAwareMeanTeacher(Taught):
+class UncertaintyAwareMeanTeacher(TeacherStudent):
     """UA-MT (Yu et al., MICCAI 2019, arXiv 1907.07034).
 
     ``L_sup + λ(t) · Σ m·(σ(f_s(x_u)) - σ(f_t(x_u + ε)))² / (C · Σ m)`` over pixels and the C classes, with
@@ -31,7 +31,7 @@ class UncertaintyAwareMeanTeacher(Taught):
     is normalised by itself, so ``passes_at_once`` changes memory and speed, not the result.
     """
 
-    class Config(TaughtSettings):
+    class Config(TeacherStudentSettings):
         """Settings of UA-MT."""
 
         name: str = "ua_mt"
@@ -59,13 +59,13 @@ class UncertaintyAwareMeanTeacher(Taught):
     def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
         """``ce``, ``dice`` and ``consistency``."""
         with self.streams(len(batch.images), len(unlabelled)):
-            logits = self.network(both(batch, unlabelled))
+            logits = self.network(concat_streams(batch, unlabelled))
         labelled = len(batch.images)
         target = probabilities(self.teacher(self._noisy(unlabelled, batch.generator)))
         uncertainty = self.uncertainty(unlabelled, batch.generator)
         sure = (uncertainty <= self.threshold(batch.step, batch.total_steps))[:, None]
         distance = masked_mean(squared_difference(probabilities(logits[labelled:]), target), sure)
-        self.note(consistency=distance, sure=sure.to(target).mean(), uncertainty=uncertainty.mean())
+        self.log(consistency=distance, sure=sure.to(target).mean(), uncertainty=uncertainty.mean())
         return {**self.supervision(logits[:labelled], batch.labels), "consistency": weight * distance}
 
     def uncertainty(self, unlabelled: Tensor, generator: Generator) -> Tensor:

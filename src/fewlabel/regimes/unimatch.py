@@ -7,11 +7,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fewlabel.core.config import setting
+from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.feature_perturbation import channels_dropped
-from fewlabel.regimes._weak_to_strong import Pseudo, WeakToStrong, WeakToStrongSettings
+from fewlabel.regimes.weak_to_strong import Pseudo, WeakToStrong, WeakToStrongSettings
 
 
 class UniMatch(WeakToStrong):

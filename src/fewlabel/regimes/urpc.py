@@ -8,15 +8,15 @@ from typing import ClassVar
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from fewlabel.core.config import setting
 from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import log_probabilities
 from fewlabel.objectives.pyramid import rectified_consistency
-from fewlabel.regimes._auxiliary import Auxiliary
-from fewlabel.regimes._semi import both
-from fewlabel.regimes._spoilt import WAYS, SpoiltSettings, spoilt
+from fewlabel.regimes.auxiliary import Auxiliary
+from fewlabel.regimes.feature_perturbation import WAYS, FeaturePerturbationSettings, perturb_features
+from fewlabel.regimes.semi_supervised import concat_streams
 
 
 class PyramidConsistency(Auxiliary):
@@ -33,7 +33,7 @@ class PyramidConsistency(Auxiliary):
     ``feature_noise=0 feature_drop=0 active_low=2 active_high=2`` spoils nothing.
     """
 
-    class Config(SpoiltSettings):
+    class Config(FeaturePerturbationSettings):
         """Settings of URPC."""
 
         name: str = "urpc"
@@ -62,9 +62,9 @@ class PyramidConsistency(Auxiliary):
         """``ce``, ``dice`` and ``consistency``."""
         rows = count, _ = len(batch.images), len(unlabelled)
         with self.streams(*rows):
-            main, others = self.predictions(both(batch, unlabelled), rows, batch.generator)
+            main, others = self.predictions(concat_streams(batch, unlabelled), rows, batch.generator)
         distance = rectified_consistency([log_probabilities(logits[count:]) for logits in (main, *others)])
-        self.note(consistency=distance)
+        self.log(consistency=distance)
         supervised = self.shared_supervision(main[:count], [logits[:count] for logits in others], batch.labels)
         return {**supervised, "consistency": weight * distance}
 
@@ -75,6 +75,6 @@ class PyramidConsistency(Auxiliary):
         others = []
         for index, classifier in enumerate(self.classifiers):
             way = WAYS[min(index, len(WAYS) - 1)]
-            features = spoilt(coarse[-1 - index], way, parts, self.settings, generator)
+            features = perturb_features(coarse[-1 - index], way, parts, self.settings, generator)
             others.append(functional.interpolate(classifier(features), size=images.shape[2:], mode=mode))
         return self.network.classifier(finest), others

@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from fewlabel.core.artifact import Manifest, open_artifact, read_json
+from fewlabel.core.artifact.files import read_json
+from fewlabel.core.artifact.manifest import Manifest, open_artifact
 from fewlabel.core.errors import ArtifactError, Fault
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.record import read_record

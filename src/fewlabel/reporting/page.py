@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
-from fewlabel.core.artifact import write_text
+from fewlabel.core.artifact.files import write_text
 from fewlabel.reporting.blocks import Page
 
 TEMPLATES = "templates"

@@ -12,14 +12,14 @@ import pandas as pd
 import torch
 from lightning_fabric import Fabric
 
-from fewlabel.core.artifact import Origin, open_artifact, write_bytes
+from fewlabel.core.artifact.files import write_bytes
+from fewlabel.core.artifact.manifest import Origin, open_artifact
+from fewlabel.core.artifact.unchanged import check_origin
 from fewlabel.core.collective import barrier, rank
-from fewlabel.core.discovery import load_plugin
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.progress import say
+from fewlabel.core.registry import load_plugin
 from fewlabel.core.rng import stream_seed
-from fewlabel.core.unchanged import check_origin
-from fewlabel.data.splits import LabelDraw
 from fewlabel.data.spread import Spread
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.engine.compiling import plain_seconds, settle
@@ -30,6 +30,10 @@ from fewlabel.engine.runtime import fast_kernels, resolved_precision, start
 from fewlabel.engine.weights import load_decoder_into, load_encoder_into, save_segmenter_facts
 from fewlabel.nets.layout import channels_last
 from fewlabel.nets.unet import UNet, UNetConfig
+from fewlabel.protocol.exposure import KEY, images_met
+from fewlabel.protocol.label_draws import drawn_labels, labels_of_encoder
+from fewlabel.protocol.model_selection import Selection, choose_selection, say_selection
+from fewlabel.protocol.splits import LabelDraw
 from fewlabel.scoring.components import ComponentRule
 from fewlabel.scoring.expected import expected_summary
 from fewlabel.stages._expect import KEY as EXPECTED
@@ -37,14 +41,11 @@ from fewlabel.stages._expect import choose_expectation, expectation_lines
 from fewlabel.stages._finetune_settings import FinetuneSettings, Mode
 from fewlabel.stages._fit import Fit, Recipe
 from fewlabel.stages._fitted_augment import fitted_augment
-from fewlabel.stages._images_met import KEY, images_met
-from fewlabel.stages._learnt_from import drawn_labels, labels_of_encoder
 from fewlabel.stages._left_out import TABLE, LeftOut, labelled_cases
 from fewlabel.stages._members import Members, member_seed
 from fewlabel.stages._network import check_network, say_network
 from fewlabel.stages._postprocess import KEY as POSTPROCESS
 from fewlabel.stages._postprocess import decided_rule
-from fewlabel.stages._selection import Selection, choose_selection, say_selection
 from fewlabel.stages._statistics import KEY as RECALIBRATED
 from fewlabel.stages._statistics import check_statistics, statistics_images, statistics_record, statistics_words
 from fewlabel.stages._volumes import architecture_of, check_encoder, check_slices, patch_size, say_depth, view_size

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.data.splits import LabelDraw
 from fewlabel.data.store import PreparedStore
-from fewlabel.stages._selection import Selection
+from fewlabel.protocol.model_selection import Selection
+from fewlabel.protocol.splits import LabelDraw
 
 Expect = Literal["auto", "always", "never"]
 #: Key of the result in ``segmenter.json``.

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from typing import Any, Literal, Self
 
-from fewlabel.core.config import Integers, Names, PathSetting, Settings, plugin_field, setting
 from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.settings.config import Integers, Names, PathSetting, Settings, plugin_field, setting
 from fewlabel.data.augment import AugmentConfig, finetuning_augmentation
 from fewlabel.data.windows import FOREGROUND
 from fewlabel.engine.compiling import Compile
 from fewlabel.engine.optim import OptimiserConfig
 from fewlabel.engine.runtime import Device, Precision
 from fewlabel.nets.unet import UNetConfig
+from fewlabel.protocol.label_draws import draw_faults
+from fewlabel.protocol.model_selection import Validation
 from fewlabel.stages._expect import Expect
-from fewlabel.stages._learnt_from import draw_faults
-from fewlabel.stages._selection import Validation
 from fewlabel.stages._statistics import Recalibrate
 from fewlabel.stages._volumes import patch_faults, view_faults
 

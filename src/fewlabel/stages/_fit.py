@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from fewlabel.core.artifact import write_bytes
+from fewlabel.core.artifact.files import write_bytes
+from fewlabel.core.atomic_files import sweep_partials
 from fewlabel.core.collective import barrier, mean_across, rank
-from fewlabel.core.config import Settings
-from fewlabel.core.discovery import load_plugin
-from fewlabel.core.partials import sweep_partials
 from fewlabel.core.progress import say
+from fewlabel.core.registry import load_plugin
 from fewlabel.core.rng import stream_seed
+from fewlabel.core.settings.config import Settings
 from fewlabel.data.augment import AugmentConfig
 from fewlabel.data.loading import FinetuneLoader
 from fewlabel.data.patches import PatchLoader
@@ -129,7 +129,7 @@ class Fit:
         channels_last(self.regime)
         if recipe.compiled:
             compile_blocks(self.regime)
-        check_warmup(recipe.optimiser, self.regime.stage, recipe.steps)
+        check_warmup(recipe.optimiser, self.regime.training_phase, recipe.steps)
         encoders = self.regime.encoders()
         if recipe.frozen:
             for encoder in encoders:
@@ -202,7 +202,7 @@ class Fit:
             checkpointer=self.checkpointer,
             record=record,
             log_every=self.recipe.log_every,
-            schedule=lambda step: self.regime.stage(step, self.recipe.steps),
+            schedule=lambda step: self.regime.training_phase(step, self.recipe.steps),
             after_step=self._follow,
             between=lambda step: self._validation(step, record),
             facts=self.facts,
@@ -241,7 +241,7 @@ class Fit:
             gradients,
             batch.slices,
             lambda: mean_across(
-                {**{f"term/{name}": float(term.detach()) for name, term in terms.items()}, **self.regime.figures()}
+                {**{f"term/{name}": float(term.detach()) for name, term in terms.items()}, **self.regime.metrics()}
             ),
         )
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.artifact import is_artifact, open_artifact, read_json
-from fewlabel.core.places import RUN_FILE
+from fewlabel.core.artifact.files import read_json
+from fewlabel.core.artifact.manifest import is_artifact, open_artifact
+from fewlabel.core.output_paths import RUN_FILE
 
 #: Arm → its folder in a run.
 FOLDERS = {"model": "segmenter", "control": "segmenter-control"}

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fewlabel.core.artifact import read_json, write_json
+from fewlabel.core.artifact.files import read_json, write_json
 from fewlabel.core.collective import barrier, rank
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.engine.runs import mark_run

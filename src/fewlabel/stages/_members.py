@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.artifact import read_json, write_json
+from fewlabel.core.artifact.files import read_json, write_json
 from fewlabel.core.rng import stream_seed
 from fewlabel.engine.weights import member_file, save_member
 from fewlabel.nets.unet import UNet

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fewlabel.core.config import given
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.progress import say
+from fewlabel.core.settings.config import given
 from fewlabel.nets.unet import UNetConfig
 from fewlabel.stages._finetune_settings import FinetuneSettings
 

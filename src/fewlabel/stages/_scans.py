@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.config import plugin_name
-from fewlabel.core.discovery import load_plugin
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.core.values import show_value
+from fewlabel.core.registry import load_plugin
+from fewlabel.core.settings.config import plugin_name
+from fewlabel.core.settings.values import show_value
 from fewlabel.data.catalog import Catalog
-from fewlabel.data.hdf5 import SUFFIX as H5
-from fewlabel.data.hdf5 import Address
-from fewlabel.data.volume import is_scan, scan_stem
+from fewlabel.data.io.hdf5 import SUFFIX as H5
+from fewlabel.data.io.hdf5 import Address
+from fewlabel.data.io.volume import is_scan, scan_stem
 from fewlabel.readers.base import choose_reader
 
 #: A reader by id, or with its settings; ``auto`` for the one that fits.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from fewlabel.core.config import Settings
-from fewlabel.core.discovery import load_plugin
 from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.registry import load_plugin
+from fewlabel.core.settings.config import Settings
 from fewlabel.data.spread import Spread, spread_slices
 from fewlabel.data.store import PreparedStore
 from fewlabel.data.windows import Patch

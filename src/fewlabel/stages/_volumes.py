@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from fewlabel.core.artifact import read_json
-from fewlabel.core.config import Settings
-from fewlabel.core.discovery import load_plugin
+from fewlabel.core.artifact.files import read_json
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.progress import say
+from fewlabel.core.registry import load_plugin
+from fewlabel.core.settings.config import Settings
 from fewlabel.data.windows import Patch
 from fewlabel.nets.unet import UNetConfig
 

@@ -13,12 +13,12 @@ import numpy as np
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.catalog import Catalog, Column
 from fewlabel.data.checking import CaseFacts, LabelMap, cores, inspect, label_map
+from fewlabel.data.io.volume import collected_warnings
 from fewlabel.data.meta_labels import case_codes
 from fewlabel.data.planning import grid_of, make_plan
 from fewlabel.data.pose_sample import sampled_poses
 from fewlabel.data.preprocess import Plan
-from fewlabel.data.splits import PARTS, make_split
-from fewlabel.data.volume import collected_warnings
+from fewlabel.protocol.splits import PARTS, make_split
 from fewlabel.readers.base import Choice, read_catalog
 
 Row = tuple[str, str]
@@ -82,7 +82,7 @@ def check(
         workers: Threads; 0 for one per core.
         split: As for ``prepare``.
         seed: Of a random split.
-        split_settings: Further arguments of :func:`fewlabel.data.splits.make_split`.
+        split_settings: Further arguments of :func:`fewlabel.protocol.splits.make_split`.
         plan_settings: Further arguments of :func:`fewlabel.data.planning.make_plan`.
 
     Returns:

@@ -13,23 +13,24 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fewlabel.core.artifact import building, finish_artifact, is_artifact, open_artifact, write_bytes, write_json
-from fewlabel.core.config import PathSetting, Settings, setting
+from fewlabel.core.artifact.files import building, write_bytes, write_json
+from fewlabel.core.artifact.manifest import finish_artifact, is_artifact, open_artifact
 from fewlabel.core.errors import DataError, Fault, FewlabelError, SettingsError
-from fewlabel.core.places import in_the_way
+from fewlabel.core.output_paths import path_conflict
 from fewlabel.core.progress import say, task
 from fewlabel.core.provenance import machine_facts
+from fewlabel.core.settings.config import PathSetting, Settings, setting
+from fewlabel.data.io.volume import read_mask
 from fewlabel.data.preprocess import Plan, prepare_mask, restore_probabilities
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
-from fewlabel.data.volume import read_mask
 from fewlabel.engine.runtime import Device, Precision, choose_device, resolved_precision
-from fewlabel.scoring.arms import differences
+from fewlabel.protocol.fair_control import differences
+from fewlabel.protocol.scorable_cases import scorable_cases, subjects_of
 from fewlabel.scoring.components import POSTPROCESS_RULE, Removed, clean
 from fewlabel.scoring.disagreement import COLUMN as DISAGREEMENT
 from fewlabel.scoring.disagreement import DISAGREEMENT_RULE, disagreement_summary
 from fewlabel.scoring.metrics import DISTANCE_RULE, EMPTY_MASK_RULE, STRAY_RULE, dice_per_class, score_case
 from fewlabel.scoring.summary import MEAN_RULE, summarise
-from fewlabel.stages._admission import admitted, subjects_of
 from fewlabel.stages._postprocess import KEY as POSTPROCESS
 from fewlabel.stages._score_lines import score_lines
 from fewlabel.stages._segmenter import Segmenter
@@ -105,7 +106,7 @@ def run(settings: EvaluateSettings) -> Path:
     if _done_before(settings.out, same):
         say(f"{settings.out} is up to date and kept.")
         return settings.out
-    cases = admitted(store, settings.part, subjects, arms, label_files=settings.grid == "original")
+    cases = scorable_cases(store, settings.part, subjects, arms, label_files=settings.grid == "original")
     table = _score(store, cases, arms, settings, device)
     names = {index: name for index, name in store.label_names.items() if index}
     compared = [arm.facts if settings.postprocess else {**arm.facts, POSTPROCESS: None} for arm in arms.values()]
@@ -145,7 +146,7 @@ def run(settings: EvaluateSettings) -> Path:
 
 
 def _done_before(out: Path, same: Mapping[str, Any]) -> bool:
-    obstacle = in_the_way(out)
+    obstacle = path_conflict(out)
     if not obstacle:
         return False
     if is_artifact(out, "scores"):

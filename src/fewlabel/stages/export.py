@@ -10,20 +10,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from fewlabel.core.artifact import (
-    MANIFEST,
-    is_artifact,
-    open_artifact,
-    parent_folder,
-    read_json,
-    write_bytes,
-    write_json,
-)
-from fewlabel.core.config import PathSetting, Settings, setting
+from fewlabel.core.artifact.files import MANIFEST, read_json, write_bytes, write_json
+from fewlabel.core.artifact.manifest import is_artifact, open_artifact, parent_folder
 from fewlabel.core.errors import ArtifactError, Fault, SettingsError
-from fewlabel.core.places import RUN_FILE, unwritable
+from fewlabel.core.output_paths import RUN_FILE, unwritable
 from fewlabel.core.progress import say
 from fewlabel.core.provenance import library_versions
+from fewlabel.core.settings.config import PathSetting, Settings, setting
 from fewlabel.engine.foreign import Foreign, foreign
 from fewlabel.engine.weights import load_encoder
 from fewlabel.nets.unet import UNetConfig

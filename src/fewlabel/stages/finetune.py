@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fewlabel.core.artifact import read_json
+from fewlabel.core.artifact.files import read_json
 from fewlabel.core.collective import rank
-from fewlabel.core.config import Settings
-from fewlabel.core.discovery import load_plugin
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.places import with_a_name
+from fewlabel.core.output_paths import with_a_name
 from fewlabel.core.progress import say
+from fewlabel.core.registry import load_plugin
+from fewlabel.core.settings.config import Settings
 from fewlabel.engine.outcomes import outcome_sentences
 from fewlabel.engine.runtime import fast_kernels, start
 from fewlabel.stages._arm import Arm

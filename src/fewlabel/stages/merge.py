@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from fewlabel.core.artifact import building, finish_artifact, is_artifact, open_artifact
-from fewlabel.core.config import Names, PathSetting, Settings, setting
+from fewlabel.core.artifact.files import building
+from fewlabel.core.artifact.manifest import finish_artifact, is_artifact, open_artifact
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.places import in_the_way
+from fewlabel.core.output_paths import path_conflict
 from fewlabel.core.progress import say
+from fewlabel.core.settings.config import Names, PathSetting, Settings, setting
 from fewlabel.data.merge import merge_stores
 from fewlabel.data.pose_record import write_poses
 from fewlabel.data.store import STORE_FILES, PreparedStore
@@ -41,7 +42,7 @@ def run(settings: MergeSettings) -> Path:
         if known == {open_artifact(folder, "prepared").content_hash for folder in folders}:
             say(f"{out} is up to date.")
             return out
-    obstacle = in_the_way(out)
+    obstacle = path_conflict(out)
     if obstacle:
         fault = Fault("--out must be a new or empty folder", obstacle, str(out), "give another --out")
         raise SettingsError("Nothing was written:", [fault])

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from fewlabel.core.artifact import MANIFEST, is_artifact, open_artifact
-from fewlabel.core.config import PathSetting, Settings, setting
+from fewlabel.core.artifact.files import MANIFEST
+from fewlabel.core.artifact.manifest import is_artifact, open_artifact
 from fewlabel.core.errors import ArtifactError, DataError, Fault, FewlabelError, SettingsError
-from fewlabel.core.places import RUN_FILE, in_the_way, unwritable
+from fewlabel.core.output_paths import RUN_FILE, path_conflict, unwritable
 from fewlabel.core.progress import say, task
+from fewlabel.core.settings.config import PathSetting, Settings, setting
+from fewlabel.data.io.volume import Volume, collected_warnings, read_volume
 from fewlabel.data.preprocess import Plan, prepare_volume, restore_map, restore_probabilities
-from fewlabel.data.volume import Volume, collected_warnings, read_volume
 from fewlabel.engine.runtime import Device, Precision, choose_device, resolved_precision
 from fewlabel.scoring.components import clean
 from fewlabel.scoring.disagreement import COLUMN as DISAGREEMENT
@@ -159,7 +160,7 @@ def _load(place: Path) -> _Model:
 def _check_out(settings: PredictSettings, scans: Sequence[Scan]) -> None:
     out = settings.out
     faults = []
-    if obstacle := unwritable(out) if out.is_dir() else in_the_way(out):
+    if obstacle := unwritable(out) if out.is_dir() else path_conflict(out):
         faults.append(Fault("--out must be a folder to write in", obstacle, str(out), "give another --out"))
     elif (out / RUN_FILE).is_file():
         remedy = f"give a folder of its own, such as {out / 'masks'}"

@@ -8,23 +8,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from fewlabel.core.artifact import building, finish_artifact, is_artifact, read_json, write_json
-from fewlabel.core.config import Floats, Integers, PathSetting, Settings, setting
+from fewlabel.core.artifact.files import building, read_json, write_json
+from fewlabel.core.artifact.manifest import finish_artifact, is_artifact
 from fewlabel.core.errors import DataError, Fault, SettingsError
-from fewlabel.core.places import in_the_way
+from fewlabel.core.output_paths import path_conflict
 from fewlabel.core.progress import say
+from fewlabel.core.settings.config import Floats, Integers, PathSetting, Settings, setting
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import CaseFacts, cores, inspect, label_map
+from fewlabel.data.io.volume import collected_warnings
 from fewlabel.data.meta_labels import case_codes, slice_table
 from fewlabel.data.orient import orient_to
 from fewlabel.data.planning import make_plan
 from fewlabel.data.pose_record import POSES, find_poses, write_poses
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.sources import SOURCES, read_sources, source_files, source_key
-from fewlabel.data.splits import make_split
 from fewlabel.data.store import STORE_FILES, PreparedStore
 from fewlabel.data.store_writer import Written, store_bytes, write_store
-from fewlabel.data.volume import collected_warnings
+from fewlabel.protocol.splits import make_split
 from fewlabel.readers.base import read_catalog
 
 
@@ -208,7 +209,7 @@ def _check_settings(settings: PrepareSettings) -> None:
     faults = _contradictions(dict(settings))
     out = settings.out
     # A store that lost a file is still ours to replace; a folder without its sources is not.
-    obstacle = in_the_way(out)
+    obstacle = path_conflict(out)
     if obstacle and not (out / SOURCES).is_file():
         remedy = "choose another folder, or empty this one yourself"
         faults.append(Fault("out must be new, empty, or a prepared store", obstacle, str(out), remedy))

@@ -15,14 +15,15 @@ from pydantic import field_validator
 from safetensors.torch import save
 from torch import Tensor
 
-from fewlabel.core.artifact import Origin, open_artifact, write_bytes, write_json
+from fewlabel.core.artifact.files import write_bytes, write_json
+from fewlabel.core.artifact.manifest import Origin, open_artifact
+from fewlabel.core.artifact.unchanged import check_origin
 from fewlabel.core.collective import gather, mean_across, rank
-from fewlabel.core.config import Names, PathSetting, Settings, plugin_field, setting
-from fewlabel.core.discovery import load_plugin
 from fewlabel.core.errors import DataError, Fault, SettingsError
 from fewlabel.core.progress import say
+from fewlabel.core.registry import load_plugin
 from fewlabel.core.rng import numpy_stream, stream_seed
-from fewlabel.core.unchanged import check_origin
+from fewlabel.core.settings.config import Names, PathSetting, Settings, plugin_field, setting
 from fewlabel.data.augment import AugmentConfig, pretraining_augmentation
 from fewlabel.data.loading import PretrainLoader
 from fewlabel.data.sampling import SamplerConfig
@@ -43,8 +44,8 @@ from fewlabel.gradients.combine import Combiner
 from fewlabel.methods.base import DataFacts, PretrainMethod
 from fewlabel.nets.layout import channels_last
 from fewlabel.nets.unet import UNetConfig, UNetEncoder
-from fewlabel.stages._images_met import KEY, images_met
-from fewlabel.stages._learnt_from import draw_faults, drawn_labels, labels_of_encoder, training_slices
+from fewlabel.protocol.exposure import KEY, images_met
+from fewlabel.protocol.label_draws import draw_faults, drawn_labels, labels_of_encoder, training_slices
 from fewlabel.stages._volumes import check_slices, say_depth
 
 #: Slices whose embeddings are left beside the encoder, at most.
@@ -231,7 +232,7 @@ class Pretraining:
         check_slices(store.images.shape[2:], settings.network, str(settings.data))
         self.indices = training_slices(store, settings.parts)
         self.method = build_method(settings, store, self.indices, fabric.device)
-        check_warmup(settings.optimiser, self.method.stage, settings.steps)
+        check_warmup(settings.optimiser, self.method.training_phase, settings.steps)
         self.draw = self._labels() if self.method.uses_labels else None
         before = labels_of_encoder(
             settings.encoder,
@@ -329,7 +330,7 @@ class Pretraining:
             checkpointer=self.checkpointer,
             record=Record(self.settings.out, first),
             log_every=self.settings.log_every,
-            schedule=lambda step: self.method.stage(step, self.settings.steps),
+            schedule=lambda step: self.method.training_phase(step, self.settings.steps),
             after_step=lambda step: self.method.after_step(step, self.settings.steps),
             facts=self.facts,
         )

@@ -11,15 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel import __version__
-from fewlabel.core.artifact import Origin, building, finish_artifact, is_artifact
-from fewlabel.core.config import PathSetting, Settings, setting
+from fewlabel.core.artifact.files import building
+from fewlabel.core.artifact.manifest import Origin, finish_artifact, is_artifact
 from fewlabel.core.errors import ArtifactError, Fault, SettingsError
-from fewlabel.core.places import in_the_way
+from fewlabel.core.output_paths import path_conflict
 from fewlabel.core.progress import task
 from fewlabel.core.rng import numpy_stream, stream_seed
+from fewlabel.core.settings.config import PathSetting, Settings, setting
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.engine.runtime import Device, choose_device
 from fewlabel.engine.weights import read_made
+from fewlabel.protocol.same_plan import plan_differences
 from fewlabel.reporting.blocks import Page, Section
 from fewlabel.reporting.inputs import Inputs, find_folders, load_inputs
 from fewlabel.reporting.page import write_report
@@ -38,7 +40,7 @@ from fewlabel.scoring.components import clean
 from fewlabel.scoring.embedding import neighbour_purity, silhouette, tsne
 from fewlabel.stages._in_use import choice_of
 from fewlabel.stages._postprocess import prepared_voxel
-from fewlabel.stages._segmenter import Segmenter, plan_differences
+from fewlabel.stages._segmenter import Segmenter
 from fewlabel.stages._unlabelled_scans import candidates, shown_scans
 
 REPORT = "report.html"
@@ -108,7 +110,7 @@ def _place(settings: ReportSettings) -> Path:
     if out is None:
         fault = Fault("a report needs a place", "neither run nor out", "out", "give --out")
         raise SettingsError("These settings are not valid:", [fault])
-    obstacle = in_the_way(out)
+    obstacle = path_conflict(out)
     if obstacle and not is_artifact(out, "report"):
         fault = Fault("--out must not hold another result", obstacle, str(out), "give another --out")
         raise SettingsError("Nothing was written:", [fault])

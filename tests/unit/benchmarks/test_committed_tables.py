@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 import fewlabel
-from fewlabel.core.config import resolve_plugin
-from fewlabel.core.discovery import plugin_names
+from fewlabel.core.registry import plugin_names
+from fewlabel.core.settings.config import resolve_plugin
 from fewlabel.pipelines.stages import stage_settings
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"

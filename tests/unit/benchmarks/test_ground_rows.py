@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 import fewlabel
-from fewlabel.core.artifact import finish_artifact, read_json
+from fewlabel.core.artifact.files import read_json
+from fewlabel.core.artifact.manifest import finish_artifact
 from kit.h5 import atrium_folder
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"

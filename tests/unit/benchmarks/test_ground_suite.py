@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fewlabel.core.config import resolve_plugin
+from fewlabel.core.settings.config import resolve_plugin
 from fewlabel.data.appearance import Appearance
 from fewlabel.data.augment import AugmentConfig, finetuning_augmentation
 from fewlabel.pipelines.stages import stage_settings

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import fewlabel
-from fewlabel.core.discovery import plugin_names
+from fewlabel.core.registry import plugin_names
 from fewlabel.pipelines import catalogue
 from fewlabel.stages.pretrain import Pretraining
 from kit.stores import make_store

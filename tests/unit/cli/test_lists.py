@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from fewlabel.cli import app
 from fewlabel.core import progress
-from fewlabel.core.discovery import load_plugin, plugin_names
+from fewlabel.core.registry import load_plugin, plugin_names
 from fewlabel.pipelines import catalogue
 from fewlabel.pipelines.recipes import recipe_names
 from fewlabel.pipelines.stages import STAGES

@@ -8,7 +8,7 @@ from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.checking import catalog_faults, in_threads, inspect, inspect_case, label_map
 from fewlabel.data.planning import make_plan
 from fewlabel.data.sources import SOURCES, source_files, source_key
-from fewlabel.data.splits import make_split
+from fewlabel.protocol.splits import make_split
 from kit.scans import blob, noise, write_scan
 
 

@@ -7,8 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
+from fewlabel.core.atomic_files import partial_beside
 from fewlabel.core.errors import FewlabelError
-from fewlabel.core.partials import partial_beside
 from fewlabel.data import disk_space
 from fewlabel.data.disk_space import reserved_arrays
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fewlabel.data.augment import AugmentConfig, Augmenter, finetuning_augmentation
-from fewlabel.data.phantom import render, sample_patient
+from fewlabel.data.phantom.scans import render, sample_patient
 
 #: No geometry and no noise.
 STILL = {

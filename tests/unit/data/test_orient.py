@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fewlabel.data.io.volume import Geometry
 from fewlabel.data.orient import Orientation, orient_to, reference_frame, slice_axis, upright_frame
-from fewlabel.data.volume import Geometry
 from kit.scans import PERMUTED, TILTED, rotation
 
 AXIAL = np.eye(3)[::-1]

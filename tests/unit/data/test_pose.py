@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from fewlabel.data.moving_body import moving_bodies, moving_body
-from fewlabel.data.phantom import sample_patient
+from fewlabel.data.phantom.scans import sample_patient
 from fewlabel.data.pose import Pose, Thresholds, estimate_poses, judge
 from fewlabel.data.pose_matching import Matched, Matching, match_views, synchronise, wrapped
 from fewlabel.data.pose_views import View

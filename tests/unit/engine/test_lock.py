@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.places import in_the_way
+from fewlabel.core.output_paths import path_conflict
 from fewlabel.engine import lock
 from fewlabel.engine.lock import LOCK, holder, sole_run
 from fewlabel.engine.runs import close_run, finished_before, mark_run
@@ -91,7 +91,7 @@ def test_a_run_that_was_killed_holds_nothing_through_a_fork_of_it(tmp_path: Path
 def test_a_lock_counts_as_nothing_in_the_way(tmp_path: Path) -> None:
     with sole_run(tmp_path, lambda: None):
         assert (tmp_path / LOCK).is_file()
-        assert in_the_way(tmp_path) == ""
+        assert path_conflict(tmp_path) == ""
     assert list(tmp_path.iterdir()) == []
 
 

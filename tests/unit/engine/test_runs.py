@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fewlabel.core.artifact import finish_artifact, read_json, write_json
+from fewlabel.core.artifact.files import read_json, write_json
+from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.errors import ArtifactError, SettingsError
 from fewlabel.engine.checkpoint import CHECKPOINT
 from fewlabel.engine.runs import IDENTITY, close_run, finished_before, mark_run

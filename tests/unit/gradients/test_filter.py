@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fewlabel.gradients import filter as grad_filter
-from fewlabel.gradients.filter import gradient_norms, pair_gradients, smallest
+from fewlabel.gradients import gradfilter as grad_filter
+from fewlabel.gradients.gradfilter import gradient_norms, pair_gradients, smallest
 from fewlabel.gradients.pixel_tail import flat_rows, pick_pixels, unfold_patches
 from fewlabel.objectives.pixel import pair_losses, top_pool
 from kit.closed_form import TAU, make_problem

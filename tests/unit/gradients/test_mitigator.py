@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from fewlabel.gradients.combine import MeanCombiner
-from fewlabel.gradients.flat import FlatGradients, gram_matrices
+from fewlabel.gradients.gramian import FlatGradients, gram_matrices
 from fewlabel.gradients.mitigator import GradMitigator
-from fewlabel.gradients.recursion import mitigate, visiting_order
+from fewlabel.gradients.mitigator_gram import mitigate, visiting_order
 
 TERMS = ("patient", "position", "phase")
 SHAPES = {

@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from fewlabel.gradients.recursion import mitigate, original_cosines, visiting_order
+from fewlabel.gradients.mitigator_gram import mitigate, original_cosines, visiting_order
 
 
 def vectors(terms, size=9, seed=0, groups=1):

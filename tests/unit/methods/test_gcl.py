@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fewlabel.core.config import resolve_plugin
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.values import nest
+from fewlabel.core.settings.config import resolve_plugin
+from fewlabel.core.settings.values import nest
 from fewlabel.gradients.combine import MeanCombiner
 from fewlabel.gradients.mitigator import GradMitigator
 from fewlabel.gradients.pace import pool_size

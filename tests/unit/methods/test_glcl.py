@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fewlabel.core.config import resolve_plugin
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.values import nest
+from fewlabel.core.settings.config import resolve_plugin
+from fewlabel.core.settings.values import nest
 from fewlabel.engine.weights import load_decoder_into, load_encoder_into, save_encoder
 from fewlabel.methods.base import StepPlan
 from fewlabel.nets.unet import UNet, UNetConfig
@@ -298,7 +298,9 @@ def test_each_stage_has_a_schedule_of_its_own_that_begins_where_the_plan_changes
     method = method_of(global_share=share)
     starts = stage_steps(method, total)
     for first, after in zip(starts, [*starts[1:], total], strict=True):
-        assert [method.stage(step, total) for step in range(first, after)] == [(first, after - first)] * (after - first)
+        assert [method.training_phase(step, total) for step in range(first, after)] == [(first, after - first)] * (
+            after - first
+        )
 
 
 @pytest.mark.parametrize("share", [1e-6, 0.5, 0.999999])

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fewlabel.core.config import resolve_plugin
 from fewlabel.core.errors import SettingsError
-from fewlabel.methods._tiles import TILES, permutation_set, random_orders, shuffled
+from fewlabel.core.settings.config import resolve_plugin
+from fewlabel.methods.tiles import TILES, permutation_set, random_orders, shuffled
 from fewlabel.nets.unet import UNetConfig
 from fewlabel.objectives.memory import SlotMemory
 from kit.golden import plant

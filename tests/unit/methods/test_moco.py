@@ -7,9 +7,9 @@ import torch
 from torch.nn import functional
 
 from fewlabel.core.errors import SettingsError
-from fewlabel.methods import _momentum
-from fewlabel.methods._momentum import key_groups
-from fewlabel.methods._queue import Maps, QueueContrast
+from fewlabel.methods import momentum as _momentum
+from fewlabel.methods.momentum import key_groups
+from fewlabel.methods.queue import Maps, QueueContrast
 from fewlabel.nets.norm import BatchNorm
 from fewlabel.nets.unet import UNetConfig
 from kit.pretraining import settle, toy_batch, toy_method

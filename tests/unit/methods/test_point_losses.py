@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fewlabel.methods._point_losses import affinity_loss, region_loss, region_means
-from fewlabel.methods._points import ForeignKeys, Points, draw_points, foreign_keys
+from fewlabel.methods.point_losses import affinity_loss, region_loss, region_means
+from fewlabel.methods.points import ForeignKeys, Points, draw_points, foreign_keys
 from kit import places
 from kit.pretraining import toy_batch
 

@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional
 
 from fewlabel.core.errors import SettingsError
-from fewlabel.methods._points import draw_points
 from fewlabel.methods.pointrc import PointRC, teacher_temperature
+from fewlabel.methods.points import draw_points
 from fewlabel.nets.unet import UNetConfig
 from kit import places
 from kit.pretraining import settle, toy_batch, toy_method

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fewlabel.core.config import resolve_plugin
+from fewlabel.core.settings.config import resolve_plugin
 from fewlabel.nets.heads import PixelHead, pixel_rows
 from kit.pretraining import toy_batch, toy_method
 

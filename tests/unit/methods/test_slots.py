@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fewlabel.methods._slots import SlotContrast, lowest_cost, slot_costs
+from fewlabel.methods.slots import SlotContrast, lowest_cost, slot_costs
 
 FORMS = ("nce", "info_nce")
 

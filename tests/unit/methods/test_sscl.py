@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fewlabel.core.config import resolve_plugin
-from fewlabel.core.discovery import load_plugin
 from fewlabel.core.errors import SettingsError
+from fewlabel.core.registry import load_plugin
+from fewlabel.core.settings.config import resolve_plugin
 from fewlabel.methods import sscl
 from fewlabel.methods.base import DataFacts
 from fewlabel.nets.heads import pixel_rows
@@ -300,7 +300,9 @@ def test_each_stage_has_a_schedule_of_its_own_that_begins_where_the_plan_changes
     method = toy_method("sscl", global_share=share)
     starts = stage_steps(method, total)
     for first, after in zip(starts, [*starts[1:], total], strict=True):
-        assert [method.stage(step, total) for step in range(first, after)] == [(first, after - first)] * (after - first)
+        assert [method.training_phase(step, total) for step in range(first, after)] == [(first, after - first)] * (
+            after - first
+        )
 
 
 def test_the_local_head_is_as_wide_as_the_published_one_whatever_the_network():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fewlabel.nets.quiet import kept_statistics
+from fewlabel.nets.preserve import preserve_buffers
 from fewlabel.nets.unet import UNet, UNetConfig
 
 
@@ -26,7 +26,7 @@ def test_buffers_stay_and_the_output_is_that_of_the_mode(training):
     net = network().train(training)
     images = 3 + 2 * torch.randn(2, 1, 8, 8, dtype=torch.float64)
     before = state(net)
-    with kept_statistics(net):
+    with preserve_buffers(net):
         inside = net(images)
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
     assert torch.equal(inside, net(images))
@@ -39,7 +39,7 @@ def test_the_very_tensors_come_back_even_after_an_error():
     before = [id(buffer) for buffer in net.buffers()]
 
     def fail():
-        with kept_statistics(net):
+        with preserve_buffers(net):
             assert not {id(buffer) for buffer in net.buffers()} & set(before)
             raise RuntimeError("inside")
 
@@ -52,7 +52,7 @@ def test_graphs_from_before_and_within_can_be_followed_back():
     net = network()
     images = torch.randn(2, 1, 8, 8, dtype=torch.float64)
     outside = net(images).sum()
-    with kept_statistics(net):
+    with preserve_buffers(net):
         within = net(2 * images).square().sum() + net(images).sum()
     (outside + within).backward()
     assert all(tensor.grad is not None for tensor in net.parameters())
@@ -60,6 +60,6 @@ def test_graphs_from_before_and_within_can_be_followed_back():
 
 def test_a_missing_buffer_is_no_trouble():
     norm = nn.InstanceNorm2d(2)
-    with kept_statistics(norm):
+    with preserve_buffers(norm):
         norm(torch.randn(1, 2, 4, 4))
     assert norm.running_mean is None

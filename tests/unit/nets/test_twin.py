@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
+from fewlabel.nets.ema import EMAModel, bias_corrected, cosine_momentum
 from fewlabel.nets.norm import BatchNorm
-from fewlabel.nets.twin import MomentumTwin, bias_corrected, cosine_momentum
 from fewlabel.nets.unet import UNetConfig, UNetEncoder
 
 
@@ -30,7 +30,7 @@ def state(module: nn.Module) -> dict[str, torch.Tensor]:
 
 def test_the_twin_starts_as_a_copy_that_shares_nothing():
     source = network()
-    twin = MomentumTwin(source)
+    twin = EMAModel(source)
     before = state(twin.network)
     assert before.keys() == state(source).keys()
     assert all(torch.equal(before[name], tensor) for name, tensor in state(source).items())
@@ -46,7 +46,7 @@ def test_the_twin_starts_as_a_copy_that_shares_nothing():
 @pytest.mark.parametrize("momentum", [0.0, 0.3, 0.99, 1.0])
 def test_one_update_is_the_average_of_the_two(momentum):
     source = network()
-    twin = MomentumTwin(source)
+    twin = EMAModel(source)
     old = state(twin.network)
     new = moved(source)
     twin.update(source, momentum)
@@ -63,7 +63,7 @@ def test_one_update_is_the_average_of_the_two(momentum):
 
 def test_updates_add_up_to_a_geometric_mean():
     source = network()
-    twin = MomentumTwin(source)
+    twin = EMAModel(source)
     start = source[0].weight.detach().clone()
     moved(source)
     for _ in range(5):
@@ -73,14 +73,14 @@ def test_updates_add_up_to_a_geometric_mean():
 
 
 def test_no_gradient_enters_or_leaves_the_twin():
-    twin = MomentumTwin(network())
+    twin = EMAModel(network())
     images = torch.randn(2, 1, 5, 5, dtype=torch.float64, requires_grad=True)
     assert not twin(images).requires_grad
 
 
 def test_own_statistics_follow_the_mode_and_what_the_twin_saw():
     source = network()
-    twin = MomentumTwin(source)
+    twin = EMAModel(source)
     reference = copy.deepcopy(source)
     images = torch.randn(4, 1, 6, 6, dtype=torch.float64) * 3 + 2
     assert twin.network.training
@@ -95,11 +95,11 @@ def test_own_statistics_follow_the_mode_and_what_the_twin_saw():
 
 
 def test_the_twin_of_an_evaluated_network_starts_in_eval_mode():
-    assert not MomentumTwin(network().eval()).network.training
+    assert not EMAModel(network().eval()).network.training
 
 
 def test_a_network_that_is_not_the_source_is_refused():
-    twin = MomentumTwin(UNetEncoder(UNetConfig(width=4, depth=2)))
+    twin = EMAModel(UNetEncoder(UNetConfig(width=4, depth=2)))
     with pytest.raises(ValueError, match=r"differ in blocks\.2\.conv1\.weight"):
         twin.update(UNetEncoder(UNetConfig(width=4, depth=3)), 0.9)
     for momentum in (-0.1, 1.1):
@@ -109,7 +109,7 @@ def test_a_network_that_is_not_the_source_is_refused():
 
 def test_a_saved_twin_goes_on_as_before():
     source = network()
-    first, second = MomentumTwin(source), MomentumTwin(network(1))
+    first, second = EMAModel(source), EMAModel(network(1))
     first.train()(torch.randn(4, 1, 6, 6, dtype=torch.float64))
     second.load_state_dict(first.state_dict(), strict=True)
     moved(source)
@@ -132,7 +132,7 @@ def test_cosine_momentum_rises_from_its_start_to_one():
 def test_bias_corrected_momentum_is_a_plain_mean_at_first():
     assert [bias_corrected(0.75, step) for step in range(6)] == [0, 0.5, 1 - 1 / 3, 0.75, 0.75, 0.75]
     source = nn.Linear(1, 1, bias=False)
-    twin = MomentumTwin(source)
+    twin = EMAModel(source)
     for step, value in enumerate([4.0, 8.0, 3.0]):
         torch.nn.init.constant_(source.weight, value)
         twin.update(source, bias_corrected(0.999, step))

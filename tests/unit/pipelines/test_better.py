@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from fewlabel.core.artifact import finish_artifact, read_json, write_json
+from fewlabel.core.artifact.files import read_json, write_json
+from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.errors import ArtifactError
 from fewlabel.pipelines.better import MARGIN, better_of, choice_line, surprise_line
 from fewlabel.stages._in_use import choice_of, segmenter_in_use

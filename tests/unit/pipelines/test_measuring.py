@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from fewlabel.core.config import resolve_plugin
-from fewlabel.core.discovery import load_plugin
 from fewlabel.core.errors import DataError
+from fewlabel.core.registry import load_plugin
+from fewlabel.core.settings.config import resolve_plugin
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine import compiling
 from fewlabel.engine.loop import Loop
@@ -21,8 +21,8 @@ from fewlabel.nets.unet import UNet, UNetConfig
 from fewlabel.pipelines import measuring, timing
 from fewlabel.pipelines.measuring import finetuning_costs, pretraining_cost
 from fewlabel.pipelines.timing import NOMINAL, mean_seconds, parts_of
+from fewlabel.protocol.label_draws import drawn_labels
 from fewlabel.stages import _arm
-from fewlabel.stages._learnt_from import drawn_labels
 from fewlabel.stages.evaluate import EvaluateSettings
 from fewlabel.stages.report import ReportSettings
 from kit.segmenters import prepared_discs

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from fewlabel.core.config import resolve_plugin
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.values import parse_value
+from fewlabel.core.settings.config import resolve_plugin
+from fewlabel.core.settings.values import parse_value
 from fewlabel.pipelines.recipes import load_recipe, recipe_names
 from fewlabel.pipelines.stages import settings_class
 

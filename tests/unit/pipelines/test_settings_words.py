@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from fewlabel.cli import app
-from fewlabel.core.config import given
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.values import nest
+from fewlabel.core.settings.config import given
+from fewlabel.core.settings.values import nest
 from fewlabel.pipelines.settings import setting_rows
 from fewlabel.pipelines.stages import stage_settings
 from fewlabel.pipelines.train import plan, train_settings

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from fewlabel.cli import app
 from fewlabel.cli.words import collect
-from fewlabel.core.artifact import read_json
+from fewlabel.core.artifact.files import read_json
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.values import merge, nest
+from fewlabel.core.settings.values import merge, nest
 from fewlabel.engine import compiling
 from fewlabel.pipelines import train
 from fewlabel.pipelines.budget import Cost

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fewlabel.core.config import Settings
 from fewlabel.core.errors import SettingsError
+from fewlabel.core.settings.config import Settings
 from fewlabel.pipelines.recipes import Recipe
 from fewlabel.pipelines.settings import markdown_table, setting_rows
 from fewlabel.pipelines.stages import STAGES, route, section, settings_class, stage_settings

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from fewlabel.core.artifact import finish_artifact, read_json, write_json
+from fewlabel.core.artifact.files import read_json, write_json
+from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.errors import DataError, SettingsError
 from fewlabel.pipelines import demo, train
 from fewlabel.scoring.summary import summarise

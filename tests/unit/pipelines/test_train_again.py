@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from fewlabel.core.artifact import finish_artifact, open_artifact, read_json, write_json, write_text
+from fewlabel.core.artifact.files import read_json, write_json, write_text
+from fewlabel.core.artifact.manifest import finish_artifact, open_artifact
 from fewlabel.core.errors import SettingsError
 from fewlabel.pipelines import train
 from fewlabel.pipelines.stages import STAGES

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from fewlabel.core.artifact import read_json, write_json
-from fewlabel.core.config import Settings
+from fewlabel.core.artifact.files import read_json, write_json
 from fewlabel.core.errors import DataError, FewlabelError, SettingsError
-from fewlabel.core.values import as_words
+from fewlabel.core.settings.config import Settings
+from fewlabel.core.settings.values import as_words
 from fewlabel.pipelines import train
 from kit.pipeline import Stages, go
 from kit.stores import make_store

@@ -1,7 +1,7 @@
 import pytest
 
-from fewlabel.core.discovery import plugin_names
 from fewlabel.core.errors import DataError, SettingsError
+from fewlabel.core.registry import plugin_names
 from fewlabel.readers.acdc import AcdcReader
 from fewlabel.readers.base import Match, choose_reader, read_catalog
 from kit.scans import nnunet_folder

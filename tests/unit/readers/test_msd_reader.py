@@ -12,7 +12,7 @@ import pytest
 
 from fewlabel.core.errors import DataError
 from fewlabel.data.checking import inspect
-from fewlabel.data.splits import make_split
+from fewlabel.protocol.splits import make_split
 from fewlabel.readers.base import choose_reader
 from fewlabel.readers.msd import MsdReader
 from fewlabel.readers.nnunet import NnunetReader

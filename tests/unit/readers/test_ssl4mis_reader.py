@@ -9,9 +9,9 @@ import pytest
 
 from fewlabel.core.errors import DataError, SettingsError
 from fewlabel.data.checking import inspect, label_map
-from fewlabel.data.hdf5 import Address
-from fewlabel.data.splits import make_split
-from fewlabel.data.volume import read_geometry, read_mask, read_volume
+from fewlabel.data.io.hdf5 import Address
+from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
+from fewlabel.protocol.splits import make_split
 from fewlabel.readers.base import choose_reader, read_catalog
 from fewlabel.readers.ssl4mis import Ssl4misReader
 from kit.h5 import atrium_folder, ball, write_h5

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from fewlabel.objectives.feature_perturbation import channel_factors
-from fewlabel.regimes._adversary import discriminator_cost
+from fewlabel.regimes.adversary import discriminator_cost
 from kit.finetuning import TOTAL, trainable
 from kit.tiny_regimes import supervised, tiny, tiny_batch
 
@@ -53,8 +53,8 @@ def test_terms_are_those_of_the_formula():
     terms = regime.losses(batch)
     assert set(terms) == {"ce", "dice", "adversarial"}
     assert float(terms["adversarial"].detach()) == pytest.approx(regime.weight(10, TOTAL) * expected, rel=1e-10)
-    assert regime.figures()["adversarial"] == pytest.approx(expected, rel=1e-10)
-    assert regime.figures()["fooled"] == pytest.approx(float((judged[:, 1] > judged[:, 0]).double().mean()))
+    assert regime.metrics()["adversarial"] == pytest.approx(expected, rel=1e-10)
+    assert regime.metrics()["fooled"] == pytest.approx(float((judged[:, 1] > judged[:, 0]).double().mean()))
     for key, value in supervised(logits[:2], batch.labels).items():
         torch.testing.assert_close(terms[key].detach(), value, rtol=1e-12, atol=0)
 
@@ -62,7 +62,7 @@ def test_terms_are_those_of_the_formula():
 def test_golden_value():
     regime = example()
     regime.losses(tiny_batch(regime))
-    assert regime.figures()["adversarial"] == pytest.approx(GOLDEN, rel=1e-6)
+    assert regime.metrics()["adversarial"] == pytest.approx(GOLDEN, rel=1e-6)
 
 
 def test_a_discriminator_that_cannot_tell_costs_log_2():
@@ -71,7 +71,7 @@ def test_a_discriminator_that_cannot_tell_costs_log_2():
         regime.adversary.discriminator.classifier.weight.zero_()
         regime.adversary.discriminator.classifier.bias.zero_()
     regime.losses(tiny_batch(regime))
-    assert regime.figures()["adversarial"] == pytest.approx(math.log(2), rel=1e-12)
+    assert regime.metrics()["adversarial"] == pytest.approx(math.log(2), rel=1e-12)
     assert float(discriminator_cost(torch.zeros(5, 2), 2)) == pytest.approx(2 * math.log(2))
 
 
@@ -186,8 +186,8 @@ def test_a_fooled_discriminator_asks_for_nothing_more():
     with torch.no_grad():
         regime.adversary.discriminator.classifier.bias.copy_(torch.tensor([-1e4, 1e4]))
     regime.losses(tiny_batch(regime))
-    assert regime.figures()["adversarial"] == pytest.approx(0, abs=1e-12)
-    assert regime.figures()["fooled"] == 1
+    assert regime.metrics()["adversarial"] == pytest.approx(0, abs=1e-12)
+    assert regime.metrics()["fooled"] == 1
 
 
 def test_a_checkpoint_holds_the_discriminator_and_its_moments():

@@ -31,7 +31,7 @@ def test_the_contrast_is_that_of_the_formula(sampling, key_sampling, keys):
     terms = regime.losses(batch_of(regime))
     assert set(terms) == {"ce", "dice", "contrast"}
     assert value(terms, "contrast") == pytest.approx(float(expected.detach()), rel=1e-10)
-    assert regime.figures()["contrast"] == pytest.approx(value(terms, "contrast"))
+    assert regime.metrics()["contrast"] == pytest.approx(value(terms, "contrast"))
 
 
 def test_later_steps_meet_the_keys_of_the_banks_first_in_first_out():
@@ -64,7 +64,7 @@ def test_the_loss_on_pseudo_labels_is_that_of_the_formula():
     terms = regime.losses(batch_of(regime))
     expected = 0.7 * (share[:, None, None] * each).mean()
     assert value(terms, "unsup") == pytest.approx(float(expected.detach()), rel=1e-11)
-    assert regime.figures()["sure"] == pytest.approx(float(share.mean()), rel=1e-6)
+    assert regime.metrics()["sure"] == pytest.approx(float(share.mean()), rel=1e-6)
     for key, term in supervised(student.logits[:2], batch_of(regime).labels).items():
         torch.testing.assert_close(terms[key], term, rtol=1e-12, atol=0)
     assert regime.embedding is None
@@ -122,7 +122,7 @@ def test_equivariance_is_off_as_in_the_paper_and_can_be_on():
     regime = apart(arco(**ALONE | {"eqv_weight": 2.0, "contrast_weight": 0.0}, eqv_confidence=0.3))
     assert "eqv" not in arco().losses(batch_of(regime))
     terms = regime.losses(batch_of(regime))
-    assert value(terms, "eqv") == pytest.approx(2 * regime.figures()["eqv"])
+    assert value(terms, "eqv") == pytest.approx(2 * regime.metrics()["eqv"])
     assert value(terms, "eqv") > 0
     assert bool(torch.autograd.grad(terms["eqv"], regime.network.classifier.weight)[0].abs().sum() > 0)
 
@@ -132,8 +132,8 @@ def test_golden_values():
     found = {}
     for step in (EARLY, LATE, LATE + 1):
         regime.losses(batch_of(regime, step, seed=step))
-        found |= {f"{step}/{k}": v for k, v in regime.figures().items() if k in ("contrast", "unsup", "nn")}
-        found |= {f"{step}/{k}": v for k, v in regime.figures().items() if k.startswith("instance")}
+        found |= {f"{step}/{k}": v for k, v in regime.metrics().items() if k in ("contrast", "unsup", "nn")}
+        found |= {f"{step}/{k}": v for k, v in regime.metrics().items() if k.startswith("instance")}
         regime.after_step(step, TOTAL)
     assert found == pytest.approx(GOLDEN, rel=1e-5)
 
@@ -159,15 +159,15 @@ def test_the_first_share_of_the_run_is_stage_one():
         terms = regime.losses(batch_of(regime, step))
         assert ({"global", "local"} <= set(terms)) == (stage == 1.0)
         assert ({"contrast", "unsup", "nn"} <= set(terms)) == (stage == 2.0)
-        assert regime.figures()["stage"] == stage
+        assert regime.metrics()["stage"] == stage
         regime.after_step(step, TOTAL)
 
 
 def test_each_stage_is_a_training_of_its_own():
     regime = arco()
-    assert [regime.stage(step, TOTAL) for step in (0, 6, 7, 19)] == [(0, 7), (0, 7), (7, 13), (7, 13)]
-    assert [float(regime.losses(batch_of(regime, step)) and regime.figures()["stage"]) for step in (6, 7)] == [1, 2]
-    assert arco(pretrain_share=0.0).stage(3, TOTAL) == (0, TOTAL)
+    assert [regime.training_phase(step, TOTAL) for step in (0, 6, 7, 19)] == [(0, 7), (0, 7), (7, 13), (7, 13)]
+    assert [float(regime.losses(batch_of(regime, step)) and regime.metrics()["stage"]) for step in (6, 7)] == [1, 2]
+    assert arco(pretrain_share=0.0).training_phase(3, TOTAL) == (0, TOTAL)
 
 
 def test_behind_a_pre_trained_encoder_there_is_no_stage_one_unless_asked_for():
@@ -206,8 +206,8 @@ def test_adam_s_decay_leaves_the_heads_of_the_other_stage_alone():
 
 def test_parts_that_do_not_count_are_not_made():
     plain = build("supervised", network=UNetConfig(width=4, depth=3))
-    neutral = {**arco().neutral}
-    assert [*arco(**neutral).state_dict()] == [*plain.state_dict()]
+    supervised_when = {**arco().supervised_when}
+    assert [*arco(**supervised_when).state_dict()] == [*plain.state_dict()]
     assert arco(pretrain_share=0.0).relations is None
     assert arco(contrast_weight=0.0, nn_weight=0.0).embedding is None
 

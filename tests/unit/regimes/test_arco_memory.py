@@ -29,10 +29,10 @@ def test_one_class_alone_has_no_negatives_and_costs_nothing():
     batch = batch_of(regime)
     terms = regime.losses(replace(batch, labels=torch.zeros_like(batch.labels)))
     assert value(terms, "contrast") == 0
-    assert regime.figures()["negatives/0"] == 0
+    assert regime.metrics()["negatives/0"] == 0
     regime.after_step(LATE, TOTAL)
     # Its keys were kept: the next class to come meets them.
-    assert regime.figures()["negatives/1"] == 7
+    assert regime.metrics()["negatives/1"] == 7
     assert regime.embedding.contrast.banks.filled.tolist() == [7, 0, 0, 0]
 
 
@@ -41,11 +41,11 @@ def test_banks_fill_with_other_class_negatives_up_to_their_bound():
     seen = []
     for step in range(6):
         regime.losses(batch_of(regime, step, seed=step))
-        figures = regime.figures()
+        figures = regime.metrics()
         seen.append([figures[f"negatives/{c}"] for c in range(4)])
         before = figures["bank_bytes"]
         regime.after_step(step, TOTAL)
-        assert regime.figures()["bank_bytes"] == before == regime.bank_bytes
+        assert regime.metrics()["bank_bytes"] == before == regime.bank_bytes
     assert min(seen[0]) >= 7
     assert all(
         a >= b for later, earlier in zip(seen[1:], seen, strict=False) for a, b in zip(later, earlier, strict=True)
@@ -79,12 +79,12 @@ def test_variances_are_figures_of_every_so_many_steps():
     regime = arco(**ALONE, diagnose_every=3)
     for step in (12, 13, 15):
         regime.losses(batch_of(regime, step))
-        measured = {name for name in regime.figures() if name.startswith("variance/")}
+        measured = {name for name in regime.metrics() if name.startswith("variance/")}
         assert measured == ({"variance/ns", "variance/sg", "variance/sag"} if step % 3 == 0 else set())
-        assert all(regime.figures()[name] > 0 for name in measured)
+        assert all(regime.metrics()[name] > 0 for name in measured)
     silent = arco(**ALONE, diagnose_every=0)
     silent.losses(batch_of(silent, 0))
-    assert not any(name.startswith("variance/") for name in silent.figures())
+    assert not any(name.startswith("variance/") for name in silent.metrics())
 
 
 def test_measuring_changes_no_number_of_the_training():

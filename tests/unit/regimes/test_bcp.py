@@ -79,13 +79,13 @@ def test_terms_are_those_of_the_formula():
         torch.testing.assert_close(terms[key], value, rtol=1e-11, atol=0)
     expected = cross_entropy(logits, guessed) + soft_dice_loss(logits, guessed)
     torch.testing.assert_close(terms["pseudo"], 0.5 * expected, rtol=1e-11, atol=0)
-    assert regime.figures()["pseudo"] == pytest.approx(float(expected.detach()), rel=1e-11)
+    assert regime.metrics()["pseudo"] == pytest.approx(float(expected.detach()), rel=1e-11)
 
 
 def test_golden_values():
     regime = apart(tiny("bcp"))
     terms = regime.losses(tiny_batch(regime))
-    found = [*(float(terms[name].detach()) for name in ("ce", "dice")), regime.figures()["pseudo"]]
+    found = [*(float(terms[name].detach()) for name in ("ce", "dice")), regime.metrics()["pseudo"]]
     assert found == pytest.approx(GOLDEN, rel=1e-6)
 
 
@@ -171,15 +171,15 @@ class TestPseudoLabels:
         expected = labels.clone()
         expected[0, 0, 0], expected[0, 3, :2] = 0, 0
         assert torch.equal(found, expected)
-        assert regime.figures()["filtered"] == pytest.approx(3 / 512)
-        assert regime.figures()["foreground"] == pytest.approx(13 / 512)
+        assert regime.metrics()["filtered"] == pytest.approx(3 / 512)
+        assert regime.metrics()["foreground"] == pytest.approx(13 / 512)
 
     def test_the_filter_can_be_off(self):
         labels = torch.randint(0, 4, (2, *SIZE), generator=torch.Generator().manual_seed(0))
         regime = tiny("bcp", largest_component=False)
         images = self.teacher_that_says(regime, labels)
         assert torch.equal(regime.pseudo_labels(images), labels)
-        assert regime.figures()["filtered"] == 0
+        assert regime.metrics()["filtered"] == 0
 
     def test_they_are_the_teachers_not_the_students(self):
         regime = apart(tiny("bcp", largest_component=False))

@@ -52,7 +52,7 @@ def test_terms_are_those_of_the_formula():
     terms = regime.losses(tiny_batch(regime))
     assert set(terms) == {"ce", "dice", "consistency"}
     assert float(terms["consistency"].detach()) == pytest.approx(regime.weight(10, TOTAL) * expected, rel=1e-10)
-    assert regime.figures()["consistency"] == pytest.approx(expected, rel=1e-10)
+    assert regime.metrics()["consistency"] == pytest.approx(expected, rel=1e-10)
     for key in ("ce", "dice"):
         labels = tiny_batch(regime).labels
         each = [float(supervised(logits[:2], labels)[key]) for logits in (main, *others)]
@@ -63,18 +63,18 @@ def test_terms_are_those_of_the_formula():
 def test_golden_value():
     regime = example()
     regime.losses(tiny_batch(regime))
-    assert regime.figures()["consistency"] == pytest.approx(GOLDEN, rel=1e-6)
+    assert regime.metrics()["consistency"] == pytest.approx(GOLDEN, rel=1e-6)
 
 
 def test_equal_decoders_that_see_whole_maps_agree():
     regime = example(**WHOLE)
     regime.losses(tiny_batch(regime))
-    assert regime.figures()["consistency"] > 1e-3
+    assert regime.metrics()["consistency"] > 1e-3
     for branch in regime.branches:
         branch.decoder.load_state_dict(regime.network.decoder.state_dict())
         branch.classifier.load_state_dict(regime.network.classifier.state_dict())
     regime.losses(tiny_batch(regime))
-    assert regime.figures()["consistency"] == 0
+    assert regime.metrics()["consistency"] == 0
 
 
 @pytest.mark.parametrize("key", ["feature_noise", "feature_drop", "active_low"])

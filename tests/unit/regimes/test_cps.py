@@ -54,7 +54,7 @@ def test_terms_are_those_of_the_formula():
             torch.testing.assert_close(terms[f"{key}{ending}"].detach(), value, rtol=1e-12, atol=0)
     agreement = (one[2:].argmax(dim=1) == two[2:].argmax(dim=1)).double().mean()
     assert 0.02 < float(agreement) < 0.98
-    assert regime.figures()["agreement"] == pytest.approx(float(agreement))
+    assert regime.metrics()["agreement"] == pytest.approx(float(agreement))
 
 
 def test_golden_values():
@@ -80,7 +80,7 @@ def test_identical_networks_have_identical_losses():
     terms = regime.losses(tiny_batch(regime))
     for key in ("ce", "dice", "cross"):
         assert torch.equal(terms[key], terms[f"{key}_second"])
-    assert regime.figures()["agreement"] == 1
+    assert regime.metrics()["agreement"] == 1
 
 
 def test_swapping_the_networks_swaps_the_losses():
@@ -150,6 +150,6 @@ def test_without_weight_the_second_network_is_not_touched():
 def test_disagreement_shrinks_on_slices_without_labels():
     regime = tiny("cps", unlabelled_weight=2.0, ramp=0.0)
     train(regime.float(), 1)
-    before = regime.figures()["agreement"]
+    before = regime.metrics()["agreement"]
     train(regime, 30, first=1, rate=0.1)
-    assert regime.figures()["agreement"] > max(before, 0.8)
+    assert regime.metrics()["agreement"] > max(before, 0.8)

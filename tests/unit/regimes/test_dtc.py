@@ -43,7 +43,7 @@ def test_terms_are_those_of_the_formula(steepness):
     terms = regime.losses(batch)
     assert set(terms) == {"ce", "dice", "sdf", "consistency"}
     assert float(terms["consistency"].detach()) == pytest.approx(regime.weight(10, TOTAL) * agreement, rel=1e-10)
-    assert regime.figures()["consistency"] == pytest.approx(agreement, rel=1e-10)
+    assert regime.metrics()["consistency"] == pytest.approx(agreement, rel=1e-10)
     error = slow_mean_square(distances[:2], signed_distances(batch.labels, 4).double())
     assert float(terms["sdf"].detach()) == pytest.approx(0.3 * error, rel=1e-10)
     for key, value in supervised(logits[:2], batch.labels).items():
@@ -53,7 +53,7 @@ def test_terms_are_those_of_the_formula(steepness):
 def test_golden_values():
     regime = tiny("dtc", steepness=3.0)
     sdf = float(regime.losses(tiny_batch(regime))["sdf"].detach())
-    assert (regime.figures()["consistency"], sdf) == pytest.approx(GOLDEN, rel=1e-6)
+    assert (regime.metrics()["consistency"], sdf) == pytest.approx(GOLDEN, rel=1e-6)
 
 
 def test_there_is_one_distance_per_foreground_class_within_bounds():
@@ -92,11 +92,11 @@ def test_heads_that_describe_the_same_shape_agree():
             head.weight.zero_()
             head.bias.copy_(torch.tensor(values))
     regime.losses(tiny_batch(regime))
-    assert regime.figures()["consistency"] == pytest.approx(0, abs=1e-15)
+    assert regime.metrics()["consistency"] == pytest.approx(0, abs=1e-15)
     with torch.no_grad():
         regime.distance_head.bias.neg_()
     regime.losses(tiny_batch(regime))
-    assert regime.figures()["consistency"] == pytest.approx(1)
+    assert regime.metrics()["consistency"] == pytest.approx(1)
 
 
 def test_agreement_moves_both_heads():

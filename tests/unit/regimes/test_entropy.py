@@ -34,15 +34,15 @@ def test_terms_are_those_of_the_formula_over_both_streams():
     assert float(terms["entropy"].detach()) == pytest.approx(regime.weight(10, 20) * expected, rel=1e-11)
     for key, value in supervised(logits[:2], batch.labels).items():
         torch.testing.assert_close(terms[key], value, rtol=1e-12, atol=0)
-    assert regime.figures()["entropy"] == pytest.approx(expected, rel=1e-11)
+    assert regime.metrics()["entropy"] == pytest.approx(expected, rel=1e-11)
     structures = (logits.detach().argmax(dim=1) != 0).double().mean()
-    assert regime.figures()["foreground"] == pytest.approx(float(structures), rel=1e-6)
+    assert regime.metrics()["foreground"] == pytest.approx(float(structures), rel=1e-6)
 
 
 def test_golden_value():
     regime = tiny("entropy")
     regime.losses(tiny_batch(regime))
-    assert regime.figures()["entropy"] == pytest.approx(GOLDEN, rel=1e-6)
+    assert regime.metrics()["entropy"] == pytest.approx(GOLDEN, rel=1e-6)
 
 
 @pytest.mark.parametrize("classes", [4, 6])
@@ -64,7 +64,7 @@ def test_sure_predictions_cost_0_and_move_nothing():
     (gradient,) = torch.autograd.grad(term, [regime.network.layer.bias])
     assert not gradient.any()
     # The trap: all background is as good as it gets, and the log says so.
-    assert regime.figures()["foreground"] == 0.0
+    assert regime.metrics()["foreground"] == 0.0
 
 
 def test_a_step_makes_likely_classes_likelier():

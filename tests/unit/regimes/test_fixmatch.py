@@ -10,7 +10,7 @@ import torch
 
 from fewlabel.nets.unet import UNetConfig
 from fewlabel.objectives.segmentation import cross_entropy, soft_dice_loss
-from fewlabel.regimes._weak_to_strong import Pseudo
+from fewlabel.regimes.weak_to_strong import Pseudo
 from kit.finetuning import build, toy_volumes
 from kit.tiny_regimes import EachPixel, apart, supervised, tiny, tiny_batch, use
 
@@ -42,7 +42,7 @@ def test_terms_are_those_of_the_formula(step):
     for key, value in known.items():
         torch.testing.assert_close(terms[key], value, rtol=1e-11, atol=0)
     torch.testing.assert_close(terms["pseudo"], regime.weight(step, 20) * loss, rtol=1e-11, atol=0)
-    assert regime.figures()["pseudo"] == pytest.approx(float(loss.detach()), rel=1e-11)
+    assert regime.metrics()["pseudo"] == pytest.approx(float(loss.detach()), rel=1e-11)
 
 
 def test_golden_values():
@@ -96,7 +96,7 @@ def test_volumes_learn_and_are_counted():
     terms = regime.losses(toy_volumes(regime, step=LATE))
     terms["pseudo"].backward()
     assert all(bool(tensor.grad.any()) for tensor in regime.network.parameters())
-    figures = regime.figures()
+    figures = regime.metrics()
     assert figures["sure"] == 1.0
     assert 0 < figures["scattered"] <= 1
     regime.after_step(LATE, 20)

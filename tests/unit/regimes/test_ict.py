@@ -44,7 +44,7 @@ def test_terms_are_those_of_the_formula(alpha):
     terms = regime.losses(tiny_batch(regime))
     assert set(terms) == {"ce", "dice", "consistency"}
     assert float(terms["consistency"].detach()) == pytest.approx(regime.weight(10, 20) * expected, rel=1e-10)
-    assert regime.figures()["consistency"] == pytest.approx(expected, rel=1e-10)
+    assert regime.metrics()["consistency"] == pytest.approx(expected, rel=1e-10)
     for key, value in supervised(logits[:2], tiny_batch(regime).labels).items():
         torch.testing.assert_close(terms[key], value, rtol=1e-12, atol=0)
 
@@ -52,7 +52,7 @@ def test_terms_are_those_of_the_formula(alpha):
 def test_golden_value():
     regime = apart(tiny("ict"))
     regime.losses(tiny_batch(regime))
-    assert regime.figures()["consistency"] == pytest.approx(GOLDEN, rel=1e-6)
+    assert regime.metrics()["consistency"] == pytest.approx(GOLDEN, rel=1e-6)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
@@ -64,7 +64,7 @@ def test_shares_of_0_and_1_give_plain_consistency(monkeypatch, share):
     ours = student(torch.cat([batch.images, batch.unlabelled]))[2:].softmax(dim=1)
     expected = slow_mean_square(ours, teacher(batch.unlabelled).softmax(dim=1))
     regime.losses(batch)
-    assert regime.figures()["consistency"] == pytest.approx(expected, rel=1e-10)
+    assert regime.metrics()["consistency"] == pytest.approx(expected, rel=1e-10)
 
 
 def test_a_network_that_is_linear_costs_nothing_however_it_is_mixed():
@@ -80,7 +80,7 @@ def test_a_network_that_is_linear_costs_nothing_however_it_is_mixed():
     regime.losses(dataclasses.replace(two, generator=batch.generator))
     rows = zip(batch.unlabelled, others, shares, strict=True)
     mixed = torch.stack([share * row + (1 - share) * batch.unlabelled[other] for row, other, share in rows])
-    assert regime.figures()["consistency"] == pytest.approx(float((0.025 * mixed).square().mean()), rel=1e-10)
+    assert regime.metrics()["consistency"] == pytest.approx(float((0.025 * mixed).square().mean()), rel=1e-10)
 
 
 def test_a_slice_alone_is_mixed_with_itself():
@@ -89,7 +89,7 @@ def test_a_slice_alone_is_mixed_with_itself():
     ours = copy.deepcopy(regime.network)(torch.cat([batch.images, batch.unlabelled]))[2:].softmax(dim=1)
     expected = slow_mean_square(ours, regime.teacher(batch.unlabelled).softmax(dim=1))
     regime.losses(batch)
-    assert regime.figures()["consistency"] == pytest.approx(expected, rel=1e-10)
+    assert regime.metrics()["consistency"] == pytest.approx(expected, rel=1e-10)
 
 
 def test_the_student_sees_labelled_slices_as_they_are_and_no_unlabelled_one_unmixed():

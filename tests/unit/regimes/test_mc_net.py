@@ -100,7 +100,7 @@ def test_terms_are_those_of_the_formula(temperature):
     terms = regime.losses(batch)
     assert set(terms) == {"ce", "dice", "consistency"}
     assert float(terms["consistency"].detach()) == pytest.approx(regime.weight(10, TOTAL) * expected, rel=1e-10)
-    assert regime.figures()["consistency"] == pytest.approx(expected, rel=1e-10)
+    assert regime.metrics()["consistency"] == pytest.approx(expected, rel=1e-10)
     for key in ("ce", "dice"):
         each = [float(supervised(logits[:2], batch.labels)[key]) for logits in (one, two)]
         assert float(terms[key].detach()) == pytest.approx(sum(each) / 2, rel=1e-11)
@@ -110,7 +110,7 @@ def test_terms_are_those_of_the_formula(temperature):
 def test_golden_value():
     regime = example()
     regime.losses(tiny_batch(regime))
-    assert regime.figures()["consistency"] == pytest.approx(GOLDEN, rel=1e-6)
+    assert regime.metrics()["consistency"] == pytest.approx(GOLDEN, rel=1e-6)
 
 
 def test_the_decoders_go_up_in_different_ways():
@@ -128,6 +128,6 @@ def test_both_are_supervised_while_the_weight_rests_and_neither_more_with_neutra
     terms = regime.losses(batch)
     assert set(terms) == {"ce", "dice"}
     torch.testing.assert_close(terms["dice"].detach(), sum(each) / 2, rtol=1e-11, atol=0)
-    neutral = tiny("mc_net", unlabelled_weight=0.0, auxiliary_weight=0.0)
-    neutral.branch.register_forward_pre_hook(lambda module, inputs: pytest.fail("the second decoder was used"))
-    neutral.losses(tiny_batch(neutral))
+    supervised_when = tiny("mc_net", unlabelled_weight=0.0, auxiliary_weight=0.0)
+    supervised_when.branch.register_forward_pre_hook(lambda module, inputs: pytest.fail("the second decoder was used"))
+    supervised_when.losses(tiny_batch(supervised_when))

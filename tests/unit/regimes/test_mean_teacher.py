@@ -7,8 +7,8 @@ import copy
 import pytest
 import torch
 
-from fewlabel.core.config import resolve_plugin
 from fewlabel.core.errors import SettingsError
+from fewlabel.core.settings.config import resolve_plugin
 from fewlabel.objectives.perturbation import gaussian_noise
 from kit.tiny_regimes import apart, slow_mean_square, supervised, tiny, tiny_batch
 
@@ -37,22 +37,22 @@ def test_terms_are_those_of_the_formula(weight):
     assert float(terms["consistency"].detach()) == pytest.approx(weight * distance, rel=1e-11)
     for key, value in plain.items():
         torch.testing.assert_close(terms[key], value, rtol=1e-12, atol=0)
-    assert regime.figures()["consistency"] == pytest.approx(distance, rel=1e-11)
+    assert regime.metrics()["consistency"] == pytest.approx(distance, rel=1e-11)
 
 
 def test_golden_value():
     regime = apart(tiny("mean_teacher"))
     regime.losses(tiny_batch(regime))
-    assert regime.figures()["consistency"] == pytest.approx(GOLDEN, rel=1e-6)
+    assert regime.metrics()["consistency"] == pytest.approx(GOLDEN, rel=1e-6)
 
 
 def test_a_student_that_equals_its_teacher_costs_nothing_without_noise():
     regime = tiny("mean_teacher", noise=0.0).eval()
     regime.losses(tiny_batch(regime))
-    assert regime.figures()["consistency"] == 0.0
+    assert regime.metrics()["consistency"] == 0.0
     noisy = tiny("mean_teacher").eval()
     noisy.losses(tiny_batch(noisy))
-    assert noisy.figures()["consistency"] > 0
+    assert noisy.metrics()["consistency"] > 0
 
 
 def test_only_the_teacher_sees_noise_and_at_most_the_limit():

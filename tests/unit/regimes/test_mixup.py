@@ -9,8 +9,8 @@ import itertools
 import pytest
 import torch
 
-from fewlabel.core.config import resolve_plugin
 from fewlabel.core.errors import SettingsError
+from fewlabel.core.settings.config import resolve_plugin
 from fewlabel.objectives.mixing import beta_shares, partners
 from fewlabel.objectives.segmentation import soft_target_cross_entropy, soft_target_dice
 from fewlabel.regimes import mixup

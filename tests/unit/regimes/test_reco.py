@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fewlabel.core.config import resolve_plugin
+from fewlabel.core.settings.config import resolve_plugin
 from fewlabel.nets.unet import UNetConfig
 from kit.finetuning import TOTAL, build, toy_batch
 
@@ -53,7 +53,7 @@ def test_it_has_no_memory_but_the_step():
     reco = make("reco")
     for step in range(3):
         reco.losses(batch_of(reco, step))
-        assert max(reco.figures()[f"negatives/{c}"] for c in range(4)) <= 3 * 512
+        assert max(reco.metrics()[f"negatives/{c}"] for c in range(4)) <= 3 * 512
         reco.after_step(step, TOTAL)
     assert reco.embedding.contrast.banks.keys.numel() == 0
 

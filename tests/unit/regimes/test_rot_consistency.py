@@ -51,7 +51,7 @@ def test_terms_are_those_of_the_formula(turns):
     assert set(terms) == {"ce", "dice", "consistency"}
     assert expected > 1e-4
     assert float(terms["consistency"].detach()) == pytest.approx(regime.weight(10, 20) * expected, rel=1e-9)
-    assert regime.figures()["consistency"] == pytest.approx(expected, rel=1e-9)
+    assert regime.metrics()["consistency"] == pytest.approx(expected, rel=1e-9)
     for key, value in supervised(logits[:2], batch.labels).items():
         torch.testing.assert_close(terms[key], value, rtol=1e-11, atol=0)
 
@@ -59,7 +59,7 @@ def test_terms_are_those_of_the_formula(turns):
 def test_golden_value():
     regime = tiny("rot_consistency")
     regime.losses(tiny_batch(regime))
-    assert regime.figures()["consistency"] == pytest.approx(GOLDEN, rel=1e-6)
+    assert regime.metrics()["consistency"] == pytest.approx(GOLDEN, rel=1e-6)
 
 
 def test_both_sides_move_half_way():
@@ -84,14 +84,14 @@ def test_both_sides_move_half_way():
 def test_an_equivariant_network_costs_nothing():
     regime = use(tiny("rot_consistency"), EachPixel())
     regime.losses(tiny_batch(regime))
-    assert regime.figures()["consistency"] == pytest.approx(0.0, abs=1e-28)
+    assert regime.metrics()["consistency"] == pytest.approx(0.0, abs=1e-28)
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_no_turn_costs_nothing(training):
     regime = fixed(tiny("rot_consistency"), (0, 0, 4)).train(training)
     regime.losses(tiny_batch(regime))
-    assert regime.figures()["consistency"] == pytest.approx(0.0, abs=1e-28)
+    assert regime.metrics()["consistency"] == pytest.approx(0.0, abs=1e-28)
 
 
 def test_turns_are_drawn_for_every_slice_and_none_is_no_turn():
@@ -112,7 +112,7 @@ def test_half_turns_alone():
     batch = tiny_batch(regime)
     _, first, second = both_sides(copy.deepcopy(regime.network), batch, (2, 2, 2))
     regime.losses(batch)
-    assert regime.figures()["consistency"] == pytest.approx(slow_mean_square(first, second), rel=1e-9)
+    assert regime.metrics()["consistency"] == pytest.approx(slow_mean_square(first, second), rel=1e-9)
 
 
 def test_slices_whose_sides_differ_need_half_turns_and_the_error_says_so():
@@ -122,7 +122,7 @@ def test_slices_whose_sides_differ_need_half_turns_and_the_error_says_so():
         regime.losses(batch)
     half, either = tiny("rot_consistency", turns="half"), tiny("rot_consistency")
     terms = half.losses(batch)
-    assert half.figures()["consistency"] > 0
+    assert half.metrics()["consistency"] > 0
     assert all(bool(torch.isfinite(term)) for term in terms.values())
     # By default the slices decide.
     found = either.losses(batch)

@@ -38,7 +38,7 @@ def test_terms_are_those_of_the_formula():
     terms = regime.losses(batch)
     assert set(terms) == {"ce", "dice", "sdf", "adversarial"}
     assert float(terms["adversarial"].detach()) == pytest.approx(regime.weight(10, TOTAL) * cost, rel=1e-10)
-    assert regime.figures()["adversarial"] == pytest.approx(cost, rel=1e-10)
+    assert regime.metrics()["adversarial"] == pytest.approx(cost, rel=1e-10)
     error = slow_mean_square(distances[:2], signed_distances(batch.labels, 4).double())
     assert float(terms["sdf"].detach()) == pytest.approx(0.3 * error, rel=1e-10)
     for key, value in supervised(logits[:2], batch.labels).items():
@@ -48,7 +48,7 @@ def test_terms_are_those_of_the_formula():
 def test_golden_value():
     regime = example()
     regime.losses(tiny_batch(regime))
-    assert regime.figures()["adversarial"] == pytest.approx(GOLDEN, rel=1e-6)
+    assert regime.metrics()["adversarial"] == pytest.approx(GOLDEN, rel=1e-6)
 
 
 def test_without_weight_it_is_supervision_with_signed_distances():

@@ -9,10 +9,10 @@ import math
 import pytest
 import torch
 
-from fewlabel.core.config import resolve_plugin
 from fewlabel.core.errors import SettingsError
+from fewlabel.core.settings.config import resolve_plugin
 from fewlabel.nets.unet import UNet
-from fewlabel.regimes._semi import SemiSettings, SemiSupervised, both
+from fewlabel.regimes.semi_supervised import SemiSettings, SemiSupervised, concat_streams
 from kit.tiny_regimes import TINY, supervised, tiny_batch
 
 
@@ -23,9 +23,9 @@ class Toy(SemiSupervised):
 
     def joint_terms(self, batch, unlabelled, weight):
         self.calls += 1
-        logits = self.network(both(batch, unlabelled))
+        logits = self.network(concat_streams(batch, unlabelled))
         mean = logits[len(batch.images) :].mean()
-        self.note(mean=mean, number=3)
+        self.log(mean=mean, number=3)
         return {**self.supervision(logits[: len(batch.images)], batch.labels), "extra": weight * mean}
 
 
@@ -109,7 +109,7 @@ class TestStreams:
 
     def test_labelled_rows_come_first(self):
         given = batch(toy())
-        joined = both(given, given.unlabelled)
+        joined = concat_streams(given, given.unlabelled)
         assert torch.equal(joined[:2], given.images)
         assert torch.equal(joined[2:], given.unlabelled)
 
@@ -123,18 +123,18 @@ class TestFigures:
     def test_the_weight_is_told_and_notes_are_those_of_the_last_step(self):
         regime = toy()
         terms = regime.losses(batch(regime))
-        figures = regime.figures()
+        figures = regime.metrics()
         assert set(figures) == {"unlabelled_weight", "mean", "number"}
         assert all(type(value) is float for value in figures.values())
         assert figures["unlabelled_weight"] == pytest.approx(0.1 * math.exp(-5 / 4))
         assert figures["mean"] * figures["unlabelled_weight"] == pytest.approx(float(terms["extra"].detach()))
         regime.losses(batch(regime, unlabelled=None))
-        assert set(regime.figures()) == {"unlabelled_weight"}
+        assert set(regime.metrics()) == {"unlabelled_weight"}
 
     def test_notes_hold_no_graph(self):
         regime = toy()
         regime.losses(batch(regime))
-        assert not any(isinstance(v, torch.Tensor) and v.requires_grad for v in regime._figures.values())
+        assert not any(isinstance(v, torch.Tensor) and v.requires_grad for v in regime._metrics.values())
 
     def test_they_are_no_state(self):
         regime = toy()

@@ -95,8 +95,8 @@ def test_terms_are_those_of_the_formula():
     assert float(terms["smooth"].detach()) == pytest.approx(weight * smooth, rel=1e-8)
     assert float(terms["compact"].detach()) == pytest.approx(0.1 * weight * compact, rel=1e-8)
     assert compact > 0.1
-    assert regime.figures()["smooth"] == pytest.approx(smooth, rel=1e-8)
-    assert regime.figures()["compact"] == pytest.approx(compact, rel=1e-8)
+    assert regime.metrics()["smooth"] == pytest.approx(smooth, rel=1e-8)
+    assert regime.metrics()["compact"] == pytest.approx(compact, rel=1e-8)
     for key, value in supervised(logits[:2], tiny_batch(regime).labels).items():
         torch.testing.assert_close(terms[key], value, rtol=1e-12, atol=0)
 
@@ -104,7 +104,7 @@ def test_terms_are_those_of_the_formula():
 def test_golden_values():
     regime = after_one_step()
     regime.losses(tiny_batch(regime))
-    assert (regime.figures()["smooth"], regime.figures()["compact"]) == pytest.approx(GOLDEN, rel=1e-5)
+    assert (regime.metrics()["smooth"], regime.metrics()["compact"]) == pytest.approx(GOLDEN, rel=1e-5)
 
 
 def test_running_statistics_are_those_of_the_main_pass_alone():
@@ -121,7 +121,7 @@ def test_running_statistics_are_those_of_the_main_pass_alone():
 def test_no_change_is_no_distance():
     regime = example(epsilon=0.0)
     regime.losses(tiny_batch(regime))
-    assert regime.figures()["smooth"] == pytest.approx(0, abs=1e-20)
+    assert regime.metrics()["smooth"] == pytest.approx(0, abs=1e-20)
 
 
 def test_a_larger_change_moves_predictions_more():
@@ -129,7 +129,7 @@ def test_a_larger_change_moves_predictions_more():
     for epsilon in (0.02, 0.1, 0.5):
         regime = example(epsilon=epsilon)
         regime.losses(tiny_batch(regime))
-        found.append(regime.figures()["smooth"])
+        found.append(regime.metrics()["smooth"])
     assert found[0] < found[1] < found[2]
 
 
@@ -141,7 +141,7 @@ def test_the_worst_change_is_worse_than_a_random_one():
     random = images + regime.settings.epsilon * unit_size(starts(batch))
     chance = float(dice_distance(regime.network(random).softmax(dim=1), target).detach())
     regime.losses(tiny_batch(regime))
-    assert regime.figures()["smooth"] > 2 * chance
+    assert regime.metrics()["smooth"] > 2 * chance
 
 
 def test_the_prediction_for_the_image_itself_is_a_target_without_gradient():
@@ -163,7 +163,7 @@ def test_the_first_step_has_no_memory():
     regime = example()
     terms = regime.losses(tiny_batch(regime))
     assert float(terms["compact"].detach()) == 0
-    assert regime.figures()["memory"] == 0
+    assert regime.metrics()["memory"] == 0
     regime.after_step(10, TOTAL)
     assert int(regime.prototypes.memory.filled.sum()) > 0
 

@@ -7,16 +7,18 @@ import copy
 import pytest
 import torch
 
-from fewlabel.core.config import resolve_plugin
-from fewlabel.core.discovery import load_plugin, plugin_names
+from fewlabel.core.registry import load_plugin, plugin_names
+from fewlabel.core.settings.config import resolve_plugin
 from fewlabel.nets.unet import UNet
-from fewlabel.regimes._taught import Taught
-from fewlabel.regimes._teacher import Teacher
+from fewlabel.regimes.teacher import Teacher
+from fewlabel.regimes.teacher_student import TeacherStudent
 from kit.finetuning import TOTAL
 from kit.tiny_regimes import TINY, stir, tiny, tiny_batch
 
 TAUGHT = [
-    name for name in plugin_names("fewlabel.regimes") if issubclass(load_plugin("fewlabel.regimes", name), Taught)
+    name
+    for name in plugin_names("fewlabel.regimes")
+    if issubclass(load_plugin("fewlabel.regimes", name), TeacherStudent)
 ]
 
 

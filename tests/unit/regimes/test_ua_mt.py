@@ -65,7 +65,7 @@ def test_terms_are_those_of_the_formula(unit, step):
     assert float(terms["consistency"].detach()) == pytest.approx(regime.weight(step, 20) * expected, rel=1e-10)
     for key, value in supervised(logits[:2], batch.labels).items():
         torch.testing.assert_close(terms[key], value, rtol=1e-12, atol=0)
-    figures = regime.figures()
+    figures = regime.metrics()
     assert figures["consistency"] == pytest.approx(expected, rel=1e-10)
     assert figures["sure"] == pytest.approx(float(mask.double().mean()), rel=1e-12)
     assert figures["uncertainty"] == pytest.approx(float(uncertainty.mean()), rel=1e-10)
@@ -74,7 +74,7 @@ def test_terms_are_those_of_the_formula(unit, step):
 def test_golden_values():
     regime = apart(tiny("ua_mt", threshold_start=0.6))
     regime.losses(tiny_batch(regime))
-    figures = regime.figures()
+    figures = regime.metrics()
     found = (figures["consistency"], figures["sure"], figures["uncertainty"])
     assert found == pytest.approx(GOLDEN, rel=1e-6)
 
@@ -117,15 +117,15 @@ def test_a_threshold_of_log_classes_lets_all_pixels_pass_even_the_most_uncertain
             unlabelled=plain.unlabelled.to(kind),
         )
         regime.losses(batch)
-        assert regime.figures()["uncertainty"] == pytest.approx(math.log(classes), rel=1e-6)
-        assert regime.figures()["sure"] == sure
+        assert regime.metrics()["uncertainty"] == pytest.approx(math.log(classes), rel=1e-6)
+        assert regime.metrics()["sure"] == sure
 
 
 def test_sure_nowhere_is_0_not_nan_and_moves_nothing():
     regime = use(tiny("ua_mt", threshold_end=0.99), Uniform())
     terms = regime.losses(tiny_batch(regime))
     assert float(terms["consistency"].detach()) == 0.0
-    assert regime.figures()["sure"] == 0.0
+    assert regime.metrics()["sure"] == 0.0
     (gradient,) = torch.autograd.grad(terms["consistency"], [regime.network.layer.weight])
     assert not gradient.any()
 
@@ -151,7 +151,7 @@ def test_the_mask_grows_with_the_threshold():
     for limit in (0.0, 0.3, 0.6, 0.8, 0.9, 0.95, 1.0):
         regime = apart(tiny("ua_mt", threshold_start=limit, threshold_end=limit))
         regime.losses(tiny_batch(regime))
-        shares.append(regime.figures()["sure"])
+        shares.append(regime.metrics()["sure"])
     assert shares == sorted(shares)
     assert shares[0] == 0.0
     assert shares[-1] == 1.0

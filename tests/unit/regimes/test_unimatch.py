@@ -11,7 +11,7 @@ import torch
 from fewlabel.core.errors import SettingsError
 from fewlabel.objectives.feature_perturbation import channel_factors
 from fewlabel.objectives.segmentation import cross_entropy, soft_dice_loss
-from fewlabel.regimes._weak_to_strong import Pseudo
+from fewlabel.regimes.weak_to_strong import Pseudo
 from kit.tiny_regimes import apart, stir, supervised, tiny, tiny_batch
 
 #: Cross-entropy, Dice and the pseudo-label part of the example below.
@@ -50,7 +50,7 @@ def test_terms_are_those_of_the_formula(share):
     for key, value in known.items():
         torch.testing.assert_close(terms[key], value, rtol=1e-11, atol=0)
     torch.testing.assert_close(terms["pseudo"], regime.weight(LATE, 20) * loss, rtol=1e-11, atol=0)
-    assert regime.figures()["pseudo"] == pytest.approx(float(loss.detach()), rel=1e-11)
+    assert regime.metrics()["pseudo"] == pytest.approx(float(loss.detach()), rel=1e-11)
     assert torch.equal(batch.generator.get_state(), again.generator.get_state())
 
 

@@ -59,7 +59,7 @@ def test_terms_are_those_of_the_formula():
     terms = regime.losses(batch_of(regime))
     assert set(terms) == {"ce", "dice", "consistency"}
     assert float(terms["consistency"].detach()) == pytest.approx(regime.weight(10, TOTAL) * expected, rel=1e-10)
-    assert regime.figures()["consistency"] == pytest.approx(expected, rel=1e-10)
+    assert regime.metrics()["consistency"] == pytest.approx(expected, rel=1e-10)
     for key in ("ce", "dice"):
         each = [float(supervised(logits[:2], batch_of(regime).labels)[key]) for logits in scales]
         assert float(terms[key].detach()) == pytest.approx(sum(each) / 4, rel=1e-11)
@@ -68,7 +68,7 @@ def test_terms_are_those_of_the_formula():
 def test_golden_value():
     regime = regime_of()
     regime.losses(batch_of(regime))
-    assert regime.figures()["consistency"] == pytest.approx(GOLDEN, rel=1e-6)
+    assert regime.metrics()["consistency"] == pytest.approx(GOLDEN, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_equal_scales_cost_nothing():
             classifier.weight.zero_()
             classifier.bias.copy_(torch.tensor([0.3, -1.0, 2.0, 0.1]))
     regime.losses(batch_of(regime))
-    assert regime.figures()["consistency"] == pytest.approx(0, abs=1e-14)
+    assert regime.metrics()["consistency"] == pytest.approx(0, abs=1e-14)
 
 
 def test_predictions_that_are_sure_of_different_classes_stay_finite():

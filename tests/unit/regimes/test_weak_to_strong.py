@@ -10,14 +10,14 @@ import math
 import pytest
 import torch
 
-from fewlabel.core.discovery import load_plugin, plugin_names
 from fewlabel.core.errors import SettingsError
+from fewlabel.core.registry import load_plugin, plugin_names
 from fewlabel.nets.unet import UNetConfig
 from fewlabel.objectives.mixing import partners, position_partners, random_boxes
 from fewlabel.objectives.segmentation import cross_entropy, soft_dice_loss
-from fewlabel.regimes import _weak_to_strong
-from fewlabel.regimes._semi import resting_steps
-from fewlabel.regimes._weak_to_strong import RATIO, SHARE, Pseudo, WeakToStrong
+from fewlabel.regimes import weak_to_strong as _weak_to_strong
+from fewlabel.regimes.semi_supervised import resting_steps
+from fewlabel.regimes.weak_to_strong import RATIO, SHARE, Pseudo, WeakToStrong
 from kit.finetuning import FAMILY, build, toy_batch, toy_volumes, train
 from kit.tiny_regimes import SIZE, EachPixel, apart, stir, tiny_batch, use
 from kit.tiny_regimes import tiny as tiny_of
@@ -47,11 +47,11 @@ def views_of(count=3, seed=1):
 class TestPhases:
     def test_the_run_has_two_trainings(self):
         regime = tiny("fixmatch")
-        assert [regime.stage(step, 100) for step in (0, 44)] == [(0, 45)] * 2
-        assert [regime.stage(step, 100) for step in (45, 99)] == [(45, 55)] * 2
+        assert [regime.training_phase(step, 100) for step in (0, 44)] == [(0, 45)] * 2
+        assert [regime.training_phase(step, 100) for step in (45, 99)] == [(45, 55)] * 2
         # Of 21 steps the first 10, the next whole number above 9.45.
-        assert regime.stage(9, 21) == (0, 10)
-        assert regime.stage(10, 21) == (10, 11)
+        assert regime.training_phase(9, 21) == (0, 10)
+        assert regime.training_phase(10, 21) == (10, 11)
 
     def test_a_share_means_the_steps_that_it_says_in_decimals(self):
         assert 0.55 * 100 > 55
@@ -69,7 +69,7 @@ class TestPhases:
 
     def test_phase_weight_and_teacher_begin_at_that_step(self):
         regime = tiny("fixmatch", rest=0.55, ramp=0.0, momentum=1.0)
-        assert [regime.stage(step, 100) for step in (54, 55)] == [(0, 55), (55, 45)]
+        assert [regime.training_phase(step, 100) for step in (54, 55)] == [(0, 55), (55, 45)]
         assert [regime.weight(step, 100) for step in (54, 55)] == [0.0, 1.0]
         copied = []
         for step in (53, 54, 55, 56):
@@ -88,7 +88,7 @@ class TestPhases:
 
     @pytest.mark.parametrize(("settings", "step"), [({"rest": 0.0}, 0), ({"unlabelled_weight": 0.0}, 60)])
     def test_without_a_first_phase_or_a_second_it_is_one(self, settings, step):
-        assert tiny("fixmatch", **settings).stage(step, 100) == (0, 100)
+        assert tiny("fixmatch", **settings).training_phase(step, 100) == (0, 100)
 
     def test_the_weight_rests_grows_and_stays(self):
         regime = tiny("fixmatch", unlabelled_weight=0.8, rest=0.5, ramp=0.2)
@@ -114,7 +114,7 @@ class TestPhases:
         assert terms.keys() == {"ce", "dice"}
         assert torch.equal(terms["ce"], cross_entropy(logits, batch.labels))
         assert torch.equal(batch.generator.get_state(), tiny_batch(regime, step=EARLY).generator.get_state())
-        assert regime.figures() == {"unlabelled_weight": 0.0, "returns": 0.0, "given_up": 0.0}
+        assert regime.metrics() == {"unlabelled_weight": 0.0, "returns": 0.0, "given_up": 0.0}
 
     @pytest.mark.parametrize("fed", [True, False])
     def test_the_teacher_is_the_student_until_then_and_averages_from_there(self, fed):
@@ -360,7 +360,7 @@ class TestLoss:
         assert float(terms["pseudo"].detach()) == 0.0
         gradients = torch.autograd.grad(terms["pseudo"], list(regime.network.parameters()), materialize_grads=True)
         assert all(bool((gradient == 0).all()) for gradient in gradients)
-        assert regime.figures()["sure"] == 0.0
+        assert regime.metrics()["sure"] == 0.0
 
     @pytest.mark.parametrize("name", NAMES)
     def test_weight_scales_it_and_supervision_stays(self, name):
@@ -391,7 +391,7 @@ class TestFigures:
         regime = apart(tiny("fixmatch", threshold=0.6))
         batch = tiny_batch(regime, step=LATE)
         terms = regime.losses(batch)
-        found = regime.figures()
+        found = regime.metrics()
         assert set(found) == {
             "unlabelled_weight", "pseudo", "sure", "foreground", "scattered", "returns", "given_up"
         }  # fmt: skip
@@ -409,7 +409,7 @@ class TestFigures:
         # Background in two pieces is none.
         labels[2, 7:9] = 3
         regime._guesses = labels
-        assert regime.figures()["scattered"] == 0.25
+        assert regime.metrics()["scattered"] == 0.25
 
     @pytest.mark.parametrize("predict", ["student", "teacher"])
     def test_the_network_that_is_kept(self, predict):

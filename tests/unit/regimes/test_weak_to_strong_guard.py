@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from fewlabel.core import progress
-from fewlabel.core.discovery import load_plugin, plugin_names
+from fewlabel.core.registry import load_plugin, plugin_names
 from fewlabel.nets.unet import UNetConfig
-from fewlabel.regimes import _weak_to_strong
-from fewlabel.regimes._weak_to_strong import WeakToStrong
+from fewlabel.regimes import weak_to_strong as _weak_to_strong
+from fewlabel.regimes.weak_to_strong import WeakToStrong
 from kit.finetuning import FAMILY, TOTAL, build, toy_batch, train
 from kit.tiny_regimes import stir
 from kit.tiny_regimes import tiny as tiny_of
@@ -145,7 +145,7 @@ class TestGoingBack:
         batch = toy_batch(regime, step=17, labelled=2, unlabelled=3, dtype=torch.float64, size=(16, 16))
         assert set(regime.losses(batch)) == {"ce", "dice"}
         assert not regime.joined
-        assert regime.figures() == {"unlabelled_weight": 0.0, "returns": 3.0, "given_up": 1.0}
+        assert regime.metrics() == {"unlabelled_weight": 0.0, "returns": 3.0, "given_up": 1.0}
         moved(regime)
         regime.after_step(step, LONG)
         student, teacher = regime.network.state_dict(), regime.teacher.network.state_dict()

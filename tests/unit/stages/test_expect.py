@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fewlabel.core.artifact import finish_artifact, read_json, write_json
+from fewlabel.core.artifact.files import read_json, write_json
+from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.errors import SettingsError
-from fewlabel.data.splits import LabelDraw
 from fewlabel.data.store import PreparedStore
+from fewlabel.protocol.splits import LabelDraw
 from fewlabel.stages._expect import choose_expectation, expectation_lines, nothing_else_tells
 from fewlabel.stages._left_out import case_rows, labelled_cases
 from kit.stores import FILES, make_store

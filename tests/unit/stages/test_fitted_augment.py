@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from fewlabel.core import progress
-from fewlabel.core.artifact import open_artifact, read_json, write_json
+from fewlabel.core.artifact.files import read_json, write_json
+from fewlabel.core.artifact.manifest import open_artifact
 from fewlabel.core.errors import ArtifactError
 from fewlabel.data.augment import finetuning_augmentation
 from fewlabel.data.pose import Pose

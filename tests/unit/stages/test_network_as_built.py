@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from fewlabel.core.artifact import read_json
+from fewlabel.core.artifact.files import read_json
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.values import merge, nest
+from fewlabel.core.settings.values import merge, nest
 from fewlabel.stages import finetune, pretrain
 from kit.stores import make_store
 from kit.tiny import NETWORK, finetune_settings, pretrain_settings

@@ -1,0 +1,1 @@
+"""Artifacts: folders with a manifest that says what is in them and where it came from."""

@@ -1,0 +1,102 @@
+"""Files of artifacts: written atomically, read with a clear error, hashed; and folders built beside their place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fewlabel.core.atomic_files import abandoned, partial_beside, partials_of
+from fewlabel.core.errors import ArtifactError, Fault
+
+MANIFEST = "manifest.json"
+ANEW = "make the artifact again"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old or the new content, never a part."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically and flush it to disk; of a write that fails nothing is left."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_beside(path)
+    try:
+        with partial.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, indented."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of an artifact.
+
+    Raises:
+        ArtifactError: If it is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        fault = Fault("an artifact's JSON file must be readable", str(error), str(path), ANEW)
+        raise ArtifactError("An artifact is damaged:", [fault]) from error
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def building(folder: Path) -> Iterator[Path]:
+    """A fresh folder beside ``folder`` that replaces it on success and vanishes on failure.
+
+    What killed processes of this machine left behind is removed; another one that is building the same folder is not
+    disturbed, and the last to finish wins. The current folder, or one that it lies in, gets new content and stays
+    itself.
+    """
+    folder = folder.resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for stale in partials_of(folder):
+        if abandoned(stale):
+            shutil.rmtree(stale, ignore_errors=True)
+    partial = partial_beside(folder)
+    partial.mkdir()
+    try:
+        yield partial
+        if folder.exists():
+            _replace(folder, partial)
+        else:
+            partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _replace(folder: Path, partial: Path) -> None:
+    """Put the new folder in the place of the old one."""
+    old = partial_beside(folder)
+    if not Path.cwd().is_relative_to(folder):
+        folder.rename(old)
+        partial.rename(folder)
+    else:
+        # The manifest goes first and comes last: in between the folder counts as unfinished.
+        old.mkdir()
+        for path in sorted(folder.iterdir(), key=lambda path: path.name != MANIFEST):
+            path.rename(old / path.name)
+        for path in sorted(partial.iterdir(), key=lambda path: path.name == MANIFEST):
+            path.rename(folder / path.name)
+    shutil.rmtree(old, ignore_errors=True)

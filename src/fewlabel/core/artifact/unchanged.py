@@ -1,0 +1,44 @@
+"""Whether what is read is still what was opened: an artifact while a stage works on it, and a file of any size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fewlabel.core.artifact.files import ANEW, MANIFEST, file_hash
+from fewlabel.core.artifact.manifest import Origin, changed_fault, manifest_fields, read_manifest
+from fewlabel.core.errors import ArtifactError, Fault
+
+
+def check_origin(origin: Origin) -> None:
+    """Make sure that what was read from a folder until now belongs to the artifact that was opened.
+
+    Raises:
+        ArtifactError: If another artifact lies there by now, or none.
+    """
+    path = origin.folder / MANIFEST
+    now = str(manifest_fields(path).get("content_hash", "")) if path.is_file() else ""
+    if now != origin.content_hash:
+        rule = f"an artifact of kind {origin.kind!r} must stay as it is while it is read"
+        found = f"it was replaced: {origin.content_hash[:12]} when it was opened, {now[:12] or 'nothing'} now"
+        raise ArtifactError(
+            "An artifact cannot be used:", [Fault(rule, found, str(origin.folder), "repeat the command")]
+        )
+
+
+def check_file(folder: Path, name: str) -> None:
+    """Hold one file of an artifact, of whatever size, against its hash; a folder without a manifest promises none.
+
+    Raises:
+        ArtifactError: If the file is not as it was made, or the manifest is damaged.
+    """
+    folder = Path(folder)
+    if not (folder / MANIFEST).is_file():
+        return
+    made = read_manifest(folder / MANIFEST).files.get(name)
+    try:
+        changed = made is not None and file_hash(folder / name) != made
+    except OSError as error:
+        fault = Fault("an artifact's files must be readable", str(error), str(folder / name), ANEW)
+        raise ArtifactError("An artifact is damaged:", [fault]) from error
+    if changed:
+        raise ArtifactError("An artifact is damaged:", [changed_fault(folder, name)])

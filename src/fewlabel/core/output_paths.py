@@ -1,0 +1,51 @@
+"""Where a result may go: what stands in the way at a place, and what a folder is called."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fewlabel.core.atomic_files import is_partial
+
+#: The file by which a run folder, as ``train`` and ``demo`` make them, is known.
+RUN_FILE = "run.json"
+
+
+def path_conflict(out: Path) -> str:
+    """What keeps a folder from being made at a place, in words; empty if it is new or an empty folder.
+
+    Args:
+        out: Where the folder is to be. What a killed process left half written counts as nothing.
+    """
+    if _nearest(out) == out.absolute() and out.exists():
+        if not out.is_dir():
+            return "a file"
+        if any(not is_partial(path) for path in out.iterdir()):
+            return "other files"
+    return unwritable(out)
+
+
+def unwritable(folder: Path) -> str:
+    """What keeps files from being written into a folder, in words; empty if nothing does.
+
+    Args:
+        folder: Where they are to be; need not be there yet.
+    """
+    # A name may be taken further up, as in --out notes.txt/run.
+    above = _nearest(folder)
+    if not above.exists():
+        return f"the link {above}, which leads to nothing"
+    if not above.is_dir():
+        return f"the file {above}"
+    return "" if os.access(above, os.W_OK | os.X_OK) else f"no permission to write in {above}"
+
+
+def _nearest(place: Path) -> Path:
+    """The place itself or the nearest folder above it that is there; links count, wherever they lead."""
+    absolute = place.absolute()
+    return next((found for found in (absolute, *absolute.parents) if os.path.lexists(found)), absolute)
+
+
+def with_a_name(folder: Path) -> Path:
+    """The folder as it was given, or its absolute path where that has no name of its own, as ``.`` and ``..``."""
+    return folder if folder.name not in {"", ".."} else folder.resolve()

@@ -1,0 +1,83 @@
+"""Plug-ins found by file name: a module that names itself, or a package with such a module, is one by that name."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fewlabel.core.errors import Fault, SettingsError
+
+
+def plugin_names(package: str) -> list[str]:
+    """Ids of all plug-ins of a family, sorted, without importing any of them.
+
+    Whatever else a family's package holds, such as modules that plug-ins share, does not name itself.
+
+    Args:
+        package: Dotted name of the family, such as ``fewlabel.methods``.
+    """
+    return sorted(_modules(package))
+
+
+def load_plugin(package: str, name: str, *, where: str = "") -> Any:
+    """The one class of a plug-in's module that extends the family's ``PLUGIN_BASE`` and is defined there.
+
+    The module is ``package.name``; of a plug-in that is a package itself ``package.name.method``, after the family
+    ``package.methods``.
+
+    Args:
+        package: Dotted name of the family.
+        name: Id of the plug-in: its file without ``.py``, or its folder.
+        where: Key of the choice, for messages.
+
+    Raises:
+        SettingsError: If no plug-in has that name, or its module does not define exactly one.
+    """
+    known = _modules(package)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        remedy = f"did you mean {near[0]}? " if near else ""
+        fault = Fault(f"unknown {_kind(package)}", repr(name), where, f"{remedy}known: {', '.join(sorted(known))}")
+        raise SettingsError("These settings are not valid:", [fault])
+    base = importlib.import_module(f"{package}.base").PLUGIN_BASE
+    module = importlib.import_module(known[name])
+    classes = [
+        item
+        for item in vars(module).values()
+        if isinstance(item, type) and issubclass(item, base) and item.__module__ == module.__name__
+    ]
+    leaves = [item for item in classes if not any(item in other.__mro__[1:] for other in classes)]
+    if len(leaves) != 1:
+        fault = Fault(f"a plug-in file defines one {base.__name__}", f"{len(leaves)}", str(module.__file__))
+        raise SettingsError("A plug-in is not valid:", [fault])
+    return leaves[0]
+
+
+def _kind(package: str) -> str:
+    return package.rpartition(".")[2].rstrip("s")
+
+
+def _modules(package: str) -> dict[str, str]:
+    """Id → dotted name of the module of each plug-in."""
+    spec = importlib.util.find_spec(package)
+    found: dict[str, str] = {}
+    for folder in map(Path, spec.submodule_search_locations or [] if spec else []):
+        for path in folder.glob("*.py"):
+            if _names_itself(path, path.stem, path.stat().st_mtime_ns):
+                found[path.stem] = f"{package}.{path.stem}"
+        for path in folder.glob(f"*/{_kind(package)}.py"):
+            if _names_itself(path, path.parent.name, path.stat().st_mtime_ns):
+                found[path.parent.name] = f"{package}.{path.parent.name}.{path.stem}"
+    return found
+
+
+@cache
+def _names_itself(path: Path, name: str, stamp: int) -> bool:  # noqa: ARG001
+    """Whether settings in a file of that age have that name: ``name: str = "simclr"``."""
+    said = re.compile(rf'^\s+name: .+ = "{re.escape(name)}"$', re.MULTILINE)
+    return said.search(path.read_text(encoding="utf-8")) is not None

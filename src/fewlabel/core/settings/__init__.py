@@ -1,0 +1,1 @@
+"""Settings: what they are, how words become values, how they are described."""

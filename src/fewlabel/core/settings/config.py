@@ -1,0 +1,246 @@
+"""Settings: declared once as a pydantic class, used by the command line, recipes, Python and the record."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self, Union, get_origin
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.registry import load_plugin
+from fewlabel.core.settings.values import as_text_where_due, show_value, type_name, words_in
+
+#: A path given as text or ``Path``.
+PathSetting = Annotated[Path, Field(strict=False)]
+#: A list of names given as a list, a tuple or ``[a, b]`` on the command line.
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+#: A list of whole numbers.
+Integers = Annotated[tuple[int, ...], Field(strict=False)]
+#: A list of numbers.
+Floats = Annotated[tuple[float, ...], Field(strict=False)]
+
+
+def setting(default: Any = ..., doc: str = "", *, unit: str = "", source: str = "", **limits: Any) -> Any:
+    """Declare one setting.
+
+    Args:
+        default: Its default; ``...`` makes it required.
+        doc: One sentence for help and docs.
+        unit: Unit or range, such as ``mm`` or ``steps``.
+        source: Where the default comes from (paper, equation, code or our own measurement).
+        **limits: Constraints of :func:`pydantic.Field`, such as ``ge`` and ``le``.
+    """
+    return Field(default, description=doc, json_schema_extra={"unit": unit, "source": source}, **limits)
+
+
+#: The rule that a setting without a default breaks when it is not given.
+REQUIRED = "this setting is required"
+#: Where settings keep which of them were words of the command line.
+_WORDS = "_words"
+
+
+class Settings(BaseModel):
+    """Base of every group of settings: strict types, unknown keys refused, frozen once built."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], *, where: str = "", base: Settings | None = None) -> Self:
+        """Build from nested values; every fault at once.
+
+        Args:
+            values: Nested mapping of keys to values, plug-ins by name or as ``{"name": …, key: …}``; a mapping
+                without a name sets keys of the default plug-in.
+            where: Prefix of keys in messages.
+            base: Values of the keys not given, where they are not the defaults of the class: a group's default may
+                differ from the defaults of its class, and naming one of its keys leaves the others as they were.
+
+        Raises:
+            SettingsError: Naming each unknown key (with the nearest known one) and each bad value.
+        """
+        faults: list[Fault] = []
+        ready = {**(dict(base) if base is not None else {}), **values}
+        for name in ready.keys() & cls.model_fields.keys():
+            ready[name] = as_text_where_due(cls.model_fields[name].annotation, ready[name])
+        for name, package in plugin_fields(cls).items():
+            if name in ready and not isinstance(ready[name], Settings):
+                try:
+                    value = _with_default_name(ready[name], default_of(cls, name, base))
+                    ready[name] = resolve_plugin(package, value, where=f"{where}{name}")
+                except SettingsError as error:
+                    faults.extend(error.faults or (Fault(error.message, repr(ready[name]), f"{where}{name}"),))
+                    del ready[name]
+                    if cls.model_fields[name].is_required():
+                        raise SettingsError("These settings are not valid:", faults) from error
+        for name, group in group_fields(cls).items():
+            if isinstance(ready.get(name), Mapping):
+                start = default_of(cls, name, base)
+                inner = start if isinstance(start, group) else None
+                try:
+                    ready[name] = (type(inner) if inner else group).parse(
+                        ready[name], where=f"{where}{name}.", base=inner
+                    )
+                except SettingsError as error:
+                    faults.extend(error.faults)
+                    del ready[name]
+        try:
+            built = cls.model_validate(ready)
+        except ValidationError as error:
+            faults.extend(_faults(cls, error, where))
+        if faults:
+            raise SettingsError("These settings are not valid:", faults)
+        # What ``base`` gave is a default as well.
+        built.model_fields_set.intersection_update(values)
+        # Beside the fields, and no part of what settings are compared or recorded by.
+        built.__dict__[_WORDS] = words_in(values)
+        return built
+
+    def record(self) -> dict[str, Any]:
+        """All settings as JSON-ready values, plug-ins included."""
+        return dict(json.loads(self.model_dump_json()))
+
+
+def given(settings: Settings) -> frozenset[str]:
+    """The settings of a group that were words of the command line, and came neither by default nor from a recipe."""
+    found: frozenset[str] = settings.__dict__.get(_WORDS, frozenset())
+    return found
+
+
+class _Plugin:
+    """Marks a field whose value is the Config of a plug-in of ``package``."""
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+
+
+def plugin_field(package: str) -> Any:
+    """Annotation of a setting whose value names a plug-in of ``package``, such as ``fewlabel.methods``."""
+    return Annotated[
+        SerializeAsAny[Settings],
+        BeforeValidator(lambda value: resolve_plugin(package, value)),
+        _Plugin(package),
+    ]
+
+
+def resolve_plugin(package: str, value: Any, *, where: str = "") -> Settings:
+    """The Config of the plug-in that ``value`` names, with its own settings checked.
+
+    Args:
+        package: Dotted name of the family, such as ``fewlabel.methods``.
+        value: A name, or a mapping with ``name`` and settings, or a ready Config.
+        where: Key of the choice, for messages.
+
+    Raises:
+        SettingsError: If the name is unknown or a setting of the plug-in is wrong.
+    """
+    if isinstance(value, Settings):
+        return value
+    values = {"name": value} if isinstance(value, str) else dict(value)
+    name = values.get("name")
+    if not isinstance(name, str):
+        fault = Fault("a choice needs a name", repr(value), where, f"write {where or 'key'}=NAME")
+        raise SettingsError("These settings are not valid:", [fault])
+    config: type[Settings] = load_plugin(package, name, where=where).Config
+    return config.parse(values, where=f"{where}." if where else "")
+
+
+def default_of(settings: type[BaseModel], name: str, base: Settings | None) -> Any:
+    """The default of a field, from ``base`` if given; ``PydanticUndefined`` where it is required."""
+    if base is not None:
+        return getattr(base, name)
+    return settings.model_fields[name].get_default(call_default_factory=True)
+
+
+def plugin_name(value: Any) -> str:
+    """The name in a plug-in's value: a name itself, a mapping, or a Config; empty if there is none."""
+    found = value.get("name") if isinstance(value, Mapping) else getattr(value, "name", value)
+    return found if isinstance(found, str) else ""
+
+
+def _with_default_name(value: Any, default: Any) -> Any:
+    name = plugin_name(default)
+    if isinstance(value, Mapping) and "name" not in value and name:
+        return {"name": name, **value}
+    return value
+
+
+def plugin_fields(settings: type[BaseModel]) -> dict[str, str]:
+    """Settings that choose a plug-in, and the family each chooses from."""
+    found = {}
+    for name, field in settings.model_fields.items():
+        for mark in field.metadata:
+            if isinstance(mark, _Plugin):
+                found[name] = mark.package
+    return found
+
+
+def group_fields(settings: type[BaseModel]) -> dict[str, type[Settings]]:
+    """Settings that are groups of settings themselves."""
+    plugins = plugin_fields(settings)
+    return {
+        name: field.annotation
+        for name, field in settings.model_fields.items()
+        if name not in plugins and isinstance(field.annotation, type) and issubclass(field.annotation, Settings)
+    }
+
+
+def _faults(settings: type[Settings], error: ValidationError, where: str) -> list[Fault]:
+    """One fault per setting: the branches of a union that failed are told as one."""
+    by_field: dict[Any, list[Any]] = {}
+    for detail in error.errors(include_url=False):
+        by_field.setdefault(detail["loc"][:1], []).append(detail)
+    faults = []
+    for location, details in by_field.items():
+        field = settings.model_fields.get(str(location[0])) if location else None
+        union = field is not None and get_origin(field.annotation) in (Union, types.UnionType)
+        if field is not None and union and len(details) > 1:
+            rule = f"should be {type_name(field.annotation)}"
+            found = details[0]["input"] if len(details[0]["loc"]) <= 2 else [part["input"] for part in details]
+            faults.append(Fault(rule, repr(found), f"{where}{location[0]}", _default_remedy(field)))
+        else:
+            faults.extend(_fault(settings, detail, where) for detail in details)
+    return faults
+
+
+def _fault(settings: type[Settings], detail: Any, where: str) -> Fault:
+    location = detail["loc"]
+    key = where + ".".join(map(str, location))
+    if detail["type"] == "extra_forbidden":
+        known = list(settings.model_fields)
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+        remedy = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known))}"
+        return Fault("unknown setting", repr(location[-1]), key, remedy)
+    if detail["type"] == "missing":
+        return Fault(REQUIRED, "nothing", key, f"add {key}=VALUE")
+    field = settings.model_fields.get(str(location[0])) if location else None
+    if detail["type"] == "tuple_type":
+        return Fault(
+            "should be a list", repr(detail["input"]), key, f"write a list, e.g. {_as_list(detail['input'], key)}"
+        )
+    if detail["type"] == "string_type" and len(location) > 1 and not isinstance(detail["input"], str):
+        remedy = f'in quotes it is text, e.g. ["{show_value(detail["input"])}"]'
+        return Fault(str(detail["msg"]).removeprefix("Input "), repr(detail["input"]), key, remedy)
+    message = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    return Fault(message, repr(detail["input"]), key or where.rstrip("."), _default_remedy(field))
+
+
+def _as_list(value: Any, key: str) -> str:
+    """A single value as the list that it should have been; lists of numbers are sizes, one number per axis."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    text = show_value(value) if number or isinstance(value, str) else "a"
+    return f"{key}=[{text},{text}]" if number else f"{key}=[{text}]"
+
+
+def _default_remedy(field: FieldInfo | None) -> str:
+    if field is None or field.default in (PydanticUndefined, None):
+        return ""
+    return f"the default is {show_value(field.default)}"

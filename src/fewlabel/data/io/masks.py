@@ -1,0 +1,108 @@
+"""Masks, probabilities and maps on disk, written: with every fact of the scan they belong to."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813  # the name its own manual uses
+from numpy.typing import NDArray
+
+from fewlabel.core.errors import DataError, Fault
+from fewlabel.data.io.hdf5 import Address
+from fewlabel.data.io.itk_log import reading
+from fewlabel.data.io.volume import read_geometry, read_image
+
+_NIFTI = (".nii.gz", ".nii", ".hdr", ".img")
+
+
+def write_mask(path: Path, array: NDArray[Any], reference: Path) -> None:
+    """Write a mask on the grid of a scan.
+
+    For NIfTI the header of the scan is kept as it is (codes, matrices, pixdim, units, description); only the data
+    type and the intensity scaling and window fields change. Other formats take over SimpleITK's geometry.
+
+    Args:
+        path: Where to; the suffix chooses the format.
+        array: (z, y, x) whole numbers, or (frames, z, y, x) for a 4D NIfTI.
+        reference: The scan that was segmented.
+
+    Raises:
+        DataError: If the shape differs from the scan's.
+    """
+    cine = array.ndim == 4
+    _write(path, array if cine else array[None], reference, single=not cine)
+
+
+def write_probabilities(path: Path, array: NDArray[np.floating[Any]], reference: Path) -> None:
+    """Write class probabilities (classes, z, y, x) as a float32 image with the classes along its fourth axis."""
+    _write(path, np.asarray(array, dtype=np.float32), reference, single=False)
+
+
+def write_map(path: Path, array: NDArray[np.floating[Any]], reference: Path) -> None:
+    """Write one value per voxel (z, y, x) as a float32 image."""
+    _write(path, np.asarray(array, dtype=np.float32)[None], reference, single=True)
+
+
+def _write(path: Path, array: NDArray[Any], reference: Path, *, single: bool) -> None:
+    path, reference = Path(path), Path(reference)
+    geometry = read_geometry(reference)
+    if array.shape[1:] != geometry.shape:
+        fault = Fault(
+            "an output must have the shape of its scan", f"{array.shape[1:]} against {geometry.shape}", str(reference)
+        )
+        raise DataError("A mask cannot be written:", [fault])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+    try:
+        if path.name.lower().endswith(_NIFTI[:2]) and reference.name.lower().endswith(_NIFTI):
+            _write_nifti(partial, array, reference, single=single)
+        else:
+            _write_other(partial, array, reference, single=single)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write_nifti(path: Path, array: NDArray[Any], reference: Path, *, single: bool) -> None:
+    import nibabel
+
+    # Loaded without its data: only the header is wanted.
+    scan: Any = nibabel.load(reference)
+    header = scan.header.copy()
+    header.set_data_dtype(array.dtype)
+    header["cal_min"] = header["cal_max"] = 0
+    header["scl_slope"], header["scl_inter"] = 1, 0
+    voxels = array.transpose(3, 2, 1, 0)
+    dimensions = int(scan.header["dim"][0])
+    if single:
+        voxels = voxels[..., 0]
+        if dimensions == 2:
+            voxels = voxels[..., 0]
+    # An affine of None keeps qform and sform, codes included, as they are in the header.
+    kind = nibabel.Nifti2Image if isinstance(scan.header, nibabel.Nifti2Header) else nibabel.Nifti1Image
+    nibabel.save(kind(np.ascontiguousarray(voxels), None, header), path)
+
+
+def _write_other(path: Path, array: NDArray[Any], reference: Path, *, single: bool) -> None:
+    scan = _grid(reference)
+    if scan.GetDimension() == 4:
+        scan = scan[..., 0]
+    data = array[0] if single else np.moveaxis(array, 0, -1)
+    data = data[0] if scan.GetDimension() == 2 else data
+    image = sitk.GetImageFromArray(data, isVector=not single)
+    image.CopyInformation(scan)
+    with reading(path):
+        sitk.WriteImage(image, str(path), useCompression=True)
+
+
+def _grid(reference: Path) -> Any:
+    """An image with the geometry of a scan."""
+    if Address.parse(reference) is None:
+        return read_image(reference)
+    geometry = read_geometry(reference)
+    image = sitk.Image(list(geometry.shape[::-1]), sitk.sitkUInt8)
+    image.SetSpacing(geometry.spacing[::-1])
+    return image

@@ -1,0 +1,1 @@
+"""GCL: contrast of slices guided by meta labels, and of pixels."""

@@ -1,0 +1,64 @@
+"""How the weights that a fine-tuning leaves are selected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.progress import say
+from fewlabel.protocol.splits import LabelDraw
+
+Selection = Literal["none", "held_out", "leave_one_out"]
+Validation = Literal["auto", Selection]
+
+
+def choose_selection(asked: Validation, draw: LabelDraw, seen: Sequence[str]) -> Selection:
+    """The selection that was asked for, or the fair one for the draw.
+
+    Args:
+        asked: The setting.
+        draw: Labelled and validation patients.
+        seen: Subjects whose labels the encoder has seen.
+
+    Raises:
+        SettingsError: If patients for it are missing, or a left-out one has lent its labels to the encoder.
+    """
+    labelled = len(draw.labelled)
+    chosen: Selection
+    if asked != "auto":
+        chosen = asked
+    elif labelled <= 2:
+        chosen = "none"
+    elif draw.validation:
+        chosen = "held_out"
+    else:
+        chosen = "none" if seen else "leave_one_out"
+    faults = []
+    if chosen == "held_out" and not draw.validation:
+        faults.append(Fault("held-out selection needs validation patients", "none in the split", "validation"))
+    if chosen == "leave_one_out" and labelled < 2:
+        faults.append(Fault("leave-one-out needs two labelled patients", str(labelled), "validation"))
+    if chosen == "leave_one_out" and seen:
+        found = f"the encoder learnt from those of {', '.join(seen)}"
+        faults.append(Fault("a patient who is left out must not have lent its labels", found, "validation"))
+    if faults:
+        raise SettingsError("The model cannot be selected so; use validation=none:", faults)
+    return chosen
+
+
+def say_selection(chosen: Selection, draw: LabelDraw, steps: int) -> None:
+    """Tell the user how the weights of a run are selected.
+
+    Args:
+        chosen: The selection.
+        draw: Labelled and validation patients.
+        steps: Length of the run.
+    """
+    say(
+        {
+            "none": f"No validation: all {steps} steps, last weights.",
+            "held_out": f"Validation on {', '.join(draw.validation)}: best weights are kept.",
+            "leave_one_out": f"Leave one of {len(draw.labelled)} patients out to choose the length, then train on all.",
+        }[chosen]
+    )

@@ -1,0 +1,173 @@
+"""Both stages of ARCO, with every part a setting: what ``arco``, ``reco`` and ``mona`` have in common."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from fewlabel.data.batch import SegmentationBatch
+from fewlabel.nets.fpn import Pyramid, pyramid
+from fewlabel.nets.unet import UNet
+from fewlabel.objectives.class_banks import ClassBanks
+from fewlabel.objectives.memory import FifoQueue
+from fewlabel.objectives.pseudo_labels import confident_cross_entropy, pseudo_labels
+from fewlabel.objectives.segmentation import IGNORE
+from fewlabel.objectives.warp import equivariance, random_warps, warp_images
+from fewlabel.regimes.arco.embedding import EmbeddingTerms
+from fewlabel.regimes.arco.relations import Relations
+from fewlabel.regimes.arco.rows import Mixture
+from fewlabel.regimes.arco.settings import ArcoSettings
+from fewlabel.regimes.base import Regime
+from fewlabel.regimes.streams import streams
+from fewlabel.regimes.supervision import supervised_terms
+from fewlabel.regimes.teacher import Teacher
+
+
+class Anatomical(Regime):
+    """Stage 1: ``L_sup + L_inst(global) + L_inst(local)``; stage 2: ``L_sup + λ1 L_con + λ2 L_unsup + λ3 L_nn``.
+
+    The student sees the first view of an unlabelled slice, the teacher the second. Labelled and unlabelled slices go
+    through the network in one pass. Each stage is a training of its own, the second from the weights of the first: with
+    its schedule of the rate, its moments of the optimiser, and teachers that start as their students. Parts whose
+    weight is 0 are neither computed nor made.
+    """
+
+    uses_unlabelled: ClassVar[bool] = True
+    unlabelled_views: ClassVar[int] = 2
+    supports_3d: ClassVar[bool] = True
+    supervised_when: ClassVar[Mapping[str, Any]] = {
+        "pretrain_share": 0.0,
+        "contrast_weight": 0.0,
+        "unsup_weight": 0.0,
+        "nn_weight": 0.0,
+        "eqv_weight": 0.0,
+    }
+
+    def __init__(self, config: ArcoSettings, network: UNet, *, pretrained: bool = False) -> None:
+        super().__init__(config, network, pretrained=pretrained)
+        self.settings = config
+        own = 0.0 if pretrained else 1 / 3
+        self.share = own if config.pretrain_share is None else config.pretrain_share
+        relates = self.share > 0
+        self.teacher = Teacher(network, config.momentum) if relates or config.teaches else None
+        self.embedding = EmbeddingTerms(config, network) if config.embeds else None
+        self.relations = Relations(config, network) if relates else None
+        self._metrics: dict[str, Tensor | float] = {}
+
+    def losses(self, batch: SegmentationBatch) -> dict[str, Tensor]:
+        """The terms of the stage that the step belongs to."""
+        first = self._relates(batch.step, batch.total_steps)
+        self._metrics = {"stage": 1.0 if first else 2.0}
+        images, again, slices = unlabelled_views(batch)
+        if self.relations is not None and first and len(images):
+            labelled = len(batch.images)
+            with streams(self.settings, self, labelled, len(images)):
+                seen = pyramid(self.network, torch.cat([batch.images, images]))
+            unlabelled = [level[labelled:] for level in seen.maps]
+            terms = self.relations(unlabelled, self._taught(again).maps, slices)
+            self._metrics |= self.relations.figures
+            return {**self._supervision(seen.logits[:labelled], batch.labels), **terms}
+        if first or not self.settings.teaches:
+            return self._supervision(self.network(batch.images), batch.labels)
+        return self._anatomy(batch, images, again, slices)
+
+    def _relates(self, step: int, total_steps: int) -> bool:
+        """Whether a step belongs to stage 1."""
+        return step < self._first(total_steps)
+
+    def training_phase(self, step: int, total_steps: int) -> tuple[int, int]:
+        """Stage 1 and stage 2 are trainings of their own, the second from the weights of the first."""
+        first = self._first(total_steps)
+        return (0, first) if step < first else (first, total_steps - first)
+
+    def _first(self, total_steps: int) -> int:
+        """The step at which stage 2 begins."""
+        return math.ceil(self.share * total_steps)
+
+    def _anatomy(self, batch: SegmentationBatch, images: Tensor, again: Tensor, slices: Tensor) -> dict[str, Tensor]:
+        """Stage 2."""
+        chosen, labelled, every = self.settings, len(batch.images), len(batch.images) + len(images)
+        # Of labelled slices the teacher gives keys alone; without embeddings there are none to give.
+        keyed = batch.images if self.embedding is not None else batch.images[:0]
+        if chosen.mix == "none" or len(images) == 0:
+            told = self._taught(keyed, again)
+            labels, confidence = pseudo_labels(told.logits[len(keyed) :])
+        else:
+            told = self._taught(again)
+            labels, confidence = pseudo_labels(told.logits)
+            mixture = Mixture(chosen.mix, labels, self.network.classes, batch.generator)
+            images, again, labels, confidence = (mixture(part) for part in (images, again, labels, confidence))
+            if self.embedding is not None:
+                told = self._taught(keyed, again)
+        inputs, warps = [batch.images, images], None
+        if chosen.eqv_weight and len(images):
+            warps = random_warps(len(images), images.shape[2:], batch.generator)
+            inputs.append(warp_images(images, warps))
+        with streams(chosen, self, labelled, sum(len(part) for part in inputs[1:])):
+            seen = pyramid(self.network, torch.cat(inputs))
+        terms = self._supervision(seen.logits[:labelled], batch.labels)
+        if self.embedding is not None:
+            known = torch.cat([batch.labels, labels.where(confidence >= chosen.pixel_confidence, IGNORE)])
+            rows = Pyramid([level[:every] for level in seen.maps], seen.logits[:every])
+            terms |= self.embedding(batch, rows, told, known, slices)
+            self._metrics |= self.embedding.figures
+        if chosen.unsup_weight:
+            loss = confident_cross_entropy(seen.logits[labelled:every], labels, confidence, chosen.confidence)
+            terms["unsup"] = chosen.unsup_weight * loss
+            sure = (confidence >= chosen.confidence).sum() / max(confidence.numel(), 1)
+            self._metrics |= {"unsup": loss.detach(), "sure": sure}
+        if warps is not None:
+            loss = equivariance(seen.logits[labelled:every], seen.logits[every:], warps, chosen.eqv_confidence)
+            terms["eqv"] = chosen.eqv_weight * loss
+            self._metrics["eqv"] = loss.detach()
+        return terms
+
+    def _supervision(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        return supervised_terms(self.settings, logits, labels)
+
+    @torch.no_grad()
+    def _taught(self, *images: Tensor) -> Pyramid:
+        network = None if self.teacher is None else self.teacher.network
+        if not isinstance(network, UNet):
+            raise TypeError("a teacher averages the network it was made of")
+        with streams(self.settings, network, *map(len, images)):
+            return pyramid(network, torch.cat(images))
+
+    def metrics(self) -> dict[str, float]:
+        """Losses without their weights, negatives there were, variances where measured, and bytes of all banks."""
+        return {**{name: float(value) for name, value in self._metrics.items()}, "bank_bytes": float(self.bank_bytes)}
+
+    @property
+    def bank_bytes(self) -> int:
+        """Memory of all banks; it does not grow."""
+        banks = [part.keys for part in self.modules() if isinstance(part, FifoQueue | ClassBanks)]
+        return sum(keys.numel() * keys.element_size() for keys in banks)
+
+    def after_step(self, step: int, total_steps: int) -> None:
+        """Teachers follow, and what the step gave enters the banks."""
+        # Stage 2 starts with teachers that are their students, not with an average of how stage 1 began.
+        first = self._first(total_steps)
+        age = step if step + 1 < first else max(step - first, 0)
+        if self.teacher is not None:
+            self.teacher.update(self.network, age)
+        for part in (self.embedding, self.relations):
+            if part is not None:
+                part.follow(age)
+
+
+def unlabelled_views(batch: SegmentationBatch) -> tuple[Tensor, Tensor, Tensor]:
+    """Both views of the unlabelled slices and their indices; of length 0 where the batch has none.
+
+    Raises:
+        ValueError: If unlabelled slices come without their indices.
+    """
+    if batch.unlabelled is None:
+        return batch.images[:0], batch.images[:0], batch.slices[:0]
+    if batch.unlabelled_slices is None:
+        raise ValueError("unlabelled slices come with their indices")
+    again = batch.unlabelled_again[0] if batch.unlabelled_again else batch.unlabelled
+    return batch.unlabelled, again, batch.unlabelled_slices
