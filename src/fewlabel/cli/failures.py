@@ -53,7 +53,7 @@ def _closed_path(error: OSError) -> SettingsError | None:
         found, remedy = "no permission", "change its permissions, or give another path"
     else:
         return None
-    fault = Fault("a path that a command works on must be open to it", found, path, remedy)
+    fault = Fault.of("a path that a command works on must be open to it", found, path, remedy)
     return SettingsError("A file or folder cannot be read or written:", [fault])
 
 

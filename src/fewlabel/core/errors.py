@@ -19,17 +19,38 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Fault:
-    """One broken rule: what it says, what was found, where, and what to do about it."""
+    """One thing that is wrong: a short sentence, where it is, and what to do about it.
 
-    rule: str
-    found: str
+    Attributes:
+        problem: A sentence without its full stop, lower case after a place: ``must be at least 1, not 0``.
+        where: The setting, file or case; empty if the problem says it.
+        remedy: A sentence without its full stop that begins with a capital: ``Check the path``.
+
+    Example:
+        >>> str(Fault("must be at least 1, not 0", "steps", "Leave it out for the default"))
+        'steps: must be at least 1, not 0. Leave it out for the default.'
+    """
+
+    problem: str
     where: str = ""
     remedy: str = ""
+    rule: str = ""
+    found: str = ""
+
+    @classmethod
+    def of(cls, rule: str, found: str, where: str = "", remedy: str = "") -> Fault:
+        """A fault in the old words, until all are rewritten."""
+        return cls(f"{rule}; found {found}", where, remedy, rule, found)
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
-        remedy = f" → {self.remedy}" if self.remedy else ""
-        return f"{place}{self.rule}; found {self.found}.{remedy}"
+        if self.rule:
+            return f"{place}{self.problem}." + (f" → {self.remedy}" if self.remedy else "")
+        return " ".join(_sentence(part) for part in (f"{place}{self.problem}", self.remedy) if part)
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 class FewlabelError(Exception):

@@ -42,7 +42,7 @@ def load_plugin(package: str, name: str, *, where: str = "") -> Any:
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         remedy = f"did you mean {near[0]}? " if near else ""
-        fault = Fault(f"unknown {_kind(package)}", repr(name), where, f"{remedy}known: {', '.join(sorted(known))}")
+        fault = Fault.of(f"unknown {_kind(package)}", repr(name), where, f"{remedy}known: {', '.join(sorted(known))}")
         raise SettingsError("These settings are not valid:", [fault])
     base = importlib.import_module(f"{package}.base").PLUGIN_BASE
     module = importlib.import_module(known[name])
@@ -53,7 +53,7 @@ def load_plugin(package: str, name: str, *, where: str = "") -> Any:
     ]
     leaves = [item for item in classes if not any(item in other.__mro__[1:] for other in classes)]
     if len(leaves) != 1:
-        fault = Fault(f"a plug-in file defines one {base.__name__}", f"{len(leaves)}", str(module.__file__))
+        fault = Fault.of(f"a plug-in file defines one {base.__name__}", f"{len(leaves)}", str(module.__file__))
         raise SettingsError("A plug-in is not valid:", [fault])
     return leaves[0]
 

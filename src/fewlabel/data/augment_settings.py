@@ -95,7 +95,7 @@ class AugmentConfig(Settings):
         A limit that *is* given may be off: so is a part switched off, whatever a recipe says of its probability.
         """
         faults = [
-            Fault(
+            Fault.of(
                 f"a probability alone changes nothing: {limit} is {off:g}, which is off",
                 str(values[f"{limit}_probability"]),
                 f"{where}{limit}_probability",

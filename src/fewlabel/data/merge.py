@@ -79,13 +79,13 @@ def merge_stores(stores: Sequence[PreparedStore], folder: Path) -> None:
 def _check(stores: Sequence[PreparedStore]) -> None:
     faults = []
     if len(stores) < 2:
-        faults.append(Fault("a merge needs two prepared folders", str(len(stores)), "data", "name another one"))
+        faults.append(Fault.of("a merge needs two prepared folders", str(len(stores)), "data", "name another one"))
     for store in stores[1:]:
         mine, first = store.images.shape[1:], stores[0].images.shape[1:]
         if mine != first:
             rule = "merged stores share channels and size (channels, height, width)"
             found = f"{tuple(mine)} beside {tuple(first)} of {stores[0].folder}"
-            faults.append(Fault(rule, found, str(store.folder), "prepare it with the same size"))
+            faults.append(Fault.of(rule, found, str(store.folder), "prepare it with the same size"))
     if not faults:
         faults = _met_twice(stores)
     if faults:
@@ -106,7 +106,9 @@ def _met_twice(stores: Sequence[PreparedStore]) -> list[Fault]:
             found = sorted(set(cases))
             told = f"{', '.join(found[:5])}{', ...' if len(found) > 5 else ''} ({len(found)})"
             rule = "a scan is in one of the merged stores alone, or its subject could train and test"
-            faults.append(Fault(rule, f"{told} in {folder} too", str(store.folder), "prepare them without each other"))
+            faults.append(
+                Fault.of(rule, f"{told} in {folder} too", str(store.folder), "prepare them without each other")
+            )
         known.update({mark: (store, case) for mark, case in mine.items() if mark not in known})
     return faults
 

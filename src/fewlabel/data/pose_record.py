@@ -180,7 +180,7 @@ def read_poses(folder: Path) -> Poses | None:
         return Poses.load(read_json(path))
     except (KeyError, TypeError, ValueError, IndexError) as error:
         rule, remedy = "the file must say how scans lie", "remove it, then prepare the scans again"
-        fault = Fault(rule, f"{type(error).__name__}: {error}", str(path), remedy)
+        fault = Fault.of(rule, f"{type(error).__name__}: {error}", str(path), remedy)
         raise ArtifactError("An artifact is damaged:", [fault]) from error
 
 

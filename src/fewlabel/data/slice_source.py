@@ -61,7 +61,7 @@ def labelled_slices(store: PreparedStore, indices: NDArray[np.int64]) -> NDArray
     table = store.slices.iloc[indices]
     bare = sorted(table.loc[~table["labelled"].to_numpy(dtype=bool), "case"].unique())
     if bare:
-        fault = Fault("a labelled slice needs a mask", f"none for {', '.join(bare)}", "labelled subjects")
+        fault = Fault.of("a labelled slice needs a mask", f"none for {', '.join(bare)}", "labelled subjects")
         raise DataError("Some scans cannot be trained on:", [fault])
     return indices
 
@@ -93,7 +93,7 @@ def own_rows(count: int, setting: str) -> Rows:
     if count < 1 or count % world_size():
         rule = f"the batch must hold at least 1 slice and divide by the {world_size()} processes"
         near = max(world_size(), count - count % world_size())
-        fault = Fault(rule, str(count), setting, f"e.g. {setting}={near}")
+        fault = Fault.of(rule, str(count), setting, f"e.g. {setting}={near}")
         raise SettingsError("These settings are not valid:", [fault])
     share = count // world_size()
     return Rows(count, rank() * share, (rank() + 1) * share)

@@ -44,7 +44,7 @@ def source_files(catalog: Catalog, folder: Path | None = None) -> dict[str, list
                 found[str(path)] = [*facts, before[2] if before is not None and same else _digest(path)]
             except OSError as error:
                 reason = error.strerror or str(error)
-                faults.append(Fault("a file of the data set must be readable", reason, f"case {case.id}, {path}"))
+                faults.append(Fault.of("a file of the data set must be readable", reason, f"case {case.id}, {path}"))
     if faults:
         raise DataError("Files of the data set cannot be read:", faults)
     return found

@@ -150,5 +150,5 @@ class PreparedStore:
     def _damaged(self, name: str, found: str) -> ArtifactError:
         rule = "the pixels of a prepared folder must be as they were made"
         return ArtifactError(
-            "An artifact is damaged:", [Fault(rule, found, str(self.folder / name), "prepare the scans again")]
+            "An artifact is damaged:", [Fault.of(rule, found, str(self.folder / name), "prepare the scans again")]
         )

@@ -146,7 +146,7 @@ def settle(
     if fails and (resumed or asked != "auto"):
         rule = "a run that was begun with compiled steps goes on with them" if resumed else "compiling needs a compiler"
         remedy = "start anew in another --out, with compile=false" if resumed else "install one, or say compile=false"
-        fault = Fault(rule, why or "another process has none that works", "compile", remedy)
+        fault = Fault.of(rule, why or "another process has none that works", "compile", remedy)
         raise SettingsError("Nothing was trained:", [fault])
     on = wanted and not fails
     if resumed and on != found.on:

@@ -160,7 +160,7 @@ def _plain_conv(config: UNetConfig, pool: Pool) -> Foreign:
 def _plain_conv_faults(config: UNetConfig) -> list[Fault]:
     if config.norm == "group":
         rule = "PlainConvUNet gives a normalisation the number of channels alone, group normalisation needs groups"
-        return [Fault(rule, "group", "network.norm", "pre-train with network.norm=batch or network.norm=instance")]
+        return [Fault.of(rule, "group", "network.norm", "pre-train with network.norm=batch or network.norm=instance")]
     return []
 
 
@@ -198,10 +198,10 @@ def _basic_faults(config: UNetConfig, pool: Pool) -> list[Fault]:
     faults = []
     if config.depth != BASIC_LEVELS:
         remedy = f"pre-train with network.depth={BASIC_LEVELS}, or use the encoder's own module"
-        faults.append(Fault(f"BasicUNet has {BASIC_LEVELS} levels", str(config.depth), "network.depth", remedy))
+        faults.append(Fault.of(f"BasicUNet has {BASIC_LEVELS} levels", str(config.depth), "network.depth", remedy))
     if config.norm == "group" and config.width < 8:
         rule = "BasicUNet has one number of groups for all levels"
-        faults.append(Fault(rule, f"{config.width} at the first, 8 further down", "network.width", "use 8 or more"))
+        faults.append(Fault.of(rule, f"{config.width} at the first, 8 further down", "network.width", "use 8 or more"))
     if pool != "max":
-        faults.append(Fault("BasicUNet halves by the maximum", pool, "pool", "leave pool out"))
+        faults.append(Fault.of("BasicUNet halves by the maximum", pool, "pool", "leave pool out"))
     return faults

@@ -46,7 +46,7 @@ def take(out: Path) -> FileLock | None:
             raise SettingsError("Nothing was written:", [at_work(out, holder(out) or "another run")]) from error
         except OSError as error:
             if path.is_symlink():
-                fault = Fault("the lock of a run must be a file", "a symbolic link", str(path), "remove it")
+                fault = Fault.of("the lock of a run must be a file", "a symbolic link", str(path), "remove it")
                 raise SettingsError("Nothing was written:", [fault]) from error
             if error.errno not in _NO_LOCKS:
                 raise
@@ -83,7 +83,7 @@ def holder(out: Path) -> str:
 
 def at_work(out: Path, who: str) -> Fault:
     """What a run is told that finds another one in its folder."""
-    return Fault(
+    return Fault.of(
         "only one run may be at work in a folder", f"{who} at work", str(out), "wait for its end, or give another --out"
     )
 

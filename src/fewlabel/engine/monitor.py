@@ -53,7 +53,7 @@ class CollapseWatch:
         self.streak = self.streak + 1 if value < self.limit else 0
         if self.patience and self.streak >= self.patience:
             known = f", loss {loss:.4f}" + (f" at its collapse value {collapsed:.4f}" if collapsed else "")
-            fault = Fault(
+            fault = Fault.of(
                 f"embeddings must not stay equal for {self.patience} steps",
                 f"spread {value:.1e}{known}",
                 f"step {step}",
@@ -72,5 +72,5 @@ def not_finite(
     remedy = "start anew in another --out with a lower optimiser.lr, with optimiser.clip=1 or with precision=32"
     if saved is not None:
         remedy += f"; the state before step {saved[0]} stays in {saved[1]}"
-    faults = [Fault("loss and gradients are finite", what, where, remedy)]
+    faults = [Fault.of("loss and gradients are finite", what, where, remedy)]
     return DivergedError("Training met a number that is not finite:", faults)

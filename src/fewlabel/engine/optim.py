@@ -71,7 +71,7 @@ def check_warmup(config: OptimiserConfig, stage: Callable[[int, int], tuple[int,
     if config.warmup >= shortest:
         rule = "the warm-up is shorter than the shortest stage of the run"
         found = f"{config.warmup} steps, a stage of {shortest}"
-        fault = Fault(rule, found, "optimiser.warmup", f"set it below {shortest}, or raise steps")
+        fault = Fault.of(rule, found, "optimiser.warmup", f"set it below {shortest}, or raise steps")
         raise SettingsError("These settings are not valid:", [fault])
 
 

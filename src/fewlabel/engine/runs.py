@@ -60,12 +60,12 @@ def finished_before(out: Path, kind: str, same: Mapping[str, Any], *, resume: bo
         differing = sorted(key for key in {*before, *same} if before.get(key) != same.get(key))
         found = f"a finished {kind}" + (f" made with another {', '.join(differing)}" if differing else "")
         remedy = "give another --out" if differing else "give --resume to keep it, or another --out"
-        faults = [Fault("--out must not hold another result", found, str(out), remedy)]
+        faults = [Fault.of("--out must not hold another result", found, str(out), remedy)]
     elif not any((out / name).is_file() for name in (IDENTITY, CHECKPOINT, RECORD)):
-        faults = [Fault("--out must be a new or empty folder", obstacle, str(out), "give another --out")]
+        faults = [Fault.of("--out must be a new or empty folder", obstacle, str(out), "give another --out")]
     elif not resume:
         remedy = "give --resume, or another --out"
-        faults = [Fault("--out must not hold another run", "an unfinished run", str(out), remedy)]
+        faults = [Fault.of("--out must not hold another run", "an unfinished run", str(out), remedy)]
     else:
         faults = identity_faults(_identity_of(out), _plain(same)) if (out / IDENTITY).is_file() else []
     if faults:
@@ -105,7 +105,7 @@ def check_begun(out: Path, kind: str, same: Mapping[str, Any], *, resume: bool) 
     if finished_before(out, kind, same, resume=resume, locked=True):
         found, remedy = f"a finished {kind}, made just now by another process", "repeat the command to keep it"
         raise SettingsError(
-            "Nothing was written:", [Fault("--out must not hold another result", found, str(out), remedy)]
+            "Nothing was written:", [Fault.of("--out must not hold another result", found, str(out), remedy)]
         )
 
 

@@ -38,7 +38,7 @@ def start(device: Device = "auto", precision: Precision = "auto") -> Fabric:
     if processes == 1 and tasks > 1:
         rule = "srun starts one task per node, and torchrun its processes"
         remedy = "use srun --ntasks-per-node=1 torchrun --nproc_per_node N -m fewlabel ..."
-        raise SettingsError("Each task would train alone:", [Fault(rule, f"{tasks} tasks", "srun", remedy)])
+        raise SettingsError("Each task would train alone:", [Fault.of(rule, f"{tasks} tasks", "srun", remedy)])
     kind = choose_device(device)
     found = resolved_precision(precision, kind)
     # Fabric announces precision and advises on loaders we do not use.
@@ -69,7 +69,7 @@ def choose_device(device: Device) -> str:
         return next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
     if not available[device]:
         found = ", ".join(kind for kind, there in available.items() if there)
-        fault = Fault(f"device={device} must be available", found, "device", "use device=auto")
+        fault = Fault.of(f"device={device} must be available", found, "device", "use device=auto")
         raise SettingsError("These settings are not valid:", [fault])
     return device
 

@@ -56,13 +56,13 @@ class WeightMatch:
     def faults(self) -> list[Fault]:
         """A fault per tensor that does not match: missing ones first, then reshaped, then left over."""
         return [
-            *(Fault(f"a tensor {shape} is needed", "none", name) for name, shape in self.missing.items()),
+            *(Fault.of(f"a tensor {shape} is needed", "none", name) for name, shape in self.missing.items()),
             *(
-                Fault(f"a tensor {wanted} is needed", f"shape {given}", name)
+                Fault.of(f"a tensor {wanted} is needed", f"shape {given}", name)
                 for name, (wanted, given) in self.reshaped.items()
             ),
             *(
-                Fault("the network has no such tensor", f"shape {shape}", name)
+                Fault.of("the network has no such tensor", f"shape {shape}", name)
                 for name, shape in self.unexpected.items()
             ),
         ]
@@ -156,13 +156,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
         remedy = "save its weights alone, as safetensors" if isinstance(error, pickle.UnpicklingError) else ""
         found = str(error).splitlines()[0] if str(error) else type(error).__name__
-        fault = Fault("a weight file must be readable", found, str(path), remedy or "make the file again")
+        fault = Fault.of("a weight file must be readable", found, str(path), remedy or "make the file again")
         raise ArtifactError("Weights cannot be loaded:", [fault]) from error
     tensors = _tensors_in(content)
     if not tensors:
         rule = f"a checkpoint holds tensors by name, maybe under {', '.join(CHECKPOINT_KEYS)}"
         found = ", ".join(map(str, content)) if isinstance(content, Mapping) else type(content).__name__
-        raise ArtifactError("Weights cannot be loaded:", [Fault(rule, found or "nothing", str(path))])
+        raise ArtifactError("Weights cannot be loaded:", [Fault.of(rule, found or "nothing", str(path))])
     return tensors
 
 
@@ -182,7 +182,7 @@ def _renamed(tensors: Mapping[str, Tensor], rename: Callable[[str], str | None],
         if own is None:
             continue
         if own in named:
-            faults.append(Fault("a tensor has one source", f"{origin[own]} and {name}", own))
+            faults.append(Fault.of("a tensor has one source", f"{origin[own]} and {name}", own))
         named[own], origin[own] = tensor, name
     if faults:
         raise ArtifactError(f"The weights of {where} do not fit the network:", faults)

@@ -102,7 +102,9 @@ def load_encoder_into(folder: Path, encoder: UNetEncoder) -> dict[str, Any]:
     made, wanted = _architecture(folder, "encoder", facts), encoder.config
     pairs = {"norm": (made.norm, wanted.norm), "slope": (made.slope, wanted.slope)}
     faults = [
-        Fault(f"the encoder has {old}", str(new), f"network.{key}") for key, (old, new) in pairs.items() if old != new
+        Fault.of(f"the encoder has {old}", str(new), f"network.{key}")
+        for key, (old, new) in pairs.items()
+        if old != new
     ]
     if faults:
         raise ArtifactError(
@@ -159,7 +161,7 @@ def _facts(folder: Path, name: str, keys: tuple[str, ...]) -> dict[str, Any]:
     facts = read_json(path)
     missing = [key for key in keys if not isinstance(facts, dict) or key not in facts]
     if missing:
-        fault = Fault(f"{name}.json must hold {', '.join(keys)}", f"no {', '.join(missing)}", str(path))
+        fault = Fault.of(f"{name}.json must hold {', '.join(keys)}", f"no {', '.join(missing)}", str(path))
         raise ArtifactError("An artifact is damaged:", [fault])
     return dict(facts)
 
@@ -169,5 +171,5 @@ def _architecture(folder: Path, name: str, facts: Mapping[str, Any]) -> UNetConf
         return UNetConfig.parse(facts["architecture"])
     except SettingsError as error:
         found = "; ".join(map(str, error.faults))
-        fault = Fault("this version must know the architecture", found, str(folder / f"{name}.json"))
+        fault = Fault.of("this version must know the architecture", found, str(folder / f"{name}.json"))
         raise ArtifactError("An artifact cannot be used:", [fault]) from error

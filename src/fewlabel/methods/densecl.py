@@ -64,7 +64,7 @@ class DenseCL(MomentumContrast):
         side = min(facts.image_size) // encoder.config.stride
         if config.grid is not None and config.grid > side:
             rule = f"maps are pooled to fewer cells than they have, {side} at the shorter side"
-            fault = Fault(rule, str(config.grid), "method.grid", f"set method.grid to at most {side}, or to null")
+            fault = Fault.of(rule, str(config.grid), "method.grid", f"set method.grid to at most {side}, or to null")
             raise SettingsError("These settings do not fit the data:", [fault])
         self.grid = config.grid
         self.dense_weight = config.dense_weight

@@ -245,21 +245,21 @@ def _faults(config: GLCL.Config, encoder: UNetEncoder, facts: DataFacts, layout:
     if parts < 2:
         found = f"{parts} parts" if "position" in facts.meta_labels else "no position"
         remedy = "prepare the data with at least 2 parts, or pre-train with method=simclr"
-        faults.append(Fault("GLCL contrasts slices of different parts of the slice axis", found, "position", remedy))
+        faults.append(Fault.of("GLCL contrasts slices of different parts of the slice axis", found, "position", remedy))
     if config.global_share == 1:
         return faults
     if layout.neighbours >= layout.regions:
         rule = f"a region of {layout.regions} has at most {layout.regions - 1} neighbours"
-        faults.append(Fault(rule, str(layout.neighbours), "method.neighbours", "ask for fewer"))
+        faults.append(Fault.of(rule, str(layout.neighbours), "method.neighbours", "ask for fewer"))
     most = encoder.config.depth - 1
     if config.blocks > most:
         rule = f"a network of depth {encoder.config.depth} has {most} decoder blocks"
-        faults.append(Fault(rule, str(config.blocks), "method.blocks", f"set method.blocks to at most {most}"))
+        faults.append(Fault.of(rule, str(config.blocks), "method.blocks", f"set method.blocks to at most {most}"))
         return faults
     size = _map_size(encoder, facts, config.blocks)
     try:
         local_regions.lattice(ORDERS[layout.regions], size, layout.window)
     except ValueError as error:
         remedy = "set method.window=1, fewer method.regions or more method.blocks, or prepare larger images"
-        faults.append(Fault("regions must fit side by side", str(error), "method.regions", remedy))
+        faults.append(Fault.of("regions must fit side by side", str(error), "method.regions", remedy))
     return faults

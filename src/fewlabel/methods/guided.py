@@ -252,11 +252,13 @@ def choose_labels(
     if wanted == "auto":
         found = tuple(name for name in automatic if name in usable)
         if not found:
-            faults.append(Fault(f"{title} needs a meta label with at least 2 classes", listed, "method.labels", remedy))
+            faults.append(
+                Fault.of(f"{title} needs a meta label with at least 2 classes", listed, "method.labels", remedy)
+            )
         return found
     for name in dict.fromkeys(wanted):
         if name not in facts.meta_labels:
-            faults.append(Fault("a meta label of the data set", repr(name), "method.labels", remedy))
+            faults.append(Fault.of("a meta label of the data set", repr(name), "method.labels", remedy))
         elif name not in usable:
-            faults.append(Fault("a meta label needs at least 2 classes", repr(name), "method.labels", remedy))
+            faults.append(Fault.of("a meta label needs at least 2 classes", repr(name), "method.labels", remedy))
     return tuple(dict.fromkeys(wanted))

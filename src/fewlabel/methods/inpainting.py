@@ -128,7 +128,7 @@ class Inpainting(PretrainMethod):
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         if config.region == "blocks" and config.blocks > min(facts.image_size):
             size = "x".join(map(str, facts.image_size))
-            fault = Fault(
+            fault = Fault.of(
                 f"a block holds at least one pixel of {size}",
                 str(config.blocks),
                 "method.blocks",

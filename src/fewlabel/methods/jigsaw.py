@@ -91,12 +91,12 @@ class Jigsaw(PretrainMethod):
         except ValueError as error:
             found = f"{'x'.join(map(str, facts.image_size))} images with network.depth={encoder.config.depth}"
             remedy = "lower network.depth or method.gap, or prepare larger images"
-            fault = Fault(f"jigsaw cuts nine tiles out of a slice: {error}", found, "network.depth", remedy)
+            fault = Fault.of(f"jigsaw cuts nine tiles out of a slice: {error}", found, "network.depth", remedy)
             raise SettingsError("These settings do not fit the data:", [fault]) from error
         if encoder.config.norm == "instance" and set(grid.out) == {encoder.config.stride}:
             rule = "instance normalisation needs tiles larger than one cell of the smallest map"
             remedy = "lower network.depth, take network.norm=batch, or prepare larger images"
-            fault = Fault(rule, f"{'x'.join(map(str, grid.out))} pixels", "network.norm", remedy)
+            fault = Fault.of(rule, f"{'x'.join(map(str, grid.out))} pixels", "network.norm", remedy)
             raise SettingsError("These settings do not fit the data:", [fault])
         super().__init__(config, encoder, facts)
         self.settings = config

@@ -102,10 +102,12 @@ class PointRC(MomentumContrast):
         if config.points > config.drawn:
             remedy = f"set method.points to at most {config.drawn}, or raise method.drawn"
             found = f"{config.points} of {config.drawn}"
-            faults.append(Fault("points are kept of those drawn", found, "method.points", remedy))
+            faults.append(Fault.of("points are kept of those drawn", found, "method.points", remedy))
         if not (config.image_weight or config.region_weight or config.affinity_weight):
             rule = "a part of the loss has a weight above 0"
-            faults.append(Fault(rule, "all are 0", "method.image_weight", "raise it, region_weight or affinity_weight"))
+            faults.append(
+                Fault.of(rule, "all are 0", "method.image_weight", "raise it, region_weight or affinity_weight")
+            )
         if faults:
             raise SettingsError("These settings are not valid:", faults)
         super().__init__(config, encoder, facts)

@@ -59,7 +59,7 @@ class PosiCL(GuidedContrast):
         if "position" not in facts.meta_labels:
             found = ", ".join(facts.meta_labels) or "no meta label"
             remedy = "prepare the data again, or pre-train with method=simclr"
-            fault = Fault("positional contrast needs the position of every slice", found, "position", remedy)
+            fault = Fault.of("positional contrast needs the position of every slice", found, "position", remedy)
             raise SettingsError("These settings do not fit the data:", [fault])
         super().__init__(
             config,

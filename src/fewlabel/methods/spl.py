@@ -121,11 +121,11 @@ class SPL(GuidedContrast):
         labels = choose_labels(config.labels, self.automatic, facts, faults, "SPL")
         given = config.label_weights or (1.0,) * len(labels)
         if not labels and not faults:
-            faults.append(Fault("SPL needs at least one meta label", "[]", "method.labels", "name one"))
+            faults.append(Fault.of("SPL needs at least one meta label", "[]", "method.labels", "name one"))
         if len(given) != len(labels) or min(given, default=1.0) < 0 or not any(given or (1.0,)):
             rule = f"one weight, at least 0 and not all 0, for each of {', '.join(labels) or 'no label'}"
             remedy = "give as many weights as labels, or [] for 1 each"
-            faults.append(Fault(rule, str(list(given)), "method.label_weights", remedy))
+            faults.append(Fault.of(rule, str(list(given)), "method.label_weights", remedy))
         if faults:
             raise SettingsError("These settings do not fit the data:", faults)
         super().__init__(

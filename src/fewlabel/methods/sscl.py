@@ -101,11 +101,11 @@ class SSCL(GuidedContrast):
         faults = []
         if facts.classes < 2:
             remedy = "use data with labels, or pre-train with method=simclr"
-            faults.append(Fault("SSCL learns from segmentation labels", "none in the data set", "method", remedy))
+            faults.append(Fault.of("SSCL learns from segmentation labels", "none in the data set", "method", remedy))
         if config.slices % world_size():
             near = -(-config.slices // world_size()) * world_size()
             rule = f"labelled slices must divide by the {world_size()} processes"
-            faults.append(Fault(rule, str(config.slices), "method.slices", f"e.g. method.slices={near}"))
+            faults.append(Fault.of(rule, str(config.slices), "method.slices", f"e.g. method.slices={near}"))
         if faults:
             raise SettingsError("These settings do not fit the data:", faults)
         super().__init__(

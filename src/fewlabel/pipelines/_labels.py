@@ -110,7 +110,7 @@ def _labels_lent(store: PreparedStore, pretraining: Any, draw: Collection[str]) 
     if beyond := [subject for subject in seen if subject not in draw]:
         rule = "pre-training may learn from the labels of the fine-tuning's patients only"
         remedy = "give labelled, draw or subjects without pretrain. or finetune. before it, for both"
-        raise SettingsError("Labels would leak:", [Fault(rule, f"also {', '.join(beyond)}", "pretrain", remedy)])
+        raise SettingsError("Labels would leak:", [Fault.of(rule, f"also {', '.join(beyond)}", "pretrain", remedy)])
     return seen
 
 
@@ -119,11 +119,13 @@ def _check_part(store: PreparedStore, part: str, subjects: Sequence[str], met: C
     labelled = {case.subject for case in store.cases if case.label is not None} & set(subjects)
     remedy = "leave out evaluate.part, which scores the test part"
     if not labelled:
-        fault = Fault("the part that is scored must hold labelled scans", f"none in {part!r}", "part", remedy)
+        fault = Fault.of("the part that is scored must hold labelled scans", f"none in {part!r}", "part", remedy)
         raise DataError("The evaluation cannot be done:", [fault])
     if shared := sorted(labelled & set(met)):
         found = f"{part!r} with {', '.join(shared)}, whose labels are"
-        fault = Fault("labels of the part that is scored must not be trained on or selected by", found, "part", remedy)
+        fault = Fault.of(
+            "labels of the part that is scored must not be trained on or selected by", found, "part", remedy
+        )
         raise DataError("The evaluation cannot be done:", [fault])
 
 

@@ -35,11 +35,11 @@ def refuse_other_run(folder: Path, plans: Mapping[str, Settings], *, resume: boo
     if not obstacle or never_begun(folder):
         return
     if not folder.is_dir():
-        faults = [Fault("--out must be a new or empty folder", obstacle, str(folder), "give another --out")]
+        faults = [Fault.of("--out must be a new or empty folder", obstacle, str(folder), "give another --out")]
     elif not resume:
         found = "a run" if (folder / RUN_FILE).is_file() else obstacle
         remedy = "give --resume to continue it, or another --out" if found == "a run" else "give another --out"
-        faults = [Fault("--out must be a new or empty folder", found, str(folder), remedy)]
+        faults = [Fault.of("--out must be a new or empty folder", found, str(folder), remedy)]
     else:
         faults = _differences(folder, plans)
     if faults:
@@ -76,7 +76,7 @@ def _differences(folder: Path, plans: Mapping[str, Settings]) -> list[Fault]:
             continue
         old = {key: value for key, value in known[name].items() if key not in skip}
         faults.extend(
-            Fault(
+            Fault.of(
                 "a continued run keeps its settings",
                 f"{json.dumps(then)} before, {json.dumps(today)} now",
                 key,

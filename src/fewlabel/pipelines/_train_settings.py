@@ -137,7 +137,7 @@ def train_settings(values: Mapping[str, Any], recipe: str | Path | None = None) 
         usual["pretraining"] = True
     if asked and (left := _left_out(own.get("pretraining", usual.get("pretraining")), start, over)):
         rule = "without pre-training its settings do nothing"
-        faults.append(Fault(rule, f"{', '.join(asked)} beside {left[0]}", left[1], f"leave them out, or {left[2]}"))
+        faults.append(Fault.of(rule, f"{', '.join(asked)} beside {left[0]}", left[1], f"leave them out, or {left[2]}"))
     told, learns = over["finetune"], start["finetune"]
     for one, other in (("patch", "view"), ("view", "patch")):
         # What the user says of patches or views takes the place of what the recipe says of the other.
@@ -153,7 +153,7 @@ def train_settings(values: Mapping[str, Any], recipe: str | Path | None = None) 
     else:
         if "pretrain_share" in own and built.budget is None:
             remedy = "give budget=1h, or leave it out"
-            faults.append(Fault("it is a share of a budget", "no budget", "pretrain_share", remedy))
+            faults.append(Fault.of("it is a share of a budget", "no budget", "pretrain_share", remedy))
     if faults:
         try:
             plan(built)

@@ -58,7 +58,7 @@ def run(settings: DemoSettings) -> Path:
     obstacle = path_conflict(out)
     if obstacle and not (settings.resume and out.is_dir()):
         remedy = "give --resume to continue it, or another --out" if out.is_dir() else "give another --out"
-        fault = Fault("--out must be a new or empty folder", obstacle, str(out), remedy)
+        fault = Fault.of("--out must be a new or empty folder", obstacle, str(out), remedy)
         raise SettingsError("Nothing was written:", [fault])
     sized = {key: getattr(settings, key) for key in SizedSettings.model_fields if key in settings.model_fields_set}
     values = {**settings.stages, **sized, "data": out / DATA, "out": out, "resume": True}

@@ -66,15 +66,17 @@ def load_recipe(name: str | Path) -> Recipe:
         content = None if text is None else yaml.load(text, Loader=_Loader)
     except OSError as error:
         found = error.strerror or str(error)
-        fault = Fault("a recipe is a file that may be read", found, str(path), "make it readable, or give another one")
+        fault = Fault.of(
+            "a recipe is a file that may be read", found, str(path), "make it readable, or give another one"
+        )
         raise SettingsError("A recipe cannot be used:", [fault]) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        fault = Fault("a recipe is a YAML file", " ".join(str(error).split()), str(path), "mend the file")
+        fault = Fault.of("a recipe is a YAML file", " ".join(str(error).split()), str(path), "mend the file")
         raise SettingsError("A recipe cannot be used:", [fault]) from error
     if text is None:
         raise SettingsError("A recipe cannot be used:", [_unknown(str(name))])
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        fault = Fault("a recipe maps names to settings", type(content).__name__, str(path), "write key: value lines")
+        fault = Fault.of("a recipe maps names to settings", type(content).__name__, str(path), "write key: value lines")
         raise SettingsError("A recipe cannot be used:", [fault])
     values = dict(content)
     description = values.pop("description", "")
@@ -85,7 +87,7 @@ def _unknown(name: str) -> Fault:
     known = recipe_names()
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     remedy = f"did you mean {near[0]}? " if near else ""
-    return Fault(
+    return Fault.of(
         "a recipe is the name of a shipped one or a .yaml file",
         repr(name),
         "--recipe",

@@ -52,7 +52,7 @@ def _class_of(stage: str) -> type[Settings]:
         known = [*STAGES, *PIPELINES]
         near = difflib.get_close_matches(stage, known, n=1, cutoff=0.5)
         remedy = f"did you mean {near[0]}? " if near else ""
-        fault = Fault("unknown stage", repr(stage), "", f"{remedy}known: {', '.join(known)}")
+        fault = Fault.of("unknown stage", repr(stage), "", f"{remedy}known: {', '.join(known)}")
         raise SettingsError("The command line is not valid:", [fault])
     return settings_class(stage)
 

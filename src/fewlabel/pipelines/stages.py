@@ -59,7 +59,7 @@ def settings_class(name: str) -> type[Settings]:
     if name not in STAGES:
         near = difflib.get_close_matches(name, STAGES, n=1, cutoff=0.5)
         remedy = f"did you mean {near[0]}? " if near else ""
-        fault = Fault("unknown stage", repr(name), "", f"{remedy}known: {', '.join(STAGES)}")
+        fault = Fault.of("unknown stage", repr(name), "", f"{remedy}known: {', '.join(STAGES)}")
         raise SettingsError("The command line is not valid:", [fault])
     found: type[Settings] = importlib.import_module(f"fewlabel.stages.{name}").SETTINGS
     return found
@@ -96,7 +96,7 @@ def section(recipe: Recipe, name: str, known: Iterable[str]) -> dict[str, Any]:
     """
     own = recipe.values.get(name)
     if own is not None and not isinstance(own, Mapping):
-        fault = Fault(
+        fault = Fault.of(
             "a section holds settings", repr(own), f"{recipe.name}: {name}", "write key: value lines below it"
         )
         raise SettingsError("A recipe cannot be used:", [fault])
@@ -146,12 +146,14 @@ def route_known(
     for key, value in values.items():
         if key in names:
             if not isinstance(value, Mapping):
-                faults.append(Fault("a stage's settings are given by key", repr(value), key, f"write {key}.KEY=VALUE"))
+                faults.append(
+                    Fault.of("a stage's settings are given by key", repr(value), key, f"write {key}.KEY=VALUE")
+                )
                 continue
             linked = sorted(set(value) & (set(STAGES[key].links) | {"resume"}))
             own[key] = {word: content for word, content in value.items() if word not in linked}
             faults.extend(
-                Fault("the pipeline sets this itself", f"{key}.{word}", "settings", f"leave out {key}.{word}")
+                Fault.of("the pipeline sets this itself", f"{key}.{word}", "settings", f"leave out {key}.{word}")
                 for word in linked
             )
             continue
@@ -173,4 +175,4 @@ def _nowhere(key: str, known: Mapping[str, set[str]]) -> Fault:
     every = sorted((set().union(*known.values()) | set(known)) - {""})
     near = difflib.get_close_matches(key, every, n=1, cutoff=0.5)
     remedy = f"did you mean {near[0]}?" if near else f"known here: {', '.join(every)}"
-    return Fault(UNKNOWN, repr(key), key, remedy)
+    return Fault.of(UNKNOWN, repr(key), key, remedy)

@@ -100,7 +100,7 @@ def run(settings: TrainSettings) -> Path:
 def _one_process() -> None:
     count = os.environ.get("WORLD_SIZE", "1")
     if count != "1":
-        fault = Fault(
+        fault = Fault.of(
             "a pipeline runs in one process", f"{count} processes", "torchrun", "launch pretrain and finetune instead"
         )
         raise SettingsError("The command line is not valid:", [fault])

@@ -28,7 +28,7 @@ def draw_faults(labelled: int | None, draw: int, subjects: Sequence[str] | None,
     among = "all labelled patients" if subjects is None else "patients given by subjects"
     remedy = "add labelled=M, or leave out draw" if subjects is None else "leave out subjects, or draw"
     rule = "a draw needs the number of patients to draw"
-    return [Fault(rule, f"draw={draw} among {among}", f"{where}draw", remedy)]
+    return [Fault.of(rule, f"draw={draw} among {among}", f"{where}draw", remedy)]
 
 
 def drawn_labels(
@@ -51,18 +51,18 @@ def training_slices(store: PreparedStore, parts: tuple[str, ...]) -> NDArray[np.
     """
     known = store.split["parts"]
     faults = [
-        Fault("a part of the split", repr(part), "parts", f"known: {', '.join(known)}")
+        Fault.of("a part of the split", repr(part), "parts", f"known: {', '.join(known)}")
         for part in parts
         if part not in known
     ]
     if "test" in parts:
-        faults.append(Fault("test scans take part in no training", "test", "parts", "leave it out"))
+        faults.append(Fault.of("test scans take part in no training", "test", "parts", "leave it out"))
     if faults:
         raise DataError("These parts cannot be trained on:", faults)
     subjects = sorted({subject for part in parts for subject in known[part]} - set(known.get("test", [])))
     indices = store.slices_of(subjects)
     if len(indices) < 2:
-        fault = Fault(
+        fault = Fault.of(
             "pre-training needs at least two slices", str(len(indices)), f"parts {', '.join(parts)}", "name other parts"
         )
         raise DataError("There is nothing to train on:", [fault])
@@ -86,6 +86,6 @@ def labels_of_encoder(encoder: Path | None, draw: Sequence[str] | None, *, rule:
     seen: list[str] = read_json(encoder / "encoder.json").get("labelled_subjects", [])
     beyond = [subject for subject in seen if draw is not None and subject not in draw]
     if beyond:
-        fault = Fault(rule, f"it also saw {', '.join(beyond)}", str(encoder), remedy)
+        fault = Fault.of(rule, f"it also saw {', '.join(beyond)}", str(encoder), remedy)
         raise SettingsError("Labels would leak:", [fault])
     return tuple(seen)

@@ -35,7 +35,7 @@ def subjects_of(store: PreparedStore, part: str) -> tuple[str, ...]:
     """
     parts = store.split["parts"]
     if part not in parts:
-        fault = Fault("part must be one of the split", repr(part), "part", f"known: {', '.join(parts)}")
+        fault = Fault.of("part must be one of the split", repr(part), "part", f"known: {', '.join(parts)}")
         raise SettingsError("These settings are not valid:", [fault])
     return tuple(parts[part])
 
@@ -61,7 +61,7 @@ def scorable_cases(
     faults: list[Fault] = []
     if not cases:
         found = f"{len(there)} scans, none labelled" if there else "no scans"
-        faults.append(Fault(f"the part {part!r} must hold labelled scans", found, str(store.folder)))
+        faults.append(Fault.of(f"the part {part!r} must hold labelled scans", found, str(store.folder)))
     elif len(cases) < len(there):
         say(f"{len(there) - len(cases)} of {len(there)} scans have no label and are not scored.")
     for name, arm in arms.items():
@@ -70,12 +70,12 @@ def scorable_cases(
     for case in cases:
         if not case.record:
             faults.append(
-                Fault("a prepared scan must keep its geometry", "no record", f"case {case.id}", "prepare again")
+                Fault.of("a prepared scan must keep its geometry", "no record", f"case {case.id}", "prepare again")
             )
         elif label_files and not is_there(Path(case.label or "")):
             remedy = "restore the file, or score with grid=prepared"
             faults.append(
-                Fault("the label file must still be there", "no such file", f"{case.id}: {case.label}", remedy)
+                Fault.of("the label file must still be there", "no such file", f"{case.id}: {case.label}", remedy)
             )
     if faults:
         raise DataError("The evaluation cannot be done:", faults)
@@ -84,7 +84,7 @@ def scorable_cases(
 
 def _plan_faults(store: PreparedStore, name: str, arm: SegmenterFacts) -> list[Fault]:
     return [
-        Fault(
+        Fault.of(
             f"the {name} must have been trained on pixels prepared as these",
             f"{key} {then} then, {now} now",
             str(arm.folder),
@@ -103,7 +103,7 @@ def _leaks(name: str, arm: SegmenterFacts, subjects: set[str], part: str, datase
     if part == "test":
         met["images entered training"] = _images(arm)
     return [
-        Fault(
+        Fault.of(
             f"the {name} must never have met the subjects it is scored on",
             f"{', '.join(sorted(met_among(subjects, known, dataset)))}, whose {how}",
             str(arm.folder),

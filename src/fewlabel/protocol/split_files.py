@@ -32,9 +32,9 @@ def read_split_file(catalog: Catalog, path: Path) -> dict[str, Any]:
     for part, given in content["parts"].items():
         names = _names(given)
         if part not in PARTS:
-            faults.append(Fault("unknown part", repr(part), str(path), f"known: {', '.join(PARTS)}"))
+            faults.append(Fault.of("unknown part", repr(part), str(path), f"known: {', '.join(PARTS)}"))
         elif names is None:
-            faults.append(Fault(f"part {part} is a list of subjects", repr(given), str(path), "write [...]"))
+            faults.append(Fault.of(f"part {part} is a list of subjects", repr(given), str(path), "write [...]"))
         else:
             parts[part] = list(dict.fromkeys(names))
             faults.extend(_subject_faults(part, names, catalog, path))
@@ -49,9 +49,9 @@ def _content(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise DataError("The split cannot be read:", [Fault(_SHAPE, f"{error!r}", str(path))]) from error
+        raise DataError("The split cannot be read:", [Fault.of(_SHAPE, f"{error!r}", str(path))]) from error
     if not isinstance(content, dict) or not isinstance(content.get("parts"), dict):
-        raise DataError("The split cannot be read:", [Fault(_SHAPE, _short(content), str(path))])
+        raise DataError("The split cannot be read:", [Fault.of(_SHAPE, _short(content), str(path))])
     return content
 
 
@@ -69,9 +69,9 @@ def _subject_faults(part: str, names: Sequence[str], catalog: Catalog, path: Pat
         if subject not in known:
             near = difflib.get_close_matches(subject, catalog.subjects, n=1)
             remedy = f"did you mean {near[0]}?" if near else "see the subjects that check lists"
-            faults.append(Fault(f"a subject of part {part} must be in the data set", subject, str(path), remedy))
+            faults.append(Fault.of(f"a subject of part {part} must be in the data set", subject, str(path), remedy))
         elif subject not in labelled and part != "pretrain":
-            faults.append(Fault(f"a subject of part {part} must have a label", subject, str(path)))
+            faults.append(Fault.of(f"a subject of part {part} must have a label", subject, str(path)))
     return faults
 
 
@@ -81,14 +81,14 @@ def _draws(
     """The draws; subjects are held against the parts, but for those that are ``wrong`` themselves."""
     if not isinstance(given, dict):
         rule = "draws map how many are labelled to a list of draws"
-        faults.append(Fault(rule, _short(given), str(path), 'e.g. {"1": [{"labelled": ["p01"]}]}'))
+        faults.append(Fault.of(rule, _short(given), str(path), 'e.g. {"1": [{"labelled": ["p01"]}]}'))
         return {}
     draws: dict[str, list[dict[str, list[str]]]] = {}
     for key, rows in given.items():
         if not key.isdecimal() or key != str(int(key)) or int(key) < 1:
-            faults.append(Fault("draws are named by how many are labelled, from 1", repr(key), f"{path}, draws"))
+            faults.append(Fault.of("draws are named by how many are labelled, from 1", repr(key), f"{path}, draws"))
         elif not isinstance(rows, list) or not rows:
-            faults.append(Fault(f"draws of {key} are a list of one or more", _short(rows), f"{path}, draws"))
+            faults.append(Fault.of(f"draws of {key} are a list of one or more", _short(rows), f"{path}, draws"))
         else:
             found = [_draw(row, f"{path}, draw {at} of {key}", parts, faults) for at, row in enumerate(rows)]
             draws[key] = [row for row in found if row is not None]
@@ -103,7 +103,7 @@ def _draw(row: Any, where: str, parts: Mapping[str, Sequence[str]], faults: list
         validation = _names(row.get("validation", list(parts.get("validation", ()))))
         if labelled is not None and validation is not None:
             return {"labelled": labelled, "validation": validation}
-    faults.append(Fault(_DRAW, _short(row), where))
+    faults.append(Fault.of(_DRAW, _short(row), where))
     return None
 
 
@@ -115,10 +115,10 @@ def _draw_faults(
     train = labelled if "train" in wrong else parts.get("train", ())
     if not len(labelled) == len(set(labelled)) == count or not set(labelled) <= set(train):
         rule = f"a draw of {count} names that many subjects of the train part"
-        faults.append(Fault(rule, ", ".join(labelled) or "none", str(path)))
+        faults.append(Fault.of(rule, ", ".join(labelled) or "none", str(path)))
     strange = [subject for subject in row["validation"] if subject not in parts.get("validation", ())]
     if strange and "validation" not in wrong:
-        faults.append(Fault("a draw validates on the validation part", ", ".join(strange), str(path)))
+        faults.append(Fault.of("a draw validates on the validation part", ", ".join(strange), str(path)))
     return faults
 
 

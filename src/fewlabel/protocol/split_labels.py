@@ -43,7 +43,7 @@ def kind_faults(catalog: Catalog, split: Mapping[str, Any]) -> list[Fault]:
             )
             rule = "scribbles train and full labels test where a data set has both, also in"
             remedy = "use split=auto, which follows the lists, or reader.label=label for full labels everywhere"
-            faults.append(Fault(f"{rule} the {part} part", text, f"split {split['name']}", remedy))
+            faults.append(Fault.of(f"{rule} the {part} part", text, f"split {split['name']}", remedy))
     return faults
 
 

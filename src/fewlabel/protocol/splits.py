@@ -73,13 +73,15 @@ def make_split(
         known = ["auto", "random", *NAMED]
         near = difflib.get_close_matches(kind, known, n=1)
         remedy = f"did you mean {near[0]}? " if near else ""
-        fault = Fault("unknown split", repr(kind), "split", f"{remedy}known: {', '.join(known)}, or a .json file")
+        fault = Fault.of("unknown split", repr(kind), "split", f"{remedy}known: {', '.join(known)}, or a .json file")
         raise SettingsError("These settings are not valid:", [fault])
     faults = [*overlap_faults(split["parts"]), *kind_faults(catalog, split)]
     if not split["parts"]["train"] and catalog.labelled_subjects:
         remedy = "pretrain_on_test_scans=true lets subjects with unlabelled test scans train"
         remedy = remedy if _unlabelled_test(catalog) and not pretrain_on_test_scans else ""
-        faults.append(Fault("a split needs a labelled subject to train on", "none", f"split {split['name']}", remedy))
+        faults.append(
+            Fault.of("a split needs a labelled subject to train on", "none", f"split {split['name']}", remedy)
+        )
     if faults:
         raise DataError("The split is not valid:", faults)
     return {**split, "notes": [*split["notes"], *kind_notes(catalog, split)], "seed": seed}
@@ -94,7 +96,7 @@ def overlap_faults(parts: Mapping[str, Sequence[str]]) -> list[Fault]:
         shared = sorted(set(parts.get(first, ())) & set(parts.get(second, ())))
         if shared:
             rule = f"no subject may be in both {first} and {second}"
-            faults.append(Fault(rule, ", ".join(shared), "split", "keep each in one part"))
+            faults.append(Fault.of(rule, ", ".join(shared), "split", "keep each in one part"))
     return faults
 
 
@@ -127,11 +129,13 @@ def draw_labels(
     if subjects is not None:
         chosen = tuple(dict.fromkeys(subjects))
         if labelled is not None and labelled != len(chosen):
-            fault = Fault("give a number or subjects, not both", f"{labelled} and {len(chosen)} subjects", "labelled")
+            fault = Fault.of(
+                "give a number or subjects, not both", f"{labelled} and {len(chosen)} subjects", "labelled"
+            )
             raise SettingsError("These settings are not valid:", [fault])
         faults = [_not_in_train(subject, parts) for subject in chosen if subject not in train]
         if faults or not chosen:
-            none = Fault("at least one labelled subject is needed", "none", "subjects")
+            none = Fault.of("at least one labelled subject is needed", "none", "subjects")
             raise DataError("These subjects cannot be used as labelled:", faults or [none])
         return LabelDraw(chosen, validation)
     if labelled is None:
@@ -140,10 +144,10 @@ def draw_labels(
     if own:
         if not 0 <= draw < len(own):
             rule = f"split {split.get('name')} has draws 0 to {len(own) - 1} of {labelled} labelled"
-            raise SettingsError("These settings are not valid:", [Fault(rule, str(draw), "draw")])
+            raise SettingsError("These settings are not valid:", [Fault.of(rule, str(draw), "draw")])
         return _own_draw(split, own, labelled, draw)
     if not 1 <= labelled <= len(train):
-        fault = Fault(f"the train part has {len(train)} labelled subjects", f"{labelled} asked for", "labelled")
+        fault = Fault.of(f"the train part has {len(train)} labelled subjects", f"{labelled} asked for", "labelled")
         raise DataError("Not enough labelled subjects:", [fault])
     return LabelDraw(tuple(_shuffled(train, seed, "labels", draw)[:labelled]), validation)
 
@@ -156,7 +160,7 @@ def _own_draw(split: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], label
         rule = f"draw {draw} of {labelled} labelled needs all its subjects in the train part"
         remedy = f"take one of {', '.join(whole)}, or name" if whole else "name"
         remedy += " others with subjects=[...]"
-        fault = Fault(rule, f"no {', '.join(gone)}", f"split {split.get('name')}", remedy)
+        fault = Fault.of(rule, f"no {', '.join(gone)}", f"split {split.get('name')}", remedy)
         raise DataError("The draw is incomplete:", [fault])
     row = rows[draw]
     return LabelDraw(tuple(row["labelled"]), tuple(row.get("validation", split["parts"]["validation"])))
@@ -166,7 +170,7 @@ def _not_in_train(subject: str, parts: Mapping[str, Sequence[str]]) -> Fault:
     homes = [part for part in PARTS if subject in parts.get(part, ())]
     found = f"{subject}, which is in {' and '.join(homes)}" if homes else f"{subject}, which is in no part"
     near = difflib.get_close_matches(subject, parts["train"], n=1) if not homes else []
-    return Fault(
+    return Fault.of(
         "a labelled subject must be in the train part",
         found,
         "subjects",
@@ -193,7 +197,7 @@ def _drawn(catalog: Catalog, seed: int, fractions: tuple[float, float], *, own: 
     mixed += sorted(chosen & elsewhere - set(mixed))
     if mixed:
         rule = "no subject may have scans both inside and outside the data set's test or validation part"
-        raise DataError("The split is not valid:", [Fault(rule, ", ".join(mixed), str(catalog.root))])
+        raise DataError("The split is not valid:", [Fault.of(rule, ", ".join(mixed), str(catalog.root))])
     notes: list[str] = []
     name = "own" if given else "random"
     kept = set() if scans else _unlabelled_test(catalog)
@@ -263,7 +267,7 @@ def _named(catalog: Catalog, name: str) -> dict[str, Any]:
         for part, subjects in split["parts"].items()
     }
     faults = [
-        Fault(
+        Fault.of(
             f"split {name} needs a labelled subject in its {part} part",
             f"none of its {len(split['parts'][part])} subjects, such as {split['parts'][part][0]}",
             str(catalog.root),

@@ -21,9 +21,9 @@ def read_text(path: Path, faults: list[Fault]) -> str:
     except UnicodeDecodeError as error:
         line = 1 + error.object[: error.start].count(b"\n")
         found = f"byte 0x{error.object[error.start]:02x}"
-        faults.append(Fault("a text file must be UTF-8", found, f"{path}, line {line}", "save it as UTF-8"))
+        faults.append(Fault.of("a text file must be UTF-8", found, f"{path}, line {line}", "save it as UTF-8"))
     except OSError as error:
-        faults.append(Fault("a file must be readable", error.strerror or str(error), str(path)))
+        faults.append(Fault.of("a file must be readable", error.strerror or str(error), str(path)))
     return ""
 
 
@@ -52,7 +52,7 @@ def known_columns(
         first = next((other for other, taken in found.items() if taken == low), None)
         if first is not None:
             rule = "a column is there once, in any case"
-            faults.append(Fault(rule, f"{first} and {name}", where, "rename or remove one"))
+            faults.append(Fault.of(rule, f"{first} and {name}", where, "rename or remove one"))
         found[name] = low if first is None else name
     return found
 
@@ -63,5 +63,5 @@ def part_of(value: Any, where: str, faults: list[Fault]) -> str:
     if word not in PARTS:
         near = difflib.get_close_matches(word, PARTS, n=1)
         remedy = f"did you mean {near[0]}?" if near else "write one of these words"
-        faults.append(Fault("part is train, validation, test or empty", repr(cell(value)), where, remedy))
+        faults.append(Fault.of("part is train, validation, test or empty", repr(cell(value)), where, remedy))
     return PARTS.get(word, "")

@@ -33,7 +33,7 @@ def read_description(root: Path, faults: list[Fault]) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        faults.append(Fault("dataset.json must be JSON", str(error), str(path), "correct it"))
+        faults.append(Fault.of("dataset.json must be JSON", str(error), str(path), "correct it"))
         return {}
     return values if isinstance(values, dict) else {}
 
@@ -69,7 +69,7 @@ def label_names_of(described: Mapping[str, Any], root: Path, faults: list[Fault]
     given = described.get("labels") or {}
     if not isinstance(given, dict):
         remedy = 'e.g. {"0": "background", "1": "liver"}'
-        faults.append(Fault(rule, repr(given), str(root / DESCRIPTION), remedy))
+        faults.append(Fault.of(rule, repr(given), str(root / DESCRIPTION), remedy))
         return names
     for key, value in given.items():
         if isinstance(value, str) and str(key).lstrip("-").isdigit():
@@ -81,7 +81,7 @@ def label_names_of(described: Mapping[str, Any], root: Path, faults: list[Fault]
             for item in value:
                 names.setdefault(item, f"label {item}" if len(value) > 1 else str(key))
         else:
-            faults.append(Fault(rule, f"{key!r}: {value!r}", str(root / DESCRIPTION)))
+            faults.append(Fault.of(rule, f"{key!r}: {value!r}", str(root / DESCRIPTION)))
     return names
 
 
@@ -151,12 +151,12 @@ def _read_table(path: Path, names: set[str], faults: list[Fault]) -> tuple[dict[
     try:
         rows = list(csv.DictReader(io.StringIO(text, newline="")))
     except csv.Error as error:
-        faults.append(Fault("metadata.csv must parse", str(error), str(path)))
+        faults.append(Fault.of("metadata.csv must parse", str(error), str(path)))
         return {}, {}
     named = known_columns((key for key in (rows[0] if rows else ()) if key), _OWN.__contains__, str(path), faults)
     if "case" not in named.values():
         found = ", ".join(named) if rows else "no rows"
-        faults.append(Fault("metadata.csv needs a column case", found, str(path)))
+        faults.append(Fault.of("metadata.csv needs a column case", found, str(path)))
         return {}, {}
     lines: dict[str, int] = {}
     by_case: dict[str, dict[str, str]] = {}
@@ -166,7 +166,9 @@ def _read_table(path: Path, names: set[str], faults: list[Fault]) -> tuple[dict[
         if not any(value.strip() for value in values.values()):
             continue
         if case in by_case:
-            faults.append(Fault("a case has one row in metadata.csv", f"another for {case}", f"{path}, line {number}"))
+            faults.append(
+                Fault.of("a case has one row in metadata.csv", f"another for {case}", f"{path}, line {number}")
+            )
         by_case[case], lines[case] = values, number
     _check_cases(lines, names, path, faults)
     return lines, by_case
@@ -176,11 +178,13 @@ def _check_cases(lines: Mapping[str, int], names: set[str], path: Path, faults: 
     strange = [case for case in lines if case not in names]
     if strange and len(strange) == len(lines):
         found = f"{strange[0]}, while images are called {min(names, default='')}"
-        faults.append(Fault("metadata.csv must name cases of this folder", found, str(path)))
+        faults.append(Fault.of("metadata.csv must name cases of this folder", found, str(path)))
     elif strange:
         shown = ", ".join(f"{case or 'an empty name'} (line {lines[case]})" for case in strange[:5])
         more = f" and {len(strange) - 5} more" if len(strange) > 5 else ""
         low = {name.lower(): name for name in sorted(names)}
         near = [low[word] for case in strange[:5] for word in difflib.get_close_matches(case.lower(), low, n=1)]
         remedy = f"did you mean {', '.join(near)}?" if near else "correct the names or take the rows out"
-        faults.append(Fault("every row of metadata.csv names a case of this folder", shown + more, str(path), remedy))
+        faults.append(
+            Fault.of("every row of metadata.csv names a case of this folder", shown + more, str(path), remedy)
+        )

@@ -88,7 +88,7 @@ def choose_reader(root: Path, reader: str | Mapping[str, Any] = "auto") -> Choic
     """
     root = Path(root)
     if not root.exists():
-        fault = Fault("a data set must be there", "nothing", str(root), "check the path")
+        fault = Fault.of("a data set must be there", "nothing", str(root), "check the path")
         raise DataError("The data set cannot be read:", [fault])
     if reader != "auto":
         config: Any = resolve_plugin(_FAMILY, reader, where="reader")
@@ -128,4 +128,4 @@ def read_catalog(root: Path, reader: str | Mapping[str, Any] = "auto") -> tuple[
 
 def _near_miss(rule: str, name: str, match: Match) -> Fault:
     reasons = "; ".join(match.reasons) or "nothing that fits"
-    return Fault(rule, f"score {match.score:.2f}: {reasons}", f"reader {name}", f"force it with reader={name}")
+    return Fault.of(rule, f"score {match.score:.2f}: {reasons}", f"reader {name}", f"force it with reader={name}")

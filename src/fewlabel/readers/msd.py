@@ -89,28 +89,28 @@ def _listed_cases(root: Path, described: Mapping[str, Any], faults: list[Fault])
     where = str(root / DESCRIPTION)
     if not listed_rows(described, "training"):
         faults.append(
-            Fault("a Decathlon task lists its training images", "no list training", where, "see reader=nnunet")
+            Fault.of("a Decathlon task lists its training images", "no list training", where, "see reader=nnunet")
         )
     found: dict[Path, Case] = {}
     for key, part in _LISTS:
         for image, label in listed_rows(described, key):
             path = root / image
             if not image or not is_scan(path):
-                faults.append(Fault(f"{key} lists images", repr(image), where))
+                faults.append(Fault.of(f"{key} lists images", repr(image), where))
                 continue
             if path in found:
-                faults.append(Fault("an image is listed once", f"{image} again, in {key}", where))
+                faults.append(Fault.of("an image is listed once", f"{image} again, in {key}", where))
             for name in filter(None, (image, label)):
                 if not (root / name).is_file():
                     rule, remedy = "a listed file must be there", "restore it or take it off the list"
-                    faults.append(Fault(rule, f"no {name}", where, remedy))
+                    faults.append(Fault.of(rule, f"no {name}", where, remedy))
             name = scan_stem(path)
             found[path] = Case(id=name, subject=name, images=(path,), label=root / label if label else None, part=part)
     unlisted = sorted(path.name for path in (root / "imagesTr").glob("*") if is_scan(path) and path not in found)
     if unlisted and found:
         shown = ", ".join(unlisted[:3]) + (f" and {len(unlisted) - 3} more" if len(unlisted) > 3 else "")
         faults.append(
-            Fault(
+            Fault.of(
                 "every scan of imagesTr is listed",
                 f"not {shown}",
                 where,

@@ -80,7 +80,7 @@ class NnunetReader(Reader):
             cases.extend(_read_part(root / images, root / labels, part, channels, faults))
         _check_listed(root, described, cases, faults)
         if not cases:
-            faults.append(Fault("imagesTr holds the images", "none", str(root)))
+            faults.append(Fault.of("imagesTr holds the images", "none", str(root)))
         if channels is None:
             channels = tuple(f"channel {i}" for i in range(max((len(case.images) for case in cases), default=1)))
             channels = ("image",) if len(channels) == 1 else channels
@@ -115,7 +115,7 @@ def _read_part(
         case, channel = (found["case"], int(found["channel"])) if found else (stem, 0)
         if channel in grouped[case]:
             where = f"{grouped[case][channel]} and {path}"
-            faults.append(Fault("a case has one file per channel", "two", where, "remove one"))
+            faults.append(Fault.of("a case has one file per channel", "two", where, "remove one"))
         grouped[case][channel] = path
     cases = []
     expected = len(channels) if channels and suffixed else 1 + max((max(row) for row in grouped.values()), default=0)
@@ -123,12 +123,13 @@ def _read_part(
         missing = [f"{channel:04d}" for channel in range(expected) if channel not in row]
         if missing:
             faults.append(
-                Fault("a case needs a file for every channel", f"no {', '.join(missing)}", str(images / case))
+                Fault.of("a case needs a file for every channel", f"no {', '.join(missing)}", str(images / case))
             )
         paths = tuple(row[channel] for channel in sorted(row))
         cases.append(Case(id=case, subject=case, images=paths, label=truths.pop(case, None), part=part))
     faults.extend(
-        Fault("a label needs its image", f"none named {case} in {images}", str(path)) for case, path in truths.items()
+        Fault.of("a label needs its image", f"none named {case} in {images}", str(path))
+        for case, path in truths.items()
     )
     return cases
 
@@ -152,4 +153,4 @@ def _check_listed(root: Path, described: Mapping[str, Any], cases: list[Case], f
         name = scan_stem(Path(image))
         if name and name not in known:
             rule = "an image that dataset.json lists must be there"
-            faults.append(Fault(rule, f"no {name}", str(root / image), "restore it or take it off the list"))
+            faults.append(Fault.of(rule, f"no {name}", str(root / image), "restore it or take it off the list"))

@@ -67,7 +67,7 @@ class TableReader(Reader):
         ]
         names = [str(column) for column in frame.columns]
         if not rows:
-            faults.append(Fault("a table needs a row per scan", "none", str(path)))
+            faults.append(Fault.of("a table needs a row per scan", "none", str(path)))
         image_columns = sorted((name for name in names if _IMAGE.match(name)), key=lambda name: (len(name), name))
         images = [_images(row, image_columns, path, line, faults) for line, row in enumerate(rows, start=2)]
         ids = _case_ids(rows, images)
@@ -108,7 +108,7 @@ def _label_names(path: Path, faults: list[Fault]) -> dict[int, str]:
     try:
         return {int(value): str(name) for value, name in json.loads(path.read_text()).items()}
     except (OSError, ValueError, AttributeError) as error:
-        faults.append(Fault("labels.json maps label values to names", str(error), str(path), 'e.g. {"1": "liver"}'))
+        faults.append(Fault.of("labels.json maps label values to names", str(error), str(path), 'e.g. {"1": "liver"}'))
         return {}
 
 
@@ -123,7 +123,7 @@ def _table_of(root: Path) -> Path:
     fitting = [path for path in _tables(root) if _has_images(path)]
     if len(fitting) != 1:
         names = ", ".join(path.name for path in fitting) or "none"
-        fault = Fault("a folder holds one table with a column image", names, str(root), "give the table file itself")
+        fault = Fault.of("a folder holds one table with a column image", names, str(root), "give the table file itself")
         raise DataError("The table cannot be read:", [fault])
     return fitting[0]
 
@@ -174,7 +174,7 @@ def _load(path: Path, faults: list[Fault]) -> Any:
             # As text: "007" is a name, and the kinds of the columns are told apart later.
             frame = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
     except (OSError, ValueError, csv.Error) as error:
-        raise DataError("The table cannot be read:", [Fault("a table must parse", str(error), str(path))]) from error
+        raise DataError("The table cannot be read:", [Fault.of("a table must parse", str(error), str(path))]) from error
     return frame.rename(columns=known_columns(map(str, frame.columns), _known, str(path), faults))
 
 
@@ -184,7 +184,7 @@ def _wide_rows(text: str, separator: str, path: Path) -> list[Fault]:
     wanted, remedy = len(next(rows, [])), "quote the cell that holds the separator, or take the last one off"
     found = ((rows.line_num, len(row)) for row in rows)
     return [
-        Fault("a row has a cell per column", f"{cells} cells for {wanted} columns", f"{path}, line {line}", remedy)
+        Fault.of("a row has a cell per column", f"{cells} cells for {wanted} columns", f"{path}, line {line}", remedy)
         for line, cells in found
         if cells > wanted
     ]
@@ -193,14 +193,14 @@ def _wide_rows(text: str, separator: str, path: Path) -> list[Fault]:
 def _images(row: dict[str, Any], columns: list[str], path: Path, line: int, faults: list[Fault]) -> tuple[Path, ...]:
     parts = [part for column in columns for part in cell(row[column]).split(";") if part.strip()]
     if not parts:
-        faults.append(Fault("a row needs an image", "an empty cell", f"{path}, line {line}"))
+        faults.append(Fault.of("a row needs an image", "an empty cell", f"{path}, line {line}"))
     return tuple(_file(path, part.strip(), line, "image", faults) for part in parts)
 
 
 def _file(table: Path, text: str, line: int, column: str, faults: list[Fault]) -> Path:
     found = table.parent / text
     if not found.is_file():
-        faults.append(Fault(f"the {column} must be there", f"no file {found}", f"{table}, line {line}"))
+        faults.append(Fault.of(f"the {column} must be there", f"no file {found}", f"{table}, line {line}"))
     return found
 
 

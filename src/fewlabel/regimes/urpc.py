@@ -49,7 +49,9 @@ class PyramidConsistency(Auxiliary):
         self.settings = config
         architecture = network.config
         if architecture.depth < 3:
-            fault = Fault("a pyramid needs two decoder blocks", f"depth {architecture.depth}", "network.depth", "set 3")
+            fault = Fault.of(
+                "a pyramid needs two decoder blocks", f"depth {architecture.depth}", "network.depth", "set 3"
+            )
             raise SettingsError("The network does not suit the regime:", [fault])
         coarser = min(config.scales, architecture.depth - 1) - 1
         conv = nn.Conv2d if architecture.ndim == 2 else nn.Conv3d

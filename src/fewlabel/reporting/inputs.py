@@ -95,7 +95,7 @@ def find_folders(run: Path | None, given: Mapping[str, Path | None]) -> dict[str
             found[role] = inside
     if not found:
         place = str(run) if run is not None else "settings"
-        fault = Fault(
+        fault = Fault.of(
             "a report needs a finished artifact", "none", place, "give a run folder, or prepared=, encoder=, scores= …"
         )
         raise ArtifactError("There is nothing to report on:", [fault])

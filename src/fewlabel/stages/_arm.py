@@ -284,7 +284,7 @@ class Arm:
         seed = member_seed(settings.seed, member)
         indices = self.store.slices_of(labelled, labelled=True)
         if len(indices) == 0:
-            fault = Fault("fine-tuning needs labelled slices", "none", ", ".join(labelled), "name labelled patients")
+            fault = Fault.of("fine-tuning needs labelled slices", "none", ", ".join(labelled), "name labelled patients")
             raise DataError("There is nothing to train on:", [fault])
         met = self._met(labelled, validation) - set(left_out)
         recipe = Recipe(

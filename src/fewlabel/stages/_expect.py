@@ -45,11 +45,11 @@ def choose_expectation(
     faults = []
     remedy = "use expect=never, or auto"
     if labelled < 2:
-        faults.append(Fault("leaving a patient out needs two labelled patients", str(labelled), "expect", remedy))
+        faults.append(Fault.of("leaving a patient out needs two labelled patients", str(labelled), "expect", remedy))
     if seen:
         found = f"the encoder learnt from those of {', '.join(seen)}"
         rule = "a patient who is left out must not have lent its labels"
-        faults.append(Fault(rule, found, "expect", remedy))
+        faults.append(Fault.of(rule, found, "expect", remedy))
     if faults:
         raise SettingsError("What to expect cannot be told so:", faults)
     return True

@@ -41,7 +41,7 @@ def check_network(settings: FinetuneSettings, built: UNetConfig, where: str = ""
             remedy += ", or give another encoder"
         else:
             continue
-        faults.append(Fault(rule, str(wanted), f"{where}network.{key}", remedy))
+        faults.append(Fault.of(rule, str(wanted), f"{where}network.{key}", remedy))
     if faults:
         raise SettingsError("These settings are not valid:", faults)
 

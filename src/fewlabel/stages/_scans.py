@@ -77,7 +77,7 @@ def find_scans(
         SettingsError: If the reader or one of its settings is unknown.
     """
     if not place.exists():
-        fault = Fault("scans must be there", "nothing", str(place), "check the path")
+        fault = Fault.of("scans must be there", "nothing", str(place), "check the path")
         raise DataError("There is nothing to segment:", [fault])
     skipped: list[str] = []
     if place.is_file():
@@ -89,7 +89,7 @@ def find_scans(
     if not groups:
         remedy = "; ".join(skipped) or "give a scan, a folder of scans, or a table with an image column"
         raise DataError(
-            "There is nothing to segment:", [Fault("scans must be image files", "none", str(place), remedy)]
+            "There is nothing to segment:", [Fault.of("scans must be image files", "none", str(place), remedy)]
         )
     return Found(_named(groups, root), tuple(skipped))
 
@@ -105,7 +105,7 @@ def _of_file(
     if not is_scan(place):
         remedy = "give a scan, a folder of scans, or a table with an image column"
         raise DataError(
-            "There is nothing to segment:", [Fault("a scan is an image file", place.name, str(place), remedy)]
+            "There is nothing to segment:", [Fault.of("a scan is an image file", place.name, str(place), remedy)]
         )
     match = _CHANNEL.match(scan_stem(place))
     if channels > 1 and match:
@@ -224,7 +224,7 @@ def _named(groups: Iterable[tuple[tuple[Path, ...], str]], root: Path) -> tuple[
     for scan in scans:
         outputs[scan.output].append(scan)
     faults = [
-        Fault(
+        Fault.of(
             "every scan needs a mask file of its own", ", ".join(str(scan.images[0]) for scan in members), str(output)
         )
         for output, members in outputs.items()

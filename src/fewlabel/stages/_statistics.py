@@ -31,7 +31,7 @@ def check_statistics(asked: Recalibrate, network: UNetConfig) -> None:
     """
     if asked == "always" and network.norm != "batch":
         rule, remedy = "only batch normalisation has statistics to take anew", "leave out recalibrate"
-        raise SettingsError("These settings are not valid:", [Fault(rule, network.norm, "network.norm", remedy)])
+        raise SettingsError("These settings are not valid:", [Fault.of(rule, network.norm, "network.norm", remedy)])
 
 
 def statistics_images(

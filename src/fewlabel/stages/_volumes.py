@@ -42,17 +42,17 @@ def patch_faults(
     if patch is None:
         if network.ndim == 3:
             rule = "a 3D network learns from patches"
-            faults.append(Fault(rule, "patch=null", f"{where}network.ndim", "give patch=[DEPTH,HEIGHT,WIDTH]"))
+            faults.append(Fault.of(rule, "patch=null", f"{where}network.ndim", "give patch=[DEPTH,HEIGHT,WIDTH]"))
     else:
         if len(patch) != 3 or min(patch) < 1:
             rule = "patch is three positive numbers: depth, height, width"
-            faults.append(Fault(rule, str(list(patch)), f"{where}patch"))
+            faults.append(Fault.of(rule, str(list(patch)), f"{where}patch"))
         elif encoder is None:
             faults.extend(_patch_sides(patch, network.fitted(patch), where))
         name = str(regime.name)  # type: ignore[attr-defined]
         if not load_plugin("fewlabel.regimes", name).supports_3d:
             remedy = "leave out patch, or take a regime that works on volumes (fewlabel regimes)"
-            faults.append(Fault("patches need a regime that works on volumes", name, f"{where}regime", remedy))
+            faults.append(Fault.of("patches need a regime that works on volumes", name, f"{where}regime", remedy))
     return faults
 
 
@@ -75,15 +75,15 @@ def view_faults(
     if view is None:
         return []
     if len(view) != 2 or min(view) < 1:
-        return [Fault("view is two positive numbers: height, width", str(list(view)), f"{where}view")]
+        return [Fault.of("view is two positive numbers: height, width", str(list(view)), f"{where}view")]
     if patch is not None:
-        return [Fault("views are of slices, patches of volumes", "both", f"{where}view", "leave out view or patch")]
+        return [Fault.of("views are of slices, patches of volumes", "both", f"{where}view", "leave out view or patch")]
     # A depth that was not given becomes less on small slices; on which is known once they are prepared.
     fitted = network.fitted(view)
     if encoder is None and any(side % fitted.stride for side in view):
         near = ",".join(str(max(fitted.stride, fitted.stride * round(side / fitted.stride))) for side in view)
         rule = f"sides of a view must be multiples of {fitted.stride} for a network of depth {fitted.depth}"
-        return [Fault(rule, str(list(view)), f"{where}view", f"e.g. view=[{near}]")]
+        return [Fault.of(rule, str(list(view)), f"{where}view", f"e.g. view=[{near}]")]
     return []
 
 
@@ -114,10 +114,10 @@ def check_encoder(patch: Sequence[int] | None, encoder: Path) -> None:
     config = architecture_of(encoder)
     faults = []
     if patch is None and config.ndim == 3:
-        faults.append(Fault("slices need a 2D encoder", "a 3D one", str(encoder), "give patch=[DEPTH,HEIGHT,WIDTH]"))
+        faults.append(Fault.of("slices need a 2D encoder", "a 3D one", str(encoder), "give patch=[DEPTH,HEIGHT,WIDTH]"))
     elif patch is not None and config.ndim == 2:
         remedy = "leave out encoder to train on volumes from scratch, or leave out patch to train on slices"
-        faults.append(Fault("patches need a 3D encoder", "a 2D one", str(encoder), remedy))
+        faults.append(Fault.of("patches need a 3D encoder", "a 2D one", str(encoder), remedy))
     elif patch is not None:
         faults.extend(_patch_sides(patch, config, ""))
     if faults:
@@ -150,7 +150,7 @@ def slice_faults(size: Sequence[int], network: UNetConfig, where: str) -> list[F
     fitting = f"view=[{','.join(map(str, near))}]" if where.endswith("view") else f"size=[{','.join(map(str, near))}]"
     remedy = f"{'give' if where.endswith('view') else 'prepare with'} {fitting}, or take a network of less depth"
     if near != list(size):
-        return [Fault(rule, str(list(size)), where, remedy)]
+        return [Fault.of(rule, str(list(size)), where, remedy)]
     return _last_map_faults(size, network, where)
 
 
@@ -166,7 +166,7 @@ def _last_map_faults(size: Sequence[int], network: UNetConfig, where: str) -> li
     if network.norm != "instance" or math.prod(size) > network.stride ** len(size):
         return []
     rule = f"instance normalisation needs images larger than one cell of the smallest map, {network.stride} wide"
-    return [Fault(rule, str(list(size)), where, "lower network.depth, or take network.norm=batch")]
+    return [Fault.of(rule, str(list(size)), where, "lower network.depth, or take network.norm=batch")]
 
 
 def _patch_sides(patch: Sequence[int], network: UNetConfig, where: str) -> list[Fault]:
@@ -175,4 +175,4 @@ def _patch_sides(patch: Sequence[int], network: UNetConfig, where: str) -> list[
         return _last_map_faults(patch, network, f"{where}patch")
     near = ",".join(str(max(stride, stride * round(side / stride))) for side in patch)
     rule = f"sides of a patch must be multiples of {stride} for a network of depth {network.depth}"
-    return [Fault(rule, str(list(patch)), f"{where}patch", f"e.g. patch=[{near}]")]
+    return [Fault.of(rule, str(list(patch)), f"{where}patch", f"e.g. patch=[{near}]")]

@@ -94,7 +94,9 @@ def check(
     try:
         choice, catalog = read_catalog(data, reader)
     except DataError as error:
-        return CheckReport(rows=(("", error.message),), faults=error.faults or (Fault(error.message, "", str(data)),))
+        return CheckReport(
+            rows=(("", error.message),), faults=error.faults or (Fault.of(error.message, "", str(data)),)
+        )
     collected_warnings(clear=True)
     facts = inspect(catalog, workers or cores())
     labels, faults = label_map(catalog, facts)

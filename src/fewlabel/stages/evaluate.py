@@ -156,7 +156,9 @@ def _done_before(out: Path, same: Mapping[str, Any]) -> bool:
         found, remedy = "scores of other settings or artifacts", "give another --out, or remove it"
     else:
         found, remedy = obstacle, "give a new folder"
-    raise SettingsError("Nothing was written:", [Fault("--out must not hold another result", found, str(out), remedy)])
+    raise SettingsError(
+        "Nothing was written:", [Fault.of("--out must not hold another result", found, str(out), remedy)]
+    )
 
 
 def _score(
@@ -236,7 +238,9 @@ def reference_of(
         prepare_mask(raw, case.record, plan), prepared
     ):
         remedy = "prepare again, or score with grid=prepared"
-        fault = Fault("the label file must be the one that was prepared", "another", f"{case.id}: {case.label}", remedy)
+        fault = Fault.of(
+            "the label file must be the one that was prepared", "another", f"{case.id}: {case.label}", remedy
+        )
         raise DataError("A label file has changed:", [fault])
     reference = np.zeros(raw.shape, dtype=np.uint8)
     for index, value in enumerate(plan.label_values):

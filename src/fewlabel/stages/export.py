@@ -88,7 +88,7 @@ def find_encoder(place: Path) -> Path:
         return next((folder for folder in candidates if is_artifact(folder, "encoder")), candidates[0])
     found = "no such folder" if not place.exists() else "neither an encoder nor a run folder with one"
     remedy = "give the folder made by pretrain, or by train with pretraining=true"
-    fault = Fault("encoder must be a finished encoder", found, str(place), remedy)
+    fault = Fault.of("encoder must be a finished encoder", found, str(place), remedy)
     raise ArtifactError("There is no encoder:", [fault])
 
 
@@ -143,18 +143,18 @@ def _check_out(settings: ExportSettings) -> None:
     out = settings.out
     faults = []
     if out.suffix not in SUFFIXES:
-        faults.append(Fault(f"the file ends in {', '.join(SUFFIXES)}", str(out), "out", "e.g. --out encoder.pth"))
+        faults.append(Fault.of(f"the file ends in {', '.join(SUFFIXES)}", str(out), "out", "e.g. --out encoder.pth"))
     if obstacle := unwritable(out.parent):
-        faults.append(Fault("--out must lie where files can be written", obstacle, str(out), "give another --out"))
+        faults.append(Fault.of("--out must lie where files can be written", obstacle, str(out), "give another --out"))
     elif any((out.parent / name).is_file() for name in (MANIFEST, RUN_FILE)):
         what = "an artifact" if (out.parent / MANIFEST).is_file() else "a run"
-        faults.append(Fault(f"{what} keeps its files", str(out.parent), "out", "give a place outside of it"))
+        faults.append(Fault.of(f"{what} keeps its files", str(out.parent), "out", "give a place outside of it"))
     faults.extend(
-        Fault("files are not replaced unless asked", str(path), "out", "give another --out, or overwrite=true")
+        Fault.of("files are not replaced unless asked", str(path), "out", "give another --out, or overwrite=true")
         for path in dict.fromkeys((out, out.with_suffix(".json")))
         if path.exists() and not settings.overwrite
     )
     if out.is_dir():
-        faults.append(Fault("--out is a file here", f"the folder {out}", "out", "name a file in it"))
+        faults.append(Fault.of("--out is a file here", f"the folder {out}", "out", "name a file in it"))
     if faults:
         raise SettingsError("Nothing was written:", faults)

@@ -37,7 +37,7 @@ def run(settings: FinetuneSettings) -> Path:
         RunStoppedError: After Ctrl-C, once the state is saved.
     """
     if settings.mode == "frozen" and settings.encoder is None:
-        fault = Fault("a frozen encoder has to come from somewhere", "no encoder", "encoder", "add encoder=FOLDER")
+        fault = Fault.of("a frozen encoder has to come from somewhere", "no encoder", "encoder", "add encoder=FOLDER")
         raise SettingsError("These settings are not valid:", [fault])
     arms = [Arm(settings, settings.out, mode_of(settings))]
     control = control_of(settings) if settings.control else None

@@ -44,7 +44,7 @@ def run(settings: MergeSettings) -> Path:
             return out
     obstacle = path_conflict(out)
     if obstacle:
-        fault = Fault("--out must be a new or empty folder", obstacle, str(out), "give another --out")
+        fault = Fault.of("--out must be a new or empty folder", obstacle, str(out), "give another --out")
         raise SettingsError("Nothing was written:", [fault])
     stores = [PreparedStore(folder) for folder in folders]
     with building(out) as partial:

@@ -143,7 +143,9 @@ def find_model(place: Path) -> Path:
         open_artifact(chosen, "segmenter")
         return chosen
     found = "no such folder" if not place.exists() else "neither a segmenter nor a run folder with one"
-    fault = Fault("model must be a finished segmenter", found, str(place), "give the folder made by finetune or train")
+    fault = Fault.of(
+        "model must be a finished segmenter", found, str(place), "give the folder made by finetune or train"
+    )
     raise ArtifactError("There is no model:", [fault])
 
 
@@ -152,7 +154,7 @@ def _load(place: Path) -> _Model:
     if "plan" not in segmenter.facts:
         where = str(segmenter.folder / "segmenter.json")
         raise ArtifactError(
-            "There is no model:", [Fault("a segmenter must hold the plan of its pixels", "none", where)]
+            "There is no model:", [Fault.of("a segmenter must hold the plan of its pixels", "none", where)]
         )
     return _Model(segmenter, Plan.load(segmenter.facts["plan"]))
 
@@ -161,21 +163,21 @@ def _check_out(settings: PredictSettings, scans: Sequence[Scan]) -> None:
     out = settings.out
     faults = []
     if obstacle := unwritable(out) if out.is_dir() else path_conflict(out):
-        faults.append(Fault("--out must be a folder to write in", obstacle, str(out), "give another --out"))
+        faults.append(Fault.of("--out must be a folder to write in", obstacle, str(out), "give another --out"))
     elif (out / RUN_FILE).is_file():
         remedy = f"give a folder of its own, such as {out / 'masks'}"
-        faults.append(Fault("masks do not go into a run folder", str(out), "out", remedy))
+        faults.append(Fault.of("masks do not go into a run folder", str(out), "out", remedy))
     elif (out / MANIFEST).is_file() and not is_artifact(out, "predictions"):
-        faults.append(Fault("--out must not be another artifact", str(out), "out", "give a new folder"))
+        faults.append(Fault.of("--out must not be another artifact", str(out), "out", "give a new folder"))
     inputs = {path.resolve() for scan in scans for path in scan.images}
     for scan in scans:
         targets = outputs(scan.output, probabilities=settings.probabilities, uncertainty=settings.uncertainty)
         for target in (out / target for target in targets):
             if target.resolve() in inputs:
-                faults.append(Fault("a mask must not replace a scan", str(target), "out", "give another --out"))
+                faults.append(Fault.of("a mask must not replace a scan", str(target), "out", "give another --out"))
             elif target.exists() and not settings.overwrite:
                 remedy = "give another --out, or overwrite=true"
-                faults.append(Fault("masks are not replaced unless asked", str(target), "out", remedy))
+                faults.append(Fault.of("masks are not replaced unless asked", str(target), "out", remedy))
     if faults:
         raise SettingsError("Nothing was written:", faults)
 
@@ -206,9 +208,13 @@ def _one(
         write_masks(settings.out, scan, masks, model.plan)
         parts["write"] += time.perf_counter() - before
     except (FewlabelError, OSError, RuntimeError, ValueError) as error:
-        found = getattr(error, "faults", ()) or (Fault("a scan must be segmented", f"{type(error).__name__}: {error}"),)
+        found = getattr(error, "faults", ()) or (
+            Fault.of("a scan must be segmented", f"{type(error).__name__}: {error}"),
+        )
         fault = (
-            found[0] if found[0].where else Fault(found[0].rule, found[0].found, str(scan.images[0]), found[0].remedy)
+            found[0]
+            if found[0].where
+            else Fault.of(found[0].rule, found[0].found, str(scan.images[0]), found[0].remedy)
         )
         faults.append(fault)
         return [{**row, "status": "failed", "fault": str(fault), "seconds": round(time.perf_counter() - started, 4)}]
@@ -238,7 +244,7 @@ def _frames(volume: Volume, scan: Scan, plan: Plan) -> list[Volume]:
     if count == len(plan.channels) or len(plan.channels) > 1 or len(scan.images) > 1:
         return [volume]
     if not scan.images[0].name.lower().endswith(_NIFTI):
-        fault = Fault("a cine must be a 4D NIfTI", f"{count} channels", str(scan.images[0]), "store it as NIfTI")
+        fault = Fault.of("a cine must be a 4D NIfTI", f"{count} channels", str(scan.images[0]), "store it as NIfTI")
         raise DataError("A scan cannot be segmented:", [fault])
     return [Volume(volume.array[index : index + 1], volume.geometry, volume.paths) for index in range(count)]
 

@@ -192,16 +192,18 @@ def _contradictions(values: Mapping[str, Any], where: str = "", *, without: Set[
         if name in without or pair is None:
             continue
         if len(pair) != 2 or min(pair) <= 0:
-            faults.append(Fault(f"{name} is two positive numbers, row and column", str(list(pair)), f"{where}{name}"))
+            faults.append(
+                Fault.of(f"{name} is two positive numbers, row and column", str(list(pair)), f"{where}{name}")
+            )
         elif name == "size" and any(value % 2 for value in pair):
-            faults.append(Fault("size must be even, best a multiple of 16", str(list(pair)), f"{where}size"))
+            faults.append(Fault.of("size must be even, best a multiple of 16", str(list(pair)), f"{where}size"))
     low, high = values["low"], values["high"]
     if without.isdisjoint({"low", "high"}) and low >= high:
-        faults.append(Fault("low must be below high", f"{low} and {high}", f"{where}low"))
+        faults.append(Fault.of("low must be below high", f"{low} and {high}", f"{where}low"))
     test, validation = values["test_fraction"], values["validation_fraction"]
     if without.isdisjoint({"test_fraction", "validation_fraction"}) and test + validation >= 1:
         rule = "test and validation must leave subjects to train on"
-        faults.append(Fault(rule, f"{test} and {validation}", f"{where}test_fraction"))
+        faults.append(Fault.of(rule, f"{test} and {validation}", f"{where}test_fraction"))
     return faults
 
 
@@ -212,7 +214,7 @@ def _check_settings(settings: PrepareSettings) -> None:
     obstacle = path_conflict(out)
     if obstacle and not (out / SOURCES).is_file():
         remedy = "choose another folder, or empty this one yourself"
-        faults.append(Fault("out must be new, empty, or a prepared store", obstacle, str(out), remedy))
+        faults.append(Fault.of("out must be new, empty, or a prepared store", obstacle, str(out), remedy))
     if faults:
         raise SettingsError("These settings are not valid:", faults)
 

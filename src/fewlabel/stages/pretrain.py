@@ -186,7 +186,7 @@ def network_for(settings: PretrainSettings, store: PreparedStore) -> UNetConfig:
     asked, channels = settings.network, int(store.images.shape[1])
     if "in_channels" in asked.model_fields_set and asked.in_channels != channels:
         rule = f"the network takes the channels of the data, and {settings.data} has {channels}"
-        fault = Fault(rule, str(asked.in_channels), "network.in_channels", "leave out network.in_channels")
+        fault = Fault.of(rule, str(asked.in_channels), "network.in_channels", "leave out network.in_channels")
         raise SettingsError("These settings are not valid:", [fault])
     return asked.fitted(store.images.shape[2:]).model_copy(update={"in_channels": channels})
 
@@ -274,7 +274,7 @@ class Pretraining:
         draw = drawn_labels(self.store, chosen.labelled, chosen.draw, chosen.subjects)
         if len(self.store.slices_of(draw.labelled, labelled=True)) == 0:
             found = ", ".join(draw.labelled)
-            fault = Fault(f"{chosen.method.name} learns from labels", f"none for {found}", "labelled", "name others")
+            fault = Fault.of(f"{chosen.method.name} learns from labels", f"none for {found}", "labelled", "name others")
             raise DataError("There is nothing to train on:", [fault])
         return draw.labelled
 

@@ -108,11 +108,11 @@ def run(settings: ReportSettings) -> Path:
 def _place(settings: ReportSettings) -> Path:
     out = settings.out or (settings.run / "report" if settings.run else None)
     if out is None:
-        fault = Fault("a report needs a place", "neither run nor out", "out", "give --out")
+        fault = Fault.of("a report needs a place", "neither run nor out", "out", "give --out")
         raise SettingsError("These settings are not valid:", [fault])
     obstacle = path_conflict(out)
     if obstacle and not is_artifact(out, "report"):
-        fault = Fault("--out must not hold another result", obstacle, str(out), "give another --out")
+        fault = Fault.of("--out must not hold another result", obstacle, str(out), "give another --out")
         raise SettingsError("Nothing was written:", [fault])
     return out
 
@@ -183,7 +183,7 @@ def _embeddings(inputs: Inputs, settings: ReportSettings) -> EmbeddingView | Non
     tensors = {name: array.numpy() for name, array in read_made(inputs.encoder.folder, EMBEDDINGS).items()}
     if not tensors.keys() >= {"embeddings", "slices"}:
         found, where = ", ".join(tensors) or "nothing", str(inputs.encoder.folder / EMBEDDINGS)
-        fault = Fault("the file must hold embeddings and slices", found, where, "make the encoder again")
+        fault = Fault.of("the file must hold embeddings and slices", found, where, "make the encoder again")
         raise ArtifactError("An artifact is damaged:", [fault])
     embeddings, indices = tensors["embeddings"], tensors["slices"].astype(np.int64)
     available = len(indices)

@@ -97,7 +97,7 @@ def test_what_nobody_foresaw_shows_its_traceback_and_asks_for_a_report(monkeypat
 
 
 def test_all_faults_are_told_and_folded_at_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    faults = [Fault("a rule " * 12, "x" * 30, f"case {number}", "mend it") for number in range(3)]
+    faults = [Fault.of("a rule " * 12, "x" * 30, f"case {number}", "mend it") for number in range(3)]
     result = failing_command(monkeypatch, DataError("Three things:", faults))
     lines = result.stderr.splitlines()
     assert lines[0] == "Three things:"

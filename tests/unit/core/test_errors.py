@@ -11,13 +11,13 @@ from fewlabel.core.errors import Fault, FewlabelError
 
 
 def test_a_fault_says_rule_found_place_and_remedy() -> None:
-    fault = Fault("spacing is positive", "-1.0", "case 7", "mend the header")
+    fault = Fault.of("spacing is positive", "-1.0", "case 7", "mend the header")
     assert str(fault) == "case 7: spacing is positive; found -1.0. → mend the header"
-    assert str(Fault("spacing is positive", "-1.0")) == "spacing is positive; found -1.0."
+    assert str(Fault.of("spacing is positive", "-1.0")) == "spacing is positive; found -1.0."
 
 
 def test_an_error_tells_all_its_faults_in_order() -> None:
-    error = FewlabelError("Two things:", (Fault(rule, "x") for rule in ("first", "second")))
+    error = FewlabelError("Two things:", (Fault.of(rule, "x") for rule in ("first", "second")))
     assert str(error).splitlines() == ["Two things:", "  - first; found x.", "  - second; found x."]
     assert len(error.faults) == 2
     assert error.message == "Two things:"

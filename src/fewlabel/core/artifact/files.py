@@ -51,7 +51,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        fault = Fault("an artifact's JSON file must be readable", str(error), str(path), ANEW)
+        fault = Fault.of("an artifact's JSON file must be readable", str(error), str(path), ANEW)
         raise ArtifactError("An artifact is damaged:", [fault]) from error
 
 

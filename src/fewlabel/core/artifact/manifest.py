@@ -165,16 +165,18 @@ def open_artifact(folder: Path, kind: str | None = None, *, check_parents: bool 
     path = folder / MANIFEST
     if not path.is_file():
         found = "no such folder" if not folder.exists() else f"a folder without {MANIFEST}"
-        fault = Fault(f"expected a finished {kind or 'artifact'} folder", found, str(folder), "run its stage first")
+        fault = Fault.of(f"expected a finished {kind or 'artifact'} folder", found, str(folder), "run its stage first")
         raise ArtifactError("An artifact cannot be used:", [fault])
     manifest = read_manifest(path)
     faults = []
     if kind is not None and manifest.kind != kind:
         faults.append(
-            Fault(f"expected an artifact of kind {kind!r}", repr(manifest.kind), str(folder), "give the right folder")
+            Fault.of(
+                f"expected an artifact of kind {kind!r}", repr(manifest.kind), str(folder), "give the right folder"
+            )
         )
     faults.extend(
-        Fault("every file of the manifest must be there", f"no {name}", str(folder), ANEW)
+        Fault.of("every file of the manifest must be there", f"no {name}", str(folder), ANEW)
         for name in manifest.files
         if not (folder / name).is_file()
     )
@@ -204,7 +206,7 @@ def read_manifest(path: Path) -> Manifest:
     values = read_json(path)
     version = values.get("schema_version") if isinstance(values, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
-        fault = Fault(
+        fault = Fault.of(
             f"this version reads artifacts up to schema {SCHEMA_VERSION}",
             f"schema {version}",
             str(path.parent),
@@ -214,7 +216,7 @@ def read_manifest(path: Path) -> Manifest:
     try:
         return Manifest.model_validate(values)
     except ValidationError as error:
-        fault = Fault("a manifest must hold the fields of its schema", _wrong(error), str(path), ANEW)
+        fault = Fault.of("a manifest must hold the fields of its schema", _wrong(error), str(path), ANEW)
         raise ArtifactError("An artifact cannot be used:", [fault]) from error
 
 
@@ -239,7 +241,7 @@ def manifest_fields(path: Path) -> dict[str, Any]:
 def changed_fault(folder: Path, name: str) -> Fault:
     """What is told of a file that is not as it was made."""
     rule, remedy = "an artifact's files must be as they were made", "put the old file back, or make the artifact again"
-    return Fault(rule, f"{name} has changed since", str(folder), remedy)
+    return Fault.of(rule, f"{name} has changed since", str(folder), remedy)
 
 
 def _edited(folder: Path, manifest: Manifest) -> list[Fault]:
@@ -262,7 +264,7 @@ def _changed_parents(folder: Path, manifest: Manifest) -> list[Fault]:
         if now != parent.content_hash:
             found = f"{parent.content_hash[:12]} then, {now[:12] or 'no hash'} now"
             faults.append(
-                Fault(
+                Fault.of(
                     f"its parent {parent.kind!r} must be unchanged", found, str(path.parent), "make this artifact again"
                 )
             )

@@ -21,7 +21,7 @@ def check_origin(origin: Origin) -> None:
         rule = f"an artifact of kind {origin.kind!r} must stay as it is while it is read"
         found = f"it was replaced: {origin.content_hash[:12]} when it was opened, {now[:12] or 'nothing'} now"
         raise ArtifactError(
-            "An artifact cannot be used:", [Fault(rule, found, str(origin.folder), "repeat the command")]
+            "An artifact cannot be used:", [Fault.of(rule, found, str(origin.folder), "repeat the command")]
         )
 
 
@@ -38,7 +38,7 @@ def check_file(folder: Path, name: str) -> None:
     try:
         changed = made is not None and file_hash(folder / name) != made
     except OSError as error:
-        fault = Fault("an artifact's files must be readable", str(error), str(folder / name), ANEW)
+        fault = Fault.of("an artifact's files must be readable", str(error), str(folder / name), ANEW)
         raise ArtifactError("An artifact is damaged:", [fault]) from error
     if changed:
         raise ArtifactError("An artifact is damaged:", [changed_fault(folder, name)])

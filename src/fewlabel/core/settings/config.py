@@ -77,7 +77,7 @@ class Settings(BaseModel):
                     value = _with_default_name(ready[name], default_of(cls, name, base))
                     ready[name] = resolve_plugin(package, value, where=f"{where}{name}")
                 except SettingsError as error:
-                    faults.extend(error.faults or (Fault(error.message, repr(ready[name]), f"{where}{name}"),))
+                    faults.extend(error.faults or (Fault.of(error.message, repr(ready[name]), f"{where}{name}"),))
                     del ready[name]
                     if cls.model_fields[name].is_required():
                         raise SettingsError("These settings are not valid:", faults) from error
@@ -147,7 +147,7 @@ def resolve_plugin(package: str, value: Any, *, where: str = "") -> Settings:
     values = {"name": value} if isinstance(value, str) else dict(value)
     name = values.get("name")
     if not isinstance(name, str):
-        fault = Fault("a choice needs a name", repr(value), where, f"write {where or 'key'}=NAME")
+        fault = Fault.of("a choice needs a name", repr(value), where, f"write {where or 'key'}=NAME")
         raise SettingsError("These settings are not valid:", [fault])
     config: type[Settings] = load_plugin(package, name, where=where).Config
     return config.parse(values, where=f"{where}." if where else "")
@@ -205,7 +205,7 @@ def _faults(settings: type[Settings], error: ValidationError, where: str) -> lis
         if field is not None and union and len(details) > 1:
             rule = f"should be {type_name(field.annotation)}"
             found = details[0]["input"] if len(details[0]["loc"]) <= 2 else [part["input"] for part in details]
-            faults.append(Fault(rule, repr(found), f"{where}{location[0]}", _default_remedy(field)))
+            faults.append(Fault.of(rule, repr(found), f"{where}{location[0]}", _default_remedy(field)))
         else:
             faults.extend(_fault(settings, detail, where) for detail in details)
     return faults
@@ -218,19 +218,19 @@ def _fault(settings: type[Settings], detail: Any, where: str) -> Fault:
         known = list(settings.model_fields)
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
         remedy = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known))}"
-        return Fault("unknown setting", repr(location[-1]), key, remedy)
+        return Fault.of("unknown setting", repr(location[-1]), key, remedy)
     if detail["type"] == "missing":
-        return Fault(REQUIRED, "nothing", key, f"add {key}=VALUE")
+        return Fault.of(REQUIRED, "nothing", key, f"add {key}=VALUE")
     field = settings.model_fields.get(str(location[0])) if location else None
     if detail["type"] == "tuple_type":
-        return Fault(
+        return Fault.of(
             "should be a list", repr(detail["input"]), key, f"write a list, e.g. {_as_list(detail['input'], key)}"
         )
     if detail["type"] == "string_type" and len(location) > 1 and not isinstance(detail["input"], str):
         remedy = f'in quotes it is text, e.g. ["{show_value(detail["input"])}"]'
-        return Fault(str(detail["msg"]).removeprefix("Input "), repr(detail["input"]), key, remedy)
+        return Fault.of(str(detail["msg"]).removeprefix("Input "), repr(detail["input"]), key, remedy)
     message = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-    return Fault(message, repr(detail["input"]), key or where.rstrip("."), _default_remedy(field))
+    return Fault.of(message, repr(detail["input"]), key or where.rstrip("."), _default_remedy(field))
 
 
 def _as_list(value: Any, key: str) -> str:

@@ -105,7 +105,7 @@ def nest(assignments: Iterable[str]) -> dict[str, Any]:
     for word in assignments:
         key, equals, text = word.partition("=")
         if not equals or not key or not all(key.split(".")):
-            faults.append(Fault("settings are written key=value", repr(word), "command line", "e.g. steps=400"))
+            faults.append(Fault.of("settings are written key=value", repr(word), "command line", "e.g. steps=400"))
             continue
         value: Any = _read(text)
         for part in reversed(key.split(".")):

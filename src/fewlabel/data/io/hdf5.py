@@ -106,7 +106,7 @@ class Address:
             return array if self.order == "zyx" else np.ascontiguousarray(array.transpose(2, 1, 0))
         wanted = arrays[0].shape
         faults = [
-            Fault("slices of one volume must have one size", f"{array.shape} against {wanted}", str(file))
+            Fault.of("slices of one volume must have one size", f"{array.shape} against {wanted}", str(file))
             for file, array in zip(files, arrays, strict=True)
             if array.shape != wanted
         ]
@@ -117,7 +117,7 @@ class Address:
     def _present(self) -> tuple[Path, ...]:
         numbered = self._numbered()
         if not numbered:
-            fault = Fault("a stack needs its slices", "none", str(self.file), "restore the files")
+            fault = Fault.of("a stack needs its slices", "none", str(self.file), "restore the files")
             raise DataError("A file cannot be read:", [fault])
         steps = [(low, high) for (low, _), (high, _) in pairwise(numbered) if high != low + 1]
         if steps:
@@ -125,22 +125,22 @@ class Address:
             more = f" and {len(steps) - 3} more" if len(steps) > 3 else ""
             rule = "slices of a stack are numbered one after the other"
             remedy = "restore the missing slices or renumber: a volume has no gaps"
-            raise DataError("A stack of slices cannot be used:", [Fault(rule, found + more, str(self.file), remedy)])
+            raise DataError("A stack of slices cannot be used:", [Fault.of(rule, found + more, str(self.file), remedy)])
         return tuple(path for _, path in numbered)
 
     def _stored_shape(self, file: Path, arrays: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
         if self.key not in arrays:
-            fault = Fault(f"the file must hold {self.key!r}", ", ".join(sorted(arrays)) or "nothing", str(file))
+            fault = Fault.of(f"the file must hold {self.key!r}", ", ".join(sorted(arrays)) or "nothing", str(file))
             raise DataError("A file cannot be read:", [fault])
         shape = arrays[self.key]
         if len(shape) not in {2, 3}:
-            fault = Fault("an array of a scan is 2D or 3D", f"shape {shape}", f"{file}, {self.key}")
+            fault = Fault.of("an array of a scan is 2D or 3D", f"shape {shape}", f"{file}, {self.key}")
             raise DataError("A scan cannot be used:", [fault])
         return shape
 
     def _slice_shape(self, file: Path, shape: tuple[int, ...]) -> tuple[int, int]:
         if len(shape) != 2:
-            fault = Fault("a slice is a 2D array", f"shape {shape}", f"{file}, {self.key}")
+            fault = Fault.of("a slice is a 2D array", f"shape {shape}", f"{file}, {self.key}")
             raise DataError("A stack of slices cannot be used:", [fault])
         return (shape[0], shape[1])
 
@@ -189,7 +189,9 @@ class _opened:  # noqa: N801  # used as a statement: with _opened(file) as conte
         import h5py
 
         if not self.file.is_file():
-            raise DataError("A file cannot be read:", [Fault("a file must be there", "no such file", str(self.file))])
+            raise DataError(
+                "A file cannot be read:", [Fault.of("a file must be there", "no such file", str(self.file))]
+            )
         try:
             self.content = h5py.File(self.file, "r")
         except OSError as error:
@@ -202,5 +204,5 @@ class _opened:  # noqa: N801  # used as a statement: with _opened(file) as conte
             raise self._damaged(error) from error
 
     def _damaged(self, error: OSError) -> DataError:
-        fault = Fault("a file must be a complete HDF5 file", str(error), str(self.file), "copy or download it again")
+        fault = Fault.of("a file must be a complete HDF5 file", str(error), str(self.file), "copy or download it again")
         return DataError("A file cannot be read:", [fault])

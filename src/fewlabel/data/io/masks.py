@@ -50,7 +50,7 @@ def _write(path: Path, array: NDArray[Any], reference: Path, *, single: bool) ->
     path, reference = Path(path), Path(reference)
     geometry = read_geometry(reference)
     if array.shape[1:] != geometry.shape:
-        fault = Fault(
+        fault = Fault.of(
             "an output must have the shape of its scan", f"{array.shape[1:]} against {geometry.shape}", str(reference)
         )
         raise DataError("A mask cannot be written:", [fault])

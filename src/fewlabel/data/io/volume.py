@@ -171,14 +171,14 @@ def read_mask(path: Path) -> NDArray[np.int64]:
     image = read_image(path) if address is None else None
     array = np.asarray(sitk.GetArrayViewFromImage(image)) if address is None else address.read()
     if (image is not None and image.GetNumberOfComponentsPerPixel() > 1) or array.ndim == 4:
-        fault = Fault("a mask has one channel", f"shape {array.shape}", str(path), "store one class index per voxel")
+        fault = Fault.of("a mask has one channel", f"shape {array.shape}", str(path), "store one class index per voxel")
         raise DataError("A mask cannot be used:", [fault])
     if array.dtype.kind == "f":
         array = array if image is None else _restored(path, array)
         wrong = ~np.isfinite(array) | (array != np.rint(array))
         if wrong.any():
             found = f"{int(wrong.sum())} other voxels, such as {array[wrong].flat[0]:.4g}"
-            fault = Fault(
+            fault = Fault.of(
                 "label values must be whole numbers", found, str(path), "resample masks with nearest neighbour"
             )
             raise DataError("A mask cannot be used:", [fault])
@@ -201,14 +201,16 @@ def grid_faults(image: Path, wanted: Geometry, other: Path, found: Geometry) -> 
     where = f"{other} against {image}"
     if found.shape != wanted.shape:
         text = f"shape {found.shape} against {wanted.shape} (z, y, x)"
-        return [Fault("a file must lie on the grid of its scan", text, where, "export both from the same series")]
+        return [Fault.of("a file must lie on the grid of its scan", text, where, "export both from the same series")]
     if not np.allclose(found.spacing, wanted.spacing, rtol=1e-3, atol=1e-4):
         text = f"spacing {_mm(found.spacing)} against {_mm(wanted.spacing)} mm (z, y, x)"
-        return [Fault("a file must have the spacing of its scan", text, where, "correct the header that is wrong")]
+        return [Fault.of("a file must have the spacing of its scan", text, where, "correct the header that is wrong")]
     apart = float(np.linalg.norm(found.corners() - wanted.corners(), axis=1).max())
     if apart > 0.5 * min(wanted.spacing):
         text = f"corners up to {apart:.3g} mm apart"
-        return [Fault("a file must lie where its scan lies", text, where, "correct origin and direction in the header")]
+        return [
+            Fault.of("a file must lie where its scan lies", text, where, "correct origin and direction in the header")
+        ]
     return []
 
 
@@ -231,15 +233,19 @@ class _reading_faults:  # noqa: N801  # used as a statement: with _reading_fault
 
     def __enter__(self) -> None:
         if not self.path.is_file():
-            raise DataError("A file cannot be read:", [Fault("a file must be there", "no such file", str(self.path))])
+            raise DataError(
+                "A file cannot be read:", [Fault.of("a file must be there", "no such file", str(self.path))]
+            )
         try:
             missing = what_is_missing(self.path)
         except OSError as error:
-            fault = Fault("a file must be readable", str(error), str(self.path), "check its permissions and its disk")
+            fault = Fault.of(
+                "a file must be readable", str(error), str(self.path), "check its permissions and its disk"
+            )
             raise DataError("A file cannot be read:", [fault]) from error
         if missing:
             rule = "a file must be complete and undamaged"
-            fault = Fault(rule, missing, str(self.path), "copy or download it again")
+            fault = Fault.of(rule, missing, str(self.path), "copy or download it again")
             raise DataError("A file cannot be read:", [fault])
         self.inner.__enter__()
 
@@ -252,7 +258,7 @@ class _reading_faults:  # noqa: N801  # used as a statement: with _reading_fault
             remedy = "check that the file is complete and of a format its suffix names"
             if "orthonormal" in str(error):
                 remedy = "its axes are not at right angles: resample it or mend its header"
-            fault = Fault("a file must be readable by ITK", lines[-1].rstrip("."), str(self.path), remedy)
+            fault = Fault.of("a file must be readable by ITK", lines[-1].rstrip("."), str(self.path), remedy)
             raise DataError("A file cannot be read:", [fault]) from error
 
 
@@ -265,7 +271,7 @@ def _geometry(path: Path, size: Sequence[int], source: Any, components: int) -> 
     spacing, origin, flat = source.GetSpacing(), source.GetOrigin(), source.GetDirection()
     n = len(size)
     if n not in {2, 3, 4}:
-        fault = Fault("a scan is a 2D, 3D or 4D image", f"{n} axes", str(path))
+        fault = Fault.of("a scan is a 2D, 3D or 4D image", f"{n} axes", str(path))
         raise DataError("A scan cannot be used:", [fault])
     matrix = np.eye(3)
     inner = min(n, 3)
@@ -299,7 +305,7 @@ def _restored(path: Path, array: NDArray[Any]) -> NDArray[Any]:
         return restore_not_finite(path, array)
     except (OSError, ValueError) as error:
         rule = "voxels that are not finite must have a place"
-        fault = Fault(rule, str(error), str(path), "store finite numbers")
+        fault = Fault.of(rule, str(error), str(path), "store finite numbers")
         raise DataError("A file cannot be read:", [fault]) from error
 
 

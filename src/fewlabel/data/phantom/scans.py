@@ -218,7 +218,7 @@ def write_phantom(folder: Path, *, patients: int = 16, labelled: int = 1, test: 
     """
     if labelled < 0 or test < 0 or patients < max(1, labelled + test):
         found = f"patients={patients}, labelled={labelled}, test={test}"
-        fault = Fault("annotated training and test patients must fit into all patients", found, "phantom")
+        fault = Fault.of("annotated training and test patients must fit into all patients", found, "phantom")
         raise SettingsError("These settings are not valid:", [fault])
     folder = Path(folder)
     for name in ("images", "labels"):

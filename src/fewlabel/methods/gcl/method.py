@@ -177,4 +177,4 @@ def _too_large(pool: int, pixels: int, facts: DataFacts) -> Fault:
     size = "x".join(map(str, facts.image_size))
     rule = f"a pool must be smaller than the encoder's last map, {pixels} pixels for {size} images"
     smaller = f"set method.pool to at most {fitting_pool(pixels)}" if pixels > 1 else "lower network.depth"
-    return Fault(rule, str(pool), "method.pool", f"{smaller}, or set method.pixel=false")
+    return Fault.of(rule, str(pool), "method.pool", f"{smaller}, or set method.pixel=false")

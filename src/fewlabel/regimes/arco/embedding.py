@@ -41,7 +41,7 @@ class EmbeddingTerms(nn.Module):
         if settings.stride > network.config.stride:
             rule = f"a network of depth {network.config.depth} has maps of stride 1 to {network.config.stride}"
             remedy = f"set regime.stride={network.config.stride}"
-            fault = Fault(rule, str(settings.stride), "regime.stride", remedy)
+            fault = Fault.of(rule, str(settings.stride), "regime.stride", remedy)
             raise SettingsError("These settings do not fit the network:", [fault])
         self.settings = settings
         self.head = RepresentationHead(network.config, settings.dim, settings.stride)
