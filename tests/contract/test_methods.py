@@ -45,7 +45,7 @@ def test_an_unknown_setting_is_refused_with_the_nearest_known_one(name):
     known = next(key for key in type(resolve_plugin("fewlabel.methods", name)).model_fields if key != "name")
     with pytest.raises(SettingsError) as caught:
         resolve_plugin("fewlabel.methods", {"name": name, known[:-1] + "_": 1})
-    assert f"did you mean {known}" in str(caught.value)
+    assert f"Did you mean {known}" in str(caught.value)
 
 
 def test_documentation_names_the_source(name):

@@ -65,7 +65,7 @@ class TestEveryRegime:
     def test_an_unknown_key_is_refused_with_the_near_match(self, name):
         keys = [key for key in load_plugin(FAMILY, name).Config.model_fields if key != "name"]
         for key in keys:
-            with pytest.raises(SettingsError, match=f"did you mean {key}"):
+            with pytest.raises(SettingsError, match=f"Did you mean {key}"):
                 resolve_plugin(FAMILY, {"name": name, f"{key}x": 1})
 
     def test_docstring_and_paper_name_the_source(self, name):

@@ -106,7 +106,7 @@ def test_predict_takes_the_run_folder(run: Path, tmp_path: Path) -> None:
 
 def test_artifacts_of_the_wrong_kind_are_3(run: Path, tmp_path: Path) -> None:
     done = fewlabel("pretrain", str(run / "encoder"), "--out", str(tmp_path / "e"), code=3)
-    assert "expected an artifact of kind 'prepared'; found 'encoder'" in done.stderr
+    assert "is an artifact of kind encoder, not prepared" in done.stderr
     assert "Traceback" not in done.stderr
 
 

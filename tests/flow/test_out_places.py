@@ -98,10 +98,10 @@ def test_the_model_is_chosen_by_its_kind(run: Path) -> None:
 def test_a_folder_of_another_kind_is_named(run: Path) -> None:
     result = fewlabel("predict", run / "encoder", run, "--out", run / "masks")
     assert result.exit_code == 3
-    assert "expected an artifact of kind 'segmenter'; found 'encoder'" in result.stderr
+    assert "is an artifact of kind encoder, not segmenter" in result.stderr
     result = fewlabel("export", run / "segmenter", "--to", "monai", "--out", run.parent / "e.pth")
     assert result.exit_code == 3
-    assert "expected an artifact of kind 'encoder'; found 'segmenter'" in result.stderr
+    assert "is an artifact of kind segmenter, not encoder" in result.stderr
 
 
 @pytest.fixture

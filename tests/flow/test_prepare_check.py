@@ -215,7 +215,7 @@ def test_a_killed_run_leaves_nothing_half_valid(tmp_path):
     killed = subprocess.run([*words, "die"], capture_output=True, text=True, check=False)
     assert killed.returncode == 9, killed.stderr
     assert not (tmp_path / "out" / "p").exists()
-    with pytest.raises(DataError, match="expected a finished prepared folder"):
+    with pytest.raises(DataError, match="a finished artifact of kind prepared"):
         PreparedStore(tmp_path / "out" / "p")
     prepare(data, tmp_path / "out" / "p")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["p"]

@@ -88,7 +88,7 @@ def test_every_stage_is_a_public_function() -> None:
 
 
 def test_a_stage_from_python_refuses_unknown_settings() -> None:
-    with pytest.raises(fewlabel.SettingsError, match="did you mean steps"):
+    with pytest.raises(fewlabel.SettingsError, match="Did you mean steps"):
         fewlabel.pretrain(data="p", out="e", step=3)
     with pytest.raises(fewlabel.SettingsError, match="data: this setting is required"):
         fewlabel.train(out="r", recipe="demo")

@@ -49,6 +49,11 @@ class Fault:
         return " ".join(_sentence(part) for part in (f"{place}{self.problem}", self.remedy) if part)
 
 
+def reason(error: Exception) -> str:
+    """Why something failed, without the number and the path that an ``OSError`` adds: ``Permission denied``."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+
+
 def _sentence(text: str) -> str:
     return text if text.endswith((".", "?", "!")) else f"{text}."
 

@@ -1,8 +1,7 @@
-"""Plug-ins found by file name: a module that names itself, or a package with such a module, is one by that name."""
+"""Plug-ins, found by file name: a module whose settings name it, or a package with such a module."""
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import re
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.suggestions import did_you_mean
 
 
 def plugin_names(package: str) -> list[str]:
@@ -40,9 +40,7 @@ def load_plugin(package: str, name: str, *, where: str = "") -> Any:
     """
     known = _modules(package)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        remedy = f"did you mean {near[0]}? " if near else ""
-        fault = Fault.of(f"unknown {_kind(package)}", repr(name), where, f"{remedy}known: {', '.join(sorted(known))}")
+        fault = Fault(f'unknown {_kind(package)} "{name}"', where, did_you_mean(name, sorted(known)))
         raise SettingsError("These settings are not valid:", [fault])
     base = importlib.import_module(f"{package}.base").PLUGIN_BASE
     module = importlib.import_module(known[name])
@@ -53,7 +51,8 @@ def load_plugin(package: str, name: str, *, where: str = "") -> Any:
     ]
     leaves = [item for item in classes if not any(item in other.__mro__[1:] for other in classes)]
     if len(leaves) != 1:
-        fault = Fault.of(f"a plug-in file defines one {base.__name__}", f"{len(leaves)}", str(module.__file__))
+        problem = f"a plug-in must define exactly one {base.__name__}, not {len(leaves)}"
+        fault = Fault(problem, str(module.__file__))
         raise SettingsError("A plug-in is not valid:", [fault])
     return leaves[0]
 

@@ -76,5 +76,5 @@ def _faults_of(settings: type[Settings], values: Mapping[str, Any], where: str) 
     try:
         settings.parse(values, where=where)
     except SettingsError as error:
-        return [fault for fault in error.faults if fault.rule != REQUIRED]
+        return [fault for fault in error.faults if fault.problem != REQUIRED]
     return []

@@ -138,7 +138,7 @@ def test_wrong_settings_are_2_with_the_near_match() -> None:
     result = call("pretrain", "p", "--out", "e", "step=3", "seed=x", "method=simclr", "method.dimm=3")
     text = " ".join(result.stderr.split())
     assert result.exit_code == 2
-    for part in ("did you mean steps?", "seed: should be a valid integer", "did you mean dim?"):
+    for part in ("Did you mean steps?", "seed: must be a whole number", "Did you mean dim?"):
         assert part in text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -10,15 +11,16 @@ from fewlabel.core import errors
 from fewlabel.core.errors import Fault, FewlabelError
 
 
-def test_a_fault_says_rule_found_place_and_remedy() -> None:
-    fault = Fault.of("spacing is positive", "-1.0", "case 7", "mend the header")
-    assert str(fault) == "case 7: spacing is positive; found -1.0. → mend the header"
-    assert str(Fault.of("spacing is positive", "-1.0")) == "spacing is positive; found -1.0."
+def test_a_fault_says_place_problem_and_remedy() -> None:
+    fault = Fault("spacing must be positive, not -1.0", "case 7", "Correct the header")
+    assert str(fault) == "case 7: spacing must be positive, not -1.0. Correct the header."
+    assert str(Fault("spacing must be positive")) == "spacing must be positive."
+    assert str(Fault("unknown setting", "step", "Did you mean steps?")) == "step: unknown setting. Did you mean steps?"
 
 
 def test_an_error_tells_all_its_faults_in_order() -> None:
-    error = FewlabelError("Two things:", (Fault.of(rule, "x") for rule in ("first", "second")))
-    assert str(error).splitlines() == ["Two things:", "  - first; found x.", "  - second; found x."]
+    error = FewlabelError("Two things:", map(Fault, ("First", "Second")))
+    assert str(error).splitlines() == ["Two things:", "  - First.", "  - Second."]
     assert len(error.faults) == 2
     assert error.message == "Two things:"
 
@@ -37,6 +39,13 @@ def test_an_error_tells_all_its_faults_in_order() -> None:
 def test_exit_codes_are_those_of_the_drawing(name: str, code: int) -> None:
     assert getattr(errors, name).exit_code == code
     assert re.search(rf"{name}\s+{code}\b", errors.__doc__ or "")
+
+
+def test_the_reason_of_an_error_is_without_number_and_path(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="Errno") as caught:
+        (tmp_path / "gone").read_text()
+    assert errors.reason(caught.value) == "No such file or directory"
+    assert errors.reason(OSError("broken")) == errors.reason(ValueError("broken")) == "broken"
 
 
 def test_the_drawing_holds_the_whole_tree() -> None:

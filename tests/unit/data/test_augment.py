@@ -405,7 +405,7 @@ def test_presets_and_partial_settings():
     # Changing one setting of fine-tuning keeps the others of fine-tuning.
     changed = AugmentConfig.parse({"rotation": 5.0}, base=patients)
     assert changed.model_copy(update={"rotation": patients.rotation}) == patients
-    with pytest.raises(SettingsError, match="did you mean rotation"):
+    with pytest.raises(SettingsError, match="Did you mean rotation"):
         AugmentConfig.parse({"rotatoin": 5.0})
 
 

@@ -20,7 +20,7 @@ def test_a_reader_can_be_forced_by_id_or_with_settings(tmp_path):
         choice = choose_reader(root, reader)
         assert choice.name == "table"
         assert choice.match.reasons[0] == "chosen by the user"
-    with pytest.raises(SettingsError, match="did you mean nnunet"):
+    with pytest.raises(SettingsError, match="Did you mean nnunet"):
         choose_reader(root, "nnunett")
     with pytest.raises(SettingsError, match="unknown setting"):
         choose_reader(root, {"name": "table", "colour": 1})

@@ -19,9 +19,9 @@ def test_a_network_of_volumes_is_refused_beside_all_other_faults(tmp_path: Path)
     faults = {fault.where: fault for fault in caught.value.faults}
     assert set(faults) == {"network.ndim", "batch", "method.temperature"}
     fault = faults["network.ndim"]
-    assert fault.rule.startswith("pre-training works on slices, so its network is 2D")
-    assert "patch=[DEPTH,HEIGHT,WIDTH]" in fault.rule
-    assert fault.found == "3"
+    assert fault.problem.startswith("pre-training works on slices, so its network is 2D")
+    assert "patch=[DEPTH,HEIGHT,WIDTH]" in fault.problem
+    assert fault.problem.endswith("(given 3)")
     assert fault.remedy
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.core.atomic_files import abandoned, partial_beside, partials_of
-from fewlabel.core.errors import ArtifactError, Fault
+from fewlabel.core.errors import ArtifactError, Fault, reason
 
 MANIFEST = "manifest.json"
-ANEW = "make the artifact again"
+ANEW = "Make the artifact again"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -51,7 +51,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        fault = Fault.of("an artifact's JSON file must be readable", str(error), str(path), ANEW)
+        fault = Fault(f"{path} cannot be read ({reason(error)})", remedy=ANEW)
         raise ArtifactError("An artifact is damaged:", [fault]) from error
 
 

@@ -164,21 +164,23 @@ def open_artifact(folder: Path, kind: str | None = None, *, check_parents: bool 
     folder = Path(folder)
     path = folder / MANIFEST
     if not path.is_file():
-        found = "no such folder" if not folder.exists() else f"a folder without {MANIFEST}"
-        fault = Fault.of(f"expected a finished {kind or 'artifact'} folder", found, str(folder), "run its stage first")
+        wanted = f"a finished artifact of kind {kind}" if kind else "a finished artifact"
+        problem = f"{folder} is not {wanted}: it has no {MANIFEST}"
+        if not folder.exists():
+            problem = f"{folder} does not exist, but should be {wanted}"
+        fault = Fault(problem, remedy="Run its stage first")
         raise ArtifactError("An artifact cannot be used:", [fault])
     manifest = read_manifest(path)
     faults = []
     if kind is not None and manifest.kind != kind:
         faults.append(
-            Fault.of(
-                f"expected an artifact of kind {kind!r}", repr(manifest.kind), str(folder), "give the right folder"
+            Fault(
+                f"{folder} is an artifact of kind {manifest.kind}, not {kind}",
+                remedy=f"Give a folder of kind {kind}",
             )
         )
     faults.extend(
-        Fault.of("every file of the manifest must be there", f"no {name}", str(folder), ANEW)
-        for name in manifest.files
-        if not (folder / name).is_file()
+        Fault(f"{folder / name} is missing", remedy=ANEW) for name in manifest.files if not (folder / name).is_file()
     )
     faults.extend(_edited(folder, manifest))
     if check_parents:
@@ -206,30 +208,26 @@ def read_manifest(path: Path) -> Manifest:
     values = read_json(path)
     version = values.get("schema_version") if isinstance(values, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
-        fault = Fault.of(
-            f"this version reads artifacts up to schema {SCHEMA_VERSION}",
-            f"schema {version}",
-            str(path.parent),
-            "upgrade fewlabel",
-        )
+        problem = f"{path.parent} has schema {version}, but this version reads schemas up to {SCHEMA_VERSION}"
+        fault = Fault(problem, remedy="Upgrade fewlabel")
         raise ArtifactError("An artifact cannot be used:", [fault])
     try:
         return Manifest.model_validate(values)
     except ValidationError as error:
-        fault = Fault.of("a manifest must hold the fields of its schema", _wrong(error), str(path), ANEW)
+        fault = Fault(f"{path} is not a valid manifest ({_wrong(error)})", remedy=ANEW)
         raise ArtifactError("An artifact cannot be used:", [fault]) from error
 
 
 def _wrong(error: ValidationError) -> str:
     """What is wrong with a manifest, on one line."""
-    found = []
+    wrong = []
     for problem in error.errors(include_url=False):
         field = ".".join(map(str, problem["loc"]))
         given = f"{problem['input']!r}"
         shown = given if len(given) <= 40 else f"{given[:40]}…"
         missing = problem["type"] == "missing"
-        found.append(f"no {field}" if missing else f"{field} {shown}".strip())
-    return ", ".join(found)
+        wrong.append(f"no {field}" if missing else f"{field} {shown}".strip())
+    return ", ".join(wrong)
 
 
 def manifest_fields(path: Path) -> dict[str, Any]:
@@ -239,9 +237,10 @@ def manifest_fields(path: Path) -> dict[str, Any]:
 
 
 def changed_fault(folder: Path, name: str) -> Fault:
-    """What is told of a file that is not as it was made."""
-    rule, remedy = "an artifact's files must be as they were made", "put the old file back, or make the artifact again"
-    return Fault.of(rule, f"{name} has changed since", str(folder), remedy)
+    """The fault of a file that is not as it was made."""
+    return Fault(
+        f"{folder / name} has changed since it was made", remedy="Put the old file back, or make the artifact again"
+    )
 
 
 def _edited(folder: Path, manifest: Manifest) -> list[Fault]:
@@ -262,10 +261,9 @@ def _changed_parents(folder: Path, manifest: Manifest) -> list[Fault]:
             continue
         now = str(manifest_fields(path).get("content_hash", ""))
         if now != parent.content_hash:
-            found = f"{parent.content_hash[:12]} then, {now[:12] or 'no hash'} now"
-            faults.append(
-                Fault.of(
-                    f"its parent {parent.kind!r} must be unchanged", found, str(path.parent), "make this artifact again"
-                )
+            problem = (
+                f"{path.parent}, of kind {parent.kind}, has changed since {folder} was made from it: "
+                f"{parent.content_hash[:12]} then, {now[:12] or 'no hash'} now"
             )
+            faults.append(Fault(problem, remedy=f"Make {folder} again"))
     return faults

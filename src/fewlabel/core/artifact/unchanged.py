@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fewlabel.core.artifact.files import ANEW, MANIFEST, file_hash
 from fewlabel.core.artifact.manifest import Origin, changed_fault, manifest_fields, read_manifest
-from fewlabel.core.errors import ArtifactError, Fault
+from fewlabel.core.errors import ArtifactError, Fault, reason
 
 
 def check_origin(origin: Origin) -> None:
@@ -18,11 +18,11 @@ def check_origin(origin: Origin) -> None:
     path = origin.folder / MANIFEST
     now = str(manifest_fields(path).get("content_hash", "")) if path.is_file() else ""
     if now != origin.content_hash:
-        rule = f"an artifact of kind {origin.kind!r} must stay as it is while it is read"
-        found = f"it was replaced: {origin.content_hash[:12]} when it was opened, {now[:12] or 'nothing'} now"
-        raise ArtifactError(
-            "An artifact cannot be used:", [Fault.of(rule, found, str(origin.folder), "repeat the command")]
+        problem = (
+            f"{origin.folder}, of kind {origin.kind}, was replaced while it was being read: "
+            f"{origin.content_hash[:12]} when it was opened, {now[:12] or 'nothing'} now"
         )
+        raise ArtifactError("An artifact cannot be used:", [Fault(problem, remedy="Run the command again")])
 
 
 def check_file(folder: Path, name: str) -> None:
@@ -38,7 +38,7 @@ def check_file(folder: Path, name: str) -> None:
     try:
         changed = made is not None and file_hash(folder / name) != made
     except OSError as error:
-        fault = Fault.of("an artifact's files must be readable", str(error), str(folder / name), ANEW)
+        fault = Fault(f"{folder / name} cannot be read ({reason(error)})", remedy=ANEW)
         raise ArtifactError("An artifact is damaged:", [fault]) from error
     if changed:
         raise ArtifactError("An artifact is damaged:", [changed_fault(folder, name)])

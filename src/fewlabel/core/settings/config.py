@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import types
 from collections.abc import Mapping
@@ -15,7 +14,26 @@ from pydantic_core import PydanticUndefined
 
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.registry import load_plugin
-from fewlabel.core.settings.values import as_text_where_due, show_value, type_name, words_in
+from fewlabel.core.settings.values import as_text_where_due, quoted, show_value, type_name, words_in
+from fewlabel.core.suggestions import did_you_mean
+
+#: What is wrong with a value, by pydantic's name for it.
+_PROBLEMS = {
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "string_type": "must be text",
+    "literal_error": "must be {expected}",
+    "tuple_type": "must be a list",
+    "too_short": "must have at least {min_length} values",
+    "too_long": "must have at most {max_length} values",
+}
 
 #: A path given as text or ``Path``.
 PathSetting = Annotated[Path, Field(strict=False)]
@@ -40,9 +58,9 @@ def setting(default: Any = ..., doc: str = "", *, unit: str = "", source: str = 
     return Field(default, description=doc, json_schema_extra={"unit": unit, "source": source}, **limits)
 
 
-#: The rule that a setting without a default breaks when it is not given.
+#: The problem of a setting without a default that is not given.
 REQUIRED = "this setting is required"
-#: Where settings keep which of them were words of the command line.
+#: Where settings keep which of them were given on the command line.
 _WORDS = "_words"
 
 
@@ -77,7 +95,9 @@ class Settings(BaseModel):
                     value = _with_default_name(ready[name], default_of(cls, name, base))
                     ready[name] = resolve_plugin(package, value, where=f"{where}{name}")
                 except SettingsError as error:
-                    faults.extend(error.faults or (Fault.of(error.message, repr(ready[name]), f"{where}{name}"),))
+                    faults.extend(
+                        error.faults or (Fault(f"{error.message}, not {quoted(ready[name])}", f"{where}{name}"),)
+                    )
                     del ready[name]
                     if cls.model_fields[name].is_required():
                         raise SettingsError("These settings are not valid:", faults) from error
@@ -110,9 +130,9 @@ class Settings(BaseModel):
 
 
 def given(settings: Settings) -> frozenset[str]:
-    """The settings of a group that were words of the command line, and came neither by default nor from a recipe."""
-    found: frozenset[str] = settings.__dict__.get(_WORDS, frozenset())
-    return found
+    """The settings of a group that were given on the command line, not by default or from a recipe."""
+    words: frozenset[str] = settings.__dict__.get(_WORDS, frozenset())
+    return words
 
 
 class _Plugin:
@@ -147,7 +167,7 @@ def resolve_plugin(package: str, value: Any, *, where: str = "") -> Settings:
     values = {"name": value} if isinstance(value, str) else dict(value)
     name = values.get("name")
     if not isinstance(name, str):
-        fault = Fault.of("a choice needs a name", repr(value), where, f"write {where or 'key'}=NAME")
+        fault = Fault(f"a name is missing in {quoted(value)}", where, f"Write {where or 'key'}=NAME")
         raise SettingsError("These settings are not valid:", [fault])
     config: type[Settings] = load_plugin(package, name, where=where).Config
     return config.parse(values, where=f"{where}." if where else "")
@@ -194,7 +214,7 @@ def group_fields(settings: type[BaseModel]) -> dict[str, type[Settings]]:
 
 
 def _faults(settings: type[Settings], error: ValidationError, where: str) -> list[Fault]:
-    """One fault per setting: the branches of a union that failed are told as one."""
+    """One fault per setting: the branches of a union that failed are reported as one."""
     by_field: dict[Any, list[Any]] = {}
     for detail in error.errors(include_url=False):
         by_field.setdefault(detail["loc"][:1], []).append(detail)
@@ -203,9 +223,9 @@ def _faults(settings: type[Settings], error: ValidationError, where: str) -> lis
         field = settings.model_fields.get(str(location[0])) if location else None
         union = field is not None and get_origin(field.annotation) in (Union, types.UnionType)
         if field is not None and union and len(details) > 1:
-            rule = f"should be {type_name(field.annotation)}"
-            found = details[0]["input"] if len(details[0]["loc"]) <= 2 else [part["input"] for part in details]
-            faults.append(Fault.of(rule, repr(found), f"{where}{location[0]}", _default_remedy(field)))
+            value = details[0]["input"] if len(details[0]["loc"]) <= 2 else [part["input"] for part in details]
+            problem = f"must be {type_name(field.annotation)}, not {quoted(value)}"
+            faults.append(Fault(problem, f"{where}{location[0]}", _default_remedy(field)))
         else:
             faults.extend(_fault(settings, detail, where) for detail in details)
     return faults
@@ -214,23 +234,31 @@ def _faults(settings: type[Settings], error: ValidationError, where: str) -> lis
 def _fault(settings: type[Settings], detail: Any, where: str) -> Fault:
     location = detail["loc"]
     key = where + ".".join(map(str, location))
+    value = quoted(detail["input"])
     if detail["type"] == "extra_forbidden":
-        known = list(settings.model_fields)
-        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
-        remedy = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known))}"
-        return Fault.of("unknown setting", repr(location[-1]), key, remedy)
+        known = sorted(settings.model_fields)
+        return Fault("unknown setting", key, did_you_mean(str(location[-1]), known))
     if detail["type"] == "missing":
-        return Fault.of(REQUIRED, "nothing", key, f"add {key}=VALUE")
+        return Fault(REQUIRED, key, f"Add {key}=VALUE")
     field = settings.model_fields.get(str(location[0])) if location else None
+    remedy = _default_remedy(field)
     if detail["type"] == "tuple_type":
-        return Fault.of(
-            "should be a list", repr(detail["input"]), key, f"write a list, e.g. {_as_list(detail['input'], key)}"
-        )
+        remedy = f"Write a list, such as {_as_list(detail['input'], key)}"
     if detail["type"] == "string_type" and len(location) > 1 and not isinstance(detail["input"], str):
-        remedy = f'in quotes it is text, e.g. ["{show_value(detail["input"])}"]'
-        return Fault.of(str(detail["msg"]).removeprefix("Input "), repr(detail["input"]), key, remedy)
-    message = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-    return Fault.of(message, repr(detail["input"]), key or where.rstrip("."), _default_remedy(field))
+        remedy = f'Put it in quotes: ["{show_value(detail["input"])}"]'
+    return Fault(_problem(detail, value), key or where.rstrip("."), remedy)
+
+
+def _problem(detail: Any, value: str) -> str:
+    """What is wrong with a value, and the value unless the sentence has it already."""
+    if detail["type"] in _PROBLEMS:
+        context = {
+            name: f"{item:g}" if isinstance(item, float) else str(item).replace("'", "")
+            for name, item in detail.get("ctx", {}).items()
+        }
+        return f"{_PROBLEMS[detail['type']].format_map(context)}, not {value}"
+    text = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Input ").replace("should be", "must be")
+    return text if text.endswith(f"not {value}") else f"{text} (given {value})"
 
 
 def _as_list(value: Any, key: str) -> str:
@@ -243,4 +271,4 @@ def _as_list(value: Any, key: str) -> str:
 def _default_remedy(field: FieldInfo | None) -> str:
     if field is None or field.default in (PydanticUndefined, None):
         return ""
-    return f"the default is {show_value(field.default)}"
+    return f"Leave it out for the default, {show_value(field.default)}"

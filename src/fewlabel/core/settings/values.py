@@ -26,10 +26,10 @@ class _Written(float):
 
 
 class Words(dict[str, Any]):
-    """Nested values of which some were given by the user, as words of the command line.
+    """Nested values, some of which the user gave on the command line.
 
     Attributes:
-        words: The keys of this level that were; those of the levels below say so themselves.
+        words: The keys of this level that were given there; mappings below keep their own.
     """
 
     words: frozenset[str] = frozenset()
@@ -43,13 +43,13 @@ class Words(dict[str, Any]):
 
 
 def as_words(values: Mapping[str, Any]) -> Words:
-    """Nested values, all of which the user gave in so many words, whatever a recipe says."""
+    """Nested values, all of which the user gave explicitly, whatever a recipe says."""
     nested = {key: as_words(value) if isinstance(value, Mapping) else value for key, value in values.items()}
     return Words.of(nested, nested)
 
 
 def words_in(values: object) -> frozenset[str]:
-    """The keys of a mapping that were words of the command line."""
+    """The keys of a mapping that were given on the command line."""
     return values.words if isinstance(values, Words) else frozenset()
 
 
@@ -105,7 +105,7 @@ def nest(assignments: Iterable[str]) -> dict[str, Any]:
     for word in assignments:
         key, equals, text = word.partition("=")
         if not equals or not key or not all(key.split(".")):
-            faults.append(Fault.of("settings are written key=value", repr(word), "command line", "e.g. steps=400"))
+            faults.append(Fault(f'"{word}" is not of the form key=value', remedy="Write a setting like steps=400"))
             continue
         value: Any = _read(text)
         for part in reversed(key.split(".")):
@@ -207,6 +207,15 @@ def show_value(value: Any) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(map(str, value)) + "]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def quoted(value: Any) -> str:
+    """A value as messages have it: as on the command line, but text in quotes."""
+    if isinstance(value, str | Path):
+        return f'"{value}"'
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(quoted, value))}]"
+    return show_value(value)
 
 
 def type_name(annotation: Any) -> str:

@@ -28,7 +28,7 @@ def test_a_parent_is_named_as_it_was_opened(tmp_path: Path) -> None:
     close_run(child, "encoder", ["b.txt"], parents=[origin], **facts)
     (parent,) = open_artifact(child, check_parents=False).parents
     assert (parent.kind, parent.path, parent.content_hash) == ("prepared", "../p", origin.content_hash)
-    with pytest.raises(ArtifactError, match=f"found {origin.content_hash[:12]} then"):
+    with pytest.raises(ArtifactError, match=f"made from it: {origin.content_hash[:12]} then"):
         open_artifact(child)
     make(tmp_path / "p", "one")
     open_artifact(child)
@@ -65,7 +65,7 @@ def test_a_file_of_any_size_is_held_against_its_hash(tmp_path: Path) -> None:
     check_file(tmp_path / "p", "a.bin")
     (tmp_path / "p/a.bin").write_text("eno")
     open_artifact(tmp_path / "p")
-    with pytest.raises(ArtifactError, match=r"a\.bin has changed since\. → put the old file back, or make"):
+    with pytest.raises(ArtifactError, match=r"a\.bin has changed since it was made\. Put the old file back, or make"):
         check_file(tmp_path / "p", "a.bin")
     (tmp_path / "p/a.bin").unlink()
     with pytest.raises(ArtifactError, match=r"a\.bin"):

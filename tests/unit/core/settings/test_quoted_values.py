@@ -79,12 +79,12 @@ def test_one_value_where_a_list_is_due_says_how_a_list_is_written(word: str, exa
     with pytest.raises(SettingsError) as caught:
         _Some.parse(nest([word]))
     (fault,) = caught.value.faults
-    assert fault.rule == "should be a list"
-    assert fault.remedy == f"write a list, e.g. {example}"
+    assert fault.problem.startswith("must be a list, not ")
+    assert fault.remedy == f"Write a list, such as {example}"
 
 
 def test_a_value_in_a_list_of_names_that_is_no_text_can_be_quoted() -> None:
-    with pytest.raises(SettingsError, match=r"should be a valid string; found True\. → in quotes it is text"):
+    with pytest.raises(SettingsError, match=r'must be text, not true\. Put it in quotes: \["true"\]\.'):
         _Some.parse(nest(["subjects=[true]"]))
 
 

@@ -74,7 +74,7 @@ def test_nest_joins_keys_and_lets_the_last_win() -> None:
 def test_nest_names_every_bad_word() -> None:
     with pytest.raises(SettingsError) as caught:
         nest(["steps", "=4", "a..b=1", "seed=1"])
-    assert [fault.found for fault in caught.value.faults] == ["'steps'", "'=4'", "'a..b=1'"]
+    assert [fault.problem.partition(" is ")[0] for fault in caught.value.faults] == ['"steps"', '"=4"', '"a..b=1"']
 
 
 def test_merge_lets_the_later_win_and_keeps_the_rest() -> None:
