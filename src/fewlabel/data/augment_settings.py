@@ -90,16 +90,15 @@ class AugmentConfig(Settings):
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, where: str = "", base: Settings | None = None) -> Self:
-        """As for all settings, and a probability is refused of what is off as long as its limit is not given too.
+        """As for all settings; a probability of what is off is refused unless its limit is given too.
 
         A limit that *is* given may be off: so is a part switched off, whatever a recipe says of its probability.
         """
         faults = [
-            Fault.of(
-                f"a probability alone changes nothing: {limit} is {off:g}, which is off",
-                str(values[f"{limit}_probability"]),
+            Fault(
+                f"{values[f'{limit}_probability']} has no effect: {limit} is {off:g}, which is off",
                 f"{where}{limit}_probability",
-                f"give {where}{limit} too, e.g. {where}{limit}={example}",
+                f"Give {where}{limit} too, such as {where}{limit}={example}",
             )
             for limit, (off, example) in _OFF.items()
             if _above_zero(values.get(f"{limit}_probability"))

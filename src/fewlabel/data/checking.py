@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -100,16 +100,17 @@ def inspect_case(case: Case, channels: int) -> CaseFacts:
             faults.extend(grid_faults(case.images[0], first, path, geometry))
     if first is not None:
         if not faults and found != channels:
-            faults.append(Fault.of(f"every scan must have {channels} channels", f"{found}", str(case.images[0])))
+            wanted = f"{channels} channel" if channels == 1 else f"{channels} channels"
+            faults.append(Fault(f"must have {wanted}, not {found}", str(case.images[0])))
         if min(first.spacing) <= 0 or not np.isfinite(first.spacing).all():
-            faults.append(Fault.of("voxel sizes must be positive", f"{first.spacing} mm", str(case.images[0])))
+            faults.append(Fault(f"voxel sizes must be positive, not {first.spacing} mm", str(case.images[0])))
         if 0 in first.shape:
-            faults.append(Fault.of("a scan must have voxels", f"shape {first.shape}", str(case.images[0])))
+            faults.append(Fault(f"has no voxels: its shape is {first.shape}", str(case.images[0])))
     mask = _mask(case, first, faults)
     labels = None if mask is None else value_counts(mask)
     if labels is not None and set(labels) <= {0}:
         odd.append("its label holds background only")
-    named = tuple(Fault.of(f.rule, f.found, f"case {case.id}, {f.where}", f.remedy) for f in faults)
+    named = tuple(replace(fault, where=f"case {case.id}, {fault.where}") for fault in faults)
     return CaseFacts(case, first, labels, named, tuple(odd), {} if mask is None else label_shapes(mask))
 
 
@@ -136,24 +137,22 @@ def label_map(catalog: Catalog, facts: Sequence[CaseFacts]) -> tuple[LabelMap, l
     names = tuple(catalog.label_names.get(value, "background" if value == 0 else f"label {value}") for value in values)
     faults = []
     if len(values) > MOST_CLASSES + 1:
-        rule = f"masks may hold up to {MOST_CLASSES} classes"
-        faults.append(Fault.of(rule, f"{len(values)}", str(catalog.root), "are these masks, or images?"))
+        problem = f"masks may hold up to {MOST_CLASSES} classes, not {len(values)}"
+        faults.append(Fault(problem, str(catalog.root), "Are these masks, or images?"))
     return LabelMap(values, names, ignore, tuple(counts.get(value, 0) for value in values)), faults
 
 
 def catalog_faults(catalog: Catalog) -> list[Fault]:
     """What is wrong with a catalog as such: no cases, or ids that are not unique."""
     if not catalog.cases:
-        return [Fault.of("a data set needs at least one scan", "none", str(catalog.root))]
-    seen: dict[str, Path] = {}
+        return [Fault("must contain at least one scan", str(catalog.root))]
+    first: dict[str, Path] = {}
     faults = []
     for case in catalog.cases:
-        if case.id in seen:
-            found = f"{case.id} for {seen[case.id]} and {case.images[0]}"
-            faults.append(
-                Fault.of("case ids must be unique", found, str(catalog.root), "rename one, or give a case column")
-            )
-        seen[case.id] = case.images[0]
+        if case.id in first:
+            problem = f'{first[case.id]} and {case.images[0]} have the same case id, "{case.id}"'
+            faults.append(Fault(problem, str(catalog.root), "Rename one, or give a case column"))
+        first[case.id] = case.images[0]
     return faults
 
 

@@ -80,6 +80,6 @@ def _full(folder: Path, arrays: Mapping[str, tuple[DTypeLike, Sequence[int]]], f
     needed = sum(int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize for dtype, shape in arrays.values())
     # A folder being built has a hidden name; the user knows it by the other.
     shown = folder.with_name(folder.name[1:].rsplit(".", 3)[0]) if is_partial(folder) else folder
-    found = f"{needed} bytes needed, {free} bytes free"
-    fault = Fault.of("a store must have room on its disk", found, str(shown), "free some space or give another folder")
+    problem = f"not enough room on its disk: {needed} bytes needed, {free} bytes free"
+    fault = Fault(problem, str(shown), "Free some space or give another folder")
     return FewlabelError("The disk is full; nothing was written:", [fault])

@@ -79,13 +79,17 @@ def merge_stores(stores: Sequence[PreparedStore], folder: Path) -> None:
 def _check(stores: Sequence[PreparedStore]) -> None:
     faults = []
     if len(stores) < 2:
-        faults.append(Fault.of("a merge needs two prepared folders", str(len(stores)), "data", "name another one"))
+        faults.append(
+            Fault(f"a merge needs at least two prepared folders, not {len(stores)}", "data", "Add another one")
+        )
     for store in stores[1:]:
         mine, first = store.images.shape[1:], stores[0].images.shape[1:]
         if mine != first:
-            rule = "merged stores share channels and size (channels, height, width)"
-            found = f"{tuple(mine)} beside {tuple(first)} of {stores[0].folder}"
-            faults.append(Fault.of(rule, found, str(store.folder), "prepare it with the same size"))
+            problem = (
+                f"{store.folder} has {tuple(mine)} channels, height and width, "
+                f"but {stores[0].folder} has {tuple(first)}"
+            )
+            faults.append(Fault(problem, remedy="Prepare it with the same size"))
     if not faults:
         faults = _met_twice(stores)
     if faults:
@@ -103,12 +107,12 @@ def _met_twice(stores: Sequence[PreparedStore]) -> list[Fault]:
             if mark in known:
                 shared.setdefault(known[mark][0].folder, []).append(case)
         for folder, cases in shared.items():
-            found = sorted(set(cases))
-            told = f"{', '.join(found[:5])}{', ...' if len(found) > 5 else ''} ({len(found)})"
-            rule = "a scan is in one of the merged stores alone, or its subject could train and test"
-            faults.append(
-                Fault.of(rule, f"{told} in {folder} too", str(store.folder), "prepare them without each other")
+            scans = sorted(set(cases))
+            shown = f"{', '.join(scans[:5])}{', ...' if len(scans) > 5 else ''}"
+            problem = (
+                f"{store.folder} and {folder} share {len(scans)} scans ({shown}), so a subject could train and test"
             )
+            faults.append(Fault(problem, remedy="Prepare each without the scans of the other"))
         known.update({mark: (store, case) for mark, case in mine.items() if mark not in known})
     return faults
 

@@ -179,8 +179,8 @@ def read_poses(folder: Path) -> Poses | None:
     try:
         return Poses.load(read_json(path))
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        rule, remedy = "the file must say how scans lie", "remove it, then prepare the scans again"
-        fault = Fault.of(rule, f"{type(error).__name__}: {error}", str(path), remedy)
+        problem = f"{path} does not say how scans lie ({type(error).__name__}: {error})"
+        fault = Fault(problem, remedy="Remove it, then prepare the scans again")
         raise ArtifactError("An artifact is damaged:", [fault]) from error
 
 

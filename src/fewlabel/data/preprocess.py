@@ -101,8 +101,9 @@ def prepare_volume(volume: Volume, plan: Plan) -> tuple[NDArray[np.float32], dic
         DataError: If the number of channels differs from the plan's, or no voxel is finite.
     """
     if len(volume.array) != len(plan.channels):
-        found = f"{len(volume.array)} in {', '.join(map(str, volume.paths))}"
-        fault = Fault.of(f"a scan must have the channels {', '.join(plan.channels)}", found, str(volume.paths[0]))
+        present = f"{len(volume.array)} in {', '.join(map(str, volume.paths))}"
+        problem = f"must have the channels {', '.join(plan.channels)}, but there are {present}"
+        fault = Fault(problem, str(volume.paths[0]))
         raise DataError("A scan cannot be used:", [fault])
     orientation = orient_to(volume.geometry, np.asarray(plan.frame), plan.slice_axis)
     spacing = [volume.spacing[axis] for axis in orientation.axes]
@@ -148,12 +149,12 @@ def prepare_mask(mask: NDArray[np.integer[Any]], record: Mapping[str, Any], plan
         DataError: If the shape differs from the scan's or a value is not in the plan.
     """
     if list(mask.shape) != list(record["shape"]):
-        fault = Fault.of("a mask must have the shape of its scan", f"{mask.shape} against {tuple(record['shape'])}")
+        fault = Fault(f"the mask has shape {mask.shape}, but the scan has {tuple(record['shape'])}")
         raise DataError("A mask cannot be used:", [fault])
     values = [*plan.label_values, *([] if plan.ignore_value is None else [plan.ignore_value])]
     unknown = sorted(set(value_counts(mask)) - set(values))
     if unknown:
-        fault = Fault.of(f"label values must be among {values}", f"{unknown}")
+        fault = Fault(f"label values must be among {values}, but {unknown} occur")
         raise DataError("A mask cannot be used:", [fault])
     orientation, rows, columns = _steps(record)
     laid = orientation.apply(mask)
@@ -219,7 +220,7 @@ def _finite(raw: NDArray[np.float32], volume: Volume) -> NDArray[np.float32]:
     if good.all():
         return raw
     if not good.any():
-        fault = Fault.of("a scan must hold finite intensities", "none", str(volume.paths[0]))
+        fault = Fault("has no finite intensity", str(volume.paths[0]))
         raise DataError("A scan cannot be used:", [fault])
     return np.where(good, raw, raw[good].min())
 

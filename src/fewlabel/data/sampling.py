@@ -210,4 +210,4 @@ def build_sampler(config: SamplerConfig, slices: pd.DataFrame, batch: int, seed:
 
 
 def _no_slices() -> Fault:
-    return Fault.of("training needs at least one slice", "none", "split", "check the parts of split.json")
+    return Fault("training needs at least one slice, but there is none", "split", "Check the parts of split.json")

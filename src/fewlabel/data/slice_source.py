@@ -61,7 +61,7 @@ def labelled_slices(store: PreparedStore, indices: NDArray[np.int64]) -> NDArray
     table = store.slices.iloc[indices]
     bare = sorted(table.loc[~table["labelled"].to_numpy(dtype=bool), "case"].unique())
     if bare:
-        fault = Fault.of("a labelled slice needs a mask", f"none for {', '.join(bare)}", "labelled subjects")
+        fault = Fault(f"a labelled slice needs a mask, but there is none for {', '.join(bare)}", "labelled subjects")
         raise DataError("Some scans cannot be trained on:", [fault])
     return indices
 
@@ -91,9 +91,9 @@ def own_rows(count: int, setting: str) -> Rows:
         SettingsError: If they do not divide by the number of processes.
     """
     if count < 1 or count % world_size():
-        rule = f"the batch must hold at least 1 slice and divide by the {world_size()} processes"
+        problem = f"must be a positive multiple of the number of processes, {world_size()}, not {count}"
         near = max(world_size(), count - count % world_size())
-        fault = Fault.of(rule, str(count), setting, f"e.g. {setting}={near}")
+        fault = Fault(problem, setting, f"Try {setting}={near}")
         raise SettingsError("These settings are not valid:", [fault])
     share = count // world_size()
     return Rows(count, rank() * share, (rank() + 1) * share)

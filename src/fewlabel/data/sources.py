@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.errors import DataError, Fault, reason
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.io.hdf5 import files_behind
 
@@ -43,8 +43,7 @@ def source_files(catalog: Catalog, folder: Path | None = None) -> dict[str, list
                 same = before is not None and list(before[:2]) == facts
                 found[str(path)] = [*facts, before[2] if before is not None and same else _digest(path)]
             except OSError as error:
-                reason = error.strerror or str(error)
-                faults.append(Fault.of("a file of the data set must be readable", reason, f"case {case.id}, {path}"))
+                faults.append(Fault(f"cannot be read ({reason(error)})", f"case {case.id}, {path}"))
     if faults:
         raise DataError("Files of the data set cannot be read:", faults)
     return found

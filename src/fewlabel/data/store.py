@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fewlabel.core.artifact.files import read_json
 from fewlabel.core.artifact.manifest import Origin, open_artifact
 from fewlabel.core.artifact.unchanged import check_file, check_origin
-from fewlabel.core.errors import ArtifactError, Fault
+from fewlabel.core.errors import ArtifactError, Fault, reason
 
 UNLABELLED = 255
 
@@ -77,7 +77,7 @@ class PreparedStore:
         """All slices, (slices, channels, height, width), float16 in [0, 1]; memory-mapped."""
         images: NDArray[np.float16] = self._array("images.npy")
         if images.ndim != 4 or len(images) != len(self.slices):
-            raise self._damaged("images.npy", f"{images.shape} for {len(self.slices)} slices")
+            raise self._damaged("images.npy", f"its shape is {images.shape} for {len(self.slices)} slices")
         return images
 
     @cached_property
@@ -86,7 +86,7 @@ class PreparedStore:
         labels: NDArray[np.uint8] = self._array("labels.npy")
         wanted = (len(self.images), *self.images.shape[2:])
         if labels.shape != wanted:
-            raise self._damaged("labels.npy", f"{labels.shape} beside images of {wanted}")
+            raise self._damaged("labels.npy", f"its shape is {labels.shape}, not {wanted} as of the images")
         return labels
 
     @cached_property
@@ -139,16 +139,14 @@ class PreparedStore:
             size = path.stat().st_size
         except (OSError, ValueError, EOFError) as error:
             check_origin(self.origin)
-            raise self._damaged(name, str(error) or "an empty file") from error
+            raise self._damaged(name, reason(error) or "it is empty") from error
         check_origin(self.origin)
         if not isinstance(array, np.memmap):
-            raise self._damaged(name, "another kind of file")
+            raise self._damaged(name, "it is not a plain array")
         if size != array.offset + array.nbytes:
-            raise self._damaged(name, f"{size} bytes where its header says {array.offset + array.nbytes}")
+            raise self._damaged(name, f"it has {size} bytes, but its header says {array.offset + array.nbytes}")
         return array
 
-    def _damaged(self, name: str, found: str) -> ArtifactError:
-        rule = "the pixels of a prepared folder must be as they were made"
-        return ArtifactError(
-            "An artifact is damaged:", [Fault.of(rule, found, str(self.folder / name), "prepare the scans again")]
-        )
+    def _damaged(self, name: str, how: str) -> ArtifactError:
+        fault = Fault(f"{self.folder / name} is damaged: {how}", remedy="Prepare the scans again")
+        return ArtifactError("An artifact is damaged:", [fault])

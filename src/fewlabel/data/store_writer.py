@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,8 @@ def write_store(folder: Path, cases: Sequence[Case], depths: Sequence[int], plan
         try:
             return _write_case(case, row, plan, images[start:stop], labels[start:stop])
         except FewlabelError as error:
-            faults = error.faults or (Fault.of(error.message, "", ""),)
-            return Written(row, {}, tuple(Fault.of(f.rule, f.found, _where(case, f.where), f.remedy) for f in faults))
+            faults = error.faults or (Fault(error.message),)
+            return Written(row, {}, tuple(replace(fault, where=_where(case, fault.where)) for fault in faults))
 
     done = []
     with task("prepare", len(cases)) as bar:

@@ -54,7 +54,7 @@ def test_a_full_disk_names_folder_and_bytes(tmp_path, monkeypatch, code, after):
         reserved_arrays(partial, ARRAYS)
     (fault,) = caught.value.faults
     assert fault.where == str(tmp_path / "my.store")
-    assert fault.found == f"{BYTES} bytes needed, 1234 bytes free"
+    assert fault.problem == f"not enough room on its disk: {BYTES} bytes needed, 1234 bytes free"
     assert caught.value.exit_code == 1
     assert list(partial.iterdir()) == []
 

@@ -381,7 +381,7 @@ def test_seeds_give_other_batches(store):
 
 def test_a_batch_that_does_not_divide_is_refused(store, monkeypatch):
     monkeypatch.setattr(slice_source, "world_size", lambda: 4)
-    with pytest.raises(SettingsError, match=r"batch: .*4 processes.*batch=12"):
+    with pytest.raises(SettingsError, match=r"batch: .*processes, 4, not .*batch=12"):
         pretrain_loader(store, batch=14)
     with pytest.raises(SettingsError, match="batch=4"):
         finetune_loader(store, batch=2)

@@ -283,7 +283,7 @@ def test_a_second_view_has_the_same_geometry_and_other_intensities(store):
 
 
 def test_faults(store, monkeypatch):
-    with pytest.raises(DataError, match="found none for d"):
+    with pytest.raises(DataError, match="there is none for d"):
         loader(store, ("a", "d"))
     with pytest.raises(DataError, match="at least one slice"):
         loader(store, ())

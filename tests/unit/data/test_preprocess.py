@@ -198,7 +198,7 @@ def test_channels_are_normalised_apart_and_counted():
     assert array.shape == (2, 2, 8, 8)
     assert len(record["percentiles"]) == 2
     assert array.reshape(2, -1).max(1).min() == 1
-    with pytest.raises(DataError, match=r"channels image.*found 2"):
+    with pytest.raises(DataError, match=r"channels image.*are 2 in"):
         prepare_volume(volume(raw), Plan(spacing=(1.0, 1.0), size=(8, 8)))
 
 

@@ -1,4 +1,4 @@
-"""Whether a file is all there and undamaged: ITK reads a truncated or spoilt NIfTI without a word."""
+"""Whether a file is all there and undamaged: ITK reads a truncated or damaged NIfTI without complaint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrays in HDF5 files as scans: an address tells which array, how its axes lie and what a voxel measures.
+"""Arrays in HDF5 files as scans: an address gives the array, the order of its axes and the size of a voxel.
 
 Such files hold voxels without geometry. What they lack travels in the path, so that a catalog, a prepared store and
 the key over its sources carry it without any file beside: ``FOLDER/FILE.h5#KEY,ORDER,SLICExROWxCOLUMN``.
@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.errors import DataError, Fault, reason
 
 SUFFIX = ".h5"
 #: Order of the stored axes: ``zyx`` has the slices first, ``xyz`` last.
@@ -106,7 +106,7 @@ class Address:
             return array if self.order == "zyx" else np.ascontiguousarray(array.transpose(2, 1, 0))
         wanted = arrays[0].shape
         faults = [
-            Fault.of("slices of one volume must have one size", f"{array.shape} against {wanted}", str(file))
+            Fault(f"must have the size of the first slice, {wanted}, not {array.shape}", str(file))
             for file, array in zip(files, arrays, strict=True)
             if array.shape != wanted
         ]
@@ -117,30 +117,31 @@ class Address:
     def _present(self) -> tuple[Path, ...]:
         numbered = self._numbered()
         if not numbered:
-            fault = Fault.of("a stack needs its slices", "none", str(self.file), "restore the files")
+            fault = Fault("no file matches", str(self.file), "Restore the slices")
             raise DataError("A file cannot be read:", [fault])
         steps = [(low, high) for (low, _), (high, _) in pairwise(numbered) if high != low + 1]
         if steps:
             found = ", ".join(f"{low} then {high}" if low != high else f"{low} twice" for low, high in steps[:3])
             more = f" and {len(steps) - 3} more" if len(steps) > 3 else ""
-            rule = "slices of a stack are numbered one after the other"
-            remedy = "restore the missing slices or renumber: a volume has no gaps"
-            raise DataError("A stack of slices cannot be used:", [Fault.of(rule, found + more, str(self.file), remedy)])
+            problem = f"slices are not numbered consecutively: {found}{more}"
+            remedy = "Restore the missing slices, or number them without gaps"
+            raise DataError("A stack of slices cannot be used:", [Fault(problem, str(self.file), remedy)])
         return tuple(path for _, path in numbered)
 
     def _stored_shape(self, file: Path, arrays: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
         if self.key not in arrays:
-            fault = Fault.of(f"the file must hold {self.key!r}", ", ".join(sorted(arrays)) or "nothing", str(file))
+            present = ", ".join(sorted(arrays)) or "nothing"
+            fault = Fault(f'must hold an array "{self.key}", but holds {present}', str(file))
             raise DataError("A file cannot be read:", [fault])
         shape = arrays[self.key]
         if len(shape) not in {2, 3}:
-            fault = Fault.of("an array of a scan is 2D or 3D", f"shape {shape}", f"{file}, {self.key}")
+            fault = Fault(f"must be 2D or 3D, but has shape {shape}", f"{file}, {self.key}")
             raise DataError("A scan cannot be used:", [fault])
         return shape
 
     def _slice_shape(self, file: Path, shape: tuple[int, ...]) -> tuple[int, int]:
         if len(shape) != 2:
-            fault = Fault.of("a slice is a 2D array", f"shape {shape}", f"{file}, {self.key}")
+            fault = Fault(f"must be a 2D slice, but has shape {shape}", f"{file}, {self.key}")
             raise DataError("A stack of slices cannot be used:", [fault])
         return (shape[0], shape[1])
 
@@ -189,9 +190,7 @@ class _opened:  # noqa: N801  # used as a statement: with _opened(file) as conte
         import h5py
 
         if not self.file.is_file():
-            raise DataError(
-                "A file cannot be read:", [Fault.of("a file must be there", "no such file", str(self.file))]
-            )
+            raise DataError("A file cannot be read:", [Fault("no such file", str(self.file))])
         try:
             self.content = h5py.File(self.file, "r")
         except OSError as error:
@@ -204,5 +203,6 @@ class _opened:  # noqa: N801  # used as a statement: with _opened(file) as conte
             raise self._damaged(error) from error
 
     def _damaged(self, error: OSError) -> DataError:
-        fault = Fault.of("a file must be a complete HDF5 file", str(error), str(self.file), "copy or download it again")
+        problem = f"is not a complete HDF5 file ({reason(error)})"
+        fault = Fault(problem, str(self.file), "Copy or download it again")
         return DataError("A file cannot be read:", [fault])

@@ -50,9 +50,7 @@ def _write(path: Path, array: NDArray[Any], reference: Path, *, single: bool) ->
     path, reference = Path(path), Path(reference)
     geometry = read_geometry(reference)
     if array.shape[1:] != geometry.shape:
-        fault = Fault.of(
-            "an output must have the shape of its scan", f"{array.shape[1:]} against {geometry.shape}", str(reference)
-        )
+        fault = Fault(f"{path} would have shape {array.shape[1:]}, but {reference} has {geometry.shape}")
         raise DataError("A mask cannot be written:", [fault])
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")

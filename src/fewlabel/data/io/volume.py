@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813  # the name its own manual uses
 from numpy.typing import NDArray
 
-from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.errors import DataError, Fault, reason
 from fewlabel.data.io.completeness import restore_not_finite, what_is_missing
 from fewlabel.data.io.hdf5 import Address
 from fewlabel.data.io.itk_log import collected_warnings, reading
@@ -171,16 +171,16 @@ def read_mask(path: Path) -> NDArray[np.int64]:
     image = read_image(path) if address is None else None
     array = np.asarray(sitk.GetArrayViewFromImage(image)) if address is None else address.read()
     if (image is not None and image.GetNumberOfComponentsPerPixel() > 1) or array.ndim == 4:
-        fault = Fault.of("a mask has one channel", f"shape {array.shape}", str(path), "store one class index per voxel")
+        problem = f"must have one channel, but has shape {array.shape}"
+        fault = Fault(problem, str(path), "Store one class index per voxel")
         raise DataError("A mask cannot be used:", [fault])
     if array.dtype.kind == "f":
         array = array if image is None else _restored(path, array)
         wrong = ~np.isfinite(array) | (array != np.rint(array))
         if wrong.any():
-            found = f"{int(wrong.sum())} other voxels, such as {array[wrong].flat[0]:.4g}"
-            fault = Fault.of(
-                "label values must be whole numbers", found, str(path), "resample masks with nearest neighbour"
-            )
+            example = f"{array[wrong].flat[0]:.4g}"
+            problem = f"{int(wrong.sum())} voxels are not whole numbers, such as {example}"
+            fault = Fault(problem, str(path), "Resample masks with nearest neighbour")
             raise DataError("A mask cannot be used:", [fault])
     whole = array.astype(np.int64)
     return whole[None] if whole.ndim == 2 else whole
@@ -198,19 +198,17 @@ def value_counts(mask: NDArray[np.integer[Any]]) -> dict[int, int]:
 
 def grid_faults(image: Path, wanted: Geometry, other: Path, found: Geometry) -> list[Fault]:
     """What sets the grid of ``other`` apart from that of ``image``: shape, spacing, or place in the patient."""
-    where = f"{other} against {image}"
+    where = str(other)
     if found.shape != wanted.shape:
-        text = f"shape {found.shape} against {wanted.shape} (z, y, x)"
-        return [Fault.of("a file must lie on the grid of its scan", text, where, "export both from the same series")]
+        problem = f"has shape {found.shape}, but {image} has {wanted.shape} (z, y, x)"
+        return [Fault(problem, where, "Export both from the same series")]
     if not np.allclose(found.spacing, wanted.spacing, rtol=1e-3, atol=1e-4):
-        text = f"spacing {_mm(found.spacing)} against {_mm(wanted.spacing)} mm (z, y, x)"
-        return [Fault.of("a file must have the spacing of its scan", text, where, "correct the header that is wrong")]
+        problem = f"has spacing {_mm(found.spacing)} mm, but {image} has {_mm(wanted.spacing)} mm (z, y, x)"
+        return [Fault(problem, where, "Correct the header that is wrong")]
     apart = float(np.linalg.norm(found.corners() - wanted.corners(), axis=1).max())
     if apart > 0.5 * min(wanted.spacing):
-        text = f"corners up to {apart:.3g} mm apart"
-        return [
-            Fault.of("a file must lie where its scan lies", text, where, "correct origin and direction in the header")
-        ]
+        problem = f"does not lie where {image} lies: their corners are up to {apart:.3g} mm apart"
+        return [Fault(problem, where, "Correct origin and direction in the header")]
     return []
 
 
@@ -233,19 +231,14 @@ class _reading_faults:  # noqa: N801  # used as a statement: with _reading_fault
 
     def __enter__(self) -> None:
         if not self.path.is_file():
-            raise DataError(
-                "A file cannot be read:", [Fault.of("a file must be there", "no such file", str(self.path))]
-            )
+            raise DataError("A file cannot be read:", [Fault("no such file", str(self.path))])
         try:
             missing = what_is_missing(self.path)
         except OSError as error:
-            fault = Fault.of(
-                "a file must be readable", str(error), str(self.path), "check its permissions and its disk"
-            )
+            fault = Fault(f"cannot be read ({reason(error)})", str(self.path), "Check its permissions and its disk")
             raise DataError("A file cannot be read:", [fault]) from error
         if missing:
-            rule = "a file must be complete and undamaged"
-            fault = Fault.of(rule, missing, str(self.path), "copy or download it again")
+            fault = Fault(f"is incomplete or damaged: {missing}", str(self.path), "Copy or download it again")
             raise DataError("A file cannot be read:", [fault])
         self.inner.__enter__()
 
@@ -255,10 +248,10 @@ class _reading_faults:  # noqa: N801  # used as a statement: with _reading_fault
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             # ITK closes with the operating system's last error, which is often about something else.
             lines = [line for line in lines if not line.startswith("Reason:")] or lines
-            remedy = "check that the file is complete and of a format its suffix names"
+            remedy = "Check that the file is complete and in the format of its suffix"
             if "orthonormal" in str(error):
-                remedy = "its axes are not at right angles: resample it or mend its header"
-            fault = Fault.of("a file must be readable by ITK", lines[-1].rstrip("."), str(self.path), remedy)
+                remedy = "Its axes are not at right angles: resample it or correct its header"
+            fault = Fault(f"cannot be read by ITK ({lines[-1].rstrip('.')})", str(self.path), remedy)
             raise DataError("A file cannot be read:", [fault]) from error
 
 
@@ -271,7 +264,7 @@ def _geometry(path: Path, size: Sequence[int], source: Any, components: int) -> 
     spacing, origin, flat = source.GetSpacing(), source.GetOrigin(), source.GetDirection()
     n = len(size)
     if n not in {2, 3, 4}:
-        fault = Fault.of("a scan is a 2D, 3D or 4D image", f"{n} axes", str(path))
+        fault = Fault(f"must be a 2D, 3D or 4D image, but has {n} axes", str(path))
         raise DataError("A scan cannot be used:", [fault])
     matrix = np.eye(3)
     inner = min(n, 3)
@@ -304,8 +297,8 @@ def _restored(path: Path, array: NDArray[Any]) -> NDArray[Any]:
     try:
         return restore_not_finite(path, array)
     except (OSError, ValueError) as error:
-        rule = "voxels that are not finite must have a place"
-        fault = Fault.of(rule, str(error), str(path), "store finite numbers")
+        problem = f"has voxels that are not finite, and they cannot be located ({reason(error)})"
+        fault = Fault(problem, str(path), "Store finite numbers")
         raise DataError("A file cannot be read:", [fault]) from error
 
 

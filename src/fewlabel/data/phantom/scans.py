@@ -217,8 +217,8 @@ def write_phantom(folder: Path, *, patients: int = 16, labelled: int = 1, test: 
         SettingsError: If the counts do not fit together.
     """
     if labelled < 0 or test < 0 or patients < max(1, labelled + test):
-        found = f"patients={patients}, labelled={labelled}, test={test}"
-        fault = Fault.of("annotated training and test patients must fit into all patients", found, "phantom")
+        problem = f"labelled={labelled} and test={test} patients do not fit into patients={patients}"
+        fault = Fault(problem, "phantom")
         raise SettingsError("These settings are not valid:", [fault])
     folder = Path(folder)
     for name in ("images", "labels"):

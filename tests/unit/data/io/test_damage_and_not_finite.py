@@ -49,7 +49,7 @@ def awkward(seed=0):
 @pytest.mark.parametrize("read", [read_volume, read_geometry, read_mask])
 def test_a_checksum_that_does_not_fit_is_a_fault(tmp_path, damage, read):
     path = damage(write_scan(tmp_path / "s.nii.gz", (100 * noise((6, 30, 30))).astype(np.int16)))
-    with pytest.raises(DataError, match=r"s\.nii\.gz: a file must be complete and undamaged"):
+    with pytest.raises(DataError, match=r"s\.nii\.gz: is incomplete or damaged"):
         read(path)
 
 
@@ -143,7 +143,7 @@ def test_a_picture_and_an_array_of_several_files(tmp_path):
 def test_a_mask_must_not_hide_them(tmp_path):
     mask = blob(SHAPE).astype(np.float32)
     mask[0, 0, :2] = np.nan
-    with pytest.raises(DataError, match="whole numbers; found 2 other voxels, such as nan"):
+    with pytest.raises(DataError, match="2 voxels are not whole numbers, such as nan"):
         read_mask(write_scan(tmp_path / "m.nii.gz", mask))
 
 
@@ -160,7 +160,7 @@ def test_a_file_that_cannot_be_opened_is_a_fault(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(completeness, "read_header", refused)
-    with pytest.raises(DataError, match=r"s\.nii\.gz: a file must be readable; found .*Permission denied"):
+    with pytest.raises(DataError, match=r"s\.nii\.gz: cannot be read .*Permission denied"):
         read_volume(path)
 
 
@@ -169,7 +169,7 @@ def test_headers_of_nonsense_are_no_crash(tmp_path, content):
     (tmp_path / "s.nii").write_bytes(content)
     (tmp_path / "s.nii.gz").write_bytes(gzip.compress(content))
     for name in ("s.nii", "s.nii.gz"):
-        with pytest.raises(DataError, match="a file must be"):
+        with pytest.raises(DataError, match=r"is incomplete or damaged|cannot be read"):
             read_volume(tmp_path / name)
 
 

@@ -74,7 +74,7 @@ def test_numbered_slices_are_stacked_in_the_order_of_their_numbers(tmp_path):
     assert not is_there(address(tmp_path / "gone_slice_*.h5").path)
     assert is_there(tmp_path / "p1_slice_8.h5")
     write_h5(tmp_path / "p1_slice_12.h5", image=np.zeros((4, 5), np.float32))
-    with pytest.raises(DataError, match=r"p1_slice_12\.h5.*one size.*\(4, 5\) against \(4, 3\)"):
+    with pytest.raises(DataError, match=r"p1_slice_12\.h5.*size of the first slice, \(4, 3\), not \(4, 5\)"):
         stack.read()
 
 
@@ -85,7 +85,7 @@ def test_a_stack_with_a_gap_is_a_fault(tmp_path, numbers, told):
     stack = address(tmp_path / "p_slice_*.h5")
     assert is_there(stack.path)
     for call in (stack.shape, stack.read):
-        with pytest.raises(DataError, match=rf"numbered one after the other; found {told}.*restore"):
+        with pytest.raises(DataError, match=rf"not numbered consecutively: {told}.*Restore"):
             call()
 
 
@@ -93,21 +93,21 @@ def test_faults_name_the_file(tmp_path):
     file = write_h5(tmp_path / "v.h5", image=counting(), four=counting((2, 2, 2, 2)))
     whole = file.read_bytes()
     for made, told in (
-        (address(file, "label"), r"must hold 'label'.*found four, image.*v\.h5|v\.h5.*found four, image"),
+        (address(file, "label"), r'v\.h5: must hold an array "label", but holds four, image'),
         (address(file, "four"), "2D or 3D.*"),
         (address(tmp_path / "gone.h5"), "no such file"),
-        (address(tmp_path / "gone_*.h5"), "a stack needs its slices"),
-        (address(tmp_path / "v*.h5"), "a stack needs its slices"),
+        (address(tmp_path / "gone_*.h5"), "no file matches"),
+        (address(tmp_path / "v*.h5"), "no file matches"),
     ):
         for call in (made.shape, made.read):
             with pytest.raises(DataError, match=told):
                 call()
     write_h5(tmp_path / "deep_0.h5", image=counting())
     for call in (address(tmp_path / "deep_*.h5").shape, address(tmp_path / "deep_*.h5").read):
-        with pytest.raises(DataError, match="a slice is a 2D array"):
+        with pytest.raises(DataError, match="must be a 2D slice"):
             call()
     file.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=r"v\.h5: a file must be a complete HDF5 file"):
+    with pytest.raises(DataError, match=r"v\.h5: is not a complete HDF5 file"):
         address(file).read()
     file.write_text("plain text")
     with pytest.raises(DataError, match="complete HDF5"):

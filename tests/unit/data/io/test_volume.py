@@ -84,7 +84,7 @@ def test_channels_must_share_a_grid(tmp_path):
     two = write_scan(tmp_path / "2.nii.gz", noise((2, 4, 4), 1))
     assert read_volume((one, two)).array.shape == (2, 2, 4, 4)
     other = write_scan(tmp_path / "3.nii.gz", noise((2, 4, 5)))
-    with pytest.raises(DataError, match=r"3\.nii\.gz against .*1\.nii\.gz"):
+    with pytest.raises(DataError, match=r"3\.nii\.gz: has .*, but .*1\.nii\.gz has"):
         read_volume((one, other))
 
 
@@ -95,7 +95,7 @@ def test_missing_damaged_and_fractional_files_are_faults_that_name_them(tmp_path
     with pytest.raises(DataError, match=r"text\.nii\.gz"):
         read_geometry(tmp_path / "text.nii.gz")
     half = write_scan(tmp_path / "half.nii.gz", np.full((2, 3, 3), 0.5, dtype=np.float32))
-    with pytest.raises(DataError, match=r"half\.nii\.gz.*whole numbers; found 18"):
+    with pytest.raises(DataError, match=r"half\.nii\.gz: 18 voxels are not whole numbers"):
         read_mask(half)
     assert read_mask(write_scan(tmp_path / "f.nii.gz", np.full((2, 3, 3), 2, dtype=np.float32))).tolist()[0][0][0] == 2
 
@@ -109,7 +109,7 @@ def test_truncated_files_are_faults(tmp_path, suffix, kept, capfd):
     cut = tmp_path / f"cut.{suffix}"
     content = whole.read_bytes()
     cut.write_bytes(content[: min(len(content) - 5, int(len(content) * kept))])
-    with pytest.raises(DataError, match=r"cut\.n?[a-z.]+: a file must be (complete|readable)"):
+    with pytest.raises(DataError, match=r"cut\.n?[a-z.]+: (is incomplete|cannot be read)"):
         read_volume(cut)
 
 

@@ -151,5 +151,5 @@ def test_the_table_reader_takes_it_as_it_is(tmp_path):
 
 
 def test_counts_that_do_not_fit_are_refused(tmp_path):
-    with pytest.raises(SettingsError, match="patients=3, labelled=2, test=2"):
+    with pytest.raises(SettingsError, match="labelled=2 and test=2 patients do not fit into patients=3"):
         write_phantom(tmp_path, patients=3, labelled=2, test=2)
