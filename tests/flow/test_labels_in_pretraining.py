@@ -118,7 +118,7 @@ def test_labels_of_held_out_patients_cannot_be_asked_for(store: Path, tmp_path: 
 
 
 def test_fine_tuning_on_a_draw_without_those_labels_is_refused(store: Path, encoder: Path, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=rf"(?s)Labels would leak.*it also saw {LABELLED}") as caught:
+    with pytest.raises(SettingsError, match=rf"(?s)Labels would leak.*also learnt from {LABELLED}") as caught:
         finetune.run(finetune_settings(store, tmp_path / "out", encoder=encoder, labelled=1, draw=0))
     assert caught.value.exit_code == 2
     assert caught.value.faults[0].remedy
@@ -135,7 +135,7 @@ def test_labels_are_remembered_through_a_second_pre_training(store: Path, encode
     with pytest.raises(SettingsError, match="Labels would leak"):
         finetune.run(finetune_settings(store, tmp_path / "s", encoder=second, labelled=1, draw=0, steps=1))
     other = {"method": SSCL, "labelled": 1, "draw": 0, "encoder": encoder, "steps": 2}
-    with pytest.raises(SettingsError, match=f"it also saw {LABELLED}"):
+    with pytest.raises(SettingsError, match=f"also learnt from {LABELLED}"):
         pretrain.run(pretrain_settings(store, tmp_path / "third", **other))
 
 

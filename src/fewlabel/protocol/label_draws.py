@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fewlabel.core.artifact.files import read_json
 from fewlabel.core.errors import DataError, Fault, SettingsError
+from fewlabel.core.suggestions import did_you_mean
 from fewlabel.data.store import PreparedStore
 from fewlabel.protocol.splits import LabelDraw, draw_labels
 
@@ -26,9 +27,8 @@ def draw_faults(labelled: int | None, draw: int, subjects: Sequence[str] | None,
     if draw == 0 or (labelled is not None and subjects is None):
         return []
     among = "all labelled patients" if subjects is None else "patients given by subjects"
-    remedy = "add labelled=M, or leave out draw" if subjects is None else "leave out subjects, or draw"
-    rule = "a draw needs the number of patients to draw"
-    return [Fault.of(rule, f"draw={draw} among {among}", f"{where}draw", remedy)]
+    remedy = "Add labelled=M, or leave out draw" if subjects is None else "Leave out subjects, or draw"
+    return [Fault(f"draw={draw} among {among} has no effect", f"{where}draw", remedy)]
 
 
 def drawn_labels(
@@ -51,20 +51,19 @@ def training_slices(store: PreparedStore, parts: tuple[str, ...]) -> NDArray[np.
     """
     known = store.split["parts"]
     faults = [
-        Fault.of("a part of the split", repr(part), "parts", f"known: {', '.join(known)}")
+        Fault(f'the split has no part "{part}"', "parts", did_you_mean(part, known))
         for part in parts
         if part not in known
     ]
     if "test" in parts:
-        faults.append(Fault.of("test scans take part in no training", "test", "parts", "leave it out"))
+        faults.append(Fault("test scans must not be trained on", "parts", "Leave out test"))
     if faults:
         raise DataError("These parts cannot be trained on:", faults)
     subjects = sorted({subject for part in parts for subject in known[part]} - set(known.get("test", [])))
     indices = store.slices_of(subjects)
     if len(indices) < 2:
-        fault = Fault.of(
-            "pre-training needs at least two slices", str(len(indices)), f"parts {', '.join(parts)}", "name other parts"
-        )
+        problem = f"pre-training needs at least two slices, not {len(indices)}"
+        fault = Fault(problem, f"parts {', '.join(parts)}", "Name other parts")
         raise DataError("There is nothing to train on:", [fault])
     return indices
 
@@ -75,8 +74,8 @@ def labels_of_encoder(encoder: Path | None, draw: Sequence[str] | None, *, rule:
     Args:
         encoder: Encoder folder; None has seen none.
         draw: The subjects whose labels may be learnt from; None where none are.
-        rule: What the draw demands of the encoder, for the message.
-        remedy: What to do otherwise.
+        rule: What the draw demands of the encoder: how the message begins.
+        remedy: What to do otherwise, as of a fault.
 
     Raises:
         SettingsError: If it saw labels that the draw does not have.
@@ -86,6 +85,6 @@ def labels_of_encoder(encoder: Path | None, draw: Sequence[str] | None, *, rule:
     seen: list[str] = read_json(encoder / "encoder.json").get("labelled_subjects", [])
     beyond = [subject for subject in seen if draw is not None and subject not in draw]
     if beyond:
-        fault = Fault.of(rule, f"it also saw {', '.join(beyond)}", str(encoder), remedy)
+        fault = Fault(f"{rule}, but {encoder} also learnt from {', '.join(beyond)}", remedy=remedy)
         raise SettingsError("Labels would leak:", [fault])
     return tuple(seen)

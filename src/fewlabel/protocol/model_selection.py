@@ -36,14 +36,14 @@ def choose_selection(asked: Validation, draw: LabelDraw, seen: Sequence[str]) ->
         chosen = "none" if seen else "leave_one_out"
     faults = []
     if chosen == "held_out" and not draw.validation:
-        faults.append(Fault.of("held-out selection needs validation patients", "none in the split", "validation"))
+        faults.append(Fault("held-out selection needs validation patients, but the split has none", "validation"))
     if chosen == "leave_one_out" and labelled < 2:
-        faults.append(Fault.of("leave-one-out needs two labelled patients", str(labelled), "validation"))
+        faults.append(Fault(f"leave-one-out needs two labelled patients, not {labelled}", "validation"))
     if chosen == "leave_one_out" and seen:
-        found = f"the encoder learnt from those of {', '.join(seen)}"
-        faults.append(Fault.of("a patient who is left out must not have lent its labels", found, "validation"))
+        problem = f"labels of patients to leave out are known: the encoder learnt from those of {', '.join(seen)}"
+        faults.append(Fault(problem, "validation"))
     if faults:
-        raise SettingsError("The model cannot be selected so; use validation=none:", faults)
+        raise SettingsError("The model cannot be selected this way; use validation=none:", faults)
     return chosen
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from fewlabel.core.artifact.manifest import parent_folder
 from fewlabel.core.errors import DataError, Fault, SettingsError
 from fewlabel.core.progress import say
+from fewlabel.core.suggestions import did_you_mean
 from fewlabel.data.io.hdf5 import is_there
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.protocol.exposure import KEY, images_of, met_among
@@ -35,7 +36,7 @@ def subjects_of(store: PreparedStore, part: str) -> tuple[str, ...]:
     """
     parts = store.split["parts"]
     if part not in parts:
-        fault = Fault.of("part must be one of the split", repr(part), "part", f"known: {', '.join(parts)}")
+        fault = Fault(f'the split has no part "{part}"', "part", did_you_mean(part, parts))
         raise SettingsError("These settings are not valid:", [fault])
     return tuple(parts[part])
 
@@ -60,8 +61,8 @@ def scorable_cases(
     cases = [case for case in there if case.label is not None]
     faults: list[Fault] = []
     if not cases:
-        found = f"{len(there)} scans, none labelled" if there else "no scans"
-        faults.append(Fault.of(f"the part {part!r} must hold labelled scans", found, str(store.folder)))
+        present = f"{len(there)} scans, none labelled" if there else "no scans"
+        faults.append(Fault(f"part {part} must hold labelled scans, but holds {present}", str(store.folder)))
     elif len(cases) < len(there):
         say(f"{len(there) - len(cases)} of {len(there)} scans have no label and are not scored.")
     for name, arm in arms.items():
@@ -69,14 +70,10 @@ def scorable_cases(
         faults.extend(_leaks(name, arm, {case.subject for case in cases}, part, str(store.plan.get("dataset", ""))))
     for case in cases:
         if not case.record:
-            faults.append(
-                Fault.of("a prepared scan must keep its geometry", "no record", f"case {case.id}", "prepare again")
-            )
+            faults.append(Fault("has no record of its geometry", f"case {case.id}", "Prepare the scans again"))
         elif label_files and not is_there(Path(case.label or "")):
-            remedy = "restore the file, or score with grid=prepared"
-            faults.append(
-                Fault.of("the label file must still be there", "no such file", f"{case.id}: {case.label}", remedy)
-            )
+            remedy = "Restore the file, or score with grid=prepared"
+            faults.append(Fault(f"its label file {case.label} is gone", f"case {case.id}", remedy))
     if faults:
         raise DataError("The evaluation cannot be done:", faults)
     return cases
@@ -84,11 +81,10 @@ def scorable_cases(
 
 def _plan_faults(store: PreparedStore, name: str, arm: SegmenterFacts) -> list[Fault]:
     return [
-        Fault.of(
-            f"the {name} must have been trained on pixels prepared as these",
-            f"{key} {then} then, {now} now",
+        Fault(
+            f"the {name} was trained on scans that were prepared differently: {key} {then} then, {now} now",
             str(arm.folder),
-            f"prepare these scans with the segmenter's {key}",
+            f"Prepare these scans with the segmenter's {key}",
         )
         for key, (then, now) in plan_differences(arm.facts, store.plan).items()
     ]
@@ -103,11 +99,10 @@ def _leaks(name: str, arm: SegmenterFacts, subjects: set[str], part: str, datase
     if part == "test":
         met["images entered training"] = _images(arm)
     return [
-        Fault.of(
-            f"the {name} must never have met the subjects it is scored on",
-            f"{', '.join(sorted(met_among(subjects, known, dataset)))}, whose {how}",
+        Fault(
+            f"the {name} cannot be scored on {', '.join(sorted(met_among(subjects, known, dataset)))}, whose {how}",
             str(arm.folder),
-            "score on other subjects, or train again without them",
+            "Score on other subjects, or train again without them",
         )
         for how, known in met.items()
         if met_among(subjects, known, dataset)

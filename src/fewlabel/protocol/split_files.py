@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.errors import DataError, Fault, reason
+from fewlabel.core.suggestions import did_you_mean
 from fewlabel.data.catalog import Catalog
 
 PARTS = ("pretrain", "train", "validation", "test")
-_SHAPE = 'a split file holds {"parts": {"train": [...], "validation": [...], "test": [...]}}'
-_DRAW = 'a draw is {"labelled": [...], "validation": [...]}, the latter if it is not the whole validation part'
+_SHAPE = 'A split file holds {"parts": {"train": [...], "validation": [...], "test": [...]}}'
+_DRAW = 'Write {"labelled": [...]}, and "validation": [...] if it is not the whole validation part'
 
 
 def read_split_file(catalog: Catalog, path: Path) -> dict[str, Any]:
@@ -32,9 +32,11 @@ def read_split_file(catalog: Catalog, path: Path) -> dict[str, Any]:
     for part, given in content["parts"].items():
         names = _names(given)
         if part not in PARTS:
-            faults.append(Fault.of("unknown part", repr(part), str(path), f"known: {', '.join(PARTS)}"))
+            faults.append(Fault(f'unknown part "{part}"', str(path), did_you_mean(part, PARTS)))
         elif names is None:
-            faults.append(Fault.of(f"part {part} is a list of subjects", repr(given), str(path), "write [...]"))
+            faults.append(
+                Fault(f"part {part} must be a list of subjects, not {_short(given)}", str(path), "Write [...]")
+            )
         else:
             parts[part] = list(dict.fromkeys(names))
             faults.extend(_subject_faults(part, names, catalog, path))
@@ -49,9 +51,10 @@ def _content(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise DataError("The split cannot be read:", [Fault.of(_SHAPE, f"{error!r}", str(path))]) from error
+        fault = Fault(f"{path} is not a readable JSON file ({reason(error)})", remedy=_SHAPE)
+        raise DataError("The split cannot be read:", [fault]) from error
     if not isinstance(content, dict) or not isinstance(content.get("parts"), dict):
-        raise DataError("The split cannot be read:", [Fault.of(_SHAPE, _short(content), str(path))])
+        raise DataError("The split cannot be read:", [Fault(f"{path} holds {_short(content)}", remedy=_SHAPE)])
     return content
 
 
@@ -67,11 +70,10 @@ def _subject_faults(part: str, names: Sequence[str], catalog: Catalog, path: Pat
     known, labelled = set(catalog.subjects), set(catalog.labelled_subjects)
     for subject in names:
         if subject not in known:
-            near = difflib.get_close_matches(subject, catalog.subjects, n=1)
-            remedy = f"did you mean {near[0]}?" if near else "see the subjects that check lists"
-            faults.append(Fault.of(f"a subject of part {part} must be in the data set", subject, str(path), remedy))
+            remedy = did_you_mean(subject, catalog.subjects, otherwise="See the subjects that check lists")
+            faults.append(Fault(f"{subject} of part {part} is not in the data set", str(path), remedy))
         elif subject not in labelled and part != "pretrain":
-            faults.append(Fault.of(f"a subject of part {part} must have a label", subject, str(path)))
+            faults.append(Fault(f"{subject} of part {part} has no label", str(path)))
     return faults
 
 
@@ -80,15 +82,16 @@ def _draws(
 ) -> dict[str, list[dict[str, list[str]]]]:
     """The draws; subjects are held against the parts, but for those that are ``wrong`` themselves."""
     if not isinstance(given, dict):
-        rule = "draws map how many are labelled to a list of draws"
-        faults.append(Fault.of(rule, _short(given), str(path), 'e.g. {"1": [{"labelled": ["p01"]}]}'))
+        problem = f"draws must map how many are labelled to a list of draws, not be {_short(given)}"
+        faults.append(Fault(problem, str(path), 'Write them like {"1": [{"labelled": ["p01"]}]}'))
         return {}
     draws: dict[str, list[dict[str, list[str]]]] = {}
     for key, rows in given.items():
         if not key.isdecimal() or key != str(int(key)) or int(key) < 1:
-            faults.append(Fault.of("draws are named by how many are labelled, from 1", repr(key), f"{path}, draws"))
+            problem = f'draws must be named by how many are labelled, from 1, not "{key}"'
+            faults.append(Fault(problem, f"{path}, draws"))
         elif not isinstance(rows, list) or not rows:
-            faults.append(Fault.of(f"draws of {key} are a list of one or more", _short(rows), f"{path}, draws"))
+            faults.append(Fault(f"draws of {key} must be a list of one or more, not {_short(rows)}", f"{path}, draws"))
         else:
             found = [_draw(row, f"{path}, draw {at} of {key}", parts, faults) for at, row in enumerate(rows)]
             draws[key] = [row for row in found if row is not None]
@@ -103,7 +106,7 @@ def _draw(row: Any, where: str, parts: Mapping[str, Sequence[str]], faults: list
         validation = _names(row.get("validation", list(parts.get("validation", ()))))
         if labelled is not None and validation is not None:
             return {"labelled": labelled, "validation": validation}
-    faults.append(Fault.of(_DRAW, _short(row), where))
+    faults.append(Fault(f"{_short(row)} is not a draw", where, _DRAW))
     return None
 
 
@@ -114,14 +117,16 @@ def _draw_faults(
     labelled = row["labelled"]
     train = labelled if "train" in wrong else parts.get("train", ())
     if not len(labelled) == len(set(labelled)) == count or not set(labelled) <= set(train):
-        rule = f"a draw of {count} names that many subjects of the train part"
-        faults.append(Fault.of(rule, ", ".join(labelled) or "none", str(path)))
+        problem = (
+            f"a draw of {count} must name that many subjects of the train part, not {', '.join(labelled) or 'none'}"
+        )
+        faults.append(Fault(problem, str(path)))
     strange = [subject for subject in row["validation"] if subject not in parts.get("validation", ())]
     if strange and "validation" not in wrong:
-        faults.append(Fault.of("a draw validates on the validation part", ", ".join(strange), str(path)))
+        faults.append(Fault(f"{', '.join(strange)} of a draw must be in the validation part", str(path)))
     return faults
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 120 else f"{text[:117]}..."

@@ -41,9 +41,11 @@ def kind_faults(catalog: Catalog, split: Mapping[str, Any]) -> list[Fault]:
             text = " and ".join(
                 f"{len(subjects)} subjects with {kind}, such as {subjects[0]}" for kind, subjects in found.items()
             )
-            rule = "scribbles train and full labels test where a data set has both, also in"
-            remedy = "use split=auto, which follows the lists, or reader.label=label for full labels everywhere"
-            faults.append(Fault.of(f"{rule} the {part} part", text, f"split {split['name']}", remedy))
+            problem = (
+                f"the {part} part has {text}; where a data set has both, train on scribbles and test on full labels"
+            )
+            remedy = "Use split=auto, which follows the lists, or reader.label=label for full labels everywhere"
+            faults.append(Fault(problem, f"split {split['name']}", remedy))
     return faults
 
 

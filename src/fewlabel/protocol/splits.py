@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.core.errors import DataError, Fault, SettingsError
+from fewlabel.core.suggestions import did_you_mean
 from fewlabel.data.catalog import Catalog
 from fewlabel.protocol import split_files
 from fewlabel.protocol.named_splits import NAMED
@@ -71,17 +71,13 @@ def make_split(
         split = _from_file(catalog, Path(kind), scans=pretrain_on_test_scans)
     else:
         known = ["auto", "random", *NAMED]
-        near = difflib.get_close_matches(kind, known, n=1)
-        remedy = f"did you mean {near[0]}? " if near else ""
-        fault = Fault.of("unknown split", repr(kind), "split", f"{remedy}known: {', '.join(known)}, or a .json file")
-        raise SettingsError("These settings are not valid:", [fault])
+        remedy = did_you_mean(kind, known, otherwise=f"Choose from {', '.join(known)}, or give a .json file")
+        raise SettingsError("These settings are not valid:", [Fault(f'unknown split "{kind}"', "split", remedy)])
     faults = [*overlap_faults(split["parts"]), *kind_faults(catalog, split)]
     if not split["parts"]["train"] and catalog.labelled_subjects:
-        remedy = "pretrain_on_test_scans=true lets subjects with unlabelled test scans train"
+        remedy = "Give pretrain_on_test_scans=true to let subjects with unlabelled test scans train"
         remedy = remedy if _unlabelled_test(catalog) and not pretrain_on_test_scans else ""
-        faults.append(
-            Fault.of("a split needs a labelled subject to train on", "none", f"split {split['name']}", remedy)
-        )
+        faults.append(Fault("there is no labelled subject to train on", f"split {split['name']}", remedy))
     if faults:
         raise DataError("The split is not valid:", faults)
     return {**split, "notes": [*split["notes"], *kind_notes(catalog, split)], "seed": seed}
@@ -95,8 +91,8 @@ def overlap_faults(parts: Mapping[str, Sequence[str]]) -> list[Fault]:
             continue
         shared = sorted(set(parts.get(first, ())) & set(parts.get(second, ())))
         if shared:
-            rule = f"no subject may be in both {first} and {second}"
-            faults.append(Fault.of(rule, ", ".join(shared), "split", "keep each in one part"))
+            problem = f"some subjects are in both {first} and {second}: {', '.join(shared)}"
+            faults.append(Fault(problem, "split", "Keep each in one part"))
     return faults
 
 
@@ -129,13 +125,11 @@ def draw_labels(
     if subjects is not None:
         chosen = tuple(dict.fromkeys(subjects))
         if labelled is not None and labelled != len(chosen):
-            fault = Fault.of(
-                "give a number or subjects, not both", f"{labelled} and {len(chosen)} subjects", "labelled"
-            )
+            fault = Fault(f"give {labelled} or the {len(chosen)} subjects, not both", "labelled")
             raise SettingsError("These settings are not valid:", [fault])
         faults = [_not_in_train(subject, parts) for subject in chosen if subject not in train]
         if faults or not chosen:
-            none = Fault.of("at least one labelled subject is needed", "none", "subjects")
+            none = Fault("at least one labelled subject is needed, but none is given", "subjects")
             raise DataError("These subjects cannot be used as labelled:", faults or [none])
         return LabelDraw(chosen, validation)
     if labelled is None:
@@ -143,11 +137,12 @@ def draw_labels(
     own = split.get("draws", {}).get(str(labelled))
     if own:
         if not 0 <= draw < len(own):
-            rule = f"split {split.get('name')} has draws 0 to {len(own) - 1} of {labelled} labelled"
-            raise SettingsError("These settings are not valid:", [Fault.of(rule, str(draw), "draw")])
+            problem = f"split {split.get('name')} has draws 0 to {len(own) - 1} for labelled={labelled}, not {draw}"
+            raise SettingsError("These settings are not valid:", [Fault(problem, "draw")])
         return _own_draw(split, own, labelled, draw)
     if not 1 <= labelled <= len(train):
-        fault = Fault.of(f"the train part has {len(train)} labelled subjects", f"{labelled} asked for", "labelled")
+        problem = f"the train part has {len(train)} labelled subjects, not the {labelled} asked for"
+        fault = Fault(problem, "labelled")
         raise DataError("Not enough labelled subjects:", [fault])
     return LabelDraw(tuple(_shuffled(train, seed, "labels", draw)[:labelled]), validation)
 
@@ -157,10 +152,10 @@ def _own_draw(split: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], label
     gone = [subject for subject in rows[draw]["labelled"] if subject not in train]
     if gone:
         whole = [f"draw={at}" for at, row in enumerate(rows) if set(row["labelled"]) <= train]
-        rule = f"draw {draw} of {labelled} labelled needs all its subjects in the train part"
-        remedy = f"take one of {', '.join(whole)}, or name" if whole else "name"
-        remedy += " others with subjects=[...]"
-        fault = Fault.of(rule, f"no {', '.join(gone)}", f"split {split.get('name')}", remedy)
+        problem = f"draw {draw} for labelled={labelled} needs {', '.join(gone)}, missing from the train part"
+        remedy = f"Take one of {', '.join(whole)}, or name" if whole else "Name"
+        remedy += " other subjects with subjects=[...]"
+        fault = Fault(problem, f"split {split.get('name')}", remedy)
         raise DataError("The draw is incomplete:", [fault])
     row = rows[draw]
     return LabelDraw(tuple(row["labelled"]), tuple(row.get("validation", split["parts"]["validation"])))
@@ -168,14 +163,11 @@ def _own_draw(split: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], label
 
 def _not_in_train(subject: str, parts: Mapping[str, Sequence[str]]) -> Fault:
     homes = [part for part in PARTS if subject in parts.get(part, ())]
-    found = f"{subject}, which is in {' and '.join(homes)}" if homes else f"{subject}, which is in no part"
-    near = difflib.get_close_matches(subject, parts["train"], n=1) if not homes else []
-    return Fault.of(
-        "a labelled subject must be in the train part",
-        found,
-        "subjects",
-        f"did you mean {near[0]}?" if near else "choose among the train part of split.json",
-    )
+    remedy = "Choose subjects of the train part of split.json"
+    if not homes:
+        remedy = did_you_mean(subject, parts["train"], otherwise=remedy)
+    place = " and ".join(homes) or "no part"
+    return Fault(f"{subject} must be in the train part, but is in {place}", "subjects", remedy)
 
 
 def _shuffled(subjects: Sequence[str], seed: int, *purpose: str | int) -> list[str]:
@@ -196,8 +188,11 @@ def _drawn(catalog: Catalog, seed: int, fractions: tuple[float, float], *, own: 
     }
     mixed += sorted(chosen & elsewhere - set(mixed))
     if mixed:
-        rule = "no subject may have scans both inside and outside the data set's test or validation part"
-        raise DataError("The split is not valid:", [Fault.of(rule, ", ".join(mixed), str(catalog.root))])
+        problem = (
+            "some subjects have scans both inside and outside the data set's test or validation part: "
+            f"{', '.join(mixed)}"
+        )
+        raise DataError("The split is not valid:", [Fault(problem, str(catalog.root))])
     notes: list[str] = []
     name = "own" if given else "random"
     kept = set() if scans else _unlabelled_test(catalog)
@@ -267,11 +262,11 @@ def _named(catalog: Catalog, name: str) -> dict[str, Any]:
         for part, subjects in split["parts"].items()
     }
     faults = [
-        Fault.of(
-            f"split {name} needs a labelled subject in its {part} part",
-            f"none of its {len(split['parts'][part])} subjects, such as {split['parts'][part][0]}",
+        Fault(
+            f"split {name} has no labelled subject in its {part} part: "
+            f"none of its {len(split['parts'][part])} subjects, such as {split['parts'][part][0]}, has a label here",
             str(catalog.root),
-            "use split=random, or the data set the split was made for (ACDC)",
+            "Use split=random, or the data set the split was made for (ACDC)",
         )
         for part in ("train", "test")
         if not parts[part]

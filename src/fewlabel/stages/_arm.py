@@ -100,8 +100,8 @@ class Arm:
         self.seen = labels_of_encoder(
             self.encoder,
             self.draw.labelled,
-            rule="an encoder that learnt from labels may have seen those of this draw only",
-            remedy=f"pre-train with subjects=[{','.join(self.draw.labelled)}], or fine-tune on its draw",
+            rule="An encoder that learnt from labels may have seen those of this draw only",
+            remedy=f"Pre-train with subjects=[{','.join(self.draw.labelled)}], or fine-tune on its draw",
         )
         self.selection = selection or choose_selection(settings.validation, self.draw, self.seen)
         if expects is None:

@@ -237,8 +237,8 @@ class Pretraining:
         before = labels_of_encoder(
             settings.encoder,
             self.draw,
-            rule="an encoder to start from may have seen labels of this draw only",
-            remedy="start from another encoder",
+            rule="An encoder to start from may have seen labels of this draw only",
+            remedy="Start from another encoder",
         )
         self.seen = self.draw or before
         self.met = images_met(store.slices["subject"].iloc[self.indices], settings.encoder)

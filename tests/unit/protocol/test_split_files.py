@@ -20,14 +20,14 @@ def test_a_split_file_fills_pretraining_and_reports_every_fault(tmp_path):
     with pytest.raises(DataError) as error:
         make_split(catalog(names(3), ["u"]), str(path))
     text = str(error.value)
-    assert "unknown part; found 'tests'" in text
-    assert "did you mean s0" in text
-    assert "must have a label; found u" in text
+    assert 'unknown part "tests". Did you mean test?' in text
+    assert "s0 of part train is not in the data set. Did you mean s0" in text
+    assert "u of part train has no label" in text
     path.write_text("[1]")
-    with pytest.raises(DataError, match="a split file holds"):
+    with pytest.raises(DataError, match="A split file holds"):
         make_split(catalog(names(3)), str(path))
     path.write_text(json.dumps({"parts": {"train": ["s00"]}, "draws": {"1": [{"labelled": ["s01"]}]}}))
-    with pytest.raises(DataError, match="a draw of 1 names that many subjects of the train part"):
+    with pytest.raises(DataError, match="a draw of 1 must name that many subjects of the train part"):
         make_split(catalog(names(3)), str(path))
 
 
@@ -68,17 +68,17 @@ def test_a_draw_of_a_file_validates_on_the_validation_part_unless_it_says(tmp_pa
 @pytest.mark.parametrize(
     ("draws", "told"),
     [
-        ([["s00"]], r"draws map how many are labelled to a list of draws.*found \[\['s00'\]\]"),
-        ({"one": [{"labelled": ["s00"]}]}, "found 'one'"),
-        ({"0": [{"labelled": []}]}, "found '0'"),
-        ({"1": {"labelled": ["s00"]}}, r"draws of 1 are a list.*found \{'labelled'"),
-        ({"1": []}, r"draws of 1 are a list.*found \[\]"),
-        ({"1": [["s00"]]}, r"draw 0 of 1: a draw is .*found \['s00'\]"),
-        ({"1": [{"labelled": "s00"}]}, r"draw 0 of 1: a draw is "),
-        ({"1": [{"labelled": ["s00"], "validation": "s02"}]}, r"draw 0 of 1: a draw is "),
-        ({"1": [{"validation": ["s02"]}]}, r"draw 0 of 1: a draw is "),
-        ({"2": [{"labelled": ["s00", "s00"]}]}, "a draw of 2 names that many subjects of the train part"),
-        ({"1": [{"labelled": ["s00"], "validation": ["s03"]}]}, "a draw validates on the validation part"),
+        ([["s00"]], r'draws must map how many are labelled to a list of draws, not be \[\["s00"\]\]'),
+        ({"one": [{"labelled": ["s00"]}]}, 'labelled, from 1, not "one"'),
+        ({"0": [{"labelled": []}]}, 'labelled, from 1, not "0"'),
+        ({"1": {"labelled": ["s00"]}}, r'draws of 1 must be a list of one or more, not \{"labelled"'),
+        ({"1": []}, r"draws of 1 must be a list of one or more, not \[\]"),
+        ({"1": [["s00"]]}, r'draw 0 of 1: \["s00"\] is not a draw'),
+        ({"1": [{"labelled": "s00"}]}, r"draw 0 of 1: .* is not a draw"),
+        ({"1": [{"labelled": ["s00"], "validation": "s02"}]}, r"draw 0 of 1: .* is not a draw"),
+        ({"1": [{"validation": ["s02"]}]}, r"draw 0 of 1: .* is not a draw"),
+        ({"2": [{"labelled": ["s00", "s00"]}]}, "a draw of 2 must name that many subjects of the train part"),
+        ({"1": [{"labelled": ["s00"], "validation": ["s03"]}]}, "s03 of a draw must be in the validation part"),
     ],
 )
 def test_draws_of_a_file_have_their_shape(tmp_path, draws, told):
@@ -93,14 +93,14 @@ def test_every_fault_of_a_split_file_comes_at_once(tmp_path):
         make_split(catalog(names(4)), path)
     text = str(error.value)
     for words in (
-        "part train is a list of subjects; found 's00'",
-        "part validation is a list of subjects; found 's3'",
-        "part test is a list of subjects; found ['zz', None]",
-        "unknown part; found 'tests'",
-        "found 'one'",
-        "draw 0 of 1: a draw is",
+        'part train must be a list of subjects, not "s00"',
+        'part validation must be a list of subjects, not "s3"',
+        'part test must be a list of subjects, not ["zz", null]',
+        'unknown part "tests"',
+        'labelled, from 1, not "one"',
+        "draw 0 of 1: 7 is not a draw",
     ):
         assert words in text
     Path(path).write_bytes(b'{"parts": {"train": ["\xf6"]}}')
-    with pytest.raises(DataError, match="a split file holds"):
+    with pytest.raises(DataError, match="A split file holds"):
         make_split(catalog(names(4)), path)

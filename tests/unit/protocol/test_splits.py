@@ -191,7 +191,7 @@ def test_overlap_is_an_error_that_names_the_subjects(tmp_path, first, second, ba
 
 
 def test_unknown_kind_names_the_nearest():
-    with pytest.raises(SettingsError, match="did you mean chaitanya"):
+    with pytest.raises(SettingsError, match="Did you mean chaitanya"):
         make_split(ACDC, "chaitania")
 
 
@@ -215,7 +215,7 @@ def test_named_draws_are_taken_before_random_ones():
     assert draw_labels(split, 1, 1).validation == ("patient031", "patient072")
     assert len(draw_labels(split, 4).labelled) == 4
     assert draw_labels(split, 4).validation == tuple(sorted(ids(11, 31, 71, 72)))
-    with pytest.raises(SettingsError, match="draws 0 to 4 of 1 labelled; found 5"):
+    with pytest.raises(SettingsError, match="draws 0 to 4 for labelled=1, not 5"):
         draw_labels(split, 1, 5)
 
 
@@ -225,14 +225,14 @@ def test_explicit_subjects_must_be_in_the_train_part():
     with pytest.raises(DataError) as error:
         draw_labels(split, subjects=["patient007", "patient011", "patient3"])
     text = str(error.value)
-    assert "patient007, which is in test" in text
-    assert "patient011, which is in validation" in text
-    assert "patient3, which is in no part" in text
+    assert "patient007 must be in the train part, but is in test" in text
+    assert "patient011 must be in the train part, but is in validation" in text
+    assert "patient3 must be in the train part, but is in no part" in text
     with pytest.raises(SettingsError, match="not both"):
         draw_labels(split, 1, subjects=["patient002", "patient003"])
     with pytest.raises(DataError, match="at least one"):
         draw_labels(split, subjects=[])
-    with pytest.raises(DataError, match="76 labelled subjects; found 77"):
+    with pytest.raises(DataError, match="76 labelled subjects, not the 77 asked for"):
         draw_labels(split, 77)
 
 
@@ -244,14 +244,14 @@ def test_a_named_draw_keeps_its_number_where_another_is_incomplete():
     split = make_split(acdc_without(2), "chaitanya")
     assert draw_labels(split, 1, 1).labelled == ("patient042",)
     assert draw_labels(split, 2, 0).labelled == ("patient042", "patient062")
-    with pytest.raises(DataError, match=r"draw 0 of 1 labelled.*found no patient002.*draw=1, draw=2, draw=3, draw=4"):
+    with pytest.raises(DataError, match=r"draw 0 for labelled=1 needs patient002, .*draw=1, draw=2, draw=3, draw=4"):
         draw_labels(split, 1, 0)
-    with pytest.raises(DataError, match=r"draw 1 of 2 labelled.*found no patient002.*draw=0, draw=2"):
+    with pytest.raises(DataError, match=r"draw 1 for labelled=2 needs patient002, .*draw=0, draw=2"):
         draw_labels(split, 2, 1)
     assert any("7 of 13 draws lack a labelled subject" in note for note in split["notes"])
     split = make_split(acdc_without(99), "ssl4mis")
     for count in (1, 3, 7):
-        with pytest.raises(DataError, match=rf"draw 0 of {count} labelled.*found no patient099.*subjects=\["):
+        with pytest.raises(DataError, match=rf"draw 0 for labelled={count} needs patient099, .*subjects=\["):
             draw_labels(split, count)
     assert len(draw_labels(split, 20).labelled) == 20
 
@@ -278,7 +278,7 @@ def test_unlabelled_test_scans_of_a_labelled_subject_enter_no_training_unless_as
     assert {"u", "v"} <= set(asked["parts"]["pretrain"])
     assert set(chain(*asked["parts"].values())) == set(data.subjects)
     alone = reserved([("s", True, ""), ("s", False, "test")])
-    with pytest.raises(DataError, match=r"needs a labelled subject to train on.*pretrain_on_test_scans=true"):
+    with pytest.raises(DataError, match=r"no labelled subject to train on.*pretrain_on_test_scans=true"):
         make_split(alone)
     assert make_split(alone, pretrain_on_test_scans=True)["parts"]["train"] == ["s"]
 
