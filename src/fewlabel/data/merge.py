@@ -109,9 +109,8 @@ def _met_twice(stores: Sequence[PreparedStore]) -> list[Fault]:
         for folder, cases in shared.items():
             scans = sorted(set(cases))
             shown = f"{', '.join(scans[:5])}{', ...' if len(scans) > 5 else ''}"
-            problem = (
-                f"{store.folder} and {folder} share {len(scans)} scans ({shown}), so a subject could train and test"
-            )
+            count = "1 scan" if len(scans) == 1 else f"{len(scans)} scans"
+            problem = f"{store.folder} and {folder} share {count} ({shown}), so a subject could train and test"
             faults.append(Fault(problem, remedy="Prepare each without the scans of the other"))
         known.update({mark: (store, case) for mark, case in mine.items() if mark not in known})
     return faults

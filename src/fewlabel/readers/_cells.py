@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.errors import Fault
+from fewlabel.core.errors import Fault, reason
+from fewlabel.core.suggestions import did_you_mean
 from fewlabel.data.columns import cleaned
 
 #: What a cell ``part`` may say, and the part of the catalog that it stands for.
@@ -20,10 +20,10 @@ def read_text(path: Path, faults: list[Fault]) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         line = 1 + error.object[: error.start].count(b"\n")
-        found = f"byte 0x{error.object[error.start]:02x}"
-        faults.append(Fault.of("a text file must be UTF-8", found, f"{path}, line {line}", "save it as UTF-8"))
+        problem = f"must be UTF-8 text, but has the byte 0x{error.object[error.start]:02x}"
+        faults.append(Fault(problem, f"{path}, line {line}", "Save it as UTF-8"))
     except OSError as error:
-        faults.append(Fault.of("a file must be readable", error.strerror or str(error), str(path)))
+        faults.append(Fault(f"{path} cannot be read ({reason(error)})"))
     return ""
 
 
@@ -51,8 +51,8 @@ def known_columns(
             continue
         first = next((other for other, taken in found.items() if taken == low), None)
         if first is not None:
-            rule = "a column is there once, in any case"
-            faults.append(Fault.of(rule, f"{first} and {name}", where, "rename or remove one"))
+            problem = f"columns {first} and {name} have the same name, in any case"
+            faults.append(Fault(problem, where, "Rename or remove one"))
         found[name] = low if first is None else name
     return found
 
@@ -61,7 +61,7 @@ def part_of(value: Any, where: str, faults: list[Fault]) -> str:
     """The part of the catalog that a cell names: empty, ``validation`` or ``test``."""
     word = cell(value).lower()
     if word not in PARTS:
-        near = difflib.get_close_matches(word, PARTS, n=1)
-        remedy = f"did you mean {near[0]}?" if near else "write one of these words"
-        faults.append(Fault.of("part is train, validation, test or empty", repr(cell(value)), where, remedy))
+        problem = f'part must be train, validation, test or empty, not "{cell(value)}"'
+        remedy = did_you_mean(word, filter(None, PARTS), otherwise="Write one of these words")
+        faults.append(Fault(problem, where, remedy))
     return PARTS.get(word, "")

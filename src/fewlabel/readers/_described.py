@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import json
 import re
@@ -11,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.errors import Fault
+from fewlabel.core.errors import Fault, reason
+from fewlabel.core.suggestions import did_you_mean
 from fewlabel.data.catalog import Case, Column, Value
 from fewlabel.data.columns import infer_columns
 from fewlabel.data.io.volume import is_scan, scan_stem
@@ -33,7 +33,7 @@ def read_description(root: Path, faults: list[Fault]) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        faults.append(Fault.of("dataset.json must be JSON", str(error), str(path), "correct it"))
+        faults.append(Fault(f"{path} cannot be read as JSON ({reason(error)})", remedy="Correct it"))
         return {}
     return values if isinstance(values, dict) else {}
 
@@ -65,11 +65,11 @@ def channels_of(described: Mapping[str, Any]) -> tuple[str, ...] | None:
 def label_names_of(described: Mapping[str, Any], root: Path, faults: list[Fault]) -> dict[int, str]:
     """Label value → name, whichever way round ``labels`` has them."""
     names: dict[int, str] = {}
-    rule = "labels in dataset.json map names to whole numbers, or numbers to names"
+    rule = "labels must map names to whole numbers, or numbers to names"
     given = described.get("labels") or {}
     if not isinstance(given, dict):
-        remedy = 'e.g. {"0": "background", "1": "liver"}'
-        faults.append(Fault.of(rule, repr(given), str(root / DESCRIPTION), remedy))
+        remedy = 'Write them like {"0": "background", "1": "liver"}'
+        faults.append(Fault(f"{rule}, not be {json.dumps(given, ensure_ascii=False)}", str(root / DESCRIPTION), remedy))
         return names
     for key, value in given.items():
         if isinstance(value, str) and str(key).lstrip("-").isdigit():
@@ -81,7 +81,8 @@ def label_names_of(described: Mapping[str, Any], root: Path, faults: list[Fault]
             for item in value:
                 names.setdefault(item, f"label {item}" if len(value) > 1 else str(key))
         else:
-            faults.append(Fault.of(rule, f"{key!r}: {value!r}", str(root / DESCRIPTION)))
+            pair = f'"{key}": {json.dumps(value, ensure_ascii=False)}'
+            faults.append(Fault(f"{rule}, unlike {pair}", str(root / DESCRIPTION)))
     return names
 
 
@@ -151,12 +152,12 @@ def _read_table(path: Path, names: set[str], faults: list[Fault]) -> tuple[dict[
     try:
         rows = list(csv.DictReader(io.StringIO(text, newline="")))
     except csv.Error as error:
-        faults.append(Fault.of("metadata.csv must parse", str(error), str(path)))
+        faults.append(Fault(f"{path} is not a readable table ({error})"))
         return {}, {}
     named = known_columns((key for key in (rows[0] if rows else ()) if key), _OWN.__contains__, str(path), faults)
     if "case" not in named.values():
-        found = ", ".join(named) if rows else "no rows"
-        faults.append(Fault.of("metadata.csv needs a column case", found, str(path)))
+        present = ", ".join(named) if rows else "no rows"
+        faults.append(Fault(f"must have a column case, but has {present}", str(path)))
         return {}, {}
     lines: dict[str, int] = {}
     by_case: dict[str, dict[str, str]] = {}
@@ -166,9 +167,8 @@ def _read_table(path: Path, names: set[str], faults: list[Fault]) -> tuple[dict[
         if not any(value.strip() for value in values.values()):
             continue
         if case in by_case:
-            faults.append(
-                Fault.of("a case has one row in metadata.csv", f"another for {case}", f"{path}, line {number}")
-            )
+            problem = f"{case} has a row already, in line {lines[case]}"
+            faults.append(Fault(problem, f"{path}, line {number}", "Keep one of the two"))
         by_case[case], lines[case] = values, number
     _check_cases(lines, names, path, faults)
     return lines, by_case
@@ -177,14 +177,12 @@ def _read_table(path: Path, names: set[str], faults: list[Fault]) -> tuple[dict[
 def _check_cases(lines: Mapping[str, int], names: set[str], path: Path, faults: list[Fault]) -> None:
     strange = [case for case in lines if case not in names]
     if strange and len(strange) == len(lines):
-        found = f"{strange[0]}, while images are called {min(names, default='')}"
-        faults.append(Fault.of("metadata.csv must name cases of this folder", found, str(path)))
-    elif strange:
-        shown = ", ".join(f"{case or 'an empty name'} (line {lines[case]})" for case in strange[:5])
-        more = f" and {len(strange) - 5} more" if len(strange) > 5 else ""
-        low = {name.lower(): name for name in sorted(names)}
-        near = [low[word] for case in strange[:5] for word in difflib.get_close_matches(case.lower(), low, n=1)]
-        remedy = f"did you mean {', '.join(near)}?" if near else "correct the names or take the rows out"
-        faults.append(
-            Fault.of("every row of metadata.csv names a case of this folder", shown + more, str(path), remedy)
-        )
+        example = min(names, default="")
+        faults.append(Fault(f"must name cases of this folder, such as {example}, not {strange[0]}", str(path)))
+        return
+    for case in strange[:5]:
+        remedy = did_you_mean(case, sorted(names), otherwise="Correct the name or take the row out")
+        problem = f"{case or 'an empty name'} is no case of this folder"
+        faults.append(Fault(problem, f"{path}, line {lines[case]}", remedy))
+    if len(strange) > 5:
+        faults.append(Fault(f"{len(strange) - 5} more rows name no case of this folder", str(path)))

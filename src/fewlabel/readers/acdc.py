@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.errors import DataError, Fault, reason
 from fewlabel.data.catalog import Case, Catalog, Column, Value
 from fewlabel.data.io.volume import is_scan, scan_stem
 from fewlabel.readers.base import Match, Reader
@@ -71,7 +71,7 @@ class AcdcReader(Reader):
         for folder, part in _patients(root):
             cases.extend(_read_patient(folder, part, faults))
         if not cases:
-            faults.append(Fault.of("an ACDC folder holds patientNNN folders with frames", "none", str(root)))
+            faults.append(Fault(f"{root} holds no patientNNN folders with frames"))
         if faults:
             raise DataError("The ACDC folder cannot be read:", faults)
         return Catalog(
@@ -112,13 +112,13 @@ def _read_patient(folder: Path, part: str, faults: list[Fault]) -> Iterator[Case
         files = list(folder.iterdir())
         info = _read_info(folder / _INFO, faults)
     except PermissionError as error:
-        remedy = "allow reading it, or take it out of the data set"
-        faults.append(Fault.of("a patient folder must be readable", error.strerror or str(error), str(folder), remedy))
+        remedy = "Allow reading it, or take it out of the data set"
+        faults.append(Fault(f"{folder} cannot be read ({reason(error)})", remedy=remedy))
         return
     frames = dict(_frames(folder))
     truths = {scan_stem(path): path for path in files if is_scan(path) and scan_stem(path).endswith("_gt")}
     if not frames:
-        faults.append(Fault.of("a patient folder holds patientNNN_frameFF images", "none", str(folder)))
+        faults.append(Fault(f"{folder} holds no patientNNN_frameFF images"))
         return
     phases = _phases(folder, frames, info, faults)
     shared: dict[str, Value] = {
@@ -138,8 +138,7 @@ def _read_patient(folder: Path, part: str, faults: list[Fault]) -> Iterator[Case
             part=part,
         )
     faults.extend(
-        Fault.of("a ground truth needs its image", f"no {stem.removesuffix('_gt')}", str(path))
-        for stem, path in truths.items()
+        Fault(f"{path} has no image: there is no {stem.removesuffix('_gt')}") for stem, path in truths.items()
     )
 
 
@@ -150,9 +149,9 @@ def _phases(folder: Path, frames: Mapping[int, Path], info: Mapping[str, str], f
         if not text:
             continue
         if not text.isdigit() or int(text) not in frames:
-            rule = f"{_INFO} must name frames that are there"
-            found = f"{phase}: {text}, with frames {', '.join(map(str, frames))}"
-            faults.append(Fault.of(rule, found, str(folder / _INFO), "restore the missing image or correct the file"))
+            there = f"frame{'s' * (len(frames) != 1)} {', '.join(map(str, frames))}"
+            problem = f"{phase} must be a frame that exists, not {text}: there is {there}"
+            faults.append(Fault(problem, str(folder / _INFO), "Restore the missing image or correct the file"))
             continue
         named[int(text)] = phase
     if named or len(frames) != 2:
@@ -167,7 +166,7 @@ def _read_info(path: Path, faults: list[Fault]) -> dict[str, str]:
     try:
         lines = [line.partition(":") for line in path.read_text().splitlines() if ":" in line]
     except (OSError, UnicodeDecodeError) as error:
-        faults.append(Fault.of("Info.cfg is a text file", str(error), str(path)))
+        faults.append(Fault(f"{path} cannot be read as text ({reason(error)})"))
         return {}
     return {key.strip().lower(): value.strip() for key, _, value in lines}
 
@@ -179,5 +178,5 @@ def _number(info: Mapping[str, str], key: str, folder: Path, faults: list[Fault]
     try:
         return float(text)
     except ValueError:
-        faults.append(Fault.of(f"{key} in {_INFO} must be a number", repr(text), str(folder / _INFO)))
+        faults.append(Fault(f'{key} must be a number, not "{text}"', str(folder / _INFO)))
         return None

@@ -82,14 +82,13 @@ def choose_reader(root: Path, reader: str | Mapping[str, Any] = "auto") -> Choic
             is taken without asking for a score.
 
     Raises:
-        DataError: If the path is not there, no reader scores 0.5, or the two best are within 0.1; the near misses
-            are listed with their reasons.
+        DataError: If the path does not exist, no reader scores 0.5, or the two best are within 0.1; it names the
+            readers that were tried, with their reasons.
         SettingsError: If the reader or one of its settings is unknown.
     """
     root = Path(root)
     if not root.exists():
-        fault = Fault.of("a data set must be there", "nothing", str(root), "check the path")
-        raise DataError("The data set cannot be read:", [fault])
+        raise DataError("The data set cannot be read:", [Fault(f"{root} does not exist", remedy="Check the path")])
     if reader != "auto":
         config: Any = resolve_plugin(_FAMILY, reader, where="reader")
         # A Config built from a mapping carries the reader's id; a bare id needs no settings.
@@ -101,13 +100,16 @@ def choose_reader(root: Path, reader: str | Mapping[str, Any] = "auto") -> Choic
     ranked = sorted(matches, key=lambda name: (-matches[name].score, name))
     best = ranked[0]
     if matches[best].score < _LOWEST:
-        rule = "a data set must follow the convention of a reader"
-        raise DataError(f"No reader understands {root}:", [_near_miss(rule, name, matches[name]) for name in ranked])
+        tried = ", ".join(f"{name} ({_reasons(matches[name])})" for name in ranked)
+        fault = Fault(f"Unknown layout. Tried {tried}", remedy="Choose a reader with reader=NAME")
+        raise DataError(f"No reader understands {root}:", [fault])
     rivals = [name for name in ranked[1:] if matches[best].score - matches[name].score < _APART - 1e-9]
     if rivals:
-        rule = "one reader must fit clearly best"
-        faults = [_near_miss(rule, name, matches[name]) for name in (best, *rivals)]
-        raise DataError(f"Several readers understand {root}:", faults)
+        fitting = ", ".join(
+            f"{name} (score {matches[name].score:.2f}: {_reasons(matches[name])})" for name in (best, *rivals)
+        )
+        fault = Fault(f"No reader fits clearly best. These do: {fitting}", remedy=f"Choose one, such as reader={best}")
+        raise DataError(f"Several readers understand {root}:", [fault])
     return Choice(best, load_plugin(_FAMILY, best)(resolve_plugin(_FAMILY, best)), matches[best])
 
 
@@ -126,6 +128,5 @@ def read_catalog(root: Path, reader: str | Mapping[str, Any] = "auto") -> tuple[
     return choice, catalog
 
 
-def _near_miss(rule: str, name: str, match: Match) -> Fault:
-    reasons = "; ".join(match.reasons) or "nothing that fits"
-    return Fault.of(rule, f"score {match.score:.2f}: {reasons}", f"reader {name}", f"force it with reader={name}")
+def _reasons(match: Match) -> str:
+    return "; ".join(match.reasons) or "nothing that fits"

@@ -88,33 +88,29 @@ class MsdReader(Reader):
 def _listed_cases(root: Path, described: Mapping[str, Any], faults: list[Fault]) -> list[Case]:
     where = str(root / DESCRIPTION)
     if not listed_rows(described, "training"):
-        faults.append(
-            Fault.of("a Decathlon task lists its training images", "no list training", where, "see reader=nnunet")
-        )
+        faults.append(Fault(f"{where} lists no training images", remedy="Try reader=nnunet"))
     found: dict[Path, Case] = {}
     for key, part in _LISTS:
         for image, label in listed_rows(described, key):
             path = root / image
             if not image or not is_scan(path):
-                faults.append(Fault.of(f"{key} lists images", repr(image), where))
+                faults.append(Fault(f'{key} must list images, not "{image}"', where))
                 continue
             if path in found:
-                faults.append(Fault.of("an image is listed once", f"{image} again, in {key}", where))
+                faults.append(Fault(f"{image} is listed twice, the second time in {key}", where))
             for name in filter(None, (image, label)):
                 if not (root / name).is_file():
-                    rule, remedy = "a listed file must be there", "restore it or take it off the list"
-                    faults.append(Fault.of(rule, f"no {name}", where, remedy))
+                    faults.append(Fault(f"{name} does not exist", where, "Restore it or take it off the list"))
             name = scan_stem(path)
             found[path] = Case(id=name, subject=name, images=(path,), label=root / label if label else None, part=part)
     unlisted = sorted(path.name for path in (root / "imagesTr").glob("*") if is_scan(path) and path not in found)
     if unlisted and found:
         shown = ", ".join(unlisted[:3]) + (f" and {len(unlisted) - 3} more" if len(unlisted) > 3 else "")
         faults.append(
-            Fault.of(
-                "every scan of imagesTr is listed",
-                f"not {shown}",
+            Fault(
+                f"{shown} of imagesTr {'is' if len(unlisted) == 1 else 'are'} not listed",
                 where,
-                "list it, move it away, or take reader=nnunet",
+                "List all scans, move the others away, or take reader=nnunet",
             )
         )
     return list(found.values())

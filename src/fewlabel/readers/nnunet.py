@@ -80,7 +80,7 @@ class NnunetReader(Reader):
             cases.extend(_read_part(root / images, root / labels, part, channels, faults))
         _check_listed(root, described, cases, faults)
         if not cases:
-            faults.append(Fault.of("imagesTr holds the images", "none", str(root)))
+            faults.append(Fault(f"{root / 'imagesTr'} holds no images"))
         if channels is None:
             channels = tuple(f"channel {i}" for i in range(max((len(case.images) for case in cases), default=1)))
             channels = ("image",) if len(channels) == 1 else channels
@@ -114,22 +114,19 @@ def _read_part(
         found = _CHANNEL.match(stem) if suffixed else None
         case, channel = (found["case"], int(found["channel"])) if found else (stem, 0)
         if channel in grouped[case]:
-            where = f"{grouped[case][channel]} and {path}"
-            faults.append(Fault.of("a case has one file per channel", "two", where, "remove one"))
+            problem = f"{grouped[case][channel]} and {path} are the same channel of one case"
+            faults.append(Fault(problem, remedy="Remove one"))
         grouped[case][channel] = path
     cases = []
     expected = len(channels) if channels and suffixed else 1 + max((max(row) for row in grouped.values()), default=0)
     for case, row in grouped.items():
         missing = [f"{channel:04d}" for channel in range(expected) if channel not in row]
         if missing:
-            faults.append(
-                Fault.of("a case needs a file for every channel", f"no {', '.join(missing)}", str(images / case))
-            )
+            faults.append(Fault(f"{images / case} has no file for channel {', '.join(missing)}"))
         paths = tuple(row[channel] for channel in sorted(row))
         cases.append(Case(id=case, subject=case, images=paths, label=truths.pop(case, None), part=part))
     faults.extend(
-        Fault.of("a label needs its image", f"none named {case} in {images}", str(path))
-        for case, path in truths.items()
+        Fault(f"{path} has no image: there is none named {case} in {images}") for case, path in truths.items()
     )
     return cases
 
@@ -152,5 +149,5 @@ def _check_listed(root: Path, described: Mapping[str, Any], cases: list[Case], f
         image = str(row.get("image", "")) if isinstance(row, dict) else str(row)
         name = scan_stem(Path(image))
         if name and name not in known:
-            rule = "an image that dataset.json lists must be there"
-            faults.append(Fault.of(rule, f"no {name}", str(root / image), "restore it or take it off the list"))
+            problem = f"{root / image} is listed in dataset.json, but there is no image {name}"
+            faults.append(Fault(problem, remedy="Restore it or take it off the list"))

@@ -79,7 +79,7 @@ class Ssl4misReader(Reader):
         @classmethod
         def _three_sizes(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
             if value is not None and (len(value) != 3 or min(value) <= 0):
-                raise ValueError("spacing is three positive numbers: slice, row, column")
+                raise ValueError("must be three positive numbers: slice, row, column")
             return value
 
     summary: ClassVar[str] = "h5 files with image, label, scribble, and train.list, val.list, test.list (SSL4MIS)"
@@ -104,7 +104,7 @@ class Ssl4misReader(Reader):
         faults: list[Fault] = []
         found = _cases(_files(root))
         if not found:
-            faults.append(Fault.of("a folder of this layout holds .h5 files", "none", str(root)))
+            faults.append(Fault(f"{root} holds no .h5 files"))
         parts = _parts(root, set(found), faults)
         kept = {name: files for name, files in found.items() if not parts or name in parts}
         notes = [f"{len(found) - len(kept)} cases are on no list: left out"] if len(kept) < len(found) else []
@@ -142,7 +142,8 @@ class Ssl4misReader(Reader):
     def _arrays(self, name: str, files: _Found, *, training: bool) -> tuple[Address, Address | None]:
         """Where the image and the label of a case lie; no label where there is none."""
         if len(files.volumes) > 1:
-            fault = Fault.of("a case has one volume", ", ".join(map(str, files.volumes)), f"case {name}", "remove one")
+            problem = f"must have one volume, not {', '.join(map(str, files.volumes))}"
+            fault = Fault(problem, f"case {name}", "Remove all but one")
             raise DataError("A case is there twice:", [fault])
         key = self.chosen.label if training else "label"
         # The volume is the case; its slices are asked only where it is missing, or lacks what they have.
@@ -150,7 +151,8 @@ class Ssl4misReader(Reader):
         known = [(place, shapes_of(place)) for place in places]
         place, arrays = next(((place, arrays) for place, arrays in known if key in arrays), known[0])
         if "image" not in arrays:
-            fault = Fault.of("a file must hold 'image'", ", ".join(sorted(arrays)) or "nothing", str(place))
+            present = ", ".join(sorted(arrays)) or "nothing"
+            fault = Fault(f'must hold an array "image", but holds {present}', str(place))
             raise DataError("A file cannot be read:", [fault])
         stacked = place not in files.volumes
         where = place.with_name(f"{name}_slice_*{SUFFIX}") if stacked else place
@@ -235,14 +237,12 @@ def _parts(root: Path, known: set[str], faults: list[Fault]) -> dict[str, str]:
         gone = [name for name in names if name not in known]
         if gone:
             shown = ", ".join(gone[:3]) + (", …" if len(gone) > 3 else "")
-            rule = "a case on a list must be there"
-            faults.append(
-                Fault.of(rule, f"{len(gone)} of {len(names)} are not: {shown}", str(path), "take them off it")
-            )
+            problem = f"{len(gone)} of {len(names)} cases do not exist: {shown}"
+            faults.append(Fault(problem, str(path), "Take them off the list"))
         twice = [name for name in names if parts.get(name, part) != part]
         if twice:
-            rule = "a case must be kept for one purpose"
-            faults.append(Fault.of(rule, f"{', '.join(twice[:3])} also on another list", str(path), "take it off one"))
+            problem = f"a case may be on one list only, but {', '.join(twice[:3])} is on another one too"
+            faults.append(Fault(problem, str(path), "Take it off one of them"))
         parts.update(dict.fromkeys((name for name in names if name in known), part))
     return parts
 

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.errors import DataError, Fault, reason
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.columns import infer_columns
 from fewlabel.data.io.volume import scan_stem
@@ -67,7 +67,7 @@ class TableReader(Reader):
         ]
         names = [str(column) for column in frame.columns]
         if not rows:
-            faults.append(Fault.of("a table needs a row per scan", "none", str(path)))
+            faults.append(Fault(f"{path} has no rows, but needs one per scan"))
         image_columns = sorted((name for name in names if _IMAGE.match(name)), key=lambda name: (len(name), name))
         images = [_images(row, image_columns, path, line, faults) for line, row in enumerate(rows, start=2)]
         ids = _case_ids(rows, images)
@@ -108,7 +108,8 @@ def _label_names(path: Path, faults: list[Fault]) -> dict[int, str]:
     try:
         return {int(value): str(name) for value, name in json.loads(path.read_text()).items()}
     except (OSError, ValueError, AttributeError) as error:
-        faults.append(Fault.of("labels.json maps label values to names", str(error), str(path), 'e.g. {"1": "liver"}'))
+        problem = f"{path} does not map label values to names ({reason(error)})"
+        faults.append(Fault(problem, remedy='Write it like {"1": "liver"}'))
         return {}
 
 
@@ -123,7 +124,8 @@ def _table_of(root: Path) -> Path:
     fitting = [path for path in _tables(root) if _has_images(path)]
     if len(fitting) != 1:
         names = ", ".join(path.name for path in fitting) or "none"
-        fault = Fault.of("a folder holds one table with a column image", names, str(root), "give the table file itself")
+        problem = f"{root} must hold one table with a column image, but holds {names}"
+        fault = Fault(problem, remedy="Give the table file itself")
         raise DataError("The table cannot be read:", [fault])
     return fitting[0]
 
@@ -174,17 +176,18 @@ def _load(path: Path, faults: list[Fault]) -> Any:
             # As text: "007" is a name, and the kinds of the columns are told apart later.
             frame = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
     except (OSError, ValueError, csv.Error) as error:
-        raise DataError("The table cannot be read:", [Fault.of("a table must parse", str(error), str(path))]) from error
+        fault = Fault(f"{path} is not a readable table ({reason(error)})")
+        raise DataError("The table cannot be read:", [fault]) from error
     return frame.rename(columns=known_columns(map(str, frame.columns), _known, str(path), faults))
 
 
 def _wide_rows(text: str, separator: str, path: Path) -> list[Fault]:
     """Rows with more cells than columns: pandas would take their first cells as an index and shift the rest."""
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    wanted, remedy = len(next(rows, [])), "quote the cell that holds the separator, or take the last one off"
+    wanted, remedy = len(next(rows, [])), "Quote the cell that holds the separator, or take the last one off"
     found = ((rows.line_num, len(row)) for row in rows)
     return [
-        Fault.of("a row has a cell per column", f"{cells} cells for {wanted} columns", f"{path}, line {line}", remedy)
+        Fault(f"has {cells} cells for {wanted} columns", f"{path}, line {line}", remedy)
         for line, cells in found
         if cells > wanted
     ]
@@ -193,14 +196,14 @@ def _wide_rows(text: str, separator: str, path: Path) -> list[Fault]:
 def _images(row: dict[str, Any], columns: list[str], path: Path, line: int, faults: list[Fault]) -> tuple[Path, ...]:
     parts = [part for column in columns for part in cell(row[column]).split(";") if part.strip()]
     if not parts:
-        faults.append(Fault.of("a row needs an image", "an empty cell", f"{path}, line {line}"))
+        faults.append(Fault("names no image", f"{path}, line {line}"))
     return tuple(_file(path, part.strip(), line, "image", faults) for part in parts)
 
 
 def _file(table: Path, text: str, line: int, column: str, faults: list[Fault]) -> Path:
     found = table.parent / text
     if not found.is_file():
-        faults.append(Fault.of(f"the {column} must be there", f"no file {found}", f"{table}, line {line}"))
+        faults.append(Fault(f"the {column} {found} does not exist", f"{table}, line {line}"))
     return found
 
 

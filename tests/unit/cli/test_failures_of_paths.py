@@ -119,7 +119,7 @@ def test_a_patient_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypa
     monkeypatch.setattr(Path, "iterdir", iterdir)
     result = call("check", str(tmp_path), "--reader", "acdc")
     assert result.exit_code == 3
-    assert f"{locked}: a patient folder must be readable" in result.stderr
+    assert f"{locked} cannot be read" in result.stderr
     assert "Traceback" not in result.stderr
     result = call("check", str(tmp_path))
     assert result.exit_code == 3, result.stderr

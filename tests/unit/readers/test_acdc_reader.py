@@ -104,9 +104,9 @@ def test_every_fault_is_named_at_once(tmp_path):
     with pytest.raises(DataError) as error:
         read(tmp_path)
     text = str(error.value)
-    assert "ES: 12, with frames 1" in text
-    assert "no patient001_frame12" in text
-    assert "weight in Info.cfg must be a number; found 'heavy'" in text
+    assert "ES must be a frame that exists, not 12: there is frame 1" in text
+    assert "there is no patient001_frame12" in text
+    assert 'weight must be a number, not "heavy"' in text
     assert str(tmp_path / "patient003") in text
 
 

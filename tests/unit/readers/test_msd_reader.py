@@ -112,13 +112,13 @@ def test_every_fault_is_named_at_once(tmp_path):
         read(root)
     text = str(error.value)
     for words in (
-        "no ./labelsTr/gone.nii.gz",
-        "./imagesTr/a.nii.gz again, in training",
-        "no ./imagesTr/lost.nii.gz",
-        "training lists images; found ''",
-        "training lists images; found './imagesTr/._a.nii.gz'",
-        "found not extra.nii.gz",
-        "'x': 'one'",
+        "./labelsTr/gone.nii.gz does not exist",
+        "./imagesTr/a.nii.gz is listed twice, the second time in training",
+        "./imagesTr/lost.nii.gz does not exist",
+        'training must list images, not ""',
+        'training must list images, not "./imagesTr/._a.nii.gz"',
+        "extra.nii.gz of imagesTr is not listed",
+        '"x": "one"',
     ):
         assert words in text
     assert "toy_003" not in text
@@ -127,7 +127,7 @@ def test_every_fault_is_named_at_once(tmp_path):
 @pytest.mark.parametrize("content", ["{", "[]", '{"training": {}}'])
 def test_a_folder_without_the_list_is_refused(tmp_path, content):
     (tmp_path / "dataset.json").write_text(content)
-    with pytest.raises(DataError, match="no list training"):
+    with pytest.raises(DataError, match="lists no training images"):
         read(tmp_path)
     assert MsdReader.match(tmp_path).score < 0.5
 

@@ -97,7 +97,13 @@ def test_every_fault_is_named_at_once(tmp_path):
     with pytest.raises(DataError) as error:
         read(root)
     text = str(error.value)
-    for words in ("no 0001", "none named orphan", "no gone", "needs a column case; found name, sex", "'x': 'one'"):
+    for words in (
+        "no file for channel 0001",
+        "none named orphan",
+        "there is no image gone",
+        "must have a column case, but has name, sex",
+        '"x": "one"',
+    ):
         assert words in text
 
 
@@ -107,9 +113,9 @@ def test_broken_json_and_wrong_table_are_faults(tmp_path):
     (root / "metadata.csv").write_text("case,sex\nzz,f\nzz,m\n")
     with pytest.raises(DataError) as error:
         read(root)
-    assert "must be JSON" in str(error.value)
-    assert "another for zz" in str(error.value)
-    assert "must name cases of this folder; found zz, while images are called a" in str(error.value)
+    assert "cannot be read as JSON" in str(error.value)
+    assert "line 3: zz has a row already, in line 2" in str(error.value)
+    assert "must name cases of this folder, such as a, not zz" in str(error.value)
 
 
 def test_score(tmp_path):
@@ -132,9 +138,9 @@ def test_a_part_is_one_of_four_words(tmp_path):
     with pytest.raises(DataError) as error:
         read(root)
     text = str(error.value)
-    assert "line 2: part is train, validation, test or empty; found 'testing'" in text
-    assert "did you mean test?" in text
-    assert "line 3: part is train, validation, test or empty; found 'val'" in text
+    assert 'line 2: part must be train, validation, test or empty, not "testing"' in text
+    assert "Did you mean test?" in text
+    assert 'line 3: part must be train, validation, test or empty, not "val"' in text
 
 
 def test_a_row_that_names_no_case_is_a_fault(tmp_path):
@@ -144,8 +150,8 @@ def test_a_row_that_names_no_case_is_a_fault(tmp_path):
     with pytest.raises(DataError) as error:
         read(root)
     text = str(error.value)
-    assert "every row of metadata.csv names a case of this folder; found C2 (line 3), other (line 4)" in text
-    assert "did you mean c2?" in text
+    assert "line 3: C2 is no case of this folder. Did you mean c2?" in text
+    assert "line 4: other is no case of this folder. Correct the name or take the row out." in text
     table.write_text("Case,Part,Subject,Sex\nc1,,NA,f\nc2,test,p,m\n")
     catalog = read(root)
     assert [(case.subject, case.part) for case in catalog.cases] == [("c1", ""), ("p", "test")]
@@ -155,7 +161,7 @@ def test_a_row_that_names_no_case_is_a_fault(tmp_path):
 def test_a_table_in_another_encoding_is_a_fault_that_says_so(tmp_path):
     root = nnunet_folder(tmp_path)
     (root / "metadata.csv").write_bytes("case,town\na,Bonn\nb,K\xf6ln\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"metadata\.csv, line 3: a text file must be UTF-8; found byte 0xf6.*as UTF-8"):
+    with pytest.raises(DataError, match=r"metadata\.csv, line 3: must be UTF-8 text, but has the byte 0xf6.*as UTF-8"):
         read(root)
 
 
@@ -164,6 +170,6 @@ def test_labels_that_are_no_mapping_are_a_fault(tmp_path, labels):
     root = nnunet_folder(tmp_path)
     described = json.loads((root / "dataset.json").read_text())
     (root / "dataset.json").write_text(json.dumps({**described, "labels": labels}))
-    with pytest.raises(DataError, match=r"labels in dataset\.json map names to whole numbers") as error:
+    with pytest.raises(DataError, match=r"dataset\.json: labels must map names to whole numbers") as error:
         read(root)
-    assert repr(labels) in str(error.value)
+    assert json.dumps(labels) in str(error.value)

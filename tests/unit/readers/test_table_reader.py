@@ -81,9 +81,9 @@ def test_every_fault_names_its_line(folder):
     with pytest.raises(DataError) as error:
         read(write(folder, "scans.csv", rows))
     text = str(error.value)
-    assert "line 2: the image must be there" in text
-    assert "line 3: a row needs an image" in text
-    assert "line 4: the label must be there" in text
+    assert f"line 2: the image {folder / 'gone.nii.gz'} does not exist" in text
+    assert "line 3: names no image" in text
+    assert f"line 4: the label {folder / 'no.nii'} does not exist" in text
 
 
 def test_scores_and_near_misses(folder):
@@ -113,8 +113,8 @@ def test_a_part_is_one_of_four_words(folder):
     with pytest.raises(DataError) as error:
         read(write(folder, "scans.csv", rows))
     text = str(error.value)
-    assert "line 2: part is train, validation, test or empty; found 'testing'" in text
-    assert "line 3: part is train, validation, test or empty; found 'tset'" in text
+    assert 'line 2: part must be train, validation, test or empty, not "testing"' in text
+    assert 'line 3: part must be train, validation, test or empty, not "tset"' in text
 
 
 def test_a_missing_subject_is_no_person(folder):
@@ -138,7 +138,7 @@ def test_known_columns_go_by_any_case(folder, name):
     assert dict(case.metadata) == {"Site": "x"}
     assert TableReader.match(folder / name).score == 1
     twice = [{"image": "s1/a.nii.gz", "label": "s1/a_m.nii.gz", "Label": "s1/b_m.nii.gz"}]
-    with pytest.raises(DataError, match="a column is there once, in any case; found label and Label"):
+    with pytest.raises(DataError, match="columns label and Label have the same name, in any case"):
         read(write(folder, name, twice))
 
 
@@ -147,7 +147,7 @@ def test_a_table_in_another_encoding_is_told_from_one_without_images(folder):
     path.write_bytes("image,town\ns1/a.nii.gz,K\xf6ln\n".encode("latin-1"))
     assert TableReader.match(path).score == 1
     assert TableReader.match(folder).score == pytest.approx(0.85)
-    with pytest.raises(DataError, match=r"scans\.csv, line 2: a text file must be UTF-8; found byte 0xf6"):
+    with pytest.raises(DataError, match=r"scans\.csv, line 2: must be UTF-8 text, but has the byte 0xf6"):
         read(path)
     path.write_bytes("image,town\ns1/a.nii.gz,x\n".encode("utf-16"))
     assert TableReader.match(path).reasons == ("scans.csv is not UTF-8 text",)
@@ -156,5 +156,5 @@ def test_a_table_in_another_encoding_is_told_from_one_without_images(folder):
 def test_a_row_with_more_cells_than_columns_is_a_fault_not_a_shift(folder):
     path = folder / "scans.csv"
     path.write_text("image,label\ns1/a.nii.gz,s1/a_m.nii.gz\nc2.nii.gz,c2_m.nii.gz,\n")
-    with pytest.raises(DataError, match=r"line 3: a row has a cell per column; found 3 cells for 2 columns"):
+    with pytest.raises(DataError, match=r"line 3: has 3 cells for 2 columns"):
         read(path)
