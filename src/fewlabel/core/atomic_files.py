@@ -24,7 +24,7 @@ def is_partial(path: Path) -> bool:
 
 
 def partials_of(path: Path) -> list[Path]:
-    """What lies half written beside ``path`` to become it."""
+    """What is being written, beside ``path``, to become it."""
     return list(path.parent.glob(f".{glob.escape(path.name)}.*.partial"))
 
 
@@ -68,6 +68,6 @@ def _host() -> str:
 
 
 def _writer(partial: Path) -> tuple[str, str]:
-    """Machine and process in the name; empty where it does not tell."""
+    """Machine and process in the name; empty if it has none."""
     host, _, process = ".".join(partial.name.rsplit(".", 3)[-3:-2]).rpartition("-")
     return host, process

@@ -12,7 +12,7 @@ RUN_FILE = "run.json"
 
 
 def path_conflict(out: Path) -> str:
-    """What keeps a folder from being made at a place, in words; empty if it is new or an empty folder.
+    """What keeps a folder from being made at a place, as a phrase; empty if it is new or an empty folder.
 
     Args:
         out: Where the folder is to be. What a killed process left half written counts as nothing.
@@ -26,7 +26,7 @@ def path_conflict(out: Path) -> str:
 
 
 def unwritable(folder: Path) -> str:
-    """What keeps files from being written into a folder, in words; empty if nothing does.
+    """What keeps files from being written into a folder, as a phrase; empty if nothing does.
 
     Args:
         folder: Where they are to be; need not be there yet.

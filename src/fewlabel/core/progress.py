@@ -1,4 +1,4 @@
-"""Progress of long work, told to whoever listens: the command line shows a bar, a library call stays silent."""
+"""Progress of long work, sent to a listener: the command line shows a bar, a library call stays silent."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def say(text: str) -> None:
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Within, nobody is told anything: for work that is no part of what the user waits for."""
+    """Show nothing within: for work that is not part of what the user waits for."""
     before = _listener[0]
     _listener[0] = _Silence()
     try:

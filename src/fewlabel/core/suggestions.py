@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def did_you_mean(word: str, known: Iterable[str], *, otherwise: str = "", cutoff: float = 0.5) -> str:
-    """A question with the nearest known word; if none is near, what else to say.
+    """A question with the nearest known word, or all known words if none is near.
 
     Args:
         word: What was given; upper and lower case count for nothing.

@@ -28,7 +28,7 @@ COARSEST = 2.0
 
 @dataclass(frozen=True)
 class Laid:
-    """What one scan says of the grid; pairs are (down, across) a slice.
+    """What one scan means for the grid; pairs are (down, across) a slice.
 
     Attributes:
         pixels: Its pixels.

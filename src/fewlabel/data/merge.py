@@ -117,7 +117,7 @@ def _met_twice(stores: Sequence[PreparedStore]) -> list[Fault]:
 
 
 def _marks(store: PreparedStore, case: PreparedCase) -> list[str]:
-    """What tells a scan from all others: its files, and its pixels."""
+    """What identifies a scan: its files, and its pixels."""
     pixels = np.ascontiguousarray(store.images[case.start : case.stop])
     files = [os.path.realpath(path) for path in case.images if Path(path).is_absolute()]
     return [*files, blake2b(pixels.data, digest_size=16).hexdigest()]

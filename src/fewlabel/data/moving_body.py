@@ -19,8 +19,8 @@ def moving_bodies(views: Sequence[View]) -> tuple[Floats, float]:
     # Once more about the place of most: an arm at the border may move more than the body.
     place = np.median([centre for centre, _ in first], axis=0)
     size = float(np.median([size for _, size in first]))
-    again = [moving_body(weight, (float(place[0]), float(place[1])), size) for weight in weights]
-    return np.array([centre for centre, _ in again]), size
+    bodies = [moving_body(weight, (float(place[0]), float(place[1])), size) for weight in weights]
+    return np.array([centre for centre, _ in bodies]), size
 
 
 def _motion_inside(view: View) -> Floats:

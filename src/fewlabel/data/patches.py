@@ -99,7 +99,7 @@ class PatchLoader(SegmentationLoader[_Volumes]):
         return torch.tensor(firsts, device=self.device), stacked, torch.stack(masks) if masks else None
 
     def _window(self, stream: _Volumes, run: Run, step: int, row: int, count: int) -> Window:
-        """Where the patch of a row of the joined batch lies; other rows have no say in it."""
+        """Where the patch of a row of the joined batch lies; other rows do not change it."""
         generator = numpy_stream(self.seed, f"patch{stream.purpose}", step, row)
         number = step * count + row
         wanted = floor((number + 1) * stream.foreground) > floor(number * stream.foreground)

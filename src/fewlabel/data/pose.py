@@ -2,7 +2,7 @@
 
 A turn counts as known where most pairs of scans agree with it and where a second opinion, of edges alone, says the same
 (:mod:`fewlabel.data.pose_matching` compares them). How right the angles are on ACDC, and on whom the thresholds were
-chosen, is told in decision 0013; ``benchmarks/pose_error.py`` prints how much hangs on each.
+chosen, is in decision 0013; ``benchmarks/pose_error.py`` prints how much hangs on each.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def estimate_poses(views: Sequence[View]) -> list[Pose]:
 
 
 def judged_poses(views: Sequence[View], matched: Matched, thresholds: Thresholds) -> list[Pose]:
-    """What of a comparison of these views is sure enough to be told."""
+    """What of a comparison of these views is sure enough to be reported."""
     alike, known = judge(matched, thresholds)
     middle = float(np.angle(np.exp(1j * matched.angles[known]).sum())) if known.any() else 0.0
     turns = np.degrees(wrapped(matched.angles - middle))

@@ -1,4 +1,4 @@
-"""``pose.json`` of a prepared store: how each scan lies in the slice plane, and what that says in words."""
+"""``pose.json`` of a prepared store: how each scan lies in the slice plane, and a summary in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two streams of a fine-tuning batch, labelled and unlabelled, whatever their rows are."""
+"""The two streams of a fine-tuning batch, labelled and unlabelled, of slices or patches."""
 
 from __future__ import annotations
 
@@ -152,9 +152,9 @@ class SegmentationLoader(ABC, Generic[StreamT]):
         # The first view is the same whether or not there is a second.
         first, *more = (
             self.augmenter.sample(
-                count, self._size, torch_stream(self.seed, purpose, step, *again), view=self._view, focus=focus
+                count, self._size, torch_stream(self.seed, purpose, step, *extra), view=self._view, focus=focus
             )
-            for again in ((), *((view,) for view in range(1, stream.views)))
+            for extra in ((), *((view,) for view in range(1, stream.views)))
         )
         more = [replace(other, matrices=first.matrices, control=first.control) for other in more]
         return [first.geometry() if stream.weak else first, *more]

@@ -1,4 +1,4 @@
-"""Slices made up from labelled masks: every class and some clusters of the background in brightnesses drawn anew.
+"""Slices made up from labelled masks: every class and some clusters of the background in newly drawn brightnesses.
 
 After SynthSeg (Billot et al., Medical Image Analysis 2023): regions get a random mean and deviation, the picture is
 Gaussian noise of those, slightly blurred; the mask stays exactly. What follows - geometry, bias, contrast, noise - is

@@ -1,1 +1,1 @@
-"""The rules that keep results honest: who trains, who is scored, what is told about it."""
+"""The rules that keep results honest: who trains, who is scored, what is reported."""

@@ -1,4 +1,4 @@
-"""Whose images a network has met: in its own training, and in that of the encoder it began as."""
+"""Whose images a network learnt from: in its own training, and in that of the encoder it started from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training may learn from: slices of parts that are no test, and labels that are its own."""
+"""What a training may learn from: slices of all parts but the test part, and the labels of its draw."""
 
 from __future__ import annotations
 
@@ -69,22 +69,22 @@ def training_slices(store: PreparedStore, parts: tuple[str, ...]) -> NDArray[np.
 
 
 def labels_of_encoder(encoder: Path | None, draw: Sequence[str] | None, *, rule: str, remedy: str) -> tuple[str, ...]:
-    """The subjects whose labels an encoder has seen: they count as labels of whatever is trained on from it.
+    """The subjects whose labels an encoder learnt from: they count as labels of all that is trained from it.
 
     Args:
-        encoder: Encoder folder; None has seen none.
+        encoder: Encoder folder; None learnt from none.
         draw: The subjects whose labels may be learnt from; None where none are.
         rule: What the draw demands of the encoder: how the message begins.
         remedy: What to do otherwise, as of a fault.
 
     Raises:
-        SettingsError: If it saw labels that the draw does not have.
+        SettingsError: If it learnt from labels that the draw does not have.
     """
     if encoder is None:
         return ()
-    seen: list[str] = read_json(encoder / "encoder.json").get("labelled_subjects", [])
-    beyond = [subject for subject in seen if draw is not None and subject not in draw]
+    known: list[str] = read_json(encoder / "encoder.json").get("labelled_subjects", [])
+    beyond = [subject for subject in known if draw is not None and subject not in draw]
     if beyond:
         fault = Fault(f"{rule}, but {encoder} also learnt from {', '.join(beyond)}", remedy=remedy)
         raise SettingsError("Labels would leak:", [fault])
-    return tuple(seen)
+    return tuple(known)

@@ -13,16 +13,16 @@ Selection = Literal["none", "held_out", "leave_one_out"]
 Validation = Literal["auto", Selection]
 
 
-def choose_selection(asked: Validation, draw: LabelDraw, seen: Sequence[str]) -> Selection:
-    """The selection that was asked for, or the fair one for the draw.
+def choose_selection(asked: Validation, draw: LabelDraw, encoder_subjects: Sequence[str]) -> Selection:
+    """The selection asked for, or the fair one for the draw.
 
     Args:
         asked: The setting.
         draw: Labelled and validation patients.
-        seen: Subjects whose labels the encoder has seen.
+        encoder_subjects: Subjects whose labels the encoder learnt from.
 
     Raises:
-        SettingsError: If patients for it are missing, or a left-out one has lent its labels to the encoder.
+        SettingsError: If patients for it are missing, or the encoder learnt from labels of a left-out one.
     """
     labelled = len(draw.labelled)
     chosen: Selection
@@ -33,14 +33,17 @@ def choose_selection(asked: Validation, draw: LabelDraw, seen: Sequence[str]) ->
     elif draw.validation:
         chosen = "held_out"
     else:
-        chosen = "none" if seen else "leave_one_out"
+        chosen = "none" if encoder_subjects else "leave_one_out"
     faults = []
     if chosen == "held_out" and not draw.validation:
         faults.append(Fault("held-out selection needs validation patients, but the split has none", "validation"))
     if chosen == "leave_one_out" and labelled < 2:
         faults.append(Fault(f"leave-one-out needs two labelled patients, not {labelled}", "validation"))
-    if chosen == "leave_one_out" and seen:
-        problem = f"labels of patients to leave out are known: the encoder learnt from those of {', '.join(seen)}"
+    if chosen == "leave_one_out" and encoder_subjects:
+        problem = (
+            "a patient who is left out must not be known, but the encoder learnt from those of "
+            f"{', '.join(encoder_subjects)}"
+        )
         faults.append(Fault(problem, "validation"))
     if faults:
         raise SettingsError("The model cannot be selected this way; use validation=none:", faults)

@@ -43,8 +43,8 @@ def _laid_otherwise(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str
         return {"slice_axis": (named[0], named[1])}
     if nearest.tolist() == [0, 1, 2] and bool((np.diag(cosines) > 0).all()):
         return {}
-    told = ["slices to {}, rows to {}, columns to {}".format(*_towards(plan)) for plan in (then, now)]
-    return {"orientation": (told[0], told[1])}
+    turns = ["slices to {}, rows to {}, columns to {}".format(*_towards(plan)) for plan in (then, now)]
+    return {"orientation": (turns[0], turns[1])}
 
 
 def _frame(plan: Mapping[str, Any]) -> NDArray[np.float64] | None:

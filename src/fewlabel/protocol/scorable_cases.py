@@ -1,4 +1,4 @@
-"""Which scans may be scored: labelled ones of a part of the split that no segmenter under test has met."""
+"""Which scans may be scored: labelled ones of a part of the split that no segmenter under test was trained on."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from fewlabel.protocol.same_plan import plan_differences
 
 
 class SegmenterFacts(Protocol):
-    """What is to be known of a segmenter that is to be scored."""
+    """What must be known of a segmenter to score it."""
 
     @property
     def folder(self) -> Path:
-        """Where it lies."""
+        """Its folder."""
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -44,7 +44,7 @@ def subjects_of(store: PreparedStore, part: str) -> tuple[str, ...]:
 def scorable_cases(
     store: PreparedStore, part: str, subjects: Sequence[str], arms: Mapping[str, SegmenterFacts], *, label_files: bool
 ) -> list[PreparedCase]:
-    """The labelled cases to score, once nothing speaks against scoring them.
+    """The labelled cases to score, once it is sure that they may be scored.
 
     Args:
         store: Prepared store.
@@ -91,7 +91,7 @@ def _plan_faults(store: PreparedStore, name: str, arm: SegmenterFacts) -> list[F
 
 
 def _leaks(name: str, arm: SegmenterFacts, subjects: set[str], part: str, dataset: str) -> list[Fault]:
-    """Subjects of the evaluation that the arm has met before."""
+    """Subjects of the evaluation that the arm learnt from."""
     met = {
         "labels were trained on": arm.facts.get("labelled_subjects", ()),
         "labels chose the model": arm.facts.get("validation_subjects", ()),

@@ -80,7 +80,7 @@ def _subject_faults(part: str, names: Sequence[str], catalog: Catalog, path: Pat
 def _draws(
     given: Any, parts: Mapping[str, Sequence[str]], wrong: Sequence[str], path: Path, faults: list[Fault]
 ) -> dict[str, list[dict[str, list[str]]]]:
-    """The draws; subjects are held against the parts, but for those that are ``wrong`` themselves."""
+    """The draws; their subjects are checked against the parts, except those that are ``wrong`` themselves."""
     if not isinstance(given, dict):
         problem = f"draws must map how many are labelled to a list of draws, not be {_short(given)}"
         faults.append(Fault(problem, str(path), 'Write them like {"1": [{"labelled": ["p01"]}]}'))

@@ -49,7 +49,7 @@ def make_split(
         validation_fraction: Share of labelled subjects for the validation part.
         pretrain_on_test_scans: Whether unlabelled scans that the data set keeps for testing may enter pre-training.
             Parts are of whole subjects: without it a labelled subject with such a scan tests or validates, or is left
-            out, as its scans cannot be told apart later. A named split, and a file with a part ``pretrain``, say
+            out, as its scans cannot be separated later. A named split, and a file with a part ``pretrain``, say
             themselves who enters.
 
     Returns:
@@ -302,10 +302,10 @@ def _from_file(catalog: Catalog, path: Path, *, scans: bool) -> dict[str, Any]:
     kept, notes = _unlabelled_test(catalog), []
     if "pretrain" in given:
         notes = _unused("the file") if scans else []
-        told = kept & set(given["pretrain"])
-        if told:
+        both = kept & set(given["pretrain"])
+        if both:
             notes.append(
-                f"{len(told)} subjects of the pretrain part have unlabelled scans that the data set keeps for testing: "
+                f"{len(both)} subjects of the pretrain part have unlabelled scans that the data set keeps for testing: "
                 "they enter pre-training, as the file says"
             )
     else:
@@ -313,10 +313,10 @@ def _from_file(catalog: Catalog, path: Path, *, scans: bool) -> dict[str, Any]:
         unlabelled = set(catalog.subjects) - set(catalog.labelled_subjects)
         parts["pretrain"] = sorted({*parts["train"], *unlabelled} - held)
         notes = [] if scans else _kept_notes(kept - set(catalog.labelled_subjects), set(), 0)
-        told = kept & set(parts["train"])
-        if told and not scans:
+        both = kept & set(parts["train"])
+        if both and not scans:
             notes.append(
-                f"{len(told)} subjects of the train part also have unlabelled scans that the data set keeps for "
+                f"{len(both)} subjects of the train part also have unlabelled scans that the data set keeps for "
                 "testing: they do not enter pre-training, but regimes that use unlabelled slices will see those scans"
             )
     return {**split, "parts": parts, "notes": notes}

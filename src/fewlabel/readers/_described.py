@@ -49,7 +49,7 @@ def listed_rows(described: Mapping[str, Any], key: str) -> list[tuple[str, str]]
 
 
 def lists_files_as_they_are(root: Path) -> bool:
-    """Whether the first image on the list ``training`` lies there by that very name, which it does not in nnU-Net."""
+    """Whether the first image on the list ``training`` exists under that very name, which it does not in nnU-Net."""
     rows = listed_rows(read_description(root, []), "training")
     return bool(rows) and is_scan(root / rows[0][0]) and (root / rows[0][0]).is_file()
 
@@ -89,7 +89,7 @@ def label_names_of(described: Mapping[str, Any], root: Path, faults: list[Fault]
 def with_metadata(
     root: Path, cases: list[Case], faults: list[Fault], *, guess: bool = True
 ) -> tuple[tuple[Column, ...], list[Case], tuple[str, ...]]:
-    """Metadata columns, the cases with what ``metadata.csv`` says of them, and notes on what was assumed.
+    """Metadata columns, the cases completed by ``metadata.csv``, and notes on what was assumed.
 
     Both hippocampi of a person in Decathlon Task04, cases 2k-1 and 2k, are one subject whatever ``guess`` says.
 
@@ -97,7 +97,7 @@ def with_metadata(
         root: The folder.
         cases: As found.
         faults: Takes what is wrong with the table.
-        guess: Whether subjects and phases are guessed from names where the table does not tell them.
+        guess: Whether subjects and phases are guessed from names where the table does not give them.
     """
     names = [case.id for case in cases]
     persons = _persons(names)
@@ -109,12 +109,12 @@ def with_metadata(
     if guess and "phase" not in typed and any(phases.values()):
         columns = (*columns, Column("phase", "categorical", "last part of the case name"))
         typed["phase"] = tuple(phases[name] for name in names)
-    told = []
+    completed = []
     for index, case in enumerate(cases):
         row = rows.get(case.id, {})
         metadata: dict[str, Value] = {key: values[index] for key, values in typed.items()}
         where = f"{root / TABLE}, line {lines.get(case.id)}"
-        told.append(
+        completed.append(
             Case(
                 id=case.id,
                 subject=cell(row.get("subject")) or subjects[case.id],
@@ -124,7 +124,7 @@ def with_metadata(
                 part=part_of(row["part"], where, faults) if cell(row.get("part")) else case.part,
             )
         )
-    return columns, told, _notes(told, persons)
+    return columns, completed, _notes(completed, persons)
 
 
 def _persons(names: list[str]) -> dict[str, str]:

@@ -28,8 +28,8 @@ class MsdReader(Reader):
 
     ``dataset.json`` decides: ``training`` pairs each image with its label, ``test`` names images whose labels are not
     public, ``modality`` and ``labels`` give names. A task of several channels keeps them in one 4D file. Files of the
-    archives' macOS litter (``._*``) are no scans. Scans of ``imagesTr`` that are not on the list are an error, lest
-    they be left out unseen.
+    archives' macOS litter (``._*``) are no scans. Scans of ``imagesTr`` that are not on the list are an error, so
+    that none is left out unnoticed.
 
     Every case is a subject of its own, but for Task04: its volumes are the two hippocampi of each person, and
     ``hippocampus_(2k-1)`` and ``hippocampus_(2k)`` are the subject ``person_k``, wherever the archive put them (of 195
@@ -49,7 +49,7 @@ class MsdReader(Reader):
 
     @classmethod
     def match(cls, root: Path) -> Match:
-        """By the list ``training`` and whether its first image lies where it says."""
+        """By the list ``training`` and whether its first image exists."""
         if not root.is_dir():
             return Match(0.0, ("not a folder",))
         if not (root / DESCRIPTION).is_file():

@@ -166,7 +166,7 @@ class Ssl4misReader(Reader):
         return "xyz" if last else "zyx"
 
     def _notes(self, cases: Iterable[Case], kept: Mapping[str, _Found]) -> list[str]:
-        """What was assumed, and what lies idle."""
+        """What was assumed, and what is not used."""
         cases = list(cases)
         notes = []
         if self.chosen.spacing is None and kept:

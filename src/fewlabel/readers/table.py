@@ -31,7 +31,7 @@ class TableReader(Reader):
     ``part`` (``validation`` and ``test`` keep the scan for that; ``train`` or empty) and any metadata. These names are
     known in any case. Kinds of metadata columns, and what counts as a missing value in all of them, follow
     :func:`fewlabel.data.columns.infer_columns`. Without a ``subject`` the rule of
-    :func:`fewlabel.data.subjects.guess_subjects` tells siblings by case name. Text is UTF-8. A file ``labels.json``
+    :func:`fewlabel.data.subjects.guess_subjects` finds siblings by case name. Text is UTF-8. A file ``labels.json``
     beside the table may name the label values: ``{"1": "left ventricle"}``.
     """
 
@@ -150,7 +150,7 @@ def _has_images(path: Path) -> bool:
 
 
 def _header(path: Path) -> str:
-    """The first line of a text table, whatever its encoding: that is the business of who reads all of it."""
+    """The first line of a text table, in any encoding: only reading all of it checks that."""
     if path.suffix.lower() == ".parquet":
         return ""
     with path.open(encoding="utf-8-sig", errors="replace") as stream:

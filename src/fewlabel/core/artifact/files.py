@@ -19,7 +19,7 @@ ANEW = "Make the artifact again"
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old or the new content, never a part."""
+    """Write a text file so that readers get the old or the new content, never a part."""
     write_bytes(path, text.encode())
 
 

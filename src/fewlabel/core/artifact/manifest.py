@@ -60,7 +60,7 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True)
 class Origin:
-    """An artifact as a stage opened it: what is made from it is a child of that content, whatever lies there later.
+    """An artifact as a stage opened it: what is made from it is a child of that content, even if it is replaced.
 
     Attributes:
         folder: Where it lay.
@@ -146,7 +146,7 @@ def finish_artifact(
 
 
 def is_artifact(folder: Path, kind: str) -> bool:
-    """Whether a finished artifact of that kind lies there."""
+    """Whether the folder is a finished artifact of that kind."""
     try:
         return open_artifact(folder, kind, check_parents=False).kind == kind
     except ArtifactError:
@@ -244,7 +244,7 @@ def changed_fault(folder: Path, name: str) -> Fault:
 
 
 def _edited(folder: Path, manifest: Manifest) -> list[Fault]:
-    """A fault per small file that is not as it was made; images and weights would take long and are not read."""
+    """A fault per small file that has changed; images and weights would take long and are not read."""
     small = (name for name in manifest.files if Path(name).suffix in _CHECKED and (folder / name).is_file())
     return [
         changed_fault(folder, name)

@@ -26,7 +26,7 @@ def check_origin(origin: Origin) -> None:
 
 
 def check_file(folder: Path, name: str) -> None:
-    """Hold one file of an artifact, of whatever size, against its hash; a folder without a manifest promises none.
+    """Check one file of an artifact, of any size, against its hash; a folder without a manifest has none.
 
     Raises:
         ArtifactError: If the file is not as it was made, or the manifest is damaged.

@@ -1,4 +1,4 @@
-"""ITK's own warnings, kept instead of printed: many files of a data set share one oddity, told once."""
+"""ITK's own warnings, kept instead of printed: many files of a data set share one oddity, reported once."""
 
 from __future__ import annotations
 
