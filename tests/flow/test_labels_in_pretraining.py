@@ -146,7 +146,7 @@ def test_a_network_from_scratch_sees_no_labels_of_an_encoder(store: Path, encode
 
 def test_who_lent_labels_cannot_be_left_out(store: Path, encoder: Path, tmp_path: Path) -> None:
     settings = {"encoder": encoder, "subjects": ["patient001", LABELLED], "validation": "leave_one_out", "steps": 1}
-    with pytest.raises(SettingsError, match="must not have lent its labels"):
+    with pytest.raises(SettingsError, match="labels of a left-out patient must not be known"):
         finetune.run(finetune_settings(store, tmp_path / "s", **settings))
 
 

@@ -41,7 +41,7 @@ def choose_selection(asked: Validation, draw: LabelDraw, encoder_subjects: Seque
         faults.append(Fault(f"leave-one-out needs two labelled patients, not {labelled}", "validation"))
     if chosen == "leave_one_out" and encoder_subjects:
         problem = (
-            "a patient who is left out must not be known, but the encoder learnt from those of "
+            "the labels of a left-out patient must not be known, but the encoder learnt from those of "
             f"{', '.join(encoder_subjects)}"
         )
         faults.append(Fault(problem, "validation"))

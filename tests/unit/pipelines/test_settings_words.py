@@ -20,15 +20,15 @@ from fewlabel.pipelines.train import plan, train_settings
 @pytest.mark.parametrize(
     ("words", "where", "remedy"),
     [
-        (("pretrain", "metod=gcl"), "metod", "did you mean method?"),
-        (("pretrain", "method.temprature=1"), "method.temprature", "did you mean temperature?"),
-        (("pretrain", "network.widht=1"), "network.widht", "did you mean width?"),
-        (("pretrain", "xyz=1"), "xyz", "known here"),
+        (("pretrain", "metod=gcl"), "metod", "Did you mean method?"),
+        (("pretrain", "method.temprature=1"), "method.temprature", "Did you mean temperature?"),
+        (("pretrain", "network.widht=1"), "network.widht", "Did you mean width?"),
+        (("pretrain", "xyz=1"), "xyz", "Choose from"),
         (("pretrain", "steps=abc"), "steps", ""),
         (("train", "stesp=1"), "stesp", "did you mean steps?"),
-        (("train", "pretrain.metod=gcl"), "pretrain.metod", "did you mean method?"),
+        (("train", "pretrain.metod=gcl"), "pretrain.metod", "Did you mean method?"),
         (("demo", "patiens=4"), "patiens", "did you mean patients?"),
-        (("demo", "finetune.stepz=4"), "finetune.stepz", "did you mean steps?"),
+        (("demo", "finetune.stepz=4"), "finetune.stepz", "Did you mean steps?"),
     ],
 )
 def test_unknown_words_are_faults(words: tuple[str, ...], where: str, remedy: str) -> None:

@@ -71,7 +71,7 @@ def test_the_run_is_recorded(stages: Stages, tmp_path: Path) -> None:
 def test_faults_of_all_stages_come_at_once_before_any_work(stages: Stages, tmp_path: Path) -> None:
     values = {"pretrain": {"steps": 0}, "finetune": {"mode": "cold"}, "evaluate": {"flips": True}}
     told = refusal(lambda: go(tmp_path / "run", **values))
-    for part in ("pretrain.steps", "finetune.mode", "evaluate.flips", "did you mean flip?"):
+    for part in ("pretrain.steps", "finetune.mode", "evaluate.flips", "Did you mean flip?"):
         assert part in told
     assert not (tmp_path / "run").exists()
     assert stages.asked == []

@@ -141,8 +141,11 @@ def test_grid_faults_name_what_differs(tmp_path):
     assert found(geometry()) == []
     assert found(geometry(spacing=(5.0, 1.0002, 1.0))) == []
     assert found(geometry(origin=(0.4, 0.0, 0.0))) == []
-    assert "shape (2, 4, 5) against (2, 4, 4)" in found(geometry(shape=(2, 4, 5)))[0]
-    assert "spacing (5, 1.1, 1) against (5, 1, 1) mm" in found(geometry(spacing=(5.0, 1.1, 1.0)))[0]
+    assert f"has shape (2, 4, 5), but {tmp_path / 'i'} has (2, 4, 4)" in found(geometry(shape=(2, 4, 5)))[0]
+    assert (
+        f"has spacing (5, 1.1, 1) mm, but {tmp_path / 'i'} has (5, 1, 1) mm"
+        in found(geometry(spacing=(5.0, 1.1, 1.0)))[0]
+    )
     assert "0.6 mm apart" in found(geometry(origin=(0.6, 0.0, 0.0)))[0]
     turned = Geometry((2, 4, 4), (5.0, 1.0, 1.0), (0.0, 0.0, 0.0), (-1.0, 0, 0, 0, 1, 0, 0, 0, 1))
     assert "corners" in found(turned)[0]
