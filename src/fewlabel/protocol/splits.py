@@ -125,7 +125,7 @@ def draw_labels(
     if subjects is not None:
         chosen = tuple(dict.fromkeys(subjects))
         if labelled is not None and labelled != len(chosen):
-            fault = Fault(f"give {labelled} or the {len(chosen)} subjects, not both", "labelled")
+            fault = Fault(f"give a number ({labelled}) or subjects ({len(chosen)}), not both", "labelled")
             raise SettingsError("These settings are not valid:", [fault])
         faults = [_not_in_train(subject, parts) for subject in chosen if subject not in train]
         if faults or not chosen:
