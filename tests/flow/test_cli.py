@@ -69,7 +69,7 @@ def test_scores_and_report_are_made_anew_with_other_settings(run: Path) -> None:
     notes.write_text("mine")
     for word, flip in (("evaluate.flip=true", True), ("evaluate.flip=false", False)):
         done = fewlabel("demo", "--out", str(run), *TINY, word, "--resume")
-        assert "made anew" in done.stderr
+        assert "which are replaced" in done.stderr
         summary = json.loads((run / "scores" / "summary.json").read_text())
         assert summary["protocol"]["flip"] is flip
         parents = json.loads((run / "report" / "manifest.json").read_text())["parents"]
@@ -83,7 +83,7 @@ def test_a_used_folder_and_other_settings_are_refused(run: Path) -> None:
     done = fewlabel("demo", "--out", str(run), *TINY, code=2)
     assert "--resume" in done.stderr
     done = fewlabel("train", str(run / "data"), "--out", str(run), "--resume", "pretrain.steps=3", code=2)
-    assert "pretrain.steps: a continued run keeps its settings; found 2 before, 3 now" in done.stderr
+    assert "pretrain.steps: was 2 when the run began and is 3 now" in done.stderr
 
 
 def test_check_tells_what_it_understood_and_what_is_wrong(run: Path, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_a_run_that_diverges_before_its_first_checkpoint_leaves_none(store, tmp_
     with pytest.raises(DivergedError) as caught:
         pretrain.run(pretrain_settings(store, tmp_path / "out", method="simclr"))
     assert "stays in" not in str(caught.value)
-    assert "start anew in another --out" in str(caught.value)
+    assert "Start again in another --out" in str(caught.value)
     assert not (tmp_path / "out" / CHECKPOINT).exists()
 
 

@@ -259,6 +259,6 @@ def test_a_second_run_keeps_and_another_refuses(store, segmenter, tmp_path):
         evaluate.run(settings(store, segmenter, tmp_path / "scores", surface=False, flip=True))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("keep")
-    with pytest.raises(SettingsError, match="other files"):
+    with pytest.raises(SettingsError, match=r"is not empty\. Give another --out"):
         evaluate.run(settings(store, segmenter, tmp_path / "mine"))
     assert (tmp_path / "mine/notes.txt").read_text() == "keep"

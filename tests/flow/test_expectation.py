@@ -129,7 +129,7 @@ def test_with_one_patient_nothing_can_be_known_and_that_is_said(store: Path, tmp
     out = finetune.run(finetune_settings(store, tmp_path / "out", labelled=1, steps=1))
     assert "With one labelled patient nothing can be known of its quality" in said[-1]
     assert read_json(out / "segmenter.json")["expected"] is None
-    with pytest.raises(SettingsError, match="expect: leaving a patient out needs two labelled patients"):
+    with pytest.raises(SettingsError, match="expect: needs at least two labelled patients"):
         finetune.run(finetune_settings(store, tmp_path / "other", labelled=1, expect="always"))
     assert not (tmp_path / "other").exists()
     labelled = make_store(tmp_path / "labelled", subjects=8, depth=2, size=(16, 16), phases=1)

@@ -166,10 +166,10 @@ def test_nothing_is_written_where_it_must_not_be(tmp_path):
     (tmp_path / "there.json").write_text("mine")
     (tmp_path / "folder.pt").mkdir()
     for name, words in {
-        "e/encoder.safetensors": "an artifact keeps its files",
-        "w.onnx": r"ends in \.safetensors, \.pth, \.pt",
-        "there.pt": r"not replaced unless asked; found .*there\.json",
-        "folder.pt": "--out is a file here",
+        "e/encoder.safetensors": "is an artifact and takes no other files",
+        "w.onnx": r"out: must end in \.safetensors, \.pth or \.pt",
+        "there.pt": r"there\.json exists already",
+        "folder.pt": r"out: must be a file, and .* is a folder",
     }.items():
         before = sorted(tmp_path.rglob("*"))
         with pytest.raises(SettingsError, match=words):

@@ -71,7 +71,7 @@ def test_sizes_must_agree_and_out_must_be_free(tmp_path):
     assert not (tmp_path / "both").exists()
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "keep.txt").write_text("x")
-    with pytest.raises(SettingsError, match="new or empty"):
+    with pytest.raises(SettingsError, match="is not empty"):
         _merge(one, one, tmp_path / "notes")
 
 

@@ -69,7 +69,7 @@ def test_an_older_store_that_cannot_be_written_to_stays_as_good_as_it_was(
     assert not (store.folder / POSES).exists()
     assert said[1:] == [
         f"In the plane, {found.sentence()}.",
-        f"pose.json cannot be written to {store.folder} (Permission denied): fine-tuning will take it as unknown how "
+        f"pose.json cannot be written to {store.folder} (Permission denied): fine-tuning will not know how "
         "the scans lie.",
     ]
 

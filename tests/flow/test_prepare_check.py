@@ -225,7 +225,7 @@ def test_somebody_elses_folder_is_refused(tmp_path):
     data = nnunet_folder(tmp_path / "data")
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.txt").write_text("years of work")
-    with pytest.raises(SettingsError, match="out must be new, empty, or a prepared store"):
+    with pytest.raises(SettingsError, match="is neither empty nor a prepared folder"):
         prepare(data, tmp_path / "home")
     with pytest.raises(SettingsError, match="out must be"):
         prepare(data, data)

@@ -85,14 +85,14 @@ def test_run_without_labels_reports_its_encoder(tmp_path):
 
 
 def test_faults_are_told(tmp_path, whole):
-    with pytest.raises(ArtifactError, match="needs a finished artifact"):
+    with pytest.raises(ArtifactError, match="holds no finished artifact"):
         report(run=tmp_path)
-    with pytest.raises(SettingsError, match="give --out"):
+    with pytest.raises(SettingsError, match="out: is required without a run folder"):
         report(prepared=whole / "prepared")
     busy = tmp_path / "busy"
     busy.mkdir()
     (busy / "notes.txt").write_text("mine")
-    with pytest.raises(SettingsError, match="must not hold another result"):
+    with pytest.raises(SettingsError, match="is not empty"):
         report(run=whole, out=busy)
     assert (busy / "notes.txt").read_text() == "mine"
     with pytest.raises(ArtifactError, match=r"is an artifact of kind .*, not scores"):

@@ -118,7 +118,7 @@ def test_a_run_that_begins_while_another_trains_is_refused(store, tmp_path, monk
         if not told:
             told.append("")
             for resume in (False, True):
-                with pytest.raises(SettingsError, match="at work") as caught:
+                with pytest.raises(SettingsError, match="is in use by") as caught:
                     STAGES[stage][0].run(settings_of(stage, store, out, seed=1, resume=resume))
                 told.append(str(caught.value))
 

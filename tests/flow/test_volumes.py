@@ -208,18 +208,18 @@ def test_what_does_not_fit_is_refused_before_any_work(store: Path, tmp_path: Pat
             finetune.run(finetune_settings(store, tmp_path / "never", **over))
         return str(caught.value)
 
-    assert "patch: sides of a patch must be multiples of 4" in told(patch=[8, 16, 18])
+    assert "patch: sides must be multiples of 4" in told(patch=[8, 16, 18])
     assert "e.g. patch=[8,16,16]" in told(patch=[8, 16, 18])
     small = {**NETWORK, "ndim": 3, "norm": "instance"}
     assert "patch: instance normalisation needs images larger" in told(patch=[4, 4, 4], network=small)
-    assert "patch is three positive numbers" in told(patch=[8, 16])
-    assert "patch is three positive numbers" in told(patch=[8, 16, 0])
-    assert "network.ndim: a 3D network learns from patches" in told(network={**NETWORK, "ndim": 3})
+    assert "patch: must be three positive numbers (depth, height, width), not [8, 16]" in told(patch=[8, 16])
+    assert "patch: must be three positive numbers (depth, height, width), not [8, 16, 0]" in told(patch=[8, 16, 0])
+    assert "network.ndim: is 3 without a patch size" in told(network={**NETWORK, "ndim": 3})
     encoder = tmp_path / "encoder"
     encoder.mkdir()
     save_encoder(encoder, UNetEncoder(UNetConfig(**NETWORK)), {})
     finish_artifact(encoder, "encoder", ["encoder.safetensors", "encoder.json"])
-    assert "patches need a 3D encoder; found a 2D one" in told(patch=PATCH, encoder=encoder)
+    assert "is a 2D encoder, and patches need a 3D one" in told(patch=PATCH, encoder=encoder)
     assert not (tmp_path / "never").exists()
 
 
@@ -231,8 +231,8 @@ def test_a_regime_of_slices_and_a_bad_patch_are_told_at_once(
     monkeypatch.setattr(Supervised, "supports_3d", False)
     with pytest.raises(SettingsError) as caught:
         finetune_settings(store, tmp_path, patch=[8, 16])
-    assert "regime: patches need a regime that works on volumes; found supervised" in str(caught.value)
-    assert "patch is three positive numbers" in str(caught.value)
+    assert "regime: supervised does not work on 3D patches" in str(caught.value)
+    assert "patch: must be three positive numbers" in str(caught.value)
     assert finetune_settings(store, tmp_path).patch is None
 
 
@@ -246,7 +246,7 @@ def test_an_encoder_of_volumes_is_taken_over(store: Path, tmp_path: Path) -> Non
     network, _ = load_segmenter(finetune.run(settings(store, tmp_path / "out", **over)))
     for name, tensor in encoder.state_dict().items():
         assert torch.equal(network.encoder.state_dict()[name], tensor), name
-    with pytest.raises(SettingsError, match="slices need a 2D encoder"):
+    with pytest.raises(SettingsError, match="is a 3D encoder, and slices need a 2D one"):
         finetune.run(finetune_settings(store, tmp_path / "no", encoder=tmp_path / "encoder"))
 
 

@@ -21,17 +21,23 @@ except KeyboardInterrupt:
 
 EPILOG = "Exit codes: 0 ok, 2 usage or settings, 3 data, 4 diverged, 5 out of memory, 130 interrupted and saved."
 
+#: Where a context keeps the words of the command line.
+_WORDS = "fewlabel.words"
+
 
 class _Guarded(TyperGroup):
     """Turns every exception of a command into a message and an exit code."""
 
-    def make_context(self, *words: Any, **extra: Any) -> Any:
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
         """Read the words; typer leaves without a word where it is interrupted."""
+        words = list(args)
         try:
-            return super().make_context(*words, **extra)
+            context = super().make_context(info_name, args, *rest, **extra)
         except KeyboardInterrupt:
             sys.stderr.write("Interrupted.\n")
             raise typer.Exit(130) from None
+        context.meta[_WORDS] = words
+        return context
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
@@ -43,7 +49,12 @@ class _Guarded(TyperGroup):
             if type(error).__module__.startswith(("click", "typer")):
                 raise
             from fewlabel.cli.failures import report_failure
+            from fewlabel.cli.options import with_options
+            from fewlabel.core.errors import SettingsError
 
+            command = self.get_command(ctx, ctx.invoked_subcommand) if ctx.invoked_subcommand else None
+            if isinstance(error, SettingsError) and command is not None:
+                raise typer.Exit(report_failure(with_options(error, ctx.meta[_WORDS], command, self))) from error
             raise typer.Exit(report_failure(error)) from error
 
 

@@ -16,45 +16,44 @@ _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
 def report_failure(error: BaseException) -> int:
-    """Tell the user what went wrong; returns the exit code.
+    """Show the user what went wrong; returns the exit code.
 
     2 usage, settings or a path that may not be read or written, 3 data, 4 diverged, 5 out of memory, 130 interrupted;
     1 for a full disk and for what nobody foresaw.
     """
     if isinstance(error, FewlabelError):
-        _tell(str(error))
+        _show(str(error))
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
-        _tell("Interrupted.")
+        _show("Interrupted.")
         return INTERRUPTED
     if out_of_memory(error):
-        _tell(f"Out of memory ({_first_line(error)}).\n  - lower batch, prepare's size or network.width")
+        _show(f"Out of memory ({_first_line(error)}).\n  - Lower batch, the size of prepare or network.width.")
         return OUT_OF_MEMORY
     if isinstance(error, OSError):
         if error.errno in _FULL:
             # Which command it was is not known here, and only some can go on.
-            remedy = "free some space and repeat the command; those that train go on with --resume"
-            _tell(f"The disk is full ({error}).\n  - {remedy}")
+            remedy = "Free some space and repeat the command; one that trains continues with --resume."
+            _show(f"The disk is full ({error}).\n  - {remedy}")
             return 1
         if closed := _closed_path(error):
             return report_failure(closed)
     sys.stderr.write("".join(traceback.format_exception(error)))
-    _tell("This should not happen: please report the lines above, with the command that led to them.")
+    _show("This should not happen: please report the lines above, with the command that led to them.")
     return 1
 
 
 def _closed_path(error: OSError) -> SettingsError | None:
-    """The error of a path that was given but may not be read or written; None for any other."""
+    """The error of a path that may not be read or written; None for any other."""
     # Both paths of a rename, where there are two.
     path = " and ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
     if error.errno == errno.EROFS:
-        found, remedy = "a read-only disk", "give a place elsewhere"
+        problem, remedy = "is on a read-only disk", "Give a path elsewhere"
     elif isinstance(error, PermissionError) and path:
-        found, remedy = "no permission", "change its permissions, or give another path"
+        problem, remedy = "cannot be read or written: permission denied", "Change its permissions, or give another path"
     else:
         return None
-    fault = Fault.of("a path that a command works on must be open to it", found, path, remedy)
-    return SettingsError("A file or folder cannot be read or written:", [fault])
+    return SettingsError("A file or folder cannot be used:", [Fault(f"{path} {problem}".strip(), remedy=remedy)])
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -72,7 +71,7 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _tell(text: str) -> None:
+def _show(text: str) -> None:
     console = stderr()
     who = f"[process {rank()}] " if rank() else ""
     for number, line in enumerate(text.splitlines()):

@@ -9,7 +9,7 @@ import typer
 
 from fewlabel.cli.console import rank, stdout
 from fewlabel.cli.pipelines import PANEL as WHOLE_WAY
-from fewlabel.cli.words import Device, Out, Reader, Recipe, Resume, Words, collect
+from fewlabel.cli.words import Device, Out, Reader, Recipe, Resume, Words, collect, is_assignment
 
 PANEL = "Stage by stage"
 
@@ -57,7 +57,9 @@ def merge(
     out: Out = None,
 ) -> None:
     """Join prepared folders into one, to pre-train on all of them."""
-    _run("merge", {"data": data}, None, None, {"others": others, "out": out})
+    folders = [word for word in others if not is_assignment(word)]
+    words = [word for word in others if is_assignment(word)]
+    _run("merge", {"data": data}, words, None, {"others": folders or None, "out": out})
 
 
 def pretrain(

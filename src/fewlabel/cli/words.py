@@ -44,7 +44,7 @@ def collect(
     for key, word in main.items():
         if word is None:
             continue
-        if _is_assignment(word):
+        if is_assignment(word):
             assignments.insert(0, word)
         else:
             given[key] = word
@@ -52,7 +52,8 @@ def collect(
     return merge(merge(nest(assignments), given), chosen)
 
 
-def _is_assignment(word: str) -> bool:
+def is_assignment(word: str) -> bool:
+    """Whether a word is ``key=value``, and not the path of a file that is there."""
     from pathlib import Path
 
     key, equals, _ = word.partition("=")

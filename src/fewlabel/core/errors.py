@@ -16,6 +16,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+#: Kinds of fault that other code looks for: a setting that nobody knows, and one that must be given and was not.
+UNKNOWN, MISSING = "unknown", "missing"
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -25,6 +28,7 @@ class Fault:
         problem: A sentence without its full stop, lower case after a place: ``must be at least 1, not 0``.
         where: The setting, file or case; empty if the problem says it.
         remedy: A sentence without its full stop that begins with a capital: ``Check the path``.
+        kind: ``UNKNOWN``, ``MISSING`` or empty.
 
     Example:
         >>> str(Fault("must be at least 1, not 0", "steps", "Leave it out for the default"))
@@ -36,6 +40,7 @@ class Fault:
     remedy: str = ""
     rule: str = ""
     found: str = ""
+    kind: str = ""
 
     @classmethod
     def of(cls, rule: str, found: str, where: str = "", remedy: str = "") -> Fault:

@@ -25,6 +25,19 @@ def path_conflict(out: Path) -> str:
     return unwritable(out)
 
 
+def conflict_sentence(out: Path, obstacle: str) -> str:
+    """What :func:`path_conflict` found at a place, as the sentence of a fault."""
+    if obstacle == "a file":
+        return f"{out} is a file, not a folder"
+    if obstacle == "other files":
+        return f"{out} is not empty"
+    if obstacle.startswith("the link "):
+        return f"{out} cannot be made because of {obstacle}"
+    if obstacle.startswith("the file "):
+        return f"{out} cannot be made below {obstacle}"
+    return f"{out} cannot be made: {obstacle}"
+
+
 def unwritable(folder: Path) -> str:
     """What keeps files from being written into a folder, as a phrase; empty if nothing does.
 

@@ -25,11 +25,10 @@ CHECKPOINT = "checkpoint.safetensors"
 def identity_faults(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Fault]:
     """A fault per fact in which a run and its resumption differ."""
     return [
-        Fault.of(
-            "a resumed run keeps its settings",
-            f"{before.get(key)!r} before, {now.get(key)!r} now",
+        Fault(
+            f"was {before.get(key)!r} when the run began and is {now.get(key)!r} now",
             key,
-            "use the old one, or give another --out",
+            "Repeat the old setting, or give another --out",
         )
         for key in sorted({*before, *now})
         if before.get(key) != now.get(key)
@@ -114,7 +113,7 @@ class Checkpointer:
                 header = json.loads((stream.metadata() or {})["fewlabel"])
                 tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118
         except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-            fault = Fault.of("a checkpoint must be readable", str(error), str(self.path), "delete it to start over")
+            fault = Fault(f"{self.path} is damaged: {error}", remedy="Delete it to start over")
             raise ArtifactError("The run cannot be resumed:", [fault]) from error
         self._compare(header["identity"])
         self._restore(tensors)

@@ -144,16 +144,17 @@ def settle(
     why = broken(kind) if wanted else ""
     fails = any_rank(bool(why))
     if fails and (resumed or asked != "auto"):
-        rule = "a run that was begun with compiled steps goes on with them" if resumed else "compiling needs a compiler"
-        remedy = "start anew in another --out, with compile=false" if resumed else "install one, or say compile=false"
-        fault = Fault.of(rule, why or "another process has none that works", "compile", remedy)
+        lack = why or "no working compiler for another process"
+        problem = f"the run began with compiled steps, and there is {lack}" if resumed else f"there is {lack}"
+        remedy = "Start again in another --out with compile=false" if resumed else "Install one, or give compile=false"
+        fault = Fault(problem, "compile", remedy)
         raise SettingsError("Nothing was trained:", [fault])
     on = wanted and not fails
     if resumed and on != found.on:
-        say(f"The run was begun {'with' if on else 'without'} compiled steps and goes on so.")
+        say(f"The run began {'with' if on else 'without'} compiled steps and continues that way.")
     elif not (resumed or quiet):
         if on:
-            say("Steps are compiled as they first come, which takes a minute or two.")
+            say("Steps are compiled when they first run, which takes a minute or two.")
         elif asked == "auto":
             say(f"Steps are not compiled: {why or found.why}.")
     return on

@@ -159,8 +159,8 @@ def _plain_conv(config: UNetConfig, pool: Pool) -> Foreign:
 
 def _plain_conv_faults(config: UNetConfig) -> list[Fault]:
     if config.norm == "group":
-        rule = "PlainConvUNet gives a normalisation the number of channels alone, group normalisation needs groups"
-        return [Fault.of(rule, "group", "network.norm", "pre-train with network.norm=batch or network.norm=instance")]
+        problem = "group cannot be built by PlainConvUNet, which passes on no number of groups"
+        return [Fault(problem, "network.norm", "Pre-train with network.norm=batch or network.norm=instance")]
     return []
 
 
@@ -197,11 +197,15 @@ def _basic(config: UNetConfig) -> Foreign:
 def _basic_faults(config: UNetConfig, pool: Pool) -> list[Fault]:
     faults = []
     if config.depth != BASIC_LEVELS:
-        remedy = f"pre-train with network.depth={BASIC_LEVELS}, or use the encoder's own module"
-        faults.append(Fault.of(f"BasicUNet has {BASIC_LEVELS} levels", str(config.depth), "network.depth", remedy))
+        remedy = f"Pre-train with network.depth={BASIC_LEVELS}, or use the encoder's own module"
+        problem = f"must be {BASIC_LEVELS}, the levels of BasicUNet, not {config.depth}"
+        faults.append(Fault(problem, "network.depth", remedy))
     if config.norm == "group" and config.width < 8:
-        rule = "BasicUNet has one number of groups for all levels"
-        faults.append(Fault.of(rule, f"{config.width} at the first, 8 further down", "network.width", "use 8 or more"))
+        problem = (
+            f"{config.width} makes {config.width} groups at the first level and 8 further down, but BasicUNet has one "
+            "number of groups for all levels"
+        )
+        faults.append(Fault(problem, "network.width", "Pre-train with network.width=8 or more"))
     if pool != "max":
-        faults.append(Fault.of("BasicUNet halves by the maximum", pool, "pool", "leave pool out"))
+        faults.append(Fault(f"must be max, as in BasicUNet, not {pool}", "pool", "Leave it out"))
     return faults

@@ -17,7 +17,7 @@ from fewlabel.core.errors import Fault, FewlabelError, SettingsError
 
 #: Lies in a run's folder while a run is at work there. By its name it counts as half written, so as nothing in the way.
 LOCK = ".run.lock.partial"
-#: For so long, in seconds, a lock is asked for: who only looks whether there is one holds it for a moment.
+#: Seconds to wait for a lock: a process that only looks whether there is one holds it for a moment.
 PATIENCE = 0.3
 #: What file systems without locks answer.
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EIO})
@@ -46,7 +46,7 @@ def take(out: Path) -> FileLock | None:
             raise SettingsError("Nothing was written:", [at_work(out, holder(out) or "another run")]) from error
         except OSError as error:
             if path.is_symlink():
-                fault = Fault.of("the lock of a run must be a file", "a symbolic link", str(path), "remove it")
+                fault = Fault(f"{path} is a symbolic link where the lock of a run must lie", remedy="Remove the link")
                 raise SettingsError("Nothing was written:", [fault]) from error
             if error.errno not in _NO_LOCKS:
                 raise
@@ -68,7 +68,7 @@ def free(out: Path, lock: FileLock | None) -> None:
 
 
 def holder(out: Path) -> str:
-    """Which process is at work in a folder, in words; empty if none is, or if that cannot be told."""
+    """Which process is at work in a folder, in words; empty if none is, or if that is not known."""
     if sys.platform == "win32":
         return ""
     with (
@@ -82,10 +82,8 @@ def holder(out: Path) -> str:
 
 
 def at_work(out: Path, who: str) -> Fault:
-    """What a run is told that finds another one in its folder."""
-    return Fault.of(
-        "only one run may be at work in a folder", f"{who} at work", str(out), "wait for its end, or give another --out"
-    )
+    """The fault of a folder in which another run is at work."""
+    return Fault(f"{out} is in use by {who}", remedy="Wait until it has ended, or give another --out")
 
 
 def holder_for_all(out: Path) -> str:
@@ -119,7 +117,9 @@ def sole_run(out: Path, check: Callable[[], object]) -> Iterator[None]:
             except (FewlabelError, OSError) as error:
                 problem = error
         if any_rank(problem is not None):
-            raise problem or SettingsError("Nothing was written:", [at_work(out, "by the first process, another run")])
+            raise problem or SettingsError(
+                "Nothing was written:", [at_work(out, "another run, as the first process found")]
+            )
         yield
     finally:
         if first:

@@ -53,11 +53,10 @@ class CollapseWatch:
         self.streak = self.streak + 1 if value < self.limit else 0
         if self.patience and self.streak >= self.patience:
             known = f", loss {loss:.4f}" + (f" at its collapse value {collapsed:.4f}" if collapsed else "")
-            fault = Fault.of(
-                f"embeddings must not stay equal for {self.patience} steps",
-                f"spread {value:.1e}{known}",
+            fault = Fault(
+                f"embeddings were equal for {self.patience} steps in a row (spread {value:.1e}{known})",
                 f"step {step}",
-                "weaken the intensity augmentation (augment.brightness, augment.gamma), lower optimiser.lr, "
+                "Weaken the intensity augmentation (augment.brightness, augment.gamma), lower optimiser.lr, "
                 "or raise method.temperature; collapse_patience=0 turns this check off",
             )
             raise DivergedError("Pre-training collapsed and would give a useless encoder:", [fault])
@@ -67,10 +66,10 @@ def not_finite(
     loss: float, gradient_norm: float, step: int, slices: Sequence[int], saved: tuple[int, Path] | None
 ) -> DivergedError:
     """The error for a loss or gradient that is not finite: step, slices of the batch, and the last checkpoint."""
-    what = f"loss {loss}, gradient norm {gradient_norm}"
+    problem = f"the loss is {loss} and the gradient norm {gradient_norm}"
     where = f"step {step}, slices {list(slices)}"
-    remedy = "start anew in another --out with a lower optimiser.lr, with optimiser.clip=1 or with precision=32"
+    remedy = "Start again in another --out with a lower optimiser.lr, with optimiser.clip=1 or with precision=32"
     if saved is not None:
         remedy += f"; the state before step {saved[0]} stays in {saved[1]}"
-    faults = [Fault.of("loss and gradients are finite", what, where, remedy)]
+    faults = [Fault(problem, where, remedy)]
     return DivergedError("Training met a number that is not finite:", faults)

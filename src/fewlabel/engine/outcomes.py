@@ -10,7 +10,7 @@ KEY = "outcomes"
 
 
 def outcome_sentences(facts: Mapping[str, Any]) -> list[str]:
-    """What is to be told of the networks of a segmenter; which one it is of, where there are several.
+    """What is to be said of the networks of a segmenter; which one it is of, where there are several.
 
     Args:
         facts: Content of ``segmenter.json``.

@@ -36,9 +36,9 @@ def start(device: Device = "auto", precision: Precision = "auto") -> Fabric:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
     if processes == 1 and tasks > 1:
-        rule = "srun starts one task per node, and torchrun its processes"
-        remedy = "use srun --ntasks-per-node=1 torchrun --nproc_per_node N -m fewlabel ..."
-        raise SettingsError("Each task would train alone:", [Fault.of(rule, f"{tasks} tasks", "srun", remedy)])
+        problem = f"must start one task per node, in which torchrun starts the processes, not {tasks} tasks"
+        remedy = "Use srun --ntasks-per-node=1 torchrun --nproc_per_node N -m fewlabel ..."
+        raise SettingsError("Each task would train alone:", [Fault(problem, "srun", remedy)])
     kind = choose_device(device)
     found = resolved_precision(precision, kind)
     # Fabric announces precision and advises on loaders we do not use.
@@ -69,7 +69,7 @@ def choose_device(device: Device) -> str:
         return next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
     if not available[device]:
         found = ", ".join(kind for kind, there in available.items() if there)
-        fault = Fault.of(f"device={device} must be available", found, "device", "use device=auto")
+        fault = Fault(f"{device} is not available, only {found}", "device", "Use device=auto")
         raise SettingsError("These settings are not valid:", [fault])
     return device
 

@@ -56,15 +56,9 @@ class WeightMatch:
     def faults(self) -> list[Fault]:
         """A fault per tensor that does not match: missing ones first, then reshaped, then left over."""
         return [
-            *(Fault.of(f"a tensor {shape} is needed", "none", name) for name, shape in self.missing.items()),
-            *(
-                Fault.of(f"a tensor {wanted} is needed", f"shape {given}", name)
-                for name, (wanted, given) in self.reshaped.items()
-            ),
-            *(
-                Fault.of("the network has no such tensor", f"shape {shape}", name)
-                for name, shape in self.unexpected.items()
-            ),
+            *(Fault(f"is missing, and must have shape {shape}", name) for name, shape in self.missing.items()),
+            *(Fault(f"must have shape {wanted}, not {given}", name) for name, (wanted, given) in self.reshaped.items()),
+            *(Fault(f"of shape {shape} is not in the network", name) for name, shape in self.unexpected.items()),
         ]
 
     def table(self, *, matched: bool = False) -> list[str]:
@@ -154,15 +148,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             return dict(safetensors.torch.load_file(path))
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        remedy = "save its weights alone, as safetensors" if isinstance(error, pickle.UnpicklingError) else ""
+        pickled = isinstance(error, pickle.UnpicklingError)
+        remedy = "Save its weights alone, as safetensors" if pickled else "Make the file again"
         found = str(error).splitlines()[0] if str(error) else type(error).__name__
-        fault = Fault.of("a weight file must be readable", found, str(path), remedy or "make the file again")
+        fault = Fault(f"{path} cannot be read: {found}", remedy=remedy)
         raise ArtifactError("Weights cannot be loaded:", [fault]) from error
     tensors = _tensors_in(content)
     if not tensors:
-        rule = f"a checkpoint holds tensors by name, maybe under {', '.join(CHECKPOINT_KEYS)}"
         found = ", ".join(map(str, content)) if isinstance(content, Mapping) else type(content).__name__
-        raise ArtifactError("Weights cannot be loaded:", [Fault.of(rule, found or "nothing", str(path))])
+        remedy = f"Save the tensors by name, at the top or under {', '.join(CHECKPOINT_KEYS)}"
+        fault = Fault(f"{path} holds no tensors, but {found or 'nothing'}", remedy=remedy)
+        raise ArtifactError("Weights cannot be loaded:", [fault])
     return tensors
 
 
@@ -182,7 +178,7 @@ def _renamed(tensors: Mapping[str, Tensor], rename: Callable[[str], str | None],
         if own is None:
             continue
         if own in named:
-            faults.append(Fault.of("a tensor has one source", f"{origin[own]} and {name}", own))
+            faults.append(Fault(f"comes from two tensors, {origin[own]} and {name}", own))
         named[own], origin[own] = tensor, name
     if faults:
         raise ArtifactError(f"The weights of {where} do not fit the network:", faults)

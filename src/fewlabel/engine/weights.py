@@ -102,7 +102,7 @@ def load_encoder_into(folder: Path, encoder: UNetEncoder) -> dict[str, Any]:
     made, wanted = _architecture(folder, "encoder", facts), encoder.config
     pairs = {"norm": (made.norm, wanted.norm), "slope": (made.slope, wanted.slope)}
     faults = [
-        Fault.of(f"the encoder has {old}", str(new), f"network.{key}")
+        Fault(f"is {new}, but the encoder has {old}", f"network.{key}")
         for key, (old, new) in pairs.items()
         if old != new
     ]
@@ -161,7 +161,7 @@ def _facts(folder: Path, name: str, keys: tuple[str, ...]) -> dict[str, Any]:
     facts = read_json(path)
     missing = [key for key in keys if not isinstance(facts, dict) or key not in facts]
     if missing:
-        fault = Fault.of(f"{name}.json must hold {', '.join(keys)}", f"no {', '.join(missing)}", str(path))
+        fault = Fault(f"{path} lacks {', '.join(missing)}", remedy="Make the artifact again")
         raise ArtifactError("An artifact is damaged:", [fault])
     return dict(facts)
 
@@ -170,6 +170,7 @@ def _architecture(folder: Path, name: str, facts: Mapping[str, Any]) -> UNetConf
     try:
         return UNetConfig.parse(facts["architecture"])
     except SettingsError as error:
-        found = "; ".join(map(str, error.faults))
-        fault = Fault.of("this version must know the architecture", found, str(folder / f"{name}.json"))
+        found = " ".join(map(str, error.faults))
+        problem = f"{folder / name}.json holds an architecture that this version does not know: {found}"
+        fault = Fault(problem, remedy="Use the version of fewlabel that made it")
         raise ArtifactError("An artifact cannot be used:", [fault]) from error

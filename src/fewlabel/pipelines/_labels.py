@@ -108,24 +108,22 @@ def _labels_lent(store: PreparedStore, pretraining: Any, draw: Collection[str]) 
         return ()
     seen = drawn_labels(store, pretraining.labelled, pretraining.draw, pretraining.subjects).labelled
     if beyond := [subject for subject in seen if subject not in draw]:
-        rule = "pre-training may learn from the labels of the fine-tuning's patients only"
-        remedy = "give labelled, draw or subjects without pretrain. or finetune. before it, for both"
-        raise SettingsError("Labels would leak:", [Fault.of(rule, f"also {', '.join(beyond)}", "pretrain", remedy)])
+        problem = f"would learn from labels that fine-tuning may not use, those of {', '.join(beyond)}"
+        remedy = "Give labelled, draw or subjects without pretrain. or finetune. before it, for both"
+        raise SettingsError("Labels would leak:", [Fault(problem, "pretrain", remedy)])
     return seen
 
 
 def _check_part(store: PreparedStore, part: str, subjects: Sequence[str], met: Collection[str]) -> None:
     """Refuse a part of the split without labelled scans, or with some whose labels the training uses."""
     labelled = {case.subject for case in store.cases if case.label is not None} & set(subjects)
-    remedy = "leave out evaluate.part, which scores the test part"
+    remedy = "Leave out evaluate.part to score the test part"
     if not labelled:
-        fault = Fault.of("the part that is scored must hold labelled scans", f"none in {part!r}", "part", remedy)
+        fault = Fault(f'"{part}" has no labelled scans to score', "part", remedy)
         raise DataError("The evaluation cannot be done:", [fault])
     if shared := sorted(labelled & set(met)):
-        found = f"{part!r} with {', '.join(shared)}, whose labels are"
-        fault = Fault.of(
-            "labels of the part that is scored must not be trained on or selected by", found, "part", remedy
-        )
+        problem = f'"{part}" holds labels that training uses or selects by, those of {", ".join(shared)}'
+        fault = Fault(problem, "part", remedy)
         raise DataError("The evaluation cannot be done:", [fault])
 
 

@@ -1,4 +1,4 @@
-"""What was said and what was chosen: nested values of which the one never changes the other."""
+"""Settings that were given and settings that were chosen, as nested values; neither changes the other."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def unsaid(words: Mapping[str, Any], values: Any) -> dict[str, Any]:
 def standing(settings: TrainSettings, words: Sequence[str]) -> list[str]:
     """Of words that were chosen, what still counts beside what is said: other values take their place.
 
-    A bare word that a stage is told otherwise stands for the other stages by name.
+    A bare word that another value of a stage overrides stands for the other stages by name.
     """
     kept: list[str] = []
     for word in words:

@@ -10,7 +10,7 @@ from typing import Any
 from fewlabel.core.artifact.files import read_json
 from fewlabel.core.atomic_files import is_partial
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.output_paths import RUN_FILE, path_conflict
+from fewlabel.core.output_paths import RUN_FILE, conflict_sentence, path_conflict
 from fewlabel.core.settings.config import Settings
 from fewlabel.pipelines.stages import STAGES
 
@@ -35,11 +35,11 @@ def refuse_other_run(folder: Path, plans: Mapping[str, Settings], *, resume: boo
     if not obstacle or never_begun(folder):
         return
     if not folder.is_dir():
-        faults = [Fault.of("--out must be a new or empty folder", obstacle, str(folder), "give another --out")]
+        faults = [Fault(conflict_sentence(folder, obstacle), remedy="Give another --out")]
+    elif not resume and (folder / RUN_FILE).is_file():
+        faults = [Fault(f"{folder} holds a run already", remedy="Give --resume to continue it, or another --out")]
     elif not resume:
-        found = "a run" if (folder / RUN_FILE).is_file() else obstacle
-        remedy = "give --resume to continue it, or another --out" if found == "a run" else "give another --out"
-        faults = [Fault.of("--out must be a new or empty folder", found, str(folder), remedy)]
+        faults = [Fault(conflict_sentence(folder, obstacle), remedy="Give another --out")]
     else:
         faults = _differences(folder, plans)
     if faults:
@@ -64,7 +64,7 @@ def before(folder: Path) -> dict[str, Any]:
 
 
 def _differences(folder: Path, plans: Mapping[str, Settings]) -> list[Fault]:
-    """What was set otherwise when the stages that are there already were made."""
+    """Settings that were different when the finished stages were made."""
     path = folder / RUN_FILE
     known: dict[str, Any] = read_json(path)["settings"] if path.is_file() else {}
     faults: list[Fault] = []
@@ -76,11 +76,10 @@ def _differences(folder: Path, plans: Mapping[str, Settings]) -> list[Fault]:
             continue
         old = {key: value for key, value in known[name].items() if key not in skip}
         faults.extend(
-            Fault.of(
-                "a continued run keeps its settings",
-                f"{json.dumps(then)} before, {json.dumps(today)} now",
+            Fault(
+                f"was {json.dumps(then)} when the run began and is {json.dumps(today)} now",
                 key,
-                "repeat the old settings, or give another --out",
+                "Repeat the old settings, or give another --out",
             )
             for key, then, today in _apart(old, {key: now[key] for key in now.keys() - skip}, name)
         )

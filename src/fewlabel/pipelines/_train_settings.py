@@ -1,4 +1,4 @@
-"""What ``train`` may be told, and what its stages are told then."""
+"""The settings of ``train``, and those of its stages that follow from them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OFF = "off"
 
 
 class SizedSettings(Settings):
-    """What every pipeline that trains may be told of its size."""
+    """Settings of every pipeline that trains, about its size."""
 
     budget: str | None = setting(
         None,
@@ -89,7 +89,7 @@ class TrainSettings(SizedSettings, _Places):
 
     @property
     def unmeasured(self) -> bool:
-        """Whether a budget is off by somebody's word, so that nothing is to be measured."""
+        """Whether the budget was switched off, so that nothing is to be measured."""
         return self.budget is None and "budget" in self.model_fields_set
 
     @property
@@ -103,7 +103,7 @@ class TrainSettings(SizedSettings, _Places):
         return self.pretraining and not self.on_volumes
 
 
-#: What the pipeline is told itself: by the user, and by a recipe.
+#: The pipeline's own settings: those that a user may give, and those that a recipe may.
 OWN = frozenset({"data", "out", "resume", *SizedSettings.model_fields})
 _OF_RECIPES = frozenset(SizedSettings.model_fields)
 
@@ -136,8 +136,10 @@ def train_settings(values: Mapping[str, Any], recipe: str | Path | None = None) 
         # Words for a stage are words to have it.
         usual["pretraining"] = True
     if asked and (left := _left_out(own.get("pretraining", usual.get("pretraining")), start, over)):
-        rule = "without pre-training its settings do nothing"
-        faults.append(Fault.of(rule, f"{', '.join(asked)} beside {left[0]}", left[1], f"leave them out, or {left[2]}"))
+        verb = "has" if len(asked) == 1 else "have"
+        them = "it" if len(asked) == 1 else "them"
+        problem = f"{', '.join(asked)} {verb} no effect without pre-training, which {left[0]}"
+        faults.append(Fault(problem, left[1], f"Leave {them} out, or {left[2]}"))
     told, learns = over["finetune"], start["finetune"]
     for one, other in (("patch", "view"), ("view", "patch")):
         # What the user says of patches or views takes the place of what the recipe says of the other.
@@ -148,12 +150,12 @@ def train_settings(values: Mapping[str, Any], recipe: str | Path | None = None) 
         built = TrainSettings.parse({**usual, **own, **ready})
     except SettingsError as error:
         faults += error.faults
-        # What the stages are told can be looked at all the same.
+        # The settings of the stages can be checked all the same.
         built = TrainSettings(data=Path("data"), out=Path("run"), **ready)
     else:
         if "pretrain_share" in own and built.budget is None:
-            remedy = "give budget=1h, or leave it out"
-            faults.append(Fault.of("it is a share of a budget", "no budget", "pretrain_share", remedy))
+            remedy = "Give a budget, such as budget=1h, or leave it out"
+            faults.append(Fault("is a share of a budget, and there is none", "pretrain_share", remedy))
     if faults:
         try:
             plan(built)
@@ -189,9 +191,9 @@ def _left_out(
         over: Stage → what the user says.
     """
     if merge(start["finetune"], over["finetune"]).get("patch") is not None:
-        return "finetune.patch, which makes the network 3D", "finetune.patch", "leave out finetune.patch"
+        return "finetune.patch turns off, as it makes the network 3D", "finetune.patch", "leave out finetune.patch"
     if pretraining is False:
-        return "pretraining=false", "pretraining", "give pretraining=true"
+        return "pretraining=false turns off", "pretraining", "give pretraining=true"
     return None
 
 

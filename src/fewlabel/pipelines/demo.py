@@ -8,7 +8,7 @@ from typing import Any
 
 from fewlabel.core.artifact.files import building
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.output_paths import path_conflict
+from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.core.progress import say
 from fewlabel.core.settings.config import PathSetting, setting
 from fewlabel.data.phantom.scans import write_phantom
@@ -41,7 +41,14 @@ def demo_settings(values: Mapping[str, Any]) -> DemoSettings:
     names = set(DemoSettings.model_fields) - {"stages"}
     own = {key: value for key, value in values.items() if key in names}
     rest = {key: value for key, value in values.items() if key not in names}
-    return DemoSettings.parse({**own, "stages": rest})
+    faults = [Fault("is written by the demo itself", DATA, "Leave it out")] if DATA in rest else []
+    try:
+        built = DemoSettings.parse({**own, "stages": rest})
+    except SettingsError as error:
+        raise SettingsError(error.message, [*error.faults, *faults]) from error
+    if faults:
+        raise SettingsError("These settings are not valid:", faults)
+    return built
 
 
 def run(settings: DemoSettings) -> Path:
@@ -57,8 +64,8 @@ def run(settings: DemoSettings) -> Path:
     out = settings.out
     obstacle = path_conflict(out)
     if obstacle and not (settings.resume and out.is_dir()):
-        remedy = "give --resume to continue it, or another --out" if out.is_dir() else "give another --out"
-        fault = Fault.of("--out must be a new or empty folder", obstacle, str(out), remedy)
+        remedy = "Give --resume to continue a demo, or another --out" if out.is_dir() else "Give another --out"
+        fault = Fault(conflict_sentence(out, obstacle), remedy=remedy)
         raise SettingsError("Nothing was written:", [fault])
     sized = {key: getattr(settings, key) for key in SizedSettings.model_fields if key in settings.model_fields_set}
     values = {**settings.stages, **sized, "data": out / DATA, "out": out, "resume": True}

@@ -52,7 +52,7 @@ def choose_grid(plans: Plans, seconds: float, *, share: float, given: Mapping[st
     stages = [name for name in ("pretrain", "finetune") if name in plans]
     if len(grids) == 1 or all(stage in given for stage in stages):
         return grids[0]
-    say("A few steps on made-up slices are timed to choose the grid ...")
+    say("Timing a few steps on made-up slices to choose the grid ...")
     try:
         pretrain, arms = _costs(report, plans, grids[-1])
     except (SettingsError, DataError):
@@ -79,7 +79,7 @@ def _grids(report: CheckReport, plans: Plans) -> list[Grid]:
 
 
 def _grid(report: CheckReport, slice_axis: str, step: int, wanted: Mapping[str, Any]) -> Grid:
-    """A grid whose sides the network can halve as often as it was told to."""
+    """A grid whose sides the network can halve as often as it is set to."""
     if report.labels is None or report.split is None:
         raise ValueError("a plan is made of labels and a split")
     grid = grid_of(report.facts, report.labels, report.split, slice_axis=slice_axis, **wanted)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 import yaml
 
 from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.suggestions import did_you_mean
 
 FOLDER = Path(__file__).resolve().parents[1] / "recipes"
 
@@ -66,17 +66,16 @@ def load_recipe(name: str | Path) -> Recipe:
         content = None if text is None else yaml.load(text, Loader=_Loader)
     except OSError as error:
         found = error.strerror or str(error)
-        fault = Fault.of(
-            "a recipe is a file that may be read", found, str(path), "make it readable, or give another one"
-        )
+        fault = Fault(f"{path} cannot be read: {found}", remedy="Make it readable, or give another one")
         raise SettingsError("A recipe cannot be used:", [fault]) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        fault = Fault.of("a recipe is a YAML file", " ".join(str(error).split()), str(path), "mend the file")
+        fault = Fault(f"{path} is not valid YAML: {' '.join(str(error).split())}", remedy="Correct the file")
         raise SettingsError("A recipe cannot be used:", [fault]) from error
     if text is None:
         raise SettingsError("A recipe cannot be used:", [_unknown(str(name))])
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        fault = Fault.of("a recipe maps names to settings", type(content).__name__, str(path), "write key: value lines")
+        problem = f"{path} must map names to settings, not hold a {type(content).__name__}"
+        fault = Fault(problem, remedy="Write key: value lines")
         raise SettingsError("A recipe cannot be used:", [fault])
     values = dict(content)
     description = values.pop("description", "")
@@ -84,12 +83,7 @@ def load_recipe(name: str | Path) -> Recipe:
 
 
 def _unknown(name: str) -> Fault:
-    known = recipe_names()
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    remedy = f"did you mean {near[0]}? " if near else ""
-    return Fault.of(
-        "a recipe is the name of a shipped one or a .yaml file",
-        repr(name),
-        "--recipe",
-        f"{remedy}known: {', '.join(known)}",
-    )
+    if Path(name).suffix in {".yaml", ".yml"}:
+        return Fault(f"{name} does not exist", "--recipe", "Check the path")
+    remedy = did_you_mean(name, recipe_names())
+    return Fault(f'"{name}" is neither a recipe of this version nor a .yaml file', "--recipe", remedy)

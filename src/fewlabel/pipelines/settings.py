@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.settings.config import REQUIRED, Settings
+from fewlabel.core.errors import MISSING, Fault, SettingsError
+from fewlabel.core.settings.config import Settings
 from fewlabel.core.settings.describe import describe
+from fewlabel.core.suggestions import did_you_mean
 from fewlabel.pipelines.stages import STAGES, nearer, route, settings_class
 
 PIPELINES = {"train": "TrainSettings", "demo": "DemoSettings"}
@@ -49,16 +49,13 @@ def _class_of(stage: str) -> type[Settings]:
         found: type[Settings] = getattr(importlib.import_module(f"fewlabel.pipelines.{stage}"), PIPELINES[stage])
         return found
     if stage not in STAGES:
-        known = [*STAGES, *PIPELINES]
-        near = difflib.get_close_matches(stage, known, n=1, cutoff=0.5)
-        remedy = f"did you mean {near[0]}? " if near else ""
-        fault = Fault.of("unknown stage", repr(stage), "", f"{remedy}known: {', '.join(known)}")
+        fault = Fault(f'Unknown stage "{stage}"', remedy=did_you_mean(stage, [*STAGES, *PIPELINES]))
         raise SettingsError("The command line is not valid:", [fault])
     return settings_class(stage)
 
 
 def _faults(stage: str, settings: type[Settings], values: Mapping[str, Any]) -> list[Fault]:
-    """What is wrong with values of a stage or pipeline, apart from what is not said."""
+    """What is wrong with values of a stage or pipeline, apart from those that are missing."""
     if stage not in PIPELINES:
         return _faults_of(settings, values, "")
     chain: tuple[str, ...] = importlib.import_module("fewlabel.pipelines.train").CHAIN
@@ -76,5 +73,5 @@ def _faults_of(settings: type[Settings], values: Mapping[str, Any], where: str) 
     try:
         settings.parse(values, where=where)
     except SettingsError as error:
-        return [fault for fault in error.faults if fault.problem != REQUIRED]
+        return [fault for fault in error.faults if fault.kind != MISSING]
     return []

@@ -1,4 +1,4 @@
-"""Sizes a run to its budget: what nobody said is chosen by what steps take here, and how long it will take is told."""
+"""Sizes a run to its budget: settings not given are chosen by what steps take here; says how long the run will take."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Sizing:
         self.settled = not resolved or "forecast" in resolved
         kept, now = resolved.get("budget"), self.settings.budget
         if "budget" in self.settings.said and now not in (None, kept):
-            say(f"The run was begun with budget={kept or OFF} and keeps it; another one changes nothing.")
+            say(f"The run began with budget={kept or OFF} and keeps it; another one changes nothing.")
         words = standing(self.settings, resolved.get("words", []))
         self.settings = completed(self.settings, nest(words)).model_copy(update={"budget": kept})
         if resolved:
@@ -121,7 +121,7 @@ class Sizing:
             return
         from fewlabel.pipelines.measuring import measure
 
-        say("A few steps of each training are timed ...")
+        say("Timing a few steps of each training ...")
         given = given_steps(self.settings) if sized else set_steps
         width = self._width(plans) if sized else None
         compiled = self._compiled(plans, given) if sized else {}
@@ -207,7 +207,7 @@ class Sizing:
         asked = self.settings.seconds
         if asked is not None and forecast.total(rows) > TOLERANCE * asked:
             say(f"budget={self.settings.budget} cannot be kept: {self._why(given)}.")
-        say("The same again, here or on another machine:")
+        say("To repeat this run, here or on another machine:")
         for line in forecast.shell_lines(self.resolved["command"]):
             say(line)
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.errors import UNKNOWN, Fault, SettingsError
 from fewlabel.core.settings.config import Settings
 from fewlabel.core.settings.values import merge
+from fewlabel.core.suggestions import did_you_mean
 from fewlabel.pipelines.recipes import Recipe, load_recipe
-
-#: Rule of a fault about a setting that nobody knows.
-UNKNOWN = "unknown setting"
 
 
 @dataclass(frozen=True)
@@ -57,9 +54,7 @@ def settings_class(name: str) -> type[Settings]:
         SettingsError: If there is no such stage.
     """
     if name not in STAGES:
-        near = difflib.get_close_matches(name, STAGES, n=1, cutoff=0.5)
-        remedy = f"did you mean {near[0]}? " if near else ""
-        fault = Fault.of("unknown stage", repr(name), "", f"{remedy}known: {', '.join(STAGES)}")
+        fault = Fault(f'Unknown stage "{name}"', remedy=did_you_mean(name, STAGES))
         raise SettingsError("The command line is not valid:", [fault])
     found: type[Settings] = importlib.import_module(f"fewlabel.stages.{name}").SETTINGS
     return found
@@ -96,9 +91,8 @@ def section(recipe: Recipe, name: str, known: Iterable[str]) -> dict[str, Any]:
     """
     own = recipe.values.get(name)
     if own is not None and not isinstance(own, Mapping):
-        fault = Fault.of(
-            "a section holds settings", repr(own), f"{recipe.name}: {name}", "write key: value lines below it"
-        )
+        problem = f"must hold settings, not {own!r}"
+        fault = Fault(problem, f"{recipe.name}: {name}", "Write key: value lines below it")
         raise SettingsError("A recipe cannot be used:", [fault])
     keys = set(known) - set(STAGES[name].links) - set(STAGES)
     bare = {key: value for key, value in recipe.values.items() if key in keys}
@@ -109,7 +103,7 @@ def route(values: Mapping[str, Any], stages: Iterable[str]) -> dict[str, dict[st
     """Share out settings among stages.
 
     ``{"steps": 400, "pretrain": {"batch": 32}}`` gives ``steps`` to every stage that declares it and ``batch`` to
-    pre-training only; what a stage is told by name wins. Settings that name artifact folders are left to the
+    pre-training only; what is given for a stage by name wins. Settings that name artifact folders are left to the
     pipeline and may not be given.
 
     Args:
@@ -146,16 +140,11 @@ def route_known(
     for key, value in values.items():
         if key in names:
             if not isinstance(value, Mapping):
-                faults.append(
-                    Fault.of("a stage's settings are given by key", repr(value), key, f"write {key}.KEY=VALUE")
-                )
+                faults.append(Fault(f"is a stage and takes no value, not {value!r}", key, f"Write {key}.KEY=VALUE"))
                 continue
             linked = sorted(set(value) & (set(STAGES[key].links) | {"resume"}))
             own[key] = {word: content for word, content in value.items() if word not in linked}
-            faults.extend(
-                Fault.of("the pipeline sets this itself", f"{key}.{word}", "settings", f"leave out {key}.{word}")
-                for word in linked
-            )
+            faults.extend(Fault("is set by the pipeline itself", f"{key}.{word}", "Leave it out") for word in linked)
             continue
         takers = [name for name in names if key in open_keys[name]]
         for name in takers:
@@ -167,12 +156,11 @@ def route_known(
 
 def nearer(fault: Fault, names: Iterable[str]) -> Fault:
     """A fault of an unknown setting, with one of these names if that is what was meant."""
-    near = difflib.get_close_matches(fault.where, list(names), n=1, cutoff=0.7)
-    return replace(fault, remedy=f"did you mean {near[0]}?") if near and fault.rule == UNKNOWN else fault
+    if fault.kind != UNKNOWN:
+        return fault
+    return replace(fault, remedy=did_you_mean(fault.where, names, otherwise=fault.remedy, cutoff=0.7))
 
 
 def _nowhere(key: str, known: Mapping[str, set[str]]) -> Fault:
     every = sorted((set().union(*known.values()) | set(known)) - {""})
-    near = difflib.get_close_matches(key, every, n=1, cutoff=0.5)
-    remedy = f"did you mean {near[0]}?" if near else f"known here: {', '.join(every)}"
-    return Fault.of(UNKNOWN, repr(key), key, remedy)
+    return Fault("unknown setting", key, did_you_mean(key, every), kind=UNKNOWN)

@@ -65,7 +65,7 @@ def first_seconds(work: Callable[[int], object], parts: Parts, module: nn.Module
     """Seconds of the first step in each part of a run, one after the other: what compiling them takes.
 
     Args:
-        work: As for :func:`mean_seconds`, and what it is told leaves the module as it was, too.
+        work: As for :func:`mean_seconds`, and what it is given leaves the module as it was, too.
         parts: First step and length of each part.
         module: Holds all state.
     """

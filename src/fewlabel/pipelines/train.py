@@ -37,7 +37,7 @@ def run(settings: TrainSettings) -> Path:
     """Prepare, pre-train, fine-tune beside a control, evaluate, report.
 
     With a budget, a few steps are timed first, and grid, width and steps that were not set are chosen to keep it; how
-    long each stage will take is told either way, with the words that repeat the run.
+    long each stage will take is said either way, with the words that repeat the run.
 
     Leaves ``prepared``, ``encoder``, ``segmenter``, ``segmenter-control``, ``scores``, ``report`` and ``run.json`` in
     ``settings.out``. A data set without any label ends after pre-training; one without a labelled test scan is not
@@ -75,14 +75,14 @@ def run(settings: TrainSettings) -> Path:
         record.settle()
     if settings.pretrains:
         if trains and plans["finetune"].mode == "scratch":  # type: ignore[attr-defined]
-            say("finetune.mode=scratch: nothing is taken from the encoder; pretraining=false trains none.")
+            say("finetune.mode=scratch takes nothing from the encoder; pretraining=false would train none.")
         record.stage("pretrain")
     elif settings.on_volumes:
         say("finetune.patch is set: a 3D network learns from scratch; no pre-training, which is 2D.")
     else:
         say("pretraining=false: the network learns from scratch.")
     if not trains:
-        done = "the encoder is trained, no more can be" if settings.pretrains else "nothing can be trained from scratch"
+        done = "only the encoder was trained" if settings.pretrains else "nothing can be trained from scratch"
         done = "nothing can be trained on patches" if settings.on_volumes else done
         say(f"No scan of the training part has a label: {done}.")
         return record.close()
@@ -100,9 +100,8 @@ def run(settings: TrainSettings) -> Path:
 def _one_process() -> None:
     count = os.environ.get("WORLD_SIZE", "1")
     if count != "1":
-        fault = Fault.of(
-            "a pipeline runs in one process", f"{count} processes", "torchrun", "launch pretrain and finetune instead"
-        )
+        problem = f"train and demo run in one process, not in {count}"
+        fault = Fault(problem, "torchrun", "Launch pretrain and finetune instead")
         raise SettingsError("The command line is not valid:", [fault])
 
 
@@ -144,7 +143,7 @@ class _Record:
         out = Path(settings.out)  # type: ignore[attr-defined]
         anew = name == "evaluate" and outdated(out, settings.record(), FREE)
         if anew:
-            say(f"{out} has scores of other settings or weights: they are made anew.")
+            say(f"{out} holds scores of other settings or weights, which are replaced.")
         finished = is_artifact(out, STAGES[name].kind) and not anew
         started = time.monotonic()
         with set_aside(out) if anew else nullcontext():
@@ -158,14 +157,14 @@ class _Record:
         self._write()
 
     def choose(self) -> None:
-        """Note and tell which of model and control is used."""
+        """Note and say which of model and control is used."""
         scored: Any = self._plans["evaluate"]
         self._content["use"] = choice(scored.segmenter, scored.control)
         self._write()
         say(choice_line(self._content["use"]))
 
     def hold_against_scores(self) -> None:
-        """Tell where test scans speak against the choice."""
+        """Say where test scans speak against the choice."""
         scored: Any = self._plans["evaluate"]
         if line := surprise_line(self._content["use"], scored.out):
             say(line)

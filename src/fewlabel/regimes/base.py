@@ -75,7 +75,7 @@ class Regime(nn.Module, ABC):
     def outcome(self, names: Mapping[int, str], steps: int) -> Mapping[str, Any]:  # noqa: ARG002
         """What the run made of itself that whoever uses the network should know, as JSON values; usually nothing.
 
-        It goes to ``segmenter.json``. ``sentence`` among them, if there is one, is told to the user at the end of the
+        It goes to ``segmenter.json``. ``sentence`` among them, if there is one, is shown to the user at the end of the
         run and in the report. It follows from buffers, so that a resumed run says the same.
 
         Args:

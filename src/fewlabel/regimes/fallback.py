@@ -83,8 +83,8 @@ class Returns(nn.Module):
 
 
 def _why(event: Mapping[str, Any], names: Mapping[int, str]) -> str:
-    told = [names.get(label, f"class {label}") for label in event["classes"]]
+    class_names = [names.get(label, f"class {label}") for label in event["classes"]]
     if event["share_at_first"] == 0:
-        listed = told[0] if len(told) == 1 else f"any of {', '.join(told)}"
+        listed = class_names[0] if len(class_names) == 1 else f"any of {', '.join(class_names)}"
         return f"no pixel of the unlabelled scans was labelled as {listed}"
-    return f"{told[0]} took {event['share']:.2%} of the pseudo-labels, {event['share_at_first']:.2%} at first"
+    return f"{class_names[0]} took {event['share']:.2%} of the pseudo-labels, {event['share_at_first']:.2%} at first"

@@ -56,8 +56,8 @@ class RotationConsistency(SemiSupervised):
         """
         height, width = unlabelled.shape[-2:]
         if self.settings.turns == "quarter" and height != width:
-            remedy = f"prepare with size=[{max(height, width)}, {max(height, width)}], or set regime.turns=half"
-            fault = Fault.of("quarter turns need slices with equal sides", f"{height}x{width}", "regime.turns", remedy)
+            remedy = f"Prepare with size=[{max(height, width)}, {max(height, width)}], or give regime.turns=half"
+            fault = Fault(f"quarter needs slices with equal sides, not {height}x{width}", "regime.turns", remedy)
             raise SettingsError("These settings do not suit the data:", [fault])
         count = len(unlabelled)
         turns = self.draw_turns(count, batch.generator) if height == width else [2] * count

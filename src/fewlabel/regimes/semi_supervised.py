@@ -107,7 +107,7 @@ class SemiSupervised(Regime):
         return supervised_terms(self.semi, logits, labels)
 
     def metrics(self) -> dict[str, float]:
-        """λ, and what :meth:`log` was told."""
+        """λ, and what :meth:`log` was given."""
         return {"unlabelled_weight": self._weight, **{name: float(value) for name, value in self._metrics.items()}}
 
     def log(self, **values: Tensor | float) -> None:

@@ -49,9 +49,8 @@ class PyramidConsistency(Auxiliary):
         self.settings = config
         architecture = network.config
         if architecture.depth < 3:
-            fault = Fault.of(
-                "a pyramid needs two decoder blocks", f"depth {architecture.depth}", "network.depth", "set 3"
-            )
+            problem = f"must be at least 3 for the pyramid of urpc, not {architecture.depth}"
+            fault = Fault(problem, "network.depth", "Give network.depth=3")
             raise SettingsError("The network does not suit the regime:", [fault])
         coarser = min(config.scales, architecture.depth - 1) - 1
         conv = nn.Conv2d if architecture.ndim == 2 else nn.Conv3d

@@ -94,10 +94,8 @@ def find_folders(run: Path | None, given: Mapping[str, Path | None]) -> dict[str
         elif inside is not None and (inside / "manifest.json").is_file():
             found[role] = inside
     if not found:
-        place = str(run) if run is not None else "settings"
-        fault = Fault.of(
-            "a report needs a finished artifact", "none", place, "give a run folder, or prepared=, encoder=, scores= …"
-        )
+        problem = "No folder is given" if run is None else f"{run} holds no finished artifact"
+        fault = Fault(problem, remedy="Give a run folder, or prepared=, encoder=, segmenter=, control= or scores=")
         raise ArtifactError("There is nothing to report on:", [fault])
     return found
 

@@ -1,4 +1,4 @@
-"""Whether a fine-tuning tells what to expect of new patients by leaving its labelled ones out, and in which words."""
+"""Whether fine-tuning estimates what to expect of new patients by leaving labelled ones out, and how it says so."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def choose_expectation(
     if asked == "never":
         return False
     faults = []
-    remedy = "use expect=never, or auto"
+    remedy = "Use expect=never, or auto"
     if labelled < 2:
-        faults.append(Fault.of("leaving a patient out needs two labelled patients", str(labelled), "expect", remedy))
+        problem = f"needs at least two labelled patients to leave one out, not {labelled}"
+        faults.append(Fault(problem, "expect", remedy))
     if seen:
-        found = f"the encoder learnt from those of {', '.join(seen)}"
-        rule = "a patient who is left out must not have lent its labels"
-        faults.append(Fault.of(rule, found, "expect", remedy))
+        problem = f"cannot leave patients out whose labels the encoder learnt from: {', '.join(seen)}"
+        faults.append(Fault(problem, "expect", remedy))
     if faults:
-        raise SettingsError("What to expect cannot be told so:", faults)
+        raise SettingsError("What to expect cannot be estimated:", faults)
     return True
 
 

@@ -1,4 +1,4 @@
-"""The network of a fine-tuning beside what was asked of it: words that count for nothing are refused, others told."""
+"""Settings of the network that fine-tuning cannot follow: those that would have no effect are refused, others said."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from fewlabel.stages._finetune_settings import FinetuneSettings
 
 
 def check_network(settings: FinetuneSettings, built: UNetConfig, where: str = "") -> None:
-    """Refuse words about the network that count for nothing.
+    """Refuse settings of the network that would have no effect.
 
     An encoder brings its architecture along, so the default and a recipe give way to it: they serve where there is no
-    encoder. Words of the command line do not.
+    encoder. Settings of the command line do not.
 
     Args:
         settings: Settings of the stage as given.
@@ -23,7 +23,7 @@ def check_network(settings: FinetuneSettings, built: UNetConfig, where: str = ""
         where: Prefix of keys in messages.
 
     Raises:
-        SettingsError: Naming each word and what the encoder or the data have instead.
+        SettingsError: Naming each setting and what the encoder or the data have instead.
     """
     asked = settings.network
     faults = []
@@ -31,17 +31,17 @@ def check_network(settings: FinetuneSettings, built: UNetConfig, where: str = ""
         value, wanted = getattr(built, key), getattr(asked, key)
         if value == wanted or key not in asked.model_fields_set:
             continue
-        remedy = f"leave out network.{key}"
+        remedy = f"Leave out network.{key}"
         if key == "in_channels":
-            rule = f"the network takes the channels of the data, and {settings.data} has {value}"
+            problem = f"is {wanted}, but the data in {settings.data} have {value}"
         elif key == "ndim":
-            rule = f"the network of {'slices' if settings.patch is None else 'patches'} is {value}D"
+            problem = f"is {wanted}, but a network of {'slices' if settings.patch is None else 'patches'} is {value}D"
         elif key in given(asked):
-            rule = f"the network is that of the encoder {settings.encoder}, whose {key} is {value}"
+            problem = f"is {wanted}, but the encoder {settings.encoder} has {value}"
             remedy += ", or give another encoder"
         else:
             continue
-        faults.append(Fault.of(rule, str(wanted), f"{where}network.{key}", remedy))
+        faults.append(Fault(problem, f"{where}network.{key}", remedy))
     if faults:
         raise SettingsError("These settings are not valid:", faults)
 

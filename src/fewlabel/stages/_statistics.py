@@ -30,8 +30,9 @@ def check_statistics(asked: Recalibrate, network: UNetConfig) -> None:
         SettingsError: If so.
     """
     if asked == "always" and network.norm != "batch":
-        rule, remedy = "only batch normalisation has statistics to take anew", "leave out recalibrate"
-        raise SettingsError("These settings are not valid:", [Fault.of(rule, network.norm, "network.norm", remedy)])
+        problem = f"must be batch for recalibrate=always, not {network.norm}, which has no statistics to estimate anew"
+        fault = Fault(problem, "network.norm", "Leave out recalibrate")
+        raise SettingsError("These settings are not valid:", [fault])
 
 
 def statistics_images(

@@ -1,4 +1,4 @@
-"""Whether patches, slices, network, regime and encoder fit each other: told before any work, all faults at once."""
+"""Whether patches, slices, network, regime and encoder fit each other, before any work and all faults at once."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ def patch_faults(
     faults = []
     if patch is None:
         if network.ndim == 3:
-            rule = "a 3D network learns from patches"
-            faults.append(Fault.of(rule, "patch=null", f"{where}network.ndim", "give patch=[DEPTH,HEIGHT,WIDTH]"))
+            problem, remedy = "is 3 without a patch size", "Give patch=[DEPTH,HEIGHT,WIDTH]"
+            faults.append(Fault(problem, f"{where}network.ndim", remedy))
     else:
         if len(patch) != 3 or min(patch) < 1:
-            rule = "patch is three positive numbers: depth, height, width"
-            faults.append(Fault.of(rule, str(list(patch)), f"{where}patch"))
+            problem = f"must be three positive numbers (depth, height, width), not {list(patch)}"
+            faults.append(Fault(problem, f"{where}patch"))
         elif encoder is None:
             faults.extend(_patch_sides(patch, network.fitted(patch), where))
         name = str(regime.name)  # type: ignore[attr-defined]
         if not load_plugin("fewlabel.regimes", name).supports_3d:
-            remedy = "leave out patch, or take a regime that works on volumes (fewlabel regimes)"
-            faults.append(Fault.of("patches need a regime that works on volumes", name, f"{where}regime", remedy))
+            remedy = "Leave out patch, or choose a regime that does (see fewlabel regimes)"
+            faults.append(Fault(f"{name} does not work on 3D patches", f"{where}regime", remedy))
     return faults
 
 
@@ -75,15 +75,15 @@ def view_faults(
     if view is None:
         return []
     if len(view) != 2 or min(view) < 1:
-        return [Fault.of("view is two positive numbers: height, width", str(list(view)), f"{where}view")]
+        return [Fault(f"must be two positive numbers (height, width), not {list(view)}", f"{where}view")]
     if patch is not None:
-        return [Fault.of("views are of slices, patches of volumes", "both", f"{where}view", "leave out view or patch")]
+        return [Fault("cannot be combined with patch", f"{where}view", "Leave out view or patch")]
     # A depth that was not given becomes less on small slices; on which is known once they are prepared.
     fitted = network.fitted(view)
     if encoder is None and any(side % fitted.stride for side in view):
         near = ",".join(str(max(fitted.stride, fitted.stride * round(side / fitted.stride))) for side in view)
-        rule = f"sides of a view must be multiples of {fitted.stride} for a network of depth {fitted.depth}"
-        return [Fault.of(rule, str(list(view)), f"{where}view", f"e.g. view=[{near}]")]
+        problem = _sides_fault(view, fitted)
+        return [Fault(problem, f"{where}view", f"Give view=[{near}], for example")]
     return []
 
 
@@ -114,10 +114,11 @@ def check_encoder(patch: Sequence[int] | None, encoder: Path) -> None:
     config = architecture_of(encoder)
     faults = []
     if patch is None and config.ndim == 3:
-        faults.append(Fault.of("slices need a 2D encoder", "a 3D one", str(encoder), "give patch=[DEPTH,HEIGHT,WIDTH]"))
+        remedy = "Give patch=[DEPTH,HEIGHT,WIDTH]"
+        faults.append(Fault(f"{encoder} is a 3D encoder, and slices need a 2D one", remedy=remedy))
     elif patch is not None and config.ndim == 2:
-        remedy = "leave out encoder to train on volumes from scratch, or leave out patch to train on slices"
-        faults.append(Fault.of("patches need a 3D encoder", "a 2D one", str(encoder), remedy))
+        remedy = "Leave out encoder to train on volumes from scratch, or leave out patch to train on slices"
+        faults.append(Fault(f"{encoder} is a 2D encoder, and patches need a 3D one", remedy=remedy))
     elif patch is not None:
         faults.extend(_patch_sides(patch, config, ""))
     if faults:
@@ -125,7 +126,7 @@ def check_encoder(patch: Sequence[int] | None, encoder: Path) -> None:
 
 
 def check_slices(size: Sequence[int], network: UNetConfig, where: str, view: Sequence[int] | None = None) -> None:
-    """Refuse slices, and views of them, that the network cannot halve and double again.
+    """Refuse slices, and views of them, whose sides the network cannot halve.
 
     Args:
         size: (height, width) of the prepared slices.
@@ -144,13 +145,13 @@ def check_slices(size: Sequence[int], network: UNetConfig, where: str, view: Seq
 
 def slice_faults(size: Sequence[int], network: UNetConfig, where: str) -> list[Fault]:
     """As :func:`check_slices`, as a list that may be empty."""
-    rule = f"sides of slices must be multiples of {network.stride} for a network of depth {network.depth}"
     # Upwards: nothing is cropped that was not cropped before.
     near = [network.stride * math.ceil(side / network.stride) for side in size]
     fitting = f"view=[{','.join(map(str, near))}]" if where.endswith("view") else f"size=[{','.join(map(str, near))}]"
-    remedy = f"{'give' if where.endswith('view') else 'prepare with'} {fitting}, or take a network of less depth"
+    remedy = f"{'Give' if where.endswith('view') else 'Prepare with'} {fitting}, or lower network.depth"
     if near != list(size):
-        return [Fault.of(rule, str(list(size)), where, remedy)]
+        problem = _sides_fault(size, network)
+        return [Fault(problem if where.endswith(("view", "size")) else f"slices do not fit: {problem}", where, remedy)]
     return _last_map_faults(size, network, where)
 
 
@@ -165,8 +166,13 @@ def _last_map_faults(size: Sequence[int], network: UNetConfig, where: str) -> li
     """Instance normalisation needs two values of each channel of an image, of the smallest map too."""
     if network.norm != "instance" or math.prod(size) > network.stride ** len(size):
         return []
-    rule = f"instance normalisation needs images larger than one cell of the smallest map, {network.stride} wide"
-    return [Fault.of(rule, str(list(size)), where, "lower network.depth, or take network.norm=batch")]
+    cell = f"one cell of the smallest map ({network.stride} wide)"
+    problem = f"images must be larger than {cell} for instance normalisation, not {list(size)}"
+    return [Fault(problem, where, "Lower network.depth, or use network.norm=batch")]
+
+
+def _sides_fault(sides: Sequence[int], network: UNetConfig) -> str:
+    return f"sides must be multiples of {network.stride} for a network of depth {network.depth}, not {list(sides)}"
 
 
 def _patch_sides(patch: Sequence[int], network: UNetConfig, where: str) -> list[Fault]:
@@ -174,5 +180,4 @@ def _patch_sides(patch: Sequence[int], network: UNetConfig, where: str) -> list[
     if not any(side % stride for side in patch):
         return _last_map_faults(patch, network, f"{where}patch")
     near = ",".join(str(max(stride, stride * round(side / stride))) for side in patch)
-    rule = f"sides of a patch must be multiples of {stride} for a network of depth {network.depth}"
-    return [Fault.of(rule, str(list(patch)), f"{where}patch", f"e.g. patch=[{near}]")]
+    return [Fault(_sides_fault(patch, network), f"{where}patch", f"Give patch=[{near}], for example")]

@@ -35,7 +35,7 @@ class CheckReport:
     Attributes:
         rows: Topic and what was understood of it, ready to show.
         faults: Everything that would stop ``prepare``.
-        odd: What is unusual but does no harm.
+        odd: What is unusual but harmless.
         catalog: The data set; None if it could not be read.
         facts: Of each scan.
         labels: Classes found.
@@ -94,9 +94,7 @@ def check(
     try:
         choice, catalog = read_catalog(data, reader)
     except DataError as error:
-        return CheckReport(
-            rows=(("", error.message),), faults=error.faults or (Fault.of(error.message, "", str(data)),)
-        )
+        return CheckReport(rows=(("", error.message),), faults=error.faults or (Fault(error.message, str(data)),))
     collected_warnings(clear=True)
     facts = inspect(catalog, workers or cores())
     labels, faults = label_map(catalog, facts)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fewlabel.core.artifact.files import building, write_bytes, write_json
 from fewlabel.core.artifact.manifest import finish_artifact, is_artifact, open_artifact
 from fewlabel.core.errors import DataError, Fault, FewlabelError, SettingsError
-from fewlabel.core.output_paths import path_conflict
+from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.core.progress import say, task
 from fewlabel.core.provenance import machine_facts
 from fewlabel.core.settings.config import PathSetting, Settings, setting
@@ -153,12 +153,10 @@ def _done_before(out: Path, same: Mapping[str, Any]) -> bool:
         before = open_artifact(out, "scores", check_parents=False).settings.get("identity")
         if before == dict(same):
             return True
-        found, remedy = "scores of other settings or artifacts", "give another --out, or remove it"
+        fault = Fault(f"{out} holds scores of other settings or artifacts", remedy="Give another --out, or remove it")
     else:
-        found, remedy = obstacle, "give a new folder"
-    raise SettingsError(
-        "Nothing was written:", [Fault.of("--out must not hold another result", found, str(out), remedy)]
-    )
+        fault = Fault(conflict_sentence(out, obstacle), remedy="Give another --out")
+    raise SettingsError("Nothing was written:", [fault])
 
 
 def _score(
@@ -170,7 +168,7 @@ def _score(
 ) -> pd.DataFrame:
     plan = Plan.load(store.plan)
     classes = [index for index in store.label_names if index]
-    # Both arrays are opened here, so that damage is told once and not for every case.
+    # Both arrays are opened here, so that damage is reported once and not for every case.
     pixels, _ = store.images, store.labels
     rows: list[tuple[Any, ...]] = []
     faults: list[Fault] = []
@@ -237,10 +235,8 @@ def reference_of(
     if list(raw.shape) != list(case.record["shape"]) or not np.array_equal(
         prepare_mask(raw, case.record, plan), prepared
     ):
-        remedy = "prepare again, or score with grid=prepared"
-        fault = Fault.of(
-            "the label file must be the one that was prepared", "another", f"{case.id}: {case.label}", remedy
-        )
+        remedy = "Prepare the data again, or score with grid=prepared"
+        fault = Fault(f"{case.label} is not the label that was prepared", case.id, remedy)
         raise DataError("A label file has changed:", [fault])
     reference = np.zeros(raw.shape, dtype=np.uint8)
     for index, value in enumerate(plan.label_values):

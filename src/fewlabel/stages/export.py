@@ -13,7 +13,7 @@ from torch import Tensor
 from fewlabel.core.artifact.files import MANIFEST, read_json, write_bytes, write_json
 from fewlabel.core.artifact.manifest import is_artifact, open_artifact, parent_folder
 from fewlabel.core.errors import ArtifactError, Fault, SettingsError
-from fewlabel.core.output_paths import RUN_FILE, unwritable
+from fewlabel.core.output_paths import RUN_FILE, conflict_sentence, unwritable
 from fewlabel.core.progress import say
 from fewlabel.core.provenance import library_versions
 from fewlabel.core.settings.config import PathSetting, Settings, setting
@@ -86,9 +86,9 @@ def find_encoder(place: Path) -> Path:
     if candidates:
         # Of several, none of the kind, the first says what is wrong.
         return next((folder for folder in candidates if is_artifact(folder, "encoder")), candidates[0])
-    found = "no such folder" if not place.exists() else "neither an encoder nor a run folder with one"
-    remedy = "give the folder made by pretrain, or by train with pretraining=true"
-    fault = Fault.of("encoder must be a finished encoder", found, str(place), remedy)
+    what = "is neither a finished encoder nor a run folder with one" if place.exists() else "does not exist"
+    remedy = "Give the folder made by pretrain, or by train with pretraining=true"
+    fault = Fault(f"{place} {what}", remedy=remedy)
     raise ArtifactError("There is no encoder:", [fault])
 
 
@@ -143,18 +143,19 @@ def _check_out(settings: ExportSettings) -> None:
     out = settings.out
     faults = []
     if out.suffix not in SUFFIXES:
-        faults.append(Fault.of(f"the file ends in {', '.join(SUFFIXES)}", str(out), "out", "e.g. --out encoder.pth"))
+        problem = f"must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, not {out}"
+        faults.append(Fault(problem, "out", "Give a file name, such as --out encoder.pth"))
     if obstacle := unwritable(out.parent):
-        faults.append(Fault.of("--out must lie where files can be written", obstacle, str(out), "give another --out"))
+        faults.append(Fault(conflict_sentence(out, obstacle), remedy="Give another --out"))
     elif any((out.parent / name).is_file() for name in (MANIFEST, RUN_FILE)):
         what = "an artifact" if (out.parent / MANIFEST).is_file() else "a run"
-        faults.append(Fault.of(f"{what} keeps its files", str(out.parent), "out", "give a place outside of it"))
+        faults.append(Fault(f"{out.parent} is {what} and takes no other files", "out", "Give a place outside of it"))
     faults.extend(
-        Fault.of("files are not replaced unless asked", str(path), "out", "give another --out, or overwrite=true")
+        Fault(f"{path} exists already", "out", "Give another --out, or overwrite=true to replace it")
         for path in dict.fromkeys((out, out.with_suffix(".json")))
         if path.exists() and not settings.overwrite
     )
     if out.is_dir():
-        faults.append(Fault.of("--out is a file here", f"the folder {out}", "out", "name a file in it"))
+        faults.append(Fault(f"must be a file, and {out} is a folder", "out", "Name a file in it"))
     if faults:
         raise SettingsError("Nothing was written:", faults)

@@ -8,7 +8,7 @@ from pathlib import Path
 from fewlabel.core.artifact.files import building
 from fewlabel.core.artifact.manifest import finish_artifact, is_artifact, open_artifact
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.output_paths import path_conflict
+from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.core.progress import say
 from fewlabel.core.settings.config import Names, PathSetting, Settings, setting
 from fewlabel.data.merge import merge_stores
@@ -44,7 +44,7 @@ def run(settings: MergeSettings) -> Path:
             return out
     obstacle = path_conflict(out)
     if obstacle:
-        fault = Fault.of("--out must be a new or empty folder", obstacle, str(out), "give another --out")
+        fault = Fault(conflict_sentence(out, obstacle), remedy="Give another --out")
         raise SettingsError("Nothing was written:", [fault])
     stores = [PreparedStore(folder) for folder in folders]
     with building(out) as partial:

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 from fewlabel.core.artifact.files import building, read_json, write_json
 from fewlabel.core.artifact.manifest import finish_artifact, is_artifact
 from fewlabel.core.errors import DataError, Fault, SettingsError
-from fewlabel.core.output_paths import path_conflict
+from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.core.progress import say
 from fewlabel.core.settings.config import Floats, Integers, PathSetting, Settings, setting
 from fewlabel.data.catalog import Catalog
@@ -65,7 +65,7 @@ class PrepareSettings(Settings):
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, where: str = "", base: Settings | None = None) -> Self:
-        """As for all settings, and those that belong together must agree; told at once with all others."""
+        """As for all settings, and those that belong together must agree; all faults come at once."""
         try:
             built = super().parse(values, where=where, base=base)
         except SettingsError as error:
@@ -137,7 +137,10 @@ def run(settings: PrepareSettings) -> Path:
     plan = replace(plan, meta_labels=classes)
     _say_estimate(plan, catalog, facts, depths, workers)
     if is_artifact(settings.out, "prepared"):
-        say(f"{settings.out} was made of other data or settings and is replaced; what was trained on it cannot use it.")
+        say(
+            f"{settings.out} was made from other data or settings and is replaced. "
+            "What was trained on it cannot use it."
+        )
     with building(settings.out) as folder:
         written = write_store(folder, catalog.cases, depths, plan, workers)
         write_tables(folder, catalog, table, written)
@@ -175,7 +178,7 @@ def _add_poses(out: Path) -> None:
         write_json(out / POSES, poses.record())
     except OSError as error:
         why = error.strerror or str(error)
-        say(f"{POSES} cannot be written to {out} ({why}): fine-tuning will take it as unknown how the scans lie.")
+        say(f"{POSES} cannot be written to {out} ({why}): fine-tuning will not know how the scans lie.")
 
 
 def _contradictions(values: Mapping[str, Any], where: str = "", *, without: Set[str] = frozenset()) -> list[Fault]:
@@ -192,18 +195,18 @@ def _contradictions(values: Mapping[str, Any], where: str = "", *, without: Set[
         if name in without or pair is None:
             continue
         if len(pair) != 2 or min(pair) <= 0:
-            faults.append(
-                Fault.of(f"{name} is two positive numbers, row and column", str(list(pair)), f"{where}{name}")
-            )
+            problem = f"must be two positive numbers (row, column), not {list(pair)}"
+            faults.append(Fault(problem, f"{where}{name}"))
         elif name == "size" and any(value % 2 for value in pair):
-            faults.append(Fault.of("size must be even, best a multiple of 16", str(list(pair)), f"{where}size"))
+            problem = f"must be even numbers, not {list(pair)}"
+            faults.append(Fault(problem, f"{where}size", "Give multiples of 16, which suit every network"))
     low, high = values["low"], values["high"]
     if without.isdisjoint({"low", "high"}) and low >= high:
-        faults.append(Fault.of("low must be below high", f"{low} and {high}", f"{where}low"))
+        faults.append(Fault(f"must be below high, which is {high}, not {low}", f"{where}low"))
     test, validation = values["test_fraction"], values["validation_fraction"]
     if without.isdisjoint({"test_fraction", "validation_fraction"}) and test + validation >= 1:
-        rule = "test and validation must leave subjects to train on"
-        faults.append(Fault.of(rule, f"{test} and {validation}", f"{where}test_fraction"))
+        problem = f"{test} for testing and {validation} for validation leave nobody to train on"
+        faults.append(Fault(problem, f"{where}test_fraction", "Lower one of them"))
     return faults
 
 
@@ -213,8 +216,10 @@ def _check_settings(settings: PrepareSettings) -> None:
     # A store that lost a file is still ours to replace; a folder without its sources is not.
     obstacle = path_conflict(out)
     if obstacle and not (out / SOURCES).is_file():
-        remedy = "choose another folder, or empty this one yourself"
-        faults.append(Fault.of("out must be new, empty, or a prepared store", obstacle, str(out), remedy))
+        problem, remedy = conflict_sentence(out, obstacle), "Give another --out"
+        if obstacle == "other files":
+            problem, remedy = f"{out} is neither empty nor a prepared folder", f"{remedy}, or empty it yourself"
+        faults.append(Fault(problem, remedy=remedy))
     if faults:
         raise SettingsError("These settings are not valid:", faults)
 

@@ -14,7 +14,7 @@ from fewlabel import __version__
 from fewlabel.core.artifact.files import building
 from fewlabel.core.artifact.manifest import Origin, finish_artifact, is_artifact
 from fewlabel.core.errors import ArtifactError, Fault, SettingsError
-from fewlabel.core.output_paths import path_conflict
+from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.core.progress import task
 from fewlabel.core.rng import numpy_stream, stream_seed
 from fewlabel.core.settings.config import PathSetting, Settings, setting
@@ -108,11 +108,11 @@ def run(settings: ReportSettings) -> Path:
 def _place(settings: ReportSettings) -> Path:
     out = settings.out or (settings.run / "report" if settings.run else None)
     if out is None:
-        fault = Fault.of("a report needs a place", "neither run nor out", "out", "give --out")
+        fault = Fault("is required without a run folder", "out", "Add --out DIR")
         raise SettingsError("These settings are not valid:", [fault])
     obstacle = path_conflict(out)
     if obstacle and not is_artifact(out, "report"):
-        fault = Fault.of("--out must not hold another result", obstacle, str(out), "give another --out")
+        fault = Fault(conflict_sentence(out, obstacle), remedy="Give another --out")
         raise SettingsError("Nothing was written:", [fault])
     return out
 
@@ -182,8 +182,8 @@ def _embeddings(inputs: Inputs, settings: ReportSettings) -> EmbeddingView | Non
         return None
     tensors = {name: array.numpy() for name, array in read_made(inputs.encoder.folder, EMBEDDINGS).items()}
     if not tensors.keys() >= {"embeddings", "slices"}:
-        found, where = ", ".join(tensors) or "nothing", str(inputs.encoder.folder / EMBEDDINGS)
-        fault = Fault.of("the file must hold embeddings and slices", found, where, "make the encoder again")
+        path, held = inputs.encoder.folder / EMBEDDINGS, ", ".join(tensors) or "nothing"
+        fault = Fault(f"{path} must hold embeddings and slices, not {held}", remedy="Make the encoder again")
         raise ArtifactError("An artifact is damaged:", [fault])
     embeddings, indices = tensors["embeddings"], tensors["slices"].astype(np.int64)
     available = len(indices)

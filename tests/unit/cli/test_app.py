@@ -71,7 +71,7 @@ def test_out_of_memory_is_5_with_advice(monkeypatch: pytest.MonkeyPatch, error: 
     result = failing_command(monkeypatch, error)
     assert result.exit_code == 5
     assert "Out of memory" in result.stderr
-    assert "lower batch" in result.stderr
+    assert "Lower batch" in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -97,14 +97,14 @@ def test_what_nobody_foresaw_shows_its_traceback_and_asks_for_a_report(monkeypat
 
 
 def test_all_faults_are_told_and_folded_at_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    faults = [Fault.of("a rule " * 12, "x" * 30, f"case {number}", "mend it") for number in range(3)]
+    faults = [Fault("is wrong " * 12 + "x" * 30, f"case {number}", "Mend it") for number in range(3)]
     result = failing_command(monkeypatch, DataError("Three things:", faults))
     lines = result.stderr.splitlines()
     assert lines[0] == "Three things:"
     assert sum(line.startswith("  - case") for line in lines) == 3
     assert all(len(line) <= 80 for line in lines)
     assert all(line.startswith("    ") for line in lines[1:] if not line.startswith("  - "))
-    assert result.stderr.count("mend it") == 3
+    assert result.stderr.count("Mend it") == 3
 
 
 def test_later_processes_say_who_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ def test_a_no_is_no_and_nobody_is_asked_how_long_the_run_is(machine: Any) -> Non
 
 def test_one_line_says_what_was_decided_and_none_what_was_asked_for(machine: Any, said: list[str]) -> None:
     assert settled("auto")
-    assert said == ["Steps are compiled as they first come, which takes a minute or two."]
+    assert said == ["Steps are compiled when they first run, which takes a minute or two."]
     said.clear()
     assert not settled("auto", seconds=SHORT)
     assert said == ["Steps are not compiled: the run takes about 14:59, and that pays from 15:00 on."]
@@ -111,12 +111,14 @@ def test_a_resumed_run_does_as_it_began(machine: Any, said: list[str], begun: bo
     assert settled("auto", begun, LONG if begun else SHORT) == begun
     assert said == []
     assert settled("auto", begun, SHORT if begun else LONG) == begun
-    assert said == [f"The run was begun {'with' if begun else 'without'} compiled steps and goes on so."]
+    assert said == [f"The run began {'with' if begun else 'without'} compiled steps and continues that way."]
 
 
 def test_a_run_that_was_begun_with_a_compiler_goes_on_with_one_or_not_at_all(machine: Any) -> None:
     machine(fault="no working compiler (none)")
-    with pytest.raises(SettingsError, match=r"goes on with them.*no working compiler.*start anew"):
+    with pytest.raises(
+        SettingsError, match=r"began with compiled steps, and there is no working compiler \(none\)\. Start again"
+    ):
         settled("auto", True)
     assert not settled("auto", False)
 

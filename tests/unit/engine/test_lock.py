@@ -174,7 +174,7 @@ def test_a_holder_that_left_no_readable_word_is_another_run(tmp_path: Path) -> N
     with held(tmp_path):
         for text in (b"", b"\xff\xfe"):
             (tmp_path / LOCK).write_bytes(text)
-            with pytest.raises(SettingsError, match=r"\S+ at work"):
+            with pytest.raises(SettingsError, match=r"is in use by \S+"):
                 enter(tmp_path)
         (tmp_path / LOCK).write_bytes(b"")
         assert holder(tmp_path) == "another run"

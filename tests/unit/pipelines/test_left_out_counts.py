@@ -62,5 +62,5 @@ def test_what_cannot_be_is_told_before_any_training(tmp_path: Path, monkeypatch:
     stages = Stages.instead(monkeypatch)
     with pytest.raises(SettingsError) as caught:
         go(tmp_path / "run", finetune={"labelled": 1, "expect": "always"})
-    assert "finetune.expect: leaving a patient out needs two labelled patients; found 1" in str(caught.value)
+    assert "finetune.expect: needs at least two labelled patients to leave one out, not 1" in str(caught.value)
     assert stages.names == ["prepare"]

@@ -81,15 +81,21 @@ def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str, told: str) -> 
     path = write(tmp_path, text)
     with pytest.raises(SettingsError, match=told) as caught:
         load_recipe(path)
-    assert caught.value.faults[0].where == str(path)
+    assert str(caught.value.faults[0]).startswith(str(path))
 
 
-@pytest.mark.parametrize("name", ["acdc_lite", "acdclite", "nowhere/mine.yaml", "zzz"])
-def test_unknown_recipes_get_the_list(name: Any) -> None:
-    with pytest.raises(SettingsError, match="known: acdc, acdc-lite, default, demo") as caught:
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("acdc_lite", r'"acdc_lite" is neither .* Did you mean acdc-lite\?'),
+        ("ACDCLITE", r"Did you mean acdc-lite\?"),
+        ("nowhere/mine.yaml", r"--recipe: nowhere/mine\.yaml does not exist\. Check the path\."),
+        ("zzz", "Choose from acdc, acdc-lite, default, demo"),
+    ],
+)
+def test_unknown_recipes_get_the_nearest_or_the_list(name: Any, told: str) -> None:
+    with pytest.raises(SettingsError, match=told):
         load_recipe(name)
-    near = "did you mean acdc-lite?" in str(caught.value)
-    assert near == name.startswith("acdc")
 
 
 #: Those that committed tables were made with: what they say stays, whatever becomes of the defaults.

@@ -13,7 +13,7 @@ from fewlabel.core.errors import SettingsError
 from fewlabel.core.settings.config import given
 from fewlabel.core.settings.values import nest
 from fewlabel.pipelines.settings import setting_rows
-from fewlabel.pipelines.stages import stage_settings
+from fewlabel.pipelines.stages import STAGES, stage_settings
 from fewlabel.pipelines.train import plan, train_settings
 
 
@@ -25,9 +25,9 @@ from fewlabel.pipelines.train import plan, train_settings
         (("pretrain", "network.widht=1"), "network.widht", "Did you mean width?"),
         (("pretrain", "xyz=1"), "xyz", "Choose from"),
         (("pretrain", "steps=abc"), "steps", ""),
-        (("train", "stesp=1"), "stesp", "did you mean steps?"),
+        (("train", "stesp=1"), "stesp", "Did you mean steps?"),
         (("train", "pretrain.metod=gcl"), "pretrain.metod", "Did you mean method?"),
-        (("demo", "patiens=4"), "patiens", "did you mean patients?"),
+        (("demo", "patiens=4"), "patiens", "Did you mean patients?"),
         (("demo", "finetune.stepz=4"), "finetune.stepz", "Did you mean steps?"),
     ],
 )
@@ -55,12 +55,19 @@ def test_known_words_are_fine(words: tuple[str, ...]) -> None:
     assert setting_rows(words[0], nest(words[1:]))
 
 
-def test_unknown_stages_name_all_there_is() -> None:
+@pytest.mark.parametrize(
+    ("stage", "remedy"),
+    [
+        ("trian", "Did you mean train?"),
+        ("zzz", f"Choose from {', '.join(STAGES)}, train, demo"),
+    ],
+)
+def test_unknown_stages_get_the_nearest_or_all_there_are(stage: str, remedy: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        setting_rows("trian")
+        setting_rows(stage)
     (fault,) = caught.value.faults
-    assert fault.remedy.startswith("did you mean train? known: ")
-    assert fault.remedy.endswith("report, train, demo")
+    assert fault.problem == f'Unknown stage "{stage}"'
+    assert fault.remedy == remedy
 
 
 def test_words_reach_the_stages_of_a_pipeline_as_words(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_an_hour_is_filled_where_nothing_is_said(stages: Stages, said: list[str]
     assert rows["pretrain gcl"]["seconds"] == 810.0
     assert record["forecast"]["seconds"] == pytest.approx(3600, abs=60)
     table = "\n".join(said)
-    for words in ("stage", "pretrain gcl", "its control", "evaluate", "all of it", "The same again", "It took"):
+    for words in ("stage", "pretrain gcl", "its control", "evaluate", "all of it", "To repeat this run", "It took"):
         assert words in table
     assert not any("cannot be kept" in line for line in said)
     assert all(len(line) <= 80 for line in said if line.startswith(("stage", "pretrain", "all", "  ")))
@@ -244,12 +244,12 @@ def test_a_continued_run_keeps_its_size_and_measures_nothing(stages: Stages, sai
     assert stages.measured == []
     assert resolved(out) == first
     assert asked(stages)["finetune"]["steps"] == int(dict(word.split("=") for word in first["words"])["finetune.steps"])
-    assert any("begun with budget=20m and keeps it" in line for line in said)
+    assert any("began with budget=20m and keeps it" in line for line in said)
     assert read_json(out / "run.json")["finished"] is True
     # Without a word, and with the words it had chosen.
     default(out, resume=True)
     default(out, resume=True, **nest(first["words"]))
-    with pytest.raises(SettingsError, match=r"finetune\.steps: a continued run keeps its settings"):
+    with pytest.raises(SettingsError, match=r"finetune\.steps: was .* when the run began"):
         default(out, resume=True, finetune={"steps": 3})
 
 
@@ -296,7 +296,7 @@ def test_an_open_precision_of_one_stage_is_written_down_for_it(stages: Stages, t
 def test_an_encoder_that_nothing_is_taken_from_is_told_before_it_is_trained(
     stages: Stages, said: list[str], tmp_path: Path
 ) -> None:
-    told = "finetune.mode=scratch: nothing is taken from the encoder; pretraining=false trains none."
+    told = "finetune.mode=scratch takes nothing from the encoder; pretraining=false would train none."
     stages.fail = "pretrain"
     with pytest.raises(Exception, match="pretrain failed"):
         default(tmp_path / "run", budget="off", finetune={"mode": "scratch"})
@@ -383,7 +383,7 @@ def test_the_demo_takes_a_budget_and_keeps_its_recipe(stages: Stages, said: list
 
 def test_the_words_are_one_command_to_a_shell(stages: Stages, said: list[str], tmp_path: Path) -> None:
     out = default(tmp_path / "a run", subjects=["patient001", "patient002"])
-    start = said.index("The same again, here or on another machine:") + 1
+    start = said.index("To repeat this run, here or on another machine:") + 1
     lines = said[start : start + next(n for n, line in enumerate(said[start:]) if not line.endswith("\\")) + 1]
     assert shlex.split(" ".join(line.removesuffix("\\") for line in lines)) == resolved(out)["command"]
     assert "subjects=[patient001,patient002]" in resolved(out)["command"]

@@ -81,11 +81,11 @@ def test_a_folder_in_use_is_refused_and_left_alone(stages: Stages, tmp_path: Pat
     out = tmp_path / "run"
     (out).mkdir()
     (out / "mine.txt").write_text("x")
-    assert "found other files" in refusal(lambda: go(out))
+    assert "is not empty. Give another --out" in refusal(lambda: go(out))
     (out / "mine.txt").unlink()
     go(out)
-    assert "found a run. → give --resume" in refusal(lambda: go(out))
-    assert "found a file" in refusal(lambda: go(tmp_path / "run" / "run.json"))
+    assert "holds a run already. Give --resume" in refusal(lambda: go(out))
+    assert "run.json is a file, not a folder" in refusal(lambda: go(tmp_path / "run" / "run.json"))
 
 
 def test_resuming_asks_every_stage_to_resume_and_keeps_times(stages: Stages, tmp_path: Path) -> None:
@@ -114,13 +114,13 @@ def test_resuming_with_other_settings_names_each_before_any_work(stages: Stages,
     stages.asked.clear()
     values = {"pretrain": {"steps": 8, "device": "cpu", "checkpoint_seconds": 1.0}, "prepare": {"position_parts": 3}}
     told = refusal(lambda: go(out, resume=True, **values))
-    assert "pretrain.steps: a continued run keeps its settings; found 9 before, 8 now" in told
+    assert "pretrain.steps: was 9 when the run began and is 8 now" in told
     assert "prepare.position_parts" in told
     assert "device" not in told
     # A group is told by the setting of it that differs, another plug-in by its name.
     told = refusal(lambda: go(out, resume=True, pretrain={"steps": 9, "network": {"width": 8}, "method": "simclr"}))
-    assert "pretrain.network.width: a continued run keeps its settings; found 32 before, 8 now" in told
-    assert 'pretrain.method: a continued run keeps its settings; found "gcl" before, "simclr" now' in told
+    assert "pretrain.network.width: was 32 when the run began and is 8 now" in told
+    assert 'pretrain.method: was "gcl" when the run began and is "simclr" now' in told
     assert len(told.splitlines()) == 3
     assert "checkpoint_seconds" not in told
     assert stages.asked == []
@@ -152,9 +152,9 @@ def test_volumes_are_trained_from_scratch_beside_a_supervised_control(
     assert list(read_json(out / "run.json")["stages"]) == stages.names
     assert read_json(out / "run.json")["finished"] is True
     told = refusal(lambda: go(tmp_path / "other", finetune={"patch": [16, 30, 32]}))
-    assert "finetune.patch: sides of a patch must be multiples of 16" in told
+    assert "finetune.patch: sides must be multiples of 16" in told
     told = refusal(lambda: go(out, finetune={"patch": [32, 32, 32], "regime": "mean_teacher"}, resume=True))
-    assert "finetune.patch: a continued run keeps its settings" in told
+    assert "finetune.patch: was [16, 32, 32] when the run began and is [32, 32, 32] now" in told
 
 
 def test_supervised_volumes_from_scratch_are_their_own_control(stages: Stages, tmp_path: Path) -> None:
@@ -211,13 +211,13 @@ def test_another_part_is_scored_where_no_test_scan_has_a_label(stages: Stages, t
     assert stages.names == list(train.CHAIN)
     assert dict(stages.asked)["evaluate"].part == "validation"  # type: ignore[attr-defined]
     stages.store = {"unlabelled": ["patient003", "patient004"]}
-    with pytest.raises(DataError, match=r"evaluate\.part: the part that is scored must hold labelled scans"):
+    with pytest.raises(DataError, match=r"evaluate\.part: \"validation\" has no labelled scans"):
         go(tmp_path / "other", **values)
 
 
 def test_a_pipeline_refuses_several_processes(stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert "launch pretrain and finetune instead" in refusal(lambda: go(tmp_path / "run"))
+    assert "Launch pretrain and finetune instead" in refusal(lambda: go(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
@@ -240,16 +240,16 @@ def test_the_demo_writes_hearts_once_and_trains_on_them(stages: Stages, tmp_path
     assert asked["prepare"]["data"] == str(out / "data")
     assert asked["pretrain"]["steps"] == 3
     assert read_json(out / "run.json")["recipe"] == "demo"
-    assert "give --resume" in refusal(lambda: demo.run(demo.demo_settings(values)))
+    assert "Give --resume" in refusal(lambda: demo.run(demo.demo_settings(values)))
     demo.run(demo.demo_settings({**values, "resume": True}))
     assert (out / "data" / "scans.csv").stat().st_mtime_ns == first
 
 
 def test_a_wrong_setting_of_the_demo_is_found_before_anything_is_written(tmp_path: Path) -> None:
     out = tmp_path / "demo"
-    assert "did you mean steps?" in refusal(lambda: demo.run(demo.demo_settings({"out": out, "stepz": 3})))
+    assert "Did you mean steps?" in refusal(lambda: demo.run(demo.demo_settings({"out": out, "stepz": 3})))
     assert "patients" in refusal(lambda: demo.demo_settings({"out": out, "patients": 1}))
-    assert "did you mean patients?" in refusal(lambda: demo.run(demo.demo_settings({"out": out, "patiens": 4})))
+    assert "Did you mean patients?" in refusal(lambda: demo.run(demo.demo_settings({"out": out, "patiens": 4})))
     assert not out.exists()
 
 
@@ -346,9 +346,9 @@ def test_words_for_pre_training_switch_it_on_where_no_recipe_decides(tmp_path: P
     assert made(pretrain={"steps": 3}).pretrains
     assert made(method="gcl").pretrains
     told = refusal(lambda: made(pretraining=False, pretrain={"steps": 3}, method="gcl"))
-    assert "without pre-training its settings do nothing; found pretrain.steps, method beside pretraining=false" in told
+    assert "pretrain.steps, method have no effect without pre-training, which pretraining=false turns off" in told
     assert made(pretrain_share=0.5).pretrains
-    assert "found pretrain_share beside" in refusal(lambda: made(pretraining=False, pretrain_share=0.5))
+    assert "pretrain_share has no effect without" in refusal(lambda: made(pretraining=False, pretrain_share=0.5))
 
 
 def test_words_for_pre_training_are_refused_where_a_recipe_or_patches_leave_it_out(tmp_path: Path) -> None:
@@ -360,11 +360,11 @@ def test_words_for_pre_training_are_refused_where_a_recipe_or_patches_leave_it_o
 
     assert not made(recipe).pretrains
     told = refusal(lambda: made(recipe, pretrain={"steps": 3}))
-    assert "pretraining: without pre-training its settings do nothing; found pretrain.steps" in told
-    assert "give pretraining=true" in told
+    assert "pretraining: pretrain.steps has no effect without pre-training" in told
+    assert "Leave it out, or give pretraining=true" in told
     assert made(recipe, pretrain={"steps": 3}, pretraining=True).pretrains
     told = refusal(lambda: made(finetune={"patch": [16, 32, 32], "regime": "supervised"}, pretrain={"steps": 3}))
-    assert "finetune.patch: without pre-training its settings do nothing; found pretrain.steps" in told
+    assert "finetune.patch: pretrain.steps has no effect without pre-training" in told
     # Words that other stages take too are theirs.
     assert not made(finetune={"patch": [16, 32, 32], "regime": "supervised"}, batch=2).pretrains
 
@@ -375,15 +375,15 @@ def test_a_share_of_no_budget_is_refused(tmp_path: Path) -> None:
             {"data": tmp_path, "out": tmp_path / "run", "pretrain_share": 0.5, "pretraining": True, **values}, "demo"
         )
 
-    assert "pretrain_share: it is a share of a budget; found no budget" in refusal(made)
+    assert "pretrain_share: is a share of a budget, and there is none" in refusal(made)
     assert "pretrain_share" in refusal(lambda: made(budget="off"))
     assert made(budget="20m").pretrain_share == 0.5
 
 
 def test_a_setting_of_train_itself_is_known_where_one_is_written_wrong(tmp_path: Path) -> None:
     values = {"data": tmp_path, "out": tmp_path / "run"}
-    assert "did you mean budget?" in refusal(lambda: train.train_settings({**values, "budgte": "3m"}))
+    assert "Did you mean budget?" in refusal(lambda: train.train_settings({**values, "budgte": "3m"}))
     assert "pretraining" in refusal(lambda: train.train_settings({**values, "zzzz": "3m"}))
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("pretraning: false\n")
-    assert "did you mean pretraining?" in refusal(lambda: train.train_settings(values, recipe))
+    assert "Did you mean pretraining?" in refusal(lambda: train.train_settings(values, recipe))

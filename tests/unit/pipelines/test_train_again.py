@@ -114,7 +114,7 @@ def test_old_scores_come_back_if_none_can_be_made(go: Callable[..., Path]) -> No
 def test_what_is_no_scores_is_left_alone(go: Callable[..., Path]) -> None:
     out = go()
     (out / "scores" / "manifest.json").unlink()
-    with pytest.raises(SettingsError, match="found other files"):
+    with pytest.raises(SettingsError, match="scores is not empty"):
         go(resume=True, evaluate={"flip": True})
     assert (out / "scores" / "summary.json").is_file()
 
@@ -127,7 +127,7 @@ def test_a_size_that_the_network_cannot_halve_is_told_before_any_work(tmp_path: 
         plan(prepare={"size": [20, 32]}, network={"depth": 4}, evaluate={"resamples": 0})
     told = {fault.where: fault for fault in caught.value.faults}
     assert set(told) == {"prepare.size", "evaluate.resamples"}
-    assert "multiples of 8 for a network of depth 4; found [20, 32]" in str(told["prepare.size"])
+    assert "must be multiples of 8 for a network of depth 4, not [20, 32]" in str(told["prepare.size"])
     assert "size=[24,32]" in told["prepare.size"].remedy
     plan(prepare={"size": [24, 32]}, network={"depth": 4})
     # Patches are cut from slices of any size; they take the place of the recipe's views.

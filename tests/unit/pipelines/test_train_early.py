@@ -80,7 +80,10 @@ def test_a_wrong_data_folder_then_the_right_one(tmp_path: Path, monkeypatch: pyt
         ({"subjects": ["nobody"]}, "nobody"),
         ({"finetune": {"labelled": 99}}, "99 asked for"),
         ({"evaluate": {"part": "train"}}, "evaluate.part: "),
-        ({"method": "sscl", "pretrain": {"labelled": 2}, "finetune": {"labelled": 1}}, "pretrain: pre-training may"),
+        (
+            {"method": "sscl", "pretrain": {"labelled": 2}, "finetune": {"labelled": 1}},
+            "pretrain: would learn from labels",
+        ),
         ({"finetune": {"labelled": 1, "validation": "leave_one_out"}}, "leave-one-out needs two"),
     ],
 )
@@ -142,7 +145,7 @@ def test_a_missing_place_is_told_with_the_rest() -> None:
     with pytest.raises(SettingsError) as caught:
         train.train_settings({"data": "raw", "stepss": 3, "finetune": {"steps": 0}})
     text = str(caught.value)
-    for word in ("out: this setting is required", "stepss", "finetune.steps"):
+    for word in ("out: ", "stepss", "finetune.steps"):
         assert word in text
 
 

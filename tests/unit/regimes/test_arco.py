@@ -229,7 +229,7 @@ def test_unlabelled_slices_without_their_indices_are_an_error():
 
 
 def test_a_stride_beyond_the_network_is_told_with_the_remedy():
-    with pytest.raises(SettingsError, match=r"regime\.stride=4"):
+    with pytest.raises(SettingsError, match=r"regime\.stride: must be at most 4 .*regime\.stride=4"):
         arco(stride=8)
 
 

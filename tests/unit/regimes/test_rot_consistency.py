@@ -118,7 +118,10 @@ def test_half_turns_alone():
 def test_slices_whose_sides_differ_need_half_turns_and_the_error_says_so():
     regime = tiny("rot_consistency", turns="quarter")
     batch = toy_batch(regime, dtype=torch.float64, size=(16, 24))
-    with pytest.raises(SettingsError, match=r"equal sides; found 16x24.*size=\[24, 24\].*turns=half"):
+    with pytest.raises(
+        SettingsError,
+        match=r"regime\.turns: quarter needs slices with equal sides, not 16x24.*size=\[24, 24\].*turns=half",
+    ):
         regime.losses(batch)
     half, either = tiny("rot_consistency", turns="half"), tiny("rot_consistency")
     terms = half.losses(batch)

@@ -161,5 +161,5 @@ def test_neutral_settings_leave_the_classifiers_alone():
 
 
 def test_a_network_of_two_levels_is_refused():
-    with pytest.raises(SettingsError, match="a pyramid needs two decoder blocks"):
+    with pytest.raises(SettingsError, match=r"network\.depth: must be at least 3 for the pyramid"):
         regime_of(UNetConfig(width=4, depth=2))

@@ -60,9 +60,9 @@ def test_what_cannot_be_is_refused_all_at_once(bare: Any) -> None:
     with pytest.raises(SettingsError) as caught:
         choose_expectation("always", draw(1), "none", bare, NAMES[:1])
     told = str(caught.value)
-    assert "expect: leaving a patient out needs two labelled patients; found 1" in told
-    assert "the encoder learnt from those of patient001" in told
-    assert "use expect=never" in told
+    assert "expect: needs at least two labelled patients to leave one out, not 1" in told
+    assert "whose labels the encoder learnt from: patient001" in told
+    assert "Use expect=never" in told
 
 
 def test_a_scan_is_scored_on_the_prepared_grid_in_mm_and_by_its_phase(tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def test_a_size_that_the_network_cannot_halve_is_told_before_training(tmp_path, 
     deep = {"network": {"width": 4, "depth": 4}}
     over = {"encoder": encoder_that_saw(tmp_path / "encoder", store, (), depth=4)} if from_encoder else deep
     told = refusal(finetune_settings(store, tmp_path / "out", labelled=1, **over))
-    assert "must be multiples of 8 for a network of depth 4; found [20, 16]" in told
+    assert "must be multiples of 8 for a network of depth 4, not [20, 16]" in told
     assert "prepare with size=[24,16]" in told
     with pytest.raises(SettingsError, match="must be multiples of 8"):
         pretrain.run(pretrain_settings(store, tmp_path / "out", method="simclr", **deep))
@@ -209,7 +209,7 @@ def test_instance_normalisation_of_a_map_of_one_cell_is_told_before_training(tmp
     store = make_store(tmp_path / "prepared", subjects=6, depth=3, size=(16, 16), phases=1)
     network = {"width": 4, "depth": 5, "norm": "instance"}
     told = refusal(finetune_settings(store, tmp_path / "out", labelled=1, network=network))
-    assert "larger than one cell of the smallest map, 16 wide; found [16, 16]" in told
+    assert "larger than one cell of the smallest map (16 wide) for instance normalisation, not [16, 16]" in told
     with pytest.raises(SettingsError, match="larger than one cell"):
         pretrain.run(pretrain_settings(store, tmp_path / "out", method="simclr", network=network))
     assert fits == []

@@ -15,10 +15,10 @@ from kit.stores import make_store
 
 
 def faults(**values: Any) -> dict[str, str]:
-    """Setting → the rule that it breaks."""
+    """Setting → what is wrong with it."""
     with pytest.raises(SettingsError) as caught:
         FinetuneSettings.parse({"data": "prepared", "out": "out", **values}, where="finetune.")
-    return {fault.where.removeprefix("finetune."): fault.rule for fault in caught.value.faults}
+    return {fault.where.removeprefix("finetune."): fault.problem for fault in caught.value.faults}
 
 
 def settings(store: Path, out: Path, **values: Any) -> FinetuneSettings:
@@ -48,7 +48,7 @@ class TestViews:
         assert [fault.where for fault in caught.value.faults] == [str(small), "view"]
 
     def test_what_no_network_can_halve_is_refused_by_the_settings(self) -> None:
-        assert faults(view=[30, 32]) == {"view": "sides of a view must be multiples of 16 for a network of depth 5"}
+        assert faults(view=[30, 32]) == {"view": "sides must be multiples of 16 for a network of depth 5, not [30, 32]"}
         assert faults(view=[24, 24], network={"depth": 5}).keys() == {"view"}
 
     def test_train_holds_it_against_the_size_it_is_told(self, tmp_path: Path) -> None:

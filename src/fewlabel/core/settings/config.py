@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import types
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Self, Union, get_origin
 
@@ -12,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsA
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.errors import MISSING, UNKNOWN, Fault, SettingsError
 from fewlabel.core.registry import load_plugin
 from fewlabel.core.settings.values import as_text_where_due, quoted, show_value, type_name, words_in
 from fewlabel.core.suggestions import did_you_mean
@@ -60,6 +61,8 @@ def setting(default: Any = ..., doc: str = "", *, unit: str = "", source: str = 
 
 #: The problem of a setting without a default that is not given.
 REQUIRED = "this setting is required"
+#: Error of pydantic → kind of fault.
+_KINDS = {"missing": MISSING, "extra_forbidden": UNKNOWN}
 #: Where settings keep which of them were given on the command line.
 _WORDS = "_words"
 
@@ -227,7 +230,8 @@ def _faults(settings: type[Settings], error: ValidationError, where: str) -> lis
             problem = f"must be {type_name(field.annotation)}, not {quoted(value)}"
             faults.append(Fault(problem, f"{where}{location[0]}", _default_remedy(field)))
         else:
-            faults.extend(_fault(settings, detail, where) for detail in details)
+            kinds = [_KINDS.get(detail["type"], "") for detail in details]
+            faults += [replace(_fault(settings, d, where), kind=kind) for d, kind in zip(details, kinds, strict=True)]
     return faults
 
 

@@ -39,9 +39,9 @@ class EmbeddingTerms(nn.Module):
     def __init__(self, settings: ArcoSettings, network: UNet) -> None:
         super().__init__()
         if settings.stride > network.config.stride:
-            rule = f"a network of depth {network.config.depth} has maps of stride 1 to {network.config.stride}"
-            remedy = f"set regime.stride={network.config.stride}"
-            fault = Fault.of(rule, str(settings.stride), "regime.stride", remedy)
+            most, depth = network.config.stride, network.config.depth
+            problem = f"must be at most {most} for a network of depth {depth}, not {settings.stride}"
+            fault = Fault(problem, "regime.stride", f"Give regime.stride={most}")
             raise SettingsError("These settings do not fit the network:", [fault])
         self.settings = settings
         self.head = RepresentationHead(network.config, settings.dim, settings.stride)
@@ -53,28 +53,30 @@ class EmbeddingTerms(nn.Module):
         self.figures: dict[str, Tensor] = {}
 
     def forward(
-        self, batch: SegmentationBatch, seen: Pyramid, told: Pyramid, labels: Tensor, slices: Tensor
+        self, batch: SegmentationBatch, student_maps: Pyramid, teacher_maps: Pyramid, labels: Tensor, slices: Tensor
     ) -> dict[str, Tensor]:
         """Weighted terms ``contrast`` and ``nn``; one with weight 0 is not computed.
 
         Args:
             batch: The batch, for its step and generator.
-            seen: What the student made of this rank's rows, the labelled ones first.
-            told: What the teacher made of them.
+            student_maps: What the student made of this rank's rows, the labelled ones first.
+            teacher_maps: What the teacher made of them.
             labels: (rows, *space) int64, 255 where a pixel takes no part.
             slices: (u,) int64 of the unlabelled rows.
         """
         chosen, labelled = self.settings, len(labels) - len(slices)
         self.figures = {}
         with streams(chosen, self.head, labelled, len(slices)):
-            student = self.head(seen.maps)
+            student = self.head(student_maps.maps)
         with streams(chosen, self.teacher, labelled, len(slices)):
-            teacher = self.represented(told)
+            teacher = self.represented(teacher_maps)
         terms: dict[str, Tensor] = {}
         if chosen.contrast_weight:
             places = student.output.shape[2:]
             keys = at_places(labels, places, 1)
-            queries = keys if chosen.hard is None else _hard(keys, at_places(seen.logits, places, 2), chosen.hard)
+            queries = (
+                keys if chosen.hard is None else _hard(keys, at_places(student_maps.logits, places, 2), chosen.hard)
+            )
             loss, opponents = self.contrast.loss(student, teacher, queries, keys, labelled, batch.generator)
             terms["contrast"] = chosen.contrast_weight * loss
             self.figures["contrast"] = loss.detach()
@@ -91,7 +93,7 @@ class EmbeddingTerms(nn.Module):
         return terms
 
     @torch.no_grad()
-    def represented(self, told: Pyramid) -> Representation:
+    def represented(self, teacher_maps: Pyramid) -> Representation:
         """The teacher's embeddings of its own maps.
 
         Raises:
@@ -100,7 +102,7 @@ class EmbeddingTerms(nn.Module):
         head = self.teacher.network
         if not isinstance(head, RepresentationHead):
             raise TypeError("a teacher averages the head it was made of")
-        return head.forward(told.maps)
+        return head.forward(teacher_maps.maps)
 
     def _measure(self, batch: SegmentationBatch, student: Representation, labels: Tensor, opponents: Opponents) -> None:
         """Negatives of each class at every step; now and then the variance under each sampling."""

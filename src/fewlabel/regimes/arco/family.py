@@ -66,11 +66,11 @@ class Anatomical(Regime):
         if self.relations is not None and first and len(images):
             labelled = len(batch.images)
             with streams(self.settings, self, labelled, len(images)):
-                seen = pyramid(self.network, torch.cat([batch.images, images]))
-            unlabelled = [level[labelled:] for level in seen.maps]
+                student_maps = pyramid(self.network, torch.cat([batch.images, images]))
+            unlabelled = [level[labelled:] for level in student_maps.maps]
             terms = self.relations(unlabelled, self._taught(again).maps, slices)
             self._metrics |= self.relations.figures
-            return {**self._supervision(seen.logits[:labelled], batch.labels), **terms}
+            return {**self._supervision(student_maps.logits[:labelled], batch.labels), **terms}
         if first or not self.settings.teaches:
             return self._supervision(self.network(batch.images), batch.labels)
         return self._anatomy(batch, images, again, slices)
@@ -92,36 +92,38 @@ class Anatomical(Regime):
         """Stage 2."""
         chosen, labelled, every = self.settings, len(batch.images), len(batch.images) + len(images)
         # Of labelled slices the teacher gives keys alone; without embeddings there are none to give.
-        keyed = batch.images if self.embedding is not None else batch.images[:0]
+        key_images = batch.images if self.embedding is not None else batch.images[:0]
         if chosen.mix == "none" or len(images) == 0:
-            told = self._taught(keyed, again)
-            labels, confidence = pseudo_labels(told.logits[len(keyed) :])
+            teacher_maps = self._taught(key_images, again)
+            labels, confidence = pseudo_labels(teacher_maps.logits[len(key_images) :])
         else:
-            told = self._taught(again)
-            labels, confidence = pseudo_labels(told.logits)
+            teacher_maps = self._taught(again)
+            labels, confidence = pseudo_labels(teacher_maps.logits)
             mixture = Mixture(chosen.mix, labels, self.network.classes, batch.generator)
             images, again, labels, confidence = (mixture(part) for part in (images, again, labels, confidence))
             if self.embedding is not None:
-                told = self._taught(keyed, again)
+                teacher_maps = self._taught(key_images, again)
         inputs, warps = [batch.images, images], None
         if chosen.eqv_weight and len(images):
             warps = random_warps(len(images), images.shape[2:], batch.generator)
             inputs.append(warp_images(images, warps))
         with streams(chosen, self, labelled, sum(len(part) for part in inputs[1:])):
-            seen = pyramid(self.network, torch.cat(inputs))
-        terms = self._supervision(seen.logits[:labelled], batch.labels)
+            student_maps = pyramid(self.network, torch.cat(inputs))
+        terms = self._supervision(student_maps.logits[:labelled], batch.labels)
         if self.embedding is not None:
             known = torch.cat([batch.labels, labels.where(confidence >= chosen.pixel_confidence, IGNORE)])
-            rows = Pyramid([level[:every] for level in seen.maps], seen.logits[:every])
-            terms |= self.embedding(batch, rows, told, known, slices)
+            rows = Pyramid([level[:every] for level in student_maps.maps], student_maps.logits[:every])
+            terms |= self.embedding(batch, rows, teacher_maps, known, slices)
             self._metrics |= self.embedding.figures
         if chosen.unsup_weight:
-            loss = confident_cross_entropy(seen.logits[labelled:every], labels, confidence, chosen.confidence)
+            loss = confident_cross_entropy(student_maps.logits[labelled:every], labels, confidence, chosen.confidence)
             terms["unsup"] = chosen.unsup_weight * loss
             sure = (confidence >= chosen.confidence).sum() / max(confidence.numel(), 1)
             self._metrics |= {"unsup": loss.detach(), "sure": sure}
         if warps is not None:
-            loss = equivariance(seen.logits[labelled:every], seen.logits[every:], warps, chosen.eqv_confidence)
+            loss = equivariance(
+                student_maps.logits[labelled:every], student_maps.logits[every:], warps, chosen.eqv_confidence
+            )
             terms["eqv"] = chosen.eqv_weight * loss
             self._metrics["eqv"] = loss.detach()
         return terms

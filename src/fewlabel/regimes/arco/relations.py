@@ -67,16 +67,16 @@ class InstanceDiscrimination(nn.Module):
             teacher: The same slices in the teacher's view.
             owners: Whose they are.
         """
-        said = functional.normalize(full_precision(self.predictor(self.projector(student))), dim=-1)
-        told = functional.normalize(self.teacher(teacher), dim=-1)
-        joined = gather(told).flatten(0, 1)
-        names = owners.joined.repeat_interleave(told.shape[1])
+        student_rows = functional.normalize(full_precision(self.predictor(self.projector(student))), dim=-1)
+        teacher_rows = functional.normalize(self.teacher(teacher), dim=-1)
+        joined = gather(teacher_rows).flatten(0, 1)
+        names = owners.joined.repeat_interleave(teacher_rows.shape[1])
         views = torch.cat([self.bank.keys.to(joined), joined])
-        allowed = self.mined(owners)[owners.start : owners.stop].repeat_interleave(told.shape[1], dim=0)
+        allowed = self.mined(owners)[owners.start : owners.stop].repeat_interleave(teacher_rows.shape[1], dim=0)
         self._waiting = (joined, names)
         return relational_kl(
-            similarity_logits(said.flatten(0, 1), views, 1.0),
-            similarity_logits(told.flatten(0, 1), views, 1.0),
+            similarity_logits(student_rows.flatten(0, 1), views, 1.0),
+            similarity_logits(teacher_rows.flatten(0, 1), views, 1.0),
             allowed,
             student_temperature=self.settings.student_temperature,
             teacher_temperature=self.settings.teacher_temperature,

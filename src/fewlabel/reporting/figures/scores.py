@@ -108,7 +108,7 @@ def class_figure(
         axes.grid(visible=False, axis="x")
         legend_below(axes)
 
-    told = "; ".join(
+    values_text = "; ".join(
         f"{item.name}: {item.model_mean.text(measure.digits)}"
         + (f" against {item.control_mean.text(measure.digits)}" if item.control_mean is not None else "")
         for item in classes
@@ -116,7 +116,7 @@ def class_figure(
     )
     return draw(
         paint,
-        alt=f"{measure.name}{measure.unit} by class, mean and {interval}, {model} against {control}. {told}.",
+        alt=f"{measure.name}{measure.unit} by class, mean and {interval}, {model} against {control}. {values_text}.",
         caption=f"A dot is a scan, a grey line joins the same scan. Large marks are means with their {interval}.",
         size=(4.5, 3.6),
     )
@@ -143,9 +143,9 @@ def gain_figure(gains: Mapping[str, Estimate], *, caption: str, measure: Measure
             if known:
                 axes.plot([gain.low or 0.0, gain.high or 0.0], [row, row], color=MODEL, linewidth=2.5)
             axes.plot(gain.mean, row, "o", markersize=9, color=MODEL, markerfacecolor=MODEL if sure else "white")
-            told = "" if math.isnan(gain.mean) else f"{gain.mean:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+            values_text = "" if math.isnan(gain.mean) else f"{gain.mean:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
             axes.annotate(
-                told, (gain.mean, row), xytext=(0, 9), textcoords="offset points", ha="center", fontsize=9.5
+                values_text, (gain.mean, row), xytext=(0, 9), textcoords="offset points", ha="center", fontsize=9.5
             )  # fmt: skip
         axes.set_yticks(range(len(names)), [_wrapped(name) for name in reversed(names)])
         axes.set_ylim(-0.5, len(names) - 0.3)
@@ -157,8 +157,10 @@ def gain_figure(gains: Mapping[str, Estimate], *, caption: str, measure: Measure
         axes.grid(visible=False, axis="y")
 
     known = {name: gain for name, gain in gains.items() if not math.isnan(gain.mean)}
-    told = "; ".join(f"{name} {gain.text(digits, sign=True)}{measure.unit}" for name, gain in known.items())
-    return draw(paint, alt=f"{title} with interval: {told}.", caption=caption, size=(4.5, 1.5 + 0.5 * len(names)))
+    values_text = "; ".join(f"{name} {gain.text(digits, sign=True)}{measure.unit}" for name, gain in known.items())
+    return draw(
+        paint, alt=f"{title} with interval: {values_text}.", caption=caption, size=(4.5, 1.5 + 0.5 * len(names))
+    )
 
 
 def case_figure(

@@ -59,12 +59,12 @@ def loss_figure(loss: Curve, collapsed: Curve, lower_bound: Curve) -> Picture:
         axes.set(title="Pre-training loss", xlabel="optimisation step", ylabel="loss")
         legend_below(axes)
 
-    told = [f"loss {_ends(loss)}"]
-    told += [f"collapse value {collapsed.values[-1]:.3g}"] if not collapsed.empty else []
-    told += [f"lower bound {lower_bound.values[-1]:.3g}"] if not lower_bound.empty else []
+    values_text = [f"loss {_ends(loss)}"]
+    values_text += [f"collapse value {collapsed.values[-1]:.3g}"] if not collapsed.empty else []
+    values_text += [f"lower bound {lower_bound.values[-1]:.3g}"] if not lower_bound.empty else []
     return draw(
         paint,
-        alt=f"Pre-training loss over {_length(loss)} steps: {', '.join(told)}.",
+        alt=f"Pre-training loss over {_length(loss)} steps: {', '.join(values_text)}.",
         caption="A loss that lies on the dashed line has learnt nothing: every slice gets the same embedding. "
         "The dotted line is the least the loss can reach.",
     )
@@ -117,8 +117,8 @@ def lines_figure(
             axes.set_ylim(*limits)
         legend_below(axes)
 
-    told = "; ".join(f"{name} {_ends(data)}" for name, data in shown.items())
-    return draw(paint, alt=f"{title}: {told}.", caption=caption)
+    values_text = "; ".join(f"{name} {_ends(data)}" for name, data in shown.items())
+    return draw(paint, alt=f"{title}: {values_text}.", caption=caption)
 
 
 def _line(axes: Axes, data: Curve, colour: str, name: str | None) -> None:

@@ -79,10 +79,10 @@ def _meta_table(store: PreparedStore) -> Table:
         counts = np.bincount(codes[codes >= 0], minlength=classes)
         if classes <= LISTED:
             names = class_names(store, name)
-            told = ", ".join(f"{label}: {number}" for label, number in zip(names, counts, strict=False))
+            sizes = ", ".join(f"{label}: {number}" for label, number in zip(names, counts, strict=False))
         else:
-            told = f"{counts.min()} to {counts.max()} each"
-        rows.append([name, str(classes), told, str(int((codes < 0).sum()))])
+            sizes = f"{counts.min()} to {counts.max()} each"
+        rows.append([name, str(classes), sizes, str(int((codes < 0).sum()))])
     head = ["Meta label", "classes", "slices per class", "without"]
     return Table(head, rows, "Metadata of the slices", frozenset({1, 3}), wrapped=frozenset({2}))
 

@@ -35,7 +35,7 @@ def _without_scores(inputs: Inputs, trained: str) -> Headline:
     dice, far = expected["mean"]["dice"], expected["mean"]["hd95_mm"]
     patients = len(expected["subjects"])
     which = "Of the control" if inputs.use.get("arm") == "control" else "Of a new patient"
-    told = (
+    outcome = (
         f"{which} expect a mean Dice of about {number(dice['mean'], 2)}{_and_mm(far, 'a mean HD95 of about ')}: that "
         f"is what {patients} annotated patients reached who were left out in turn, each with {patients - 1} to learn "
         f"from. The lowest, {expected['lowest']}, reached {number(dice['low'], 2)}. It is a little pessimistic, and "
@@ -52,7 +52,7 @@ def _without_scores(inputs: Inputs, trained: str) -> Headline:
         against = f"{name} {number(beside[key]['mean'], digits)}{unit}; " if beside else ""
         detail = f"{against}patients {between(value['low'], value['high'], digits)}"
         figures.append((f"{number(value['mean'], digits)}{unit}", what, detail))
-    return Headline(" ".join(part for part in (trained, told, _use(inputs)) if part), figures)
+    return Headline(" ".join(part for part in (trained, outcome, _use(inputs)) if part), figures)
 
 
 def _use(inputs: Inputs) -> str:
@@ -72,9 +72,9 @@ def _with_scores(inputs: Inputs, scores: Scores, trained: str) -> Headline:
         sentence += " There is no control, so nothing can be said about a gain."
         return Headline(sentence, _figures(summary), "", _tone("", 0.0))
     gain = summary["gain"]["mean"]
-    told = f"{sentence} {_of_control(inputs, summary)}"
+    outcome = f"{sentence} {_of_control(inputs, summary)}"
     tone = _tone(gain["dice"]["verdict"], gain["dice"]["mean"] or 0.0)
-    return Headline(told, _figures(summary), _verdict(gain), tone)
+    return Headline(outcome, _figures(summary), _verdict(gain), tone)
 
 
 def _of_control(inputs: Inputs, summary: dict[str, Any]) -> str:
@@ -91,8 +91,10 @@ def _of_control(inputs: Inputs, summary: dict[str, Any]) -> str:
     who = who.removesuffix(",")
     reached = f"{number(control['dice']['mean'])}{_and_mm(control['hd95_mm'])}"
     apart = f"{number(gain['dice']['mean'], sign=True)}{_and_mm(gain['hd95_mm'], sign=True)}"
-    told = f"The control, {who}, reaches {reached}: a difference of {apart}."
-    return f"{told} It is not a fair control: it differs from the model in {'; '.join(unlike)}." if unlike else told
+    outcome = f"The control, {who}, reaches {reached}: a difference of {apart}."
+    return (
+        f"{outcome} It is not a fair control: it differs from the model in {'; '.join(unlike)}." if unlike else outcome
+    )
 
 
 def _figures(summary: dict[str, Any]) -> list[tuple[str, str, str]]:

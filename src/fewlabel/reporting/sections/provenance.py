@@ -10,7 +10,7 @@ from fewlabel.reporting.blocks import Block, Facts, Folded, Section, Table, Text
 from fewlabel.reporting.words import DASH, duration
 
 TITLE = "Provenance"
-LEAD = "What would be needed to make this again."
+LEAD = "What is needed to repeat this run."
 _NOT_SETTINGS = frozenset({"identity"})
 
 
@@ -55,8 +55,10 @@ def _surroundings(manifests: list[Manifest]) -> list[tuple[str, str]]:
             facts.setdefault(name, {})[version] = None
         machine = manifest.machine
         if machine:
-            told = f"{machine.get('processor', '')}, {machine.get('cores', '?')} cores, {machine.get('system', '')}"
-            facts.setdefault("machine", {})[told] = None
+            description = (
+                f"{machine.get('processor', '')}, {machine.get('cores', '?')} cores, {machine.get('system', '')}"
+            )
+            facts.setdefault("machine", {})[description] = None
             facts.setdefault("threads", {})[str(machine.get("threads", DASH))] = None
             facts.setdefault("load when done", {})[str(machine.get("load", DASH))] = None
     return [(name, ", ".join(values)) for name, values in facts.items()]

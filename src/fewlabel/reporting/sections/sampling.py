@@ -54,9 +54,9 @@ def variance_note(rows: Sequence[Mapping[str, Any]]) -> list[Text]:
     shares = variance_shares(rows)
     if not shares:
         return []
-    told = " and ".join(f"{float(line.values.mean()):.2f} under {name}" for name, line in shares.items())
+    shown = " and ".join(f"{float(line.values.mean()):.2f} under {name}" for name, line in shares.items())
     steps = len(next(iter(shares.values())).steps)
-    return [Text(f"Against naive draws the variance of the contrastive gradient is {told} (mean of {steps}).", "note")]
+    return [Text(f"Against naive draws the variance of the contrastive gradient is {shown} (mean of {steps}).", "note")]
 
 
 def variance_shares(rows: Sequence[Mapping[str, Any]]) -> dict[str, Curve]:

@@ -81,8 +81,8 @@ def score_section(scores: Scores | None, *, model: str, control: str, left_out: 
     blocks.append(Text(rules, "note"))
     blocks.append(Folded("Every scan", case_table(scores.per_case, {"model": model, "control": control})))
     unlike = summary.get("differences", [])
-    told = f" The control is not a fair one: it differs in {'; '.join(unlike)}." if unlike else FAIR
-    return Section("quality", TITLE, LEAD + (told if gain else ""), blocks)
+    remark = f" The control is not a fair one: it differs in {'; '.join(unlike)}." if unlike else FAIR
+    return Section("quality", TITLE, LEAD + (remark if gain else ""), blocks)
 
 
 def class_values(scores: Scores, measure: Measure) -> list[ClassValues]:
@@ -164,22 +164,22 @@ def cleaned_notes(summary: Mapping[str, Any], names: Mapping[str, str]) -> list[
         for arm, found in summary["arms"].items()
         if found["mean"].get("postprocess", {}).get("removed")
     }
-    told = [
+    remark = [
         f"{name}: {count(found['removed'], 'piece')} ({number(found['removed_ml'], 1)} ml) in "
         f"{found['scans']} of {count(summary['cases'], 'scan')}; mean Dice without it {number(found['dice_before'])}"
         for name, found in took.items()
     ]
-    if not told:
+    if not remark:
         return []
     rule = summary.get("protocol", {}).get("postprocess", "")
-    return [Text(f"Post-processing removed of {'. Of '.join(told)}.", "plain"), Text(rule, "note")]
+    return [Text(f"Post-processing removed of {'. Of '.join(remark)}.", "plain"), Text(rule, "note")]
 
 
 def trust(summary: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
     """A line per ensemble: how far its networks lie apart, and how well that ranks the scans by quality."""
     lines = []
     for arm, found in summary.get("disagreement", {}).items():
-        told = (
+        remark = (
             f"Trust, {names.get(arm, arm)}: its networks disagree by {number(found['mean'])} on average (1 minus the "
             "mean Dice between two of them; 0 is no disagreement)."
         )
@@ -191,7 +191,7 @@ def trust(summary: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
                 f"{number(-1, 0)} means that the scans with the most disagreement are the worst ones, 0 that it says "
                 "nothing of quality."
             )
-        lines.append(f"{told} {rank}")
+        lines.append(f"{remark} {rank}")
     return lines
 
 
