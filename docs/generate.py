@@ -8,8 +8,10 @@ words of ``benchmarks/summary.py``, or a list of what is discovered.
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,15 +70,23 @@ def settings() -> str:
 def plugins() -> str:
     """Methods, regimes and readers: a table of each family, then their docstrings; recipes."""
     lines = ["# Methods, regimes, readers, recipes\n"]
+    start = (DOCS / "examples.py").read_text(encoding="utf-8").strip()
+    lines.append(f"Examples of methods and regimes begin with `docs/examples.py`:\n\n```python\n{start}\n```\n")
     for title, family in FAMILIES.items():
         lines.append(f"## {title}\n")
         lines.append(f"{readers() if family == READERS else costly(family)}\n")
         for name in plugin_names(family):
-            text = "\n".join(line.strip() for line in (load_plugin(family, name).__doc__ or "").strip().splitlines())
-            lines.append(f"### {name}\n\n{text}\n")
+            lines.append(f"### {name}\n\n{described(load_plugin(family, name).__doc__ or '')}\n")
     lines.append("## Recipes\n")
     lines.extend(f"- `{name}`: {load_recipe(name).description}" for name in recipe_names())
     return "\n".join(lines) + "\n"
+
+
+def described(docstring: str) -> str:
+    """A class's docstring as Markdown, its example as code."""
+    text, heading, example = inspect.cleandoc(docstring).partition("\n\nExample:\n")
+    plain = "\n".join(line.strip() for line in text.splitlines())
+    return f"{plain}\n\n```python\n{textwrap.dedent(example)}\n```" if heading else plain
 
 
 def costly(family: str) -> str:

@@ -27,8 +27,8 @@ from fewlabel.data.store import PreparedStore
 from fewlabel.engine.inference import folded, predict_volume
 from fewlabel.engine.runtime import fast_kernels, start
 from fewlabel.engine.step import apply_gradients, total_norm
+from fewlabel.methods.gcl.pixel_loss import anchor_losses, top_pool
 from fewlabel.nets.unet import UNet, UNetConfig
-from fewlabel.objectives.pixel import anchor_losses, top_pool
 from fewlabel.stages import finetune, pretrain
 
 REPEATS = 9

@@ -7,6 +7,13 @@ Each stage and pipeline is a function that takes the settings of the command lin
     run = fewlabel.train(data="scans", out="run", recipe="acdc-lite", finetune={"labelled": 2})
     fewlabel.predict(model=run, scans="new_scans", out="masks")
 
+The examples of the functions are run one after another, :func:`report` after :func:`train`, in a folder begun with::
+
+    from fewlabel.data.phantom.scans import write_phantom
+
+    write_phantom("scans", patients=4, labelled=2, test=1)
+    write_phantom("others", patients=4, labelled=2, test=1, seed=1)
+
 Importing this package loads neither torch nor any other heavy library; the functions do.
 """
 
@@ -67,6 +74,10 @@ def prepare(*, recipe: str | Path | None = None, **settings: Any) -> Path:
 
     Raises:
         FewlabelError: If a setting is wrong, or the scans break a rule.
+
+    Example:
+        >>> fewlabel.prepare(data="scans", out="prepared", spacing=[6.0, 6.0], size=[32, 32]).name
+        'prepared'
     """
     return _stage("prepare", settings, recipe)
 
@@ -82,6 +93,11 @@ def merge(**settings: Any) -> Path:
 
     Raises:
         FewlabelError: If the folders do not fit together.
+
+    Example:
+        >>> other = fewlabel.prepare(data="others", out="prepared-others", spacing=[6.0, 6.0], size=[32, 32])
+        >>> fewlabel.merge(data="prepared", others=[str(other)], out="merged").name
+        'merged'
     """
     return _stage("merge", settings, None)
 
@@ -99,6 +115,11 @@ def pretrain(*, recipe: str | Path | None = None, **settings: Any) -> Path:
 
     Raises:
         FewlabelError: If a setting is wrong or training fails.
+
+    Example:
+        >>> network = {"width": 4}
+        >>> fewlabel.pretrain(data="prepared", out="encoder", method="simclr", network=network, steps=2, batch=4).name
+        'encoder'
     """
     return _stage("pretrain", settings, recipe)
 
@@ -116,6 +137,10 @@ def finetune(*, recipe: str | Path | None = None, **settings: Any) -> Path:
 
     Raises:
         FewlabelError: If a setting is wrong or training fails.
+
+    Example:
+        >>> fewlabel.finetune(data="prepared", out="segmenter", encoder="encoder", labelled=1, steps=2, batch=2).name
+        'segmenter'
     """
     return _stage("finetune", settings, recipe)
 
@@ -132,6 +157,10 @@ def evaluate(*, recipe: str | Path | None = None, **settings: Any) -> Path:
 
     Raises:
         FewlabelError: If a setting is wrong or the folders do not fit together.
+
+    Example:
+        >>> fewlabel.evaluate(data="prepared", segmenter="segmenter", out="scores").name
+        'scores'
     """
     return _stage("evaluate", settings, recipe)
 
@@ -147,6 +176,10 @@ def predict(**settings: Any) -> Path:
 
     Raises:
         FewlabelError: If a setting is wrong or a scan cannot be read.
+
+    Example:
+        >>> fewlabel.predict(model="segmenter", scans="scans", out="masks").name
+        'masks'
     """
     return _stage("predict", settings, None)
 
@@ -163,6 +196,10 @@ def export(**settings: Any) -> Path:
 
     Raises:
         FewlabelError: If a setting is wrong, or the other library cannot build the network.
+
+    Example:
+        >>> fewlabel.export(encoder="encoder", to="monai", out="encoder.pth").name
+        'encoder.pth'
     """
     return _stage("export", settings, None)
 
@@ -178,6 +215,10 @@ def report(**settings: Any) -> Path:
 
     Raises:
         FewlabelError: If a setting is wrong or an artifact is missing.
+
+    Example:
+        >>> fewlabel.report(run="run", out="page").name
+        'page'
     """
     return _stage("report", settings, None)
 
@@ -195,6 +236,11 @@ def train(*, recipe: str | Path | None = None, **settings: Any) -> Path:
 
     Raises:
         FewlabelError: If a setting is wrong (before any work) or a stage fails.
+
+    Example:
+        >>> small = {"prepare": {"spacing": [6.0, 6.0]}, "finetune": {"network": {"width": 4}}}
+        >>> fewlabel.train(data="scans", out="run", budget="off", pretraining=False, steps=2, **small).name
+        'run'
     """
     pipeline = _load("pipelines.train")
     return Path(pipeline.run(pipeline.train_settings(settings, recipe)))
@@ -211,6 +257,11 @@ def demo(**settings: Any) -> Path:
 
     Raises:
         FewlabelError: If a setting is wrong or a stage fails.
+
+    Example:
+        >>> small = {"prepare": {"spacing": [6.0, 6.0]}, "finetune": {"network": {"width": 4}}}
+        >>> fewlabel.demo(out="demo", patients=4, test=1, budget="off", pretraining=False, steps=2, **small).name
+        'demo'
     """
     pipeline = _load("pipelines.demo")
     return Path(pipeline.run(pipeline.demo_settings(settings)))

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fewlabel.gradients.gradfilter import gradient_norms
-from fewlabel.gradients.pixel_tail import pixel_tail
+from fewlabel.methods.gcl.backprop import pixel_tail
+from fewlabel.methods.gcl.gradfilter import gradient_norms
+from fewlabel.methods.gcl.pixel_loss import top_pool
 from fewlabel.nets.norm import affine_scale
-from fewlabel.objectives.pixel import top_pool
 from kit.closed_form import TAU, make_problem, pair_loss, slow_norms
 
 

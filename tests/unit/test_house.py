@@ -13,11 +13,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 import fewlabel
-from fewlabel.nets.unet import UNet, UNetConfig
-from kit.finetuning import toy_batch
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "fewlabel"
@@ -180,16 +177,26 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
-def test_the_sample_regime_of_the_guide_learns(tmp_path: Path) -> None:
-    found = re.search(r"<!-- sample: my_regime -->\n```python\n(.*?)```", text("CONTRIBUTING.md"), re.DOTALL)
-    assert found is not None
-    (tmp_path / "my_regime.py").write_text(found[1])
-    kind = runpy.run_path(str(tmp_path / "my_regime.py"))["MyRegime"]
-    regime = kind(kind.Config(), UNet(UNetConfig(width=4, depth=3), classes=4)).train()
-    terms = regime.losses(toy_batch(regime, step=15))
-    assert set(terms) == {"ce", "dice", "ours"}
-    torch.stack(list(terms.values())).sum().backward()
-    assert all(torch.isfinite(tensor.grad).all() for tensor in regime.parameters())
+def test_every_public_function_method_and_regime_shows_an_example() -> None:
+    from fewlabel.core.registry import load_plugin, plugin_names
+
+    families = ("fewlabel.methods", "fewlabel.regimes")
+    shown = {name: load_plugin(family, name) for family in families for name in plugin_names(family)}
+    shown |= {
+        name: item for name, item in vars(fewlabel).items() if name in fewlabel.__all__ and inspect.isfunction(item)
+    }
+    assert [name for name, item in shown.items() if "Example:\n        >>> " not in (item.__doc__ or "")] == []
+
+
+def test_plugins_import_nothing_private() -> None:
+    private = []
+    for path in (path for room in ("methods", "regimes", "readers") for path in (SOURCE / room).rglob("*.py")):
+        assert path.stem == "__init__" or not path.stem.startswith("_"), path
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fewlabel"):
+                words = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
+                private += [f"{path.name}: {word}" for word in words if word.startswith("_")]
+    assert private == []
 
 
 def test_the_reference_is_up_to_date(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -75,7 +75,7 @@ class PretrainMethod(nn.Module, ABC):
     """One pre-training method: its heads on a given encoder, and its losses.
 
     ``losses`` may depend on the batch, the method's tensors and ``batch.generator`` alone: all state is parameters or
-    buffers, so that a checkpoint holds it.
+    buffers, so that a checkpoint holds it. The examples of methods begin with ``docs/examples.py``.
 
     Args:
         config: The method's own settings.

@@ -35,6 +35,11 @@ class DenseCL(MomentumContrast):
     about 1000 slices). Matching and dense loss use the whole last map; ``grid`` pools it first, as in the code.
 
     Take it for a first try at a dense pretext; a cell may be matched with a place that shows something else.
+
+    Example:
+        >>> method = DenseCL(DenseCL.Config(dense_weight=0.3, queue=64), encoder, facts)
+        >>> list(method.losses(pretrain_batch).scalars)
+        ['image', 'dense', 'matched', 'negatives']
     """
 
     paper = "Wang et al., CVPR 2021, arXiv 2011.09157"
@@ -63,8 +68,8 @@ class DenseCL(MomentumContrast):
         super().__init__(config, encoder, facts)
         side = min(facts.image_size) // encoder.config.stride
         if config.grid is not None and config.grid > side:
-            rule = f"maps are pooled to fewer cells than they have, {side} at the shorter side"
-            fault = Fault.of(rule, str(config.grid), "method.grid", f"set method.grid to at most {side}, or to null")
+            problem = f"must be at most {side}, the shorter side of the encoder's last map, not {config.grid}"
+            fault = Fault(problem, "method.grid", f"Set it to at most {side}, or to null")
             raise SettingsError("These settings do not fit the data:", [fault])
         self.grid = config.grid
         self.dense_weight = config.dense_weight

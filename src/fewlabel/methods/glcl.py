@@ -16,7 +16,7 @@ from fewlabel.core.precision import full_precision
 from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, StepPlan
-from fewlabel.methods.guided import GuidedContrast, JoinedIds
+from fewlabel.methods.contrastive import JoinedIds, SliceContrast
 from fewlabel.nets.heads import FlattenHead, PixelHead, PooledHead, RegionHead
 from fewlabel.nets.unet import UNetDecoder, UNetEncoder
 from fewlabel.objectives import local_regions
@@ -29,7 +29,7 @@ ORDERS = {5: 2, 13: 3, 25: 4, 41: 5}
 REGIONS, WINDOWS, NEIGHBOURS = (13, 5), (3, 1), 5
 
 
-class GLCL(GuidedContrast):
+class GLCL(SliceContrast):
     """Contrast of global and local features (Chaitanya et al., NeurIPS 2020, arXiv 2006.10511).
 
     First stage, encoder: for views a and p of the same slice, or (variant D, ``same_part=attract``) of slices in the
@@ -48,6 +48,13 @@ class GLCL(GuidedContrast):
     places: its table has some that are none. The local loss's variant with positives from other volumes is left out.
 
     Take it for aligned volumes, and where the decoder should be pre-trained too.
+
+    Example:
+        >>> method = GLCL(GLCL.Config(global_share=0.6), encoder, facts)
+        >>> list(method.losses(pretrain_batch).terms)
+        ['global']
+        >>> method.first_local_step(total_steps=1000)
+        600
     """
 
     neighbours: Tensor
@@ -243,23 +250,26 @@ def _faults(config: GLCL.Config, encoder: UNetEncoder, facts: DataFacts, layout:
     faults = []
     parts = facts.meta_labels.get("position", 0)
     if parts < 2:
-        found = f"{parts} parts" if "position" in facts.meta_labels else "no position"
-        remedy = "prepare the data with at least 2 parts, or pre-train with method=simclr"
-        faults.append(Fault.of("GLCL contrasts slices of different parts of the slice axis", found, "position", remedy))
+        problem = "GLCL needs the meta label position, which the data set lacks"
+        if "position" in facts.meta_labels:
+            problem = f"GLCL needs at least 2 parts of the slice axis (meta label position), not {parts}"
+        remedy = "Prepare the data with at least 2 parts, or pre-train with method=simclr"
+        faults.append(Fault(problem, "method", remedy))
     if config.global_share == 1:
         return faults
     if layout.neighbours >= layout.regions:
-        rule = f"a region of {layout.regions} has at most {layout.regions - 1} neighbours"
-        faults.append(Fault.of(rule, str(layout.neighbours), "method.neighbours", "ask for fewer"))
+        most = layout.regions - 1
+        problem = f"one of {layout.regions} regions has at most {most} neighbours, not {layout.neighbours}"
+        faults.append(Fault(problem, "method.neighbours", f"Set it to at most {most}"))
     most = encoder.config.depth - 1
     if config.blocks > most:
-        rule = f"a network of depth {encoder.config.depth} has {most} decoder blocks"
-        faults.append(Fault.of(rule, str(config.blocks), "method.blocks", f"set method.blocks to at most {most}"))
+        problem = f"a network of depth {encoder.config.depth} has {most} decoder blocks, not {config.blocks}"
+        faults.append(Fault(problem, "method.blocks", f"Set it to at most {most}"))
         return faults
     size = _map_size(encoder, facts, config.blocks)
     try:
         local_regions.lattice(ORDERS[layout.regions], size, layout.window)
     except ValueError as error:
-        remedy = "set method.window=1, fewer method.regions or more method.blocks, or prepare larger images"
-        faults.append(Fault.of("regions must fit side by side", str(error), "method.regions", remedy))
+        remedy = "Set method.window=1, fewer method.regions or more method.blocks, or prepare larger images"
+        faults.append(Fault(str(error), "method.regions", remedy))
     return faults

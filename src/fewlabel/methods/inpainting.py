@@ -105,6 +105,11 @@ class Inpainting(PretrainMethod):
     empty background: that has to be drawn like everything else.
 
     Take it where texture matters more than identity, or batches can only be small: it compares no slices.
+
+    Example:
+        >>> method = Inpainting(Inpainting.Config(region="blocks", share=0.5), encoder, facts)
+        >>> list(method.losses(pretrain_batch).terms)
+        ['inpainting']
     """
 
     paper = "Pathak et al., CVPR 2016, arXiv 1604.07379"
@@ -128,12 +133,8 @@ class Inpainting(PretrainMethod):
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         if config.region == "blocks" and config.blocks > min(facts.image_size):
             size = "x".join(map(str, facts.image_size))
-            fault = Fault.of(
-                f"a block holds at least one pixel of {size}",
-                str(config.blocks),
-                "method.blocks",
-                f"set method.blocks to at most {min(facts.image_size)}",
-            )
+            problem = f"{config.blocks} blocks along each side are more than {size} images have pixels"
+            fault = Fault(problem, "method.blocks", f"Set it to at most {min(facts.image_size)}")
             raise SettingsError("These settings do not fit the data:", [fault])
         super().__init__(config, encoder, facts)
         self.settings = config

@@ -47,6 +47,11 @@ class Jigsaw(PretrainMethod):
     normalisations come from tiles too, in the permutation form from nothing else.
 
     Take it as a reference from natural images, where what lies where is less fixed than in a body.
+
+    Example:
+        >>> method = Jigsaw(Jigsaw.Config(form="permutation", permutations=10), encoder, facts)
+        >>> list(method.losses(pretrain_batch).terms)
+        ['permutation']
     """
 
     #: Permutations (P, 9) int64 of the permutation form.
@@ -89,14 +94,15 @@ class Jigsaw(PretrainMethod):
         try:
             grid = TileGrid.fit(facts.image_size, encoder.config.stride, config.gap)
         except ValueError as error:
-            found = f"{'x'.join(map(str, facts.image_size))} images with network.depth={encoder.config.depth}"
-            remedy = "lower network.depth or method.gap, or prepare larger images"
-            fault = Fault.of(f"jigsaw cuts nine tiles out of a slice: {error}", found, "network.depth", remedy)
+            size = "x".join(map(str, facts.image_size))
+            problem = f"{size} images are too small for nine tiles at network.depth={encoder.config.depth}: {error}"
+            fault = Fault(problem, "network.depth", "Lower network.depth or method.gap, or prepare larger images")
             raise SettingsError("These settings do not fit the data:", [fault]) from error
         if encoder.config.norm == "instance" and set(grid.out) == {encoder.config.stride}:
-            rule = "instance normalisation needs tiles larger than one cell of the smallest map"
-            remedy = "lower network.depth, take network.norm=batch, or prepare larger images"
-            fault = Fault.of(rule, f"{'x'.join(map(str, grid.out))} pixels", "network.norm", remedy)
+            tile = "x".join(map(str, grid.out))
+            problem = f"instance normalisation needs tiles larger than one cell of the smallest map, not {tile} pixels"
+            remedy = "Lower network.depth, set network.norm=batch, or prepare larger images"
+            fault = Fault(problem, "network.norm", remedy)
             raise SettingsError("These settings do not fit the data:", [fault])
         super().__init__(config, encoder, facts)
         self.settings = config

@@ -26,6 +26,11 @@ class MoCo(MomentumContrast):
       normalised in random groups. Queries are normalised over the joined batch, as in every method here.
 
     Take it where memory allows only small batches.
+
+    Example:
+        >>> method = MoCo(MoCo.Config(queue=64), encoder, facts)
+        >>> method.losses(pretrain_batch).scalars["negatives"]
+        3.0
     """
 
     paper = "He et al., CVPR 2020, arXiv 1911.05722; v2: Chen et al. 2020, arXiv 2003.04297"

@@ -85,9 +85,8 @@ class MomentumContrast(PretrainMethod):
         """
         count = len(batch.slices)
         if world_size() > 1 and count % self.key_groups:
-            rule = "groups of keys hold equally many slices of every process"
-            remedy = f"set method.key_groups to a divisor of {count}"
-            fault = Fault.of(rule, f"{self.key_groups} groups of {count} slices", "method.key_groups", remedy)
+            problem = f"{self.key_groups} groups do not divide the {count} slices of each process evenly"
+            fault = Fault(problem, "method.key_groups", f"Set it to a divisor of {count}")
             raise SettingsError("These settings do not fit the run:", [fault])
         views = batch.views[1]
         owners = gather(batch.slices.to(views.device))
@@ -97,8 +96,8 @@ class MomentumContrast(PretrainMethod):
         sizes = groups.bincount(minlength=self.key_groups).tolist()
         cells = math.prod(side // self.encoder.config.stride for side in views.shape[2:])
         if self.key_groups > 1 and 1 in sizes and cells == 1:
-            rule = "a group of keys has at least two values of each channel"
-            fault = Fault.of(rule, "one slice with a map of one cell", "method.key_groups", "set method.key_groups=1")
+            problem = "a group of one slice with a map of one cell is too small for batch normalisation"
+            fault = Fault(problem, "method.key_groups", "Set method.key_groups=1")
             raise SettingsError("These settings do not fit the run:", [fault])
         parts = [
             self.key_encoder(channels_last_map(views[rows]))[-1] for rows in torch.split(order, sizes) if len(rows)

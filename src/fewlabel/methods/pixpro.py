@@ -47,6 +47,11 @@ class PixPro(PretrainMethod):
     0, and not the loss.
 
     Take it where slices are so few and alike that negatives do harm.
+
+    Example:
+        >>> method = PixPro(PixPro.Config(threshold=0.5), encoder, facts)
+        >>> list(method.losses(pretrain_batch).terms)
+        ['pixels']
     """
 
     paper = "Xie et al., CVPR 2021, arXiv 2011.10043"

@@ -50,6 +50,11 @@ class PointRC(MomentumContrast):
     * Queue, momentum and batch normalisation of keys are those of ``moco`` here.
 
     Take it where organs lie apart and have a fixed size.
+
+    Example:
+        >>> method = PointRC(PointRC.Config(grid=2, queue=64), encoder, facts)
+        >>> list(method.losses(pretrain_batch).terms)
+        ['views']
     """
 
     paper = "Bai et al., CVPR 2022, arXiv 2202.04639"
@@ -100,14 +105,11 @@ class PointRC(MomentumContrast):
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         faults = []
         if config.points > config.drawn:
-            remedy = f"set method.points to at most {config.drawn}, or raise method.drawn"
-            found = f"{config.points} of {config.drawn}"
-            faults.append(Fault.of("points are kept of those drawn", found, "method.points", remedy))
+            problem = f"must be at most method.drawn={config.drawn}, not {config.points}"
+            faults.append(Fault(problem, "method.points", f"Set it to at most {config.drawn}, or raise method.drawn"))
         if not (config.image_weight or config.region_weight or config.affinity_weight):
-            rule = "a part of the loss has a weight above 0"
-            faults.append(
-                Fault.of(rule, "all are 0", "method.image_weight", "raise it, region_weight or affinity_weight")
-            )
+            problem = "image_weight, region_weight and affinity_weight are all 0, so there is nothing to learn from"
+            faults.append(Fault(problem, "method.image_weight", "Raise one of them"))
         if faults:
             raise SettingsError("These settings are not valid:", faults)
         super().__init__(config, encoder, facts)

@@ -9,13 +9,13 @@ from torch import Tensor
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.settings.config import setting
 from fewlabel.methods.base import DataFacts, PretrainMethod
-from fewlabel.methods.guided import GuidedContrast, JoinedIds
+from fewlabel.methods.contrastive import JoinedIds, SliceContrast
 from fewlabel.nets.heads import PooledHead
 from fewlabel.nets.unet import UNetEncoder
 from fewlabel.objectives.positives import close_positions
 
 
-class PosiCL(GuidedContrast):
+class PosiCL(SliceContrast):
     """Positional contrastive learning (PCL; Zeng et al., MICCAI 2021, arXiv 2106.09157).
 
     ``-1/|P(i)| Σ_{j∈P(i)} log( e^{z_i·z_j/τ} / Σ_{a≠i} e^{z_i·z_a/τ} )`` with P(i) the other view of slice i and every
@@ -30,6 +30,11 @@ class PosiCL(GuidedContrast):
 
     Take it where slice position is all the metadata there is, and volumes cover the same part of the body in the same
     direction.
+
+    Example:
+        >>> method = PosiCL(PosiCL.Config(threshold=0.3), encoder, facts)
+        >>> list(method.losses(pretrain_batch).terms)
+        ['position']
     """
 
     paper = "Zeng et al., MICCAI 2021, arXiv 2106.09157"
@@ -57,9 +62,9 @@ class PosiCL(GuidedContrast):
 
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         if "position" not in facts.meta_labels:
-            found = ", ".join(facts.meta_labels) or "no meta label"
-            remedy = "prepare the data again, or pre-train with method=simclr"
-            fault = Fault.of("positional contrast needs the position of every slice", found, "position", remedy)
+            others = ", ".join(facts.meta_labels) or "no meta label"
+            problem = f"PosiCL needs the meta label position, and the data set has {others}"
+            fault = Fault(problem, "method", "Prepare the data again, or pre-train with method=simclr")
             raise SettingsError("These settings do not fit the data:", [fault])
         super().__init__(
             config,

@@ -59,6 +59,11 @@ class Rotation(PretrainMethod):
     still gives the answer away in part.
 
     Take it as a control that is no contrast.
+
+    Example:
+        >>> method = Rotation(Rotation.Config(circle=False), encoder, facts)
+        >>> list(method.losses(pretrain_batch).terms)
+        ['rotation']
     """
 
     #: With the other flip it would be a half turn.

@@ -14,7 +14,8 @@ from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.settings.config import Floats, setting
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod
-from fewlabel.methods.guided import AUTOMATIC, GuidedContrast, JoinedIds, Labels, choose_labels
+from fewlabel.methods.contrastive import JoinedIds, SliceContrast
+from fewlabel.methods.guiding_labels import AUTOMATIC, Labels, choose_labels
 from fewlabel.nets.heads import PooledHead
 from fewlabel.nets.unet import UNetEncoder
 from fewlabel.objectives.contrastive import anchor_mean, info_nce, pair_costs
@@ -60,7 +61,7 @@ def regulariser(weights: Tensor, gamma: float, weighting: Weighting) -> Tensor:
     return gamma * (1 - weights) if weighting == "hard" else gamma / 2 * (1 - weights).square()
 
 
-class SPL(GuidedContrast):
+class SPL(SliceContrast):
     """Self-paced contrastive learning with meta labels (Peng et al., NeurIPS 2021, arXiv 2107.13741).
 
     For each meta label m with positives P(i), and ℓ_ij the cost -log( e^{z_i·z_j/τ} / Σ_{a≠i} e^{z_i·z_a/τ} )::
@@ -78,6 +79,11 @@ class SPL(GuidedContrast):
     ones; the public code takes 3 for ACDC, of unequal size); an optional decoder stage of the code is left out.
 
     Take it where meta labels are noisy.
+
+    Example:
+        >>> method = SPL(SPL.Config(labels=("patient", "position"), label_weights=(1.0, 0.5)), encoder, facts)
+        >>> list(method.losses(pretrain_batch).terms)
+        ['patient', 'position']
     """
 
     paper = "Peng et al., NeurIPS 2021, arXiv 2107.13741"
@@ -121,11 +127,12 @@ class SPL(GuidedContrast):
         labels = choose_labels(config.labels, self.automatic, facts, faults, "SPL")
         given = config.label_weights or (1.0,) * len(labels)
         if not labels and not faults:
-            faults.append(Fault.of("SPL needs at least one meta label", "[]", "method.labels", "name one"))
+            faults.append(Fault("SPL needs at least one meta label, not []", "method.labels", "Name one"))
         if len(given) != len(labels) or min(given, default=1.0) < 0 or not any(given or (1.0,)):
-            rule = f"one weight, at least 0 and not all 0, for each of {', '.join(labels) or 'no label'}"
-            remedy = "give as many weights as labels, or [] for 1 each"
-            faults.append(Fault.of(rule, str(list(given)), "method.label_weights", remedy))
+            named = f"for each label ({', '.join(labels) or 'none'})"
+            problem = f"must hold one weight {named}, at least 0 and not all 0, not {list(given)}"
+            remedy = "Give as many weights as labels, or [] for 1 each"
+            faults.append(Fault(problem, "method.label_weights", remedy))
         if faults:
             raise SettingsError("These settings do not fit the data:", faults)
         super().__init__(

@@ -16,7 +16,7 @@ from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.data.store import UNLABELLED
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, StepPlan
-from fewlabel.methods.guided import GuidedContrast
+from fewlabel.methods.contrastive import SliceContrast
 from fewlabel.nets.heads import PixelHead, pixel_rows
 from fewlabel.nets.unet import UNetDecoder, UNetEncoder
 from fewlabel.objectives.pixel_classes import PixelSet, class_contrast, collapsed_value, lower_bound, pixel_set
@@ -28,7 +28,7 @@ OWN = "own choice"
 WATCHED = 8
 
 
-class SSCL(GuidedContrast):
+class SSCL(SliceContrast):
     """Semi-supervised contrastive learning (Hu et al., MICCAI 2021, arXiv 2109.07407): a global, then a local stage.
 
     Global: SimCLR on all slices, labels unused; ``global_share=0`` leaves it out, for runs that start from another
@@ -51,6 +51,13 @@ class SSCL(GuidedContrast):
 
     Take it where the labelled slices are few but cover all classes. It is pre-trained again for each draw of labelled
     patients (``labelled=1 draw=2``).
+
+    Example:
+        >>> method = SSCL(SSCL.Config(slices=2), encoder, facts)
+        >>> list(method.losses(pretrain_batch).terms)
+        ['views']
+        >>> method.plan(900, 1000)
+        StepPlan(labelled=True, same_geometry=True, slices=2)
     """
 
     paper = "Hu et al., MICCAI 2021, arXiv 2109.07407"
@@ -100,12 +107,12 @@ class SSCL(GuidedContrast):
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         faults = []
         if facts.classes < 2:
-            remedy = "use data with labels, or pre-train with method=simclr"
-            faults.append(Fault.of("SSCL learns from segmentation labels", "none in the data set", "method", remedy))
+            problem = "SSCL learns from segmentation labels, and the data set has none"
+            faults.append(Fault(problem, "method", "Use data with labels, or pre-train with method=simclr"))
         if config.slices % world_size():
             near = -(-config.slices // world_size()) * world_size()
-            rule = f"labelled slices must divide by the {world_size()} processes"
-            faults.append(Fault.of(rule, str(config.slices), "method.slices", f"e.g. method.slices={near}"))
+            problem = f"must be a multiple of the {world_size()} processes, not {config.slices}"
+            faults.append(Fault(problem, "method.slices", f"Set method.slices={near}, for example"))
         if faults:
             raise SettingsError("These settings do not fit the data:", faults)
         super().__init__(

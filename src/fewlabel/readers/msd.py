@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.io.volume import is_scan, scan_stem
-from fewlabel.readers._described import (
+from fewlabel.readers.base import Match, Reader
+from fewlabel.readers.described import (
     DESCRIPTION,
     channels_of,
     label_names_of,
@@ -18,7 +19,6 @@ from fewlabel.readers._described import (
     read_description,
     with_metadata,
 )
-from fewlabel.readers.base import Match, Reader
 
 _LISTS = (("training", ""), ("test", "test"))
 

@@ -11,14 +11,14 @@ from typing import Any, ClassVar
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.io.volume import is_scan, scan_stem
-from fewlabel.readers._described import (
+from fewlabel.readers.base import Match, Reader
+from fewlabel.readers.described import (
     channels_of,
     label_names_of,
     lists_files_as_they_are,
     read_description,
     with_metadata,
 )
-from fewlabel.readers.base import Match, Reader
 
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})$")
 _PARTS = (("imagesTr", "labelsTr", ""), ("imagesTs", "labelsTs", "test"))

@@ -14,8 +14,8 @@ from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.columns import infer_columns
 from fewlabel.data.io.volume import scan_stem
 from fewlabel.data.subjects import guess_subjects
-from fewlabel.readers._cells import cell, known_columns, part_of, read_text
 from fewlabel.readers.base import Match, Reader
+from fewlabel.readers.cells import cell, known_columns, part_of, read_text
 
 _SUFFIXES = (".csv", ".tsv", ".parquet")
 _IMAGE = re.compile(r"image(_\d+)?$")

@@ -25,6 +25,11 @@ class AdversarialTraining(SemiSupervised):
     slices to 256x256); D learns from the very predictions of S's step, where there S predicts anew in eval mode;
     S never drops D's channels, as there. SPL's comparison has a D without the image (``discriminator_image=false``)
     and a constant λ from a grid (``ramp=0``).
+
+    Example:
+        >>> regime = AdversarialTraining(AdversarialTraining.Config(discriminator_width=8), network)
+        >>> list(regime.losses(segmentation_batch))
+        ['ce', 'dice', 'adversarial']
     """
 
     class Config(AdversarySettings):

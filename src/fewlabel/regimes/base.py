@@ -19,6 +19,7 @@ class Regime(nn.Module, ABC):
     ``losses`` may depend on the batch, the regime's tensors and ``batch.generator`` alone: all state is parameters or
     buffers (teachers, memories, a discriminator and the moments of its optimiser), so that a checkpoint holds it.
     Parameters that require gradients are trained by the stage's optimiser; all others are the regime's own business.
+    The examples of regimes begin with ``docs/examples.py``.
 
     Args:
         config: The regime's own settings.

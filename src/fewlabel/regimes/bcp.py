@@ -32,6 +32,11 @@ class BidirectionalCopyPaste(TeacherStudent):
     Every slice of the batch is background once and has a rectangle of its own (there: half of the slices, one rectangle
     for all); means are over all pixels of a source in the batch. The ramps that the code defines are unused there and
     off here. ``unlabelled_weight=0`` pastes nothing and is supervised training.
+
+    Example:
+        >>> regime = BidirectionalCopyPaste(BidirectionalCopyPaste.Config(side=0.5), network)
+        >>> list(regime.losses(segmentation_batch))
+        ['ce', 'dice', 'pseudo']
     """
 
     class Config(TeacherStudentSettings):

@@ -27,6 +27,11 @@ class CrossConsistency(Auxiliary):
     What differs from the public code of SSL4MIS: there the target has a gradient, against the paper; changes are drawn
     for each slice, there once for the batch. As there, and unlike the paper, all four predictions are supervised;
     ``auxiliary_weight=0`` supervises the main one alone. The paper has more decoders, of seven kinds.
+
+    Example:
+        >>> regime = CrossConsistency(CrossConsistency.Config(feature_noise=0.1), network)
+        >>> list(regime.losses(segmentation_batch))
+        ['ce', 'dice', 'consistency']
     """
 
     class Config(FeaturePerturbationSettings):

@@ -23,6 +23,11 @@ class CrossPseudoSupervision(SemiSupervised):
     What differs from the paper: hard labels on unlabelled slices alone and λ up to 0.1 with a ramp, as in the code of
     SSL4MIS (the paper: on labelled ones too, λ = 1.5, constant); one optimiser for both networks, whose parameters are
     apart, where the public codes have two.
+
+    Example:
+        >>> regime = CrossPseudoSupervision(CrossPseudoSupervision.Config(unlabelled_weight=0.5), network)
+        >>> list(regime.losses(segmentation_batch))
+        ['ce', 'dice', 'ce_second', 'dice_second', 'cross', 'cross_second']
     """
 
     class Config(SemiSettings):

@@ -25,6 +25,11 @@ class DualTask(ShapeAware):
     What differs from the public code, which knows one structure: one signed distance function per foreground class,
     per slice or patch; of a class that is absent it is +1 everywhere (there 0, a boundary everywhere), see
     ``objectives.sdf``. Supervision is cross-entropy and Dice (there: Dice; ``ce_weight=0`` is that).
+
+    Example:
+        >>> regime = DualTask(DualTask.Config(sdf_weight=0.5), network)
+        >>> list(regime.losses(segmentation_batch))
+        ['ce', 'dice', 'sdf', 'consistency']
     """
 
     class Config(ShapeSettings):

@@ -21,6 +21,11 @@ class EntropyMinimisation(SemiSupervised):
     What differs from the public code of SSL4MIS: C is the number of classes of the data, there 4 whatever the data;
     log-probabilities are exact, there log(p + 1e-6). Predictions that are all background are a minimum too: watch
     ``foreground`` in the log, the share of pixels that are predicted as some structure.
+
+    Example:
+        >>> regime = EntropyMinimisation(EntropyMinimisation.Config(unlabelled_weight=0.05), network)
+        >>> list(regime.losses(segmentation_batch))
+        ['ce', 'dice', 'entropy']
     """
 
     class Config(SemiSettings):

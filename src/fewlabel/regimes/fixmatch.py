@@ -19,6 +19,11 @@ class FixMatch(WeakToStrong):
 
     What differs from the paper: it starts from a supervised first phase; T is a moving average of the student (there:
     the student; ``teacher=self``); the threshold is 0.9 (there: 0.95); CutMix; the guard of the base.
+
+    Example:
+        >>> regime = FixMatch(FixMatch.Config(threshold=0.95), network)
+        >>> list(regime.losses(segmentation_batch))
+        ['ce', 'dice', 'pseudo']
     """
 
     class Config(WeakToStrongSettings):

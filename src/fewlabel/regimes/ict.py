@@ -25,6 +25,11 @@ class InterpolationConsistency(TeacherStudent):
     What differs from the public code of SSL4MIS: each unlabelled slice u of the batch is mixed with another one of it,
     u' (there: one half with the other, so that the mixed batch is half as large). A batch does not tell patients apart,
     so u and u' may be slices of one patient.
+
+    Example:
+        >>> regime = InterpolationConsistency(InterpolationConsistency.Config(alpha=0.5), network)
+        >>> list(regime.losses(segmentation_batch))
+        ['ce', 'dice', 'consistency']
     """
 
     class Config(TeacherStudentSettings):

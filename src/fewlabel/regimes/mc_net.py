@@ -29,6 +29,11 @@ class MutualConsistency(Auxiliary):
     of soft pseudo labels asks for; there they carry the graph. Classes are sharpened together (there, in 2D, each
     against the sum of all others). Supervision is the mean of both decoders' cross-entropy and Dice (there: the sum of
     Dice alone). sharp is computed as softmax(logits / T), exact where powers of small probabilities are 0.
+
+    Example:
+        >>> regime = MutualConsistency(MutualConsistency.Config(temperature=0.5), network)
+        >>> list(regime.losses(segmentation_batch))
+        ['ce', 'dice', 'consistency']
     """
 
     class Config(AuxiliarySettings):

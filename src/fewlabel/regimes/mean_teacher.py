@@ -23,6 +23,11 @@ class MeanTeacher(TeacherStudent):
 
     What differs from the public code of SSL4MIS: the teacher starts as the student (there: other random weights). λ
     rests for the first 1/30 of the run, as there. The student predicts; ``predict=teacher`` takes the average.
+
+    Example:
+        >>> regime = MeanTeacher(MeanTeacher.Config(momentum=0.999, predict="teacher"), network)
+        >>> list(regime.losses(segmentation_batch))
+        ['ce', 'dice', 'consistency']
     """
 
     class Config(TeacherStudentSettings):

@@ -29,6 +29,11 @@ class Mixup(Regime):
     What differs from public codes: SPL mixes a slice with an augmented copy of itself, as a term of weight 0.01 beside
     the plain loss; here the mixed slices are the batch, as in the paper. A pixel counts where every slice with a share
     in it has a label.
+
+    Example:
+        >>> regime = Mixup(Mixup.Config(alpha=0.4), network)
+        >>> list(regime.losses(segmentation_batch))
+        ['ce', 'dice']
     """
 
     class Config(SupervisedSettings):

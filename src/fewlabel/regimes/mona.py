@@ -19,6 +19,11 @@ class Mona(Anatomical):
     What differs from the paper: its tail classes are met by equal numbers of queries per class alone; its stronger
     augmentation beside CutMix is that of the stage (``augment``); warps are affine, without a spline, and of unlabelled
     slices. What differs from the public code is what differs for ``arco``.
+
+    Example:
+        >>> regime = Mona(Mona.Config(queries=32, dim=16), network)
+        >>> list(regime.losses(segmentation_batch))
+        ['ce', 'dice', 'contrast', 'nn', 'unsup', 'eqv']
     """
 
     class Config(ArcoSettings):

@@ -21,6 +21,11 @@ class Reco(Anatomical):
     What differs from the public code: the positive key is the teacher's class mean, as in ARCO (there the student's);
     512 keys of a class are drawn first and negatives from these; each class has 512 negatives for all its queries
     (there each query its own); pixels are those of a map at a quarter of the resolution, as there, from ARCO's head.
+
+    Example:
+        >>> regime = Reco(Reco.Config(queries=32, dim=16), network)
+        >>> list(regime.losses(segmentation_batch))
+        ['ce', 'dice', 'contrast', 'unsup']
     """
 
     class Config(ArcoSettings):

@@ -29,6 +29,11 @@ class RotationConsistency(SemiSupervised):
     What differs from the public code: the turn is drawn for each slice and is never 0, which would teach nothing
     (there: one turn of 0 to 3 for the batch); turned and upright slices share one pass, so batch normalisation treats
     both alike. Quarter turns need slices whose sides are equal; others are turned by 180 degrees.
+
+    Example:
+        >>> regime = RotationConsistency(RotationConsistency.Config(unlabelled_weight=0.2), network)
+        >>> list(regime.losses(segmentation_batch))
+        ['ce', 'dice', 'consistency']
     """
 
     class Config(SemiSettings):

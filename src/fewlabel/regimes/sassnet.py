@@ -24,6 +24,11 @@ class ShapeAdversarial(ShapeAware):
     What differs from the public code, which knows one structure in volumes: one signed distance function per
     foreground class, per slice or patch, +1 where the class is absent (there 0); D ends with a mean over its last map,
     and learns from the very predictions of the network's step (there: predicted anew in eval mode).
+
+    Example:
+        >>> regime = ShapeAdversarial(ShapeAdversarial.Config(discriminator_width=8), network)
+        >>> list(regime.losses(segmentation_batch))
+        ['ce', 'dice', 'sdf', 'adversarial']
     """
 
     class Config(ShapeSettings, AdversarySettings):

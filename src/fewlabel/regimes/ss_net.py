@@ -37,6 +37,11 @@ class SmoothAndSeparate(SemiSupervised):
     the running statistics of batch normalisation alone. Heads have no batch normalisation. P looks at some pixels of
     each class and slice, weighted to stand for all. Supervision is cross-entropy and Dice (there: Dice;
     ``ce_weight=0`` is that).
+
+    Example:
+        >>> regime = SmoothAndSeparate(SmoothAndSeparate.Config(memory=8), network)
+        >>> list(regime.losses(segmentation_batch))
+        ['ce', 'dice', 'smooth', 'compact']
     """
 
     class Config(SemiSettings):

@@ -19,6 +19,11 @@ class Supervised(Regime):
     Milletari et al., 3DV 2016. It differs from nnU-Net's in that Dice is summed over the batch and classes that a
     batch lacks are left out, which one or two annotated patients need. It is also the fine-tuning of GCL, whose
     paper does not state its loss.
+
+    Example:
+        >>> regime = Supervised(Supervised.Config(dice_weight=0.5), network)
+        >>> list(regime.losses(segmentation_batch))
+        ['ce', 'dice']
     """
 
     class Config(SupervisedSettings):

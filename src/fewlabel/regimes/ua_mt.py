@@ -29,6 +29,11 @@ class UncertaintyAwareMeanTeacher(TeacherStudent):
     log 2 of its two-class task (``max_entropy=ln2``); the sum is divided by C, there by 2 for the same reason; where
     the teacher is sure nowhere the part is 0. Passes differ by their noise alone: our U-Net has no dropout. Each
     is normalised by itself, so ``passes_at_once`` changes memory and speed, not the result.
+
+    Example:
+        >>> regime = UncertaintyAwareMeanTeacher(UncertaintyAwareMeanTeacher.Config(passes=4), network)
+        >>> list(regime.losses(segmentation_batch))
+        ['ce', 'dice', 'consistency']
     """
 
     class Config(TeacherStudentSettings):

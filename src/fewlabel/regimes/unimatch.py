@@ -35,6 +35,11 @@ class UniMatch(WeakToStrong):
       its Dice has squares and counts the background).
     * **Statistics.** Each stream has its own (there: one pass of labelled and weak slices shares them, and one of both
       strong views; ``joint=true``: all share them).
+
+    Example:
+        >>> regime = UniMatch(UniMatch.Config(drop=0.3), network)
+        >>> list(regime.losses(segmentation_batch))
+        ['ce', 'dice', 'pseudo']
     """
 
     class Config(WeakToStrongSettings):

@@ -31,6 +31,11 @@ class PyramidConsistency(Auxiliary):
     What differs from the public code of SSL4MIS: coarse logits are interpolated linearly (there: nearest neighbour);
     logarithms come from log-softmax (there: log of probabilities that may be 0); changes are drawn for each slice.
     ``feature_noise=0 feature_drop=0 active_low=2 active_high=2`` spoils nothing.
+
+    Example:
+        >>> regime = PyramidConsistency(PyramidConsistency.Config(scales=2), network)
+        >>> list(regime.losses(segmentation_batch))
+        ['ce', 'dice', 'consistency']
     """
 
     class Config(FeaturePerturbationSettings):

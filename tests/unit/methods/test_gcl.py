@@ -10,7 +10,7 @@ from fewlabel.core.settings.config import resolve_plugin
 from fewlabel.core.settings.values import nest
 from fewlabel.gradients.combine import MeanCombiner
 from fewlabel.gradients.mitigator import GradMitigator
-from fewlabel.gradients.pace import pool_size
+from fewlabel.methods.gcl.pacing import pool_size
 from fewlabel.nets.heads import pixel_rows
 from fewlabel.nets.unet import UNetConfig
 from kit.golden import plant
@@ -202,9 +202,9 @@ def test_missing_labels_are_reported_all_at_once_with_what_there_is():
     with pytest.raises(SettingsError) as caught:
         toy_method("gcl", meta={"position": 4, "phase": 1}, labels=["scanner", "phase", "position"], pool=64)
     text = str(caught.value)
-    assert "'scanner'" in text
-    assert "position (4 classes), phase (1 classes)" in text
-    assert "at least 2 classes; found 'phase'" in text
+    assert 'no meta label "scanner"' in text
+    assert "position (4 classes), phase (1 class)" in text
+    assert '"phase" must have at least 2 classes' in text
     assert "method.pool" in text
     assert len(caught.value.faults) == 3
     with pytest.raises(SettingsError, match="method=simclr"):

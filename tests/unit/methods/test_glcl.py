@@ -362,14 +362,17 @@ def test_slices_are_embedded_as_in_the_global_stage():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"meta": {}}, ["found no position", "method=simclr"]),
-        ({"meta": {"position": 1}}, ["found 1 parts", "at least 2 parts"]),
+        ({"meta": {}}, ["lacks", "method=simclr"]),
+        ({"meta": {"position": 1}}, ["not 1.", "at least 2 parts"]),
         ({"neighbours": 13}, ["at most 12 neighbours", "method.neighbours"]),
         ({"regions": 5, "neighbours": 5}, ["at most 4 neighbours"]),
-        ({"blocks": 2}, ["depth 2 has 1 decoder blocks", "set method.blocks to at most 1"]),
+        ({"blocks": 2}, ["depth 2 has 1 decoder blocks", "not 2. Set it to at most 1"]),
         ({"regions": 25, "window": 3}, ["25 regions of 3x3 pixels overlap on a map of 16x16", "method.window=1"]),
         ({"window": 5, "regions": 13}, ["13 regions of 5x5 pixels overlap"]),
-        ({"meta": {}, "neighbours": 13, "regions": 13, "blocks": 3}, ["no position", "12 neighbours", "depth 2"]),
+        (
+            {"meta": {}, "neighbours": 13, "regions": 13, "blocks": 3},
+            ["meta label position", "12 neighbours", "depth 2"],
+        ),
     ],
 )
 def test_what_does_not_fit_the_data_is_reported_at_once(settings, words):

@@ -220,7 +220,7 @@ def test_it_learns_to_draw_better_than_the_blank_answer():
 
 
 def test_blocks_smaller_than_a_pixel_are_refused():
-    with pytest.raises(SettingsError, match=r"method\.blocks to at most 8"):
+    with pytest.raises(SettingsError, match=r"method\.blocks: 9 blocks.* Set it to at most 8"):
         toy_method("inpainting", size=(8, 16), blocks=9)
     toy_method("inpainting", size=(8, 16), blocks=9, region="centre")
 

@@ -356,7 +356,7 @@ def test_a_run_that_is_saved_and_resumed_is_the_same_bit_by_bit():
 @pytest.mark.parametrize("form", ["pirl", "permutation"])
 def test_images_too_small_for_nine_tiles_are_refused(form):
     network = UNetConfig(width=4, depth=6)
-    with pytest.raises(SettingsError, match=r"network\.depth.*32x64 images with network\.depth=6.*larger images"):
+    with pytest.raises(SettingsError, match=r"network\.depth: 32x64 images are.*network\.depth=6.*larger images"):
         toy_method("jigsaw", form=form, size=(32, 64), network=network)
 
 

@@ -185,7 +185,7 @@ def test_slices_are_embedded_as_in_training():
 def test_data_without_positions_are_refused_with_a_way_out():
     with pytest.raises(SettingsError, match="method=simclr") as caught:
         toy_method("posicl", meta={"patient": 4})
-    assert "found patient" in str(caught.value)
+    assert "the data set has patient" in str(caught.value)
     # One part is enough: heights are what counts.
     assert toy_method("posicl", meta={"position": 1}).uses_metadata == ("position",)
 

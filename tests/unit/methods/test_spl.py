@@ -305,8 +305,8 @@ def test_labels_are_chosen_as_in_gcl():
     ("given_settings", "faults", "words"),
     [
         ({"labels": []}, 1, "SPL needs at least one meta label"),
-        ({"labels": ["scanner"]}, 1, "'scanner'"),
-        ({"label_weights": (1.0, 2.0)}, 1, "each of patient, position, phase"),
+        ({"labels": ["scanner"]}, 1, 'no meta label "scanner"'),
+        ({"label_weights": (1.0, 2.0)}, 1, "each label (patient, position, phase)"),
         ({"label_weights": (1.0, -2.0, 1.0)}, 1, "at least 0"),
         ({"label_weights": (0.0, 0.0, 0.0)}, 1, "not all 0"),
         ({"labels": ["scanner", "site"], "label_weights": (1.0,)}, 3, "scanner, site"),

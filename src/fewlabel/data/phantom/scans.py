@@ -197,7 +197,7 @@ def _bias(rng: np.random.Generator, shape: tuple[int, ...], strength: float) -> 
     return np.asarray(np.exp(strength * field)[None])
 
 
-def write_phantom(folder: Path, *, patients: int = 16, labelled: int = 1, test: int = 6, seed: int = 0) -> Path:
+def write_phantom(folder: Path | str, *, patients: int = 16, labelled: int = 1, test: int = 6, seed: int = 0) -> Path:
     """Write a synthetic data set that the ``table`` reader reads.
 
     ``images/`` holds a NIfTI per patient and phase, ``labels/`` the masks of the annotated ones, ``scans.csv`` a row

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+import torch
+from torch import Tensor
+
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.settings.config import setting
+from fewlabel.data.batch import PretrainBatch
 from fewlabel.gradients.aggregators import build_combiner
 from fewlabel.gradients.combine import Combine, Combiner, MeanCombiner
-from fewlabel.methods.base import DataFacts, PretrainMethod
-from fewlabel.methods.guided import AUTOMATIC, GuidedContrast, Labels, choose_labels, map_pixels
-from fewlabel.methods.pixels import PixelSettings
-from fewlabel.nets.unet import UNetEncoder
+from fewlabel.methods.base import DataFacts, Losses, PretrainMethod
+from fewlabel.methods.contrastive import SliceContrast, as_numbers
+from fewlabel.methods.gcl.pixel_contrast import PixelContrast, PixelSettings
+from fewlabel.methods.guiding_labels import AUTOMATIC, Labels, choose_labels
+from fewlabel.nets.heads import pixel_rows
+from fewlabel.nets.unet import Tail, UNetEncoder
+from fewlabel.objectives.positives import same_id, two_views
+from fewlabel.objectives.weighted import weighted_sum
 
 OWN = "own choice; GCL does not say"
 #: Positives of a pixel where the map has room for them: a quarter of 8x8 pixels.
 POOL = 16
 
 
-class GCL(GuidedContrast):
+class GCL(SliceContrast):
     """Gradient-guided contrastive learning with multiple meta labels (arXiv 2309.08888, ACM MM 2023).
 
     For each meta label m the loss is L_img^m + λ L_pix^m (Eq. 1, 5, 6); their gradients on the encoder go through
@@ -34,6 +42,14 @@ class GCL(GuidedContrast):
     of its labels; classes of different data sets must have different ids, as the store's have.
 
     Take it where there is metadata that means something for the anatomy.
+
+    Example:
+        >>> method = GCL(GCL.Config(labels=("patient", "position"), pace="root"), encoder, facts)
+        >>> losses = method.losses(pretrain_batch)
+        >>> list(losses.terms)
+        ['patient', 'position']
+        >>> losses.scalars["pool_size"]
+        4.0
     """
 
     paper = "Gradient-guided contrastive learning, ACM MM 2023, arXiv 2309.08888"
@@ -116,10 +132,10 @@ class GCL(GuidedContrast):
 
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         pixel = None
+        pixels = map_pixels(encoder, facts)
         faults: list[Fault] = []
         labels = choose_labels(config.labels, self.automatic, facts, faults, "GCL")
         if config.pixel:
-            pixels = map_pixels(encoder, facts)
             pool = fitting_pool(pixels) if config.pool is None else config.pool
             if pool >= pixels:
                 faults.append(_too_large(pool, pixels, facts))
@@ -142,11 +158,11 @@ class GCL(GuidedContrast):
             labels=labels,
             temperature=config.temperature,
             dim=config.dim,
-            pixel=pixel,
-            pixel_weight=config.pixel_weight,
             centred=config.centre,
         )
         self.settings = config
+        channels = encoder.config.widths[-1]
+        self.pixel_branch = None if pixel is None else PixelContrast(pixel, channels, config.dim, pixels)
 
     def combiner(self) -> Combiner:
         """For two labels or more ``combine``, by default GradMitigator; the plain mean otherwise."""
@@ -162,6 +178,47 @@ class GCL(GuidedContrast):
             max_gain=chosen.max_gain,
         )
 
+    def losses(self, batch: PretrainBatch) -> Losses:
+        """One term per label, L_img + λ L_pix; see :class:`GCL`."""
+        branch, weight = self.pixel_branch, self.settings.pixel_weight
+        if branch is None:
+            return super().losses(batch)
+        keep = branch.kept(batch.step, batch.total_steps)
+        images = torch.cat(batch.views)
+        tail: Tail | None = None
+        if branch.filters(batch.step, batch.total_steps):
+            maps, tail = self.encoder.forward_with_tail(images)
+        else:
+            maps = self.encoder(images)
+        rows = pixel_rows(maps[-1])
+        image_map = self.image_head(rows).output
+        image = self.contrast_images(image_map, batch)
+        joined = image.joined
+        pixels = branch.prepare(rows, image_map.detach(), tail, joined.mine, batch.generator, keep)
+        same_slice = same_id(two_views(joined.slices), joined.mine)
+        count = 2 * len(joined.slices)
+        terms: dict[str, Tensor] = {}
+        figures: dict[str, Tensor] = {}
+        for name, term in image.terms.items():
+            scores = torch.rand(count, count, generator=batch.generator).to(rows.device)[joined.mine]
+            part = branch.loss(pixels, self.positives(joined, name, joined.mine), same_slice, scores)
+            terms[name] = weighted_sum((1.0, term), (weight, part))
+            figures |= {**image.figures[name], f"pixel/{name}": part}
+        pool = {"pool_size": float(keep), "pool_kept": keep / branch.settings.pool}
+        return Losses(
+            terms,
+            image.embeddings,
+            image.collapsed + weight * branch.collapsed(),
+            image.lower_bound + weight * branch.lower_bound(keep),
+            as_numbers(figures) | pool,
+        )
+
+
+def map_pixels(encoder: UNetEncoder, facts: DataFacts) -> int:
+    """Pixels of the encoder's last map for the data's image size."""
+    height, width = facts.image_size
+    return (height // encoder.config.stride) * (width // encoder.config.stride)
+
 
 def fitting_pool(pixels: int) -> int:
     """Positives of a pixel where none are set: 16, on a small map a quarter of it, at least 1.
@@ -173,8 +230,8 @@ def fitting_pool(pixels: int) -> int:
 
 
 def _too_large(pool: int, pixels: int, facts: DataFacts) -> Fault:
-    """What is told of a pool that leaves no negative."""
+    """The fault of a pool that leaves no negative."""
     size = "x".join(map(str, facts.image_size))
-    rule = f"a pool must be smaller than the encoder's last map, {pixels} pixels for {size} images"
-    smaller = f"set method.pool to at most {fitting_pool(pixels)}" if pixels > 1 else "lower network.depth"
-    return Fault.of(rule, str(pool), "method.pool", f"{smaller}, or set method.pixel=false")
+    problem = f"must be smaller than the encoder's last map, which has {pixels} pixels for {size} images, not {pool}"
+    smaller = f"Set it to at most {fitting_pool(pixels)}" if pixels > 1 else "Lower network.depth"
+    return Fault(problem, "method.pool", f"{smaller}, or set method.pixel=false")

@@ -40,6 +40,11 @@ class Arco(Anatomical):
     * Supervision is that of ``supervised`` in both stages (there: half of it in stage 1).
 
     Own choices for small machines: embeddings of 128 numbers at a quarter of the resolution (paper: 512 at full).
+
+    Example:
+        >>> regime = Arco(Arco.Config(sampling="sag", dim=16), network)
+        >>> list(regime.losses(segmentation_batch))
+        ['ce', 'dice', 'contrast', 'nn', 'unsup']
     """
 
     class Config(ArcoSettings):

@@ -27,7 +27,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fewlabel.gradients.pixel_tail import PixelTail, flat_rows
+from fewlabel.methods.gcl.backprop import PixelTail, flat_rows
 
 FilterPath = Literal["anchor", "pair", "embedding"]
 

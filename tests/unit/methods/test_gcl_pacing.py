@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from fewlabel.gradients.pace import pace_share, pool_size
+from fewlabel.methods.gcl.pacing import pace_share, pool_size
 
 SHAPES = ["linear", "root", "log", "exp", "constant"]
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fewlabel.gradients import gradfilter as grad_filter
-from fewlabel.gradients.gradfilter import gradient_norms, pair_gradients, smallest
-from fewlabel.gradients.pixel_tail import flat_rows, pick_pixels, unfold_patches
-from fewlabel.objectives.pixel import pair_losses, top_pool
+from fewlabel.methods.gcl import gradfilter as grad_filter
+from fewlabel.methods.gcl.backprop import flat_rows, pick_pixels, unfold_patches
+from fewlabel.methods.gcl.gradfilter import gradient_norms, pair_gradients, smallest
+from fewlabel.methods.gcl.pixel_loss import pair_losses, top_pool
 from kit.closed_form import TAU, make_problem
 
 
@@ -160,7 +160,7 @@ def test_patches_are_what_a_convolution_multiplies(space):
     expected = convolve(inputs, weight, padding=1).flatten(2).transpose(1, 2)
     patches = unfold_patches(inputs)
     torch.testing.assert_close(patches @ weight.flatten(1).T, expected)
-    from fewlabel.gradients.pixel_tail import _box_sum
+    from fewlabel.methods.gcl.backprop import _box_sum
 
     square = _box_sum(inputs.square().sum(1, keepdim=True)).flatten(1)
     torch.testing.assert_close(square, patches.square().sum(-1))

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from fewlabel.objectives import pixel
+from fewlabel.methods.gcl import pixel_loss as pixel
 
 TAU = 0.1
 

@@ -16,7 +16,7 @@ from fewlabel.data.catalog import Case, Column, Value
 from fewlabel.data.columns import infer_columns
 from fewlabel.data.io.volume import is_scan, scan_stem
 from fewlabel.data.subjects import guess_phases, guess_subjects
-from fewlabel.readers._cells import cell, known_columns, part_of, read_text
+from fewlabel.readers.cells import cell, known_columns, part_of, read_text
 
 DESCRIPTION = "dataset.json"
 TABLE = "metadata.csv"

@@ -1,22 +1,18 @@
-"""The pixel-wise half of GCL: pools by affinity, GradFilter, and the loss (GCL, Eq. 5 to 8)."""
+"""The contrast of pixels: pools by affinity, GradFilter, and the loss (GCL, Eq. 5 to 8)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from fewlabel.core.precision import full_precision
-from fewlabel.gradients.gradfilter import gradient_norms, smallest
-from fewlabel.gradients.pace import Pace, pool_size
-from fewlabel.gradients.pixel_tail import PixelTail, pick_pixels, pixel_tail
-from fewlabel.nets.heads import PixelHead, Projection
-from fewlabel.nets.unet import Tail
-from fewlabel.objectives.contrastive import similarity_logits
-from fewlabel.objectives.pixel import (
+from fewlabel.methods.gcl.backprop import PixelTail, pick_pixels, pixel_tail
+from fewlabel.methods.gcl.gradfilter import FilterPath, gradient_norms, smallest
+from fewlabel.methods.gcl.pacing import Pace, pool_size
+from fewlabel.methods.gcl.pixel_loss import (
     PixelDenominator,
     anchor_losses,
     collapsed_value,
@@ -25,6 +21,9 @@ from fewlabel.objectives.pixel import (
     lower_bound,
     top_pool,
 )
+from fewlabel.nets.heads import PixelHead, Projection
+from fewlabel.nets.unet import Tail
+from fewlabel.objectives.contrastive import similarity_logits
 from fewlabel.objectives.views import join_views
 
 
@@ -37,7 +36,7 @@ class PixelSettings:
     anchors: int
     partners: int
     denominator: PixelDenominator
-    criterion: Literal["anchor", "pair", "embedding"] | None
+    criterion: FilterPath | None
     pace: Pace
     lambda0: float
 
@@ -67,7 +66,7 @@ class PixelStep:
     keep: int
 
 
-class PixelBranch(nn.Module):
+class PixelContrast(nn.Module):
     """Pixel head and pixel-wise loss.
 
     Args:
