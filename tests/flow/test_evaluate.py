@@ -224,7 +224,7 @@ def test_changed_or_lost_label_files(tmp_path):
     image = sitk.ReadImage(str(label))
     image[10, 10, 2] = LABELS["ring"] if image[10, 10, 2] != LABELS["ring"] else 0
     sitk.WriteImage(image, str(label))
-    with pytest.raises(DataError, match="must be the one that was prepared"):
+    with pytest.raises(DataError, match="is not the label that was prepared"):
         evaluate.run(settings(store, segmenter, tmp_path / "scores"))
     label.unlink()
     with pytest.raises(DataError, match="is gone") as caught:

@@ -185,7 +185,7 @@ def test_what_cannot_be_built_there_writes_nothing(tmp_path):
     for to, words in (("nnunet", "network.norm"), ("monai", "network.depth")):
         with pytest.raises(SettingsError, match=words):
             fewlabel.export(encoder=folder, to=to, out=tmp_path / "w.pth")
-    with pytest.raises(ArtifactError, match="neither an encoder nor a run folder"):
+    with pytest.raises(ArtifactError, match="neither a finished encoder nor a run folder"):
         fewlabel.export(encoder=tmp_path, to="nnunet", out=tmp_path / "w.pth")
     with pytest.raises(SettingsError, match="to: this setting is required"):
         fewlabel.export(encoder=folder, out=tmp_path / "w.pth")

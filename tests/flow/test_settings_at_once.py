@@ -39,7 +39,7 @@ def test_check_refuses_what_prepare_refuses(data: Path, tmp_path: Path, command:
     assert result.exit_code == 2, result.stdout
     assert "No faults." not in result.stdout
     assert len(faults_of(result)) == 2
-    assert "size must be even" in result.stderr
+    assert "size: must be even numbers" in result.stderr
     assert "low: must be below high" in result.stderr
 
 

@@ -158,6 +158,6 @@ def test_without_batch_normalisation_there_is_nothing_to_take(store, tmp_path):
     facts = read_json(run(store, tmp_path / "auto", network=network) / "segmenter.json")
     assert facts["recalibrated"] is None
     assert facts["image_subjects"] == facts["labelled_subjects"]
-    with pytest.raises(SettingsError, match=r"network\.norm: only batch normalisation has statistics.* instance"):
+    with pytest.raises(SettingsError, match=r"network\.norm: must be batch for recalibrate=always, not instance"):
         run(store, tmp_path / "always", network=network, recalibrate="always")
     assert not (tmp_path / "always").exists()

@@ -209,7 +209,7 @@ def test_what_does_not_fit_is_refused_before_any_work(store: Path, tmp_path: Pat
         return str(caught.value)
 
     assert "patch: sides must be multiples of 4" in told(patch=[8, 16, 18])
-    assert "e.g. patch=[8,16,16]" in told(patch=[8, 16, 18])
+    assert "Give patch=[8,16,16], for example" in told(patch=[8, 16, 18])
     small = {**NETWORK, "ndim": 3, "norm": "instance"}
     assert "patch: instance normalisation needs images larger" in told(patch=[4, 4, 4], network=small)
     assert "patch: must be three positive numbers (depth, height, width), not [8, 16]" in told(patch=[8, 16])

@@ -137,10 +137,7 @@ def run(settings: PrepareSettings) -> Path:
     plan = replace(plan, meta_labels=classes)
     _say_estimate(plan, catalog, facts, depths, workers)
     if is_artifact(settings.out, "prepared"):
-        say(
-            f"{settings.out} was made from other data or settings and is replaced. "
-            "What was trained on it cannot use it."
-        )
+        say(f"{settings.out} was made from other data or settings and is replaced; models made from it cannot use it.")
     with building(settings.out) as folder:
         written = write_store(folder, catalog.cases, depths, plan, workers)
         write_tables(folder, catalog, table, written)

@@ -58,9 +58,9 @@ def test_a_run_of_other_settings_is_not_continued(tmp_path: Path) -> None:
     mark_run(out, SAME)
     assert read_json(out / IDENTITY) == SAME
     told = refusal(out, {**SAME, "seed": 99, "batch": 2}, resume=True)
-    assert "seed: a resumed run keeps its settings; found 0 before, 99 now" in told
-    assert "batch: a resumed run keeps its settings; found None before, 2 now" in told
-    assert "give another --out" in told
+    assert "seed: was 0 when the run began and is 99 now" in told
+    assert "batch: was None when the run began and is 2 now" in told
+    assert "or give another --out" in told
     assert not finished_before(out, "encoder", SAME, resume=True)
 
 

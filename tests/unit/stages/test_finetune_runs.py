@@ -163,7 +163,7 @@ def test_leaving_out_is_resumed_where_it_stopped(store, tmp_path, cut, fits) -> 
 @pytest.mark.parametrize("over", [{"seed": 99}, {"steps": 2}, {"validate_every": 3}, {"validation": "none"}])
 def test_leaving_out_is_not_resumed_with_other_settings(store, cut, fits, over) -> None:
     told = refusal(finetune_settings(store, cut, **{**LEFT_OUT, **over}, resume=True))
-    assert f"{next(iter(over))}: a resumed run keeps its settings" in told
+    assert f"{next(iter(over))}: was " in told
     assert fits == []
     finetune.run(finetune_settings(store, cut, **LEFT_OUT, resume=True))
 
@@ -196,7 +196,7 @@ def test_a_size_that_the_network_cannot_halve_is_told_before_training(tmp_path, 
     over = {"encoder": encoder_that_saw(tmp_path / "encoder", store, (), depth=4)} if from_encoder else deep
     told = refusal(finetune_settings(store, tmp_path / "out", labelled=1, **over))
     assert "must be multiples of 8 for a network of depth 4, not [20, 16]" in told
-    assert "prepare with size=[24,16]" in told
+    assert "Prepare with size=[24,16]" in told
     with pytest.raises(SettingsError, match="must be multiples of 8"):
         pretrain.run(pretrain_settings(store, tmp_path / "out", method="simclr", **deep))
     assert fits == []
