@@ -66,10 +66,18 @@ def test_what_is_missing_is_told_with_the_rest() -> None:
     assert sorted(fault.where for fault in caught.value.faults) == ["out", "size", "sizee"]
 
 
-def test_a_train_call_names_unknown_and_wrong_settings(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["check", "train"])
+def test_a_train_call_names_unknown_and_wrong_settings(data: Path, tmp_path: Path, command: str) -> None:
     words = ("stepss=3", "lablled=2", "pretrain.batchh=3", "finetune.steps=x")
-    result = fewlabel("train", data, "--out", tmp_path / "run", *words)
+    out = [] if command == "check" else ["--out", tmp_path / "run"]
+    result = fewlabel(command, data, *out, *words)
     assert result.exit_code == 2
     assert len(faults_of(result)) == 4
     for word in ("stepss", "lablled", "pretrain.batchh", "finetune.steps"):
         assert word in result.stderr
+
+
+def test_check_takes_the_words_of_train_and_shows_what_they_make_of_prepare(data: Path) -> None:
+    result = fewlabel("check", data, "prepare.size=[32,48]", "finetune.labelled=1", "budget=5m", "method=gcl")
+    assert result.exit_code == 0, result.stderr
+    assert "32x48 pixels" in result.stdout

@@ -12,19 +12,21 @@ def show_check(values: dict[str, Any], recipe: str | None = None) -> None:
     """Print what was understood of a data set.
 
     Args:
-        values: Settings of ``prepare``, ``data`` among them; ``out`` is not needed.
+        values: Settings of ``train``, ``data`` among them; all are checked, those of ``prepare`` count. ``out`` is not
+            needed.
         recipe: Name or file of a recipe.
 
     Raises:
         SettingsError: If a setting is wrong.
         DataError: With every fault, after what was understood is shown.
     """
-    from fewlabel.pipelines.stages import stage_settings
+    from fewlabel.pipelines.train import plan, train_settings
     from fewlabel.stages.check import PLAN_SETTINGS, SPLIT_SETTINGS, check
 
-    settings: Any = stage_settings("prepare", {**values, "out": "prepared"}, recipe)
+    pipeline = train_settings({"out": "run", **values}, recipe)
+    settings: Any = plan(pipeline)["prepare"]
     found = check(
-        settings.data,
+        pipeline.data,
         settings.reader,
         workers=settings.workers,
         split=settings.split,
@@ -39,5 +41,5 @@ def show_check(values: dict[str, Any], recipe: str | None = None) -> None:
     for line in found.lines[len(found.rows) :]:
         console.print(line, soft_wrap=console.soft_wrap)
     if found.faults:
-        raise DataError(f"{settings.data} cannot be used as it is:", found.faults)
+        raise DataError(f"{pipeline.data} cannot be used as it is:", found.faults)
     console.print("No faults.")

@@ -60,7 +60,7 @@ def check(
     recipe: Recipe = None,
     reader: Reader = None,
 ) -> None:
-    """Say what was understood of a folder, and every fault at once."""
+    """Say what was understood of a folder, and every fault at once; takes the settings of train."""
     values = collect({"data": data}, words, {"reader": reader})
     from fewlabel.cli.checking import show_check
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -211,11 +211,7 @@ def _one(
         found = getattr(error, "faults", ()) or (
             Fault.of("a scan must be segmented", f"{type(error).__name__}: {error}"),
         )
-        fault = (
-            found[0]
-            if found[0].where
-            else Fault.of(found[0].rule, found[0].found, str(scan.images[0]), found[0].remedy)
-        )
+        fault = found[0] if found[0].where else replace(found[0], where=str(scan.images[0]))
         faults.append(fault)
         return [{**row, "status": "failed", "fault": str(fault), "seconds": round(time.perf_counter() - started, 4)}]
     for mask in masks:
