@@ -43,7 +43,7 @@ def run(results: Path, chosen: list[str], rounds: int = ROUNDS, package: Path | 
     regimes = {name: build(name) for name in names}
     steps = {name: stepper(regime, LATE) for name, regime in regimes.items()}
     for name in names:
-        if regimes[name].stage(EARLY, TOTAL) != regimes[name].stage(LATE, TOTAL):
+        if regimes[name].training_phase(EARLY, TOTAL) != regimes[name].training_phase(LATE, TOTAL):
             regimes[f"{name}, stage 1"] = build(name)
             steps[f"{name}, stage 1"] = stepper(regimes[f"{name}, stage 1"], EARLY)
     times = timed(steps, rounds, WARM_UP)

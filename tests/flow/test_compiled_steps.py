@@ -158,7 +158,7 @@ def test_a_run_that_was_begun_goes_on_as_it_began(store: Path, tmp_path: Path, m
     monkeypatch.setattr(compiling, "PAYS_FROM", 0.0)
     monkeypatch.setattr(compiling, "broken", lambda kind: "no working compiler (none)")
     mark.write_text(json.dumps({**content, "compiled": True}))
-    with pytest.raises(SettingsError, match="goes on with them"):
+    with pytest.raises(SettingsError, match="the run began with compiled steps, and there is no working compiler"):
         pretrain.run(settings(resume=True))
     mark.write_text(json.dumps(content))
     pretrain.run(settings(resume=True))

@@ -211,7 +211,7 @@ def test_what_does_not_fit_is_refused_before_any_work(store: Path, tmp_path: Pat
     assert "patch: sides must be multiples of 4" in told(patch=[8, 16, 18])
     assert "Give patch=[8,16,16], for example" in told(patch=[8, 16, 18])
     small = {**NETWORK, "ndim": 3, "norm": "instance"}
-    assert "patch: instance normalisation needs images larger" in told(patch=[4, 4, 4], network=small)
+    assert "patch: images must be larger than one cell of the smallest map" in told(patch=[4, 4, 4], network=small)
     assert "patch: must be three positive numbers (depth, height, width), not [8, 16]" in told(patch=[8, 16])
     assert "patch: must be three positive numbers (depth, height, width), not [8, 16, 0]" in told(patch=[8, 16, 0])
     assert "network.ndim: is 3 without a patch size" in told(network={**NETWORK, "ndim": 3})

@@ -347,8 +347,7 @@ class Arm:
     def _unlabelled(self) -> set[str]:
         """Subjects whose slices may serve without their masks; those of the draw too."""
         parts = self.store.split["parts"]
-        held = set(self.draw.validation) | set(parts.get("test", []))
-        return (set(parts["train"]) | set(parts["pretrain"])) - held
+        return {*parts["train"], *parts["pretrain"]} - {*self.draw.validation, *parts.get("test", [])}
 
     def _architecture(self, settings: FinetuneSettings) -> UNetConfig:
         encoder = settings.encoder

@@ -215,7 +215,7 @@ def _check_settings(settings: PrepareSettings) -> None:
     if obstacle and not (out / SOURCES).is_file():
         problem, remedy = conflict_sentence(out, obstacle), "Give another --out"
         if obstacle == "other files":
-            problem, remedy = f"{out} is neither empty nor a prepared folder", f"{remedy}, or empty it yourself"
+            problem = f"{out} is neither empty nor a prepared folder"
         faults.append(Fault(problem, remedy=remedy))
     if faults:
         raise SettingsError("These settings are not valid:", faults)

@@ -79,5 +79,5 @@ def test_the_mark_goes_with_the_end_of_the_run(tmp_path: Path) -> None:
 def test_an_artifact_of_another_kind_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a")
     finish_artifact(tmp_path, "scores", ["a.txt"])
-    with pytest.raises(ArtifactError, match="kind 'encoder'"):
+    with pytest.raises(ArtifactError, match="an artifact of kind scores, not encoder"):
         finished_before(tmp_path, "encoder", SAME, resume=True)

@@ -48,16 +48,16 @@ def regime(name: str, *, pretrained: bool = False, **settings: Any) -> Any:
 
 
 def test_a_run_of_one_stage_has_one_part() -> None:
-    assert parts_of(regime("supervised").stage) == [(0, NOMINAL)]
+    assert parts_of(regime("supervised").training_phase) == [(0, NOMINAL)]
 
 
 def test_stages_and_the_rest_part_a_run() -> None:
     first = -(-NOMINAL // 3)
-    assert parts_of(regime("arco").stage) == [(0, first), (first, NOMINAL - first)]
-    assert parts_of(regime("arco", pretrained=True).stage) == [(0, NOMINAL)]
-    assert parts_of(regime("bcp").stage, rest=0.25) == [(0, NOMINAL // 4), (NOMINAL // 4, 3 * NOMINAL // 4)]
+    assert parts_of(regime("arco").training_phase) == [(0, first), (first, NOMINAL - first)]
+    assert parts_of(regime("arco", pretrained=True).training_phase) == [(0, NOMINAL)]
+    assert parts_of(regime("bcp").training_phase, rest=0.25) == [(0, NOMINAL // 4), (NOMINAL // 4, 3 * NOMINAL // 4)]
     # The rest ends where the stage does, whatever 0.55 times the length is in binary.
-    fixmatch = regime("fixmatch", rest=0.55).stage
+    fixmatch = regime("fixmatch", rest=0.55).training_phase
     assert parts_of(fixmatch, rest=0.55) == [(0, 55_000), (55_000, 45_000)]
     assert parts_of(lambda step, total: (0, 40_000) if step < 40_000 else (40_000, 60_000), rest=0.4) == [
         (0, 40_000),

@@ -104,7 +104,7 @@ def test_wrong_draw_and_wrong_part_come_at_once(stages: Stages, tmp_path: Path) 
     with pytest.raises(FewlabelError) as caught:
         go(tmp_path / "run", finetune={"labelled": 99}, evaluate={"part": "tets"})
     assert "99 asked for" in str(caught.value)
-    assert "'tets'" in str(caught.value)
+    assert 'no part "tets"' in str(caught.value)
     assert len(caught.value.faults) == 2
 
 
