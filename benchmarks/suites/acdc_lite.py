@@ -15,7 +15,7 @@ from typing import Any
 import fewlabel
 from common import facts, recipe_hash
 from fewlabel.core.artifact.files import read_json
-from fewlabel.core.artifact.manifest import open_artifact
+from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.engine.record import read_record
 from suites.as_it_was import AS_IT_WAS
 
@@ -122,7 +122,7 @@ def score(
     if encoder is not None:
         pretraining = [entry["seconds"] for entry in read_record(encoder / "metrics.jsonl")]
         row["pretrain_step_seconds"] = round(statistics.median(pretraining), 4)
-        row["pretrain_seconds"] = open_artifact(encoder).wall_seconds
+        row["pretrain_seconds"] = Artifact.open(encoder).manifest.wall_seconds
     return row
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fewlabel.core.artifact.files import MANIFEST
-from fewlabel.core.artifact.manifest import Origin, finish_artifact, open_artifact
+from fewlabel.core.artifact.manifest import Artifact, finish_artifact
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.weights import load_segmenter, save_segmenter
 from fewlabel.stages._statistics import KEY, statistics_images, statistics_record, take_statistics
@@ -24,14 +24,16 @@ def with_statistics(prepared: Path, segmenter: Path, out: Path) -> Path:
     if (out / MANIFEST).is_file():
         return out
     store = PreparedStore(prepared)
-    manifest = open_artifact(segmenter, "segmenter")
-    network, facts = load_segmenter(segmenter)
+    opened = Artifact.open(segmenter, "segmenter")
+    network, facts = load_segmenter(opened)
     parts = store.split["parts"]
     held = {*parts["test"], *parts["validation"]}
     subjects = {subject for part in ("train", "pretrain") for subject in parts[part]} - held
     usual = FinetuneSettings.parse({"data": prepared, "out": out, "regime": facts["regime"]})
     share, patch = usual.recalibrate_share, patch_size(facts.get("patch"))
-    images = statistics_images("always", usual.regime, network.config, store, subjects, patch, manifest.seed or 0)
+    images = statistics_images(
+        "always", usual.regime, network.config, store, subjects, patch, opened.manifest.seed or 0
+    )
     if images is not None:
         take_statistics(network, images, share, frozen=False)
     out.mkdir(parents=True)
@@ -40,8 +42,8 @@ def with_statistics(prepared: Path, segmenter: Path, out: Path) -> Path:
         out,
         "segmenter",
         ["segmenter.safetensors", "segmenter.json"],
-        parents=[store.origin, Origin.of(segmenter, manifest)],
-        settings=manifest.settings,
-        seed=manifest.seed,
+        parents=[store.artifact, opened],
+        settings=opened.manifest.settings,
+        seed=opened.manifest.seed,
     )
     return out

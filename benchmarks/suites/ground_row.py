@@ -13,7 +13,7 @@ import pandas as pd
 import fewlabel
 from common import facts, settings_hash
 from fewlabel.core.artifact.files import MANIFEST, read_json
-from fewlabel.core.artifact.manifest import open_artifact
+from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.engine.record import read_record
 from suites.acdc_lite import RECIPE
 from suites.ground import Cell, Ground
@@ -136,4 +136,4 @@ def _means(table: pd.DataFrame, column: str) -> Iterator[tuple[str, float]]:
 
 def _seconds(folder: Path) -> float:
     """Of the training that left an artifact."""
-    return open_artifact(folder, check_parents=False).wall_seconds or 0.0
+    return Artifact.open(folder, check_parents=False).manifest.wall_seconds or 0.0

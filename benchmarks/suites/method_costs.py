@@ -28,7 +28,7 @@ from fewlabel.engine.step import apply_gradients, total_norm
 from fewlabel.methods.base import PretrainMethod
 from fewlabel.pipelines.catalogue import COSTS
 from fewlabel.pipelines.stages import stage_settings
-from fewlabel.stages.pretrain import Pretraining
+from fewlabel.stages.pretrain import PretrainingTrainer
 
 SUITE = "method-costs"
 RECIPE = "acdc-lite"
@@ -53,7 +53,7 @@ class Stage:
         peak_bytes: Most bytes in live tensors made during a step.
     """
 
-    training: Pretraining
+    training: PretrainingTrainer
     steps: range
     total: list[float] = field(default_factory=list)
     data: list[float] = field(default_factory=list)
@@ -82,7 +82,7 @@ class Stage:
         training.optimiser.step()
         training.optimiser.zero_grad(set_to_none=True)
         stepped = clock()
-        training.method.after_step(step, training.settings.steps)
+        training.model.after_step(step, training.settings.steps)
         ended = clock()
         del loader.batch
         self.total.append(ended - began)
@@ -132,22 +132,22 @@ def run(
         write(package, compact(methods, RECIPE, REFERENCE, known))
 
 
-def begin(prepared: Path, work: Path, name: str) -> Pretraining:
+def begin(prepared: Path, work: Path, name: str) -> PretrainingTrainer:
     """A run of the recipe with this method, with its own defaults, about to start."""
     values = {"data": prepared, "out": work / "costs" / name, "method": {"name": name}, "labelled": 1, "draw": 0}
     settings: Any = stage_settings("pretrain", values, RECIPE)
-    training = Pretraining.begin(settings)
-    training.method.train()
+    training = PretrainingTrainer.begin(settings)
+    training.model.train()
     return training
 
 
-def stages_of(training: Pretraining) -> list[Stage]:
+def stages_of(training: PretrainingTrainer) -> list[Stage]:
     """The stages of a method: runs of steps with the same plan."""
     total = training.settings.steps
     starts: list[int] = []
     before: Any = None
     for step in range(total):
-        plan = training.method.plan(step, total)
+        plan = training.model.plan(step, total)
         if not starts or plan != before:
             starts.append(step)
         before = plan
@@ -176,7 +176,7 @@ def figures(parts: list[Stage], reference: list[float]) -> dict[str, Any]:
 
     return {
         **{key: round(mean(key), 4) for key in ("step", "step_seconds", "data_share", "after_share")},
-        "extra_bytes": extra_bytes(parts[0].training.method),
+        "extra_bytes": extra_bytes(parts[0].training.model),
         "peak_bytes": max(stage.peak_bytes for stage in parts),
         "stages": rows if len(rows) > 1 else [],
     }

@@ -64,8 +64,8 @@ def _pretraining(prepared: Path, folder: Path) -> dict[str, tuple[float, float, 
     for method in ("simclr", "gcl"):
         words = [f"network.width={WIDTH}", f"method={method}", "optimiser.name=adamw", "optimiser.lr=0.001"]
         settings = pretrain.PretrainSettings.parse({"data": prepared, "out": folder / method, **nest(words)})
-        training = pretrain.Pretraining.begin(settings)
-        training.method.train()
+        training = pretrain.PretrainingTrainer.begin(settings)
+        training.model.train()
         # A third of the way GradFilter selects and GradMitigator's targets are set.
         steps[method] = update(training, settings.steps // 3)
         loader = training.loader
@@ -80,7 +80,9 @@ def _pretraining(prepared: Path, folder: Path) -> dict[str, tuple[float, float, 
     }
 
 
-def update(training: pretrain.Pretraining | finetune.Fit, first: int = 0) -> Callable[[], object]:
+def update(
+    training: pretrain.PretrainingTrainer | finetune.SegmentationTrainer, first: int = 0
+) -> Callable[[], object]:
     """One whole optimisation step per call; what a regime does after it is part of it."""
     counter = iter(range(first, 10**9))
 
@@ -90,8 +92,8 @@ def update(training: pretrain.Pretraining | finetune.Fit, first: int = 0) -> Cal
         apply_gradients(training.parameters, result.gradients, total_norm(result.gradients), None)
         training.optimiser.step()
         training.optimiser.zero_grad(set_to_none=True)
-        if isinstance(training, finetune.Fit):
-            training.regime.after_step(number, training.recipe.steps)
+        if isinstance(training, finetune.SegmentationTrainer):
+            training.after_step(number)
 
     return step
 
@@ -103,7 +105,7 @@ def _finetuning(prepared: Path, folder: Path) -> dict[str, tuple[float, float, s
     batch, steps = 10, 20_000
     words = [f"network.width={WIDTH}", f"batch={batch}", "labelled=4", f"steps={steps}", "validation=none"]
 
-    def begun(*more: str) -> finetune.Fit:
+    def begun(*more: str) -> finetune.SegmentationTrainer:
         values = {"data": prepared, "out": folder / "segmenter", **nest([*words, *more])}
         fit = finetune.begin(finetune.FinetuneSettings.parse(values))
         fit.train_mode()

@@ -13,7 +13,7 @@ from fewlabel.core.settings.config import resolve_plugin
 from fewlabel.core.settings.describe import describe
 from fewlabel.nets.unet import UNet, UNetConfig, UNetEncoder
 from fewlabel.regimes.supervision import SupervisedSettings, supervised_terms
-from fewlabel.stages._fit import train_mode
+from fewlabel.stages.finetune.trainer import train_mode
 from kit.contract import said_for_contract
 from kit.finetuning import FAMILY, SIZE, TOTAL, build, toy_batch, toy_volumes, train, trainable
 

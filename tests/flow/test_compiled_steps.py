@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from fewlabel.core.artifact.files import read_json
-from fewlabel.core.artifact.manifest import open_artifact
+from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import SettingsError
 from fewlabel.engine import compiling
 from fewlabel.engine.checkpoint import CHECKPOINT
@@ -109,10 +109,10 @@ def test_fine_tuning_by_compiled_steps(
     assert sorted(graphs[len(whole) :]) == sorted(whole[3:])
     for name in ("segmenter.safetensors", "segmenter.json"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
-    assert open_artifact(tmp_path / "cut", "segmenter").compiled
+    assert Artifact.open(tmp_path / "cut", "segmenter").manifest.compiled
     assert not (tmp_path / "cut" / IDENTITY).exists()
     finetune.run(settings("plain", compile=False))
-    assert not open_artifact(tmp_path / "plain", "segmenter").compiled
+    assert not Artifact.open(tmp_path / "plain", "segmenter").manifest.compiled
     ours, plain = (load_file(tmp_path / name / "segmenter.safetensors") for name in ("whole", "plain"))
     assert ours.keys() == plain.keys()
     for key, tensor in ours.items():
@@ -136,7 +136,7 @@ def test_pre_training_by_compiled_steps(
     pretrain.run(settings("cut", checkpoint_seconds=0, resume=True))
     for name in ("encoder.safetensors", "embeddings.safetensors", "details.json"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
-    assert open_artifact(tmp_path / "cut", "encoder").compiled
+    assert Artifact.open(tmp_path / "cut", "encoder").manifest.compiled
     assert 0 < count == len(graphs)
 
 
@@ -162,4 +162,4 @@ def test_a_run_that_was_begun_goes_on_as_it_began(store: Path, tmp_path: Path, m
         pretrain.run(settings(resume=True))
     mark.write_text(json.dumps(content))
     pretrain.run(settings(resume=True))
-    assert not open_artifact(tmp_path / "out", "encoder").compiled
+    assert not Artifact.open(tmp_path / "out", "encoder").manifest.compiled

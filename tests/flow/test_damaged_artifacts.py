@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fewlabel.core.artifact.manifest import open_artifact
+from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import ArtifactError
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.weights import load_decoder_into, load_encoder, load_encoder_into, load_segmenter
@@ -141,18 +141,18 @@ def test_a_manifest_names_the_fields_it_lacks(run: Path) -> None:
     values = json.loads(path.read_text())
     path.write_text(json.dumps({**values, "kind": 3, "files": ["a"]}))
     with pytest.raises(ArtifactError, match=r"not a valid manifest \(kind .*, files .*\)\."):
-        open_artifact(run / "encoder")
+        Artifact.open(run / "encoder")
     path.write_text("{}")
     with pytest.raises(
         ArtifactError, match=r"not a valid manifest \(no kind, no schema_version, no content_hash, no files\)"
     ):
-        open_artifact(run / "encoder")
+        Artifact.open(run / "encoder")
 
 
 def test_a_changed_parent_that_is_damaged_too_is_told(run: Path) -> None:
     (run / "prepared/manifest.json").write_text("null")
     with pytest.raises(ArtifactError, match="has changed since"):
-        open_artifact(run / "encoder")
+        Artifact.open(run / "encoder")
 
 
 def test_every_reader_of_weights_looks_at_their_hash(run: Path) -> None:

@@ -89,12 +89,12 @@ def test_collapse_stops_with_advice(store, tmp_path):
     # All-equal slices have no instance to tell apart: their embeddings are equal.
     import numpy as np
 
-    from fewlabel.core.artifact.manifest import finish_artifact, open_artifact
+    from fewlabel.core.artifact.manifest import Artifact, finish_artifact
 
     flat = make_store(tmp_path / "flat", subjects=5, depth=4, size=(32, 32))
     images = np.load(flat / "images.npy")
     np.save(flat / "images.npy", np.full_like(images, 0.5))
-    finish_artifact(flat, "prepared", list(open_artifact(flat).files))
+    finish_artifact(flat, "prepared", list(Artifact.open(flat).manifest.files))
     # Centred embeddings cannot be equal: the normalisation blows up what little differs.
     method = {"name": "simclr", "centre": False}
     still = {"rotation": 0.0, "scale_low": 1.0, "scale_high": 1.0, "crop": 1.0, "elastic": 0.0, "noise": 0.0}

@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from fewlabel.core.artifact.files import read_json
-from fewlabel.core.artifact.manifest import is_artifact, open_artifact
+from fewlabel.core.artifact.manifest import Artifact, is_artifact
 from fewlabel.core.errors import RunStoppedError, SettingsError
 from fewlabel.engine.checkpoint import CHECKPOINT
 from fewlabel.engine.loop import Loop
 from fewlabel.engine.record import read_record
 from fewlabel.engine.weights import load_segmenter
 from fewlabel.stages import finetune
-from fewlabel.stages._fit import Fit
-from fewlabel.stages._members import Members, member_seed
+from fewlabel.stages.finetune.members import Members, member_seed
+from fewlabel.stages.finetune.trainer import SegmentationTrainer
 from kit.stores import make_store
 from kit.tiny import finetune_settings
 
@@ -34,13 +34,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int | None]]:
     """Folder of each fit that was run, and the step at which it was to end."""
     run_fits: list[tuple[str, int | None]] = []
-    original = Fit.run
+    original = SegmentationTrainer.run
 
-    def run(self: Fit, stop: int | None = None) -> Any:
+    def run(self: SegmentationTrainer, stop: int | None = None) -> Any:
         run_fits.append((self.folder.name, stop))
         return original(self, stop)
 
-    monkeypatch.setattr(Fit, "run", run)
+    monkeypatch.setattr(SegmentationTrainer, "run", run)
     return run_fits
 
 
@@ -72,7 +72,7 @@ def test_each_member_is_the_network_that_its_seed_makes_alone(store: Path, tmp_p
     facts = read_json(out / "segmenter.json")
     assert (facts["members"], facts["best_step"], facts["best_steps"]) == (3, None, [None] * 3)
     # Nothing is left but what the manifest names.
-    assert files(out) == sorted([*open_artifact(out, "segmenter").files, "manifest.json"])
+    assert files(out) == sorted([*Artifact.open(out, "segmenter").manifest.files, "manifest.json"])
     assert len(files(out)) == 8
 
 
@@ -100,11 +100,11 @@ def test_held_out_selection_is_each_members_own(store: Path, tmp_path: Path, mon
     values = [0.5, 0.4, 0.3, 0.1, 0.8, 0.3, 0.2, 0.2, 0.1]
     seen: list[torch.Tensor] = []
 
-    def validate(self: Fit) -> float:
-        seen.append(self.regime.inference_network().classifier.weight.detach().clone())
+    def validate(self: SegmentationTrainer) -> float:
+        seen.append(self.model.inference_network().classifier.weight.detach().clone())
         return values[len(seen) - 1]
 
-    monkeypatch.setattr(Fit, "_validate", validate)
+    monkeypatch.setattr(SegmentationTrainer, "_validate", validate)
     out = finetune.run(finetune_settings(store, tmp_path / "out", validation="held_out", members=3))
     facts = read_json(out / "segmenter.json")
     assert (facts["best_step"], facts["best_steps"]) == (2, [2, 4, 2])
@@ -116,7 +116,9 @@ def test_held_out_selection_is_each_members_own(store: Path, tmp_path: Path, mon
 def test_leaving_out_chooses_one_length_for_all(
     store: Path, tmp_path: Path, fits: list[tuple[str, int | None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Fit, "_validate", lambda self: 0.9 if self.facts["curve"].keys() == {"2"} else 0.3)
+    monkeypatch.setattr(
+        SegmentationTrainer, "_validate", lambda self: 0.9 if self.facts["curve"].keys() == {"2"} else 0.3
+    )
     over = {"validation": "leave_one_out", "subjects": THREE, "members": 3, "expect": "never"}
     out = finetune.run(finetune_settings(store, tmp_path / "out", **over))
     left = [(f"left-out-{name}", None) for name in THREE]
@@ -160,7 +162,7 @@ ENDS = {
         lambda loop, step, *_: step == 3 and loop.checkpointer.path.parent.name == "member-1",
     ),
     "between two members": (Members, "finish", lambda members, member, *_: member == 1),
-    "before the last is kept": (Fit, "run", lambda fit, *_: fit.folder.name == "member-2"),
+    "before the last is kept": (SegmentationTrainer, "run", lambda fit, *_: fit.folder.name == "member-2"),
     "before the clearing up": (Members, "best_steps", lambda members: True),
 }
 
@@ -186,7 +188,7 @@ def test_a_run_that_died_is_continued_to_the_same_bits(
     assert not is_artifact(cut, "segmenter")
     begun = [name for name, _ in fits]
     fits.clear()
-    with pytest.raises(SettingsError, match="found an unfinished run"):
+    with pytest.raises(SettingsError, match="holds an unfinished run"):
         finetune.run(finetune_settings(store, cut, **over))
     finetune.run(finetune_settings(store, cut, **over, resume=True))
     # What was finished is not trained again.

@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from fewlabel.core.artifact.files import read_json, write_json
-from fewlabel.core.artifact.manifest import finish_artifact, open_artifact
+from fewlabel.core.artifact.manifest import Artifact, finish_artifact
 from fewlabel.core.errors import ArtifactError, DataError, SettingsError
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine import ensemble
@@ -143,7 +143,7 @@ def test_summary_and_gain_follow_from_the_table(store, segmenter, control, tmp_p
     # The control of this module was trained for 9 steps, and says so.
     assert [told.split(" (")[0] for told in summary["differences"]] == ["steps"]
     assert summary["segmenters"]["control"]["steps"] == 9
-    kinds = [parent.kind for parent in open_artifact(out, "scores").parents]
+    kinds = [parent.kind for parent in Artifact.open(out, "scores").manifest.parents]
     assert kinds == ["prepared", "segmenter", "segmenter"]
 
 

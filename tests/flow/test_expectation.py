@@ -9,16 +9,16 @@ import pandas as pd
 import pytest
 
 from fewlabel.core.artifact.files import read_json
-from fewlabel.core.artifact.manifest import open_artifact
+from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import SettingsError
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.inference import predict_volume
 from fewlabel.engine.weights import load_segmenter
 from fewlabel.scoring.components import clean
 from fewlabel.stages import finetune
-from fewlabel.stages._fit import Fit
-from fewlabel.stages._left_out import COLUMNS, case_rows, labelled_cases
 from fewlabel.stages._postprocess import prepared_voxel, rule_of
+from fewlabel.stages.finetune.left_out import COLUMNS, case_rows, labelled_cases
+from fewlabel.stages.finetune.trainer import SegmentationTrainer
 from kit.stores import make_store
 from kit.tiny import finetune_settings
 
@@ -35,30 +35,30 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def fits(monkeypatch: pytest.MonkeyPatch) -> list[Fit]:
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[SegmentationTrainer]:
     """All fits that were run; ``given`` holds what each was made with."""
-    run_fits: list[Fit] = []
-    original, made = Fit.run, Fit.__init__
+    run_fits: list[SegmentationTrainer] = []
+    original, made = SegmentationTrainer.run, SegmentationTrainer.__init__
 
-    def init(self: Fit, *words: Any, **options: Any) -> None:
+    def init(self: SegmentationTrainer, *words: Any, **options: Any) -> None:
         made(self, *words, **options)
         self.given = options  # type: ignore[attr-defined]
 
-    def run(self: Fit, stop: int | None = None) -> Any:
+    def run(self: SegmentationTrainer, stop: int | None = None) -> Any:
         run_fits.append(self)
         return original(self, stop)
 
-    monkeypatch.setattr(Fit, "run", run)
-    monkeypatch.setattr(Fit, "__init__", init)
+    monkeypatch.setattr(SegmentationTrainer, "run", run)
+    monkeypatch.setattr(SegmentationTrainer, "__init__", init)
     return run_fits
 
 
-def names(fits: list[Fit]) -> list[str]:
+def names(fits: list[SegmentationTrainer]) -> list[str]:
     return [fit.folder.name for fit in fits]
 
 
 def test_each_patient_is_scored_by_a_network_that_never_saw_its_labels(
-    store: Path, tmp_path: Path, fits: list[Fit], said: list[str]
+    store: Path, tmp_path: Path, fits: list[SegmentationTrainer], said: list[str]
 ) -> None:
     over = {**TWO, "regime": "mean_teacher", "control": True, "members": 2}
     out = finetune.run(finetune_settings(store, tmp_path / "out", **over))
@@ -66,7 +66,7 @@ def test_each_patient_is_scored_by_a_network_that_never_saw_its_labels(
     assert names(fits) == ["out", "member-1", *LEFT, "out-control", "member-1", *LEFT]
     prepared = PreparedStore(store)
     for fit, other in zip(fits[2:4], reversed(NAMES[:2]), strict=True):
-        assert fit.recipe == fits[0].recipe
+        assert fit.settings == fits[0].settings
         assert fit.given["indices"].tolist() == prepared.slices_of((other,), labelled=True).tolist()
         left = prepared.slices_of((fit.folder.name.removeprefix("left-out-"),))
         assert not set(left) & set(fit.given["unlabelled"])
@@ -86,7 +86,7 @@ def test_each_patient_is_scored_by_a_network_that_never_saw_its_labels(
     by_patient = table.groupby("subject")["dice"].mean()
     assert expected["mean"]["dice"]["mean"] == pytest.approx(by_patient.mean())
     assert expected["mean"]["dice"]["low"] == pytest.approx(by_patient.min())
-    assert "left_out.csv" in open_artifact(out, "segmenter").files
+    assert "left_out.csv" in Artifact.open(out, "segmenter").manifest.files
     assert read_json(tmp_path / "out-control" / "segmenter.json")["expected"]["networks"] == 1
     told = [line for line in said if "a Dice of about" in line or "left out in turn" in line]
     assert [line.split(" a Dice")[0] for line in told] == [
@@ -112,7 +112,9 @@ def test_the_left_out_fit_is_the_whole_run_on_the_others(store: Path, tmp_path: 
     assert len(set(found)) > 2
 
 
-def test_it_is_off_where_something_else_tells_or_nobody_wants_it(store: Path, tmp_path: Path, fits: list[Fit]) -> None:
+def test_it_is_off_where_something_else_tells_or_nobody_wants_it(
+    store: Path, tmp_path: Path, fits: list[SegmentationTrainer]
+) -> None:
     finetune.run(finetune_settings(store, tmp_path / "never", **TWO, expect="never"))
     finetune.run(finetune_settings(store, tmp_path / "five", labelled=5, steps=1, validation="none"))
     assert names(fits) == ["never", "five"]
@@ -138,7 +140,7 @@ def test_with_one_patient_nothing_can_be_known_and_that_is_said(store: Path, tmp
     assert not any("nothing can be known" in line for line in said)
 
 
-def test_the_fits_of_the_selection_serve(store: Path, tmp_path: Path, fits: list[Fit]) -> None:
+def test_the_fits_of_the_selection_serve(store: Path, tmp_path: Path, fits: list[SegmentationTrainer]) -> None:
     over = {"subjects": NAMES[:2], "steps": 4, "validation": "leave_one_out"}
     out = finetune.run(finetune_settings(store, tmp_path / "out", **over))
     assert names(fits) == [*LEFT, "out"]
@@ -152,7 +154,7 @@ def test_the_fits_of_the_selection_serve(store: Path, tmp_path: Path, fits: list
     assert not list(out.rglob("*.npz"))
 
 
-def test_held_out_selection_is_each_left_out_fits_own(tmp_path: Path, fits: list[Fit]) -> None:
+def test_held_out_selection_is_each_left_out_fits_own(tmp_path: Path, fits: list[SegmentationTrainer]) -> None:
     store = make_store(tmp_path / "prepared", subjects=8, depth=3, size=(16, 16), phases=1)
     over = {**TWO, "steps": 4, "validation": "held_out", "expect": "always", "members": 2}
     out = finetune.run(finetune_settings(store, tmp_path / "out", **over))
@@ -168,19 +170,19 @@ class PowerCut(BaseException):
 
 @pytest.mark.parametrize("validation", ["none", "leave_one_out"])
 def test_leaving_out_is_resumed_where_it_stopped(
-    store: Path, tmp_path: Path, fits: list[Fit], validation: str, monkeypatch: pytest.MonkeyPatch
+    store: Path, tmp_path: Path, fits: list[SegmentationTrainer], validation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     over = {"subjects": NAMES[:2], "steps": 4, "validation": validation}
     whole = finetune.run(finetune_settings(store, tmp_path / "whole", **over))
-    known = Fit.run
+    known = SegmentationTrainer.run
     with monkeypatch.context() as patch:
 
-        def run(self: Fit, stop: int | None = None) -> Any:
+        def run(self: SegmentationTrainer, stop: int | None = None) -> Any:
             if self.folder.name == LEFT[1]:
                 raise PowerCut
             return known(self, stop)
 
-        patch.setattr(Fit, "run", run)
+        patch.setattr(SegmentationTrainer, "run", run)
         with pytest.raises(PowerCut):
             finetune.run(finetune_settings(store, tmp_path / "cut", **over))
     fits.clear()
@@ -192,10 +194,10 @@ def test_leaving_out_is_resumed_where_it_stopped(
 
 
 def test_scores_of_another_run_are_made_again(
-    store: Path, tmp_path: Path, fits: list[Fit], monkeypatch: pytest.MonkeyPatch
+    store: Path, tmp_path: Path, fits: list[SegmentationTrainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("fewlabel.stages._arm.expected_summary", lambda *_: (_ for _ in ()).throw(PowerCut()))
+        patch.setattr("fewlabel.stages.finetune.facts.expected_summary", lambda *_: (_ for _ in ()).throw(PowerCut()))
         with pytest.raises(PowerCut):
             finetune.run(finetune_settings(store, tmp_path / "out", **TWO))
     path = tmp_path / "out" / LEFT[0] / "scores.json"

@@ -25,7 +25,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def rates(fit: object) -> dict[str, float]:
     """Parameter name → rate at a base rate of 1."""
     set_rate(fit.optimiser, 1.0)
-    names = {tensor: name for name, tensor in fit.regime.named_parameters()}
+    names = {tensor: name for name, tensor in fit.model.named_parameters()}
     return {names[tensor]: group["lr"] for group in fit.optimiser.param_groups for tensor in group["params"]}
 
 

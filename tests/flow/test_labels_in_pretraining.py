@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fewlabel.core.artifact.manifest import open_artifact
+from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import DataError, RunStoppedError, SettingsError
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.checkpoint import CHECKPOINT
@@ -71,7 +71,7 @@ def test_the_encoder_says_whose_labels_it_saw(encoder: Path) -> None:
     facts = facts_of(encoder)
     assert facts["labelled_subjects"] == [LABELLED]
     assert facts["decoder_blocks"] == 2
-    assert "decoder.safetensors" in open_artifact(encoder, "encoder").files
+    assert "decoder.safetensors" in Artifact.open(encoder, "encoder").manifest.files
 
 
 def poisoned(store: Path, folder: Path, subjects: list[str]) -> Path:
@@ -156,7 +156,7 @@ def test_fine_tuning_takes_the_decoder_with_all_and_not_with_the_encoder_alone(
     left, states = load_file(encoder / "decoder.safetensors"), {}
     for name, over in (("all", {}), ("encoder", {"transfer": "encoder"}), ("scratch", {"mode": "scratch"})):
         settings = finetune_settings(store, tmp_path / name, encoder=encoder, labelled=1, draw=1, **over)
-        states[name] = finetune.begin(settings).regime.network.state_dict()
+        states[name] = finetune.begin(settings).model.network.state_dict()
     decoder = {name: {k: v for k, v in state.items() if k.startswith("decoder.")} for name, state in states.items()}
     assert decoder["all"].keys() == {f"decoder.{key}" for key in left}
     assert all(torch.equal(decoder["all"][f"decoder.{key}"], tensor) for key, tensor in left.items())
@@ -174,14 +174,14 @@ def test_pre_training_starts_from_another_encoder(store: Path, encoder: Path, tm
     weights = load_file(encoder / "encoder.safetensors")
     over = {**DRAW, "encoder": encoder, "method": {**SSCL, "global_share": 0.0}, "steps": 1}
     settings = pretrain_settings(store, tmp_path / "out", **over)
-    begun = pretrain.Pretraining.begin(settings).method.encoder.state_dict()
+    begun = pretrain.PretrainingTrainer.begin(settings).model.encoder.state_dict()
     assert all(torch.equal(begun[key], tensor) for key, tensor in weights.items())
-    fresh = pretrain.Pretraining.begin(settings.model_copy(update={"encoder": None})).method
+    fresh = pretrain.PretrainingTrainer.begin(settings.model_copy(update={"encoder": None})).model
     assert not torch.equal(fresh.encoder.state_dict()["blocks.0.conv1.weight"], weights["blocks.0.conv1.weight"])
     pretrain.run(settings)
-    parents = open_artifact(tmp_path / "out", "encoder").parents
+    parents = Artifact.open(tmp_path / "out", "encoder").manifest.parents
     assert [parent.kind for parent in parents] == ["prepared", "encoder"]
-    assert parents[1].content_hash == open_artifact(encoder).content_hash
+    assert parents[1].content_hash == Artifact.open(encoder).content_hash
     # Local from the first step on, one step away from where it began.
     assert "term/pixels" in read_record(tmp_path / "out" / "metrics.jsonl")[0]
     moved = load_file(tmp_path / "out" / "encoder.safetensors")["blocks.0.conv1.weight"]

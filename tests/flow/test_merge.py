@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fewlabel.core.artifact.files import read_json
-from fewlabel.core.artifact.manifest import open_artifact
+from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import DataError, SettingsError
 from fewlabel.data.merge import merge_stores
 from fewlabel.data.store import PreparedStore
@@ -49,10 +49,10 @@ def test_a_second_merge_is_a_no_op_and_gcl_trains_on_the_union(tmp_path):
     one = make_store(tmp_path / "one", subjects=4, depth=4, size=(32, 32), seed=1)
     two = make_store(tmp_path / "two", subjects=4, depth=4, size=(32, 32), seed=2)
     both = _merge(one, two, tmp_path / "both")
-    before = open_artifact(both).content_hash
-    assert open_artifact(_merge(one, two, tmp_path / "both")).content_hash == before
+    before = Artifact.open(both).content_hash
+    assert Artifact.open(_merge(one, two, tmp_path / "both")).content_hash == before
     encoder = pretrain.run(pretrain_settings(both, tmp_path / "encoder", steps=2))
-    assert open_artifact(encoder, "encoder").parents[0].content_hash == before
+    assert Artifact.open(encoder, "encoder").manifest.parents[0].content_hash == before
 
 
 def test_masks_are_left_out_where_classes_differ(tmp_path):

@@ -89,8 +89,8 @@ def test_the_model_is_chosen_by_its_kind(run: Path) -> None:
     """A run folder into which an older version wrote masks keeps its model."""
     write_json(run / "run_report.json", {})
     finish_artifact(run, "predictions", ["run_report.json"])
-    assert find_model(run) == run / "segmenter"
-    assert find_model(run / "segmenter") == run / "segmenter"
+    assert find_model(run).folder == run / "segmenter"
+    assert find_model(run / "segmenter").folder == run / "segmenter"
     assert find_encoder(run) == run / "encoder"
     assert find_encoder(run / "encoder") == run / "encoder"
 

@@ -15,8 +15,9 @@ from fewlabel.data.store import PreparedStore
 from fewlabel.engine import ensemble
 from fewlabel.engine.record import read_record
 from fewlabel.scoring.components import ComponentRule
-from fewlabel.stages import _fit, evaluate, finetune, predict, report
+from fewlabel.stages import evaluate, finetune, predict, report
 from fewlabel.stages._postprocess import decided_rule, prepared_voxel
+from fewlabel.stages.finetune import trainer
 from kit.scans import write_scan
 from kit.segmenters import LABELS, SPACING, bright_is_core, disc_plan, make_segmenter, nested_discs, prepared_discs
 from kit.stores import make_store
@@ -94,14 +95,14 @@ def validated(out: Path) -> list[float]:
 
 def test_validation_scores_cleaned_predictions_by_a_rule_of_the_others(store, tmp_path, monkeypatch):
     asked = []
-    original = _fit.Fit.__init__
+    original = trainer.SegmentationTrainer.__init__
 
     def watched(self, *args, **named):
         asked.append((named["validation"], named["rule"]))
         original(self, *args, **named)
 
-    monkeypatch.setattr(_fit.Fit, "__init__", watched)
-    monkeypatch.setattr(_fit, "predict_volume", answers(store, with_specks))
+    monkeypatch.setattr(trainer.SegmentationTrainer, "__init__", watched)
+    monkeypatch.setattr(trainer, "predict_volume", answers(store, with_specks))
     over = {"validation": "leave_one_out", "recalibrate": "never"}
     run(store, tmp_path / "on", **over)
     assert [[case.subject for case in cases] for cases, _ in asked[:2]] == [["s1"], ["s2"]]

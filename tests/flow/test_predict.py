@@ -11,11 +11,12 @@ import pytest
 import SimpleITK as sitk
 
 from fewlabel.core.artifact.files import MANIFEST, read_json
-from fewlabel.core.artifact.manifest import finish_artifact, open_artifact
+from fewlabel.core.artifact.manifest import Artifact, finish_artifact
 from fewlabel.core.errors import ArtifactError, DataError, SettingsError
 from fewlabel.core.progress import listen
 from fewlabel.engine import ensemble
 from fewlabel.stages import predict
+from fewlabel.stages.predict import segmentation
 from kit.scans import TILTED, write_scan
 from kit.segmenters import LABELS, bright_is_core, disc_plan, make_segmenter, nested_discs
 
@@ -122,7 +123,7 @@ def test_a_cine_gets_a_mask_for_every_frame(model, bright, tmp_path):
 def test_a_cine_in_another_format_is_a_clear_fault(model, tmp_path):
     images = [sitk.GetImageFromArray(picture(nested_discs(number))) for number in range(2)]
     sitk.WriteImage(sitk.JoinSeries(images), str(tmp_path / "cine.nrrd"))
-    with pytest.raises(DataError, match="a cine must be a 4D NIfTI"):
+    with pytest.raises(DataError, match="only a 4D NIfTI can be a cine"):
         run(model, tmp_path / "cine.nrrd", tmp_path / "out")
 
 
@@ -156,7 +157,7 @@ def test_one_bad_file_does_not_stop_the_others(model, bright, tmp_path):
     table = table_of(out).set_index("output")
     assert table["status"].tolist() == ["ok", "failed", "ok", "failed", "ok"]
     assert "finite" in table.loc["d.mha", "fault"]
-    manifest = open_artifact(out, "predictions")
+    manifest = Artifact.open(out, "predictions").manifest
     assert set(manifest.files) == {"a.nii.gz", "c.nii.gz", "e.nii.gz", "predictions.csv", "run_report.json"}
     assert manifest.parents[0].kind == "segmenter"
     report = read_json(out / "run_report.json")
@@ -184,7 +185,7 @@ def test_masks_are_not_replaced_unless_asked(model, bright, tmp_path):
 def test_a_scan_is_never_replaced(model, tmp_path):
     scan = write_scan(tmp_path / "a.nrrd", picture(nested_discs(0)))
     before = scan.read_bytes()
-    with pytest.raises(SettingsError, match="must not replace a scan"):
+    with pytest.raises(SettingsError, match="is a scan, which a mask would replace"):
         run(model, scan, tmp_path, overwrite=True)
     assert scan.read_bytes() == before
 
@@ -202,7 +203,7 @@ def test_a_second_call_adds_to_the_folder(model, bright, tmp_path):
     run(model, tmp_path / "a.nii", out)
     run(model, tmp_path / "b.nii", out, overwrite=True)
     assert table_of(out)["output"].tolist() == ["a.nii", "b.nii"]
-    assert {"a.nii", "b.nii"} <= set(open_artifact(out, "predictions").files)
+    assert {"a.nii", "b.nii"} <= set(Artifact.open(out, "predictions").manifest.files)
 
 
 def test_probabilities_lie_on_the_grid_and_sum_to_one(model, tmp_path):
@@ -216,7 +217,7 @@ def test_probabilities_lie_on_the_grid_and_sum_to_one(model, tmp_path):
     np.testing.assert_array_equal(image.affine, nibabel.load(scan).affine)
     values = np.array(list(LABELS.values()))
     np.testing.assert_array_equal(values[found.argmax(-1)], np.asarray(nibabel.load(out / "a.nii.gz").dataobj))
-    assert "a_probabilities.nii.gz" in open_artifact(out, "predictions").files
+    assert "a_probabilities.nii.gz" in Artifact.open(out, "predictions").manifest.files
     # Averaging over flips changes them.
     other = run(model, scan, tmp_path / "flipped", probabilities=True, precision="32", flip=True)
     flipped = np.asarray(nibabel.load(other / "a_probabilities.nii.gz").dataobj)
@@ -249,10 +250,13 @@ def test_a_run_folder_is_a_model(tmp_path, model, bright):
     home.mkdir()
     (home / "segmenter").symlink_to(model, target_is_directory=True)
     scan = write_scan(tmp_path / "a.nii.gz", picture(nested_discs(0)))
-    assert predict.find_model(home) == home / "segmenter"
+    assert predict.find_model(home).folder == home / "segmenter"
     run(home, scan, tmp_path / "out")
-    for wrong in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(ArtifactError, match="finished segmenter"):
+    for wrong, told in {
+        tmp_path: "neither a segmenter nor a run folder",
+        tmp_path / "nowhere": "does not exist",
+    }.items():
+        with pytest.raises(ArtifactError, match=told):
             predict.find_model(wrong)
     other = tmp_path / "other"
     other.mkdir()
@@ -266,14 +270,14 @@ def test_stopping_keeps_the_record_of_what_is_written(model, bright, tmp_path, m
     home = tmp_path / "in"
     for name in ("a", "b", "c"):
         write_scan(home / f"{name}.nii", picture(nested_discs(0)), **GEOMETRY)
-    original = predict.read_volume
+    original = segmentation.read_volume
 
     def stop_at_c(paths):
         if paths[0].name == "c.nii":
             raise KeyboardInterrupt
         return original(paths)
 
-    monkeypatch.setattr(predict, "read_volume", stop_at_c)
+    monkeypatch.setattr(segmentation, "read_volume", stop_at_c)
     with pytest.raises(KeyboardInterrupt):
         run(model, home, tmp_path / "out")
     assert table_of(tmp_path / "out")["output"].tolist() == ["a.nii", "b.nii"]

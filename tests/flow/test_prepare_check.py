@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from fewlabel.core import progress
-from fewlabel.core.artifact.manifest import open_artifact
+from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import DataError, SettingsError
 from fewlabel.data import store_writer
 from fewlabel.data.io.volume import read_mask, read_volume
@@ -107,7 +107,7 @@ def test_acdc_store_end_to_end(tmp_path, shared_data, heard):
 def test_second_run_does_nothing_until_something_changes(tmp_path, heard):
     data = nnunet_folder(tmp_path / "data", ("a", "b"), test=("t",))
     prepare(data, tmp_path / "p")
-    hash_before = open_artifact(tmp_path / "p").content_hash
+    hash_before = Artifact.open(tmp_path / "p").content_hash
     written = (tmp_path / "p" / "images.npy").stat().st_mtime_ns
     prepare(data, tmp_path / "p")
     prepare(data, tmp_path / "p", workers=1)
@@ -121,7 +121,7 @@ def test_second_run_does_nothing_until_something_changes(tmp_path, heard):
     assert PreparedStore(tmp_path / "p").meta_labels["position"] == 3
     write_scan(data / "imagesTr" / "a_0000.nii.gz", noise((4, 24, 20), 99), (1.0, 1.0, 5.0))
     prepare(data, tmp_path / "p")
-    assert open_artifact(tmp_path / "p").content_hash != hash_before
+    assert Artifact.open(tmp_path / "p").content_hash != hash_before
     (tmp_path / "p" / "images.npy").unlink()
     assert prepare(data, tmp_path / "p").images.shape[0] == 12
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fewlabel.core.artifact.manifest import open_artifact
+from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import ArtifactError
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.loop import Loop
-from fewlabel.stages import _arm, evaluate, finetune, pretrain
+from fewlabel.stages import evaluate, finetune, pretrain
 from fewlabel.stages.evaluate import EvaluateSettings
+from fewlabel.stages.finetune.segmenter_run import SegmenterRun
 from kit.segmenters import make_segmenter, prepared_discs
 from kit.stores import make_store
 from kit.tiny import finetune_settings, pretrain_settings
@@ -50,17 +51,17 @@ def swap_at(monkeypatch: pytest.MonkeyPatch, step: int, new: Path, place: Path) 
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
 def test_a_store_replaced_during_training_is_not_named_as_parent(stores, store, tmp_path, monkeypatch, stage):
-    old, new = (open_artifact(folder).content_hash for folder in stores)
+    old, new = (Artifact.open(folder).content_hash for folder in stores)
     assert old != new
     swap_at(monkeypatch, 2, stores[1], store)
     if stage == "pretrain":
         out = pretrain.run(pretrain_settings(store, tmp_path / "out", method="simclr"))
     else:
         out = finetune.run(finetune_settings(store, tmp_path / "out", labelled=1))
-    manifest = open_artifact(out, check_parents=False)
+    manifest = Artifact.open(out, check_parents=False).manifest
     assert manifest.parents[0].content_hash == old == manifest.settings["identity"]["data_hash"]
     with pytest.raises(ArtifactError, match="has changed since"):
-        open_artifact(out)
+        Artifact.open(out)
     later = {
         "pretrain": lambda: finetune.run(finetune_settings(store, tmp_path / "tuned", encoder=out, labelled=1)),
         "finetune": lambda: evaluate.run(EvaluateSettings(data=store, segmenter=out, out=tmp_path / "s", device="cpu")),
@@ -70,13 +71,13 @@ def test_a_store_replaced_during_training_is_not_named_as_parent(stores, store, 
 
 
 def test_a_store_replaced_before_it_is_opened_again_stops_pretraining(stores, store, tmp_path, monkeypatch):
-    original = pretrain.Pretraining.begin.__func__
+    original = pretrain.PretrainingTrainer.begin.__func__
 
-    def begin(cls, settings, same=None, opened=None):
+    def begin(cls, *opened):
         put(stores[1], store)
-        return original(cls, settings, same, opened)
+        return original(cls, *opened)
 
-    monkeypatch.setattr(pretrain.Pretraining, "begin", classmethod(begin))
+    monkeypatch.setattr(pretrain.PretrainingTrainer, "begin", classmethod(begin))
     with pytest.raises(ArtifactError, match=r"replaced|another one"):
         pretrain.run(pretrain_settings(store, tmp_path / "out", method="simclr"))
     assert not (tmp_path / "out" / "manifest.json").exists()
@@ -100,13 +101,13 @@ def test_what_was_read_before_stays(stores, store):
 def test_an_encoder_replaced_before_its_weights_are_read_stops_fine_tuning(store, tmp_path, monkeypatch):
     one = pretrain.run(pretrain_settings(store, tmp_path / "encoder", method="simclr"))
     two = pretrain.run(pretrain_settings(store, tmp_path / "other", method="simclr", seed=1))
-    original = _arm.Arm.look
+    original = SegmenterRun.look
 
     def look(self):
         original(self)
         put(two, one)
 
-    monkeypatch.setattr(_arm.Arm, "look", look)
+    monkeypatch.setattr(SegmenterRun, "look", look)
     with pytest.raises(ArtifactError, match="replaced"):
         finetune.run(finetune_settings(store, tmp_path / "out", encoder=one, labelled=1))
     assert not (tmp_path / "out" / "manifest.json").exists()
@@ -115,7 +116,7 @@ def test_an_encoder_replaced_before_its_weights_are_read_stops_fine_tuning(store
 def test_an_artifact_replaced_while_it_is_scored_is_not_named_as_parent(stores, tmp_path, monkeypatch):
     store = prepared_discs(tmp_path / "discs", test=("s3", "s4"))
     model = make_segmenter(tmp_path / "model", PreparedStore(store).plan, labelled_subjects=["s1"], steps=3)
-    old = [open_artifact(folder).content_hash for folder in (store, model)]
+    old = [Artifact.open(folder).content_hash for folder in (store, model)]
     original = evaluate._score
 
     def score(*arguments):
@@ -126,5 +127,5 @@ def test_an_artifact_replaced_while_it_is_scored_is_not_named_as_parent(stores, 
 
     monkeypatch.setattr(evaluate, "_score", score)
     settings = EvaluateSettings(data=store, segmenter=model, out=tmp_path / "scores", device="cpu", resamples=50)
-    manifest = open_artifact(evaluate.run(settings), check_parents=False)
+    manifest = Artifact.open(evaluate.run(settings), check_parents=False).manifest
     assert [parent.content_hash for parent in manifest.parents] == old

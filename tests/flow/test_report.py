@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from fewlabel.core.artifact.manifest import open_artifact
+from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import ArtifactError, SettingsError
 from fewlabel.stages.report import ReportSettings, run
 from kit.runs import make_encoder, make_run, make_scores, make_segmenter
@@ -31,7 +31,7 @@ def page(whole):
 
 def test_report_is_an_artifact_of_its_parents(whole, page):
     folder, html = page
-    manifest = open_artifact(folder, "report")
+    manifest = Artifact.open(folder, "report").manifest
     assert folder == whole / "report"
     assert manifest.files.keys() == {"report.html"}
     assert [parent.kind for parent in manifest.parents] == ["prepared", "encoder", "segmenter", "segmenter", "scores"]
@@ -53,9 +53,9 @@ def test_whole_run_shows_everything(page):
 
 
 def test_same_run_gives_the_same_page_and_replaces_it(whole, page):
-    before = open_artifact(page[0], "report").content_hash
+    before = Artifact.open(page[0], "report").content_hash
     folder, _ = report(run=whole)
-    assert open_artifact(folder, "report").content_hash == before
+    assert Artifact.open(folder, "report").content_hash == before
 
 
 def test_scratch_only_run_degrades_in_words(tmp_path):

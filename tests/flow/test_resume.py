@@ -203,7 +203,7 @@ def test_a_run_is_never_overwritten(store, tmp_path):
     other = tmp_path / "notes"
     other.mkdir()
     (other / "precious.txt").write_text("keep me")
-    with pytest.raises(SettingsError, match="other files"):
+    with pytest.raises(SettingsError, match="notes is not empty"):
         pretrain.run(pretrain_settings(store, other, method="simclr"))
     assert [path.name for path in other.iterdir()] == ["precious.txt"]
 

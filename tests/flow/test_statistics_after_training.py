@@ -18,7 +18,8 @@ from fewlabel.engine.recalibrate import recalibrate
 from fewlabel.engine.record import read_record
 from fewlabel.engine.weights import load_segmenter, save_encoder
 from fewlabel.nets.unet import UNetConfig, UNetEncoder
-from fewlabel.stages import _fit, finetune
+from fewlabel.stages import finetune
+from fewlabel.stages.finetune import trainer
 from kit.stores import make_store
 from kit.tiny import NETWORK, finetune_settings
 
@@ -90,13 +91,13 @@ def test_some_hundred_slices_are_enough(store, tmp_path, monkeypatch):
 def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
     """Whose images were looked at in every call."""
     seen = []
-    original = _fit.take_statistics
+    original = trainer.take_statistics
 
     def watched(network, images, share, *, frozen):
         seen.append(set(images.subjects))
         original(network, images, share, frozen=frozen)
 
-    monkeypatch.setattr(_fit, "take_statistics", watched)
+    monkeypatch.setattr(trainer, "take_statistics", watched)
     return seen
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fewlabel.core.artifact.files import MANIFEST
-from fewlabel.core.artifact.manifest import open_artifact
+from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import SettingsError
 from fewlabel.engine.lock import LOCK
 from fewlabel.engine.loop import Loop
@@ -105,7 +105,7 @@ def test_a_run_whose_holder_was_killed_is_resumed(store, tmp_path, monkeypatch, 
     assert (out / LOCK).is_file()
     STAGES[stage][0].run(settings_of(stage, store, out, resume=True))
     assert not (out / LOCK).exists()
-    assert {path.name for path in out.iterdir()} == {*open_artifact(out).files, MANIFEST}
+    assert {path.name for path in out.iterdir()} == {*Artifact.open(out).manifest.files, MANIFEST}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -125,7 +125,7 @@ def test_a_run_that_begins_while_another_trains_is_refused(store, tmp_path, monk
     monkeypatch.setattr(Loop, "_log", log)
     STAGES[stage][0].run(settings_of(stage, store, out))
     assert len(told) == 3
-    assert open_artifact(out).seed == 0
+    assert Artifact.open(out).manifest.seed == 0
     rows = (out / "metrics.jsonl").read_text().splitlines()
     assert len(rows) == 6
 
@@ -145,5 +145,5 @@ def test_two_that_start_at_the_same_moment_do_not_both_run(store, tmp_path):
     ends = [(process.communicate(timeout=240)[1], process.returncode) for process in started]
     assert sorted(code for _, code in ends) == [0, 2], ends
     seed = next(index for index, (_, code) in enumerate(ends) if code == 0)
-    assert open_artifact(tmp_path / "out", "encoder").seed == seed
+    assert Artifact.open(tmp_path / "out", "encoder").manifest.seed == seed
     assert len((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()) == 30

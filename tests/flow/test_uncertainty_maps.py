@@ -13,7 +13,7 @@ import pytest
 import SimpleITK as sitk
 
 from fewlabel.core.artifact.files import read_json
-from fewlabel.core.artifact.manifest import open_artifact
+from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import ArtifactError, SettingsError
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine import ensemble
@@ -23,6 +23,7 @@ from fewlabel.nets.unet import UNet, UNetConfig
 from fewlabel.scoring.metrics import dice_per_class
 from fewlabel.scoring.uncertainty import entropy
 from fewlabel.stages import evaluate, predict, report
+from fewlabel.stages.predict import segmentation
 from kit.scans import TILTED, write_scan
 from kit.segmenters import LABELS, bright_is_core, disc_plan, make_segmenter, nested_discs, prepared_discs
 
@@ -87,7 +88,7 @@ def test_two_members_that_are_sure_of_different_things_have_log_2_there(pair, di
     assert row["disagreement"] == pytest.approx((1 + 1 - 2 * ring / (ring + both)) / 2, abs=1e-4)
     # Half of the vote each: confidence is one half in the core.
     assert row["confidence"] == pytest.approx((ring + 0.5 * core.sum()) / both, abs=1e-4)
-    assert f"scan_uncertainty{suffix}" in open_artifact(out, "predictions").files
+    assert f"scan_uncertainty{suffix}" in Artifact.open(out, "predictions").manifest.files
     told = read_json(out / "run_report.json")
     assert told["model"]["members"] == 2
     assert told["uncertainty"].startswith("Mutual information between member and class")
@@ -166,7 +167,7 @@ def test_a_scan_is_read_and_resampled_once_however_many_members(tmp_path, monkey
         return call
 
     for name in counts:
-        monkeypatch.setattr(predict, name, counted(name, getattr(predict, name)))
+        monkeypatch.setattr(segmentation, name, counted(name, getattr(segmentation, name)))
     run(model, scan, tmp_path / "out", uncertainty=True)
     assert set(counts.values()) == {1}
 
@@ -183,7 +184,7 @@ def test_maps_are_no_scans_and_not_replaced_unless_asked(pair, divided, tmp_path
     (other / "a_uncertainty.nrrd").write_text("mine")
     with pytest.raises(SettingsError, match="overwrite=true") as caught:
         run(pair, home, other, uncertainty=True)
-    assert [fault.found for fault in caught.value.faults] == [str(other / "a_uncertainty.nrrd")]
+    assert [fault.problem for fault in caught.value.faults] == [f"{other / 'a_uncertainty.nrrd'} is there already"]
     assert [path.name for path in other.iterdir()] == ["a_uncertainty.nrrd"]
     run(pair, home, other, uncertainty=True, overwrite=True)
     assert read(other / "a_uncertainty.nrrd").max() == pytest.approx(math.log(2), abs=1e-5)

@@ -10,8 +10,9 @@ import pytest
 
 from fewlabel.core.registry import load_plugin, plugin_names
 from fewlabel.data.store import PreparedStore
-from fewlabel.stages import _fit, finetune
-from fewlabel.stages._fit import Fit
+from fewlabel.stages import finetune
+from fewlabel.stages.finetune import trainer
+from fewlabel.stages.finetune.trainer import SegmentationTrainer
 from kit.stores import make_store
 from kit.tiny import finetune_settings
 
@@ -25,7 +26,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_store(tmp_path_factory.mktemp("streams") / "prepared")
 
 
-def taken(fit: Fit, steps: int = 20) -> list[int]:
+def taken(fit: SegmentationTrainer, steps: int = 20) -> list[int]:
     """Slices of the unlabelled stream, as its batches show them."""
     return sorted({int(index) for step in range(steps) for index in fit.loader.batch(step).unlabelled_slices})
 
@@ -36,7 +37,7 @@ def slices_of(store: Path, patients: Sequence[str]) -> list[int]:
 
 def test_they_are_those_of_the_training_part_beside_the_draw(store, tmp_path, monkeypatch):
     told: list[str] = []
-    monkeypatch.setattr(_fit, "say", told.append)
+    monkeypatch.setattr(trainer, "say", told.append)
     settings = finetune_settings(store, tmp_path / "one", regime="mean_teacher", labelled=1, draw=1, steps=20)
     assert taken(finetune.begin(settings)) == slices_of(store, [PATIENTS[0], *PATIENTS[2:]])
     assert told == []
@@ -44,7 +45,7 @@ def test_they_are_those_of_the_training_part_beside_the_draw(store, tmp_path, mo
 
 def test_where_every_patient_is_labelled_theirs_serve_with_masks_unread(store, tmp_path, monkeypatch):
     told: list[str] = []
-    monkeypatch.setattr(_fit, "say", told.append)
+    monkeypatch.setattr(trainer, "say", told.append)
     fit = finetune.begin(finetune_settings(store, tmp_path / "all", regime="mean_teacher"))
     assert taken(fit) == slices_of(store, PATIENTS)
     assert told == [

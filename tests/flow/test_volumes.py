@@ -19,8 +19,9 @@ from fewlabel.engine.loop import Loop
 from fewlabel.engine.record import read_record
 from fewlabel.engine.weights import load_segmenter, save_encoder
 from fewlabel.nets.unet import UNetConfig, UNetEncoder
-from fewlabel.stages import _fit, evaluate, finetune, predict, prepare
+from fewlabel.stages import evaluate, finetune, predict, prepare
 from fewlabel.stages.check import check
+from fewlabel.stages.finetune import trainer
 from kit.h5 import atrium_folder, ball
 from kit.segmenters import make_segmenter
 from kit.tiny import NETWORK, finetune_settings
@@ -189,13 +190,13 @@ def test_validation_looks_through_windows_of_the_patch(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    original = _fit.predict_volume
+    original = trainer.predict_volume
 
     def watched(*args, **named):
         seen.append(named["window"])
         return original(*args, **named)
 
-    monkeypatch.setattr(_fit, "predict_volume", watched)
+    monkeypatch.setattr(trainer, "predict_volume", watched)
     out = finetune.run(settings(store, tmp_path / "out", validation="leave_one_out", steps=2, validate_every=1))
     assert set(seen) == {tuple(PATCH)}
     assert len(seen) == 4

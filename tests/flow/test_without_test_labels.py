@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fewlabel.core.artifact.files import read_json, write_json
-from fewlabel.core.artifact.manifest import open_artifact
+from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.data.phantom.scans import write_phantom
 from fewlabel.pipelines import train
 from fewlabel.stages import predict
@@ -65,8 +65,8 @@ def test_predict_uses_what_was_chosen_and_the_model_when_it_is_named(run: Path, 
         found[model] = read_json(out / "run_report.json")["model"]["content_hash"]
     write_json(run / "run.json", record)
     folder = {"model": "segmenter", "control": "segmenter-control"}[arm]
-    assert found[run] == open_artifact(run / folder).content_hash
-    assert found[run / "segmenter"] == open_artifact(run / "segmenter").content_hash
+    assert found[run] == Artifact.open(run / folder).content_hash
+    assert found[run / "segmenter"] == Artifact.open(run / "segmenter").content_hash
 
 
 def test_one_patient_leaves_the_eye(tmp_path: Path) -> None:

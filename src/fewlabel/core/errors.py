@@ -38,19 +38,10 @@ class Fault:
     problem: str
     where: str = ""
     remedy: str = ""
-    rule: str = ""
-    found: str = ""
     kind: str = ""
-
-    @classmethod
-    def of(cls, rule: str, found: str, where: str = "", remedy: str = "") -> Fault:
-        """A fault in the old words, until all are rewritten."""
-        return cls(f"{rule}; found {found}", where, remedy, rule, found)
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
-        if self.rule:
-            return f"{place}{self.problem}." + (f" → {self.remedy}" if self.remedy else "")
         return " ".join(_sentence(part) for part in (f"{place}{self.problem}", self.remedy) if part)
 
 

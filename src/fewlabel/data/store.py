@@ -9,6 +9,7 @@ them, and no part of the content, lie ``sources.json`` and ``pose.json`` (:mod:`
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fewlabel.core.artifact.files import read_json
-from fewlabel.core.artifact.manifest import Origin, open_artifact
-from fewlabel.core.artifact.unchanged import check_file, check_origin
+from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import ArtifactError, Fault, reason
 
 UNLABELLED = 255
@@ -58,19 +57,18 @@ class PreparedStore:
     """Read access to a prepared folder.
 
     Args:
-        folder: A finished artifact of kind ``prepared``.
+        source: A finished artifact of kind ``prepared``, or its folder.
 
     Raises:
         ArtifactError: If it is not, or a file of it is damaged; and when more of it is read, if it was replaced since.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder)
-        self.manifest = open_artifact(self.folder, "prepared")
-        self.plan: dict[str, Any] = read_json(self.folder / "plan.json")
-        self.split: dict[str, Any] = read_json(self.folder / "split.json")
-        self.origin = Origin.of(self.folder, self.manifest)
-        check_origin(self.origin)
+    def __init__(self, source: Path | Artifact) -> None:
+        self.artifact = source if isinstance(source, Artifact) else Artifact.open(source, "prepared")
+        self.folder = self.artifact.folder
+        self.manifest = self.artifact.manifest
+        self.plan: dict[str, Any] = self.artifact.json("plan.json")
+        self.split: dict[str, Any] = self.artifact.json("split.json")
 
     @cached_property
     def images(self) -> NDArray[np.float16]:
@@ -97,16 +95,15 @@ class PreparedStore:
         ``height_fraction`` ((z + 0.5) / depth), ``labelled`` (bool), and per meta label a column ``meta_NAME`` of
         int codes, -1 where missing (``meta_patient``, ``meta_position``, ``meta_phase``, …).
         """
-        check_file(self.folder, "slices.parquet")
-        table = pd.read_parquet(self.folder / "slices.parquet")
-        check_origin(self.origin)
+        table = pd.read_parquet(io.BytesIO(self.artifact.content("slices.parquet")))
+        self.artifact.check_unchanged()
         return table
 
     @cached_property
     def cases(self) -> tuple[PreparedCase, ...]:
         """All scans, in store order."""
-        rows = read_json(self.folder / "cases.json")
-        check_origin(self.origin)
+        rows = self.artifact.json("cases.json")
+        self.artifact.check_unchanged()
         return tuple(PreparedCase(**{**row, "images": tuple(row["images"])}) for row in rows)
 
     @property
@@ -138,9 +135,9 @@ class PreparedStore:
             array = np.load(path, mmap_mode="r")
             size = path.stat().st_size
         except (OSError, ValueError, EOFError) as error:
-            check_origin(self.origin)
+            self.artifact.check_unchanged()
             raise self._damaged(name, reason(error) or "it is empty") from error
-        check_origin(self.origin)
+        self.artifact.check_unchanged()
         if not isinstance(array, np.memmap):
             raise self._damaged(name, "it is not a plain array")
         if size != array.offset + array.nbytes:

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from fewlabel.core.collective import any_rank, rank, sum_across, world_size
@@ -50,7 +50,6 @@ class Loop:
 
     Attributes:
         title: Shown beside the progress bar.
-        module: Trained module.
         optimiser: Its optimiser.
         config: Learning rate, clipping.
         total_steps: Length of the run.
@@ -67,7 +66,6 @@ class Loop:
     """
 
     title: str
-    module: nn.Module
     optimiser: Optimizer
     config: OptimiserConfig
     total_steps: int

@@ -69,9 +69,8 @@ def check_warmup(config: OptimiserConfig, stage: Callable[[int, int], tuple[int,
         begun, length = stage(begun + length, steps)
         shortest = min(shortest, length)
     if config.warmup >= shortest:
-        rule = "the warm-up is shorter than the shortest stage of the run"
-        found = f"{config.warmup} steps, a stage of {shortest}"
-        fault = Fault.of(rule, found, "optimiser.warmup", f"set it below {shortest}, or raise steps")
+        problem = f"must be shorter than every phase of the run: one has {shortest} steps, the warm-up {config.warmup}"
+        fault = Fault(problem, "optimiser.warmup", f"Set it below {shortest}, or raise steps")
         raise SettingsError("These settings are not valid:", [fault])
 
 

@@ -8,13 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fewlabel.core.artifact.files import MANIFEST, read_json, write_json
-from fewlabel.core.artifact.manifest import Origin, finish_artifact, open_artifact
+from fewlabel.core.artifact.manifest import Artifact, finish_artifact
 from fewlabel.core.collective import barrier, rank
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.output_paths import path_conflict
+from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.engine.checkpoint import CHECKPOINT, identity_faults
 from fewlabel.engine.lock import at_work, holder_for_all
+from fewlabel.engine.runtime import resolved_precision
 
 #: What an unfinished run is, from its first step on; a finished one says so in its manifest.
 IDENTITY = "identity.json"
@@ -54,18 +57,18 @@ def finished_before(out: Path, kind: str, same: Mapping[str, Any], *, resume: bo
     if not obstacle:
         return False
     if (out / MANIFEST).is_file():
-        before = open_artifact(out, kind).settings.get("identity", {})
+        before = Artifact.open(out, kind).manifest.settings.get("identity", {})
         if resume and before == dict(same):
             return True
         differing = sorted(key for key in {*before, *same} if before.get(key) != same.get(key))
-        found = f"a finished {kind}" + (f" made with another {', '.join(differing)}" if differing else "")
-        remedy = "give another --out" if differing else "give --resume to keep it, or another --out"
-        faults = [Fault.of("--out must not hold another result", found, str(out), remedy)]
+        problem = f"{out} holds a finished {kind}" + (f" made with another {', '.join(differing)}" if differing else "")
+        faults = [
+            Fault(problem, remedy="Give another --out" if differing else "Give --resume to keep it, or another --out")
+        ]
     elif not any((out / name).is_file() for name in (IDENTITY, CHECKPOINT, RECORD)):
-        faults = [Fault.of("--out must be a new or empty folder", obstacle, str(out), "give another --out")]
+        faults = [Fault(conflict_sentence(out, obstacle), remedy="Give another --out")]
     elif not resume:
-        remedy = "give --resume, or another --out"
-        faults = [Fault.of("--out must not hold another run", "an unfinished run", str(out), remedy)]
+        faults = [Fault(f"{out} holds an unfinished run", remedy="Give --resume to continue it, or another --out")]
     else:
         faults = identity_faults(_identity_of(out), _plain(same)) if (out / IDENTITY).is_file() else []
     if faults:
@@ -103,10 +106,8 @@ def check_begun(out: Path, kind: str, same: Mapping[str, Any], *, resume: bool) 
         ArtifactError: As :func:`finished_before`.
     """
     if finished_before(out, kind, same, resume=resume, locked=True):
-        found, remedy = f"a finished {kind}, made just now by another process", "repeat the command to keep it"
-        raise SettingsError(
-            "Nothing was written:", [Fault.of("--out must not hold another result", found, str(out), remedy)]
-        )
+        problem = f"{out} holds a finished {kind} that another process has just made"
+        raise SettingsError("Nothing was written:", [Fault(problem, remedy="Run the command again to keep it")])
 
 
 def _plain(same: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,12 +120,10 @@ def close_run(
     kind: str,
     files: Sequence[str],
     *,
-    parents: Sequence[Path | Origin],
-    settings: Mapping[str, Any],
+    parents: Sequence[Path | Artifact],
+    settings: Any,
     same: Mapping[str, Any],
-    seed: int,
-    device: str,
-    precision: str,
+    device: torch.device,
     started: float,
     compiled: bool = False,
 ) -> None:
@@ -135,11 +134,9 @@ def close_run(
         kind: Kind of artifact.
         files: Its files.
         parents: What it was made from, as it was opened.
-        settings: Settings as recorded.
+        settings: Settings of the stage.
         same: Identity of the run.
-        seed: Its seed.
         device: Device it ran on.
-        precision: What its network computed in.
         started: ``time.monotonic()`` when this process began; a resumed run counts its last part only.
         compiled: Whether its steps were compiled.
     """
@@ -149,10 +146,10 @@ def close_run(
             kind,
             files,
             parents=parents,
-            settings={**settings, "identity": dict(same)},
-            seed=seed,
-            device=device,
-            precision=precision,
+            settings={**settings.record(), "identity": dict(same)},
+            seed=settings.seed,
+            device=str(device),
+            precision=resolved_precision(settings.precision, device.type),
             compiled=compiled,
             wall_seconds=time.monotonic() - started,
         )

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from torch import Tensor, nn
+from torch import nn
 
-from fewlabel.core.artifact.files import read_json, write_bytes, write_json
-from fewlabel.core.artifact.unchanged import check_file
+from fewlabel.core.artifact.files import write_bytes, write_json
+from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import ArtifactError, Fault, SettingsError
 from fewlabel.engine.transfer import load_strictly, read_tensors
 from fewlabel.nets.unet import UNet, UNetConfig, UNetDecoder, UNetEncoder
@@ -37,32 +37,34 @@ def save_segmenter(folder: Path, network: UNet, facts: Mapping[str, Any]) -> Non
     save_segmenter_facts(folder, network.config, network.classes, facts)
 
 
-def load_segmenter(folder: Path, member: int = 0) -> tuple[UNet, dict[str, Any]]:
-    """The network of a segmenter folder, in eval mode on the CPU, and its facts.
+def load_segmenter(source: Path | Artifact, member: int = 0) -> tuple[UNet, dict[str, Any]]:
+    """The network of a segmenter, in eval mode on the CPU, and its facts.
 
     Args:
-        folder: The segmenter.
+        source: The segmenter, or its folder.
         member: Which of its networks, from 0; ``members`` of the facts says how many there are, without it one.
 
     Raises:
         ArtifactError: If a file is missing, damaged or changed since, or the weights do not fit the architecture; it
             lists what is missing, reshaped or left over.
     """
-    facts = _facts(folder, "segmenter", ("architecture", "classes"))
-    network = UNet(_architecture(folder, "segmenter", facts), int(facts["classes"]))
-    name = member_file(member)
-    load_strictly(network, read_made(folder, name), where=str(folder / name))
+    artifact = _opened(source)
+    facts = _facts(artifact, "segmenter", ("architecture", "classes"))
+    network = UNet(_architecture(artifact, "segmenter", facts), int(facts["classes"]))
+    path = artifact.verified(member_file(member))
+    load_strictly(network, read_tensors(path), where=str(path))
     return network.eval(), facts
 
 
-def load_members(folder: Path) -> tuple[tuple[UNet, ...], dict[str, Any]]:
-    """All networks of a segmenter folder, the first member first, and its facts.
+def load_members(source: Path | Artifact) -> tuple[tuple[UNet, ...], dict[str, Any]]:
+    """All networks of a segmenter, the first member first, and its facts.
 
     Raises:
         ArtifactError: As :func:`load_segmenter`, for any of them.
     """
-    first, facts = load_segmenter(folder)
-    others = (load_segmenter(folder, member)[0] for member in range(1, int(facts.get("members", 1))))
+    artifact = _opened(source)
+    first, facts = load_segmenter(artifact)
+    others = (load_segmenter(artifact, member)[0] for member in range(1, int(facts.get("members", 1))))
     return (first, *others), facts
 
 
@@ -79,27 +81,29 @@ def save_encoder(
         _write(folder, "decoder", decoder)
 
 
-def load_encoder(folder: Path) -> tuple[UNetEncoder, dict[str, Any]]:
-    """The encoder of an encoder folder, in eval mode on the CPU, and its facts.
+def load_encoder(source: Path | Artifact) -> tuple[UNetEncoder, dict[str, Any]]:
+    """The encoder of an artifact or its folder, in eval mode on the CPU, and its facts.
 
     Raises:
         ArtifactError: As :func:`load_segmenter`.
     """
-    facts = _facts(folder, "encoder", ("architecture",))
-    encoder = UNetEncoder(_architecture(folder, "encoder", facts))
-    load_strictly(encoder, _tensors(folder, "encoder"), where=str(folder / "encoder.safetensors"))
+    artifact = _opened(source)
+    facts = _facts(artifact, "encoder", ("architecture",))
+    encoder = UNetEncoder(_architecture(artifact, "encoder", facts))
+    _load(artifact, "encoder", encoder)
     return encoder.eval(), facts
 
 
-def load_encoder_into(folder: Path, encoder: UNetEncoder) -> dict[str, Any]:
-    """Give the weights of an encoder folder to an encoder of the same architecture; returns the facts.
+def load_encoder_into(source: Path | Artifact, encoder: UNetEncoder) -> dict[str, Any]:
+    """Give the weights of an encoder, or of its folder, to an encoder of the same architecture; returns the facts.
 
     Raises:
         ArtifactError: If any tensor is missing, reshaped or left over, or the encoder has another normalisation or
             slope, which tensors alone may not tell; the encoder is then unchanged.
     """
-    facts = _facts(folder, "encoder", ("architecture",))
-    made, wanted = _architecture(folder, "encoder", facts), encoder.config
+    artifact = _opened(source)
+    facts = _facts(artifact, "encoder", ("architecture",))
+    made, wanted = _architecture(artifact, "encoder", facts), encoder.config
     pairs = {"norm": (made.norm, wanted.norm), "slope": (made.slope, wanted.slope)}
     faults = [
         Fault(f"is {new}, but the encoder has {old}", f"network.{key}")
@@ -108,22 +112,27 @@ def load_encoder_into(folder: Path, encoder: UNetEncoder) -> dict[str, Any]:
     ]
     if faults:
         raise ArtifactError(
-            f"The weights of {folder} do not fit the network; use the architecture of its encoder.json:", faults
+            f"The weights of {artifact.folder} do not fit the network; use the architecture of its encoder.json:",
+            faults,
         )
-    load_strictly(encoder, _tensors(folder, "encoder"), where=str(folder / "encoder.safetensors"))
+    _load(artifact, "encoder", encoder)
     return facts
 
 
-def load_decoder_into(folder: Path, decoder: UNetDecoder) -> int:
-    """Give the pre-trained blocks of an encoder folder to the first blocks of a decoder; returns how many, maybe 0.
+def load_decoder_into(source: Path | Artifact, decoder: UNetDecoder) -> int:
+    """Give the pre-trained blocks of an encoder, or of its folder, to the first blocks of a decoder.
+
+    Returns:
+        How many, maybe 0.
 
     Raises:
         ArtifactError: If they do not fit in full; the decoder is then unchanged.
     """
-    count = int(_facts(folder, "encoder", ("architecture",)).get("decoder_blocks", 0))
+    artifact = _opened(source)
+    count = int(_facts(artifact, "encoder", ("architecture",)).get("decoder_blocks", 0))
     if count:
         part = UNetDecoder(decoder.config, min(count, len(decoder.blocks)))
-        load_strictly(part, _tensors(folder, "decoder"), where=str(folder / "decoder.safetensors"))
+        _load(artifact, "decoder", part)
         decoder.load_state_dict({**decoder.state_dict(), **part.state_dict()})
     return count
 
@@ -138,27 +147,19 @@ def _save(folder: Path, name: str, module: nn.Module, facts: Mapping[str, Any]) 
     write_json(folder / f"{name}.json", dict(facts))
 
 
-def read_made(folder: Path, name: str) -> dict[str, Tensor]:
-    """The tensors of an artifact's safetensors file, which must be as it was made.
-
-    Args:
-        folder: The artifact; of a folder without a manifest the file is taken as it is.
-        name: The file.
-
-    Raises:
-        ArtifactError: If the file is missing, damaged or not that of the manifest.
-    """
-    check_file(folder, name)
-    return read_tensors(folder / name)
+def _opened(source: Path | Artifact) -> Artifact:
+    return source if isinstance(source, Artifact) else Artifact.bare(source)
 
 
-def _tensors(folder: Path, name: str) -> dict[str, Tensor]:
-    return read_made(folder, f"{name}.safetensors")
+def _load(artifact: Artifact, name: str, module: nn.Module) -> None:
+    """Weights that several networks begin with, and that are read once for all of them."""
+    file = f"{name}.safetensors"
+    load_strictly(module, artifact.once(file, read_tensors), where=str(artifact.folder / file))
 
 
-def _facts(folder: Path, name: str, keys: tuple[str, ...]) -> dict[str, Any]:
-    path = folder / f"{name}.json"
-    facts = read_json(path)
+def _facts(artifact: Artifact, name: str, keys: tuple[str, ...]) -> dict[str, Any]:
+    path = artifact.folder / f"{name}.json"
+    facts = artifact.json(path.name)
     missing = [key for key in keys if not isinstance(facts, dict) or key not in facts]
     if missing:
         fault = Fault(f"{path} lacks {', '.join(missing)}", remedy="Make the artifact again")
@@ -166,11 +167,12 @@ def _facts(folder: Path, name: str, keys: tuple[str, ...]) -> dict[str, Any]:
     return dict(facts)
 
 
-def _architecture(folder: Path, name: str, facts: Mapping[str, Any]) -> UNetConfig:
+def _architecture(artifact: Artifact, name: str, facts: Mapping[str, Any]) -> UNetConfig:
     try:
         return UNetConfig.parse(facts["architecture"])
     except SettingsError as error:
         found = " ".join(map(str, error.faults))
-        problem = f"{folder / name}.json holds an architecture that this version does not know: {found}"
+        path = artifact.folder / f"{name}.json"
+        problem = f"{path} holds an architecture that this version does not know: {found}"
         fault = Fault(problem, remedy="Use the version of fewlabel that made it")
         raise ArtifactError("An artifact cannot be used:", [fault]) from error

@@ -32,8 +32,8 @@ def check_labels(store: PreparedStore, plans: Mapping[str, Settings], *, trains:
     from fewlabel.protocol.label_draws import drawn_labels
     from fewlabel.protocol.model_selection import choose_selection
     from fewlabel.protocol.scorable_cases import subjects_of
-    from fewlabel.stages._expect import choose_expectation
-    from fewlabel.stages._network import check_network
+    from fewlabel.stages.finetune.expectation import choose_expectation
+    from fewlabel.stages.finetune.network import check_network
     from fewlabel.stages.pretrain import network_for
 
     learning: Any = plans["finetune"]
@@ -81,7 +81,7 @@ def selection_of(store: PreparedStore, plans: Mapping[str, Any]) -> tuple[Select
     """
     from fewlabel.protocol.label_draws import drawn_labels
     from fewlabel.protocol.model_selection import choose_selection
-    from fewlabel.stages._expect import choose_expectation
+    from fewlabel.stages.finetune.expectation import choose_expectation
 
     learning = plans["finetune"]
     draw = drawn_labels(store, learning.labelled, learning.draw, learning.subjects)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.core.artifact.files import MANIFEST
-from fewlabel.core.artifact.manifest import is_artifact, open_artifact
+from fewlabel.core.artifact.manifest import Artifact
 
 #: Settings of evaluate that name what is scored.
 _SCORED = ("data", "segmenter", "control")
@@ -23,13 +23,14 @@ def outdated(out: Path, now: Mapping[str, Any], free: Collection[str]) -> bool:
         now: The settings of evaluate, recorded.
         free: Settings that change no score.
     """
-    if not is_artifact(out, "scores"):
+    scores = Artifact.find(out, "scores")
+    if scores is None:
         return False
-    manifest = open_artifact(out, "scores", check_parents=False)
+    manifest = scores.manifest
     keys = set(now) - {"out", *_SCORED} - set(free)
     if any(manifest.settings.get(key) != now[key] for key in keys):
         return True
-    scored = [open_artifact(Path(now[key]), check_parents=False).content_hash for key in _SCORED if now[key]]
+    scored = [Artifact.open(Path(now[key]), check_parents=False).content_hash for key in _SCORED if now[key]]
     return [parent.content_hash for parent in manifest.parents] != scored
 
 
@@ -39,7 +40,7 @@ def set_aside(out: Path) -> Iterator[None]:
 
     It comes back if that fails. Otherwise its own files go, and whatever else was in the folder moves to the new one.
     """
-    own = {MANIFEST, *open_artifact(out, check_parents=False).files}
+    own = {MANIFEST, *Artifact.open(out, check_parents=False).manifest.files}
     names = (f"{out.name}-before{number or ''}" for number in count())
     aside = next(place for place in map(out.with_name, names) if not place.exists())
     out.rename(aside)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.core.artifact.files import read_json
-from fewlabel.core.artifact.manifest import is_artifact, open_artifact
+from fewlabel.core.artifact.manifest import Artifact
 
 #: The control takes the place of the model where its mean Dice is higher by more than this.
 MARGIN = 0.005
@@ -74,17 +74,16 @@ def _at(facts: Mapping[str, Any], *keys: str) -> Any:
 def choice(segmenter: Path, control: Path | None) -> dict[str, Any]:
     """As :func:`better_of`, of two folders, with ``content`` → arm → its content hash: what the choice holds for."""
     folders = {"model": segmenter, "control": control}
-    there = {
-        name: folder for name, folder in folders.items() if folder is not None and is_artifact(folder, "segmenter")
-    }
-    facts = {name: _facts(folder) for name, folder in there.items()}
-    content = {name: open_artifact(folder, check_parents=False).content_hash for name, folder in there.items()}
+    opened = {name: None if folder is None else Artifact.find(folder, "segmenter") for name, folder in folders.items()}
+    there = {name: artifact for name, artifact in opened.items() if artifact is not None}
+    facts = {name: _facts(artifact) for name, artifact in there.items()}
+    content = {name: artifact.content_hash for name, artifact in there.items()}
     return {**better_of(facts.get("model", {}), facts.get("control")), "content": content}
 
 
-def _facts(folder: Path) -> dict[str, Any]:
-    path = folder / "segmenter.json"
-    return dict(read_json(path)) if path.is_file() else {}
+def _facts(artifact: Artifact) -> dict[str, Any]:
+    name = "segmenter.json"
+    return dict(artifact.json(name)) if name in artifact.manifest.files else {}
 
 
 def choice_line(use: Mapping[str, Any]) -> str:

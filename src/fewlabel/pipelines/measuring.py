@@ -19,7 +19,7 @@ from fewlabel.data.preprocess import Plan, restore_probabilities
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.engine.compiling import plainly
 from fewlabel.engine.inference import WINDOW, folded, predict_volume
-from fewlabel.engine.runtime import choose_device, fast_kernels, start
+from fewlabel.engine.runtime import choose_device
 from fewlabel.nets.unet import UNetConfig
 from fewlabel.pipelines._labels import selection_of
 from fewlabel.pipelines.budget import Cost
@@ -28,16 +28,17 @@ from fewlabel.protocol.label_draws import drawn_labels
 from fewlabel.protocol.model_selection import Selection
 from fewlabel.scoring.components import clean
 from fewlabel.scoring.metrics import score_case
-from fewlabel.stages._arm import Arm
-from fewlabel.stages._finetune_settings import FinetuneSettings, mode_of
-from fewlabel.stages._fit import Fit
 from fewlabel.stages._statistics import take_statistics
 from fewlabel.stages._unlabelled_scans import candidates
 from fewlabel.stages._volumes import patch_size
 from fewlabel.stages.evaluate import EvaluateSettings, reference_of
 from fewlabel.stages.finetune import control_of
-from fewlabel.stages.pretrain import EMBEDDED, Pretraining, PretrainSettings, network_for
+from fewlabel.stages.finetune.segmenter_run import SegmenterRun
+from fewlabel.stages.finetune.settings import FinetuneSettings, mode_of
+from fewlabel.stages.finetune.trainer import SegmentationTrainer
+from fewlabel.stages.pretrain import EMBEDDED, PretrainingTrainer, PretrainSettings, network_for
 
+Trained = PretrainingTrainer | SegmentationTrainer
 #: Scored scans that a report shows.
 SHOWN = 3
 #: So small that weights stay what they are, whatever the rate would make of them.
@@ -76,20 +77,13 @@ def pretraining_cost(settings: PretrainSettings, store: PreparedStore) -> Cost:
     """
     with _rehearsal(settings) as asked:
         built = asked.model_copy(update={"network": network_for(asked, store)})
-        training = Pretraining.begin(built, store=store)
+        training = PretrainingTrainer.begin(built, store=store)
         training.settle(settings.steps)
-        training.method.train()
-        parts = parts_of(training.method.training_phase)
-
-        def work(at: int) -> None:
-            training.loop(at, at + 1).run(training.step, at)
-
-        compiling = first_seconds(work, parts, training.method) if training.compiled else 0.0
-        step = mean_seconds(work, parts, training.method)
-        training.method.eval()
+        compiling, step = _step(training)
+        training.model.eval()
         sample = training.indices[:32]
         embedding = seconds_of(lambda: training.embeddings(sample)) / len(sample)
-        lowest = _lowest(settings.optimiser.warmup, training.method.training_phase)
+        lowest = _lowest(settings.optimiser.warmup, training.model.training_phase)
     fixed = compiling + embedding * min(EMBEDDED, len(training.indices))
     return Cost("pretrain", step, fixed=fixed, lowest=lowest)
 
@@ -100,8 +94,8 @@ def finetuning_costs(
     encoder: UNetConfig | None = None,
     *,
     expects: bool = False,
-) -> tuple[tuple[Cost, ...], Fit]:
-    """What fine-tuning takes and, if there is one, its control; and the fit of an untrained model.
+) -> tuple[tuple[Cost, ...], SegmentationTrainer]:
+    """What fine-tuning takes and, if there is one, its control; and the trainer of an untrained model.
 
     Args:
         settings: Of the stage; an encoder named in them need not be there yet.
@@ -116,7 +110,7 @@ def finetuning_costs(
     control = control_of(settings) if settings.control else None
     with _rehearsal(alone) as asked:
         arm = _arm(asked, mode_of(settings), selection)
-        model = _prepared(arm, settings.steps)
+        model = arm.prepare(settings.steps)
         compiling, step = _step(model)
         closing = _statistics(model)
         between, left_out = _selecting(arm, model, closing)
@@ -125,56 +119,50 @@ def finetuning_costs(
         fits = settings.members + left_out
         common: dict[str, Any] = {
             "fits": fits,
-            "lowest": _lowest(settings.optimiser.warmup, model.regime.training_phase),
+            "lowest": _lowest(settings.optimiser.warmup, model.model.training_phase),
             "most_pixels": 0 if settings.patch else math.prod(settings.view) if settings.view else math.inf,
         }
         costs = [Cost("finetune", step + between, fixed=fits * closing + compiling, **common)]
         if control is not None:
             arm = _arm(asked.model_copy(update={"regime": control.regime}), "scratch", selection)
-            twin = _prepared(arm, settings.steps)
-            alike = control.regime == settings.regime and _parts(twin) == _parts(model) and not model.recipe.frozen
+            twin = arm.prepare(settings.steps)
+            alike = control.regime == settings.regime and _parts(twin) == _parts(model) and not model.frozen
             if not alike:
                 compiling, step = _step(twin)
             costs.append(Cost("control", step + between, fixed=fits * closing + compiling, **common))
     return tuple(costs), model
 
 
-def _arm(settings: FinetuneSettings, mode: Any, selection: Selection) -> Arm:
-    return Arm(settings, settings.out, mode, selection, expects=False)
+def _arm(settings: FinetuneSettings, mode: Any, selection: Selection) -> SegmenterRun:
+    return SegmenterRun(settings, settings.out, mode, selection, expects=False)
 
 
-def _prepared(arm: Arm, steps: int) -> Fit:
-    fabric = start(arm.settings.device, arm.settings.precision)
-    fast_kernels(fabric.device.type)
-    return arm.prepare_fit(fabric, steps)
+def _parts(training: Trained) -> Parts:
+    """Phases of a method or regime, and where the rest of a regime ends."""
+    return parts_of(training.model.training_phase, float(getattr(training.model.config, "rest", 0.0)))
 
 
-def _parts(fit: Fit) -> Parts:
-    """Stages of a regime, and where its rest ends."""
-    return parts_of(fit.regime.training_phase, float(getattr(fit.regime.config, "rest", 0.0)))
-
-
-def _step(fit: Fit) -> tuple[float, float]:
+def _step(training: Trained) -> tuple[float, float]:
     """Seconds of compiling, and of a step."""
 
     def work(at: int) -> None:
-        fit.loop(at, at + 1).run(fit.step, at)
+        training.loop(at, at + 1).run(training.step, at)
 
-    fit.train_mode()
-    compiling = first_seconds(work, _parts(fit), fit.regime) if fit.recipe.compiled else 0.0
-    return compiling, mean_seconds(work, _parts(fit), fit.regime)
+    training.train_mode()
+    compiling = first_seconds(work, _parts(training), training.model) if training.compiled else 0.0
+    return compiling, mean_seconds(work, _parts(training), training.model)
 
 
-def _statistics(fit: Fit) -> float:
+def _statistics(fit: SegmentationTrainer) -> float:
     """Seconds that a trained network takes to get statistics of other images; 0 where it keeps its own."""
     images = fit.statistics
     if images is None:
         return 0.0
-    network = copy.deepcopy(fit.regime.inference_network())
-    return seconds_of(lambda: take_statistics(network, images, fit.recipe.recalibrate_share, frozen=fit.recipe.frozen))
+    network = copy.deepcopy(fit.model.inference_network())
+    return seconds_of(lambda: take_statistics(network, images, fit.settings.recalibrate_share, frozen=fit.frozen))
 
 
-def _selecting(arm: Arm, fit: Fit, closing: float) -> tuple[float, int]:
+def _selecting(arm: SegmenterRun, fit: SegmentationTrainer, closing: float) -> tuple[float, int]:
     """Seconds of validation for each step, as a mean over all fits, and the number of fits that leave one out."""
     settings, store, selection = arm.settings, arm.store, arm.selection
     if selection == "none":
@@ -182,8 +170,8 @@ def _selecting(arm: Arm, fit: Fit, closing: float) -> tuple[float, int]:
     subjects = arm.draw.validation if selection == "held_out" else arm.draw.labelled
     cases = [case for case in store.cases if case.subject in subjects and case.label is not None]
     typical, slices = _typical(cases), sum(case.stop - case.start for case in cases)
-    network, window = fit.regime.inference_network(), patch_size(settings.patch) or WINDOW
-    with plainly(fit.recipe.compiled):
+    network, window = fit.model.inference_network(), patch_size(settings.patch) or WINDOW
+    with plainly(fit.compiled):
         one = seconds_of(lambda: predict_volume(network, _images(store, typical), window=window))
     whole = one / (typical.stop - typical.start) * slices
     if selection == "held_out":
@@ -193,7 +181,9 @@ def _selecting(arm: Arm, fit: Fit, closing: float) -> tuple[float, int]:
     return (whole + left_out * closing) / (left_out + settings.members) / settings.validate_every, left_out
 
 
-def evaluation_seconds(settings: EvaluateSettings, store: PreparedStore, fit: Fit, members: int = 1) -> float:
+def evaluation_seconds(
+    settings: EvaluateSettings, store: PreparedStore, fit: SegmentationTrainer, members: int = 1
+) -> float:
     """What it takes to score a network on the scans of the part, by one scan outside the part.
 
     Args:
@@ -212,7 +202,7 @@ def evaluation_seconds(settings: EvaluateSettings, store: PreparedStore, fit: Fi
     typical = _typical([case for case in labelled if case.subject not in scored_subjects])
     # What it imports is there from now on.
     score_case(np.ones((1, 4, 4), dtype=np.uint8), np.ones((1, 4, 4), dtype=np.uint8), (1, 1, 1), [1])
-    ready, window = folded(fit.regime.inference_network()), fit.recipe.patch or WINDOW
+    ready, window = folded(fit.model.inference_network()), fit.patch or WINDOW
     asked: dict[str, Any] = {key: getattr(settings, key) for key in ("batch", "flip", "precision")}
     device = choose_device(settings.device)
     rule = fit.rule if settings.postprocess else None
@@ -237,7 +227,13 @@ def evaluation_seconds(settings: EvaluateSettings, store: PreparedStore, fit: Fi
 
 
 def shown_seconds(
-    plans: Mapping[str, Any], store: PreparedStore, fit: Fit, selection: Selection, arms: int, *, evaluates: bool
+    plans: Mapping[str, Any],
+    store: PreparedStore,
+    fit: SegmentationTrainer,
+    selection: Selection,
+    arms: int,
+    *,
+    evaluates: bool,
 ) -> float:
     """What it takes to predict the scans that a report shows, or chooses those from, by one scan outside the part.
 
@@ -265,7 +261,7 @@ def shown_seconds(
     if not cases:
         return 0.0
     typical = _typical([case for case in store.cases if case.subject not in scored])
-    ready, window = folded(fit.regime.inference_network()), fit.recipe.patch or WINDOW
+    ready, window = folded(fit.model.inference_network()), fit.patch or WINDOW
     device = choose_device(plans["report"].device)
     one = seconds_of(lambda: predict_volume(ready, _images(store, typical), device=device, window=window))
     seconds: float = one / _depth(typical) * sum(map(_depth, cases)) * networks * learning.members

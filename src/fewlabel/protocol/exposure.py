@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from fewlabel.core.artifact.files import read_json
-from fewlabel.core.artifact.manifest import open_artifact, parent_folder
+from fewlabel.core.artifact.manifest import Artifact
 
 KEY = "image_subjects"
 
 
-def images_met(subjects: Iterable[str], encoder: Path | None) -> list[str]:
+def images_met(subjects: Iterable[str], encoder: Artifact | None) -> list[str]:
     """Subjects of a run and of the encoder it starts from, sorted; those of a merged store as ``SET:SUBJECT``."""
     return sorted(set(subjects) | (images_of(encoder) if encoder is not None else set()))
 
 
-def images_of(encoder: Path) -> set[str]:
+def images_of(encoder: Artifact) -> set[str]:
     """Subjects whose images an encoder has met.
 
     One that does not say so itself is judged by the split of the data it was made from, as far as they are still there.
     """
-    facts = read_json(encoder / "encoder.json")
+    facts = encoder.json("encoder.json")
     if KEY in facts:
         return set(facts[KEY])
     found: set[str] = set()
-    before, prepared = parent_folder(encoder, "encoder"), parent_folder(encoder, "prepared")
+    before, prepared = encoder.parent_folder("encoder"), encoder.parent_folder("prepared")
     if before is not None:
-        found |= images_of(before)
+        found |= images_of(Artifact.bare(before))
     if prepared is not None:
-        chosen = open_artifact(encoder, "encoder", check_parents=False).settings.get("parts", ["pretrain"])
+        chosen = encoder.manifest.settings.get("parts", ["pretrain"])
         parts = read_json(prepared / "split.json")["parts"]
         found |= {subject for name in chosen for subject in parts.get(name, [])}
     return found

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fewlabel.core.artifact.files import read_json
+from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import DataError, Fault, SettingsError
 from fewlabel.core.suggestions import did_you_mean
 from fewlabel.data.store import PreparedStore
@@ -68,11 +67,13 @@ def training_slices(store: PreparedStore, parts: tuple[str, ...]) -> NDArray[np.
     return indices
 
 
-def labels_of_encoder(encoder: Path | None, draw: Sequence[str] | None, *, rule: str, remedy: str) -> tuple[str, ...]:
+def labels_of_encoder(
+    encoder: Artifact | None, draw: Sequence[str] | None, *, rule: str, remedy: str
+) -> tuple[str, ...]:
     """The subjects whose labels an encoder learnt from: they count as labels of all that is trained from it.
 
     Args:
-        encoder: Encoder folder; None learnt from none.
+        encoder: None learnt from none.
         draw: The subjects whose labels may be learnt from; None where none are.
         rule: What the draw demands of the encoder: how the message begins.
         remedy: What to do otherwise, as of a fault.
@@ -82,9 +83,9 @@ def labels_of_encoder(encoder: Path | None, draw: Sequence[str] | None, *, rule:
     """
     if encoder is None:
         return ()
-    known: list[str] = read_json(encoder / "encoder.json").get("labelled_subjects", [])
+    known: list[str] = encoder.json("encoder.json").get("labelled_subjects", [])
     beyond = [subject for subject in known if draw is not None and subject not in draw]
     if beyond:
-        fault = Fault(f"{rule}, but {encoder} also learnt from {', '.join(beyond)}", remedy=remedy)
+        fault = Fault(f"{rule}, but {encoder.folder} also learnt from {', '.join(beyond)}", remedy=remedy)
         raise SettingsError("Labels would leak:", [fault])
     return tuple(known)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from fewlabel.core.artifact.manifest import parent_folder
+from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import DataError, Fault, SettingsError
 from fewlabel.core.progress import say
 from fewlabel.core.suggestions import did_you_mean
@@ -20,8 +20,8 @@ class SegmenterFacts(Protocol):
     """What must be known of a segmenter to score it."""
 
     @property
-    def folder(self) -> Path:
-        """Its folder."""
+    def artifact(self) -> Artifact:
+        """As it was opened."""
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -83,7 +83,7 @@ def _plan_faults(store: PreparedStore, name: str, arm: SegmenterFacts) -> list[F
     return [
         Fault(
             f"the {name} was trained on scans that were prepared differently: {key} {then} then, {now} now",
-            str(arm.folder),
+            str(arm.artifact.folder),
             f"Prepare these scans with the segmenter's {key}",
         )
         for key, (then, now) in plan_differences(arm.facts, store.plan).items()
@@ -101,7 +101,7 @@ def _leaks(name: str, arm: SegmenterFacts, subjects: set[str], part: str, datase
     return [
         Fault(
             f"the {name} cannot be scored on {', '.join(sorted(met_among(subjects, known, dataset)))}, whose {how}",
-            str(arm.folder),
+            str(arm.artifact.folder),
             "Score on other subjects, or train again without them",
         )
         for how, known in met.items()
@@ -113,5 +113,5 @@ def _images(arm: SegmenterFacts) -> Sequence[str]:
     """Subjects whose images entered the training of a segmenter or the pre-training of its encoder."""
     if KEY in arm.facts:
         return list(arm.facts[KEY])
-    encoder = parent_folder(arm.folder, "encoder")
-    return sorted(images_of(encoder)) if encoder is not None else ()
+    encoder = arm.artifact.parent_folder("encoder")
+    return sorted(images_of(Artifact.bare(encoder))) if encoder is not None else ()

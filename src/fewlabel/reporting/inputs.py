@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from fewlabel.core.artifact.files import read_json
-from fewlabel.core.artifact.manifest import Manifest, open_artifact
+from fewlabel.core.artifact.manifest import Artifact
+from fewlabel.core.artifact.schema import Manifest
 from fewlabel.core.errors import ArtifactError, Fault
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.record import read_record
@@ -61,7 +62,7 @@ class Inputs:
     control: Training | None = None
     scores: Scores | None = None
     manifests: Mapping[str, Manifest] = field(default_factory=dict)
-    folders: Mapping[str, Path] = field(default_factory=dict)
+    artifacts: Mapping[str, Artifact] = field(default_factory=dict)
     use: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -110,39 +111,40 @@ def load_inputs(folders: Mapping[str, Path]) -> Inputs:
         ArtifactError: With the faults of all folders that are not finished artifacts of their kind, or whose parents
             changed.
     """
-    manifests: dict[str, Manifest] = {}
+    opened: dict[str, Artifact] = {}
     faults: list[Fault] = []
     for role, folder in folders.items():
         try:
-            manifests[role] = open_artifact(folder, ROLES[role][1])
+            opened[role] = Artifact.open(folder, ROLES[role][1])
         except ArtifactError as error:
             faults.extend(error.faults)
     if faults:
         raise ArtifactError("A report cannot be made:", faults)
     return Inputs(
-        store=PreparedStore(folders["prepared"]) if "prepared" in folders else None,
-        encoder=_training(folders.get("encoder"), "encoder.json"),
-        segmenter=_training(folders.get("segmenter"), "segmenter.json"),
-        control=_training(folders.get("control"), "segmenter.json"),
-        scores=_scores(folders.get("scores")),
-        manifests=manifests,
-        folders=dict(folders),
+        store=PreparedStore(opened["prepared"]) if "prepared" in opened else None,
+        encoder=_training(opened.get("encoder"), "encoder.json"),
+        segmenter=_training(opened.get("segmenter"), "segmenter.json"),
+        control=_training(opened.get("control"), "segmenter.json"),
+        scores=_scores(opened.get("scores")),
+        manifests={role: artifact.manifest for role, artifact in opened.items()},
+        artifacts=opened,
     )
 
 
-def _training(folder: Path | None, facts: str) -> Training | None:
-    if folder is None:
+def _training(artifact: Artifact | None, facts: str) -> Training | None:
+    if artifact is None:
         return None
-    details = folder / "details.json"
+    details = "details.json"
     return Training(
-        folder=folder,
-        facts=dict(read_json(folder / facts)),
-        rows=read_record(folder / "metrics.jsonl"),
-        details=dict(read_json(details)) if details.is_file() else {},
+        folder=artifact.folder,
+        facts=dict(artifact.json(facts)),
+        rows=read_record(artifact.folder / "metrics.jsonl"),
+        details=dict(artifact.json(details)) if (artifact.folder / details).is_file() else {},
     )
 
 
-def _scores(folder: Path | None) -> Scores | None:
-    if folder is None:
+def _scores(artifact: Artifact | None) -> Scores | None:
+    if artifact is None:
         return None
-    return Scores(folder, pd.read_parquet(folder / "per_case.parquet"), dict(read_json(folder / "summary.json")))
+    per_case = pd.read_parquet(io.BytesIO(artifact.content("per_case.parquet")))
+    return Scores(artifact.folder, per_case, dict(artifact.json("summary.json")))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.core.artifact.files import read_json
-from fewlabel.core.artifact.manifest import is_artifact, open_artifact
+from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.output_paths import RUN_FILE
 
 #: Arm → its folder in a run.
@@ -21,13 +21,17 @@ def choice_of(run: Path) -> dict[str, Any]:
         ArtifactError: If the file is damaged.
     """
     use = _recorded(run)
-    return use if use and _holds(run, use) else {}
+    return use if use and _holds(run, use, {}) else {}
 
 
-def segmenter_in_use(run: Path) -> tuple[Path, str]:
+def segmenter_in_use(run: Path, opened: dict[Path, Artifact] | None = None) -> tuple[Path, str]:
     """Its folder, and which it is and why in words, empty where nothing was chosen.
 
     A choice holds for the weights that it was made of: of others the model is used.
+
+    Args:
+        run: The run folder.
+        opened: Takes the segmenters that are opened on the way, by folder.
 
     Raises:
         ArtifactError: If ``run.json`` is damaged.
@@ -36,7 +40,7 @@ def segmenter_in_use(run: Path) -> tuple[Path, str]:
     if not use:
         return model, ""
     arm, why = str(use["arm"]), str(use.get("reason", ""))
-    if not _holds(run, use):
+    if not _holds(run, use, {} if opened is None else opened):
         return model, f"The model is used: {RUN_FILE} chose the {arm}, but of other weights than lie there now."
     if arm == "control":
         return run / FOLDERS[arm], f"The control is used, which is better: {why}. The model is {model}."
@@ -51,11 +55,12 @@ def _recorded(run: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) and found.get("arm") in FOLDERS else {}
 
 
-def _holds(run: Path, use: Mapping[str, Any]) -> bool:
+def _holds(run: Path, use: Mapping[str, Any], opened: dict[Path, Artifact]) -> bool:
     """Whether the weights that were chosen from are those that lie there, the chosen ones among them."""
-    content = {name: kept for name, kept in use.get("content", {}).items() if name in FOLDERS}
-    return use["arm"] in content and all(
-        is_artifact(run / FOLDERS[name], "segmenter")
-        and open_artifact(run / FOLDERS[name], check_parents=False).content_hash == kept
-        for name, kept in content.items()
+    content = {run / FOLDERS[name]: kept for name, kept in use.get("content", {}).items() if name in FOLDERS}
+    for folder in content:
+        if (found := Artifact.find(folder, "segmenter")) is not None:
+            opened[folder] = found
+    return run / FOLDERS[use["arm"]] in content and all(
+        folder in opened and opened[folder].content_hash == kept for folder, kept in content.items()
     )

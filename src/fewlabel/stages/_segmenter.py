@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewlabel.core.artifact.manifest import Origin, open_artifact
-from fewlabel.core.artifact.unchanged import check_origin
+from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.engine.ensemble import Prediction, predict_ensemble
 from fewlabel.engine.inference import folded, window_of
 from fewlabel.engine.runtime import Precision
@@ -25,28 +24,26 @@ class Segmenter:
     """A segmenter ready to predict.
 
     Attributes:
-        folder: Where it lies.
+        artifact: As it was opened; what is made with it names it as its parent.
         networks: Its members, one or several, for prediction only, batch normalisation folded.
         facts: Content of ``segmenter.json``.
-        content_hash: Of the artifact.
     """
 
-    folder: Path
+    artifact: Artifact
     networks: tuple[UNet, ...]
     facts: dict[str, Any]
-    content_hash: str
 
     @classmethod
-    def load(cls, folder: Path) -> Segmenter:
-        """The segmenter of a folder.
+    def load(cls, source: Path | Artifact) -> Segmenter:
+        """A segmenter, or that of a folder.
 
         Raises:
             ArtifactError: If it is no finished segmenter, or is damaged.
         """
-        manifest = open_artifact(folder, "segmenter")
-        networks, facts = load_members(folder)
-        check_origin(Origin.of(folder, manifest))
-        return cls(folder, tuple(map(folded, networks)), facts, manifest.content_hash)
+        artifact = source if isinstance(source, Artifact) else Artifact.open(source, "segmenter")
+        networks, facts = load_members(artifact)
+        artifact.check_unchanged()
+        return cls(artifact, tuple(map(folded, networks)), facts)
 
     def predict(
         self,
@@ -80,9 +77,14 @@ class Segmenter:
         )
 
     @property
-    def origin(self) -> Origin:
-        """What an artifact made with it names as its parent."""
-        return Origin(self.folder, "segmenter", self.content_hash)
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self.artifact.folder
+
+    @property
+    def content_hash(self) -> str:
+        """Of the artifact."""
+        return self.artifact.content_hash
 
     @property
     def window(self) -> tuple[int, int, int]:

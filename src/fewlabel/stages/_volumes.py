@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from fewlabel.core.artifact.files import read_json
+from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.progress import say
 from fewlabel.core.registry import load_plugin
@@ -100,18 +100,22 @@ def view_size(view: Sequence[int] | None, size: Sequence[int]) -> tuple[int, int
     return None if (height, width) == tuple(size) else (height, width)
 
 
-def architecture_of(encoder: Path) -> UNetConfig:
-    """The network that an encoder folder is the first half of."""
-    return UNetConfig.parse(read_json(encoder / "encoder.json")["architecture"])
+def architecture_of(encoder: Artifact) -> UNetConfig:
+    """The network that an encoder is the first half of."""
+    return UNetConfig.parse(encoder.json("encoder.json")["architecture"])
 
 
-def check_encoder(patch: Sequence[int] | None, encoder: Path) -> None:
+def check_encoder(patch: Sequence[int] | None, encoder: Path, config: UNetConfig) -> None:
     """Refuse an encoder of slices for patches, and the other way round.
+
+    Args:
+        patch: The setting; None trains on slices.
+        encoder: Its folder, for the message.
+        config: Its architecture.
 
     Raises:
         SettingsError: If so, or if the patch does not fit the encoder's depth.
     """
-    config = architecture_of(encoder)
     faults = []
     if patch is None and config.ndim == 3:
         remedy = "Give patch=[DEPTH,HEIGHT,WIDTH]"

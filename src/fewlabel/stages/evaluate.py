@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fewlabel.core.artifact.files import building, write_bytes, write_json
-from fewlabel.core.artifact.manifest import finish_artifact, is_artifact, open_artifact
+from fewlabel.core.artifact.manifest import Artifact, finish_artifact
 from fewlabel.core.errors import DataError, Fault, FewlabelError, SettingsError
 from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.core.progress import say, task
@@ -132,7 +132,7 @@ def run(settings: EvaluateSettings) -> Path:
             folder,
             "scores",
             FILES,
-            parents=[store.origin, *(arm.origin for arm in arms.values())],
+            parents=[store.artifact, *(arm.artifact for arm in arms.values())],
             final_folder=settings.out,
             settings={**settings.record(), "identity": same},
             seed=settings.seed,
@@ -149,9 +149,8 @@ def _done_before(out: Path, same: Mapping[str, Any]) -> bool:
     obstacle = path_conflict(out)
     if not obstacle:
         return False
-    if is_artifact(out, "scores"):
-        before = open_artifact(out, "scores", check_parents=False).settings.get("identity")
-        if before == dict(same):
+    if (scores := Artifact.find(out, "scores")) is not None:
+        if scores.manifest.settings.get("identity") == dict(same):
             return True
         fault = Fault(f"{out} holds scores of other settings or artifacts", remedy="Give another --out, or remove it")
     else:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fewlabel.core.artifact.files import MANIFEST, read_json, write_bytes, write_json
-from fewlabel.core.artifact.manifest import is_artifact, open_artifact, parent_folder
+from fewlabel.core.artifact.manifest import Artifact, is_artifact
 from fewlabel.core.errors import ArtifactError, Fault, SettingsError
 from fewlabel.core.output_paths import RUN_FILE, conflict_sentence, unwritable
 from fewlabel.core.progress import say
@@ -53,8 +53,8 @@ def run(settings: ExportSettings) -> Path:
     """
     _check_out(settings)
     folder = find_encoder(settings.encoder)
-    manifest = open_artifact(folder, "encoder")
-    encoder, facts = load_encoder(folder)
+    artifact = Artifact.open(folder, "encoder")
+    encoder, facts = load_encoder(artifact)
     theirs = foreign(settings.to, encoder.config, settings.pool)
     tensors = theirs.renamed(encoder.state_dict())
     write_bytes(settings.out, packed(tensors, settings.out.suffix, key="network_weights" * (settings.to == "nnunet")))
@@ -62,11 +62,11 @@ def run(settings: ExportSettings) -> Path:
         "format": settings.to,
         "weights": settings.out.name,
         **architecture(theirs, encoder.config),
-        "input": _inputs(folder, facts, encoder.config),
+        "input": _inputs(artifact, facts, encoder.config),
         "pretraining": {
             "method": facts.get("method"),
             "steps": facts.get("steps"),
-            "content_hash": manifest.content_hash,
+            "content_hash": artifact.content_hash,
             "fewlabel": library_versions()["fewlabel"],
         },
     }
@@ -125,9 +125,9 @@ def architecture(theirs: Foreign, config: UNetConfig) -> dict[str, Any]:
     }
 
 
-def _inputs(folder: Path, facts: dict[str, Any], config: UNetConfig) -> dict[str, Any]:
+def _inputs(artifact: Artifact, facts: dict[str, Any], config: UNetConfig) -> dict[str, Any]:
     """What the encoder was trained to see; the percentiles only while the prepared folder is there."""
-    prepared = parent_folder(folder, "prepared")
+    prepared = artifact.parent_folder("prepared")
     plan = read_json(prepared / "plan.json") if prepared is not None else {}
     return {
         "channels": facts.get("channels"),

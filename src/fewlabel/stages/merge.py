@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from fewlabel.core.artifact.files import building
-from fewlabel.core.artifact.manifest import finish_artifact, is_artifact, open_artifact
+from fewlabel.core.artifact.manifest import Artifact, finish_artifact
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.core.progress import say
@@ -37,9 +37,9 @@ def run(settings: MergeSettings) -> Path:
     started = time.monotonic()
     out = settings.out
     folders = [settings.data, *map(Path, settings.others)]
-    if is_artifact(out, "prepared"):
-        known = {parent.content_hash for parent in open_artifact(out, check_parents=False).parents}
-        if known == {open_artifact(folder, "prepared").content_hash for folder in folders}:
+    if (before := Artifact.find(out, "prepared")) is not None:
+        known = {parent.content_hash for parent in before.manifest.parents}
+        if known == {Artifact.open(folder, "prepared").content_hash for folder in folders}:
             say(f"{out} is up to date.")
             return out
     obstacle = path_conflict(out)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fewlabel import __version__
 from fewlabel.core.artifact.files import building
-from fewlabel.core.artifact.manifest import Origin, finish_artifact, is_artifact
+from fewlabel.core.artifact.manifest import finish_artifact, is_artifact
 from fewlabel.core.errors import ArtifactError, Fault, SettingsError
 from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.core.progress import task
@@ -20,7 +20,7 @@ from fewlabel.core.rng import numpy_stream, stream_seed
 from fewlabel.core.settings.config import PathSetting, Settings, setting
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.engine.runtime import Device, choose_device
-from fewlabel.engine.weights import read_made
+from fewlabel.engine.transfer import read_tensors
 from fewlabel.protocol.same_plan import plan_differences
 from fewlabel.reporting.blocks import Page, Section
 from fewlabel.reporting.inputs import Inputs, find_folders, load_inputs
@@ -96,7 +96,7 @@ def run(settings: ReportSettings) -> Path:
             folder,
             "report",
             [REPORT],
-            parents=[Origin.of(folder, inputs.manifests[role]) for role, folder in inputs.folders.items()],
+            parents=list(inputs.artifacts.values()),
             final_folder=out,
             settings=settings.record(),
             seed=settings.seed,
@@ -180,7 +180,9 @@ def _embeddings(inputs: Inputs, settings: ReportSettings) -> EmbeddingView | Non
     """The map of the encoder's embeddings and what its meta labels make of them."""
     if inputs.encoder is None or inputs.store is None:
         return None
-    tensors = {name: array.numpy() for name, array in read_made(inputs.encoder.folder, EMBEDDINGS).items()}
+    tensors = {
+        name: array.numpy() for name, array in inputs.artifacts["encoder"].once(EMBEDDINGS, read_tensors).items()
+    }
     if not tensors.keys() >= {"embeddings", "slices"}:
         path, held = inputs.encoder.folder / EMBEDDINGS, ", ".join(tensors) or "nothing"
         fault = Fault(f"{path} must hold embeddings and slices, not {held}", remedy="Make the encoder again")
@@ -218,7 +220,7 @@ def _cases(inputs: Inputs, names: dict[str, str], settings: ReportSettings) -> S
     if inputs.scores is None or inputs.store is None or inputs.segmenter is None:
         return case_section(None, [])
     store = inputs.store
-    trained = {"model": inputs.segmenter, "control": inputs.control}
+    trained = {"model": inputs.artifacts.get("segmenter"), "control": inputs.artifacts.get("control")}
     known = {case.id: case for case in store.cases}
     dice = {str(case): float(value) for case, value in mean_dice(inputs.scores.per_case, "model").items()}
     classes = [name for _, name in sorted(store.label_names.items())]
@@ -226,7 +228,7 @@ def _cases(inputs: Inputs, names: dict[str, str], settings: ReportSettings) -> S
         why = "The scores belong to other prepared scans than those given, so no scan can be shown."
         return case_section(None, classes, why)
     device = choose_device(settings.device)
-    arms = {name: Segmenter.load(training.folder) for name, training in trained.items() if training is not None}
+    arms = {name: Segmenter.load(artifact) for name, artifact in trained.items() if artifact is not None}
     # Shown as they were scored.
     cleaned = bool(inputs.manifests["scores"].settings.get("postprocess", False))
     scored = {name: mean_dice(inputs.scores.per_case, name) for name in arms}
@@ -256,7 +258,8 @@ def _unlabelled(inputs: Inputs, model: str, control: str, settings: ReportSettin
     if plan_differences(inputs.used.facts, store.plan):
         why = "The segmentation network was made for other pixels than the prepared scans, so no scan can be shown."
         return unlabelled_section([], 0, classes, name, why)
-    arm, device = Segmenter.load(inputs.used.folder), choose_device(settings.device)
+    role = "control" if inputs.used is inputs.control else "segmenter"
+    arm, device = Segmenter.load(inputs.artifacts[role]), choose_device(settings.device)
     cases = candidates(store, arm.facts)
     shown = shown_scans(store, cases, lambda case: _predict_surely(arm, store, case, device), settings.unlabelled)
     return unlabelled_section(shown, len(cases), classes, name)

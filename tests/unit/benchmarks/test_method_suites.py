@@ -15,7 +15,7 @@ from torch import nn
 import fewlabel
 from fewlabel.core.registry import plugin_names
 from fewlabel.pipelines import catalogue
-from fewlabel.stages.pretrain import Pretraining
+from fewlabel.stages.pretrain import PretrainingTrainer
 from kit.stores import make_store
 from kit.tiny import pretrain_settings
 
@@ -152,7 +152,7 @@ class Staged:
 
 
 def staged(suites):
-    training = SimpleNamespace(method=Staged(), settings=SimpleNamespace(steps=40))
+    training = SimpleNamespace(model=Staged(), settings=SimpleNamespace(steps=40))
     return suites.method_costs.stages_of(training)
 
 
@@ -200,8 +200,10 @@ def test_the_whole_suite_on_a_tiny_store(suites, tmp_path, monkeypatch, capsys):
     prepared = make_store(tmp_path / "prepared", subjects=4, depth=4, size=(32, 32))
 
     def begin(data, work, name):
-        training = Pretraining.begin(pretrain_settings(data, work / name, method={"name": name}, steps=12, labelled=1))
-        training.method.train()
+        training = PretrainingTrainer.begin(
+            pretrain_settings(data, work / name, method={"name": name}, steps=12, labelled=1)
+        )
+        training.model.train()
         return training
 
     monkeypatch.setattr(fewlabel, "prepare", lambda **settings: prepared)
@@ -246,4 +248,4 @@ def test_the_run_settings_are_the_recipes(suites, tmp_path):
     training = suites.method_costs.begin(prepared, tmp_path, "moco")
     assert (training.settings.batch, training.settings.network.width) == (32, 16)
     assert training.settings.method == type(training.settings.method)()
-    assert training.method.training
+    assert training.model.training

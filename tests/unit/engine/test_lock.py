@@ -9,8 +9,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from fewlabel.core.errors import SettingsError
 from fewlabel.core.output_paths import path_conflict
@@ -111,7 +113,13 @@ def test_an_error_frees_the_folder_and_keeps_what_is_in_it(tmp_path: Path) -> No
 def test_a_run_that_was_finished_while_this_one_began_is_kept(tmp_path: Path) -> None:
     assert not finished_before(tmp_path, "encoder", SAME, resume=True)
     (tmp_path / "a.txt").write_text("a")
-    facts = {"parents": [], "settings": {}, "same": SAME, "seed": 0, "device": "cpu", "precision": "32", "started": 0.0}
+    facts = {
+        "parents": [],
+        "settings": SimpleNamespace(record=dict, seed=0, precision="32"),
+        "same": SAME,
+        "device": torch.device("cpu"),
+        "started": 0.0,
+    }
     close_run(tmp_path, "encoder", ["a.txt"], **facts)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 

@@ -45,7 +45,6 @@ def test_a_step_s_seconds_hold_what_follows_the_update_and_not_what_comes_betwee
 
     Loop(
         title="test",
-        module=module,
         optimiser=optimiser,
         config=OptimiserConfig(),
         total_steps=2,
@@ -70,7 +69,6 @@ def rates(folder, schedule=None, first=0, **config):
     folder.mkdir()
     loop = Loop(
         title="test",
-        module=module,
         optimiser=optimiser,
         config=OptimiserConfig(lr=0.4, min_lr=0.1, **config),
         total_steps=10,
@@ -118,7 +116,6 @@ def test_a_stage_begins_without_the_moments_of_the_one_before(tmp_path):
 
     Loop(
         title="test",
-        module=module,
         optimiser=optimiser,
         config=OptimiserConfig(name="adam", lr=0.1, schedule="constant"),
         total_steps=5,

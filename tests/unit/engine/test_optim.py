@@ -75,6 +75,6 @@ def test_a_warm_up_is_shorter_than_every_stage():
         return (0, 75) if step < 75 else (75, steps - 75)
 
     check_warmup(OptimiserConfig(warmup=24), stage, 100)
-    with pytest.raises(SettingsError, match=r"optimiser\.warmup.*25 steps, a stage of 25.*below 25"):
+    with pytest.raises(SettingsError, match=r"optimiser\.warmup.*one has 25 steps, the warm-up 25\..*below 25"):
         check_warmup(OptimiserConfig(warmup=25), stage, 100)
     check_warmup(OptimiserConfig(), lambda step, steps: (0, steps), 1)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from fewlabel.core.artifact.files import read_json, write_json
 from fewlabel.core.artifact.manifest import finish_artifact
@@ -33,8 +35,8 @@ def test_a_new_or_an_empty_folder_is_begun(tmp_path: Path, *, resume: bool) -> N
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_file_is_no_folder(tmp_path: Path, *, resume: bool) -> None:
     (tmp_path / "file").write_text("x")
-    assert "found a file." in refusal(tmp_path / "file", resume=resume)
-    assert f"found the file {tmp_path / 'file'}" in refusal(tmp_path / "file" / "run", resume=resume)
+    assert "file is a file, not a folder." in refusal(tmp_path / "file", resume=resume)
+    assert f"cannot be made below the file {tmp_path / 'file'}" in refusal(tmp_path / "file" / "run", resume=resume)
     assert (tmp_path / "file").read_text() == "x"
 
 
@@ -42,14 +44,14 @@ def test_a_file_is_no_folder(tmp_path: Path, *, resume: bool) -> None:
 def test_a_folder_without_a_run_is_not_resumed(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
     for resume in (False, True):
-        assert "found other files. → give another --out" in refusal(tmp_path, resume=resume)
+        assert "is not empty. Give another --out." in refusal(tmp_path, resume=resume)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 @pytest.mark.parametrize("name", [CHECKPOINT, "metrics.jsonl", IDENTITY])
 def test_an_unfinished_run_is_continued_when_asked(tmp_path: Path, name: str) -> None:
     write_json(tmp_path / name, SAME)
-    assert "found an unfinished run. → give --resume, or another --out" in refusal(tmp_path)
+    assert "holds an unfinished run. Give --resume to continue it, or another --out." in refusal(tmp_path)
     assert not finished_before(tmp_path, "encoder", SAME, resume=True)
 
 
@@ -67,12 +69,18 @@ def test_a_run_of_other_settings_is_not_continued(tmp_path: Path) -> None:
 def test_the_mark_goes_with_the_end_of_the_run(tmp_path: Path) -> None:
     mark_run(tmp_path, SAME)
     (tmp_path / "a.txt").write_text("a")
-    facts = {"parents": [], "settings": {}, "same": SAME, "seed": 0, "device": "cpu", "precision": "32", "started": 0.0}
+    facts = {
+        "parents": [],
+        "settings": SimpleNamespace(record=dict, seed=0, precision="32"),
+        "same": SAME,
+        "device": torch.device("cpu"),
+        "started": 0.0,
+    }
     close_run(tmp_path, "encoder", ["a.txt"], **facts)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "manifest.json"]
     assert read_json(tmp_path / "manifest.json")["precision"] == "32"
     assert finished_before(tmp_path, "encoder", SAME, resume=True)
-    assert "found a finished encoder. → give --resume to keep it" in refusal(tmp_path)
+    assert "holds a finished encoder. Give --resume to keep it, or another --out." in refusal(tmp_path)
     assert "a finished encoder made with another seed" in refusal(tmp_path, {**SAME, "seed": 1}, resume=True)
 
 

@@ -22,8 +22,8 @@ from fewlabel.pipelines import measuring, timing
 from fewlabel.pipelines.measuring import finetuning_costs, pretraining_cost
 from fewlabel.pipelines.timing import NOMINAL, mean_seconds, parts_of
 from fewlabel.protocol.label_draws import drawn_labels
-from fewlabel.stages import _arm
 from fewlabel.stages.evaluate import EvaluateSettings
+from fewlabel.stages.finetune import segmenter_run
 from fewlabel.stages.report import ReportSettings
 from kit.segmenters import prepared_discs
 from kit.stores import make_store
@@ -176,9 +176,9 @@ def test_validation_counts_as_a_part_of_the_steps(
 def test_a_rehearsal_moves_no_weight(store: PreparedStore, tmp_path: Path) -> None:
     settings = finetune_settings(store.folder, tmp_path / "s", labelled=1, optimiser={"lr": 1e6})
     _, fit = finetuning_costs(settings, "none")
-    tensors = fit.regime.state_dict().values()
+    tensors = fit.model.state_dict().values()
     assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
-    assert max(float(tensor.detach().abs().max()) for tensor in fit.regime.parameters()) < 10
+    assert max(float(tensor.detach().abs().max()) for tensor in fit.model.parameters()) < 10
     assert list(tmp_path.iterdir()) == []
 
 
@@ -243,7 +243,7 @@ def test_compiling_is_timed_once_and_counts_beside_the_steps(
         known.clear()
         told = {"labelled": 1, "regime": "fixmatch", "compile": compiles}
         (cost, *_), fit = finetuning_costs(finetune_settings(store.folder, tmp_path / "s", **told), "none")
-        assert fit.recipe.compiled == compiles
+        assert fit.compiled == compiles
         # In each of its two phases.
         assert cost.fixed == pytest.approx(40.0 if compiles else 0.0)
         assert cost.step == pytest.approx(1.0)
@@ -261,11 +261,11 @@ def test_what_pays_is_decided_by_the_steps_of_the_run(
     monkeypatch.setattr(compiling, "unpaid", lambda *machine: "")
     monkeypatch.setattr(compiling, "broken", lambda kind: "")
     monkeypatch.setattr(compiling.nn.Module, "compile", lambda module, **words: None)
-    monkeypatch.setattr(_arm, "plain_seconds", lambda *shape: 1.0)
+    monkeypatch.setattr(segmenter_run, "plain_seconds", lambda *shape: 1.0)
     for steps in (compiling.PAYS_FROM - 1, compiling.PAYS_FROM):
         told = {"labelled": 1, "steps": int(steps)}
         _, fit = finetuning_costs(finetune_settings(store.folder, tmp_path / "s", **told), "none")
-        assert fit.recipe.compiled == (steps == compiling.PAYS_FROM)
+        assert fit.compiled == (steps == compiling.PAYS_FROM)
 
 
 def test_the_report_is_timed_by_the_scans_it_predicts(

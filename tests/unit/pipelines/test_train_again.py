@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fewlabel.core.artifact.files import read_json, write_json, write_text
-from fewlabel.core.artifact.manifest import finish_artifact, open_artifact
+from fewlabel.core.artifact.manifest import Artifact, finish_artifact
 from fewlabel.core.errors import SettingsError
 from fewlabel.pipelines import train
 from fewlabel.pipelines.stages import STAGES
@@ -68,7 +68,7 @@ def names(folder: Path) -> list[str]:
 
 def test_scores_of_other_settings_are_made_anew_in_the_same_place(go: Callable[..., Path]) -> None:
     out = go()
-    before, listing = open_artifact(out / "scores").created, names(out)
+    before, listing = Artifact.open(out / "scores").manifest.created, names(out)
     (out / "scores" / "notes.txt").write_text("mine")
     (out / "scores" / "plots").mkdir()
     (out / "scores" / "plots" / "a.png").write_text("mine")
@@ -77,7 +77,7 @@ def test_scores_of_other_settings_are_made_anew_in_the_same_place(go: Callable[.
     write_json(out / "run.json", record)
     go(resume=True, evaluate={"flip": True})
     assert read_json(out / "scores" / "summary.json")["protocol"]["flip"] is True
-    assert open_artifact(out / "scores", "scores").created >= before
+    assert Artifact.open(out / "scores", "scores").manifest.created >= before
     assert (out / "scores" / "notes.txt").read_text() == "mine"
     assert (out / "scores" / "plots" / "a.png").read_text() == "mine"
     assert names(out) == listing
@@ -96,8 +96,8 @@ def test_scores_of_other_weights_are_made_anew(go: Callable[..., Path]) -> None:
     out = go()
     shutil.rmtree(out / "segmenter")
     go(resume=True, finetune={"steps": 7})
-    parents = {parent.content_hash for parent in open_artifact(out / "scores").parents}
-    assert open_artifact(out / "segmenter").content_hash in parents
+    parents = {parent.content_hash for parent in Artifact.open(out / "scores").manifest.parents}
+    assert Artifact.open(out / "segmenter").content_hash in parents
     assert not (out / "scores-before").exists()
 
 

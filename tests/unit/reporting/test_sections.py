@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewlabel.core.artifact.manifest import Manifest
+from fewlabel.core.artifact.schema import Manifest
 from fewlabel.data.store import PreparedStore
 from fewlabel.reporting.blocks import Folded, Pictures, Strip, Table, Text
 from fewlabel.reporting.inputs import Inputs, Scores, Training

@@ -11,8 +11,8 @@ from fewlabel.core.artifact.files import read_json
 from fewlabel.core.artifact.manifest import is_artifact
 from fewlabel.core.errors import SettingsError
 from fewlabel.stages import finetune, pretrain
-from fewlabel.stages._arm import Arm
-from fewlabel.stages._fit import Fit
+from fewlabel.stages.finetune.segmenter_run import SegmenterRun
+from fewlabel.stages.finetune.trainer import SegmentationTrainer
 from kit.changed import encoder_that_saw, with_facts
 from kit.stores import make_store
 from kit.tiny import finetune_settings, pretrain_settings
@@ -37,13 +37,13 @@ def refusal(settings: Any) -> str:
 def fits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Folders of all fits that were run."""
     folders: list[str] = []
-    original = Fit.run
+    original = SegmentationTrainer.run
 
-    def run(self: Fit, stop: int | None = None) -> Any:
+    def run(self: SegmentationTrainer, stop: int | None = None) -> Any:
         folders.append(self.folder.name)
         return original(self, stop)
 
-    monkeypatch.setattr(Fit, "run", run)
+    monkeypatch.setattr(SegmentationTrainer, "run", run)
     return folders
 
 
@@ -55,8 +55,8 @@ def test_a_draw_belongs_to_the_split_and_not_to_the_training(tmp_path: Path) -> 
 
     def drawn(seed: int, draw: int = 0) -> tuple[tuple[str, ...], tuple[str, ...]]:
         over = {"labelled": 2, "draw": draw, "seed": seed}
-        tuned = Arm(finetune_settings(store, tmp_path / "o", **over), tmp_path / "o", "scratch")
-        trained = pretrain.Pretraining.begin(pretrain_settings(store, tmp_path / "p", method=SSCL, **over))
+        tuned = SegmenterRun(finetune_settings(store, tmp_path / "o", **over), tmp_path / "o", "scratch")
+        trained = pretrain.PretrainingTrainer.begin(pretrain_settings(store, tmp_path / "p", method=SSCL, **over))
         assert trained.draw is not None
         return tuned.draw.labelled, trained.draw
 
@@ -109,7 +109,7 @@ def test_the_folder_of_the_control_is_looked_at_before_anything_is_trained(store
     (occupied / "notes.txt").write_text("mine")
     over = {"regime": "mean_teacher", "labelled": 1, "control": True, "steps": 1}
     told = refusal(finetune_settings(store, tmp_path / "out", **over))
-    assert f"{occupied}: --out must be a new or empty folder; found other files" in told
+    assert f"{occupied} is not empty. Give another --out." in told
     assert fits == []
     assert not (tmp_path / "out").exists()
     (tmp_path / "out").write_text("a file")
@@ -136,22 +136,22 @@ class PowerCut(BaseException):
 @pytest.fixture
 def cut(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run that died once the first patient had been left out."""
-    original = Fit.run
+    original = SegmentationTrainer.run
 
-    def run(self: Fit, stop: int | None = None) -> Any:
+    def run(self: SegmentationTrainer, stop: int | None = None) -> Any:
         if self.folder.name.endswith("002"):
             raise PowerCut
         return original(self, stop)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Fit, "run", run)
+        patch.setattr(SegmentationTrainer, "run", run)
         with pytest.raises(PowerCut):
             finetune.run(finetune_settings(store, tmp_path / "cut", **LEFT_OUT))
     return tmp_path / "cut"
 
 
 def test_leaving_out_is_resumed_where_it_stopped(store, tmp_path, cut, fits) -> None:
-    assert "found an unfinished run. → give --resume" in refusal(finetune_settings(store, cut, **LEFT_OUT))
+    assert "holds an unfinished run. Give --resume" in refusal(finetune_settings(store, cut, **LEFT_OUT))
     finetune.run(finetune_settings(store, cut, **LEFT_OUT, resume=True))
     assert fits == ["left-out-patient002", "left-out-patient003", "cut"]
     finetune.run(finetune_settings(store, tmp_path / "whole", **LEFT_OUT))
@@ -181,7 +181,7 @@ def test_a_folder_without_a_run_is_not_resumed(store, tmp_path, fits) -> None:
     out.mkdir()
     (out / "best.safetensors").write_text("mine")
     told = refusal(finetune_settings(store, out, labelled=1, resume=True))
-    assert "found other files" in told
+    assert "is not empty" in told
     assert (out / "best.safetensors").read_text() == "mine"
     assert fits == []
 

@@ -35,8 +35,8 @@ class TestViews:
     def test_a_view_is_held_against_the_network_that_is_built(self, small: Path, tmp_path: Path) -> None:
         """48x40 pixels make four levels, whose stride is 8."""
         fit = finetune.begin(settings(small, tmp_path / "a", view=[24, 24], network={"width": 4}))
-        assert fit.regime.network.config.depth == 4
-        assert fit.recipe.view == (24, 24)
+        assert fit.model.network.config.depth == 4
+        assert fit.view == (24, 24)
         with pytest.raises(SettingsError, match=r"multiples of 8 for a network of depth 4.*\[20, 20\].*view=\[24,24\]"):
             finetune.begin(settings(small, tmp_path / "b", view=[20, 20], network={"width": 4}))
 

@@ -9,13 +9,13 @@ import pytest
 
 from fewlabel.core import progress
 from fewlabel.core.artifact.files import read_json, write_json
-from fewlabel.core.artifact.manifest import open_artifact
+from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import ArtifactError
 from fewlabel.data.augment import finetuning_augmentation
 from fewlabel.data.pose import Pose
 from fewlabel.data.pose_record import POSES, Poses
 from fewlabel.stages import finetune
-from fewlabel.stages._fitted_augment import fitted_augment
+from fewlabel.stages.finetune.augmentation import fitted_augment
 from kit.stores import make_store
 from kit.tiny import finetune_settings
 
@@ -70,7 +70,7 @@ def test_what_is_used_is_said_once_and_recorded(store: Path, tmp_path: Path, hea
     ]
     # The control has the views of the model.
     for folder in (tmp_path / "s", tmp_path / "s-control"):
-        facts, manifest = read_json(folder / "segmenter.json"), open_artifact(folder)
+        facts, manifest = read_json(folder / "segmenter.json"), Artifact.open(folder).manifest
         assert facts["widened_augment"] == {"rotation": {"asked": 20.0, "used": 75.0}}
         assert manifest.settings["augment"]["rotation"] == manifest.settings["identity"]["augment"]["rotation"] == 75
         assert {**manifest.settings["augment"], "rotation": 20.0} == finetuning_augmentation().record()

@@ -9,7 +9,7 @@ import torch
 from fewlabel.core.artifact.files import write_json
 from fewlabel.engine.weights import load_members, load_segmenter, save_segmenter_facts
 from fewlabel.nets.unet import UNet, UNetConfig
-from fewlabel.stages._members import Members, member_seed
+from fewlabel.stages.finetune.members import Members, member_seed
 
 CONFIG = UNetConfig(width=4, depth=2)
 

@@ -81,9 +81,7 @@ def test_without_an_encoder_the_words_count(store: Path, tmp_path: Path) -> None
 def test_channels_are_those_of_the_data(store: Path, tmp_path: Path) -> None:
     for network in ({**NETWORK, "in_channels": 3}, words("network.in_channels=3")["network"]):
         for stage, make in ((pretrain, pretrain_settings), (finetune, finetune_settings)):
-            with pytest.raises(
-                SettingsError, match=r"network\.in_channels: (is 3, but the data in .* have 1|.* has 1.*3)"
-            ):
+            with pytest.raises(SettingsError, match=r"network\.in_channels: is 3, but the data in .* have 1"):
                 stage.run(make(store, tmp_path / "out", network=network))  # type: ignore[attr-defined]
             assert not (tmp_path / "out").exists()
 
@@ -94,7 +92,7 @@ def test_channels_by_default_are_those_of_the_data(tmp_path: Path) -> None:
     built = read_json(out / "encoder.json")["architecture"]
     assert built["in_channels"] == 2
     assert recorded(out) == (built, built)
-    with pytest.raises(SettingsError, match=r"network\.in_channels: .* has 2.*found 1"):
+    with pytest.raises(SettingsError, match=r"network\.in_channels: is 1, but the data in .* have 2"):
         pretrain.run(pretrain_settings(two, tmp_path / "other", method="simclr", network={**NETWORK, "in_channels": 1}))
 
 

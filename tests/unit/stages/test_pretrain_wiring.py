@@ -15,7 +15,7 @@ from fewlabel.data.sampling import MetaSampler, SliceSampler
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.record import read_record
 from fewlabel.stages import pretrain
-from fewlabel.stages.pretrain import Pretraining
+from fewlabel.stages.pretrain import PretrainingTrainer
 from kit.stores import make_store
 from kit.tiny import pretrain_settings
 
@@ -25,8 +25,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_store(tmp_path_factory.mktemp("wiring") / "prepared", subjects=8, depth=5, size=(32, 32))
 
 
-def begun(store: Path, folder: Path, method: str | dict, **over: object) -> Pretraining:
-    return Pretraining.begin(pretrain_settings(store, folder, method=method, **over))
+def begun(store: Path, folder: Path, method: str | dict, **over: object) -> PretrainingTrainer:
+    return PretrainingTrainer.begin(pretrain_settings(store, folder, method=method, **over))
 
 
 @pytest.mark.parametrize("name", plugin_names("fewlabel.methods"))
@@ -94,7 +94,7 @@ def test_a_warm_up_as_long_as_a_stage_is_refused_before_anything_is_written(stor
         steps=8,
         optimiser={"name": "adamw", "lr": 1e-3, "warmup": 4},
     )
-    with pytest.raises(SettingsError, match=r"optimiser\.warmup.*a stage of 4"):
+    with pytest.raises(SettingsError, match=r"optimiser\.warmup.*one has 4 steps"):
         pretrain.run(settings)
     assert not (tmp_path / "out").exists()
 
@@ -104,6 +104,6 @@ def test_a_label_guides_only_where_the_slices_to_learn_from_show_two_classes(tmp
     names = [f"patient{number:03d}" for number in range(1, 6)]
     folder = make_store(tmp_path / "prepared", subjects=5, depth=4, size=(32, 32), without_phase=names[:3])
     assert PreparedStore(folder).meta_labels["phase"] == 2
-    assert begun(folder, tmp_path / "a", "gcl").method.uses_metadata == ("patient", "position")
+    assert begun(folder, tmp_path / "a", "gcl").model.uses_metadata == ("patient", "position")
     with pytest.raises(SettingsError, match=r"at least 2 classes.*phase \(0 classes\)"):
         begun(folder, tmp_path / "b", {"name": "gcl", "labels": ["phase"]})

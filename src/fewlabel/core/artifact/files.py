@@ -51,8 +51,12 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        fault = Fault(f"{path} cannot be read ({reason(error)})", remedy=ANEW)
-        raise ArtifactError("An artifact is damaged:", [fault]) from error
+        raise unreadable_json(path, error) from error
+
+
+def unreadable_json(path: Path, error: Exception) -> ArtifactError:
+    """The error of a JSON file that cannot be read."""
+    return ArtifactError("An artifact is damaged:", [Fault(f"{path} cannot be read ({reason(error)})", remedy=ANEW)])
 
 
 def file_hash(path: Path) -> str:

@@ -5,77 +5,206 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from fewlabel.core.artifact.files import ANEW, MANIFEST, file_hash, read_json, write_text
-from fewlabel.core.errors import ArtifactError, Fault
+from fewlabel.core.artifact.files import ANEW, MANIFEST, file_hash, unreadable_json, write_text
+from fewlabel.core.artifact.schema import SCHEMA_VERSION, Manifest, Parent, content_hash_at, read_manifest
+from fewlabel.core.errors import ArtifactError, Fault, reason
 from fewlabel.core.provenance import git_revision, library_versions, machine_facts
 
-SCHEMA_VERSION = 1
+Made = TypeVar("Made")
+
 #: Tables and facts up to this size are held against their hashes whenever an artifact is opened.
 CHECKED_BYTES = 16 * 2**20
 _CHECKED = frozenset({".json", ".parquet"})
 
 
-class Parent(BaseModel):
-    """An artifact this one was made from; ``path`` is relative to the artifact's own folder."""
-
-    model_config = ConfigDict(extra="ignore")
-    kind: str
-    path: str
-    content_hash: str
-
-
-class Manifest(BaseModel):
-    """What an artifact folder is.
-
-    ``files`` maps each file to its SHA-256; ``content_hash`` sums them up. ``precision`` is what networks computed in,
-    ``32`` or ``bf16-mixed``, and empty where none did; ``compiled`` is whether training steps were. ``machine`` says
-    among other things how many threads there were.
-    """
-
-    model_config = ConfigDict(extra="ignore")
-    kind: str
-    schema_version: int
-    content_hash: str
-    files: dict[str, str]
-    parents: list[Parent] = []
-    created: str = ""
-    seed: int | None = None
-    device: str = ""
-    precision: str = ""
-    compiled: bool = False
-    wall_seconds: float = 0.0
-    settings: dict[str, Any] = {}
-    versions: dict[str, str] = {}
-    git_revision: str = ""
-    machine: dict[str, Any] = {}
-
-
 @dataclass(frozen=True)
-class Origin:
-    """An artifact as a stage opened it: what is made from it is a child of that content, even if it is replaced.
+class Artifact:
+    """A finished artifact as a stage opened it: each file of it is read once, and is what the manifest promises.
+
+    What is made from it is a child of that content, whatever lies there later.
 
     Attributes:
-        folder: Where it lay.
-        kind: Its kind.
-        content_hash: Of what was opened.
+        folder: Where it lies.
+        manifest: What it is; of a bare folder, empty.
     """
 
     folder: Path
-    kind: str
-    content_hash: str
+    manifest: Manifest
+    _content: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
+    _made: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of(cls, folder: Path, manifest: Manifest) -> Origin:
-        """The origin that a folder with this manifest is."""
-        return cls(Path(folder), manifest.kind, manifest.content_hash)
+    def open(cls, folder: Path, kind: str | None = None, *, check_parents: bool = True) -> Artifact:
+        """Read and check an artifact folder.
+
+        Raises:
+            ArtifactError: If the folder is unfinished, of another kind, of a newer schema, has lost a file, a JSON file
+                or table in it was edited, or one of its parents still lies there but has changed since (both hashes are
+                named).
+        """
+        folder = Path(folder)
+        path = folder / MANIFEST
+        if not path.is_file():
+            wanted = f"a finished artifact of kind {kind}" if kind else "a finished artifact"
+            problem = f"{folder} is not {wanted}: it has no {MANIFEST}"
+            if not folder.exists():
+                problem = f"{folder} does not exist, but should be {wanted}"
+            fault = Fault(problem, remedy="Run its stage first")
+            raise ArtifactError("An artifact cannot be used:", [fault])
+        artifact = cls(folder, read_manifest(path))
+        manifest = artifact.manifest
+        faults = []
+        if kind is not None and manifest.kind != kind:
+            problem = f"{folder} is an artifact of kind {manifest.kind}, not {kind}"
+            faults.append(Fault(problem, remedy=f"Give a folder of kind {kind}"))
+        faults.extend(
+            Fault(f"{folder / name} is missing", remedy=ANEW)
+            for name in manifest.files
+            if not (folder / name).is_file()
+        )
+        faults.extend(artifact._edited())
+        if check_parents:
+            faults.extend(_changed_parents(folder, manifest))
+        if faults:
+            raise ArtifactError("An artifact cannot be used:", faults)
+        return artifact
+
+    @classmethod
+    def find(cls, folder: Path, kind: str) -> Artifact | None:
+        """The finished artifact of that kind that lies there, its parents unlooked at; None if there is none."""
+        try:
+            return cls.open(folder, kind, check_parents=False)
+        except ArtifactError:
+            return None
+
+    @classmethod
+    def bare(cls, folder: Path) -> Artifact:
+        """A folder whose files are held against their hashes as they are read; without a manifest it promises none.
+
+        Raises:
+            ArtifactError: If the manifest is damaged.
+        """
+        path = Path(folder) / MANIFEST
+        empty = Manifest(kind="", schema_version=SCHEMA_VERSION, content_hash="", files={})
+        return cls(Path(folder), read_manifest(path) if path.is_file() else empty)
+
+    @property
+    def kind(self) -> str:
+        """What it is: ``prepared``, ``encoder``, ``segmenter``, ``scores``, ``predictions`` or ``report``."""
+        return self.manifest.kind
+
+    @property
+    def content_hash(self) -> str:
+        """Sums up what it holds."""
+        return self.manifest.content_hash
+
+    def content(self, name: str) -> bytes:
+        """One of its files.
+
+        Raises:
+            ArtifactError: If the file is missing, or not as it was made.
+        """
+        if name not in self._content:
+            content = self._held(name, Path.read_bytes, lambda read: hashlib.sha256(read).hexdigest())
+            self._content[name] = content
+        return self._content[name]
+
+    def json(self, name: str) -> Any:
+        """What one of its JSON files holds.
+
+        Raises:
+            ArtifactError: As :meth:`content`, or if it is not JSON.
+        """
+        content = self.content(name)
+        try:
+            return json.loads(content)
+        except ValueError as error:
+            raise unreadable_json(self.folder / name, error) from error
+
+    def verified(self, name: str) -> Path:
+        """Where one of its files lies that is too large to be kept; its content is held against its hash.
+
+        Raises:
+            ArtifactError: If the file is missing, or not as it was made.
+        """
+        if name in self.manifest.files:
+            self._held(name, file_hash, str)
+        return self.folder / name
+
+    def once(self, name: str, make: Callable[[Path], Made]) -> Made:
+        """What is made of a large file, the same whenever it is asked for.
+
+        Args:
+            name: The file.
+            make: Reads it.
+
+        Raises:
+            ArtifactError: As :meth:`verified`.
+        """
+        if name not in self._made:
+            self._made[name] = make(self.verified(name))
+        made: Made = self._made[name]
+        return made
+
+    def parent_folder(self, kind: str) -> Path | None:
+        """The folder of a parent of a kind, if it is still there."""
+        for parent in self.manifest.parents:
+            candidate = Path(os.path.normpath(self.folder.absolute() / parent.path))
+            if parent.kind == kind and (candidate / MANIFEST).is_file():
+                return candidate
+        return None
+
+    def check_parents(self) -> None:
+        """Make sure that those of its parents that still lie there are as they were.
+
+        Raises:
+            ArtifactError: If one has changed.
+        """
+        if faults := _changed_parents(self.folder, self.manifest):
+            raise ArtifactError("An artifact cannot be used:", faults)
+
+    def check_unchanged(self) -> None:
+        """Make sure that what was read from the folder until now belongs to the artifact that was opened.
+
+        Raises:
+            ArtifactError: If another artifact lies there by now, or none.
+        """
+        now = content_hash_at(self.folder)
+        if now != self.content_hash:
+            problem = (
+                f"{self.folder}, of kind {self.kind}, was replaced while it was being read: "
+                f"{self.content_hash[:12]} when it was opened, {now[:12] or 'nothing'} now"
+            )
+            raise ArtifactError("An artifact cannot be used:", [Fault(problem, remedy="Run the command again")])
+
+    def _edited(self) -> list[Fault]:
+        """A fault per small file that is not as it was made; images and weights would take long and are not read."""
+        faults: list[Fault] = []
+        for name in self.manifest.files:
+            path = self.folder / name
+            if path.suffix in _CHECKED and path.is_file() and path.stat().st_size <= CHECKED_BYTES:
+                try:
+                    self.content(name)
+                except ArtifactError as error:
+                    faults.extend(error.faults)
+        return faults
+
+    def _held(self, name: str, read: Callable[[Path], Made], digest: Callable[[Made], str]) -> Made:
+        """What is read of a file, once it is held against its hash."""
+        try:
+            found = read(self.folder / name)
+        except OSError as error:
+            fault = Fault(f"{self.folder / name} cannot be read ({reason(error)})", remedy=ANEW)
+            raise ArtifactError("An artifact is damaged:", [fault]) from error
+        if name in self.manifest.files and digest(found) != self.manifest.files[name]:
+            raise ArtifactError("An artifact is damaged:", [changed_fault(self.folder, name)])
+        return found
 
 
 def finish_artifact(
@@ -83,7 +212,7 @@ def finish_artifact(
     kind: str,
     files: Sequence[str],
     *,
-    parents: Sequence[Path | Origin] = (),
+    parents: Sequence[Path | Artifact] = (),
     final_folder: Path | None = None,
     settings: Mapping[str, Any] | None = None,
     seed: int | None = None,
@@ -113,16 +242,15 @@ def finish_artifact(
     hashes = {name: file_hash(folder / name) for name in sorted(files)}
     summed = hashlib.sha256(json.dumps([kind, hashes], sort_keys=True).encode()).hexdigest()
     opened = (
-        parent if isinstance(parent, Origin) else Origin.of(parent, open_artifact(parent, check_parents=False))
-        for parent in parents
+        parent if isinstance(parent, Artifact) else Artifact.open(parent, check_parents=False) for parent in parents
     )
     known = [
         Parent(
-            kind=origin.kind,
-            path=os.path.relpath(origin.folder.absolute(), home),
-            content_hash=origin.content_hash,
+            kind=parent.kind,
+            path=os.path.relpath(parent.folder.absolute(), home),
+            content_hash=parent.content_hash,
         )
-        for origin in opened
+        for parent in opened
     ]
     manifest = Manifest(
         kind=kind,
@@ -146,94 +274,8 @@ def finish_artifact(
 
 
 def is_artifact(folder: Path, kind: str) -> bool:
-    """Whether the folder is a finished artifact of that kind."""
-    try:
-        return open_artifact(folder, kind, check_parents=False).kind == kind
-    except ArtifactError:
-        return False
-
-
-def open_artifact(folder: Path, kind: str | None = None, *, check_parents: bool = True) -> Manifest:
-    """Read and check the manifest of an artifact folder.
-
-    Raises:
-        ArtifactError: If the folder is unfinished, of another kind, of a newer schema, has lost a file, a JSON file or
-            table in it was edited, or one of its parents still lies there but has changed since (both hashes are
-            named).
-    """
-    folder = Path(folder)
-    path = folder / MANIFEST
-    if not path.is_file():
-        wanted = f"a finished artifact of kind {kind}" if kind else "a finished artifact"
-        problem = f"{folder} is not {wanted}: it has no {MANIFEST}"
-        if not folder.exists():
-            problem = f"{folder} does not exist, but should be {wanted}"
-        fault = Fault(problem, remedy="Run its stage first")
-        raise ArtifactError("An artifact cannot be used:", [fault])
-    manifest = read_manifest(path)
-    faults = []
-    if kind is not None and manifest.kind != kind:
-        faults.append(
-            Fault(
-                f"{folder} is an artifact of kind {manifest.kind}, not {kind}",
-                remedy=f"Give a folder of kind {kind}",
-            )
-        )
-    faults.extend(
-        Fault(f"{folder / name} is missing", remedy=ANEW) for name in manifest.files if not (folder / name).is_file()
-    )
-    faults.extend(_edited(folder, manifest))
-    if check_parents:
-        faults.extend(_changed_parents(folder, manifest))
-    if faults:
-        raise ArtifactError("An artifact cannot be used:", faults)
-    return manifest
-
-
-def parent_folder(folder: Path, kind: str) -> Path | None:
-    """The folder of this artifact's parent of a kind, if it is still there."""
-    for parent in open_artifact(folder, check_parents=False).parents:
-        candidate = Path(os.path.normpath(Path(folder).absolute() / parent.path))
-        if parent.kind == kind and (candidate / MANIFEST).is_file():
-            return candidate
-    return None
-
-
-def read_manifest(path: Path) -> Manifest:
-    """The manifest in a file.
-
-    Raises:
-        ArtifactError: If it is no manifest, or of a newer schema.
-    """
-    values = read_json(path)
-    version = values.get("schema_version") if isinstance(values, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        problem = f"{path.parent} has schema {version}, but this version reads schemas up to {SCHEMA_VERSION}"
-        fault = Fault(problem, remedy="Upgrade fewlabel")
-        raise ArtifactError("An artifact cannot be used:", [fault])
-    try:
-        return Manifest.model_validate(values)
-    except ValidationError as error:
-        fault = Fault(f"{path} is not a valid manifest ({_wrong(error)})", remedy=ANEW)
-        raise ArtifactError("An artifact cannot be used:", [fault]) from error
-
-
-def _wrong(error: ValidationError) -> str:
-    """What is wrong with a manifest, on one line."""
-    wrong = []
-    for problem in error.errors(include_url=False):
-        field = ".".join(map(str, problem["loc"]))
-        given = f"{problem['input']!r}"
-        shown = given if len(given) <= 40 else f"{given[:40]}…"
-        missing = problem["type"] == "missing"
-        wrong.append(f"no {field}" if missing else f"{field} {shown}".strip())
-    return ", ".join(wrong)
-
-
-def manifest_fields(path: Path) -> dict[str, Any]:
-    """The fields of a manifest that may be of any schema."""
-    content = read_json(path)
-    return content if isinstance(content, dict) else {}
+    """Whether a finished artifact of that kind lies there."""
+    return Artifact.find(folder, kind) is not None
 
 
 def changed_fault(folder: Path, name: str) -> Fault:
@@ -243,23 +285,13 @@ def changed_fault(folder: Path, name: str) -> Fault:
     )
 
 
-def _edited(folder: Path, manifest: Manifest) -> list[Fault]:
-    """A fault per small file that has changed; images and weights would take long and are not read."""
-    small = (name for name in manifest.files if Path(name).suffix in _CHECKED and (folder / name).is_file())
-    return [
-        changed_fault(folder, name)
-        for name in small
-        if (folder / name).stat().st_size <= CHECKED_BYTES and file_hash(folder / name) != manifest.files[name]
-    ]
-
-
 def _changed_parents(folder: Path, manifest: Manifest) -> list[Fault]:
     faults = []
     for parent in manifest.parents:
         path = Path(os.path.normpath(folder.absolute() / parent.path)) / MANIFEST
         if not path.is_file():
             continue
-        now = str(manifest_fields(path).get("content_hash", ""))
+        now = content_hash_at(path.parent)
         if now != parent.content_hash:
             problem = (
                 f"{path.parent}, of kind {parent.kind}, has changed since {folder} was made from it: "

@@ -13,7 +13,8 @@ import pytest
 
 from fewlabel.core.artifact import files, manifest
 from fewlabel.core.artifact.files import MANIFEST, building, read_json, write_bytes, write_json, write_text
-from fewlabel.core.artifact.manifest import SCHEMA_VERSION, finish_artifact, is_artifact, open_artifact, parent_folder
+from fewlabel.core.artifact.manifest import Artifact, finish_artifact, is_artifact
+from fewlabel.core.artifact.schema import SCHEMA_VERSION
 from fewlabel.core.errors import ArtifactError
 
 
@@ -28,7 +29,7 @@ def make(folder: Path, kind: str = "prepared", text: str = "a", parents: tuple[P
 
 def fault_of(folder: Path, kind: str | None = None) -> str:
     with pytest.raises(ArtifactError) as caught:
-        open_artifact(folder, kind)
+        Artifact.open(folder, kind)
     return str(caught.value)
 
 
@@ -37,7 +38,7 @@ def rewrite(folder: Path, **values: object) -> None:
 
 
 def test_a_manifest_says_what_the_folder_holds(tmp_path: Path) -> None:
-    manifest = open_artifact(make(tmp_path / "p"), "prepared")
+    manifest = Artifact.open(make(tmp_path / "p"), "prepared").manifest
     assert manifest.files == {
         "a.txt": hashlib.sha256(b"a").hexdigest(),
         "sub/b.txt": hashlib.sha256(b"b").hexdigest(),
@@ -52,7 +53,7 @@ def test_a_manifest_says_what_the_folder_holds(tmp_path: Path) -> None:
 
 def test_the_content_hash_follows_content_and_kind_only(tmp_path: Path) -> None:
     def content(name: str, kind: str = "prepared", text: str = "a") -> str:
-        return open_artifact(make(tmp_path / name, kind, text)).content_hash
+        return Artifact.open(make(tmp_path / name, kind, text)).content_hash
 
     first = content("one")
     assert content("two") == first
@@ -96,7 +97,7 @@ def test_another_kind_is_refused(tmp_path: Path) -> None:
 def test_a_newer_schema_is_refused_and_unknown_fields_are_not(tmp_path: Path) -> None:
     folder = make(tmp_path / "p")
     rewrite(folder, something_new=1)
-    open_artifact(folder)
+    Artifact.open(folder)
     rewrite(folder, schema_version=SCHEMA_VERSION + 1)
     assert "Upgrade fewlabel" in fault_of(folder)
 
@@ -121,29 +122,29 @@ def test_a_damaged_manifest_is_an_artifact_error(tmp_path: Path, text: str) -> N
 
 def test_a_changed_parent_is_refused_with_both_hashes(tmp_path: Path) -> None:
     parent = make(tmp_path / "p")
-    before = open_artifact(parent).content_hash
+    before = Artifact.open(parent).content_hash
     child = make(tmp_path / "deep" / "child", "encoder", parents=(parent,))
-    assert open_artifact(child).parents[0].path == "../../p"
+    assert Artifact.open(child).manifest.parents[0].path == "../../p"
     make(parent, text="new")
-    after = open_artifact(parent).content_hash
+    after = Artifact.open(parent).content_hash
     told = fault_of(child)
     assert before[:12] in told
     assert after[:12] in told
-    assert open_artifact(child, check_parents=False).kind == "encoder"
+    assert Artifact.open(child, check_parents=False).kind == "encoder"
 
 
 def test_a_family_can_move_and_a_parent_can_be_gone(tmp_path: Path) -> None:
     parent = make(tmp_path / "run" / "p")
     child = make(tmp_path / "run" / "child", "encoder", parents=(parent,))
-    assert parent_folder(child, "prepared") == parent
-    assert parent_folder(child, "encoder") is None
+    assert Artifact.bare(child).parent_folder("prepared") == parent
+    assert Artifact.bare(child).parent_folder("encoder") is None
     moved = tmp_path / "elsewhere"
     (tmp_path / "run").rename(moved)
-    assert parent_folder(moved / "child", "prepared") == moved / "p"
-    open_artifact(moved / "child", "encoder")
+    assert Artifact.bare(moved / "child").parent_folder("prepared") == moved / "p"
+    Artifact.open(moved / "child", "encoder")
     shutil.rmtree(moved / "p")
-    open_artifact(moved / "child", "encoder")
-    assert parent_folder(moved / "child", "prepared") is None
+    Artifact.open(moved / "child", "encoder")
+    assert Artifact.bare(moved / "child").parent_folder("prepared") is None
 
 
 def test_an_artifact_of_an_unfinished_parent_is_refused(tmp_path: Path) -> None:
@@ -221,7 +222,7 @@ def small_files(folder: Path) -> Path:
 
 def test_a_small_file_that_was_edited_is_named(tmp_path: Path) -> None:
     folder = small_files(tmp_path / "p")
-    open_artifact(folder)
+    Artifact.open(folder)
     write_json(folder / "split.json", {"test": ["b"]})
     (folder / "slices.parquet").write_text("other")
     told = fault_of(folder, "prepared")
@@ -231,19 +232,19 @@ def test_a_small_file_that_was_edited_is_named(tmp_path: Path) -> None:
     assert not is_artifact(folder, "prepared")
     write_json(folder / "split.json", {"test": ["a"]})
     (folder / "slices.parquet").write_text("rows")
-    open_artifact(folder)
+    Artifact.open(folder)
 
 
 def test_opening_reads_no_large_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = small_files(tmp_path / "p")
     read: list[str] = []
-    original = manifest.file_hash
-    monkeypatch.setattr(manifest, "file_hash", lambda path: (read.append(path.name), original(path))[1])
-    open_artifact(folder)
+    original = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: (read.append(path.name), original(path))[1])
+    Artifact.open(folder)
     assert sorted(read) == ["slices.parquet", "split.json"]
     monkeypatch.setattr(manifest, "CHECKED_BYTES", 4)
     read.clear()
-    open_artifact(folder)
+    Artifact.open(folder)
     assert read == ["slices.parquet"]
 
 
@@ -262,7 +263,7 @@ def test_a_build_in_the_current_folder_stays_there(
     assert Path("a.txt").read_text() == "a"
     assert sorted(path.name for path in here.iterdir()) == ["a.txt", MANIFEST, "sub"]
     assert [path.name for path in tmp_path.iterdir()] == ["here"]
-    assert open_artifact(Path()).kind == "prepared"
+    assert Artifact.open(Path()).kind == "prepared"
 
 
 def test_a_build_in_the_folder_above_stays_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,5 +298,5 @@ def test_threads_are_those_of_torch_and_looking_does_not_load_it() -> None:
 def test_a_stage_with_threads_of_its_own_says_so(tmp_path: Path) -> None:
     write_text(tmp_path / "a.txt", "a")
     finish_artifact(tmp_path, "prepared", ["a.txt"], threads=7, precision="32")
-    manifest = open_artifact(tmp_path)
+    manifest = Artifact.open(tmp_path).manifest
     assert (manifest.machine["threads"], manifest.precision) == (7, "32")

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
-from fewlabel.core.artifact.manifest import Origin, finish_artifact, open_artifact
-from fewlabel.core.artifact.unchanged import check_file, check_origin
+from fewlabel.core.artifact.manifest import Artifact, finish_artifact
 from fewlabel.core.errors import ArtifactError
 from fewlabel.engine.runs import close_run
 
 
-def make(folder: Path, text: str, kind: str = "prepared") -> Origin:
+def make(folder: Path, text: str, kind: str = "prepared") -> Artifact:
     folder.mkdir(exist_ok=True)
     (folder / "a.bin").write_text(text)
-    return Origin.of(folder, finish_artifact(folder, kind, ["a.bin"]))
+    finish_artifact(folder, kind, ["a.bin"])
+    return Artifact.open(folder)
 
 
 def test_a_parent_is_named_as_it_was_opened(tmp_path: Path) -> None:
@@ -24,14 +26,19 @@ def test_a_parent_is_named_as_it_was_opened(tmp_path: Path) -> None:
     child = tmp_path / "child"
     child.mkdir()
     (child / "b.txt").write_text("b")
-    facts = {"settings": {}, "same": {}, "seed": 0, "device": "cpu", "precision": "32", "started": 0.0}
+    facts = {
+        "settings": SimpleNamespace(record=dict, seed=0, precision="32"),
+        "same": {},
+        "device": torch.device("cpu"),
+        "started": 0.0,
+    }
     close_run(child, "encoder", ["b.txt"], parents=[origin], **facts)
-    (parent,) = open_artifact(child, check_parents=False).parents
+    (parent,) = Artifact.open(child, check_parents=False).manifest.parents
     assert (parent.kind, parent.path, parent.content_hash) == ("prepared", "../p", origin.content_hash)
     with pytest.raises(ArtifactError, match=f"made from it: {origin.content_hash[:12]} then"):
-        open_artifact(child)
+        Artifact.open(child)
     make(tmp_path / "p", "one")
-    open_artifact(child)
+    Artifact.open(child)
 
 
 def test_a_parent_may_be_gone_by_the_end(tmp_path: Path) -> None:
@@ -40,7 +47,7 @@ def test_a_parent_may_be_gone_by_the_end(tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_text("b")
     made = finish_artifact(tmp_path, "encoder", ["b.txt"], parents=[origin])
     assert made.parents[0].content_hash == origin.content_hash
-    open_artifact(tmp_path)
+    Artifact.open(tmp_path)
 
 
 def test_a_bare_folder_is_a_parent_as_it_is_now(tmp_path: Path) -> None:
@@ -51,23 +58,23 @@ def test_a_bare_folder_is_a_parent_as_it_is_now(tmp_path: Path) -> None:
 
 def test_an_origin_that_was_replaced_or_removed_is_told(tmp_path: Path) -> None:
     origin = make(tmp_path / "p", "one")
-    check_origin(origin)
+    origin.check_unchanged()
     make(tmp_path / "p", "two")
     with pytest.raises(ArtifactError, match="replaced"):
-        check_origin(origin)
+        origin.check_unchanged()
     (tmp_path / "p/manifest.json").unlink()
     with pytest.raises(ArtifactError, match="nothing now"):
-        check_origin(origin)
+        origin.check_unchanged()
 
 
 def test_a_file_of_any_size_is_held_against_its_hash(tmp_path: Path) -> None:
     make(tmp_path / "p", "one")
-    check_file(tmp_path / "p", "a.bin")
+    Artifact.bare(tmp_path / "p").verified("a.bin")
     (tmp_path / "p/a.bin").write_text("eno")
-    open_artifact(tmp_path / "p")
+    Artifact.open(tmp_path / "p")
     with pytest.raises(ArtifactError, match=r"a\.bin has changed since it was made\. Put the old file back, or make"):
-        check_file(tmp_path / "p", "a.bin")
+        Artifact.bare(tmp_path / "p").verified("a.bin")
     (tmp_path / "p/a.bin").unlink()
     with pytest.raises(ArtifactError, match=r"a\.bin"):
-        check_file(tmp_path / "p", "a.bin")
-    check_file(tmp_path, "anything")
+        Artifact.bare(tmp_path / "p").verified("a.bin")
+    assert Artifact.bare(tmp_path).verified("anything") == tmp_path / "anything"

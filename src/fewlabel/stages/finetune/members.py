@@ -16,7 +16,7 @@ from fewlabel.core.artifact.files import read_json, write_json
 from fewlabel.core.rng import stream_seed
 from fewlabel.engine.weights import member_file, save_member
 from fewlabel.nets.unet import UNet
-from fewlabel.stages._fit import clear
+from fewlabel.stages.finetune.trainer import clear
 
 _MARK = "member.json"
 

@@ -8,7 +8,7 @@ from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.progress import say
 from fewlabel.core.settings.config import given
 from fewlabel.nets.unet import UNetConfig
-from fewlabel.stages._finetune_settings import FinetuneSettings
+from fewlabel.stages.finetune.settings import FinetuneSettings
 
 
 def check_network(settings: FinetuneSettings, built: UNetConfig, where: str = "") -> None:

@@ -10,7 +10,7 @@ import torch
 
 from fewlabel.regimes.supervised import Supervised
 from fewlabel.stages import finetune
-from fewlabel.stages._fit import Fit
+from fewlabel.stages.finetune.trainer import SegmentationTrainer
 from kit.stores import make_store
 from kit.tiny import finetune_settings
 
@@ -24,17 +24,17 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def moments(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether the optimiser has moments at the beginning of each step."""
     found: list[bool] = []
-    original = Fit.step
+    original = SegmentationTrainer.step
 
-    def step(self: Fit, number: int) -> Any:
+    def step(self: SegmentationTrainer, number: int) -> Any:
         found.append(len(self.optimiser.state) > 0)
         return original(self, number)
 
-    monkeypatch.setattr(Fit, "step", step)
+    monkeypatch.setattr(SegmentationTrainer, "step", step)
     return found
 
 
-def begun(store: Path, out: Path, **over: Any) -> Fit:
+def begun(store: Path, out: Path, **over: Any) -> SegmentationTrainer:
     out.mkdir(exist_ok=True)
     values = {"labelled": 1, "steps": 4, "batch": 2, "validation": "none", "recalibrate": "never"}
     return finetune.begin(finetune_settings(store, out, **values | over))

@@ -26,6 +26,7 @@ TABLES = (".csv", ".tsv", ".parquet")
 _TRUTH = re.compile(r"[_\-.](gt|seg|dseg|mask|label|labels|probabilities|uncertainty)$", re.IGNORECASE)
 _TRUTH_FOLDERS = frozenset({"labels", "labelstr", "labelsts", "labelsval", "masks", "segmentations"})
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})$")
+_REMEDY = "Give a scan, a folder of scans, or a table with an image column"
 #: Formats that cannot hold a mask in one lossless file → one of the same family that can.
 _LOSSLESS = {".jpg": ".png", ".jpeg": ".png", ".mhd": ".mha", ".nhdr": ".nrrd", ".hdr": ".nii"}
 
@@ -77,7 +78,7 @@ def find_scans(
         SettingsError: If the reader or one of its settings is unknown.
     """
     if not place.exists():
-        fault = Fault.of("scans must be there", "nothing", str(place), "check the path")
+        fault = Fault(f"{place} does not exist", remedy="Check the path")
         raise DataError("There is nothing to segment:", [fault])
     skipped: list[str] = []
     if place.is_file():
@@ -87,10 +88,8 @@ def find_scans(
         groups = _of_folder(place, channels, out, skipped, reader, usual)
         root = place
     if not groups:
-        remedy = "; ".join(skipped) or "give a scan, a folder of scans, or a table with an image column"
-        raise DataError(
-            "There is nothing to segment:", [Fault.of("scans must be image files", "none", str(place), remedy)]
-        )
+        left_out = f" ({'; '.join(skipped)})" if skipped else ""
+        raise DataError("There is nothing to segment:", [Fault(f"{place} holds no scans{left_out}", remedy=_REMEDY)])
     return Found(_named(groups, root), tuple(skipped))
 
 
@@ -103,10 +102,7 @@ def _of_file(
     if chosen != "auto":
         return _of_catalog(_read(place, chosen, usual, skipped))
     if not is_scan(place):
-        remedy = "give a scan, a folder of scans, or a table with an image column"
-        raise DataError(
-            "There is nothing to segment:", [Fault.of("a scan is an image file", place.name, str(place), remedy)]
-        )
+        raise DataError("There is nothing to segment:", [Fault(f"{place} is no image file", remedy=_REMEDY)])
     match = _CHANNEL.match(scan_stem(place))
     if channels > 1 and match:
         suffix = place.name[len(scan_stem(place)) :]
@@ -224,9 +220,7 @@ def _named(groups: Iterable[tuple[tuple[Path, ...], str]], root: Path) -> tuple[
     for scan in scans:
         outputs[scan.output].append(scan)
     faults = [
-        Fault.of(
-            "every scan needs a mask file of its own", ", ".join(str(scan.images[0]) for scan in members), str(output)
-        )
+        Fault(f"{output} would be the mask of {', '.join(str(scan.images[0]) for scan in members)}")
         for output, members in outputs.items()
         if len(members) > 1
     ]

@@ -20,8 +20,8 @@ from fewlabel.data.io.volume import Volume, scan_stem
 from fewlabel.data.preprocess import Plan
 from fewlabel.scoring.uncertainty import ENTROPY, MUTUAL_INFORMATION
 from fewlabel.stages._postprocess import KEY as POSTPROCESS
-from fewlabel.stages._scans import Scan
 from fewlabel.stages._segmenter import Segmenter
+from fewlabel.stages.predict.scans import Scan
 
 TABLE = "predictions.csv"
 REPORT = "run_report.json"
@@ -140,7 +140,7 @@ def record_predictions(
         out,
         "predictions",
         sorted({*files, TABLE, REPORT}),
-        parents=[model.origin],
+        parents=[model.artifact],
         settings=dict(settings),
         device=device,
         precision=precision,

@@ -12,13 +12,12 @@ from fewlabel.core.progress import say
 from fewlabel.core.registry import load_plugin
 from fewlabel.core.settings.config import Settings
 from fewlabel.engine.outcomes import outcome_sentences
-from fewlabel.engine.runtime import fast_kernels, start
-from fewlabel.stages._arm import Arm
-from fewlabel.stages._expect import NOTHING_KNOWN, nothing_else_tells
-from fewlabel.stages._finetune_settings import FinetuneSettings, mode_of
-from fewlabel.stages._fit import Fit
+from fewlabel.stages.finetune.expectation import NOTHING_KNOWN, nothing_else_tells
+from fewlabel.stages.finetune.segmenter_run import SegmenterRun
+from fewlabel.stages.finetune.settings import FinetuneSettings, mode_of
+from fewlabel.stages.finetune.trainer import SegmentationTrainer
 
-__all__ = ["SETTINGS", "FinetuneSettings", "begin", "control_folder", "control_of", "run"]
+__all__ = ["SETTINGS", "FinetuneSettings", "SegmentationTrainer", "begin", "control_folder", "control_of", "run"]
 
 SETTINGS = FinetuneSettings
 
@@ -37,38 +36,37 @@ def run(settings: FinetuneSettings) -> Path:
         RunStoppedError: After Ctrl-C, once the state is saved.
     """
     if settings.mode == "frozen" and settings.encoder is None:
-        fault = Fault.of("a frozen encoder has to come from somewhere", "no encoder", "encoder", "add encoder=FOLDER")
+        fault = Fault("mode=frozen needs an encoder to freeze", "encoder", "Add encoder=FOLDER")
         raise SettingsError("These settings are not valid:", [fault])
-    arms = [Arm(settings, settings.out, mode_of(settings))]
+    runs = [SegmenterRun(settings, settings.out, mode_of(settings))]
     control = control_of(settings) if settings.control else None
     if control is not None:
-        arms.append(Arm(control, control_folder(settings.out), "scratch", arms[0].selection, expects=arms[0].expects))
+        model, out = runs[0], control_folder(settings.out)
+        runs.append(SegmenterRun(control, out, "scratch", model.selection, expects=model.expects, inputs=model.inputs))
     faults: list[Fault] = []
-    for arm in arms:
+    for each in runs:
         try:
-            arm.look()
+            each.look()
         except SettingsError as error:
             faults.extend(error.faults)
     if faults:
         raise SettingsError("Nothing was written:", faults)
-    for arm in arms:
-        arm.run()
-    for arm in arms:
-        told = outcome_sentences(dict(read_json(arm.out / "segmenter.json"))) if rank() == 0 else []
+    for each in runs:
+        each.run()
+    for each in runs:
+        told = outcome_sentences(dict(read_json(each.out / "segmenter.json"))) if rank() == 0 else []
         for sentence in told:
-            say(f"Control: {sentence}" if arm.follows else sentence)
+            say(f"Control: {sentence}" if each.follows else sentence)
     if settings.control and control is None:
         say("No control: a supervised run from scratch is its own.")
-    if len(arms[0].draw.labelled) == 1 and nothing_else_tells(arms[0].store, arms[0].draw):
+    if len(runs[0].draw.labelled) == 1 and nothing_else_tells(runs[0].store, runs[0].draw):
         say(NOTHING_KNOWN)
     return settings.out
 
 
-def begin(settings: FinetuneSettings) -> Fit:
-    """The fit of a run without validation, ready to take steps one by one."""
-    fabric = start(settings.device, settings.precision)
-    fast_kernels(fabric.device.type)
-    return Arm(settings, settings.out, mode_of(settings)).prepare_fit(fabric)
+def begin(settings: FinetuneSettings) -> SegmentationTrainer:
+    """The trainer of a run without validation, ready to take steps one by one."""
+    return SegmenterRun(settings, settings.out, mode_of(settings)).prepare()
 
 
 def control_of(settings: FinetuneSettings) -> FinetuneSettings | None:

@@ -1,11 +1,10 @@
-"""One fit of a segmentation network: a regime on a fixed set of labelled slices, with or without validation."""
+"""Trains one segmentation network: a regime on a fixed set of labelled slices, with or without validation."""
 
 from __future__ import annotations
 
 import copy
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +21,16 @@ from fewlabel.core.collective import barrier, mean_across, rank
 from fewlabel.core.progress import say
 from fewlabel.core.registry import load_plugin
 from fewlabel.core.rng import stream_seed
-from fewlabel.core.settings.config import Settings
-from fewlabel.data.augment import AugmentConfig
+from fewlabel.data.batch import SegmentationBatch
 from fewlabel.data.loading import FinetuneLoader
 from fewlabel.data.patches import PatchLoader
 from fewlabel.data.spread import Spread
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
-from fewlabel.data.windows import Patch
-from fewlabel.engine.checkpoint import CHECKPOINT, Checkpointer
-from fewlabel.engine.compiling import compile_blocks, plainly
+from fewlabel.engine.checkpoint import CHECKPOINT
+from fewlabel.engine.compiling import plainly
 from fewlabel.engine.inference import WINDOW, predict_volume
-from fewlabel.engine.loop import Loop, StepResult
-from fewlabel.engine.optim import OptimiserConfig, build_optimiser, check_warmup
 from fewlabel.engine.record import Record
-from fewlabel.engine.step import gradients_of
-from fewlabel.gradients.combine import MeanCombiner
+from fewlabel.engine.trainer import Trainer
 from fewlabel.nets.layout import channels_last
 from fewlabel.nets.unet import UNet, UNetEncoder
 from fewlabel.regimes.base import Regime
@@ -44,42 +38,20 @@ from fewlabel.scoring.components import ComponentRule, clean
 from fewlabel.scoring.metrics import dice_per_class
 from fewlabel.stages._postprocess import prepared_voxel
 from fewlabel.stages._statistics import take_statistics
+from fewlabel.stages._volumes import patch_size, view_size
+from fewlabel.stages.finetune.settings import FinetuneSettings, Mode
 
 BEST = "best.safetensors"
 #: Folder of the masks of each validation, where they are kept.
 MASKS = "masks"
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """What all fits of one fine-tuning share: regime, augmentation, optimiser and budget; slices without ``patch``."""
-
-    regime: Settings
-    augment: AugmentConfig
-    optimiser: OptimiserConfig
-    encoder_lr: float
-    steps: int
-    batch: int
-    unlabelled_batch: int | None
-    validate_every: int
-    seed: int
-    checkpoint_seconds: float
-    log_every: int
-    resume: bool
-    frozen: bool
-    pretrained: bool
-    patch: Patch | None
-    patch_foreground: float
-    recalibrate_share: float
-    view: tuple[int, int] | None = None
-    compiled: bool = False
-
-
-class Fit:
+class SegmentationTrainer(Trainer[Regime]):
     """Trains one network in one folder.
 
     Args:
-        recipe: Budget and settings.
+        settings: Settings of the stage, as the run is built; the seed is that of this network.
+        mode: What becomes of the encoder.
         fabric: Device and precision.
         store: The prepared data.
         network: The network, on the device.
@@ -98,7 +70,8 @@ class Fit:
 
     def __init__(
         self,
-        recipe: Recipe,
+        settings: FinetuneSettings,
+        mode: Mode,
         fabric: Fabric,
         store: PreparedStore,
         network: UNet,
@@ -113,71 +86,68 @@ class Fit:
         same: Mapping[str, Any],
         title: str,
     ) -> None:
-        self.recipe = recipe
-        self.fabric = fabric
+        self.settings: FinetuneSettings
         self.store = store
         self.validation = tuple(validation)
         self.statistics = statistics
         self.rule = rule
         self.keep_best = keep_best
-        self.folder = folder
-        self.title = title
-        name = str(recipe.regime.name)  # type: ignore[attr-defined]
-        regime_class = load_plugin("fewlabel.regimes", name)
-        torch.manual_seed(stream_seed(recipe.seed, "regime"))
-        self.regime: Regime = regime_class(recipe.regime, network, pretrained=recipe.pretrained).to(fabric.device)
-        channels_last(self.regime)
-        if recipe.compiled:
-            compile_blocks(self.regime)
-        check_warmup(recipe.optimiser, self.regime.training_phase, recipe.steps)
-        encoders = self.regime.encoders()
-        if recipe.frozen:
+        #: Whether the encoder keeps its weights and statistics.
+        self.frozen = mode == "frozen"
+        self.patch = patch_size(settings.patch)
+        self.view = view_size(settings.view, store.images.shape[2:])
+        regime_class = load_plugin("fewlabel.regimes", settings.regime.name)
+        torch.manual_seed(stream_seed(settings.seed, "regime"))
+        regime: Regime = regime_class(settings.regime, network, pretrained=mode != "scratch").to(fabric.device)
+        channels_last(regime)
+        encoders = regime.encoders()
+        if self.frozen:
             for encoder in encoders:
                 encoder.requires_grad_(requires_grad=False)
-        if self.regime.uses_unlabelled and len(unlabelled) == 0:
+        share = settings.encoder_lr if mode == "warm" else 1.0
+        super().__init__(
+            regime,
+            settings,
+            fabric,
+            folder,
+            same,
+            title=title,
+            factors={tensor: share for encoder in encoders for tensor in encoder.parameters()},
+            undecayed=[tensor for module in regime.undecayed() for tensor in module.parameters()],
+        )
+        if regime.uses_unlabelled and len(unlabelled) == 0:
             theirs = "takes those of the labelled patients, masks unread"
-            say(f"No training scan is left without labels: {name} {theirs}.")
+            say(f"No training scan is left without labels: {settings.regime.name} {theirs}.")
             unlabelled = indices
-        self.loader = self._loader(indices, unlabelled if self.regime.uses_unlabelled else None)
-        slower: dict[Tensor, float] = {
-            tensor: recipe.encoder_lr for encoder in encoders for tensor in encoder.parameters()
-        }
-        undecayed = [tensor for module in self.regime.undecayed() for tensor in module.parameters()]
-        self.optimiser = build_optimiser(recipe.optimiser, self.regime.parameters(), slower, undecayed)
-        names = {tensor: name for name, tensor in self.regime.named_parameters()}
-        self.parameters = [tensor for group in self.optimiser.param_groups for tensor in group["params"]]
-        self.names = [names[tensor] for tensor in self.parameters]
-        self.checkpointer = Checkpointer(folder, same, self.regime, self.optimiser, seconds=recipe.checkpoint_seconds)
-        self.facts: dict[str, Any] = {"curve": {}}
+        self.loader = self._loader(indices, unlabelled if regime.uses_unlabelled else None)
+        self.facts = {"curve": {}}
         #: Whether the masks of each validation are kept, as ``masks/STEPS.npz``.
         self.keep_masks = False
         self._validated: list[NDArray[np.uint8]] = []
 
     def _loader(self, indices: NDArray[np.int64], unlabelled: NDArray[np.int64] | None) -> FinetuneLoader | PatchLoader:
-        """Slices, or patches where the recipe says so."""
-        recipe = self.recipe
+        """Slices, or patches where the settings ask for them."""
+        settings, regime = self.settings, self.model
         common: dict[str, Any] = {
-            "augment": recipe.augment,
-            "batch": recipe.batch,
-            "total_steps": recipe.steps,
-            "seed": recipe.seed,
+            "augment": settings.augment,
+            "batch": settings.batch,
+            "total_steps": settings.steps,
+            "seed": settings.seed,
+            "foreground": settings.patch_foreground,
             "device": self.fabric.device,
             "unlabelled": unlabelled,
-            "unlabelled_batch": recipe.unlabelled_batch,
-            "unlabelled_views": self.regime.unlabelled_views,
-            "weak_view": self.regime.weak_view,
+            "unlabelled_batch": settings.unlabelled_batch,
+            "unlabelled_views": regime.unlabelled_views,
+            "weak_view": regime.weak_view,
         }
-        if recipe.patch is None:
-            return FinetuneLoader(self.store, indices, foreground=recipe.patch_foreground, size=recipe.view, **common)
-        return PatchLoader(self.store, indices, patch=recipe.patch, foreground=recipe.patch_foreground, **common)
+        if self.patch is None:
+            return FinetuneLoader(self.store, indices, size=self.view, **common)
+        return PatchLoader(self.store, indices, patch=self.patch, **common)
 
     def run(self, stop: int | None = None) -> UNet:
         """Train to the end, or to step ``stop`` of the same schedule, and give back the network that predicts."""
-        first, facts = self.checkpointer.load() if self.recipe.resume else (0, {})
-        self.facts.update(facts)
-        self.train_mode()
-        self.loop(first, stop).run(self.step, first)
-        network = self.regime.inference_network()
+        self.train(stop)
+        network = self.model.inference_network()
         if self.keep_best and (self.folder / BEST).is_file():
             network.load_state_dict(load_file(self.folder / BEST))
         self._take_statistics(network)
@@ -186,27 +156,7 @@ class Fit:
 
     def train_mode(self) -> None:
         """Make the regime ready for steps."""
-        train_mode(self.regime, frozen=self.recipe.frozen)
-
-    def loop(self, first: int, stop: int | None = None) -> Loop:
-        """The loop over the steps from ``first`` to the end, or to ``stop`` of the same schedule."""
-        record = Record(self.folder, first)
-        return Loop(
-            title=self.title,
-            module=self.regime,
-            optimiser=self.optimiser,
-            config=self.recipe.optimiser,
-            total_steps=self.recipe.steps,
-            stop=stop,
-            seed=self.recipe.seed,
-            checkpointer=self.checkpointer,
-            record=record,
-            log_every=self.recipe.log_every,
-            schedule=lambda step: self.regime.training_phase(step, self.recipe.steps),
-            after_step=self._follow,
-            between=lambda step: self._validation(step, record),
-            facts=self.facts,
-        )
+        train_mode(self.model, frozen=self.frozen)
 
     @property
     def curve(self) -> dict[int, float]:
@@ -229,33 +179,33 @@ class Fit:
         if rank() == 0:
             clear(self.folder)
 
-    def step(self, step: int) -> StepResult:
-        """Batch, forward pass and gradient."""
-        batch = self.loader.batch(step)
-        with self.fabric.autocast():
-            terms = self.regime.losses(batch)
-        total: Tensor = torch.stack([term.float() for term in terms.values()]).sum()
-        gradients = gradients_of({"loss": total}, self.names, self.parameters, MeanCombiner(), batch.generator)
-        return StepResult(
-            total.detach(),
-            gradients,
-            batch.slices,
-            lambda: mean_across(
-                {**{f"term/{name}": float(term.detach()) for name, term in terms.items()}, **self.regime.metrics()}
-            ),
+    def batch(self, step: int) -> SegmentationBatch:
+        """Labelled slices, and unlabelled ones for regimes that use them."""
+        return self.loader.batch(step)
+
+    def terms(self, losses: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The sum of the regime's terms."""
+        return {"loss": torch.stack([term.float() for term in losses.values()]).sum()}
+
+    def followed(self, step: int, losses: Mapping[str, Tensor], loss: Tensor) -> Callable[[], Mapping[str, Any]]:  # noqa: ARG002
+        """The regime's terms and figures."""
+        return lambda: mean_across(
+            {**{f"term/{name}": float(term.detach()) for name, term in losses.items()}, **self.model.metrics()}
         )
 
-    def _follow(self, step: int) -> None:
+    def after_step(self, step: int) -> None:
+        """What the regime does once the optimiser has stepped."""
         # A discriminator's own step is here: in the precision of all else.
         with self.fabric.autocast():
-            self.regime.after_step(step, self.recipe.steps)
-        if self.regime.replaced:
+            super().after_step(step)
+        if self.model.replaced:
             # Moments of other weights would carry these on the way that those went.
             self.optimiser.state.clear()
 
-    def _validation(self, step: int, record: Record) -> None:
-        last = step == self.recipe.steps - 1
-        if not self.validation or not (last or (step + 1) % self.recipe.validate_every == 0):
+    def between(self, step: int, record: Record) -> None:
+        """Validate, where it is time for it."""
+        last = step == self.settings.steps - 1
+        if not self.validation or not (last or (step + 1) % self.settings.validate_every == 0):
             return
         value = self._validate()
         record.add(step, {"validation_dice": value})
@@ -267,19 +217,19 @@ class Fit:
             (self.folder / MASKS).mkdir(exist_ok=True)
             write_bytes(self.folder / MASKS / f"{step + 1}.npz", stream.getvalue())
         if self.keep_best and value > best and rank() == 0:
-            weights = self.regime.inference_network().state_dict()
+            weights = self.model.inference_network().state_dict()
             write_bytes(self.folder / BEST, save({key: tensor.cpu().contiguous() for key, tensor in weights.items()}))
         barrier()
 
     def _take_statistics(self, network: UNet) -> None:
         """Mix in those of other images, in the precision of training and prediction."""
         if self.statistics is not None:
-            with self.fabric.autocast(), plainly(self.recipe.compiled):
-                take_statistics(network, self.statistics, self.recipe.recalibrate_share, frozen=self.recipe.frozen)
+            with self.fabric.autocast(), plainly(self.compiled):
+                take_statistics(network, self.statistics, self.settings.recalibrate_share, frozen=self.frozen)
 
     def _validate(self) -> float:
         """Mean Dice over validation cases and foreground classes, on the prepared grid."""
-        network = self.regime.inference_network()
+        network = self.model.inference_network()
         if self.statistics is not None:
             # A copy: what is trained goes on as if nobody had looked.
             network = copy.deepcopy(network)
@@ -304,8 +254,8 @@ class Fit:
         found = []
         for case in cases:
             images = np.asarray(self.store.images[case.start : case.stop], dtype=np.float32).swapaxes(0, 1)
-            window = self.recipe.patch or WINDOW
-            with plainly(self.recipe.compiled):
+            window = self.patch or WINDOW
+            with plainly(self.compiled):
                 shares = predict_volume(network, images, device=self.fabric.device, window=window)
             predicted = shares.argmax(axis=0)
             found.append(clean(predicted.astype(np.uint8), self.rule, prepared_voxel(self.store, case))[0])
@@ -313,7 +263,7 @@ class Fit:
 
 
 def clear(folder: Path) -> None:
-    """Remove what only an unfinished fit needs from its folder, and what kills left half written; rank 0 only."""
+    """Remove what only an unfinished training needs from its folder, and what kills left half written; rank 0 only."""
     for name in (CHECKPOINT, BEST):
         (folder / name).unlink(missing_ok=True)
     sweep_partials(folder)

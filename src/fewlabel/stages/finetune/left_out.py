@@ -21,8 +21,8 @@ from fewlabel.core.collective import barrier, rank
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.engine.runs import mark_run
 from fewlabel.scoring.metrics import score_case
-from fewlabel.stages._fit import MASKS, Fit
 from fewlabel.stages._postprocess import prepared_spacing
+from fewlabel.stages.finetune.trainer import MASKS, SegmentationTrainer
 
 #: Scores of the left-out patients, a row per scan and class.
 TABLE = "left_out.csv"
@@ -38,7 +38,7 @@ class LeftOut:
         same: Identity of the run: what another one has left is not taken for its own.
         store: The prepared data.
         subjects: The labelled patients.
-        fit: Makes the fit on all but the patient it is given, in a folder.
+        trainer: Makes the trainer on all but the patient it is given, in a folder.
         scored: Whether the patients are to be scored.
         compiled: Whether the steps of the run are compiled.
     """
@@ -49,7 +49,7 @@ class LeftOut:
         same: Mapping[str, Any],
         store: PreparedStore,
         subjects: Sequence[str],
-        fit: Callable[[str, Path], Fit],
+        trainer: Callable[[str, Path], SegmentationTrainer],
         *,
         scored: bool,
         compiled: bool,
@@ -58,7 +58,7 @@ class LeftOut:
         self.same = same
         self.store = store
         self.subjects = subjects
-        self.fit = fit
+        self.trainer = trainer
         self.scored = scored
         self.compiled = compiled
         #: Step → mean validation Dice of the left-out patients, once :meth:`best_length` knows it.
@@ -74,13 +74,13 @@ class LeftOut:
             folder = self._folder(subject)
             curve = self._own_curve(folder)
             if curve is None:
-                fit = self._without(subject)
-                fit.keep_masks = self.scored
+                trainer = self._without(subject)
+                trainer.keep_masks = self.scored
                 mark_run(self.out, self.same, compiled=self.compiled)
-                fit.run()
-                curve = fit.curve
+                trainer.run()
+                curve = trainer.curve
                 self._keep(folder / _CURVE, {"curve": {str(step): curve[step] for step in curve}})
-                fit.clean()
+                trainer.clean()
             curves.append(curve)
         self.dice = {step: float(np.mean([curve[step] for curve in curves])) for step in curves[0]}
         return max(self.dice, key=self.dice.__getitem__)
@@ -116,17 +116,17 @@ class LeftOut:
 
     def _masks(self, subject: str, cases: Sequence[PreparedCase]) -> list[NDArray[np.uint8]]:
         """Of a patient, by a network of the others."""
-        fit = self._without(subject)
+        trainer = self._without(subject)
         mark_run(self.out, self.same, compiled=self.compiled)
-        masks = fit.masks(fit.run(), cases)
-        fit.clean()
+        masks = trainer.masks(trainer.run(), cases)
+        trainer.clean()
         return masks
 
-    def _without(self, subject: str) -> Fit:
-        """The fit on all but a patient, which says so beside its progress bar."""
-        fit = self.fit(subject, self._folder(subject))
-        fit.title = f"{fit.title}, without {subject}"
-        return fit
+    def _without(self, subject: str) -> SegmentationTrainer:
+        """The trainer on all but a patient, which says so beside its progress bar."""
+        trainer = self.trainer(subject, self._folder(subject))
+        trainer.title = f"{trainer.title}, without {subject}"
+        return trainer
 
     def _folder(self, subject: str) -> Path:
         return self.out / f"left-out-{subject}"

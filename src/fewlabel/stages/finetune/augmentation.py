@@ -9,7 +9,7 @@ from pathlib import Path
 from fewlabel.data.augment import AugmentConfig
 from fewlabel.data.pose_ranges import Reach, reach, wider_ranges
 from fewlabel.data.pose_record import read_poses
-from fewlabel.stages._finetune_settings import FinetuneSettings
+from fewlabel.stages.finetune.settings import FinetuneSettings
 
 _WORDS = {
     "rotation": "rotation up to {used:g} degrees (set: {asked:g})",

@@ -1,0 +1,106 @@
+"""The manifest of an artifact: its fields, and how it is read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fewlabel.core.artifact.files import ANEW, MANIFEST, read_json
+from fewlabel.core.errors import ArtifactError, Fault
+
+SCHEMA_VERSION = 1
+
+
+class Parent(BaseModel):
+    """An artifact this one was made from; ``path`` is relative to the artifact's own folder."""
+
+    model_config = ConfigDict(extra="ignore")
+    kind: str
+    path: str
+    content_hash: str
+
+
+class Manifest(BaseModel):
+    """What an artifact folder is.
+
+    ``files`` maps each file to its SHA-256; ``content_hash`` sums them up. ``precision`` is what networks computed in,
+    ``32`` or ``bf16-mixed``, and empty where none did; ``compiled`` is whether training steps were. ``machine`` says
+    among other things how many threads there were.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+    kind: str
+    schema_version: int
+    content_hash: str
+    files: dict[str, str]
+    parents: list[Parent] = []
+    created: str = ""
+    seed: int | None = None
+    device: str = ""
+    precision: str = ""
+    compiled: bool = False
+    wall_seconds: float = 0.0
+    settings: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+    git_revision: str = ""
+    machine: dict[str, Any] = {}
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest in a file.
+
+    Raises:
+        ArtifactError: If it is no manifest, or of a newer schema.
+    """
+    # Before it is read: what is written in between is taken for new.
+    stamp = _stamp(path) if path.is_file() else ()
+    values = read_json(path)
+    version = values.get("schema_version") if isinstance(values, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        problem = f"{path.parent} has schema {version}, but this version reads schemas up to {SCHEMA_VERSION}"
+        fault = Fault(problem, remedy="Upgrade fewlabel")
+        raise ArtifactError("An artifact cannot be used:", [fault])
+    try:
+        manifest = Manifest.model_validate(values)
+    except ValidationError as error:
+        fault = Fault(f"{path} is not a valid manifest ({_wrong(error)})", remedy=ANEW)
+        raise ArtifactError("An artifact cannot be used:", [fault]) from error
+    _known[Path(os.path.realpath(path))] = stamp, manifest.content_hash
+    return manifest
+
+
+def _wrong(error: ValidationError) -> str:
+    """What is wrong with a manifest, on one line."""
+    found = []
+    for problem in error.errors(include_url=False):
+        field = ".".join(map(str, problem["loc"]))
+        given = f"{problem['input']!r}"
+        shown = given if len(given) <= 40 else f"{given[:40]}…"
+        missing = problem["type"] == "missing"
+        found.append(f"no {field}" if missing else f"{field} {shown}".strip())
+    return ", ".join(found)
+
+
+#: Manifest → what the file system would say otherwise had it been written anew, and the content hash in it.
+_known: dict[Path, tuple[tuple[int, ...], str]] = {}
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def content_hash_at(folder: Path) -> str:
+    """The content hash of what lies in a folder now, empty if nothing does; a manifest that stays is read once."""
+    path = Path(os.path.realpath(folder / MANIFEST))
+    if not path.is_file():
+        return ""
+    stamp = _stamp(path)
+    if path not in _known or _known[path][0] != stamp:
+        # Of any schema.
+        values = read_json(path)
+        _known[path] = stamp, str(values.get("content_hash", "")) if isinstance(values, dict) else ""
+    return _known[path][1]

@@ -1,0 +1,36 @@
+"""Settings of ``predict``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fewlabel.core.settings.config import PathSetting, Settings, setting
+from fewlabel.engine.runtime import Device, Precision
+
+
+class PredictSettings(Settings):
+    """Settings of ``fewlabel predict``."""
+
+    model: PathSetting = setting(
+        ..., "segmenter folder; or run folder made by train or demo: its model, or its control where that is better"
+    )
+    scans: PathSetting = setting(..., "a scan, a folder of scans, or a table of scans")
+    out: PathSetting = setting(..., "folder of the masks")
+    reader: str | dict[str, Any] = setting(
+        "auto",
+        "reader of the scans by id; auto chooses by their look; settings not given are those that prepare had for the "
+        "model",
+    )
+    flip: bool = setting(False, "average predictions over the flips of the slice plane; takes four times as long")
+    postprocess: bool = setting(True, "clean masks by the rule that the segmenter holds, if any; never probabilities")
+    probabilities: bool = setting(False, "also write class probabilities, float32, classes along the fourth axis")
+    uncertainty: bool = setting(
+        False,
+        "also write a map of uncertainty, float32 in nats: mutual information between network and class; of one "
+        "network alone, the entropy of its softmax",
+        source="BALD, Houlsby et al. 2011",
+    )
+    overwrite: bool = setting(False, "replace masks that are there already")
+    batch: int = setting(0, "slices, or windows of a 3D network, in one pass; 0 for what suits the device", ge=0)
+    device: Device = setting("auto", "where to predict")
+    precision: Precision = setting("auto", "bf16 where the hardware has it; probabilities are float32 always")
