@@ -13,7 +13,16 @@ from collections.abc import Iterator
 from suites.ground import CONTROL, DEFAULT, FIVE, ONE, THREE, Cell, Ground, Split, cells_of
 
 MAIN = ("supervised", "+anatomy", "+statistics", "+post-processing", "weak-to-strong")
-ABLATION = ("+geometry", "+intensity", "all-pieces", "position-partners", "members-3", "mean_teacher", "bcp")
+ABLATION = (
+    "twice-the-time",
+    "+geometry",
+    "+intensity",
+    "all-pieces",
+    "position-partners",
+    "members-3",
+    "mean_teacher",
+    "bcp",
+)
 ENCODED = ("gcl+weak-to-strong",)
 
 
