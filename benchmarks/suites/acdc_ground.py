@@ -14,7 +14,8 @@ from suites.ground import CONTROL, DEFAULT, FIVE, ONE, THREE, Cell, Ground, Spli
 
 MAIN = ("supervised", "+anatomy", "+statistics", "+post-processing", "weak-to-strong")
 ABLATION = (
-    "twice-the-time",
+    "half-the-time",
+    "half-the-time-supervised",
     "+geometry",
     "+intensity",
     "all-pieces",
@@ -47,8 +48,8 @@ GROUND = Ground(
         "ssl4mis": Split("ssl4mis", {"split": "ssl4mis"}, numbers="seeds"),
     },
     choices="develop",
-    # About 20 minutes of two idle cores.
-    units=6000,
+    # About 40 minutes of two idle cores: what an hour's ``fewlabel train`` leaves for the model, beside its control.
+    units=12000,
     unit_seconds=0.37,
     recipe="default",
     # As a run on a CPU is sized.

@@ -80,8 +80,9 @@ TRAININGS: dict[str, Training] = {
     "all-pieces": Training({**WEAK_TO_STRONG, "one_piece": False}),
     "position-partners": Training({**WEAK_TO_STRONG, "partners": "position"}),
     "members": Training(WEAK_TO_STRONG, settings={"members": 3}, share=1 / 3),
-    # Not in equal time: whether it has stopped gaining.
-    "twice-the-time": Training(WEAK_TO_STRONG, share=2),
+    # Not in equal time: what the second half of it brings.
+    "half-the-time": Training(WEAK_TO_STRONG, share=0.5),
+    "half-the-time-supervised": Training(SUPERVISED, share=0.5),
     "mean_teacher": Training({"name": "mean_teacher"}),
     "bcp": Training({"name": "bcp"}),
     # The share that ``train pretraining=true`` gives it.
@@ -98,7 +99,8 @@ ARMS: dict[str, Arm] = {
     "all-pieces": Arm("all-pieces", postprocess=True),
     "position-partners": Arm("position-partners", postprocess=True),
     "members-3": Arm("members", postprocess=True),
-    "twice-the-time": Arm("twice-the-time", postprocess=True),
+    "half-the-time": Arm("half-the-time", postprocess=True),
+    "half-the-time-supervised": Arm("half-the-time-supervised", postprocess=True),
     "mean_teacher": Arm("mean_teacher", postprocess=True),
     "bcp": Arm("bcp", postprocess=True),
     "gcl+weak-to-strong": Arm("gcl+weak-to-strong", postprocess=True),

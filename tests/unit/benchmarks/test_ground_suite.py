@@ -125,7 +125,7 @@ def test_all_trainings_cost_the_same_time(suites, tmp_path, monkeypatch):
         before = 0.0 if training.encoder is None else 4.0 * arms.encoder_steps(training.encoder, 6000)
         assert before == (1600 if name == "gcl+weak-to-strong" else 0), name
         members = training.settings.get("members", 1)
-        whole = 12000 if name == "twice-the-time" else 6000
+        whole = 3000 if name.startswith("half-the-time") else 6000
         assert spent * members + before == pytest.approx(whole, rel=0.05), name
 
 
@@ -202,11 +202,15 @@ def test_rows_of_acdc_keep_their_settings(suites, acdc):
     """Rows that are there already were made with these; a change of them would be another table."""
     common = importlib.import_module("common")
     cells = {cell.key: cell for cell in acdc.cells}
-    found = {
+    settings = {
         arm: common.settings_hash(suites.ground_row.settings_of(acdc, cells[arm, "develop", 1, 0]))
-        for arm in ("supervised", "+anatomy")
+        for arm in ("weak-to-strong", "half-the-time", "half-the-time-supervised")
     }
-    assert found == {"supervised": "2d62b3b29bf4", "+anatomy": "8965272d106c"}
+    assert settings == {
+        "weak-to-strong": "644a71ef8e9e",
+        "half-the-time": "63dc90229c05",
+        "half-the-time-supervised": "8965272d106c",
+    }
     folders = {acdc.home(cell) + "/" + acdc.training(cell) for cell in acdc.cells}
     assert {"develop-middle/plain-m1-d0", "develop/ground-mall-d0", "ssl4mis/weak-to-strong-m7-d2"} <= folders
 
