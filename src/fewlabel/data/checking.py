@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.progress import task
 from fewlabel.data.catalog import Case, Catalog
-from fewlabel.data.io.volume import Geometry, grid_faults, read_geometry, read_mask, value_counts
+from fewlabel.data.io.geometry import Geometry, grid_faults
+from fewlabel.data.io.volume import read_geometry, read_mask, value_counts
 from fewlabel.data.label_shapes import LabelShape, label_shapes
 
 IGNORE_NAME = "ignore"

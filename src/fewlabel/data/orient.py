@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fewlabel.data.io.volume import Geometry
+from fewlabel.data.io.geometry import Geometry
 
 #: Names of the file axes in the order of the array.
 FILE_AXES = ("z", "y", "x")

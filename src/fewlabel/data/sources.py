@@ -10,7 +10,7 @@ from typing import Any
 
 from fewlabel.core.errors import DataError, Fault, reason
 from fewlabel.data.catalog import Catalog
-from fewlabel.data.io.hdf5 import files_behind
+from fewlabel.data.io.catalog_paths import files_behind
 
 SOURCES = "sources.json"
 #: Raised when the same input would be prepared into other numbers or other files.

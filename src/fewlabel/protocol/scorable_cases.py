@@ -10,7 +10,7 @@ from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import DataError, Fault, SettingsError
 from fewlabel.core.progress import say
 from fewlabel.core.suggestions import did_you_mean
-from fewlabel.data.io.hdf5 import is_there
+from fewlabel.data.io.catalog_paths import is_there
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.protocol.exposure import KEY, images_of, met_among
 from fewlabel.protocol.same_plan import plan_differences

@@ -9,7 +9,8 @@ from typing import ClassVar
 
 from fewlabel.core.errors import DataError, Fault, reason
 from fewlabel.data.catalog import Case, Catalog, Column, Value
-from fewlabel.data.io.volume import is_scan, scan_stem
+from fewlabel.data.io.catalog_paths import scan_stem
+from fewlabel.data.io.itk_image import is_scan
 from fewlabel.readers.base import Match, Reader
 
 _PATIENT = re.compile(r"patient\d+$")

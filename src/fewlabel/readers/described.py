@@ -14,7 +14,8 @@ from fewlabel.core.errors import Fault, reason
 from fewlabel.core.suggestions import did_you_mean
 from fewlabel.data.catalog import Case, Column, Value
 from fewlabel.data.columns import infer_columns
-from fewlabel.data.io.volume import is_scan, scan_stem
+from fewlabel.data.io.catalog_paths import scan_stem
+from fewlabel.data.io.itk_image import is_scan
 from fewlabel.data.subjects import guess_phases, guess_subjects
 from fewlabel.readers.cells import cell, known_columns, part_of, read_text
 

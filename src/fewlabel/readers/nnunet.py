@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.catalog import Case, Catalog
-from fewlabel.data.io.volume import is_scan, scan_stem
+from fewlabel.data.io.catalog_paths import scan_stem
+from fewlabel.data.io.itk_image import is_scan
 from fewlabel.readers.base import Match, Reader
 from fewlabel.readers.described import (
     channels_of,

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from fewlabel.core.errors import DataError, Fault, reason
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.columns import infer_columns
-from fewlabel.data.io.volume import scan_stem
+from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.data.subjects import guess_subjects
 from fewlabel.readers.base import Match, Reader
 from fewlabel.readers.cells import cell, known_columns, part_of, read_text

@@ -16,7 +16,7 @@ from fewlabel.core.progress import say
 from fewlabel.core.settings.config import Floats, Integers, PathSetting, Settings, setting
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import CaseFacts, cores, inspect, label_map
-from fewlabel.data.io.volume import collected_warnings
+from fewlabel.data.io.itk_log import collected_warnings
 from fewlabel.data.meta_labels import case_codes, slice_table
 from fewlabel.data.orient import orient_to
 from fewlabel.data.planning import make_plan

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewlabel.data.io.volume import Geometry
+from fewlabel.data.io.geometry import Geometry
 from fewlabel.data.orient import Orientation, orient_to, reference_frame, slice_axis, upright_frame
 from kit.scans import PERMUTED, TILTED, rotation
 

@@ -33,6 +33,15 @@ def what_is_missing(path: Path) -> str:
     return _looked_at(path)[0]
 
 
+def all_finite(path: Path) -> bool:
+    """Whether all values of a file are finite numbers, as far as that was looked at (floating-point NIfTI files).
+
+    Raises:
+        OSError: If it cannot be opened or read.
+    """
+    return _looked_at(path)[1]
+
+
 def restore_not_finite(path: Path, array: NDArray[Any]) -> NDArray[Any]:
     """What ITK read of a file, with NaN where a NIfTI file of floating-point numbers holds no finite number.
 

@@ -153,18 +153,6 @@ class Address:
             return np.asarray(content[self.key][()])
 
 
-def files_behind(path: Path) -> tuple[Path, ...]:
-    """The files on disk that a path of a catalog stands for: itself, or those of its :class:`Address`."""
-    address = Address.parse(path)
-    return (path,) if address is None else address.files
-
-
-def is_there(path: Path) -> bool:
-    """Whether all files behind a path of a catalog are there."""
-    files = files_behind(path)
-    return bool(files) and all(file.is_file() for file in files)
-
-
 def shapes_of(file: Path) -> dict[str, tuple[int, ...]]:
     """The arrays of a file and their shapes; no voxel is read.
 

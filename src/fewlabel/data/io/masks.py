@@ -11,9 +11,11 @@ import SimpleITK as sitk  # noqa: N813  # the name its own manual uses
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.data.io.hdf5 import Address
+from fewlabel.data.io.catalog_paths import is_file_path
+from fewlabel.data.io.composite import Frame, parse_composite
+from fewlabel.data.io.itk_image import read_image
 from fewlabel.data.io.itk_log import reading
-from fewlabel.data.io.volume import read_geometry, read_image
+from fewlabel.data.io.volume import read_geometry
 
 _NIFTI = (".nii.gz", ".nii", ".hdr", ".img")
 
@@ -49,6 +51,10 @@ def write_map(path: Path, array: NDArray[np.floating[Any]], reference: Path) -> 
 def _write(path: Path, array: NDArray[Any], reference: Path, *, single: bool) -> None:
     path, reference = Path(path), Path(reference)
     geometry = read_geometry(reference)
+    composite = parse_composite(reference)
+    if isinstance(composite, Frame):
+        # A mask of one frame is a 3D image with all facts of the cine's header.
+        reference = composite.file
     if array.shape[1:] != geometry.shape:
         fault = Fault(f"{path} would have shape {array.shape[1:]}, but {reference} has {geometry.shape}")
         raise DataError("A mask cannot be written:", [fault])
@@ -98,9 +104,11 @@ def _write_other(path: Path, array: NDArray[Any], reference: Path, *, single: bo
 
 def _grid(reference: Path) -> Any:
     """An image with the geometry of a scan."""
-    if Address.parse(reference) is None:
+    if is_file_path(reference):
         return read_image(reference)
     geometry = read_geometry(reference)
     image = sitk.Image(list(geometry.shape[::-1]), sitk.sitkUInt8)
     image.SetSpacing(geometry.spacing[::-1])
+    image.SetOrigin(geometry.origin)
+    image.SetDirection(geometry.direction)
     return image

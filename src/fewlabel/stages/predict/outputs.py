@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from fewlabel.core.artifact.files import write_json, write_text
 from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.provenance import library_versions, machine_facts
+from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.data.io.masks import write_map, write_mask, write_probabilities
-from fewlabel.data.io.volume import Volume, scan_stem
+from fewlabel.data.io.volume import Volume
 from fewlabel.data.preprocess import Plan
 from fewlabel.scoring.uncertainty import ENTROPY, MUTUAL_INFORMATION
 from fewlabel.stages._postprocess import KEY as POSTPROCESS

@@ -15,9 +15,9 @@ from fewlabel.core.registry import load_plugin
 from fewlabel.core.settings.config import plugin_name
 from fewlabel.core.settings.values import show_value
 from fewlabel.data.catalog import Catalog
+from fewlabel.data.io.catalog_paths import files_behind, is_file_path, is_there, scan_stem
 from fewlabel.data.io.hdf5 import SUFFIX as H5
-from fewlabel.data.io.hdf5 import Address
-from fewlabel.data.io.volume import is_scan, scan_stem
+from fewlabel.data.io.itk_image import is_scan
 from fewlabel.readers.base import choose_reader
 
 #: A reader by id, or with its settings; ``auto`` for the one that fits.
@@ -124,11 +124,15 @@ def _of_folder(
     litter = [path for path in files if any(part.startswith(".") for part in path.relative_to(place).parts)]
     images = [path for path in files if path not in set(litter) and is_scan(path)]
     claimed = {
-        path.resolve() for case in (catalog.cases if catalog else ()) for path in (*case.images, case.label) if path
+        file.resolve()
+        for case in (catalog.cases if catalog else ())
+        for path in (*case.images, case.label)
+        if path
+        for file in files_behind(path)
     }
     images = [path for path in images if path.resolve() not in claimed]
     truths = [path for path in images if _is_truth(path, place)]
-    labels = [case.label for case in (catalog.cases if catalog else ()) if case.label and case.label.is_file()]
+    labels = [case.label for case in (catalog.cases if catalog else ()) if case.label and is_there(case.label)]
     for kind, paths in (("masks by name", [*labels, *truths]), ("hidden files", litter)):
         if paths:
             shown = ", ".join(path.name for path in paths[:3]) + (", …" if len(paths) > 3 else "")
@@ -164,8 +168,8 @@ def _read(place: Path, reader: ReaderChoice, usual: ReaderChoice, notes: list[st
 def _of_catalog(catalog: Catalog) -> list[tuple[tuple[Path, ...], str]]:
     groups = []
     for case in catalog.cases:
-        # Files of h5 data sets may all bear one name.
-        stem = case.id if Address.parse(case.images[0]) else scan_stem(case.images[0])
+        # Files of h5 data sets may all bear one name, and slices have numbers.
+        stem = scan_stem(case.images[0]) if is_file_path(case.images[0]) else case.id
         match = _CHANNEL.match(stem)
         # A name of channels is the one the reader took for the case, or the first of several.
         channelled = match is not None and (match["case"] == case.id or len(case.images) > 1)
@@ -205,8 +209,8 @@ def _named(groups: Iterable[tuple[tuple[Path, ...], str]], root: Path) -> tuple[
     """Masks are named by their scan; where names meet, the folders below ``root`` are kept."""
     named: dict[Path, list[tuple[tuple[Path, ...], Path]]] = defaultdict(list)
     for images, stem in groups:
-        address = Address.parse(images[0])
-        suffix = ".nii.gz" if address else images[0].name[len(scan_stem(images[0])) :].lower()
+        ordinary = is_file_path(images[0])
+        suffix = images[0].name[len(scan_stem(images[0])) :].lower() if ordinary else ".nii.gz"
         flat = Path(f"{stem}{_LOSSLESS.get(suffix, suffix)}")
         home = images[0].parent
         folder = home.relative_to(root) if home.is_relative_to(root) else Path(home.name)

@@ -10,9 +10,10 @@ import SimpleITK as sitk
 
 from fewlabel.core.errors import DataError
 from fewlabel.data.catalog import Case, Catalog
-from fewlabel.data.io.hdf5 import Address, files_behind, is_there, shapes_of
+from fewlabel.data.io.catalog_paths import files_behind, is_there, scan_stem
+from fewlabel.data.io.hdf5 import Address, shapes_of
 from fewlabel.data.io.masks import write_mask
-from fewlabel.data.io.volume import read_geometry, read_mask, read_volume, scan_stem
+from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
 from fewlabel.data.sources import source_files, source_key
 from kit.h5 import write_h5
 

@@ -8,8 +8,9 @@ import pytest
 import SimpleITK as sitk
 
 from fewlabel.core.errors import DataError
+from fewlabel.data.io.geometry import grid_faults
 from fewlabel.data.io.masks import write_mask, write_probabilities
-from fewlabel.data.io.volume import grid_faults, read_geometry, read_mask, read_volume
+from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
 from kit.scans import TILTED, acdc_like, blob, noise, write_scan
 
 

@@ -8,18 +8,12 @@ import pytest
 import SimpleITK as sitk
 
 from fewlabel.core.errors import DataError
+from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.data.io.completeness import what_is_missing
-from fewlabel.data.io.volume import (
-    Geometry,
-    collected_warnings,
-    grid_faults,
-    is_scan,
-    read_geometry,
-    read_mask,
-    read_volume,
-    scan_stem,
-    value_counts,
-)
+from fewlabel.data.io.geometry import Geometry, grid_faults
+from fewlabel.data.io.itk_image import is_scan
+from fewlabel.data.io.itk_log import collected_warnings
+from fewlabel.data.io.volume import read_geometry, read_mask, read_volume, value_counts
 from kit.scans import TILTED, acdc_like, blob, noise, write_scan
 
 
