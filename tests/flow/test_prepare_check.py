@@ -13,6 +13,7 @@ from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import DataError, SettingsError
 from fewlabel.data import store_writer
 from fewlabel.data.io.volume import read_mask, read_volume
+from fewlabel.data.phantom.scans import write_phantom
 from fewlabel.data.preprocess import Plan, prepare_mask, prepare_volume, restore_probabilities
 from fewlabel.data.store import PreparedStore
 from fewlabel.stages.check import check
@@ -328,3 +329,24 @@ def test_the_whole_of_acdc_in_under_20_seconds_on_two_cores(tmp_path, shared_dat
     started = time.process_time()
     prepare(shared_data / "acdc", tmp_path / "p", split="chaitanya", size=[128, 128], spacing=[1.5, 1.5])
     assert time.process_time() - started < 1
+
+
+def test_faults_of_a_table_hide_no_faults_of_its_files(tmp_path):
+    """One pass names what a reader finds and what the files hold."""
+    data = write_phantom(tmp_path / "raw", patients=5, labelled=4, test=1)
+    table = data / "scans.csv"
+    lines = table.read_text().splitlines()
+    columns = lines[0].split(",")
+    rows = [line.split(",") for line in lines[1:]]
+    gone, cut = (row[columns.index("image")] for row in rows[:2])
+    (data / gone).unlink()
+    (data / cut).write_bytes((data / cut).read_bytes()[:200])
+    report = check(table)
+    texts = [f"{fault.where} {fault.problem}" for fault in report.faults]
+    assert len(texts) == 2
+    assert gone in texts[0]
+    assert "line 2" in texts[0]
+    assert cut in texts[1]
+    assert "damaged" in texts[1]
+    with pytest.raises(DataError, match="does not exist"):
+        prepare(table, tmp_path / "store")

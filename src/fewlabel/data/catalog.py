@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from fewlabel.core.errors import Fault
+
 ColumnKind = Literal["categorical", "ordinal", "continuous"]
 Value = str | int | float | None
 
@@ -27,8 +29,9 @@ class Case:
     Attributes:
         id: Unique in the data set and safe as a file name.
         subject: Who was scanned; scans of one subject never part in a split.
-        images: One file per channel; or an address of :mod:`fewlabel.data.io.hdf5`.
-        label: Mask file on the image's grid, or None: an unlabelled scan is a full member.
+        images: One path per channel: of a file, an array in one (:mod:`fewlabel.data.io.hdf5`), a frame of one, or a
+            row of pictures (:mod:`fewlabel.data.io.composite`).
+        label: Mask, likewise, on the image's grid, or None: an unlabelled scan is a full member.
         metadata: Column name to value; None where it is missing.
         part: ``"test"`` or ``"validation"`` where the data set itself keeps the scan for that, else empty.
     """
@@ -46,6 +49,7 @@ class Catalog:
     """A data set as read: cases sorted by id, metadata columns, label names (0 is background).
 
     ``notes`` are what the reader had to assume, one sentence each; ``check``, ``prepare`` and ``predict`` show them.
+    ``faults`` are what keeps the data set from being used; scans that lack a file are among them, not among the cases.
     """
 
     name: str
@@ -56,6 +60,7 @@ class Catalog:
     label_names: Mapping[int, str] = field(default_factory=dict)
     channels: tuple[str, ...] = ("image",)
     notes: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
     @property
     def subjects(self) -> tuple[str, ...]:

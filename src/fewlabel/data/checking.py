@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.progress import task
 from fewlabel.data.catalog import Case, Catalog
+from fewlabel.data.io.catalog_paths import shown
 from fewlabel.data.io.geometry import Geometry, grid_faults
 from fewlabel.data.io.volume import read_geometry, read_mask, value_counts
 from fewlabel.data.label_shapes import LabelShape, label_shapes
@@ -102,12 +103,12 @@ def inspect_case(case: Case, channels: int) -> CaseFacts:
     if first is not None:
         if not faults and found != channels:
             wanted = f"{channels} channel" if channels == 1 else f"{channels} channels"
-            faults.append(Fault(f"must have {wanted}, not {found}", str(case.images[0])))
+            faults.append(Fault(f"must have {wanted}, not {found}", shown(case.images[0])))
         if min(first.spacing) <= 0 or not np.isfinite(first.spacing).all():
-            faults.append(Fault(f"voxel sizes must be positive, not {first.spacing} mm", str(case.images[0])))
+            faults.append(Fault(f"voxel sizes must be positive, not {first.spacing} mm", shown(case.images[0])))
         if 0 in first.shape:
-            faults.append(Fault(f"has no voxels: its shape is {first.shape}", str(case.images[0])))
-    mask = _mask(case, first, faults)
+            faults.append(Fault(f"has no voxels: its shape is {first.shape}", shown(case.images[0])))
+    mask = _mask(case, first, faults, odd)
     labels = None if mask is None else value_counts(mask)
     if labels is not None and set(labels) <= {0}:
         odd.append("its label holds background only")
@@ -151,13 +152,13 @@ def catalog_faults(catalog: Catalog) -> list[Fault]:
     faults = []
     for case in catalog.cases:
         if case.id in first:
-            problem = f'{first[case.id]} and {case.images[0]} have the same case id, "{case.id}"'
+            problem = f'{shown(first[case.id])} and {shown(case.images[0])} have the same case id, "{case.id}"'
             faults.append(Fault(problem, str(catalog.root), "Rename one, or give a case column"))
         first[case.id] = case.images[0]
     return faults
 
 
-def _mask(case: Case, image: Geometry | None, faults: list[Fault]) -> NDArray[np.int64] | None:
+def _mask(case: Case, image: Geometry | None, faults: list[Fault], odd: list[str]) -> NDArray[np.int64] | None:
     """The mask of a case; None where there is none, or none that can be used."""
     if case.label is None:
         return None
@@ -165,7 +166,7 @@ def _mask(case: Case, image: Geometry | None, faults: list[Fault]) -> NDArray[np
         geometry = read_geometry(case.label)
         if image is not None:
             faults.extend(grid_faults(case.images[0], image, case.label, geometry))
-        return read_mask(case.label)
+        return read_mask(case.label, odd)
     except DataError as error:
         faults.extend(error.faults)
         return None

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from fewlabel.core.errors import DataError, Fault, reason
+from fewlabel.core.errors import Fault, reason
 from fewlabel.data.catalog import Case, Catalog, Column, Value
 from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.data.io.itk_image import is_scan
@@ -65,7 +65,7 @@ class AcdcReader(Reader):
         reasons = (f"{len(framed)} patient folders with frames", f"{known} with {_INFO}")
         return Match(0.7 + 0.3 * known / len(framed), reasons)
 
-    def read(self, root: Path) -> Catalog:
+    def collect(self, root: Path) -> Catalog:
         """One case per frame; subject is the patient."""
         cases: list[Case] = []
         faults: list[Fault] = []
@@ -73,8 +73,6 @@ class AcdcReader(Reader):
             cases.extend(_read_patient(folder, part, faults))
         if not cases:
             faults.append(Fault(f"{root} holds no patientNNN folders with frames"))
-        if faults:
-            raise DataError("The ACDC folder cannot be read:", faults)
         return Catalog(
             name="acdc",
             root=root,
@@ -83,6 +81,7 @@ class AcdcReader(Reader):
             columns=_COLUMNS,
             label_names=_LABELS,
             channels=("cine MR",),
+            faults=tuple(faults),
         )
 
 

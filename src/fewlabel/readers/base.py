@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -49,12 +49,22 @@ class Reader(ABC):
         """How well ``root`` fits, by looking at names only; cheap."""
 
     @abstractmethod
+    def collect(self, root: Path) -> Catalog:
+        """What can be read of ``root``; everything that is wrong with the rest is in the catalog's faults.
+
+        Every file that a case names is there: a scan without its file is left out, and a fault.
+        """
+
     def read(self, root: Path) -> Catalog:
         """The catalog of ``root``.
 
         Raises:
             DataError: With every fault found: file, rule and remedy.
         """
+        catalog = self.collect(root)
+        if catalog.faults:
+            raise DataError(f"The data set {root} cannot be read:", catalog.faults)
+        return catalog
 
 
 PLUGIN_BASE = Reader
@@ -119,13 +129,24 @@ def read_catalog(root: Path, reader: str | Mapping[str, Any] = "auto") -> tuple[
     Raises:
         DataError: If no reader fits, the reader finds faults, the catalog is empty, or case ids are not unique.
     """
+    choice, catalog = collect_catalog(root, reader)
+    if catalog.faults:
+        raise DataError(f"The data set {root} cannot be used:", catalog.faults)
+    return choice, catalog
+
+
+def collect_catalog(root: Path, reader: str | Mapping[str, Any] = "auto") -> tuple[Choice, Catalog]:
+    """As :func:`read_catalog`, but faults of the data set are in the catalog, with whatever can be read beside them.
+
+    Raises:
+        DataError: If no reader fits, or nothing can be read.
+    """
     place = Path(os.path.abspath(root))  # noqa: PTH100  # Path.absolute keeps "..", and resolve follows links
     choice = choose_reader(place, reader)
-    catalog = choice.reader.read(place)
-    faults = catalog_faults(catalog)
-    if faults:
-        raise DataError(f"The data set {root} cannot be used:", faults)
-    return choice, catalog
+    catalog = choice.reader.collect(place)
+    # Where nothing could be read, the reader said why.
+    more = catalog_faults(catalog) if catalog.cases or not catalog.faults else []
+    return choice, replace(catalog, faults=(*catalog.faults, *more))
 
 
 def _reasons(match: Match) -> str:

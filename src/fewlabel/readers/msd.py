@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.errors import Fault
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.data.io.itk_image import is_scan
@@ -64,7 +64,7 @@ class MsdReader(Reader):
             return Match(0.3, (f"{DESCRIPTION} lists {len(rows)} images", f"no {rows[0][0]}"))
         return Match(1.0, (f"{DESCRIPTION} lists {len(rows)} images, the first is there",))
 
-    def read(self, root: Path) -> Catalog:
+    def collect(self, root: Path) -> Catalog:
         """One case per listed image."""
         faults: list[Fault] = []
         described = read_description(root, faults)
@@ -72,17 +72,16 @@ class MsdReader(Reader):
         channels = channels_of(described) or ("image",)
         columns, cases, notes = with_metadata(root, cases, faults, guess=False)
         label_names = label_names_of(described, root, faults)
-        if faults:
-            raise DataError("The Decathlon folder cannot be read:", faults)
         return Catalog(
             name=str(described.get("name") or root.name),
             root=root,
             reader="msd",
-            cases=tuple(sorted(cases, key=lambda case: case.id)),
+            cases=tuple(sorted((case for case in cases if case.images[0].is_file()), key=lambda case: case.id)),
             columns=columns,
             label_names=label_names,
             channels=channels,
             notes=notes,
+            faults=tuple(faults),
         )
 
 
@@ -103,7 +102,8 @@ def _listed_cases(root: Path, described: Mapping[str, Any], faults: list[Fault])
                 if not (root / name).is_file():
                     faults.append(Fault(f"{name} does not exist", where, "Restore it or take it off the list"))
             name = scan_stem(path)
-            found[path] = Case(id=name, subject=name, images=(path,), label=root / label if label else None, part=part)
+            truth = root / label if label and (root / label).is_file() else None
+            found[path] = Case(id=name, subject=name, images=(path,), label=truth, part=part)
     unlisted = sorted(path.name for path in (root / "imagesTr").glob("*") if is_scan(path) and path not in found)
     if unlisted and found:
         shown = ", ".join(unlisted[:3]) + (f" and {len(unlisted) - 3} more" if len(unlisted) > 3 else "")

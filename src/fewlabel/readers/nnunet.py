@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.errors import Fault
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.data.io.itk_image import is_scan
@@ -71,7 +71,7 @@ class NnunetReader(Reader):
             )
         return Match(score, (*reasons,))
 
-    def read(self, root: Path) -> Catalog:
+    def collect(self, root: Path) -> Catalog:
         """One case per case name; subject by table or by name."""
         faults: list[Fault] = []
         described = read_description(root, faults)
@@ -87,8 +87,6 @@ class NnunetReader(Reader):
             channels = ("image",) if len(channels) == 1 else channels
         columns, cases, notes = with_metadata(root, cases, faults)
         label_names = label_names_of(described, root, faults)
-        if faults:
-            raise DataError("The nnU-Net folder cannot be read:", faults)
         return Catalog(
             name=str(described.get("name") or root.name),
             root=root,
@@ -98,6 +96,7 @@ class NnunetReader(Reader):
             label_names=label_names,
             channels=channels,
             notes=notes,
+            faults=tuple(faults),
         )
 
 

@@ -99,7 +99,7 @@ class Ssl4misReader(Reader):
         reasons = (f"{len(files)} .h5 files", ", ".join(named) or "no train.list, val.list or test.list")
         return Match(0.9 if named or root.is_file() else 0.6, reasons)
 
-    def read(self, root: Path) -> Catalog:
+    def collect(self, root: Path) -> Catalog:
         """One case per volume; arrays are named by address (``fewlabel.data.io.hdf5``)."""
         faults: list[Fault] = []
         found = _cases(_files(root))
@@ -127,8 +127,6 @@ class Ssl4misReader(Reader):
                 )
             )
         notes.extend(self._notes(cases, kept))
-        if faults:
-            raise DataError("The folder of h5 files cannot be read:", faults)
         return Catalog(
             name=root.stem,
             root=root,
@@ -137,6 +135,7 @@ class Ssl4misReader(Reader):
             columns=(Column("phase", "categorical", "lower frame number: ED"),) if phases else (),
             label_names=self._label_names(kept),
             notes=tuple(notes),
+            faults=tuple(faults),
         )
 
     def _arrays(self, name: str, files: _Found, *, training: bool) -> tuple[Address, Address | None]:

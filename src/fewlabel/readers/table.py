@@ -57,7 +57,7 @@ class TableReader(Reader):
             return Match(0.4, (f"several tables: {', '.join(path.name for path in fitting)}; give one of them",))
         return _no_column(tables[0]) if tables else Match(0.0, ("no .csv, .tsv or .parquet table",))
 
-    def read(self, root: Path) -> Catalog:
+    def collect(self, root: Path) -> Catalog:
         """One case per row."""
         path = _table_of(root)
         faults: list[Fault] = []
@@ -88,9 +88,8 @@ class TableReader(Reader):
                 )
             )
         label_names = _label_names(path.with_name("labels.json"), faults)
-        if faults:
-            raise DataError("The table cannot be read:", faults)
-        most = max(len(case.images) for case in cases)
+        cases = [case for case in cases if case.images]
+        most = max((len(case.images) for case in cases), default=1)
         return Catalog(
             name=path.stem,
             root=path.parent,
@@ -99,6 +98,7 @@ class TableReader(Reader):
             columns=columns,
             label_names=label_names,
             channels=("image",) if most == 1 else tuple(f"channel {index}" for index in range(most)),
+            faults=tuple(faults),
         )
 
 
@@ -197,14 +197,17 @@ def _images(row: dict[str, Any], columns: list[str], path: Path, line: int, faul
     parts = [part for column in columns for part in cell(row[column]).split(";") if part.strip()]
     if not parts:
         faults.append(Fault("names no image", f"{path}, line {line}"))
-    return tuple(_file(path, part.strip(), line, "image", faults) for part in parts)
+    files = [_file(path, part.strip(), line, "image", faults) for part in parts]
+    return tuple(file for file in files if file is not None) if None not in files else ()
 
 
-def _file(table: Path, text: str, line: int, column: str, faults: list[Fault]) -> Path:
-    found = table.parent / text
-    if not found.is_file():
-        faults.append(Fault(f"the {column} {found} does not exist", f"{table}, line {line}"))
-    return found
+def _file(table: Path, text: str, line: int, column: str, faults: list[Fault]) -> Path | None:
+    """The file that a cell names; None if there is none, which is a fault."""
+    path = table.parent / text
+    if path.is_file():
+        return path
+    faults.append(Fault(f"the {column} {path} does not exist", f"{table}, line {line}"))
+    return None
 
 
 def _case_ids(rows: list[dict[str, Any]], images: list[tuple[Path, ...]]) -> list[str]:

@@ -19,7 +19,7 @@ from fewlabel.data.planning import grid_of, make_plan
 from fewlabel.data.pose_sample import sampled_poses
 from fewlabel.data.preprocess import Plan
 from fewlabel.protocol.splits import PARTS, make_split
-from fewlabel.readers.base import Choice, read_catalog
+from fewlabel.readers.base import Choice, collect_catalog
 
 Row = tuple[str, str]
 MOST_ODD = 10
@@ -92,13 +92,15 @@ def check(
         SettingsError: If the reader or the split is unknown.
     """
     try:
-        choice, catalog = read_catalog(data, reader)
+        choice, catalog = collect_catalog(data, reader)
     except DataError as error:
         return CheckReport(rows=(("", error.message),), faults=error.faults or (Fault(error.message, str(data)),))
+    if not catalog.cases:
+        return CheckReport(tuple(_catalog_rows(choice, catalog)), catalog.faults, catalog=catalog)
     collected_warnings(clear=True)
     facts = inspect(catalog, workers or cores())
     labels, faults = label_map(catalog, facts)
-    faults = [fault for fact in facts for fault in fact.faults] + faults
+    faults = [*catalog.faults, *(fault for fact in facts for fault in fact.faults), *faults]
     rows = [*_catalog_rows(choice, catalog), *_grid_rows(facts), *_label_rows(labels, facts)]
     rows.extend(("note", text) for text in catalog.notes)
     rows.extend((f"metadata {column.name}", _column(column, catalog)) for column in catalog.columns)

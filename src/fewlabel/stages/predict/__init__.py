@@ -12,6 +12,7 @@ from fewlabel.core.artifact.manifest import Artifact, is_artifact
 from fewlabel.core.errors import ArtifactError, DataError, Fault, SettingsError
 from fewlabel.core.output_paths import RUN_FILE, path_conflict, unwritable
 from fewlabel.core.progress import say, task
+from fewlabel.data.io.catalog_paths import files_behind
 from fewlabel.data.io.itk_log import collected_warnings
 from fewlabel.data.preprocess import Plan
 from fewlabel.engine.runtime import choose_device, resolved_precision
@@ -125,7 +126,7 @@ def _check_out(settings: PredictSettings, scans: Sequence[Scan]) -> None:
         faults.append(Fault(f"--out {out} is a run folder", remedy=remedy))
     elif (out / MANIFEST).is_file() and not is_artifact(out, "predictions"):
         faults.append(Fault(f"--out {out} holds another artifact", remedy="Give a new folder"))
-    inputs = {path.resolve() for scan in scans for path in scan.images}
+    inputs = {file.resolve() for scan in scans for path in scan.images for file in files_behind(path)}
     for scan in scans:
         targets = outputs(scan.output, probabilities=settings.probabilities, uncertainty=settings.uncertainty)
         for target in (out / target for target in targets):

@@ -39,7 +39,8 @@ def test_a_path_says_what_it_is_composed_of(tmp_path):
         assert path.parent == composite.files[0].parent
         assert parse_composite(path) == composite
         assert files_behind(path) == composite.files
-        assert not is_file_path(path) and not is_there(path)
+        assert not is_file_path(path)
+        assert not is_there(path)
         assert shown(path) == str(composite)
     for ordinary in (folder / "cine#1.nii.gz", folder / "x#frame:nonsense", folder / "x#other:1"):
         assert parse_composite(ordinary) is None
@@ -61,7 +62,8 @@ def test_a_frame_of_a_cine_is_a_volume_of_its_own(tmp_path):
         volume = read_volume(path)
         np.testing.assert_array_equal(volume.array, cine[..., index].transpose(2, 1, 0)[None])
         assert volume.geometry == read_geometry(path)
-        assert volume.geometry.shape == (3, 4, 5) and volume.geometry.components == 1
+        assert volume.geometry.shape == (3, 4, 5)
+        assert volume.geometry.components == 1
         np.testing.assert_array_equal(read_mask(path), cine[..., index].transpose(2, 1, 0))
     with pytest.raises(DataError, match="has 6 frames, so there is no frame 7"):
         read_volume(Frame(file, 6).path)
