@@ -29,7 +29,7 @@ _SEQUENCES = (
 _SEPARATOR = r"[ _\-.]+"
 #: What the program itself and others write beside scans: neither scans nor labels.
 _NEITHER = re.compile(rf"(?:^|.*{_SEPARATOR})(?:probabilit(?:y|ies)|uncertainty|superpixels|probseg)$", re.IGNORECASE)
-_CHANNEL = re.compile(rf"(?P<rest>|.+{_SEPARATOR})(?P<channel>{_SEQUENCES}|\d{{4}})$", re.IGNORECASE)
+_CHANNEL = re.compile(rf"(?P<rest>|.+{_SEPARATOR})(?P<channel>{_SEQUENCES}|(?<=[ _\-.])\d{{4}})$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
