@@ -1,172 +1,81 @@
-"""What names of image files say: an image or a mask, of which scan, which channel, kept for which part."""
+"""What the name of an image file says: whether it is a mask, and not a scan."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from collections.abc import Sequence
+from pathlib import Path
 
-from fewlabel.data.io.catalog_paths import scan_stem
+from fewlabel.data.io.itk_image import file_stem
 
-#: Words for a mask in the name of a file, and how well they say that it is the label: a plain ``mask`` is often that
-#: of the field of view or of the brain.
-_MASK_WORDS = {
-    r"(?:1st|2nd|first|second)[ _-]?manual|manual\d*|(?:1st|2nd)HO|gt|ground[ _-]?truths?|truths?": 0,
-    r"labels?|labelmaps?|lbl|segmentations?|segm?s?|dseg|annotations?|annots?|annotated|contours?": 1,
-    r"masks?": 2,
-}
-_LEAST = max(_MASK_WORDS.values()) + 1
-_MASK = "|".join(_MASK_WORDS)
-#: Folders may say a little less clearly what is in them.
-_MASK_FOLDER = rf"{_MASK}|lab|labs|targets?|SegmentationClass(?:PNG)?|gtFine|gtCoarse"
-_IMAGE = r"images?|imgs?|imaging|volumes?|vols?|scans?|orig|originals?|inputs?|raw|training|photos?|pictures?"
-_IMAGE_FOLDER = rf"{_IMAGE}|data|JPEGImages|leftImg8bit"
-_PARTS = {"": r"train(?:ing)?|tr", "validation": r"val(?:id|idation)?|dev", "test": r"test(?:ing)?|ts"}
-_PART = "|".join(_PARTS.values())
-_SEQUENCES = (
-    r"t1|t1w|t1n|t1c|t1ce|t1gd|t1post|t2|t2w|t2f|t2s|flair|pdw?|adc|dwi|swi|tof|ct|cta|pet|suv|dce|mra?|mri|lge|cine"
+#: Words for a mask wherever they stand in a name: ``x_seg``, ``label0001``, ``mask_liver``, ``p1_seg_liver``.
+_MASK = re.compile(
+    r"masks?|msk|segs?|segm|segmask|segmentations?|dseg|probseg|gmseg|lesionseg|softseg|labels?|labelmaps?|lbl|gts?|"
+    r"groundtruth|annots?|annotations?|parcellation|aseg|aparc|laendo"
 )
-_SEPARATOR = r"[ _\-.]+"
-#: What the program itself and others write beside scans: neither scans nor labels.
-_NEITHER = re.compile(rf"(?:^|.*{_SEPARATOR})(?:probabilit(?:y|ies)|uncertainty|superpixels|probseg)$", re.IGNORECASE)
-_CHANNEL = re.compile(rf"(?P<rest>|.+{_SEPARATOR})(?P<channel>{_SEQUENCES}|(?<=[ _\-.])\d{{4}})$", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class NamedFile:
-    """What is in the name of an image file.
-
-    Attributes:
-        path: Relative to the folder of the data set.
-        home: Its folders, but those that say what is in them (``images``) or a part (``train``).
-        name: File name without suffix and words for masks.
-        bare: The same without words for images either, such as ``volume``.
-        mask: Whether name or folder say that it is a mask.
-        by_name: Whether the name alone says so.
-        part: ``""``, ``"validation"`` or ``"test"``, by its folders.
-        word: What says that it is a mask, as written; empty for an image.
-        rank: How well that word says that it is the label; 0 is best.
-    """
-
-    path: Path
-    home: tuple[str, ...]
-    name: str
-    bare: str
-    mask: bool
-    by_name: bool
-    part: str = ""
-    word: str = ""
-    rank: int = _LEAST
-    image_folder: bool = field(default=False)
+#: Words for a mask at the end of a name, or as all of it: ``x_manual1``, ``truth``.
+_LAST = re.compile(
+    r"manual|truth|anno|rois?|contours?|delineations?|preds?|predictions?|probabilities|uncertainty|superpixels"
+)
+#: What may follow the word for a mask, and means nothing here.
+_QUALIFIER = re.compile(
+    r"l|r|left|right|lh|rh|v|final|new|old|copy|corrected|edited|fixed|reader|rater|expert|observer|annotator|ed|es|"
+    r"train|training|tr|test|testing|ts|val|validation|va|all|full|binary|merged|combined|resampled|cropped"
+)
+#: What may follow the word for masks in the name of a folder.
+_OF_FOLDER = re.compile(rf"{_QUALIFIER.pattern}|class|object|instance|png|nii|nifti|raw|fine|coarse|data|files|aug")
+_MASK_FOLDER = re.compile(rf"{_MASK.pattern}|manuals?|truths?|ground|contours|rois|annotated|trainannot")
+_IMAGE_FOLDER = re.compile(r"images?|imgs?|scans?|volumes?")
+_NUMBER = re.compile(r"\d+(st|nd|rd|th)?$")
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_BETWEEN = re.compile(r"[^A-Za-z0-9]+")
+#: ``labelstr``, ``imagests`` and the like, in lower case.
+_PARTED = re.compile(r"(?P<word>labels?|masks?|images?|segs?)(?:tr|ts|val|va)$")
+_BIDS = re.compile(r"sub-[^_]+_", re.IGNORECASE)
 
 
 def is_mask_name(path: Path, root: Path | None = None) -> bool:
-    """Whether a name says that a file is a mask: ``x_seg.nii.gz``, ``segmentation-0.nii``, ``x.seg.nrrd``.
+    """Whether a file is a mask by its name, or by the names of the folders below ``root`` that it lies in.
+
+    ``x_seg.nii.gz``, ``x.seg.nrrd``, ``x-label.nrrd``, ``x_manual1.png``, ``segmentation.nii.gz``, ``label0001.nii.gz``
+    and ``LungMask.mha`` are masks, and so is all that lies in a folder such as ``labelsTr``, ``masks``,
+    ``1st_manual`` or ``SegmentationClass``. Of BIDS names (``sub-…``) the suffix decides: ``sub-1_label-L_T1w`` is an
+    image. Words count as wholes: ``longt``, ``unmasked`` and ``masked`` are none.
 
     Args:
-        path: Of the file, or as a catalog has it.
-        root: With it, the folders between it and the file count too: ``labels/x.nii.gz``.
+        path: Of the file; nothing of it is read.
+        root: Folder of the data set, which ``path`` lies in; None asks the name of the file alone.
     """
-    if _split_mask(scan_stem(path)) is not None:
+    if _is_mask_stem(file_stem(path)):
         return True
-    folders = () if root is None or not path.is_relative_to(root) else path.relative_to(root).parts[:-1]
-    return any(is_mask_folder(folder) for folder in folders)
+    if root is None or not path.is_relative_to(root):
+        return False
+    for folder in reversed(path.relative_to(root).parts[:-1]):
+        words = _words(folder)
+        last = _last_word(words, _OF_FOLDER)
+        if _IMAGE_FOLDER.fullmatch(last):
+            return False
+        if _MASK_FOLDER.fullmatch(last):
+            return True
+    return False
 
 
-def is_mask_folder(name: str) -> bool:
-    """Whether a folder's name says that it holds masks: ``labels``, ``masksTr``, ``train_masks``, ``GroundTruth``."""
-    return _folder_word(name, _MASK_FOLDER) is not None
+def _is_mask_stem(stem: str) -> bool:
+    if _BIDS.match(stem):
+        return any(_MASK.fullmatch(word) or _LAST.fullmatch(word) for word in _words(stem.rpartition("_")[2]))
+    words = _words(stem)
+    if any(map(_MASK.fullmatch, words)) or {"ground", "truth"} <= set(words):
+        return True
+    return _LAST.fullmatch(_last_word(words, _QUALIFIER)) is not None
 
 
-def is_image_folder(name: str) -> bool:
-    """Whether a folder's name says that it holds images: ``images``, ``imagesTs``, ``val_img``."""
-    return not is_mask_folder(name) and _folder_word(name, _IMAGE_FOLDER) is not None
+def _words(name: str) -> list[str]:
+    """The words of a name in lower case, without the numbers between and after them."""
+    words = [word.lower() for word in _BETWEEN.split(_CAMEL.sub(" ", name).replace(" ", "_")) if word]
+    words = [_NUMBER.sub("", word) for word in words]
+    return [parted["word"] if (parted := _PARTED.match(word)) else word for word in words if word]
 
 
-def is_neither(path: PurePath) -> bool:
-    """Whether a file is neither a scan nor a label by its name: maps of probabilities, of uncertainty, superpixels."""
-    return _NEITHER.match(scan_stem(Path(path))) is not None
-
-
-def part_of_folder(name: str) -> str | None:
-    """The part of the catalog that a folder's name speaks of; None where it speaks of none."""
-    words = [word for word in re.split(r"[^A-Za-z]+|(?<=[a-z])(?=[A-Z])", name) if word]
-    for word in words:
-        for part, pattern in _PARTS.items():
-            if re.fullmatch(pattern, word, re.IGNORECASE):
-                return part
-    return None
-
-
-def understood(path: Path) -> NamedFile:
-    """What the name of an image file says.
-
-    Args:
-        path: Relative to the folder of the data set.
-    """
-    stem = scan_stem(path)
-    home: list[str] = []
-    part, word, rank, image_folder = "", "", _LEAST, False
-    for folder in path.parts[:-1]:
-        named = part_of_folder(folder)
-        part = part if named is None else named
-        if (found := _folder_word(folder, _MASK_FOLDER)) is not None:
-            word, rank, image_folder = folder, _rank(found), False
-        elif _folder_word(folder, _IMAGE_FOLDER) is not None:
-            word, rank, image_folder = "", _LEAST, True
-        elif named is None or re.fullmatch(_PART, folder, re.IGNORECASE) is None:
-            home.append(folder)
-    split = _split_mask(stem)
-    name = stem if split is None else split[0]
-    if split is not None and not word:
-        word, rank = split[1], _rank(split[1])
-    return NamedFile(
-        path, tuple(home), name, _without_image(name), bool(word), split is not None, part, word, rank, image_folder
-    )
-
-
-def split_channel(name: str) -> tuple[str, str] | None:
-    """A name and the channel at its end: ``BraTS_001_t1ce`` is ``BraTS_001`` and ``t1ce``; None without one."""
-    found = _CHANNEL.match(name)
-    if found is None:
-        return None
-    return re.sub(rf"{_SEPARATOR}$", "", found["rest"]), found["channel"]
-
-
-def _split_mask(stem: str) -> tuple[str, str] | None:
-    """A stem without its word for a mask, and that word; None if there is none."""
-    if found := re.fullmatch(rf"(?P<rest>.+?){_SEPARATOR}(?P<word>{_MASK})\d?", stem, re.IGNORECASE):
-        return found["rest"], found["word"]
-    if found := re.fullmatch(rf"(?P<rest>.+?){_SEPARATOR}(?P<word>{_MASK})(?P<number>[ _\-.]\d+)", stem, re.IGNORECASE):
-        return found["rest"] + found["number"], found["word"]
-    if found := re.fullmatch(rf"(?P<word>{_MASK})", stem, re.IGNORECASE):
-        return "", found["word"]
-    if found := re.fullmatch(rf"(?P<word>{_MASK})(?:{_SEPARATOR}|(?=\d))(?P<rest>.+)", stem, re.IGNORECASE):
-        return found["rest"], found["word"]
-    return None
-
-
-def _without_image(name: str) -> str:
-    for pattern in (
-        rf"(?P<rest>.+?){_SEPARATOR}(?:{_IMAGE})(?P<number>(?:[ _\-.]\d+)?)",
-        rf"(?:{_IMAGE})(?:{_SEPARATOR}|(?=\d))(?P<rest>.+)(?P<number>)",
-        rf"(?P<rest>)(?:{_IMAGE})(?P<number>)",
-    ):
-        if found := re.fullmatch(pattern, name, re.IGNORECASE):
-            return found["rest"] + found["number"]
-    return name
-
-
-def _rank(word: str) -> int:
-    ranks = (rank for pattern, rank in _MASK_WORDS.items() if re.fullmatch(pattern, word, re.IGNORECASE))
-    return next(ranks, _LEAST - 1)
-
-
-def _folder_word(name: str, words: str) -> str | None:
-    """The word a folder is named by: alone, with a part (``labelsTr``, ``train_masks``), or last (``.._GroundTruth``)."""
-    patterns = (
-        rf"(?:(?:{_PART}){_SEPARATOR})?(?P<word>{words})(?:(?:{_SEPARATOR})?(?:{_PART}|\d+))?",
-        rf".*(?:{_PART}).*[ _\-.](?P<word>{words})",
-    )
-    found = (re.fullmatch(pattern, name, re.IGNORECASE) for pattern in patterns)
-    return next((match["word"] for match in found if match), None)
+def _last_word(words: Sequence[str], qualifier: re.Pattern[str]) -> str:
+    """The last word that is no qualifier; empty if there is none."""
+    return next((word for word in reversed(words) if not qualifier.fullmatch(word)), "")

@@ -15,7 +15,7 @@ from fewlabel.core.settings.config import Settings, resolve_plugin
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import catalog_faults
 from fewlabel.readers.listing import listed_once
-from fewlabel.readers.match import Match as Match
+from fewlabel.readers.match import Match
 from fewlabel.readers.unknown import unknown_layout
 
 

@@ -53,9 +53,9 @@ def case_ids(scans: Sequence[Placed]) -> list[str]:
 def patient_folders(scans: Sequence[Placed]) -> dict[Home, str] | None:
     """Folder → subject, where there is a folder for each patient; None where folders are something else.
 
-    They are patients where there are several, and each holds one scan, scans that bear its name and are no pictures, or
-    scans of the same names as the others. The last folder names the patient, but for one of a visit (``ses-1``, ``baseline``,
-    ``20200131``), and with the folders above it where patients of two share a name.
+    They are patients where there are several, and each holds one scan, scans that bear its name but no pictures, or
+    scans of the same names as the others. The last folder names the patient, but for one of a visit (``ses-1``,
+    ``baseline``, ``20200131``), and with the folders above it where patients of two share a name.
     """
     homes: dict[Home, list[str]] = defaultdict(list)
     for scan in scans:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fewlabel.data.file_names import NamedFile, is_mask_name, is_neither, split_channel, understood
 from fewlabel.data.io.catalog_paths import scan_stem
+from fewlabel.readers.named_files import NamedFile, is_neither, split_channel, understood
 
 
 @dataclass
@@ -83,8 +83,6 @@ def _with_roles(named: list[NamedFile]) -> list[NamedFile]:
         beside = stems[file.path.parent]
         if file.mask and file.image_folder and folders and not beside & {file.name, file.bare}:
             checked.append(_as_image(file))
-        elif not file.mask and (variant := _variant_of(file, beside)):
-            checked.append(replace(file, mask=True, name=variant, bare=variant, word="variant"))
         else:
             checked.append(file)
     return checked
@@ -98,16 +96,6 @@ def _is_own_word(file: NamedFile) -> bool:
 def _as_image(file: NamedFile) -> NamedFile:
     stem = scan_stem(file.path)
     return replace(file, mask=False, name=stem, bare=file.bare if file.by_name else stem, word="")
-
-
-def _variant_of(file: NamedFile, beside: set[str]) -> str:
-    """The image beside a file named like its mask with more words: ``x`` of ``x_seg_endpoints``; else empty."""
-    parts = re.split(r"(?<=[^ _\-.])(?=[ _\-.])", scan_stem(file.path))
-    for count in range(len(parts) - 2, 0, -1):
-        image = "".join(parts[:count])
-        if image in beside and is_mask_name(Path("".join(parts[: count + 1]).strip() + ".nii")):
-            return image
-    return ""
 
 
 def _scans(images: Sequence[NamedFile], masks: Sequence[NamedFile]) -> tuple[list[PairedScan], tuple[str, ...]]:

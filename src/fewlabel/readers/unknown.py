@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fewlabel.core.errors import Fault
-from fewlabel.data.file_names import understood
 from fewlabel.data.io.itk_image import SCAN_SUFFIXES, is_scan
 from fewlabel.readers.listing import files_below
 from fewlabel.readers.match import Match
+from fewlabel.readers.named_files import understood
 
 #: Suffix → what files of it are called.
 _KINDS = {

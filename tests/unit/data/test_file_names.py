@@ -1,130 +1,58 @@
+"""Which names are those of masks."""
+
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest
 
-from fewlabel.data.file_names import (
-    is_image_folder,
-    is_mask_folder,
-    is_mask_name,
-    is_neither,
-    part_of_folder,
-    split_channel,
-    understood,
-)
+from fewlabel.data.file_names import is_mask_name
+
+MASKS = """segmentation.nii.gz segmentation-0.nii segmentation-131.nii x_segmentation.mhd x_Segmentation.png
+x_manual1.png 21_manual1.tif x-label.nrrd x_label.nii.gz x_gt.nii.gz x_seg.nii x.seg.nrrd x-seg.nii x_mask.png
+x_dseg.nii.gz mask.nii.gz label.nii label0001.nii.gz seg_004.nii.gz mask_patient1.nii.gz p1_seg_liver.nii.gz LungMask.mha
+x_ground_truth.png x_GroundTruth.png GT.nii.gz truth.nii.gz x_labels.nii.gz x_seg_v2.nii.gz x_mask_reader2.nii.gz
+x_segmentation_final.nii.gz x_mask_left.nii.gz x_manual_corrected.nii x_gtFine_labelIds.png x_msk.nii.gz
+sub-01_T2w_seg-manual.nii.gz sub-01_T2w_lesion-manual.nii.gz sub-1_space-T1w_desc-brain_mask.nii.gz x_roi.nii.gz
+sub-1_ses-2_dseg.nii.gz sub-1_probseg.nii.gz aparc+aseg.nii.gz x_annotation.tif x-labelmap.nrrd Segmentation.seg.nrrd
+x_pred.nii.gz x_probabilities.nii.gz x_uncertainty.nii.gz x_frame01_gt.nii.gz X_SEG.NII.GZ LVSeg.nii.gz"""
+
+SCANS = """x.nii.gz longt.nii.gz segment.nii.gz unmasked.nii.gz x_masked.nii.gz scan_0001.png imaging.nii.gz
+volume-0.nii sub-1_label-L_T1w.nii.gz sub-01_desc-masked_T1w.nii.gz sub-01_ses-2_T2w.nii.gz patient001_4d.nii.gz
+img0001.nii.gz manual_scan.nii.gz roi_study_12.nii.gz truthful.nii gtx.nii.gz bigt.nii.gz case_final.nii.gz
+001.nii.gz left.nii.gz labelled.nii.gz x_image.nii.gz mr_train_1001_image.nii.gz"""
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "x_mask.nii.gz",
-        "x_seg.nii",
-        "x-label.nii.gz",
-        "x_labels.mha",
-        "x_gt.nii.gz",
-        "Case00_Segmentation.mhd",
-        "segmentation-0.nii",
-        "segmentation.nii.gz",
-        "label0001.nii.gz",
-        "21_manual1.tif",
-        "ISIC_0000000_segmentation.png",
-        "x.seg.nrrd",
-        "sub-01_space-orig_dseg.nii.gz",
-        "mask_12.png",
-        "x_ground_truth.png",
-        "Image_01L_1stHO.png",
-        "benign (1)_mask_1.png",
-    ],
-)
-def test_names_of_masks(name):
-    assert is_mask_name(Path("/some/labels here") / name)
+@pytest.mark.parametrize("name", MASKS.split())
+def test_masks(name):
+    assert is_mask_name(Path(name))
 
 
-@pytest.mark.parametrize(
-    "name", ["labelled.nii.gz", "x.nii.gz", "volume-0.nii", "segment7.png", "maskara.png", "s1_t1.nii", "gtx.png"]
-)
-def test_names_of_images(name):
-    assert not is_mask_name(Path("/labels") / name)
+@pytest.mark.parametrize("name", SCANS.split())
+def test_scans(name):
+    assert not is_mask_name(Path("masks") / name)
 
 
-def test_folders_below_the_root_count_with_it():
-    path = Path("/seg/labels/a.nii.gz")
-    assert not is_mask_name(path)
-    assert not is_mask_name(path, Path("/seg/labels"))
-    assert is_mask_name(path, Path("/seg"))
-    assert not is_mask_name(Path("/elsewhere/labels/a.nii"), Path("/seg"))
+FOLDERS = """labels labelsTr labelsTs labelsVal labelstr masks mask Masks segmentations segmentation seg gt GT
+ground_truth Ground groundTruth
+annotations 1st_manual 2nd_manual SegmentationClass SegmentationClassAug gtFine train_masks
+training_labels masks_png lung_masks ISIC_Training_Part1_GroundTruth labels_test masks/patient1"""
+OTHER_FOLDERS = "images imagesTr labels/images seg_challenge JPEGImages manual_scans scans/masks/img patient1"
 
 
-@pytest.mark.parametrize(
-    "name", ["labels", "Labels", "labelsTr", "masks_train", "train_masks", "MASK", "GroundTruth", "Ground truth", "gt"]
-)
-def test_folders_of_masks(name):
-    assert is_mask_folder(name)
-    assert not is_image_folder(name)
+@pytest.mark.parametrize("folder", FOLDERS.split())
+def test_folders_of_masks(folder):
+    root = Path("/data/labels")
+    assert is_mask_name(root / folder / "a.png", root)
+    assert not is_mask_name(root / folder / "a.png")
+    assert not is_mask_name(root / "a.png", root)
 
 
-@pytest.mark.parametrize("name", ["images", "imagesTs", "val_img", "JPEGImages", "Image", "ISIC_Training_Data"])
-def test_folders_of_images(name):
-    assert is_image_folder(name)
-    assert not is_mask_folder(name)
+@pytest.mark.parametrize("folder", OTHER_FOLDERS.split())
+def test_other_folders(folder):
+    root = Path("/data/masks")
+    assert not is_mask_name(root / folder / "a.nii.gz", root)
 
 
-@pytest.mark.parametrize("name", ["labelled", "patient01", "unmasked", "s0001", "segmentation_study"])
-def test_other_folders(name):
-    assert not is_mask_folder(name)
-    assert not is_image_folder(name)
-
-
-@pytest.mark.parametrize(
-    ("name", "part"),
-    [
-        ("train", ""),
-        ("imagesTr", ""),
-        ("imagesTs", "test"),
-        ("ISIC2018_Task1-2_Validation_Input", "validation"),
-        ("val", "validation"),
-        ("ct_test", "test"),
-        ("contrast", None),
-        ("tsunami", None),
-    ],
-)
-def test_parts_by_folder(name, part):
-    assert part_of_folder(name) == part
-
-
-@pytest.mark.parametrize(
-    ("path", "home", "bare", "mask", "part"),
-    [
-        ("case_00000/imaging.nii.gz", ("case_00000",), "", False, ""),
-        ("case_00000/segmentation.nii.gz", ("case_00000",), "", True, ""),
-        ("volume-0.nii", (), "0", False, ""),
-        ("segmentation-0.nii", (), "0", True, ""),
-        ("mr_train/mr_train_1001_image.nii.gz", ("mr_train",), "mr_train_1001", False, ""),
-        ("images/val/a.png", (), "a", False, "validation"),
-        ("test/labels/a.png", (), "a", True, "test"),
-        ("images/label_1.png", (), "1", True, ""),
-    ],
-)
-def test_what_a_name_says(path, home, bare, mask, part):
-    named = understood(Path(path))
-    assert (named.home, named.bare, named.mask, named.part) == (home, bare, mask, part)
-
-
-def test_a_plain_mask_says_less_of_a_label_than_other_words():
-    manual, label, mask = (
-        understood(Path(path)).rank for path in ("1st_manual/21_manual1.tif", "labels/21.tif", "mask/21_mask.tif")
-    )
-    assert manual < label < mask
-
-
-def test_channels_at_the_end_of_names():
-    assert split_channel("BraTS_001_t1ce") == ("BraTS_001", "t1ce")
-    assert split_channel("flair") == ("", "flair")
-    assert split_channel("a_0001") == ("a", "0001")
-    assert split_channel("a_1") is None
-    assert split_channel("at1") is None
-
-
-def test_maps_are_neither():
-    assert is_neither(Path("a_probabilities.nii.gz"))
-    assert is_neither(Path("ISIC_0000000_superpixels.png"))
-    assert not is_neither(Path("a_mask.png"))
+def test_a_file_elsewhere_goes_by_its_name():
+    assert not is_mask_name(Path("/other/masks/a.png"), Path("/data"))

@@ -54,7 +54,7 @@ def test_what_was_seen_counts_masks_without_images(tmp_path):
 
 
 def test_a_folder_without_scans_is_no_table(tmp_path):
-    with pytest.raises(DataError, match="Unknown layout: no files. Give the folder that holds the scans"):
+    with pytest.raises(DataError, match=r"Unknown layout: no files\. Give the folder that holds the scans"):
         choose_reader(tmp_path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ def look_alike(path: Path) -> bool:
         array, _ = read_channels(path)
     except DataError:
         return False
-    for before, after in zip(array, array[1:], strict=False):
+    for before, after in pairwise(array):
         difference = np.sqrt(np.mean((after - before) ** 2, dtype=np.float64))
         if not difference < _ALIKE * np.std(before, dtype=np.float64):
             return False
