@@ -45,14 +45,19 @@ class BidsFile:
         """Whether it is an image."""
         return not self.is_mask and self.suffix.lower() not in _NEITHER
 
-    def is_of(self, image: BidsFile) -> bool:
-        """Whether it is a mask on the grid of an image: entities that both have agree, and it is in its space."""
+    def is_of(self, image: BidsFile, *, all_of: bool = True) -> bool:
+        """Whether it is a mask on the grid of an image: its entities are those of the image, and it is in its space.
+
+        Args:
+            image: The image.
+            all_of: Whether a mask must name the session, run and acquisition of an image that has them.
+        """
         for key, value in self.entities.items():
             if key in _OWN:
                 continue
             if key not in image.entities or image.entities[key] != value:
                 return False
-        if any(key in {"sub", "ses", "run", "acq"} and key not in self.entities for key in image.entities):
+        if all_of and any(key in {"ses", "run", "acq"} and key not in self.entities for key in image.entities):
             # A mask of the subject is not one of each of its sessions and runs.
             return False
         space = self.entities.get("space")
