@@ -14,6 +14,7 @@ from fewlabel.core.errors import Fault
 from fewlabel.core.settings.config import Floats, setting
 from fewlabel.data.catalog import Case, Catalog, Column
 from fewlabel.readers.base import Match, Reader
+from fewlabel.readers.channels import channel_names
 from fewlabel.readers.cine import Fourth, with_frames
 from fewlabel.readers.known_sets import KnownSet, known_set
 from fewlabel.readers.listing import scans_below
@@ -125,7 +126,8 @@ class FoldersReader(Reader):
             for case, scan in zip(cases, () if rows else _whole(pairing), strict=False)
         }
         expanded = with_frames(cases, fourth=self.chosen.fourth, masks=masks, remedy=remedy)
-        channels = pairing.channels or ((known.channel,) if known and known.channel else ("image",))
+        usual = known.channel if known and known.channel else "image"
+        channels = pairing.channels or channel_names(expanded.cases, usual)
         return Catalog(
             name=known.name if known else root.name,
             root=root,

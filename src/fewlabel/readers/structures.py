@@ -13,6 +13,7 @@ from fewlabel.core.errors import Fault
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.io.composite import Structures
 from fewlabel.readers.base import Match, Reader
+from fewlabel.readers.channels import channel_names
 from fewlabel.readers.listing import scans_below
 from fewlabel.readers.named_files import NamedFile, is_neither, understood
 from fewlabel.readers.naming import Placed, case_ids, subjects_of
@@ -99,6 +100,7 @@ class StructuresReader(Reader):
             cases=tuple(sorted(cases, key=lambda case: case.id)),
             columns=columns,
             label_names={0: "background", **{index + 1: name for index, name in enumerate(names)}},
+            channels=channel_names(cases),
             notes=(*_notes(scans, names, ids), *notes),
             faults=tuple(faults),
         )
