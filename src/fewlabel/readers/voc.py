@@ -17,7 +17,29 @@ _LISTS = Path("ImageSets") / "Segmentation"
 #: Lists, and the part that they stand for; of those of training the longest is taken.
 _TRAINING = ("trainaug", "train_aug", "train")
 _OTHERS = {"val": "validation", "test": "test"}
-_NAMES = ["background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"]
+_NAMES = [
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+]
 _IGNORE = 255
 _MOST = 5
 _PICTURES = (".jpg", ".jpeg", ".png")
