@@ -71,6 +71,10 @@ _LOWEST = 0.5
 _APART = 0.1
 
 
+class UnknownLayoutError(DataError):
+    """No reader fits a folder or file."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """The reader that was chosen for a path, and why."""
@@ -91,8 +95,8 @@ def choose_reader(root: Path, reader: str | Mapping[str, Any] = "auto") -> Choic
     A general reader, such as that of plain folders, counts only where no other scores 0.5.
 
     Raises:
-        DataError: If the path does not exist, no reader scores 0.5, or the two best are within 0.1 and do not read the
-            same of it; it says what was seen, what is nearest, or which readers fit.
+        UnknownLayoutError: If no reader scores 0.5; it says what was seen and what is nearest.
+        DataError: If the path does not exist, or the two best are within 0.1 and do not read the same of it.
         SettingsError: If the reader or one of its settings is unknown.
     """
     root = Path(root)
@@ -113,7 +117,7 @@ def choose_reader(root: Path, reader: str | Mapping[str, Any] = "auto") -> Choic
     ranked = sorted(matches, key=lambda name: (name not in fits, kinds[name].general, -matches[name].score, name))
     best = ranked[0]
     if best not in fits:
-        raise DataError(f"No reader understands {root}:", [unknown_layout(root, matches)])
+        raise UnknownLayoutError(f"No reader understands {root}:", [unknown_layout(root, matches)])
     rivals = [
         name
         for name in ranked[1:]

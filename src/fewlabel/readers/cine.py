@@ -16,7 +16,7 @@ from fewlabel.data.io.composite import Frame
 
 #: Parts of the time that an image spans, as values of the column ``phase``.
 PARTS = 4
-Fourth = Literal["auto", "channels", "frames"]
+FourthAxis = Literal["auto", "time", "channels"]
 _FRAME = re.compile(r"(?:frame|fr|phase|time|t)[_-]?(\d+)", re.IGNORECASE)
 
 
@@ -33,7 +33,7 @@ class Expanded:
 def with_frames(
     cases: Sequence[Case],
     *,
-    fourth: Fourth = "auto",
+    fourth_axis: FourthAxis = "auto",
     masks: Mapping[str, Sequence[Path]] | None = None,
     remedy: str = "",
 ) -> Expanded:
@@ -45,19 +45,19 @@ def with_frames(
 
     Args:
         cases: As a reader made them.
-        fourth: What the fourth axis holds. ``auto``: time where it is longer than 4, where the mask is 4D too, or where
-            the frames of the first such image look alike; else channels.
+        fourth_axis: What the fourth axis holds. ``auto``: time where it is longer than 4, where the mask is 4D too, or
+            where the frames of the first such image look alike; else channels.
         masks: All masks of each case by id, where there may be one for each of several frames.
         remedy: How to say otherwise, for the notes.
     """
     lengths = {case.id: _length(case) for case in cases}
-    if fourth == "channels" or max(lengths.values(), default=1) == 1:
+    if fourth_axis == "channels" or max(lengths.values(), default=1) == 1:
         return Expanded(tuple(cases))
     notes: list[str] = []
     faults: list[Fault] = []
     four = [case for case in cases if lengths[case.id] > 1]
     short = [case for case in four if lengths[case.id] <= MOST_CHANNELS]
-    timed = fourth == "frames" or _in_time(short, notes, remedy)
+    timed = fourth_axis == "time" or _in_time(short, notes, remedy)
     # A data set may have phases of its own.
     name = "quarter" if any("phase" in case.metadata for case in cases) else "phase"
     out: list[Case] = []
@@ -134,10 +134,9 @@ def _labels(case: Case, count: int, masks: Sequence[Path], faults: list[Fault], 
 
 
 def _frame(case: Case, index: int, count: int, label: Path | None, name: str) -> Case:
-    digits = max(2, len(str(count)))
     return replace(
         case,
-        id=f"{case.id}_frame{index + 1:0{digits}d}",
+        id=f"{case.id}_frame{index + 1:02d}",
         images=(Frame(case.images[0], index).path,),
         label=label,
         metadata={**case.metadata, name: index * PARTS // count},

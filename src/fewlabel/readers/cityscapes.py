@@ -102,8 +102,8 @@ class CityscapesReader(Reader):
         notes = []
         if all_ids:
             notes.append(
-                "labelIds hold void classes too, which are learnt as the others; labelTrainIds, which cityscapesScripts "
-                "makes, leave them out"
+                "labelIds hold void classes too, which are learnt as the others; labelTrainIds, which "
+                "cityscapesScripts makes, leave them out"
             )
         if any(case.part == "test" for case in cases):
             notes.append("labels of test are not public: its images are unlabelled")

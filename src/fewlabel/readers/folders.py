@@ -15,7 +15,7 @@ from fewlabel.core.settings.config import Floats, setting
 from fewlabel.data.catalog import Case, Catalog, Column
 from fewlabel.readers.base import Match, Reader
 from fewlabel.readers.channels import channel_names
-from fewlabel.readers.cine import Fourth, with_frames
+from fewlabel.readers.cine import FourthAxis, with_frames
 from fewlabel.readers.known_sets import KnownSet, known_set
 from fewlabel.readers.listing import scans_below
 from fewlabel.readers.naming import Placed, case_ids, patient_folders, subjects_of
@@ -39,7 +39,7 @@ class FoldersReader(Reader):
 
     A folder for each patient is the subject; else names are compared (:func:`fewlabel.data.subjects.guess_subjects`).
     Numbered pictures become slices of a volume (``stack``), and frames of 4D images scans of their own with their
-    ``phase``, a quarter of the movement (``fourth``). A table beside them that names the subjects or the scans is
+    ``phase``, a quarter of the movement (``fourth_axis``). A table beside them that names the subjects or the scans is
     metadata. MMWHS, HVSMR, LiTS, KiTS, PROMISE12, M&Ms and BraTS are known by their files' names, with the names of
     their labels.
     """
@@ -55,8 +55,8 @@ class FoldersReader(Reader):
         spacing: Floats | None = setting(
             None, "voxel size (slice, row, column) of stacked pictures; null: 1 each", unit="mm"
         )
-        fourth: Fourth = setting(
-            "auto", "what the fourth axis of 4D images holds: frames in time, each a scan, or channels"
+        fourth_axis: FourthAxis = setting(
+            "auto", "what the fourth axis of 4D images holds: time, so that each frame is a scan, or channels"
         )
 
         @field_validator("spacing")
@@ -120,12 +120,12 @@ class FoldersReader(Reader):
         folder, cases = _by_folder(cases, placed)
         beside, cases, said = with_side_table(root, cases, faults)
         notes.extend(said)
-        remedy = "To say otherwise, give reader.name=folders reader.fourth=channels or frames"
+        remedy = "To say otherwise, give reader.name=folders reader.fourth_axis=channels or time"
         masks = {
             case.id: [root / mask.path for mask in scan.masks]
             for case, scan in zip(cases, () if rows else _whole(pairing), strict=False)
         }
-        expanded = with_frames(cases, fourth=self.chosen.fourth, masks=masks, remedy=remedy)
+        expanded = with_frames(cases, fourth_axis=self.chosen.fourth_axis, masks=masks, remedy=remedy)
         usual = known.channel if known and known.channel else "image"
         channels = pairing.channels or channel_names(expanded.cases, usual)
         return Catalog(

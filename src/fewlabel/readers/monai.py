@@ -34,10 +34,11 @@ _LARGEST = 50_000_000
 class MonaiReader(Reader):
     """A datalist as MONAI's Auto3DSeg, bundles and Project MONAI tutorials have it, or a folder with one.
 
-    ``training``, ``validation`` and ``testing`` list entries with ``image`` (a path, or one for each channel) and ``label``; an
-    entry that is a path alone is an image. Paths are relative to the list, or to ``base``. With ``fold`` the entries of
-    training whose ``fold`` is that number are kept for validation. ``subject`` of an entry is the subject, other values
-    are metadata; ``labels`` and ``modality`` of the list name classes and channels as in the Decathlon.
+    ``training``, ``validation`` and ``testing`` list entries with ``image`` (a path, or one for each channel) and
+    ``label``; an entry that is a path alone is an image. Paths are relative to the list, or to ``base``. With ``fold``
+    the entries of training whose ``fold`` is that number are kept for validation. ``subject`` of an entry is the
+    subject, other values are metadata; ``labels`` and ``modality`` of the list name classes and channels as in the
+    Decathlon.
     """
 
     class Config(Reader.Config):
@@ -85,14 +86,14 @@ class MonaiReader(Reader):
         base = path.parent if self.chosen.base is None else Path(self.chosen.base)
         entries: list[tuple[tuple[Path, ...], Path | None, str, Mapping[str, Any]]] = []
         folds: set[int] = set()
-        for where, part, entry in _rows(content):
+        for where, listed, entry in _rows(content):
             images, label = _files(base, entry, f"{path}, {where}", faults)
             fold = entry.get("fold")
-            if isinstance(fold, int) and not part:
+            if isinstance(fold, int) and not listed:
                 folds.add(fold)
-                part = "validation" if fold == self.chosen.fold else part
+            validates = not listed and fold is not None and fold == self.chosen.fold
             if images:
-                entries.append((images, label, part, entry))
+                entries.append((images, label, "validation" if validates else listed, entry))
         if self.chosen.fold is not None and self.chosen.fold not in folds:
             present = ", ".join(map(str, sorted(folds))) or "none at all"
             faults.append(Fault(f"there is no fold {self.chosen.fold}: folds are {present}", "reader.fold"))

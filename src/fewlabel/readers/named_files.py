@@ -27,6 +27,8 @@ _PART = "|".join(_PARTS.values())
 _SEQUENCES = (
     r"t1|t1w|t1n|t1c|t1ce|t1gd|t1post|t2|t2w|t2f|t2s|flair|pdw?|adc|dwi|swi|tof|ct|cta|pet|suv|dce|mra?|mri|lge|cine"
 )
+#: Segmentations by 3D Slicer, whatever they are called.
+_SLICER = ".seg.nrrd"
 _SEPARATOR = r"[ _\-.]+"
 #: What the program itself and others write beside scans: neither scans nor labels.
 _NEITHER = re.compile(rf"(?:^|.*{_SEPARATOR})(?:probabilit(?:y|ies)|uncertainty|superpixels|probseg)$", re.IGNORECASE)
@@ -105,6 +107,8 @@ def understood(path: Path) -> NamedFile:
         elif named is None or re.fullmatch(_PART, folder, re.IGNORECASE) is None:
             home.append(folder)
     split = _split_mask(stem)
+    if split is None and path.name.lower().endswith(_SLICER):
+        split = (stem, "seg")
     name = stem if split is None else split[0]
     by_name = split is not None or is_mask_name(path)
     if by_name and not word:

@@ -32,8 +32,8 @@ class NpzReader(Reader):
     """npz files of slices, such as Synapse and ACDC as TransUNet (Chen et al., 2021) passes them around.
 
     ``train_npz/case0005_slice000.npz`` with the arrays ``image`` and ``label``, stacked into volumes in the order of
-    their numbers, and volumes ``test_vol_h5/case0001.npy.h5`` with the slices first, for testing. Files of whole volumes
-    may be npz too. ``train.txt``, ``val.txt`` and ``test_vol.txt``, wherever they lie, say what is kept for which part;
+    their numbers, and volumes ``test_vol_h5/case0001.npy.h5`` with the slices first, for testing. Files of whole
+    volumes may be npz too. ``train.txt``, ``val.txt`` and ``test_vol.txt``, wherever they lie, say what is kept for which part;
     without them the folders do (``test_vol_h5``). Cases on no list are left out.
 
     The files hold no geometry: voxel sizes come from ``spacing``.
@@ -45,7 +45,8 @@ class NpzReader(Reader):
         name: str = "npz"
         spacing: Floats | None = setting(
             None,
-            "voxel size (slice, row, column), which the files do not hold; null: 1 each, so that distances are in voxels",
+            "voxel size (slice, row, column), which the files do not hold; null: 1 each, so that distances are in "
+            "voxels",
             unit="mm",
         )
 
@@ -102,8 +103,8 @@ class NpzReader(Reader):
             notes.extend([f"{left} cases are on no list: left out"] if left else [])
         if self.chosen.spacing is None and cases:
             notes.append(
-                "npz and h5 files hold no voxel size: taken as 1 x 1 x 1 mm (slice, row, column). If that is wrong, every "
-                "distance and volume is: give reader.name=npz reader.spacing=[SLICE,ROW,COLUMN]"
+                "npz and h5 files hold no voxel size: taken as 1 x 1 x 1 mm (slice, row, column). If that is wrong, "
+                "every distance and volume is: give reader.name=npz reader.spacing=[SLICE,ROW,COLUMN]"
             )
         synapse = bool(cases) and all(_SYNAPSE.match(case.id) for case in cases)
         return Catalog(

@@ -220,7 +220,7 @@ def test_a_short_fourth_axis_is_time_where_its_images_look_alike(tmp_path, alike
     assert ("look alike: taken as frames in time" in said) == alike
     assert ("do not say which frame they are of" in said) == alike
     assert ("differ: taken as channels" in said) != alike
-    found, _ = cases(tmp_path, {"name": "folders", "fourth": "channels"})
+    found, _ = cases(tmp_path, {"name": "folders", "fourth_axis": "channels"})
     assert len(found) == 2
 
 
