@@ -15,8 +15,15 @@ from fewlabel.core.settings.config import Settings, resolve_plugin
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import catalog_faults
 from fewlabel.readers.listing import listed_once
-from fewlabel.readers.match import Match
 from fewlabel.readers.unknown import unknown_layout
+
+
+@dataclass(frozen=True)
+class Match:
+    """How well a path fits a reader's convention: a score in [0, 1] and the reasons for and against it."""
+
+    score: float
+    reasons: tuple[str, ...] = ()
 
 
 class Reader(ABC):

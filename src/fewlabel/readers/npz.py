@@ -33,8 +33,8 @@ class NpzReader(Reader):
 
     ``train_npz/case0005_slice000.npz`` with the arrays ``image`` and ``label``, stacked into volumes in the order of
     their numbers, and volumes ``test_vol_h5/case0001.npy.h5`` with the slices first, for testing. Files of whole
-    volumes may be npz too. ``train.txt``, ``val.txt`` and ``test_vol.txt``, wherever they lie, say what is kept for which part;
-    without them the folders do (``test_vol_h5``). Cases on no list are left out.
+    volumes may be npz too. ``train.txt``, ``val.txt`` and ``test_vol.txt``, wherever they lie, say what is kept for
+    which part; without them the folders do (``test_vol_h5``). Cases on no list are left out.
 
     The files hold no geometry: voxel sizes come from ``spacing``.
     """

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fewlabel.core.errors import Fault
 from fewlabel.data.io.itk_image import SCAN_SUFFIXES, is_scan
 from fewlabel.readers.listing import files_below
-from fewlabel.readers.match import Match
 from fewlabel.readers.named_files import understood
+
+if TYPE_CHECKING:
+    from fewlabel.readers.base import Match
 
 #: Suffix → what files of it are called.
 _KINDS = {
