@@ -120,7 +120,9 @@ def _lists(root: Path) -> list[tuple[Path, Mapping[str, Any]]]:
     files = [root] if root.is_file() else sorted(root.glob("*.json"))
     found = []
     for path in files:
-        if path.suffix.lower() != ".json" or path.name.startswith(".") or path.stat().st_size > _LARGEST:
+        if path.suffix.lower() != ".json" or path.name.startswith(".") or not path.is_file():
+            continue
+        if path.stat().st_size > _LARGEST:
             continue
         try:
             content = json.loads(path.read_text(encoding="utf-8-sig"))
