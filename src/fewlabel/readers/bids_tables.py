@@ -11,7 +11,7 @@ from typing import Any
 
 from fewlabel.core.errors import Fault, reason
 from fewlabel.readers.bids_names import BidsFile, parse_name
-from fewlabel.readers.cells import read_text
+from fewlabel.readers.text_files import read_text
 
 PARTICIPANTS = "participants.tsv"
 #: Field of a sidecar → column of metadata.

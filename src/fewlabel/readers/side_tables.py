@@ -11,7 +11,7 @@ from pathlib import Path
 from fewlabel.core.errors import Fault
 from fewlabel.data.catalog import Case, Column
 from fewlabel.data.columns import infer_columns
-from fewlabel.readers.cells import read_text
+from fewlabel.readers.text_files import read_text
 
 _SUFFIXES = {".csv": None, ".tsv": "\t"}
 
@@ -62,7 +62,7 @@ def _tables(root: Path, faults: list[Fault]) -> Iterator[tuple[Path, list[Mappin
     for path in sorted(root.iterdir()):
         if path.suffix.lower() not in _SUFFIXES or path.name.startswith(".") or not path.is_file():
             continue
-        text = read_text(path, faults)
+        text = read_text(path, faults, [])
         first = text.partition("\n")[0]
         separator = _SUFFIXES[path.suffix.lower()] or max(",;\t", key=first.count)
         try:

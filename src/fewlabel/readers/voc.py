@@ -9,7 +9,7 @@ from fewlabel.core.errors import Fault
 from fewlabel.core.settings.config import setting
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.readers.base import Match, Reader
-from fewlabel.readers.cells import read_text
+from fewlabel.readers.text_files import read_text
 
 _IMAGES = "JPEGImages"
 _MASKS = ("SegmentationClassAug", "SegmentationClass")
