@@ -17,7 +17,7 @@ def structure(row):
 
 def write(root, image, mask, patients=("p1", "p2", "p3"), names=("liver", "spleen", "aorta")):
     for patient in patients:
-        write_scan(root / image.format(patient), noise(SHAPE), (1, 1, 4))
+        write_scan(root / image.format(patient), noise(SHAPE, int(patient[1:])), (1, 1, 4))
         for row, name in enumerate(names):
             write_scan(root / mask.format(patient, name), structure(row), (1, 1, 4))
     return root
