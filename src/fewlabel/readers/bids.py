@@ -20,7 +20,7 @@ from fewlabel.readers.listing import files_below, scans_below
 
 _DESCRIPTION = "dataset_description.json"
 #: How well a mask says that it is the label of a scan, by its suffix.
-_SUFFIXES = ("dseg", "seg", "segmentation", "labels", "label", "roi", "mask")
+_SUFFIXES = ("dseg", "seg", "lesion", "lesionseg", "gmseg", "segmentation", "labels", "label", "roi", "mask")
 #: Masks that come with preprocessing: of the brain, not of what is looked for.
 _BY_THE_WAY = frozenset({"brain", "head", "skull", "brainmask"})
 _MOST = 5
@@ -52,7 +52,9 @@ class BidsReader(Reader):
             None, "folder of derivatives that the masks are taken from; null: the one with most masks"
         )
 
-    summary: ClassVar[str] = "BIDS: sub-*/anat/sub-*_T1w.nii.gz, derivatives/*/*_dseg or _mask, participants.tsv"
+    summary: ClassVar[str] = (
+        "BIDS: sub-01/anat/sub-01_T1w.nii.gz, masks (_dseg, _mask) among derivatives, participants.tsv"
+    )
     label_settings: ClassVar[frozenset[str]] = frozenset({"derivative"})
 
     def __init__(self, config: Config) -> None:
@@ -224,11 +226,8 @@ def _images(
 
 def _words_of(mask: BidsFile) -> set[str]:
     """Words of a mask's name that may be suffixes of its image."""
-    return {
-        mask.entities.get("space", "").lower(),
-        mask.entities.get("desc", "").lower(),
-        mask.entities.get("from", ""),
-    }
+    own = (mask.entities.get(key, "") for key in ("space", "desc", "from"))
+    return {word.lower() for word in (*own, mask.of_suffix) if word}
 
 
 def _assign(images: Sequence[BidsFile], masks: Sequence[BidsFile]) -> tuple[dict[Path, list[BidsFile]], list[BidsFile]]:

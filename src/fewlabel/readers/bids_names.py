@@ -10,7 +10,7 @@ from pathlib import Path
 from fewlabel.data.io.catalog_paths import scan_stem
 
 _ENTITY = re.compile(r"(?P<key>[a-zA-Z]+)-(?P<value>[a-zA-Z0-9+.]+)$")
-_MASKS = frozenset({"dseg", "mask", "seg", "roi", "label", "labels", "segmentation"})
+_MASKS = frozenset({"dseg", "mask", "seg", "roi", "label", "labels", "segmentation", "lesion", "lesionseg", "gmseg"})
 #: Files that are neither image nor mask.
 _NEITHER = frozenset({"probseg", "xfm", "warp", "sbref", "bvec", "bval", "events", "defacemask", "probabilities"})
 #: Entities of a mask that say how it was made or what it shows, not what of.
@@ -28,12 +28,14 @@ class BidsFile:
         entities: Key → value, such as ``sub`` → ``01``.
         suffix: What follows the entities: ``T1w``, ``dseg``.
         pipeline: Folder of ``derivatives`` it lies in; empty for the raw data.
+        of_suffix: Suffix of the image that a mask names: ``T2w`` of ``sub-01_T2w_seg-manual``.
     """
 
     path: Path
     entities: Mapping[str, str]
     suffix: str
     pipeline: str
+    of_suffix: str = ""
 
     @property
     def is_mask(self) -> bool:
@@ -43,7 +45,7 @@ class BidsFile:
     @property
     def is_image(self) -> bool:
         """Whether it is an image."""
-        return not self.is_mask and self.suffix.lower() not in _NEITHER
+        return not self.is_mask and not self.of_suffix and self.suffix.lower() not in _NEITHER
 
     def is_of(self, image: BidsFile, *, all_of: bool = True) -> bool:
         """Whether it is a mask on the grid of an image: its entities are those of the image, and it is in its space.
@@ -52,6 +54,8 @@ class BidsFile:
             image: The image.
             all_of: Whether a mask must name the session, run and acquisition of an image that has them.
         """
+        if self.of_suffix not in {"", image.suffix}:
+            return False
         for key, value in self.entities.items():
             if key in _OWN:
                 continue
@@ -75,17 +79,25 @@ def parse_name(path: Path) -> BidsFile | None:
     """
     *words, suffix = scan_stem(path).split("_")
     entities: dict[str, str] = {}
+    of_suffix = ""
     for word in words:
         found = _ENTITY.match(word)
-        if found is None:
+        if found is None and (of_suffix or not word.isalnum()):
             return None
-        entities[found["key"].lower()] = found["value"]
+        if found is None:
+            of_suffix = word
+        else:
+            entities[found["key"].lower()] = found["value"]
+    if (found := _ENTITY.match(suffix)) is not None:
+        # As the Spinal Cord Toolbox names masks: sub-01_T2w_seg-manual.
+        suffix = found["key"]
+        entities["desc"] = found["value"]
     if "sub" not in entities:
         return None
     parts = path.parts
     inside = parts.index("derivatives") + 1 if "derivatives" in parts[:-2] else 0
     pipeline = parts[inside] if inside and not parts[inside].startswith("sub-") else ("derivatives" if inside else "")
-    return BidsFile(path, entities, suffix, pipeline)
+    return BidsFile(path, entities, suffix, pipeline, of_suffix)
 
 
 def scan_name(file: BidsFile, *, suffix: bool) -> str:

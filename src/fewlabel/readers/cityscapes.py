@@ -68,7 +68,9 @@ class CityscapesReader(Reader):
 
         name: str = "cityscapes"
 
-    summary: ClassVar[str] = "Cityscapes: leftImg8bit/train/CITY/*_leftImg8bit.png, gtFine/train/CITY/*_gtFine_*.png"
+    summary: ClassVar[str] = (
+        "Cityscapes: leftImg8bit/train/CITY/SCENE_leftImg8bit.png, gtFine/train/CITY/SCENE_gtFine_labelIds.png"
+    )
 
     @classmethod
     def match(cls, root: Path) -> Match:

@@ -20,7 +20,9 @@ _LEAST = max(_MASK_WORDS.values()) + 1
 _MASK = "|".join(_MASK_WORDS)
 #: Folders may say a little less clearly what is in them.
 _MASK_FOLDER = rf"{_MASK}|lab|labs|targets?|SegmentationClass(?:PNG)?|gtFine|gtCoarse"
-_IMAGE = r"images?|imgs?|imaging|volumes?|vols?|scans?|orig|originals?|inputs?|raw|training|photos?|pictures?"
+_IMAGE = r"images?|imgs?|imaging|volumes?|vols?|scans?|slices?|orig|originals?|inputs?|raw|photos?|pictures?"
+#: Names of files may also say the part: 21_training.
+_IMAGE_FILE = rf"{_IMAGE}|training|test"
 _IMAGE_FOLDER = rf"{_IMAGE}|data|JPEGImages|leftImg8bit"
 _PARTS = {"": r"train(?:ing)?|tr", "validation": r"val(?:id|idation)?|dev", "test": r"test(?:ing)?|ts"}
 _PART = "|".join(_PARTS.values())
@@ -140,9 +142,9 @@ def _split_mask(stem: str) -> tuple[str, str] | None:
 
 def _without_image(name: str) -> str:
     for pattern in (
-        rf"(?P<rest>.+?){_SEPARATOR}(?:{_IMAGE})(?P<number>(?:[ _\-.]\d+)?)",
-        rf"(?:{_IMAGE})(?:{_SEPARATOR}|(?=\d))(?P<rest>.+)(?P<number>)",
-        rf"(?P<rest>)(?:{_IMAGE})(?P<number>)",
+        rf"(?P<rest>.+?){_SEPARATOR}(?:{_IMAGE_FILE})(?P<number>(?:[ _\-.]\d+)?)",
+        rf"(?:{_IMAGE_FILE})(?:{_SEPARATOR}|(?=\d))(?P<rest>.+)(?P<number>)",
+        rf"(?P<rest>)(?:{_IMAGE_FILE})(?P<number>)",
     ):
         if found := re.fullmatch(pattern, name, re.IGNORECASE):
             return found["rest"] + found["number"]

@@ -77,7 +77,7 @@ def _with_roles(named: list[NamedFile]) -> list[NamedFile]:
     stems: dict[Path, set[str]] = defaultdict(set)
     for file in named:
         if not file.mask:
-            stems[file.path.parent].add(scan_stem(file.path))
+            stems[file.path.parent].update((scan_stem(file.path), file.bare))
     checked = []
     for file in named:
         beside = stems[file.path.parent]
@@ -190,8 +190,10 @@ def _bare(scan: PairedScan) -> str:
 _RULES: tuple[tuple[Callable[[PairedScan], Hashable], Callable[[NamedFile], Hashable]], ...] = (
     (lambda scan: (scan.first.home, scan.name), lambda mask: (mask.home, mask.name)),
     (lambda scan: (scan.first.home, _bare(scan)), lambda mask: (mask.home, mask.bare)),
+    (lambda scan: (scan.first.home, _base(_bare(scan))), lambda mask: (mask.home, mask.bare)),
     (lambda scan: (scan.first.home, _base(_bare(scan))), lambda mask: (mask.home, _base(mask.bare))),
     (lambda scan: scan.name or None, lambda mask: mask.name or None),
+    (lambda scan: _base(_bare(scan)) or None, lambda mask: mask.bare or None),
     (lambda scan: _base(_bare(scan)) or None, lambda mask: _base(mask.bare) or None),
     (lambda scan: scan.first.home or None, lambda mask: mask.home or None),
 )

@@ -14,6 +14,13 @@ from fewlabel.data.columns import infer_columns
 from fewlabel.readers.text_files import read_text
 
 _SUFFIXES = {".csv": None, ".tsv": "\t"}
+#: Columns that say what scans are kept for, where all their words do.
+_SPLIT = {"split", "part", "set", "subset", "partition"}
+_PARTS = {
+    **dict.fromkeys(("", "train", "training"), ""),
+    **dict.fromkeys(("val", "valid", "validation"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 
 def with_side_table(
@@ -47,14 +54,29 @@ def with_side_table(
     found = [by_name.get(case.subject if by_subject else case.id, {}) for case in cases]
     taken = {name for case in cases for name in case.metadata}
     fields = [name for name in next(iter(by_name.values())) if name and name != key and name not in taken]
+    split = _split_column(fields, found)
+    fields = [name for name in fields if name != split]
     columns, typed = infer_columns({name: [row.get(name) for row in found] for name in fields}, path.name)
     completed = [
-        replace(case, metadata={**case.metadata, **{name: values[index] for name, values in typed.items()}})
+        replace(
+            case,
+            metadata={**case.metadata, **{name: values[index] for name, values in typed.items()}},
+            part=_PARTS[found[index].get(split, "").strip().lower()] if split else case.part,
+        )
         for index, case in enumerate(cases)
     ]
     missing = sum(not row for row in found)
     note = f"metadata is from {path.name}, whose column {key} names the {'subjects' if by_subject else 'scans'}"
     return columns, completed, (note + (f"; {missing} scans are not in it" if missing else ""),)
+
+
+def _split_column(fields: Sequence[str], rows: Sequence[Mapping[str, str]]) -> str:
+    """The column that says which scans are kept for what; empty without one."""
+    for name in fields:
+        words = {row.get(name, "").strip().lower() for row in rows}
+        if name.strip().lower() in _SPLIT and words <= set(_PARTS) and words != {""}:
+            return name
+    return ""
 
 
 def _tables(root: Path, faults: list[Fault]) -> Iterator[tuple[Path, list[Mapping[str, str]]]]:

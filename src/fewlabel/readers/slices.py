@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -123,17 +123,13 @@ def is_picture(scan: PairedScan) -> bool:
 
 
 def _are_volumes(rows: Sequence[Row], root: Path) -> bool:
-    homes: Mapping[tuple[str, ...], int] = _counts(row.home for row in rows)
+    homes: Counter[Hashable] = Counter((row.scans[0].first.part, row.home) for row in rows)
+    together = max(homes.values()) > 1
     for row in rows:
-        alone = bool(row.home) and homes[row.home] == 1
-        whole = len(row.numbers) >= _FEWEST and row.numbers[0] in {0, 1} and not row.gaps and bool(row.name)
+        alone = bool(row.home) and homes[(row.scans[0].first.part, row.home)] == 1
+        whole = (
+            len(row.numbers) >= _FEWEST and row.numbers[0] in {0, 1} and not row.gaps and bool(row.name) and together
+        )
         if not (alone and len(row.numbers) > 1) and not whole:
             return False
     return all(len({plane_size(root / scan.first.path) for scan in row.scans}) == 1 for row in rows)
-
-
-def _counts(homes: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], int]:
-    counts: dict[tuple[str, ...], int] = {}
-    for home in homes:
-        counts[home] = counts.get(home, 0) + 1
-    return counts

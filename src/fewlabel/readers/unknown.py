@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewlabel.core.errors import Fault
+from fewlabel.data.file_names import is_mask_name
 from fewlabel.data.io.itk_image import SCAN_SUFFIXES, is_scan
 from fewlabel.readers.listing import files_below
 from fewlabel.readers.named_files import understood
@@ -34,6 +35,10 @@ _KINDS = {
     ".dcm": "DICOM",
 }
 _MOST_KINDS = 5
+#: A longer suffix is a part of the name.
+_LONGEST = 6
+#: Formats of masks that people have and that are not read.
+_UNREADABLE = (".gif", ".ppm", ".pgm", ".webp", ".svs", ".mat", ".npy")
 
 
 def unknown_layout(root: Path, matches: Mapping[str, Match]) -> Fault:
@@ -51,6 +56,8 @@ def unknown_layout(root: Path, matches: Mapping[str, Match]) -> Fault:
         remedy = "Give a folder of scans, or a table with a column image"
     elif any(is_scan(path) for path in files_below(root)):
         remedy = f"Write a table of it with `fewlabel table {root} > scans.csv`, complete it and give that"
+    elif any(path.suffix.lower() == ".dcm" for path in files_below(root)):
+        remedy = "Convert its DICOM series to NIfTI first, such as with dcm2niix"
     else:
         remedy = "Give the folder that holds the scans"
     return Fault(f"Unknown layout: {_seen(root)}{near}", remedy=remedy)
@@ -68,6 +75,12 @@ def _seen(root: Path) -> str:
     parts = [*shown, *([f"{more} others"] if more else [])]
     scans = [understood(path) for path in files if is_scan(path)]
     words = Counter(scan.word for scan in scans if scan.mask)
+    unreadable = [path for path in files if path.suffix.lower() in _UNREADABLE and is_mask_name(path, Path())]
+    if unreadable:
+        kind = _kind(unreadable[0])
+        parts.append(
+            f"{len(unreadable)} masks by name or folder are {kind} files, which are not read: save them as PNG"
+        )
     if words:
         named = ", ".join(f"{count} by {word}" for word, count in words.most_common(3))
         parts.append(f"of which {words.total()} are masks by name or folder ({named})")
@@ -79,4 +92,5 @@ def _seen(root: Path) -> str:
 def _kind(path: Path) -> str:
     low = path.name.lower()
     suffix = next((suffix for suffix in SCAN_SUFFIXES if low.endswith(suffix)), path.suffix.lower())
-    return _KINDS.get(suffix, suffix.lstrip(".").upper() or "nameless")
+    plain = suffix.lstrip(".").upper()
+    return _KINDS.get(suffix, plain if 0 < len(plain) <= _LONGEST and not plain.isdigit() else "other")

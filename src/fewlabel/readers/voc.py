@@ -60,7 +60,7 @@ class VocReader(Reader):
         name: str = "voc"
         unlisted: bool = setting(False, "whether images on no list are read, as unlabelled scans")
 
-    summary: ClassVar[str] = "PASCAL VOC: JPEGImages/*.jpg, SegmentationClass/*.png, ImageSets/Segmentation/train.txt"
+    summary: ClassVar[str] = "PASCAL VOC: JPEGImages/ID.jpg, SegmentationClass/ID.png, ImageSets/Segmentation/train.txt"
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)

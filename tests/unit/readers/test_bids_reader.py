@@ -189,3 +189,17 @@ def test_other_folders_are_not_bids(tmp_path):
     scan(tmp_path / "anat/T1w.nii.gz")
     with pytest.raises(DataError, match="Unknown layout"):
         choose_reader(tmp_path)
+
+
+def test_masks_that_name_the_suffix_of_their_image(tmp_path):
+    for name in ("01", "02"):
+        scan(tmp_path / f"sub-{name}/anat/sub-{name}_T1w.nii.gz")
+        scan(tmp_path / f"sub-{name}/anat/sub-{name}_T2w.nii.gz")
+        mask(tmp_path / f"derivatives/labels/sub-{name}/anat/sub-{name}_T2w_seg-manual.nii.gz")
+        mask(tmp_path / f"derivatives/labels/sub-{name}/anat/sub-{name}_T1w_label-other_seg.nii.gz")
+    found, catalog = read(tmp_path, suffix="T2w")
+    assert {case.label.name for case in found.values()} == {
+        "sub-01_T2w_seg-manual.nii.gz",
+        "sub-02_T2w_seg-manual.nii.gz",
+    }
+    assert catalog.channels == ("T2w",)

@@ -53,8 +53,27 @@ def test_what_was_seen_counts_masks_without_images(tmp_path):
         choose_reader(tmp_path)
 
 
+def test_masks_in_a_format_that_is_not_read_are_named(tmp_path):
+    for number in (21, 22):
+        write_scan(tmp_path / f"images/{number}_training.tif", blob((4, 5, 6))[1])
+        (tmp_path / "1st_manual").mkdir(exist_ok=True)
+        (tmp_path / f"1st_manual/{number}_manual1.gif").write_bytes(b"GIF89a")
+    told = r"2 masks by name or folder are GIF files, which are not read: save them as PNG"
+    with pytest.raises(DataError, match=told):
+        choose_reader(tmp_path)
+
+
 def test_a_folder_without_scans_is_no_table(tmp_path):
     with pytest.raises(DataError, match=r"Unknown layout: no files\. Give the folder that holds the scans"):
+        choose_reader(tmp_path)
+
+
+def test_dicom_files_are_to_be_converted(tmp_path):
+    (tmp_path / "series").mkdir()
+    for number in range(2):
+        (tmp_path / "series" / f"{number}.dcm").write_bytes(b"")
+        (tmp_path / "series" / f"1.2.840.{number}").write_bytes(b"")
+    with pytest.raises(DataError, match=r"2 DICOM files, 2 other files\. Convert its DICOM series to NIfTI first"):
         choose_reader(tmp_path)
 
 

@@ -274,6 +274,24 @@ def test_one_folder_of_numbered_pictures_is_no_volume(tmp_path):
     assert len(cases(tmp_path)[0]) == 5
 
 
+def test_pictures_of_two_parts_that_are_numbered_alike_are_no_volumes(tmp_path):
+    for part in ("train", "val"):
+        for number in range(1, 5):
+            picture(tmp_path / part / f"images/img_{number}.png", number)
+            picture(tmp_path / part / f"masks/img_{number}.png", number, value=1)
+    assert len(cases(tmp_path)[0]) == 8
+
+
+def test_a_column_of_a_table_beside_them_may_keep_scans_for_testing(tmp_path):
+    for name in ("a", "b", "c"):
+        scan(tmp_path / f"{name}.nii.gz")
+        mask(tmp_path / f"{name}_seg.nii.gz")
+    (tmp_path / "meta.csv").write_text("image_id;split;age\na;train;1\nb;val;2\nc;test;3\n")
+    found, catalog = cases(tmp_path)
+    assert [case.part for case in found.values()] == ["", "validation", "test"]
+    assert [column.name for column in catalog.columns] == ["age"]
+
+
 def test_a_slice_without_mask_is_a_fault_and_gaps_are_said(tmp_path):
     for patient in (1, 2):
         for number in (1, 2, 4):

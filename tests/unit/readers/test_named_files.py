@@ -60,6 +60,10 @@ def test_parts_by_folder(name, part):
         ("images/val/a.png", (), "a", False, "validation"),
         ("test/labels/a.png", (), "a", True, "test"),
         ("images/label_1.png", (), "1", True, ""),
+        ("labels/training/a.nii.gz", (), "a", True, ""),
+        ("labels/test/a.nii.gz", (), "a", True, "test"),
+        ("images/01_test.tif", (), "01", False, ""),
+        ("x/any.seg.nrrd", ("x",), "any", True, ""),
     ],
 )
 def test_what_a_name_says(path, home, bare, mask, part):

@@ -46,6 +46,9 @@ def test_flat_folders_by_ending(ending):
         ("{}/image/scan.mha", "{}/mask/lesion.mha"),
         ("{}_t1.nii.gz", "{}_seg.nii.gz"),
         ("Axial/pat{}.nii.gz", "Ground truth/pat{}-label.nii.gz"),
+        ("images/F22_Tr_{}_0000.nii.gz", "labels/F22_Tr_{}.nii.gz"),
+        ("p/slice_{}.png", "p/mask_{}.png"),
+        ("test/images/{}_test.tif", "test/1st_manual/{}_manual1.tif"),
     ],
 )
 def test_images_and_masks_of_the_usual_folders(image, mask):
@@ -84,6 +87,12 @@ def test_of_several_masks_the_one_that_says_label_is_first():
     assert found == {"images/21_training.tif": ["1st_manual/21_manual1.tif", "mask/21_training_mask.tif"]}
     found, _ = pairs("p_cropped.nii.gz", "p_cropped_seg.nii.gz", "p_cropped_seg_endpoints.nii.gz")
     assert found == {"p_cropped.nii.gz": ["p_cropped_seg.nii.gz", "p_cropped_seg_endpoints.nii.gz"]}
+
+
+def test_names_of_masks_in_a_folder_of_data_stay_masks():
+    found, strays = pairs("data/c1/imaging.nii.gz", "data/c1/segmentation.nii.gz", "x/labels/c9.nii.gz")
+    assert found == {"data/c1/imaging.nii.gz": ["data/c1/segmentation.nii.gz"]}
+    assert strays == ["x/labels/c9.nii.gz"]
 
 
 def test_a_mask_without_an_image_is_a_stray():
