@@ -86,7 +86,7 @@ class AcdcReader(Reader):
             cases.extend(_read_patient(folder, part, faults))
         if not cases:
             faults.append(Fault(f"{root} holds no patientNNN folders with frames"))
-        columns = _COLUMNS
+        columns: tuple[Column, ...] = _COLUMNS
         if self.chosen.cine:
             cases = [replace(case, metadata={**case.metadata, QUARTER.name: None}) for case in cases]
             cases.extend(_other_frames(cases))

@@ -85,7 +85,7 @@ class FoldersReader(Reader):
         if not files:
             return Match(0.0, ("no image files",))
         pairing = pair_files(files)
-        reasons = (f"{pairing.labelled} of {len(pairing.scans)} images have a mask by name",)
+        reasons: tuple[str, ...] = (f"{pairing.labelled} of {len(pairing.scans)} images have a mask by name",)
         if pairing.strays:
             reasons = (*reasons, f"{len(pairing.strays)} masks have no image")
         if pairing.labelled == 0:

@@ -118,7 +118,7 @@ class MonaiReader(Reader):
 def _lists(root: Path) -> list[tuple[Path, Mapping[str, Any]]]:
     """JSON files that list images, and their content."""
     files = [root] if root.is_file() else sorted(root.glob("*.json"))
-    found = []
+    found: list[tuple[Path, Mapping[str, Any]]] = []
     for path in files:
         if path.suffix.lower() != ".json" or path.name.startswith(".") or not path.is_file():
             continue
@@ -135,7 +135,7 @@ def _lists(root: Path) -> list[tuple[Path, Mapping[str, Any]]]:
 
 def _rows(content: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
     """Where an entry stands, its part, and the entry."""
-    rows = []
+    rows: list[tuple[str, str, Mapping[str, Any]]] = []
     for key, part in _LISTS.items():
         listed = content.get(key)
         for number, entry in enumerate(listed if isinstance(listed, list) else []):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fewlabel.data.subjects import guess_subjects
@@ -38,13 +38,15 @@ class Placed:
 def case_ids(scans: Sequence[Placed]) -> list[str]:
     """Names of scans, led by folders as far as needed to tell them apart; characters that files may not have are _."""
     ids: list[str] = []
-    for tried in (
-        lambda scan: (scan.name,),
-        lambda scan: (*scan.home[-1:], scan.name),
-        lambda scan: (*scan.home, scan.name),
-        lambda scan: (*scan.folders, scan.name),
-    ):
-        ids = [_UNSAFE.sub("_", "_".join(filter(None, tried(scan)))) for scan in scans]
+    # The name alone, then with the last folder, with those that mean something, and with all of them.
+    leading: tuple[Callable[[Placed], Home], ...] = (
+        lambda scan: scan.home[:0],
+        lambda scan: scan.home[-1:],
+        lambda scan: scan.home,
+        lambda scan: scan.folders,
+    )
+    for folders in leading:
+        ids = [_UNSAFE.sub("_", "_".join(filter(None, (*folders(scan), scan.name)))) for scan in scans]
         if all(ids) and len({name.lower() for name in ids}) == len(ids):
             break
     return [name or "scan" for name in ids]

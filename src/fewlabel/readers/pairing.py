@@ -11,6 +11,9 @@ from pathlib import Path
 from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.readers.named_files import NamedFile, is_neither, split_channel, understood
 
+#: Part, folders and name without channel: what the channels of a scan share.
+_Key = tuple[str, tuple[str, ...], str]
+
 
 @dataclass
 class PairedScan:
@@ -100,7 +103,7 @@ def _as_image(file: NamedFile) -> NamedFile:
 
 def _scans(images: Sequence[NamedFile], masks: Sequence[NamedFile]) -> tuple[list[PairedScan], tuple[str, ...]]:
     """Files of one scan together, where their names end in words for channels."""
-    groups: dict[Hashable, dict[str, NamedFile]] = defaultdict(dict)
+    groups: dict[_Key, dict[str, NamedFile]] = defaultdict(dict)
     split = {image.path: split_channel(image.bare) for image in images}
     for image in images:
         if (parts := split[image.path]) is not None:
@@ -122,7 +125,7 @@ def _scans(images: Sequence[NamedFile], masks: Sequence[NamedFile]) -> tuple[lis
 
 
 def _are_channels(
-    groups: dict[Hashable, dict[str, NamedFile]],
+    groups: dict[_Key, dict[str, NamedFile]],
     images: Sequence[NamedFile],
     masks: Sequence[NamedFile],
     split: dict[Path, tuple[str, str] | None],
@@ -136,8 +139,7 @@ def _are_channels(
     homes = {mask.home for mask in masks if mask.home}
     own = sum(split[image.path] is not None and (image.home, image.bare) in names for image in images)
     shared = 0
-    for key in several:
-        _, home, base = key  # type: ignore[misc]  # as put together by _scans
+    for _, home, base in several:
         shared += bool({(home, base), ((), base)} & names or home in homes)
     return shared > own or (not masks and not numbered)
 

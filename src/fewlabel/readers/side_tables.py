@@ -36,7 +36,7 @@ def with_side_table(
     Returns:
         Columns, the cases with their values, and a note.
     """
-    best: tuple[int, Path, str, dict[str, dict[str, str]], bool] | None = None
+    best: tuple[int, Path, str, dict[str, Mapping[str, str]], bool] | None = None
     for path, rows in _tables(root, faults):
         for column in rows[0]:
             values = [row.get(column) or "" for row in rows]
@@ -51,7 +51,7 @@ def with_side_table(
     if best is None:
         return (), list(cases), ()
     _, path, key, by_name, by_subject = best
-    found = [by_name.get(case.subject if by_subject else case.id, {}) for case in cases]
+    found: list[Mapping[str, str]] = [by_name.get(case.subject if by_subject else case.id, {}) for case in cases]
     taken = {name for case in cases for name in case.metadata}
     fields = [name for name in next(iter(by_name.values())) if name and name != key and name not in taken]
     split = _split_column(fields, found)
