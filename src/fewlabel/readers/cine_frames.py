@@ -17,7 +17,12 @@ PHASE = "phase"
 
 
 def with_frames(
-    rows: Sequence[ScanRow], frames_of: Callable[[Path], int], table: Path, faults: list[Fault], notes: list[str]
+    rows: Sequence[ScanRow],
+    column: str,
+    frames_of: Callable[[Path], int],
+    table: Path,
+    faults: list[Fault],
+    notes: list[str],
 ) -> tuple[list[ScanRow], bool]:
     """Rows, with one for each frame of a 4D image, and whether there is a 4D image at all.
 
@@ -27,6 +32,7 @@ def with_frames(
 
     Args:
         rows: Of the table.
+        column: That holds the numbers; metadata like any other where no image has frames.
         frames_of: Time points in a file.
         table: The table.
         faults: Takes numbers that are no frame, and frames that are there twice.
@@ -35,13 +41,13 @@ def with_frames(
     lengths = [_length(row, frames_of) for row in rows]
     _check_twice(rows, table, faults)
     if all(length == 1 for length in lengths):
-        kept = [replace(row, metadata={**row.metadata, **({"frame": row.frame} if row.frame else {})}) for row in rows]
-        return kept, False
+        return list(rows), False
     numbers = [row.frame for row, length in zip(rows, lengths, strict=True) if row.frame and length > 1]
     start = 0 if any(_whole(number) == 0 for number in numbers) else 1
     if numbers:
         notes.append(f"{table.name}: the frames of a cine are counted from {start}")
     phased = not any(PHASE in (name.lower() for name in row.metadata) for row in rows)
+    rows = [replace(row, metadata={k: v for k, v in row.metadata.items() if k != column}) for row in rows]
     scans: list[ScanRow] = []
     assumed = 0
     for row, length in zip(rows, lengths, strict=True):

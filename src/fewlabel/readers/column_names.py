@@ -26,11 +26,21 @@ SYNONYMS = {
         "|patientname|patientkey|patientnumber|patientno|pat|patid|pid|participant|participantid|person|personid"
     ),
     "case": "case",
-    "part": "part",
+    "part": "part|split|datasplit|subset|partition",
     "slice": "slice|slicenumber|sliceno|slicenr|sliceindex|sliceid|sliceidx|z|zindex|instance|instancenumber",
     "frame": "frame|framenumber|frameno|framenr|frameindex|frameid",
 }
 _MEANING = {word: meaning for meaning, words in SYNONYMS.items() for word in words.split("|")}
+#: What such a column says, where it is not called ``part``, and the part that it means.
+PART_WORDS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
 #: A name of the case, but of the person where no other column names that.
 _CASE_OR_SUBJECT = "caseid"
 _FILES = ("image", "label")
@@ -56,6 +66,7 @@ def meanings(
     faults: list[Fault],
     notes: list[str],
     is_file: Callable[[str], bool],
+    wanted: Sequence[str] = tuple(SYNONYMS),
 ) -> Meanings:
     """What columns mean. A name is known in any case and with any separators.
 
@@ -68,10 +79,12 @@ def meanings(
         faults: Takes two columns of one meaning.
         notes: Takes which columns were understood under another name.
         is_file: Whether a cell names a file that is there.
+        wanted: Meanings that a column of this table can have; others are metadata.
     """
     by_meaning: dict[str, list[str]] = {}
     for column, values in cells.items():
-        by_meaning.setdefault(_meaning(column, values, is_file), []).append(column)
+        meaning = _meaning(column, values, is_file)
+        by_meaning.setdefault(meaning if meaning.partition("_")[0] in wanted else "", []).append(column)
     metadata = tuple(by_meaning.pop("", ()))
     ids = [column for column in by_meaning.get("case", ()) if _plain(column) == _CASE_OR_SUBJECT]
     if ids and "subject" not in by_meaning:
@@ -105,6 +118,8 @@ def _meaning(column: str, values: Sequence[str], is_file: Callable[[str], bool])
     word = _plain(low)
     meaning = _MEANING.get(word, "case" if word == _CASE_OR_SUBJECT else "")
     if meaning in _FILES and low != meaning and not looks_like_files(values, is_file):
+        return ""
+    if meaning == "part" and low != "part" and any(value and value.lower() not in PART_WORDS for value in values):
         return ""
     if meaning in {"slice", "frame"} and any(value and not _is_number(value) for value in values):
         return ""

@@ -155,7 +155,8 @@ def _read_table(
     before = len(faults)
     table = read_table(path, faults, notes)
     cells = {column: [row[column] for _, row in table.rows] for column in table.columns}
-    known = meanings(cells, str(path), faults, notes, is_file=lambda _: False).known
+    wanted = ("case", "subject", "part", "image")
+    known = meanings(cells, str(path), faults, notes, lambda _: False, wanted).known
     # Here the person can have no name without the case.
     case_column = known.get("case") or known.get("image") or (known.pop("subject", "") if _by_case_id(known) else "")
     if not case_column:
@@ -169,6 +170,8 @@ def _read_table(
     for number, row in table.rows:
         values = {named.get(column, column): value for column, value in row.items()}
         case = scan_stem(Path(values["case"].strip()))
+        if not any(values.values()):
+            continue
         if case in by_case:
             problem = f"{case} has a row already, in line {lines[case]}"
             faults.append(Fault(problem, f"{path}, line {number}", "Keep one of the two"))

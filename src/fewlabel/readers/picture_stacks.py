@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -25,43 +25,48 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _MOST = 3
 
 
-def with_stacks(rows: Sequence[ScanRow], table: Path, faults: list[Fault], notes: list[str]) -> list[ScanRow]:
+def with_stacks(
+    rows: Sequence[ScanRow],
+    column: str,
+    slices_of: Callable[[Path], int],
+    table: Path,
+    faults: list[Fault],
+    notes: list[str],
+) -> list[ScanRow]:
     """Rows, with those that number the slices of one scan joined in the order of the numbers.
 
-    A slice that is there twice is a fault, a gap is noted. A column that differs between the slices of a scan is no
-    metadata of the scan and left out. Pictures take their voxel size from columns such as ``spacing_z`` and
-    ``pixel_spacing``.
+    Only images of one slice are joined; for others the number is metadata like any other. A slice that is there twice
+    is a fault, a gap is noted. A column that differs between the slices of a scan is no metadata of the scan and left
+    out. Pictures take their voxel size from columns such as ``spacing_z`` and ``pixel_spacing``.
 
     Args:
         rows: Of the table.
+        column: That holds the numbers.
+        slices_of: Slices in a file.
         table: The table.
         faults: Takes what is wrong, by line.
         notes: Takes what was assumed.
     """
     groups: dict[tuple[str, ...], list[ScanRow]] = {}
     for row in rows:
-        groups.setdefault((*row.scan, row.frame) if row.slice else ("", str(row.line)), []).append(row)
+        numbered = row.slice and all(slices_of(image) == 1 for image in row.images)
+        groups.setdefault((*row.scan, row.frame) if numbered else ("", str(row.line)), []).append(row)
     stacked = any(len(group) > 1 for group in groups.values())
     columns = _spacing_columns(rows)
     joined: list[ScanRow] = []
     varying: dict[str, None] = {}
     unknown = 0
-    used: set[str] = set()
-    for group in groups.values():
-        if stacked and group[0].slice:
-            spacing = _spacing_of(group, columns, table, faults)
-            unknown += spacing is None or "slice" not in columns
-            used.update(columns.values())
-            scan = _stack(group, spacing, table, faults, notes, varying)
+    gone: set[str] = {column} if stacked else set()
+    for key, group in groups.items():
+        spacing = _spacing_of(group, columns, table, faults) if columns and _is_picture(group[0]) else None
+        if spacing is not None:
+            gone.update(columns.values())
+        if stacked and key[0]:
+            unknown += "slice" not in columns
+            scan = _stack(group, spacing, table, faults, notes, varying, column)
             joined.extend([scan] if scan is not None else [])
-            continue
-        (row,) = group
-        if columns and _is_picture(row) and (spacing := _spacing_of(group, columns, table, faults)):
-            used.update(columns.values())
-            row = _with_spacing(row, spacing)
-        # A number of a slice that numbers nothing is metadata like any other.
-        number = {} if not row.slice else {"slice": row.slice}
-        joined.append(replace(row, metadata={**row.metadata, **number}))
+        else:
+            joined.extend(group if spacing is None else [_with_spacing(group[0], spacing)])
     if unknown:
         notes.append(
             f"the distance of the slices of {unknown} stacked scans is not known: 1 mm is assumed. Columns spacing_z "
@@ -69,7 +74,7 @@ def with_stacks(rows: Sequence[ScanRow], table: Path, faults: list[Fault], notes
         )
     if varying:
         notes.append(f"{', '.join(varying)} differ between the slices of a scan: not used as metadata")
-    gone = used | set(varying)
+    gone |= set(varying)
     return [replace(row, metadata={k: v for k, v in row.metadata.items() if k not in gone}) for row in joined]
 
 
@@ -80,6 +85,7 @@ def _stack(
     faults: list[Fault],
     notes: list[str],
     varying: dict[str, None],
+    numbers_in: str,
 ) -> ScanRow | None:
     words = [part for part in group[0].scan if part] + ([f"frame{group[0].frame}"] if group[0].frame else [])
     name = " ".join(words)
@@ -100,7 +106,7 @@ def _stack(
         notes.append(f"{name} has no slice {shown}: its neighbours are taken as next to each other")
     first = ordered[0]
     for column in first.metadata:
-        if len({row.metadata.get(column, "") for row in ordered}) > 1:
+        if column != numbers_in and len({row.metadata.get(column, "") for row in ordered}) > 1:
             varying[column] = None
     images = tuple(
         Stack(tuple(row.images[channel] for row in ordered), spacing).path for channel in range(len(first.images))
@@ -109,8 +115,7 @@ def _stack(
     label = Stack(masks, spacing).path if masks else None
     # Without a person or a name, the files give one.
     case = "_".join(words) if first.case or first.subject else ""
-    metadata = {**first.metadata, **({"frame": first.frame} if first.frame else {})}
-    return replace(first, images=images, label=label, case=case, slice="", frame="", metadata=metadata)
+    return replace(first, images=images, label=label, case=case, slice="", frame="")
 
 
 def _check_group(ordered: list[ScanRow], name: str, table: Path, faults: list[Fault]) -> None:

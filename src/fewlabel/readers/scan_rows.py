@@ -26,6 +26,7 @@ class ScanRow:
     Attributes:
         line: Of the table.
         images: One path per channel.
+        masks: Its mask files as named; several are one per structure.
         label: The mask, or None.
         subject: As written, or empty.
         case: Name, or empty.
@@ -38,6 +39,7 @@ class ScanRow:
 
     line: int
     images: tuple[Path, ...]
+    masks: tuple[Path, ...] = ()
     label: Path | None = None
     subject: str = ""
     case: str = ""
@@ -110,10 +112,10 @@ def _structure_names(masks: Sequence[tuple[Path, ...]]) -> list[list[str]]:
     """What the mask files of each row are called, without what all masks of a scan have in common."""
     rows = [[scan_stem(file) for file in files] for files in masks]
     several = [_without_common(row) for row in rows if len(row) > 1]
-    known = {name for row in several for name in row}
+    known = sorted({name for row in several for name in row}, key=len, reverse=True)
     named = iter(several)
     return [
-        next(named) if len(row) > 1 else [next((n for n in known if _ends(stem, n)), stem) for stem in row]
+        next(named) if len(row) > 1 else [next((name for name in known if _holds(stem, name)), stem) for stem in row]
         for row in rows
     ]
 
@@ -127,6 +129,7 @@ def _without_common(stems: list[str]) -> list[str]:
     return ["_".join(row[first : len(row) - last]) or stem for row, stem in zip(words, stems, strict=True)]
 
 
-def _ends(stem: str, name: str) -> bool:
+def _holds(stem: str, name: str) -> bool:
+    """Whether the words of a name follow each other in a file's."""
     words = "_".join(re.split(r"[_\-. ]+", stem))
-    return words == name or words.endswith(f"_{name}") or words.startswith(f"{name}_")
+    return f"_{name}_" in f"_{words}_"

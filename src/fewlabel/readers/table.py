@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -14,21 +13,19 @@ from fewlabel.core.settings.config import setting
 from fewlabel.data.catalog import Case, Catalog, Column, Value
 from fewlabel.data.columns import infer_columns
 from fewlabel.data.io.catalog_paths import files_behind
-from fewlabel.data.io.composite import Coloured, Frame, parse_composite
+from fewlabel.data.io.composite import Frame, parse_composite
 from fewlabel.data.io.extent import Extent, extent_of
-from fewlabel.data.io.itk_image import is_scan
 from fewlabel.data.subjects import guess_subjects
 from fewlabel.readers.base import Match, Reader
 from fewlabel.readers.cell_files import CellFiles
-from fewlabel.readers.cells import cell, part_of
 from fewlabel.readers.cine_frames import with_frames
-from fewlabel.readers.column_names import CHANNEL, Meanings, looks_like_files, meanings
-from fewlabel.readers.label_names import LABELS, LabelNames, read_label_names
+from fewlabel.readers.column_names import meanings
+from fewlabel.readers.label_names import LABELS, read_label_names
 from fewlabel.readers.picture_stacks import PICTURES, with_stacks
-from fewlabel.readers.scan_rows import ScanRow, case_ids, joined_structures
-from fewlabel.readers.table_file import EXCEL_SUFFIXES, TABLE_SUFFIXES, Table, can_read_excel, read_table
+from fewlabel.readers.scan_rows import ScanRow, case_ids
+from fewlabel.readers.table_file import EXCEL_SUFFIXES, TABLE_SUFFIXES, can_read_excel, read_table
+from fewlabel.readers.table_rows import scan_rows
 
-_OWN = ("subject", "case", "part", "slice", "frame")
 _PEEKED = 20
 
 
@@ -95,11 +92,14 @@ class TableReader(Reader):
         labels = read_label_names(path.with_name(LABELS), faults)
         names = dict(labels.names)
         files = CellFiles(path, faults, notes)
-        rows = _scan_rows(path, table, files, labels, names, faults, notes)
+        meaning, rows = scan_rows(path, table, files, labels, names, faults, notes)
         files.say()
         extent = cache(extent_of)
-        rows = with_stacks(rows, path, faults, notes)
-        rows, cines = with_frames(rows, lambda file: self._frames(extent(file)), path, faults, notes)
+        numbers = meaning.get
+        rows = with_stacks(rows, numbers("slice", ""), lambda file: extent(file).slices, path, faults, notes)
+        rows, cines = with_frames(
+            rows, numbers("frame", ""), lambda file: self._frames(extent(file)), path, faults, notes
+        )
         if cines:
             notes.append(
                 f"{path.name}: the fourth axis of images is read as time, a scan for each frame; "
@@ -128,71 +128,6 @@ def _match_file(path: Path) -> Match:
     if _unreadable(path):
         return Match(1.0, ("an Excel workbook",))
     return Match(1.0, ("a table with a column image",)) if _image_column(path) else _no_column(path)
-
-
-def _scan_rows(
-    path: Path,
-    table: Table,
-    files: CellFiles,
-    labels: LabelNames,
-    names: dict[int, str],
-    faults: list[Fault],
-    notes: list[str],
-) -> list[ScanRow]:
-    """What each row names; rows without an image are left out, which is a fault."""
-    cells = {column: [row[column] for _, row in table.rows] for column in table.columns}
-    meaning = meanings(cells, str(path), faults, notes, files.is_file)
-    known = meaning.known
-    image_columns = sorted((word for word in known if _is_image(word)), key=lambda word: (len(word), word))
-    _check_files(meaning, cells, str(path), files, faults)
-    rows: list[ScanRow] = []
-    masks: list[tuple[Path, ...]] = []
-    for line, row in table.rows:
-        own = {word: cell(row[known[word]]) if word in known else "" for word in _OWN}
-        images = [files.read(part, line, "image") for word in image_columns for part in _parts(row[known[word]])]
-        label = row[known["label"]] if "label" in known else ""
-        found = [files.read(part, line, "label") for part in _parts(label)]
-        own["part"] = part_of(own["part"], f"{path}, line {line}", faults)
-        if not images:
-            faults.append(Fault("names no image", f"{path}, line {line}"))
-        if not images or None in images:
-            continue
-        masks.append(tuple(file for file in found if file is not None))
-        whole = tuple(file for file in images if file is not None)
-        rows.append(ScanRow(line, whole, **own, metadata={column: row[column] for column in meaning.metadata}))
-    joined = joined_structures(masks, names, [f"{path}, line {row.line}" for row in rows], faults)
-    return [replace(row, label=_coloured(mask, labels)) for row, mask in zip(rows, joined, strict=True)]
-
-
-def _parts(text: str) -> list[str]:
-    return [part.strip() for part in cell(text).split(";") if part.strip()]
-
-
-def _is_image(word: str) -> bool:
-    return word == "image" or CHANNEL.match(word) is not None
-
-
-def _coloured(mask: Path | None, labels: LabelNames) -> Path | None:
-    return Coloured(mask, labels.colours).path if mask is not None and labels.colours else mask
-
-
-def _check_files(
-    meaning: Meanings, cells: Mapping[str, Sequence[str]], where: str, files: CellFiles, faults: list[Fault]
-) -> None:
-    """Columns of image files that have no meaning, which would be left out without a word, and masks that are none."""
-    for column in meaning.metadata:
-        parts = [part for text in cells[column] for part in _parts(text)]
-        shown = next((part for part in parts if is_scan(Path(part)) and files.is_file(part)), "")
-        if shown:
-            problem = f"column {column} names image files, such as {shown}, and nothing says what they are"
-            remedy = "Call it label if they are masks, image_2 if they are another channel, or remove it"
-            faults.append(Fault(problem, where, remedy))
-    label = meaning.known.get("label")
-    values = [text for text in cells[label] if cell(text)] if label else []
-    if values and not looks_like_files(values, files.is_file):
-        shown = ", ".join(sorted(set(values))[:3])
-        problem = f"column {label} must name mask files, but holds {shown}"
-        faults.append(Fault(problem, where, "Rename it if it is metadata, such as the class of a whole scan"))
 
 
 def _cases(rows: Sequence[ScanRow], path: Path, notes: list[str]) -> tuple[list[Case], tuple[Column, ...]]:

@@ -1,4 +1,4 @@
-"""How many values a file holds at a voxel, from the beginning of the file alone."""
+"""What an image file holds, from its beginning alone."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ _NIFTI = (".nii", ".nii.gz", ".hdr", ".img")
 
 @dataclass(frozen=True)
 class Extent:
-    """What an image file holds at a voxel.
+    """What an image file holds.
 
     Attributes:
         frames: Length of its fourth axis; 1 without one.
         components: Values of a voxel that are stored together, such as the three colours of a picture.
+        slices: Length of its third axis; 1 without one.
     """
 
     frames: int = 1
     components: int = 1
+    slices: int = 1
 
 
 def extent_of(path: Path) -> Extent:
@@ -40,7 +42,8 @@ def _itk(path: Path) -> Extent:
     with reading(path):
         reader.ReadImageInformation()
     size = reader.GetSize()
-    return Extent(int(size[3]) if len(size) == 4 else 1, int(reader.GetNumberOfComponents()))
+    _, _, slices, frames = (*size, 1, 1)[:4]
+    return Extent(int(frames), int(reader.GetNumberOfComponents()), int(slices))
 
 
 def _nifti(path: Path) -> Extent:
@@ -51,4 +54,4 @@ def _nifti(path: Path) -> Extent:
     except nibabel.filebasedimages.ImageFileError:
         return Extent()
     shape = (*image.shape, 1, 1, 1, 1, 1)
-    return Extent(int(shape[3]), int(shape[4]) * max(1, len(image.get_data_dtype().names or ())))
+    return Extent(int(shape[3]), int(shape[4]) * max(1, len(image.get_data_dtype().names or ())), int(shape[2]))
