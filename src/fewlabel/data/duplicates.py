@@ -135,7 +135,8 @@ def _content(image: _Image) -> str | None:
         array = read_volume(image.path).array
     except DataError:
         return None
-    return None if array.size == 0 or np.nanmin(array) == np.nanmax(array) else _digest(array)
+    known = array[np.isfinite(array)]
+    return None if not len(known) or known.min() == known.max() else _digest(array)
 
 
 def _slice(path: Path, index: int) -> Any:

@@ -21,7 +21,7 @@ def test_spellings_of_one_name_have_one_key():
         (["x_left", "x", "y_left"], ["x", "x", "y_left"]),
         (["Image_01L", "Image_01R"], ["Image_01", "Image_01"]),
         (["left_01", "RIGHT-01"], ["01", "01"]),
-        (["p1-LH", "P1_rh"], ["p1", "p1"]),
+        (["p1-LH", "P1_rh"], ["P1", "P1"]),
         (["P1_L", "P1_left"], ["P1_L", "P1_L"]),
         (["007", "7", "8"], ["007", "007", "8"]),
         # What stands at the place of a side among other letters is a letter.
