@@ -276,7 +276,9 @@ def test_an_awkward_data_set_prepares_and_says_what_is_odd(tmp_path):
     for case, value in (("a", 3), ("b", 9)):
         mask = np.zeros(shape, dtype=np.int16)
         mask[6:15, 2:5, 8:22] = value
-        write_scan(tmp_path / "d" / "imagesTr" / f"{case}.nii.gz", noise(shape), (0.8, 6.0, 1.1), (5, 5, 5), TILTED)
+        write_scan(
+            tmp_path / "d" / "imagesTr" / f"{case}.nii.gz", noise(shape, value), (0.8, 6.0, 1.1), (5, 5, 5), TILTED
+        )
         write_scan(tmp_path / "d" / "labelsTr" / f"{case}.nii.gz", mask, (0.8, 6.0, 1.1), (5, 5, 5), TILTED)
     store = prepare(tmp_path / "d", tmp_path / "p", size=[16, 8])
     assert store.plan["label_values"] == [0, 3, 9]

@@ -16,6 +16,7 @@ from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import catalog_faults
 from fewlabel.readers.listing import listed_once
 from fewlabel.readers.unknown import unknown_layout
+from fewlabel.data.subjects import Subjects, with_one_subject_each
 
 
 @dataclass(frozen=True)
@@ -150,19 +151,28 @@ def _read_alike(root: Path, readers: Sequence[Reader]) -> bool:
     return bool(made[0]) and not any(catalog.faults for catalog in catalogs) and all(each == made[0] for each in made)
 
 
-def read_catalog(root: Path, reader: str | Mapping[str, Any] = "auto") -> tuple[Choice, Catalog]:
+def read_catalog(
+    root: Path, reader: str | Mapping[str, Any] = "auto", subjects: Subjects = "auto"
+) -> tuple[Choice, Catalog]:
     """Choose a reader and read the catalog, with absolute paths.
+
+    Args:
+        root: A folder or file.
+        reader: As for :func:`choose_reader`.
+        subjects: As for :func:`fewlabel.data.subjects.with_one_subject_each`.
 
     Raises:
         DataError: If no reader fits, the reader finds faults, the catalog is empty, or case ids are not unique.
     """
-    choice, catalog = collect_catalog(root, reader)
+    choice, catalog = collect_catalog(root, reader, subjects)
     if catalog.faults:
         raise DataError(f"The data set {root} cannot be used:", catalog.faults)
     return choice, catalog
 
 
-def collect_catalog(root: Path, reader: str | Mapping[str, Any] = "auto") -> tuple[Choice, Catalog]:
+def collect_catalog(
+    root: Path, reader: str | Mapping[str, Any] = "auto", subjects: Subjects = "auto"
+) -> tuple[Choice, Catalog]:
     """As :func:`read_catalog`, but faults of the data set are in the catalog, with whatever can be read beside them.
 
     Raises:
@@ -170,7 +180,7 @@ def collect_catalog(root: Path, reader: str | Mapping[str, Any] = "auto") -> tup
     """
     place = Path(os.path.abspath(root))  # noqa: PTH100  # Path.absolute keeps "..", and resolve follows links
     choice = choose_reader(place, reader)
-    catalog = choice.reader.collect(place)
+    catalog = with_one_subject_each(choice.reader.collect(place), subjects)
     # Where nothing could be read, the reader said why.
     more = catalog_faults(catalog) if catalog.cases or not catalog.faults else []
     return choice, replace(catalog, faults=(*catalog.faults, *more))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,21 +10,25 @@ from typing import Any
 import numpy as np
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.data.catalog import Catalog, Column
+from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import CaseFacts, LabelMap, cores, inspect, label_map
+from fewlabel.data.duplicates import SameScans, equal_scans
 from fewlabel.data.io.itk_log import collected_warnings
 from fewlabel.data.meta_labels import case_codes
 from fewlabel.data.planning import grid_of, make_plan
 from fewlabel.data.pose_sample import sampled_poses
 from fewlabel.data.preprocess import Plan
+from fewlabel.data.subjects import Subjects
 from fewlabel.protocol.splits import PARTS, make_split
 from fewlabel.readers.base import Choice, collect_catalog
+from fewlabel.stages._check_metadata import column_rows, label_advice, label_rows
 
 Row = tuple[str, str]
 MOST_ODD = 10
 #: Settings of ``prepare`` that also shape the split, and the grid, that ``check`` proposes.
+DATA_SETTINGS = ("subjects", "same_scans")
 SPLIT_SETTINGS = ("test_fraction", "validation_fraction", "pretrain_on_test_scans")
-PLAN_SETTINGS = ("spacing", "size", "low", "high", "slice_axis", "position_parts")
+PLAN_SETTINGS = ("spacing", "size", "low", "high", "slice_axis", "position_parts", "meta_bins")
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,14 @@ def check(
     seed: int = 0,
     split_settings: Mapping[str, Any] | None = None,
     plan_settings: Mapping[str, Any] | None = None,
+    subjects: Subjects = "auto",
+    same_scans: SameScans = "refuse",
 ) -> CheckReport:
     """Look at a data set: headers of all images, all masks, and the metadata.
 
-    Intensities are read of at most 40 subjects outside of the test part, to say how scans differ in the plane. Gzip
-    files are read through once all the same, to hold them against their checksums.
+    Intensities are read of at most 40 subjects outside of the test part, to say how scans differ in the plane, and one
+    slice of scans of equal shape, to tell whether two are the same. Gzip files are read through once all the same, to
+    hold them against their checksums.
 
     Args:
         data: Folder or table file.
@@ -84,6 +90,8 @@ def check(
         seed: Of a random split.
         split_settings: Further arguments of :func:`fewlabel.protocol.splits.make_split`.
         plan_settings: Further arguments of :func:`fewlabel.data.planning.make_plan`.
+        subjects: As for ``prepare``.
+        same_scans: As for ``prepare``.
 
     Returns:
         The report. Broken rules of the data are in its ``faults``, not raised.
@@ -92,7 +100,7 @@ def check(
         SettingsError: If the reader or the split is unknown.
     """
     try:
-        choice, catalog = collect_catalog(data, reader)
+        choice, catalog = collect_catalog(data, reader, subjects)
     except DataError as error:
         return CheckReport(rows=(("", error.message),), faults=error.faults or (Fault(error.message, str(data)),))
     if not catalog.cases:
@@ -100,10 +108,11 @@ def check(
     collected_warnings(clear=True)
     facts = inspect(catalog, workers or cores())
     labels, faults = label_map(catalog, facts)
-    faults = [*catalog.faults, *(fault for fact in facts for fault in fact.faults), *faults]
+    twice, same = equal_scans(catalog, facts, workers or cores(), same_scans)
+    faults = [*catalog.faults, *(fault for fact in facts for fault in fact.faults), *faults, *twice]
     rows = [*_catalog_rows(choice, catalog), *_grid_rows(facts), *_label_rows(labels, facts)]
-    rows.extend(("note", text) for text in catalog.notes)
-    rows.extend((f"metadata {column.name}", _column(column, catalog)) for column in catalog.columns)
+    rows.extend(("note", text) for text in (*catalog.notes, *same))
+    rows.extend(column_rows(catalog))
     proposed: dict[str, Any] | None = None
     plan: Plan | None = None
     try:
@@ -115,6 +124,7 @@ def check(
         if any(fact.geometry is not None for fact in facts):
             plan = make_plan(catalog, facts, labels, proposed, **(plan_settings or {}))
             rows.extend(_plan_rows(plan, facts, labels, proposed, plan_settings or {}))
+            rows.extend(label_rows(*label_advice(catalog, facts, plan, proposed)))
             poses = sampled_poses(facts, proposed, plan, workers or cores())
             if poses.scans:
                 rows.append(("in the plane", poses.sentence()))
@@ -180,20 +190,6 @@ def _label_rows(labels: LabelMap, facts: Sequence[CaseFacts]) -> list[Row]:
     if labels.ignore is not None:
         rows.append(("ignored", f"label {labels.ignore}"))
     return rows
-
-
-def _column(column: Column, catalog: Catalog) -> str:
-    values = [case.metadata.get(column.name) for case in catalog.cases]
-    present = [value for value in values if value is not None]
-    if column.kind == "continuous":
-        numbers = [float(value) for value in present]
-        content = f"{min(numbers):g}-{max(numbers):g}" if numbers else "no value"
-    else:
-        counts = Counter(map(str, present))
-        shown = ", ".join(f"{value} ({count})" for value, count in sorted(counts.items())[:8])
-        content = shown + (f" and {len(counts) - 8} more" if len(counts) > 8 else "")
-    missing = len(values) - len(present)
-    return f"{column.kind}, {content}; missing in {missing} scans"
 
 
 def _split_rows(split: Mapping[str, Any]) -> list[Row]:

@@ -158,10 +158,28 @@ def test_a_row_that_names_no_case_is_a_fault(tmp_path):
     assert [column.name for column in catalog.columns] == ["Sex"]
 
 
-def test_a_table_in_another_encoding_is_a_fault_that_says_so(tmp_path):
+def test_a_table_is_read_in_the_encoding_and_with_the_separator_that_it_has(tmp_path):
     root = nnunet_folder(tmp_path)
-    (root / "metadata.csv").write_bytes("case,town\na,Bonn\nb,K\xf6ln\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"metadata\.csv, line 3: must be UTF-8 text, but has the byte 0xf6.*as UTF-8"):
+    (root / "metadata.csv").write_bytes("Case;Patient_ID;town\r\na;7;Bonn\r\n;;\r\nb;7;K\xf6ln\r\n".encode("latin-1"))
+    catalog = read(root)
+    assert [case.subject for case in catalog.cases] == ["7", "7"]
+    assert catalog.cases[1].metadata["town"] == "Köln"
+    assert set(catalog.notes) == {
+        "metadata.csv is not UTF-8 text: it is read as Windows-1252",
+        "metadata.csv: columns are separated by semicolons",
+        "column Patient_ID is read as the subject",
+    }
+
+
+def test_the_case_column_of_a_table_has_several_names(tmp_path):
+    root = nnunet_folder(tmp_path)
+    for name in ("case_id", "filename"):
+        (root / "metadata.csv").write_text(f"{name},slice,z\na.nii.gz,1,2\nb.nii.gz,1,3\n")
+        catalog = read(root)
+        assert [case.subject for case in catalog.cases] == ["a", "b"]
+        assert dict(catalog.cases[1].metadata) == {"slice": 1, "z": 3}
+    (root / "metadata.csv").write_text("case,age,age\na,1,2\n")
+    with pytest.raises(DataError, match=r"line 1: column age is there 2 times, as columns 2, 3"):
         read(root)
 
 
