@@ -23,6 +23,8 @@ from fewlabel.readers.base import Choice, collect_catalog
 
 Row = tuple[str, str]
 MOST_ODD = 10
+#: Settings of ``prepare`` by which scans and masks are read.
+MASK_SETTINGS = ("accept_origin", "colours")
 #: Settings of ``prepare`` that also shape the split, and the grid, that ``check`` proposes.
 SPLIT_SETTINGS = ("test_fraction", "validation_fraction", "pretrain_on_test_scans")
 PLAN_SETTINGS = ("spacing", "size", "low", "high", "slice_axis", "position_parts")
@@ -70,6 +72,8 @@ def check(
     seed: int = 0,
     split_settings: Mapping[str, Any] | None = None,
     plan_settings: Mapping[str, Any] | None = None,
+    accept_origin: bool = False,
+    colours: Mapping[str, int] | None = None,
 ) -> CheckReport:
     """Look at a data set: headers of all images, all masks, and the metadata.
 
@@ -84,6 +88,8 @@ def check(
         seed: Of a random split.
         split_settings: Further arguments of :func:`fewlabel.protocol.splits.make_split`.
         plan_settings: Further arguments of :func:`fewlabel.data.planning.make_plan`.
+        accept_origin: As for ``prepare``.
+        colours: As for ``prepare``.
 
     Returns:
         The report. Broken rules of the data are in its ``faults``, not raised.
@@ -92,13 +98,13 @@ def check(
         SettingsError: If the reader or the split is unknown.
     """
     try:
-        choice, catalog = collect_catalog(data, reader)
+        choice, catalog = collect_catalog(data, reader, colours=colours)
     except DataError as error:
         return CheckReport(rows=(("", error.message),), faults=error.faults or (Fault(error.message, str(data)),))
     if not catalog.cases:
         return CheckReport(tuple(_catalog_rows(choice, catalog)), catalog.faults, catalog=catalog)
     collected_warnings(clear=True)
-    facts = inspect(catalog, workers or cores())
+    facts = inspect(catalog, workers or cores(), accept_origin=accept_origin)
     labels, faults = label_map(catalog, facts)
     faults = [*catalog.faults, *(fault for fact in facts for fault in fact.faults), *faults]
     rows = [*_catalog_rows(choice, catalog), *_grid_rows(facts), *_label_rows(labels, facts)]

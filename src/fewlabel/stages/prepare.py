@@ -60,6 +60,12 @@ class PrepareSettings(Settings):
         "auto", "File axis across the slices; auto takes the one with the largest spacing."
     )
     position_parts: int = setting(4, "Parts along the slice axis.", source="GCL, slice position", ge=1, le=64)
+    accept_origin: bool = setting(
+        False, "Whether masks may lie elsewhere than their scan where all but the origin in their header agrees."
+    )
+    colours: dict[str, int] | None = setting(
+        None, 'Class value of each colour where masks are pictures in colours, such as {"#000000": 0, "#ff0000": 1}.'
+    )
     workers: int = setting(0, "Threads; 0 for one per core.", ge=0)
     seed: int = setting(0, "Seed of a random split.", ge=0)
 
@@ -98,7 +104,7 @@ def run(settings: PrepareSettings) -> Path:
     """
     started = time.perf_counter()
     _check_settings(settings)
-    _, catalog = read_catalog(settings.data, settings.reader)
+    _, catalog = read_catalog(settings.data, settings.reader, colours=settings.colours)
     files = source_files(catalog, settings.out)
     key = source_key(catalog, files, _key_settings(settings))
     if read_sources(settings.out).get("key") == key and is_artifact(settings.out, "prepared"):
@@ -107,7 +113,7 @@ def run(settings: PrepareSettings) -> Path:
         return settings.out
     workers = settings.workers or cores()
     collected_warnings(clear=True)
-    facts = inspect(catalog, workers)
+    facts = inspect(catalog, workers, accept_origin=settings.accept_origin)
     labels, faults = label_map(catalog, facts)
     faults = [fault for fact in facts for fault in fact.faults] + faults
     if faults:
