@@ -140,7 +140,11 @@ def _examined(path: Path, stamps: tuple[tuple[int, ...], ...]) -> Examined:
             return _nifti(path)
         if content.kind in contents.PICTURES:
             picture = read_picture(path, content.kind)
-            return Examined(content.kind, _damage(picture.missing), picture.missing, picture=picture)
+            problems = _damage(picture.missing)
+            if picture.kind == contents.TIFF and picture.orientation != 1:
+                turned = f"its orientation tag {picture.turn}, and of TIFF files that is not followed"
+                problems = (*problems, (turned, "Store it upright and without the tag"))
+            return Examined(content.kind, problems, picture.missing, picture=picture)
         stored = _stored(path, content)
         if stored is not None:
             missing, finite = read_stored(stored, path)

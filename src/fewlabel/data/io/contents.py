@@ -16,6 +16,7 @@ from fewlabel.data.io.picture import BMP, JPEG, PNG, TIFF
 NIFTI, NRRD, META, GIPL, GZIP, DICOM, HDF5, EMPTY, OTHER = (
     "NIfTI", "NRRD", "MetaImage", "GIPL", "gzip", "DICOM", "HDF5", "empty", "other"
 )  # fmt: skip
+__all__ = ["BMP", "JPEG", "PNG", "TIFF", "Contents", "kind_of", "look_into", "named_kind"]
 PICTURES = (PNG, JPEG, BMP, TIFF)
 #: What the end of a name says the content is.
 _NAMED = {

@@ -55,9 +55,14 @@ def _tags(path: Path) -> tuple[str, str]:
         # GDCM reads no header of what is no image, such as contours: the tag is sought as text.
         with path.open("rb") as stream:
             start = stream.read(1 << 16)
-        at = start.find(b"\x08\x00\x60\x00CS")
-        size = int.from_bytes(start[at + 6 : at + 8], "little") if at >= 0 else 0
-        return start[at + 8 : at + 8 + size].decode("ascii", "replace").strip(" \0"), ""
+        at = start.find(b"\x08\x00\x60\x00")
+        if at < 0:
+            return "", ""
+        # With its type the length has two bytes, without it four.
+        length = start[at + 6 : at + 8] if start[at + 4 : at + 6] == b"CS" else start[at + 4 : at + 8]
+        return start[at + 8 : at + 8 + min(16, int.from_bytes(length, "little"))].decode("ascii", "replace").strip(
+            " \0"
+        ), ""
 
 
 @lru_cache(maxsize=256)

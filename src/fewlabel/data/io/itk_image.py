@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from fewlabel.data.io.geometry import Geometry
 from fewlabel.data.io.itk_geometry import geometry_of, picture_geometry
 from fewlabel.data.io.itk_log import reading
 from fewlabel.data.io.nibabel_image import nibabel_grid, nibabel_image
+from fewlabel.data.io.nrrd import nrrd_stored, raw_copy, read_nrrd_header
 from fewlabel.data.io.picture_file import by_itk, decode
 from fewlabel.data.io.shear import straighten
 
@@ -99,9 +102,11 @@ def read_image(path: Path, *, indices: bool = False) -> Any:
             if not _is_sheared(facts, error):
                 raise
             return nibabel_image(path)
-        faults = memory_faults(path, int(np.prod([int(side) for side in reader.GetSize()])))
+        faults = memory_faults(path, math.prod(int(side) for side in reader.GetSize()))
         if faults:
             raise DataError("A file cannot be read:", faults)
+        if facts.kind == contents.NRRD and (unpacked := _bzip2(path)) is not None:
+            return unpacked
         return reader.Execute()
 
 
@@ -162,6 +167,16 @@ def _blank(path: Path) -> tuple[int, ...]:
     """Channels without a finite value, of a file whose voxels only ITK can unpack."""
     channels = _channels(path, read_image(path))
     return tuple(number for number, channel in enumerate(channels) if not np.isfinite(channel).any())
+
+
+def _bzip2(path: Path) -> Any:
+    """The image in an NRRD that is packed as ITK cannot unpack it; None for others."""
+    header = read_nrrd_header(path)
+    stored = None if header is None else nrrd_stored(header)
+    if header is None or stored is None or stored.parts[0].packing != "bzip2":
+        return None
+    with tempfile.TemporaryDirectory(prefix="fewlabel-") as folder:
+        return sitk.ReadImage(str(raw_copy(header, stored, Path(folder))))
 
 
 def _whole(path: Path) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fewlabel.data.io.stored import Packing, Part, Stored, promised_bytes
+from fewlabel.data.io.stored import Packing, Part, Stored, promised_bytes, unpacked_blocks
 
 MAGIC = b"NRRD000"
 _MOST = 1 << 24
@@ -159,3 +159,25 @@ def _integers(text: str) -> tuple[int, ...]:
         return tuple(int(word) for word in text.split())
     except ValueError:
         return ()
+
+
+def raw_copy(header: NrrdHeader, stored: Stored, folder: Path) -> Path:
+    """A copy of an image whose voxels are not packed, for what ITK cannot unpack.
+
+    Args:
+        header: Of the image.
+        stored: Where its voxels lie.
+        folder: Where to write it.
+
+    Raises:
+        OSError: If a file cannot be read or written.
+    """
+    left_out = ("data file", "datafile", "byte skip", "byteskip", "line skip", "lineskip", "encoding")
+    fields = "".join(f"{name}: {value}\n" for name, value in header.fields.items() if name not in left_out)
+    copy = folder / "voxels.nrrd"
+    with copy.open("wb") as stream:
+        stream.write(f"NRRD0005\n{fields}encoding: raw\n\n".encode())
+        for part in stored.parts:
+            for block in unpacked_blocks(part):
+                stream.write(block)
+    return copy

@@ -71,11 +71,16 @@ class Picture:
         return (self.width, self.height) if self.orientation > 4 else (self.height, self.width)
 
     @property
+    def turn(self) -> str:
+        """What the tag of its orientation does, or empty: ``turns it by 90 degrees``."""
+        return _TURNS.get(self.orientation, "")
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What is unusual and does no harm."""
         notes = []
-        if self.orientation in _TURNS:
-            notes.append(f"its EXIF tag {_TURNS[self.orientation]}: it is read as viewers show it")
+        if self.turn:
+            notes.append(f"its EXIF tag {self.turn}: it is read as viewers show it")
         if self.alpha:
             notes.append("its transparency is left out")
         return tuple(notes)

@@ -25,7 +25,7 @@ _UPRIGHT: dict[int, Any] = {
 def by_itk(picture: Picture) -> bool:
     """Whether ITK reads a picture as it is meant: those with values that Pillow would round."""
     if picture.kind == TIFF:
-        return not (picture.palette or picture.bits < 8 or picture.alpha or picture.orientation != 1)
+        return not (picture.palette or picture.bits < 8 or picture.alpha)
     return picture.kind == PNG and picture.bits == 16 and not picture.alpha and picture.orientation == 1
 
 
@@ -60,7 +60,8 @@ def decode(path: Path, picture: Picture, *, indices: bool) -> NDArray[Any]:
                 if picture.pages > 1:
                     opened.seek(number)
                 page = _pixels(opened, picture, indices=indices)
-                pages.append(np.ascontiguousarray(_UPRIGHT.get(picture.orientation, lambda a: a)(page)))
+                turn = _UPRIGHT.get(picture.orientation)
+                pages.append(np.ascontiguousarray(page if turn is None else turn(page)))
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         fault = Fault(f"is incomplete or damaged: {reason(error)}", str(path), "Copy or download it again")
         raise DataError("A file cannot be read:", [fault]) from error

@@ -133,37 +133,46 @@ def _read_part(part: Part, own: Path, dtype: np.dtype[Any] | None, finite: Finit
     if part.packing == "" and dtype is None:
         there = size if part.start is None else max(0, size - part.start)
     else:
-        blocks = _raw(part, size) if part.packing == "" else _unpacked(part)
+        blocks = _raw(part, size) if part.packing == "" else unpacked_blocks(part)
         unit = {"": unit, "text": "numbers", "hex": "bytes in hexadecimal"}.get(part.packing, "bytes unpacked")
+        count = _Count()
         try:
-            there = _counted(blocks, part, dtype, finite, first)
+            _count(blocks, part, dtype, finite, first, count)
         except UNPACKING as error:
-            return f"damaged {part.packing} content ({error})"
+            return f"damaged {part.packing} content ({error}): {count.there} {unit} of the {part.promised} promised"
         except OSError as error:
             if error.errno is not None:
                 raise
-            return f"damaged {part.packing} content ({reason(error)})"
+            why = reason(error)
+            return f"damaged {part.packing} content ({why}): {count.there} {unit} of the {part.promised} promised"
+        there = count.there
     if there >= part.promised:
         return ""
     where = f" in {part.file.name}" if part.file != own else ""
     return f"{there} {unit}{where} of the {part.promised} that its header promises"
 
 
-def _counted(
-    blocks: Iterable[bytes], part: Part, dtype: np.dtype[Any] | None, finite: Finite | None, first: int
-) -> int:
-    """Bytes of voxels, but no more than are promised and one block; their values go to ``finite``."""
-    there, rest = 0, b""
+@dataclass
+class _Count:
+    """Bytes of voxels that were there when the reading ended, for whatever reason."""
+
+    there: int = 0
+
+
+def _count(
+    blocks: Iterable[bytes], part: Part, dtype: np.dtype[Any] | None, finite: Finite | None, first: int, count: _Count
+) -> None:
+    """Count the bytes of voxels; the values among the promised ones go to ``finite``."""
+    rest = b""
     for block in blocks:
         if dtype is not None and finite is not None:
-            content = rest + block[: max(0, part.promised - there)]
+            content = rest + block[: max(0, part.promised - count.there)]
             whole = len(content) // dtype.itemsize
             values = np.frombuffer(content, dtype, whole)
             if whole:
                 finite.add(first, values)
             first, rest = first + whole, content[whole * dtype.itemsize :]
-        there += len(block)
-    return there
+        count.there += len(block)
 
 
 def _raw(part: Part, size: int) -> Iterator[bytes]:
@@ -173,7 +182,7 @@ def _raw(part: Part, size: int) -> Iterator[bytes]:
             yield block
 
 
-def _unpacked(part: Part) -> Iterator[bytes]:
+def unpacked_blocks(part: Part) -> Iterator[bytes]:
     """Blocks of a packed part without the bytes to be skipped; of text one byte for each number."""
     skip = part.skip
     with part.file.open("rb") as stream:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,15 @@ class Volume:
 
 
 def read_geometry(path: Path) -> Geometry:
-    """Geometry from headers alone; a gzip file is read through once to see whether it is undamaged.
+    """Geometry from headers; packed files, floating-point numbers and arrays of HDF5 are read through once.
+
+    So damage shows, and channels without a finite number.
 
     Raises:
         DataError: If a file is missing, incomplete, damaged, unreadable or not a 2D to 4D image.
     """
     if (address := Address.parse(path)) is not None:
-        return _unplaced(address)
+        return replace(_unplaced(address), blank=(0,) if address.is_blank() else ())
     composite = parse_composite(path)
     return read_header(path) if composite is None else assembled_geometry(composite)
 
@@ -91,6 +93,11 @@ def read_mask(path: Path, notes: list[str] | None = None, grid: Geometry | None 
     return read_segmentation(path, notes, grid) if is_segmentation(path) else read_mask_file(path, notes)
 
 
+def needs_grid(path: Path) -> bool:
+    """Whether a mask may cover a part of its scan alone, so that :func:`read_mask` needs the scan's geometry."""
+    return is_segmentation(path) or isinstance(parse_composite(path), Segments)
+
+
 def mask_faults(
     image: Path, wanted: Geometry | None, mask: Path, *, accept_origin: bool = False
 ) -> tuple[Geometry, list[Fault]]:
@@ -106,10 +113,10 @@ def mask_faults(
         DataError: If the mask cannot be read.
     """
     found = read_geometry(mask)
-    composite = parse_composite(mask)
     if wanted is None:
         return found, []
-    if is_segmentation(mask) or isinstance(composite, Segments):
+    if needs_grid(mask):
+        composite = parse_composite(mask)
         file = mask if composite is None else composite.files[0]
         return found, segmentation_faults(image, wanted, file, accept_origin=accept_origin)
     return found, grid_faults(image, wanted, mask, found, accept_origin=accept_origin)

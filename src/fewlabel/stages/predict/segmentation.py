@@ -88,8 +88,12 @@ def _frames(volume: Volume, scan: Scan, plan: Plan) -> list[Volume]:
     count = len(volume.array)
     if count == len(plan.channels) or len(plan.channels) > 1 or len(scan.images) > 1:
         return [volume]
+    if volume.geometry.frames != count:
+        problem = f"{scan.images[0]} has {count} channels, such as colours, but the model was trained on one"
+        fault = Fault(problem, remedy="Give images of one channel, or a model of that many")
+        raise DataError("A scan cannot be segmented:", [fault])
     if not scan.images[0].name.lower().endswith(_NIFTI):
-        problem = f"{scan.images[0]} has {count} channels, and only a 4D NIfTI can be a cine"
+        problem = f"{scan.images[0]} has {count} frames, and only a 4D NIfTI can be a cine"
         fault = Fault(problem, remedy="Store it as NIfTI")
         raise DataError("A scan cannot be segmented:", [fault])
     return [Volume(volume.array[index : index + 1], volume.geometry, volume.paths) for index in range(count)]
