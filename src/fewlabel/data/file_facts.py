@@ -25,7 +25,7 @@ def with_file_facts(catalog: Catalog, colours: Mapping[str, int]) -> Catalog:
 
     Args:
         catalog: As a reader has it.
-        colours: ``#rrggbb`` → class value, for mask pictures; empty where they hold class indices.
+        colours: ``rrggbb`` → class value, for mask pictures; empty where they hold class indices.
 
     Raises:
         SettingsError: If a colour is none.

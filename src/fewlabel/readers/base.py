@@ -146,7 +146,7 @@ def collect_catalog(
     Args:
         root: A folder or file.
         reader: As for :func:`choose_reader`.
-        colours: ``#rrggbb`` → class value, where masks are pictures in colours.
+        colours: ``rrggbb`` → class value, where masks are pictures in colours.
 
     Raises:
         DataError: If no reader fits, or nothing can be read.

@@ -64,7 +64,9 @@ class PrepareSettings(Settings):
         False, "Whether masks may lie elsewhere than their scan where all but the origin in their header agrees."
     )
     colours: dict[str, int] | None = setting(
-        None, 'Class value of each colour where masks are pictures in colours, such as {"#000000": 0, "#ff0000": 1}.'
+        None,
+        "Class value of each colour (rrggbb) where masks are pictures in colours, as in colours.000000=0 "
+        "colours.ff0000=1; in a lossy picture the nearest colour counts.",
     )
     workers: int = setting(0, "Threads; 0 for one per core.", ge=0)
     seed: int = setting(0, "Seed of a random split.", ge=0)

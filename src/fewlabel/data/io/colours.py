@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +21,7 @@ def parse_colours(colours: Mapping[str, int], where: str = "colours") -> tuple[t
     """Colours and the class value of each.
 
     Args:
-        colours: ``#rrggbb`` or ``red,green,blue`` (0 to 255) → value.
+        colours: ``rrggbb`` in hexadecimal, with ``#`` or without, or ``red,green,blue`` (0 to 255) → value.
         where: Of the setting, for messages.
 
     Raises:
@@ -38,7 +37,7 @@ def parse_colours(colours: Mapping[str, int], where: str = "colours") -> tuple[t
         elif numbers and max(int(number) for number in numbers.groups()) <= 255:
             read.append(((int(numbers[1]), int(numbers[2]), int(numbers[3])), int(value)))
         else:
-            faults.append(Fault(f'"{text}" is no colour', where, "Write it as #rrggbb, such as #ff0000 for red"))
+            faults.append(Fault(f'"{text}" is no colour', where, "Write it as rrggbb, such as ff0000 for red"))
     if faults:
         raise SettingsError("These settings are not valid:", faults)
     return tuple(read)
@@ -59,7 +58,7 @@ def colour_fault(path: Path, array: NDArray[Any], *, alpha: bool = False) -> Fau
     names = [_named(code) for code in frequent]
     more = f" and {len(codes) - len(names)} more" if len(codes) > len(names) else ""
     problem = f"is a mask in colours, not in class indices: it holds {', '.join(names)}{more}"
-    return Fault(problem, str(path), f"Say which class each colour is: {_proposed(names)}")
+    return Fault(problem, str(path), f"Say which class each colour is, as in {_proposed(names)}")
 
 
 def lossy_fault(path: Path, array: NDArray[Any]) -> Fault | None:
@@ -71,7 +70,7 @@ def lossy_fault(path: Path, array: NDArray[Any]) -> Fault | None:
         f"is a mask in a lossy format such as JPEG, which blurs classes into {len(values)} values from {values[0]} "
         f"to {values[-1]}"
     )
-    remedy = f"Export it as PNG; to take the nearer of black and white, {_proposed([_BLACK, _WHITE])}"
+    remedy = f"Export it as PNG, or take the nearer of black and white with {_proposed([_BLACK, _WHITE])}"
     return Fault(problem, str(path), remedy)
 
 
@@ -92,4 +91,4 @@ def _named(code: int) -> str:
 
 
 def _proposed(names: list[str]) -> str:
-    return "colours=" + json.dumps({name: number for number, name in enumerate(names)}, separators=(",", ":"))
+    return " ".join(f"colours.{name.removeprefix('#')}={number}" for number, name in enumerate(names))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,9 @@ def geometry_of(path: Path, source: Any, facts: Examined) -> Geometry:
     frames = size[3] if n == 4 else 1
     steps = matrix * spacing
     degrees, axes = off_right_angle(steps)
-    known = {"components": components, "frames": frames, "blank": facts.blank}
+    plain = Geometry(shape, _zyx(spacing), _three(origin), _flat(matrix), components, frames, (), notes, facts.blank)
     if np.sin(np.radians(degrees)) <= LEAST_COSINE:
-        return Geometry(shape, _zyx(spacing), _three(origin), _flat(matrix), notes=notes, **known)
+        return plain
     if degrees > MOST_DEGREES:
         problem = (
             f"its axes are sheared: {axes} are {degrees:.1f} degrees off a right angle, as with a tilted gantry, and "
@@ -77,11 +78,11 @@ def geometry_of(path: Path, source: Any, facts: Examined) -> Geometry:
         raise DataError("A scan cannot be used:", [Fault(problem, str(path), _RESAMPLE)])
     direction, place = upright(steps, origin, sides)
     kept = (*_flat(steps), *origin.tolist())
-    geometry = Geometry(shape, _zyx(spacing), _three(place), _flat(direction), exact=kept, **known)
+    geometry = replace(plain, origin=_three(place), direction=_flat(direction), exact=kept)
     done = "it is resampled onto a grid at right angles" if needs_resampling(geometry) else "voxels stay as they are"
     moved = moved_voxels(geometry)
     note = f"its axes {axes} are {degrees:.2g} degrees off a right angle, {moved:.2g} voxels at its corners: {done}"
-    return Geometry(**{**vars(geometry), "notes": (*notes, note)})
+    return replace(geometry, notes=(*notes, note))
 
 
 def _refuse(path: Path, spacing: NDArray[Any], origin: NDArray[Any], matrix: NDArray[Any]) -> None:

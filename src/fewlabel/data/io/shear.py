@@ -9,7 +9,7 @@ the voxels stay as they are.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,8 +86,8 @@ def put_back(array: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
     if not needs_resampling(geometry):
         return array
     matrix, offset = _between(geometry)
-    inverse = np.linalg.inv(matrix)
-    order = 1 if array.dtype.kind == "f" else 0
+    inverse = np.asarray(np.linalg.inv(matrix), dtype=np.float64)
+    order: Literal[0, 1] = 1 if array.dtype.kind == "f" else 0
     return _resampled(array, inverse, -inverse @ offset, order=order, mode="constant")
 
 
@@ -116,7 +116,12 @@ def _ends(sides: Sequence[int]) -> NDArray[np.float64]:
 
 
 def _resampled(
-    array: NDArray[Any], matrix: NDArray[np.float64], offset: NDArray[np.float64], *, order: int, mode: str
+    array: NDArray[Any],
+    matrix: NDArray[np.float64],
+    offset: NDArray[np.float64],
+    *,
+    order: Literal[0, 1],
+    mode: Literal["constant", "nearest"],
 ) -> NDArray[Any]:
     volumes = array.reshape(-1, *array.shape[-3:])
     out = np.empty_like(volumes)

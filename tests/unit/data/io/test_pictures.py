@@ -6,6 +6,7 @@ import SimpleITK as sitk
 from PIL import Image
 
 from fewlabel.core.errors import DataError, SettingsError
+from fewlabel.core.settings.values import nest
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.checking import inspect_case
 from fewlabel.data.file_facts import with_file_facts
@@ -177,11 +178,11 @@ def test_a_mask_in_colours_is_named_with_the_setting_for_it(tmp_path, suffix, al
         read_mask(path)
     text = str(caught.value)
     assert all(name in text for name in ("#000000", "#c80a14", "#1eb428", "#323cfa"))
-    setting = text[text.index("colours=") + 8 :].strip("'. \n")
-    colours = __import__("json").loads(setting)
-    assert colours["#000000"] == 0
+    words = [word.rstrip(".") for word in text.split() if word.startswith("colours.")]
+    colours = {name: int(value) for name, value in nest(words)["colours"].items()}
+    assert colours["000000"] == 0
     mask = read_mask(Coloured(path, parse_colours(colours)).path)[0]
-    names = [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in VIVID.tolist()]
+    names = [f"{r:02x}{g:02x}{b:02x}" for r, g, b in VIVID.tolist()]
     np.testing.assert_array_equal(mask, np.array([colours[name] for name in names])[CLASSES])
 
 
