@@ -103,7 +103,8 @@ def _stack_geometry(stack: Stack, slices: list[Geometry]) -> Geometry:
         raise DataError("A stack of slices cannot be used:", faults)
     spacing = stack.spacing or (1.0, *first.spacing[1:])
     shape = (len(slices), *first.shape[1:])
-    return Geometry(shape, spacing, (0.0, 0.0, 0.0), _UPRIGHT, first.components)
+    blank = tuple(number for number in first.blank if all(number in each.blank for each in slices))
+    return Geometry(shape, spacing, (0.0, 0.0, 0.0), _UPRIGHT, first.components, blank=blank)
 
 
 def _on_one_grid(composite: Composite, headers: list[Geometry]) -> None:

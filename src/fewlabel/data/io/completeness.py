@@ -150,6 +150,10 @@ def _examined(path: Path, stamps: tuple[tuple[int, ...], ...]) -> Examined:
             missing, finite = read_stored(stored, path)
             answer = (True, ()) if finite is None else (finite.all, finite.blank)
             return Examined(content.kind, _damage(missing), missing, *answer)
+        if content.kind == contents.META:
+            # ITK would say so on the console itself.
+            problem = "its header lacks DimSize, ElementType or ElementDataFile, or they cannot be read"
+            return Examined(content.kind, ((problem, _COPY),))
         if is_packed(path):
             read_through(path, None)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:

@@ -68,8 +68,8 @@ def whole_numbers(
     if array.dtype.kind == "c":
         raise DataError("A mask cannot be used:", [Fault("holds complex numbers", str(path), "Store class indices")])
     if array.dtype.kind == "f":
-        nearest = np.rint(array)
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
+            nearest = np.rint(array)
             off = np.abs(array - nearest)
         off[~np.isfinite(array)] = np.inf
         wrong = off > ROUNDING

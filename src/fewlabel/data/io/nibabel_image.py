@@ -84,7 +84,8 @@ def nibabel_image(path: Path) -> Any:
     """
     grid = nibabel_grid(path)
     try:
-        array = np.asanyarray(_opened(path).dataobj)
+        with np.errstate(invalid="ignore", over="ignore"):
+            array = np.asanyarray(_opened(path).dataobj)
     except (OSError, ValueError, EOFError) as error:
         raise _unread(path, error) from error
     if array.dtype.kind == "c":

@@ -76,6 +76,7 @@ def segment_scan(
             **millilitres(mask.classes, volume, model.plan),
             "removed_ml": round(mask.removed_ml, 4),
             "confidence": None if mask.confidence is None else round(mask.confidence, 4),
+            **({"note": "; ".join(volume.geometry.notes)} if volume.geometry.notes else {}),
             **({} if mask.disagreement is None else {DISAGREEMENT: round(mask.disagreement, 4)}),
             "seconds": seconds,
         }
