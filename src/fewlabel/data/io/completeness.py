@@ -138,27 +138,33 @@ def _examined(path: Path, stamps: tuple[tuple[int, ...], ...]) -> Examined:
     try:
         if content.kind == contents.NIFTI:
             return _nifti(path)
-        if content.kind in contents.PICTURES:
-            picture = read_picture(path, content.kind)
-            problems = _damage(picture.missing)
-            if picture.kind == contents.TIFF and picture.orientation != 1:
-                turned = f"its orientation tag {picture.turn}, and of TIFF files that is not followed"
-                problems = (*problems, (turned, "Store it upright and without the tag"))
-            return Examined(content.kind, problems, picture.missing, picture=picture)
-        stored = _stored(path, content)
-        if stored is not None:
-            missing, finite = read_stored(stored, path)
-            answer = (True, ()) if finite is None else (finite.all, finite.blank)
-            return Examined(content.kind, _damage(missing), missing, *answer)
-        if content.kind == contents.META:
-            # ITK would say so on the console itself.
-            problem = "its header lacks DimSize, ElementType or ElementDataFile, or they cannot be read"
-            return Examined(content.kind, ((problem, _COPY),))
-        if is_packed(path):
-            read_through(path, None)
+        return _picture(path, content) if content.kind in contents.PICTURES else _other(path, content)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         missing = f"damaged gzip content ({error})"
         return Examined(content.kind, _damage(missing), missing)
+
+
+def _picture(path: Path, content: Contents) -> Examined:
+    picture = read_picture(path, content.kind)
+    problems = _damage(picture.missing)
+    if picture.kind == contents.TIFF and picture.orientation != 1:
+        turned = f"its orientation tag {picture.turn}, and of TIFF files that is not followed"
+        problems = (*problems, (turned, "Store it upright and without the tag"))
+    return Examined(content.kind, problems, picture.missing, picture=picture)
+
+
+def _other(path: Path, content: Contents) -> Examined:
+    stored = _stored(path, content)
+    if stored is not None:
+        missing, finite = read_stored(stored, path)
+        answer = (True, ()) if finite is None else (finite.all, finite.blank)
+        return Examined(content.kind, _damage(missing), missing, *answer)
+    if content.kind == contents.META:
+        # ITK would say so on the console itself.
+        problem = "its header lacks DimSize, ElementType or ElementDataFile, or they cannot be read"
+        return Examined(content.kind, ((problem, _COPY),))
+    if is_packed(path):
+        read_through(path, None)
     return Examined(content.kind)
 
 

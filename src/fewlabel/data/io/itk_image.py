@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from fewlabel.data.io.picture_file import by_itk, decode
 from fewlabel.data.io.shear import straighten
 
 __all__ = [
-    "SCAN_SUFFIXES", "checked", "colours_of", "file_stem", "is_scan", "memory_faults", "read_channels", "read_header",
+    "SCAN_SUFFIXES", "checked", "colours_of", "file_stem", "is_scan", "read_channels", "read_header",
     "read_image", "restored",
 ]  # fmt: skip
 
@@ -89,10 +90,11 @@ def read_image(path: Path, *, indices: bool = False) -> Any:
     facts = checked(path)
     picture = facts.picture
     if picture is not None and not by_itk(picture):
+        _refuse_too_large(path, (picture.width, picture.height, picture.pages, picture.samples))
         array = decode(path, picture, indices=indices)
         return sitk.GetImageFromArray(array, isVector=array.ndim > 2 + (picture.pages > 1))
     if facts.nifti2:
-        return nibabel_image(path)
+        return _by_nibabel(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     with _reading_faults(path):
@@ -101,10 +103,8 @@ def read_image(path: Path, *, indices: bool = False) -> Any:
         except RuntimeError as error:
             if not _is_sheared(facts, error):
                 raise
-            return nibabel_image(path)
-        faults = memory_faults(path, math.prod(int(side) for side in reader.GetSize()))
-        if faults:
-            raise DataError("A file cannot be read:", faults)
+            return _by_nibabel(path)
+        _refuse_too_large(path, reader.GetSize())
         if facts.kind == contents.NRRD and (unpacked := _bzip2(path)) is not None:
             return unpacked
         return reader.Execute()
@@ -151,16 +151,21 @@ def checked(path: Path) -> Examined:
     return facts
 
 
-def memory_faults(path: Path, voxels: int) -> list[Fault]:
-    """What is wrong with an image whose voxels, as numbers of four bytes, are more than the machine's memory."""
+def _by_nibabel(path: Path) -> Any:
+    _refuse_too_large(path, nibabel_grid(path).sides)
+    return nibabel_image(path)
+
+
+def _refuse_too_large(path: Path, sides: Sequence[int]) -> None:
+    """Refuse an image whose voxels, as numbers of four bytes, are more than the machine's memory."""
     try:
         there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
-        return []
-    if voxels * 4 <= there:
-        return []
-    problem = f"needs {voxels * 4 / 2**30:.1f} GB of memory, and this machine has {there / 2**30:.1f} GB"
-    return [Fault(problem, str(path), "Is its header right?")]
+        return
+    voxels = math.prod(int(side) for side in sides)
+    if voxels * 4 > there:
+        problem = f"needs {voxels * 4 / 2**30:.1f} GB of memory, and this machine has {there / 2**30:.1f} GB"
+        raise DataError("A file cannot be read:", [Fault(problem, str(path), "Is its header right?")])
 
 
 def _blank(path: Path) -> tuple[int, ...]:

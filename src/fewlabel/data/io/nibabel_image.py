@@ -86,7 +86,7 @@ def nibabel_image(path: Path) -> Any:
     try:
         with np.errstate(invalid="ignore", over="ignore"):
             array = np.asanyarray(_opened(path).dataobj)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, OverflowError) as error:
         raise _unread(path, error) from error
     if array.dtype.kind == "c":
         fault = Fault("holds complex numbers", str(path), "Store their magnitude")

@@ -85,11 +85,25 @@ def _codes(header: Any) -> list[str]:
 def _form(header: Any, name: str) -> NDArray[np.float64]:
     if name == "sform":
         return np.asarray(header.get_sform(), dtype=np.float64)
-    try:
-        return np.asarray(header.get_qform(), dtype=np.float64)
-    except ValueError:
-        # Numbers of which no rotation can be made.
-        return np.full((4, 4), np.nan)
+    # As the NIfTI library does it, which takes more than nibabel: a first pixdim of 0, and a rotation that is too long.
+    b, c, d = (float(header[f"quatern_{letter}"]) for letter in "bcd")
+    length = b * b + c * c + d * d
+    if length > 1:
+        b, c, d = (value / np.sqrt(length) for value in (b, c, d))
+    a = np.sqrt(max(0.0, 1 - b * b - c * c - d * d))
+    turn = np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
+    sizes = np.abs(np.asarray(header["pixdim"][1:4], dtype=np.float64))
+    sizes = np.where(sizes > 0, sizes, 1.0) * (1, 1, -1 if float(header["pixdim"][0]) < 0 else 1)
+    form = np.eye(4)
+    form[:3, :3] = turn * sizes
+    form[:3, 3] = [float(header[f"qoffset_{letter}"]) for letter in "xyz"]
+    return form
 
 
 def _apart(sform: NDArray[np.float64], qform: NDArray[np.float64], sides: list[int]) -> float:

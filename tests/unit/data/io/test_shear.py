@@ -263,3 +263,34 @@ def test_another_origin_alone_may_be_accepted(tmp_path):
     assert any("another origin" in text for text in facts.odd)
     turned = write_scan(tmp_path / "t.nii.gz", blob(SHAPE), SIZES, (12, -12, -7), np.diag([-1.0, -1, 1]))
     assert inspect_case(Case("a", "a", (scan,), turned), 1, accept_origin=True).faults
+
+
+def test_a_rotation_as_other_programs_leave_it_is_compared_all_the_same(tmp_path):
+    turn = np.diag([-1.5, -1.5, 8.0, 1.0])
+    image = nibabel.Nifti1Image(noise(SHAPE).T, turn)
+    image.set_sform(turn, 1)
+    image.set_qform(turn, 1)
+    nibabel.save(image, tmp_path / "s.nii")
+    header = nibabel.load(tmp_path / "s.nii").header
+    quaternion = [float(header[f"quatern_{letter}"]) for letter in "bcd"]
+    # A first pixdim of 0, and a rotation that rounding has made too long.
+    for first, longer in ((0, 1), (1, 1.0001), (0, 1.001)):
+        content = bytearray((tmp_path / "s.nii").read_bytes())
+        changed = nibabel.Nifti1Header(bytes(content[:348]), check=False)
+        changed["pixdim"][0] = first
+        for letter, value in zip("bcd", quaternion, strict=True):
+            changed[f"quatern_{letter}"] = value * longer
+        (tmp_path / "t.nii").write_bytes(changed.binaryblock + bytes(content[348:]))
+        assert read_geometry(tmp_path / "t.nii").shape == SHAPE
+
+
+def test_a_header_that_lies_about_its_bits_is_held_against_its_type(tmp_path):
+    for kind in (nibabel.Nifti1Image, nibabel.Nifti2Image):
+        nibabel.save(kind(noise(SHAPE).T, np.eye(4)), tmp_path / "s.nii")
+        content = bytearray((tmp_path / "s.nii").read_bytes())
+        own = kind.header_class
+        header = own(bytes(content[: own.sizeof_hdr]), check=False)
+        header["bitpix"] = 1
+        (tmp_path / "s.nii").write_bytes(header.binaryblock + bytes(content[own.sizeof_hdr : -100]))
+        with pytest.raises(DataError, match="that its header promises"):
+            read_geometry(tmp_path / "s.nii")
