@@ -96,7 +96,8 @@ def test_nifti_header_facts_are_kept(model, bright, tmp_path):
     changed = {
         key for key in before if not np.array_equal(before[key], after[key], equal_nan=before[key].dtype.kind == "f")
     }
-    assert changed <= {"datatype", "bitpix", "scl_slope", "scl_inter", "cal_max", "cal_min"}
+    assert changed <= {"datatype", "bitpix", "scl_slope", "scl_inter", "cal_max", "cal_min", "descrip"}
+    assert not bytes(after["descrip"]).strip(b"\0")
     assert after.get_data_dtype() == np.uint8
     assert (int(after["qform_code"]), int(after["sform_code"])) == (0, 2)
     np.testing.assert_array_equal(after.get_sform(), np.diag([-1, -1, 1, 1]))

@@ -10,7 +10,7 @@ import pytest
 
 from fewlabel.core import progress
 from fewlabel.core.artifact.manifest import Artifact
-from fewlabel.core.errors import DataError, SettingsError
+from fewlabel.core.errors import DataError, Fault, SettingsError
 from fewlabel.data import store_writer
 from fewlabel.data.io.volume import read_mask, read_volume
 from fewlabel.data.phantom.scans import write_phantom
@@ -164,13 +164,16 @@ def test_every_faulty_case_is_named_before_any_work(tmp_path):
     assert report.faults == error.value.faults
 
 
-def test_faults_met_while_preparing_are_collected_too(tmp_path):
+def test_faults_met_while_preparing_are_collected_too(tmp_path, monkeypatch):
     data = nnunet_folder(tmp_path / "data", tuple("abcd"))
-    for case in "bd":
-        empty = np.full((4, 24, 20), np.nan, dtype=np.float32)
-        # NRRD, which ITK reads as it is.
-        (data / "imagesTr" / f"{case}_0000.nii.gz").unlink()
-        write_scan(data / "imagesTr" / f"{case}_0000.nrrd", empty, (1.0, 1.0, 5.0))
+
+    def gone(paths):
+        if paths[0].name[0] in "bd":
+            raise DataError("A file cannot be read:", [Fault("no such file", str(paths[0]))])
+        return read_volume(paths)
+
+    # Looked at while they were there.
+    monkeypatch.setattr(store_writer, "read_volume", gone)
     with pytest.raises(DataError, match="2 scans cannot be prepared") as error:
         prepare(data, tmp_path / "p")
     assert ["case b" in str(error.value.faults[0]), "case d" in str(error.value.faults[1])] == [True, True]

@@ -15,8 +15,8 @@ from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.progress import task
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.io.catalog_paths import shown
-from fewlabel.data.io.geometry import Geometry, grid_faults
-from fewlabel.data.io.volume import read_geometry, read_mask, value_counts
+from fewlabel.data.io.geometry import Geometry, grid_faults, origin_alone
+from fewlabel.data.io.volume import mask_faults, read_geometry, read_mask, value_counts
 from fewlabel.data.label_shapes import LabelShape, label_shapes
 
 IGNORE_NAME = "ignore"
@@ -83,8 +83,14 @@ def in_threads(work: Callable[[_In], _Out], items: Iterable[_In], workers: int) 
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def inspect_case(case: Case, channels: int) -> CaseFacts:
-    """Headers of all files and values of the mask."""
+def inspect_case(case: Case, channels: int, *, accept_origin: bool = False) -> CaseFacts:
+    """Headers of all files and values of the mask.
+
+    Args:
+        case: The scan.
+        channels: That it must have.
+        accept_origin: Whether the mask may lie elsewhere, if all but its origin agrees.
+    """
     faults: list[Fault] = []
     odd: list[str] = []
     found = 0
@@ -96,6 +102,8 @@ def inspect_case(case: Case, channels: int) -> CaseFacts:
             faults.extend(error.faults)
             continue
         found += geometry.components
+        odd.extend(f"{path.name if len(case.images) > 1 else 'scan'}: {note}" for note in geometry.notes)
+        faults.extend(_blank_faults(path, geometry))
         if first is None:
             first = geometry
         else:
@@ -104,11 +112,9 @@ def inspect_case(case: Case, channels: int) -> CaseFacts:
         if not faults and found != channels:
             wanted = f"{channels} channel" if channels == 1 else f"{channels} channels"
             faults.append(Fault(f"must have {wanted}, not {found}", shown(case.images[0])))
-        if min(first.spacing) <= 0 or not np.isfinite(first.spacing).all():
-            faults.append(Fault(f"voxel sizes must be positive, not {first.spacing} mm", shown(case.images[0])))
         if 0 in first.shape:
             faults.append(Fault(f"has no voxels: its shape is {first.shape}", shown(case.images[0])))
-    mask = _mask(case, first, faults, odd)
+    mask = _mask(case, first, faults, odd, accept_origin=accept_origin)
     labels = None if mask is None else value_counts(mask)
     if labels is not None and set(labels) <= {0}:
         odd.append("its label holds background only")
@@ -116,11 +122,21 @@ def inspect_case(case: Case, channels: int) -> CaseFacts:
     return CaseFacts(case, first, labels, named, tuple(odd), {} if mask is None else label_shapes(mask))
 
 
-def inspect(catalog: Catalog, workers: int) -> list[CaseFacts]:
-    """Facts of all cases, in catalog order; faults are kept, not raised."""
+def inspect(catalog: Catalog, workers: int, *, accept_origin: bool = False) -> list[CaseFacts]:
+    """Facts of all cases, in catalog order; faults are kept, not raised.
+
+    Args:
+        catalog: The data set.
+        workers: Threads.
+        accept_origin: As for :func:`inspect_case`.
+    """
     facts = []
     with task("check", len(catalog.cases)) as bar:
-        for fact in in_threads(lambda case: inspect_case(case, len(catalog.channels)), catalog.cases, workers):
+
+        def look(case: Case) -> CaseFacts:
+            return inspect_case(case, len(catalog.channels), accept_origin=accept_origin)
+
+        for fact in in_threads(look, catalog.cases, workers):
             facts.append(fact)
             bar.advance(note=fact.case.id)
     return facts
@@ -158,15 +174,29 @@ def catalog_faults(catalog: Catalog) -> list[Fault]:
     return faults
 
 
-def _mask(case: Case, image: Geometry | None, faults: list[Fault], odd: list[str]) -> NDArray[np.int64] | None:
+def _blank_faults(path: Path, geometry: Geometry) -> list[Fault]:
+    """Channels of which nothing can be prepared: none of their voxels is a finite number."""
+    if len(geometry.blank) == geometry.components:
+        return [Fault("has no finite voxel", shown(path), "Export it again, or leave it out")]
+    return [
+        Fault(f"channel {number + 1} of {geometry.components} has no finite voxel", shown(path), "Export it again")
+        for number in geometry.blank
+    ]
+
+
+def _mask(
+    case: Case, image: Geometry | None, faults: list[Fault], odd: list[str], *, accept_origin: bool
+) -> NDArray[np.int64] | None:
     """The mask of a case; None where there is none, or none that can be used."""
     if case.label is None:
         return None
     try:
-        geometry = read_geometry(case.label)
-        if image is not None:
-            faults.extend(grid_faults(case.images[0], image, case.label, geometry))
-        return read_mask(case.label, odd)
+        geometry, apart = mask_faults(case.images[0], image, case.label, accept_origin=accept_origin)
+        faults.extend(apart)
+        odd.extend(f"label: {note}" for note in geometry.notes)
+        if image is not None and not apart and origin_alone(image, geometry):
+            odd.append("its label has another origin, which is accepted: the voxels are taken as they are")
+        return read_mask(case.label, odd, image if not apart else None)
     except DataError as error:
         faults.extend(error.faults)
         return None

@@ -103,7 +103,7 @@ def _write_case(case: Case, row: dict[str, Any], plan: Plan, images: Any, labels
     if case.label is None:
         labels[:] = UNLABELLED
     else:
-        mask = read_mask(case.label)
+        mask = read_mask(case.label, grid=volume.geometry)
         labels[:] = prepare_mask(mask, record, plan)
         counts = value_counts(mask)
         voxel = float(np.prod(volume.spacing)) / 1000

@@ -14,9 +14,10 @@ from fewlabel.core.registry import load_plugin, plugin_names
 from fewlabel.core.settings.config import Settings, resolve_plugin
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import catalog_faults
+from fewlabel.data.file_facts import with_file_facts
+from fewlabel.data.subjects import Subjects, with_one_subject_each
 from fewlabel.readers.listing import listed_once
 from fewlabel.readers.unknown import unknown_layout
-from fewlabel.data.subjects import Subjects, with_one_subject_each
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,10 @@ def _read_alike(root: Path, readers: Sequence[Reader]) -> bool:
 
 
 def read_catalog(
-    root: Path, reader: str | Mapping[str, Any] = "auto", subjects: Subjects = "auto"
+    root: Path,
+    reader: str | Mapping[str, Any] = "auto",
+    subjects: Subjects = "auto",
+    colours: Mapping[str, int] | None = None,
 ) -> tuple[Choice, Catalog]:
     """Choose a reader and read the catalog, with absolute paths.
 
@@ -164,23 +168,32 @@ def read_catalog(
     Raises:
         DataError: If no reader fits, the reader finds faults, the catalog is empty, or case ids are not unique.
     """
-    choice, catalog = collect_catalog(root, reader, subjects)
+    choice, catalog = collect_catalog(root, reader, subjects, colours)
     if catalog.faults:
         raise DataError(f"The data set {root} cannot be used:", catalog.faults)
     return choice, catalog
 
 
 def collect_catalog(
-    root: Path, reader: str | Mapping[str, Any] = "auto", subjects: Subjects = "auto"
+    root: Path,
+    reader: str | Mapping[str, Any] = "auto",
+    subjects: Subjects = "auto",
+    colours: Mapping[str, int] | None = None,
 ) -> tuple[Choice, Catalog]:
     """As :func:`read_catalog`, but faults of the data set are in the catalog, with whatever can be read beside them.
 
+    Args:
+        root: A folder or file.
+        reader: As for :func:`choose_reader`.
+        colours: ``rrggbb`` → class value, where masks are pictures in colours.
+
     Raises:
         DataError: If no reader fits, or nothing can be read.
+        SettingsError: If a colour is none.
     """
     place = Path(os.path.abspath(root))  # noqa: PTH100  # Path.absolute keeps "..", and resolve follows links
     choice = choose_reader(place, reader)
-    catalog = with_one_subject_each(choice.reader.collect(place), subjects)
+    catalog = with_one_subject_each(with_file_facts(choice.reader.collect(place), colours or {}), subjects)
     # Where nothing could be read, the reader said why.
     more = catalog_faults(catalog) if catalog.cases or not catalog.faults else []
     return choice, replace(catalog, faults=(*catalog.faults, *more))

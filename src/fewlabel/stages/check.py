@@ -25,6 +25,8 @@ from fewlabel.stages._check_metadata import column_rows, label_advice, label_row
 
 Row = tuple[str, str]
 MOST_ODD = 10
+#: Settings of ``prepare`` by which scans and masks are read.
+MASK_SETTINGS = ("accept_origin", "colours")
 #: Settings of ``prepare`` that also shape the split, and the grid, that ``check`` proposes.
 DATA_SETTINGS = ("subjects", "same_scans")
 SPLIT_SETTINGS = ("test_fraction", "validation_fraction", "pretrain_on_test_scans")
@@ -75,6 +77,8 @@ def check(
     plan_settings: Mapping[str, Any] | None = None,
     subjects: Subjects = "auto",
     same_scans: SameScans = "refuse",
+    accept_origin: bool = False,
+    colours: Mapping[str, int] | None = None,
 ) -> CheckReport:
     """Look at a data set: headers of all images, all masks, and the metadata.
 
@@ -92,6 +96,8 @@ def check(
         plan_settings: Further arguments of :func:`fewlabel.data.planning.make_plan`.
         subjects: As for ``prepare``.
         same_scans: As for ``prepare``.
+        accept_origin: As for ``prepare``.
+        colours: As for ``prepare``.
 
     Returns:
         The report. Broken rules of the data are in its ``faults``, not raised.
@@ -100,13 +106,13 @@ def check(
         SettingsError: If the reader or the split is unknown.
     """
     try:
-        choice, catalog = collect_catalog(data, reader, subjects)
+        choice, catalog = collect_catalog(data, reader, subjects, colours)
     except DataError as error:
         return CheckReport(rows=(("", error.message),), faults=error.faults or (Fault(error.message, str(data)),))
     if not catalog.cases:
         return CheckReport(tuple(_catalog_rows(choice, catalog)), catalog.faults, catalog=catalog)
     collected_warnings(clear=True)
-    facts = inspect(catalog, workers or cores())
+    facts = inspect(catalog, workers or cores(), accept_origin=accept_origin)
     labels, faults = label_map(catalog, facts)
     twice, same = equal_scans(catalog, facts, workers or cores(), same_scans)
     faults = [*catalog.faults, *(fault for fact in facts for fault in fact.faults), *faults, *twice]

@@ -20,7 +20,7 @@ from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.core.progress import say, task
 from fewlabel.core.provenance import machine_facts
 from fewlabel.core.settings.config import PathSetting, Settings, setting
-from fewlabel.data.io.volume import read_mask
+from fewlabel.data.io.volume import needs_grid, read_geometry, read_mask
 from fewlabel.data.preprocess import Plan, prepare_mask, restore_probabilities
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.engine.runtime import Device, Precision, choose_device, resolved_precision
@@ -230,7 +230,8 @@ def reference_of(
     steps = case.record["spacing"]
     if grid == "prepared":
         return prepared, (float(steps[case.record["axes"][0]]), float(plan.spacing[0]), float(plan.spacing[1]))
-    raw = read_mask(Path(case.label or ""))
+    label = Path(case.label or "")
+    raw = read_mask(label, grid=read_geometry(Path(case.images[0])) if needs_grid(label) else None)
     if list(raw.shape) != list(case.record["shape"]) or not np.array_equal(
         prepare_mask(raw, case.record, plan), prepared
     ):

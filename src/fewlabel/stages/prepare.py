@@ -74,6 +74,14 @@ class PrepareSettings(Settings):
     same_scans: SameScans = setting(
         "refuse", "What to do where two subjects hold scans of equal voxels: refuse the data, or accept them."
     )
+    accept_origin: bool = setting(
+        False, "Whether masks may lie elsewhere than their scan where all but the origin in their header agrees."
+    )
+    colours: dict[str, int] | None = setting(
+        None,
+        "Class value of each colour (rrggbb) where masks are pictures in colours, as in colours.000000=0 "
+        "colours.ff0000=1; in a lossy picture the nearest colour counts.",
+    )
     workers: int = setting(0, "Threads; 0 for one per core.", ge=0)
     seed: int = setting(0, "Seed of a random split.", ge=0)
 
@@ -114,7 +122,7 @@ def run(settings: PrepareSettings) -> Path:
     """
     started = time.perf_counter()
     _check_settings(settings)
-    _, catalog = read_catalog(settings.data, settings.reader, settings.subjects)
+    _, catalog = read_catalog(settings.data, settings.reader, settings.subjects, settings.colours)
     files = source_files(catalog, settings.out)
     key = source_key(catalog, files, _key_settings(settings))
     if read_sources(settings.out).get("key") == key and is_artifact(settings.out, "prepared"):
@@ -123,7 +131,7 @@ def run(settings: PrepareSettings) -> Path:
         return settings.out
     workers = settings.workers or cores()
     collected_warnings(clear=True)
-    facts = inspect(catalog, workers)
+    facts = inspect(catalog, workers, accept_origin=settings.accept_origin)
     labels, faults = label_map(catalog, facts)
     twice, same = equal_scans(catalog, facts, workers, settings.same_scans)
     faults = [fault for fact in facts for fault in fact.faults] + faults + twice

@@ -7,10 +7,12 @@ import SimpleITK as sitk  # noqa: N813  # the name its own manual uses
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.data.io.composite import Coloured, Composite, Frame, Stack, Structures
+from fewlabel.data.io.colours import packed
+from fewlabel.data.io.composite import Coloured, Composite, Frame, Segments, Stack, Structures
 from fewlabel.data.io.geometry import Geometry, grid_faults
-from fewlabel.data.io.itk_image import read_channels, read_header, read_image
+from fewlabel.data.io.itk_image import checked, read_channels, read_header, read_image
 from fewlabel.data.io.mask_file import read_mask_file, several_channels, whole_numbers
+from fewlabel.data.io.segments import read_segmentation
 
 _UPRIGHT = tuple(np.eye(3).ravel().tolist())
 _MOST_COLOURS = 5
@@ -48,32 +50,36 @@ def assembled_image(composite: Composite) -> tuple[NDArray[np.float32], Geometry
     raise DataError("A scan cannot be used:", [fault])
 
 
-def assembled_mask(composite: Composite, notes: list[str]) -> NDArray[np.int64]:
+def assembled_mask(composite: Composite, notes: list[str], grid: Geometry | None = None) -> NDArray[np.int64]:
     """Whole numbers (z, y, x).
 
     Args:
         composite: The mask.
         notes: Takes what is unusual and does no harm, such as structures that overlap.
+        grid: Of its scan.
 
     Raises:
         DataError: If a file cannot be read, the files do not fit each other, or a picture has a colour of no class.
     """
     if isinstance(composite, Structures):
         return _joined(composite, notes)
+    if isinstance(composite, Segments):
+        return read_segmentation(composite.file, notes, grid, dict(composite.values))
     if isinstance(composite, Coloured):
         return _classes_of_colours(composite)
     if isinstance(composite, Frame):
         _frame_geometry(composite, read_header(composite.file))
-        return whole_numbers(composite.file, read_channels(composite.file, composite.index)[0][0])
+        return whole_numbers(composite.file, read_channels(composite.file, composite.index)[0][0], notes)
     _stack_geometry(composite, [read_header(file) for file in composite.files])
-    return np.concatenate([read_mask_file(file) for file in composite.files])
+    return np.concatenate([read_mask_file(file, notes) for file in composite.files])
 
 
 def _frame_geometry(frame: Frame, whole: Geometry) -> Geometry:
     if not 0 <= frame.index < whole.components:
         problem = f"has {whole.components} frames, so there is no frame {frame.index + 1}"
         raise DataError("A scan cannot be used:", [Fault(problem, str(frame.file))])
-    return Geometry(**{**vars(whole), "components": 1})
+    blank = (0,) if frame.index in whole.blank else ()
+    return Geometry(**{**vars(whole), "components": 1, "frames": 1, "blank": blank})
 
 
 def _stack_geometry(stack: Stack, slices: list[Geometry]) -> Geometry:
@@ -97,7 +103,8 @@ def _stack_geometry(stack: Stack, slices: list[Geometry]) -> Geometry:
         raise DataError("A stack of slices cannot be used:", faults)
     spacing = stack.spacing or (1.0, *first.spacing[1:])
     shape = (len(slices), *first.shape[1:])
-    return Geometry(shape, spacing, (0.0, 0.0, 0.0), _UPRIGHT, first.components)
+    blank = tuple(number for number in first.blank if all(number in each.blank for each in slices))
+    return Geometry(shape, spacing, (0.0, 0.0, 0.0), _UPRIGHT, first.components, blank=blank)
 
 
 def _on_one_grid(composite: Composite, headers: list[Geometry]) -> None:
@@ -115,7 +122,7 @@ def _joined(structures: Structures, notes: list[str]) -> NDArray[np.int64]:
     _on_one_grid(structures, [read_header(file) for file in structures.files])
     joined: NDArray[np.int64] | None = None
     for value, file in structures.parts:
-        inside = read_mask_file(file) != 0
+        inside = read_mask_file(file, notes) != 0
         if joined is None:
             joined = np.zeros(inside.shape, dtype=np.int64)
         taken = joined[inside]
@@ -130,32 +137,42 @@ def _joined(structures: Structures, notes: list[str]) -> NDArray[np.int64]:
 
 
 def _classes_of_colours(picture: Coloured) -> NDArray[np.int64]:
+    """Of a grey picture, grey counts as a colour; of a lossy one, the nearest colour counts."""
     image = read_image(picture.file)
     array = np.asarray(sitk.GetArrayViewFromImage(image))
-    if image.GetNumberOfComponentsPerPixel() not in {3, 4}:
+    components = image.GetNumberOfComponentsPerPixel()
+    if components == 1 and array.dtype == np.uint8:
+        array = np.stack([array] * 3, axis=-1)
+    elif components not in {3, 4}:
         problem = f"must have the colours red, green and blue, but has shape {array.shape}"
         raise DataError("A mask cannot be used:", [Fault(problem, str(picture.file))])
     if array.ndim > 4:
         raise DataError("A mask cannot be used:", [several_channels(picture.file, array.shape)])
-    packed = _packed(array[..., :3])
-    mask = np.full(packed.shape, -1, dtype=np.int64)
+    facts = checked(picture.file).picture
+    if facts is not None and facts.lossy:
+        mask = _nearest(array[..., :3], picture)
+        return mask[None] if mask.ndim == 2 else mask
+    codes = packed(array[..., :3])
+    mask = np.full(codes.shape, -1, dtype=np.int64)
+    known = np.zeros(codes.shape, dtype=bool)
     for colour, value in picture.colours:
-        mask[packed == _packed(np.array(colour))] = value
-    strange = np.unique(packed[mask < 0]).tolist()
+        here = codes == packed(np.array(colour))
+        mask[here] = value
+        known |= here
+    strange = np.unique(codes[~known]).tolist()
     if strange:
-        shown = ", ".join(str(_unpacked(code)) for code in strange[:_MOST_COLOURS])
+        shown = ", ".join(f"#{code:06x}" for code in strange[:_MOST_COLOURS])
         more = f" and {len(strange) - _MOST_COLOURS} more" if len(strange) > _MOST_COLOURS else ""
         problem = f"has the colours {shown}{more}, which stand for no class"
         raise DataError("A mask cannot be used:", [Fault(problem, str(picture.file), "Name their classes")])
     return mask[None] if mask.ndim == 2 else mask
 
 
-def _packed(colours: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Colours (..., 3) as one number each."""
-    red, green, blue = np.moveaxis(colours.astype(np.int64), -1, 0)
-    packed: NDArray[np.int64] = (red << 16) | (green << 8) | blue
-    return packed
-
-
-def _unpacked(code: int) -> tuple[int, int, int]:
-    return code >> 16, code >> 8 & 255, code & 255
+def _nearest(pixels: NDArray[np.integer], picture: Coloured) -> NDArray[np.int64]:
+    """The value of the colour that each pixel is nearest to, the first of equal ones."""
+    values = np.array([value for _, value in picture.colours], dtype=np.int64)
+    apart = np.stack(
+        [((pixels.astype(np.int64) - np.array(colour)) ** 2).sum(axis=-1) for colour, _ in picture.colours]
+    )
+    nearest: NDArray[np.int64] = values[apart.argmin(axis=0)]
+    return nearest

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from fewlabel.data.io.composite import Stack, parse_composite
+from fewlabel.data.io.geometry import shown
 from fewlabel.data.io.hdf5 import Address
 from fewlabel.data.io.itk_image import file_stem
+
+__all__ = ["files_behind", "is_file_path", "is_there", "scan_stem", "shown"]
 
 
 def files_behind(path: Path) -> tuple[Path, ...]:

@@ -1,9 +1,10 @@
-"""Whether a file is all there and undamaged: ITK reads a truncated or damaged NIfTI without complaint."""
+"""Whether a file is what its name says, all there and undamaged: ITK reads many that are not without complaint."""
 
 from __future__ import annotations
 
 import gzip
 import zlib
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,35 +12,80 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewlabel.data.io.nifti import is_packed, put_back_not_finite, read_header, read_through, voxel_file
+from fewlabel.data.io import contents
+from fewlabel.data.io.contents import Contents, look_into
+from fewlabel.data.io.gipl import gipl_stored
+from fewlabel.data.io.metaimage import metaimage_stored
+from fewlabel.data.io.nifti import header_file, is_packed, put_back_not_finite, read_header, read_through, voxel_file
+from fewlabel.data.io.nifti_grid import nifti_problems
+from fewlabel.data.io.nrrd import nrrd_stored, read_nrrd_header
+from fewlabel.data.io.picture import Picture, read_picture
+from fewlabel.data.io.stored import Stored, read_stored
 
 #: Files whose answer is remembered: those of a large data set, a few hundred bytes each.
 _REMEMBERED = 1 << 16
+_COPY = "Copy or download it again"
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What a look at a file's bytes says.
+
+    Attributes:
+        kind: The format of its content, as in :mod:`fewlabel.data.io.contents`.
+        problems: Why it cannot be used, and what to do about each.
+        missing: What keeps it from being complete and undamaged, or empty; also among the problems.
+        finite: Whether all values are finite numbers, as far as that was looked at.
+        blank: Channels without a finite value, as far as that was looked at.
+        picture: Its header if it is a PNG, JPEG, BMP or TIFF.
+        nifti2: Whether it is NIfTI of the second version.
+    """
+
+    kind: str
+    problems: tuple[tuple[str, str], ...] = ()
+    missing: str = ""
+    finite: bool = True
+    blank: tuple[int, ...] = ()
+    picture: Picture | None = None
+    nifti2: bool = False
+
+
+def examine(path: Path) -> Examined:
+    """What a look at a file's bytes says.
+
+    What its header promises is held against what is there, in this file or those that it names; a packed file is read
+    through once, so that its checksums are compared, and so are files of floating-point numbers, for values that are
+    none. A file that did not change since is not read again.
+
+    Raises:
+        OSError: If it cannot be opened or read.
+    """
+    stamps = []
+    for file in _all_files(path):
+        facts = file.stat()
+        stamps.append((facts.st_size, facts.st_dev, facts.st_ino, facts.st_mtime_ns, facts.st_ctime_ns))
+    return _examined(path, tuple(stamps))
 
 
 def what_is_missing(path: Path) -> str:
     """What keeps a file from being complete and undamaged, or an empty text.
 
-    The size that the header of a NIfTI file promises is held against what is there (in the ``.img`` beside a ``.hdr``),
-    and a gzip file is read through once, so that its checksums are compared. A file that did not change since is not
-    read again.
-
     Args:
-        path: Any file; of formats other than NIfTI only gzip files are looked at.
+        path: Any file; see :func:`examine`.
 
     Raises:
         OSError: If it cannot be opened or read.
     """
-    return _looked_at(path)[0]
+    return examine(path).missing
 
 
 def all_finite(path: Path) -> bool:
-    """Whether all values of a file are finite numbers, as far as that was looked at (floating-point NIfTI files).
+    """Whether all values of a file are finite numbers, as far as that was looked at.
 
     Raises:
         OSError: If it cannot be opened or read.
     """
-    return _looked_at(path)[1]
+    return examine(path).finite
 
 
 def restore_not_finite(path: Path, array: NDArray[Any]) -> NDArray[Any]:
@@ -58,41 +104,102 @@ def restore_not_finite(path: Path, array: NDArray[Any]) -> NDArray[Any]:
         OSError: If the file cannot be opened or read.
         ValueError: If the array has another size than the header says.
     """
-    if _looked_at(path)[1] or (header := read_header(path)) is None:
+    facts = examine(path)
+    own = header_file(path)
+    if facts.finite or facts.kind != contents.NIFTI or own is None or (header := read_header(own)) is None:
         return array
     restored = np.array(array, order="C")
-    put_back_not_finite(voxel_file(path), header, restored)
+    put_back_not_finite(voxel_file(own), header, restored)
     return restored
 
 
-def _looked_at(path: Path) -> tuple[str, bool]:
-    voxels = voxel_file(path)
-    stamps = [
-        (facts.st_size, facts.st_dev, facts.st_ino, facts.st_mtime_ns, facts.st_ctime_ns)
-        for facts in (path.stat(), voxels.stat())
-    ]
-    return _examined(path, voxels, tuple(stamps))
+def _all_files(path: Path) -> list[Path]:
+    """The file, and those beside it that its voxels lie in."""
+    own = header_file(path)
+    files = [path] if own is None else [path, own, voxel_file(own)]
+    if path.name.lower().endswith((".nhdr", ".mhd")):
+        stored = _stored(path, look_into(path))
+        files.extend(part.file for part in (stored.parts if stored else ()) if part.file.is_file())
+    return list(dict.fromkeys(files))
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _examined(path: Path, voxels: Path, stamps: tuple[tuple[int, ...], ...]) -> tuple[str, bool]:
-    """What is missing, and whether all values are finite numbers as far as they are looked at.
+def _examined(path: Path, stamps: tuple[tuple[int, ...], ...]) -> Examined:
+    """What :func:`examine` says.
 
     Args:
         path: The file.
-        voxels: The file that its voxels lie in.
-        stamps: The size of each in bytes, and what else changes with their content.
+        stamps: The size of each of its files in bytes, and what else changes with their content.
     """
     del stamps
+    content = look_into(path)
+    if content.problem:
+        return Examined(content.kind, ((content.problem, content.remedy),))
     try:
-        header = read_header(path) if path.name.lower().endswith((".nii", ".nii.gz", ".hdr")) else None
-        if header is None and not is_packed(voxels):
-            return "", True
-        length, finite = read_through(voxels, header)
+        if content.kind == contents.NIFTI:
+            return _nifti(path)
+        return _picture(path, content) if content.kind in contents.PICTURES else _other(path, content)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        return f"damaged gzip content ({error})", True
-    if header is None or length >= header.promised:
-        return "", finite
-    unit = "bytes unpacked" if is_packed(voxels) else "bytes"
-    where = f" in {voxels.name}" if voxels != path else ""
-    return f"{length} {unit}{where} of the {header.promised} that its header promises", finite
+        missing = f"damaged gzip content ({error})"
+        return Examined(content.kind, _damage(missing), missing)
+
+
+def _picture(path: Path, content: Contents) -> Examined:
+    picture = read_picture(path, content.kind)
+    problems = _damage(picture.missing)
+    if picture.kind == contents.TIFF and picture.orientation != 1:
+        turned = f"its orientation tag {picture.turn}, and of TIFF files that is not followed"
+        problems = (*problems, (turned, "Store it upright and without the tag"))
+    return Examined(content.kind, problems, picture.missing, picture=picture)
+
+
+def _other(path: Path, content: Contents) -> Examined:
+    stored = _stored(path, content)
+    if stored is not None:
+        missing, finite = read_stored(stored, path)
+        answer = (True, ()) if finite is None else (finite.all, finite.blank)
+        return Examined(content.kind, _damage(missing), missing, *answer)
+    if content.kind == contents.META:
+        # ITK would say so on the console itself.
+        problem = "its header lacks DimSize, ElementType or ElementDataFile, or they cannot be read"
+        return Examined(content.kind, ((problem, _COPY),))
+    if is_packed(path):
+        read_through(path, None)
+    return Examined(content.kind)
+
+
+def _nifti(path: Path) -> Examined:
+    own = header_file(path)
+    if own is None:
+        problem = f"its header is missing: there is no {path.with_suffix('.hdr').name} beside it"
+        return Examined(contents.NIFTI, ((problem, "Restore the other half of the pair"),))
+    voxels = voxel_file(own)
+    header = read_header(own)
+    if header is None and not is_packed(voxels):
+        return Examined(contents.NIFTI)
+    if header is not None and voxels == path and path.suffix.lower() == ".hdr" and header.content[344:347] != b"n+1":
+        problem = f"its voxels are missing: there is no {path.with_suffix('.img').name} beside it"
+        return Examined(contents.NIFTI, ((problem, "Restore the other half of the pair"),))
+    length, finite = read_through(voxels, header)
+    missing = ""
+    if header is not None and length < header.promised:
+        unit = "bytes unpacked" if is_packed(voxels) else "bytes"
+        where = f" in {voxels.name}" if voxels != path else ""
+        missing = f"{length} {unit}{where} of the {header.promised} that its header promises"
+    second = header is not None and header.nifti2
+    placed = [] if header is None else nifti_problems(header.content)
+    blank = () if missing else finite.blank
+    return Examined(contents.NIFTI, (*_damage(missing), *placed), missing, finite.all, blank, nifti2=second)
+
+
+def _stored(path: Path, content: Contents) -> Stored | None:
+    if content.kind == contents.NRRD:
+        header = read_nrrd_header(path)
+        return None if header is None else nrrd_stored(header)
+    if content.kind == contents.META:
+        return metaimage_stored(path)
+    return gipl_stored(path, packed=content.packed) if content.kind == contents.GIPL else None
+
+
+def _damage(missing: str) -> tuple[tuple[str, str], ...]:
+    return ((f"is incomplete or damaged: {missing}", _COPY),) if missing else ()

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from urllib.parse import quote, unquote
 
 Colour = tuple[int, int, int]
-_COMPOSITE = re.compile(r"(?P<anchor>.+)#(?P<kind>frame|stack|structures|colours):(?P<details>[^#/]+)$")
+_COMPOSITE = re.compile(r"(?P<anchor>.+)#(?P<kind>frame|stack|structures|colours|segments):(?P<details>[^#/]+)$")
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,34 @@ class Coloured:
         return str(self.file)
 
 
-Composite = Frame | Stack | Structures | Coloured
+@dataclass(frozen=True)
+class Segments:
+    """A segmentation by 3D Slicer whose segments have the values of a data set by their names.
+
+    Attributes:
+        file: The segmentation.
+        values: Name of a segment, and its value in the mask. Other segments are no class, a fault.
+    """
+
+    kind: ClassVar[str] = "segments"
+    file: Path
+    values: tuple[tuple[str, int], ...]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files it is read from."""
+        return (self.file,)
+
+    @property
+    def path(self) -> Path:
+        """The mask as the path of a catalog."""
+        return _path(self.kind, self.file, [list(pair) for pair in self.values])
+
+    def __str__(self) -> str:
+        return str(self.file)
+
+
+Composite = Frame | Stack | Structures | Coloured | Segments
 
 
 def parse_composite(path: Path) -> Composite | None:
@@ -153,6 +180,8 @@ def _parsed(kind: str, first: Path, details: Any) -> Composite:
         return Stack(tuple(_beside(first, name) for name in files), None if spacing is None else _three(spacing))
     if kind == Structures.kind:
         return Structures(tuple((int(value), _beside(first, name)) for value, name in details))
+    if kind == Segments.kind:
+        return Segments(first, tuple((str(name), int(value)) for name, value in details))
     return Coloured(first, tuple(((int(c[0]), int(c[1]), int(c[2])), int(value)) for c, value in details))
 
 

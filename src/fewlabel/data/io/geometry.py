@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import Fault
+from fewlabel.data.io.composite import parse_composite
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,12 @@ class Geometry:
         spacing: Voxel size in mm along (z, y, x).
         origin: Centre of the first voxel in mm, patient axes (left, posterior, superior).
         direction: Row-major 3x3 matrix; column j is the unit vector of file axis j (x, y, z) in patient axes.
-        components: Channels stored in the file.
+        components: Channels stored in the file: time points times values per voxel.
+        frames: Time points, along the fourth axis of the file.
+        exact: Where the axes of the file are sheared: the 3x3 matrix, row-major, of their steps in mm, and the place of
+            its first voxel; ``origin`` and ``direction`` are then those of the nearest grid at right angles.
+        notes: What is unusual about the file and does no harm.
+        blank: Channels, by number from 0, without a single finite value.
     """
 
     shape: tuple[int, int, int]
@@ -29,33 +35,78 @@ class Geometry:
     origin: tuple[float, float, float]
     direction: tuple[float, ...]
     components: int = 1
+    frames: int = 1
+    exact: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()
+    blank: tuple[int, ...] = ()
 
     def axes(self) -> NDArray[np.float64]:
         """Unit vectors (3, 3) of the array axes z, y, x, one per row, in patient axes."""
         return np.asarray(self.direction, dtype=np.float64).reshape(3, 3).T[::-1].copy()
 
     def corners(self) -> NDArray[np.float64]:
-        """The eight corner voxels (8, 3) in mm, patient axes."""
-        steps = self.axes() * np.asarray(self.spacing)[:, None]
+        """The eight corner voxels (8, 3) in mm, patient axes, as the file has them."""
+        steps, origin = self.axes() * np.asarray(self.spacing)[:, None], np.asarray(self.origin)
+        if self.exact:
+            steps, origin = np.asarray(self.exact[:9]).reshape(3, 3).T[::-1], np.asarray(self.exact[9:])
         index = np.stack(np.meshgrid(*[(0, n - 1) for n in self.shape], indexing="ij"), -1).reshape(8, 3)
-        corners: NDArray[np.float64] = np.asarray(self.origin) + index @ steps
+        corners: NDArray[np.float64] = origin + index @ steps
         return corners
 
 
-def grid_faults(image: Path, wanted: Geometry, other: Path, found: Geometry) -> list[Fault]:
-    """What sets the grid of ``other`` apart from that of ``image``: shape, spacing, or place in the patient."""
-    where = str(other)
+def grid_faults(
+    image: Path, wanted: Geometry, other: Path, found: Geometry, *, accept_origin: bool = False
+) -> list[Fault]:
+    """What sets the grid of ``other`` apart from that of ``image``: shape, spacing, or place in the patient.
+
+    Args:
+        image: The scan.
+        wanted: Its geometry.
+        other: What is to lie on its grid.
+        found: Its geometry.
+        accept_origin: Whether it may lie elsewhere, if all else agrees.
+    """
+    where, name = shown(other), shown(image)
     if found.shape != wanted.shape:
-        problem = f"has shape {found.shape}, but {image} has {wanted.shape} (z, y, x)"
-        return [Fault(problem, where, "Export both from the same series")]
+        problem = f"has shape {found.shape}, but {name} has {wanted.shape} (z, y, x)"
+        turned = any("EXIF" in note for note in (*found.notes, *wanted.notes))
+        if turned and sorted(found.shape) == sorted(wanted.shape):
+            remedy = "One of the two is turned by its EXIF tag: store both upright and without it"
+        else:
+            remedy = "Export both from the same series"
+        return [Fault(problem, where, remedy)]
     if not np.allclose(found.spacing, wanted.spacing, rtol=1e-3, atol=1e-4):
-        problem = f"has spacing {_mm(found.spacing)} mm, but {image} has {_mm(wanted.spacing)} mm (z, y, x)"
+        problem = f"has spacing {_mm(found.spacing)} mm, but {name} has {_mm(wanted.spacing)} mm (z, y, x)"
         return [Fault(problem, where, "Correct the header that is wrong")]
     apart = float(np.linalg.norm(found.corners() - wanted.corners(), axis=1).max())
-    if apart > 0.5 * min(wanted.spacing):
-        problem = f"does not lie where {image} lies: their corners are up to {apart:.3g} mm apart"
-        return [Fault(problem, where, "Correct origin and direction in the header")]
-    return []
+    if apart <= 0.5 * min(wanted.spacing):
+        return []
+    if origin_alone(wanted, found):
+        if accept_origin:
+            return []
+        mine, its = found.corners()[0], wanted.corners()[0]
+        problem = (
+            f"has its origin at {_mm(mine)} mm, but {name} has it at {_mm(its)} mm (left, posterior, superior), "
+            f"{apart:.3g} mm apart; all else agrees"
+        )
+        remedy = "Correct the header that is wrong; if the voxels match as they are, give accept_origin=true"
+        return [Fault(problem, where, remedy)]
+    problem = f"does not lie where {name} lies: their corners are up to {apart:.3g} mm apart"
+    return [Fault(problem, where, "Correct origin and direction in the header")]
+
+
+def origin_alone(wanted: Geometry, found: Geometry) -> bool:
+    """Whether two grids of one shape differ in their origin alone, by more than half a voxel."""
+    if found.shape != wanted.shape:
+        return False
+    mine, its = found.corners(), wanted.corners()
+    same = np.linalg.norm((mine - mine[0]) - (its - its[0]), axis=1).max() <= 0.5 * min(wanted.spacing)
+    return bool(same and np.linalg.norm(mine[0] - its[0]) > 0.5 * min(wanted.spacing))
+
+
+def shown(path: Path) -> str:
+    """A path of a catalog as a person reads it."""
+    return str(parse_composite(path) or path)
 
 
 def _mm(values: Sequence[float]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -118,6 +119,14 @@ class Address:
             raise DataError("A stack of slices cannot be used:", faults)
         return np.stack(arrays)
 
+    def is_blank(self) -> bool:
+        """Whether no value of the array is a finite number; the array is read, but once until a file changes.
+
+        Raises:
+            DataError: As :meth:`read`.
+        """
+        return _is_blank(self, tuple((file.stat().st_size, file.stat().st_mtime_ns) for file in self._present()))
+
     def _present(self) -> tuple[Path, ...]:
         numbered = self._numbered()
         if not numbered:
@@ -155,6 +164,17 @@ class Address:
             if "*" in self.file.name:
                 self._slice_shape(file, shape)
             return np.asarray(content[self.key][()])
+
+
+@lru_cache(maxsize=1 << 16)
+def _is_blank(address: Address, stamps: tuple[tuple[int, int], ...]) -> bool:
+    """Of the files as their sizes and times have them."""
+    del stamps
+    array = address.read()
+    if array.dtype.kind not in "biuf":
+        fault = Fault(f"must hold numbers, not {array.dtype}", f"{address.file}, {address.key}")
+        raise DataError("A scan cannot be used:", [fault])
+    return not np.isfinite(array).any()
 
 
 def shapes_of(file: Path) -> dict[str, tuple[int, ...]]:

@@ -1,8 +1,12 @@
-"""One image file as SimpleITK reads it: SimpleITK decides the geometry."""
+"""One image file as SimpleITK reads it: SimpleITK decides the geometry, where the file's own header does not forbid."""
 
 from __future__ import annotations
 
+import math
+import os
+import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,81 +15,182 @@ import SimpleITK as sitk  # noqa: N813  # the name its own manual uses
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault, reason
-from fewlabel.data.io.completeness import all_finite, restore_not_finite, what_is_missing
+from fewlabel.data.io import contents
+from fewlabel.data.io.completeness import Examined, all_finite, examine, restore_not_finite
+from fewlabel.data.io.dicom import dicom_fault
+from fewlabel.data.io.file_names import SCAN_SUFFIXES, file_stem, is_picture, is_scan
 from fewlabel.data.io.geometry import Geometry
+from fewlabel.data.io.itk_geometry import geometry_of, picture_geometry
 from fewlabel.data.io.itk_log import reading
+from fewlabel.data.io.nibabel_image import nibabel_grid, nibabel_image
+from fewlabel.data.io.nrrd import nrrd_stored, raw_copy, read_nrrd_header
+from fewlabel.data.io.picture_file import by_itk, decode
+from fewlabel.data.io.shear import straighten
 
-SCAN_SUFFIXES = (
-    ".nii.gz",
-    ".nii",
-    ".nrrd",
-    ".nhdr",
-    ".mha",
-    ".mhd",
-    ".gipl",
-    ".gipl.gz",
-    ".hdr",
-    ".tif",
-    ".tiff",
-    ".png",
-    ".bmp",
-    ".jpg",
-    ".jpeg",
-)
-
-
-def is_scan(path: Path) -> bool:
-    """Whether a name looks like an image file; hidden files and macOS litter (``._*``) do not."""
-    return not path.name.startswith(".") and path.name.lower().endswith(SCAN_SUFFIXES)
-
-
-def file_stem(path: Path) -> str:
-    """Name of a file without its image suffix: ``a.b.nii.gz`` → ``a.b``."""
-    for suffix in SCAN_SUFFIXES:
-        if path.name.lower().endswith(suffix):
-            return path.name[: -len(suffix)]
-    return path.stem
+__all__ = [
+    "SCAN_SUFFIXES", "checked", "colours_of", "file_stem", "is_scan", "read_channels", "read_header",
+    "read_image", "restored",
+]  # fmt: skip
 
 
 def read_header(path: Path) -> Geometry:
-    """Geometry from the header; a gzip file is read through once to see whether it is undamaged.
+    """Geometry from the header; a packed file is read through once to see whether it is undamaged.
 
     Raises:
-        DataError: If the file is missing, incomplete, damaged, unreadable or not a 2D to 4D image.
+        DataError: If the file is missing, incomplete, damaged, unreadable, not a 2D to 4D image, or its axes are
+            sheared by more than :data:`fewlabel.data.io.shear.MOST_DEGREES`.
     """
+    facts = checked(path)
+    if facts.picture is not None and not by_itk(facts.picture):
+        return picture_geometry(facts.picture)
+    if facts.nifti2:
+        return geometry_of(path, nibabel_grid(path), facts)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     with _reading_faults(path):
-        reader.ReadImageInformation()
-    return _geometry(path, reader.GetSize(), reader, reader.GetNumberOfComponents())
+        try:
+            reader.ReadImageInformation()
+        except RuntimeError as error:
+            if not _is_sheared(facts, error):
+                raise
+            return geometry_of(path, nibabel_grid(path), facts)
+    geometry = geometry_of(path, reader, facts)
+    return replace(geometry, blank=_blank(path)) if facts.picture is not None and facts.picture.floats else geometry
 
 
 def read_channels(path: Path, frame: int | None = None) -> tuple[NDArray[np.float32], Geometry]:
     """Intensities (channels, z, y, x) of a file and where they lie; the 4th axis of a file becomes channels.
 
-    Voxels of NIfTI files that are not finite are NaN.
+    Voxels of NIfTI files that are not finite are NaN. Of a file with sheared axes, the voxels are those of the nearest
+    grid at right angles.
 
     Args:
         path: The file.
         frame: Channel to read of a 4D image, from 0; None for all.
 
     Raises:
-        DataError: As :func:`read_header`.
+        DataError: As :func:`read_header`, or if it does not fit into memory.
     """
-    image = read_image(path) if frame is None or not all_finite(path) else _read_frame(path, frame)
-    array = restored(path, _channels(image))
-    geometry = _geometry(path, image.GetSize(), image, image.GetNumberOfComponentsPerPixel())
+    geometry = read_header(path)
+    image = read_image(path) if frame is None or geometry.exact or _whole(path) else _read_frame(path, frame)
+    array = straighten(restored(path, _channels(path, image)), geometry, mask=False)
     return (array if frame is None or len(array) == 1 else array[frame : frame + 1].copy()), geometry
 
 
-def read_image(path: Path) -> Any:
-    """The SimpleITK image in a file.
+def read_image(path: Path, *, indices: bool = False) -> Any:
+    """The SimpleITK image in a file, on the grid that the file has.
+
+    Args:
+        path: The file.
+        indices: Whether it is a mask; see :func:`fewlabel.data.io.picture_file.decode`.
 
     Raises:
-        DataError: If it is missing or unreadable.
+        DataError: If it is missing or unreadable, or does not fit into memory.
     """
+    facts = checked(path)
+    picture = facts.picture
+    if picture is not None and not by_itk(picture):
+        _refuse_too_large(path, (picture.width, picture.height, picture.pages, picture.samples))
+        array = decode(path, picture, indices=indices)
+        return sitk.GetImageFromArray(array, isVector=array.ndim > 2 + (picture.pages > 1))
+    if facts.nifti2:
+        return _by_nibabel(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
     with _reading_faults(path):
-        return sitk.ReadImage(str(path))
+        try:
+            reader.ReadImageInformation()
+        except RuntimeError as error:
+            if not _is_sheared(facts, error):
+                raise
+            return _by_nibabel(path)
+        _refuse_too_large(path, reader.GetSize())
+        if facts.kind == contents.NRRD and (unpacked := _bzip2(path)) is not None:
+            return unpacked
+        return reader.Execute()
+
+
+def colours_of(path: Path) -> int:
+    """Values per voxel of an image in colours of 8 bits; 1 for others, and where it cannot be read."""
+    if is_picture(path):
+        try:
+            picture = checked(path).picture
+        except DataError:
+            return 1
+        return 1 if picture is None else picture.channels
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        with reading(path):
+            reader.ReadImageInformation()
+    except RuntimeError:
+        return 1
+    return int(reader.GetNumberOfComponents()) if reader.GetPixelID() == sitk.sitkVectorUInt8 else 1
+
+
+def checked(path: Path) -> Examined:
+    """What a look at the bytes of a file says, where it may be read.
+
+    Raises:
+        DataError: With all that is wrong with it.
+    """
+    if not path.is_file():
+        folder = path.is_dir()
+        fault = Fault("is a folder, not a file" if folder else "no such file", str(path))
+        raise DataError("A file cannot be read:", [fault])
+    try:
+        facts = examine(path)
+    except OSError as error:
+        fault = Fault(f"cannot be read ({reason(error)})", str(path), "Check its permissions and its disk")
+        raise DataError("A file cannot be read:", [fault]) from error
+    if facts.kind == contents.DICOM:
+        raise DataError("A file cannot be read:", [dicom_fault(path)])
+    if facts.problems:
+        faults = [Fault(problem, str(path), remedy) for problem, remedy in facts.problems]
+        raise DataError("A file cannot be read:", faults)
+    return facts
+
+
+def _by_nibabel(path: Path) -> Any:
+    _refuse_too_large(path, nibabel_grid(path).sides)
+    return nibabel_image(path)
+
+
+def _refuse_too_large(path: Path, sides: Sequence[int]) -> None:
+    """Refuse an image whose voxels, as numbers of four bytes, are more than the machine's memory."""
+    try:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return
+    voxels = math.prod(int(side) for side in sides)
+    if voxels * 4 > there:
+        problem = f"needs {voxels * 4 / 2**30:.1f} GB of memory, and this machine has {there / 2**30:.1f} GB"
+        raise DataError("A file cannot be read:", [Fault(problem, str(path), "Is its header right?")])
+
+
+def _blank(path: Path) -> tuple[int, ...]:
+    """Channels without a finite value, of a file whose voxels only ITK can unpack."""
+    channels = _channels(path, read_image(path))
+    return tuple(number for number, channel in enumerate(channels) if not np.isfinite(channel).any())
+
+
+def _bzip2(path: Path) -> Any:
+    """The image in an NRRD that is packed as ITK cannot unpack it; None for others."""
+    header = read_nrrd_header(path)
+    stored = None if header is None else nrrd_stored(header)
+    if header is None or stored is None or stored.parts[0].packing != "bzip2":
+        return None
+    with tempfile.TemporaryDirectory(prefix="fewlabel-") as folder:
+        return sitk.ReadImage(str(raw_copy(header, stored, Path(folder))))
+
+
+def _whole(path: Path) -> bool:
+    """Whether an image is to be read as a whole, though one of its frames is asked for."""
+    return not all_finite(path) or examine(path).nifti2
+
+
+def _is_sheared(facts: Examined, error: RuntimeError) -> bool:
+    return facts.kind == contents.NIFTI and "orthonormal" in str(error)
 
 
 def _read_frame(path: Path, frame: int) -> Any:
@@ -98,7 +203,8 @@ def _read_frame(path: Path, frame: int) -> Any:
         if len(size) == 4:
             reader.SetExtractSize([*size[:3], 0])
             reader.SetExtractIndex([0, 0, 0, frame])
-        return reader.Execute()
+            return reader.Execute()
+    return read_image(path)
 
 
 class _reading_faults:  # noqa: N801  # used as a statement: with _reading_faults(path)
@@ -109,16 +215,6 @@ class _reading_faults:  # noqa: N801  # used as a statement: with _reading_fault
         self.inner = reading(self.path)
 
     def __enter__(self) -> None:
-        if not self.path.is_file():
-            raise DataError("A file cannot be read:", [Fault("no such file", str(self.path))])
-        try:
-            missing = what_is_missing(self.path)
-        except OSError as error:
-            fault = Fault(f"cannot be read ({reason(error)})", str(self.path), "Check its permissions and its disk")
-            raise DataError("A file cannot be read:", [fault]) from error
-        if missing:
-            fault = Fault(f"is incomplete or damaged: {missing}", str(self.path), "Copy or download it again")
-            raise DataError("A file cannot be read:", [fault])
         self.inner.__enter__()
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
@@ -128,35 +224,17 @@ class _reading_faults:  # noqa: N801  # used as a statement: with _reading_fault
             # ITK closes with the operating system's last error, which is often about something else.
             lines = [line for line in lines if not line.startswith("Reason:")] or lines
             remedy = "Check that the file is complete and in the format of its suffix"
-            if "orthonormal" in str(error):
-                remedy = "Its axes are not at right angles: resample it or correct its header"
+            if "change spacing" in lines[-1]:
+                remedy = "Voxel sizes must be positive numbers: correct its header"
             fault = Fault(f"cannot be read by ITK ({lines[-1].rstrip('.')})", str(self.path), remedy)
             raise DataError("A file cannot be read:", [fault]) from error
 
 
-def _geometry(path: Path, size: Sequence[int], source: Any, components: int) -> Geometry:
-    spacing, origin, flat = source.GetSpacing(), source.GetOrigin(), source.GetDirection()
-    n = len(size)
-    if n not in {2, 3, 4}:
-        fault = Fault(f"must be a 2D, 3D or 4D image, but has {n} axes", str(path))
-        raise DataError("A scan cannot be used:", [fault])
-    matrix = np.eye(3)
-    inner = min(n, 3)
-    matrix[:inner, :inner] = np.asarray(flat).reshape(n, n)[:inner, :inner]
-    whole = (*size, 1)[:3]
-    steps = (*spacing, 1.0)[:3]
-    start = (*origin, 0.0)[:3]
-    return Geometry(
-        shape=(int(whole[2]), int(whole[1]), int(whole[0])),
-        spacing=(float(steps[2]), float(steps[1]), float(steps[0])),
-        origin=(float(start[0]), float(start[1]), float(start[2])),
-        direction=tuple(float(value) for value in matrix.ravel()),
-        components=int(components) * (int(size[3]) if n == 4 else 1),
-    )
-
-
-def _channels(image: Any) -> NDArray[np.float32]:
+def _channels(path: Path, image: Any) -> NDArray[np.float32]:
     array = np.asarray(sitk.GetArrayViewFromImage(image))
+    if array.dtype.kind == "c":
+        fault = Fault("holds complex numbers", str(path), "Store their magnitude")
+        raise DataError("A file cannot be read:", [fault])
     if image.GetNumberOfComponentsPerPixel() > 1:
         array = np.moveaxis(array, -1, 0)
     elif image.GetDimension() < 4:

@@ -10,37 +10,74 @@ import SimpleITK as sitk  # noqa: N813  # the name its own manual uses
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.data.io.itk_image import read_image, restored
+from fewlabel.data.io import contents
+from fewlabel.data.io.colours import colour_fault, lossy_fault
+from fewlabel.data.io.itk_image import checked, read_header, read_image, restored
+from fewlabel.data.io.nifti import header_file, read_scale
+from fewlabel.data.io.shear import straighten
+
+#: How far from a whole number a value of a mask may lie to be read as it.
+ROUNDING = 1e-3
 
 
-def read_mask_file(path: Path) -> NDArray[np.int64]:
+def read_mask_file(path: Path, notes: list[str] | None = None) -> NDArray[np.int64]:
     """A mask (z, y, x) in a file of its own.
 
+    Of an indexed picture the places in its table of colours count, of other pictures the grey value. Of a file with
+    sheared axes, the voxels are those of the nearest grid at right angles.
+
+    Args:
+        path: The file.
+        notes: Takes what is unusual about it and does no harm.
+
     Raises:
-        DataError: If it cannot be read, has several channels, or holds values that are not whole numbers.
+        DataError: If it cannot be read, has several channels or colours, or holds values that are not whole numbers.
     """
-    image = read_image(path)
+    facts = checked(path)
+    image = read_image(path, indices=True)
     array = np.asarray(sitk.GetArrayViewFromImage(image))
-    if image.GetNumberOfComponentsPerPixel() > 1 or array.ndim == 4:
+    if facts.picture is not None:
+        array = _grey(path, array, image.GetNumberOfComponentsPerPixel(), alpha=facts.picture.alpha)
+        if facts.picture.lossy and (fault := lossy_fault(path, array)) is not None:
+            raise DataError("A mask cannot be used:", [fault])
+    elif image.GetNumberOfComponentsPerPixel() > 1 or array.ndim == 4:
         raise DataError("A mask cannot be used:", [several_channels(path, array.shape)])
-    return whole_numbers(path, restored(path, array) if array.dtype.kind == "f" else array)
+    whole = whole_numbers(path, restored(path, array) if array.dtype.kind == "f" else array, notes)
+    if facts.kind in contents.PICTURES:
+        return whole
+    return straighten(whole, read_header(path), mask=True)
 
 
-def whole_numbers(path: Path, array: NDArray[Any]) -> NDArray[np.int64]:
+def whole_numbers(
+    path: Path,
+    array: NDArray[Any],
+    notes: list[str] | None = None,
+) -> NDArray[np.int64]:
     """The values of a mask, 2D or 3D, as (z, y, x) whole numbers.
 
+    Args:
+        path: Of the mask, for messages.
+        array: Its values.
+        notes: Takes that values were rounded.
+
     Raises:
-        DataError: If it has more axes, or some values are not whole numbers.
+        DataError: If it has more axes, or some values are further than :data:`ROUNDING` from a whole number.
     """
     if array.ndim > 3:
         raise DataError("A mask cannot be used:", [several_channels(path, array.shape)])
+    if array.dtype.kind == "c":
+        raise DataError("A mask cannot be used:", [Fault("holds complex numbers", str(path), "Store class indices")])
     if array.dtype.kind == "f":
-        wrong = ~np.isfinite(array) | (array != np.rint(array))
+        with np.errstate(invalid="ignore", over="ignore"):
+            nearest = np.rint(array)
+            off = np.abs(array - nearest)
+        off[~np.isfinite(array)] = np.inf
+        wrong = off > ROUNDING
         if wrong.any():
-            example = f"{array[wrong].flat[0]:.4g}"
-            problem = f"{int(wrong.sum())} voxels are not whole numbers, such as {example}"
-            fault = Fault(problem, str(path), "Resample masks with nearest neighbour")
-            raise DataError("A mask cannot be used:", [fault])
+            raise DataError("A mask cannot be used:", [_fractions(path, array[wrong], off[wrong])])
+        if notes is not None and (rounded := int((off > 0).sum())):
+            notes.append(f"{rounded} voxels of {path.name} were rounded: they lie within {ROUNDING:g} of whole numbers")
+        array = nearest
     whole = array.astype(np.int64)
     return whole[None] if whole.ndim == 2 else whole
 
@@ -48,3 +85,27 @@ def whole_numbers(path: Path, array: NDArray[Any]) -> NDArray[np.int64]:
 def several_channels(path: Path, shape: tuple[int, ...]) -> Fault:
     """What is wrong with a mask of several channels."""
     return Fault(f"must have one channel, but has shape {shape}", str(path), "Store one class index per voxel")
+
+
+def _fractions(path: Path, values: NDArray[Any], off: NDArray[Any]) -> Fault:
+    problem = f"{values.size} voxels are not whole numbers, such as {values.flat[0]:.4g}"
+    scale = _scale(path)
+    if scale != 1.0 and np.isfinite(off).all() and off.max() <= abs(scale) / 2 * 1.01:
+        problem += f": its header scales the stored numbers by {scale:.6g}, which rounds the classes"
+        return Fault(problem, str(path), "Store the classes as whole numbers with a scale (scl_slope) of 1")
+    return Fault(problem, str(path), "Resample masks with nearest neighbour")
+
+
+def _scale(path: Path) -> float:
+    if not path.name.lower().endswith((".nii", ".nii.gz", ".hdr", ".img", ".img.gz")):
+        return 1.0
+    return read_scale(header_file(path) or path)
+
+
+def _grey(path: Path, array: NDArray[Any], components: int, *, alpha: bool) -> NDArray[Any]:
+    """The one channel of a mask picture."""
+    if components == 2 and alpha:
+        return array[..., 0]
+    if components > 1:
+        raise DataError("A mask cannot be used:", [colour_fault(path, array, alpha=alpha)])
+    return array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from pathlib import Path
 from typing import Any
@@ -15,20 +16,26 @@ from fewlabel.data.io.catalog_paths import is_file_path
 from fewlabel.data.io.composite import Frame, parse_composite
 from fewlabel.data.io.itk_image import read_image
 from fewlabel.data.io.itk_log import reading
+from fewlabel.data.io.nifti import is_marked
+from fewlabel.data.io.shear import needs_resampling, put_back
 from fewlabel.data.io.volume import read_geometry
 
-_NIFTI = (".nii.gz", ".nii", ".hdr", ".img")
+_NIFTI = (".nii.gz", ".nii", ".hdr", ".img", ".img.gz")
+#: Fields of a NIfTI header that programs fill with names of people, files and studies.
+_FREE_TEXT = ("descrip", "db_name", "aux_file", "intent_name")
 
 
 def write_mask(path: Path, array: NDArray[Any], reference: Path) -> None:
     """Write a mask on the grid of a scan.
 
-    For NIfTI the header of the scan is kept as it is (codes, matrices, pixdim, units, description); only the data
-    type and the intensity scaling and window fields change. Other formats take over SimpleITK's geometry.
+    For NIfTI the header of the scan is kept (codes, matrices, pixdim, units); the data type, the intensity scaling and
+    window fields change, and the fields and extensions of free text, where names stand, are emptied. Other formats
+    take over SimpleITK's geometry. Of a scan with sheared axes, the mask is put back from the grid at right angles.
 
     Args:
         path: Where to; the suffix chooses the format.
-        array: (z, y, x) whole numbers, or (frames, z, y, x) for a 4D NIfTI.
+        array: (z, y, x) whole numbers, or (frames, z, y, x) for a 4D NIfTI, on the grid of
+            :func:`fewlabel.data.io.volume.read_volume`.
         reference: The scan that was segmented.
 
     Raises:
@@ -40,7 +47,7 @@ def write_mask(path: Path, array: NDArray[Any], reference: Path) -> None:
 
 def write_probabilities(path: Path, array: NDArray[np.floating[Any]], reference: Path) -> None:
     """Write class probabilities (classes, z, y, x) as a float32 image with the classes along its fourth axis."""
-    _write(path, np.asarray(array, dtype=np.float32), reference, single=False)
+    _write(path, np.asarray(array, dtype=np.float32), reference, single=False, shares=True)
 
 
 def write_map(path: Path, array: NDArray[np.floating[Any]], reference: Path) -> None:
@@ -48,7 +55,16 @@ def write_map(path: Path, array: NDArray[np.floating[Any]], reference: Path) -> 
     _write(path, np.asarray(array, dtype=np.float32)[None], reference, single=True)
 
 
-def _write(path: Path, array: NDArray[Any], reference: Path, *, single: bool) -> None:
+def _write(path: Path, array: NDArray[Any], reference: Path, *, single: bool, shares: bool = False) -> None:
+    """Write values (volumes, z, y, x) under the header of a scan.
+
+    Args:
+        path: Where to.
+        array: The values.
+        reference: The scan.
+        single: Whether they are one volume.
+        shares: Whether the values of a voxel sum to 1, the background first.
+    """
     path, reference = Path(path), Path(reference)
     geometry = read_geometry(reference)
     composite = parse_composite(reference)
@@ -58,16 +74,31 @@ def _write(path: Path, array: NDArray[Any], reference: Path, *, single: bool) ->
     if array.shape[1:] != geometry.shape:
         fault = Fault(f"{path} would have shape {array.shape[1:]}, but {reference} has {geometry.shape}")
         raise DataError("A mask cannot be written:", [fault])
+    if needs_resampling(geometry):
+        array = put_back(array, geometry)
+        if shares:
+            array[0] += 1 - array.sum(axis=0)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+    partial = _fresh(path)
     try:
-        if path.name.lower().endswith(_NIFTI[:2]) and reference.name.lower().endswith(_NIFTI):
+        if path.name.lower().endswith(_NIFTI[:2]) and reference.name.lower().endswith(_NIFTI) and is_marked(reference):
             _write_nifti(partial, array, reference, single=single)
         else:
             _write_other(partial, array, reference, single=single)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _fresh(path: Path) -> Path:
+    """A new, empty file beside ``path`` with its suffix: no link is followed, and no file of anybody else is opened."""
+    while True:
+        partial = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
+        try:
+            os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666))
+        except FileExistsError:
+            continue
+        return partial
 
 
 def _write_nifti(path: Path, array: NDArray[Any], reference: Path, *, single: bool) -> None:
@@ -79,6 +110,11 @@ def _write_nifti(path: Path, array: NDArray[Any], reference: Path, *, single: bo
     header.set_data_dtype(array.dtype)
     header["cal_min"] = header["cal_max"] = 0
     header["scl_slope"], header["scl_inter"] = 1, 0
+    for name in _FREE_TEXT:
+        if name in set(header.keys()):
+            header[name] = b""
+    if hasattr(header, "extensions"):
+        header.extensions.clear()
     voxels = array.transpose(3, 2, 1, 0)
     dimensions = int(scan.header["dim"][0])
     if single:

@@ -13,10 +13,17 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fewlabel.data.io.stored import Finite
+
 HEADER_BYTES = 544
 _BLOCK = 1 << 22
 _BEYOND = 1 << 40
 _FLOATS = {16: "f4", 64: "f8"}
+#: Bits of a value by the code of its type; what a header says of them beside it may be wrong.
+_BITS = {
+    1: 1, 2: 8, 4: 16, 8: 32, 16: 32, 32: 64, 64: 64, 128: 24, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64, 1536: 128,
+    1792: 128, 2048: 256, 2304: 32,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -28,12 +35,21 @@ class Header:
         count: Stored values: voxels times time points times channels.
         bits: Of each value.
         dtype: Type of the values if they are floating-point numbers that ITK reads, else None.
+        components: Volumes one after the other: time points times channels.
+        content: The first :data:`HEADER_BYTES` bytes of the file.
     """
 
     start: int
     count: int
     bits: int
     dtype: np.dtype[Any] | None
+    components: int = 1
+    content: bytes = b""
+
+    @property
+    def nifti2(self) -> bool:
+        """Whether it is of the second version."""
+        return self.content[4:6] in (b"n+", b"ni")
 
     @property
     def promised(self) -> int:
@@ -57,20 +73,35 @@ def parse_header(content: bytes, *, single: bool = True) -> Header | None:
             # Unchecked: what is wrong with it is for ITK to say, once.
             facts = kind(content[:size], check=False)
             sizes, start, code = facts["dim"], float(facts["vox_offset"]), int(facts["datatype"])
-            count = math.prod(max(1, int(side)) for side in sizes[1 : 1 + max(0, int(sizes[0]))])
+            sides = [max(1, int(side)) for side in sizes[1 : 1 + max(0, int(sizes[0]))]]
             # As the NIfTI library does: the voxels of a single file cannot begin within its header.
             first = max(size if single else 0, int(start) if math.isfinite(start) else 0)
             dtype = np.dtype(facts.endianness + _FLOATS[code]) if code in _FLOATS else None
-            return Header(first, count, int(facts["bitpix"]), dtype)
+            bits, components = _BITS.get(code, int(facts["bitpix"])), math.prod(sides[3:])
+            return Header(first, math.prod(sides), bits, dtype, components, bytes(content[:HEADER_BYTES]))
     return None
+
+
+def is_nifti(content: bytes) -> bool:
+    """Whether a file that begins with ``content`` is NIfTI or Analyze."""
+    import nibabel
+
+    return any(kind.may_contain_header(content) for kind in (nibabel.AnalyzeHeader, nibabel.Nifti2Header))
 
 
 def voxel_file(path: Path) -> Path:
     """The file that the voxels of an image lie in: that of the header, or the ``.img`` beside a ``.hdr``."""
     if not _is_pair(path):
         return path
-    beside = (path.with_suffix(suffix) for suffix in (".img", ".img.gz", ".IMG"))
-    return next((file for file in beside if file.is_file()), path)
+    return _beside(path, (".img", ".img.gz", ".IMG")) or path
+
+
+def header_file(path: Path) -> Path | None:
+    """The file that holds the header of an image: its own, or the ``.hdr`` beside an ``.img``; None if that is gone."""
+    name = path.name.lower()
+    if not name.endswith((".img", ".img.gz")):
+        return path
+    return _beside(path.with_suffix("") if name.endswith(".gz") else path, (".hdr", ".HDR"))
 
 
 def is_packed(path: Path) -> bool:
@@ -90,25 +121,54 @@ def read_header(path: Path) -> Header | None:
         return parse_header(stream.read(HEADER_BYTES), single=not _is_pair(path))
 
 
-def read_through(path: Path, header: Header | None) -> tuple[int, bool]:
-    """Bytes of a file, unpacked, and whether all its floating-point values are finite; checks the sums of gzip files.
+def read_through(path: Path, header: Header | None) -> tuple[int, Finite]:
+    """Bytes of a file, unpacked, and which floating-point values are finite; checks the sums of gzip files.
 
     Args:
         path: The file; all members of a gzip file are read.
-        header: Of the file; without one, or with one of whole numbers, the second answer is True.
+        header: Of the file; without one, or with one of whole numbers, nothing is said to be not finite.
 
     Raises:
         OSError: If it cannot be opened or read, or a gzip checksum or length does not fit.
         EOFError: If a gzip file ends too early.
         zlib.error: If it cannot be unpacked.
     """
+    floats = header is not None and header.dtype is not None
+    finite = Finite(header.count, header.components) if header is not None and floats else Finite(0, 0)
     with _opened(path) as stream:
-        finite = header is None or all(np.isfinite(values).all() for _, values in _blocks(stream, header))
+        if header is not None:
+            for first, values in _blocks(stream, header):
+                finite.add(first, values)
         if not is_packed(path):
             return stream.seek(0, os.SEEK_END), finite
         while stream.read(_BLOCK):
             pass
         return stream.tell(), finite
+
+
+def read_scale(path: Path) -> float:
+    """By what a NIfTI file multiplies the numbers that it stores; 1 where it says nothing.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    import nibabel
+
+    header = read_header(path)
+    if header is None or header.dtype is not None or not nibabel.Nifti1Header.may_contain_header(header.content):
+        return 1.0
+    slope = float(nibabel.Nifti1Header(header.content[:348], check=False)["scl_slope"])
+    return slope if slope and math.isfinite(slope) else 1.0
+
+
+def is_marked(path: Path) -> bool:
+    """Whether the header of an image bears the mark of NIfTI, which Analyze lacks.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    header = read_header(header_file(path) or path)
+    return header is not None and (header.content[344:346] in (b"n+", b"ni") or header.nifti2)
 
 
 def put_back_not_finite(path: Path, header: Header, array: NDArray[np.floating[Any]]) -> None:
@@ -133,6 +193,10 @@ def put_back_not_finite(path: Path, header: Header, array: NDArray[np.floating[A
 
 def _is_pair(path: Path) -> bool:
     return path.suffix.lower() == ".hdr"
+
+
+def _beside(path: Path, suffixes: tuple[str, ...]) -> Path | None:
+    return next((file for file in map(path.with_suffix, suffixes) if file.is_file()), None)
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fewlabel.core.errors import DataError
+from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io.assembling import assembled_geometry, assembled_image, assembled_mask
-from fewlabel.data.io.composite import parse_composite
+from fewlabel.data.io.composite import Segments, parse_composite
+from fewlabel.data.io.file_names import is_segmentation
 from fewlabel.data.io.geometry import Geometry, grid_faults
 from fewlabel.data.io.hdf5 import Address
 from fewlabel.data.io.itk_image import read_channels, read_header
 from fewlabel.data.io.mask_file import read_mask_file, whole_numbers
+from fewlabel.data.io.segments import read_segmentation, segmentation_faults
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,15 @@ class Volume:
 
 
 def read_geometry(path: Path) -> Geometry:
-    """Geometry from headers alone; a gzip file is read through once to see whether it is undamaged.
+    """Geometry from headers; packed files, floating-point numbers and arrays of HDF5 are read through once.
+
+    So damage shows, and channels without a finite number.
 
     Raises:
         DataError: If a file is missing, incomplete, damaged, unreadable or not a 2D to 4D image.
     """
     if (address := Address.parse(path)) is not None:
-        return _unplaced(address)
+        return replace(_unplaced(address), blank=(0,) if address.is_blank() else ())
     composite = parse_composite(path)
     return read_header(path) if composite is None else assembled_geometry(composite)
 
@@ -69,21 +73,53 @@ def read_volume(paths: Path | Sequence[Path]) -> Volume:
     return Volume(np.concatenate(arrays) if len(arrays) > 1 else arrays[0], geometries[0], files)
 
 
-def read_mask(path: Path, notes: list[str] | None = None) -> NDArray[np.int64]:
+def read_mask(path: Path, notes: list[str] | None = None, grid: Geometry | None = None) -> NDArray[np.int64]:
     """Read a mask as whole numbers (z, y, x).
 
     Args:
         path: Of the mask.
         notes: Takes what is unusual about it and does no harm.
+        grid: Of its scan; a cropped segmentation by 3D Slicer is put into its place there.
 
     Raises:
         DataError: If it cannot be read, has several channels, or holds values that are not whole numbers.
     """
     notes = [] if notes is None else notes
     if (address := Address.parse(path)) is not None:
-        return whole_numbers(path, address.read())
+        return whole_numbers(path, address.read(), notes)
     composite = parse_composite(path)
-    return read_mask_file(path) if composite is None else assembled_mask(composite, notes)
+    if composite is not None:
+        return assembled_mask(composite, notes, grid)
+    return read_segmentation(path, notes, grid) if is_segmentation(path) else read_mask_file(path, notes)
+
+
+def needs_grid(path: Path) -> bool:
+    """Whether a mask may cover a part of its scan alone, so that :func:`read_mask` needs the scan's geometry."""
+    return is_segmentation(path) or isinstance(parse_composite(path), Segments)
+
+
+def mask_faults(
+    image: Path, wanted: Geometry | None, mask: Path, *, accept_origin: bool = False
+) -> tuple[Geometry, list[Fault]]:
+    """The geometry of a mask, and what sets its grid apart from that of its scan.
+
+    Args:
+        image: The scan.
+        wanted: Its geometry; None if that is not known.
+        mask: Path of the mask.
+        accept_origin: Whether a mask may lie elsewhere, if all else agrees.
+
+    Raises:
+        DataError: If the mask cannot be read.
+    """
+    found = read_geometry(mask)
+    if wanted is None:
+        return found, []
+    if needs_grid(mask):
+        composite = parse_composite(mask)
+        file = mask if composite is None else composite.files[0]
+        return found, segmentation_faults(image, wanted, file, accept_origin=accept_origin)
+    return found, grid_faults(image, wanted, mask, found, accept_origin=accept_origin)
 
 
 def value_counts(mask: NDArray[np.integer[Any]]) -> dict[int, int]:

@@ -76,6 +76,7 @@ def segment_scan(
             **millilitres(mask.classes, volume, model.plan),
             "removed_ml": round(mask.removed_ml, 4),
             "confidence": None if mask.confidence is None else round(mask.confidence, 4),
+            **({"note": "; ".join(volume.geometry.notes)} if volume.geometry.notes else {}),
             **({} if mask.disagreement is None else {DISAGREEMENT: round(mask.disagreement, 4)}),
             "seconds": seconds,
         }
@@ -88,8 +89,12 @@ def _frames(volume: Volume, scan: Scan, plan: Plan) -> list[Volume]:
     count = len(volume.array)
     if count == len(plan.channels) or len(plan.channels) > 1 or len(scan.images) > 1:
         return [volume]
+    if volume.geometry.frames != count:
+        problem = f"{scan.images[0]} has {count} channels, such as colours, but the model was trained on one"
+        fault = Fault(problem, remedy="Give images of one channel, or a model of that many")
+        raise DataError("A scan cannot be segmented:", [fault])
     if not scan.images[0].name.lower().endswith(_NIFTI):
-        problem = f"{scan.images[0]} has {count} channels, and only a 4D NIfTI can be a cine"
+        problem = f"{scan.images[0]} has {count} frames, and only a 4D NIfTI can be a cine"
         fault = Fault(problem, remedy="Store it as NIfTI")
         raise DataError("A scan cannot be segmented:", [fault])
     return [Volume(volume.array[index : index + 1], volume.geometry, volume.paths) for index in range(count)]

@@ -10,12 +10,13 @@ import SimpleITK as sitk
 
 from fewlabel.core.errors import DataError
 from fewlabel.data.catalog import Case, Catalog
+from fewlabel.data.checking import inspect_case
 from fewlabel.data.io.catalog_paths import files_behind, is_there, scan_stem
 from fewlabel.data.io.hdf5 import Address, shapes_of
 from fewlabel.data.io.masks import write_mask
 from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
 from fewlabel.data.sources import source_files, source_key
-from kit.h5 import write_h5
+from kit.h5 import ball, write_h5
 
 SHAPE = (5, 4, 3)
 MM = (5.0, 1.5, 0.75)
@@ -164,3 +165,24 @@ def test_the_key_of_a_store_follows_every_file_and_the_address(tmp_path):
     (tmp_path / "p_slice_1.h5").mkdir()
     with pytest.raises(DataError, match=r"case p, .*p_slice_1\.h5"):
         key()
+
+
+def test_arrays_without_a_finite_number_and_damaged_ones_are_refused_at_check(tmp_path):
+    image, mask = ball()
+    path = write_h5(
+        tmp_path / "a.h5", image=image * np.nan, some=np.where(mask, image, np.nan), text=np.array([[b"a"]])
+    )
+
+    def faults(key):
+        address = Address(path, key, "xyz", (1.0, 1.0, 1.0)).path
+        return [fault.problem for fault in inspect_case(Case("a", "a", (address,)), 1).faults]
+
+    assert faults("image") == ["has no finite voxel"]
+    assert faults("some") == []
+    assert faults("text") == ["must hold numbers, not |S1"]
+    content = bytearray(write_h5(path, image=image).read_bytes())
+    assert faults("image") == []
+    middle = len(content) - 300
+    content[middle : middle + 100] = bytes(100)
+    path.write_bytes(content)
+    assert any("is not a complete HDF5 file" in problem for problem in faults("image"))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
 from fewlabel.core.errors import DataError
+from fewlabel.data.io import masks
 from fewlabel.data.io.geometry import grid_faults
-from fewlabel.data.io.masks import write_mask, write_probabilities
+from fewlabel.data.io.masks import write_map, write_mask, write_probabilities
 from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
 from kit.scans import TILTED, acdc_like, blob, noise, write_scan
 
@@ -22,7 +25,7 @@ def test_masks_keep_every_header_fact_of_their_scan(tmp_path):
     assert header.get_data_dtype() == np.float64 or header.get_data_dtype() == np.int16
     write_mask(tmp_path / "out" / "m.nii.gz", mask, scan)
     written, original = nibabel.load(tmp_path / "out" / "m.nii.gz").header, header
-    changed = {"datatype", "bitpix", "scl_slope", "scl_inter", "cal_max", "cal_min", "vox_offset", "magic"}
+    changed = {"datatype", "bitpix", "scl_slope", "scl_inter", "cal_max", "cal_min", "vox_offset", "magic", "descrip"}
     for key in original:
         if key not in changed:
             assert written[key].tolist() == original[key].tolist(), key
@@ -33,6 +36,46 @@ def test_masks_keep_every_header_fact_of_their_scan(tmp_path):
     assert loaded.GetDirection() == image.GetDirection()
     assert loaded.GetOrigin() == image.GetOrigin()
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["m.nii.gz"]
+
+
+def test_names_in_the_header_of_a_scan_are_not_handed_on(tmp_path):
+    image = nibabel.Nifti1Image(noise((4, 9, 7)).T, np.eye(4))
+    image.header.set_xyzt_units("mm", "sec")
+    for name in ("descrip", "db_name", "aux_file", "intent_name"):
+        image.header[name] = b"Doe^John"
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"Doe^John"))
+    nibabel.save(image, tmp_path / "s.nii")
+    for write, array in ((write_mask, blob((4, 9, 7))), (write_map, noise((4, 9, 7)))):
+        write(tmp_path / "m.nii", array, tmp_path / "s.nii")
+        assert b"Doe" not in (tmp_path / "m.nii").read_bytes()
+        written = nibabel.load(tmp_path / "m.nii").header
+        assert written.get_xyzt_units() == ("mm", "sec")
+        assert len(written.extensions) == 0
+
+
+def test_no_link_is_followed(tmp_path, monkeypatch):
+    scan = write_scan(tmp_path / "s.nii.gz", noise((3, 5, 7)))
+    victim = tmp_path / "victim"
+    victim.write_text("somebody else's")
+    (tmp_path / "m.nii.gz").symlink_to(victim)
+    write_mask(tmp_path / "m.nii.gz", blob((3, 5, 7)), scan)
+    assert victim.read_text() == "somebody else's"
+    assert not (tmp_path / "m.nii.gz").is_symlink()
+    names = iter(["guessed", "fresh"])
+    monkeypatch.setattr(masks.uuid, "uuid4", lambda: SimpleNamespace(hex=next(names)))
+    (tmp_path / ".guessed.n.nii.gz").symlink_to(victim)
+    write_mask(tmp_path / "n.nii.gz", blob((3, 5, 7)), scan)
+    assert victim.read_text() == "somebody else's"
+    assert np.array_equal(read_mask(tmp_path / "n.nii.gz"), blob((3, 5, 7)))
+
+
+def test_masks_of_analyze_scans_lie_on_them(tmp_path):
+    scan = nibabel.AnalyzeImage(noise((3, 5, 7)).T.astype(np.float32), np.diag([-2.0, 3, 4, 1]))
+    nibabel.save(scan, tmp_path / "s.hdr")
+    write_mask(tmp_path / "m.nii.gz", blob((3, 5, 7)), tmp_path / "s.hdr")
+    assert np.array_equal(read_mask(tmp_path / "m.nii.gz"), blob((3, 5, 7)))
+    apart = grid_faults(tmp_path, read_geometry(tmp_path / "s.hdr"), tmp_path, read_geometry(tmp_path / "m.nii.gz"))
+    assert apart == []
 
 
 def test_acdc_masks_keep_the_header_facts_of_their_image(tmp_path, shared_data):

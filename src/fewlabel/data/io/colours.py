@@ -1,0 +1,94 @@
+"""Mask pictures in colours: which colours they hold, and what to write so that each is a class."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.data.io.composite import Colour
+
+_MOST_SHOWN = 8
+_BLACK, _WHITE = "#000000", "#ffffff"
+
+
+def parse_colours(colours: Mapping[str, int], where: str = "colours") -> tuple[tuple[Colour, int], ...]:
+    """Colours and the class value of each.
+
+    Args:
+        colours: ``rrggbb`` in hexadecimal, with ``#`` or without, or ``red,green,blue`` (0 to 255) → value.
+        where: Of the setting, for messages.
+
+    Raises:
+        SettingsError: With every colour that is none.
+    """
+    read, faults = [], []
+    for text, value in colours.items():
+        hexadecimal = re.fullmatch(r"#?([0-9a-fA-F]{6})", text.strip())
+        numbers = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*", text)
+        if hexadecimal:
+            code = int(hexadecimal[1], 16)
+            read.append((unpacked(code), int(value)))
+        elif numbers and max(int(number) for number in numbers.groups()) <= 255:
+            read.append(((int(numbers[1]), int(numbers[2]), int(numbers[3])), int(value)))
+        else:
+            faults.append(Fault(f'"{text}" is no colour', where, "Write it as rrggbb, such as ff0000 for red"))
+    if faults:
+        raise SettingsError("These settings are not valid:", faults)
+    return tuple(read)
+
+
+def colour_fault(path: Path, array: NDArray[Any], *, alpha: bool = False) -> Fault:
+    """What is wrong with a mask (..., 3 or 4) of colours, with the setting that makes them classes."""
+    if array.dtype != np.uint8:
+        problem = f"is a mask in colours of {array.dtype}"
+        return Fault(problem, str(path), "Store one class index per pixel, or colours of 8 bits")
+    codes, counts = np.unique(packed(array[..., :3]), return_counts=True)
+    if len(codes) == 1 and alpha and len(np.unique(array[..., 3])) > 1:
+        problem = f"is a mask of the one colour {_named(int(codes[0]))}: its shapes lie in its transparency"
+        return Fault(problem, str(path), "Store one class index per pixel, without transparency")
+    # The most frequent ones; black is the background.
+    order = codes[np.argsort(-counts, kind="stable")]
+    frequent = sorted(order[:_MOST_SHOWN].tolist(), key=lambda code: (code != 0, int(np.flatnonzero(order == code)[0])))
+    names = [_named(code) for code in frequent]
+    more = f" and {len(codes) - len(names)} more" if len(codes) > len(names) else ""
+    problem = f"is a mask in colours, not in class indices: it holds {', '.join(names)}{more}"
+    return Fault(problem, str(path), f"Say which class each colour is, as in {_proposed(names)}")
+
+
+def lossy_fault(path: Path, array: NDArray[Any]) -> Fault | None:
+    """What is wrong with a grey mask in a file that changes values as it packs them; None if they were not changed."""
+    values = np.unique(array)
+    if len(values) <= 2:
+        return None
+    problem = (
+        f"is a mask in a lossy format such as JPEG, which blurs classes into {len(values)} values from {values[0]} "
+        f"to {values[-1]}"
+    )
+    remedy = f"Export it as PNG, or take the nearer of black and white with {_proposed([_BLACK, _WHITE])}"
+    return Fault(problem, str(path), remedy)
+
+
+def packed(colours: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """Colours (..., 3) as one number each."""
+    red, green, blue = np.moveaxis(colours.astype(np.int64), -1, 0)
+    together: NDArray[np.int64] = (red << 16) | (green << 8) | blue
+    return together
+
+
+def unpacked(code: int) -> Colour:
+    """The colour that a number stands for."""
+    return code >> 16, code >> 8 & 255, code & 255
+
+
+def _named(code: int) -> str:
+    return f"#{code:06x}"
+
+
+def _proposed(names: list[str]) -> str:
+    return " ".join(f"colours.{name.removeprefix('#')}={number}" for number, name in enumerate(names))

@@ -1,0 +1,52 @@
+"""Names of image files: which look like one, and what is left of them without their suffix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+SCAN_SUFFIXES = (
+    ".nii.gz",
+    ".nii",
+    ".seg.nrrd",
+    ".nrrd",
+    ".nhdr",
+    ".mha",
+    ".mhd",
+    ".gipl",
+    ".gipl.gz",
+    ".hdr",
+    ".tif",
+    ".tiff",
+    ".png",
+    ".bmp",
+    ".jpg",
+    ".jpeg",
+)
+PICTURE_SUFFIXES = (".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg")
+#: Of the half of a pair that is named by its other half.
+_VOXEL_SUFFIXES = (".img.gz", ".img")
+#: Of segmentations by 3D Slicer.
+SEGMENTATION_SUFFIX = ".seg.nrrd"
+
+
+def is_scan(path: Path) -> bool:
+    """Whether a name looks like an image file; hidden files and macOS litter (``._*``) do not."""
+    return not path.name.startswith(".") and path.name.lower().endswith(SCAN_SUFFIXES)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a name is that of a PNG, JPEG, BMP or TIFF picture."""
+    return path.name.lower().endswith(PICTURE_SUFFIXES)
+
+
+def is_segmentation(path: Path) -> bool:
+    """Whether a name is that of a segmentation by 3D Slicer."""
+    return path.name.lower().endswith(SEGMENTATION_SUFFIX)
+
+
+def file_stem(path: Path) -> str:
+    """Name of a file without its image suffix: ``a.b.nii.gz`` → ``a.b``."""
+    for suffix in (*SCAN_SUFFIXES, *_VOXEL_SUFFIXES):
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
+    return path.stem

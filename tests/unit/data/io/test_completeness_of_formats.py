@@ -1,0 +1,274 @@
+"""Every format: what its header promises is held against what is there, before anything is read or allocated."""
+
+import bz2
+import gzip
+import struct
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from PIL import Image
+
+from fewlabel.core.errors import DataError
+from fewlabel.data.catalog import Case
+from fewlabel.data.checking import inspect_case
+from fewlabel.data.io.completeness import examine, what_is_missing
+from fewlabel.data.io.stored import Finite
+from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
+from kit.scans import noise, write_scan
+
+SHAPE = (4, 9, 7)
+VOXELS = np.arange(4 * 9 * 7, dtype=np.int16).reshape(SHAPE)
+
+
+def written(path, packed, array=VOXELS):
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing((1.5, 1.25, 8.0))
+    sitk.WriteImage(image, str(path), useCompression=packed)
+    return path
+
+
+def nrrd(path, encoding, content, sizes="7 9 4", kind="short", more=""):
+    head = f"NRRD0004\ntype: {kind}\ndimension: {len(sizes.split())}\nsizes: {sizes}\nendian: little\n"
+    path.write_bytes(f"{head}encoding: {encoding}\n{more}\n".encode() + content)
+    return path
+
+
+def refused(path, text):
+    for read in (read_geometry, read_volume, read_mask):
+        with pytest.raises(DataError, match=text):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "packed", "text"),
+    [
+        ("s.nrrd", False, r"\d+ bytes of the 504 that its header promises"),
+        ("s.nrrd", True, "damaged gzip content"),
+        ("s.mha", False, r"\d+ bytes of the 504 that its header promises"),
+        ("s.mha", True, "damaged gzip content"),
+        ("s.gipl", False, r"\d+ bytes of the 504 that its header promises"),
+        ("s.gipl.gz", True, "damaged gzip content"),
+        ("s.tif", False, r"\d+ bytes of the \d+ that its header promises|\d+ bytes of at least"),
+    ],
+)
+@pytest.mark.parametrize("kept", [0.6, 0.97])
+def test_files_cut_short_are_named(tmp_path, name, packed, text, kept):
+    path = written(tmp_path / name, packed)
+    assert what_is_missing(path) == ""
+    np.testing.assert_array_equal(read_volume(path).array[0], VOXELS)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+    refused(path, rf"{name}: is incomplete or damaged: ({text})")
+
+
+@pytest.mark.parametrize(
+    ("name", "voxels", "packed"), [("s.mhd", "s.raw", False), ("s.mhd", "s.zraw", True), ("s.nhdr", "s.raw", False)]
+)
+def test_detached_voxels(tmp_path, name, voxels, packed):
+    path = written(tmp_path / name, packed)
+    data = tmp_path / voxels
+    content = data.read_bytes()
+    np.testing.assert_array_equal(read_volume(path).array[0], VOXELS)
+    data.write_bytes(content[: len(content) - 5])
+    refused(path, "damaged gzip content" if packed else rf"499 bytes in {voxels} of the 504 that its header promises")
+    data.write_bytes(content)
+    np.testing.assert_array_equal(read_volume(path).array[0], VOXELS)
+    data.unlink()
+    refused(path, rf"its voxels are to lie in {voxels}, and there is no such file")
+
+
+@pytest.mark.parametrize("kind", ["mhd list", "mhd pattern", "nhdr list", "nhdr pattern"])
+def test_voxels_in_a_row_of_files(tmp_path, kind):
+    for number, plane in enumerate(VOXELS):
+        (tmp_path / f"p{number:02d}.raw").write_bytes(plane.tobytes())
+    names = "\n".join(f"p{number:02d}.raw" for number in range(4))
+    if kind.startswith("mhd"):
+        path = tmp_path / "s.mhd"
+        where = f"LIST\n{names}" if "list" in kind else "p%02d.raw 0 3 1"
+        path.write_text(
+            "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\nDimSize = 7 9 4\n"
+            f"ElementType = MET_SHORT\nElementDataFile = {where}\n"
+        )
+    else:
+        where = f"LIST\n{names}" if "list" in kind else "p%02d.raw 0 3 1"
+        path = nrrd(tmp_path / "s.nhdr", "raw", b"", more=f"data file: {where}\n")
+        path.write_bytes(path.read_bytes()[:-1])
+    np.testing.assert_array_equal(read_volume(path).array[0], VOXELS)
+    whole = (tmp_path / "p02.raw").read_bytes()
+    (tmp_path / "p02.raw").write_bytes(whole[:-3])
+    refused(path, r"123 bytes in p02\.raw of the 126")
+    (tmp_path / "p02.raw").unlink()
+    refused(path, r"its voxels are to lie in p02\.raw, and there is no such file")
+
+
+@pytest.mark.parametrize("skip", ["byte skip: 11\n", "byte skip: -1\n", "line skip: 1\nbyte skip: 0\n"])
+def test_bytes_before_detached_voxels_are_none(tmp_path, skip):
+    before = b"0123456789\n"
+    (tmp_path / "v.raw").write_bytes(before + VOXELS.tobytes())
+    path = nrrd(tmp_path / "s.nhdr", "raw", b"", more=f"data file: v.raw\n{skip}")
+    np.testing.assert_array_equal(read_volume(path).array[0], VOXELS)
+    (tmp_path / "v.raw").write_bytes(before + VOXELS.tobytes()[:-20])
+    assert "bytes in v.raw of the 504" in what_is_missing(path)
+
+
+def test_encodings_of_nrrd(tmp_path):
+    raw = VOXELS.tobytes()
+    whole = {
+        "gzip": gzip.compress(raw),
+        "bzip2": bz2.compress(raw),
+        "hex": raw.hex().encode(),
+        "ascii": " ".join(map(str, VOXELS.ravel())).encode(),
+    }
+    for encoding, content in whole.items():
+        path = nrrd(tmp_path / f"{encoding}.nrrd", encoding, content)
+        assert what_is_missing(path) == ""
+        np.testing.assert_array_equal(read_volume(path).array[0], VOXELS)
+        path = nrrd(tmp_path / f"{encoding}_cut.nrrd", encoding, content[: len(content) // 2])
+        refused(path, "is incomplete or damaged: ")
+
+
+def test_a_damaged_stream_is_named_though_it_has_its_length(tmp_path):
+    content = bytearray(gzip.compress(VOXELS.tobytes(), compresslevel=0))
+    content[200] ^= 1
+    assert "damaged gzip content" in what_is_missing(nrrd(tmp_path / "s.nrrd", "gzip", bytes(content)))
+
+
+@pytest.mark.parametrize("side", [10**5, 2**40])
+def test_headers_that_promise_the_impossible_are_refused_before_anything_is_made(tmp_path, side):
+    path = nrrd(tmp_path / "s.nrrd", "raw", b"\0" * 100, sizes=f"{side} {side} 3")
+    refused(path, "100 bytes of the ")
+    path = nrrd(tmp_path / "z.nrrd", "gzip", gzip.compress(b"\0" * 100), sizes=f"{side} {side} 3")
+    refused(path, "100 bytes unpacked of the ")
+    head = f"ObjectType = Image\nNDims = 3\nBinaryData = True\nDimSize = {side} {side} 3\nElementType = MET_SHORT\n"
+    (tmp_path / "s.mha").write_bytes(f"{head}ElementDataFile = LOCAL\n".encode() + b"\0" * 100)
+    refused(tmp_path / "s.mha", "100 bytes of the ")
+
+
+def test_what_no_memory_holds_is_refused(tmp_path, monkeypatch):
+    path = write_scan(tmp_path / "s.nii.gz", noise(SHAPE))
+    monkeypatch.setattr("os.sysconf", lambda name: 20)
+    with pytest.raises(DataError, match=r"needs .* GB of memory, and this machine has"):
+        read_volume(path)
+
+
+def png_of_size(width, height, body=b"x"):
+    import zlib
+
+    def part(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + part(b"IHDR", head) + part(b"IDAT", zlib.compress(body)) + part(b"IEND", b"")
+
+
+def test_pictures_that_promise_too_many_pixels(tmp_path):
+    (tmp_path / "s.png").write_bytes(png_of_size(60000, 60000))
+    refused(tmp_path / "s.png", "promises 60000 x 60000 pixels, more than")
+    (tmp_path / "z.png").write_bytes(png_of_size(0, 5))
+    refused(tmp_path / "z.png", "promises 0 x 5 pixels")
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "s.jpg")
+    content = bytearray((tmp_path / "s.jpg").read_bytes())
+    at = content.index(b"\xff\xc0") + 5
+    content[at : at + 4] = struct.pack(">HH", 65000, 65000)
+    (tmp_path / "s.jpg").write_bytes(content)
+    refused(tmp_path / "s.jpg", "promises 65000 x 65000 pixels, more than")
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "s.tif")
+    content = bytearray((tmp_path / "s.tif").read_bytes())
+    for tag in (256, 257):
+        at = content.index(struct.pack("<HHI", tag, 4, 1)) + 8
+        content[at : at + 4] = struct.pack("<I", 65000)
+    (tmp_path / "s.tif").write_bytes(content)
+    refused(tmp_path / "s.tif", "promises 65000 x 65000 pixels, more than")
+
+
+@pytest.mark.parametrize("name", ["p.png", "p.jpg", "p.bmp", "p.tif"])
+@pytest.mark.parametrize("kept", [0.2, 0.6, 0.999])
+def test_pictures_cut_short_are_named(tmp_path, name, kept):
+    path = tmp_path / name
+    Image.fromarray(noise((1, 60, 50))[0].clip(0, 255).astype(np.uint8)).save(path)
+    assert what_is_missing(path) == ""
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+    refused(path, rf"{name}: is incomplete or damaged: ")
+
+
+def test_a_thumbnail_in_a_cut_jpeg_is_not_its_end(tmp_path):
+    exif = Image.Exif()
+    path = tmp_path / "p.jpg"
+    Image.fromarray(noise((1, 60, 50))[0].clip(0, 255).astype(np.uint8)).save(path, exif=exif)
+    content = path.read_bytes()
+    thumbnail = b"Exif\0\0" + b"\xff\xd8 small \xff\xd9"
+    segment = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail
+    path.write_bytes(content[:2] + segment + content[2:])
+    assert what_is_missing(path) == ""
+    path.write_bytes((content[:2] + segment + content[2:])[:-400])
+    assert "without its end mark" in what_is_missing(path)
+
+
+def test_a_png_with_a_wrong_checksum(tmp_path):
+    path = tmp_path / "p.png"
+    Image.fromarray(noise((1, 60, 50))[0].clip(0, 255).astype(np.uint8)).save(path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+    refused(path, "the checksum of its part IDAT")
+
+
+@pytest.mark.parametrize("name", ["s.nii", "s.nii.gz", "s.nrrd", "s.mha", "s.tif", "s.gipl"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_scans_without_a_finite_voxel_are_refused_at_check(tmp_path, name, value):
+    path = write_scan(tmp_path / name, np.full(SHAPE, value, np.float32))
+    (fault,) = inspect_case(Case("a", "a", (path,)), 1).faults
+    assert fault.problem == "has no finite voxel"
+    some = np.full(SHAPE, value, np.float32)
+    some[3, 8, 6] = 1
+    assert inspect_case(Case("a", "a", (write_scan(tmp_path / name, some),)), 1).faults == ()
+
+
+def test_a_channel_without_a_finite_voxel_is_named(tmp_path):
+    array = np.stack([noise(SHAPE), np.full(SHAPE, np.nan, np.float32), noise(SHAPE)])
+    interleaved = sitk.GetImageFromArray(np.moveaxis(array, 0, -1).copy(), isVector=True)
+    frames = sitk.JoinSeries([sitk.GetImageFromArray(frame) for frame in array])
+    for name, image in (("v.mha", interleaved), ("v.nrrd", interleaved), ("f.nii", frames), ("f.mha", frames)):
+        sitk.WriteImage(image, str(tmp_path / name))
+        (fault,) = inspect_case(Case("a", "a", (tmp_path / name,)), 3).faults
+        assert fault.problem == "channel 2 of 3 has no finite voxel", name
+
+
+def test_finite_values_over_blocks():
+    values = np.array([1.0, np.nan, 2.0, np.nan, np.nan, np.nan, 3.0, np.nan])
+    for cut in range(9):
+        together, apart = Finite(8, 2, interleaved=True), Finite(8, 4)
+        for finite in (together, apart):
+            for first, part in ((0, values[:cut]), (cut, values[cut:])):
+                if part.size:
+                    finite.add(first, part)
+        assert (together.blank, together.all) == ((1,), False)
+        assert apart.blank == (2,)
+
+
+def test_raw_files_of_whole_numbers_are_measured_not_read(tmp_path, monkeypatch):
+    path = written(tmp_path / "s.mha", packed=False)
+
+    def read(*words):
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr("fewlabel.data.io.stored._count", read)
+    assert examine(path).missing == ""
+
+
+def test_pairs_without_their_other_half(tmp_path):
+    import nibabel
+
+    for name in ("a", "b", "c"):
+        nibabel.save(nibabel.Nifti1Pair(VOXELS.T, np.diag([1.5, 1.5, 8, 1])), tmp_path / f"{name}.img")
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.img").array[0], VOXELS)
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.hdr").array[0], VOXELS)
+    (tmp_path / "a.img").write_bytes((tmp_path / "a.img").read_bytes()[:-7])
+    for name in ("a.img", "a.hdr"):
+        refused(tmp_path / name, "497 bytes.* of the 504 that its header promises")
+    (tmp_path / "b.img").unlink()
+    refused(tmp_path / "b.hdr", r"its voxels are missing: there is no b\.img beside it")
+    (tmp_path / "c.hdr").unlink()
+    refused(tmp_path / "c.img", r"its header is missing: there is no c\.hdr beside it")
