@@ -69,9 +69,9 @@ def lay(
 
     Args:
         facts: Of the scans that may decide.
-        frame: Reference unit vectors (3, 3), see :func:`fewlabel.data.orient.reference_frame`.
+        frame: Reference unit vectors (3, 3), see :func:`fewlabel.data.slice_plane.reference_frame`.
         labels: Classes; other values, and what is to be ignored, do not count as labels.
-        slice_axis: As in :func:`fewlabel.data.orient.slice_axis`.
+        slice_axis: As in :func:`fewlabel.data.orient.orient_to`.
     """
     laid = []
     for fact in facts:

@@ -28,7 +28,8 @@ class Plan:
         channels: Names of the image channels.
         low: Percentile of a volume that becomes 0.
         high: Percentile of a volume that becomes 1.
-        slice_axis: ``auto`` or the file axis across slices (``x``, ``y``, ``z``).
+        slice_axis: ``nearest``: across the slices lies the file axis nearest to the frame's slice direction; or that file
+            axis (``x``, ``y``, ``z``). Plans of before 0.2 say ``auto``: the thickest axis of each scan.
         frame: Reference unit vectors of slice, row and column in patient axes (left, posterior, superior).
         label_values: Raw value of each class; the index is the class, 0 the background.
         ignore_value: Raw value that is neither class nor background, or None.

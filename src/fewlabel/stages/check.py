@@ -15,7 +15,7 @@ from fewlabel.data.catalog import Catalog, Column
 from fewlabel.data.checking import CaseFacts, LabelMap, cores, inspect, label_map
 from fewlabel.data.io.itk_log import collected_warnings
 from fewlabel.data.meta_labels import case_codes
-from fewlabel.data.planning import grid_of, make_plan
+from fewlabel.data.planning import grid_of, make_plan, oddly_cut
 from fewlabel.data.pose_sample import sampled_poses
 from fewlabel.data.preprocess import Plan
 from fewlabel.protocol.splits import PARTS, make_split
@@ -115,6 +115,7 @@ def check(
         if any(fact.geometry is not None for fact in facts):
             plan = make_plan(catalog, facts, labels, proposed, **(plan_settings or {}))
             rows.extend(_plan_rows(plan, facts, labels, proposed, plan_settings or {}))
+            rows.extend(("note", text) for text in oddly_cut(facts, plan))
             poses = sampled_poses(facts, proposed, plan, workers or cores())
             if poses.scans:
                 rows.append(("in the plane", poses.sentence()))

@@ -19,7 +19,7 @@ from fewlabel.data.checking import CaseFacts, cores, inspect, label_map
 from fewlabel.data.io.itk_log import collected_warnings
 from fewlabel.data.meta_labels import case_codes, slice_table
 from fewlabel.data.orient import orient_to
-from fewlabel.data.planning import make_plan
+from fewlabel.data.planning import make_plan, oddly_cut
 from fewlabel.data.pose_record import POSES, find_poses, write_poses
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.sources import SOURCES, read_sources, source_files, source_key
@@ -57,7 +57,8 @@ class PrepareSettings(Settings):
     low: float = setting(1.0, "Percentile of a volume that becomes 0.", unit="percent", ge=0, lt=100)
     high: float = setting(99.0, "Percentile of a volume that becomes 1.", unit="percent", gt=0, le=100)
     slice_axis: Literal["auto", "x", "y", "z"] = setting(
-        "auto", "File axis across the slices; auto takes the one with the largest spacing."
+        "auto",
+        "File axis across the slices; auto chooses one plane for all scans, across which their voxels are largest.",
     )
     position_parts: int = setting(4, "Parts along the slice axis.", source="GCL, slice position", ge=1, le=64)
     workers: int = setting(0, "Threads; 0 for one per core.", ge=0)
@@ -143,7 +144,7 @@ def run(settings: PrepareSettings) -> Path:
         write_tables(folder, catalog, table, written)
         write_json(folder / "plan.json", plan.record())
         write_json(folder / "split.json", split)
-        write_json(folder / "qc.json", _quality(catalog, facts, written, split))
+        write_json(folder / "qc.json", _quality(catalog, facts, written, split, oddly_cut(facts, plan)))
         write_json(folder / SOURCES, {"key": key, "files": files})
         finish_artifact(
             folder,
@@ -293,10 +294,16 @@ def write_tables(folder: Path, catalog: Catalog, table: dict[str, Any], written:
     write_json(folder / "cases.json", [result.case for result in written])
 
 
-def _quality(catalog: Catalog, facts: list[CaseFacts], written: list[Written], split: dict[str, Any]) -> dict[str, Any]:
+def _quality(
+    catalog: Catalog,
+    facts: list[CaseFacts],
+    written: list[Written],
+    split: dict[str, Any],
+    planned: Sequence[str],
+) -> dict[str, Any]:
     cases = []
     notes = [f"split {split['name']}: {note}" for note in split.get("notes", ())]
-    notes = [*catalog.notes, *notes, *case_codes(catalog)[2]]
+    notes = [*catalog.notes, *notes, *planned, *case_codes(catalog)[2]]
     for fact, result in zip(facts, written, strict=True):
         row = {**result.quality, "odd": [*fact.odd, *result.quality["odd"]]}
         cases.append(row)

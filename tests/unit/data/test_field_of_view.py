@@ -12,7 +12,7 @@ from fewlabel.data.checking import CaseFacts, LabelMap
 from fewlabel.data.field_of_view import Laid, choose_grid, lay
 from fewlabel.data.io.geometry import Geometry
 from fewlabel.data.label_shapes import label_shapes
-from fewlabel.data.orient import reference_frame
+from fewlabel.data.slice_plane import reference_frame
 from fewlabel.data.resample import AxisRecord
 
 

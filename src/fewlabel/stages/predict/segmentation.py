@@ -11,8 +11,10 @@ import numpy as np
 import torch
 
 from fewlabel.core.errors import DataError, Fault, FewlabelError
+from fewlabel.core.progress import say
 from fewlabel.data.io.volume import Volume, read_volume
 from fewlabel.data.preprocess import Plan, prepare_volume, restore_map, restore_probabilities
+from fewlabel.data.slice_plane import cut_otherwise
 from fewlabel.scoring.components import clean
 from fewlabel.scoring.disagreement import COLUMN as DISAGREEMENT
 from fewlabel.stages._segmenter import Segmenter
@@ -58,6 +60,8 @@ def segment_scan(
         before = time.perf_counter()
         write_masks(settings.out, scan, masks, model.plan)
         parts["write"] += time.perf_counter() - before
+        if odd := cut_otherwise(volume.geometry, np.asarray(model.plan.frame), model.plan.slice_axis):
+            say(f"{scan.output.name}: {odd.replace('other scans', 'training scans')}")
     except (FewlabelError, OSError, RuntimeError, ValueError) as error:
         found = getattr(error, "faults", ()) or (Fault(f"cannot be segmented: {type(error).__name__}: {error}"),)
         fault = found[0] if found[0].where else replace(found[0], where=str(scan.images[0]))
