@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,8 +19,6 @@ from fewlabel.data.io.geometry import Geometry, grid_faults
 from fewlabel.data.io.volume import read_geometry, read_mask, value_counts
 from fewlabel.data.label_shapes import LabelShape, label_shapes
 
-IGNORE_NAME = "ignore"
-MOST_CLASSES = 254
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
@@ -44,23 +42,6 @@ class CaseFacts:
     faults: tuple[Fault, ...] = ()
     odd: tuple[str, ...] = ()
     shapes: Mapping[int, LabelShape] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class LabelMap:
-    """Raw label values as classes.
-
-    Attributes:
-        values: Raw value of each class, background first.
-        names: Name of each class.
-        ignore: Raw value left out of training and scoring, or None.
-        voxels: Voxels of each class over all masks.
-    """
-
-    values: tuple[int, ...]
-    names: tuple[str, ...]
-    ignore: int | None = None
-    voxels: tuple[int, ...] = field(default=())
 
 
 def cores() -> int:
@@ -124,24 +105,6 @@ def inspect(catalog: Catalog, workers: int) -> list[CaseFacts]:
             facts.append(fact)
             bar.advance(note=fact.case.id)
     return facts
-
-
-def label_map(catalog: Catalog, facts: Sequence[CaseFacts]) -> tuple[LabelMap, list[Fault]]:
-    """Classes from all label values found and all the data set declares; any whole numbers will do."""
-    ignored = [value for value, name in catalog.label_names.items() if name.lower() == IGNORE_NAME and value != 0]
-    ignore = ignored[0] if ignored else None
-    counts: dict[int, int] = {}
-    for fact in facts:
-        for value, voxels in (fact.labels or {}).items():
-            counts[value] = counts.get(value, 0) + voxels
-    foreground = sorted({*counts, *catalog.label_names} - {0, ignore})
-    values = (0, *(value for value in foreground if value is not None))
-    names = tuple(catalog.label_names.get(value, "background" if value == 0 else f"label {value}") for value in values)
-    faults = []
-    if len(values) > MOST_CLASSES + 1:
-        problem = f"masks may hold up to {MOST_CLASSES} classes, not {len(values)}"
-        faults.append(Fault(problem, str(catalog.root), "Are these masks, or images?"))
-    return LabelMap(values, names, ignore, tuple(counts.get(value, 0) for value in values)), faults
 
 
 def catalog_faults(catalog: Catalog) -> list[Fault]:

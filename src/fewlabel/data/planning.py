@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from fewlabel.data.catalog import Catalog
-from fewlabel.data.checking import CaseFacts, LabelMap
+from fewlabel.data.checking import CaseFacts
 from fewlabel.data.field_of_view import Grid, choose_grid, lay
+from fewlabel.data.label_values import LabelMap
 from fewlabel.data.meta_labels import case_codes
 from fewlabel.data.orient import NEAREST
 from fewlabel.data.preprocess import Plan
@@ -94,6 +95,7 @@ def make_plan(
         label_values=labels.values,
         ignore_value=labels.ignore,
         label_names=labels.names,
+        label_aliases=dict(labels.aliases),
         columns=tuple(columns),
         position_parts=position_parts,
         dataset=catalog.name,

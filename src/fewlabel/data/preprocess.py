@@ -28,12 +28,13 @@ class Plan:
         channels: Names of the image channels.
         low: Percentile of a volume that becomes 0.
         high: Percentile of a volume that becomes 1.
-        slice_axis: ``nearest``: across the slices lies the file axis nearest to the frame's slice direction; or that file
-            axis (``x``, ``y``, ``z``). Plans of before 0.2 say ``auto``: the thickest axis of each scan.
+        slice_axis: ``nearest``: the file axis nearest to the frame's slice direction lies across the slices; or that
+            axis (``x``, ``y``, ``z``). Older plans say ``auto``: the thickest axis of each scan.
         frame: Reference unit vectors of slice, row and column in patient axes (left, posterior, superior).
         label_values: Raw value of each class; the index is the class, 0 the background.
         ignore_value: Raw value that is neither class nor background, or None.
         label_names: Name of each class.
+        label_aliases: Further raw values, and which of ``label_values``, or ``ignore_value``, each stands for.
         meta_labels: Slice meta label → number of classes.
         columns: Metadata columns: name, kind, source and, for a slice label, its values in order of their codes.
         position_parts: Parts along the slice axis.
@@ -52,6 +53,7 @@ class Plan:
     label_values: tuple[int, ...] = (0,)
     ignore_value: int | None = None
     label_names: tuple[str, ...] = ("background",)
+    label_aliases: Mapping[int, int] = field(default_factory=dict)
     meta_labels: Mapping[str, int] = field(default_factory=dict)
     columns: tuple[Mapping[str, Any], ...] = ()
     position_parts: int = 4
@@ -66,6 +68,7 @@ class Plan:
         values["orient"] = {"slice_axis": values.pop("slice_axis"), "frame": [list(row) for row in self.frame]}
         del values["frame"]
         values["label_names"] = {str(index): name for index, name in enumerate(self.label_names)}
+        values["label_aliases"] = {str(raw): value for raw, value in self.label_aliases.items()}
         values["columns"] = [dict(column) for column in self.columns]
         values["meta_labels"] = dict(self.meta_labels)
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
@@ -81,6 +84,7 @@ class Plan:
         values["frame"] = tuple(tuple(map(float, row)) for row in orient.get("frame", _IDENTITY))
         names = record.get("label_names", {"0": "background"})
         values["label_names"] = tuple(names[str(index)] for index in range(len(names)))
+        values["label_aliases"] = {int(raw): int(value) for raw, value in record.get("label_aliases", {}).items()}
         for key in ("spacing", "size", "channels", "label_values", "columns"):
             if key in values:
                 values[key] = tuple(values[key])
@@ -149,32 +153,58 @@ def prepare_mask(mask: NDArray[np.integer[Any]], record: Mapping[str, Any], plan
     Raises:
         DataError: If the shape differs from the scan's or a value is not in the plan.
     """
-    if list(mask.shape) != list(record["shape"]):
-        fault = Fault(f"the mask has shape {mask.shape}, but the scan has {tuple(record['shape'])}")
-        raise DataError("A mask cannot be used:", [fault])
-    values = [*plan.label_values, *([] if plan.ignore_value is None else [plan.ignore_value])]
-    unknown = sorted(set(value_counts(mask)) - set(values))
-    if unknown:
-        fault = Fault(f"label values must be among {values}, but {unknown} occur")
-        raise DataError("A mask cannot be used:", [fault])
+    indices = class_indices(mask, record, plan)
     orientation, rows, columns = _steps(record)
-    laid = orientation.apply(mask)
+    laid = orientation.apply(indices)
     row_matrix, column_matrix = rows.forward(), columns.forward()
     inside = np.outer(row_matrix.sum(1), column_matrix.sum(1))
     result = np.zeros((laid.shape[0], rows.size, columns.size), dtype=np.uint8)
     # The background starts with the weight that no class has taken, and with all of it where padded.
     rest = np.broadcast_to(inside, result.shape).copy()
     heaviest = np.zeros(result.shape, dtype=np.float32)
-    for index, value in enumerate(values[1:], start=1):
-        weight = _class_weight(laid == value, row_matrix, column_matrix)
+    for index in (*range(1, len(plan.label_values)), UNLABELLED):
+        weight = _class_weight(laid == index, row_matrix, column_matrix)
         if weight is None:
             continue
         rest -= weight
         ahead = weight > heaviest
-        result[ahead] = index if index < len(plan.label_values) else UNLABELLED
+        result[ahead] = index
         np.maximum(heaviest, weight, out=heaviest)
     result[rest >= heaviest] = 0
     return result
+
+
+def class_indices(mask: NDArray[np.integer[Any]], record: Mapping[str, Any], plan: Plan) -> NDArray[np.uint8]:
+    """The classes of a mask on its own grid.
+
+    Args:
+        mask: Raw values (z, y, x) on the scan's grid.
+        record: Of the scan, from :func:`prepare_volume`.
+        plan: What values stand for.
+
+    Returns:
+        Class indices (z, y, x); 255 where nothing is known: the raw value is the one to ignore.
+
+    Raises:
+        DataError: If the shape differs from the scan's or a value is not in the plan.
+    """
+    if list(mask.shape) != list(record["shape"]):
+        fault = Fault(f"the mask has shape {mask.shape}, but the scan has {tuple(record['shape'])}")
+        raise DataError("A mask cannot be used:", [fault])
+    meanings = {value: index for index, value in enumerate(plan.label_values)}
+    if plan.ignore_value is not None:
+        meanings[plan.ignore_value] = UNLABELLED
+    meanings |= {raw: meanings[value] for raw, value in plan.label_aliases.items()}
+    present = value_counts(mask)
+    unknown = sorted(set(present) - set(meanings))
+    if unknown:
+        fault = Fault(f"label values must be among {list(meanings)}, but {unknown} occur")
+        raise DataError("A mask cannot be used:", [fault])
+    indices = np.zeros(mask.shape, dtype=np.uint8)
+    for value in present:
+        if meanings[value]:
+            indices[mask == value] = meanings[value]
+    return indices
 
 
 def restore_probabilities(probabilities: NDArray[np.floating[Any]], record: Mapping[str, Any]) -> NDArray[np.float32]:

@@ -95,7 +95,8 @@ def cut_otherwise(geometry: Geometry, frame: NDArray[np.float64], choice: str) -
     if thick == axis or (thick is None and not thin):
         return ""
     sizes = f"{spacing[axis]:.3g} mm of up to {max(spacing):.3g} mm"
-    return f"cut across file axis {FILE_AXES[axis]} like the other scans, though its voxels are not largest there ({sizes})"
+    across = f"cut across file axis {FILE_AXES[axis]} like the other scans"
+    return f"{across}, though its voxels are not largest there ({sizes})"
 
 
 def plane_notes(named: Mapping[str, Geometry], frame: NDArray[np.float64], choice: str) -> list[str]:

@@ -107,10 +107,12 @@ def _write_case(case: Case, row: dict[str, Any], plan: Plan, images: Any, labels
         labels[:] = prepare_mask(mask, record, plan)
         counts = value_counts(mask)
         voxel = float(np.prod(volume.spacing)) / 1000
+        aliases: dict[int, list[int]] = {}
+        for raw, value in plan.label_aliases.items():
+            aliases.setdefault(value, []).append(raw)
         quality["label_ml"] = {
-            name: round(counts.get(value, 0) * voxel, 3)
-            for value, name in zip(plan.label_values, plan.label_names, strict=True)
-            if value != 0
+            name: round(sum(counts.get(raw, 0) for raw in (value, *aliases.get(value, ()))) * voxel, 3)
+            for value, name in list(zip(plan.label_values, plan.label_names, strict=True))[1:]
         }
     cut = _foreground_lost(record, labels, quality.get("label_ml", {}), plan)
     if cut:

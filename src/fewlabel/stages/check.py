@@ -12,8 +12,9 @@ import numpy as np
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.catalog import Catalog, Column
-from fewlabel.data.checking import CaseFacts, LabelMap, cores, inspect, label_map
+from fewlabel.data.checking import CaseFacts, cores, inspect
 from fewlabel.data.io.itk_log import collected_warnings
+from fewlabel.data.label_values import LabelMap, label_map
 from fewlabel.data.meta_labels import case_codes
 from fewlabel.data.planning import grid_of, make_plan, oddly_cut
 from fewlabel.data.pose_sample import sampled_poses

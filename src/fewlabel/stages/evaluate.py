@@ -21,7 +21,7 @@ from fewlabel.core.progress import say, task
 from fewlabel.core.provenance import machine_facts
 from fewlabel.core.settings.config import PathSetting, Settings, setting
 from fewlabel.data.io.volume import read_mask
-from fewlabel.data.preprocess import Plan, prepare_mask, restore_probabilities
+from fewlabel.data.preprocess import Plan, class_indices, prepare_mask, restore_probabilities
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.engine.runtime import Device, Precision, choose_device, resolved_precision
 from fewlabel.protocol.fair_control import differences
@@ -237,11 +237,7 @@ def reference_of(
         remedy = "Prepare the data again, or score with grid=prepared"
         fault = Fault(f"{case.label} is not the label that was prepared", case.id, remedy)
         raise DataError("A label file has changed:", [fault])
-    reference = np.zeros(raw.shape, dtype=np.uint8)
-    for index, value in enumerate(plan.label_values):
-        reference[raw == value] = index
-    if plan.ignore_value is not None:
-        reference[raw == plan.ignore_value] = UNLABELLED
+    reference = class_indices(raw, case.record, plan)
     return reference, (float(steps[0]), float(steps[1]), float(steps[2]))
 
 

@@ -15,8 +15,9 @@ from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.core.progress import say
 from fewlabel.core.settings.config import Floats, Integers, PathSetting, Settings, setting
 from fewlabel.data.catalog import Catalog
-from fewlabel.data.checking import CaseFacts, cores, inspect, label_map
+from fewlabel.data.checking import CaseFacts, cores, inspect
 from fewlabel.data.io.itk_log import collected_warnings
+from fewlabel.data.label_values import label_map
 from fewlabel.data.meta_labels import case_codes, slice_table
 from fewlabel.data.orient import orient_to
 from fewlabel.data.planning import make_plan, oddly_cut
@@ -58,7 +59,7 @@ class PrepareSettings(Settings):
     high: float = setting(99.0, "Percentile of a volume that becomes 1.", unit="percent", gt=0, le=100)
     slice_axis: Literal["auto", "x", "y", "z"] = setting(
         "auto",
-        "File axis across the slices; auto chooses one plane for all scans, across which their voxels are largest.",
+        "File axis across the slices; auto chooses one plane for all scans, where most are coarsest across it.",
     )
     position_parts: int = setting(4, "Parts along the slice axis.", source="GCL, slice position", ge=1, le=64)
     workers: int = setting(0, "Threads; 0 for one per core.", ge=0)
