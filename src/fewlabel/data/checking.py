@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.progress import task
 from fewlabel.data.catalog import Case, Catalog
+from fewlabel.data.empty_slices import Annotated, annotated_slices
 from fewlabel.data.io.catalog_paths import shown
 from fewlabel.data.io.geometry import Geometry, grid_faults
 from fewlabel.data.io.volume import read_geometry, read_mask, value_counts
 from fewlabel.data.label_shapes import LabelShape, label_shapes
 
+#: Voxel size (z, y, x) in mm of files that do not hold one: distances in it are voxels.
+ASSUMED = (1.0, 1.0, 1.0)
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
@@ -31,6 +34,7 @@ class CaseFacts:
         case: The scan.
         geometry: Of its first channel; None if that cannot be read.
         labels: Raw label value → voxels; None without a readable label.
+        annotated: Slices with a label along (z, y, x); empty without a readable label.
         shapes: Raw label value, but not 0 → where its voxels lie; empty without a readable label.
         faults: Everything that keeps the scan from being used.
         odd: What is unusual but does no harm.
@@ -42,6 +46,7 @@ class CaseFacts:
     faults: tuple[Fault, ...] = ()
     odd: tuple[str, ...] = ()
     shapes: Mapping[int, LabelShape] = field(default_factory=dict)
+    annotated: tuple[Annotated, ...] = ()
 
 
 def cores() -> int:
@@ -64,8 +69,14 @@ def in_threads(work: Callable[[_In], _Out], items: Iterable[_In], workers: int) 
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def inspect_case(case: Case, channels: int) -> CaseFacts:
-    """Headers of all files and values of the mask."""
+def inspect_case(case: Case, channels: int, voxel_size: Sequence[float] | None = None) -> CaseFacts:
+    """Headers of all files and values of the mask.
+
+    Args:
+        case: The scan.
+        channels: It must have.
+        voxel_size: (z, y, x) in mm of files that do not say; None where nobody knows.
+    """
     faults: list[Fault] = []
     odd: list[str] = []
     found = 0
@@ -94,14 +105,23 @@ def inspect_case(case: Case, channels: int) -> CaseFacts:
     if labels is not None and set(labels) <= {0}:
         odd.append("its label holds background only")
     named = tuple(replace(fault, where=f"case {case.id}, {fault.where}") for fault in faults)
-    return CaseFacts(case, first, labels, named, tuple(odd), {} if mask is None else label_shapes(mask))
+    placed = None if first is None else first.sized(voxel_size or ASSUMED, known=voxel_size is not None)
+    shapes, annotated = ({}, ()) if mask is None else (label_shapes(mask), annotated_slices(mask))
+    return CaseFacts(case, placed, labels, named, tuple(odd), shapes, annotated)
 
 
-def inspect(catalog: Catalog, workers: int) -> list[CaseFacts]:
-    """Facts of all cases, in catalog order; faults are kept, not raised."""
+def inspect(catalog: Catalog, workers: int, voxel_size: Sequence[float] | None = None) -> list[CaseFacts]:
+    """Facts of all cases, in catalog order; faults are kept, not raised.
+
+    Args:
+        catalog: The data set.
+        workers: Threads.
+        voxel_size: (z, y, x) in mm of files that do not say; None where nobody knows.
+    """
     facts = []
+    channels = len(catalog.channels)
     with task("check", len(catalog.cases)) as bar:
-        for fact in in_threads(lambda case: inspect_case(case, len(catalog.channels)), catalog.cases, workers):
+        for fact in in_threads(lambda case: inspect_case(case, channels, voxel_size), catalog.cases, workers):
             facts.append(fact)
             bar.advance(note=fact.case.id)
     return facts

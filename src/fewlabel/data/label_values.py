@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from fewlabel.core.errors import Fault
 from fewlabel.data.catalog import Catalog
@@ -18,6 +18,34 @@ IGNORE: Literal["ignore"] = "ignore"
 MOST_CLASSES = 254
 #: Raw value → the value that it stands for, or ``ignore``.
 Meanings = Mapping[int, int | Literal["ignore"]]
+
+
+def read_meanings(value: Any) -> Any:
+    """The setting ``labels`` as users write it, such as ``{255: 1, 4: ignore}``: raw value → what it stands for.
+
+    Args:
+        value: Text with or without braces, or a mapping, whose keys may be text.
+
+    Raises:
+        ValueError: If text is no such list of pairs, or a key is no whole number.
+    """
+    if isinstance(value, str):
+        inner = value.strip().removeprefix("{").removesuffix("}")
+        pairs = [pair.partition(":") for pair in inner.split(",") if pair.strip()]
+        value = {raw.strip(): meaning.strip() for raw, _, meaning in pairs}
+    if not isinstance(value, Mapping):
+        return value
+    # On top of a recipe's mapping, text comes as a name.
+    named = read_meanings(value["name"]) if isinstance(value.get("name"), str) else {}
+    given = {key: meaning for key, meaning in value.items() if key != "name"}
+    try:
+        return {int(key): _meaning(meaning) for key, meaning in {**given, **named}.items()}
+    except ValueError:
+        raise ValueError("must map label values to label values or ignore, like {255: 1, 4: ignore}") from None
+
+
+def _meaning(value: Any) -> Any:
+    return value if value == IGNORE or not isinstance(value, str) else int(value)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,9 @@ from fewlabel.data.orient import NEAREST
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.slice_plane import plane_notes, reference_frame
 
+#: Settings of ``prepare`` that shape the plan: arguments of :func:`make_plan`.
+PLAN_SETTINGS = ("spacing", "size", "low", "high", "slice_axis", "position_parts")
+
 
 def deciding(facts: Sequence[CaseFacts], split: Mapping[str, Any]) -> list[CaseFacts]:
     """All readable scans outside the test part; all of them where that would leave none."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io.volume import Volume, value_counts
 from fewlabel.data.orient import Orientation, orient_to
+from fewlabel.data.padding import padding_values
 from fewlabel.data.resample import AxisRecord, resample_plane
 from fewlabel.data.store import UNLABELLED
 
@@ -28,6 +29,11 @@ class Plan:
         channels: Names of the image channels.
         low: Percentile of a volume that becomes 0.
         high: Percentile of a volume that becomes 1.
+        windows: For each channel the intensities that become 0 and 1 in every scan, or None for the percentiles of
+            each; empty where all channels have these.
+        voxel_size: (slice, row, column) in mm of scans whose files do not say; None for what their tags say, as plans
+            made before do.
+        voxel_size_given: Whether that is true, not assumed.
         slice_axis: ``nearest``: the file axis nearest to the frame's slice direction lies across the slices; or that
             axis (``x``, ``y``, ``z``). Older plans say ``auto``: the thickest axis of each scan.
         frame: Reference unit vectors of slice, row and column in patient axes (left, posterior, superior).
@@ -48,6 +54,9 @@ class Plan:
     channels: tuple[str, ...] = ("image",)
     low: float = 1.0
     high: float = 99.0
+    windows: tuple[tuple[float, float] | None, ...] = ()
+    voxel_size: tuple[float, float, float] | None = None
+    voxel_size_given: bool = False
     slice_axis: str = "auto"
     frame: tuple[tuple[float, ...], ...] = _IDENTITY
     label_values: tuple[int, ...] = (0,)
@@ -65,6 +74,8 @@ class Plan:
         """The content of ``plan.json``."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         values["normalise"] = {"low": values.pop("low"), "high": values.pop("high")}
+        if windows := values.pop("windows"):
+            values["normalise"]["windows"] = [None if window is None else list(window) for window in windows]
         values["orient"] = {"slice_axis": values.pop("slice_axis"), "frame": [list(row) for row in self.frame]}
         del values["frame"]
         values["label_names"] = {str(index): name for index, name in enumerate(self.label_names)}
@@ -79,6 +90,12 @@ class Plan:
         known = {item.name for item in fields(cls)}
         values = {key: value for key, value in record.items() if key in known}
         values |= {key: record["normalise"][key] for key in ("low", "high") if "normalise" in record}
+        windows = record.get("normalise", {}).get("windows", ())
+        values["windows"] = tuple(
+            None if window is None else (float(window[0]), float(window[1])) for window in windows
+        )
+        if record.get("voxel_size") is not None:
+            values["voxel_size"] = tuple(map(float, record["voxel_size"]))
         orient = record.get("orient", {})
         values["slice_axis"] = orient.get("slice_axis", "auto")
         values["frame"] = tuple(tuple(map(float, row)) for row in orient.get("frame", _IDENTITY))
@@ -110,29 +127,40 @@ def prepare_volume(volume: Volume, plan: Plan) -> tuple[NDArray[np.float32], dic
         problem = f"must have the channels {', '.join(plan.channels)}, but there are {present}"
         fault = Fault(problem, str(volume.paths[0]))
         raise DataError("A scan cannot be used:", [fault])
-    orientation = orient_to(volume.geometry, np.asarray(plan.frame), plan.slice_axis)
-    spacing = [volume.spacing[axis] for axis in orientation.axes]
-    shape = [volume.geometry.shape[axis] for axis in orientation.axes]
+    geometry = volume.geometry.sized(plan.voxel_size, known=plan.voxel_size_given)
+    orientation = orient_to(geometry, np.asarray(plan.frame), plan.slice_axis)
+    spacing = [geometry.spacing[axis] for axis in orientation.axes]
+    shape = [geometry.shape[axis] for axis in orientation.axes]
     rows = AxisRecord.plan(shape[1], spacing[1], plan.spacing[0], plan.size[0])
     columns = AxisRecord.plan(shape[2], spacing[2], plan.spacing[1], plan.size[1])
     out = np.empty((len(volume.array), shape[0], *plan.size), dtype=np.float32)
-    windows = []
+    windows: list[tuple[float, float]] = []
+    padded: list[tuple[float, ...]] = []
     for channel, raw in enumerate(volume.array):
         finite = _finite(raw, volume)
-        window = tuple(float(value) for value in np.percentile(finite, (plan.low, plan.high)))
+        window = plan.windows[channel] if plan.windows else None
+        padded.append(padding_values(finite))
+        if window is None:
+            inside = finite[finite > padded[-1][-1]] if padded[-1] else finite
+            low, high = (float(value) for value in np.percentile(inside, (plan.low, plan.high)))
+            window = (low, high)
         windows.append(window)
         # Clipped before resampling: one outlier must not brighten its neighbours. The weights keep [0, 1].
         laid = np.ascontiguousarray(orientation.apply(_normalise(finite, window)))
         out[channel] = resample_plane(laid, rows.forward(), columns.forward())
     record = {
-        "shape": list(volume.geometry.shape),
-        "spacing": list(volume.spacing),
+        "shape": list(geometry.shape),
+        "spacing": list(geometry.spacing),
         "axes": list(orientation.axes),
         "flips": list(orientation.flips),
         "rows": rows.record(),
         "columns": columns.record(),
         "percentiles": [list(window) for window in windows],
     }
+    if any(padded):
+        record["padding"] = [list(values) for values in padded]
+    if not geometry.spacing_known:
+        record["spacing_known"] = False
     return out, record
 
 
@@ -171,6 +199,8 @@ def prepare_mask(mask: NDArray[np.integer[Any]], record: Mapping[str, Any], plan
         result[ahead] = index
         np.maximum(heaviest, weight, out=heaviest)
     result[rest >= heaviest] = 0
+    # A slice of which nothing is known holds no background around the scan either.
+    result[(laid == UNLABELLED).all(axis=(1, 2))] = UNLABELLED
     return result
 
 
@@ -183,7 +213,8 @@ def class_indices(mask: NDArray[np.integer[Any]], record: Mapping[str, Any], pla
         plan: What values stand for.
 
     Returns:
-        Class indices (z, y, x); 255 where nothing is known: the raw value is the one to ignore.
+        Class indices (z, y, x); 255 where nothing is known: the raw value is the one to ignore, or the slice is one of
+        the record's ``unannotated`` (:mod:`fewlabel.data.empty_slices`).
 
     Raises:
         DataError: If the shape differs from the scan's or a value is not in the plan.
@@ -204,6 +235,8 @@ def class_indices(mask: NDArray[np.integer[Any]], record: Mapping[str, Any], pla
     for value in present:
         if meanings[value]:
             indices[mask == value] = meanings[value]
+    if slices := record.get("unannotated"):
+        np.moveaxis(indices, record["axes"][0], 0)[slices] = UNLABELLED
     return indices
 
 

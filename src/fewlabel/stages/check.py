@@ -16,9 +16,10 @@ from fewlabel.data.checking import CaseFacts, cores, inspect
 from fewlabel.data.io.itk_log import collected_warnings
 from fewlabel.data.label_values import LabelMap, label_map
 from fewlabel.data.meta_labels import case_codes
-from fewlabel.data.planning import grid_of, make_plan, oddly_cut
+from fewlabel.data.planning import grid_of
 from fewlabel.data.pose_sample import sampled_poses
 from fewlabel.data.preprocess import Plan
+from fewlabel.data.scan_plan import plan_scans
 from fewlabel.protocol.splits import PARTS, make_split
 from fewlabel.readers.base import Choice, collect_catalog
 
@@ -26,7 +27,6 @@ Row = tuple[str, str]
 MOST_ODD = 10
 #: Settings of ``prepare`` that also shape the split, and the grid, that ``check`` proposes.
 SPLIT_SETTINGS = ("test_fraction", "validation_fraction", "pretrain_on_test_scans")
-PLAN_SETTINGS = ("spacing", "size", "low", "high", "slice_axis", "position_parts")
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,12 @@ def check(
     seed: int = 0,
     split_settings: Mapping[str, Any] | None = None,
     plan_settings: Mapping[str, Any] | None = None,
+    scan_settings: Mapping[str, Any] | None = None,
 ) -> CheckReport:
     """Look at a data set: headers of all images, all masks, and the metadata.
 
-    Intensities are read of at most 40 subjects outside of the test part, to say how scans differ in the plane. Gzip
+    Intensities are read of at most 40 subjects outside of the test part, to say how scans differ in the plane, and of
+    five scans to tell CT. Gzip
     files are read through once all the same, to hold them against their checksums.
 
     Args:
@@ -85,6 +87,7 @@ def check(
         seed: Of a random split.
         split_settings: Further arguments of :func:`fewlabel.protocol.splits.make_split`.
         plan_settings: Further arguments of :func:`fewlabel.data.planning.make_plan`.
+        scan_settings: Values of :data:`fewlabel.data.scan_plan.SCAN_SETTINGS`.
 
     Returns:
         The report. Broken rules of the data are in its ``faults``, not raised.
@@ -99,8 +102,9 @@ def check(
     if not catalog.cases:
         return CheckReport(tuple(_catalog_rows(choice, catalog)), catalog.faults, catalog=catalog)
     collected_warnings(clear=True)
-    facts = inspect(catalog, workers or cores())
-    labels, faults = label_map(catalog, facts)
+    asked = dict(scan_settings or {})
+    facts = inspect(catalog, workers or cores(), asked.get("voxel_size"))
+    labels, faults = label_map(catalog, facts, asked.get("labels"))
     faults = [*catalog.faults, *(fault for fact in facts for fault in fact.faults), *faults]
     rows = [*_catalog_rows(choice, catalog), *_grid_rows(facts), *_label_rows(labels, facts)]
     rows.extend(("note", text) for text in catalog.notes)
@@ -114,9 +118,11 @@ def check(
     if proposed is not None:
         rows.extend(_split_rows(proposed))
         if any(fact.geometry is not None for fact in facts):
-            plan = make_plan(catalog, facts, labels, proposed, **(plan_settings or {}))
+            shaping = {"plan_settings": plan_settings or {}, "scan_settings": asked}
+            planned = plan_scans(catalog, facts, labels, proposed, **shaping, workers=workers or cores())
+            plan = planned.plan
             rows.extend(_plan_rows(plan, facts, labels, proposed, plan_settings or {}))
-            rows.extend(("note", text) for text in oddly_cut(facts, plan))
+            rows.extend(("note", text) for text in planned.notes)
             poses = sampled_poses(facts, proposed, plan, workers or cores())
             if poses.scans:
                 rows.append(("in the plane", poses.sentence()))

@@ -3,86 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any
+
+import numpy as np
 
 from fewlabel.core.artifact.files import building, read_json, write_json
 from fewlabel.core.artifact.manifest import finish_artifact, is_artifact
 from fewlabel.core.errors import DataError, Fault, SettingsError
 from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.core.progress import say
-from fewlabel.core.settings.config import Floats, Integers, PathSetting, Settings, setting
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import CaseFacts, cores, inspect
 from fewlabel.data.io.itk_log import collected_warnings
 from fewlabel.data.label_values import label_map
 from fewlabel.data.meta_labels import case_codes, slice_table
 from fewlabel.data.orient import orient_to
-from fewlabel.data.planning import make_plan, oddly_cut
+from fewlabel.data.planning import PLAN_SETTINGS
 from fewlabel.data.pose_record import POSES, find_poses, write_poses
 from fewlabel.data.preprocess import Plan
+from fewlabel.data.scan_plan import SCAN_SETTINGS, plan_scans
 from fewlabel.data.sources import SOURCES, read_sources, source_files, source_key
-from fewlabel.data.store import STORE_FILES, PreparedStore
+from fewlabel.data.store import STORE_FILES, UNLABELLED, PreparedStore
 from fewlabel.data.store_writer import Written, store_bytes, write_store
 from fewlabel.protocol.splits import make_split
 from fewlabel.readers.base import read_catalog
+from fewlabel.stages._prepare_settings import PrepareSettings, contradictions
 
-
-class PrepareSettings(Settings):
-    """Settings of ``prepare``."""
-
-    data: PathSetting = setting(..., "Folder, or table file, of the raw data set.")
-    out: PathSetting = setting(..., "Folder of the prepared store.")
-    reader: str | dict[str, Any] = setting("auto", "Reader by id, or auto to choose by the look of the data set.")
-    split: str = setting("auto", "auto, random, chaitanya, ssl4mis, develop, or a JSON file with parts.")
-    test_fraction: float = setting(0.2, "Share of labelled subjects kept for testing.", unit="0 to 1", ge=0, lt=1)
-    validation_fraction: float = setting(
-        0.1, "Share of labelled subjects kept for model selection.", unit="0 to 1", ge=0, lt=1
-    )
-    pretrain_on_test_scans: bool = setting(
-        False, "Whether unlabelled scans that the data set keeps for testing may enter pre-training."
-    )
-    spacing: Floats | None = setting(
-        None,
-        "Pixel size (row, column); null for the median of the scans outside the test part, more where labels need it.",
-        unit="mm",
-    )
-    size: Integers | None = setting(
-        None,
-        "Pixels (height, width) after crop or pad; null for what 95 % of the scans outside the test part cover and all "
-        "their labels, a multiple of 16 of at most 256.",
-        unit="pixels",
-    )
-    low: float = setting(1.0, "Percentile of a volume that becomes 0.", unit="percent", ge=0, lt=100)
-    high: float = setting(99.0, "Percentile of a volume that becomes 1.", unit="percent", gt=0, le=100)
-    slice_axis: Literal["auto", "x", "y", "z"] = setting(
-        "auto",
-        "File axis across the slices; auto chooses one plane for all scans, where most are coarsest across it.",
-    )
-    position_parts: int = setting(4, "Parts along the slice axis.", source="GCL, slice position", ge=1, le=64)
-    workers: int = setting(0, "Threads; 0 for one per core.", ge=0)
-    seed: int = setting(0, "Seed of a random split.", ge=0)
-
-    @classmethod
-    def parse(cls, values: Mapping[str, Any], *, where: str = "", base: Settings | None = None) -> Self:
-        """As for all settings, and those that belong together must agree; all faults come at once."""
-        try:
-            built = super().parse(values, where=where, base=base)
-        except SettingsError as error:
-            wrong = {fault.where.removeprefix(where).split(".")[0] for fault in error.faults}
-            rest = {"data": "", "out": "", **{key: value for key, value in values.items() if key not in wrong}}
-            try:
-                left = super().parse(rest, where=where, base=base)
-            except SettingsError:
-                raise error from None
-            faults = _contradictions(dict(left), where, without=wrong)
-            raise SettingsError(error.message, [*error.faults, *faults]) from None
-        faults = _contradictions(dict(built), where)
-        if faults:
-            raise SettingsError("These settings are not valid:", faults)
-        return built
+__all__ = ["SETTINGS", "PrepareSettings", "run"]
 
 
 SETTINGS = PrepareSettings
@@ -109,8 +59,8 @@ def run(settings: PrepareSettings) -> Path:
         return settings.out
     workers = settings.workers or cores()
     collected_warnings(clear=True)
-    facts = inspect(catalog, workers)
-    labels, faults = label_map(catalog, facts)
+    facts = inspect(catalog, workers, settings.voxel_size)
+    labels, faults = label_map(catalog, facts, settings.labels)
     faults = [fault for fact in facts for fault in fact.faults] + faults
     if faults:
         raise DataError(f"The data set {settings.data} cannot be prepared:", faults)
@@ -122,18 +72,16 @@ def run(settings: PrepareSettings) -> Path:
         validation_fraction=settings.validation_fraction,
         pretrain_on_test_scans=settings.pretrain_on_test_scans,
     )
-    plan = make_plan(
+    planned = plan_scans(
         catalog,
         facts,
         labels,
         split,
-        spacing=settings.spacing,
-        size=settings.size,
-        low=settings.low,
-        high=settings.high,
-        slice_axis=settings.slice_axis,
-        position_parts=settings.position_parts,
+        scan_settings={name: getattr(settings, name) for name in SCAN_SETTINGS},
+        plan_settings={name: getattr(settings, name) for name in PLAN_SETTINGS},
+        workers=workers,
     )
+    plan = planned.plan
     depths = depths_of(facts, plan)
     table, classes = slice_table(catalog, depths, plan.position_parts)
     plan = replace(plan, meta_labels=classes)
@@ -141,11 +89,14 @@ def run(settings: PrepareSettings) -> Path:
     if is_artifact(settings.out, "prepared"):
         say(f"{settings.out} was made from other data or settings and is replaced; models made from it cannot use it.")
     with building(settings.out) as folder:
-        written = write_store(folder, catalog.cases, depths, plan, workers)
+        written = write_store(folder, catalog.cases, depths, plan, workers, planned.unannotated)
+        # Nothing can be learnt from a slice of which nothing is known.
+        known = np.load(folder / "labels.npy", mmap_mode="r")
+        table["labelled"] &= np.array([bool((mask != UNLABELLED).any()) for mask in known], dtype=bool)
         write_tables(folder, catalog, table, written)
         write_json(folder / "plan.json", plan.record())
         write_json(folder / "split.json", split)
-        write_json(folder / "qc.json", _quality(catalog, facts, written, split, oddly_cut(facts, plan)))
+        write_json(folder / "qc.json", _quality(catalog, facts, written, split, planned.notes))
         write_json(folder / SOURCES, {"key": key, "files": files})
         finish_artifact(
             folder,
@@ -180,37 +131,8 @@ def _add_poses(out: Path) -> None:
         say(f"{POSES} cannot be written to {out} ({why}): fine-tuning will not know how the scans lie.")
 
 
-def _contradictions(values: Mapping[str, Any], where: str = "", *, without: Set[str] = frozenset()) -> list[Fault]:
-    """What no single setting shows to be wrong: sizes that are no pair, and settings that contradict each other.
-
-    Args:
-        values: The settings by name.
-        where: Prefix of keys in messages.
-        without: Settings that are wrong anyhow: rules that need them are passed over.
-    """
-    faults = []
-    for name in ("spacing", "size"):
-        pair = values[name]
-        if name in without or pair is None:
-            continue
-        if len(pair) != 2 or min(pair) <= 0:
-            problem = f"must be two positive numbers (row, column), not {list(pair)}"
-            faults.append(Fault(problem, f"{where}{name}"))
-        elif name == "size" and any(value % 2 for value in pair):
-            problem = f"must be even numbers, not {list(pair)}"
-            faults.append(Fault(problem, f"{where}size", "Give multiples of 16, which suit every network"))
-    low, high = values["low"], values["high"]
-    if without.isdisjoint({"low", "high"}) and low >= high:
-        faults.append(Fault(f"must be below high, which is {high}, not {low}", f"{where}low"))
-    test, validation = values["test_fraction"], values["validation_fraction"]
-    if without.isdisjoint({"test_fraction", "validation_fraction"}) and test + validation >= 1:
-        problem = f"{test} for testing and {validation} for validation leave nobody to train on"
-        faults.append(Fault(problem, f"{where}test_fraction", "Lower one of them"))
-    return faults
-
-
 def _check_settings(settings: PrepareSettings) -> None:
-    faults = _contradictions(dict(settings))
+    faults = contradictions(dict(settings))
     out = settings.out
     # A store that lost a file is still ours to replace; a folder without its sources is not.
     obstacle = path_conflict(out)
@@ -227,6 +149,10 @@ def _key_settings(settings: PrepareSettings) -> dict[str, Any]:
     record = settings.record()
     for name in ("data", "out", "workers"):
         del record[name]
+    for name in SCAN_SETTINGS:
+        # A store of before these settings has the key of their defaults.
+        if record[name] == PrepareSettings.model_fields[name].default:
+            del record[name]
     split = Path(settings.split)
     if settings.split.lower().endswith(".json") and split.is_file():
         record["split_content"] = split.read_text()
@@ -295,6 +221,15 @@ def write_tables(folder: Path, catalog: Catalog, table: dict[str, Any], written:
     write_json(folder / "cases.json", [result.case for result in written])
 
 
+def _padded(written: Sequence[Written]) -> list[str]:
+    """A sentence on scans that are padded, if there are any."""
+    found = [values for result in written for values in result.case["record"].get("padding", ()) if values]
+    if not found:
+        return []
+    shown = ", ".join(f"{value:g}" for value in sorted({value for values in found for value in values}))
+    return [f"padding of {shown} is left out of the intensities of {len(found)} images"]
+
+
 def _quality(
     catalog: Catalog,
     facts: list[CaseFacts],
@@ -304,7 +239,7 @@ def _quality(
 ) -> dict[str, Any]:
     cases = []
     notes = [f"split {split['name']}: {note}" for note in split.get("notes", ())]
-    notes = [*catalog.notes, *notes, *planned, *case_codes(catalog)[2]]
+    notes = [*catalog.notes, *notes, *planned, *_padded(written), *case_codes(catalog)[2]]
     for fact, result in zip(facts, written, strict=True):
         row = {**result.quality, "odd": [*fact.odd, *result.quality["odd"]]}
         cases.append(row)

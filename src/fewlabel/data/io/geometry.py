@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,8 @@ class Geometry:
         origin: Centre of the first voxel in mm, patient axes (left, posterior, superior).
         direction: Row-major 3x3 matrix; column j is the unit vector of file axis j (x, y, z) in patient axes.
         components: Channels stored in the file.
+        spacing_known: Whether the file says how large its voxels are; where not, ``spacing`` is that of its tags for
+            printing, or 1.
     """
 
     shape: tuple[int, int, int]
@@ -29,6 +31,14 @@ class Geometry:
     origin: tuple[float, float, float]
     direction: tuple[float, ...]
     components: int = 1
+    spacing_known: bool = True
+
+    def sized(self, voxel_size: Sequence[float] | None, *, known: bool) -> Geometry:
+        """The same, with voxels of this size (z, y, x) in mm where the file does not say; ``known`` if it is true."""
+        if self.spacing_known or voxel_size is None:
+            return self
+        z, y, x = map(float, voxel_size)
+        return replace(self, spacing=(z, y, x), spacing_known=known)
 
     def axes(self) -> NDArray[np.float64]:
         """Unit vectors (3, 3) of the array axes z, y, x, one per row, in patient axes."""
@@ -48,6 +58,8 @@ def grid_faults(image: Path, wanted: Geometry, other: Path, found: Geometry) -> 
     if found.shape != wanted.shape:
         problem = f"has shape {found.shape}, but {image} has {wanted.shape} (z, y, x)"
         return [Fault(problem, where, "Export both from the same series")]
+    if not (found.spacing_known and wanted.spacing_known):
+        return []
     if not np.allclose(found.spacing, wanted.spacing, rtol=1e-3, atol=1e-4):
         problem = f"has spacing {_mm(found.spacing)} mm, but {image} has {_mm(wanted.spacing)} mm (z, y, x)"
         return [Fault(problem, where, "Correct the header that is wrong")]

@@ -21,7 +21,10 @@ from fewlabel.core.errors import DataError, Fault, reason
 SUFFIX = ".h5"
 #: Order of the stored axes: ``zyx`` has the slices first, ``xyz`` last.
 Order = Literal["zyx", "xyz"]
-_ADDRESS = re.compile(r"(?P<file>.+\.h5)#(?P<key>[^,#]+),(?P<order>zyx|xyz),(?P<spacing>[^,#x]+x[^,#x]+x[^,#x]+)$")
+_ASSUMED = (1.0, 1.0, 1.0)
+_ADDRESS = re.compile(
+    r"(?P<file>.+\.h5)#(?P<key>[^,#]+),(?P<order>zyx|xyz),(?P<spacing>[^,#x]+x[^,#x]+x[^,#xm]+)(?P<unit>mm)?$"
+)
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,14 @@ class Address:
         key: Name of the array in the file; 2D is one slice.
         order: How the axes of a 3D array are stored.
         spacing: Voxel size in mm along (z, y, x).
+        known: Whether it is true, not assumed. Of 1 mm along each axis only the user can tell.
     """
 
     file: Path
     key: str
     order: Order
     spacing: tuple[float, float, float]
+    known: bool = False
 
     @classmethod
     def parse(cls, path: Path) -> Address | None:
@@ -48,13 +53,16 @@ class Address:
             return None
         z, y, x = (float(step) for step in found["spacing"].split("x"))
         order: Order = "xyz" if found["order"] == "xyz" else "zyx"
-        return cls(path.with_name(found["file"]), found["key"], order, (z, y, x))
+        known = found["unit"] is not None or (z, y, x) != _ASSUMED
+        return cls(path.with_name(found["file"]), found["key"], order, (z, y, x), known)
 
     @property
     def path(self) -> Path:
         """The address as a path; there is no file of that name."""
         steps = "x".join(repr(float(step)) for step in self.spacing)
-        return self.file.with_name(f"{self.file.name}#{self.key},{self.order},{steps}")
+        # Only where it tells more than the size does, so that paths in stores made before stay as they are.
+        unit = "mm" if self.known and self.spacing == _ASSUMED else ""
+        return self.file.with_name(f"{self.file.name}#{self.key},{self.order},{steps}{unit}")
 
     @property
     def stem(self) -> str:
