@@ -123,7 +123,7 @@ def label_map(
     if len(values) > MOST_CLASSES + 1 and not faults:
         problem = f"masks may hold up to {MOST_CLASSES} classes, not {len(values)}"
         faults.append(Fault(problem, str(catalog.root), "Are these masks, or images?"))
-    notes = _notes(classes, values, names, declared, said) if counts else []
+    notes = _notes(classes, values, names, declared, said) if counts and not faults else []
     return LabelMap(tuple(values), names, ignore, tuple(voxels), aliases, tuple(notes)), faults
 
 

@@ -82,6 +82,11 @@ def plan_scans(
     return ScanPlan(plan, left_out, told)
 
 
+def sized(facts: Sequence[CaseFacts]) -> bool:
+    """Whether it is known of every scan how large its voxels are."""
+    return all(fact.geometry.spacing_known for fact in facts if fact.geometry is not None)
+
+
 def size_notes(facts: Sequence[CaseFacts]) -> list[str]:
     """A sentence on scans whose files do not say how large voxels are; none where all do."""
     known = [fact.geometry.spacing_known for fact in facts if fact.geometry is not None]

@@ -19,7 +19,7 @@ from fewlabel.data.meta_labels import case_codes
 from fewlabel.data.planning import grid_of
 from fewlabel.data.pose_sample import sampled_poses
 from fewlabel.data.preprocess import Plan
-from fewlabel.data.scan_plan import plan_scans
+from fewlabel.data.scan_plan import plan_scans, sized
 from fewlabel.protocol.splits import PARTS, make_split
 from fewlabel.readers.base import Choice, collect_catalog
 
@@ -125,7 +125,7 @@ def check(
             rows.extend(("note", text) for text in planned.notes)
             poses = sampled_poses(facts, proposed, plan, workers or cores())
             if poses.scans:
-                rows.append(("in the plane", poses.sentence()))
+                rows.append(("in the plane", poses.sentence("mm" if sized(facts) else "pixels")))
     odd = [*case_codes(catalog)[2], *(f"{fact.case.id}: {text}" for fact in facts for text in fact.odd)]
     odd.extend(f"{len(paths)} files: {text}" for text, paths in collected_warnings(clear=True).items())
     return CheckReport(tuple(rows), tuple(faults), tuple(odd), catalog, tuple(facts), labels, proposed, plan)
@@ -151,10 +151,13 @@ def _grid_rows(facts: Sequence[CaseFacts]) -> list[Row]:
     if not known:
         return []
     shapes = np.array([geometry.shape[::-1] for geometry in known])
-    spacings = np.array([geometry.spacing[::-1] for geometry in known])
+    sized = [geometry.spacing[::-1] for geometry in known if geometry.spacing_known]
+    spacings = np.array(sized)
+    sizes = " x ".join(_range(spacings[:, axis], ".3g") for axis in range(3)) if sized else "unknown"
+    more = f"; unknown of {len(known) - len(sized)} scans" if 0 < len(sized) < len(known) else ""
     return [
         ("voxels (x, y, z)", " x ".join(_range(shapes[:, axis], ".0f") for axis in range(3))),
-        ("voxel size in mm", " x ".join(_range(spacings[:, axis], ".3g") for axis in range(3))),
+        ("voxel size in mm", f"{sizes}{more}"),
     ]
 
 
@@ -165,8 +168,10 @@ def _plan_rows(
     (height, width), (down, across) = plan.size, plan.spacing
     given = {name: asked[name] for name in ("spacing", "size", "slice_axis") if name in asked}
     grid = grid_of(facts, labels, split, **given)
-    shown = f"{height * down:.0f}x{width * across:.0f} mm"
-    rows = [("would prepare", f"{height}x{width} pixels of {down:.4g}x{across:.4g} mm a slice")]
+    unit = "mm" if sized(facts) else "pixels"
+    shown = f"{height * down:.0f}x{width * across:.0f} {unit}"
+    of = "mm" if sized(facts) else "of the files' pixels"
+    rows = [("would prepare", f"{height}x{width} pixels of {down:.4g}x{across:.4g} {of} a slice")]
     return [*rows, ("field of view", f"{shown}: {grid.reason}" if grid.reason else shown)]
 
 

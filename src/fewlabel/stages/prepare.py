@@ -24,7 +24,7 @@ from fewlabel.data.orient import orient_to
 from fewlabel.data.planning import PLAN_SETTINGS
 from fewlabel.data.pose_record import POSES, find_poses, write_poses
 from fewlabel.data.preprocess import Plan
-from fewlabel.data.scan_plan import SCAN_SETTINGS, plan_scans
+from fewlabel.data.scan_plan import SCAN_SETTINGS, plan_scans, sized
 from fewlabel.data.sources import SOURCES, read_sources, source_files, source_key
 from fewlabel.data.store import STORE_FILES, UNLABELLED, PreparedStore
 from fewlabel.data.store_writer import Written, store_bytes, write_store
@@ -109,7 +109,7 @@ def run(settings: PrepareSettings) -> Path:
             wall_seconds=time.perf_counter() - started,
         )
         poses = write_poses(PreparedStore(folder), folder)
-        say(f"In the plane, {poses.sentence()}.")
+        say(f"In the plane, {poses.sentence('mm' if sized(facts) else 'pixels')}.")
     for line in read_json(settings.out / "qc.json")["notes"]:
         say(line)
     return settings.out
@@ -180,7 +180,8 @@ def _say_estimate(plan: Plan, catalog: Catalog, facts: list[CaseFacts], depths: 
     voxels = max(prepared, *(_voxels(fact) for fact in facts))
     # Bytes per voxel of the largest volume, per worker: measured with tracemalloc, masks with two classes.
     memory = workers * (32 + 12 * len(plan.channels)) * voxels / 2**20
-    grid = f"{plan.size[0]}x{plan.size[1]} pixels of {plan.spacing[0]:.4g}x{plan.spacing[1]:.4g} mm"
+    unit = "mm" if sized(facts) else "of the files' pixels"
+    grid = f"{plan.size[0]}x{plan.size[1]} pixels of {plan.spacing[0]:.4g}x{plan.spacing[1]:.4g} {unit}"
     say(
         f"{len(catalog.cases)} scans of {len(catalog.subjects)} subjects, {sum(depths)} slices at {grid}: "
         f"about {disk:.0f} MB on disk, {memory:.0f} MB of memory"
