@@ -34,7 +34,7 @@ _TISSUE, _TISSUE_SHARE = (-200, 200), 0.02
 _BELOW_SHARE = 0.001
 #: Above this HU lies the body.
 _BODY = -500
-_NAMED = re.compile(r"(?<![a-z])(cb)?ct(?![a-z])|hounsfield|computed tomography", re.IGNORECASE)
+_NAMED = re.compile(r"(?<![a-z0-9])(cb)?ct(?![a-z])|hounsfield|computed tomography", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

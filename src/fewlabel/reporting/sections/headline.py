@@ -37,10 +37,10 @@ def _without_scores(inputs: Inputs, trained: str) -> Headline:
     patients = len(expected["subjects"])
     which = "Of the control" if inputs.use.get("arm") == "control" else "Of a new patient"
     outcome = (
-        f"{which} expect a mean Dice of about {number(dice['mean'], 2)}{_and_far(far, {}, 'a mean HD95 of about ')}: "
-        f"that is what {patients} annotated patients reached who were left out in turn, each with {patients - 1} to learn "
-        f"from. The lowest, {expected['lowest']}, reached {number(dice['low'], 2)}. It is a little pessimistic, and "
-        "rough with so few."
+        f"{which} expect a mean Dice of about {number(dice['mean'], 2)}{_about(far)}: "
+        f"that is what {patients} annotated patients reached who were left out in turn, each with {patients - 1} to "
+        f"learn from. The lowest, {expected['lowest']}, reached {number(dice['low'], 2)}. It is a little pessimistic, "
+        "and rough with so few."
     )
     other = (inputs.segmenter if inputs.used is inputs.control else inputs.control) or None
     beside = (other.facts.get("expected") or {}).get("mean", {}) if other else {}
@@ -54,6 +54,10 @@ def _without_scores(inputs: Inputs, trained: str) -> Headline:
         detail = f"{against}patients {between(value['low'], value['high'], digits)}"
         figures.append((f"{number(value['mean'], digits)}{unit}", what, detail))
     return Headline(" ".join(part for part in (trained, outcome, _use(inputs)) if part), figures)
+
+
+def _about(far: dict[str, Any]) -> str:
+    return _and_far(far, {}, "a mean HD95 of about ")
 
 
 def _use(inputs: Inputs) -> str:
