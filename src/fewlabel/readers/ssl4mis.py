@@ -166,9 +166,9 @@ class Ssl4misReader(Reader):
         where = place.with_name(f"{name}_slice_*{SUFFIX}") if stacked else place
         order = self._order(place)
         spacing = self.chosen.spacing or _usual_spacing(place)
-        given = self.chosen.spacing is not None
-        image = Address(where, "image", order, (spacing[0], spacing[1], spacing[2]), known=given)
-        return image, Address(where, key, order, image.spacing, known=given) if key in arrays else None
+        said = self.chosen.spacing is not None and tuple(self.chosen.spacing) == (1.0, 1.0, 1.0)
+        image = Address(where, "image", order, (spacing[0], spacing[1], spacing[2]), said=said)
+        return image, Address(where, key, order, image.spacing, said=said) if key in arrays else None
 
     def _order(self, place: Path) -> Order:
         last = place.stem == _ATRIUM if self.chosen.slices == "auto" else self.chosen.slices == "last"

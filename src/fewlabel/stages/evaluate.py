@@ -289,10 +289,8 @@ def _description(arm: Segmenter) -> dict[str, Any]:
     }
 
 
-def _distances(settings: EvaluateSettings, *, sized: bool) -> str:
-    if not settings.surface:
-        return "Not measured."
-    return DISTANCE_RULE if sized else DISTANCE_RULE.replace(" in mm", " in voxels")
+def _in_units(rule: str, *, sized: bool) -> str:
+    return rule if sized else rule.replace(" in mm³", " in voxels").replace(" in mm", " in voxels")
 
 
 def _protocol(settings: EvaluateSettings, store: PreparedStore, *, sized: bool) -> dict[str, Any]:
@@ -301,10 +299,10 @@ def _protocol(settings: EvaluateSettings, store: PreparedStore, *, sized: bool) 
         "data_set": store.plan.get("dataset", ""),
         "split": store.split.get("name", ""),
         "grid": f"Scores are on the grid {where}, in {'mm' if sized else UNSIZED}.",
-        "empty_masks": EMPTY_MASK_RULE if sized else EMPTY_MASK_RULE.replace(" in mm", " in voxels"),
-        "distances": _distances(settings, sized=sized),
+        "empty_masks": _in_units(EMPTY_MASK_RULE, sized=sized),
+        "distances": _in_units(DISTANCE_RULE, sized=sized) if settings.surface else "Not measured.",
         "stray": STRAY_RULE,
-        "postprocess": POSTPROCESS_RULE if settings.postprocess else "Left out.",
+        "postprocess": _in_units(POSTPROCESS_RULE, sized=sized) if settings.postprocess else "Left out.",
         "means": MEAN_RULE,
         "leaks": "No scored subject's label was trained on or chose the model; checked against the segmenter's record.",
         "confidence": settings.confidence,

@@ -36,14 +36,14 @@ class Address:
         key: Name of the array in the file; 2D is one slice.
         order: How the axes of a 3D array are stored.
         spacing: Voxel size in mm along (z, y, x).
-        known: Whether it is true, not assumed. Of 1 mm along each axis only the user can tell.
+        said: Whether somebody said that it is 1 mm along each axis; else that is an assumption.
     """
 
     file: Path
     key: str
     order: Order
     spacing: tuple[float, float, float]
-    known: bool = False
+    said: bool = False
 
     @classmethod
     def parse(cls, path: Path) -> Address | None:
@@ -53,16 +53,19 @@ class Address:
             return None
         z, y, x = (float(step) for step in found["spacing"].split("x"))
         order: Order = "xyz" if found["order"] == "xyz" else "zyx"
-        known = found["unit"] is not None or (z, y, x) != _ASSUMED
-        return cls(path.with_name(found["file"]), found["key"], order, (z, y, x), known)
+        return cls(path.with_name(found["file"]), found["key"], order, (z, y, x), found["unit"] is not None)
 
     @property
     def path(self) -> Path:
         """The address as a path; there is no file of that name."""
         steps = "x".join(repr(float(step)) for step in self.spacing)
-        # Only where it tells more than the size does, so that paths in stores made before stay as they are.
-        unit = "mm" if self.known and self.spacing == _ASSUMED else ""
+        unit = "mm" if self.said else ""
         return self.file.with_name(f"{self.file.name}#{self.key},{self.order},{steps}{unit}")
+
+    @property
+    def spacing_known(self) -> bool:
+        """Whether ``spacing`` is true, not assumed."""
+        return self.said or self.spacing != _ASSUMED
 
     @property
     def stem(self) -> str:

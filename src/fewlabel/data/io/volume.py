@@ -110,7 +110,7 @@ def _read_image(path: Path) -> tuple[NDArray[np.float32], Geometry]:
 def _unplaced(address: Address) -> Geometry:
     """Geometry of an array that does not know where it lies: axes along the patient's, origin 0."""
     upright = tuple(np.eye(3).ravel().tolist())
-    known = address.known or address.spacing != (1.0, 1.0, 1.0)
+    known = address.spacing_known
     return Geometry(address.shape(), address.spacing, (0.0, 0.0, 0.0), upright, spacing_known=known)
 
 

@@ -164,3 +164,15 @@ def test_the_key_of_a_store_follows_every_file_and_the_address(tmp_path):
     (tmp_path / "p_slice_1.h5").mkdir()
     with pytest.raises(DataError, match=r"case p, .*p_slice_1\.h5"):
         key()
+
+
+def test_1_mm_is_an_assumption_unless_somebody_said_so(tmp_path):
+    file = write_h5(tmp_path / "a.h5", image=np.zeros((2, 3, 4), np.float32))
+    assumed = Address(file, "image", "zyx", (1.0, 1.0, 1.0))
+    said = Address(file, "image", "zyx", (1.0, 1.0, 1.0), said=True)
+    sized = Address(file, "image", "zyx", (5.0, 1.0, 1.0))
+    # Paths in stores that were made before mean what they meant.
+    assert assumed.path.name == "a.h5#image,zyx,1.0x1.0x1.0"
+    assert [Address.parse(made.path) for made in (assumed, said, sized)] == [assumed, said, sized]
+    known = [read_geometry(made.path).spacing_known for made in (assumed, said, sized)]
+    assert known == [False, True, True]
