@@ -188,9 +188,9 @@ def _stray(value: int, counts: Mapping[int, int], filled: Sequence[MaskValues]) 
 
 def _choices(value: int, missing: Sequence[int], *, keep: bool = False, first: int | str = 0) -> str:
     """Every map that may be meant, the likeliest first."""
-    told = {0: "makes it background", "ignore": "leaves it out"}
+    told: dict[int | str, str] = {0: "makes it background", "ignore": "leaves it out"}
     options = [f"{proposal({value: other})} takes it for {other}" for other in missing[:_MOST_NAMED]]
-    options += [f"{proposal({value: what})} {told[what]}" for what in ([0, "ignore"] if first == 0 else ["ignore", 0])]
+    options += [f"{proposal({value: what})} {told[what]}" for what in sorted(told, key=lambda what: what != first)]
     options += [f"{proposal({value: value})} keeps it as a class"] if keep else []
     return f"{', '.join(options[:-1])}, {options[-1]}"
 

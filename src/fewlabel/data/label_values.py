@@ -104,14 +104,15 @@ def label_map(
     read_as |= {value: int(meaning) for value, meaning in said.items() if meaning != IGNORE}
     wanted = {*(read_as[value] for value in counts if value in read_as), *(() if counts else declared)} - {0}
     aliases: dict[int, int] = {}
-    values, voxels = [], []
+    values: list[int] = []
+    totals: list[int] = []
     for meaning in (0, *sorted(wanted)):
         members = [value for value in counts if read_as.get(value) == meaning]
         # What predictions write: the value itself where masks hold it, else the commonest that stands for it.
         known = meaning in members or not members
         written = meaning if known else max(members, key=lambda value: (counts[value], -value))
         values.append(written)
-        voxels.append(sum(counts[value] for value in members))
+        totals.append(sum(counts[value] for value in members))
         aliases |= {value: written for value in members if value != written}
     ignore = ignored[0] if ignored else None
     aliases |= dict.fromkeys(ignored[1:], ignored[0] if ignored else 0)
@@ -124,7 +125,7 @@ def label_map(
         problem = f"masks may hold up to {MOST_CLASSES} classes, not {len(values)}"
         faults.append(Fault(problem, str(catalog.root), "Are these masks, or images?"))
     notes = _notes(classes, values, names, declared, said) if counts and not faults else []
-    return LabelMap(tuple(values), names, ignore, tuple(voxels), aliases, tuple(notes)), faults
+    return LabelMap(tuple(values), names, ignore, tuple(totals), aliases, tuple(notes)), faults
 
 
 def _notes(
