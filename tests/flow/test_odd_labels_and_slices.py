@@ -283,3 +283,29 @@ def test_one_scan_in_four_orientations_gives_the_same_slices(tmp_path):
     for case in store.cases:
         np.testing.assert_array_equal(store.images[case.start : case.stop], store.images[first.start : first.stop])
         np.testing.assert_array_equal(store.labels[case.start : case.stop], store.labels[first.start : first.stop])
+
+
+def test_settings_that_came_later_leave_stores_of_before_up_to_date(tmp_path, said):
+    data = table(tmp_path / "raw", [structure(n) for n in range(5)])
+    prepared(data, tmp_path / "p")
+    said.clear()
+    sources = read_json(tmp_path / "p/sources.json")
+    prepared(data, tmp_path / "p", labels=None, empty_slices="auto", window=None, modality="auto", voxel_size=None)
+    assert said == [f"{tmp_path / 'p'} is up to date: 5 scans unchanged"]
+    prepared(data, tmp_path / "p", window=[0, 100])
+    assert read_json(tmp_path / "p/sources.json")["key"] != sources["key"]
+    assert PreparedStore(tmp_path / "p").plan["normalise"]["windows"] == [[0, 100]]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("window", [1], "pairs of numbers"),
+        ("window", [5, 5], "the lower first"),
+        ("voxel_size", [1, 2], "three positive numbers"),
+        ("voxel_size", [0, 1, 1], "three positive numbers"),
+    ],
+)
+def test_settings_that_cannot_be(tmp_path, key, value, words):
+    with pytest.raises(SettingsError, match=words):
+        PrepareSettings.parse({"data": tmp_path, "out": tmp_path, key: value})

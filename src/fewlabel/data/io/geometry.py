@@ -34,9 +34,12 @@ class Geometry:
     spacing_known: bool = True
 
     def sized(self, voxel_size: Sequence[float] | None, *, known: bool) -> Geometry:
-        """The same, with voxels of this size (z, y, x) in mm where the file does not say; ``known`` if it is true."""
+        """The same, with voxels of this size (z, y, x) in mm where the file does not say; ``known`` if it is true.
+
+        Without a size its tags count as the truth, as they did before anybody asked.
+        """
         if self.spacing_known or voxel_size is None:
-            return self
+            return self if self.spacing_known else replace(self, spacing_known=True)
         z, y, x = map(float, voxel_size)
         return replace(self, spacing=(z, y, x), spacing_known=known)
 
