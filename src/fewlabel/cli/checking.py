@@ -20,8 +20,11 @@ def show_check(values: dict[str, Any], recipe: str | None = None) -> None:
         SettingsError: If a setting is wrong.
         DataError: With every fault, after what was understood is shown.
     """
+    from fewlabel.data.planning import PLAN_SETTINGS
+    from fewlabel.data.scan_plan import SCAN_SETTINGS
     from fewlabel.pipelines.train import plan, train_settings
     from fewlabel.stages.check import DATA_SETTINGS, MASK_SETTINGS, PLAN_SETTINGS, SPLIT_SETTINGS, check
+    from fewlabel.stages.check import SPLIT_SETTINGS, check
 
     pipeline = train_settings({"out": "run", **values}, recipe)
     settings: Any = plan(pipeline)["prepare"]
@@ -35,6 +38,7 @@ def show_check(values: dict[str, Any], recipe: str | None = None) -> None:
         plan_settings={name: getattr(settings, name) for name in PLAN_SETTINGS},
         **{name: getattr(settings, name) for name in DATA_SETTINGS},
         **{name: getattr(settings, name) for name in MASK_SETTINGS},
+        scan_settings={name: getattr(settings, name) for name in SCAN_SETTINGS},
     )
     if found.catalog is None:
         raise DataError(found.rows[0][1], found.faults)

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.progress import task
 from fewlabel.data.catalog import Case, Catalog
+from fewlabel.data.empty_slices import Annotated, annotated_slices
 from fewlabel.data.io.catalog_paths import shown
 from fewlabel.data.io.geometry import Geometry, grid_faults, origin_alone
 from fewlabel.data.io.volume import mask_faults, read_geometry, read_mask, value_counts
 from fewlabel.data.label_shapes import LabelShape, label_shapes
 
-IGNORE_NAME = "ignore"
-MOST_CLASSES = 254
+#: Voxel size (z, y, x) in mm of files that do not hold one: distances in it are voxels.
+ASSUMED = (1.0, 1.0, 1.0)
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
@@ -33,6 +34,7 @@ class CaseFacts:
         case: The scan.
         geometry: Of its first channel; None if that cannot be read.
         labels: Raw label value → voxels; None without a readable label.
+        annotated: Slices with a label along (z, y, x); empty without a readable label.
         shapes: Raw label value, but not 0 → where its voxels lie; empty without a readable label.
         faults: Everything that keeps the scan from being used.
         odd: What is unusual but does no harm.
@@ -44,23 +46,7 @@ class CaseFacts:
     faults: tuple[Fault, ...] = ()
     odd: tuple[str, ...] = ()
     shapes: Mapping[int, LabelShape] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class LabelMap:
-    """Raw label values as classes.
-
-    Attributes:
-        values: Raw value of each class, background first.
-        names: Name of each class.
-        ignore: Raw value left out of training and scoring, or None.
-        voxels: Voxels of each class over all masks.
-    """
-
-    values: tuple[int, ...]
-    names: tuple[str, ...]
-    ignore: int | None = None
-    voxels: tuple[int, ...] = field(default=())
+    annotated: tuple[Annotated, ...] = ()
 
 
 def cores() -> int:
@@ -83,12 +69,15 @@ def in_threads(work: Callable[[_In], _Out], items: Iterable[_In], workers: int) 
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def inspect_case(case: Case, channels: int, *, accept_origin: bool = False) -> CaseFacts:
+def inspect_case(
+    case: Case, channels: int, voxel_size: Sequence[float] | None = None, *, accept_origin: bool = False
+) -> CaseFacts:
     """Headers of all files and values of the mask.
 
     Args:
         case: The scan.
         channels: That it must have.
+        voxel_size: (z, y, x) in mm of files that do not say; None where nobody knows.
         accept_origin: Whether the mask may lie elsewhere, if all but its origin agrees.
     """
     faults: list[Fault] = []
@@ -119,45 +108,33 @@ def inspect_case(case: Case, channels: int, *, accept_origin: bool = False) -> C
     if labels is not None and set(labels) <= {0}:
         odd.append("its label holds background only")
     named = tuple(replace(fault, where=f"case {case.id}, {fault.where}") for fault in faults)
-    return CaseFacts(case, first, labels, named, tuple(odd), {} if mask is None else label_shapes(mask))
+    placed = None if first is None else first.sized(voxel_size or ASSUMED, known=voxel_size is not None)
+    shapes, annotated = ({}, ()) if mask is None else (label_shapes(mask), annotated_slices(mask))
+    return CaseFacts(case, placed, labels, named, tuple(odd), shapes, annotated)
 
 
-def inspect(catalog: Catalog, workers: int, *, accept_origin: bool = False) -> list[CaseFacts]:
+def inspect(
+    catalog: Catalog, workers: int, voxel_size: Sequence[float] | None = None, *, accept_origin: bool = False
+) -> list[CaseFacts]:
     """Facts of all cases, in catalog order; faults are kept, not raised.
 
     Args:
         catalog: The data set.
         workers: Threads.
+        voxel_size: (z, y, x) in mm of files that do not say; None where nobody knows.
         accept_origin: As for :func:`inspect_case`.
     """
     facts = []
+    channels = len(catalog.channels)
     with task("check", len(catalog.cases)) as bar:
 
         def look(case: Case) -> CaseFacts:
-            return inspect_case(case, len(catalog.channels), accept_origin=accept_origin)
+            return inspect_case(case, channels, voxel_size, accept_origin=accept_origin)
 
         for fact in in_threads(look, catalog.cases, workers):
             facts.append(fact)
             bar.advance(note=fact.case.id)
     return facts
-
-
-def label_map(catalog: Catalog, facts: Sequence[CaseFacts]) -> tuple[LabelMap, list[Fault]]:
-    """Classes from all label values found and all the data set declares; any whole numbers will do."""
-    ignored = [value for value, name in catalog.label_names.items() if name.lower() == IGNORE_NAME and value != 0]
-    ignore = ignored[0] if ignored else None
-    counts: dict[int, int] = {}
-    for fact in facts:
-        for value, voxels in (fact.labels or {}).items():
-            counts[value] = counts.get(value, 0) + voxels
-    foreground = sorted({*counts, *catalog.label_names} - {0, ignore})
-    values = (0, *(value for value in foreground if value is not None))
-    names = tuple(catalog.label_names.get(value, "background" if value == 0 else f"label {value}") for value in values)
-    faults = []
-    if len(values) > MOST_CLASSES + 1:
-        problem = f"masks may hold up to {MOST_CLASSES} classes, not {len(values)}"
-        faults.append(Fault(problem, str(catalog.root), "Are these masks, or images?"))
-    return LabelMap(values, names, ignore, tuple(counts.get(value, 0) for value in values)), faults
 
 
 def catalog_faults(catalog: Catalog) -> list[Fault]:

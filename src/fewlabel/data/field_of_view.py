@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fewlabel.data.checking import CaseFacts, LabelMap
+from fewlabel.data.checking import CaseFacts
+from fewlabel.data.label_values import LabelMap
 from fewlabel.data.orient import orient_to
 from fewlabel.data.resample import resampled_pixels
 
@@ -69,9 +70,9 @@ def lay(
 
     Args:
         facts: Of the scans that may decide.
-        frame: Reference unit vectors (3, 3), see :func:`fewlabel.data.orient.reference_frame`.
+        frame: Reference unit vectors (3, 3), see :func:`fewlabel.data.slice_plane.reference_frame`.
         labels: Classes; other values, and what is to be ignored, do not count as labels.
-        slice_axis: As in :func:`fewlabel.data.orient.slice_axis`.
+        slice_axis: As in :func:`fewlabel.data.orient.orient_to`.
     """
     laid = []
     for fact in facts:
@@ -79,7 +80,7 @@ def lay(
         if geometry is None:
             continue
         _, down, across = orient_to(geometry, frame, slice_axis).axes
-        shapes = {value: shape for value, shape in fact.shapes.items() if value in labels.values}
+        shapes = {value: shape for value, shape in fact.shapes.items() if labels.stands_for(value) in labels.values[1:]}
         reach = [
             geometry.spacing[axis]
             * max(

@@ -3,11 +3,14 @@
 Axes are only permuted and flipped, so the way back is exact. Scans need not be axial: cardiac short-axis stacks
 lie oblique, and snapping each to the nearest patient axis would turn some upside down against the others. So one
 frame, that of the most central scan, is the reference, and every scan is laid as close to it as it can be.
+
+The plane of the slices is one for the whole data set (:mod:`fewlabel.data.slice_plane`): a scan with slices thinner
+than its pixels is cut as all others are. Plans made before that was so say ``auto`` and cut each scan across its own
+thickest axis; plans made since say ``nearest``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,8 +21,12 @@ from fewlabel.data.io.geometry import Geometry
 
 #: Names of the file axes in the order of the array.
 FILE_AXES = ("z", "y", "x")
-_TIE = 1.05
-_MOST_COMPARED = 256
+#: How plans call it that every scan is cut along the slices of their frame.
+NEAREST = "nearest"
+#: Voxel sizes that differ by less than this factor are alike.
+ALIKE = 1.05
+#: A scan this much coarser across its slices than within is cut so, if they lie no further from the plane than this.
+_CLEARLY_THICK, _WITHIN = 2.0, 0.5
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
@@ -66,9 +73,39 @@ def slice_axis(geometry: Geometry, choice: str = "auto") -> int:
     if geometry.shape[0] == 1:
         return 0
     spacing = np.asarray(geometry.spacing)
-    tied = np.flatnonzero(spacing * _TIE >= spacing.max())
+    tied = np.flatnonzero(spacing * ALIKE >= spacing.max())
     upright = np.abs(geometry.axes()[tied, 2])
     return int(tied[int(np.argmax(np.round(upright, 3)))])
+
+
+def thick_axis(geometry: Geometry) -> int | None:
+    """The array axis whose voxels are larger than along both others by more than 5 %; None where there is none."""
+    spacing = np.asarray(geometry.spacing)
+    thickest = int(spacing.argmax())
+    others = np.delete(spacing, thickest)
+    return thickest if spacing[thickest] > ALIKE * others.max() else None
+
+
+def axis_along(geometry: Geometry, direction: NDArray[np.float64]) -> int:
+    """Array axis nearest to the slice direction of a data set.
+
+    An oblique scan, more than twice as coarse across its slices as within them, is cut along these slices as long as
+    its slice direction is within 60 degrees of the data set's: other cuts of it would be of no use.
+
+    Args:
+        geometry: The scan's; one slice is cut as it is.
+        direction: Unit vector (3,) across the slices, in patient axes.
+    """
+    if geometry.shape[0] == 1:
+        return 0
+    aligned = np.abs(geometry.axes() @ np.asarray(direction, dtype=np.float64))
+    thick = thick_axis(geometry)
+    if thick is not None and aligned[thick] >= _WITHIN - 1e-6:
+        spacing = geometry.spacing
+        if spacing[thick] > _CLEARLY_THICK * max(step for axis, step in enumerate(spacing) if axis != thick):
+            return thick
+    # Rounded, so that ties go to the first axis on any machine.
+    return int(np.argmax(np.round(aligned, 6)))
 
 
 def upright_frame(geometry: Geometry, axis: int) -> NDArray[np.float64]:
@@ -90,35 +127,15 @@ def upright_frame(geometry: Geometry, axis: int) -> NDArray[np.float64]:
     return upright
 
 
-def reference_frame(geometries: Sequence[Geometry], choice: str = "auto") -> NDArray[np.float64]:
-    """The upright frame of the most central scan: the one whose axes agree best with all others'.
-
-    Args:
-        geometries: Of the scans that may decide (none of the test part); an even subset of 256 is compared.
-        choice: As in :func:`slice_axis`.
-    """
-    if not geometries:
-        return np.eye(3)[::-1].copy()
-    step = max(1, len(geometries) // _MOST_COMPARED)
-    frames = np.stack([upright_frame(g, slice_axis(g, choice)) for g in geometries[::step]])
-    cosines = np.abs(np.einsum("iap,jbp->ijab", frames, frames))
-    straight = cosines[:, :, 1, 1] + cosines[:, :, 2, 2]
-    crossed = cosines[:, :, 1, 2] + cosines[:, :, 2, 1]
-    agreement = (cosines[:, :, 0, 0] + np.maximum(straight, crossed)).sum(1)
-    # Rounded so that equal frames give the first, on any machine.
-    central: NDArray[np.float64] = frames[int(np.argmax(np.round(agreement, 6)))]
-    return central
-
-
 def orient_to(geometry: Geometry, frame: NDArray[np.float64], choice: str = "auto") -> Orientation:
     """How to lay a scan as close to a reference frame as permuting and flipping allow.
 
     Args:
         geometry: The scan's.
         frame: Reference unit vectors (3, 3) of slice, row and column.
-        choice: As in :func:`slice_axis`.
+        choice: As in :func:`slice_axis`, or ``nearest`` for the axis along the frame's slices, see :func:`axis_along`.
     """
-    axis = slice_axis(geometry, choice)
+    axis = axis_along(geometry, np.asarray(frame)[0]) if choice == NEAREST else slice_axis(geometry, choice)
     axes = geometry.axes()
     first, second = (other for other in range(3) if other != axis)
     cosines = axes @ np.asarray(frame, dtype=np.float64).T

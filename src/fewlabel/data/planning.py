@@ -8,11 +8,16 @@ from typing import Any
 import numpy as np
 
 from fewlabel.data.catalog import Catalog
-from fewlabel.data.checking import CaseFacts, LabelMap
+from fewlabel.data.checking import CaseFacts
 from fewlabel.data.field_of_view import Grid, choose_grid, lay
+from fewlabel.data.label_values import LabelMap
 from fewlabel.data.meta_labels import case_codes, quantile_edges
-from fewlabel.data.orient import orient_to, reference_frame
+from fewlabel.data.orient import NEAREST, orient_to
 from fewlabel.data.preprocess import Plan
+from fewlabel.data.slice_plane import plane_notes, reference_frame
+
+#: Settings of ``prepare`` that shape the plan: arguments of :func:`make_plan`.
+PLAN_SETTINGS = ("spacing", "size", "low", "high", "slice_axis", "position_parts", "meta_bins")
 
 
 def deciding(facts: Sequence[CaseFacts], split: Mapping[str, Any]) -> list[CaseFacts]:
@@ -20,6 +25,11 @@ def deciding(facts: Sequence[CaseFacts], split: Mapping[str, Any]) -> list[CaseF
     test = set(split["parts"]["test"])
     readable = [fact for fact in facts if fact.geometry is not None]
     return [fact for fact in readable if fact.case.subject not in test and fact.case.part != "test"] or readable
+
+
+def cut_by(slice_axis: str) -> str:
+    """What a new plan records of the setting ``slice_axis``: ``auto`` becomes one plane for all scans."""
+    return NEAREST if slice_axis == "auto" else slice_axis
 
 
 def grid_of(
@@ -39,11 +49,11 @@ def grid_of(
         split: Whose test part has no say.
         spacing: (row, column) in mm; None to choose.
         size: (height, width) in pixels; None to choose.
-        slice_axis: As in :func:`fewlabel.data.orient.slice_axis`.
+        slice_axis: File axis across the slices, or ``auto`` for one plane chosen for all scans.
     """
     chosen = deciding(facts, split)
     frame = reference_frame([fact.geometry for fact in chosen if fact.geometry is not None], slice_axis)
-    return choose_grid(lay(chosen, frame, labels, slice_axis), spacing, size)
+    return choose_grid(lay(chosen, frame, labels, cut_by(slice_axis)), spacing, size)
 
 
 def make_plan(
@@ -71,7 +81,7 @@ def make_plan(
         size: (height, width) in pixels; None to choose.
         low: Percentile of a volume that becomes 0.
         high: Percentile of a volume that becomes 1.
-        slice_axis: As in :func:`fewlabel.data.orient.slice_axis`.
+        slice_axis: As in :func:`grid_of`.
         position_parts: Parts along the slice axis.
         meta_bins: Classes of each continuous metadata column; 0 for none.
     """
@@ -87,11 +97,12 @@ def make_plan(
         channels=tuple(catalog.channels),
         low=low,
         high=high,
-        slice_axis=slice_axis,
+        slice_axis=cut_by(slice_axis),
         frame=tuple(tuple(round(float(value), 9) + 0.0 for value in row) for row in frame),
         label_values=labels.values,
         ignore_value=labels.ignore,
         label_names=labels.names,
+        label_aliases=dict(labels.aliases),
         columns=tuple(columns),
         position_parts=position_parts,
         dataset=catalog.name,
@@ -107,3 +118,9 @@ def depths_of(facts: Sequence[CaseFacts], plan: Plan) -> list[int]:
         for fact in facts
         if fact.geometry is not None
     ]
+
+
+def oddly_cut(facts: Sequence[CaseFacts], plan: Plan) -> list[str]:
+    """A sentence on the scans that the plan cuts otherwise than across their thickest axis, if there are any."""
+    named = {fact.case.id: fact.geometry for fact in facts if fact.geometry is not None}
+    return plane_notes(named, np.asarray(plan.frame), plan.slice_axis)

@@ -85,8 +85,12 @@ class Poses:
             size=_largest(math.exp(abs(float(a - b))) for a, b in combinations(sizes, 2)),
         )
 
-    def sentence(self) -> str:
-        """What was found, to follow "in the plane"; for a reader who knows nothing of how."""
+    def sentence(self, unit: str = "mm") -> str:
+        """What was found, to follow "in the plane"; for a reader who knows nothing of how.
+
+        Args:
+            unit: That the spacing was in.
+        """
         count = len(self.scans)
         if count < LEAST:
             return f"fewer than {LEAST} scans do not say how they differ in place, size and orientation"
@@ -94,7 +98,7 @@ class Poses:
         if not self.placed:
             return f"the {count} scans have too little in common to say how they differ in place, size and orientation"
         found = self.between()
-        what = f"{found.shift:.0f} mm and differ in size by up to a factor of {found.size:.2f}"
+        what = f"{found.shift:.0f} {unit} and differ in size by up to a factor of {found.size:.2f}"
         unknown = count - len(self.turned)
         if self.turned:
             said = f"scans are turned against each other by up to {found.rotation:.0f} degrees, shifted by up to {what}"

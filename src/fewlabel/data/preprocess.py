@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io.volume import Volume, value_counts
 from fewlabel.data.orient import Orientation, orient_to
+from fewlabel.data.padding import padding_values
 from fewlabel.data.resample import AxisRecord, resample_plane
 from fewlabel.data.store import UNLABELLED
 
@@ -28,11 +29,18 @@ class Plan:
         channels: Names of the image channels.
         low: Percentile of a volume that becomes 0.
         high: Percentile of a volume that becomes 1.
-        slice_axis: ``auto`` or the file axis across slices (``x``, ``y``, ``z``).
+        windows: For each channel the intensities that become 0 and 1 in every scan, or None for the percentiles of
+            each; empty where all channels have these.
+        voxel_size: (slice, row, column) in mm of scans whose files do not say; None for what their tags say, as plans
+            made before do.
+        voxel_size_given: Whether that is true, not assumed.
+        slice_axis: ``nearest``: the file axis nearest to the frame's slice direction lies across the slices; or that
+            axis (``x``, ``y``, ``z``). Older plans say ``auto``: the thickest axis of each scan.
         frame: Reference unit vectors of slice, row and column in patient axes (left, posterior, superior).
         label_values: Raw value of each class; the index is the class, 0 the background.
         ignore_value: Raw value that is neither class nor background, or None.
         label_names: Name of each class.
+        label_aliases: Further raw values, and which of ``label_values``, or ``ignore_value``, each stands for.
         meta_labels: Slice meta label → number of classes.
         columns: Metadata columns: name, kind, source and, for a slice label, its values in order of their codes.
         position_parts: Parts along the slice axis.
@@ -46,11 +54,15 @@ class Plan:
     channels: tuple[str, ...] = ("image",)
     low: float = 1.0
     high: float = 99.0
+    windows: tuple[tuple[float, float] | None, ...] = ()
+    voxel_size: tuple[float, float, float] | None = None
+    voxel_size_given: bool = False
     slice_axis: str = "auto"
     frame: tuple[tuple[float, ...], ...] = _IDENTITY
     label_values: tuple[int, ...] = (0,)
     ignore_value: int | None = None
     label_names: tuple[str, ...] = ("background",)
+    label_aliases: Mapping[int, int] = field(default_factory=dict)
     meta_labels: Mapping[str, int] = field(default_factory=dict)
     columns: tuple[Mapping[str, Any], ...] = ()
     position_parts: int = 4
@@ -62,9 +74,12 @@ class Plan:
         """The content of ``plan.json``."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         values["normalise"] = {"low": values.pop("low"), "high": values.pop("high")}
+        if windows := values.pop("windows"):
+            values["normalise"]["windows"] = [None if window is None else list(window) for window in windows]
         values["orient"] = {"slice_axis": values.pop("slice_axis"), "frame": [list(row) for row in self.frame]}
         del values["frame"]
         values["label_names"] = {str(index): name for index, name in enumerate(self.label_names)}
+        values["label_aliases"] = {str(raw): value for raw, value in self.label_aliases.items()}
         values["columns"] = [dict(column) for column in self.columns]
         values["meta_labels"] = dict(self.meta_labels)
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
@@ -75,11 +90,18 @@ class Plan:
         known = {item.name for item in fields(cls)}
         values = {key: value for key, value in record.items() if key in known}
         values |= {key: record["normalise"][key] for key in ("low", "high") if "normalise" in record}
+        windows = record.get("normalise", {}).get("windows", ())
+        values["windows"] = tuple(
+            None if window is None else (float(window[0]), float(window[1])) for window in windows
+        )
+        if record.get("voxel_size") is not None:
+            values["voxel_size"] = tuple(map(float, record["voxel_size"]))
         orient = record.get("orient", {})
         values["slice_axis"] = orient.get("slice_axis", "auto")
         values["frame"] = tuple(tuple(map(float, row)) for row in orient.get("frame", _IDENTITY))
         names = record.get("label_names", {"0": "background"})
         values["label_names"] = tuple(names[str(index)] for index in range(len(names)))
+        values["label_aliases"] = {int(raw): int(value) for raw, value in record.get("label_aliases", {}).items()}
         for key in ("spacing", "size", "channels", "label_values", "columns"):
             if key in values:
                 values[key] = tuple(values[key])
@@ -105,29 +127,40 @@ def prepare_volume(volume: Volume, plan: Plan) -> tuple[NDArray[np.float32], dic
         problem = f"must have the channels {', '.join(plan.channels)}, but there are {present}"
         fault = Fault(problem, str(volume.paths[0]))
         raise DataError("A scan cannot be used:", [fault])
-    orientation = orient_to(volume.geometry, np.asarray(plan.frame), plan.slice_axis)
-    spacing = [volume.spacing[axis] for axis in orientation.axes]
-    shape = [volume.geometry.shape[axis] for axis in orientation.axes]
+    geometry = volume.geometry.sized(plan.voxel_size, known=plan.voxel_size_given)
+    orientation = orient_to(geometry, np.asarray(plan.frame), plan.slice_axis)
+    spacing = [geometry.spacing[axis] for axis in orientation.axes]
+    shape = [geometry.shape[axis] for axis in orientation.axes]
     rows = AxisRecord.plan(shape[1], spacing[1], plan.spacing[0], plan.size[0])
     columns = AxisRecord.plan(shape[2], spacing[2], plan.spacing[1], plan.size[1])
     out = np.empty((len(volume.array), shape[0], *plan.size), dtype=np.float32)
-    windows = []
+    windows: list[tuple[float, float]] = []
+    padded: list[tuple[float, ...]] = []
     for channel, raw in enumerate(volume.array):
         finite = _finite(raw, volume)
-        window = tuple(float(value) for value in np.percentile(finite, (plan.low, plan.high)))
+        window = plan.windows[channel] if plan.windows else None
+        padded.append(padding_values(finite))
+        if window is None:
+            inside = finite[finite > padded[-1][-1]] if padded[-1] else finite
+            low, high = (float(value) for value in np.percentile(inside, (plan.low, plan.high)))
+            window = (low, high)
         windows.append(window)
         # Clipped before resampling: one outlier must not brighten its neighbours. The weights keep [0, 1].
         laid = np.ascontiguousarray(orientation.apply(_normalise(finite, window)))
         out[channel] = resample_plane(laid, rows.forward(), columns.forward())
     record = {
-        "shape": list(volume.geometry.shape),
-        "spacing": list(volume.spacing),
+        "shape": list(geometry.shape),
+        "spacing": list(geometry.spacing),
         "axes": list(orientation.axes),
         "flips": list(orientation.flips),
         "rows": rows.record(),
         "columns": columns.record(),
         "percentiles": [list(window) for window in windows],
     }
+    if any(padded):
+        record["padding"] = [list(values) for values in padded]
+    if not geometry.spacing_known:
+        record["spacing_known"] = False
     return out, record
 
 
@@ -148,32 +181,63 @@ def prepare_mask(mask: NDArray[np.integer[Any]], record: Mapping[str, Any], plan
     Raises:
         DataError: If the shape differs from the scan's or a value is not in the plan.
     """
-    if list(mask.shape) != list(record["shape"]):
-        fault = Fault(f"the mask has shape {mask.shape}, but the scan has {tuple(record['shape'])}")
-        raise DataError("A mask cannot be used:", [fault])
-    values = [*plan.label_values, *([] if plan.ignore_value is None else [plan.ignore_value])]
-    unknown = sorted(set(value_counts(mask)) - set(values))
-    if unknown:
-        fault = Fault(f"label values must be among {values}, but {unknown} occur")
-        raise DataError("A mask cannot be used:", [fault])
+    indices = class_indices(mask, record, plan)
     orientation, rows, columns = _steps(record)
-    laid = orientation.apply(mask)
+    laid = orientation.apply(indices)
     row_matrix, column_matrix = rows.forward(), columns.forward()
     inside = np.outer(row_matrix.sum(1), column_matrix.sum(1))
     result = np.zeros((laid.shape[0], rows.size, columns.size), dtype=np.uint8)
     # The background starts with the weight that no class has taken, and with all of it where padded.
     rest = np.broadcast_to(inside, result.shape).copy()
     heaviest = np.zeros(result.shape, dtype=np.float32)
-    for index, value in enumerate(values[1:], start=1):
-        weight = _class_weight(laid == value, row_matrix, column_matrix)
+    for index in (*range(1, len(plan.label_values)), UNLABELLED):
+        weight = _class_weight(laid == index, row_matrix, column_matrix)
         if weight is None:
             continue
         rest -= weight
         ahead = weight > heaviest
-        result[ahead] = index if index < len(plan.label_values) else UNLABELLED
+        result[ahead] = index
         np.maximum(heaviest, weight, out=heaviest)
     result[rest >= heaviest] = 0
+    # A slice of which nothing is known holds no background around the scan either.
+    result[(laid == UNLABELLED).all(axis=(1, 2))] = UNLABELLED
     return result
+
+
+def class_indices(mask: NDArray[np.integer[Any]], record: Mapping[str, Any], plan: Plan) -> NDArray[np.uint8]:
+    """The classes of a mask on its own grid.
+
+    Args:
+        mask: Raw values (z, y, x) on the scan's grid.
+        record: Of the scan, from :func:`prepare_volume`.
+        plan: What values stand for.
+
+    Returns:
+        Class indices (z, y, x); 255 where nothing is known: the raw value is the one to ignore, or the slice is one of
+        the record's ``unannotated`` (:mod:`fewlabel.data.empty_slices`).
+
+    Raises:
+        DataError: If the shape differs from the scan's or a value is not in the plan.
+    """
+    if list(mask.shape) != list(record["shape"]):
+        fault = Fault(f"the mask has shape {mask.shape}, but the scan has {tuple(record['shape'])}")
+        raise DataError("A mask cannot be used:", [fault])
+    meanings = {value: index for index, value in enumerate(plan.label_values)}
+    if plan.ignore_value is not None:
+        meanings[plan.ignore_value] = UNLABELLED
+    meanings |= {raw: meanings[value] for raw, value in plan.label_aliases.items()}
+    present = value_counts(mask)
+    unknown = sorted(set(present) - set(meanings))
+    if unknown:
+        fault = Fault(f"label values must be among {list(meanings)}, but {unknown} occur")
+        raise DataError("A mask cannot be used:", [fault])
+    indices = np.zeros(mask.shape, dtype=np.uint8)
+    for value in present:
+        if meanings[value]:
+            indices[mask == value] = meanings[value]
+    if slices := record.get("unannotated"):
+        np.moveaxis(indices, record["axes"][0], 0)[slices] = UNLABELLED
+    return indices
 
 
 def restore_probabilities(probabilities: NDArray[np.floating[Any]], record: Mapping[str, Any]) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,14 @@ def store_bytes(slices: int, channels: int, size: Sequence[int]) -> int:
     return slices * size[0] * size[1] * (2 * channels + 1)
 
 
-def write_store(folder: Path, cases: Sequence[Case], depths: Sequence[int], plan: Plan, workers: int) -> list[Written]:
+def write_store(
+    folder: Path,
+    cases: Sequence[Case],
+    depths: Sequence[int],
+    plan: Plan,
+    workers: int,
+    unannotated: Mapping[str, Sequence[int]] | None = None,
+) -> list[Written]:
     """Prepare all volumes into ``folder``.
 
     Args:
@@ -45,6 +52,7 @@ def write_store(folder: Path, cases: Sequence[Case], depths: Sequence[int], plan
         depths: Slices of each case.
         plan: What is done to each.
         workers: Threads; each holds one volume at a time.
+        unannotated: Case → slices of its mask, along the file axis across slices, that nobody annotated.
 
     Raises:
         FewlabelError: If there is no room for the arrays on the disk; nothing is written then.
@@ -67,7 +75,8 @@ def write_store(folder: Path, cases: Sequence[Case], depths: Sequence[int], plan
             "label": None if case.label is None else str(case.label),
         }
         try:
-            return _write_case(case, row, plan, images[start:stop], labels[start:stop])
+            left_out = (unannotated or {}).get(case.id, ())
+            return _write_case(case, row, plan, images[start:stop], labels[start:stop], left_out)
         except FewlabelError as error:
             faults = error.faults or (Fault(error.message),)
             return Written(row, {}, tuple(replace(fault, where=_where(case, fault.where)) for fault in faults))
@@ -85,14 +94,18 @@ def write_store(folder: Path, cases: Sequence[Case], depths: Sequence[int], plan
     return done
 
 
-def _write_case(case: Case, row: dict[str, Any], plan: Plan, images: Any, labels: Any) -> Written:
+def _write_case(
+    case: Case, row: dict[str, Any], plan: Plan, images: Any, labels: Any, unannotated: Sequence[int]
+) -> Written:
     volume = read_volume(case.images)
     array, record = prepare_volume(volume, plan)
     images[:] = array.transpose(1, 0, 2, 3)
+    if unannotated:
+        record["unannotated"] = list(unannotated)
     quality: dict[str, Any] = {
         "id": case.id,
         "shape": list(volume.geometry.shape),
-        "spacing": list(volume.spacing),
+        "spacing": record["spacing"],
         "intensities": [_percentiles(channel) for channel in volume.array],
         "odd": [],
     }
@@ -106,26 +119,30 @@ def _write_case(case: Case, row: dict[str, Any], plan: Plan, images: Any, labels
         mask = read_mask(case.label, grid=volume.geometry)
         labels[:] = prepare_mask(mask, record, plan)
         counts = value_counts(mask)
-        voxel = float(np.prod(volume.spacing)) / 1000
-        quality["label_ml"] = {
-            name: round(counts.get(value, 0) * voxel, 3)
-            for value, name in zip(plan.label_values, plan.label_names, strict=True)
-            if value != 0
+        known = record.get("spacing_known", True)
+        voxel = float(np.prod(record["spacing"])) / 1000 if known else 1
+        aliases: dict[int, list[int]] = {}
+        for raw, value in plan.label_aliases.items():
+            aliases.setdefault(value, []).append(raw)
+        quality["label_ml" if known else "label_voxels"] = {
+            name: round(sum(counts.get(raw, 0) for raw in (value, *aliases.get(value, ()))) * voxel, 3)
+            for value, name in list(zip(plan.label_values, plan.label_names, strict=True))[1:]
         }
-    cut = _foreground_lost(record, labels, quality.get("label_ml", {}), plan)
+    cut = _foreground_lost(record, labels, quality, plan)
     if cut:
         quality["odd"].append(cut)
     return Written({**row, "record": record}, quality)
 
 
-def _foreground_lost(record: dict[str, Any], labels: Any, volumes: dict[str, float], plan: Plan) -> str:
+def _foreground_lost(record: dict[str, Any], labels: Any, quality: dict[str, Any], plan: Plan) -> str:
     # Compared in ml, because the pixel size changed; a tenth is more than resampling alone can take.
-    whole = sum(volumes.values())
-    if whole <= 0:
+    unit = 1 if "label_voxels" in quality else 1000
+    whole = sum(quality.get("label_voxels", quality.get("label_ml", {})).values())
+    if whole <= 0 or "unannotated" in record:
         return ""
     axis = record["axes"][0]
     kept = int(((labels > 0) & (labels != UNLABELLED)).sum())
-    millilitres = kept * plan.spacing[0] * plan.spacing[1] * record["spacing"][axis] / 1000
+    millilitres = kept * plan.spacing[0] * plan.spacing[1] * record["spacing"][axis] / unit
     lost = 1 - millilitres / whole
     return f"{lost:.0%} of the labelled volume lies outside the crop" if lost > 0.1 else ""
 

@@ -12,11 +12,13 @@ from typing import Any
 from fewlabel.core.errors import DataError, SettingsError
 from fewlabel.core.progress import say
 from fewlabel.data.field_of_view import LARGEST_SIZE, SIZE_STEP, Grid
-from fewlabel.data.planning import grid_of, make_plan
+from fewlabel.data.planning import PLAN_SETTINGS, grid_of, make_plan
+from fewlabel.data.scan_plan import SCAN_SETTINGS
 from fewlabel.data.store import PreparedStore
 from fewlabel.pipelines import budget, measuring
 from fewlabel.pipelines._stand_in import write_stand_in
 from fewlabel.stages.check import DATA_SETTINGS, MASK_SETTINGS, PLAN_SETTINGS, SPLIT_SETTINGS, CheckReport, check
+from fewlabel.stages.check import SPLIT_SETTINGS, CheckReport, check
 
 Plans = Mapping[str, Any]
 
@@ -47,6 +49,7 @@ def choose_grid(plans: Plans, seconds: float, *, share: float, given: Mapping[st
         plan_settings={name: getattr(prepared, name) for name in PLAN_SETTINGS},
         **{name: getattr(prepared, name) for name in DATA_SETTINGS},
         **{name: getattr(prepared, name) for name in MASK_SETTINGS},
+        scan_settings={name: getattr(prepared, name) for name in SCAN_SETTINGS},
     )
     if report.faults or report.plan is None:
         return None

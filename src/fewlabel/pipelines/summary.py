@@ -8,10 +8,11 @@ from typing import Any
 
 from fewlabel.core.artifact.files import read_json
 from fewlabel.core.artifact.manifest import is_artifact
+from fewlabel.scoring.units import named_as_usual, units_of
 from fewlabel.stages._score_lines import gain_lines
 
 #: Measure → its digits and its head.
-_MEASURES = {"dice": (3, "Dice"), "hd95_mm": (1, "HD95 mm")}
+_MEASURES = {"dice": (3, "Dice"), "hd95_mm": (1, "HD95 {distance}")}
 
 
 def heads(run: Path) -> list[str]:
@@ -19,7 +20,7 @@ def heads(run: Path) -> list[str]:
     summary = _summary(run)
     columns = ["structure"]
     for key, (_, name) in _measured(summary).items():
-        columns += [name, *_beside(summary, "control")]
+        columns += [name.format(distance=units_of(summary).distance), *_beside(summary, "control")]
         if key == "dice":
             columns += _beside(summary, "gain (interval)")
     return columns
@@ -51,13 +52,15 @@ def verdict(run: Path) -> str:
     summary = _summary(run)
     if not summary.get("gain"):
         return ""
-    return "\n  ".join([f"{' against '.join(_compared(summary))}:", *gain_lines(summary["gain"]["mean"])])
+    return "\n  ".join(
+        [f"{' against '.join(_compared(summary))}:", *gain_lines(summary["gain"]["mean"], units_of(summary))]
+    )
 
 
 def _summary(run: Path) -> dict[str, Any]:
     """The summary of the run's scores; empty without."""
     scores = run / "scores"
-    return dict(read_json(scores / "summary.json")) if is_artifact(scores, "scores") else {}
+    return dict(named_as_usual(read_json(scores / "summary.json"))) if is_artifact(scores, "scores") else {}
 
 
 def _measured(summary: Mapping[str, Any]) -> dict[str, tuple[int, str]]:

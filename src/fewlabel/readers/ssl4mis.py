@@ -48,8 +48,9 @@ class Ssl4misReader(Reader):
     ``train_slices.list``, ``val.list`` and ``test.list`` (or ``.txt``) say what is kept for validation and testing; a
     case on none of them is left out. The subject of ``patientNNN_frameFF`` is ``patientNNN``.
 
-    With ``label=scribble`` the cases that are kept for nothing learn from scribbles and all others have full labels; a
-    split whose parts would mix the two is refused.
+    A case that is kept for nothing and has a scribble, but no label, learns from the scribble; with ``label=scribble``
+    all such cases do. Those kept for validation and testing have full labels or none; a split whose parts would mix
+    the two is refused.
 
     The files hold no geometry: voxel sizes come from ``spacing``, and axes are taken as the patient's own.
     """
@@ -58,11 +59,13 @@ class Ssl4misReader(Reader):
         """Settings of the reader."""
 
         name: str = "ssl4mis"
-        label: Literal["label", "scribble"] = setting(
-            "label", "what training scans learn from; scans kept for validation and testing keep their full label"
+        label: Literal["auto", "label", "scribble"] = setting(
+            "auto",
+            "what training scans learn from; auto: the label, and the scribble of files without one; scans kept for "
+            "validation and testing keep their full label",
         )
         unmarked: int = setting(
-            4, "value of pixels that no scribble touches; ignored with label=scribble", source="WSL4MIS: ACDC"
+            4, "value of pixels that no scribble touches; ignored where scribbles are learnt from", source="WSL4MIS"
         )
         spacing: Floats | None = setting(
             None,
@@ -88,6 +91,8 @@ class Ssl4misReader(Reader):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.chosen = config
+        #: Training scans that have a scribble beside the label that they learn from.
+        self.beside = 0
 
     @classmethod
     def match(cls, root: Path) -> Match:
@@ -102,6 +107,7 @@ class Ssl4misReader(Reader):
     def collect(self, root: Path) -> Catalog:
         """One case per volume; arrays are named by address (``fewlabel.data.io.hdf5``)."""
         faults: list[Fault] = []
+        self.beside = 0
         found = _cases(_files(root))
         if not found:
             faults.append(Fault(f"{root} holds no .h5 files"))
@@ -133,7 +139,7 @@ class Ssl4misReader(Reader):
             reader="ssl4mis",
             cases=tuple(cases),
             columns=(Column("phase", "categorical", "lower frame number: ED"),) if phases else (),
-            label_names=self._label_names(kept),
+            label_names=self._label_names(kept, scribbled=any(_is_scribble(case) for case in cases)),
             notes=tuple(notes),
             faults=tuple(faults),
         )
@@ -144,11 +150,14 @@ class Ssl4misReader(Reader):
             problem = f"must have one volume, not {', '.join(map(str, files.volumes))}"
             fault = Fault(problem, f"case {name}", "Remove all but one")
             raise DataError("A case is there twice:", [fault])
-        key = self.chosen.label if training else "label"
+        keys = {"auto": ("label", "scribble"), "label": ("label",), "scribble": ("scribble",)}[self.chosen.label]
+        keys = keys if training else ("label",)
         # The volume is the case; its slices are asked only where it is missing, or lacks what they have.
         places = [*files.volumes, *sorted(files.slices)[:1]]
         known = [(place, shapes_of(place)) for place in places]
-        place, arrays = next(((place, arrays) for place, arrays in known if key in arrays), known[0])
+        wanted = [(place, arrays, key) for key in keys for place, arrays in known if key in arrays]
+        place, arrays, key = wanted[0] if wanted else (*known[0], keys[0])
+        self.beside += key == "label" and training and any("scribble" in held for _, held in known)
         if "image" not in arrays:
             present = ", ".join(sorted(arrays)) or "nothing"
             fault = Fault(f'must hold an array "image", but holds {present}', str(place))
@@ -157,8 +166,9 @@ class Ssl4misReader(Reader):
         where = place.with_name(f"{name}_slice_*{SUFFIX}") if stacked else place
         order = self._order(place)
         spacing = self.chosen.spacing or _usual_spacing(place)
-        image = Address(where, "image", order, (spacing[0], spacing[1], spacing[2]))
-        return image, Address(where, key, order, image.spacing) if key in arrays else None
+        said = self.chosen.spacing is not None and tuple(self.chosen.spacing) == (1.0, 1.0, 1.0)
+        image = Address(where, "image", order, (spacing[0], spacing[1], spacing[2]), said=said)
+        return image, Address(where, key, order, image.spacing, said=said) if key in arrays else None
 
     def _order(self, place: Path) -> Order:
         last = place.stem == _ATRIUM if self.chosen.slices == "auto" else self.chosen.slices == "last"
@@ -168,31 +178,40 @@ class Ssl4misReader(Reader):
         """What was assumed, and what is not used."""
         cases = list(cases)
         notes = []
-        if self.chosen.spacing is None and kept:
-            sizes = sorted({_usual_spacing(path) for path in _every_file(kept)})
-            text = " and ".join(" x ".join(f"{step:g}" for step in size) for size in sizes)
+        if self.chosen.spacing is None and any(path.stem == _ATRIUM for path in _every_file(kept)):
             notes.append(
-                f"h5 files hold no voxel size: taken as {text} mm (slice, row, column). If that is wrong, every "
-                "distance and volume is: give reader.name=ssl4mis reader.spacing=[SLICE,ROW,COLUMN]"
+                f"{_ATRIUM}.h5 holds no voxel size: taken as {_ATRIUM_MM:g} mm along each axis. If that is wrong, "
+                "every distance and volume is: give reader.name=ssl4mis reader.spacing=[SLICE,ROW,COLUMN]"
             )
-        if self.chosen.label == "scribble":
-            training = [case for case in cases if not case.part]
-            marked = sum(case.label is not None for case in training)
+        training = [case for case in cases if not case.part]
+        marked = sum(_is_scribble(case) for case in training)
+        if marked or self.chosen.label == "scribble":
+            why = "as label=scribble says" if self.chosen.label == "scribble" else "as their files hold no full label"
             notes.append(
-                f"{marked} of {len(training)} training scans have a scribble and learn from it, not from a full label; "
-                f"pixels of value {self.chosen.unmarked} are ignored"
+                f"{marked} of {len(training)} training scans learn from a scribble, {why}; pixels of value "
+                f"{self.chosen.unmarked} are ignored"
             )
             if len(training) == len(cases):
                 notes.append("no list keeps scans for testing: test scans are scored on their scribbles alone")
+        elif self.beside:
+            notes.append(
+                f"{self.beside} of {len(training)} training scans hold a scribble beside the full label: they learn "
+                "from the label; reader.name=ssl4mis reader.label=scribble takes the scribble"
+            )
         return notes
 
-    def _label_names(self, kept: Mapping[str, _Found]) -> dict[int, str]:
+    def _label_names(self, kept: Mapping[str, _Found], *, scribbled: bool) -> dict[int, str]:
         names: dict[int, str] = {}
         if kept and all(path.stem == _ATRIUM for path in _every_file(kept)):
             names = {0: "background", 1: "left atrium"}
         elif kept and all(_ACDC.match(name) for name in kept):
             names = {0: "background", 1: "RV", 2: "myocardium", 3: "LV"}
-        return {**names, self.chosen.unmarked: "ignore"} if self.chosen.label == "scribble" else names
+        return {**names, self.chosen.unmarked: "ignore"} if scribbled else names
+
+
+def _is_scribble(case: Case) -> bool:
+    address = None if case.label is None else Address.parse(case.label)
+    return address is not None and address.key == "scribble"
 
 
 def _files(root: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from fewlabel.core.artifact.schema import Manifest
 from fewlabel.core.errors import ArtifactError, Fault
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.record import read_record
+from fewlabel.scoring.units import NAMES, named_as_usual
 
 #: Role in a report → name of the folder in a run, and kind of the artifact.
 ROLES = {
@@ -45,7 +46,10 @@ class Training:
 
 @dataclass(frozen=True)
 class Scores:
-    """A scores folder: ``per_case`` has a row per arm, case and class; ``summary`` is ``summary.json``."""
+    """A scores folder: ``per_case`` has a row per arm, case and class; ``summary`` is ``summary.json``.
+
+    Measures have their usual names, also where they are in voxels (:mod:`fewlabel.scoring.units`).
+    """
 
     folder: Path
     per_case: pd.DataFrame
@@ -147,4 +151,5 @@ def _scores(artifact: Artifact | None) -> Scores | None:
     if artifact is None:
         return None
     per_case = pd.read_parquet(io.BytesIO(artifact.content("per_case.parquet")))
-    return Scores(artifact.folder, per_case, dict(artifact.json("summary.json")))
+    summary = named_as_usual(dict(artifact.json("summary.json")))
+    return Scores(artifact.folder, per_case.rename(columns=NAMES), summary)

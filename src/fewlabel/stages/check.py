@@ -13,12 +13,16 @@ from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import CaseFacts, LabelMap, cores, inspect, label_map
 from fewlabel.data.duplicates import SameScans, equal_scans
+from fewlabel.data.catalog import Catalog, Column
+from fewlabel.data.checking import CaseFacts, cores, inspect
 from fewlabel.data.io.itk_log import collected_warnings
+from fewlabel.data.label_values import LabelMap, label_map
 from fewlabel.data.meta_labels import case_codes
-from fewlabel.data.planning import grid_of, make_plan
+from fewlabel.data.planning import grid_of
 from fewlabel.data.pose_sample import sampled_poses
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.subjects import Subjects
+from fewlabel.data.scan_plan import plan_scans, sized
 from fewlabel.protocol.splits import PARTS, make_split
 from fewlabel.readers.base import Choice, collect_catalog
 from fewlabel.stages._check_metadata import column_rows, label_advice, label_rows
@@ -85,6 +89,13 @@ def check(
     Intensities are read of at most 40 subjects outside of the test part, to say how scans differ in the plane, and one
     slice of scans of equal shape, to tell whether two are the same. Gzip files are read through once all the same, to
     hold them against their checksums.
+    scan_settings: Mapping[str, Any] | None = None,
+) -> CheckReport:
+    """Look at a data set: headers of all images, all masks, and the metadata.
+
+    Intensities are read of at most 40 subjects outside of the test part, to say how scans differ in the plane, and of
+    five scans to tell CT. Gzip
+    files are read through once all the same, to hold them against their checksums.
 
     Args:
         data: Folder or table file.
@@ -98,6 +109,7 @@ def check(
         same_scans: As for ``prepare``.
         accept_origin: As for ``prepare``.
         colours: As for ``prepare``.
+        scan_settings: Values of :data:`fewlabel.data.scan_plan.SCAN_SETTINGS`.
 
     Returns:
         The report. Broken rules of the data are in its ``faults``, not raised.
@@ -116,6 +128,10 @@ def check(
     labels, faults = label_map(catalog, facts)
     twice, same = equal_scans(catalog, facts, workers or cores(), same_scans)
     faults = [*catalog.faults, *(fault for fact in facts for fault in fact.faults), *faults, *twice]
+    asked = dict(scan_settings or {})
+    facts = inspect(catalog, workers or cores(), asked.get("voxel_size"))
+    labels, faults = label_map(catalog, facts, asked.get("labels"))
+    faults = [*catalog.faults, *(fault for fact in facts for fault in fact.faults), *faults]
     rows = [*_catalog_rows(choice, catalog), *_grid_rows(facts), *_label_rows(labels, facts)]
     rows.extend(("note", text) for text in (*catalog.notes, *same))
     rows.extend(column_rows(catalog))
@@ -128,12 +144,15 @@ def check(
     if proposed is not None:
         rows.extend(_split_rows(proposed))
         if any(fact.geometry is not None for fact in facts):
-            plan = make_plan(catalog, facts, labels, proposed, **(plan_settings or {}))
+            shaping = {"plan_settings": plan_settings or {}, "scan_settings": asked}
+            planned = plan_scans(catalog, facts, labels, proposed, **shaping, workers=workers or cores())
+            plan = planned.plan
             rows.extend(_plan_rows(plan, facts, labels, proposed, plan_settings or {}))
             rows.extend(label_rows(*label_advice(catalog, facts, plan, proposed)))
+            rows.extend(("note", text) for text in planned.notes)
             poses = sampled_poses(facts, proposed, plan, workers or cores())
             if poses.scans:
-                rows.append(("in the plane", poses.sentence()))
+                rows.append(("in the plane", poses.sentence("mm" if sized(facts) else "pixels")))
     odd = [*case_codes(catalog)[2], *(f"{fact.case.id}: {text}" for fact in facts for text in fact.odd)]
     odd.extend(f"{len(paths)} files: {text}" for text, paths in collected_warnings(clear=True).items())
     return CheckReport(tuple(rows), tuple(faults), tuple(odd), catalog, tuple(facts), labels, proposed, plan)
@@ -159,10 +178,13 @@ def _grid_rows(facts: Sequence[CaseFacts]) -> list[Row]:
     if not known:
         return []
     shapes = np.array([geometry.shape[::-1] for geometry in known])
-    spacings = np.array([geometry.spacing[::-1] for geometry in known])
+    sized = [geometry.spacing[::-1] for geometry in known if geometry.spacing_known]
+    spacings = np.array(sized)
+    sizes = " x ".join(_range(spacings[:, axis], ".3g") for axis in range(3)) if sized else "unknown"
+    more = f"; unknown of {len(known) - len(sized)} scans" if 0 < len(sized) < len(known) else ""
     return [
         ("voxels (x, y, z)", " x ".join(_range(shapes[:, axis], ".0f") for axis in range(3))),
-        ("voxel size in mm", " x ".join(_range(spacings[:, axis], ".3g") for axis in range(3))),
+        ("voxel size in mm", f"{sizes}{more}"),
     ]
 
 
@@ -173,8 +195,10 @@ def _plan_rows(
     (height, width), (down, across) = plan.size, plan.spacing
     given = {name: asked[name] for name in ("spacing", "size", "slice_axis") if name in asked}
     grid = grid_of(facts, labels, split, **given)
-    shown = f"{height * down:.0f}x{width * across:.0f} mm"
-    rows = [("would prepare", f"{height}x{width} pixels of {down:.4g}x{across:.4g} mm a slice")]
+    unit = "mm" if sized(facts) else "pixels"
+    shown = f"{height * down:.0f}x{width * across:.0f} {unit}"
+    of = "mm" if sized(facts) else "of the files' pixels"
+    rows = [("would prepare", f"{height}x{width} pixels of {down:.4g}x{across:.4g} {of} a slice")]
     return [*rows, ("field of view", f"{shown}: {grid.reason}" if grid.reason else shown)]
 
 

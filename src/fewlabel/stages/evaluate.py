@@ -21,7 +21,7 @@ from fewlabel.core.progress import say, task
 from fewlabel.core.provenance import machine_facts
 from fewlabel.core.settings.config import PathSetting, Settings, setting
 from fewlabel.data.io.volume import needs_grid, read_geometry, read_mask
-from fewlabel.data.preprocess import Plan, prepare_mask, restore_probabilities
+from fewlabel.data.preprocess import Plan, class_indices, prepare_mask, restore_probabilities
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.engine.runtime import Device, Precision, choose_device, resolved_precision
 from fewlabel.protocol.fair_control import differences
@@ -31,6 +31,7 @@ from fewlabel.scoring.disagreement import COLUMN as DISAGREEMENT
 from fewlabel.scoring.disagreement import DISAGREEMENT_RULE, disagreement_summary
 from fewlabel.scoring.metrics import DISTANCE_RULE, EMPTY_MASK_RULE, STRAY_RULE, dice_per_class, score_case
 from fewlabel.scoring.summary import MEAN_RULE, summarise
+from fewlabel.scoring.units import KEY, NAMES, VOXELS, named_in_voxels
 from fewlabel.stages._postprocess import KEY as POSTPROCESS
 from fewlabel.stages._score_lines import score_lines
 from fewlabel.stages._segmenter import Segmenter
@@ -55,6 +56,7 @@ COLUMNS = (
     "removed_ml",
     "dice_before",
 )
+UNSIZED = "voxels: the files do not say how large these are"
 #: Settings that change no score, or that the parents' hashes stand for.
 _FREE_SETTINGS = frozenset({"data", "segmenter", "control", "out", "device", "batch"})
 
@@ -107,7 +109,9 @@ def run(settings: EvaluateSettings) -> Path:
         say(f"{settings.out} is up to date and kept.")
         return settings.out
     cases = scorable_cases(store, settings.part, subjects, arms, label_files=settings.grid == "original")
-    table = _score(store, cases, arms, settings, device)
+    # Where nobody knows how large a voxel of one of them is, all are measured in voxels.
+    sized = all(case.record.get("spacing_known", True) for case in cases)
+    table = _score(store, cases, arms, settings, device, sized=sized)
     names = {index: name for index, name in store.label_names.items() if index}
     compared = [arm.facts if settings.postprocess else {**arm.facts, POSTPROCESS: None} for arm in arms.values()]
     summary = {
@@ -121,9 +125,14 @@ def run(settings: EvaluateSettings) -> Path:
         "segmenters": {name: _description(arm) for name, arm in arms.items()},
         # Where this is not empty, a gain is not that of the start or the regime alone.
         "differences": differences(*compared) if len(compared) > 1 else [],
-        "protocol": _protocol(settings, store) | ({"disagreement": DISAGREEMENT_RULE} if DISAGREEMENT in table else {}),
+        "protocol": _protocol(settings, store, sized=sized)
+        | ({"disagreement": DISAGREEMENT_RULE} if DISAGREEMENT in table else {}),
         "machine": machine_facts(),
     }
+    lines = score_lines(summary if sized else {**summary, KEY: VOXELS})
+    if not sized:
+        table = table.rename(columns={name: written for written, name in NAMES.items()})
+        summary = {**named_in_voxels(summary), KEY: VOXELS}
     with building(settings.out) as folder:
         write_bytes(folder / "per_case.parquet", table.to_parquet(index=False))
         write_bytes(folder / "per_case.csv", table.to_csv(index=False).encode())
@@ -140,7 +149,7 @@ def run(settings: EvaluateSettings) -> Path:
             precision=resolved_precision(settings.precision, device),
             wall_seconds=time.monotonic() - started,
         )
-    for line in score_lines(summary):
+    for line in lines:
         say(line)
     return settings.out
 
@@ -164,6 +173,8 @@ def _score(
     arms: Mapping[str, Segmenter],
     settings: EvaluateSettings,
     device: str,
+    *,
+    sized: bool,
 ) -> pd.DataFrame:
     plan = Plan.load(store.plan)
     classes = [index for index in store.label_names if index]
@@ -178,6 +189,7 @@ def _score(
             except FewlabelError as error:
                 faults.extend(error.faults)
                 continue
+            steps = spacing if sized else voxel_steps(case, plan, settings.grid)
             ignored = reference == UNLABELLED
             reference[ignored] = 0
             images = np.asarray(pixels[case.start : case.stop], dtype=np.float32).swapaxes(0, 1)
@@ -194,11 +206,11 @@ def _score(
                 predicted, removed = clean(whole, rule, prod(spacing), across)
                 predicted[ignored] = whole[ignored] = 0
                 before = dice_per_class(whole, reference, len(store.label_names))
-                for score in score_case(predicted, reference, spacing, classes, surface=settings.surface):
+                for score in score_case(predicted, reference, steps, classes, surface=settings.surface):
                     values = asdict(score)
                     index = values.pop("index")
                     took = removed.get(index, Removed(0, 0))
-                    cleaning = (took.pieces, took.voxels * prod(spacing) / 1000.0, float(before[index - 1]))
+                    cleaning = (took.pieces, took.voxels * prod(steps) / 1000.0, float(before[index - 1]))
                     apart = None if found.by_class is None else float(found.by_class[index - 1])
                     named = (name, case.id, case.subject, index, store.label_names[index])
                     rows.append((*named, *values.values(), *cleaning, apart))
@@ -208,8 +220,26 @@ def _score(
     table = pd.DataFrame(rows, columns=[*COLUMNS, DISAGREEMENT])
     # Undefined distances are missing numbers, not objects.
     table = table.astype({"hd95_mm": "float64", "assd_mm": "float64", DISAGREEMENT: "float64"})
+    if not sized:
+        volumes = [name for name in table.columns if name.endswith("_ml")]
+        # Of steps of one voxel, millilitres are thousandths of voxels.
+        table[volumes] *= 1000.0
     ensembles = any(len(arm.networks) > 1 for arm in arms.values())
     return table if ensembles else table.drop(columns=DISAGREEMENT)
+
+
+def voxel_steps(case: PreparedCase, plan: Plan, grid: str) -> tuple[float, float, float]:
+    """(z, y, x) spacing of a scan in voxels of its own file.
+
+    Args:
+        case: The scan.
+        plan: How it was prepared.
+        grid: ``original`` or ``prepared``.
+    """
+    if grid == "original":
+        return 1.0, 1.0, 1.0
+    _, row, column = (float(case.record["spacing"][axis]) for axis in case.record["axes"])
+    return 1.0, plan.spacing[0] / row, plan.spacing[1] / column
 
 
 def reference_of(
@@ -238,11 +268,7 @@ def reference_of(
         remedy = "Prepare the data again, or score with grid=prepared"
         fault = Fault(f"{case.label} is not the label that was prepared", case.id, remedy)
         raise DataError("A label file has changed:", [fault])
-    reference = np.zeros(raw.shape, dtype=np.uint8)
-    for index, value in enumerate(plan.label_values):
-        reference[raw == value] = index
-    if plan.ignore_value is not None:
-        reference[raw == plan.ignore_value] = UNLABELLED
+    reference = class_indices(raw, case.record, plan)
     return reference, (float(steps[0]), float(steps[1]), float(steps[2]))
 
 
@@ -264,16 +290,20 @@ def _description(arm: Segmenter) -> dict[str, Any]:
     }
 
 
-def _protocol(settings: EvaluateSettings, store: PreparedStore) -> dict[str, Any]:
+def _in_units(rule: str, *, sized: bool) -> str:
+    return rule if sized else rule.replace(" in mm³", " in voxels").replace(" in mm", " in voxels")
+
+
+def _protocol(settings: EvaluateSettings, store: PreparedStore, *, sized: bool) -> dict[str, Any]:
     where = "of the label files" if settings.grid == "original" else "of the prepared store"
     return {
         "data_set": store.plan.get("dataset", ""),
         "split": store.split.get("name", ""),
-        "grid": f"Scores are on the grid {where}, in mm.",
-        "empty_masks": EMPTY_MASK_RULE,
-        "distances": DISTANCE_RULE if settings.surface else "Not measured.",
+        "grid": f"Scores are on the grid {where}, in {'mm' if sized else UNSIZED}.",
+        "empty_masks": _in_units(EMPTY_MASK_RULE, sized=sized),
+        "distances": _in_units(DISTANCE_RULE, sized=sized) if settings.surface else "Not measured.",
         "stray": STRAY_RULE,
-        "postprocess": POSTPROCESS_RULE if settings.postprocess else "Left out.",
+        "postprocess": _in_units(POSTPROCESS_RULE, sized=sized) if settings.postprocess else "Left out.",
         "means": MEAN_RULE,
         "leaks": "No scored subject's label was trained on or chose the model; checked against the segmenter's record.",
         "confidence": settings.confidence,

@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any
+
+import numpy as np
 
 from fewlabel.core.artifact.files import building, read_json, write_json
 from fewlabel.core.artifact.manifest import finish_artifact, is_artifact
 from fewlabel.core.errors import DataError, Fault, SettingsError
 from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.core.progress import say
-from fewlabel.core.settings.config import Floats, Integers, PathSetting, Settings, setting
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import CaseFacts, cores, inspect, label_map
 from fewlabel.data.duplicates import SameScans, equal_scans
 from fewlabel.data.io.itk_log import collected_warnings
 from fewlabel.data.meta_labels import case_codes, edges_of, slice_table
 from fewlabel.data.planning import depths_of, make_plan
+from fewlabel.data.checking import CaseFacts, cores, inspect
+from fewlabel.data.io.itk_log import collected_warnings
+from fewlabel.data.label_values import label_map
+from fewlabel.data.meta_labels import case_codes, slice_table
+from fewlabel.data.orient import orient_to
+from fewlabel.data.planning import PLAN_SETTINGS
 from fewlabel.data.pose_record import POSES, find_poses, write_poses
 from fewlabel.data.preprocess import Plan
+from fewlabel.data.scan_plan import SCAN_SETTINGS, plan_scans, sized
 from fewlabel.data.sources import SOURCES, read_sources, source_files, source_key
-from fewlabel.data.store import STORE_FILES, PreparedStore
+from fewlabel.data.store import STORE_FILES, UNLABELLED, PreparedStore
 from fewlabel.data.store_writer import Written, store_bytes, write_store
 from fewlabel.data.subjects import Subjects
 from fewlabel.protocol.splits import make_split
 from fewlabel.readers.base import read_catalog
+from fewlabel.stages._prepare_settings import PrepareSettings, contradictions
 
 
 class PrepareSettings(Settings):
@@ -103,6 +112,7 @@ class PrepareSettings(Settings):
         if faults:
             raise SettingsError("These settings are not valid:", faults)
         return built
+__all__ = ["SETTINGS", "PrepareSettings", "run"]
 
 
 SETTINGS = PrepareSettings
@@ -135,6 +145,9 @@ def run(settings: PrepareSettings) -> Path:
     labels, faults = label_map(catalog, facts)
     twice, same = equal_scans(catalog, facts, workers, settings.same_scans)
     faults = [fault for fact in facts for fault in fact.faults] + faults + twice
+    facts = inspect(catalog, workers, settings.voxel_size)
+    labels, faults = label_map(catalog, facts, settings.labels)
+    faults = [fault for fact in facts for fault in fact.faults] + faults
     if faults:
         raise DataError(f"The data set {settings.data} cannot be prepared:", faults)
     split = make_split(
@@ -145,7 +158,7 @@ def run(settings: PrepareSettings) -> Path:
         validation_fraction=settings.validation_fraction,
         pretrain_on_test_scans=settings.pretrain_on_test_scans,
     )
-    plan = make_plan(
+    planned = plan_scans(
         catalog,
         facts,
         labels,
@@ -157,7 +170,11 @@ def run(settings: PrepareSettings) -> Path:
         slice_axis=settings.slice_axis,
         position_parts=settings.position_parts,
         meta_bins=settings.meta_bins,
+        scan_settings={name: getattr(settings, name) for name in SCAN_SETTINGS},
+        plan_settings={name: getattr(settings, name) for name in PLAN_SETTINGS},
+        workers=workers,
     )
+    plan = planned.plan
     depths = depths_of(facts, plan)
     table, classes = slice_table(catalog, depths, plan.position_parts, edges_of(plan.columns))
     plan = replace(plan, meta_labels=classes)
@@ -165,11 +182,15 @@ def run(settings: PrepareSettings) -> Path:
     if is_artifact(settings.out, "prepared"):
         say(f"{settings.out} was made from other data or settings and is replaced; models made from it cannot use it.")
     with building(settings.out) as folder:
-        written = write_store(folder, catalog.cases, depths, plan, workers)
+        written = write_store(folder, catalog.cases, depths, plan, workers, planned.unannotated)
+        # Nothing can be learnt from a slice of which nothing is known.
+        known = np.load(folder / "labels.npy", mmap_mode="r")
+        table["labelled"] &= np.array([bool((mask != UNLABELLED).any()) for mask in known], dtype=bool)
         write_tables(folder, catalog, table, written)
         write_json(folder / "plan.json", plan.record())
         write_json(folder / "split.json", split)
         write_json(folder / "qc.json", _quality(replace(catalog, notes=(*catalog.notes, *same)), facts, written, split))
+        write_json(folder / "qc.json", _quality(catalog, facts, written, split, planned.notes))
         write_json(folder / SOURCES, {"key": key, "files": files})
         finish_artifact(
             folder,
@@ -182,7 +203,7 @@ def run(settings: PrepareSettings) -> Path:
             wall_seconds=time.perf_counter() - started,
         )
         poses = write_poses(PreparedStore(folder), folder)
-        say(f"In the plane, {poses.sentence()}.")
+        say(f"In the plane, {poses.sentence('mm' if sized(facts) else 'pixels')}.")
     for line in read_json(settings.out / "qc.json")["notes"]:
         say(line)
     return settings.out
@@ -204,37 +225,8 @@ def _add_poses(out: Path) -> None:
         say(f"{POSES} cannot be written to {out} ({why}): fine-tuning will not know how the scans lie.")
 
 
-def _contradictions(values: Mapping[str, Any], where: str = "", *, without: Set[str] = frozenset()) -> list[Fault]:
-    """What no single setting shows to be wrong: sizes that are no pair, and settings that contradict each other.
-
-    Args:
-        values: The settings by name.
-        where: Prefix of keys in messages.
-        without: Settings that are wrong anyhow: rules that need them are passed over.
-    """
-    faults = []
-    for name in ("spacing", "size"):
-        pair = values[name]
-        if name in without or pair is None:
-            continue
-        if len(pair) != 2 or min(pair) <= 0:
-            problem = f"must be two positive numbers (row, column), not {list(pair)}"
-            faults.append(Fault(problem, f"{where}{name}"))
-        elif name == "size" and any(value % 2 for value in pair):
-            problem = f"must be even numbers, not {list(pair)}"
-            faults.append(Fault(problem, f"{where}size", "Give multiples of 16, which suit every network"))
-    low, high = values["low"], values["high"]
-    if without.isdisjoint({"low", "high"}) and low >= high:
-        faults.append(Fault(f"must be below high, which is {high}, not {low}", f"{where}low"))
-    test, validation = values["test_fraction"], values["validation_fraction"]
-    if without.isdisjoint({"test_fraction", "validation_fraction"}) and test + validation >= 1:
-        problem = f"{test} for testing and {validation} for validation leave nobody to train on"
-        faults.append(Fault(problem, f"{where}test_fraction", "Lower one of them"))
-    return faults
-
-
 def _check_settings(settings: PrepareSettings) -> None:
-    faults = _contradictions(dict(settings))
+    faults = contradictions(dict(settings))
     out = settings.out
     # A store that lost a file is still ours to replace; a folder without its sources is not.
     obstacle = path_conflict(out)
@@ -254,6 +246,9 @@ def _key_settings(settings: PrepareSettings) -> dict[str, Any]:
     # Stores of versions that did not know them stay as good as they were.
     for name, default in _LATER.items():
         if record[name] == default:
+    for name in SCAN_SETTINGS:
+        # A store of before these settings has the key of their defaults.
+        if record[name] == PrepareSettings.model_fields[name].default:
             del record[name]
     split = Path(settings.split)
     if settings.split.lower().endswith(".json") and split.is_file():
@@ -267,7 +262,8 @@ def _say_estimate(plan: Plan, catalog: Catalog, facts: list[CaseFacts], depths: 
     voxels = max(prepared, *(_voxels(fact) for fact in facts))
     # Bytes per voxel of the largest volume, per worker: measured with tracemalloc, masks with two classes.
     memory = workers * (32 + 12 * len(plan.channels)) * voxels / 2**20
-    grid = f"{plan.size[0]}x{plan.size[1]} pixels of {plan.spacing[0]:.4g}x{plan.spacing[1]:.4g} mm"
+    unit = "mm" if sized(facts) else "of the files' pixels"
+    grid = f"{plan.size[0]}x{plan.size[1]} pixels of {plan.spacing[0]:.4g}x{plan.spacing[1]:.4g} {unit}"
     say(
         f"{len(catalog.cases)} scans of {len(catalog.subjects)} subjects, {sum(depths)} slices at {grid}: "
         f"about {disk:.0f} MB on disk, {memory:.0f} MB of memory"
@@ -308,10 +304,25 @@ def write_tables(folder: Path, catalog: Catalog, table: dict[str, Any], written:
     write_json(folder / "cases.json", [result.case for result in written])
 
 
-def _quality(catalog: Catalog, facts: list[CaseFacts], written: list[Written], split: dict[str, Any]) -> dict[str, Any]:
+def _padded(written: Sequence[Written]) -> list[str]:
+    """A sentence on scans that are padded, if there are any."""
+    found = [values for result in written for values in result.case["record"].get("padding", ()) if values]
+    if not found:
+        return []
+    shown = ", ".join(f"{value:g}" for value in sorted({value for values in found for value in values}))
+    return [f"padding of {shown} is left out of the intensities of {len(found)} images"]
+
+
+def _quality(
+    catalog: Catalog,
+    facts: list[CaseFacts],
+    written: list[Written],
+    split: dict[str, Any],
+    planned: Sequence[str],
+) -> dict[str, Any]:
     cases = []
     notes = [f"split {split['name']}: {note}" for note in split.get("notes", ())]
-    notes = [*catalog.notes, *notes, *case_codes(catalog)[2]]
+    notes = [*catalog.notes, *notes, *planned, *_padded(written), *case_codes(catalog)[2]]
     for fact, result in zip(facts, written, strict=True):
         row = {**result.quality, "odd": [*fact.odd, *result.quality["odd"]]}
         cases.append(row)

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from fewlabel.data.catalog import Case, Catalog
-from fewlabel.data.checking import catalog_faults, in_threads, inspect, inspect_case, label_map
+from fewlabel.data.checking import catalog_faults, in_threads, inspect, inspect_case
+from fewlabel.data.label_values import label_map
 from fewlabel.data.planning import make_plan
 from fewlabel.data.sources import SOURCES, source_files, source_key
 from fewlabel.protocol.splits import make_split
@@ -59,19 +60,6 @@ def test_wrong_number_of_channels(tmp_path):
     catalog = build(tmp_path, [("a", (4, 8, 6), (1, 1, 5), None)])
     (fault,) = inspect_case(catalog.cases[0], 2).faults
     assert "must have 2 channels, not 1" in str(fault)
-
-
-def test_label_map_takes_found_and_declared_values(tmp_path):
-    mask = np.zeros((2, 4, 4), dtype=np.int16)
-    mask[0, 0] = (600, 600, -3, 9)
-    names = {0: "background", 7: "declared", 600: "organ", 9: "Ignore"}
-    catalog = build(tmp_path, [("a", (2, 4, 4), (1, 1, 5), mask)], names)
-    labels, faults = label_map(catalog, inspect(catalog, 1))
-    assert faults == []
-    assert labels.values == (0, -3, 7, 600)
-    assert labels.names == ("background", "label -3", "declared", "organ")
-    assert labels.ignore == 9
-    assert labels.voxels == (28, 1, 0, 2)
 
 
 def test_images_given_as_masks_are_a_fault(tmp_path):

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from fewlabel.data.catalog import Case
-from fewlabel.data.checking import CaseFacts, LabelMap
+from fewlabel.data.checking import CaseFacts
 from fewlabel.data.field_of_view import Laid, choose_grid, lay
 from fewlabel.data.io.geometry import Geometry
 from fewlabel.data.label_shapes import label_shapes
-from fewlabel.data.orient import reference_frame
+from fewlabel.data.label_values import LabelMap
 from fewlabel.data.resample import AxisRecord
+from fewlabel.data.slice_plane import reference_frame
 
 
 def scan(

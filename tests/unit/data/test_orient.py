@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewlabel.data.io.geometry import Geometry
-from fewlabel.data.orient import Orientation, orient_to, reference_frame, slice_axis, upright_frame
+from fewlabel.data.orient import Orientation, orient_to, slice_axis, upright_frame
+from fewlabel.data.slice_plane import reference_frame
 from kit.scans import PERMUTED, TILTED, rotation
 
 AXIAL = np.eye(3)[::-1]

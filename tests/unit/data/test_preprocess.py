@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -258,3 +259,27 @@ def test_the_blob_is_found_in_the_slices_it_was_drawn_in():
     mask = blob((5, 21, 17))
     _, record = prepare_volume(volume(mask), plan := Plan((1.0, 1.0), (24, 24), label_values=(0, 1)))
     assert prepare_mask(mask, record, plan).any((1, 2)).tolist() == [False, True, True, True, False]
+
+
+def test_plans_made_before_mean_what_they_meant():
+    """No windows, no aliases, pixel sizes as tags for printing give them, and slices across each scan's thickest axis."""
+    record = Plan(
+        (1.0, 1.0), (32, 32), slice_axis="auto", label_values=(0, 3), label_names=("background", "a")
+    ).record()
+    for key in ("voxel_size", "voxel_size_given", "label_aliases"):
+        del record[key]
+    assert "windows" not in record["normalise"]
+    plan = Plan.load(record)
+    assert (plan.windows, plan.label_aliases, plan.voxel_size, plan.slice_axis) == ((), {}, None, "auto")
+    scan = volume(np.random.default_rng(0).random((4, 20, 20)), (0.7, 0.9, 0.9))
+    printed = Volume(scan.array, replace(scan.geometry, spacing=(1.0, 0.35, 0.35), spacing_known=False), scan.paths)
+    assert prepare_volume(scan, plan)[1]["axes"][0] == 1
+    assert prepare_volume(printed, plan)[1]["spacing"] == [1.0, 0.35, 0.35]
+    assert "spacing_known" not in prepare_volume(printed, plan)[1]
+    newer = replace(plan, voxel_size=(1.0, 1.0, 1.0), slice_axis="nearest")
+    assert prepare_volume(scan, newer)[1]["axes"][0] == 0
+    assert prepare_volume(printed, newer)[1]["spacing"] == [1.0, 1.0, 1.0]
+    assert prepare_volume(printed, newer)[1]["spacing_known"] is False
+    given = prepare_volume(printed, replace(newer, voxel_size=(2.0, 0.5, 0.5), voxel_size_given=True))[1]
+    assert given["spacing"] == [2.0, 0.5, 0.5]
+    assert "spacing_known" not in given

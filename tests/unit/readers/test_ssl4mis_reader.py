@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from fewlabel.core.errors import DataError, SettingsError
-from fewlabel.data.checking import inspect, label_map
+from fewlabel.data.checking import inspect
 from fewlabel.data.io.hdf5 import Address
 from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
+from fewlabel.data.label_values import label_map
 from fewlabel.protocol.splits import make_split
 from fewlabel.readers.base import choose_reader, read_catalog
 from fewlabel.readers.ssl4mis import Ssl4misReader
@@ -65,7 +66,7 @@ def test_the_left_atrium_as_it_is_passed_around(tmp_path):
     assert volume.spacing == (0.625, 0.625, 0.625)
     np.testing.assert_array_equal(volume.array[0], image.transpose(2, 1, 0))
     np.testing.assert_array_equal(read_mask(case.label), mask.transpose(2, 1, 0))
-    assert any("no voxel size: taken as 0.625 x 0.625 x 0.625 mm" in note for note in catalog.notes)
+    assert any("no voxel size: taken as 0.625 mm along each axis" in note for note in catalog.notes)
     split = make_split(catalog)
     assert split["name"] == "own"
     assert split["parts"] == {"pretrain": ["A", "B"], "train": ["B"], "validation": [], "test": ["T"]}
@@ -91,7 +92,9 @@ def test_acdc_in_volumes_and_slices(tmp_path):
     assert [case.part for case in catalog.cases] == [""] * 4 + ["validation"] * 2 + ["test"] * 2
     assert catalog.label_names == {0: "background", 1: "RV", 2: "myocardium", 3: "LV"}
     assert "1 cases are on no list: left out" in catalog.notes
-    assert any("1 x 1 x 1 mm" in note for note in catalog.notes)
+    # Nobody knows their voxel size, which is said once of the whole data set, not by the reader.
+    assert not read_geometry(catalog.cases[0].images[0]).spacing_known
+    assert not any("voxel size" in note for note in catalog.notes)
     # Slices only where there is no volume.
     stacked = [Address.parse(case.images[0]).file.name for case in catalog.cases[:3]]
     assert stacked == ["patient001_frame01_slice_*.h5", "patient001_frame12_slice_*.h5", "patient002_frame01.h5"]
@@ -130,15 +133,30 @@ def test_scribbles_train_while_test_scans_keep_their_labels(tmp_path):
     assert "_slice_" in catalog.cases[0].images[0].name
     assert "_slice_" not in catalog.cases[1].images[0].name
     assert catalog.label_names[4] == "ignore"
-    assert any("1 of 2 training scans have a scribble" in note for note in catalog.notes)
+    assert any("1 of 2 training scans learn from a scribble, as label=scribble says" in note for note in catalog.notes)
     found, faults = label_map(catalog, inspect(catalog, 1))
     assert faults == []
     assert found.values == (0, 1, 2, 3)
     assert found.ignore == 4
     assert any("scored on their scribbles" in note for note in read(without_lists(tmp_path), label="scribble").notes)
     plain = read(tmp_path)
+    assert any("1 of 4 training scans hold a scribble beside the full label" in note for note in plain.notes)
     assert {Address.parse(case.label).key for case in plain.cases} == {"label"}
     assert 4 not in plain.label_names
+
+
+def test_scribbles_without_labels_are_learnt_from_by_themselves(tmp_path):
+    scribble = np.full((2, 4, 3), 4, np.uint8)
+    scribble[:, 1, 1] = 1
+    for number in range(3):
+        name = f"patient{number:03d}_frame01"
+        write_h5(tmp_path / f"{name}.h5", image=np.stack([SLICE] * 2), scribble=scribble)
+    catalog = read(tmp_path)
+    assert {Address.parse(case.label).key for case in catalog.cases} == {"scribble"}
+    assert catalog.label_names[4] == "ignore"
+    why = "3 of 3 training scans learn from a scribble, as their files hold no full label"
+    assert any(why in note for note in catalog.notes)
+    assert {case.label for case in read(tmp_path, label="label").cases} == {None}
 
 
 def without_lists(root):
@@ -152,6 +170,9 @@ def test_voxel_size_and_axes_are_settings(tmp_path):
     catalog = read(root, spacing=(10.0, 1.5, 2.0), slices="first")
     geometry = read_geometry(catalog.cases[0].images[0])
     assert geometry.spacing == (10.0, 1.5, 2.0)
+    assert geometry.spacing_known
+    # Of 1 mm, too, if somebody says so.
+    assert read_geometry(read(root, spacing=(1.0, 1.0, 1.0)).cases[0].images[0]).spacing_known
     assert geometry.shape == (22, 19, 12)
     assert not any("voxel size" in note for note in catalog.notes)
     last = read(root, spacing=(10.0, 1.5, 2.0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,8 @@ class Geometry:
             its first voxel; ``origin`` and ``direction`` are then those of the nearest grid at right angles.
         notes: What is unusual about the file and does no harm.
         blank: Channels, by number from 0, without a single finite value.
+        spacing_known: Whether the file says how large its voxels are; where not, ``spacing`` is that of its tags for
+            printing, or 1.
     """
 
     shape: tuple[int, int, int]
@@ -39,6 +41,17 @@ class Geometry:
     exact: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
     blank: tuple[int, ...] = ()
+    spacing_known: bool = True
+
+    def sized(self, voxel_size: Sequence[float] | None, *, known: bool) -> Geometry:
+        """The same, with voxels of this size (z, y, x) in mm where the file does not say; ``known`` if it is true.
+
+        Without a size its tags count as the truth, as they did before anybody asked.
+        """
+        if self.spacing_known or voxel_size is None:
+            return self if self.spacing_known else replace(self, spacing_known=True)
+        z, y, x = map(float, voxel_size)
+        return replace(self, spacing=(z, y, x), spacing_known=known)
 
     def axes(self) -> NDArray[np.float64]:
         """Unit vectors (3, 3) of the array axes z, y, x, one per row, in patient axes."""
@@ -75,6 +88,8 @@ def grid_faults(
         else:
             remedy = "Export both from the same series"
         return [Fault(problem, where, remedy)]
+    if not (found.spacing_known and wanted.spacing_known):
+        return []
     if not np.allclose(found.spacing, wanted.spacing, rtol=1e-3, atol=1e-4):
         problem = f"has spacing {_mm(found.spacing)} mm, but {name} has {_mm(wanted.spacing)} mm (z, y, x)"
         return [Fault(problem, where, "Correct the header that is wrong")]

@@ -24,8 +24,10 @@ SUFFIX = ".h5"
 NPZ = ".npz"
 #: Order of the stored axes: ``zyx`` has the slices first, ``xyz`` last.
 Order = Literal["zyx", "xyz"]
+_ASSUMED = (1.0, 1.0, 1.0)
 _ADDRESS = re.compile(
-    r"(?P<file>.+\.(?:h5|npz))#(?P<key>[^,#]+),(?P<order>zyx|xyz),(?P<spacing>[^,#x]+x[^,#x]+x[^,#x]+)$"
+    r"(?P<file>.+\.(?:h5|npz))#(?P<key>[^,#]+),(?P<order>zyx|xyz),"
+    r"(?P<spacing>[^,#x]+x[^,#x]+x[^,#xm]+)(?P<unit>mm)?$"
 )
 
 
@@ -38,12 +40,14 @@ class Address:
         key: Name of the array in the file; 2D is one slice.
         order: How the axes of a 3D array are stored.
         spacing: Voxel size in mm along (z, y, x).
+        said: Whether somebody said that it is 1 mm along each axis; else that is an assumption.
     """
 
     file: Path
     key: str
     order: Order
     spacing: tuple[float, float, float]
+    said: bool = False
 
     @classmethod
     def parse(cls, path: Path) -> Address | None:
@@ -53,13 +57,19 @@ class Address:
             return None
         z, y, x = (float(step) for step in found["spacing"].split("x"))
         order: Order = "xyz" if found["order"] == "xyz" else "zyx"
-        return cls(path.with_name(found["file"]), found["key"], order, (z, y, x))
+        return cls(path.with_name(found["file"]), found["key"], order, (z, y, x), found["unit"] is not None)
 
     @property
     def path(self) -> Path:
         """The address as a path; there is no file of that name."""
         steps = "x".join(repr(float(step)) for step in self.spacing)
-        return self.file.with_name(f"{self.file.name}#{self.key},{self.order},{steps}")
+        unit = "mm" if self.said else ""
+        return self.file.with_name(f"{self.file.name}#{self.key},{self.order},{steps}{unit}")
+
+    @property
+    def spacing_known(self) -> bool:
+        """Whether ``spacing`` is true, not assumed."""
+        return self.said or self.spacing != _ASSUMED
 
     @property
     def stem(self) -> str:

@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io.assembling import assembled_geometry, assembled_image, assembled_mask
-from fewlabel.data.io.composite import Segments, parse_composite
+from fewlabel.data.io.composite import Segments, Stack, parse_composite
 from fewlabel.data.io.file_names import is_segmentation
 from fewlabel.data.io.geometry import Geometry, grid_faults
 from fewlabel.data.io.hdf5 import Address
 from fewlabel.data.io.itk_image import read_channels, read_header
 from fewlabel.data.io.mask_file import read_mask_file, whole_numbers
 from fewlabel.data.io.segments import read_segmentation, segmentation_faults
+
+#: Formats of pictures, which hold no size of what they show.
+_PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif"})
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def read_geometry(path: Path) -> Geometry:
     if (address := Address.parse(path)) is not None:
         return replace(_unplaced(address), blank=(0,) if address.is_blank() else ())
     composite = parse_composite(path)
-    return read_header(path) if composite is None else assembled_geometry(composite)
+    return _told(path, read_header(path) if composite is None else assembled_geometry(composite))
 
 
 def read_volume(paths: Path | Sequence[Path]) -> Volume:
@@ -136,9 +139,21 @@ def _read_image(path: Path) -> tuple[NDArray[np.float32], Geometry]:
     if (address := Address.parse(path)) is not None:
         return np.array(address.read()[None], dtype=np.float32, order="C"), _unplaced(address)
     composite = parse_composite(path)
-    return read_channels(path) if composite is None else assembled_image(composite)
+    array, geometry = read_channels(path) if composite is None else assembled_image(composite)
+    return array, _told(path, geometry)
 
 
 def _unplaced(address: Address) -> Geometry:
     """Geometry of an array that does not know where it lies: axes along the patient's, origin 0."""
-    return Geometry(address.shape(), address.spacing, (0.0, 0.0, 0.0), tuple(np.eye(3).ravel().tolist()))
+    upright = tuple(np.eye(3).ravel().tolist())
+    known = address.spacing_known
+    return Geometry(address.shape(), address.spacing, (0.0, 0.0, 0.0), upright, spacing_known=known)
+
+
+def _told(path: Path, geometry: Geometry) -> Geometry:
+    """The geometry, and whether it is known how large voxels are: pictures say at most how large to print them."""
+    composite = parse_composite(path)
+    if isinstance(composite, Stack):
+        return replace(geometry, spacing_known=composite.spacing is not None)
+    file = path if composite is None else composite.files[0]
+    return replace(geometry, spacing_known=file.suffix.lower() not in _PICTURES)

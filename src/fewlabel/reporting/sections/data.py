@@ -47,7 +47,10 @@ def _facts(store: PreparedStore, labelled: Sequence[str]) -> list[tuple[str, str
     row, column = (float(value) for value in plan["spacing"])
     high, wide = plan["size"]
     between = sorted({round(step, 2) for case in store.cases if (step := _slice_step(case)) is not None})
+    sized = all(case.record.get("spacing_known", True) for case in store.cases)
+    unit = "mm" if sized else "mm, some of it assumed: not all files say"
     gap = "" if not between else f"{between[0]:g} mm" if len(between) == 1 else f"{between[0]:g} to {between[-1]:g} mm"
+    gap = gap if sized else ""
     depths = slices.groupby("case", sort=False).size()
     poses = read_poses(store.folder)
     deep = f"{depths.min()} to {depths.max()}" if depths.min() != depths.max() else str(depths.min())
@@ -56,9 +59,9 @@ def _facts(store: PreparedStore, labelled: Sequence[str]) -> list[tuple[str, str
         ("Scans", f"{len(store.cases)} of {count(len(subjects), 'patient')}, {count(len(slices), 'slice')}"),
         ("Annotated", f"{count(with_label, 'scan')} of {count(len(annotated), 'patient')}"),
         ("Labels used for training", listed(list(labelled)) if labelled else "none"),
-        ("Slices seen by the network", f"{high} × {wide} pixels of {row:.3g} × {column:.3g} mm"),
+        ("Slices seen by the network", f"{high} × {wide} pixels of {row:.3g} × {column:.3g} {unit}"),
         ("Slices per scan", f"{deep}{', ' + gap + ' apart' if gap else ''}"),
-        ("In the plane", poses.sentence() if poses is not None and poses.scans else ""),
+        ("In the plane", poses.sentence("mm" if sized else "pixels") if poses is not None and poses.scans else ""),
         ("Structures", listed([name for index, name in sorted(store.label_names.items()) if index], 12) or "none"),
         ("Split", f"{store.split.get('name', '')}, seed {store.split.get('seed', '')}"),
     ]

@@ -9,6 +9,7 @@ from fewlabel.data.store import PreparedStore
 from fewlabel.reporting.blocks import Headline
 from fewlabel.reporting.inputs import Inputs, Scores, Training
 from fewlabel.reporting.words import arm_name, between, count, interval_name, number, p_value
+from fewlabel.scoring.units import units_of
 
 
 def headline(inputs: Inputs) -> Headline:
@@ -36,10 +37,10 @@ def _without_scores(inputs: Inputs, trained: str) -> Headline:
     patients = len(expected["subjects"])
     which = "Of the control" if inputs.use.get("arm") == "control" else "Of a new patient"
     outcome = (
-        f"{which} expect a mean Dice of about {number(dice['mean'], 2)}{_and_mm(far, 'a mean HD95 of about ')}: that "
-        f"is what {patients} annotated patients reached who were left out in turn, each with {patients - 1} to learn "
-        f"from. The lowest, {expected['lowest']}, reached {number(dice['low'], 2)}. It is a little pessimistic, and "
-        "rough with so few."
+        f"{which} expect a mean Dice of about {number(dice['mean'], 2)}{_about(far)}: "
+        f"that is what {patients} annotated patients reached who were left out in turn, each with {patients - 1} to "
+        f"learn from. The lowest, {expected['lowest']}, reached {number(dice['low'], 2)}. It is a little pessimistic, "
+        "and rough with so few."
     )
     other = (inputs.segmenter if inputs.used is inputs.control else inputs.control) or None
     beside = (other.facts.get("expected") or {}).get("mean", {}) if other else {}
@@ -55,6 +56,10 @@ def _without_scores(inputs: Inputs, trained: str) -> Headline:
     return Headline(" ".join(part for part in (trained, outcome, _use(inputs)) if part), figures)
 
 
+def _about(far: dict[str, Any]) -> str:
+    return _and_far(far, {}, "a mean HD95 of about ")
+
+
 def _use(inputs: Inputs) -> str:
     """Which of model and control ``predict`` uses, and why; empty where there are no two to choose from."""
     if "control" not in inputs.use.get("content", ()):
@@ -66,7 +71,7 @@ def _with_scores(inputs: Inputs, scores: Scores, trained: str) -> Headline:
     summary = scores.summary
     scans = f"{count(summary['cases'], summary['part'] + ' scan')} of {count(len(summary['subjects']), 'patient')}"
     model = summary["arms"]["model"]["mean"]
-    mm = _and_mm(model["hd95_mm"], "a mean HD95 of ")
+    mm = _and_far(model["hd95_mm"], summary, "a mean HD95 of ")
     sentence = f"{trained} On {scans} it reaches a mean Dice of {number(model['dice']['mean'])}{mm}."
     if not summary["gain"]:
         sentence += " There is no control, so nothing can be said about a gain."
@@ -89,8 +94,8 @@ def _of_control(inputs: Inputs, summary: dict[str, Any]) -> str:
     same = "the same network" if _members(inputs.segmenter) == 1 else "an ensemble of as many networks"
     who = f"trained {name}{how}" if unlike else f"{same} trained {name}{how} with the same labels"
     who = who.removesuffix(",")
-    reached = f"{number(control['dice']['mean'])}{_and_mm(control['hd95_mm'])}"
-    apart = f"{number(gain['dice']['mean'], sign=True)}{_and_mm(gain['hd95_mm'], sign=True)}"
+    reached = f"{number(control['dice']['mean'])}{_and_far(control['hd95_mm'], summary)}"
+    apart = f"{number(gain['dice']['mean'], sign=True)}{_and_far(gain['hd95_mm'], summary, sign=True)}"
     outcome = f"The control, {who}, reaches {reached}: a difference of {apart}."
     return (
         f"{outcome} It is not a fair control: it differs from the model in {'; '.join(unlike)}." if unlike else outcome
@@ -102,7 +107,8 @@ def _figures(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
     model = summary["arms"]["model"]["mean"]
     control = summary["arms"]["control"]["mean"] if summary["gain"] else None
     figures = []
-    for key, name, digits, unit in (("dice", "Dice", 3, ""), ("hd95_mm", "HD95", 1, " mm")):
+    units = units_of(summary)
+    for key, name, digits, unit in (("dice", "Dice", 3, ""), ("hd95_mm", "HD95", 1, f" {units.distance}")):
         if model[key]["mean"] is None:
             continue
         detail = _interval(model[key], summary, digits)
@@ -118,7 +124,7 @@ def _figures(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
     # Scores that were made before these were counted have none.
     if "stray" in model:
         beside = f"; control {control['stray']}" if control is not None else ""
-        figures.append((str(model["stray"]), "stray objects", f"{number(model['stray_ml'], 1)} ml{beside}"))
+        figures.append((str(model["stray"]), "stray objects", f"{number(model['stray_ml'], 1)} {units.volume}{beside}"))
     return figures
 
 
@@ -186,9 +192,10 @@ def _interval(record: dict[str, Any], summary: dict[str, Any], digits: int = 3, 
     return f"{interval_name(summary)} {between(record['low'], record['high'], digits, sign=sign)}"
 
 
-def _and_mm(record: dict[str, Any], name: str = "", *, sign: bool = False) -> str:
+def _and_far(record: dict[str, Any], summary: dict[str, Any], name: str = "", *, sign: bool = False) -> str:
     """`` and 8.0 mm``; nothing where there is no distance."""
-    return "" if record["mean"] is None else f" and {name}{number(record['mean'], 1, sign=sign)} mm"
+    value = number(record["mean"], 1, sign=sign)
+    return "" if record["mean"] is None else f" and {name}{value} {units_of(summary).distance}"
 
 
 def _of(summary: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,9 @@ from fewlabel.reporting.figures.scores import (
 )
 from fewlabel.reporting.inputs import Scores
 from fewlabel.reporting.words import DASH, between, count, estimate, interval_name, number, p_value
+from fewlabel.scoring.units import Units, units_of
 
+UNITS = Units()
 TITLE = "Segmentation quality"
 MISSING = (
     "No scores: the run has no labelled scan in its test part, or it has not been evaluated. "
@@ -33,7 +36,7 @@ LEFT_OUT = (
 ALONE = "No control was scored, so there is no gain to show. A control is the same network trained from scratch."
 LEAD = (
     "Dice is the overlap with the annotation, 0 (none) to 1 (perfect). Distances tell how far the outlines lie apart, "
-    "in millimetres."
+    "in {distance}."
 )
 FAIR = " The control saw the same labels for the same number of steps."
 
@@ -52,7 +55,7 @@ def score_section(scores: Scores | None, *, model: str, control: str, left_out: 
     summary = scores.summary
     gain = summary["gain"]
     pictures = []
-    for measure in (DICE, HD95):
+    for measure in (DICE, replace(HD95, unit=f" {units_of(summary).distance}")):
         if summary["arms"]["model"]["mean"][measure.key]["mean"] is None:
             continue
         classes = class_values(scores, measure)
@@ -71,7 +74,7 @@ def score_section(scores: Scores | None, *, model: str, control: str, left_out: 
         blocks.append(Text(ALONE, "missing"))
     blocks.append(arm_table(summary, {"model": model, "control": control}))
     if gain:
-        blocks.append(gain_table(gain, interval_name(summary)))
+        blocks.append(gain_table(gain, interval_name(summary), units_of(summary)))
     blocks += cleaned_notes(summary, {"model": model, "control": control})
     blocks.extend(Text(line, "note") for line in trust(summary, {"model": model, "control": control}))
     protocol = summary.get("protocol", {})
@@ -79,10 +82,13 @@ def score_section(scores: Scores | None, *, model: str, control: str, left_out: 
     kept = [key for key in ("grid", "distances", "stray", "means", "leaks") if protocol.get(key)]
     rules = " ".join(str(protocol[key]) for key in kept)
     blocks.append(Text(rules, "note"))
-    blocks.append(Folded("Every scan", case_table(scores.per_case, {"model": model, "control": control})))
+    blocks.append(
+        Folded("Every scan", case_table(scores.per_case, {"model": model, "control": control}, units_of(summary)))
+    )
     unlike = summary.get("differences", [])
+    distance = "millimetres" if units_of(summary) == UNITS else "voxels, as nobody knows how large these are"
     remark = f" The control is not a fair one: it differs in {'; '.join(unlike)}." if unlike else FAIR
-    return Section("quality", TITLE, LEAD + (remark if gain else ""), blocks)
+    return Section("quality", TITLE, LEAD.format(distance=distance) + (remark if gain else ""), blocks)
 
 
 def class_values(scores: Scores, measure: Measure) -> list[ClassValues]:
@@ -152,8 +158,10 @@ def arm_table(summary: Mapping[str, Any], names: Mapping[str, str]) -> Table:
                     number(entry.get("stray_ml"), 1),
                 ]
             )
-    head = ["Class", "Network", "Dice", "std", interval_name(summary), "HD95 mm", "ASSD mm"]
-    head += ["missed", "lost", "invented", "stray", "stray ml"]
+    units = units_of(summary)
+    head = ["Class", "Network", "Dice", "std", interval_name(summary)]
+    head += [f"HD95 {units.distance}", f"ASSD {units.distance}"]
+    head += ["missed", "lost", "invented", "stray", f"stray {units.volume}"]
     return Table(head, rows, "By class", frozenset(range(2, len(head))), frozenset(strong))
 
 
@@ -165,7 +173,7 @@ def cleaned_notes(summary: Mapping[str, Any], names: Mapping[str, str]) -> list[
         if found["mean"].get("postprocess", {}).get("removed")
     }
     remark = [
-        f"{name}: {count(found['removed'], 'piece')} ({number(found['removed_ml'], 1)} ml) in "
+        f"{name}: {count(found['removed'], 'piece')} ({number(found['removed_ml'], 1)} {units_of(summary).volume}) in "
         f"{found['scans']} of {count(summary['cases'], 'scan')}; mean Dice without it {number(found['dice_before'])}"
         for name, found in took.items()
     ]
@@ -195,7 +203,7 @@ def trust(summary: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
     return lines
 
 
-def gain_table(gain: Mapping[str, Any], interval: str) -> Table:
+def gain_table(gain: Mapping[str, Any], interval: str, units: Units = UNITS) -> Table:
     """A row per class: the paired differences in Dice and distances, and what may be said; no p without a test."""
     entries = [*gain["classes"].values(), {"name": "mean", **gain["mean"]}]
     rows = [
@@ -210,7 +218,7 @@ def gain_table(gain: Mapping[str, Any], interval: str) -> Table:
         ]
         for entry in entries
     ]
-    head = ["Class", "Dice", interval, "p", "HD95 mm", interval, "Dice verdict"]
+    head = ["Class", "Dice", interval, "p", f"HD95 {units.distance}", interval, "Dice verdict"]
     return Table(
         head,
         rows,
@@ -221,7 +229,7 @@ def gain_table(gain: Mapping[str, Any], interval: str) -> Table:
     )
 
 
-def case_table(table: pd.DataFrame, names: Mapping[str, str]) -> Table:
+def case_table(table: pd.DataFrame, names: Mapping[str, str], units: Units = UNITS) -> Table:
     """A row per scan, class and arm."""
     rows = [
         [
@@ -238,5 +246,7 @@ def case_table(table: pd.DataFrame, names: Mapping[str, str]) -> Table:
         ]
         for row in table.sort_values(["case", "class", "arm"], kind="stable").to_dict("records")
     ]
-    head = ["Scan", "Class", "Network", "Dice", "HD95 mm", "ASSD mm", "annotated ml", "predicted ml", "stray", ""]
+    far, volume = units.distance, units.volume
+    head = ["Scan", "Class", "Network", "Dice", f"HD95 {far}", f"ASSD {far}"]
+    head += [f"annotated {volume}", f"predicted {volume}", "stray", ""]
     return Table(head, rows, "", frozenset(range(3, 9)))

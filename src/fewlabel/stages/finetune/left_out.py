@@ -164,7 +164,7 @@ def case_rows(store: PreparedStore, case: PreparedCase, predicted: NDArray[np.ui
     reference = np.array(store.labels[case.start : case.stop])
     ignored = reference == UNLABELLED
     reference[ignored] = 0
-    spacing = prepared_spacing(store, case)
+    spacing = prepared_spacing(store, case) if case.record.get("spacing_known", True) else None
     names = {index: name for index, name in store.label_names.items() if index}
     scores = score_case(
         np.where(ignored, 0, predicted),

@@ -40,6 +40,7 @@ class Mask:
     removed_ml: float = 0.0
     uncertainty: NDArray[np.float32] | None = None
     disagreement: float | None = None
+    removed: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,12 @@ def millilitres(classes: NDArray[np.uint8], volume: Volume, plan: Plan) -> dict[
     return {
         f"ml_{name}": round(float(counts[index]) * voxel, 4) for index, name in enumerate(plan.label_names) if index
     }
+
+
+def voxels(classes: NDArray[np.uint8], volume: Volume, plan: Plan) -> dict[str, int]:  # noqa: ARG001
+    """Voxels of every class but the background, as columns of the table, where nobody knows how large they are."""
+    counts = np.bincount(classes.ravel(), minlength=len(plan.label_names))
+    return {f"voxels_{name}": int(counts[index]) for index, name in enumerate(plan.label_names) if index}
 
 
 def record_predictions(

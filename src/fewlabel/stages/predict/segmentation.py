@@ -11,12 +11,14 @@ import numpy as np
 import torch
 
 from fewlabel.core.errors import DataError, Fault, FewlabelError
+from fewlabel.core.progress import say
 from fewlabel.data.io.volume import Volume, read_volume
 from fewlabel.data.preprocess import Plan, prepare_volume, restore_map, restore_probabilities
+from fewlabel.data.slice_plane import cut_otherwise
 from fewlabel.scoring.components import clean
 from fewlabel.scoring.disagreement import COLUMN as DISAGREEMENT
 from fewlabel.stages._segmenter import Segmenter
-from fewlabel.stages.predict.outputs import Mask, millilitres, write_masks
+from fewlabel.stages.predict.outputs import Mask, millilitres, voxels, write_masks
 from fewlabel.stages.predict.scans import Scan
 from fewlabel.stages.predict.settings import PredictSettings
 
@@ -51,13 +53,15 @@ def segment_scan(
         "model": model.segmenter.content_hash[:12],
     }
     try:
-        volume = read_volume(scan.images)
+        volume = _sized(read_volume(scan.images), model.plan)
         parts["read"] += time.perf_counter() - started
         frames = _frames(volume, scan, model.plan)
         masks = [_segment(frame, model, settings, device) for frame in frames]
         before = time.perf_counter()
         write_masks(settings.out, scan, masks, model.plan)
         parts["write"] += time.perf_counter() - before
+        if odd := cut_otherwise(volume.geometry, np.asarray(model.plan.frame), model.plan.slice_axis):
+            say(f"{scan.output.name}: {odd.replace('other scans', 'training scans')}")
     except (FewlabelError, OSError, RuntimeError, ValueError) as error:
         found = getattr(error, "faults", ()) or (Fault(f"cannot be segmented: {type(error).__name__}: {error}"),)
         fault = found[0] if found[0].where else replace(found[0], where=str(scan.images[0]))
@@ -67,14 +71,15 @@ def segment_scan(
         for name, seconds in mask.seconds.items():
             parts[name] += seconds
     seconds = round((time.perf_counter() - started) / len(masks), 4)
+    known = volume.geometry.spacing_known
     return [
         {
             **row,
             "frame": number if len(masks) > 1 else None,
             "shape": "x".join(map(str, volume.geometry.shape)),
-            "spacing": "x".join(f"{step:.6g}" for step in volume.spacing),
-            **millilitres(mask.classes, volume, model.plan),
-            "removed_ml": round(mask.removed_ml, 4),
+            "spacing": "x".join(f"{step:.6g}" for step in volume.spacing) if known else None,
+            **(millilitres if known else voxels)(mask.classes, volume, model.plan),
+            **({"removed_ml": round(mask.removed_ml, 4)} if known else {"removed_voxels": mask.removed}),
             "confidence": None if mask.confidence is None else round(mask.confidence, 4),
             **({"note": "; ".join(volume.geometry.notes)} if volume.geometry.notes else {}),
             **({} if mask.disagreement is None else {DISAGREEMENT: round(mask.disagreement, 4)}),
@@ -82,6 +87,11 @@ def segment_scan(
         }
         for number, mask in enumerate(masks, start=1)
     ]
+
+
+def _sized(volume: Volume, plan: Plan) -> Volume:
+    """The scan, its voxels of the size that the plan assumes where its file does not say."""
+    return replace(volume, geometry=volume.geometry.sized(plan.voxel_size, known=plan.voxel_size_given))
 
 
 def _frames(volume: Volume, scan: Scan, plan: Plan) -> list[Volume]:
@@ -117,11 +127,11 @@ def _segment(volume: Volume, model: Model, settings: PredictSettings, device: st
     best, index = torch.from_numpy(probabilities).max(dim=0)
     rule, voxel_mm3 = model.segmenter.rule if settings.postprocess else None, prod(volume.spacing)
     classes, removed = clean(index.to(torch.uint8).numpy(), rule, voxel_mm3, int(record["axes"][0]))
-    removed_ml = sum(took.voxels for took in removed.values()) * voxel_mm3 / 1000.0
+    took = sum(pieces.voxels for pieces in removed.values())
     inside = classes > 0
     confidence = float(best.numpy()[inside].mean(dtype=np.float64)) if inside.any() else None
     uncertainty = None if found.uncertainty is None else restore_map(found.uncertainty, record)
     clock.append(time.perf_counter())
     taken = dict(zip(("prepare", "network", "restore"), np.diff(clock).tolist(), strict=True))
     kept = probabilities if settings.probabilities else None
-    return Mask(classes, kept, confidence, taken, removed_ml, uncertainty, found.disagreement)
+    return Mask(classes, kept, confidence, taken, took * voxel_mm3 / 1000.0, uncertainty, found.disagreement, took)
