@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
+import zlib
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -11,18 +13,33 @@ import numpy as np
 import torch
 
 from fewlabel.core.errors import DataError, Fault, FewlabelError
+from fewlabel.data.io.catalog_paths import shown
+from fewlabel.data.io.fourth_axis import why_no_cine
 from fewlabel.data.io.volume import Volume, read_volume
 from fewlabel.data.preprocess import Plan, prepare_volume, restore_map, restore_probabilities
 from fewlabel.scoring.components import clean
 from fewlabel.scoring.disagreement import COLUMN as DISAGREEMENT
 from fewlabel.stages._segmenter import Segmenter
+from fewlabel.stages.predict.names import Scan
 from fewlabel.stages.predict.outputs import Mask, millilitres, write_masks
-from fewlabel.stages.predict.scans import Scan
 from fewlabel.stages.predict.settings import PredictSettings
 
 #: What takes time of a scan.
 PARTS = ("read", "prepare", "network", "restore", "write")
-_NIFTI = (".nii", ".nii.gz")
+#: What libraries raise on files and headers that nobody foresaw, besides what counts as an error of ours.
+_UNFORESEEN = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    MemoryError,
+    EOFError,
+    zlib.error,
+)
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,9 +75,8 @@ def segment_scan(
         before = time.perf_counter()
         write_masks(settings.out, scan, masks, model.plan)
         parts["write"] += time.perf_counter() - before
-    except (FewlabelError, OSError, RuntimeError, ValueError) as error:
-        found = getattr(error, "faults", ()) or (Fault(f"cannot be segmented: {type(error).__name__}: {error}"),)
-        fault = found[0] if found[0].where else replace(found[0], where=str(scan.images[0]))
+    except (FewlabelError, *_UNFORESEEN, *_header_errors()) as error:
+        fault = _one_fault(error, scan)
         faults.append(fault)
         return [{**row, "status": "failed", "fault": str(fault), "seconds": round(time.perf_counter() - started, 4)}]
     for mask in masks:
@@ -83,14 +99,33 @@ def segment_scan(
     ]
 
 
+def _header_errors() -> tuple[type[Exception], ...]:
+    """What nibabel raises on a header, which shares no base with anything."""
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+
+    return ImageFileError, HeaderDataError
+
+
+def _one_fault(error: BaseException, scan: Scan) -> Fault:
+    """What kept a scan from being segmented, as one fault that names it."""
+    where = shown(scan.images[0])
+    if not isinstance(error, FewlabelError) or not error.faults:
+        _log.debug("%s", where, exc_info=error)
+        text = " ".join(str(error).split())
+        problem = f"cannot be segmented ({type(error).__name__}{f': {text}' if text else ''})"
+        return Fault(problem, where, "Check its header and its size, and store it anew if they are not right")
+    first, *more = error.faults
+    problem = f"{first.problem}, and {len(more)} more faults" if more else first.problem
+    return replace(first, problem=problem, where=first.where or where)
+
+
 def _frames(volume: Volume, scan: Scan, plan: Plan) -> list[Volume]:
     """The scan itself, or the frames of a cine: a single 4D NIfTI for a model of one channel."""
     count = len(volume.array)
     if count == len(plan.channels) or len(plan.channels) > 1 or len(scan.images) > 1:
         return [volume]
-    if not scan.images[0].name.lower().endswith(_NIFTI):
-        problem = f"{scan.images[0]} has {count} channels, and only a 4D NIfTI can be a cine"
-        fault = Fault(problem, remedy="Store it as NIfTI")
+    if (fault := why_no_cine(scan.images[0], count)) is not None:
         raise DataError("A scan cannot be segmented:", [fault])
     return [Volume(volume.array[index : index + 1], volume.geometry, volume.paths) for index in range(count)]
 
