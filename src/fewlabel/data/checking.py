@@ -18,6 +18,7 @@ from fewlabel.data.io.catalog_paths import shown
 from fewlabel.data.io.geometry import Geometry, grid_faults
 from fewlabel.data.io.volume import read_geometry, read_mask, value_counts
 from fewlabel.data.label_shapes import LabelShape, label_shapes
+from fewlabel.data.unforeseen import unforeseen_errors, unforeseen_fault
 
 IGNORE_NAME = "ignore"
 MOST_CLASSES = 254
@@ -95,6 +96,9 @@ def inspect_case(case: Case, channels: int) -> CaseFacts:
         except DataError as error:
             faults.extend(error.faults)
             continue
+        except unforeseen_errors() as error:
+            faults.append(unforeseen_fault(error, shown(path)))
+            continue
         found += geometry.components
         if first is None:
             first = geometry
@@ -169,4 +173,7 @@ def _mask(case: Case, image: Geometry | None, faults: list[Fault], odd: list[str
         return read_mask(case.label, odd)
     except DataError as error:
         faults.extend(error.faults)
+        return None
+    except unforeseen_errors() as error:
+        faults.append(unforeseen_fault(error, shown(case.label)))
         return None

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.errors import DataError, Fault, reason
 from fewlabel.core.registry import load_plugin, plugin_names
 from fewlabel.core.settings.config import Settings, resolve_plugin
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import catalog_faults
+from fewlabel.data.closed_folders import closed_folder_faults
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def choose_reader(root: Path, reader: str | Mapping[str, Any] = "auto") -> Choic
         kind = load_plugin(_FAMILY, name, where="reader")
         found: Match = kind.match(root)
         return Choice(name, kind(config), Match(found.score, ("chosen by the user", *found.reasons)))
-    matches = {name: load_plugin(_FAMILY, name).match(root) for name in plugin_names(_FAMILY)}
+    matches = {name: _match(load_plugin(_FAMILY, name), root) for name in plugin_names(_FAMILY)}
     ranked = sorted(matches, key=lambda name: (-matches[name].score, name))
     best = ranked[0]
     if matches[best].score < _LOWEST:
@@ -142,11 +143,26 @@ def collect_catalog(root: Path, reader: str | Mapping[str, Any] = "auto") -> tup
         DataError: If no reader fits, or nothing can be read.
     """
     place = Path(os.path.abspath(root))  # noqa: PTH100  # Path.absolute keeps "..", and resolve follows links
-    choice = choose_reader(place, reader)
-    catalog = choice.reader.collect(place)
+    closed = closed_folder_faults(place)
+    try:
+        choice = choose_reader(place, reader)
+        catalog = choice.reader.collect(place)
+    except DataError as error:
+        raise DataError(error.message, [*error.faults, *closed]) from error
+    except (OSError, ValueError, RecursionError) as error:
+        fault = Fault(f"{getattr(error, 'filename', None) or place} cannot be read ({reason(error)})")
+        raise DataError(f"The data set {root} cannot be read:", [fault, *closed]) from error
     # Where nothing could be read, the reader said why.
     more = catalog_faults(catalog) if catalog.cases or not catalog.faults else []
-    return choice, replace(catalog, faults=(*catalog.faults, *more))
+    return choice, replace(catalog, faults=(*catalog.faults, *closed, *more))
+
+
+def _match(kind: type[Reader], root: Path) -> Match:
+    """How well a reader fits; not at all where it meets what may not be read."""
+    try:
+        return kind.match(root)
+    except OSError as error:
+        return Match(0.0, (f"{error.filename or root} cannot be read ({reason(error)})",))
 
 
 def _reasons(match: Match) -> str:

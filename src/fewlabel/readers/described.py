@@ -33,7 +33,7 @@ def read_description(root: Path, faults: list[Fault]) -> dict[str, Any]:
         return {}
     try:
         values = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         faults.append(Fault(f"{path} cannot be read as JSON ({reason(error)})", remedy="Correct it"))
         return {}
     return values if isinstance(values, dict) else {}

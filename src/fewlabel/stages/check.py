@@ -14,6 +14,7 @@ from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.catalog import Catalog, Column
 from fewlabel.data.checking import CaseFacts, LabelMap, cores, inspect, label_map
 from fewlabel.data.io.itk_log import collected_warnings
+from fewlabel.data.label_faults import label_faults
 from fewlabel.data.meta_labels import case_codes
 from fewlabel.data.planning import grid_of, make_plan
 from fewlabel.data.pose_sample import sampled_poses
@@ -100,6 +101,7 @@ def check(
     collected_warnings(clear=True)
     facts = inspect(catalog, workers or cores())
     labels, faults = label_map(catalog, facts)
+    faults.extend(label_faults(labels, facts, str(catalog.root)))
     faults = [*catalog.faults, *(fault for fact in facts for fault in fact.faults), *faults]
     rows = [*_catalog_rows(choice, catalog), *_grid_rows(facts), *_label_rows(labels, facts)]
     rows.extend(("note", text) for text in catalog.notes)
@@ -112,9 +114,11 @@ def check(
         faults.extend(error.faults)
     if proposed is not None:
         rows.extend(_split_rows(proposed))
-        if any(fact.geometry is not None for fact in facts):
-            plan = make_plan(catalog, facts, labels, proposed, **(plan_settings or {}))
-            rows.extend(_plan_rows(plan, facts, labels, proposed, plan_settings or {}))
+        # A scan with a fault may have a grid of nonsense.
+        sound = [fact for fact in facts if fact.geometry is not None and not fact.faults]
+        if sound:
+            plan = make_plan(catalog, sound, labels, proposed, **(plan_settings or {}))
+            rows.extend(_plan_rows(plan, sound, labels, proposed, plan_settings or {}))
             poses = sampled_poses(facts, proposed, plan, workers or cores())
             if poses.scans:
                 rows.append(("in the plane", poses.sentence()))

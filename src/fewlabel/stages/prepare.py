@@ -17,6 +17,7 @@ from fewlabel.core.settings.config import Floats, Integers, PathSetting, Setting
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import CaseFacts, cores, inspect, label_map
 from fewlabel.data.io.itk_log import collected_warnings
+from fewlabel.data.label_faults import label_faults
 from fewlabel.data.meta_labels import case_codes, slice_table
 from fewlabel.data.orient import orient_to
 from fewlabel.data.planning import make_plan
@@ -109,6 +110,7 @@ def run(settings: PrepareSettings) -> Path:
     collected_warnings(clear=True)
     facts = inspect(catalog, workers)
     labels, faults = label_map(catalog, facts)
+    faults.extend(label_faults(labels, facts, str(catalog.root)))
     faults = [fault for fact in facts for fault in fact.faults] + faults
     if faults:
         raise DataError(f"The data set {settings.data} cannot be prepared:", faults)

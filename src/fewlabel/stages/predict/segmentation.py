@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import time
-import zlib
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -17,6 +15,7 @@ from fewlabel.data.io.catalog_paths import shown
 from fewlabel.data.io.fourth_axis import why_no_cine
 from fewlabel.data.io.volume import Volume, read_volume
 from fewlabel.data.preprocess import Plan, prepare_volume, restore_map, restore_probabilities
+from fewlabel.data.unforeseen import unforeseen_errors, unforeseen_fault
 from fewlabel.scoring.components import clean
 from fewlabel.scoring.disagreement import COLUMN as DISAGREEMENT
 from fewlabel.stages._segmenter import Segmenter
@@ -26,20 +25,6 @@ from fewlabel.stages.predict.settings import PredictSettings
 
 #: What takes time of a scan.
 PARTS = ("read", "prepare", "network", "restore", "write")
-#: What libraries raise on files and headers that nobody foresaw, besides what counts as an error of ours.
-_UNFORESEEN = (
-    OSError,
-    RuntimeError,
-    ValueError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    MemoryError,
-    EOFError,
-    zlib.error,
-)
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,7 +60,7 @@ def segment_scan(
         before = time.perf_counter()
         write_masks(settings.out, scan, masks, model.plan)
         parts["write"] += time.perf_counter() - before
-    except (FewlabelError, *_UNFORESEEN, *_header_errors()) as error:
+    except (FewlabelError, *unforeseen_errors()) as error:
         fault = _one_fault(error, scan)
         faults.append(fault)
         return [{**row, "status": "failed", "fault": str(fault), "seconds": round(time.perf_counter() - started, 4)}]
@@ -99,22 +84,11 @@ def segment_scan(
     ]
 
 
-def _header_errors() -> tuple[type[Exception], ...]:
-    """What nibabel raises on a header, which shares no base with anything."""
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
-
-    return ImageFileError, HeaderDataError
-
-
-def _one_fault(error: BaseException, scan: Scan) -> Fault:
+def _one_fault(error: Exception, scan: Scan) -> Fault:
     """What kept a scan from being segmented, as one fault that names it."""
     where = shown(scan.images[0])
     if not isinstance(error, FewlabelError) or not error.faults:
-        _log.debug("%s", where, exc_info=error)
-        text = " ".join(str(error).split())
-        problem = f"cannot be segmented ({type(error).__name__}{f': {text}' if text else ''})"
-        return Fault(problem, where, "Check its header and its size, and store it anew if they are not right")
+        return unforeseen_fault(error, where, "cannot be segmented")
     first, *more = error.faults
     problem = f"{first.problem}, and {len(more)} more faults" if more else first.problem
     return replace(first, problem=problem, where=first.where or where)
