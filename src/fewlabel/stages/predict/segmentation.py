@@ -52,6 +52,7 @@ def segment_scan(
         "fault": "",
         "model": model.segmenter.content_hash[:12],
     }
+    expected: tuple[type[Exception], ...] = (FewlabelError, *unforeseen_errors())
     try:
         volume = read_volume(scan.images)
         parts["read"] += time.perf_counter() - started
@@ -60,7 +61,7 @@ def segment_scan(
         before = time.perf_counter()
         write_masks(settings.out, scan, masks, model.plan)
         parts["write"] += time.perf_counter() - before
-    except (FewlabelError, *unforeseen_errors()) as error:
+    except expected as error:
         fault = _one_fault(error, scan)
         faults.append(fault)
         return [{**row, "status": "failed", "fault": str(fault), "seconds": round(time.perf_counter() - started, 4)}]
