@@ -40,7 +40,7 @@ def spoilt_nnunet(root: Path) -> DataSet:
     data.plant("two files for one channel", write(images / "f_0000.nrrd", image(1)), "same channel|twice|two")
     data.plant("two masks for one case", write(labels / "g.nrrd", mask()), "same|twice|two|another")
     write(images / "extra.nii.gz", image(2))
-    data.plant("image without a channel number", images / "extra.nii.gz", "channel|_0000")
+    data.plant("image without a channel number", "extra", "channel|_0000")
     (images / "dead_0000.nii.gz").symlink_to(root / "nowhere")
     data.plant("link that leads to nothing", "dead_0000.nii.gz", "link|" + _GONE)
     if os.geteuid() != 0:

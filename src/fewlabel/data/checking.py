@@ -107,7 +107,8 @@ def inspect_case(case: Case, channels: int) -> CaseFacts:
     if first is not None:
         if not faults and found != channels:
             wanted = f"{channels} channel" if channels == 1 else f"{channels} channels"
-            faults.append(Fault(f"must have {wanted}, not {found}", shown(case.images[0])))
+            problem, remedy = f"must have {wanted}, not {found}", "Give it the channels that the others have"
+            faults.append(Fault(problem, shown(case.images[0]), remedy))
         if min(first.spacing) <= 0 or not np.isfinite(first.spacing).all():
             faults.append(Fault(f"voxel sizes must be positive, not {first.spacing} mm", shown(case.images[0])))
         if 0 in first.shape:

@@ -73,6 +73,7 @@ PLUGIN_BASE = Reader
 _FAMILY = "fewlabel.readers"
 _LOWEST = 0.5
 _APART = 0.1
+_MOST_SHOWN = 300
 
 
 @dataclass(frozen=True)
@@ -146,15 +147,28 @@ def collect_catalog(root: Path, reader: str | Mapping[str, Any] = "auto") -> tup
     closed = closed_folder_faults(place)
     try:
         choice = choose_reader(place, reader)
-        catalog = choice.reader.collect(place)
+        catalog = collected(choice.reader, place)
     except DataError as error:
         raise DataError(error.message, [*error.faults, *closed]) from error
-    except (OSError, ValueError, RecursionError) as error:
-        fault = Fault(f"{getattr(error, 'filename', None) or place} cannot be read ({reason(error)})")
-        raise DataError(f"The data set {root} cannot be read:", [fault, *closed]) from error
     # Where nothing could be read, the reader said why.
     more = catalog_faults(catalog) if catalog.cases or not catalog.faults else []
     return choice, replace(catalog, faults=(*catalog.faults, *closed, *more))
+
+
+def collected(reader: Reader, place: Path) -> Catalog:
+    """What a reader makes of a place, as its ``collect``; what it did not expect names the file, too.
+
+    Raises:
+        DataError: As ``collect``, or if something on the disk cannot even be looked at.
+    """
+    try:
+        return reader.collect(place)
+    except (OSError, ValueError, RecursionError) as error:
+        where = str(getattr(error, "filename", None) or place)
+        # A name that is too long for a file is too long to be shown.
+        shown = where if len(where) <= _MOST_SHOWN else f"{where[:_MOST_SHOWN]}…"
+        fault = Fault(f"{shown} cannot be read ({reason(error)})", remedy="Correct its name, or take it out")
+        raise DataError(f"The data set {place} cannot be read:", [fault]) from error
 
 
 def _match(kind: type[Reader], root: Path) -> Match:

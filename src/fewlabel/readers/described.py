@@ -83,7 +83,8 @@ def label_names_of(described: Mapping[str, Any], root: Path, faults: list[Fault]
                 names.setdefault(item, f"label {item}" if len(value) > 1 else str(key))
         else:
             pair = f'"{key}": {json.dumps(value, ensure_ascii=False)}'
-            faults.append(Fault(f"{rule}, unlike {pair}", str(root / DESCRIPTION)))
+            remedy = 'Write it like "liver": 1'
+            faults.append(Fault(f"{rule}, unlike {pair}", str(root / DESCRIPTION), remedy))
     return names
 
 

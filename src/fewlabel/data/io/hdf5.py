@@ -138,11 +138,16 @@ class Address:
     def _stored_shape(self, file: Path, arrays: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
         if self.key not in arrays:
             present = ", ".join(sorted(arrays)) or "nothing"
-            fault = Fault(f'must hold an array "{self.key}", but holds {present}', str(file))
+            problem, remedy = f'must hold an array "{self.key}", but holds {present}', "Store it under that name"
+            fault = Fault(problem, str(file), remedy)
             raise DataError("A file cannot be read:", [fault])
         shape = arrays[self.key]
         if len(shape) not in {2, 3}:
-            fault = Fault(f"must be 2D or 3D, but has shape {shape}", f"{file}, {self.key}")
+            problem, remedy = (
+                f"must be 2D or 3D, but has shape {shape}",
+                "Store each channel or frame in a file of its own",
+            )
+            fault = Fault(problem, f"{file}, {self.key}", remedy)
             raise DataError("A scan cannot be used:", [fault])
         return shape
 

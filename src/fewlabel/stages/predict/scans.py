@@ -19,7 +19,7 @@ from fewlabel.data.file_names import is_mask_name
 from fewlabel.data.io.catalog_paths import files_behind, is_file_path, is_there, scan_stem
 from fewlabel.data.io.hdf5 import SUFFIX as H5
 from fewlabel.data.io.itk_image import is_scan
-from fewlabel.readers.base import choose_reader
+from fewlabel.readers.base import choose_reader, collected
 from fewlabel.stages.predict.listing import list_folder
 from fewlabel.stages.predict.names import Group, Scan, named_scans
 from fewlabel.stages.predict.unreadable import no_image_file, unreadable_faults
@@ -152,7 +152,7 @@ class _Looking:
         if isinstance(self.usual, Mapping) and plugin_name(self.usual) == name:
             aside = {*given, *load_plugin("fewlabel.readers", name, where="reader").label_settings}
             known = {key: value for key, value in self.usual.items() if key not in aside}
-        catalog = choose_reader(self.place, {**known, **given}).reader.collect(self.place)
+        catalog = collected(choose_reader(self.place, {**known, **given}).reader, self.place)
         if known:
             shown = ", ".join(f"{key}={show_value(value)}" for key, value in known.items())
             self.skipped.append(f"reader {name} as for the model's own scans: {shown}")
