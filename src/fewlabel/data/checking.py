@@ -19,6 +19,7 @@ from fewlabel.data.io.catalog_paths import shown
 from fewlabel.data.io.geometry import Geometry, grid_faults, origin_alone
 from fewlabel.data.io.volume import mask_faults, read_geometry, read_mask, value_counts
 from fewlabel.data.label_shapes import LabelShape, label_shapes
+from fewlabel.data.unforeseen import unforeseen_errors, unforeseen_fault
 
 #: Voxel size (z, y, x) in mm of files that do not hold one: distances in it are voxels.
 ASSUMED = (1.0, 1.0, 1.0)
@@ -90,6 +91,9 @@ def inspect_case(
         except DataError as error:
             faults.extend(error.faults)
             continue
+        except unforeseen_errors() as error:
+            faults.append(unforeseen_fault(error, shown(path)))
+            continue
         found += geometry.components
         odd.extend(f"{path.name if len(case.images) > 1 else 'scan'}: {note}" for note in geometry.notes)
         faults.extend(_blank_faults(path, geometry))
@@ -100,7 +104,8 @@ def inspect_case(
     if first is not None:
         if not faults and found != channels:
             wanted = f"{channels} channel" if channels == 1 else f"{channels} channels"
-            faults.append(Fault(f"must have {wanted}, not {found}", shown(case.images[0])))
+            problem, remedy = f"must have {wanted}, not {found}", "Give it the channels that the others have"
+            faults.append(Fault(problem, shown(case.images[0]), remedy))
         if 0 in first.shape:
             faults.append(Fault(f"has no voxels: its shape is {first.shape}", shown(case.images[0])))
     mask = _mask(case, first, faults, odd, accept_origin=accept_origin)
@@ -176,4 +181,7 @@ def _mask(
         return read_mask(case.label, odd, image if not apart else None)
     except DataError as error:
         faults.extend(error.faults)
+        return None
+    except unforeseen_errors() as error:
+        faults.append(unforeseen_fault(error, shown(case.label)))
         return None

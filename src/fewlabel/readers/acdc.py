@@ -136,10 +136,16 @@ def _read_patient(folder: Path, part: str, faults: list[Fault]) -> Iterator[Case
         remedy = "Allow reading it, or take it out of the data set"
         faults.append(Fault(f"{folder} cannot be read ({reason(error)})", remedy=remedy))
         return
-    frames = dict(_frames(folder))
+    frames: dict[int, Path] = {}
+    for frame, path in _frames(folder):
+        if frame in frames:
+            problem = f"{frames[frame]} and {path} are the same frame"
+            faults.append(Fault(problem, remedy="Remove one of the two"))
+        frames[frame] = path
     truths = {scan_stem(path): path for path in files if is_scan(path) and scan_stem(path).endswith("_gt")}
     if not frames:
-        faults.append(Fault(f"{folder} holds no patientNNN_frameFF images"))
+        remedy = "Restore its images, or take the folder out of the data set"
+        faults.append(Fault(f"{folder} holds no patientNNN_frameFF images", remedy=remedy))
         return
     phases = _phases(folder, frames, info, faults)
     shared: dict[str, Value] = {
@@ -159,7 +165,8 @@ def _read_patient(folder: Path, part: str, faults: list[Fault]) -> Iterator[Case
             part=part,
         )
     faults.extend(
-        Fault(f"{path} has no image: there is no {stem.removesuffix('_gt')}") for stem, path in truths.items()
+        Fault(f"{path} has no image: there is no {stem.removesuffix('_gt')}", remedy="Restore the image, or remove it")
+        for stem, path in truths.items()
     )
 
 
@@ -206,7 +213,7 @@ def _read_info(path: Path, faults: list[Fault]) -> dict[str, str]:
     try:
         lines = [line.partition(":") for line in path.read_text().splitlines() if ":" in line]
     except (OSError, UnicodeDecodeError) as error:
-        faults.append(Fault(f"{path} cannot be read as text ({reason(error)})"))
+        faults.append(Fault(f"{path} cannot be read as text ({reason(error)})", remedy="Save it as UTF-8"))
         return {}
     return {key.strip().lower(): value.strip() for key, _, value in lines}
 
@@ -218,5 +225,6 @@ def _number(info: Mapping[str, str], key: str, folder: Path, faults: list[Fault]
     try:
         return float(text)
     except ValueError:
-        faults.append(Fault(f'{key} must be a number, not "{text}"', str(folder / _INFO)))
+        remedy = "Correct it, or leave it empty"
+        faults.append(Fault(f'{key} must be a number, not "{text}"', str(folder / _INFO), remedy))
         return None

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.errors import DataError, Fault, reason
 from fewlabel.core.registry import load_plugin, plugin_names
 from fewlabel.core.settings.config import Settings, resolve_plugin
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import catalog_faults
+from fewlabel.data.closed_folders import closed_folder_faults
 from fewlabel.data.file_facts import with_file_facts
 from fewlabel.data.subjects import Subjects, with_one_subject_each
 from fewlabel.readers.listing import listed_once
@@ -78,6 +79,7 @@ PLUGIN_BASE = Reader
 _FAMILY = "fewlabel.readers"
 _LOWEST = 0.5
 _APART = 0.1
+_MOST_SHOWN = 300
 
 
 class UnknownLayoutError(DataError):
@@ -120,9 +122,9 @@ def choose_reader(root: Path, reader: str | Mapping[str, Any] = "auto") -> Choic
         return Choice(name, kind(config), Match(found.score, ("chosen by the user", *found.reasons)))
     with listed_once():
         kinds = {name: load_plugin(_FAMILY, name) for name in plugin_names(_FAMILY)}
-        matches = {name: kind.match(root) for name, kind in kinds.items()}
+        matches = {name: _match(kind, root) for name, kind in kinds.items()}
     # One that takes what no other knows comes after all that fit.
-    fits = {name for name, found in matches.items() if found.score >= _LOWEST}
+    fits = {name for name, match in matches.items() if match.score >= _LOWEST}
     ranked = sorted(matches, key=lambda name: (name not in fits, kinds[name].general, -matches[name].score, name))
     best = ranked[0]
     if best not in fits:
@@ -192,11 +194,39 @@ def collect_catalog(
         SettingsError: If a colour is none.
     """
     place = Path(os.path.abspath(root))  # noqa: PTH100  # Path.absolute keeps "..", and resolve follows links
-    choice = choose_reader(place, reader)
-    catalog = with_one_subject_each(with_file_facts(choice.reader.collect(place), colours or {}), subjects)
+    closed = closed_folder_faults(place)
+    try:
+        choice = choose_reader(place, reader)
+        catalog = with_one_subject_each(with_file_facts(collected(choice.reader, place), colours or {}), subjects)
+    except DataError as error:
+        raise type(error)(error.message, [*error.faults, *closed]) from error
     # Where nothing could be read, the reader said why.
     more = catalog_faults(catalog) if catalog.cases or not catalog.faults else []
-    return choice, replace(catalog, faults=(*catalog.faults, *more))
+    return choice, replace(catalog, faults=(*catalog.faults, *closed, *more))
+
+
+def collected(reader: Reader, place: Path) -> Catalog:
+    """What a reader makes of a place, as its ``collect``; what it did not expect names the file, too.
+
+    Raises:
+        DataError: As ``collect``, or if something on the disk cannot even be looked at.
+    """
+    try:
+        return reader.collect(place)
+    except (OSError, ValueError, RecursionError) as error:
+        where = str(getattr(error, "filename", None) or place)
+        # A name that is too long for a file is too long to be shown.
+        shown = where if len(where) <= _MOST_SHOWN else f"{where[:_MOST_SHOWN]}…"
+        fault = Fault(f"{shown} cannot be read ({reason(error)})", remedy="Correct its name, or take it out")
+        raise DataError(f"The data set {place} cannot be read:", [fault]) from error
+
+
+def _match(kind: type[Reader], root: Path) -> Match:
+    """How well a reader fits; not at all where it meets what may not be read."""
+    try:
+        return kind.match(root)
+    except OSError as error:
+        return Match(0.0, (f"{error.filename or root} cannot be read ({reason(error)})",))
 
 
 def _reasons(match: Match) -> str:

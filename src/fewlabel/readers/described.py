@@ -33,7 +33,7 @@ def read_description(root: Path, faults: list[Fault]) -> dict[str, Any]:
         return {}
     try:
         values = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         faults.append(Fault(f"{path} cannot be read as JSON ({reason(error)})", remedy="Correct it"))
         return {}
     return values if isinstance(values, dict) else {}
@@ -79,7 +79,8 @@ def label_names_of(described: Mapping[str, Any], root: Path, faults: list[Fault]
             names[value] = str(key)
         elif not _is_region(value):
             pair = f'"{key}": {json.dumps(value, ensure_ascii=False)}'
-            faults.append(Fault(f"{rule}, unlike {pair}", str(root / DESCRIPTION)))
+            remedy = 'Write it like "liver": 1'
+            faults.append(Fault(f"{rule}, unlike {pair}", str(root / DESCRIPTION), remedy))
     return {**_parts_of_regions(_regions(described)), **names}
 
 

@@ -95,10 +95,11 @@ def _listed_cases(root: Path, described: Mapping[str, Any], faults: list[Fault])
         for image, label in listed_rows(described, key):
             path = root / image
             if not image or not is_scan(path):
-                faults.append(Fault(f'{key} must list images, not "{image}"', where))
+                faults.append(Fault(f'{key} must list images, not "{image}"', where, "Take it off the list"))
                 continue
             if path in found:
-                faults.append(Fault(f"{image} is listed twice, the second time in {key}", where))
+                problem = f"{image} is listed twice, the second time in {key}"
+                faults.append(Fault(problem, where, "Take one of them off the list"))
             for name in filter(None, (image, label)):
                 if not (root / name).is_file():
                     faults.append(Fault(f"{name} does not exist", where, "Restore it or take it off the list"))

@@ -108,7 +108,10 @@ def _read_part(
     truths: dict[str, Path] = {}
     for path in sorted(path for path in labels.glob("*") if is_scan(path)):
         # 3D Slicer saves CASE.seg.nrrd.
-        truths[scan_stem(path).removesuffix(".seg")] = path
+        case = scan_stem(path).removesuffix(".seg")
+        if (first := truths.get(case)) is not None:
+            faults.append(Fault(f"{first} and {path} are masks of the same case", remedy="Remove one of the two"))
+        truths[case] = path
     stems = [scan_stem(path) for path in files]
     grouped: dict[str, dict[int, Path]] = defaultdict(dict)
     suffixed = _has_channel_suffix(stems, truths, channels)
@@ -124,11 +127,13 @@ def _read_part(
     for case, row in grouped.items():
         missing = [f"{channel:04d}" for channel in range(expected) if channel not in row]
         if missing:
-            faults.append(Fault(f"{images / case} has no file for channel {', '.join(missing)}"))
+            remedy = "Restore it, or take the case out"
+            faults.append(Fault(f"{images / case} has no file for channel {', '.join(missing)}", remedy=remedy))
         paths = tuple(row[channel] for channel in sorted(row))
         cases.append(Case(id=case, subject=case, images=paths, label=truths.pop(case, None), part=part))
     faults.extend(
-        Fault(f"{path} has no image: there is none named {case} in {images}") for case, path in truths.items()
+        Fault(f"{path} has no image: there is none named {case} in {images}", remedy="Restore it, or remove the label")
+        for case, path in truths.items()
     )
     return cases
 

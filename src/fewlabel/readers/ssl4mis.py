@@ -160,7 +160,8 @@ class Ssl4misReader(Reader):
         self.beside += key == "label" and training and any("scribble" in held for _, held in known)
         if "image" not in arrays:
             present = ", ".join(sorted(arrays)) or "nothing"
-            fault = Fault(f'must hold an array "image", but holds {present}', str(place))
+            problem = f'must hold an array "image", but holds {present}'
+            fault = Fault(problem, str(place), "Store the image under that name, or move the file away")
             raise DataError("A file cannot be read:", [fault])
         stacked = place not in files.volumes
         where = place.with_name(f"{name}_slice_*{SUFFIX}") if stacked else place

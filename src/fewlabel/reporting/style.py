@@ -57,6 +57,8 @@ _LOOK: dict[str, Any] = {
     "svg.fonttype": "path",
     "svg.hashsalt": "fewlabel",
     "path.simplify": True,
+    # Names of classes and columns are shown as they are written, dollars and backslashes too.
+    "text.parse_math": False,
 }
 
 

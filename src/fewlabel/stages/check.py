@@ -17,6 +17,7 @@ from fewlabel.data.catalog import Catalog, Column
 from fewlabel.data.checking import CaseFacts, cores, inspect
 from fewlabel.data.io.itk_log import collected_warnings
 from fewlabel.data.label_values import LabelMap, label_map
+from fewlabel.data.label_faults import label_faults
 from fewlabel.data.meta_labels import case_codes
 from fewlabel.data.planning import grid_of
 from fewlabel.data.pose_sample import sampled_poses
@@ -131,6 +132,7 @@ def check(
     asked = dict(scan_settings or {})
     facts = inspect(catalog, workers or cores(), asked.get("voxel_size"))
     labels, faults = label_map(catalog, facts, asked.get("labels"))
+    faults.extend(label_faults(labels, facts, str(catalog.root)))
     faults = [*catalog.faults, *(fault for fact in facts for fault in fact.faults), *faults]
     rows = [*_catalog_rows(choice, catalog), *_grid_rows(facts), *_label_rows(labels, facts)]
     rows.extend(("note", text) for text in (*catalog.notes, *same))
@@ -143,11 +145,13 @@ def check(
         faults.extend(error.faults)
     if proposed is not None:
         rows.extend(_split_rows(proposed))
-        if any(fact.geometry is not None for fact in facts):
+        # A scan with a fault may have a grid of nonsense.
+        sound = [fact for fact in facts if fact.geometry is not None and not fact.faults]
+        if sound:
             shaping = {"plan_settings": plan_settings or {}, "scan_settings": asked}
-            planned = plan_scans(catalog, facts, labels, proposed, **shaping, workers=workers or cores())
+            planned = plan_scans(catalog, sound, labels, proposed, **shaping, workers=workers or cores())
             plan = planned.plan
-            rows.extend(_plan_rows(plan, facts, labels, proposed, plan_settings or {}))
+            rows.extend(_plan_rows(plan, sound, labels, proposed, plan_settings or {}))
             rows.extend(label_rows(*label_advice(catalog, facts, plan, proposed)))
             rows.extend(("note", text) for text in planned.notes)
             poses = sampled_poses(facts, proposed, plan, workers or cores())

@@ -24,6 +24,7 @@ from fewlabel.data.planning import depths_of, make_plan
 from fewlabel.data.checking import CaseFacts, cores, inspect
 from fewlabel.data.io.itk_log import collected_warnings
 from fewlabel.data.label_values import label_map
+from fewlabel.data.label_faults import label_faults
 from fewlabel.data.meta_labels import case_codes, slice_table
 from fewlabel.data.orient import orient_to
 from fewlabel.data.planning import PLAN_SETTINGS
@@ -147,6 +148,7 @@ def run(settings: PrepareSettings) -> Path:
     faults = [fault for fact in facts for fault in fact.faults] + faults + twice
     facts = inspect(catalog, workers, settings.voxel_size)
     labels, faults = label_map(catalog, facts, settings.labels)
+    faults.extend(label_faults(labels, facts, str(catalog.root)))
     faults = [fault for fact in facts for fault in fact.faults] + faults
     if faults:
         raise DataError(f"The data set {settings.data} cannot be prepared:", faults)

@@ -143,6 +143,13 @@ def test_formats_that_cannot_hold_a_mask_change(tmp_path):
     assert list(outputs(tmp_path)) == ["D.nii.gz", "a.png", "b.mha", "c.nrrd"]
 
 
+def test_rows_of_a_table_that_lie_elsewhere_keep_the_folders_that_tell_them_apart(tmp_path):
+    for name in ("home/sub/a.nii.gz", "outside/a.nii.gz", "outside/b.nii.gz"):
+        write_scan(tmp_path / name, noise())
+    (tmp_path / "home/t.csv").write_text("image\nsub/a.nii.gz\n../outside/a.nii.gz\n../outside/b.nii.gz\n")
+    assert list(outputs(tmp_path / "home/t.csv")) == ["b.nii.gz", "home/sub/a.nii.gz", "outside/a.nii.gz"]
+
+
 def test_earlier_output_below_the_folder_is_not_read_again(tmp_path):
     touch(tmp_path, "a.nii.gz", "masks_out/a.nii.gz")
     found = find_scans(tmp_path, 1, tmp_path / "masks_out")
@@ -169,8 +176,9 @@ def test_the_reader_may_be_named_and_is_then_not_overruled(tmp_path):
     touch(tmp_path, "patient001/patient001_frame01.nii.gz")
     (tmp_path / "patient001/Info.cfg").write_text("ED: 9\n")
     assert list(outputs(tmp_path)) == ["patient001_frame01.nii.gz"]
-    with pytest.raises(DataError, match="ED"):
-        find_scans(tmp_path, 1, tmp_path / "out", reader="acdc")
+    named = find_scans(tmp_path, 1, tmp_path / "out", reader="acdc")
+    assert [scan.output.name for scan in named.scans] == ["patient001_frame01.nii.gz"]
+    assert "ED must be a frame that exists" in str(named.faults[0])
     with pytest.raises(SettingsError, match="acdc"):
         find_scans(tmp_path, 1, tmp_path / "out", reader="acdd")
     touch(tmp_path, "a.nii.gz")

@@ -6,6 +6,7 @@ the key over its sources carry it without any file beside: ``FOLDER/FILE.h5#KEY,
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -91,13 +92,18 @@ class Address:
         return sorted((int(match[1]), path) for match, path in found if match)
 
     def shape(self) -> tuple[int, int, int]:
-        """Voxels along (z, y, x), without reading any.
+        """Voxels along (z, y, x); of volumes of floating-point numbers some are read, to see whether they are finite.
 
         Raises:
-            DataError: If a file cannot be read or holds no such array, or a slice of a stack is missing.
+            DataError: If a file cannot be read or holds no such array of numbers, none of them is finite, or a slice of
+                a stack is missing.
         """
         first, *more = self._present()
         shape = self._stored_shape(first, shapes_of(first))
+        facts = first.stat()
+        stamp = (facts.st_size, facts.st_ino, facts.st_mtime_ns)
+        if not more and (fault := _content_fault(first, self.key, stamp)) is not None:
+            raise DataError("A scan cannot be used:", [fault])
         if more or "*" in self.file.name:
             return (1 + len(more), *self._slice_shape(first, shape))
         if len(shape) == 2:
@@ -154,11 +160,16 @@ class Address:
     def _stored_shape(self, file: Path, arrays: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
         if self.key not in arrays:
             present = ", ".join(sorted(arrays)) or "nothing"
-            fault = Fault(f'must hold an array "{self.key}", but holds {present}', str(file))
+            problem, remedy = f'must hold an array "{self.key}", but holds {present}', "Store it under that name"
+            fault = Fault(problem, str(file), remedy)
             raise DataError("A file cannot be read:", [fault])
         shape = arrays[self.key]
         if len(shape) not in {2, 3}:
-            fault = Fault(f"must be 2D or 3D, but has shape {shape}", f"{file}, {self.key}")
+            problem, remedy = (
+                f"must be 2D or 3D, but has shape {shape}",
+                "Store each channel or frame in a file of its own",
+            )
+            fault = Fault(problem, f"{file}, {self.key}", remedy)
             raise DataError("A scan cannot be used:", [fault])
         return shape
 
@@ -173,7 +184,9 @@ class Address:
             shape = self._stored_shape(file, _shapes(content))
             if "*" in self.file.name:
                 self._slice_shape(file, shape)
-            return np.asarray(content[self.key][()])
+            array = content[self.key]
+            _check_numbers(array, f"{file}, {self.key}")
+            return np.asarray(array[()])
 
 
 @lru_cache(maxsize=1 << 16)
@@ -198,8 +211,56 @@ def shapes_of(file: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _shapes(content: Any) -> dict[str, tuple[int, ...]]:
-    arrays = {name: content[name] for name in content}
+    arrays = {name: _item(content, name) for name in content}
     return {name: tuple(item.shape) for name, item in arrays.items() if hasattr(item, "shape")}
+
+
+def _item(content: Any, name: str) -> Any:
+    try:
+        return content[name]
+    except (KeyError, OSError) as error:
+        # A link, within the file or into another one.
+        problem = f'"{name}" is a link that leads to nothing'
+        remedy = "Copy the file that it leads to as well, or store the array itself"
+        raise DataError("A file cannot be read:", [Fault(problem, content.filename, remedy)]) from error
+
+
+@lru_cache(maxsize=1 << 16)
+def _content_fault(file: Path, key: str, stamp: tuple[int, ...]) -> Fault | None:
+    """What keeps the values of an array from being those of a scan; None if nothing does.
+
+    Args:
+        file: The file.
+        key: Of an array in it.
+        stamp: What changes with the file's content.
+    """
+    del stamp
+    with _opened(file) as content:
+        array = content[key]
+        try:
+            _check_numbers(array, f"{file}, {key}")
+        except DataError as error:
+            return error.faults[0]
+        if array.dtype.kind == "f" and array.size and not any(np.isfinite(array[at]).any() for at in range(len(array))):
+            return Fault("has no finite voxel", f"{file}, {key}", "Export it again, or leave it out")
+    return None
+
+
+def _check_numbers(array: Any, where: str) -> None:
+    """Refuse what is no array of numbers, or does not fit into memory.
+
+    Raises:
+        DataError: If so.
+    """
+    if array.dtype.kind not in "biuf":
+        fault = Fault(f"must hold numbers, not {array.dtype}", where, "Store the voxels as numbers")
+        raise DataError("A scan cannot be used:", [fault])
+    # A file may declare more than it holds, which would all be filled in.
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+    if memory and array.nbytes > memory:
+        size = f"{array.nbytes / 2**30:.0f} GiB for its shape {tuple(array.shape)}"
+        fault = Fault(f"needs {size}, more than this machine has", where, "Check its shape, or cut it")
+        raise DataError("A scan cannot be used:", [fault])
 
 
 class _opened:  # noqa: N801  # used as a statement: with _opened(file) as content

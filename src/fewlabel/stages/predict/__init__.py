@@ -18,8 +18,9 @@ from fewlabel.data.preprocess import Plan
 from fewlabel.engine.runtime import choose_device, resolved_precision
 from fewlabel.stages._in_use import segmenter_in_use
 from fewlabel.stages._segmenter import Segmenter
+from fewlabel.stages.predict.names import Scan
 from fewlabel.stages.predict.outputs import Seconds, outputs, record_predictions
-from fewlabel.stages.predict.scans import Scan, find_scans
+from fewlabel.stages.predict.scans import find_scans
 from fewlabel.stages.predict.segmentation import PARTS, Model, segment_scan
 from fewlabel.stages.predict.settings import PredictSettings
 
@@ -39,7 +40,8 @@ def run(settings: PredictSettings) -> Path:
         SettingsError: If ``out`` is a run folder, another artifact or no place to write in, or holds masks and
             ``overwrite`` is off (nothing is done then).
         ArtifactError: If ``model`` is no segmenter.
-        DataError: If there is nothing to segment; or, after all others are written, naming every scan that failed.
+        DataError: If there is nothing to segment; or, after all others are written, naming every scan that failed and,
+            by reason, all that could not be read.
     """
     started = time.perf_counter()
     model = _load(settings.model)
@@ -49,7 +51,7 @@ def run(settings: PredictSettings) -> Path:
     channels = len(model.plan.channels)
     found = find_scans(settings.scans, channels, settings.out, reader=settings.reader, usual=usual)
     _check_out(settings, found.scans)
-    for line in found.skipped:
+    for line in (*found.skipped, *map(str, found.faults)):
         say(line)
     collected_warnings(clear=True)
     rows: list[dict[str, Any]] = []
@@ -69,7 +71,7 @@ def run(settings: PredictSettings) -> Path:
                 model.segmenter,
                 model.plan,
                 rows,
-                found.skipped,
+                found,
                 Seconds(loaded, time.perf_counter() - started, parts),
                 device,
                 resolved_precision(settings.precision, device),
@@ -79,7 +81,10 @@ def run(settings: PredictSettings) -> Path:
     done = len(found.scans) - len(faults)
     say(f"{done} of {len(found.scans)} scans segmented into {settings.out}")
     if faults:
-        raise DataError(f"{len(faults)} of {len(found.scans)} scans could not be segmented; the others are:", faults)
+        message = f"{len(faults)} of {len(found.scans)} scans could not be segmented; the others are:"
+        raise DataError(message, [*faults, *found.faults])
+    if found.faults:
+        raise DataError(f"All {done} scans that can be read are segmented, but there is more:", found.faults)
     return settings.out
 
 
@@ -126,11 +131,16 @@ def _check_out(settings: PredictSettings, scans: Sequence[Scan]) -> None:
         faults.append(Fault(f"--out {out} is a run folder", remedy=remedy))
     elif (out / MANIFEST).is_file() and not is_artifact(out, "predictions"):
         faults.append(Fault(f"--out {out} holds another artifact", remedy="Give a new folder"))
+    top = out.resolve()
     inputs = {file.resolve() for scan in scans for path in scan.images for file in files_behind(path)}
     for scan in scans:
         targets = outputs(scan.output, probabilities=settings.probabilities, uncertainty=settings.uncertainty)
         for target in (out / target for target in targets):
-            if target.resolve() in inputs:
+            if not target.parent.resolve().is_relative_to(top):
+                # A link in the output folder: what is written must not follow it.
+                problem = f"{target} would be written to {target.parent.resolve()}, outside of --out"
+                faults.append(Fault(problem, remedy="Remove the link, or give another --out"))
+            elif target.resolve() in inputs:
                 faults.append(Fault(f"{target} is a scan, which a mask would replace", remedy="Give another --out"))
             elif target.exists() and not settings.overwrite:
                 remedy = "Give another --out, or overwrite=true"

@@ -22,7 +22,8 @@ from fewlabel.data.preprocess import Plan
 from fewlabel.scoring.uncertainty import ENTROPY, MUTUAL_INFORMATION
 from fewlabel.stages._postprocess import KEY as POSTPROCESS
 from fewlabel.stages._segmenter import Segmenter
-from fewlabel.stages.predict.scans import Scan
+from fewlabel.stages.predict.names import Scan
+from fewlabel.stages.predict.scans import Found
 
 TABLE = "predictions.csv"
 REPORT = "run_report.json"
@@ -106,7 +107,7 @@ def record_predictions(
     model: Segmenter,
     plan: Plan,
     rows: Sequence[Mapping[str, Any]],
-    skipped: Sequence[str],
+    found: Found,
     seconds: Seconds,
     device: str,
     precision: str,
@@ -128,7 +129,8 @@ def record_predictions(
         "label_values": dict(zip(plan.label_names, plan.label_values, strict=True)),
         "volumes": volumes,
         "failed": [row["fault"] for row in rows if row["status"] != "ok"],
-        "skipped": list(skipped),
+        "unreadable": list(map(str, found.faults)),
+        "skipped": list(found.skipped),
         "seconds": {
             "load_model": round(seconds.load, 4),
             "total": round(seconds.total, 4),

@@ -12,19 +12,21 @@ import torch
 
 from fewlabel.core.errors import DataError, Fault, FewlabelError
 from fewlabel.core.progress import say
+from fewlabel.data.io.catalog_paths import shown
+from fewlabel.data.io.fourth_axis import why_no_cine
 from fewlabel.data.io.volume import Volume, read_volume
 from fewlabel.data.preprocess import Plan, prepare_volume, restore_map, restore_probabilities
 from fewlabel.data.slice_plane import cut_otherwise
+from fewlabel.data.unforeseen import unforeseen_errors, unforeseen_fault
 from fewlabel.scoring.components import clean
 from fewlabel.scoring.disagreement import COLUMN as DISAGREEMENT
 from fewlabel.stages._segmenter import Segmenter
+from fewlabel.stages.predict.names import Scan
 from fewlabel.stages.predict.outputs import Mask, millilitres, voxels, write_masks
-from fewlabel.stages.predict.scans import Scan
 from fewlabel.stages.predict.settings import PredictSettings
 
 #: What takes time of a scan.
 PARTS = ("read", "prepare", "network", "restore", "write")
-_NIFTI = (".nii", ".nii.gz")
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ def segment_scan(
         "fault": "",
         "model": model.segmenter.content_hash[:12],
     }
+    expected: tuple[type[Exception], ...] = (FewlabelError, *unforeseen_errors())
     try:
         volume = _sized(read_volume(scan.images), model.plan)
         parts["read"] += time.perf_counter() - started
@@ -62,9 +65,8 @@ def segment_scan(
         parts["write"] += time.perf_counter() - before
         if odd := cut_otherwise(volume.geometry, np.asarray(model.plan.frame), model.plan.slice_axis):
             say(f"{scan.output.name}: {odd.replace('other scans', 'training scans')}")
-    except (FewlabelError, OSError, RuntimeError, ValueError) as error:
-        found = getattr(error, "faults", ()) or (Fault(f"cannot be segmented: {type(error).__name__}: {error}"),)
-        fault = found[0] if found[0].where else replace(found[0], where=str(scan.images[0]))
+    except expected as error:
+        fault = _one_fault(error, scan)
         faults.append(fault)
         return [{**row, "status": "failed", "fault": str(fault), "seconds": round(time.perf_counter() - started, 4)}]
     for mask in masks:
@@ -94,6 +96,16 @@ def _sized(volume: Volume, plan: Plan) -> Volume:
     return replace(volume, geometry=volume.geometry.sized(plan.voxel_size, known=plan.voxel_size_given))
 
 
+def _one_fault(error: Exception, scan: Scan) -> Fault:
+    """What kept a scan from being segmented, as one fault that names it."""
+    where = shown(scan.images[0])
+    if not isinstance(error, FewlabelError) or not error.faults:
+        return unforeseen_fault(error, where, "cannot be segmented")
+    first, *more = error.faults
+    problem = f"{first.problem}, and {len(more)} more faults" if more else first.problem
+    return replace(first, problem=problem, where=first.where or where)
+
+
 def _frames(volume: Volume, scan: Scan, plan: Plan) -> list[Volume]:
     """The scan itself, or the frames of a cine: a single 4D NIfTI for a model of one channel."""
     count = len(volume.array)
@@ -103,9 +115,7 @@ def _frames(volume: Volume, scan: Scan, plan: Plan) -> list[Volume]:
         problem = f"{scan.images[0]} has {count} channels, such as colours, but the model was trained on one"
         fault = Fault(problem, remedy="Give images of one channel, or a model of that many")
         raise DataError("A scan cannot be segmented:", [fault])
-    if not scan.images[0].name.lower().endswith(_NIFTI):
-        problem = f"{scan.images[0]} has {count} frames, and only a 4D NIfTI can be a cine"
-        fault = Fault(problem, remedy="Store it as NIfTI")
+    if (fault := why_no_cine(scan.images[0], count)) is not None:
         raise DataError("A scan cannot be segmented:", [fault])
     return [Volume(volume.array[index : index + 1], volume.geometry, volume.paths) for index in range(count)]
 

@@ -1,0 +1,1 @@
+"""Data sets in which faults are planted, and whether they are named."""

@@ -1,0 +1,84 @@
+"""The harness of planted faults judges strictly, and plants what it says."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from fewlabel.core.errors import Fault
+
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
+
+
+@pytest.fixture
+def parts(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    command = importlib.import_module("planted_faults")
+    return SimpleNamespace(command=command, planted=importlib.import_module("planting.planted"))
+
+
+@pytest.mark.parametrize(
+    ("faults", "verdict"),
+    [
+        ([Fault("has shape (3, 3)", "/d/a.nii", "Export it again")], "named"),
+        ([Fault("has shape (3, 3)", "/d/b.nii", "Export it again")], "missed"),
+        ([Fault("has shape (3, 3)", "/d/aa.nii", "Export it again")], "missed"),
+        ([Fault("has shape (3, 3)", "/d/a.nii.gz", "Export it again")], "missed"),
+        ([Fault("has shape (3, 3)", "/d/a.nii")], "missed"),
+        ([Fault("cannot be read", "/d/a.nii", "Export it again")], "missed"),
+        ([Fault("cannot be read", "case shape, /d/shape/a.nii", "Export it again")], "missed"),
+        # Two messages that say half each do not name it.
+        ([Fault("cannot be read", "/d/a.nii"), Fault("a shape is wrong", "/d", "Export it again")], "missed"),
+        ([], "missed"),
+    ],
+)
+def test_a_fault_is_named_by_place_cause_and_remedy_in_one_message(parts, faults, verdict):
+    planted = parts.planted.Planted("mask of another shape", "a.nii", "shape")
+    assert parts.planted.judge(planted, faults).verdict == verdict
+
+
+def test_rows_are_whole(parts):
+    planted = parts.planted.Planted("row", "line 3", "gone")
+    assert parts.planted.judge(planted, [Fault("is gone", "/d/t.csv, line 31", "Restore it")]).verdict == "missed"
+    assert parts.planted.judge(planted, [Fault("is gone", "/d/t.csv, line 3", "Restore it")]).verdict == "named"
+
+
+def test_at_least_sixty_kinds_are_planted_and_none_twice_in_a_layout(parts, tmp_path):
+    kinds = set()
+    for name, plant in parts.command.LAYOUTS.items():
+        planted = plant(tmp_path / name).planted
+        assert len({fault.kind for fault in planted}) == len(planted)
+        kinds |= {fault.kind for fault in planted}
+    assert len(kinds) >= 60
+
+
+def test_the_command_tells_named_from_missed_and_crashed(parts, capsys, monkeypatch):
+    assert parts.command.main(["columns", "empty-masks"]) == 0
+    told = capsys.readouterr().out
+    assert "named   columns     one case name in two rows" in told
+    assert told.endswith("4 faults of 4 kinds planted: 4 named, 0 missed, 0 crashed\n")
+    original = parts.command.check
+
+    def crash_or_forget(path, **values):
+        if path.parent.name == "columns":
+            raise KeyError("x")
+        return SimpleNamespace(faults=original(path, **values).faults[:0])
+
+    monkeypatch.setattr(parts.command, "check", crash_or_forget)
+    assert parts.command.main(["columns", "empty-masks", "--missed"]) == 1
+    told = capsys.readouterr().out
+    assert "crashed columns     one case name in two rows  (KeyError: 'x')" in told
+    assert told.endswith("4 faults of 4 kinds planted: 0 named, 1 missed, 3 crashed\n")
+
+
+def test_files_that_are_cut_short_or_packed_wrongly_are_named(parts, capsys):
+    parts.command.main(["files", "h5"])
+    told = capsys.readouterr().out
+    for kind in ("truncated .nii.gz", "flipped bits in a gzip file", "mask of another shape", "interpolated mask"):
+        assert f"named   files       {kind}\n" in told
+    for kind in ("truncated h5", "h5 of text", "link into another file", "missing slice"):
+        assert f"named   h5          {kind}\n" in told
+    assert " 0 crashed" in told
