@@ -21,19 +21,11 @@ def show_check(values: dict[str, Any], recipe: str | None = None) -> None:
         DataError: With every fault, after what was understood is shown.
     """
     from fewlabel.pipelines.train import plan, train_settings
-    from fewlabel.stages.check import PLAN_SETTINGS, SPLIT_SETTINGS, check
+    from fewlabel.stages.prepare import check
 
     pipeline = train_settings({"out": "run", **values}, recipe)
     settings: Any = plan(pipeline)["prepare"]
-    found = check(
-        pipeline.data,
-        settings.reader,
-        workers=settings.workers,
-        split=settings.split,
-        seed=settings.seed,
-        split_settings={name: getattr(settings, name) for name in SPLIT_SETTINGS},
-        plan_settings={name: getattr(settings, name) for name in PLAN_SETTINGS},
-    )
+    found = check(settings)
     if found.catalog is None:
         raise DataError(found.rows[0][1], found.faults)
     console = stdout()

@@ -8,7 +8,7 @@ from typing import Any
 
 from fewlabel.core.artifact.files import read_json
 from fewlabel.core.artifact.manifest import is_artifact
-from fewlabel.stages._score_lines import gain_lines
+from fewlabel.stages.evaluate import gain_lines
 
 #: Measure → its digits and its head.
 _MEASURES = {"dice": (3, "Dice"), "hd95_mm": (1, "HD95 mm")}

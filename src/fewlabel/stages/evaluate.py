@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from math import prod
 from pathlib import Path
@@ -32,8 +32,10 @@ from fewlabel.scoring.disagreement import DISAGREEMENT_RULE, disagreement_summar
 from fewlabel.scoring.metrics import DISTANCE_RULE, EMPTY_MASK_RULE, STRAY_RULE, dice_per_class, score_case
 from fewlabel.scoring.summary import MEAN_RULE, summarise
 from fewlabel.stages._postprocess import KEY as POSTPROCESS
-from fewlabel.stages._score_lines import score_lines
+from fewlabel.stages._score_lines import gain_lines, score_lines
 from fewlabel.stages._segmenter import Segmenter
+
+__all__ = ["SETTINGS", "EvaluateSettings", "check", "gain_lines", "reference_of", "run"]
 
 FILES = ("per_case.parquet", "per_case.csv", "summary.json")
 COLUMNS = (
@@ -143,6 +145,30 @@ def run(settings: EvaluateSettings) -> Path:
     for line in score_lines(summary):
         say(line)
     return settings.out
+
+
+def check(settings: EvaluateSettings, store: PreparedStore, learnt: Collection[str]) -> None:
+    """Make sure that the part to score has labelled scans, none of whose labels a training uses.
+
+    Args:
+        settings: Settings of the stage.
+        store: The prepared data.
+        learnt: Subjects whose labels are learnt from or selected by.
+
+    Raises:
+        SettingsError: If there is no such part.
+        DataError: If it has no labelled scan, or one of these subjects.
+    """
+    part = settings.part
+    labelled = {case.subject for case in store.cases if case.label is not None} & set(subjects_of(store, part))
+    shared = sorted(labelled & set(learnt))
+    if labelled and not shared:
+        return
+    problem = f'"{part}" has no labelled scans to score'
+    if shared:
+        problem = f'"{part}" holds labels that training uses or selects by, those of {", ".join(shared)}'
+    fault = Fault(problem, "part", "Leave out evaluate.part to score the test part")
+    raise DataError("The evaluation cannot be done:", [fault])
 
 
 def _done_before(out: Path, same: Mapping[str, Any]) -> bool:

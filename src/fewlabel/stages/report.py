@@ -43,6 +43,8 @@ from fewlabel.stages._postprocess import prepared_voxel
 from fewlabel.stages._segmenter import Segmenter
 from fewlabel.stages._unlabelled_scans import candidates, shown_scans
 
+__all__ = ["SETTINGS", "ReportSettings", "candidates", "run"]
+
 REPORT = "report.html"
 EMBEDDINGS = "embeddings.safetensors"
 
@@ -260,7 +262,8 @@ def _unlabelled(inputs: Inputs, model: str, control: str, settings: ReportSettin
         return unlabelled_section([], 0, classes, name, why)
     role = "control" if inputs.used is inputs.control else "segmenter"
     arm, device = Segmenter.load(inputs.artifacts[role]), choose_device(settings.device)
-    cases = candidates(store, arm.facts)
+    learnt = {*arm.facts.get("labelled_subjects", ()), *arm.facts.get("validation_subjects", ())}
+    cases = candidates(store, learnt)
     shown = shown_scans(store, cases, lambda case: _predict_surely(arm, store, case, device), settings.unlabelled)
     return unlabelled_section(shown, len(cases), classes, name)
 

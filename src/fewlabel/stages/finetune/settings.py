@@ -1,11 +1,11 @@
-"""What ``finetune`` may be told."""
+"""Settings of ``finetune``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
-from typing import Any, Literal, Self
+from collections.abc import Set
+from typing import Literal
 
-from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.errors import Fault
 from fewlabel.core.settings.config import Integers, Names, PathSetting, Settings, plugin_field, setting
 from fewlabel.data.augment import AugmentConfig, finetuning_augmentation
 from fewlabel.data.windows import FOREGROUND
@@ -139,57 +139,15 @@ class FinetuneSettings(Settings):
     resume: bool = setting(False, "continue an unfinished run, keep a finished one")
     log_every: int = setting(10, "steps between two rows of metrics.jsonl", ge=1)
 
-    @classmethod
-    def parse(cls, values: Mapping[str, Any], *, where: str = "", base: Settings | None = None) -> Self:
-        """As for all settings, and those that belong together must agree; told at once with all others.
-
-        Patches and views must fit network and regime, and a draw have its number of patients.
-        """
-        try:
-            built = super().parse(values, where=where, base=base)
-        except SettingsError as error:
-            wrong = [fault.where.removeprefix(where) for fault in error.faults]
-            rest: dict[str, Any] = {"data": "", "out": "", **values}
-            for key in wrong:
-                rest = _without(rest, key.split("."))
-            try:
-                left = super().parse({"data": "", "out": "", **rest}, where=where, base=base)
-            except SettingsError:
-                raise error from None
-            faults = _contradictions(left, where, without={key.split(".")[0] for key in wrong})
-            raise SettingsError(error.message, [*error.faults, *faults]) from None
-        faults = _contradictions(built, where)
-        if faults:
-            raise SettingsError("These settings are not valid:", faults)
-        return built
-
-
-def _contradictions(settings: FinetuneSettings, where: str, *, without: Set[str] = frozenset()) -> list[Fault]:
-    """What no single setting shows to be wrong.
-
-    Args:
-        settings: Each right by itself.
-        where: Prefix of keys in messages.
-        without: Settings that are wrong anyhow, here with their defaults: rules about them are passed over.
-    """
-    faults = []
-    if without.isdisjoint({"patch", "view"}):
-        faults += patch_faults(settings.patch, settings.network, settings.regime, settings.encoder, where)
-        faults += view_faults(settings.view, settings.patch, settings.network, settings.encoder, where)
-    if without.isdisjoint({"labelled", "draw", "subjects"}):
-        faults += draw_faults(settings.labelled, settings.draw, settings.subjects, where)
-    return faults
-
-
-def _without(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    """Nested values without the setting that the keys of each level lead to."""
-    left = dict(values)
-    if not keys or keys[0] not in left:
-        return left
-    inner = left.pop(keys[0])
-    if isinstance(inner, Mapping) and len(keys) > 1:
-        left[keys[0]] = _without(inner, keys[1:])
-    return left
+    def contradictions(self, where: str = "", *, without: Set[str] = frozenset()) -> list[Fault]:
+        """Patches and views must fit network and regime, and a draw have its number of patients."""
+        faults = []
+        if without.isdisjoint({"patch", "view"}):
+            faults += patch_faults(self.patch, self.network, self.regime, self.encoder, where)
+            faults += view_faults(self.view, self.patch, self.network, self.encoder, where)
+        if without.isdisjoint({"labelled", "draw", "subjects"}):
+            faults += draw_faults(self.labelled, self.draw, self.subjects, where)
+        return faults
 
 
 def mode_of(settings: FinetuneSettings) -> Mode:

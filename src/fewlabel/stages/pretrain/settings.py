@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Self
+from collections.abc import Set
+from typing import Any
 
 from pydantic import field_validator
 
-from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.errors import Fault
 from fewlabel.core.settings.config import Names, PathSetting, Settings, plugin_field, setting
 from fewlabel.data.augment import AugmentConfig, pretraining_augmentation
 from fewlabel.data.sampling import SamplerConfig
-from fewlabel.data.store import PreparedStore
 from fewlabel.engine.compiling import Compile
 from fewlabel.engine.optim import OptimiserConfig
 from fewlabel.engine.runtime import Device, Precision
@@ -70,30 +69,13 @@ class PretrainSettings(Settings):
     collapse_patience: int = setting(200, "collapsed steps in a row after which the run stops; 0 never", ge=0)
     log_every: int = setting(10, "steps between two rows of metrics.jsonl", ge=1)
 
-    @classmethod
-    def parse(cls, values: Mapping[str, Any], *, where: str = "", base: Settings | None = None) -> Self:
-        """As for all settings, and a draw must have its number of patients."""
-        built = super().parse(values, where=where, base=base)
-        faults = draw_faults(built.labelled, built.draw, built.subjects, where)
-        if faults:
-            raise SettingsError("These settings are not valid:", faults)
-        return built
+    def contradictions(self, where: str = "", *, without: Set[str] = frozenset()) -> list[Fault]:
+        """A draw must have its number of patients."""
+        if not without.isdisjoint({"labelled", "draw", "subjects"}):
+            return []
+        return draw_faults(self.labelled, self.draw, self.subjects, where)
 
     @field_validator("network", mode="before")
     @classmethod
     def _any_network(cls, value: Any) -> Any:
         return SliceNetworkConfig.parse(dict(value), where="network.") if type(value) is UNetConfig else value
-
-
-def network_for(settings: PretrainSettings, store: PreparedStore) -> UNetConfig:
-    """The network as it is built, with the channels of the data and, where none is asked for, a depth that fits.
-
-    Raises:
-        SettingsError: If the settings name another number of channels.
-    """
-    asked, channels = settings.network, int(store.images.shape[1])
-    if "in_channels" in asked.model_fields_set and asked.in_channels != channels:
-        problem = f"is {asked.in_channels}, but the data in {settings.data} have {channels}"
-        fault = Fault(problem, "network.in_channels", "Leave out network.in_channels")
-        raise SettingsError("These settings are not valid:", [fault])
-    return asked.fitted(store.images.shape[2:]).model_copy(update={"in_channels": channels})
