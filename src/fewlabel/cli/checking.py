@@ -25,13 +25,13 @@ def show_check(values: dict[str, Any], recipe: str | None = None) -> None:
 
     pipeline = train_settings({"out": "run", **values}, recipe)
     settings: Any = plan(pipeline)["prepare"]
-    found = check(settings)
-    if found.catalog is None:
-        raise DataError(found.rows[0][1], found.faults)
+    report = check(settings)
+    if report.catalog is None:
+        raise DataError(report.rows[0][1], report.faults)
     console = stdout()
-    console.print(pairs(found.rows))
-    for line in found.lines[len(found.rows) :]:
+    console.print(pairs(report.rows))
+    for line in report.lines[len(report.rows) :]:
         console.print(line, soft_wrap=console.soft_wrap)
-    if found.faults:
-        raise DataError(f"{pipeline.data} cannot be used as it is:", found.faults)
+    if report.faults:
+        raise DataError(f"{pipeline.data} cannot be used as it is:", report.faults)
     console.print("No faults.")

@@ -11,6 +11,8 @@ from fewlabel.core.errors import FewlabelError
 from fewlabel.core.settings.config import Settings
 from fewlabel.data.store import PreparedStore
 from fewlabel.pipelines.stages import settings_class
+from fewlabel.protocol.label_draws import drawn_labels
+from fewlabel.stages import evaluate, finetune, pretrain
 
 T = TypeVar("T")
 
@@ -36,9 +38,6 @@ def check_plans(
         SettingsError: If settings of a stage do not fit the data or those of another stage.
         DataError: If there are not enough labels, or the part that is scored has none or lends some to the training.
     """
-    from fewlabel.protocol.label_draws import drawn_labels
-    from fewlabel.stages import evaluate, finetune, pretrain
-
     tuning: Any = plans["finetune"]
     pretraining: Any = plans.get("pretrain")
     scoring: Any = plans["evaluate"]

@@ -146,11 +146,11 @@ def train_settings(values: Mapping[str, Any], recipe: str | Path | None = None) 
         them = "it" if len(asked) == 1 else "them"
         problem = f"{', '.join(asked)} {verb} no effect without pre-training, which {left[0]}"
         faults.append(Fault(problem, left[1], f"Leave {them} out, or {left[2]}"))
-    told, learns = over["finetune"], start["finetune"]
+    tuning = over["finetune"]
     for one, other in (("patch", "view"), ("view", "patch")):
         # What the user says of patches or views takes the place of what the recipe says of the other.
-        if told.get(one) is not None and other not in told:
-            learns.pop(other, None)
+        if tuning.get(one) is not None and other not in tuning:
+            start["finetune"].pop(other, None)
     ready: dict[str, Any] = {"recipe": read.name, **{name: merge(start[name], over[name]) for name in CHAIN}}
     try:
         built = TrainSettings.parse({**usual, **own, **ready})

@@ -64,9 +64,9 @@ def _grids(report: CheckReport, plans: Plans) -> list[Grid]:
     if plans["finetune"].patch is None and prepared.spacing is None and prepared.size is None:
         for factor in budget.coarser(first.spacing[0], first.median[0], first.thinnest)[1:]:
             spacing = [float(f"{factor * value:.4g}") for value in first.spacing]
-            found = _grid(report, prepared.slice_axis, step, {"spacing": spacing, "size": None})
-            if math.prod(found.size) < math.prod(grids[-1].size):
-                grids.append(found)
+            coarse = _grid(report, prepared.slice_axis, step, {"spacing": spacing, "size": None})
+            if math.prod(coarse.size) < math.prod(grids[-1].size):
+                grids.append(coarse)
     return grids
 
 
@@ -97,5 +97,5 @@ def _costs(report: CheckReport, plans: Plans, grid: Grid) -> tuple[budget.Cost |
         }
         store = PreparedStore(place)
         trains = len(store.slices_of(store.split["parts"].get("train", []), labelled=True)) > 0
-        found = measuring.measure(there, store, trains=trains, evaluates=False)
-    return found.pretrain, found.arms
+        costs = measuring.measure(there, store, trains=trains, evaluates=False)
+    return costs.pretrain, costs.arms

@@ -58,8 +58,8 @@ def _rehearsal(settings: Any) -> Iterator[Any]:
         try:
             yield settings.model_copy(update=update)
         except RunStoppedError as error:
-            told = "Stopped while steps were timed, before any training; repeat the command with --resume."
-            raise RunStoppedError(told) from error
+            message = "Stopped while steps were timed, before any training; repeat the command with --resume."
+            raise RunStoppedError(message) from error
 
 
 def pretraining_cost(settings: PretrainSettings, store: PreparedStore) -> Cost:
@@ -191,18 +191,18 @@ def evaluation_seconds(
 
     def predict() -> None:
         for _ in range(members):
-            found = predict_volume(ready, _images(store, typical), device=device, window=window, **asked)
+            shares = predict_volume(ready, _images(store, typical), device=device, window=window, **asked)
             if settings.grid == "original":
-                found = restore_probabilities(found, typical.record)
-            found.argmax(axis=0)
+                shares = restore_probabilities(shares, typical.record)
+            shares.argmax(axis=0)
 
     def score() -> None:
         reference, spacing = reference_of(store, typical, plan, settings.grid)
         reference[reference == UNLABELLED] = 0
         # A network finds about what there is.
-        found, _ = clean(reference, rule, math.prod(spacing))
+        mask, _ = clean(reference, rule, math.prod(spacing))
         classes = [index for index in store.label_names if index]
-        score_case(found, reference, spacing, classes, surface=settings.surface)
+        score_case(mask, reference, spacing, classes, surface=settings.surface)
 
     slices = sum(case.stop - case.start for case in scored)
     return (seconds_of(predict) + seconds_of(score)) / (typical.stop - typical.start) * slices
@@ -230,9 +230,9 @@ def shown_seconds(
     learning = plans["finetune"]
     scored = set(store.split["parts"].get(plans["evaluate"].part, ()))
     if evaluates:
-        found = [case for case in store.cases if case.subject in scored and case.label is not None]
+        scans = [case for case in store.cases if case.subject in scored and case.label is not None]
         # The best, the median and the worst; which these are is not known yet.
-        cases, networks = [_typical(found)] * min(SHOWN, len(found)), arms
+        cases, networks = [_typical(scans)] * min(SHOWN, len(scans)), arms
     else:
         cases, networks = candidates(store, labels.subjects) if plans["report"].unlabelled else [], 1
     if not cases:

@@ -56,8 +56,8 @@ def settings_class(name: str) -> type[Settings]:
     if name not in STAGES:
         fault = Fault(f'Unknown stage "{name}"', remedy=did_you_mean(name, STAGES))
         raise SettingsError("The command line is not valid:", [fault])
-    found: type[Settings] = importlib.import_module(f"fewlabel.stages.{name}").SETTINGS
-    return found
+    declared: type[Settings] = importlib.import_module(f"fewlabel.stages.{name}").SETTINGS
+    return declared
 
 
 def stage_settings(name: str, values: Mapping[str, Any], recipe: str | Path | None = None) -> Settings:

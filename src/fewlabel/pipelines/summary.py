@@ -86,8 +86,8 @@ def _compared(summary: Mapping[str, Any]) -> tuple[str, str]:
 def _at(tree: Mapping[str, Any], path: tuple[str, ...], measure: str) -> Mapping[str, Any]:
     for key in path:
         tree = tree[key]
-    found: Mapping[str, Any] = tree[measure]
-    return found
+    values: Mapping[str, Any] = tree[measure]
+    return values
 
 
 def _number(values: Mapping[str, Any], digits: int) -> str:

@@ -72,15 +72,15 @@ class EvaluateSettings(Settings):
     grid: Literal["original", "prepared"] = setting(
         "original", "score on the grid of the label files, or faster on the prepared one"
     )
-    surface: bool = setting(True, "measure surface distances; without them Dice only")
+    surface: bool = setting(True, "measure surface distances; false: Dice only")
     flip: bool = setting(False, "average predictions over the flips of the slice plane")
-    postprocess: bool = setting(True, "clean predictions by the rule that the segmenter holds, if any")
+    postprocess: bool = setting(True, "clean predictions by the rule stored with the segmenter, if any")
     batch: int = setting(0, "slices, or windows of a 3D network, in one pass; 0 for what suits the device", ge=0)
     confidence: float = setting(0.95, "coverage of the intervals", unit="0 to 1", gt=0, lt=1)
     resamples: int = setting(2000, "bootstrap resamples of subjects", ge=1)
     seed: int = setting(0, "seed of the bootstrap", ge=0)
     device: Device = setting("auto", "where to predict")
-    precision: Precision = setting("auto", "bf16 where the hardware has it; probabilities are float32 always")
+    precision: Precision = setting("auto", "bf16 where the hardware supports it; probabilities are always float32")
 
 
 SETTINGS = EvaluateSettings
@@ -208,10 +208,10 @@ def _score(
             reference[ignored] = 0
             images = np.asarray(pixels[case.start : case.stop], dtype=np.float32).swapaxes(0, 1)
             for name, arm in arms.items():
-                found = arm.predict(
+                prediction = arm.predict(
                     images, batch=settings.batch, flip=settings.flip, device=device, precision=settings.precision
                 )
-                probabilities = found.probabilities
+                probabilities = prediction.probabilities
                 if settings.grid == "original":
                     probabilities = restore_probabilities(probabilities, case.record)
                 whole = probabilities.argmax(axis=0).astype(np.uint8)
@@ -225,7 +225,7 @@ def _score(
                     index = values.pop("index")
                     took = removed.get(index, Removed(0, 0))
                     cleaning = (took.pieces, took.voxels * prod(spacing) / 1000.0, float(before[index - 1]))
-                    apart = None if found.by_class is None else float(found.by_class[index - 1])
+                    apart = None if prediction.by_class is None else float(prediction.by_class[index - 1])
                     named = (name, case.id, case.subject, index, store.label_names[index])
                     rows.append((*named, *values.values(), *cleaning, apart))
                 bar.advance(note=case.id)

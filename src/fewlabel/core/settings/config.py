@@ -91,11 +91,12 @@ class Settings(BaseModel):
             built = cls._built(values, where, base)
         except SettingsError as error:
             wrong = [fault.where.removeprefix(where).split(".") for fault in error.faults]
-            rest = {name: "" for name, field in cls.model_fields.items() if field.is_required()} | dict(values)
+            rest = dict(values)
             for keys in wrong:
                 rest = _without(rest, keys)
+            required = {name: "" for name, field in cls.model_fields.items() if field.is_required()}
             try:
-                left = cls._built(rest, where, base)
+                left = cls._built({**required, **rest}, where, base)
             except SettingsError:
                 raise error from None
             faults = left.contradictions(where, without={keys[0] for keys in wrong})
@@ -214,8 +215,8 @@ def default_of(settings: type[BaseModel], name: str, base: Settings | None) -> A
 
 def plugin_name(value: Any) -> str:
     """The name in a plug-in's value: a name itself, a mapping, or a Config; empty if there is none."""
-    found = value.get("name") if isinstance(value, Mapping) else getattr(value, "name", value)
-    return found if isinstance(found, str) else ""
+    name = value.get("name") if isinstance(value, Mapping) else getattr(value, "name", value)
+    return name if isinstance(name, str) else ""
 
 
 def _with_default_name(value: Any, default: Any) -> Any:
@@ -227,12 +228,12 @@ def _with_default_name(value: Any, default: Any) -> Any:
 
 def plugin_fields(settings: type[BaseModel]) -> dict[str, str]:
     """Settings that choose a plug-in, and the family each chooses from."""
-    found = {}
+    packages = {}
     for name, field in settings.model_fields.items():
         for mark in field.metadata:
             if isinstance(mark, _Plugin):
-                found[name] = mark.package
-    return found
+                packages[name] = mark.package
+    return packages
 
 
 def group_fields(settings: type[BaseModel]) -> dict[str, type[Settings]]:

@@ -58,11 +58,11 @@ def _items(inner: str) -> list[Any]:
     """The items of a list, written without its brackets."""
     items: list[Any] = []
     # The plain form takes whatever the quoted ones do not, so every place matches.
-    found = _ITEM.match(inner) if inner else None
-    while found is not None:
-        quoted = [found[kind] for kind in ("double", "single") if found[kind] is not None]
-        items.append(quoted[0] if quoted else _read(found["plain"]))
-        found = _ITEM.match(inner, found.end()) if found[0].endswith(",") else None
+    match = _ITEM.match(inner) if inner else None
+    while match is not None:
+        quoted = [match[kind] for kind in ("double", "single") if match[kind] is not None]
+        items.append(quoted[0] if quoted else _read(match["plain"]))
+        match = _ITEM.match(inner, match.end()) if match[0].endswith(",") else None
     return items
 
 

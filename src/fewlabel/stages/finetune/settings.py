@@ -31,11 +31,13 @@ class FinetuneSettings(Settings):
     regime: plugin_field("fewlabel.regimes") = setting("supervised", "how slices become a loss")  # type: ignore[valid-type]
     mode: Mode = setting("warm", "train the encoder, freeze its weights and statistics, or start from scratch")
     transfer: Literal["all", "encoder"] = setting(
-        "all", "what to take from an encoder folder: pre-trained decoder blocks too, where it has them, or not"
+        "all",
+        "what to load from an encoder folder: all, with pre-trained decoder blocks if any, or the encoder only",
     )
     control: bool = setting(
         False,
-        "also train a control with equal budget, labels and batches: from scratch; where the run is that, supervised",
+        "also train a control with the same budget, labels and batches: from scratch, or supervised where the run "
+        "itself is from scratch",
     )
     labelled: int | None = setting(None, "M, labelled patients to use; null for all", unit="patients", ge=1)
     draw: int = setting(0, "which draw of M labelled patients; draws belong to the split", ge=0)
@@ -48,9 +50,9 @@ class FinetuneSettings(Settings):
     )
     widen_augment: bool = setting(
         True,
-        "widen rotation, scale and translation of augment to how far prepare found other scans to differ in the plane "
-        "from the labelled ones, at most to 180 degrees, a factor of 2, a quarter of the side; where that is not "
-        "known, to 60 degrees, 0.7 to 1.6 and 0.12 of the side; never narrower",
+        "widen rotation, scale and translation of augment to cover how much other scans differ in the plane from the "
+        "labelled ones, as prepare measured it, up to 180 degrees, a factor of 2 and a quarter of the side; where that "
+        "is unknown, to 60 degrees, 0.7 to 1.6 and 0.12 of the side; never narrower",
     )
     optimiser: OptimiserConfig = setting(
         OptimiserConfig(name="adam", lr=1e-3, weight_decay=1e-5, min_lr=5e-6),
@@ -88,7 +90,7 @@ class FinetuneSettings(Settings):
     )
     patch_foreground: float = setting(
         FOREGROUND,
-        "share of labelled patches, or views, about a labelled voxel of a random class; the others lie anywhere",
+        "share of labelled patches or views placed around a labelled voxel of a random class; the others lie anywhere",
         unit="0 to 1",
         ge=0,
         le=1,
@@ -96,20 +98,20 @@ class FinetuneSettings(Settings):
     )
     recalibrate: Recalibrate = setting(
         "never",
-        "statistics of batch normalisation from unlabelled training slices, once trained; auto: where the regime saw "
-        "labelled ones only",
+        "estimate the statistics of batch normalisation anew on unlabelled training slices after training; auto: where "
+        "the regime used labelled slices only",
         source="AdaBN, Li et al. 2016",
     )
     recalibrate_share: float = setting(
         0.5,
-        "of these statistics beside those of training; 1: of these alone",
+        "weight of the new statistics against those of training; 1: the new ones alone",
         unit="0 to 1",
         gt=0,
         le=1,
         source="own choice: of networks of one patient, one gained and one lost by 1",
     )
     postprocess: bool = setting(
-        True, "clean predictions by a rule that the labelled masks decide: largest pieces only, no specks"
+        True, "clean predictions by a rule derived from the labelled masks: keep the largest pieces, drop specks"
     )
     validation: Validation = setting(
         "auto", "model selection; auto: none for 1-2 patients or without a fair one, else held out"
@@ -117,8 +119,9 @@ class FinetuneSettings(Settings):
     validate_every: int = setting(100, "steps between two validations", unit="steps", ge=1)
     expect: Expect = setting(
         "auto",
-        "tell what to expect of new patients: train on all labelled patients but one, for each, and score that one; "
-        "auto: for 2 to 4 where no test or validation scan has a label, and wherever validation leaves one out anyhow",
+        "estimate the scores of new patients: leave out each labelled patient in turn, train on the others and score "
+        "it; auto: for 2 to 4 labelled patients where no test or validation scan has a label, and wherever validation "
+        "leaves patients out anyway",
     )
     seed: int = setting(0, "seed of weights, batches and augmentation", ge=0)
     members: int = setting(
@@ -128,11 +131,11 @@ class FinetuneSettings(Settings):
         source="deep ensembles, Lakshminarayanan et al. 2017",
     )
     device: Device = setting("auto", "where to train")
-    precision: Precision = setting("auto", "bf16 where the hardware has it; losses are float32 always")
+    precision: Precision = setting("auto", "bf16 where the hardware supports it; losses are always float32")
     compile: Compile = setting(
         "auto",
         "compile training steps, which takes a minute or two; auto: on a CPU with AMX or a GPU, where a compiler works "
-        "and the run takes a quarter of an hour or more; a resumed run does as it began",
+        "and the run takes a quarter of an hour or more; a resumed run keeps its choice",
         source="own choice",
     )
     checkpoint_seconds: float = setting(300.0, "time between checkpoints", unit="s", ge=0)

@@ -251,15 +251,15 @@ class SegmentationTrainer(Trainer[Regime]):
             network: In evaluation mode.
             cases: The scans.
         """
-        found = []
+        cleaned = []
         for case in cases:
             images = np.asarray(self.store.images[case.start : case.stop], dtype=np.float32).swapaxes(0, 1)
             window = self.patch or WINDOW
             with plainly(self.compiled):
                 shares = predict_volume(network, images, device=self.fabric.device, window=window)
             predicted = shares.argmax(axis=0)
-            found.append(clean(predicted.astype(np.uint8), self.rule, prepared_voxel(self.store, case))[0])
-        return found
+            cleaned.append(clean(predicted.astype(np.uint8), self.rule, prepared_voxel(self.store, case))[0])
+        return cleaned
 
 
 def clear(folder: Path) -> None:

@@ -8,6 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from fewlabel.core.artifact.files import building, read_json, write_json
 from fewlabel.core.artifact.manifest import finish_artifact, is_artifact
 from fewlabel.core.errors import DataError, Fault, SettingsError
@@ -130,16 +133,10 @@ def _key_settings(settings: PrepareSettings) -> dict[str, Any]:
 def depths_of(facts: Sequence[CaseFacts], plan: Plan) -> list[int]:
     """Slices of each scan, in catalog order; scans that cannot be read are left out."""
     return [
-        fact.geometry.shape[orient_to(fact.geometry, _frame(plan), plan.slice_axis).axes[0]]
+        fact.geometry.shape[orient_to(fact.geometry, np.asarray(plan.frame), plan.slice_axis).axes[0]]
         for fact in facts
         if fact.geometry is not None
     ]
-
-
-def _frame(plan: Plan) -> Any:
-    import numpy as np
-
-    return np.asarray(plan.frame)
 
 
 def _say_estimate(plan: Plan, catalog: Catalog, facts: list[CaseFacts], depths: list[int], workers: int) -> None:
@@ -171,8 +168,6 @@ def write_tables(folder: Path, catalog: Catalog, table: dict[str, Any], written:
         table: Columns of the slice table.
         written: What each scan left, in catalog order.
     """
-    import pandas as pd
-
     pd.DataFrame(table).to_parquet(folder / "slices.parquet", index=False)
     rows = [
         {

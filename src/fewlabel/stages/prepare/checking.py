@@ -179,7 +179,7 @@ def _label_rows(labels: LabelMap, facts: Sequence[CaseFacts]) -> list[Row]:
         return [("classes", "none: no scan has a label")]
     rows = []
     for index, (value, name) in enumerate(zip(labels.values, labels.names, strict=True)):
-        present = sum(value in found for found in masks)
+        present = sum(value in values for values in masks)
         called = name if name == f"label {value}" else f"{name}, label {value}"
         text = f"{called}: {labels.voxels[index]} voxels in {present} of {len(masks)} masks"
         rows.append((f"class {index}", text))

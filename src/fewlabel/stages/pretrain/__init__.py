@@ -104,14 +104,14 @@ def write_encoder(training: PretrainingTrainer) -> list[str]:
         "image_size": list(method.facts.image_size),
         "steps": settings.steps,
         "parameters": sum(parameter.numel() for parameter in method.encoder.parameters()),
-        "labelled_subjects": list(training.seen),
+        "labelled_subjects": list(training.label_subjects),
         KEY: training.met,
     }
     save_encoder(settings.out, method.encoder, facts, decoder)
     write_json(settings.out / "details.json", training.combiner.details())
     method.eval()
-    chosen = np.sort(numpy_stream(settings.seed, "embed").permutation(training.indices)[:EMBEDDED])
-    embeddings = training.embeddings(chosen)
-    tensors = {"embeddings": embeddings, "slices": torch.from_numpy(chosen)}
+    embedded = np.sort(numpy_stream(settings.seed, "embed").permutation(training.indices)[:EMBEDDED])
+    embeddings = training.embeddings(embedded)
+    tensors = {"embeddings": embeddings, "slices": torch.from_numpy(embedded)}
     write_bytes(settings.out / "embeddings.safetensors", save(tensors))
     return files

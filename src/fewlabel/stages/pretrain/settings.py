@@ -44,10 +44,10 @@ class PretrainSettings(Settings):
     )
     draw: int = setting(0, "which draw of M labelled patients; draws belong to the split", ge=0)
     subjects: Names | None = setting(None, "the labelled patients by id, instead of a draw")
-    parts: Names = setting(("pretrain",), "parts of the split whose images are learnt from; never test")
+    parts: Names = setting(("pretrain",), "parts of the split to learn images from; never test")
     network: SliceNetworkConfig = setting(SliceNetworkConfig(), "architecture")
     augment: AugmentConfig = setting(
-        pretraining_augmentation(), "augmentation of each view; rotation does without vertical flips"
+        pretraining_augmentation(), "augmentation of each view; the method rotation turns vertical flips off"
     )
     sampler: SamplerConfig = setting(SamplerConfig(), "how batches are drawn")
     optimiser: OptimiserConfig = setting(OptimiserConfig(), "optimiser and its rate")
@@ -57,13 +57,13 @@ class PretrainSettings(Settings):
     )
     seed: int = setting(0, "seed of weights, batches and augmentation", ge=0)
     device: Device = setting("auto", "where to train")
-    precision: Precision = setting("auto", "bf16 where the hardware has it; losses are float32 always")
+    precision: Precision = setting("auto", "bf16 where the hardware supports it; losses are always float32")
     checkpoint_seconds: float = setting(300.0, "time between checkpoints", unit="s", ge=0)
     resume: bool = setting(False, "continue an unfinished run, keep a finished one")
     compile: Compile = setting(
         "auto",
         "compile training steps, which takes a minute or two; auto: on a CPU with AMX or a GPU, where a compiler works "
-        "and the run takes a quarter of an hour or more; a resumed run does as it began",
+        "and the run takes a quarter of an hour or more; a resumed run keeps its choice",
         source="own choice",
     )
     collapse_patience: int = setting(200, "collapsed steps in a row after which the run stops; 0 never", ge=0)

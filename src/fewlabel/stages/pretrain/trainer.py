@@ -74,7 +74,7 @@ class PretrainingTrainer(Trainer[PretrainMethod]):
             rule="An encoder to start from may have seen labels of this draw only",
             remedy="Start from another encoder",
         )
-        self.seen = self.draw or before
+        self.label_subjects = self.draw or before
         self.met = images_met(store.slices["subject"].iloc[self.indices], encoder)
         self.loader = PretrainLoader(
             store,
