@@ -121,7 +121,7 @@ class Sizing:
         given = given_steps(self.settings) if sized else set_steps
         width = self._width(plans) if sized else None
         compiled = self._compiled(plans, given) if sized else {}
-        plans = {name: _with(values, compiled.get(name, {})) for name, values in plans.items()}
+        plans = {name: values.model_copy(update=compiled.get(name)) for name, values in plans.items()}
         measured = measuring.measure(_at_width(plans, width), store, trains=trains, evaluates=evaluates)
         steps = self._share(measured, given)
         if width is not None and width > budget.NARROW and budget.too_wide(steps, given):
@@ -223,10 +223,6 @@ def _at_width(plans: Plans, width: int | None) -> Plans:
             network = plans[name].network.model_copy(update={"width": width})
             sized[name] = plans[name].model_copy(update={"network": network})
     return sized
-
-
-def _with(settings: Any, values: Mapping[str, Any]) -> Any:
-    return settings.model_copy(update=dict(values)) if values else settings
 
 
 def _words(

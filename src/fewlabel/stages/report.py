@@ -126,11 +126,12 @@ def compose(inputs: Inputs, settings: ReportSettings) -> Page:
     used = list(inputs.encoder.facts.get("meta_labels", [])) if inputs.encoder else []
     trained = {model: inputs.segmenter, control: inputs.control}
     expected = expected_section(trained)
+    unlabelled = inputs.scores is None and None not in (inputs.used, inputs.store) and settings.unlabelled > 0
     sections: list[Section] = []
     makers: list[Callable[[], Section]] = [
         lambda: score_section(inputs.scores, model=model, control=control, left_out=expected is not None),
         *([] if expected is None else [lambda: expected]),
-        *([lambda: _unlabelled(inputs, model, control, settings)] if _shows_unlabelled(inputs, settings) else []),
+        *([lambda: _unlabelled(inputs, model, control, settings)] if unlabelled else []),
         lambda: _cases(inputs, {"model": model, "control": control}, settings),
         lambda: data_section(inputs.store, labelled),
         *_of_pretraining(inputs, settings, used),
@@ -245,10 +246,6 @@ def _cases(inputs: Inputs, names: dict[str, str], settings: ReportSettings) -> S
         images = np.asarray(store.images[start:stop, 0], np.float32)
         shown.append(ShownCase(rank, case, images, np.asarray(store.labels[start:stop]), predictions, values))
     return case_section(shown, classes)
-
-
-def _shows_unlabelled(inputs: Inputs, settings: ReportSettings) -> bool:
-    return inputs.scores is None and None not in (inputs.used, inputs.store) and settings.unlabelled > 0
 
 
 def _unlabelled(inputs: Inputs, model: str, control: str, settings: ReportSettings) -> Section:
