@@ -15,11 +15,11 @@ from fewlabel.core.errors import DataError
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine import ensemble
 from fewlabel.stages import predict
-from fewlabel.stages.check import check
 from fewlabel.stages.prepare import PrepareSettings, run
 from kit.scans import blob, nnunet_folder, noise, write_scan
 from kit.segmenters import bright_is_core, disc_plan, make_segmenter, nested_discs
 from kit.stores import make_store
+from kit.tiny import checked
 
 
 def spoil(path):
@@ -53,7 +53,7 @@ def damaged(tmp_path):
 
 def test_check_names_every_damaged_file(damaged, capsys):
     data, paths = damaged
-    faults = check(data).faults
+    faults = checked(data).faults
     assert [fault.where.split(", ")[1] for fault in faults] == paths
     assert all(fault.problem.startswith("is incomplete or damaged: ") for fault in faults)
     assert rc("check", str(data)) == 3

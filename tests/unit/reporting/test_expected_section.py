@@ -113,14 +113,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> PreparedStore:
 
 
 def test_only_training_scans_whose_labels_were_not_seen_are_candidates(store: PreparedStore) -> None:
-    found = candidates(store, {"labelled_subjects": ["patient001"], "validation_subjects": ["patient002"]})
+    found = candidates(store, {"patient001", "patient002"})
     assert {case.subject for case in found} == {f"patient{number:03d}" for number in range(3, 9)}
     assert len(found) == 12 <= SURVEYED
-    assert candidates(store, {"labelled_subjects": store.split["parts"]["train"]}) == []
+    assert candidates(store, store.split["parts"]["train"]) == []
 
 
 def test_scans_are_spread_from_the_least_to_the_most_sure(store: PreparedStore) -> None:
-    cases = candidates(store, {})[:9]
+    cases = candidates(store, ())[:9]
     sure = dict(zip((case.id for case in cases), (0.5, 0.9, 0.3, 0.8, 0.7, None, 0.6, 0.4, 0.95), strict=True))
 
     def predict(case: Any) -> tuple[Any, Any]:

@@ -80,5 +80,8 @@ def expectation(table: pd.DataFrame, label_names: dict[int, str], selection: Sel
         selection: How the weights were selected.
     """
     names = {index: name for index, name in label_names.items() if index}
-    chosen = selection == "leave_one_out"
-    return {"networks": 1, "length_chosen_on_them": chosen, **expected_summary(table, names)}
+    return {
+        "networks": 1,
+        "length_chosen_on_them": selection == "leave_one_out",
+        **expected_summary(table, names),
+    }

@@ -98,9 +98,9 @@ def _of_file(
 ) -> list[tuple[tuple[Path, ...], str]]:
     kinds = {**dict.fromkeys(TABLES, "table"), H5: "ssl4mis"}
     fitting = next((name for suffix, name in kinds.items() if place.name.lower().endswith(suffix)), "auto")
-    chosen = fitting if reader == "auto" else reader
-    if chosen != "auto":
-        return _of_catalog(_read(place, chosen, usual, skipped))
+    known = fitting if reader == "auto" else reader
+    if known != "auto":
+        return _of_catalog(_read(place, known, usual, skipped))
     if not is_scan(place):
         raise DataError("There is nothing to segment:", [Fault(f"{place} is no image file", remedy=_REMEDY)])
     match = _CHANNEL.match(scan_stem(place))
@@ -192,10 +192,10 @@ def _by_channel(images: Sequence[Path], channels: int) -> list[tuple[tuple[Path,
                 cases[match["case"]][int(match["channel"])] = path
         # Plain numbering such as scan_0000, scan_0001 of single-channel scans is not taken for channels.
         named = sum(map(len, cases.values())) == len(paths) and all(
-            sorted(found) == list(range(channels)) for found in cases.values()
+            sorted(files) == list(range(channels)) for files in cases.values()
         )
         if named:
-            groups.extend((tuple(found[channel] for channel in sorted(found)), case) for case, found in cases.items())
+            groups.extend((tuple(files[channel] for channel in sorted(files)), case) for case, files in cases.items())
         else:
             groups.extend(((path,), scan_stem(path)) for path in paths)
     return groups

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -25,17 +25,9 @@ PARTS = ("read", "prepare", "network", "restore", "write")
 _NIFTI = (".nii", ".nii.gz")
 
 
-@dataclass(frozen=True)
-class Model:
-    """A segmenter with the plan of its pixels."""
-
-    segmenter: Segmenter
-    plan: Plan
-
-
 def segment_scan(
     scan: Scan,
-    model: Model,
+    model: Segmenter,
     settings: PredictSettings,
     device: str,
     faults: list[Fault],
@@ -48,7 +40,7 @@ def segment_scan(
         "output": scan.output.as_posix(),
         "status": "ok",
         "fault": "",
-        "model": model.segmenter.content_hash[:12],
+        "model": model.content_hash[:12],
     }
     try:
         volume = read_volume(scan.images)
@@ -59,8 +51,8 @@ def segment_scan(
         write_masks(settings.out, scan, masks, model.plan)
         parts["write"] += time.perf_counter() - before
     except (FewlabelError, OSError, RuntimeError, ValueError) as error:
-        found = getattr(error, "faults", ()) or (Fault(f"cannot be segmented: {type(error).__name__}: {error}"),)
-        fault = found[0] if found[0].where else replace(found[0], where=str(scan.images[0]))
+        wrong = getattr(error, "faults", ()) or (Fault(f"cannot be segmented: {type(error).__name__}: {error}"),)
+        fault = wrong[0] if wrong[0].where else replace(wrong[0], where=str(scan.images[0]))
         faults.append(fault)
         return [{**row, "status": "failed", "fault": str(fault), "seconds": round(time.perf_counter() - started, 4)}]
     for mask in masks:
@@ -95,11 +87,11 @@ def _frames(volume: Volume, scan: Scan, plan: Plan) -> list[Volume]:
     return [Volume(volume.array[index : index + 1], volume.geometry, volume.paths) for index in range(count)]
 
 
-def _segment(volume: Volume, model: Model, settings: PredictSettings, device: str) -> Mask:
+def _segment(volume: Volume, model: Segmenter, settings: PredictSettings, device: str) -> Mask:
     clock = [time.perf_counter()]
     array, record = prepare_volume(volume, model.plan)
     clock.append(time.perf_counter())
-    found = model.segmenter.predict(
+    prediction = model.predict(
         array,
         batch=settings.batch,
         flip=settings.flip,
@@ -108,15 +100,15 @@ def _segment(volume: Volume, model: Model, settings: PredictSettings, device: st
         uncertainty=settings.uncertainty,
     )
     clock.append(time.perf_counter())
-    probabilities = restore_probabilities(found.probabilities, record)
+    probabilities = restore_probabilities(prediction.probabilities, record)
     best, index = torch.from_numpy(probabilities).max(dim=0)
-    rule, voxel_mm3 = model.segmenter.rule if settings.postprocess else None, prod(volume.spacing)
+    rule, voxel_mm3 = model.rule if settings.postprocess else None, prod(volume.spacing)
     classes, removed = clean(index.to(torch.uint8).numpy(), rule, voxel_mm3, int(record["axes"][0]))
     removed_ml = sum(took.voxels for took in removed.values()) * voxel_mm3 / 1000.0
     inside = classes > 0
     confidence = float(best.numpy()[inside].mean(dtype=np.float64)) if inside.any() else None
-    uncertainty = None if found.uncertainty is None else restore_map(found.uncertainty, record)
+    uncertainty = None if prediction.uncertainty is None else restore_map(prediction.uncertainty, record)
     clock.append(time.perf_counter())
     taken = dict(zip(("prepare", "network", "restore"), np.diff(clock).tolist(), strict=True))
     kept = probabilities if settings.probabilities else None
-    return Mask(classes, kept, confidence, taken, removed_ml, uncertainty, found.disagreement)
+    return Mask(classes, kept, confidence, taken, removed_ml, uncertainty, prediction.disagreement)

@@ -1,11 +1,10 @@
-"""``check``: what was understood of a data set, and every fault at once; nothing is written."""
+"""What ``prepare`` would make of a data set, and every fault at once; nothing is written."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,12 +19,10 @@ from fewlabel.data.pose_sample import sampled_poses
 from fewlabel.data.preprocess import Plan
 from fewlabel.protocol.splits import PARTS, make_split
 from fewlabel.readers.base import Choice, read_catalog
+from fewlabel.stages.prepare.settings import PrepareSettings
 
 Row = tuple[str, str]
 MOST_ODD = 10
-#: Settings of ``prepare`` that also shape the split, and the grid, that ``check`` proposes.
-SPLIT_SETTINGS = ("test_fraction", "validation_fraction", "pretrain_on_test_scans")
-PLAN_SETTINGS = ("spacing", "size", "low", "high", "slice_axis", "position_parts")
 
 
 @dataclass(frozen=True)
@@ -61,29 +58,14 @@ class CheckReport:
         return (*rows, *odd, *more)
 
 
-def check(
-    data: Path,
-    reader: str | Mapping[str, Any] = "auto",
-    *,
-    workers: int = 0,
-    split: str = "auto",
-    seed: int = 0,
-    split_settings: Mapping[str, Any] | None = None,
-    plan_settings: Mapping[str, Any] | None = None,
-) -> CheckReport:
+def check(settings: PrepareSettings) -> CheckReport:
     """Look at a data set: headers of all images, all masks, and the metadata.
 
     Intensities are read of at most 40 subjects outside of the test part, to say how scans differ in the plane. Gzip
     files are read through once all the same, to hold them against their checksums.
 
     Args:
-        data: Folder or table file.
-        reader: As for ``prepare``.
-        workers: Threads; 0 for one per core.
-        split: As for ``prepare``.
-        seed: Of a random split.
-        split_settings: Further arguments of :func:`fewlabel.protocol.splits.make_split`.
-        plan_settings: Further arguments of :func:`fewlabel.data.planning.make_plan`.
+        settings: Settings of ``prepare``; ``out`` is not looked at.
 
     Returns:
         The report. Broken rules of the data are in its ``faults``, not raised.
@@ -91,34 +73,61 @@ def check(
     Raises:
         SettingsError: If the reader or the split is unknown.
     """
+    workers = settings.workers or cores()
     try:
-        choice, catalog = read_catalog(data, reader)
+        choice, catalog = read_catalog(settings.data, settings.reader)
     except DataError as error:
-        return CheckReport(rows=(("", error.message),), faults=error.faults or (Fault(error.message, str(data)),))
+        return CheckReport(
+            rows=(("", error.message),), faults=error.faults or (Fault(error.message, str(settings.data)),)
+        )
     collected_warnings(clear=True)
-    facts = inspect(catalog, workers or cores())
-    labels, faults = label_map(catalog, facts)
-    faults = [fault for fact in facts for fault in fact.faults] + faults
+    facts = inspect(catalog, workers)
+    labels, label_faults = label_map(catalog, facts)
+    faults = [*(fault for fact in facts for fault in fact.faults), *label_faults]
     rows = [*_catalog_rows(choice, catalog), *_grid_rows(facts), *_label_rows(labels, facts)]
     rows.extend(("note", text) for text in catalog.notes)
     rows.extend((f"metadata {column.name}", _column(column, catalog)) for column in catalog.columns)
     proposed: dict[str, Any] | None = None
     plan: Plan | None = None
     try:
-        proposed = make_split(catalog, split, seed, **(split_settings or {}))
+        proposed = split_of(settings, catalog)
     except DataError as error:
         faults.extend(error.faults)
     if proposed is not None:
         rows.extend(_split_rows(proposed))
         if any(fact.geometry is not None for fact in facts):
-            plan = make_plan(catalog, facts, labels, proposed, **(plan_settings or {}))
-            rows.extend(_plan_rows(plan, facts, labels, proposed, plan_settings or {}))
-            poses = sampled_poses(facts, proposed, plan, workers or cores())
+            plan = plan_of(settings, catalog, facts, labels, proposed)
+            rows.extend(_plan_rows(plan, facts, labels, proposed, settings))
+            poses = sampled_poses(facts, proposed, plan, workers)
             if poses.scans:
                 rows.append(("in the plane", poses.sentence()))
     odd = [*case_codes(catalog)[2], *(f"{fact.case.id}: {text}" for fact in facts for text in fact.odd)]
     odd.extend(f"{len(paths)} files: {text}" for text, paths in collected_warnings(clear=True).items())
     return CheckReport(tuple(rows), tuple(faults), tuple(odd), catalog, tuple(facts), labels, proposed, plan)
+
+
+def split_of(settings: PrepareSettings, catalog: Catalog) -> dict[str, Any]:
+    """The split that the settings ask for, see :func:`fewlabel.protocol.splits.make_split`."""
+    return make_split(
+        catalog,
+        settings.split,
+        settings.seed,
+        test_fraction=settings.test_fraction,
+        validation_fraction=settings.validation_fraction,
+        pretrain_on_test_scans=settings.pretrain_on_test_scans,
+    )
+
+
+def plan_of(
+    settings: PrepareSettings,
+    catalog: Catalog,
+    facts: Sequence[CaseFacts],
+    labels: LabelMap,
+    split: Mapping[str, Any],
+) -> Plan:
+    """The plan that the settings ask for, see :func:`fewlabel.data.planning.make_plan`."""
+    keys = ("spacing", "size", "low", "high", "slice_axis", "position_parts")
+    return make_plan(catalog, facts, labels, split, **{key: getattr(settings, key) for key in keys})
 
 
 def _catalog_rows(choice: Choice, catalog: Catalog) -> list[Row]:
@@ -149,12 +158,11 @@ def _grid_rows(facts: Sequence[CaseFacts]) -> list[Row]:
 
 
 def _plan_rows(
-    plan: Plan, facts: Sequence[CaseFacts], labels: LabelMap, split: Mapping[str, Any], asked: Mapping[str, Any]
+    plan: Plan, facts: Sequence[CaseFacts], labels: LabelMap, split: Mapping[str, Any], settings: PrepareSettings
 ) -> list[Row]:
     """The grid, what it shows of a scan, and why."""
     (height, width), (down, across) = plan.size, plan.spacing
-    given = {name: asked[name] for name in ("spacing", "size", "slice_axis") if name in asked}
-    grid = grid_of(facts, labels, split, **given)
+    grid = grid_of(facts, labels, split, spacing=settings.spacing, size=settings.size, slice_axis=settings.slice_axis)
     shown = f"{height * down:.0f}x{width * across:.0f} mm"
     rows = [("would prepare", f"{height}x{width} pixels of {down:.4g}x{across:.4g} mm a slice")]
     return [*rows, ("field of view", f"{shown}: {grid.reason}" if grid.reason else shown)]
@@ -171,7 +179,7 @@ def _label_rows(labels: LabelMap, facts: Sequence[CaseFacts]) -> list[Row]:
         return [("classes", "none: no scan has a label")]
     rows = []
     for index, (value, name) in enumerate(zip(labels.values, labels.names, strict=True)):
-        present = sum(value in found for found in masks)
+        present = sum(value in values for values in masks)
         called = name if name == f"label {value}" else f"{name}, label {value}"
         text = f"{called}: {labels.voxels[index]} voxels in {present} of {len(masks)} masks"
         rows.append((f"class {index}", text))

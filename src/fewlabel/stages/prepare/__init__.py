@@ -3,85 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from fewlabel.core.artifact.files import building, read_json, write_json
 from fewlabel.core.artifact.manifest import finish_artifact, is_artifact
 from fewlabel.core.errors import DataError, Fault, SettingsError
 from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.core.progress import say
-from fewlabel.core.settings.config import Floats, Integers, PathSetting, Settings, setting
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import CaseFacts, cores, inspect, label_map
 from fewlabel.data.io.volume import collected_warnings
 from fewlabel.data.meta_labels import case_codes, slice_table
 from fewlabel.data.orient import orient_to
-from fewlabel.data.planning import make_plan
 from fewlabel.data.pose_record import POSES, find_poses, write_poses
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.sources import SOURCES, read_sources, source_files, source_key
 from fewlabel.data.store import STORE_FILES, PreparedStore
 from fewlabel.data.store_writer import Written, store_bytes, write_store
-from fewlabel.protocol.splits import make_split
 from fewlabel.readers.base import read_catalog
+from fewlabel.stages.prepare.checking import CheckReport, check, plan_of, split_of
+from fewlabel.stages.prepare.settings import PrepareSettings
 
-
-class PrepareSettings(Settings):
-    """Settings of ``prepare``."""
-
-    data: PathSetting = setting(..., "Folder, or table file, of the raw data set.")
-    out: PathSetting = setting(..., "Folder of the prepared store.")
-    reader: str | dict[str, Any] = setting("auto", "Reader by id, or auto to choose by the look of the data set.")
-    split: str = setting("auto", "auto, random, chaitanya, ssl4mis, develop, or a JSON file with parts.")
-    test_fraction: float = setting(0.2, "Share of labelled subjects kept for testing.", unit="0 to 1", ge=0, lt=1)
-    validation_fraction: float = setting(
-        0.1, "Share of labelled subjects kept for model selection.", unit="0 to 1", ge=0, lt=1
-    )
-    pretrain_on_test_scans: bool = setting(
-        False, "Whether unlabelled scans that the data set keeps for testing may enter pre-training."
-    )
-    spacing: Floats | None = setting(
-        None,
-        "Pixel size (row, column); null for the median of the scans outside the test part, more where labels need it.",
-        unit="mm",
-    )
-    size: Integers | None = setting(
-        None,
-        "Pixels (height, width) after crop or pad; null for what 95 % of the scans outside the test part cover and all "
-        "their labels, a multiple of 16 of at most 256.",
-        unit="pixels",
-    )
-    low: float = setting(1.0, "Percentile of a volume that becomes 0.", unit="percent", ge=0, lt=100)
-    high: float = setting(99.0, "Percentile of a volume that becomes 1.", unit="percent", gt=0, le=100)
-    slice_axis: Literal["auto", "x", "y", "z"] = setting(
-        "auto", "File axis across the slices; auto takes the one with the largest spacing."
-    )
-    position_parts: int = setting(4, "Parts along the slice axis.", source="GCL, slice position", ge=1, le=64)
-    workers: int = setting(0, "Threads; 0 for one per core.", ge=0)
-    seed: int = setting(0, "Seed of a random split.", ge=0)
-
-    @classmethod
-    def parse(cls, values: Mapping[str, Any], *, where: str = "", base: Settings | None = None) -> Self:
-        """As for all settings, and those that belong together must agree; all faults come at once."""
-        try:
-            built = super().parse(values, where=where, base=base)
-        except SettingsError as error:
-            wrong = {fault.where.removeprefix(where).split(".")[0] for fault in error.faults}
-            rest = {"data": "", "out": "", **{key: value for key, value in values.items() if key not in wrong}}
-            try:
-                left = super().parse(rest, where=where, base=base)
-            except SettingsError:
-                raise error from None
-            faults = _contradictions(dict(left), where, without=wrong)
-            raise SettingsError(error.message, [*error.faults, *faults]) from None
-        faults = _contradictions(dict(built), where)
-        if faults:
-            raise SettingsError("These settings are not valid:", faults)
-        return built
-
+__all__ = ["SETTINGS", "CheckReport", "PrepareSettings", "check", "depths_of", "plan_of", "run", "write_tables"]
 
 SETTINGS = PrepareSettings
 
@@ -94,10 +43,10 @@ def run(settings: PrepareSettings) -> Path:
 
     Raises:
         DataError: With every faulty case and file at once.
-        SettingsError: If settings contradict each other, or ``out`` is somebody else's folder.
+        SettingsError: If there is no such split, or ``out`` is somebody else's folder.
     """
     started = time.perf_counter()
-    _check_settings(settings)
+    _check_out(settings.out)
     _, catalog = read_catalog(settings.data, settings.reader)
     files = source_files(catalog, settings.out)
     key = source_key(catalog, files, _key_settings(settings))
@@ -112,26 +61,8 @@ def run(settings: PrepareSettings) -> Path:
     faults = [fault for fact in facts for fault in fact.faults] + faults
     if faults:
         raise DataError(f"The data set {settings.data} cannot be prepared:", faults)
-    split = make_split(
-        catalog,
-        settings.split,
-        settings.seed,
-        test_fraction=settings.test_fraction,
-        validation_fraction=settings.validation_fraction,
-        pretrain_on_test_scans=settings.pretrain_on_test_scans,
-    )
-    plan = make_plan(
-        catalog,
-        facts,
-        labels,
-        split,
-        spacing=settings.spacing,
-        size=settings.size,
-        low=settings.low,
-        high=settings.high,
-        slice_axis=settings.slice_axis,
-        position_parts=settings.position_parts,
-    )
+    split = split_of(settings, catalog)
+    plan = plan_of(settings, catalog, facts, labels, split)
     depths = depths_of(facts, plan)
     table, classes = slice_table(catalog, depths, plan.position_parts)
     plan = replace(plan, meta_labels=classes)
@@ -178,47 +109,15 @@ def _add_poses(out: Path) -> None:
         say(f"{POSES} cannot be written to {out} ({why}): fine-tuning will not know how the scans lie.")
 
 
-def _contradictions(values: Mapping[str, Any], where: str = "", *, without: Set[str] = frozenset()) -> list[Fault]:
-    """What no single setting shows to be wrong: sizes that are no pair, and settings that contradict each other.
-
-    Args:
-        values: The settings by name.
-        where: Prefix of keys in messages.
-        without: Settings that are wrong anyhow: rules that need them are passed over.
-    """
-    faults = []
-    for name in ("spacing", "size"):
-        pair = values[name]
-        if name in without or pair is None:
-            continue
-        if len(pair) != 2 or min(pair) <= 0:
-            problem = f"must be two positive numbers (row, column), not {list(pair)}"
-            faults.append(Fault(problem, f"{where}{name}"))
-        elif name == "size" and any(value % 2 for value in pair):
-            problem = f"must be even numbers, not {list(pair)}"
-            faults.append(Fault(problem, f"{where}size", "Give multiples of 16, which suit every network"))
-    low, high = values["low"], values["high"]
-    if without.isdisjoint({"low", "high"}) and low >= high:
-        faults.append(Fault(f"must be below high, which is {high}, not {low}", f"{where}low"))
-    test, validation = values["test_fraction"], values["validation_fraction"]
-    if without.isdisjoint({"test_fraction", "validation_fraction"}) and test + validation >= 1:
-        problem = f"{test} for testing and {validation} for validation leave nobody to train on"
-        faults.append(Fault(problem, f"{where}test_fraction", "Lower one of them"))
-    return faults
-
-
-def _check_settings(settings: PrepareSettings) -> None:
-    faults = _contradictions(dict(settings))
-    out = settings.out
+def _check_out(out: Path) -> None:
     # A store that lost a file is still ours to replace; a folder without its sources is not.
     obstacle = path_conflict(out)
-    if obstacle and not (out / SOURCES).is_file():
-        problem, remedy = conflict_sentence(out, obstacle), "Give another --out"
-        if obstacle == "other files":
-            problem = f"{out} is neither empty nor a prepared folder"
-        faults.append(Fault(problem, remedy=remedy))
-    if faults:
-        raise SettingsError("These settings are not valid:", faults)
+    if not obstacle or (out / SOURCES).is_file():
+        return
+    problem = conflict_sentence(out, obstacle)
+    if obstacle == "other files":
+        problem = f"{out} is neither empty nor a prepared folder"
+    raise SettingsError("These settings are not valid:", [Fault(problem, remedy="Give another --out")])
 
 
 def _key_settings(settings: PrepareSettings) -> dict[str, Any]:
@@ -234,16 +133,10 @@ def _key_settings(settings: PrepareSettings) -> dict[str, Any]:
 def depths_of(facts: Sequence[CaseFacts], plan: Plan) -> list[int]:
     """Slices of each scan, in catalog order; scans that cannot be read are left out."""
     return [
-        fact.geometry.shape[orient_to(fact.geometry, _frame(plan), plan.slice_axis).axes[0]]
+        fact.geometry.shape[orient_to(fact.geometry, np.asarray(plan.frame), plan.slice_axis).axes[0]]
         for fact in facts
         if fact.geometry is not None
     ]
-
-
-def _frame(plan: Plan) -> Any:
-    import numpy as np
-
-    return np.asarray(plan.frame)
 
 
 def _say_estimate(plan: Plan, catalog: Catalog, facts: list[CaseFacts], depths: list[int], workers: int) -> None:
@@ -275,8 +168,6 @@ def write_tables(folder: Path, catalog: Catalog, table: dict[str, Any], written:
         table: Columns of the slice table.
         written: What each scan left, in catalog order.
     """
-    import pandas as pd
-
     pd.DataFrame(table).to_parquet(folder / "slices.parquet", index=False)
     rows = [
         {
