@@ -97,16 +97,12 @@ class Aggregator(Combiner):
         name: Which.
         terms: Names of the loss terms, for the log; if empty, they are counted from 1.
         beta: GradVac's weight of the new cosine in the moving average.
-        prefix: What the names of the encoder's parameters start with.
     """
 
-    def __init__(
-        self, name: Aggregation, terms: Sequence[str] = (), *, beta: float = 0.01, prefix: str = "encoder."
-    ) -> None:
+    def __init__(self, name: Aggregation, terms: Sequence[str] = (), *, beta: float = 0.01) -> None:
         self.name = name
         self.terms = tuple(terms)
         self.beta = beta
-        self.prefix = prefix
         self.rule = _RULES[name]
         self._shared = self.rule.build(beta)
         self._own: dict[str, Any] = {}
@@ -120,7 +116,7 @@ class Aggregator(Combiner):
         self.terms = self.terms or tuple(str(number) for number in range(1, count + 1))
         flat = [FlatGradients.of(parts) for parts in zip(*gradients, strict=True)]
         weights = torch.ones(len(names), count, dtype=torch.float64)
-        groups = parameter_groups(names, gradients[0], self.rule.granularity, self.prefix) if count > 1 else {}
+        groups = parameter_groups(names, gradients[0], self.rule.granularity) if count > 1 else {}
         if groups:
             grams = torch.stack([gram_matrices([flat[index] for index in found]).sum(0) for found in groups.values()])
             seed = int(torch.randint(2**63 - 1, (), generator=generator))
@@ -216,8 +212,6 @@ def build_combiner(
     granularity: Granularity = "tensor",
     beta: float = 0.01,
     initial_target: float = 0.0,
-    max_gain: float | None = None,
-    prefix: str = "encoder.",
 ) -> Combiner:
     """A combiner by name.
 
@@ -227,18 +221,9 @@ def build_combiner(
         granularity: GradMitigator's; the others keep that of their papers.
         beta: Weight of the new cosine in the moving averages of GradMitigator and GradVac.
         initial_target: GradMitigator's targets at step 0.
-        max_gain: GradMitigator's largest amplification.
-        prefix: What the names of the encoder's parameters start with; all other parameters get the mean.
     """
     if name == "mean":
         return MeanCombiner()
     if name == "mitigator":
-        return GradMitigator(
-            terms,
-            granularity=granularity,
-            beta=beta,
-            initial_target=initial_target,
-            max_gain=max_gain,
-            prefix=prefix,
-        )
-    return Aggregator(name, terms, beta=beta, prefix=prefix)
+        return GradMitigator(terms, granularity=granularity, beta=beta, initial_target=initial_target)
+    return Aggregator(name, terms, beta=beta)

@@ -77,11 +77,6 @@ class GLCL(SliceContrast):
             "first layer of the slices' head on the whole last map, averaged to 6 a side where larger, or on its mean",
             source="code of GLCL: flatten, on 6x6 maps",
         )
-        centre: bool = setting(
-            False,
-            "end the slices' head with a batch normalisation without weights, so that embeddings share no mean",
-            source="own option, see docs/explanation/gcl.md; the paper has none",
-        )
         global_share: float = setting(
             0.5,
             "share of the steps for the first stage; 1 trains the encoder alone",
@@ -118,10 +113,9 @@ class GLCL(SliceContrast):
         if faults:
             raise SettingsError("These settings do not fit the data:", faults)
         channels = encoder.config.widths[-1]
-        last = _map_size(encoder, facts, 0)
-        head: PixelHead = PooledHead(channels, config.dim, centred=config.centre)
+        head: PixelHead = PooledHead(channels, config.dim)
         if config.head == "flatten":
-            head = FlattenHead(channels, config.dim, last, centred=config.centre)
+            head = FlattenHead(channels, config.dim, _map_size(encoder, facts, 0))
         super().__init__(
             config,
             encoder,

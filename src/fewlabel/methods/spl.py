@@ -116,11 +116,6 @@ class SPL(SliceContrast):
         )
         temperature: float = setting(0.07, "τ of the contrastive loss", gt=0, source="code of SPL")
         dim: int = setting(256, "size of an embedding", ge=2, source="code of SPL")
-        centre: bool = setting(
-            False,
-            "end the image head with a batch normalisation without weights, so that embeddings share no mean",
-            source="own option, see docs/explanation/gcl.md; the paper has none",
-        )
 
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         faults: list[Fault] = []
@@ -142,7 +137,7 @@ class SPL(SliceContrast):
             labels=labels,
             temperature=config.temperature,
             dim=config.dim,
-            image_head=PooledHead(encoder.config.widths[-1], config.dim, centred=config.centre),
+            image_head=PooledHead(encoder.config.widths[-1], config.dim),
         )
         self.settings = config
         self.label_weights = dict(zip(labels, given, strict=True))

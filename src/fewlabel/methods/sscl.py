@@ -80,11 +80,6 @@ class SSCL(SliceContrast):
         hidden: int = setting(
             256, "hidden width of the local head; its input is as wide as the network", ge=2, source="code of SSCL"
         )
-        centre: bool = setting(
-            False,
-            "end the head of the global stage with a batch normalisation without weights, as simclr does",
-            source=OWN + ", see docs/explanation/gcl.md",
-        )
         variant: Literal["code", "paper"] = setting(
             "code", "form of the local loss: of the public code, or of the paper", source="code of SSCL"
         )
@@ -121,7 +116,6 @@ class SSCL(SliceContrast):
             facts,
             temperature=config.global_temperature,
             dim=config.dim,
-            centred=config.centre,
         )
         self.settings = config
         self.decoder = UNetDecoder(encoder.config)

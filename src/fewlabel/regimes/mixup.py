@@ -66,8 +66,7 @@ class Mixup(Regime):
         target, known = mixed_targets(labels, gather(labels)[other], shares, self.network.classes)
         terms = {}
         if chosen.ce_weight:
-            entropy = soft_target_cross_entropy(logits, target, known, smoothing=chosen.label_smoothing)
-            terms["ce"] = chosen.ce_weight * entropy
+            terms["ce"] = chosen.ce_weight * soft_target_cross_entropy(logits, target, known)
         if chosen.dice_weight:
             terms["dice"] = chosen.dice_weight * soft_target_dice(
                 logits,

@@ -96,9 +96,6 @@ class GCL(SliceContrast):
         initial_target: float = setting(
             0.0, "GradMitigator's targets at step 0", ge=-1, le=1, source="GradVac, arXiv 2010.05874"
         )
-        max_gain: float | None = setting(
-            None, "largest amplification of a gradient by one modification; null for no limit", ge=1, source=OWN
-        )
         pixel: bool = setting(True, "add the pixel-wise loss", source="GCL Eq. 5")
         pixel_weight: float = setting(1.0, "λ, weight of the pixel-wise loss", ge=0, source=OWN)
         pool: int | None = setting(
@@ -120,9 +117,9 @@ class GCL(SliceContrast):
             "one_positive", "what a pixel's positive is held against", source="GCL Eq. 5 with arXiv 2101.11939"
         )
         filter: bool = setting(True, "leave out positives with large gradients (GradFilter)", source="GCL Eq. 7")
-        filter_path: Literal["anchor", "pair", "embedding"] = setting(
+        filter_path: Literal["anchor", "embedding"] = setting(
             "anchor",
-            "whose gradient: last convolution through the anchor, through both pixels, or the embedding's (Eq. 7)",
+            "whose gradient: the last convolution's through the anchor pixel, or the anchor's embedding's (Eq. 7)",
             source="GCL Eq. 7",
         )
         pace: Literal["linear", "root", "log", "exp", "constant"] = setting(
@@ -175,7 +172,6 @@ class GCL(SliceContrast):
             granularity=chosen.granularity,
             beta=chosen.beta,
             initial_target=chosen.initial_target,
-            max_gain=chosen.max_gain,
         )
 
     def losses(self, batch: PretrainBatch) -> Losses:

@@ -123,7 +123,8 @@ class PixelContrast(nn.Module):
         if tail is not None:
             own = self._tail(rows, projection, tail)
             anchor_tail = own if everywhere else own.map(lambda part: pick_pixels(part, anchors))
-            key_tail = self._joined(own)
+            # Of the other ranks' pixels, partners need these two alone.
+            key_tail = replace(own, embeddings=join_views(own.embeddings), pulled=join_views(own.pulled))
         return PixelStep(
             anchors=anchors,
             anchor_vectors=unit if everywhere else pick_pixels(unit, anchors),
@@ -192,14 +193,7 @@ class PixelContrast(nn.Module):
             inputs=tail.inputs,
             scale=tail.scale,
             slope=tail.slope,
-            patches=self.settings.criterion == "pair",
         )
-
-    def _joined(self, own: PixelTail) -> PixelTail:
-        """The tail of all ranks; only what partners need travels."""
-        if self.settings.criterion == "pair":
-            return own.map(join_views)
-        return replace(own, embeddings=join_views(own.embeddings), pulled=join_views(own.pulled))
 
     def collapsed(self) -> float:
         """The loss when all pixels are equal."""
