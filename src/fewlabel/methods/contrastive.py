@@ -76,8 +76,8 @@ class SliceContrast(PretrainMethod):
         return self.labels
 
     def combiner(self) -> Combiner:
-        """``config.combine`` for the labels' terms, by name."""
-        return build_combiner(self.config.combine, self.labels)
+        """``settings.combine`` for the labels' terms, by name."""
+        return build_combiner(self.settings.combine, self.labels)
 
     def embed(self, images: Tensor) -> Tensor:
         """The image embedding z (n, dim) of slices (n, channels, height, width), before any augmentation."""

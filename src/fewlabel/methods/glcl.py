@@ -107,6 +107,8 @@ class GLCL(SliceContrast):
             source="code of GLCL: 3",
         )
 
+    settings: Config
+
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         layout = _layout(config, encoder, facts)
         faults = _faults(config, encoder, facts, layout)
@@ -125,7 +127,6 @@ class GLCL(SliceContrast):
             dim=config.dim,
             image_head=head,
         )
-        self.settings = config
         self.count = layout.neighbours
         self.decoder: UNetDecoder | None = None
         if config.global_share < 1:

@@ -130,6 +130,8 @@ class Inpainting(PretrainMethod):
             source="Pathak et al.: the mean",
         )
 
+    settings: Config
+
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         if config.region == "blocks" and config.blocks > min(facts.image_size):
             size = "x".join(map(str, facts.image_size))
@@ -137,7 +139,6 @@ class Inpainting(PretrainMethod):
             fault = Fault(problem, "method.blocks", f"Set it to at most {min(facts.image_size)}")
             raise SettingsError("These settings do not fit the data:", [fault])
         super().__init__(config, encoder, facts)
-        self.settings = config
         self.decoder = LightDecoder(encoder.config)
 
     def draw_hidden(self, count: int, size: tuple[int, int], generator: Generator) -> Tensor:

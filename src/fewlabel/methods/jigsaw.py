@@ -90,6 +90,8 @@ class Jigsaw(PretrainMethod):
         momentum: float = setting(0.5, "share of the old vector in a slot's update", ge=0, lt=1, source=_PIRL)
         contrast: Contrast = setting("nce", "loss of PIRL against its slots", source="PIRL: NCE; its code: InfoNCE")
 
+    settings: Config
+
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         try:
             grid = TileGrid.fit(facts.image_size, encoder.config.stride, config.gap)
@@ -105,7 +107,6 @@ class Jigsaw(PretrainMethod):
             fault = Fault(problem, "network.norm", remedy)
             raise SettingsError("These settings do not fit the data:", [fault])
         super().__init__(config, encoder, facts)
-        self.settings = config
         self.grid = grid
         channels = encoder.config.widths[-1]
         self.tile_head = nn.Linear(channels, config.dim)

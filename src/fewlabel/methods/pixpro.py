@@ -83,9 +83,10 @@ class PixPro(PretrainMethod):
             0.0, "weight of the agreement of whole slices; 0 leaves it out", ge=0, source="code of PixPro: off"
         )
 
+    settings: Config
+
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         super().__init__(config, encoder, facts)
-        self.settings = config
         channels, hidden, dim = encoder.config.widths[-1], config.hidden, config.dim
         self.projector = projector(channels, hidden, dim)
         self.transform = nn.Linear(dim, dim)

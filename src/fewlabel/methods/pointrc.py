@@ -100,6 +100,7 @@ class PointRC(MomentumContrast):
             0.9, "share of the old centre in an update", ge=0, le=1, source="code of PointRC, as DINO"
         )
 
+    settings: Config
     centre: Tensor
 
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
@@ -113,7 +114,6 @@ class PointRC(MomentumContrast):
         if faults:
             raise SettingsError("These settings are not valid:", faults)
         super().__init__(config, encoder, facts)
-        self.chosen = config
         self.point_head = PixelHead(encoder.config.widths[-1], config.dim)
         self.key_point_head = EMAModel(self.point_head)
         self.register_buffer("centre", torch.zeros(config.grid**2))
@@ -121,7 +121,7 @@ class PointRC(MomentumContrast):
 
     def losses(self, batch: PretrainBatch) -> Losses:
         """The weighted sum as one term; its parts are logged, with the twin's entropy, the affinity loss's bound."""
-        chosen = self.chosen
+        chosen = self.settings
         maps = self.maps(batch)
         image, embeddings = self.image_term(maps)
         # The twin sees the first views, too: its affinities are those between points of its own.
@@ -166,9 +166,9 @@ class PointRC(MomentumContrast):
     def after_step(self, step: int, total_steps: int) -> None:
         """As MoCo, for the point head too; then the centre moves towards the step's mean similarities."""
         super().after_step(step, total_steps)
-        self.key_point_head.update(self.point_head, self.chosen.momentum)
+        self.key_point_head.update(self.point_head, self.settings.momentum)
         if self._seen is not None:
-            keep = self.chosen.centre_momentum
+            keep = self.settings.centre_momentum
             self.centre.mul_(keep).add_(self._seen.to(self.centre), alpha=1 - keep)
         self._seen = None
 

@@ -117,6 +117,8 @@ class SPL(SliceContrast):
         temperature: float = setting(0.07, "τ of the contrastive loss", gt=0, source="code of SPL")
         dim: int = setting(256, "size of an embedding", ge=2, source="code of SPL")
 
+    settings: Config
+
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         faults: list[Fault] = []
         labels = choose_labels(config.labels, self.automatic, facts, faults, "SPL")
@@ -139,7 +141,6 @@ class SPL(SliceContrast):
             dim=config.dim,
             image_head=PooledHead(encoder.config.widths[-1], config.dim),
         )
-        self.settings = config
         self.label_weights = dict(zip(labels, given, strict=True))
 
     def gamma(self, batch: PretrainBatch) -> float:

@@ -99,6 +99,8 @@ class SSCL(SliceContrast):
             4, "labelled slices in a joined batch of the local stage, two views each", ge=1, source="code of SSCL"
         )
 
+    settings: Config
+
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         faults = []
         if facts.classes < 2:
@@ -117,7 +119,6 @@ class SSCL(SliceContrast):
             temperature=config.global_temperature,
             dim=config.dim,
         )
-        self.settings = config
         self.decoder = UNetDecoder(encoder.config)
         self.local_head = PixelHead(encoder.config.width, config.dim, hidden=config.hidden)
 

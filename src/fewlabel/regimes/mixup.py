@@ -11,7 +11,6 @@ from torch import Tensor
 from fewlabel.core.collective import gather
 from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import SegmentationBatch
-from fewlabel.nets.unet import UNet
 from fewlabel.objectives.mixing import beta_shares, mix, partners
 from fewlabel.objectives.segmentation import IGNORE, soft_target_cross_entropy, soft_target_dice
 from fewlabel.regimes.base import Regime
@@ -47,13 +46,10 @@ class Mixup(Regime):
             source="Zhang et al.: 0.1 to 0.4",
         )
 
+    settings: Config
     supervised_when: ClassVar[Mapping[str, Any]] = {"alpha": 0.0}
     supports_3d: ClassVar[bool] = True
     paper: ClassVar[str] = "Zhang et al., ICLR 2018, arXiv 1710.09412"
-
-    def __init__(self, config: Config, network: UNet, *, pretrained: bool = False) -> None:
-        super().__init__(config, network, pretrained=pretrained)
-        self.settings = config
 
     def losses(self, batch: SegmentationBatch) -> dict[str, Tensor]:
         """``ce`` and ``dice`` of mixed slices; one with weight 0 is not computed."""

@@ -127,6 +127,7 @@ class WeakToStrong(TeacherStudent):
     Children implement :meth:`pseudo_loss`.
     """
 
+    settings: WeakToStrongSettings
     supports_3d: ClassVar[bool] = True
     weak_view: ClassVar[bool] = True
     supervised_when: ClassVar[Mapping[str, Any]] = {"unlabelled_weight": 0.0}
@@ -135,7 +136,6 @@ class WeakToStrong(TeacherStudent):
 
     def __init__(self, config: WeakToStrongSettings, network: UNet, *, pretrained: bool = False) -> None:
         super().__init__(config, network, pretrained=pretrained)
-        self.chosen = config
         self.watches = config.guard > 0 and config.unlabelled_weight > 0
         if self.watches:
             self.shares = ClassShares(network.classes, config.guard)
@@ -162,7 +162,7 @@ class WeakToStrong(TeacherStudent):
 
     def training_phase(self, step: int, total_steps: int) -> tuple[int, int]:
         """The first phase, then the second; all of a run without an unlabelled part is one."""
-        first = self._first(total_steps) if self.chosen.unlabelled_weight > 0 else total_steps
+        first = self._first(total_steps) if self.settings.unlabelled_weight > 0 else total_steps
         return (0, first) if step < first else (first, total_steps - first)
 
     def weight(self, step: int, total_steps: int) -> float:
@@ -170,14 +170,14 @@ class WeakToStrong(TeacherStudent):
         first = self._first(total_steps)
         if step < first:
             return 0.0
-        grown = ramp_up(step - first, self.chosen.ramp * (total_steps - first))
+        grown = ramp_up(step - first, self.settings.ramp * (total_steps - first))
         # Both at once: the device is asked once.
         returns, given_up = torch.stack([self.returns, self.given_up.long()]).tolist() if self.watches else (0, 0)
-        return 0.0 if given_up else self.chosen.unlabelled_weight * grown * 0.5**returns
+        return 0.0 if given_up else self.settings.unlabelled_weight * grown * 0.5**returns
 
     def labelled_terms(self, batch: SegmentationBatch) -> dict[str, Tensor]:
         """Those of ``supervised``; on the way, how many pieces labelled structures have."""
-        looks = self.chosen.one_piece and self.chosen.unlabelled_weight > 0
+        looks = self.settings.one_piece and self.settings.unlabelled_weight > 0
         if looks and batch.step % LOOK_EVERY == 0 and batch.step < self._first(batch.total_steps):
             self.pieces.learn(batch.labels)
         return super().labelled_terms(batch)
@@ -193,7 +193,7 @@ class WeakToStrong(TeacherStudent):
         """The teacher is the student in the first phase and follows it in the second; then the guard looks."""
         self.replaced = False
         first = self._first(total_steps)
-        fed = self.joined and self.chosen.teacher == "average"
+        fed = self.joined and self.settings.teacher == "average"
         self.teacher.update(self.network, max(step - first, 0), fed=fed)
         if not self.watches:
             return
@@ -238,7 +238,7 @@ class WeakToStrong(TeacherStudent):
         Raises:
             ValueError: If partners go by position and the batch has no positions.
         """
-        chosen = self.chosen
+        chosen = self.settings
         if chosen.cutmix == 0:
             return images, pseudo.labels
         count = len(images)
@@ -265,19 +265,19 @@ class WeakToStrong(TeacherStudent):
 
     def _first(self, total_steps: int) -> int:
         """The step at which the second phase begins."""
-        return resting_steps(self.chosen.rest, total_steps)
+        return resting_steps(self.settings.rest, total_steps)
 
     @torch.no_grad()
     def _pseudo(self, weak: Tensor) -> Pseudo:
-        if self.chosen.teacher == "average":
+        if self.settings.teacher == "average":
             logits = self.teacher(weak)
         else:
             with preserve_buffers(self.network):
                 logits = self.network(weak)
         confidence, labels = probabilities(logits).max(dim=1)
         self._guesses = labels
-        sure = confidence >= self.chosen.threshold
-        if self.chosen.one_piece:
+        sure = confidence >= self.settings.threshold
+        if self.settings.one_piece:
             labels, beside = self.pieces.hold(labels)
             sure &= ~beside
         self._labels = labels

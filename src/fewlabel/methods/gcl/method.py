@@ -127,6 +127,8 @@ class GCL(SliceContrast):
         )
         lambda0: float = setting(0.25, "share of a pool kept at step 0", gt=0, le=1, source=OWN)
 
+    settings: Config
+
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         pixel = None
         pixels = map_pixels(encoder, facts)
@@ -157,7 +159,6 @@ class GCL(SliceContrast):
             dim=config.dim,
             centred=config.centre,
         )
-        self.settings = config
         channels = encoder.config.widths[-1]
         self.pixel_branch = None if pixel is None else PixelContrast(pixel, channels, config.dim, pixels)
 

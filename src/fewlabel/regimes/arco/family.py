@@ -36,6 +36,7 @@ class Anatomical(Regime):
     weight is 0 are neither computed nor made.
     """
 
+    settings: ArcoSettings
     uses_unlabelled: ClassVar[bool] = True
     unlabelled_views: ClassVar[int] = 2
     supports_3d: ClassVar[bool] = True
@@ -49,7 +50,6 @@ class Anatomical(Regime):
 
     def __init__(self, config: ArcoSettings, network: UNet, *, pretrained: bool = False) -> None:
         super().__init__(config, network, pretrained=pretrained)
-        self.settings = config
         own = 0.0 if pretrained else 1 / 3
         self.share = own if config.pretrain_share is None else config.pretrain_share
         relates = self.share > 0
