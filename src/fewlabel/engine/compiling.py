@@ -137,10 +137,10 @@ def settle(
         SettingsError: If there is no working compiler and somebody asked for one, or the run was begun with one.
     """
     first = rank() == 0
-    found = decide(asked, kind, precision, seconds, world_size())
+    decision = decide(asked, kind, precision, seconds, world_size())
     resumed = any_rank(first and begun is not None)
     # Machines may differ, and so may what they would decide.
-    wanted = any_rank(first and (found.on if begun is None else begun))
+    wanted = any_rank(first and (decision.on if begun is None else begun))
     why = broken(kind) if wanted else ""
     fails = any_rank(bool(why))
     if fails and (resumed or asked != "auto"):
@@ -150,13 +150,13 @@ def settle(
         fault = Fault(problem, "compile", remedy)
         raise SettingsError("Nothing was trained:", [fault])
     on = wanted and not fails
-    if resumed and on != found.on:
+    if resumed and on != decision.on:
         say(f"The run began {'with' if on else 'without'} compiled steps and continues that way.")
     elif not (resumed or quiet):
         if on:
             say("Steps are compiled when they first run, which takes a minute or two.")
         elif asked == "auto":
-            say(f"Steps are not compiled: {why or found.why}.")
+            say(f"Steps are not compiled: {why or decision.why}.")
     return on
 
 

@@ -30,7 +30,7 @@ def parameter_groups(names: Sequence[str], like: Sequence[Tensor], granularity: 
             layer = name.rpartition(".")[0]
             key = {"tensor": name, "layer": layer, "whole": ENCODER.rstrip(".")}[granularity]
             members.setdefault(key, []).append(index)
-    return {key: found for key, found in members.items() if sum(like[index].numel() for index in found) > 1}
+    return {key: indices for key, indices in members.items() if sum(like[index].numel() for index in indices) > 1}
 
 
 def ordered_pairs(terms: Sequence[str]) -> list[tuple[int, int, str]]:

@@ -76,8 +76,8 @@ class GradMitigator(Combiner):
         kept = parameter_groups(names, like, self.granularity)
         self._groups = list(kept)
         self._group_of = torch.full((len(names),), -1, dtype=torch.int64)
-        for group, found in enumerate(kept.values()):
-            self._group_of[found] = group
+        for group, indices in enumerate(kept.values()):
+            self._group_of[indices] = group
         self._known = tuple(names)
 
     def _advance(self, gram: Tensor, generator: Generator) -> Mitigation:
@@ -143,10 +143,10 @@ class GradMitigator(Combiner):
         rows: dict[str, dict[str, float]] = {group: {} for group in self._groups}
         for index, row in enumerate(rows.values() if state else ()):
             for a, b, pair in ordered_pairs(self.terms):
-                seen = float(state["compared"][index, a, b])
-                if seen > 0:
-                    row[f"conflict/{pair}"] = float(state["conflicts"][index, a, b]) / seen
-                    row[f"below_target/{pair}"] = float(state["below"][index, a, b]) / seen
-                    row[f"cosine/{pair}"] = float(state["cosines"][index, a, b]) / seen
+                steps = float(state["compared"][index, a, b])
+                if steps > 0:
+                    row[f"conflict/{pair}"] = float(state["conflicts"][index, a, b]) / steps
+                    row[f"below_target/{pair}"] = float(state["below"][index, a, b]) / steps
+                    row[f"cosine/{pair}"] = float(state["cosines"][index, a, b]) / steps
                     row[f"target/{pair}"] = float(state["targets"][index, a, b])
         return {"granularity": self.granularity, "terms": list(self.terms), "tensors": rows}

@@ -162,8 +162,8 @@ class GLCL(SliceContrast):
         """``global`` or ``local``, by the batch's step."""
         if self.decoder is not None and batch.step >= self.first_local_step(batch.total_steps):
             return self._local(self.decoder, batch)
-        found = super().losses(batch)
-        return replace(found, terms={"global": found.terms["position"]})
+        losses = super().losses(batch)
+        return replace(losses, terms={"global": losses.terms["position"]})
 
     def _local(self, decoder: UNetDecoder, batch: PretrainBatch) -> Losses:
         with _asleep(self.encoder):

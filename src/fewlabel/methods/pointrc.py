@@ -121,17 +121,17 @@ class PointRC(MomentumContrast):
 
     def losses(self, batch: PretrainBatch) -> Losses:
         """The weighted sum as one term; its parts are logged, with the twin's entropy, the affinity loss's bound."""
-        chosen = self.settings
+        settings = self.settings
         maps = self.maps(batch)
         image, embeddings = self.image_term(maps)
         # The twin sees the first views, too: its affinities are those between points of its own.
         teacher_map = self.key_encoder(batch.views[0])[-1]
-        first, second = draw_points(batch, chosen.grid, chosen.drawn, chosen.points)
+        first, second = draw_points(batch, settings.grid, settings.drawn, settings.points)
         anchors = unit_rows(self.point_head, first.read(maps.queries))
         teacher = unit_rows(self.key_point_head, first.read(teacher_map))
         keys = unit_rows(self.key_point_head, second.read(maps.keys))
-        foreign = foreign_keys(keys, second.real, maps.owners, maps.mine, chosen.foreign, batch.generator)
-        region, region_collapsed = region_loss(anchors, keys, first, second, foreign, chosen.temperature)
+        foreign = foreign_keys(keys, second.real, maps.owners, maps.mine, settings.foreign, batch.generator)
+        region, region_collapsed = region_loss(anchors, keys, first, second, foreign, settings.temperature)
         cosines = similarity_logits(teacher, keys, 1.0)
         affinity = affinity_loss(
             cosines,
@@ -139,12 +139,12 @@ class PointRC(MomentumContrast):
             first,
             second,
             self.centre,
-            teacher_temperature(chosen, batch.step, batch.total_steps),
-            chosen.student_temperature,
+            teacher_temperature(settings, batch.step, batch.total_steps),
+            settings.student_temperature,
         )
         self._seen = region_means(cosines, first, second, self.centre)
         term = weighted_sum(
-            (chosen.image_weight, image), (chosen.region_weight, region), (chosen.affinity_weight, affinity.loss)
+            (settings.image_weight, image), (settings.region_weight, region), (settings.affinity_weight, affinity.loss)
         )
         parts = {"image": image, "region": region, "affinity": affinity.loss, "teacher_entropy": affinity.entropy}
         parts["points_shown"] = second.real.float().mean()
@@ -157,10 +157,10 @@ class PointRC(MomentumContrast):
         )
         return replace(
             losses,
-            collapsed=chosen.image_weight * losses.collapsed
-            + chosen.region_weight * region_at_collapse
-            + chosen.affinity_weight * affinity_at_collapse,
-            lower_bound=chosen.image_weight * losses.lower_bound + chosen.affinity_weight * entropy,
+            collapsed=settings.image_weight * losses.collapsed
+            + settings.region_weight * region_at_collapse
+            + settings.affinity_weight * affinity_at_collapse,
+            lower_bound=settings.image_weight * losses.lower_bound + settings.affinity_weight * entropy,
         )
 
     def after_step(self, step: int, total_steps: int) -> None:

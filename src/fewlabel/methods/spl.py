@@ -145,13 +145,13 @@ class SPL(SliceContrast):
 
     def gamma(self, batch: PretrainBatch) -> float:
         """γ at the batch's step."""
-        chosen = self.settings
-        return age(batch.step, batch.total_steps, chosen.gamma_start, chosen.gamma_end, chosen.gamma_power)
+        settings = self.settings
+        return age(batch.step, batch.total_steps, settings.gamma_start, settings.gamma_end, settings.gamma_power)
 
     def losses(self, batch: PretrainBatch) -> Losses:
         """One term per label; see :class:`SPL`."""
-        found = super().losses(batch)
-        return replace(found, scalars={**found.scalars, "gamma": self.gamma(batch)})
+        losses = super().losses(batch)
+        return replace(losses, scalars={**losses.scalars, "gamma": self.gamma(batch)})
 
     def image_loss(
         self, name: str, logits: Tensor, positives: Tensor, candidates: Tensor, batch: PretrainBatch

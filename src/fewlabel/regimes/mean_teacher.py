@@ -57,11 +57,11 @@ class MeanTeacher(TeacherStudent):
 
     def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
         """``ce``, ``dice`` and ``consistency``."""
-        chosen = self.settings
+        settings = self.settings
         with self.streams(len(batch.images), len(unlabelled)):
             logits = self.network(concat_streams(batch, unlabelled))
         labelled = len(batch.images)
-        noise = gaussian_noise(unlabelled, chosen.noise, chosen.noise_limit, batch.generator)
+        noise = gaussian_noise(unlabelled, settings.noise, settings.noise_limit, batch.generator)
         target = probabilities(self.teacher(unlabelled + noise))
         distance = squared_difference(probabilities(logits[labelled:]), target).mean()
         self.log(consistency=distance)

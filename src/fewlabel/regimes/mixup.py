@@ -53,24 +53,24 @@ class Mixup(Regime):
 
     def losses(self, batch: SegmentationBatch) -> dict[str, Tensor]:
         """``ce`` and ``dice`` of mixed slices; one with weight 0 is not computed."""
-        chosen, images, labels = self.settings, batch.images, batch.labels
-        if chosen.alpha == 0:
-            return supervised_terms(chosen, self.network(images), labels)
+        settings, images, labels = self.settings, batch.images, batch.labels
+        if settings.alpha == 0:
+            return supervised_terms(settings, self.network(images), labels)
         other = partners(len(images), batch.generator).to(images.device)
-        shares = beta_shares(len(images), chosen.alpha, batch.generator).to(images)
+        shares = beta_shares(len(images), settings.alpha, batch.generator).to(images)
         logits = self.network(mix(images, gather(images)[other], shares))
         target, known = mixed_targets(labels, gather(labels)[other], shares, self.network.classes)
         terms = {}
-        if chosen.ce_weight:
-            terms["ce"] = chosen.ce_weight * soft_target_cross_entropy(logits, target, known)
-        if chosen.dice_weight:
-            terms["dice"] = chosen.dice_weight * soft_target_dice(
+        if settings.ce_weight:
+            terms["ce"] = settings.ce_weight * soft_target_cross_entropy(logits, target, known)
+        if settings.dice_weight:
+            terms["dice"] = settings.dice_weight * soft_target_dice(
                 logits,
                 target,
                 known,
-                batch=chosen.dice_per_batch,
-                background=chosen.dice_background,
-                smooth=chosen.dice_smooth,
+                batch=settings.dice_per_batch,
+                background=settings.dice_background,
+                smooth=settings.dice_smooth,
             )
         return terms
 

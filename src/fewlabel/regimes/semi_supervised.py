@@ -97,10 +97,10 @@ class SemiSupervised(Regime):
 
     def weight(self, step: int, total_steps: int) -> float:
         """λ at a step."""
-        chosen = self.settings
-        if step < resting_steps(chosen.rest, total_steps):
+        settings = self.settings
+        if step < resting_steps(settings.rest, total_steps):
             return 0.0
-        return chosen.unlabelled_weight * ramp_up(step, chosen.ramp * total_steps)
+        return settings.unlabelled_weight * ramp_up(step, settings.ramp * total_steps)
 
     def supervision(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """``ce`` and ``dice`` of logits (n, classes, *space)."""

@@ -83,15 +83,15 @@ class UncertaintyAwareMeanTeacher(TeacherStudent):
         if total is None:
             raise ValueError("the teacher needs a pass")
         mean = total / passes
-        found = -torch.xlogy(mean, mean).sum(dim=1)
-        return found.clamp(0, math.log(mean.shape[1]))
+        uncertainty = -torch.xlogy(mean, mean).sum(dim=1)
+        return uncertainty.clamp(0, math.log(mean.shape[1]))
 
     def threshold(self, step: int, total_steps: int) -> float:
         """h(t) in nats."""
-        chosen = self.settings
-        unit = math.log(2 if chosen.max_entropy == "ln2" else self.network.classes)
-        grown = ramp_up(step, total_steps) * (chosen.threshold_end - chosen.threshold_start)
-        return (chosen.threshold_start + grown) * unit
+        settings = self.settings
+        unit = math.log(2 if settings.max_entropy == "ln2" else self.network.classes)
+        grown = ramp_up(step, total_steps) * (settings.threshold_end - settings.threshold_start)
+        return (settings.threshold_start + grown) * unit
 
     def _noisy(self, unlabelled: Tensor, generator: Generator) -> Tensor:
         return unlabelled + gaussian_noise(unlabelled, self.settings.noise, self.settings.noise_limit, generator)

@@ -205,14 +205,14 @@ class WeakToStrong(TeacherStudent):
 
     def metrics(self) -> dict[str, float]:
         """Those of the base, of the guard, and of pseudo-labels the share of foreground and of slices in pieces."""
-        found = super().metrics()
+        figures = super().metrics()
         if self.joined and self._labels is not None and self._guesses is not None:
             scattered = component_counts(self._guesses, self.network.classes) > 1
-            found["foreground"] = float((self._labels > 0).float().mean())
-            found["scattered"] = float(scattered.any(dim=1).float().mean())
+            figures["foreground"] = float((self._labels > 0).float().mean())
+            figures["scattered"] = float(scattered.any(dim=1).float().mean())
         if self.watches:
-            found |= {"returns": float(self.returns), "given_up": float(self.given_up)}
-        return found
+            figures |= {"returns": float(self.returns), "given_up": float(self.given_up)}
+        return figures
 
     def outcome(self, names: Mapping[int, str], steps: int) -> Mapping[str, Any]:
         """What the guard did: its returns, with step, classes and shares of each, and whether it gave up."""
@@ -238,18 +238,18 @@ class WeakToStrong(TeacherStudent):
         Raises:
             ValueError: If partners go by position and the batch has no positions.
         """
-        chosen = self.settings
-        if chosen.cutmix == 0:
+        settings = self.settings
+        if settings.cutmix == 0:
             return images, pseudo.labels
         count = len(images)
-        if chosen.partners == "any":
+        if settings.partners == "any":
             other = partners(count, batch.generator)
         elif batch.unlabelled_positions is None:
             raise ValueError("partners=position needs the positions of the unlabelled rows")
         else:
             other = position_partners(batch.unlabelled_positions, batch.generator)
         inside = random_boxes(count, images.shape[2:], SHARE, RATIO, batch.generator)
-        used = torch.rand(count * world_size(), generator=batch.generator) < chosen.cutmix
+        used = torch.rand(count * world_size(), generator=batch.generator) < settings.cutmix
         inside &= own_part(used).view(-1, *[1] * (inside.dim() - 1))
         other, inside = other.to(images.device), inside.to(images.device)
         mixed = torch.where(inside[:, None], gather(images)[other], images)
@@ -295,20 +295,20 @@ class WeakToStrong(TeacherStudent):
         worst = streak.index(max(streak))
         if absent:
             which = f"class {absent[0]}" if len(absent) == 1 else f"any of the classes {', '.join(map(str, absent))}"
-            found = f"no pixel of the unlabelled scans is labelled as {which}"
+            what = f"no pixel of the unlabelled scans is labelled as {which}"
             self.history.add(step, absent)
         elif streak[worst] >= PATIENCE:
             now, first = float(self.shares.now[worst]), float(self.shares.first[worst])
-            found = f"class {worst} takes {now:.2%} of the pseudo-labels, {first:.2%} at first"
+            what = f"class {worst} takes {now:.2%} of the pseudo-labels, {first:.2%} at first"
             self.history.add(step, [worst], now, first)
         else:
             return
         self._go_back()
         if absent or int(self.returns) >= RETURNS:
             self.given_up.fill_(value=True)
-            say(f"Step {step}: {found}. Back to the supervised weights. The rest of the run is supervised.")
+            say(f"Step {step}: {what}. Back to the supervised weights. The rest of the run is supervised.")
         else:
-            say(f"Step {step}: {found}. Back to the supervised weights, with half the weight on pseudo-labels.")
+            say(f"Step {step}: {what}. Back to the supervised weights, with half the weight on pseudo-labels.")
 
     def _go_back(self) -> None:
         self.network.load_state_dict(self.supervised.network.state_dict())

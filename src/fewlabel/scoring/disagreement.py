@@ -70,12 +70,12 @@ def disagreement_summary(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """
     if COLUMN not in table:
         return {}
-    found = {}
+    rankings = {}
     for arm, rows in table.dropna(subset=[COLUMN]).groupby("arm", sort=False):
         cases = rows.groupby("case", sort=False)[[COLUMN, "dice"]].mean()
-        found[str(arm)] = {
+        rankings[str(arm)] = {
             "mean": float(cases[COLUMN].mean()),
             "spearman": rank_correlation(cases[COLUMN].tolist(), cases["dice"].tolist()),
             "cases": len(cases),
         }
-    return found
+    return rankings

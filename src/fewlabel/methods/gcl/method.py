@@ -164,15 +164,15 @@ class GCL(SliceContrast):
 
     def combiner(self) -> Combiner:
         """For two labels or more ``combine``, by default GradMitigator; the plain mean otherwise."""
-        chosen = self.settings
+        settings = self.settings
         if len(self.labels) < 2:
             return MeanCombiner()
         return build_combiner(
-            chosen.combine,
+            settings.combine,
             self.labels,
-            granularity=chosen.granularity,
-            beta=chosen.beta,
-            initial_target=chosen.initial_target,
+            granularity=settings.granularity,
+            beta=settings.beta,
+            initial_target=settings.initial_target,
         )
 
     def losses(self, batch: PretrainBatch) -> Losses:
