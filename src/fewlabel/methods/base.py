@@ -98,7 +98,7 @@ class PretrainMethod(nn.Module, ABC):
 
     #: Meta labels without which the method cannot run at all.
     needs_metadata: ClassVar[tuple[str, ...]] = ()
-    #: Whether segmentation labels take part in pre-training.
+    #: Whether pre-training uses segmentation labels.
     uses_labels: ClassVar[bool] = False
     #: What of the augmentation would give the task a label that nothing can tell, and its value instead, by the names
     #: of ``AugmentConfig``; whatever the settings say.

@@ -1,4 +1,4 @@
-"""A network that tells from a soft segmentation and its image whether the segmenter had seen the labels."""
+"""A network that guesses from a soft segmentation and its image whether the segmenter was trained on its labels."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 from fewlabel.core.collective import sum_across, world_size
 from fewlabel.core.precision import full_precision
 
-#: Label of pixels that take no part in a loss.
+#: Label of pixels that a loss ignores.
 IGNORE = 255
 
 
@@ -98,7 +98,7 @@ def soft_target_dice(
     Args:
         logits: (n, classes, *space).
         target: (n, classes, *space), or with space flattened, in [0, 1] or bool; 0 where not known.
-        known: (n, *space) bool, or with space flattened; pixels that take part.
+        known: (n, *space) bool, or with space flattened; pixels that count.
         batch: As there.
         background: As there.
         smooth: As there.

@@ -95,7 +95,7 @@ def pixel_strata(labels: Tensor, classes: int, grid: int | None) -> Strata:
     """Sort the pixels of a batch by class and stratum, (image, cell of a G x G grid).
 
     Args:
-        labels: (images, *space) int64 from -1 to 255; a pixel whose label is not in [0, classes) takes no part.
+        labels: (images, *space) int64 from -1 to 255; pixels whose label is not in [0, classes) are ignored.
         classes: Number of classes, the groups; at most 255.
         grid: G; None for one stratum per class, all that ``ns`` needs.
 

@@ -1,4 +1,4 @@
-"""In what a model and its control differ that a fair comparison keeps equal."""
+"""Differences between a model and its control in what a fair comparison keeps equal."""
 
 from __future__ import annotations
 

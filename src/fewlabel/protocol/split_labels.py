@@ -50,7 +50,7 @@ def kind_faults(catalog: Catalog, split: Mapping[str, Any]) -> list[Fault]:
 
 
 def kind_notes(catalog: Catalog, split: Mapping[str, Any]) -> list[str]:
-    """What to know of a model that is chosen on scribbles."""
+    """A note where a model is selected on scribbles."""
     by_kind = _by_kind(label_kinds(catalog), split["parts"].get("validation", ()))
     if SCRIBBLES not in by_kind:
         return []

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Returns(nn.Module):
-    """What each return was for. All state is in buffers, so that a resumed run tells it as an uninterrupted one does.
+    """What each return was for. All state is in buffers, so a resumed run reports the same as an uninterrupted one.
 
     Args:
         most: Returns there may be.

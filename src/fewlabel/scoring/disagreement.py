@@ -1,4 +1,4 @@
-"""How far the masks of an ensemble's members lie apart, and whether that tells good masks from poor ones."""
+"""How much the masks of an ensemble's members differ, and whether that separates good masks from poor ones."""
 
 from __future__ import annotations
 

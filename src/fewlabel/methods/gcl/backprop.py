@@ -1,4 +1,4 @@
-"""What it takes to push a gradient from a pixel's embedding back to the encoder's last convolution."""
+"""What is needed to push a gradient from a pixel's embedding back to the encoder's last convolution."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class PixelContrast(nn.Module):
         self.head = PixelHead(channels, dim)
 
     def kept(self, step: int, total_steps: int) -> int:
-        """K_t, how many pixels of a pool take part."""
+        """K_t, how many pixels of a pool count."""
         settings = self.settings
         if settings.criterion is None:
             return settings.pool

@@ -61,7 +61,7 @@ class EmbeddingTerms(nn.Module):
             batch: The batch, for its step and generator.
             student_maps: What the student made of this rank's rows, the labelled ones first.
             teacher_maps: What the teacher made of them.
-            labels: (rows, *space) int64, 255 where a pixel takes no part.
+            labels: (rows, *space) int64, 255 where a pixel is ignored.
             slices: (u,) int64 of the unlabelled rows.
         """
         settings, labelled = self.settings, len(labels) - len(slices)
