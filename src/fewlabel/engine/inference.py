@@ -111,8 +111,8 @@ def _probabilities(run: Callable[[Tensor], Tensor], slices: Tensor, axes: tuple[
     flipped = slices.flip(axes) if axes else slices
     logits = run(flipped)
     # Softmax in float32 also under autocast.
-    found = torch.softmax(logits.float(), dim=0)
-    return found.flip(axes) if axes else found
+    probabilities = torch.softmax(logits.float(), dim=0)
+    return probabilities.flip(axes) if axes else probabilities
 
 
 def _slicewise(network: UNet, batch: int) -> Callable[[Tensor], Tensor]:
