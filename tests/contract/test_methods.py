@@ -12,7 +12,7 @@ from torch import Tensor
 from fewlabel.core.errors import SettingsError
 from fewlabel.core.registry import load_plugin, plugin_names
 from fewlabel.core.settings.config import resolve_plugin
-from fewlabel.data.augment import AugmentConfig
+from fewlabel.data.augment_settings import AugmentConfig
 from fewlabel.methods.base import Losses, PretrainMethod
 from fewlabel.nets.unet import UNet, UNetEncoder
 from kit.pretraining import META, SIZE, TOTAL, batch_for, stage_steps, toy_method, trainable

@@ -97,7 +97,7 @@ def ct_folder(root):
 def test_voxels_that_are_no_number_are_the_darkest_of_a_prepared_scan(tmp_path):
     store = prepare(ct_folder(tmp_path / "data"), tmp_path / "p", size=[24, 20], spacing=[1, 1], split="random")
     quality = {row["id"]: row for row in json.loads((tmp_path / "p" / "qc.json").read_text())["cases"]}
-    note = "voxels that are not finite were taken as the lowest intensity"
+    note = "voxels that are not finite were set to the lowest intensity"
     assert [note in quality[name]["odd"] for name in "abc"] == [False, True, False]
     assert quality["b"]["intensities"][0]["99"] < -300
     case = next(case for case in store.cases if case.id == "b")

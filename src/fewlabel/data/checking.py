@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -63,8 +64,6 @@ class LabelMap:
 
 def cores() -> int:
     """Cores this process may use."""
-    import os
-
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
@@ -85,7 +84,7 @@ def inspect_case(case: Case, channels: int) -> CaseFacts:
     """Headers of all files and values of the mask."""
     faults: list[Fault] = []
     odd: list[str] = []
-    found = 0
+    components = 0
     first: Geometry | None = None
     for path in case.images:
         try:
@@ -93,15 +92,15 @@ def inspect_case(case: Case, channels: int) -> CaseFacts:
         except DataError as error:
             faults.extend(error.faults)
             continue
-        found += geometry.components
+        components += geometry.components
         if first is None:
             first = geometry
         else:
             faults.extend(grid_faults(case.images[0], first, path, geometry))
     if first is not None:
-        if not faults and found != channels:
+        if not faults and components != channels:
             wanted = f"{channels} channel" if channels == 1 else f"{channels} channels"
-            faults.append(Fault(f"must have {wanted}, not {found}", str(case.images[0])))
+            faults.append(Fault(f"must have {wanted}, not {components}", str(case.images[0])))
         if min(first.spacing) <= 0 or not np.isfinite(first.spacing).all():
             faults.append(Fault(f"voxel sizes must be positive, not {first.spacing} mm", str(case.images[0])))
         if 0 in first.shape:
@@ -109,7 +108,7 @@ def inspect_case(case: Case, channels: int) -> CaseFacts:
     mask = _mask(case, first, faults)
     labels = None if mask is None else value_counts(mask)
     if labels is not None and set(labels) <= {0}:
-        odd.append("its label holds background only")
+        odd.append("its mask is all background")
     named = tuple(replace(fault, where=f"case {case.id}, {fault.where}") for fault in faults)
     return CaseFacts(case, first, labels, named, tuple(odd), {} if mask is None else label_shapes(mask))
 

@@ -43,13 +43,13 @@ def case_codes(catalog: Catalog) -> tuple[dict[str, list[int]], list[dict[str, A
         records.append(record)
         if column.kind == "continuous":
             continue
-        found, values = _codes([case.metadata.get(column.name) for case in catalog.cases])
+        column_codes, values = _codes([case.metadata.get(column.name) for case in catalog.cases])
         if len(values) < 2:
-            notes.append(f"column {column.name} has one value: no slice label")
+            notes.append(f"column {column.name} has only one value and is not used as a slice label")
         elif column.name in BUILT_IN:
-            notes.append(f"column {column.name} has the name of a built-in slice label: not used as one")
+            notes.append(f"column {column.name} has the name of a built-in slice label and is not used as one")
         else:
-            codes[column.name] = found
+            codes[column.name] = column_codes
             record["values"] = values
     return codes, records, notes
 
@@ -79,9 +79,9 @@ def slice_table(catalog: Catalog, depths: Sequence[int], parts: int) -> tuple[di
     classes = {"patient": len(catalog.subjects), "position": parts}
     table["meta_patient"] = np.repeat(np.asarray(meta["patient"], dtype=np.int32), counts)
     table["meta_position"] = np.concatenate([position_part(n, parts) for n in depths]).astype(np.int32)
-    for name, found in codes.items():
-        table[f"meta_{name}"] = np.repeat(np.asarray(found, dtype=np.int32), counts)
-        classes[name] = max(found) + 1
+    for name, values in codes.items():
+        table[f"meta_{name}"] = np.repeat(np.asarray(values, dtype=np.int32), counts)
+        classes[name] = max(values) + 1
     return table, classes
 
 

@@ -39,9 +39,9 @@ def grid_of(
         size: (height, width) in pixels; None to choose.
         slice_axis: As in :func:`fewlabel.data.orient.slice_axis`.
     """
-    chosen = deciding(facts, split)
-    frame = reference_frame([fact.geometry for fact in chosen if fact.geometry is not None], slice_axis)
-    return choose_grid(lay(chosen, frame, labels, slice_axis), spacing, size)
+    decisive = deciding(facts, split)
+    frame = reference_frame([fact.geometry for fact in decisive if fact.geometry is not None], slice_axis)
+    return choose_grid(lay(decisive, frame, labels, slice_axis), spacing, size)
 
 
 def make_plan(

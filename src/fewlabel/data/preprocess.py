@@ -103,8 +103,7 @@ def prepare_volume(volume: Volume, plan: Plan) -> tuple[NDArray[np.float32], dic
     if len(volume.array) != len(plan.channels):
         present = f"{len(volume.array)} in {', '.join(map(str, volume.paths))}"
         problem = f"must have the channels {', '.join(plan.channels)}, but there are {present}"
-        fault = Fault(problem, str(volume.paths[0]))
-        raise DataError("A scan cannot be used:", [fault])
+        raise DataError("A scan cannot be used:", [Fault(problem, str(volume.paths[0]))])
     orientation = orient_to(volume.geometry, np.asarray(plan.frame), plan.slice_axis)
     spacing = [volume.spacing[axis] for axis in orientation.axes]
     shape = [volume.geometry.shape[axis] for axis in orientation.axes]
@@ -154,8 +153,7 @@ def prepare_mask(mask: NDArray[np.integer[Any]], record: Mapping[str, Any], plan
     values = [*plan.label_values, *([] if plan.ignore_value is None else [plan.ignore_value])]
     unknown = sorted(set(value_counts(mask)) - set(values))
     if unknown:
-        fault = Fault(f"label values must be among {values}, but {unknown} occur")
-        raise DataError("A mask cannot be used:", [fault])
+        raise DataError("A mask cannot be used:", [Fault(f"label values must be among {values}, but {unknown} occur")])
     orientation, rows, columns = _steps(record)
     laid = orientation.apply(mask)
     row_matrix, column_matrix = rows.forward(), columns.forward()
@@ -220,8 +218,7 @@ def _finite(raw: NDArray[np.float32], volume: Volume) -> NDArray[np.float32]:
     if good.all():
         return raw
     if not good.any():
-        fault = Fault("has no finite intensity", str(volume.paths[0]))
-        raise DataError("A scan cannot be used:", [fault])
+        raise DataError("A scan cannot be used:", [Fault("has no finite intensity", str(volume.paths[0]))])
     return np.where(good, raw, raw[good].min())
 
 
@@ -234,12 +231,12 @@ def _normalise(raw: NDArray[np.float32], window: Sequence[float]) -> NDArray[np.
 
 
 def _class_weight(
-    chosen: NDArray[np.bool_], rows: NDArray[np.float32], columns: NDArray[np.float32]
+    mask: NDArray[np.bool_], rows: NDArray[np.float32], columns: NDArray[np.float32]
 ) -> NDArray[np.float32] | None:
     # Only the box that holds the class is multiplied: a structure fills a small part of the field of view.
-    used_rows = np.flatnonzero(chosen.any((0, 2)))
+    used_rows = np.flatnonzero(mask.any((0, 2)))
     if not used_rows.size:
         return None
-    used_columns = np.flatnonzero(chosen.any((0, 1)))
+    used_columns = np.flatnonzero(mask.any((0, 1)))
     r, c = slice(used_rows[0], used_rows[-1] + 1), slice(used_columns[0], used_columns[-1] + 1)
-    return resample_plane(chosen[:, r, c].astype(np.float32), rows[:, r], columns[:, c])
+    return resample_plane(mask[:, r, c].astype(np.float32), rows[:, r], columns[:, c])

@@ -23,13 +23,13 @@ def guess_subjects(cases: Sequence[str]) -> dict[str, str]:
     such a token only. So two frames of one patient are one subject and can never be split; without siblings a name is
     its own subject.
     """
-    found = {case: _TOKEN.match(case) for case in cases}
-    stems = Counter(match["subject"] for match in found.values() if match)
+    matches = {case: _TOKEN.match(case) for case in cases}
+    stems = Counter(match["subject"] for match in matches.values() if match)
     siblings = any(count > 1 for count in stems.values())
-    return {case: match["subject"] if match and siblings else case for case, match in found.items()}
+    return {case: match["subject"] if match and siblings else case for case, match in matches.items()}
 
 
 def guess_phases(cases: Sequence[str]) -> dict[str, str | None]:
     """Case name → ``ED`` or ``ES`` where its last token says so (``_ED``, ``_systole`` …), else None."""
-    found = {case: _TOKEN.match(case) for case in cases}
-    return {case: _PHASES.get(match["token"].lower()) if match else None for case, match in found.items()}
+    matches = {case: _TOKEN.match(case) for case in cases}
+    return {case: _PHASES.get(match["token"].lower()) if match else None for case, match in matches.items()}

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fewlabel.data.augment import standardise
+from fewlabel.data.intensity import standardise
 
 
 @torch.inference_mode()

@@ -94,8 +94,8 @@ def choose_reader(root: Path, reader: str | Mapping[str, Any] = "auto") -> Choic
         # A Config built from a mapping carries the reader's id; a bare id needs no settings.
         name = reader if isinstance(reader, str) else str(reader["name"])
         kind = load_plugin(_FAMILY, name, where="reader")
-        found: Match = kind.match(root)
-        return Choice(name, kind(config), Match(found.score, ("chosen by the user", *found.reasons)))
+        match: Match = kind.match(root)
+        return Choice(name, kind(config), Match(match.score, ("chosen by the user", *match.reasons)))
     matches = {name: load_plugin(_FAMILY, name).match(root) for name in plugin_names(_FAMILY)}
     ranked = sorted(matches, key=lambda name: (-matches[name].score, name))
     best = ranked[0]

@@ -43,18 +43,18 @@ def known_columns(
         where: The table.
         faults: Takes known columns that are there twice.
     """
-    found: dict[str, str] = {}
+    columns: dict[str, str] = {}
     for name in names:
         low = name.strip().lower()
         if not known(low):
-            found[name] = name.strip()
+            columns[name] = name.strip()
             continue
-        first = next((other for other, taken in found.items() if taken == low), None)
+        first = next((other for other, taken in columns.items() if taken == low), None)
         if first is not None:
             problem = f"columns {first} and {name} have the same name, in any case"
             faults.append(Fault(problem, where, "Rename or remove one"))
-        found[name] = low if first is None else name
-    return found
+        columns[name] = low if first is None else name
+    return columns
 
 
 def part_of(value: Any, where: str, faults: list[Fault]) -> str:

@@ -6,18 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.errors import Fault
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.io.volume import is_scan, scan_stem
 from fewlabel.readers.base import Match, Reader
-from fewlabel.readers.described import (
+from fewlabel.readers.dataset_json import (
     DESCRIPTION,
     channels_of,
-    label_names_of,
+    described_catalog,
     listed_rows,
     lists_files_as_they_are,
     read_description,
-    with_metadata,
 )
 
 _LISTS = (("training", ""), ("test", "test"))
@@ -69,42 +68,29 @@ class MsdReader(Reader):
         described = read_description(root, faults)
         cases = _listed_cases(root, described, faults)
         channels = channels_of(described) or ("image",)
-        columns, cases, notes = with_metadata(root, cases, faults, guess=False)
-        label_names = label_names_of(described, root, faults)
-        if faults:
-            raise DataError("The Decathlon folder cannot be read:", faults)
-        return Catalog(
-            name=str(described.get("name") or root.name),
-            root=root,
-            reader="msd",
-            cases=tuple(sorted(cases, key=lambda case: case.id)),
-            columns=columns,
-            label_names=label_names,
-            channels=channels,
-            notes=notes,
-        )
+        return described_catalog("msd", root, described, channels, cases, faults, guess=False)
 
 
 def _listed_cases(root: Path, described: Mapping[str, Any], faults: list[Fault]) -> list[Case]:
     where = str(root / DESCRIPTION)
     if not listed_rows(described, "training"):
         faults.append(Fault(f"{where} lists no training images", remedy="Try reader=nnunet"))
-    found: dict[Path, Case] = {}
+    cases: dict[Path, Case] = {}
     for key, part in _LISTS:
         for image, label in listed_rows(described, key):
             path = root / image
             if not image or not is_scan(path):
                 faults.append(Fault(f'{key} must list images, not "{image}"', where))
                 continue
-            if path in found:
+            if path in cases:
                 faults.append(Fault(f"{image} is listed twice, the second time in {key}", where))
             for name in filter(None, (image, label)):
                 if not (root / name).is_file():
                     faults.append(Fault(f"{name} does not exist", where, "Restore it or take it off the list"))
             name = scan_stem(path)
-            found[path] = Case(id=name, subject=name, images=(path,), label=root / label if label else None, part=part)
-    unlisted = sorted(path.name for path in (root / "imagesTr").glob("*") if is_scan(path) and path not in found)
-    if unlisted and found:
+            cases[path] = Case(id=name, subject=name, images=(path,), label=root / label if label else None, part=part)
+    unlisted = sorted(path.name for path in (root / "imagesTr").glob("*") if is_scan(path) and path not in cases)
+    if unlisted and cases:
         shown = ", ".join(unlisted[:3]) + (f" and {len(unlisted) - 3} more" if len(unlisted) > 3 else "")
         faults.append(
             Fault(
@@ -113,4 +99,4 @@ def _listed_cases(root: Path, described: Mapping[str, Any], faults: list[Fault])
                 "List all scans, move the others away, or take reader=nnunet",
             )
         )
-    return list(found.values())
+    return list(cases.values())

@@ -32,7 +32,7 @@ _ENDINGS = (".list", ".txt")
 
 
 @dataclass
-class _Found:
+class _CaseFiles:
     """Files of one case."""
 
     volumes: list[Path] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Ssl4misReader(Reader):
 
         name: str = "ssl4mis"
         label: Literal["label", "scribble"] = setting(
-            "label", "what training scans learn from; scans kept for validation and testing keep their full label"
+            "label", "array that training scans learn from; validation and test scans always have their full label"
         )
         unmarked: int = setting(
             4, "value of pixels that no scribble touches; ignored with label=scribble", source="WSL4MIS: ACDC"
@@ -82,12 +82,9 @@ class Ssl4misReader(Reader):
                 raise ValueError("must be three positive numbers: slice, row, column")
             return value
 
+    config: Config
     summary: ClassVar[str] = "h5 files with image, label, scribble, and train.list, val.list, test.list (SSL4MIS)"
     label_settings: ClassVar[frozenset[str]] = frozenset({"label", "unmarked"})
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.chosen = config
 
     @classmethod
     def match(cls, root: Path) -> Match:
@@ -102,12 +99,12 @@ class Ssl4misReader(Reader):
     def read(self, root: Path) -> Catalog:
         """One case per volume; arrays are named by address (``fewlabel.data.io.hdf5``)."""
         faults: list[Fault] = []
-        found = _cases(_files(root))
-        if not found:
+        grouped = _cases(_files(root))
+        if not grouped:
             faults.append(Fault(f"{root} holds no .h5 files"))
-        parts = _parts(root, set(found), faults)
-        kept = {name: files for name, files in found.items() if not parts or name in parts}
-        notes = [f"{len(found) - len(kept)} cases are on no list: left out"] if len(kept) < len(found) else []
+        parts = _parts(root, set(grouped), faults)
+        kept = {name: files for name, files in grouped.items() if not parts or name in parts}
+        notes = [f"{len(grouped) - len(kept)} cases are on no list and left out"] if len(kept) < len(grouped) else []
         subjects, phases = _subjects(kept), _phases(kept)
         cases = []
         for name, files in sorted(kept.items()):
@@ -139,13 +136,12 @@ class Ssl4misReader(Reader):
             notes=tuple(notes),
         )
 
-    def _arrays(self, name: str, files: _Found, *, training: bool) -> tuple[Address, Address | None]:
+    def _arrays(self, name: str, files: _CaseFiles, *, training: bool) -> tuple[Address, Address | None]:
         """Where the image and the label of a case lie; no label where there is none."""
         if len(files.volumes) > 1:
             problem = f"must have one volume, not {', '.join(map(str, files.volumes))}"
-            fault = Fault(problem, f"case {name}", "Remove all but one")
-            raise DataError("A case is there twice:", [fault])
-        key = self.chosen.label if training else "label"
+            raise DataError("A case is there twice:", [Fault(problem, f"case {name}", "Remove all but one")])
+        key = self.config.label if training else "label"
         # The volume is the case; its slices are asked only where it is missing, or lacks what they have.
         places = [*files.volumes, *sorted(files.slices)[:1]]
         known = [(place, shapes_of(place)) for place in places]
@@ -157,50 +153,50 @@ class Ssl4misReader(Reader):
         stacked = place not in files.volumes
         where = place.with_name(f"{name}_slice_*{SUFFIX}") if stacked else place
         order = self._order(place)
-        spacing = self.chosen.spacing or _usual_spacing(place)
+        spacing = self.config.spacing or _usual_spacing(place)
         image = Address(where, "image", order, (spacing[0], spacing[1], spacing[2]))
         return image, Address(where, key, order, image.spacing) if key in arrays else None
 
     def _order(self, place: Path) -> Order:
-        last = place.stem == _ATRIUM if self.chosen.slices == "auto" else self.chosen.slices == "last"
+        last = place.stem == _ATRIUM if self.config.slices == "auto" else self.config.slices == "last"
         return "xyz" if last else "zyx"
 
-    def _notes(self, cases: Iterable[Case], kept: Mapping[str, _Found]) -> list[str]:
+    def _notes(self, cases: Iterable[Case], kept: Mapping[str, _CaseFiles]) -> list[str]:
         """What was assumed, and what is not used."""
         cases = list(cases)
         notes = []
-        if self.chosen.spacing is None and kept:
+        if self.config.spacing is None and kept:
             sizes = sorted({_usual_spacing(path) for path in _every_file(kept)})
             text = " and ".join(" x ".join(f"{step:g}" for step in size) for size in sizes)
             notes.append(
-                f"h5 files hold no voxel size: taken as {text} mm (slice, row, column). If that is wrong, every "
-                "distance and volume is: give reader.name=ssl4mis reader.spacing=[SLICE,ROW,COLUMN]"
+                f"h5 files hold no voxel size: assumed to be {text} mm (slice, row, column). If that is wrong, so is "
+                "every distance and volume: give reader.name=ssl4mis reader.spacing=[SLICE,ROW,COLUMN]"
             )
-        if self.chosen.label == "scribble":
+        if self.config.label == "scribble":
             training = [case for case in cases if not case.part]
             marked = sum(case.label is not None for case in training)
             notes.append(
                 f"{marked} of {len(training)} training scans have a scribble and learn from it, not from a full label; "
-                f"pixels of value {self.chosen.unmarked} are ignored"
+                f"pixels of value {self.config.unmarked} are ignored"
             )
             if len(training) == len(cases):
-                notes.append("no list keeps scans for testing: test scans are scored on their scribbles alone")
+                notes.append("no list names test scans: they are scored on their scribbles alone")
         return notes
 
-    def _label_names(self, kept: Mapping[str, _Found]) -> dict[int, str]:
+    def _label_names(self, kept: Mapping[str, _CaseFiles]) -> dict[int, str]:
         names: dict[int, str] = {}
         if kept and all(path.stem == _ATRIUM for path in _every_file(kept)):
             names = {0: "background", 1: "left atrium"}
         elif kept and all(_ACDC.match(name) for name in kept):
             names = {0: "background", 1: "RV", 2: "myocardium", 3: "LV"}
-        return {**names, self.chosen.unmarked: "ignore"} if self.chosen.label == "scribble" else names
+        return {**names, self.config.unmarked: "ignore"} if self.config.label == "scribble" else names
 
 
 def _files(root: Path) -> list[Path]:
     if root.is_file():
         return [root] if root.suffix.lower() == SUFFIX else []
-    found = [path for depth in _DEPTHS for path in root.glob(f"{depth}{SUFFIX}")]
-    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(root).parts))
+    paths = [path for depth in _DEPTHS for path in root.glob(f"{depth}{SUFFIX}")]
+    return sorted(p for p in paths if not any(part.startswith(".") for part in p.relative_to(root).parts))
 
 
 def _list_files(root: Path) -> list[Path]:
@@ -208,19 +204,19 @@ def _list_files(root: Path) -> list[Path]:
     return [path for path in named if path.is_file()]
 
 
-def _cases(files: Iterable[Path]) -> dict[str, _Found]:
+def _cases(files: Iterable[Path]) -> dict[str, _CaseFiles]:
     """Case → its files."""
-    found: dict[str, _Found] = defaultdict(_Found)
+    cases: dict[str, _CaseFiles] = defaultdict(_CaseFiles)
     for path in files:
         match = _SLICE.match(path.stem)
         if match:
-            found[match["case"]].slices.append(path)
+            cases[match["case"]].slices.append(path)
         else:
-            found[_case_of(path.parent.name, path.stem)].volumes.append(path)
-    return dict(found)
+            cases[_case_of(path.parent.name, path.stem)].volumes.append(path)
+    return dict(cases)
 
 
-def _every_file(cases: Mapping[str, _Found]) -> list[Path]:
+def _every_file(cases: Mapping[str, _CaseFiles]) -> list[Path]:
     return [path for files in cases.values() for path in (*files.volumes, *files.slices)]
 
 
@@ -257,8 +253,8 @@ def _entry(line: str) -> str:
 
 def _subjects(names: Iterable[str]) -> dict[str, str]:
     """ACDC: the patient, even where no patient has a second frame; else the general rule."""
-    found = {name: _ACDC.match(name) for name in names}
-    return {**guess_subjects(list(found)), **{name: match["patient"] for name, match in found.items() if match}}
+    matches = {name: _ACDC.match(name) for name in names}
+    return {**guess_subjects(list(matches)), **{name: match["patient"] for name, match in matches.items() if match}}
 
 
 def _phases(names: Iterable[str]) -> dict[str, str]:
@@ -268,7 +264,7 @@ def _phases(names: Iterable[str]) -> dict[str, str]:
         match = _ACDC.match(name)
         if match:
             frames[name.partition("_")[0]].append((int(match["frame"]), name))
-    pairs = [sorted(found) for found in frames.values() if len(found) == 2]
+    pairs = [sorted(numbered) for numbered in frames.values() if len(numbered) == 2]
     return {name: phase for pair in pairs for (_, name), phase in zip(pair, ("ED", "ES"), strict=True)}
 
 

@@ -114,8 +114,8 @@ def _label_names(path: Path, faults: list[Fault]) -> dict[int, str]:
 
 
 def _tables(root: Path) -> list[Path]:
-    found = (path for path in root.iterdir() if path.is_file() and not path.name.startswith("."))
-    return sorted(path for path in found if path.suffix.lower() in _SUFFIXES)
+    files = (path for path in root.iterdir() if path.is_file() and not path.name.startswith("."))
+    return sorted(path for path in files if path.suffix.lower() in _SUFFIXES)
 
 
 def _table_of(root: Path) -> Path:
@@ -125,8 +125,7 @@ def _table_of(root: Path) -> Path:
     if len(fitting) != 1:
         names = ", ".join(path.name for path in fitting) or "none"
         problem = f"{root} must hold one table with a column image, but holds {names}"
-        fault = Fault(problem, remedy="Give the table file itself")
-        raise DataError("The table cannot be read:", [fault])
+        raise DataError("The table cannot be read:", [Fault(problem, remedy="Give the table file itself")])
     return fitting[0]
 
 
@@ -185,10 +184,10 @@ def _wide_rows(text: str, separator: str, path: Path) -> list[Fault]:
     """Rows with more cells than columns: pandas would take their first cells as an index and shift the rest."""
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     wanted, remedy = len(next(rows, [])), "Quote the cell that holds the separator, or take the last one off"
-    found = ((rows.line_num, len(row)) for row in rows)
+    widths = ((rows.line_num, len(row)) for row in rows)
     return [
         Fault(f"has {cells} cells for {wanted} columns", f"{path}, line {line}", remedy)
-        for line, cells in found
+        for line, cells in widths
         if cells > wanted
     ]
 
@@ -201,10 +200,10 @@ def _images(row: dict[str, Any], columns: list[str], path: Path, line: int, faul
 
 
 def _file(table: Path, text: str, line: int, column: str, faults: list[Fault]) -> Path:
-    found = table.parent / text
-    if not found.is_file():
-        faults.append(Fault(f"the {column} {found} does not exist", f"{table}, line {line}"))
-    return found
+    path = table.parent / text
+    if not path.is_file():
+        faults.append(Fault(f"the {column} {path} does not exist", f"{table}, line {line}"))
+    return path
 
 
 def _case_ids(rows: list[dict[str, Any]], images: list[tuple[Path, ...]]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from fewlabel.core.errors import Fault
 from fewlabel.core.registry import load_plugin
 from fewlabel.core.settings.config import Settings
-from fewlabel.data.spread import Spread, spread_slices
+from fewlabel.data.representative_slices import Spread, spread_slices
 from fewlabel.data.store import PreparedStore
 from fewlabel.data.windows import Patch
 from fewlabel.engine.recalibrate import recalibrate

@@ -23,6 +23,7 @@ from fewlabel.engine.runtime import Device, choose_device
 from fewlabel.engine.transfer import read_tensors
 from fewlabel.protocol.same_plan import plan_differences
 from fewlabel.reporting.blocks import Page, Section
+from fewlabel.reporting.formatting import arm_name
 from fewlabel.reporting.inputs import Inputs, find_folders, load_inputs
 from fewlabel.reporting.page import write_report
 from fewlabel.reporting.sections.cases import ShownCase, case_section, pick_cases
@@ -35,7 +36,6 @@ from fewlabel.reporting.sections.provenance import provenance_section
 from fewlabel.reporting.sections.scores import mean_dice, score_section
 from fewlabel.reporting.sections.training import finetuning_section, pretraining_section
 from fewlabel.reporting.sections.unlabelled import unlabelled_section
-from fewlabel.reporting.words import arm_name
 from fewlabel.scoring.components import clean
 from fewlabel.scoring.embedding import neighbour_purity, silhouette, tsne
 from fewlabel.stages._in_use import choice_of

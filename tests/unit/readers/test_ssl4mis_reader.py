@@ -65,7 +65,7 @@ def test_the_left_atrium_as_it_is_passed_around(tmp_path):
     assert volume.spacing == (0.625, 0.625, 0.625)
     np.testing.assert_array_equal(volume.array[0], image.transpose(2, 1, 0))
     np.testing.assert_array_equal(read_mask(case.label), mask.transpose(2, 1, 0))
-    assert any("no voxel size: taken as 0.625 x 0.625 x 0.625 mm" in note for note in catalog.notes)
+    assert any("no voxel size: assumed to be 0.625 x 0.625 x 0.625 mm" in note for note in catalog.notes)
     split = make_split(catalog)
     assert split["name"] == "own"
     assert split["parts"] == {"pretrain": ["A", "B"], "train": ["B"], "validation": [], "test": ["T"]}
@@ -90,7 +90,7 @@ def test_acdc_in_volumes_and_slices(tmp_path):
     assert [case.metadata["phase"] for case in catalog.cases] == ["ED", "ES"] * 4
     assert [case.part for case in catalog.cases] == [""] * 4 + ["validation"] * 2 + ["test"] * 2
     assert catalog.label_names == {0: "background", 1: "RV", 2: "myocardium", 3: "LV"}
-    assert "1 cases are on no list: left out" in catalog.notes
+    assert "1 cases are on no list and left out" in catalog.notes
     assert any("1 x 1 x 1 mm" in note for note in catalog.notes)
     # Slices only where there is no volume.
     stacked = [Address.parse(case.images[0]).file.name for case in catalog.cases[:3]]

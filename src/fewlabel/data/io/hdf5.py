@@ -7,7 +7,8 @@ the key over its sources carry it without any file beside: ``FOLDER/FILE.h5#KEY,
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -43,12 +44,12 @@ class Address:
     @classmethod
     def parse(cls, path: Path) -> Address | None:
         """The address that a path is, or None for the path of an ordinary file."""
-        found = _ADDRESS.match(path.name)
-        if found is None:
+        match = _ADDRESS.match(path.name)
+        if match is None:
             return None
-        z, y, x = (float(step) for step in found["spacing"].split("x"))
-        order: Order = "xyz" if found["order"] == "xyz" else "zyx"
-        return cls(path.with_name(found["file"]), found["key"], order, (z, y, x))
+        z, y, x = (float(step) for step in match["spacing"].split("x"))
+        order: Order = "xyz" if match["order"] == "xyz" else "zyx"
+        return cls(path.with_name(match["file"]), match["key"], order, (z, y, x))
 
     @property
     def path(self) -> Path:
@@ -72,8 +73,8 @@ class Address:
             return [(0, self.file)]
         before, _, after = self.file.name.partition("*")
         numbered = re.compile(re.escape(before) + r"(\d+)" + re.escape(after) + "$")
-        found = ((numbered.match(path.name), path) for path in self.file.parent.glob(f"*{SUFFIX}"))
-        return sorted((int(match[1]), path) for match, path in found if match)
+        matches = ((numbered.match(path.name), path) for path in self.file.parent.glob(f"*{SUFFIX}"))
+        return sorted((int(match[1]), path) for match, path in matches if match)
 
     def shape(self) -> tuple[int, int, int]:
         """Voxels along (z, y, x), without reading any.
@@ -117,13 +118,12 @@ class Address:
     def _present(self) -> tuple[Path, ...]:
         numbered = self._numbered()
         if not numbered:
-            fault = Fault("no file matches", str(self.file), "Restore the slices")
-            raise DataError("A file cannot be read:", [fault])
+            raise DataError("A file cannot be read:", [Fault("no file matches", str(self.file), "Restore the slices")])
         steps = [(low, high) for (low, _), (high, _) in pairwise(numbered) if high != low + 1]
         if steps:
-            found = ", ".join(f"{low} then {high}" if low != high else f"{low} twice" for low, high in steps[:3])
+            gaps = ", ".join(f"{low} then {high}" if low != high else f"{low} twice" for low, high in steps[:3])
             more = f" and {len(steps) - 3} more" if len(steps) > 3 else ""
-            problem = f"slices are not numbered consecutively: {found}{more}"
+            problem = f"slices are not numbered consecutively: {gaps}{more}"
             remedy = "Restore the missing slices, or number them without gaps"
             raise DataError("A stack of slices cannot be used:", [Fault(problem, str(self.file), remedy)])
         return tuple(path for _, path in numbered)
@@ -180,29 +180,16 @@ def _shapes(content: Any) -> dict[str, tuple[int, ...]]:
     return {name: tuple(item.shape) for name, item in arrays.items() if hasattr(item, "shape")}
 
 
-class _opened:  # noqa: N801  # used as a statement: with _opened(file) as content
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
     """An HDF5 file open for reading; what the library raises on a bad one becomes a DataError that names it."""
+    import h5py
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def __enter__(self) -> Any:
-        import h5py
-
-        if not self.file.is_file():
-            raise DataError("A file cannot be read:", [Fault("no such file", str(self.file))])
-        try:
-            self.content = h5py.File(self.file, "r")
-        except OSError as error:
-            raise self._damaged(error) from error
-        return self.content
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self.content.close()
-        if isinstance(error, OSError):
-            raise self._damaged(error) from error
-
-    def _damaged(self, error: OSError) -> DataError:
-        problem = f"is not a complete HDF5 file ({reason(error)})"
-        fault = Fault(problem, str(self.file), "Copy or download it again")
-        return DataError("A file cannot be read:", [fault])
+    if not file.is_file():
+        raise DataError("A file cannot be read:", [Fault("no such file", str(file))])
+    try:
+        with h5py.File(file, "r") as content:
+            yield content
+    except OSError as error:
+        fault = Fault(f"is not a complete HDF5 file ({reason(error)})", str(file), "Copy or download it again")
+        raise DataError("A file cannot be read:", [fault]) from error

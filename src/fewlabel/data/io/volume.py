@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,22 +15,7 @@ from numpy.typing import NDArray
 from fewlabel.core.errors import DataError, Fault, reason
 from fewlabel.data.io.completeness import restore_not_finite, what_is_missing
 from fewlabel.data.io.hdf5 import Address
-from fewlabel.data.io.itk_log import collected_warnings, reading
-
-__all__ = [
-    "SCAN_SUFFIXES",
-    "Geometry",
-    "Volume",
-    "collected_warnings",
-    "grid_faults",
-    "is_scan",
-    "read_geometry",
-    "read_image",
-    "read_mask",
-    "read_volume",
-    "scan_stem",
-    "value_counts",
-]
+from fewlabel.data.io.itk_log import reading
 
 SCAN_SUFFIXES = (
     ".nii.gz",
@@ -172,8 +158,7 @@ def read_mask(path: Path) -> NDArray[np.int64]:
     array = np.asarray(sitk.GetArrayViewFromImage(image)) if address is None else address.read()
     if (image is not None and image.GetNumberOfComponentsPerPixel() > 1) or array.ndim == 4:
         problem = f"must have one channel, but has shape {array.shape}"
-        fault = Fault(problem, str(path), "Store one class index per voxel")
-        raise DataError("A mask cannot be used:", [fault])
+        raise DataError("A mask cannot be used:", [Fault(problem, str(path), "Store one class index per voxel")])
     if array.dtype.kind == "f":
         array = array if image is None else _restored(path, array)
         wrong = ~np.isfinite(array) | (array != np.rint(array))
@@ -196,16 +181,16 @@ def value_counts(mask: NDArray[np.integer[Any]]) -> dict[int, int]:
     return {int(value): int(count) for value, count in zip(values, many, strict=True)}
 
 
-def grid_faults(image: Path, wanted: Geometry, other: Path, found: Geometry) -> list[Fault]:
+def grid_faults(image: Path, wanted: Geometry, other: Path, geometry: Geometry) -> list[Fault]:
     """What sets the grid of ``other`` apart from that of ``image``: shape, spacing, or place in the patient."""
     where = str(other)
-    if found.shape != wanted.shape:
-        problem = f"has shape {found.shape}, but {image} has {wanted.shape} (z, y, x)"
+    if geometry.shape != wanted.shape:
+        problem = f"has shape {geometry.shape}, but {image} has {wanted.shape} (z, y, x)"
         return [Fault(problem, where, "Export both from the same series")]
-    if not np.allclose(found.spacing, wanted.spacing, rtol=1e-3, atol=1e-4):
-        problem = f"has spacing {_mm(found.spacing)} mm, but {image} has {_mm(wanted.spacing)} mm (z, y, x)"
+    if not np.allclose(geometry.spacing, wanted.spacing, rtol=1e-3, atol=1e-4):
+        problem = f"has spacing {_mm(geometry.spacing)} mm, but {image} has {_mm(wanted.spacing)} mm (z, y, x)"
         return [Fault(problem, where, "Correct the header that is wrong")]
-    apart = float(np.linalg.norm(found.corners() - wanted.corners(), axis=1).max())
+    apart = float(np.linalg.norm(geometry.corners() - wanted.corners(), axis=1).max())
     if apart > 0.5 * min(wanted.spacing):
         problem = f"does not lie where {image} lies: their corners are up to {apart:.3g} mm apart"
         return [Fault(problem, where, "Correct origin and direction in the header")]
@@ -222,37 +207,31 @@ def read_image(path: Path) -> Any:
         return sitk.ReadImage(str(path))
 
 
-class _reading_faults:  # noqa: N801  # used as a statement: with _reading_faults(path)
+@contextmanager
+def _reading_faults(path: Path) -> Iterator[None]:
     """Turns what ITK raises on a bad file into a DataError that names it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
-        self.inner = reading(self.path)
-
-    def __enter__(self) -> None:
-        if not self.path.is_file():
-            raise DataError("A file cannot be read:", [Fault("no such file", str(self.path))])
-        try:
-            missing = what_is_missing(self.path)
-        except OSError as error:
-            fault = Fault(f"cannot be read ({reason(error)})", str(self.path), "Check its permissions and its disk")
-            raise DataError("A file cannot be read:", [fault]) from error
-        if missing:
-            fault = Fault(f"is incomplete or damaged: {missing}", str(self.path), "Copy or download it again")
-            raise DataError("A file cannot be read:", [fault])
-        self.inner.__enter__()
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self.inner.__exit__(None, None, None)
-        if isinstance(error, RuntimeError):
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            # ITK closes with the operating system's last error, which is often about something else.
-            lines = [line for line in lines if not line.startswith("Reason:")] or lines
-            remedy = "Check that the file is complete and in the format of its suffix"
-            if "orthonormal" in str(error):
-                remedy = "Its axes are not at right angles: resample it or correct its header"
-            fault = Fault(f"cannot be read by ITK ({lines[-1].rstrip('.')})", str(self.path), remedy)
-            raise DataError("A file cannot be read:", [fault]) from error
+    if not path.is_file():
+        raise DataError("A file cannot be read:", [Fault("no such file", str(path))])
+    try:
+        missing = what_is_missing(path)
+    except OSError as error:
+        fault = Fault(f"cannot be read ({reason(error)})", str(path), "Check its permissions and its disk")
+        raise DataError("A file cannot be read:", [fault]) from error
+    if missing:
+        fault = Fault(f"is incomplete or damaged: {missing}", str(path), "Copy or download it again")
+        raise DataError("A file cannot be read:", [fault])
+    try:
+        with reading(path):
+            yield
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        # ITK closes with the operating system's last error, which is often about something else.
+        lines = [line for line in lines if not line.startswith("Reason:")] or lines
+        remedy = "Check that the file is complete and in the format of its suffix"
+        if "orthonormal" in str(error):
+            remedy = "Its axes are not at right angles: resample it or correct its header"
+        fault = Fault(f"cannot be read by ITK ({lines[-1].rstrip('.')})", str(path), remedy)
+        raise DataError("A file cannot be read:", [fault]) from error
 
 
 def _unplaced(address: Address) -> Geometry:
@@ -264,8 +243,7 @@ def _geometry(path: Path, size: Sequence[int], source: Any, components: int) -> 
     spacing, origin, flat = source.GetSpacing(), source.GetOrigin(), source.GetDirection()
     n = len(size)
     if n not in {2, 3, 4}:
-        fault = Fault(f"must be a 2D, 3D or 4D image, but has {n} axes", str(path))
-        raise DataError("A scan cannot be used:", [fault])
+        raise DataError("A scan cannot be used:", [Fault(f"must be a 2D, 3D or 4D image, but has {n} axes", str(path))])
     matrix = np.eye(3)
     inner = min(n, 3)
     matrix[:inner, :inner] = np.asarray(flat).reshape(n, n)[:inner, :inner]
@@ -298,8 +276,7 @@ def _restored(path: Path, array: NDArray[Any]) -> NDArray[Any]:
         return restore_not_finite(path, array)
     except (OSError, ValueError) as error:
         problem = f"has voxels that are not finite, and they cannot be located ({reason(error)})"
-        fault = Fault(problem, str(path), "Store finite numbers")
-        raise DataError("A file cannot be read:", [fault]) from error
+        raise DataError("A file cannot be read:", [Fault(problem, str(path), "Store finite numbers")]) from error
 
 
 def _mm(values: Sequence[float]) -> str:

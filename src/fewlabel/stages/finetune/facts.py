@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from fewlabel.core.registry import load_plugin
-from fewlabel.data.spread import Spread
+from fewlabel.data.representative_slices import Spread
 from fewlabel.engine.outcomes import KEY as OUTCOMES
 from fewlabel.protocol.exposure import KEY as MET
 from fewlabel.protocol.exposure import images_met

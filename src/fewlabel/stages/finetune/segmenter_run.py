@@ -14,7 +14,7 @@ from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.progress import say
 from fewlabel.core.registry import load_plugin
 from fewlabel.core.rng import stream_seed
-from fewlabel.data.spread import Spread
+from fewlabel.data.representative_slices import Spread
 from fewlabel.data.store import PreparedCase
 from fewlabel.engine.compiling import plain_seconds
 from fewlabel.engine.lock import sole_run

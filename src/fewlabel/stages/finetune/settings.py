@@ -7,7 +7,7 @@ from typing import Literal
 
 from fewlabel.core.errors import Fault
 from fewlabel.core.settings.config import Integers, Names, PathSetting, Settings, plugin_field, setting
-from fewlabel.data.augment import AugmentConfig, finetuning_augmentation
+from fewlabel.data.augment_settings import AugmentConfig, finetuning_augmentation
 from fewlabel.data.windows import FOREGROUND
 from fewlabel.engine.compiling import Compile
 from fewlabel.engine.optim import OptimiserConfig

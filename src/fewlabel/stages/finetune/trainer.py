@@ -24,7 +24,7 @@ from fewlabel.core.rng import stream_seed
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.data.loading import FinetuneLoader
 from fewlabel.data.patches import PatchLoader
-from fewlabel.data.spread import Spread
+from fewlabel.data.representative_slices import Spread
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.engine.checkpoint import CHECKPOINT
 from fewlabel.engine.compiling import plainly

@@ -12,7 +12,7 @@ from fewlabel.core.artifact.manifest import Artifact, is_artifact
 from fewlabel.core.errors import ArtifactError, DataError, Fault, SettingsError
 from fewlabel.core.output_paths import RUN_FILE, path_conflict, unwritable
 from fewlabel.core.progress import say, task
-from fewlabel.data.io.volume import collected_warnings
+from fewlabel.data.io.itk_log import collected_warnings
 from fewlabel.engine.runtime import choose_device
 from fewlabel.stages._in_use import segmenter_in_use
 from fewlabel.stages._segmenter import Segmenter

@@ -18,7 +18,7 @@ from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.core.progress import say
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import CaseFacts, cores, inspect, label_map
-from fewlabel.data.io.volume import collected_warnings
+from fewlabel.data.io.itk_log import collected_warnings
 from fewlabel.data.meta_labels import case_codes, slice_table
 from fewlabel.data.orient import orient_to
 from fewlabel.data.pose_record import POSES, find_poses, write_poses

@@ -12,7 +12,7 @@ import numpy as np
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.catalog import Catalog, Column
 from fewlabel.data.checking import CaseFacts, LabelMap, cores, inspect, label_map
-from fewlabel.data.io.volume import collected_warnings
+from fewlabel.data.io.itk_log import collected_warnings
 from fewlabel.data.meta_labels import case_codes
 from fewlabel.data.planning import grid_of, make_plan
 from fewlabel.data.pose_sample import sampled_poses

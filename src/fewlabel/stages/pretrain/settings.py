@@ -9,7 +9,7 @@ from pydantic import field_validator
 
 from fewlabel.core.errors import Fault
 from fewlabel.core.settings.config import Names, PathSetting, Settings, plugin_field, setting
-from fewlabel.data.augment import AugmentConfig, pretraining_augmentation
+from fewlabel.data.augment_settings import AugmentConfig, pretraining_augmentation
 from fewlabel.data.sampling import SamplerConfig
 from fewlabel.engine.compiling import Compile
 from fewlabel.engine.optim import OptimiserConfig

@@ -9,9 +9,9 @@ import SimpleITK as sitk
 
 from fewlabel.core.errors import DataError
 from fewlabel.data.io.completeness import what_is_missing
+from fewlabel.data.io.itk_log import collected_warnings
 from fewlabel.data.io.volume import (
     Geometry,
-    collected_warnings,
     grid_faults,
     is_scan,
     read_geometry,

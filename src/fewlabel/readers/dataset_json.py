@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.errors import Fault, reason
+from fewlabel.core.errors import DataError, Fault, reason
 from fewlabel.core.suggestions import did_you_mean
-from fewlabel.data.catalog import Case, Column, Value
+from fewlabel.data.catalog import Case, Catalog, Column, Value
 from fewlabel.data.columns import infer_columns
 from fewlabel.data.io.volume import is_scan, scan_stem
 from fewlabel.data.subjects import guess_phases, guess_subjects
@@ -40,9 +40,9 @@ def read_description(root: Path, faults: list[Fault]) -> dict[str, Any]:
 
 def listed_rows(described: Mapping[str, Any], key: str) -> list[tuple[str, str]]:
     """(image, label or empty) of each entry of a list of ``dataset.json``: a pair, or an image's name alone."""
-    found = described.get(key)
+    entries = described.get(key)
     rows = []
-    for row in found if isinstance(found, list) else []:
+    for row in entries if isinstance(entries, list) else []:
         pair = row if isinstance(row, dict) else {"image": row}
         rows.append((str(pair.get("image") or ""), str(pair.get("label") or "")))
     return rows
@@ -84,6 +84,46 @@ def label_names_of(described: Mapping[str, Any], root: Path, faults: list[Fault]
             pair = f'"{key}": {json.dumps(value, ensure_ascii=False)}'
             faults.append(Fault(f"{rule}, unlike {pair}", str(root / DESCRIPTION)))
     return names
+
+
+def described_catalog(
+    reader: str,
+    root: Path,
+    described: Mapping[str, Any],
+    channels: tuple[str, ...],
+    cases: list[Case],
+    faults: list[Fault],
+    *,
+    guess: bool = True,
+) -> Catalog:
+    """The catalog of a folder, its cases completed by ``metadata.csv``.
+
+    Args:
+        reader: Id of the reader.
+        root: The folder.
+        described: Content of its ``dataset.json``.
+        channels: Names of the channels.
+        cases: As the reader found them.
+        faults: What is wrong with them.
+        guess: As for :func:`with_metadata`.
+
+    Raises:
+        DataError: With these faults and those of ``metadata.csv`` and of the label names.
+    """
+    columns, cases, notes = with_metadata(root, cases, faults, guess=guess)
+    label_names = label_names_of(described, root, faults)
+    if faults:
+        raise DataError(f"The folder cannot be read (reader {reader}):", faults)
+    return Catalog(
+        name=str(described.get("name") or root.name),
+        root=root,
+        reader=reader,
+        cases=tuple(sorted(cases, key=lambda case: case.id)),
+        columns=columns,
+        label_names=label_names,
+        channels=channels,
+        notes=notes,
+    )
 
 
 def with_metadata(
@@ -129,8 +169,8 @@ def with_metadata(
 
 def _persons(names: list[str]) -> dict[str, str]:
     """Case → person, of the cases named as in Decathlon Task04."""
-    found = {name: _HIPPOCAMPUS.match(name) for name in names}
-    return {name: f"person_{(int(match[1]) + 1) // 2:03d}" for name, match in found.items() if match}
+    matches = {name: _HIPPOCAMPUS.match(name) for name in names}
+    return {name: f"person_{(int(match[1]) + 1) // 2:03d}" for name, match in matches.items() if match}
 
 
 def _notes(cases: list[Case], persons: Mapping[str, str]) -> tuple[str, ...]:
@@ -139,8 +179,8 @@ def _notes(cases: list[Case], persons: Mapping[str, str]) -> tuple[str, ...]:
         return ()
     return (
         "scans are named as in Decathlon Task04, which holds both hippocampi of a person as hippocampus_(2k-1) and "
-        f"hippocampus_(2k): {len(paired)} scans of {len({case.subject for case in paired})} subjects. If yours are "
-        "not, name the subjects in metadata.csv",
+        f"hippocampus_(2k): {len(paired)} scans of {len({case.subject for case in paired})} subjects. If "
+        "that is wrong, name the subjects in metadata.csv",
     )
 
 
@@ -175,14 +215,14 @@ def _read_table(path: Path, names: set[str], faults: list[Fault]) -> tuple[dict[
 
 
 def _check_cases(lines: Mapping[str, int], names: set[str], path: Path, faults: list[Fault]) -> None:
-    strange = [case for case in lines if case not in names]
-    if strange and len(strange) == len(lines):
+    unknown = [case for case in lines if case not in names]
+    if unknown and len(unknown) == len(lines):
         example = min(names, default="")
-        faults.append(Fault(f"must name cases of this folder, such as {example}, not {strange[0]}", str(path)))
+        faults.append(Fault(f"must name cases of this folder, such as {example}, not {unknown[0]}", str(path)))
         return
-    for case in strange[:5]:
+    for case in unknown[:5]:
         remedy = did_you_mean(case, sorted(names), otherwise="Correct the name or take the row out")
         problem = f"{case or 'an empty name'} is no case of this folder"
         faults.append(Fault(problem, f"{path}, line {lines[case]}", remedy))
-    if len(strange) > 5:
-        faults.append(Fault(f"{len(strange) - 5} more rows name no case of this folder", str(path)))
+    if len(unknown) > 5:
+        faults.append(Fault(f"{len(unknown) - 5} more rows name no case of this folder", str(path)))
