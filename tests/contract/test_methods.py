@@ -38,7 +38,7 @@ def test_default_settings_build_and_are_recorded(name):
     config = resolve_plugin("fewlabel.methods", name)
     assert config.name == name
     assert resolve_plugin("fewlabel.methods", config.record()) == config
-    assert toy_method(name).config == config
+    assert toy_method(name).settings == config
 
 
 def test_an_unknown_setting_is_refused_with_the_nearest_known_one(name):

@@ -65,7 +65,9 @@ def check_plans(
     if evaluates:
         ask("evaluate", lambda: evaluate.check(scoring, store, learnt))
     if len(errors) > 1:
-        raise type(errors[0])("These settings do not fit the data:", [fault for one in errors for fault in one.faults])
+        raise type(errors[0])(
+            "These settings do not fit the data:", list(dict.fromkeys(fault for one in errors for fault in one.faults))
+        )
     if errors:
         raise errors[0]
 

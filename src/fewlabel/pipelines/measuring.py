@@ -122,7 +122,7 @@ def finetuning_costs(
 
 def _parts(training: Trained) -> Parts:
     """Phases of a method or regime, and where the rest of a regime ends."""
-    return parts_of(training.model.training_phase, float(getattr(training.model.config, "rest", 0.0)))
+    return parts_of(training.model.training_phase, float(getattr(training.model.settings, "rest", 0.0)))
 
 
 def _step(training: Trained) -> tuple[float, float]:
