@@ -16,8 +16,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fewlabel.core.errors import Fault
 from fewlabel.stages.check import check
+
+from fewlabel.core.errors import Fault
 from planting.arrays import spoilt_h5, spoilt_pictures
 from planting.folders import spoilt_acdc, spoilt_bids, spoilt_decathlon, spoilt_nnunet
 from planting.planted import CRASHED, NAMED, DataSet, Outcome, judge

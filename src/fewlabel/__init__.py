@@ -268,8 +268,7 @@ def demo(**settings: Any) -> Path:
 
 
 def _stage(name: str, settings: dict[str, Any], recipe: str | Path | None) -> Path:
-    table = _load("pipelines.stages")
-    return Path(table.run_stage(name, table.stage_settings(name, settings, recipe)))
+    return Path(_load("pipelines.stages").run_values(name, settings, recipe))
 
 
 def _load(name: str) -> ModuleType:

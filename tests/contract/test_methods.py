@@ -12,7 +12,7 @@ from torch import Tensor
 from fewlabel.core.errors import SettingsError
 from fewlabel.core.registry import load_plugin, plugin_names
 from fewlabel.core.settings.config import resolve_plugin
-from fewlabel.data.augment import AugmentConfig
+from fewlabel.data.augment_settings import AugmentConfig
 from fewlabel.methods.base import Losses, PretrainMethod
 from fewlabel.nets.unet import UNet, UNetEncoder
 from kit.pretraining import META, SIZE, TOTAL, batch_for, stage_steps, toy_method, trainable
@@ -38,7 +38,7 @@ def test_default_settings_build_and_are_recorded(name):
     config = resolve_plugin("fewlabel.methods", name)
     assert config.name == name
     assert resolve_plugin("fewlabel.methods", config.record()) == config
-    assert toy_method(name).config == config
+    assert toy_method(name).settings == config
 
 
 def test_an_unknown_setting_is_refused_with_the_nearest_known_one(name):

@@ -59,8 +59,8 @@ def test_what_tests_say_is_known_here():
 class TestEveryRegime:
     def test_default_settings_build_and_are_documented(self, name):
         regime = build(name)
-        assert regime.config.name == name
-        assert all(row["doc"] for row in describe(type(regime.config)) if row["key"] != "name")
+        assert regime.settings.name == name
+        assert all(row["doc"] for row in describe(type(regime.settings)) if row["key"] != "name")
 
     def test_an_unknown_key_is_refused_with_the_near_match(self, name):
         keys = [key for key in load_plugin(FAMILY, name).Config.model_fields if key != "name"]

@@ -19,7 +19,7 @@ def cases():
     found = [(name, {}) for name in plugin_names("fewlabel.methods")]
     return [
         *found,
-        ("gcl", {"filter_path": "pair", "anchors": 5, "partners": 2}),
+        ("gcl", {"filter_path": "embedding", "anchors": 5, "partners": 2}),
         ("gcl", {"filter": False}),
         ("sscl", {"variant": "paper", "sampling": "block", "block": 12}),
         ("sscl", {"variant": "paper", "per_class": 9}),

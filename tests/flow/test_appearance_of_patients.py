@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from fewlabel.data.augment import AugmentConfig, Augmenter, finetuning_augmentation, pretraining_augmentation
+from fewlabel.data.augment import Augmenter
+from fewlabel.data.augment_settings import AugmentConfig, finetuning_augmentation, pretraining_augmentation
 from fewlabel.data.intensity import standardise
 from fewlabel.data.store import PreparedStore
 from fewlabel.stages import prepare

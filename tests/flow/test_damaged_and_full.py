@@ -15,11 +15,11 @@ from fewlabel.core.errors import DataError
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine import ensemble
 from fewlabel.stages import predict
-from fewlabel.stages.check import check
 from fewlabel.stages.prepare import PrepareSettings, run
 from kit.scans import blob, nnunet_folder, noise, write_scan
 from kit.segmenters import bright_is_core, disc_plan, make_segmenter, nested_discs
 from kit.stores import make_store
+from kit.tiny import checked
 
 
 def spoil(path):
@@ -53,7 +53,7 @@ def damaged(tmp_path):
 
 def test_check_names_every_damaged_file(damaged, capsys):
     data, paths = damaged
-    faults = check(data).faults
+    faults = checked(data).faults
     assert [fault.where.split(", ")[1] for fault in faults] == paths
     assert all(fault.problem.startswith("is incomplete or damaged: ") for fault in faults)
     assert rc("check", str(data)) == 3
@@ -97,7 +97,7 @@ def ct_folder(root):
 def test_voxels_that_are_no_number_are_the_darkest_of_a_prepared_scan(tmp_path):
     store = prepare(ct_folder(tmp_path / "data"), tmp_path / "p", size=[24, 20], spacing=[1, 1], split="random")
     quality = {row["id"]: row for row in json.loads((tmp_path / "p" / "qc.json").read_text())["cases"]}
-    note = "voxels that are not finite were taken as the lowest intensity"
+    note = "voxels that are not finite were set to the lowest intensity"
     assert [note in quality[name]["odd"] for name in "abc"] == [False, True, False]
     assert quality["b"]["intensities"][0]["99"] < -300
     case = next(case for case in store.cases if case.id == "b")

@@ -66,7 +66,7 @@ def test_masks_are_left_out_where_classes_differ(tmp_path):
 def test_sizes_must_agree_and_out_must_be_free(tmp_path):
     one = make_store(tmp_path / "one", subjects=4, depth=4, size=(32, 32))
     two = make_store(tmp_path / "two", subjects=4, depth=4, size=(48, 48))
-    with pytest.raises(DataError, match=r"two has \(1, 48, 48\).*one has \(1, 32, 32\)"):
+    with pytest.raises(DataError, match=r"two has shape \(1, 48, 48\).*one has \(1, 32, 32\)"):
         _merge(one, two, tmp_path / "both")
     assert not (tmp_path / "both").exists()
     (tmp_path / "notes").mkdir()

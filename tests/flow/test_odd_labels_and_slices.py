@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
+from fewlabel.stages.check import check
 
 from fewlabel.core import progress
 from fewlabel.core.artifact.files import read_json, write_json
@@ -16,7 +17,6 @@ from fewlabel.data.io.volume import read_mask
 from fewlabel.data.store import UNLABELLED, PreparedStore
 from fewlabel.engine import ensemble
 from fewlabel.stages import evaluate, predict
-from fewlabel.stages.check import check
 from fewlabel.stages.prepare import PrepareSettings, run
 from kit.scans import write_scan
 from kit.segmenters import make_segmenter

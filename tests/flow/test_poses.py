@@ -17,10 +17,10 @@ from fewlabel.protocol.named_splits import develop
 from fewlabel.reporting.sections.data import data_section
 from fewlabel.stages import merge
 from fewlabel.stages import prepare as prepare_stage
-from fewlabel.stages.check import check
 from fewlabel.stages.prepare import PrepareSettings, run
 from kit.poses import around
 from kit.stores import make_store
+from kit.tiny import checked
 
 
 def prepare(data: Path, out: Path, **values: object) -> PreparedStore:
@@ -28,7 +28,7 @@ def prepare(data: Path, out: Path, **values: object) -> PreparedStore:
 
 
 def in_the_plane(data: Path) -> str:
-    (found,) = [text for topic, text in check(data, workers=1).rows if topic == "in the plane"]
+    (found,) = [text for topic, text in checked(data, workers=1).rows if topic == "in the plane"]
     return found
 
 
@@ -97,7 +97,7 @@ def test_check_says_what_prepare_finds(tmp_path: Path) -> None:
 def test_check_passes_over_a_scan_that_it_cannot_read(tmp_path: Path) -> None:
     data = write_phantom(tmp_path / "data", patients=7, test=1)
     (data / "images" / "patient03_ED.nii.gz").write_bytes(b"no scan")
-    report = check(data, workers=1)
+    report = checked(data, workers=1)
     assert report.faults
     assert any(topic == "in the plane" for topic, _ in report.rows)
 

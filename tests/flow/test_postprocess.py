@@ -158,7 +158,7 @@ def test_the_report_shows_scans_as_they_were_scored(store, tmp_path, monkeypatch
     for case in shown:
         (found,) = case.predictions.values()
         assert np.array_equal(found, case.reference) is cleaned
-    assert ("Post-processing removed of" in (page / "report.html").read_text()) is cleaned
+    assert ("Removed by post-processing" in (page / "report.html").read_text()) is cleaned
 
 
 def test_segmenters_without_a_rule_are_left_as_they_are(store, tmp_path, monkeypatch):

@@ -16,9 +16,9 @@ from fewlabel.data.io.volume import read_mask, read_volume
 from fewlabel.data.phantom.scans import write_phantom
 from fewlabel.data.preprocess import Plan, prepare_mask, prepare_volume, restore_probabilities
 from fewlabel.data.store import PreparedStore
-from fewlabel.stages.check import check
-from fewlabel.stages.prepare import PrepareSettings, run
+from fewlabel.stages.prepare import PrepareSettings, check, run
 from kit.scans import TILTED, acdc_subset, blob, nnunet_folder, noise, write_scan
+from kit.tiny import checked
 
 
 def prepare(data, out, **values):
@@ -160,7 +160,7 @@ def test_every_faulty_case_is_named_before_any_work(tmp_path):
     assert "case c, " in text
     assert not (tmp_path / "p").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
-    report = check(data)
+    report = checked(data)
     assert report.faults == error.value.faults
 
 
@@ -294,7 +294,7 @@ def test_an_awkward_data_set_prepares_and_says_what_is_odd(tmp_path):
 
 def test_check_reports_what_was_understood(tmp_path, shared_data):
     data = acdc_subset(tmp_path / "data", shared_data, (2, 7, 90))
-    report = check(data, split="chaitanya")
+    report = checked(data, split="chaitanya")
     text = "\n".join(report.lines)
     assert report.faults == ()
     for words in (
@@ -316,10 +316,10 @@ def test_check_reports_what_was_understood(tmp_path, shared_data):
 
 
 def test_check_of_something_unreadable_is_a_report_too(tmp_path):
-    report = check(tmp_path)
+    report = checked(tmp_path)
     assert [fault.problem.split(" Tried ")[0] for fault in report.faults] == ["Unknown layout."]
     assert report.catalog is None
-    bad_split = check(nnunet_folder(tmp_path / "d"), split="chaitanya")
+    bad_split = checked(nnunet_folder(tmp_path / "d"), split="chaitanya")
     assert any("in its test part" in str(fault) for fault in bad_split.faults)
     assert bad_split.catalog is not None
 
@@ -346,7 +346,7 @@ def test_faults_of_a_table_hide_no_faults_of_its_files(tmp_path):
     gone, cut = (row[columns.index("image")] for row in rows[:2])
     (data / gone).unlink()
     (data / cut).write_bytes((data / cut).read_bytes()[:200])
-    report = check(table)
+    report = check(PrepareSettings(data=table, out=tmp_path / "none"))
     texts = [f"{fault.where} {fault.problem}" for fault in report.faults]
     assert len(texts) == 2
     assert gone in texts[0]

@@ -43,7 +43,7 @@ def test_whole_run_shows_everything(page):
     _, html = page
     for words in (
         "Verdict: ", "gain in Dice over the control", "Dice by class", "Best: ", "Median: ", "Worst: ",
-        "pre-trained by gcl, mean Dice", "from scratch, mean Dice", "Metadata of the slices", "collapse value",
+        "pre-trained with gcl, mean Dice", "from scratch, mean Dice", "Metadata of the slices", "collapse value",
         "Effective rank", "Cosine between gradients", "Conflict rate by level", "How pure are neighbourhoods?",
         "Fine-tuning loss", "content hash", "Settings of encoder",
     ):  # fmt: skip
@@ -81,7 +81,7 @@ def test_run_without_labels_reports_its_encoder(tmp_path):
     for words in ("No scores", "No fine-tuning", "simclr used no meta labels", "needs scores"):
         assert words in html, words
     alone = tmp_path / "alone"
-    assert "not there, so they cannot be summed up" in report(encoder=encoder, out=alone)[1]
+    assert "not given, so they cannot be described" in report(encoder=encoder, out=alone)[1]
 
 
 def test_faults_are_told(tmp_path, whole):

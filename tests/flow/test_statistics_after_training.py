@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from fewlabel.core.artifact.files import read_json
 from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.errors import SettingsError
-from fewlabel.data.spread import Spread, spread_slices
+from fewlabel.data.representative_slices import Spread, spread_slices
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.recalibrate import recalibrate
 from fewlabel.engine.record import read_record

@@ -20,11 +20,10 @@ from fewlabel.engine.record import read_record
 from fewlabel.engine.weights import load_segmenter, save_encoder
 from fewlabel.nets.unet import UNetConfig, UNetEncoder
 from fewlabel.stages import evaluate, finetune, predict, prepare
-from fewlabel.stages.check import check
 from fewlabel.stages.finetune import trainer
 from kit.h5 import atrium_folder, ball
 from kit.segmenters import make_segmenter
-from kit.tiny import NETWORK, finetune_settings
+from kit.tiny import NETWORK, checked, finetune_settings
 
 PATCH = [8, 16, 16]
 
@@ -53,7 +52,7 @@ def test_preparation_says_what_it_assumed_and_keeps_every_voxel(raw: Path, store
     found = PreparedStore(store)
     assert found.images.shape == (60, 1, 32, 32)
     assert found.plan["spacing"] == [0.625, 0.625]
-    assert any("no voxel size: taken as 0.625" in note for note in read_json(store / "qc.json")["notes"])
+    assert any("no voxel size: assumed to be 0.625" in note for note in read_json(store / "qc.json")["notes"])
     assert found.split["parts"]["test"] == ["t"]
     test = next(case for case in found.cases if case.id == "t")
     _, mask = ball(4)
@@ -262,7 +261,7 @@ def test_the_shared_left_atrium_trains(shared_data: Path, tmp_path: Path) -> Non
         (root / f"{part}.list").write_text("\n".join(names[part][:count]))
         for name in names[part][:count]:
             (root / name).symlink_to(source / name, target_is_directory=True)
-    found = check(root)
+    found = checked(root)
     assert found.faults == ()
     assert ("with a label", "3 scans of 3 subjects") in found.rows
     values = {"data": root, "out": tmp_path / "prepared", "spacing": [2.5, 2.5], "size": [48, 64], "workers": 1}

@@ -46,9 +46,9 @@ def test_two_patients_tell_what_to_expect_and_which_network_to_use(run: Path) ->
     }
     html = (run / "report" / "report.html").read_text()
     for words in (
-        "Of a new patient expect a mean Dice" if use["arm"] == "model" else "Of the control expect a mean Dice",
-        "What to expect of a new patient", "By patient and class", "Predictions on unlabelled scans",
-        "6 scans spread over the 6", f"Prediction from this run uses the {use['arm']}",
+        "On a new patient, expect a mean Dice" if use["arm"] == "model" else "expect the control to reach a mean Dice",
+        "What to expect on a new patient", "By patient and class", "Predictions on unlabelled scans",
+        "6 of 6 predicted scans", f"On this run, fewlabel predict uses the {use['arm']}",
     ):  # fmt: skip
         assert words in html, words
 
@@ -75,9 +75,9 @@ def test_one_patient_leaves_the_eye(tmp_path: Path) -> None:
     prepared = make_store(home / "prepared", subjects=5, depth=4, size=(16, 16), unlabelled=names)
     make_segmenter(home / "segmenter", prepared)
     html = (report(ReportSettings(run=home)) / "report.html").read_text()
-    assert "with one annotated patient nothing can be known of its quality" in html
+    assert "its quality cannot be estimated from one annotated patient" in html
     assert "Predictions on unlabelled scans" in html
-    assert "4 scans spread over the 4" in html
-    assert "What to expect of a new patient" not in html
+    assert "4 of 4 predicted scans" in html
+    assert "What to expect on a new patient" not in html
     off = (report(ReportSettings(run=home, unlabelled=0)) / "report.html").read_text()
     assert "Predictions on unlabelled scans" not in off

@@ -39,7 +39,7 @@ class Problem:
         return (self.embeddings @ keys.transpose(1, 2) / TAU).detach()
 
 
-def make_problem(*, slope: float = 0.0, norm: str = "batch", patches: bool = False, seed: int = 0) -> Problem:
+def make_problem(*, slope: float = 0.0, norm: str = "batch", seed: int = 0) -> Problem:
     """Random weights, statistics and images; maps of 4x4 pixels and 8 channels."""
     torch.manual_seed(seed)
     encoder = UNetEncoder(UNetConfig(width=4, depth=2, slope=slope, norm=norm)).double()
@@ -63,16 +63,15 @@ def make_problem(*, slope: float = 0.0, norm: str = "batch", patches: bool = Fal
         inputs=tail.inputs,
         scale=tail.scale.double(),
         slope=tail.slope,
-        patches=patches,
     )
     return Problem(encoder, head, maps[-1], parts, embeddings, torch.tensor([2, 0, 3, 1]))
 
 
-def pair_loss(anchor: Tensor, keys: Tensor, positive: Tensor, pool: Tensor, q: int, *, all_positives: bool) -> Tensor:
-    """ℓ(p, q), with the positive's embedding given apart from the (detached) keys."""
+def pair_loss(anchor: Tensor, keys: Tensor, pool: Tensor, q: int, *, all_positives: bool) -> Tensor:
+    """ℓ(p, q) against detached keys."""
     inside = set(pool.tolist())
-    own = anchor @ positive / TAU
-    rest = [keys[n] if n != q else positive for n in range(len(keys)) if all_positives or n == q or n not in inside]
+    own = anchor @ keys[q] / TAU
+    rest = [keys[n] for n in range(len(keys)) if all_positives or n == q or n not in inside]
     return torch.logsumexp(torch.stack([anchor @ key / TAU for key in rest]), 0) - own
 
 
@@ -84,9 +83,8 @@ def slow_norms(problem: Problem, pool: Tensor, path: str, *, all_positives: bool
         keys = v[problem.partners[i]]
         for p in range(pool.shape[1]):
             for k, q in enumerate(pool[i, p].tolist()):
-                positive = keys[q] if path == "pair" else keys[q].detach()
                 anchor = v[i, p].detach().requires_grad_() if path == "embedding" else v[i, p]
-                loss = pair_loss(anchor, keys.detach(), positive, pool[i, p], q, all_positives=all_positives)
+                loss = pair_loss(anchor, keys.detach(), pool[i, p], q, all_positives=all_positives)
                 target = anchor if path == "embedding" else problem.last
                 (gradient,) = torch.autograd.grad(loss, target, retain_graph=True)
                 found[i, p, k] = gradient.norm()

@@ -44,7 +44,7 @@ class Stages:
         monkeypatch.delenv("WORLD_SIZE", raising=False)
         return made
 
-    def __call__(self, name: str, settings: Any) -> Path:
+    def __call__(self, name: str, settings: Any, **_: Any) -> Path:
         self.asked.append((name, settings))
         if name == self.fail:
             raise DataError(f"{name} failed")

@@ -6,9 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.stages.finetune import FinetuneSettings
+from fewlabel.stages.prepare import CheckReport, PrepareSettings, check
 from fewlabel.stages.pretrain import PretrainSettings
 
 NETWORK = {"width": 4, "depth": 3}
+
+
+def checked(data: Path, **over: Any) -> CheckReport:
+    """What ``check`` finds of a data set."""
+    return check(PrepareSettings.parse({"data": data, "out": data.parent / "unused", **over}))
 
 
 def pretrain_settings(data: Path, out: Path, **over: Any) -> PretrainSettings:

@@ -60,7 +60,7 @@ def use(regime: Any, network: nn.Module) -> Any:
     """The regime with another network, and a teacher that equals it where there is one."""
     regime.network = network
     if isinstance(regime, TeacherStudent):
-        regime.teacher = Teacher(network, regime.taught.momentum)
+        regime.teacher = Teacher(network, regime.settings.momentum)
     return regime
 
 

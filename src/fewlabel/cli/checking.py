@@ -20,32 +20,18 @@ def show_check(values: dict[str, Any], recipe: str | None = None) -> None:
         SettingsError: If a setting is wrong.
         DataError: With every fault, after what was understood is shown.
     """
-    from fewlabel.data.planning import PLAN_SETTINGS
-    from fewlabel.data.scan_plan import SCAN_SETTINGS
     from fewlabel.pipelines.train import plan, train_settings
-    from fewlabel.stages.check import DATA_SETTINGS, MASK_SETTINGS, PLAN_SETTINGS, SPLIT_SETTINGS, check
-    from fewlabel.stages.check import SPLIT_SETTINGS, check
+    from fewlabel.stages.prepare import check
 
     pipeline = train_settings({"out": "run", **values}, recipe)
     settings: Any = plan(pipeline)["prepare"]
-    found = check(
-        pipeline.data,
-        settings.reader,
-        workers=settings.workers,
-        split=settings.split,
-        seed=settings.seed,
-        split_settings={name: getattr(settings, name) for name in SPLIT_SETTINGS},
-        plan_settings={name: getattr(settings, name) for name in PLAN_SETTINGS},
-        **{name: getattr(settings, name) for name in DATA_SETTINGS},
-        **{name: getattr(settings, name) for name in MASK_SETTINGS},
-        scan_settings={name: getattr(settings, name) for name in SCAN_SETTINGS},
-    )
-    if found.catalog is None:
-        raise DataError(found.rows[0][1], found.faults)
+    report = check(settings)
+    if report.catalog is None:
+        raise DataError(report.rows[0][1], report.faults)
     console = stdout()
-    console.print(pairs(found.rows))
-    for line in found.lines[len(found.rows) :]:
+    console.print(pairs(report.rows))
+    for line in report.lines[len(report.rows) :]:
         console.print(line, soft_wrap=console.soft_wrap)
-    if found.faults:
-        raise DataError(f"{pipeline.data} cannot be used as it is:", found.faults)
+    if report.faults:
+        raise DataError(f"{pipeline.data} cannot be used as it is:", report.faults)
     console.print("No faults.")

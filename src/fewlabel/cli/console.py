@@ -58,9 +58,9 @@ def table(rows: Sequence[Sequence[str]], heads: Sequence[str], wide: int = -1) -
         wide: The column that takes the width left over.
     """
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    chosen = wide % len(heads)
+    widest = wide % len(heads)
     for position, head in enumerate(heads):
-        made.add_column(head, overflow="fold", ratio=1 if position == chosen else None)
+        made.add_column(head, overflow="fold", ratio=1 if position == widest else None)
     for row in rows:
         made.add_row(*row)
     return made
@@ -84,7 +84,7 @@ class _Bar:
     done: int
     note: str = ""
     started: float = field(default_factory=time.monotonic)
-    told: float = field(default_factory=time.monotonic)
+    shown: float = field(default_factory=time.monotonic)
     id: TaskID | None = None
 
     def advance(self, count: int = 1, note: str = "") -> None:
@@ -134,8 +134,8 @@ class ConsoleListener:
         """A task moved on."""
         if self._progress is not None and bar.id is not None:
             self._progress.update(bar.id, completed=bar.done, note=bar.note)
-        elif time.monotonic() - bar.told >= QUIET_SECONDS and bar.done < bar.total:
-            bar.told = time.monotonic()
+        elif time.monotonic() - bar.shown >= QUIET_SECONDS and bar.done < bar.total:
+            bar.shown = time.monotonic()
             self.say(bar.line())
 
     def finish(self, bar: Bar) -> None:

@@ -67,7 +67,7 @@ def version() -> None:
     from fewlabel.core.provenance import library_versions
 
     versions = library_versions()
-    _show([[name, found] for name, found in versions.items()], ["what", "version"])
+    _show([[name, number] for name, number in versions.items()], ["what", "version"])
 
 
 def _costly(family: str) -> None:

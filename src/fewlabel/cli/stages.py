@@ -31,9 +31,9 @@ def _run(
     options: Mapping[str, Any] | None = None,
 ) -> None:
     values = collect(main, words, options)
-    from fewlabel.pipelines.stages import run_stage, stage_settings
+    from fewlabel.pipelines.stages import run_values
 
-    folder = run_stage(stage, stage_settings(stage, values, recipe))
+    folder = run_values(stage, values, recipe)
     if rank() == 0:
         stdout().print(str(folder), soft_wrap=True)
 

@@ -48,8 +48,8 @@ def collect(
             assignments.insert(0, word)
         else:
             given[key] = word
-    chosen = {key: value for key, value in (options or {}).items() if value is not None and value is not False}
-    return merge(merge(nest(assignments), given), chosen)
+    given_options = {key: value for key, value in (options or {}).items() if value is not None and value is not False}
+    return merge(merge(nest(assignments), given), given_options)
 
 
 def is_assignment(word: str) -> bool:

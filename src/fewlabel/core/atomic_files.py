@@ -55,12 +55,11 @@ def sweep_partials(folder: Path, name: str = "") -> None:
         name: The file whose parts are meant; those of all files if empty.
     """
     for stale in partials_of(folder / name) if name else list(folder.glob(".*.partial")):
-        if stale.is_file() and (abandoned(stale) or _from_long_ago(stale)):
+        elsewhere = _writer(stale)[0] != _host()
+        if stale.is_file() and (
+            abandoned(stale) or (elsewhere and time.time() - stale.stat().st_mtime > STALE_SECONDS)
+        ):
             stale.unlink(missing_ok=True)
-
-
-def _from_long_ago(partial: Path) -> bool:
-    return _writer(partial)[0] != _host() and time.time() - partial.stat().st_mtime > STALE_SECONDS
 
 
 def _host() -> str:

@@ -108,8 +108,8 @@ def mean_across(values: Mapping[str, float]) -> dict[str, float]:
         return dict(values)
     everyone: list[Mapping[str, float]] = [{} for _ in range(world_size())]
     dist.all_gather_object(everyone, dict(values))
-    names = dict.fromkeys(name for found in everyone for name in found)
-    return {name: fmean(found[name] for found in everyone if name in found) for name in names}
+    names = dict.fromkeys(name for own in everyone for name in own)
+    return {name: fmean(own[name] for own in everyone if name in own) for name in names}
 
 
 def any_rank(flag: bool) -> bool:

@@ -56,7 +56,7 @@ def unwritable(folder: Path) -> str:
 def _nearest(place: Path) -> Path:
     """The place itself or the nearest folder above it that is there; links count, wherever they lead."""
     absolute = place.absolute()
-    return next((found for found in (absolute, *absolute.parents) if os.path.lexists(found)), absolute)
+    return next((path for path in (absolute, *absolute.parents) if os.path.lexists(path)), absolute)
 
 
 def with_a_name(folder: Path) -> Path:

@@ -15,13 +15,13 @@ from typing import Any
 def library_versions() -> dict[str, str]:
     """Versions of this package and of the libraries that decide its numbers."""
     names = ("fewlabel", "torch", "lightning-fabric", "monai", "SimpleITK", "numpy", "scipy")
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in names:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            versions[name] = "not installed"
+    return versions
 
 
 def git_revision() -> str:

@@ -51,8 +51,7 @@ def load_plugin(package: str, name: str, *, where: str = "") -> Any:
     ]
     leaves = [item for item in classes if not any(item in other.__mro__[1:] for other in classes)]
     if len(leaves) != 1:
-        problem = f"a plug-in must define exactly one {base.__name__}, not {len(leaves)}"
-        fault = Fault(problem, str(module.__file__))
+        fault = Fault(f"a plug-in must define exactly one {base.__name__}, not {len(leaves)}", str(module.__file__))
         raise SettingsError("A plug-in is not valid:", [fault])
     return leaves[0]
 
@@ -64,19 +63,19 @@ def _kind(package: str) -> str:
 def _modules(package: str) -> dict[str, str]:
     """Id → dotted name of the module of each plug-in."""
     spec = importlib.util.find_spec(package)
-    found: dict[str, str] = {}
+    modules: dict[str, str] = {}
     for folder in map(Path, spec.submodule_search_locations or [] if spec else []):
         for path in folder.glob("*.py"):
             if _names_itself(path, path.stem, path.stat().st_mtime_ns):
-                found[path.stem] = f"{package}.{path.stem}"
+                modules[path.stem] = f"{package}.{path.stem}"
         for path in folder.glob(f"*/{_kind(package)}.py"):
             if _names_itself(path, path.parent.name, path.stat().st_mtime_ns):
-                found[path.parent.name] = f"{package}.{path.parent.name}.{path.stem}"
-    return found
+                modules[path.parent.name] = f"{package}.{path.parent.name}.{path.stem}"
+    return modules
 
 
 @cache
 def _names_itself(path: Path, name: str, stamp: int) -> bool:  # noqa: ARG001
     """Whether settings in a file of that age have that name: ``name: str = "simclr"``."""
-    said = re.compile(rf'^\s+name: .+ = "{re.escape(name)}"$', re.MULTILINE)
-    return said.search(path.read_text(encoding="utf-8")) is not None
+    pattern = re.compile(rf'^\s+name: .+ = "{re.escape(name)}"$', re.MULTILINE)
+    return pattern.search(path.read_text(encoding="utf-8")) is not None

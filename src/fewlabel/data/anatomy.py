@@ -35,7 +35,7 @@ class AnatomyConfig(Settings):
 
     probability: float = setting(
         0.0,
-        "probability that a labelled slice shows another anatomy, its structures moved apart from each other",
+        "probability that the structures of a labelled slice are moved and resized, each on its own",
         ge=0,
         le=1,
         source=f"off; in fine-tuning 0.67, {_TRIED}",
@@ -59,7 +59,7 @@ class AnatomyConfig(Settings):
     )
     reach: float = setting(
         1.5,
-        "how far around a structure its surroundings give way on average; drawn within half of it either way",
+        "how far around a structure its surroundings give way, on average; drawn from 0.5 to 1.5 times this",
         unit="half-widths of the structure",
         ge=0.1,
         le=10,
@@ -92,9 +92,6 @@ class AnatomyDraws:
     reach: Tensor
     shift: Tensor
     wall: Tensor
-
-    def __len__(self) -> int:
-        return len(self.applied)
 
     def __getitem__(self, rows: slice | Tensor) -> AnatomyDraws:
         return AnatomyDraws(self.applied[rows], self.size[rows], self.reach[rows], self.shift[rows], self.wall[rows])
@@ -141,10 +138,10 @@ def anatomy_displacements(
     rows = [row for row in range(len(slices)) if bool(draws.applied[row]) and slices[row].bodies]
     if not rows:
         return None
-    found = [_velocities(slices[row], draws, row, device) for row in rows]
+    velocities = [_velocities(slices[row], draws, row, device) for row in rows]
     still = torch.zeros(2, *size, device=device)
-    levels = max(map(len, found))
-    layers = torch.stack([torch.stack([*one, *[still] * (levels - len(one))]) for one in found], dim=1)
+    levels = max(map(len, velocities))
+    layers = torch.stack([torch.stack([*one, *[still] * (levels - len(one))]) for one in velocities], dim=1)
     moved = _flowed(layers)
     folded = smallest_determinant(moved) <= 0
     if bool(folded.any()):

@@ -141,11 +141,5 @@ def apply_gain_and_shift(images: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
 
 def _wanted(config: AugmentConfig) -> bool:
     """Whether any of it is switched on."""
-    return (
-        config.low_resolution_probability > 0
-        or config.inverted_gamma_probability > 0
-        or config.bias > 0
-        or config.random_convolutions_probability > 0
-        or config.gain > 1
-        or config.shift > 0
-    )
+    odds = config.low_resolution_probability, config.inverted_gamma_probability, config.random_convolutions_probability
+    return max(*odds, config.bias, config.gain - 1, config.shift) > 0

@@ -17,20 +17,11 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from fewlabel.data.appearance import Appearance
-from fewlabel.data.augment_settings import AugmentConfig, finetuning_augmentation, pretraining_augmentation
+from fewlabel.data.augment_settings import AugmentConfig
 from fewlabel.data.elastic import source_points
 from fewlabel.data.flow import displaced
 from fewlabel.data.intensity import apply_blur, apply_contrast, apply_gamma, apply_noise, standardise
 from fewlabel.data.store import UNLABELLED
-
-__all__ = [
-    "AugmentConfig",
-    "Augmenter",
-    "Transform",
-    "finetuning_augmentation",
-    "pretraining_augmentation",
-    "standardise",
-]
 
 
 @dataclass(frozen=True)
@@ -184,8 +175,8 @@ class Augmenter:
             ValueError: If sizes or row counts do not agree.
         """
         if tuple(images.shape[-2:]) != transform.source or len(images) != len(transform):
-            found = f"{len(images)} images of {tuple(images.shape[-2:])}"
-            raise ValueError(f"the transform holds {len(transform)} rows for size {transform.source}, not {found}")
+            given = f"{len(images)} images of {tuple(images.shape[-2:])}"
+            raise ValueError(f"the transform holds {len(transform)} rows for size {transform.source}, not {given}")
         grid = transform.grid(images.device, displacement)
         # A grid for each slice of a patch takes the slices apart.
         layers = images.reshape(len(grid), -1, *transform.source)
@@ -220,31 +211,26 @@ class Augmenter:
     ) -> Tensor:
         """(n, 3, 3) float64 source → view: move the crop's centre to 0, flip, rotate, magnify, move to the centre."""
         config = self.config
-        sides, seen = (torch.tensor([w, h], dtype=torch.float64) for h, w in (size, view))
+        sides, window_sides = (torch.tensor([w, h], dtype=torch.float64) for h, w in (size, view))
         angle = (2 * u[2] - 1) * math.radians(config.rotation)
         window = _between(u[3], config.crop, 1.0)
         low, high = math.log(config.scale_low), math.log(config.scale_high)
         zoom = torch.exp(_between(u[4], low, high)) / window
-        anywhere = (sides - seen).clamp_min(0) / 2
-        travel = ((1 - window) / 2 + config.translation)[:, None] * seen
+        anywhere = (sides - window_sides).clamp_min(0) / 2
+        travel = ((1 - window) / 2 + config.translation)[:, None] * window_sides
         focus = (sides - 1) / 2
         if about is not None:
             free = about.isnan()
             focus, anywhere = torch.where(free, focus, about), torch.where(free, anywhere, 0.0)
         focus = focus + (2 * torch.stack([u[5], u[6]], dim=1) - 1) * (travel + anywhere)
-        flip = torch.stack(
-            [
-                torch.where(u[0] < config.flip_horizontal, -1.0, 1.0),
-                torch.where(u[1] < config.flip_vertical, -1.0, 1.0),
-            ],
-            dim=1,
-        ).double()
+        flips = zip(u, (config.flip_horizontal, config.flip_vertical), strict=False)
+        flip = torch.stack([torch.where(part < share, -1.0, 1.0) for part, share in flips], dim=1).double()
         cosine, sine = torch.cos(angle), torch.sin(angle)
         rotation = torch.stack([cosine, -sine, sine, cosine], dim=1).view(-1, 2, 2)
         linear = rotation * flip[:, None, :] * zoom[:, None, None]
         matrices = torch.eye(3, dtype=torch.float64).repeat(len(angle), 1, 1)
         matrices[:, :2, :2] = linear
-        matrices[:, :2, 2] = (seen - 1) / 2 - (linear @ focus[:, :, None])[:, :, 0]
+        matrices[:, :2, 2] = (window_sides - 1) / 2 - (linear @ focus[:, :, None])[:, :, 0]
         return matrices
 
 

@@ -26,7 +26,7 @@ class AugmentConfig(Settings):
     crop: float = setting(
         0.8, "smallest side of the random crop as a share of the image's; 1 is no crop", gt=0.1, le=1, source=_GEOMETRY
     )
-    translation: float = setting(0.0, "largest further shift as a share of the side", ge=0, le=0.5, source="own choice")
+    translation: float = setting(0.0, "largest added shift as a share of the side", ge=0, le=0.5, source="own choice")
     elastic_probability: float = setting(0.67, "probability of an elastic deformation", ge=0, le=1, source=_GEOMETRY)
     elastic: float = setting(
         0.25,
@@ -85,8 +85,8 @@ class AugmentConfig(Settings):
         le=2,
         source="off",
     )
-    anatomy: AnatomyConfig = setting(AnatomyConfig(), "other anatomies of labelled slices, drawn from their masks")
-    synthesis: SynthesisConfig = setting(SynthesisConfig(), "labelled slices made up from their masks")
+    anatomy: AnatomyConfig = setting(AnatomyConfig(), "random changes of the anatomy of labelled slices")
+    synthesis: SynthesisConfig = setting(SynthesisConfig(), "synthetic slices made from the masks of labelled ones")
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, where: str = "", base: Settings | None = None) -> Self:

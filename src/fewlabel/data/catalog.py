@@ -71,5 +71,5 @@ class Catalog:
 
     @property
     def labelled_subjects(self) -> tuple[str, ...]:
-        """Subjects of whom every scan that has a label is usable for training: at least one labelled scan."""
+        """Subjects with at least one labelled scan, sorted."""
         return tuple(sorted({case.subject for case in self.cases if case.label is not None}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -52,8 +53,6 @@ class CaseFacts:
 
 def cores() -> int:
     """Cores this process may use."""
-    import os
-
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
@@ -83,7 +82,7 @@ def inspect_case(
     """
     faults: list[Fault] = []
     odd: list[str] = []
-    found = 0
+    components = 0
     first: Geometry | None = None
     for path in case.images:
         try:
@@ -94,7 +93,7 @@ def inspect_case(
         except unforeseen_errors() as error:
             faults.append(unforeseen_fault(error, shown(path)))
             continue
-        found += geometry.components
+        components += geometry.components
         odd.extend(f"{path.name if len(case.images) > 1 else 'scan'}: {note}" for note in geometry.notes)
         faults.extend(_blank_faults(path, geometry))
         if first is None:
@@ -102,16 +101,16 @@ def inspect_case(
         else:
             faults.extend(grid_faults(case.images[0], first, path, geometry))
     if first is not None:
-        if not faults and found != channels:
+        if not faults and components != channels:
             wanted = f"{channels} channel" if channels == 1 else f"{channels} channels"
-            problem, remedy = f"must have {wanted}, not {found}", "Give it the channels that the others have"
+            problem, remedy = f"must have {wanted}, not {components}", "Give it the channels that the others have"
             faults.append(Fault(problem, shown(case.images[0]), remedy))
         if 0 in first.shape:
             faults.append(Fault(f"has no voxels: its shape is {first.shape}", shown(case.images[0])))
     mask = _mask(case, first, faults, odd, accept_origin=accept_origin)
     labels = None if mask is None else value_counts(mask)
     if labels is not None and set(labels) <= {0}:
-        odd.append("its label holds background only")
+        odd.append("its mask is all background")
     named = tuple(replace(fault, where=f"case {case.id}, {fault.where}") for fault in faults)
     placed = None if first is None else first.sized(voxel_size or ASSUMED, known=voxel_size is not None)
     shapes, annotated = ({}, ()) if mask is None else (label_shapes(mask), annotated_slices(mask))

@@ -65,15 +65,13 @@ def _pointed(match: re.Match[str]) -> str:
 
 
 def _infer(values: Sequence[Value]) -> tuple[ColumnKind, tuple[Value, ...]]:
-    present = [value for value in values if value is not None]
-    numbers = [_number(value) for value in present]
-    if any(number is None for number in numbers):
+    numbers = [None if value is None else _number(value) for value in values]
+    known = {number for number in numbers if number is not None}
+    if any(number is None and value is not None for number, value in zip(numbers, values, strict=True)):
         return "categorical", tuple(None if value is None else str(value) for value in values)
-    known = [number for number in numbers if number is not None]
-    whole = all(number == int(number) for number in known)
-    if whole and len(set(known)) <= MOST_ORDINAL:
-        return "ordinal", tuple(None if value is None else int(_number(value) or 0) for value in values)
-    return "continuous", tuple(None if value is None else _number(value) for value in values)
+    if len(known) <= MOST_ORDINAL and all(number == int(number) for number in known):
+        return "ordinal", tuple(None if number is None else int(number) for number in numbers)
+    return "continuous", tuple(numbers)
 
 
 def cleaned(value: Any) -> Value:

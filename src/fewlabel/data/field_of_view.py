@@ -117,11 +117,11 @@ def choose_grid(
     """
     median = np.median([scan.spacing for scan in laid], axis=0)
     reach = np.max([scan.reach for scan in laid], axis=0)
-    chosen = median if spacing is None else np.asarray(spacing, dtype=np.float64)
+    pixel = median if spacing is None else np.asarray(spacing, dtype=np.float64)
     if spacing is None and size is None:
         needed = 2 * reach / (LARGEST_SIZE - 2 * MARGIN)
-        chosen = median * min(max(1.0, float((needed / median).max())), COARSEST)
-    target = (_rounded(chosen[0]), _rounded(chosen[1]))
+        pixel = median * min(max(1.0, float((needed / median).max())), COARSEST)
+    target = (_rounded(pixel[0]), _rounded(pixel[1]))
     reason = ""
     if size is None:
         sides = [_side(laid, axis, target[axis], float(reach[axis])) for axis in range(2)]
@@ -129,9 +129,9 @@ def choose_grid(
         reason = ", ".join(dict.fromkeys(why for _, why in sides))
     thick: dict[int, list[float]] = {}
     for scan in laid:
-        for value, found in scan.thickness.items():
-            thick.setdefault(value, []).append(found)
-    thinnest = min((float(np.median(found)) for found in thick.values()), default=None)
+        for value, thickness in scan.thickness.items():
+            thick.setdefault(value, []).append(thickness)
+    thinnest = min((float(np.median(thickness)) for thickness in thick.values()), default=None)
     return Grid(target, (int(size[0]), int(size[1])), (_rounded(median[0]), _rounded(median[1])), thinnest, reason)
 
 

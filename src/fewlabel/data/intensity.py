@@ -83,10 +83,10 @@ def apply_blur(images: Tensor, blur: Tensor) -> Tensor:
         weights = torch.exp(-0.5 * (taps / blur[rows, None]).square())
         weights = (weights / weights.sum(dim=1, keepdim=True)).to(images.device)
         weights = weights.repeat_interleave(images.shape[1], dim=0)
-        chosen = images.index_select(0, here)
+        blurred = images.index_select(0, here)
         # Rows become the groups of one convolution, since each has a kernel of its own.
-        flat = functional.pad(chosen.flatten(0, 1)[None], (3, 3, 3, 3), mode="replicate")
+        flat = functional.pad(blurred.flatten(0, 1)[None], (3, 3, 3, 3), mode="replicate")
         flat = functional.conv2d(flat, weights[:, None, :, None], groups=weights.shape[0])
         flat = functional.conv2d(flat, weights[:, None, None, :], groups=weights.shape[0])
-        images.index_copy_(0, here, flat.view_as(chosen))
+        images.index_copy_(0, here, flat.view_as(blurred))
     return images

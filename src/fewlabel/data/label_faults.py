@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from fewlabel.core.errors import Fault
-from fewlabel.data.checking import CaseFacts, LabelMap
+from fewlabel.data.checking import CaseFacts
+from fewlabel.data.label_values import LabelMap
 
 
 def label_faults(labels: LabelMap, facts: Sequence[CaseFacts], where: str) -> list[Fault]:

@@ -50,26 +50,26 @@ def label_shapes(mask: NDArray[np.integer[Any]]) -> dict[int, LabelShape]:
     inside = [np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis))) for axis in range(3)]
     if not inside[0].size:
         return {}
-    start = [int(found[0]) for found in inside]
-    part = mask[tuple(slice(found[0], found[-1] + 1) for found in inside)]
+    start = [int(shapes[0]) for shapes in inside]
+    part = mask[tuple(slice(shapes[0], shapes[-1] + 1) for shapes in inside)]
     values = np.unique(part)
     values = values[values != 0]
     # Numbered from 1 with a border of 0, which is the background.
     numbers = np.pad(np.where(part == 0, 0, np.searchsorted(values, part) + 1).astype(np.int32), 1)
     voxels = np.bincount(numbers.ravel(), minlength=len(values) + 1)
     borders = [_borders(numbers, axis, len(values) + 1) for axis in range(3)]
-    found: dict[int, LabelShape] = {}
+    shapes: dict[int, LabelShape] = {}
     for index, box in enumerate(ndimage.find_objects(numbers), start=1):
         first = [start[axis] + box[axis].start - 1 for axis in range(3)]
         last = [start[axis] + box[axis].stop - 2 for axis in range(3)]
         crossings = [int(borders[axis][index]) for axis in range(3)]
-        found[int(values[index - 1])] = LabelShape(
+        shapes[int(values[index - 1])] = LabelShape(
             (first[0], first[1], first[2]),
             (last[0], last[1], last[2]),
             int(voxels[index]),
             (crossings[0], crossings[1], crossings[2]),
         )
-    return found
+    return shapes
 
 
 def _borders(numbers: NDArray[np.int32], axis: int, count: int) -> NDArray[np.int64]:

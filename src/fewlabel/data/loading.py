@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fewlabel.core.rng import numpy_stream, stream_seed, torch_stream
-from fewlabel.data.augment import AugmentConfig, Augmenter, Transform, standardise
+from fewlabel.data.augment import Augmenter, Transform
+from fewlabel.data.augment_settings import AugmentConfig
 from fewlabel.data.batch import PretrainBatch
+from fewlabel.data.intensity import standardise
 from fewlabel.data.sampling import SamplerConfig, SliceSampler, build_sampler
 from fewlabel.data.slice_source import SliceSource, labelled_slices, own_rows
 from fewlabel.data.store import PreparedStore
@@ -108,25 +110,25 @@ class PretrainLoader:
         """
         joined, source = self._draw(step, labelled, slices)
         rows = own_rows(len(joined), "batch")
-        chosen = joined[rows.kept]
+        own_slices = joined[rows.kept]
         drawn = self.augmenter.sample(2 * rows.count, self._size, torch_stream(self.seed, "augment", step))
         first, second = (drawn[start + rows.start : start + rows.stop] for start in (0, rows.count))
         if same_geometry:
             second = replace(second, matrices=first.matrices, control=first.control)
-        images, masks = source.read(chosen)
+        images, masks = source.read(own_slices)
         moved = None
         if masks is not None and self.variants is not None:
             # Both views show one anatomy in one contrast: what a method compares are augmentations of a slice.
             drawn_variants = self.variants.draw(step, rows.count)[rows.kept]
-            images, moved = self.variants.make(images, masks, chosen, drawn_variants)
+            images, moved = self.variants.make(images, masks, own_slices, drawn_variants)
         view1, mask1 = _view(self.augmenter, images, first, masks, moved)
         view2, mask2 = _view(self.augmenter, images, second, masks, moved)
         return PretrainBatch(
             views=(view1, view2),
             matrices=(first.matrices.to(self.device), second.matrices.to(self.device)),
-            metadata={name: self._metadata(name, chosen) for name in self._codes},
-            positions=torch.from_numpy(self._heights[chosen]).to(self.device),
-            slices=torch.from_numpy(chosen.copy()).to(self.device),
+            metadata={name: self._metadata(name, own_slices) for name in self._codes},
+            positions=torch.from_numpy(self._heights[own_slices]).to(self.device),
+            slices=torch.from_numpy(own_slices.copy()).to(self.device),
             step=step,
             total_steps=self.total_steps,
             generator=torch_stream(self.seed, "step", step),
@@ -145,10 +147,10 @@ class PretrainLoader:
         # A smaller batch is the beginning of the usual one.
         return self.sampler.batch(step)[:count], self.source
 
-    def _metadata(self, name: str, chosen: NDArray[np.int64]) -> Tensor:
-        codes = self._codes[name][chosen]
+    def _metadata(self, name: str, indices: NDArray[np.int64]) -> Tensor:
+        codes = self._codes[name][indices]
         # Store indices make ids that are unique over all ranks without exchanging a word.
-        return torch.from_numpy(np.where(codes < 0, self._classes[name] + chosen, codes)).to(self.device)
+        return torch.from_numpy(np.where(codes < 0, self._classes[name] + indices, codes)).to(self.device)
 
 
 class FinetuneLoader(SegmentationLoader[Stream]):
@@ -176,11 +178,11 @@ class FinetuneLoader(SegmentationLoader[Stream]):
     def _rows(self, stream: Stream, step: int) -> tuple[Tensor, tuple[Tensor, ...], Tensor | None]:
         joined = stream.sampler.batch(step)
         rows = own_rows(len(joined), "batch")
-        chosen = joined[rows.kept]
-        images, masks = stream.source.read(chosen)
+        indices = joined[rows.kept]
+        images, masks = stream.source.read(indices)
         moved = None
         if masks is not None and self.variants is not None:
-            images, moved = self.variants.make(images, masks, chosen, self.variants.draw(step, rows.count)[rows.kept])
+            images, moved = self.variants.make(images, masks, indices, self.variants.draw(step, rows.count)[rows.kept])
         focus = self._focus(stream, joined, step)
         if focus is not None and moved is not None:
             # Rows of other ranks are drawn apart from these: only where these are looked at matters.
@@ -189,7 +191,7 @@ class FinetuneLoader(SegmentationLoader[Stream]):
             _view(self.augmenter, images, None if transform is None else transform[rows.kept], masks, moved)
             for transform in self._transforms(stream, step, rows.count, focus)
         ]
-        return torch.from_numpy(chosen).to(self.device), tuple(view for view, _ in made), made[0][1]
+        return torch.from_numpy(indices).to(self.device), tuple(view for view, _ in made), made[0][1]
 
     def _focus(self, stream: Stream, joined: NDArray[np.int64], step: int) -> Tensor | None:
         """The pixels that labelled views are about, as in ``_transforms``; of the joined batch, so that ranks agree."""
@@ -237,5 +239,5 @@ def labelled_pixel(mask: NDArray[np.uint8], classes: int, seed: int, step: int, 
         return None
     generator = numpy_stream(seed, "view", step, row)
     rows, columns = np.nonzero(mask == present[int(generator.integers(len(present)))])
-    chosen = int(generator.integers(len(rows)))
-    return int(rows[chosen]), int(columns[chosen])
+    pick = int(generator.integers(len(rows)))
+    return int(rows[pick]), int(columns[pick])

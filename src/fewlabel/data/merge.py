@@ -79,31 +79,26 @@ def merge_stores(stores: Sequence[PreparedStore], folder: Path) -> None:
 def _check(stores: Sequence[PreparedStore]) -> None:
     faults = []
     if len(stores) < 2:
-        faults.append(
-            Fault(f"a merge needs at least two prepared folders, not {len(stores)}", "data", "Add another one")
-        )
+        faults.append(Fault(f"a merge needs at least two prepared folders, not {len(stores)}", "data", "Add one"))
     for store in stores[1:]:
-        mine, first = store.images.shape[1:], stores[0].images.shape[1:]
-        if mine != first:
-            problem = (
-                f"{store.folder} has {tuple(mine)} channels, height and width, "
-                f"but {stores[0].folder} has {tuple(first)}"
-            )
+        shape, first = store.images.shape[1:], stores[0].images.shape[1:]
+        if shape != first:
+            problem = f"{store.folder} has shape {shape}, but {stores[0].folder} has {first} (channels, height, width)"
             faults.append(Fault(problem, remedy="Prepare it with the same size"))
     if not faults:
-        faults = _met_twice(stores)
+        faults = _shared_scans(stores)
     if faults:
         raise DataError("These stores cannot be merged:", faults)
 
 
-def _met_twice(stores: Sequence[PreparedStore]) -> list[Fault]:
+def _shared_scans(stores: Sequence[PreparedStore]) -> list[Fault]:
     """A fault per pair of stores that hold the same scans: one could test what the other trains on."""
     faults = []
     known: dict[str, tuple[PreparedStore, str]] = {}
     for store in stores:
         shared: dict[Path, list[str]] = {}
-        mine = {mark: case.id for case in store.cases for mark in _marks(store, case)}
-        for mark, case in mine.items():
+        marks = {mark: case.id for case in store.cases for mark in _marks(store, case)}
+        for mark, case in marks.items():
             if mark in known:
                 shared.setdefault(known[mark][0].folder, []).append(case)
         for folder, cases in shared.items():
@@ -112,7 +107,7 @@ def _met_twice(stores: Sequence[PreparedStore]) -> list[Fault]:
             count = "1 scan" if len(scans) == 1 else f"{len(scans)} scans"
             problem = f"{store.folder} and {folder} share {count} ({shown}), so a subject could train and test"
             faults.append(Fault(problem, remedy="Prepare each without the scans of the other"))
-        known.update({mark: (store, case) for mark, case in mine.items() if mark not in known})
+        known.update({mark: (store, case) for mark, case in marks.items() if mark not in known})
     return faults
 
 

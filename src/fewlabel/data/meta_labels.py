@@ -83,20 +83,20 @@ def case_codes(
     for column in catalog.columns:
         record: dict[str, Any] = {"name": column.name, "kind": column.kind, "source": column.source}
         records.append(record)
-        found_values = [case.metadata.get(column.name) for case in catalog.cases]
+        cells = [case.metadata.get(column.name) for case in catalog.cases]
         if column.kind != "continuous":
-            found, values = _codes(found_values)
+            column_codes, values = _codes(cells)
         elif column.name in edges:
-            found, values = _parted(found_values, edges[column.name])
+            column_codes, values = _parted(cells, edges[column.name])
             record["edges"] = list(edges[column.name])
         else:
             continue
         if len(values) < 2:
-            notes.append(f"column {column.name} has one value: no slice label")
+            notes.append(f"column {column.name} has only one value and is not used as a slice label")
         elif column.name in BUILT_IN:
-            notes.append(f"column {column.name} has the name of a built-in slice label: not used as one")
+            notes.append(f"column {column.name} has the name of a built-in slice label and is not used as one")
         else:
-            codes[column.name] = found
+            codes[column.name] = column_codes
             record["values"] = values
     return codes, records, notes
 
@@ -129,9 +129,9 @@ def slice_table(
     classes = {"patient": len(catalog.subjects), "position": parts}
     table["meta_patient"] = np.repeat(np.asarray(meta["patient"], dtype=np.int32), counts)
     table["meta_position"] = np.concatenate([position_part(n, parts) for n in depths]).astype(np.int32)
-    for name, found in codes.items():
-        table[f"meta_{name}"] = np.repeat(np.asarray(found, dtype=np.int32), counts)
-        classes[name] = max(found) + 1
+    for name, values in codes.items():
+        table[f"meta_{name}"] = np.repeat(np.asarray(values, dtype=np.int32), counts)
+        classes[name] = max(values) + 1
     return table, classes
 
 

@@ -119,9 +119,9 @@ def upright_frame(geometry: Geometry, axis: int) -> NDArray[np.float64]:
     best = max(permutations, key=lambda p: sum(abs(axes[order[i], p[i]]) for i in range(3)))
     # Prefer the slice axis first, then the in-plane axis with the higher patient axis as rows.
     rows_first = best[1] > best[2]
-    chosen = order if rows_first else [order[0], order[2], order[1]]
+    order_of_axes = order if rows_first else [order[0], order[2], order[1]]
     nearest = best if rows_first else (best[0], best[2], best[1])
-    frame = axes[chosen]
+    frame = axes[order_of_axes]
     signs = np.array([1.0 if frame[i, nearest[i]] >= 0 else -1.0 for i in range(3)])
     upright: NDArray[np.float64] = frame * signs[:, None]
     return upright

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fewlabel.core.rng import numpy_stream
-from fewlabel.data.augment import Transform, standardise
+from fewlabel.data.augment import Transform
+from fewlabel.data.intensity import standardise
 from fewlabel.data.sampling import SliceSampler
 from fewlabel.data.slice_source import SliceSource, own_rows
 from fewlabel.data.store import UNLABELLED, PreparedStore

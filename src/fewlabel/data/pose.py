@@ -67,7 +67,7 @@ def estimate_poses(views: Sequence[View]) -> list[Pose]:
 
 
 def judged_poses(views: Sequence[View], matched: Matched, thresholds: Thresholds) -> list[Pose]:
-    """What of a comparison of these views is sure enough to be reported."""
+    """The poses of these views, as far as their comparison is sure enough."""
     alike, known = judge(matched, thresholds)
     middle = float(np.angle(np.exp(1j * matched.angles[known]).sum())) if known.any() else 0.0
     turns = np.degrees(wrapped(matched.angles - middle))

@@ -10,7 +10,7 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from fewlabel.data.augment import AugmentConfig
+from fewlabel.data.augment_settings import AugmentConfig
 from fewlabel.data.pose import Pose
 from fewlabel.data.pose_record import SHARE, Poses, turn_between
 
@@ -64,23 +64,23 @@ def reach(poses: Poses, labelled: Iterable[str]) -> Reach:
     )
 
 
-def wider_ranges(augment: AugmentConfig, found: Reach) -> dict[str, float]:
+def wider_ranges(augment: AugmentConfig, target: Reach) -> dict[str, float]:
     """The settings of an augmentation that must change for its ranges to hold what was found; none becomes narrower.
 
     Values are rounded outwards, to whole degrees and hundredths.
 
     Args:
         augment: As set.
-        found: What its ranges should reach.
+        target: What its ranges should reach.
 
     Returns:
         Setting → value; empty where all is held already.
     """
     wanted = {
-        "rotation": min(180.0, float(math.ceil(found.rotation - 1e-6))),
-        "scale_low": max(1 / WIDEST_SCALE, math.floor(100 * found.scale_low + 1e-6) / 100),
-        "scale_high": min(WIDEST_SCALE, math.ceil(100 * found.scale_high - 1e-6) / 100),
-        "translation": min(WIDEST_TRANSLATION, math.ceil(100 * found.translation - 1e-6) / 100),
+        "rotation": min(180.0, float(math.ceil(target.rotation - 1e-6))),
+        "scale_low": max(1 / WIDEST_SCALE, math.floor(100 * target.scale_low + 1e-6) / 100),
+        "scale_high": min(WIDEST_SCALE, math.ceil(100 * target.scale_high - 1e-6) / 100),
+        "translation": min(WIDEST_TRANSLATION, math.ceil(100 * target.translation - 1e-6) / 100),
     }
     return {
         name: value

@@ -44,7 +44,7 @@ class Between:
 
 @dataclass(frozen=True)
 class Poses:
-    """What was found of a data set.
+    """The poses of the scans of a data set.
 
     Attributes:
         scans: A pose per scan, the phases of one as one; none of the test part.
@@ -71,8 +71,8 @@ class Poses:
         """
         return self.turned or self._enough([pose for pose in self.scans if pose.shift is not None])
 
-    def _enough(self, found: list[Pose]) -> tuple[Pose, ...]:
-        return tuple(found) if len(found) >= LEAST and 2 * len(found) > len(self.scans) else ()
+    def _enough(self, poses: list[Pose]) -> tuple[Pose, ...]:
+        return tuple(poses) if len(poses) >= LEAST and 2 * len(poses) > len(self.scans) else ()
 
     def between(self) -> Between:
         """How far two scans differ."""
@@ -86,32 +86,30 @@ class Poses:
         )
 
     def sentence(self, unit: str = "mm") -> str:
-        """What was found, to follow "in the plane"; for a reader who knows nothing of how.
+        """How the scans differ, for a reader who knows nothing of how it was estimated.
 
         Args:
             unit: That the spacing was in.
         """
         count = len(self.scans)
         if count < LEAST:
-            return f"fewer than {LEAST} scans do not say how they differ in place, size and orientation"
-        cue = f"from pairs of phases of {self.phases}" if self.phases else "from single scans, without phases"
+            return f"fewer than {LEAST} scans are too few to say how they differ in position, size and orientation"
+        cue = f"estimated from the phases of {self.phases}" if self.phases else "estimated from single phases"
         if not self.placed:
-            return f"the {count} scans have too little in common to say how they differ in place, size and orientation"
-        found = self.between()
-        what = f"{found.shift:.0f} {unit} and differ in size by up to a factor of {found.size:.2f}"
+            return f"the {count} scans are too unlike to say how they differ in position, size and orientation"
+        differences = self.between()
+        what = f"{differences.shift:.0f} {unit} in position and a factor of {differences.size:.2f} in size"
         unknown = count - len(self.turned)
+        rest = "; their orientation is unclear"
         if self.turned:
-            said = f"scans are turned against each other by up to {found.rotation:.0f} degrees, shifted by up to {what}"
-            rest = f"; the orientation of {unknown} is not clear" if unknown else ""
-        else:
-            said = f"scans are shifted against each other by up to {what}"
-            rest = "; how they are turned is not clear"
-        return f"{said} (19 of 20 pairs of {count} scans, {cue}){rest}"
+            what = f"{differences.rotation:.0f} degrees in orientation, {what}"
+            rest = f"; the orientation of {unknown} is unclear" if unknown else ""
+        return f"scans differ by up to {what} (19 of 20 pairs of {count} scans, {cue}){rest}"
 
     def record(self) -> dict[str, Any]:
         """The content of ``pose.json``."""
-        found = asdict(self.between())
-        between = {key: None if value is None else round(value, 3) for key, value in found.items()}
+        differences = asdict(self.between())
+        between = {key: None if value is None else round(value, 3) for key, value in differences.items()}
         return {
             "method": _METHOD,
             "cue": "differences between phases" if self.phases else "images alone",
@@ -148,7 +146,7 @@ def turn_between(first: Any, second: Any) -> Any:
 
 
 def poses_of(views: list[View], side: tuple[int, int], spacing: tuple[float, float]) -> Poses:
-    """What is found of pictures of a data set, prepared to slices of that side and pixel size."""
+    """The poses that pictures of a data set show; ``side`` and ``spacing`` are those of its prepared slices."""
     phases = sum(view.motion is not None for view in views)
     return Poses(tuple(estimate_poses(views)), phases if 2 * phases >= len(views) else 0, side, spacing)
 
@@ -159,9 +157,9 @@ def write_poses(store: PreparedStore, folder: Path) -> Poses:
     The file is no part of the store's content: it follows from the images and the split, and a store made without it
     may get it later without a new identity.
     """
-    found = find_poses(store)
-    write_json(folder / POSES, found.record())
-    return found
+    poses = find_poses(store)
+    write_json(folder / POSES, poses.record())
+    return poses
 
 
 def find_poses(store: PreparedStore) -> Poses:
@@ -183,7 +181,7 @@ def read_poses(folder: Path) -> Poses | None:
     try:
         return Poses.load(read_json(path))
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        problem = f"{path} does not say how scans lie ({type(error).__name__}: {error})"
+        problem = f"{path} is not a valid record of poses ({type(error).__name__}: {error})"
         fault = Fault(problem, remedy="Remove it, then prepare the scans again")
         raise ArtifactError("An artifact is damaged:", [fault]) from error
 

@@ -33,10 +33,10 @@ def sampled_poses(facts: Sequence[CaseFacts], split: Mapping[str, Any], plan: Pl
         if fact.case.subject in allowed and not fact.faults and fact.geometry is not None:
             groups.setdefault(fact.case.subject, []).append(fact.case)
     subjects = list(groups)
-    chosen = [subjects[at] for at in evenly([False] * len(subjects), MOST_SUBJECTS)]
+    sampled = [subjects[at] for at in evenly([False] * len(subjects), MOST_SUBJECTS)]
     views: list[View] = []
-    for found in in_threads(lambda subject: _read(subject, groups[subject], plan), chosen, workers):
-        views.extend(found)
+    for pictures in in_threads(lambda subject: _read(subject, groups[subject], plan), sampled, workers):
+        views.extend(pictures)
     return poses_of(views, plan.size, plan.spacing)
 
 

@@ -127,9 +127,8 @@ def _shrink(size: tuple[int, int]) -> int:
 
 def _phases(first: _Middle, second: _Middle) -> bool:
     """Whether two scans are the same stack at another time: the same voxels, and nearly the same picture."""
-    if any(first.record.get(key) != second.record.get(key) for key in ("shape", "spacing", "axes", "flips")):
-        return False
-    if first.shape != second.shape:
+    geometry = [[scan.record.get(key) for key in ("shape", "spacing", "axes", "flips")] for scan in (first, second)]
+    if geometry[0] != geometry[1] or first.shape != second.shape:
         return False
     rows, columns = _inside(first)
     pictures = [scan.slices.mean(axis=0)[rows, columns].ravel() for scan in (first, second)]
@@ -165,12 +164,12 @@ def _framed(picture: NDArray[np.floating[Any]], scan: _Middle) -> NDArray[np.flo
 def _inside(scan: _Middle) -> tuple[slice, slice]:
     """Rows and columns of the shrunk picture that the scan fills altogether."""
     shrink, pooled = _shrink(scan.size), scan.slices.shape[1:]
-    found = []
+    slices = []
     for name, pixels, whole in zip(("rows", "columns"), pooled, scan.size, strict=True):
         axis = scan.record.get(name)
         low, high = (0, whole) if axis is None else (-axis["offset"], axis["resampled"] - axis["offset"])
         cut = (whole - pixels * shrink) // 2
         first = min(max(0, -((cut - max(low, 0)) // shrink)), pixels - 1)
         last = max(min(pixels, (min(high, whole) - cut) // shrink), first + 1)
-        found.append(slice(first, last))
-    return found[0], found[1]
+        slices.append(slice(first, last))
+    return slices[0], slices[1]

@@ -284,8 +284,7 @@ def _finite(raw: NDArray[np.float32], volume: Volume) -> NDArray[np.float32]:
     if good.all():
         return raw
     if not good.any():
-        fault = Fault("has no finite intensity", str(volume.paths[0]))
-        raise DataError("A scan cannot be used:", [fault])
+        raise DataError("A scan cannot be used:", [Fault("has no finite intensity", str(volume.paths[0]))])
     return np.where(good, raw, raw[good].min())
 
 
@@ -298,12 +297,12 @@ def _normalise(raw: NDArray[np.float32], window: Sequence[float]) -> NDArray[np.
 
 
 def _class_weight(
-    chosen: NDArray[np.bool_], rows: NDArray[np.float32], columns: NDArray[np.float32]
+    mask: NDArray[np.bool_], rows: NDArray[np.float32], columns: NDArray[np.float32]
 ) -> NDArray[np.float32] | None:
     # Only the box that holds the class is multiplied: a structure fills a small part of the field of view.
-    used_rows = np.flatnonzero(chosen.any((0, 2)))
+    used_rows = np.flatnonzero(mask.any((0, 2)))
     if not used_rows.size:
         return None
-    used_columns = np.flatnonzero(chosen.any((0, 1)))
+    used_columns = np.flatnonzero(mask.any((0, 1)))
     r, c = slice(used_rows[0], used_rows[-1] + 1), slice(used_columns[0], used_columns[-1] + 1)
-    return resample_plane(chosen[:, r, c].astype(np.float32), rows[:, r], columns[:, c])
+    return resample_plane(mask[:, r, c].astype(np.float32), rows[:, r], columns[:, c])

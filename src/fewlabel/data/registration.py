@@ -66,7 +66,7 @@ def match_all(fields: Fields, centres: Floats, radius: float) -> NDArray[np.floa
         if rows.size:
             maps = [_polar_map(fields, channel, int(row), centres[row], radius) for row in rows]
             pairs = np.ix_(rows, rows)
-            total[pairs] += _correlate(np.stack([value for value, _ in maps]), np.stack([seen for _, seen in maps]))
+            total[pairs] += _correlate(np.stack([value for value, _ in maps]), np.stack([inside for _, inside in maps]))
             shared[pairs] += 1
     return np.asarray(total / np.maximum(shared, 1)[..., None, None], np.float32)
 
@@ -89,10 +89,10 @@ def _centred(values: Floats, inside: NDArray[np.bool_]) -> NDArray[np.float32]:
     return np.where(inside, values - mean, 0).astype(np.float32)
 
 
-def _correlate(values: Floats, seen: Floats) -> NDArray[np.float32]:
+def _correlate(values: Floats, inside: Floats) -> NDArray[np.float32]:
     """(n, n, 2 LAGS + 1, ANGLES) normalised correlation of polar maps, by FFT along the angle."""
     weights = _ring_radii(1.0).astype(np.float32)[:, None]
-    spectra = [np.fft.rfft(part, axis=2).astype(np.complex64) for part in (values, values**2, seen)]
+    spectra = [np.fft.rfft(part, axis=2).astype(np.complex64) for part in (values, values**2, inside)]
 
     def lagged(first: NDArray[np.complex64], second: NDArray[np.complex64], lag: int) -> Floats:
         ahead, behind = slice(max(0, lag), RINGS + min(0, lag)), slice(max(0, -lag), RINGS + min(0, -lag))
@@ -101,14 +101,14 @@ def _correlate(values: Floats, seen: Floats) -> NDArray[np.float32]:
         return np.fft.irfft(np.moveaxis(products, 0, 2), ANGLES, axis=2)
 
     value, square, mask = spectra
-    found = np.empty((len(values), len(values), 2 * LAGS + 1, ANGLES), np.float32)
+    correlations = np.empty((len(values), len(values), 2 * LAGS + 1, ANGLES), np.float32)
     for lag in range(-LAGS, LAGS + 1):
         energy = np.clip(lagged(square, mask, lag), 0, None) * np.clip(lagged(mask, square, lag), 0, None)
         common = lagged(mask, mask, lag)
         scores = lagged(value, value, lag) / np.sqrt(np.maximum(energy, 1e-8))
         enough = common >= np.maximum(0.6 * common.max(axis=2, keepdims=True), 0.3 * weights.sum() * ANGLES)
-        found[:, :, lag + LAGS] = np.where(enough, np.clip(scores, -1, 1), -1)
-    return found
+        correlations[:, :, lag + LAGS] = np.where(enough, np.clip(scores, -1, 1), -1)
+    return correlations
 
 
 def fit_to_mean(

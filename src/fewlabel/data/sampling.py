@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from math import ceil
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,7 @@ class SamplerConfig(Settings):
         source="GCL, meta labels; without, a slice's patient and neighbours would be false negatives",
     )
     paired: float = setting(
-        0.5, "share of a batch's subjects that bring two volumes (phases) if they have them", ge=0, le=1
+        0.5, "share of a batch's subjects that contribute two volumes (phases) where they have them", ge=0, le=1
     )
     resident_limit: float = setting(
         2.0, "slices up to this size are kept on the training device, else streamed from disk", unit="GiB", ge=0
@@ -38,21 +38,6 @@ class SamplerConfig(Settings):
         if self.kind != "auto":
             return self
         return self.model_copy(update={"kind": "metadata" if metadata else "slices"})
-
-
-class Sampler(Protocol):
-    """What the loaders need of a sampler."""
-
-    @property
-    def indices(self) -> Indices:
-        """Every store index it can draw, ascending."""
-
-    @property
-    def batch_size(self) -> int:
-        """Slices of the joined batch."""
-
-    def batch(self, step: int) -> Indices:
-        """Store indices of the joined batch of a step, from 0."""
 
 
 class SliceSampler:
@@ -74,11 +59,6 @@ class SliceSampler:
         if not len(self.indices):
             raise DataError("There is nothing to train on:", [_no_slices()])
         self._order = lru_cache(maxsize=4)(self._shuffled)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps after which every slice was seen."""
-        return ceil(len(self.indices) / self.batch_size)
 
     def batch(self, step: int) -> Indices:
         """Store indices of the joined batch of a step, from 0."""
@@ -150,9 +130,9 @@ class MetaSampler:
         order = self._order(epoch)
         first = part * self.subjects_per_batch
         # The last batch of an epoch is filled with subjects from the epoch's beginning.
-        chosen = [order[place % len(order)] for place in range(first, first + self.subjects_per_batch)]
+        subjects = [order[place % len(order)] for place in range(first, first + self.subjects_per_batch)]
         generator = numpy_stream(self.seed, "slices of a batch", step)
-        return self.indices[self._slices(self._chosen_volumes(chosen, epoch, generator), generator)]
+        return self.indices[self._slices(self._chosen_volumes(subjects, epoch, generator), generator)]
 
     def _chosen_volumes(self, subjects: list[str], epoch: int, generator: np.random.Generator) -> list[Indices]:
         """One volume of each subject, then further ones of random subjects until the batch has its number."""
@@ -161,11 +141,11 @@ class MetaSampler:
             count = len(self._volumes[subject])
             offset = int(numpy_stream(self.seed, "first volume", subject).integers(count))
             turns[subject] = [self._volumes[subject][(offset + epoch + turn) % count] for turn in range(count)]
-        chosen = [turns[subject][0] for subject in subjects]
+        volumes = [turns[subject][0] for subject in subjects]
         shuffled = [subjects[place] for place in generator.permutation(len(subjects))]
         for turn in range(1, max(map(len, turns.values()))):
-            chosen += [turns[subject][turn] for subject in shuffled if len(turns[subject]) > turn]
-        return chosen[: max(self.volumes_per_batch, len(subjects))]
+            volumes += [turns[subject][turn] for subject in shuffled if len(turns[subject]) > turn]
+        return volumes[: max(self.volumes_per_batch, len(subjects))]
 
     def _slices(self, volumes: list[Indices], generator: np.random.Generator) -> Indices:
         """Rows of the table: round r takes the r-th random slice of each (volume, part) cell, parts in random order."""
@@ -189,7 +169,7 @@ class MetaSampler:
         return [self._subjects[place] for place in generator.permutation(len(self._subjects))]
 
 
-def build_sampler(config: SamplerConfig, slices: pd.DataFrame, batch: int, seed: int) -> Sampler:
+def build_sampler(config: SamplerConfig, slices: pd.DataFrame, batch: int, seed: int) -> SliceSampler | MetaSampler:
     """The sampler that the settings name.
 
     Args:

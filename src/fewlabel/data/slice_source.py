@@ -41,14 +41,14 @@ class SliceSource:
             self._images = torch.from_numpy(np.ascontiguousarray(store.images[indices])).to(device)
             self._labels = torch.from_numpy(np.ascontiguousarray(store.labels[indices])).to(device) if masks else None
 
-    def read(self, chosen: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
+    def read(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
         """Images (n, channels, height, width) float32 and masks (n, height, width) uint8 or None, on the device."""
         if self.resident:
-            rows = torch.from_numpy(np.searchsorted(self.indices, chosen)).to(self.device)
+            rows = torch.from_numpy(np.searchsorted(self.indices, indices)).to(self.device)
             labels = None if self._labels is None else self._labels.index_select(0, rows)
             return self._images.index_select(0, rows).float(), labels
-        images = torch.from_numpy(self.store.images[chosen]).to(self.device).float()
-        return images, torch.from_numpy(self.store.labels[chosen]).to(self.device) if self.masks else None
+        images = torch.from_numpy(self.store.images[indices]).to(self.device).float()
+        return images, torch.from_numpy(self.store.labels[indices]).to(self.device) if self.masks else None
 
 
 def labelled_slices(store: PreparedStore, indices: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -93,7 +93,6 @@ def own_rows(count: int, setting: str) -> Rows:
     if count < 1 or count % world_size():
         problem = f"must be a positive multiple of the number of processes, {world_size()}, not {count}"
         near = max(world_size(), count - count % world_size())
-        fault = Fault(problem, setting, f"Try {setting}={near}")
-        raise SettingsError("These settings are not valid:", [fault])
+        raise SettingsError("These settings are not valid:", [Fault(problem, setting, f"Try {setting}={near}")])
     share = count // world_size()
     return Rows(count, rank() * share, (rank() + 1) * share)

@@ -29,24 +29,24 @@ def source_files(catalog: Catalog, folder: Path | None = None) -> dict[str, list
         DataError: Naming every file that is not there.
     """
     known: Mapping[str, Any] = read_sources(folder).get("files", {}) if folder is not None else {}
-    found: dict[str, list[Any]] = {}
+    files: dict[str, list[Any]] = {}
     faults = []
     for case in catalog.cases:
         paths = (*case.images, *([] if case.label is None else [case.label]))
         for path in (file for address in paths for file in files_behind(address)):
-            if str(path) in found:
+            if str(path) in files:
                 continue
             try:
                 state = path.stat()
                 facts = [state.st_size, state.st_mtime_ns]
                 before = known.get(str(path))
                 same = before is not None and list(before[:2]) == facts
-                found[str(path)] = [*facts, before[2] if before is not None and same else _digest(path)]
+                files[str(path)] = [*facts, before[2] if before is not None and same else _digest(path)]
             except OSError as error:
                 faults.append(Fault(f"cannot be read ({reason(error)})", f"case {case.id}, {path}"))
     if faults:
         raise DataError("Files of the data set cannot be read:", faults)
-    return found
+    return files
 
 
 def source_key(catalog: Catalog, files: Mapping[str, list[Any]], settings: Mapping[str, Any]) -> str:

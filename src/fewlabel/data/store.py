@@ -123,10 +123,10 @@ class PreparedStore:
 
     def slices_of(self, subjects: tuple[str, ...] | list[str], *, labelled: bool = False) -> NDArray[np.int64]:
         """Store indices of all slices of these subjects, in order; only labelled ones if asked."""
-        chosen = self.slices["subject"].isin(list(subjects))
+        wanted = self.slices["subject"].isin(list(subjects))
         if labelled:
-            chosen &= self.slices["labelled"]
-        return np.flatnonzero(chosen.to_numpy())
+            wanted &= self.slices["labelled"]
+        return np.flatnonzero(wanted.to_numpy())
 
     def _array(self, name: str) -> NDArray[Any]:
         """A memory-mapped array whose file is as long as its header says; its content is not read."""

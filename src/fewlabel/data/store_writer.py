@@ -79,7 +79,8 @@ def write_store(
             return _write_case(case, row, plan, images[start:stop], labels[start:stop], left_out)
         except FewlabelError as error:
             faults = error.faults or (Fault(error.message),)
-            return Written(row, {}, tuple(replace(fault, where=_where(case, fault.where)) for fault in faults))
+            named = (replace(fault, where=f"case {case.id}, {fault.where or case.images[0]}") for fault in faults)
+            return Written(row, {}, tuple(named))
 
     done = []
     with task("prepare", len(cases)) as bar:
@@ -112,7 +113,7 @@ def _write_case(
     if any(low >= high for low, high in record["percentiles"]):
         quality["odd"].append("an image channel is constant between its percentiles")
     if not np.isfinite(volume.array).all():
-        quality["odd"].append("voxels that are not finite were taken as the lowest intensity")
+        quality["odd"].append("voxels that are not finite were set to the lowest intensity")
     if case.label is None:
         labels[:] = UNLABELLED
     else:
@@ -154,7 +155,3 @@ def _percentiles(channel: Any) -> dict[str, float]:
     flat = flat if finite.all() else flat[finite]
     values = np.percentile(flat[:: max(1, flat.size // _SAMPLE)], _PERCENTILES)
     return {str(key): round(float(value), 4) for key, value in zip(_PERCENTILES, values, strict=True)}
-
-
-def _where(case: Case, where: str) -> str:
-    return f"case {case.id}, {where or case.images[0]}"

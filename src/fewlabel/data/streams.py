@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fewlabel.core.rng import stream_seed, torch_stream
-from fewlabel.data.augment import AugmentConfig, Augmenter, Transform
+from fewlabel.data.augment import Augmenter, Transform
+from fewlabel.data.augment_settings import AugmentConfig
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.data.sampling import SliceSampler
 from fewlabel.data.slice_source import RESIDENT_LIMIT, SliceSource, labelled_slices, own_rows

@@ -37,10 +37,10 @@ class Nesting:
 
     def within(self, label: int) -> list[int]:
         """The class and all that lie in it, at any depth."""
-        found = [label]
-        for one in found:
-            found.extend(child for child, parent in self.parents.items() if parent == one)
-        return found
+        labels = [label]
+        for one in labels:
+            labels.extend(child for child, parent in self.parents.items() if parent == one)
+        return labels
 
     def depth(self, label: int) -> int:
         """How many classes lie about this one."""
@@ -54,9 +54,9 @@ def find_nesting(masks: Iterable[NDArray[np.uint8]], classes: int) -> Nesting:
         masks: Each (height, width), class index or 255.
         classes: Classes with background.
     """
-    found = [(np.bincount(mask.ravel(), minlength=256)[:classes], _contacts(mask, classes)) for mask in masks]
-    areas = np.stack([counts for counts, _ in found])
-    touching = np.stack([sides for _, sides in found])
+    measured = [(np.bincount(mask.ravel(), minlength=256)[:classes], _contacts(mask, classes)) for mask in masks]
+    areas = np.stack([counts for counts, _ in measured])
+    touching = np.stack([sides for _, sides in measured])
     parents: dict[int, int] = {}
     # A class that was found to hold another is looked at again with it, from outside.
     for _ in range(1, classes):
@@ -111,14 +111,14 @@ def find_bodies(masks: NDArray[np.uint8], nesting: Nesting) -> tuple[NDArray[np.
         (depth, height, width) number of the body from 1, largest first, 0 for none; and the outermost class of each.
     """
     parts: dict[int, NDArray[Any]] = {}
-    found: list[tuple[int, int, int]] = []
+    bodies: list[tuple[int, int, int]] = []
     for root in sorted(set(nesting.roots.values())):
         parts[root], count = ndimage.label(np.isin(masks, nesting.within(root)))
         areas = np.stack([np.bincount(plane.ravel(), minlength=count + 1) for plane in parts[root]])
         large = np.flatnonzero(areas.max(axis=0)[1:] >= SPECK) + 1
-        found.extend((-int(areas[:, part].sum()), root, int(part)) for part in large)
-    found = sorted(found)[:MOST_BODIES]
+        bodies.extend((-int(areas[:, part].sum()), root, int(part)) for part in large)
+    bodies = sorted(bodies)[:MOST_BODIES]
     numbers = np.zeros(masks.shape, np.uint8)
-    for number, (_, root, part) in enumerate(found, 1):
+    for number, (_, root, part) in enumerate(bodies, 1):
         numbers[parts[root] == part] = number
-    return numbers, [root for _, root, _ in found]
+    return numbers, [root for _, root, _ in bodies]

@@ -38,13 +38,13 @@ class SynthesisConfig(Settings):
 
     probability: float = setting(
         0.0,
-        "probability that a labelled slice is made up from its mask; above 0.2 real contrast gets rare",
+        "probability that a labelled slice is replaced by a synthetic one; above 0.2 real contrast becomes rare",
         ge=0,
         le=1,
         source="off",
     )
     clusters: int = setting(
-        6, "regions of the background, by their brightness in the volume", ge=1, le=16, source=f"4 to 8: {_SYNTHSEG}"
+        6, "clusters of the background, by brightness in the volume", ge=1, le=16, source=f"4 to 8: {_SYNTHSEG}"
     )
     contrast: Literal["ordered", "free"] = setting(
         "ordered",

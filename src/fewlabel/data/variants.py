@@ -16,7 +16,7 @@ from torch import Tensor
 from fewlabel.core.rng import torch_stream
 from fewlabel.data.anatomy import AnatomyDraws, anatomy_displacements, draw_anatomies
 from fewlabel.data.anatomy_index import AnatomyIndex
-from fewlabel.data.augment import AugmentConfig
+from fewlabel.data.augment_settings import AugmentConfig
 from fewlabel.data.store import UNLABELLED, PreparedStore
 from fewlabel.data.synthesis import Palette, find_palette, find_regions, synthesise
 from fewlabel.data.windows import Run, runs_of
@@ -80,9 +80,9 @@ class Variants:
             stream = torch_stream(self.seed, "anatomy", step)
             anatomies = draw_anatomies(self.augment.anatomy, count, self.classes, stream)
         generator = torch_stream(self.seed, "synthesis", step)
-        chosen = torch.rand(count, generator=generator, dtype=torch.float64) < self.augment.synthesis.probability
+        synthetic = torch.rand(count, generator=generator, dtype=torch.float64) < self.augment.synthesis.probability
         looks = torch.randint(2**62, (count,), generator=generator)
-        return VariantDraws(anatomies, torch.where(chosen, looks, -1))
+        return VariantDraws(anatomies, torch.where(synthetic, looks, -1))
 
     def make(
         self, images: Tensor, masks: Tensor, slices: NDArray[np.int64], draws: VariantDraws

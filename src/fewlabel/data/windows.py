@@ -123,5 +123,5 @@ def _voxel(store: PreparedStore, run: Run, generator: np.random.Generator) -> tu
     share = run.voxels[:, index] / run.voxels[:, index].sum()
     z = int(generator.choice(run.depth, p=share))
     rows, columns = np.nonzero(store.labels[run.start + z] == index + 1)
-    chosen = int(generator.integers(len(rows)))
-    return z, int(rows[chosen]), int(columns[chosen])
+    pick = int(generator.integers(len(rows)))
+    return z, int(rows[pick]), int(columns[pick])

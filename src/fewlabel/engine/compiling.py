@@ -1,4 +1,4 @@
-"""Compiled training steps: where they pay, the word of a run on it, and the compiling itself.
+"""Compiled training steps: where they pay, what a run has decided, and the compiling itself.
 
 Compiled and plain steps round otherwise. So a run decides once, before its first step, all its processes alike; it
 writes that down in its folder, and goes by it whenever it is resumed.
@@ -40,7 +40,7 @@ class Decision:
 
     Attributes:
         on: Whether.
-        why: What speaks against it where nobody asked; empty otherwise.
+        why: The reason against it where the setting is ``auto``; empty otherwise.
     """
 
     on: bool
@@ -50,7 +50,7 @@ class Decision:
 def decide(
     asked: Compile, kind: str, precision: Precision, seconds: Callable[[], float], processes: int = 1
 ) -> Decision:
-    """What a setting comes to on this machine, compiler apart.
+    """Whether steps are to be compiled on this machine, if there is a compiler.
 
     Args:
         asked: The setting; ``auto`` compiles where it was measured to pay.
@@ -63,12 +63,12 @@ def decide(
         return Decision(asked)
     against = unpaid(kind, precision, processes)
     if not against and (length := seconds()) < PAYS_FROM:
-        against = f"the run takes about {clock(length)}, and that pays from {clock(PAYS_FROM)} on"
+        against = f"the run takes about {clock(length)}, and compiling pays from {clock(PAYS_FROM)} on"
     return Decision(not against, against)
 
 
 def unpaid(kind: str, precision: Precision, processes: int = 1) -> str:
-    """Why compiled steps bring nothing on this machine, however long the run; empty where they do.
+    """Why compiled steps are no faster on this machine, however long the run; empty where they are.
 
     Args:
         kind: The device.
@@ -76,13 +76,13 @@ def unpaid(kind: str, precision: Precision, processes: int = 1) -> str:
         processes: How many train together.
     """
     if processes > 1:
-        return "several processes share statistics inside of what would be compiled"
+        return "several processes share statistics inside the code to be compiled"
     if kind == "cpu":
         if not {"amx_tile", "amx_bf16"} <= cpu_flags():
-            return "on a processor without AMX that was measured to bring nothing"
-        return "" if resolved_precision(precision, kind) == "bf16-mixed" else "AMX takes no part in float32"
+            return "on a processor without AMX they were measured to be no faster"
+        return "" if resolved_precision(precision, kind) == "bf16-mixed" else "AMX does not speed up float32"
     if kind != "cuda":
-        return f"that was never measured on {kind}"
+        return f"they were never measured on {kind}"
     return "" if importlib.util.find_spec("triton") else "triton, which compiles for a GPU, is not installed"
 
 
@@ -137,10 +137,10 @@ def settle(
         SettingsError: If there is no working compiler and somebody asked for one, or the run was begun with one.
     """
     first = rank() == 0
-    found = decide(asked, kind, precision, seconds, world_size())
+    decision = decide(asked, kind, precision, seconds, world_size())
     resumed = any_rank(first and begun is not None)
     # Machines may differ, and so may what they would decide.
-    wanted = any_rank(first and (found.on if begun is None else begun))
+    wanted = any_rank(first and (decision.on if begun is None else begun))
     why = broken(kind) if wanted else ""
     fails = any_rank(bool(why))
     if fails and (resumed or asked != "auto"):
@@ -150,13 +150,13 @@ def settle(
         fault = Fault(problem, "compile", remedy)
         raise SettingsError("Nothing was trained:", [fault])
     on = wanted and not fails
-    if resumed and on != found.on:
+    if resumed and on != decision.on:
         say(f"The run began {'with' if on else 'without'} compiled steps and continues that way.")
     elif not (resumed or quiet):
         if on:
             say("Steps are compiled when they first run, which takes a minute or two.")
         elif asked == "auto":
-            say(f"Steps are not compiled: {why or found.why}.")
+            say(f"Steps are not compiled: {why or decision.why}.")
     return on
 
 

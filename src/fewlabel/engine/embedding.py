@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fewlabel.data.augment import standardise
+from fewlabel.data.intensity import standardise
 
 
 @torch.inference_mode()
@@ -26,6 +26,6 @@ def embed_slices(
     """
     parts = []
     for start in range(0, len(indices), 64):
-        chosen = torch.from_numpy(np.asarray(images[indices[start : start + 64]], dtype=np.float32)).to(device)
-        parts.append(embed(standardise(chosen).to(memory_format=torch.channels_last)).float().cpu())
+        rows = torch.from_numpy(np.asarray(images[indices[start : start + 64]], dtype=np.float32)).to(device)
+        parts.append(embed(standardise(rows).to(memory_format=torch.channels_last)).float().cpu())
     return torch.cat(parts)

@@ -66,14 +66,14 @@ def predict_ensemble(
     unsure: list[NDArray[np.float32]] = []
     masks: list[NDArray[np.uint8]] = []
     for network in networks:
-        found = predict_volume(
+        probabilities = predict_volume(
             network, array, batch=batch, flip=flip, device=device, precision=precision, window=window
         )
         if uncertainty:
-            unsure.append(entropy(found))
+            unsure.append(entropy(probabilities))
         if len(networks) > 1:
-            masks.append(found.argmax(axis=0).astype(np.uint8))
-        total = found if total is None else np.add(total, found, out=total)
+            masks.append(probabilities.argmax(axis=0).astype(np.uint8))
+        total = probabilities if total is None else np.add(total, probabilities, out=total)
     if total is None:
         raise ValueError("an ensemble has at least one network")
     if len(networks) == 1:

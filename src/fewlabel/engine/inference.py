@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from fewlabel.data.augment import standardise
+from fewlabel.data.intensity import standardise
 from fewlabel.engine.runtime import Precision, resolved_precision
 from fewlabel.nets.norm import BatchNorm
 from fewlabel.nets.unet import ConvBlock, UNet
@@ -111,8 +111,8 @@ def _probabilities(run: Callable[[Tensor], Tensor], slices: Tensor, axes: tuple[
     flipped = slices.flip(axes) if axes else slices
     logits = run(flipped)
     # Softmax in float32 also under autocast.
-    found = torch.softmax(logits.float(), dim=0)
-    return found.flip(axes) if axes else found
+    probabilities = torch.softmax(logits.float(), dim=0)
+    return probabilities.flip(axes) if axes else probabilities
 
 
 def _slicewise(network: UNet, batch: int) -> Callable[[Tensor], Tensor]:

@@ -36,11 +36,11 @@ def recalibrate(
     """
     kept = {layer for part in keep for layer in part.modules()}
     layers = [layer for layer in network.modules() if isinstance(layer, BatchNorm) and layer not in kept]
-    found = {layer: _Moments(layer) for layer in layers if layer.running_mean is not None}
-    if not found:
+    moments_of = {layer: _Moments(layer) for layer in layers if layer.running_mean is not None}
+    if not moments_of:
         return
     modes = {module: module.training for module in network.modules()}
-    hooks = [layer.register_forward_pre_hook(moments.take) for layer, moments in found.items()]
+    hooks = [layer.register_forward_pre_hook(moments.take) for layer, moments in moments_of.items()]
     network.eval()
     passes = 0
     try:
@@ -48,10 +48,10 @@ def recalibrate(
             for batch in batches:
                 network(batch)
                 passes += 1
-            for layer, moments in found.items():
+            for layer, moments in moments_of.items():
                 moments.give(layer, passes, share)
     except BaseException:
-        for layer, moments in found.items():
+        for layer, moments in moments_of.items():
             moments.undo(layer)
         raise
     finally:

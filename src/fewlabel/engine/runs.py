@@ -90,8 +90,8 @@ def mark_run(out: Path, same: Mapping[str, Any], *, compiled: bool | None = None
 
 def begun_compiled(out: Path) -> bool | None:
     """Whether the steps of an unfinished run are compiled, as its mark has it; None where nothing says so."""
-    found = read_json(out / IDENTITY).get(_COMPILED) if (out / IDENTITY).is_file() else None
-    return None if found is None else bool(found)
+    compiled = read_json(out / IDENTITY).get(_COMPILED) if (out / IDENTITY).is_file() else None
+    return None if compiled is None else bool(compiled)
 
 
 def _identity_of(out: Path) -> dict[str, Any]:

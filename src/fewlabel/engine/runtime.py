@@ -40,7 +40,7 @@ def start(device: Device = "auto", precision: Precision = "auto") -> Fabric:
         remedy = "Use srun --ntasks-per-node=1 torchrun --nproc_per_node N -m fewlabel ..."
         raise SettingsError("Each task would train alone:", [Fault(problem, "srun", remedy)])
     kind = choose_device(device)
-    found = resolved_precision(precision, kind)
+    resolved = resolved_precision(precision, kind)
     # Fabric announces precision and advises on loaders we do not use.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     with warnings.catch_warnings():
@@ -50,7 +50,7 @@ def start(device: Device = "auto", precision: Precision = "auto") -> Fabric:
             devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
             num_nodes=max(processes // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1),
             strategy="ddp" if processes > 1 else "auto",
-            precision="bf16-mixed" if found == "bf16-mixed" else "32-true",
+            precision="bf16-mixed" if resolved == "bf16-mixed" else "32-true",
             # Alone, whatever a scheduler reserved.
             plugins=[] if processes > 1 else [LightningEnvironment()],
         )
@@ -68,8 +68,8 @@ def choose_device(device: Device) -> str:
     if device == "auto":
         return next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
     if not available[device]:
-        found = ", ".join(kind for kind, there in available.items() if there)
-        fault = Fault(f"{device} is not available, only {found}", "device", "Use device=auto")
+        present = ", ".join(kind for kind, there in available.items() if there)
+        fault = Fault(f"{device} is not available, only {present}", "device", "Use device=auto")
         raise SettingsError("These settings are not valid:", [fault])
     return device
 

@@ -56,13 +56,13 @@ def gradients_of(
         for index, loss in enumerate(losses)
     ]
     reached = any_rank_each([any(part is not None for part in parts) for parts in zip(*per_term, strict=True)])
-    chosen = [index for index, there in enumerate(reached) if there]
-    filled = [[_or_zeros(gradients[index], parameters[index]) for index in chosen] for gradients in per_term]
+    kept = [index for index, there in enumerate(reached) if there]
+    filled = [[_or_zeros(gradients[index], parameters[index]) for index in kept] for gradients in per_term]
     for gradients in filled:
         average_gradients(gradients)
-    found = filled[0] if len(filled) == 1 else combiner.combine([names[index] for index in chosen], filled, generator)
+    merged = filled[0] if len(filled) == 1 else combiner.combine([names[index] for index in kept], filled, generator)
     combined: list[Tensor | None] = [None] * len(parameters)
-    for index, gradient in zip(chosen, found, strict=True):
+    for index, gradient in zip(kept, merged, strict=True):
         combined[index] = gradient
     return combined
 

@@ -150,14 +150,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
         pickled = isinstance(error, pickle.UnpicklingError)
         remedy = "Save its weights alone, as safetensors" if pickled else "Make the file again"
-        found = str(error).splitlines()[0] if str(error) else type(error).__name__
-        fault = Fault(f"{path} cannot be read: {found}", remedy=remedy)
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        fault = Fault(f"{path} cannot be read: {reason}", remedy=remedy)
         raise ArtifactError("Weights cannot be loaded:", [fault]) from error
     tensors = _tensors_in(content)
     if not tensors:
-        found = ", ".join(map(str, content)) if isinstance(content, Mapping) else type(content).__name__
+        content_kind = ", ".join(map(str, content)) if isinstance(content, Mapping) else type(content).__name__
         remedy = f"Save the tensors by name, at the top or under {', '.join(CHECKPOINT_KEYS)}"
-        fault = Fault(f"{path} holds no tensors, but {found or 'nothing'}", remedy=remedy)
+        fault = Fault(f"{path} holds no tensors, but {content_kind or 'nothing'}", remedy=remedy)
         raise ArtifactError("Weights cannot be loaded:", [fault])
     return tensors
 

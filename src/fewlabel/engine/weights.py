@@ -171,8 +171,8 @@ def _architecture(artifact: Artifact, name: str, facts: Mapping[str, Any]) -> UN
     try:
         return UNetConfig.parse(facts["architecture"])
     except SettingsError as error:
-        found = " ".join(map(str, error.faults))
+        reasons = " ".join(map(str, error.faults))
         path = artifact.folder / f"{name}.json"
-        problem = f"{path} holds an architecture that this version does not know: {found}"
+        problem = f"{path} holds an architecture that this version does not know: {reasons}"
         fault = Fault(problem, remedy="Use the version of fewlabel that made it")
         raise ArtifactError("An artifact cannot be used:", [fault]) from error

@@ -1,1 +1,1 @@
-"""The papers' ideas on gradients as pure tensor functions: GradMitigator and GradFilter."""
+"""How the gradients of several loss terms are reconciled: GradMitigator, and the combiners of other papers."""

@@ -97,16 +97,12 @@ class Aggregator(Combiner):
         name: Which.
         terms: Names of the loss terms, for the log; if empty, they are counted from 1.
         beta: GradVac's weight of the new cosine in the moving average.
-        prefix: What the names of the encoder's parameters start with.
     """
 
-    def __init__(
-        self, name: Aggregation, terms: Sequence[str] = (), *, beta: float = 0.01, prefix: str = "encoder."
-    ) -> None:
+    def __init__(self, name: Aggregation, terms: Sequence[str] = (), *, beta: float = 0.01) -> None:
         self.name = name
         self.terms = tuple(terms)
         self.beta = beta
-        self.prefix = prefix
         self.rule = _RULES[name]
         self._shared = self.rule.build(beta)
         self._own: dict[str, Any] = {}
@@ -120,20 +116,20 @@ class Aggregator(Combiner):
         self.terms = self.terms or tuple(str(number) for number in range(1, count + 1))
         flat = [FlatGradients.of(parts) for parts in zip(*gradients, strict=True)]
         weights = torch.ones(len(names), count, dtype=torch.float64)
-        groups = parameter_groups(names, gradients[0], self.rule.granularity, self.prefix) if count > 1 else {}
+        groups = parameter_groups(names, gradients[0], self.rule.granularity) if count > 1 else {}
         if groups:
-            grams = torch.stack([gram_matrices([flat[index] for index in found]).sum(0) for found in groups.values()])
+            grams = torch.stack([gram_matrices([flat[i] for i in indices]).sum(0) for indices in groups.values()])
             seed = int(torch.randint(2**63 - 1, (), generator=generator))
             rows = self._weights(list(groups), grams, seed)
-            for row, found in zip(rows, groups.values(), strict=True):
-                weights[found] = row
+            for row, indices in zip(rows, groups.values(), strict=True):
+                weights[indices] = row
             self._last = (grams, rows)
         return [part.mean(row) for part, row in zip(flat, weights.tolist(), strict=True)]
 
     def _weights(self, groups: Sequence[str], grams: Tensor, seed: int) -> Tensor:
         """Weights (K, M) that :meth:`FlatGradients.mean` expects: all 1 is the plain mean."""
         count = grams.shape[1]
-        found = torch.ones(grams.shape[:2], dtype=torch.float64)
+        weights = torch.ones(grams.shape[:2], dtype=torch.float64)
         # All rules depend on directions and ratios of lengths alone; torchjd adds constants to lengths.
         scales = grams.diagonal(dim1=1, dim2=2).mean(dim=1)
         usable = torch.isfinite(grams).flatten(1).all(dim=1) & (scales > 0)
@@ -142,8 +138,8 @@ class Aggregator(Combiner):
             for index in usable.nonzero().flatten().tolist():
                 weighting = self._weighting(f"{groups[index]}/{count}")
                 row = weighting(grams[index] / scales[index])
-                found[index] = row if self.rule.summed else row * count
-        return found
+                weights[index] = row if self.rule.summed else row * count
+        return weights
 
     def _weighting(self, key: str) -> Any:
         if not self.rule.stateful:
@@ -205,8 +201,8 @@ def dual_cone_weights(weights: Tensor, gram: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(gram.double())
     root = (vectors * values.clamp_min(0).sqrt()).T.numpy()
     rows = weights.double().reshape(-1, weights.shape[-1]).numpy()
-    found = [row + nnls(root, -root @ row)[0] for row in rows]
-    return torch.from_numpy(np.stack(found)).to(weights.dtype).reshape(weights.shape)
+    solutions = [row + nnls(root, -root @ row)[0] for row in rows]
+    return torch.from_numpy(np.stack(solutions)).to(weights.dtype).reshape(weights.shape)
 
 
 def build_combiner(
@@ -216,8 +212,6 @@ def build_combiner(
     granularity: Granularity = "tensor",
     beta: float = 0.01,
     initial_target: float = 0.0,
-    max_gain: float | None = None,
-    prefix: str = "encoder.",
 ) -> Combiner:
     """A combiner by name.
 
@@ -227,18 +221,9 @@ def build_combiner(
         granularity: GradMitigator's; the others keep that of their papers.
         beta: Weight of the new cosine in the moving averages of GradMitigator and GradVac.
         initial_target: GradMitigator's targets at step 0.
-        max_gain: GradMitigator's largest amplification.
-        prefix: What the names of the encoder's parameters start with; all other parameters get the mean.
     """
     if name == "mean":
         return MeanCombiner()
     if name == "mitigator":
-        return GradMitigator(
-            terms,
-            granularity=granularity,
-            beta=beta,
-            initial_target=initial_target,
-            max_gain=max_gain,
-            prefix=prefix,
-        )
-    return Aggregator(name, terms, beta=beta, prefix=prefix)
+        return GradMitigator(terms, granularity=granularity, beta=beta, initial_target=initial_target)
+    return Aggregator(name, terms, beta=beta)

@@ -9,27 +9,28 @@ from torch import Tensor
 
 Granularity = Literal["tensor", "layer", "whole"]
 
+#: What the names of the encoder's parameters start with.
+ENCODER = "encoder."
 
-def parameter_groups(
-    names: Sequence[str], like: Sequence[Tensor], granularity: Granularity, prefix: str
-) -> dict[str, list[int]]:
+
+def parameter_groups(names: Sequence[str], like: Sequence[Tensor], granularity: Granularity) -> dict[str, list[int]]:
     """Group → indices of its tensors, in the order of the names.
 
-    Names outside ``prefix`` (heads) are in no group, nor are groups of fewer than two numbers, whose cosine is ±1.
+    Parameters outside of the encoder (heads) are in no group; groups of fewer than two numbers, whose cosine is ±1, are
+    left out.
 
     Args:
         names: Name of each parameter tensor.
         like: Tensors of the parameters' shapes.
         granularity: One group per ``tensor``, per ``layer`` (module), or for the ``whole``.
-        prefix: What the names of the encoder's parameters start with.
     """
     members: dict[str, list[int]] = {}
     for index, name in enumerate(names):
-        if name.startswith(prefix):
+        if name.startswith(ENCODER):
             layer = name.rpartition(".")[0]
-            key = {"tensor": name, "layer": layer, "whole": prefix.rstrip(".")}[granularity]
+            key = {"tensor": name, "layer": layer, "whole": ENCODER.rstrip(".")}[granularity]
             members.setdefault(key, []).append(index)
-    return {key: found for key, found in members.items() if sum(like[index].numel() for index in found) > 1}
+    return {key: indices for key, indices in members.items() if sum(like[index].numel() for index in indices) > 1}
 
 
 def ordered_pairs(terms: Sequence[str]) -> list[tuple[int, int, str]]:

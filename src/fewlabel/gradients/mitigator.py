@@ -20,16 +20,14 @@ NAMES = "names"
 class GradMitigator(Combiner):
     """Reconciles the gradients of M loss terms by :func:`fewlabel.gradients.mitigator_gram.mitigate`.
 
-    Parameters whose name does not start with ``prefix`` (the heads, which all labels share) and groups of fewer than
-    two numbers (whose cosine is always ±1) get the plain mean.
+    Parameters outside of the encoder (the heads, which all labels share) and groups of fewer than two numbers (whose
+    cosine is always ±1) get the plain mean.
 
     Args:
         terms: Names of the loss terms, in their order; if empty, they are counted from 1.
         granularity: One decision per parameter ``tensor`` (GCL: "individually"), per ``layer``, or for the ``whole``.
         beta: Weight β of the new cosine in the moving average of the targets.
         initial_target: φ̂ at step 0.
-        max_gain: Largest amplification of one modification, at least 1; None for no limit.
-        prefix: What the names of the encoder's parameters start with.
     """
 
     def __init__(
@@ -39,15 +37,11 @@ class GradMitigator(Combiner):
         granularity: Granularity = "tensor",
         beta: float = 0.01,
         initial_target: float = 0.0,
-        max_gain: float | None = None,
-        prefix: str = "encoder.",
     ) -> None:
         self.terms = tuple(terms)
         self.granularity = granularity
         self.beta = beta
         self.initial_target = initial_target
-        self.max_gain = max_gain
-        self.prefix = prefix
         self._known: tuple[str, ...] | None = None
         self._groups: list[str] = []
         self._group_of = torch.empty(0, dtype=torch.int64)
@@ -79,11 +73,11 @@ class GradMitigator(Combiner):
         return [part.mean(row) for part, row in zip(flat, weights.tolist(), strict=True)]
 
     def _assign_groups(self, names: Sequence[str], like: Sequence[Tensor]) -> None:
-        kept = parameter_groups(names, like, self.granularity, self.prefix)
+        kept = parameter_groups(names, like, self.granularity)
         self._groups = list(kept)
         self._group_of = torch.full((len(names),), -1, dtype=torch.int64)
-        for group, found in enumerate(kept.values()):
-            self._group_of[found] = group
+        for group, indices in enumerate(kept.values()):
+            self._group_of[indices] = group
         self._known = tuple(names)
 
     def _advance(self, gram: Tensor, generator: Generator) -> Mitigation:
@@ -96,7 +90,7 @@ class GradMitigator(Combiner):
                 f"targets for (groups, terms, terms) = {tuple(state['targets'].shape)} do not fit {tuple(gram.shape)}"
             )
         order = visiting_order(gram.shape[0], gram.shape[1], generator)
-        result = mitigate(gram, state["targets"], order, beta=self.beta, max_gain=self.max_gain)
+        result = mitigate(gram, state["targets"], order, beta=self.beta)
         cosines, valid = original_cosines(gram)
         state["targets"] = result.targets
         state["conflicts"] += valid & (cosines < 0)
@@ -149,10 +143,10 @@ class GradMitigator(Combiner):
         rows: dict[str, dict[str, float]] = {group: {} for group in self._groups}
         for index, row in enumerate(rows.values() if state else ()):
             for a, b, pair in ordered_pairs(self.terms):
-                seen = float(state["compared"][index, a, b])
-                if seen > 0:
-                    row[f"conflict/{pair}"] = float(state["conflicts"][index, a, b]) / seen
-                    row[f"below_target/{pair}"] = float(state["below"][index, a, b]) / seen
-                    row[f"cosine/{pair}"] = float(state["cosines"][index, a, b]) / seen
+                steps = float(state["compared"][index, a, b])
+                if steps > 0:
+                    row[f"conflict/{pair}"] = float(state["conflicts"][index, a, b]) / steps
+                    row[f"below_target/{pair}"] = float(state["below"][index, a, b]) / steps
+                    row[f"cosine/{pair}"] = float(state["cosines"][index, a, b]) / steps
                     row[f"target/{pair}"] = float(state["targets"][index, a, b])
         return {"granularity": self.granularity, "terms": list(self.terms), "tensors": rows}

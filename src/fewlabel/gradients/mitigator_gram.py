@@ -62,7 +62,6 @@ def mitigate(
     order: Tensor,
     *,
     beta: float,
-    max_gain: float | None = None,
 ) -> Mitigation:
     """The recursion of the module on K groups at once.
 
@@ -71,7 +70,6 @@ def mitigate(
         targets: (K, M, M) float64 φ̂ before the step.
         order: (K, M, M-1) int64, for each group and i the other labels in the order to visit.
         beta: Weight of the new cosine in the moving average.
-        max_gain: Largest ‖g'_i‖/‖g_i‖ one modification may cause, at least 1; None for no limit.
     """
     terms = gram.shape[1]
     targets = targets.clone()
@@ -96,8 +94,6 @@ def mitigate(
         fires = live & (phi < goal)
         ratio = torch.where(live, own / torch.where(live, length, torch.ones_like(length)), torch.zeros_like(own))
         share = goal * (1 - phi.square()).sqrt() / (1 - goal.square()).sqrt() - phi
-        if max_gain is not None:
-            share = torch.minimum(share, (phi.square() + max_gain**2 - 1).sqrt() - phi)
         share = torch.where(fires, share, torch.zeros_like(share))
         coefficients.scatter_add_(-1, other, (share * ratio).unsqueeze(-1))
         gain = (1 + share * (2 * phi + share)).clamp_min(0).sqrt()

@@ -98,7 +98,7 @@ class PretrainMethod(nn.Module, ABC):
 
     #: Meta labels without which the method cannot run at all.
     needs_metadata: ClassVar[tuple[str, ...]] = ()
-    #: Whether segmentation labels take part in pre-training.
+    #: Whether pre-training uses segmentation labels.
     uses_labels: ClassVar[bool] = False
     #: What of the augmentation would give the task a label that nothing can tell, and its value instead, by the names
     #: of ``AugmentConfig``; whatever the settings say.
@@ -108,7 +108,7 @@ class PretrainMethod(nn.Module, ABC):
 
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         super().__init__()
-        self.config = config
+        self.settings = config
         self.encoder = encoder
         self.facts = facts
 
@@ -126,8 +126,8 @@ class PretrainMethod(nn.Module, ABC):
         return functional.normalize(pooled(self.encoder(images)[-1]), dim=1)
 
     def combiner(self) -> Combiner:
-        """How the gradients of several terms become one: ``config.combine``, with the defaults of its paper."""
-        return build_combiner(self.config.combine)
+        """How the gradients of several terms become one: ``settings.combine``, with the defaults of its paper."""
+        return build_combiner(self.settings.combine)
 
     def plan(self, step: int, total_steps: int) -> StepPlan:  # noqa: ARG002
         """What a step needs; by default a batch of all slices, everything trained."""

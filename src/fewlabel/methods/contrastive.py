@@ -76,8 +76,8 @@ class SliceContrast(PretrainMethod):
         return self.labels
 
     def combiner(self) -> Combiner:
-        """``config.combine`` for the labels' terms, by name."""
-        return build_combiner(self.config.combine, self.labels)
+        """``settings.combine`` for the labels' terms, by name."""
+        return build_combiner(self.settings.combine, self.labels)
 
     def embed(self, images: Tensor) -> Tensor:
         """The image embedding z (n, dim) of slices (n, channels, height, width), before any augmentation."""
@@ -87,7 +87,7 @@ class SliceContrast(PretrainMethod):
         """One term per label; see :class:`SliceContrast`."""
         rows = pixel_rows(self.encoder(torch.cat(batch.views))[-1])
         image = self.contrast_images(self.image_head(rows).output, batch)
-        figures = {name: value for found in image.figures.values() for name, value in found.items()}
+        figures = {name: value for named in image.figures.values() for name, value in named.items()}
         return Losses(image.terms, image.embeddings, image.collapsed, image.lower_bound, as_numbers(figures))
 
     def contrast_images(self, image_map: Tensor, batch: PretrainBatch) -> ImageContrast:

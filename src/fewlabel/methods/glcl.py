@@ -77,11 +77,6 @@ class GLCL(SliceContrast):
             "first layer of the slices' head on the whole last map, averaged to 6 a side where larger, or on its mean",
             source="code of GLCL: flatten, on 6x6 maps",
         )
-        centre: bool = setting(
-            False,
-            "end the slices' head with a batch normalisation without weights, so that embeddings share no mean",
-            source="own option, see docs/explanation/gcl.md; the paper has none",
-        )
         global_share: float = setting(
             0.5,
             "share of the steps for the first stage; 1 trains the encoder alone",
@@ -112,16 +107,17 @@ class GLCL(SliceContrast):
             source="code of GLCL: 3",
         )
 
+    settings: Config
+
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         layout = _layout(config, encoder, facts)
         faults = _faults(config, encoder, facts, layout)
         if faults:
             raise SettingsError("These settings do not fit the data:", faults)
         channels = encoder.config.widths[-1]
-        last = _map_size(encoder, facts, 0)
-        head: PixelHead = PooledHead(channels, config.dim, centred=config.centre)
+        head: PixelHead = PooledHead(channels, config.dim)
         if config.head == "flatten":
-            head = FlattenHead(channels, config.dim, last, centred=config.centre)
+            head = FlattenHead(channels, config.dim, _map_size(encoder, facts, 0))
         super().__init__(
             config,
             encoder,
@@ -131,7 +127,6 @@ class GLCL(SliceContrast):
             dim=config.dim,
             image_head=head,
         )
-        self.settings = config
         self.count = layout.neighbours
         self.decoder: UNetDecoder | None = None
         if config.global_share < 1:
@@ -167,8 +162,8 @@ class GLCL(SliceContrast):
         """``global`` or ``local``, by the batch's step."""
         if self.decoder is not None and batch.step >= self.first_local_step(batch.total_steps):
             return self._local(self.decoder, batch)
-        found = super().losses(batch)
-        return replace(found, terms={"global": found.terms["position"]})
+        losses = super().losses(batch)
+        return replace(losses, terms={"global": losses.terms["position"]})
 
     def _local(self, decoder: UNetDecoder, batch: PretrainBatch) -> Losses:
         with _asleep(self.encoder):

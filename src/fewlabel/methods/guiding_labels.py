@@ -43,11 +43,11 @@ def choose_labels(
     listed = ", ".join(f"{name} ({_classes(count)})" for name, count in facts.meta_labels.items())
     remedy = f"Choose from {listed}, or pre-train with method=simclr" if listed else "Pre-train with method=simclr"
     if wanted == "auto":
-        found = tuple(name for name in automatic if name in usable)
-        if not found:
+        labels = tuple(name for name in automatic if name in usable)
+        if not labels:
             problem = f"{title} needs a meta label with at least 2 classes, and none of {', '.join(automatic)} is one"
             faults.append(Fault(problem, "method.labels", remedy))
-        return found
+        return labels
     for name in dict.fromkeys(wanted):
         if name not in facts.meta_labels:
             faults.append(Fault(f'the data set has no meta label "{name}"', "method.labels", remedy))

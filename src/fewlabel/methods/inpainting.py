@@ -36,8 +36,8 @@ def draw_blocks(count: int, size: tuple[int, int], blocks: int, share: float, ge
         (count, height, width) bool, true where hidden; the share is exact where the sides divide by ``blocks``.
     """
     hidden = min(max(round(share * blocks * blocks), 1), blocks * blocks - 1)
-    chosen = torch.rand(count, blocks * blocks, generator=generator).topk(hidden, dim=1).indices
-    grid = torch.zeros(count, blocks * blocks, dtype=torch.bool).scatter_(1, chosen, value=True)
+    cells = torch.rand(count, blocks * blocks, generator=generator).topk(hidden, dim=1).indices
+    grid = torch.zeros(count, blocks * blocks, dtype=torch.bool).scatter_(1, cells, value=True)
     rows, columns = (torch.arange(side) * blocks // side for side in size)
     return grid.view(count, blocks, blocks)[:, rows][:, :, columns]
 
@@ -130,6 +130,8 @@ class Inpainting(PretrainMethod):
             source="Pathak et al.: the mean",
         )
 
+    settings: Config
+
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         if config.region == "blocks" and config.blocks > min(facts.image_size):
             size = "x".join(map(str, facts.image_size))
@@ -137,15 +139,14 @@ class Inpainting(PretrainMethod):
             fault = Fault(problem, "method.blocks", f"Set it to at most {min(facts.image_size)}")
             raise SettingsError("These settings do not fit the data:", [fault])
         super().__init__(config, encoder, facts)
-        self.settings = config
         self.decoder = LightDecoder(encoder.config)
 
     def draw_hidden(self, count: int, size: tuple[int, int], generator: Generator) -> Tensor:
         """(count, height, width) bool masks of what to hide, on the CPU."""
-        chosen = self.settings
-        if chosen.region == "centre":
-            return central_block(size, chosen.share).expand(count, *size)
-        return draw_blocks(count, size, chosen.blocks, chosen.share, generator)
+        settings = self.settings
+        if settings.region == "centre":
+            return central_block(size, settings.share).expand(count, *size)
+        return draw_blocks(count, size, settings.blocks, settings.share, generator)
 
     def hide(self, images: Tensor, hidden: Tensor) -> Tensor:
         """Images (n, channels, height, width) with the fill value where the masks (n, height, width) say."""

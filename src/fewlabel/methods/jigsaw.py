@@ -90,6 +90,8 @@ class Jigsaw(PretrainMethod):
         momentum: float = setting(0.5, "share of the old vector in a slot's update", ge=0, lt=1, source=_PIRL)
         contrast: Contrast = setting("nce", "loss of PIRL against its slots", source="PIRL: NCE; its code: InfoNCE")
 
+    settings: Config
+
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         try:
             grid = TileGrid.fit(facts.image_size, encoder.config.stride, config.gap)
@@ -105,7 +107,6 @@ class Jigsaw(PretrainMethod):
             fault = Fault(problem, "network.norm", remedy)
             raise SettingsError("These settings do not fit the data:", [fault])
         super().__init__(config, encoder, facts)
-        self.settings = config
         self.grid = grid
         channels = encoder.config.widths[-1]
         self.tile_head = nn.Linear(channels, config.dim)
@@ -168,7 +169,7 @@ class Jigsaw(PretrainMethod):
         return Losses({"permutation": loss}, watched, math.log(self.settings.permutations), 0.0, scalars)
 
     def _invariance(self, batch: PretrainBatch) -> Losses:
-        chosen = self.settings
+        settings = self.settings
         joined = gather(batch.slices)
         mine = own_rows(len(batch.slices), joined.device)[: len(batch.slices)]
         features = pooled(self.encoder(batch.views[0])[-1])
@@ -178,16 +179,16 @@ class Jigsaw(PretrainMethod):
         slots = self.slots.seen(joined, everyone)
         negatives = self.slots.choose(joined, mine, batch.generator)
         image_part = self.slots.loss(whole, batch.slices, negatives, slots)
-        parts = [(1 - chosen.tiles_weight, image_part)]
+        parts = [(1 - settings.tiles_weight, image_part)]
         scalars = {"image": float(image_part.detach()), "negatives": float(negatives[0].sum())}
-        if chosen.tiles_weight > 0:
+        if settings.tiles_weight > 0:
             corners = self.grid.corners(len(joined), batch.generator)[mine.cpu()]
             orders = random_orders(len(joined), batch.generator)[mine.cpu()]
             tiles = shuffled(self.grid.cut_tiles(batch.views[1], corners), orders)
             tile_part = self.slots.loss(self.embed_tiles(tiles), batch.slices, negatives, slots)
-            parts.append((chosen.tiles_weight, tile_part))
+            parts.append((settings.tiles_weight, tile_part))
             scalars["tiles"] = float(tile_part.detach())
         self._fresh = (joined, everyone)
-        bound = lowest_cost(int(scalars["negatives"]), chosen.temperature, chosen.contrast)
+        bound = lowest_cost(int(scalars["negatives"]), settings.temperature, settings.contrast)
         # No collapse value: equal embeddings meet slots that may still differ.
         return Losses({"pirl": weighted_sum(*parts)}, watched_rows(features), None, bound, scalars)

@@ -83,9 +83,10 @@ class PixPro(PretrainMethod):
             0.0, "weight of the agreement of whole slices; 0 leaves it out", ge=0, source="code of PixPro: off"
         )
 
+    settings: Config
+
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         super().__init__(config, encoder, facts)
-        self.settings = config
         channels, hidden, dim = encoder.config.widths[-1], config.hidden, config.dim
         self.projector = projector(channels, hidden, dim)
         self.transform = nn.Linear(dim, dim)
@@ -111,7 +112,7 @@ class PixPro(PretrainMethod):
         propagated = propagate(projected, self.transform, self.settings.gamma)
         term = pixels = consistency(propagated, keys, pairs)
         counts = pairs.sum(dim=(1, 2)).float()
-        found = {
+        figures = {
             "pairs": counts.mean() / (height * width),
             "paired": (counts > 0).float().mean(),
             "pixel_spread": _spread(projected.detach()),
@@ -120,8 +121,8 @@ class PixPro(PretrainMethod):
         if weight > 0:
             instance = self._instance(features, key_features)
             term = pixels + weight * instance
-            found |= {"pixels": pixels.detach(), "instance": instance.detach()}
-        scalars = dict(zip(found, torch.stack([value.float() for value in found.values()]).tolist(), strict=True))
+            figures |= {"pixels": pixels.detach(), "instance": instance.detach()}
+        scalars = dict(zip(figures, torch.stack([value.float() for value in figures.values()]).tolist(), strict=True))
         return Losses({"pixels": term}, _mean_direction(projected).detach(), None, -1 - weight, scalars)
 
     def _instance(self, features: Tensor, key_features: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ def affinity_loss(
         return (cosines / temperature).masked_fill(~there, lowest).log_softmax(dim=-1)
 
     target = log_shares(teacher - centre[second.regions].to(teacher.dtype), teacher_temperature)
-    found = log_shares(student, student_temperature)
+    student_logs = log_shares(student, student_temperature)
     valid = (first.real & second.real.any(dim=1, keepdim=True)).flatten()
     log_count = second.real.sum(dim=1).clamp_min(1).to(student.dtype).log()
 
@@ -96,7 +96,7 @@ def affinity_loss(
         return anchor_mean(costs.flatten().masked_fill(~valid, 0), valid)
 
     return Affinity(
-        loss=mean(-(target.exp() * found).masked_fill(~there, 0).sum(dim=-1)),
+        loss=mean(-(target.exp() * student_logs).masked_fill(~there, 0).sum(dim=-1)),
         entropy=mean(-(target.exp() * target).masked_fill(~there, 0).sum(dim=-1)),
         collapsed=mean(log_count[:, None].expand_as(first.real)),
     )

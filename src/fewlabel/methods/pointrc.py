@@ -100,6 +100,7 @@ class PointRC(MomentumContrast):
             0.9, "share of the old centre in an update", ge=0, le=1, source="code of PointRC, as DINO"
         )
 
+    settings: Config
     centre: Tensor
 
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
@@ -113,7 +114,6 @@ class PointRC(MomentumContrast):
         if faults:
             raise SettingsError("These settings are not valid:", faults)
         super().__init__(config, encoder, facts)
-        self.chosen = config
         self.point_head = PixelHead(encoder.config.widths[-1], config.dim)
         self.key_point_head = EMAModel(self.point_head)
         self.register_buffer("centre", torch.zeros(config.grid**2))
@@ -121,17 +121,17 @@ class PointRC(MomentumContrast):
 
     def losses(self, batch: PretrainBatch) -> Losses:
         """The weighted sum as one term; its parts are logged, with the twin's entropy, the affinity loss's bound."""
-        chosen = self.chosen
+        settings = self.settings
         maps = self.maps(batch)
         image, embeddings = self.image_term(maps)
         # The twin sees the first views, too: its affinities are those between points of its own.
         teacher_map = self.key_encoder(batch.views[0])[-1]
-        first, second = draw_points(batch, chosen.grid, chosen.drawn, chosen.points)
+        first, second = draw_points(batch, settings.grid, settings.drawn, settings.points)
         anchors = unit_rows(self.point_head, first.read(maps.queries))
         teacher = unit_rows(self.key_point_head, first.read(teacher_map))
         keys = unit_rows(self.key_point_head, second.read(maps.keys))
-        foreign = foreign_keys(keys, second.real, maps.owners, maps.mine, chosen.foreign, batch.generator)
-        region, region_collapsed = region_loss(anchors, keys, first, second, foreign, chosen.temperature)
+        foreign = foreign_keys(keys, second.real, maps.owners, maps.mine, settings.foreign, batch.generator)
+        region, region_collapsed = region_loss(anchors, keys, first, second, foreign, settings.temperature)
         cosines = similarity_logits(teacher, keys, 1.0)
         affinity = affinity_loss(
             cosines,
@@ -139,12 +139,12 @@ class PointRC(MomentumContrast):
             first,
             second,
             self.centre,
-            teacher_temperature(chosen, batch.step, batch.total_steps),
-            chosen.student_temperature,
+            teacher_temperature(settings, batch.step, batch.total_steps),
+            settings.student_temperature,
         )
         self._seen = region_means(cosines, first, second, self.centre)
         term = weighted_sum(
-            (chosen.image_weight, image), (chosen.region_weight, region), (chosen.affinity_weight, affinity.loss)
+            (settings.image_weight, image), (settings.region_weight, region), (settings.affinity_weight, affinity.loss)
         )
         parts = {"image": image, "region": region, "affinity": affinity.loss, "teacher_entropy": affinity.entropy}
         parts["points_shown"] = second.real.float().mean()
@@ -157,18 +157,18 @@ class PointRC(MomentumContrast):
         )
         return replace(
             losses,
-            collapsed=chosen.image_weight * losses.collapsed
-            + chosen.region_weight * region_at_collapse
-            + chosen.affinity_weight * affinity_at_collapse,
-            lower_bound=chosen.image_weight * losses.lower_bound + chosen.affinity_weight * entropy,
+            collapsed=settings.image_weight * losses.collapsed
+            + settings.region_weight * region_at_collapse
+            + settings.affinity_weight * affinity_at_collapse,
+            lower_bound=settings.image_weight * losses.lower_bound + settings.affinity_weight * entropy,
         )
 
     def after_step(self, step: int, total_steps: int) -> None:
         """As MoCo, for the point head too; then the centre moves towards the step's mean similarities."""
         super().after_step(step, total_steps)
-        self.key_point_head.update(self.point_head, self.chosen.momentum)
+        self.key_point_head.update(self.point_head, self.settings.momentum)
         if self._seen is not None:
-            keep = self.chosen.centre_momentum
+            keep = self.settings.centre_momentum
             self.centre.mul_(keep).add_(self._seen.to(self.centre), alpha=1 - keep)
         self._seen = None
 

@@ -48,13 +48,13 @@ def draw_points(batch: PretrainBatch, grid: int, drawn: int, kept: int) -> tuple
     own = uniform[:, rank() * count : (rank() + 1) * count].to(device)
     size = (batch.views[0].shape[-2], batch.views[0].shape[-1])
     regions = torch.arange(grid * grid, device=device).repeat_interleave(kept)
-    found = []
+    views = []
     for numbers, matrices in zip(own, batch.matrices, strict=True):
         points = grid_points(numbers, grid, size)
-        seen = shown(matrices, points.flatten(1, 2), size).view(points.shape[:-1])
-        chosen, real = keep_first(points, seen, kept)
-        found.append(Points(to_view(matrices, chosen.flatten(1, 2)), real.flatten(1), regions, size))
-    return found[0], found[1]
+        visible = shown(matrices, points.flatten(1, 2), size).view(points.shape[:-1])
+        kept_points, real = keep_first(points, visible, kept)
+        views.append(Points(to_view(matrices, kept_points.flatten(1, 2)), real.flatten(1), regions, size))
+    return views[0], views[1]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def foreign_keys(
         generator: CPU generator.
     """
     joined, shows = gather(keys), gather(real.to(torch.uint8)).flatten().bool()
-    chosen = torch.randperm(len(shows), generator=generator)[:count].to(keys.device)
-    whose = owners[chosen // keys.shape[1]]
-    allowed = shows[chosen] & (owners[mine][:, None] != whose)
-    return ForeignKeys(joined.flatten(0, 1)[chosen], allowed)
+    drawn = torch.randperm(len(shows), generator=generator)[:count].to(keys.device)
+    whose = owners[drawn // keys.shape[1]]
+    allowed = shows[drawn] & (owners[mine][:, None] != whose)
+    return ForeignKeys(joined.flatten(0, 1)[drawn], allowed)

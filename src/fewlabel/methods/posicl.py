@@ -54,11 +54,6 @@ class PosiCL(SliceContrast):
         )
         temperature: float = setting(0.1, "τ of the contrastive loss", gt=0, source="code of PCL")
         dim: int = setting(512, "size of an embedding", ge=2, source="code of PCL")
-        centre: bool = setting(
-            False,
-            "end the image head with a batch normalisation without weights, so that embeddings share no mean",
-            source="own option, see docs/explanation/gcl.md; the paper has none",
-        )
 
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         if "position" not in facts.meta_labels:
@@ -73,7 +68,7 @@ class PosiCL(SliceContrast):
             labels=("position",),
             temperature=config.temperature,
             dim=config.dim,
-            image_head=PooledHead(encoder.config.widths[-1], config.dim, centred=config.centre),
+            image_head=PooledHead(encoder.config.widths[-1], config.dim),
         )
         self.threshold = config.threshold
 

@@ -81,9 +81,10 @@ class Rotation(PretrainMethod):
             source="own choice",
         )
 
+    settings: Config
+
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         super().__init__(config, encoder, facts)
-        self.settings = config
         self.head = ClassHead(encoder.config.widths[-1], TURNS)
 
     def squares(self, images: Tensor) -> Tensor:

@@ -116,11 +116,8 @@ class SPL(SliceContrast):
         )
         temperature: float = setting(0.07, "τ of the contrastive loss", gt=0, source="code of SPL")
         dim: int = setting(256, "size of an embedding", ge=2, source="code of SPL")
-        centre: bool = setting(
-            False,
-            "end the image head with a batch normalisation without weights, so that embeddings share no mean",
-            source="own option, see docs/explanation/gcl.md; the paper has none",
-        )
+
+    settings: Config
 
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         faults: list[Fault] = []
@@ -142,20 +139,19 @@ class SPL(SliceContrast):
             labels=labels,
             temperature=config.temperature,
             dim=config.dim,
-            image_head=PooledHead(encoder.config.widths[-1], config.dim, centred=config.centre),
+            image_head=PooledHead(encoder.config.widths[-1], config.dim),
         )
-        self.settings = config
         self.label_weights = dict(zip(labels, given, strict=True))
 
     def gamma(self, batch: PretrainBatch) -> float:
         """γ at the batch's step."""
-        chosen = self.settings
-        return age(batch.step, batch.total_steps, chosen.gamma_start, chosen.gamma_end, chosen.gamma_power)
+        settings = self.settings
+        return age(batch.step, batch.total_steps, settings.gamma_start, settings.gamma_end, settings.gamma_power)
 
     def losses(self, batch: PretrainBatch) -> Losses:
         """One term per label; see :class:`SPL`."""
-        found = super().losses(batch)
-        return replace(found, scalars={**found.scalars, "gamma": self.gamma(batch)})
+        losses = super().losses(batch)
+        return replace(losses, scalars={**losses.scalars, "gamma": self.gamma(batch)})
 
     def image_loss(
         self, name: str, logits: Tensor, positives: Tensor, candidates: Tensor, batch: PretrainBatch

@@ -80,11 +80,6 @@ class SSCL(SliceContrast):
         hidden: int = setting(
             256, "hidden width of the local head; its input is as wide as the network", ge=2, source="code of SSCL"
         )
-        centre: bool = setting(
-            False,
-            "end the head of the global stage with a batch normalisation without weights, as simclr does",
-            source=OWN + ", see docs/explanation/gcl.md",
-        )
         variant: Literal["code", "paper"] = setting(
             "code", "form of the local loss: of the public code, or of the paper", source="code of SSCL"
         )
@@ -104,6 +99,8 @@ class SSCL(SliceContrast):
             4, "labelled slices in a joined batch of the local stage, two views each", ge=1, source="code of SSCL"
         )
 
+    settings: Config
+
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         faults = []
         if facts.classes < 2:
@@ -121,9 +118,7 @@ class SSCL(SliceContrast):
             facts,
             temperature=config.global_temperature,
             dim=config.dim,
-            centred=config.centre,
         )
-        self.settings = config
         self.decoder = UNetDecoder(encoder.config)
         self.local_head = PixelHead(encoder.config.width, config.dim, hidden=config.hidden)
 
@@ -155,7 +150,7 @@ class SSCL(SliceContrast):
         """SimCLR's loss, or the supervised local one where the batch has masks."""
         if batch.masks is None:
             return super().losses(batch)
-        chosen = self.settings
+        settings = self.settings
         features = pixel_rows(self.decoder(self.encoder(torch.cat(batch.views)))[-1])
         pixels = features.shape[1]
         # As bytes, for the journey between processes.
@@ -163,9 +158,9 @@ class SSCL(SliceContrast):
         mine = own_rows(len(batch.slices), labels.device)
         watched = torch.randint(pixels, (WATCHED, len(labels)), generator=batch.generator).to(labels.device)
         described = [
-            (places, pixel_set(labels.flatten()[places], chosen.variant)) for places in self._sets(labels, batch)
+            (places, pixel_set(labels.flatten()[places], settings.variant)) for places in self._sets(labels, batch)
         ]
-        sets = [(places, found) for places, found in described if bool(found.anchors.any())]
+        sets = [(places, members) for places, members in described if bool(members.anchors.any())]
         total = self._total(features, sets, mine, len(labels))
         # After the loss: some releases of PyTorch keep, under autocast, the cast weights of a pass without gradient.
         with torch.no_grad():
@@ -173,39 +168,39 @@ class SSCL(SliceContrast):
         scalars = {
             "sets": float(len(sets)),
             "pixels": float(sum(len(places) for places, _ in sets)),
-            "anchors": float(sum(int(found.anchors.sum()) for _, found in sets)),
+            "anchors": float(sum(int(members.anchors.sum()) for _, members in sets)),
         }
         if not sets:
             return Losses({"pixels": total}, embeddings, scalars=scalars)
-        collapsed = fmean(collapsed_value(found, chosen.variant) for _, found in sets)
-        bound = fmean(lower_bound(found, chosen.temperature, chosen.variant) for _, found in sets)
+        collapsed = fmean(collapsed_value(members, settings.variant) for _, members in sets)
+        bound = fmean(lower_bound(members, settings.temperature, settings.variant) for _, members in sets)
         return Losses({"pixels": total}, embeddings, collapsed, bound, scalars)
 
     def _sets(self, labels: Tensor, batch: PretrainBatch) -> list[Tensor]:
         """Pixels to compare with each other, as places among the joined views' (views, pixels); equal on all ranks."""
-        chosen, (views, pixels) = self.settings, labels.shape
-        within = chosen.variant == "paper"
+        settings, (views, pixels) = self.settings, labels.shape
+        within = settings.variant == "paper"
         start = torch.arange(views, device=labels.device)[:, None] * pixels
-        if chosen.sampling == "per_class":
+        if settings.sampling == "per_class":
             rows = labels if within else labels.reshape(1, -1)
-            drawn = per_class(rows, self.facts.classes, chosen.per_class, batch.generator)
+            drawn = per_class(rows, self.facts.classes, settings.per_class, batch.generator)
             return [places + start[index] for index, places in enumerate(drawn)]
         height, width = self.facts.image_size
-        if chosen.sampling == "stride":
-            parts = [strided(height, width, chosen.stride, labels.device)]
+        if settings.sampling == "stride":
+            parts = [strided(height, width, settings.stride, labels.device)]
         else:
-            parts = aligned_blocks(height, width, chosen.block, labels.device)
-        found = [start + part for part in parts]
-        sets = [row for block in found for row in block] if within else [block.flatten() for block in found]
+            parts = aligned_blocks(height, width, settings.block, labels.device)
+        windows = [start + part for part in parts]
+        sets = [row for block in windows for row in block] if within else [block.flatten() for block in windows]
         return [places[labels.flatten()[places] != UNLABELLED] for places in sets]
 
     def _total(self, features: Tensor, sets: list[tuple[Tensor, PixelSet]], mine: Tensor, views: int) -> Tensor:
         """Mean of the loss over sets: this rank's share."""
-        chosen, pixels = self.settings, features.shape[1]
+        settings, pixels = self.settings, features.shape[1]
         total = full_precision(features[:0]).sum()
         place = torch.full((views,), -1, device=mine.device)
         place[mine] = torch.arange(len(mine), device=mine.device)
-        joined = chosen.variant == "code"
+        joined = settings.variant == "code"
         held = sets if joined else [one for one in sets if int(place[one[0][0] // pixels]) >= 0]
         if not held:
             return total
@@ -216,8 +211,8 @@ class SSCL(SliceContrast):
         if joined and world_size() > 1:
             units = sum_across(units * own[:, None])
         sizes = [len(places) for places, _ in held]
-        for rows, flags, (_, found) in zip(torch.split(units, sizes), torch.split(own, sizes), held, strict=True):
-            total = total + class_contrast(rows, found, flags, chosen.temperature, chosen.variant)
+        for rows, flags, (_, members) in zip(torch.split(units, sizes), torch.split(own, sizes), held, strict=True):
+            total = total + class_contrast(rows, members, flags, settings.temperature, settings.variant)
         return total * (1 if joined else world_size()) / len(sets)
 
     def _units(self, features: Tensor, places: Tensor) -> Tensor:

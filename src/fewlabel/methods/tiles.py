@@ -144,16 +144,16 @@ def permutation_set(count: int) -> NDArray[np.int64]:
         # A permutation that is chosen has the nearest distance 0, and its sum is never raised by itself.
         score = np.where(nearest > 0, total * (TILES + 1) + nearest, -1)
         chosen.append(int(score.argmax()))
-    found = every[:, chosen].T.astype(np.int64)
-    found.flags.writeable = False
-    return found
+    rows = every[:, chosen].T.astype(np.int64)
+    rows.flags.writeable = False
+    return rows
 
 
 def _every_permutation() -> NDArray[np.uint8]:
     """(9, 9!) all permutations as columns, in lexicographic order."""
-    found = np.zeros((1, 0), dtype=np.uint8)
+    permutations = np.zeros((1, 0), dtype=np.uint8)
     for length in range(1, TILES + 1):
-        first = np.repeat(np.arange(length, dtype=np.uint8), len(found))[:, None]
-        rest = np.tile(found, (length, 1))
-        found = np.concatenate([first, rest + (rest >= first)], axis=1)
-    return np.ascontiguousarray(found.T)
+        first = np.repeat(np.arange(length, dtype=np.uint8), len(permutations))[:, None]
+        rest = np.tile(permutations, (length, 1))
+        permutations = np.concatenate([first, rest + (rest >= first)], axis=1)
+    return np.ascontiguousarray(permutations.T)

@@ -1,4 +1,4 @@
-"""A network that tells from a soft segmentation and its image whether the segmenter had seen the labels."""
+"""A network that guesses from a soft segmentation and its image whether the segmenter was trained on its labels."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class Discriminator(nn.Module):
             ValueError: If the maps are no soft segmentation of the expected channels.
         """
         if not maps.is_floating_point() or maps.dim() != self.ndim + 2 or maps.shape[1] != self.maps:
-            found = f"{maps.dtype} of shape {tuple(maps.shape)}"
-            raise ValueError(f"a discriminator takes soft maps (n, {self.maps}, *space), not {found}")
+            shapes = f"{maps.dtype} of shape {tuple(maps.shape)}"
+            raise ValueError(f"a discriminator takes soft maps (n, {self.maps}, *space), not {shapes}")
         x = self.map_stem(_padded(maps))
         if self.image_stem is not None:
             x = x + self.image_stem(_padded(images))

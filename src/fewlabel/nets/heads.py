@@ -11,6 +11,9 @@ from torch.nn import functional
 from fewlabel.core.precision import full_precision
 from fewlabel.nets.norm import BatchNorm
 
+#: Largest side of a flattened map.
+CELLS = 6
+
 
 @dataclass(frozen=True)
 class Projection:
@@ -70,7 +73,7 @@ class PooledHead(PixelHead):
 class FlattenHead(PixelHead):
     """Two layers without bias on the flattened map, so that an embedding knows where things are (Chaitanya, 2020).
 
-    A side longer than ``cells`` is averaged down to it first, over stretches that overlap where it does not divide: the
+    A side longer than 6 is averaged down to it first, over stretches that overlap where it does not divide: the
     first layer's size is that of the published one, whose maps were 6x6, and does not grow with the image.
 
     Args:
@@ -78,22 +81,11 @@ class FlattenHead(PixelHead):
         outputs: Size of an embedding.
         size: (height, width) of that map.
         hidden: Width between the layers.
-        cells: Largest side of the flattened map.
-        centred: As in :class:`PixelHead`.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        outputs: int,
-        size: tuple[int, int],
-        *,
-        hidden: int = 1024,
-        cells: int = 6,
-        centred: bool = False,
-    ) -> None:
-        shown = (min(size[0], cells), min(size[1], cells))
-        super().__init__(channels * shown[0] * shown[1], outputs, centred=centred, hidden=hidden, bias=False)
+    def __init__(self, channels: int, outputs: int, size: tuple[int, int], *, hidden: int = 1024) -> None:
+        shown = (min(size[0], CELLS), min(size[1], CELLS))
+        super().__init__(channels * shown[0] * shown[1], outputs, hidden=hidden, bias=False)
         self.size = size
         self.shown = shown
 

@@ -92,13 +92,13 @@ class ClassBanks(nn.Module):
         Returns:
             (classes, count, dim), without gradient; without meaning for a class whose ``available`` is all 0.
         """
-        chosen, places = draw_places(self.available(keys, present), count, sampling, generator, mass)
+        classes, places = draw_places(self.available(keys, present), count, sampling, generator, mass)
         device = keys.device
-        chosen, places = chosen.to(device), places.to(device)
-        fresh = places - self.filled[chosen]
-        now = keys.detach()[chosen, fresh.clamp(0, keys.shape[1] - 1)]
+        classes, places = classes.to(device), places.to(device)
+        fresh = places - self.filled[classes]
+        now = keys.detach()[classes, fresh.clamp(0, keys.shape[1] - 1)]
         size = self.keys.shape[1]
         if size == 0:
             return now
-        past = self.keys[chosen, places.clamp(0, size - 1)].to(now)
+        past = self.keys[classes, places.clamp(0, size - 1)].to(now)
         return torch.where((fresh < 0)[..., None], past, now)

@@ -97,8 +97,8 @@ def region_contrast(first: Tensor, second: Tensor, neighbours: Tensor, temperatu
 
 def _one_way(within: Tensor, between: Tensor, neighbours: Tensor) -> Tensor:
     """ℓ(r) (n, regions) of one copy's regions as anchors, from similarities (n, regions, regions)."""
-    chosen = neighbours.expand(len(within), *neighbours.shape)
-    negatives = torch.cat([within.gather(2, chosen), between.gather(2, chosen)], dim=2).logsumexp(dim=2)
+    indices = neighbours.expand(len(within), *neighbours.shape)
+    negatives = torch.cat([within.gather(2, indices), between.gather(2, indices)], dim=2).logsumexp(dim=2)
     return functional.softplus(negatives - between.diagonal(dim1=1, dim2=2), threshold=50)
 
 

@@ -30,9 +30,9 @@ def partners(count: int, generator: Generator) -> Tensor:
         (count,) int64 rows of the joined batch.
     """
     order = torch.randperm(count * world_size(), generator=generator)
-    found = torch.empty_like(order)
-    found[order] = order.roll(1)
-    return own_part(found)
+    partner = torch.empty_like(order)
+    partner[order] = order.roll(1)
+    return own_part(partner)
 
 
 def position_partners(positions: Tensor, generator: Generator) -> Tensor:
@@ -50,14 +50,14 @@ def position_partners(positions: Tensor, generator: Generator) -> Tensor:
     """
     joined = gather(positions.detach()).cpu()
     order = joined.argsort(stable=True)
-    found = torch.arange(len(order))
+    partner = torch.arange(len(order))
     for first in range(int(torch.randint(2, (), generator=generator)), len(order) - 1, 2):
         one, other = order[first], order[first + 1]
-        found[one], found[other] = other, one
+        partner[one], partner[other] = other, one
     for end, neighbour in ((0, 1), (-1, -2)) if len(order) > 1 else ():
-        if found[order[end]] == order[end]:
-            found[order[end]] = order[neighbour]
-    return own_part(found)
+        if partner[order[end]] == order[end]:
+            partner[order[end]] = order[neighbour]
+    return own_part(partner)
 
 
 def matches(count: int, pool: int, generator: Generator) -> Tensor:

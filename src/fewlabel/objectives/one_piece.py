@@ -52,9 +52,9 @@ class OnePiece(nn.Module):
         after = [_sizes(_largest_foreground(known)), *(_sizes(kept == label) for label in range(1, classes))]
         there = torch.stack(before)
         whole = (there > 0) & (torch.stack(after) >= WHOLE * there)
-        found = sum_across(torch.stack([(there > 0).sum(dim=1), whole.sum(dim=1)]))
-        self.shown += found[0]
-        self.whole += found[1]
+        counts = sum_across(torch.stack([(there > 0).sum(dim=1), whole.sum(dim=1)]))
+        self.shown += counts[0]
+        self.whole += counts[1]
 
     @property
     def expected(self) -> Tensor:

@@ -92,7 +92,7 @@ def contrast_gradient(
     """
     with torch.no_grad(), torch.autocast(outputs.device.type, enabled=False):
         outputs = full_precision(outputs)
-        found = torch.zeros_like(outputs)
+        gradient = torch.zeros_like(outputs)
         for label in range(len(prototypes)):
             rows = (labels == label).nonzero().flatten()
             keys = torch.cat([prototypes[label, None], negatives[label].to(prototypes)])
@@ -100,8 +100,8 @@ def contrast_gradient(
             unit = outputs[rows] / length
             weights = similarity_logits(unit, keys, temperature).softmax(dim=1)
             pull = (weights @ keys - keys[0]) / temperature
-            found[rows] = (pull - (pull * unit).sum(dim=1, keepdim=True) * unit) / length
-        return found
+            gradient[rows] = (pull - (pull * unit).sum(dim=1, keepdim=True) * unit) / length
+        return gradient
 
 
 def similarity_mass(prototypes: Tensor, present: Tensor, temperature: float, available: Tensor) -> Tensor:

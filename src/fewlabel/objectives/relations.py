@@ -34,9 +34,9 @@ def relational_kl(
     with torch.autocast(student.device.type, enabled=False):
         some = candidates.any(dim=1)
         lowest = torch.finfo(full_precision(student).dtype).min
-        told = (full_precision(teacher.detach()) / teacher_temperature).masked_fill(~candidates, lowest)
+        target_logits = (full_precision(teacher.detach()) / teacher_temperature).masked_fill(~candidates, lowest)
         said = (full_precision(student) / student_temperature).masked_fill(~candidates, lowest)
-        target = functional.log_softmax(told, dim=1)
+        target = functional.log_softmax(target_logits, dim=1)
         difference = (target - functional.log_softmax(said, dim=1)).masked_fill(~candidates, 0)
         losses = (target.exp() * difference).sum(dim=1)
         return anchor_mean(losses.masked_fill(~some, 0), some)

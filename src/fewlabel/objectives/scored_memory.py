@@ -60,8 +60,8 @@ class ScoredMemory(nn.Module):
 
 
 def _best(scores: Tensor, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    found, order = scores.topk(count, dim=1)
-    return found, rows.gather(1, order[..., None].expand(-1, -1, rows.shape[2]))
+    best, order = scores.topk(count, dim=1)
+    return best, rows.gather(1, order[..., None].expand(-1, -1, rows.shape[2]))
 
 
 def draw_pixels(labels: Tensor, classes: int, count: int, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:

@@ -50,11 +50,11 @@ def signed_distances(labels: Tensor, classes: int) -> Tensor:
         (n, C - 1, *space) float32 in [-1, 1] on the labels' device; channel c is class c + 1.
     """
     rows = labels.cpu().numpy()
-    found = np.ones((len(rows), classes - 1, *rows.shape[1:]), dtype=np.float32)
+    distances = np.ones((len(rows), classes - 1, *rows.shape[1:]), dtype=np.float32)
     for row, slice_labels in enumerate(rows):
         for channel in range(classes - 1):
-            found[row, channel] = signed_distance(slice_labels == channel + 1)
-    return torch.from_numpy(found).to(labels.device)
+            distances[row, channel] = signed_distance(slice_labels == channel + 1)
+    return torch.from_numpy(distances).to(labels.device)
 
 
 def soft_mask(distances: Tensor, steepness: float = 1500.0) -> Tensor:

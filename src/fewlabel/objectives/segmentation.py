@@ -13,25 +13,22 @@ from torch.nn import functional
 from fewlabel.core.collective import sum_across, world_size
 from fewlabel.core.precision import full_precision
 
-#: Label of pixels that take no part in a loss.
+#: Label of pixels that a loss ignores.
 IGNORE = 255
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy over labelled pixels.
 
     Args:
         logits: (n, classes, *space).
         labels: (n, *space) int64 class indices or :data:`IGNORE`.
-        smoothing: Share of the target spread evenly over the classes, in [0, 1).
 
     Returns:
         Scalar float32 ≥ 0; 0 with a usable graph if no pixel is labelled.
     """
     with torch.autocast(logits.device.type, enabled=False):
-        total = functional.cross_entropy(
-            full_precision(logits), labels, ignore_index=IGNORE, reduction="sum", label_smoothing=smoothing
-        )
+        total = functional.cross_entropy(full_precision(logits), labels, ignore_index=IGNORE, reduction="sum")
         count = sum_across((labels != IGNORE).sum().float()) / world_size()
         return total / count.clamp_min(1.0 / world_size())
 
@@ -66,22 +63,20 @@ def soft_dice_loss(
     return soft_target_dice(logits, target, known, batch=batch, background=background, smooth=smooth)
 
 
-def soft_target_cross_entropy(logits: Tensor, target: Tensor, known: Tensor, *, smoothing: float = 0.0) -> Tensor:
+def soft_target_cross_entropy(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
     """Mean of -Σ t log p over known pixels; :func:`cross_entropy` where the targets are one-hot.
 
     Args:
         logits: (n, classes, *space).
         target: (n, classes, *space), ≥ 0, summing to 1 over classes where known.
-        known: (n, *space) bool; pixels that take part.
-        smoothing: Share of the target spread evenly over the classes, in [0, 1).
+        known: (n, *space) bool; pixels that count.
 
     Returns:
         Scalar float32 ≥ 0; 0 with a usable graph if no pixel is known.
     """
     with torch.autocast(logits.device.type, enabled=False):
         logs = functional.log_softmax(full_precision(logits), dim=1)
-        spread = (1 - smoothing) * target.to(logs) + smoothing / logits.shape[1]
-        costs = -(spread * logs).sum(dim=1)
+        costs = -(target.to(logs) * logs).sum(dim=1)
         count = sum_across(known.sum().float()) / world_size()
         return (costs * known).sum() / count.clamp_min(1.0 / world_size())
 
@@ -103,7 +98,7 @@ def soft_target_dice(
     Args:
         logits: (n, classes, *space).
         target: (n, classes, *space), or with space flattened, in [0, 1] or bool; 0 where not known.
-        known: (n, *space) bool, or with space flattened; pixels that take part.
+        known: (n, *space) bool, or with space flattened; pixels that count.
         batch: As there.
         background: As there.
         smooth: As there.

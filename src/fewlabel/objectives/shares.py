@@ -44,8 +44,8 @@ class ClassShares(nn.Module):
         Args:
             labels: (n, *space) int64, each one a class; this rank's rows.
         """
-        found = torch.stack([(labels == label).sum() for label in range(len(self.now))])
-        counts = sum_across(found.to(self.now))
+        pixels = torch.stack([(labels == label).sum() for label in range(len(self.now))])
+        counts = sum_across(pixels.to(self.now))
         share = counts / counts.sum().clamp_min(1)
         self.seen += 1
         settling = self.seen <= self.settle

@@ -66,8 +66,8 @@ class Strata:
     def pixels(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """The flat pixels of the batch at places of ``order``."""
         # A class without pixels may begin beyond the end.
-        found: NDArray[np.int64] = self.order.take(places, mode="clip")
-        return found if self.cells is None else self.cells.take(found)
+        ranks: NDArray[np.int64] = self.order.take(places, mode="clip")
+        return ranks if self.cells is None else self.cells.take(ranks)
 
 
 def grid_cells(space: Sequence[int], grid: int) -> Tensor:
@@ -95,7 +95,7 @@ def pixel_strata(labels: Tensor, classes: int, grid: int | None) -> Strata:
     """Sort the pixels of a batch by class and stratum, (image, cell of a G x G grid).
 
     Args:
-        labels: (images, *space) int64 from -1 to 255; a pixel whose label is not in [0, classes) takes no part.
+        labels: (images, *space) int64 from -1 to 255; pixels whose label is not in [0, classes) are ignored.
         classes: Number of classes, the groups; at most 255.
         grid: G; None for one stratum per class, all that ``ns`` needs.
 
@@ -153,12 +153,12 @@ def draw_places(
     numbers = torch.randint(2**_BITS, (groups, count + more), generator=generator).numpy()
     first, turn = np.zeros(1, dtype=np.int64), np.arange(count)
     if strata == 1:
-        chosen = np.zeros((groups, count), dtype=np.int64)
+        drawn_strata = np.zeros((groups, count), dtype=np.int64)
     elif sampling == "ns":
         ends = weight.cumsum(axis=1)
         target = numbers[:, count:] * ends[:, -1:] >> _BITS
-        chosen = np.stack([np.searchsorted(*pair, side="right") for pair in zip(ends, target, strict=True)])
-        chosen = chosen.clip(max=strata - 1)
+        drawn_strata = np.stack([np.searchsorted(*pair, side="right") for pair in zip(ends, target, strict=True)])
+        drawn_strata = drawn_strata.clip(max=strata - 1)
     else:
         # One order serves all groups: whatever it is, counts are right on average, so groups stay uncorrelated.
         order = torch.randperm(strata, generator=generator).numpy()
@@ -170,14 +170,14 @@ def draw_places(
         drawn[:, 1:] -= ends[:, :-1]
         # A group without mass has to have its places filled too.
         drawn[:, 0] += count - ends[:, -1]
-        chosen = np.tile(order, groups).repeat(drawn.ravel()).reshape(groups, count)
+        drawn_strata = np.tile(order, groups).repeat(drawn.ravel()).reshape(groups, count)
         if sampling == "sag":
             first = (ends - drawn).ravel().repeat(drawn.ravel()).reshape(groups, count)
-    size = table.take(chosen + np.arange(groups)[:, None] * strata)
+    size = table.take(drawn_strata + np.arange(groups)[:, None] * strata)
     places = numbers[:, :count] * size >> _BITS
     if sampling == "sag":
         np.copyto(places[:, 1:], size[:, 1:] - 1 - places[:, :-1], where=((turn - first) & 1).astype(bool)[..., 1:])
-    return torch.from_numpy(chosen), torch.from_numpy(places)
+    return torch.from_numpy(drawn_strata), torch.from_numpy(places)
 
 
 def draw_pixels(strata: Strata, count: int, sampling: Sampling, generator: Generator, repeats: int = 1) -> Tensor:
@@ -195,6 +195,6 @@ def draw_pixels(strata: Strata, count: int, sampling: Sampling, generator: Gener
     """
     classes, columns = strata.sizes.shape
     sizes = torch.from_numpy(strata.sizes).repeat(repeats, 1)
-    chosen, places = (part.numpy() for part in draw_places(sizes, count, sampling, generator))
-    found = strata.starts.take(chosen + np.arange(len(sizes))[:, None] % classes * columns) + places
-    return torch.from_numpy(strata.pixels(found)).view(repeats, classes, count)
+    drawn_strata, places = (part.numpy() for part in draw_places(sizes, count, sampling, generator))
+    ranks = strata.starts.take(drawn_strata + np.arange(len(sizes))[:, None] % classes * columns) + places
+    return torch.from_numpy(strata.pixels(ranks)).view(repeats, classes, count)

@@ -58,9 +58,9 @@ def never_begun(folder: Path) -> bool:
 def before(folder: Path) -> dict[str, Any]:
     """The record of the run in a folder; empty where there is none, or none of whose stages has finished."""
     path = folder / RUN_FILE
-    found = read_json(path) if path.is_file() else {}
-    ours = isinstance(found, dict) and found.get("kind") == "run" and bool(found.get("stages"))
-    return found if ours else {}
+    record = read_json(path) if path.is_file() else {}
+    ours = isinstance(record, dict) and record.get("kind") == "run" and bool(record.get("stages"))
+    return record if ours else {}
 
 
 def _differences(folder: Path, plans: Mapping[str, Settings]) -> list[Fault]:

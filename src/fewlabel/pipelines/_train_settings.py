@@ -13,7 +13,7 @@ from fewlabel.core.settings.config import PathSetting, Settings, setting
 from fewlabel.core.settings.durations import parse_duration
 from fewlabel.core.settings.values import merge
 from fewlabel.pipelines.recipes import load_recipe
-from fewlabel.pipelines.stages import route_known, settings_class
+from fewlabel.pipelines.stages import route_known, set_keys, settings_class
 
 CHAIN = ("prepare", "pretrain", "finetune", "evaluate", "report")
 #: The recipe of a run that names none: what is trained by default, and for how long.
@@ -78,6 +78,12 @@ class TrainSettings(SizedSettings, _Places):
         return self._said
 
     @property
+    def user_network(self) -> frozenset[str]:
+        """Settings of fine-tuning's network that the user gave beside the recipe."""
+        given, _ = route_known({key: value for key, value in self._said.items() if key not in OWN}, CHAIN)
+        return set_keys(given["finetune"].get("network", {}))
+
+    @property
     def named_recipe(self) -> str:
         """The recipe as the user named it; empty for none."""
         return self._recipe
@@ -140,11 +146,11 @@ def train_settings(values: Mapping[str, Any], recipe: str | Path | None = None) 
         them = "it" if len(asked) == 1 else "them"
         problem = f"{', '.join(asked)} {verb} no effect without pre-training, which {left[0]}"
         faults.append(Fault(problem, left[1], f"Leave {them} out, or {left[2]}"))
-    told, learns = over["finetune"], start["finetune"]
+    tuning = over["finetune"]
     for one, other in (("patch", "view"), ("view", "patch")):
         # What the user says of patches or views takes the place of what the recipe says of the other.
-        if told.get(one) is not None and other not in told:
-            learns.pop(other, None)
+        if tuning.get(one) is not None and other not in tuning:
+            start["finetune"].pop(other, None)
     ready: dict[str, Any] = {"recipe": read.name, **{name: merge(start[name], over[name]) for name in CHAIN}}
     try:
         built = TrainSettings.parse({**usual, **own, **ready})
@@ -203,8 +209,7 @@ def plan(settings: TrainSettings) -> dict[str, Settings]:
     Raises:
         SettingsError: With the faults of all stages.
     """
-    from fewlabel.stages._volumes import slice_faults, view_size
-    from fewlabel.stages.finetune import FinetuneSettings, control_folder, control_of
+    from fewlabel.stages.finetune import FinetuneSettings, control_folder, control_of, slice_faults
     from fewlabel.stages.prepare import PrepareSettings
     from fewlabel.stages.pretrain import PretrainSettings
 
@@ -244,9 +249,8 @@ def plan(settings: TrainSettings) -> dict[str, Settings]:
     flat = isinstance(learner, PretrainSettings | FinetuneSettings) and not settings.on_volumes
     if isinstance(prepared, PrepareSettings) and flat and prepared.size is not None:
         network = learner.network.fitted(prepared.size)  # type: ignore[union-attr]
-        faults.extend(slice_faults(prepared.size, network, "prepare.size"))
-        view = view_size(finetuned.view, prepared.size) if isinstance(finetuned, FinetuneSettings) else None
-        faults.extend(slice_faults(view, network, "finetune.view") if view else [])
+        view = finetuned.view if isinstance(finetuned, FinetuneSettings) else None
+        faults.extend(slice_faults(prepared.size, network, "prepare.size", view, "finetune."))
     if faults:
         raise SettingsError("These settings are not valid:", faults)
     return plans

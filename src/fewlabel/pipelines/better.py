@@ -34,18 +34,18 @@ def better_of(model: Mapping[str, Any], control: Mapping[str, Any] | None) -> di
         ``arm``: ``model`` or ``control``; ``by``: ``validation`` or ``left-out patients``, or None where nothing could
         tell; ``dice``: arm → what decided, empty then; ``margin``; ``reason`` in words.
     """
-    found: dict[str, Any] = {"arm": "model", "by": None, "dice": {}, "margin": MARGIN}
+    default: dict[str, Any] = {"arm": "model", "by": None, "dice": {}, "margin": MARGIN}
     if control is None:
-        return {**found, "reason": NO_CONTROL}
+        return {**default, "reason": NO_CONTROL}
     by, dice = _compared(model, control)
     if not by:
         one = len(model.get("labelled_subjects", ())) == 1
-        return {**found, "reason": ONE_PATIENT if one else UNTOLD}
+        return {**default, "reason": ONE_PATIENT if one else UNTOLD}
     ahead = dice["control"] - dice["model"]
     arm = "control" if ahead > MARGIN else "model"
-    told = f"mean Dice {dice['model']:.3f}, control {dice['control']:.3f}, by {by}"
+    reason = f"mean Dice {dice['model']:.3f}, control {dice['control']:.3f}, by {by}"
     tied = f"; a control must be better by more than {MARGIN}" if 0 < ahead <= MARGIN else ""
-    return {**found, "arm": arm, "by": by, "dice": dice, "reason": told + tied}
+    return {**default, "arm": arm, "by": by, "dice": dice, "reason": reason + tied}
 
 
 def _compared(model: Mapping[str, Any], control: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
@@ -65,10 +65,10 @@ def _compared(model: Mapping[str, Any], control: Mapping[str, Any]) -> tuple[str
 
 def _at(facts: Mapping[str, Any], *keys: str) -> Any:
     """A value in nested mappings; None where any is missing."""
-    found: Any = facts
+    value: Any = facts
     for key in keys:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
 
 
 def choice(segmenter: Path, control: Path | None) -> dict[str, Any]:

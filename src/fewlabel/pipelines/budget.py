@@ -152,8 +152,8 @@ def finest(
         first = None if pretrain is None else pretrain.on(count, measured)
         others = [arm.on(count, measured) for arm in arms]
         steps = share_out(seconds, first, others, share=share, given=given)
-        found = {"pretrain": steps.pretrain, "finetune": steps.finetune}
-        if all(number is None or stage in given or number >= ENOUGH[stage] for stage, number in found.items()):
+        counts = {"pretrain": steps.pretrain, "finetune": steps.finetune}
+        if all(number is None or stage in given or number >= ENOUGH[stage] for stage, number in counts.items()):
             return place
         costs.append((first, others))
     # A coarser grid whose steps are no quicker is worth nothing.

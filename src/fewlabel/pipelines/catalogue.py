@@ -47,15 +47,15 @@ def plugin_rows(family: str, costs: Mapping[str, Any] | None = None) -> list[dic
     rows = []
     for name in plugin_names(family):
         plugin = load_plugin(family, name)
-        found = measured.get(name, {})
+        costs_here = measured.get(name, {})
         rows.append(
             {
                 "name": name,
                 "summary": _first_line(sys.modules[plugin.__module__].__doc__).rstrip("."),
                 "paper": plugin.paper,
                 "needs": needs_of(plugin),
-                "memory": f"{found['extra_bytes'] / 1e6:.1f} MB" if "extra_bytes" in found else "",
-                "step": f"{found['step']:.2f} x" if "step" in found else "",
+                "memory": f"{costs_here['extra_bytes'] / 1e6:.1f} MB" if "extra_bytes" in costs_here else "",
+                "step": f"{costs_here['step']:.2f} x" if "step" in costs_here else "",
             }
         )
     return rows

@@ -48,11 +48,11 @@ def total(rows: Sequence[Row]) -> float:
 
 def by_stage(rows: Sequence[Row]) -> dict[str, float]:
     """Stage → seconds of all its rows."""
-    found: dict[str, float] = {}
+    seconds: dict[str, float] = {}
     for row in rows:
         if row.stage:
-            found[row.stage] = found.get(row.stage, 0.0) + row.seconds
-    return found
+            seconds[row.stage] = seconds.get(row.stage, 0.0) + row.seconds
+    return seconds
 
 
 def table_lines(rows: Sequence[Row], now: datetime) -> list[str]:

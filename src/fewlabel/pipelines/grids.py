@@ -12,13 +12,11 @@ from typing import Any
 from fewlabel.core.errors import DataError, SettingsError
 from fewlabel.core.progress import say
 from fewlabel.data.field_of_view import LARGEST_SIZE, SIZE_STEP, Grid
-from fewlabel.data.planning import PLAN_SETTINGS, grid_of, make_plan
-from fewlabel.data.scan_plan import SCAN_SETTINGS
+from fewlabel.data.planning import grid_of
 from fewlabel.data.store import PreparedStore
 from fewlabel.pipelines import budget, measuring
 from fewlabel.pipelines._stand_in import write_stand_in
-from fewlabel.stages.check import DATA_SETTINGS, MASK_SETTINGS, PLAN_SETTINGS, SPLIT_SETTINGS, CheckReport, check
-from fewlabel.stages.check import SPLIT_SETTINGS, CheckReport, check
+from fewlabel.stages.prepare import CheckReport, check, plan_of
 
 Plans = Mapping[str, Any]
 
@@ -39,18 +37,7 @@ def choose_grid(plans: Plans, seconds: float, *, share: float, given: Mapping[st
         SettingsError: If there is no such reader or split.
     """
     prepared = plans["prepare"]
-    report = check(
-        prepared.data,
-        prepared.reader,
-        workers=prepared.workers,
-        split=prepared.split,
-        seed=prepared.seed,
-        split_settings={name: getattr(prepared, name) for name in SPLIT_SETTINGS},
-        plan_settings={name: getattr(prepared, name) for name in PLAN_SETTINGS},
-        **{name: getattr(prepared, name) for name in DATA_SETTINGS},
-        **{name: getattr(prepared, name) for name in MASK_SETTINGS},
-        scan_settings={name: getattr(prepared, name) for name in SCAN_SETTINGS},
-    )
+    report = check(prepared)
     if report.faults or report.plan is None:
         return None
     grids = _grids(report, plans)
@@ -77,9 +64,9 @@ def _grids(report: CheckReport, plans: Plans) -> list[Grid]:
     if plans["finetune"].patch is None and prepared.spacing is None and prepared.size is None:
         for factor in budget.coarser(first.spacing[0], first.median[0], first.thinnest)[1:]:
             spacing = [float(f"{factor * value:.4g}") for value in first.spacing]
-            found = _grid(report, prepared.slice_axis, step, {"spacing": spacing, "size": None})
-            if math.prod(found.size) < math.prod(grids[-1].size):
-                grids.append(found)
+            coarse = _grid(report, prepared.slice_axis, step, {"spacing": spacing, "size": None})
+            if math.prod(coarse.size) < math.prod(grids[-1].size):
+                grids.append(coarse)
     return grids
 
 
@@ -98,9 +85,8 @@ def _costs(report: CheckReport, plans: Plans, grid: Grid) -> tuple[budget.Cost |
     """What pre-training takes on a grid, and fine-tuning with its control."""
     if report.catalog is None or report.labels is None or report.split is None:
         raise ValueError("a plan is made of a catalog, labels and a split")
-    prepared = plans["prepare"]
-    asked = {name: getattr(prepared, name) for name in PLAN_SETTINGS} | {"spacing": grid.spacing, "size": grid.size}
-    plan = make_plan(report.catalog, report.facts, report.labels, report.split, **asked)
+    on_grid = plans["prepare"].model_copy(update={"spacing": grid.spacing, "size": grid.size})
+    plan = plan_of(on_grid, report.catalog, report.facts, report.labels, report.split)
     with TemporaryDirectory(prefix="fewlabel-") as folder:
         place = write_stand_in(Path(folder) / "prepared", report.catalog, report.facts, report.split, plan)
         # Which grid is quicker shows without compiling each.
@@ -111,5 +97,5 @@ def _costs(report: CheckReport, plans: Plans, grid: Grid) -> tuple[budget.Cost |
         }
         store = PreparedStore(place)
         trains = len(store.slices_of(store.split["parts"].get("train", []), labelled=True)) > 0
-        found = measuring.measure(there, store, trains=trains, evaluates=False)
-    return found.pretrain, found.arms
+        costs = measuring.measure(there, store, trains=trains, evaluates=False)
+    return costs.pretrain, costs.arms

@@ -21,22 +21,15 @@ from fewlabel.engine.compiling import plainly
 from fewlabel.engine.inference import WINDOW, folded, predict_volume
 from fewlabel.engine.runtime import choose_device
 from fewlabel.nets.unet import UNetConfig
-from fewlabel.pipelines._labels import selection_of
 from fewlabel.pipelines.budget import Cost
 from fewlabel.pipelines.timing import NOMINAL, Parts, first_seconds, mean_seconds, parts_of, seconds_of
-from fewlabel.protocol.label_draws import drawn_labels
-from fewlabel.protocol.model_selection import Selection
 from fewlabel.scoring.components import clean
 from fewlabel.scoring.metrics import score_case
-from fewlabel.stages._statistics import take_statistics
-from fewlabel.stages._unlabelled_scans import candidates
-from fewlabel.stages._volumes import patch_size
+from fewlabel.stages import finetune, pretrain
 from fewlabel.stages.evaluate import EvaluateSettings, reference_of
-from fewlabel.stages.finetune import control_of
-from fewlabel.stages.finetune.segmenter_run import SegmenterRun
-from fewlabel.stages.finetune.settings import FinetuneSettings, mode_of
-from fewlabel.stages.finetune.trainer import SegmentationTrainer
-from fewlabel.stages.pretrain import EMBEDDED, PretrainingTrainer, PretrainSettings, network_for
+from fewlabel.stages.finetune import FinetuneSettings, LabelUse, SegmentationTrainer, SegmenterRun, control_of, mode_of
+from fewlabel.stages.pretrain import EMBEDDED, PretrainingTrainer, PretrainSettings
+from fewlabel.stages.report import candidates
 
 Trained = PretrainingTrainer | SegmentationTrainer
 #: Scored scans that a report shows.
@@ -65,8 +58,8 @@ def _rehearsal(settings: Any) -> Iterator[Any]:
         try:
             yield settings.model_copy(update=update)
         except RunStoppedError as error:
-            told = "Stopped while steps were timed, before any training; repeat the command with --resume."
-            raise RunStoppedError(told) from error
+            message = "Stopped while steps were timed, before any training; repeat the command with --resume."
+            raise RunStoppedError(message) from error
 
 
 def pretraining_cost(settings: PretrainSettings, store: PreparedStore) -> Cost:
@@ -76,8 +69,7 @@ def pretraining_cost(settings: PretrainSettings, store: PreparedStore) -> Cost:
         FewlabelError: As :func:`fewlabel.stages.pretrain.run`.
     """
     with _rehearsal(settings) as asked:
-        built = asked.model_copy(update={"network": network_for(asked, store)})
-        training = PretrainingTrainer.begin(built, store=store)
+        training = PretrainingTrainer.begin(asked, store=store)
         training.settle(settings.steps)
         compiling, step = _step(training)
         training.model.eval()
@@ -89,19 +81,14 @@ def pretraining_cost(settings: PretrainSettings, store: PreparedStore) -> Cost:
 
 
 def finetuning_costs(
-    settings: FinetuneSettings,
-    selection: Selection,
-    encoder: UNetConfig | None = None,
-    *,
-    expects: bool = False,
+    settings: FinetuneSettings, labels: LabelUse, encoder: UNetConfig | None = None
 ) -> tuple[tuple[Cost, ...], SegmentationTrainer]:
     """What fine-tuning takes and, if there is one, its control; and the trainer of an untrained model.
 
     Args:
         settings: Of the stage; an encoder named in them need not be there yet.
-        selection: How the weights are selected.
+        labels: What the labels serve for.
         encoder: Architecture of the encoder to come; None without.
-        expects: Whether labelled patients are left out to tell what to expect.
 
     Raises:
         FewlabelError: As :func:`fewlabel.stages.finetune.run`.
@@ -109,13 +96,13 @@ def finetuning_costs(
     alone = settings.model_copy(update={"encoder": None, "network": encoder or settings.network})
     control = control_of(settings) if settings.control else None
     with _rehearsal(alone) as asked:
-        arm = _arm(asked, mode_of(settings), selection)
+        arm = SegmenterRun(asked, asked.out, mode_of(settings), labels=labels)
         model = arm.prepare(settings.steps)
         compiling, step = _step(model)
         closing = _statistics(model)
         between, left_out = _selecting(arm, model, closing)
         # A left-out patient takes one network, whatever the members; where one is left out to select, it serves.
-        left_out = max(left_out, len(arm.draw.labelled) if expects else 0)
+        left_out = max(left_out, len(arm.draw.labelled) if labels.expects else 0)
         fits = settings.members + left_out
         common: dict[str, Any] = {
             "fits": fits,
@@ -124,8 +111,8 @@ def finetuning_costs(
         }
         costs = [Cost("finetune", step + between, fixed=fits * closing + compiling, **common)]
         if control is not None:
-            arm = _arm(asked.model_copy(update={"regime": control.regime}), "scratch", selection)
-            twin = arm.prepare(settings.steps)
+            supervised = asked.model_copy(update={"regime": control.regime})
+            twin = SegmenterRun(supervised, asked.out, "scratch", arm.inputs, labels=labels).prepare(settings.steps)
             alike = control.regime == settings.regime and _parts(twin) == _parts(model) and not model.frozen
             if not alike:
                 compiling, step = _step(twin)
@@ -133,13 +120,9 @@ def finetuning_costs(
     return tuple(costs), model
 
 
-def _arm(settings: FinetuneSettings, mode: Any, selection: Selection) -> SegmenterRun:
-    return SegmenterRun(settings, settings.out, mode, selection, expects=False)
-
-
 def _parts(training: Trained) -> Parts:
     """Phases of a method or regime, and where the rest of a regime ends."""
-    return parts_of(training.model.training_phase, float(getattr(training.model.config, "rest", 0.0)))
+    return parts_of(training.model.training_phase, float(getattr(training.model.settings, "rest", 0.0)))
 
 
 def _step(training: Trained) -> tuple[float, float]:
@@ -155,11 +138,10 @@ def _step(training: Trained) -> tuple[float, float]:
 
 def _statistics(fit: SegmentationTrainer) -> float:
     """Seconds that a trained network takes to get statistics of other images; 0 where it keeps its own."""
-    images = fit.statistics
-    if images is None:
+    if fit.statistics is None:
         return 0.0
     network = copy.deepcopy(fit.model.inference_network())
-    return seconds_of(lambda: take_statistics(network, images, fit.settings.recalibrate_share, frozen=fit.frozen))
+    return seconds_of(lambda: fit.take_statistics(network))
 
 
 def _selecting(arm: SegmenterRun, fit: SegmentationTrainer, closing: float) -> tuple[float, int]:
@@ -170,7 +152,7 @@ def _selecting(arm: SegmenterRun, fit: SegmentationTrainer, closing: float) -> t
     subjects = arm.draw.validation if selection == "held_out" else arm.draw.labelled
     cases = [case for case in store.cases if case.subject in subjects and case.label is not None]
     typical, slices = _typical(cases), sum(case.stop - case.start for case in cases)
-    network, window = fit.model.inference_network(), patch_size(settings.patch) or WINDOW
+    network, window = fit.model.inference_network(), fit.patch or WINDOW
     with plainly(fit.compiled):
         one = seconds_of(lambda: predict_volume(network, _images(store, typical), window=window))
     whole = one / (typical.stop - typical.start) * slices
@@ -209,18 +191,18 @@ def evaluation_seconds(
 
     def predict() -> None:
         for _ in range(members):
-            found = predict_volume(ready, _images(store, typical), device=device, window=window, **asked)
+            shares = predict_volume(ready, _images(store, typical), device=device, window=window, **asked)
             if settings.grid == "original":
-                found = restore_probabilities(found, typical.record)
-            found.argmax(axis=0)
+                shares = restore_probabilities(shares, typical.record)
+            shares.argmax(axis=0)
 
     def score() -> None:
         reference, spacing = reference_of(store, typical, plan, settings.grid)
         reference[reference == UNLABELLED] = 0
         # A network finds about what there is.
-        found, _ = clean(reference, rule, math.prod(spacing))
+        mask, _ = clean(reference, rule, math.prod(spacing))
         classes = [index for index in store.label_names if index]
-        score_case(found, reference, spacing, classes, surface=settings.surface)
+        score_case(mask, reference, spacing, classes, surface=settings.surface)
 
     slices = sum(case.stop - case.start for case in scored)
     return (seconds_of(predict) + seconds_of(score)) / (typical.stop - typical.start) * slices
@@ -230,7 +212,7 @@ def shown_seconds(
     plans: Mapping[str, Any],
     store: PreparedStore,
     fit: SegmentationTrainer,
-    selection: Selection,
+    labels: LabelUse,
     arms: int,
     *,
     evaluates: bool,
@@ -241,23 +223,18 @@ def shown_seconds(
         plans: Settings of the stages that take part.
         store: The prepared data.
         fit: Of a network of the architecture to come.
-        selection: How the weights are selected.
+        labels: What the labels serve for.
         arms: Segmenters that are scored: the model, and its control where there is one.
         evaluates: Whether scans are scored; the report shows some of them then, unlabelled ones otherwise.
     """
     learning = plans["finetune"]
     scored = set(store.split["parts"].get(plans["evaluate"].part, ()))
     if evaluates:
-        found = [case for case in store.cases if case.subject in scored and case.label is not None]
+        scans = [case for case in store.cases if case.subject in scored and case.label is not None]
         # The best, the median and the worst; which these are is not known yet.
-        cases, networks = [_typical(found)] * min(SHOWN, len(found)), arms
+        cases, networks = [_typical(scans)] * min(SHOWN, len(scans)), arms
     else:
-        draw = drawn_labels(store, learning.labelled, learning.draw, learning.subjects)
-        seen = {
-            "labelled_subjects": draw.labelled,
-            "validation_subjects": draw.validation if selection == "held_out" else (),
-        }
-        cases, networks = candidates(store, seen) if plans["report"].unlabelled else [], 1
+        cases, networks = candidates(store, labels.subjects) if plans["report"].unlabelled else [], 1
     if not cases:
         return 0.0
     typical = _typical([case for case in store.cases if case.subject not in scored])
@@ -297,17 +274,17 @@ def measure(plans: Mapping[str, Any], store: PreparedStore, *, trains: bool, eva
     Raises:
         FewlabelError: Whatever a stage raises.
     """
-    pretrain = pretraining_cost(plans["pretrain"], store) if "pretrain" in plans else None
+    encoder = pretrain.check(plans["pretrain"], store) if "pretrain" in plans else None
+    pretraining = None if encoder is None else pretraining_cost(plans["pretrain"], store)
     if not trains:
-        return Measured(pretrain, (), None)
-    encoder = network_for(plans["pretrain"], store) if "pretrain" in plans else None
-    selection, expects = selection_of(store, plans)
-    arms, fit = finetuning_costs(plans["finetune"], selection, encoder, expects=expects)
-    shown = shown_seconds(plans, store, fit, selection, len(arms), evaluates=evaluates)
+        return Measured(pretraining, (), None)
+    _, labels = finetune.check(plans["finetune"], store, encoder, user_network=())
+    arms, fit = finetuning_costs(plans["finetune"], labels, None if encoder is None else encoder.network)
+    shown = shown_seconds(plans, store, fit, labels, len(arms), evaluates=evaluates)
     if not evaluates:
-        return Measured(pretrain, arms, None, shown)
+        return Measured(pretraining, arms, None, shown)
     scoring = evaluation_seconds(plans["evaluate"], store, fit, plans["finetune"].members)
-    return Measured(pretrain, arms, len(arms) * scoring, shown)
+    return Measured(pretraining, arms, len(arms) * scoring, shown)
 
 
 def _typical(cases: Sequence[PreparedCase]) -> PreparedCase:

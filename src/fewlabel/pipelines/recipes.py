@@ -65,8 +65,8 @@ def load_recipe(name: str | Path) -> Recipe:
         # The loader is SafeLoader with other patterns for plain scalars: it builds no Python objects.
         content = None if text is None else yaml.load(text, Loader=_Loader)
     except OSError as error:
-        found = error.strerror or str(error)
-        fault = Fault(f"{path} cannot be read: {found}", remedy="Make it readable, or give another one")
+        why = error.strerror or str(error)
+        fault = Fault(f"{path} cannot be read: {why}", remedy="Make it readable, or give another one")
         raise SettingsError("A recipe cannot be used:", [fault]) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         fault = Fault(f"{path} is not valid YAML: {' '.join(str(error).split())}", remedy="Correct the file")

@@ -30,7 +30,7 @@ def setting_rows(stage: str, values: Mapping[str, Any] | None = None) -> list[di
     faults = _faults(stage, settings, values or {})
     if faults:
         raise SettingsError("These settings are not valid:", faults)
-    return describe(settings, chosen=values or {})
+    return describe(settings, picks=values or {})
 
 
 def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
@@ -46,8 +46,8 @@ def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
 
 def _class_of(stage: str) -> type[Settings]:
     if stage in PIPELINES:
-        found: type[Settings] = getattr(importlib.import_module(f"fewlabel.pipelines.{stage}"), PIPELINES[stage])
-        return found
+        declared: type[Settings] = getattr(importlib.import_module(f"fewlabel.pipelines.{stage}"), PIPELINES[stage])
+        return declared
     if stage not in STAGES:
         fault = Fault(f'Unknown stage "{stage}"', remedy=did_you_mean(stage, [*STAGES, *PIPELINES]))
         raise SettingsError("The command line is not valid:", [fault])

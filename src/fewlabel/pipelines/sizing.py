@@ -5,21 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fewlabel.core.progress import say
 from fewlabel.core.provenance import machine_facts
 from fewlabel.core.settings.values import assignments, merge, nest
-from fewlabel.pipelines import budget, forecast
+from fewlabel.data.store import PreparedStore
+from fewlabel.engine import compiling
+from fewlabel.engine.runtime import choose_device, resolved_precision
+from fewlabel.pipelines import budget, forecast, grids, measuring
 from fewlabel.pipelines._resolved import completed, given_steps, said, standing, unsaid
 from fewlabel.pipelines._run_folder import before
 from fewlabel.pipelines._train_settings import OFF, TrainSettings, plan
 from fewlabel.pipelines.budget import Cost, Steps
 from fewlabel.pipelines.forecast import Row
-
-if TYPE_CHECKING:
-    from fewlabel.data.store import PreparedStore
-    from fewlabel.pipelines.measuring import Measured
+from fewlabel.pipelines.measuring import Measured
 
 #: Seconds that a report takes, about, without the predictions of the scans it shows.
 REPORT_SECONDS = 20.0
@@ -91,17 +91,15 @@ class Sizing:
         self.resolved = {"budget": self.settings.budget, "words": []}
         if all(said(self.settings.prepare, key) for key in ("size", "spacing")):
             return
-        from fewlabel.pipelines.grids import choose_grid
-
-        grid = choose_grid(
+        grid = grids.choose_grid(
             _at_width(plans, self._width(plans)),
             TRAINING_SHARE * self._left,
             share=self.settings.pretrain_share,
             given=given_steps(self.settings),
         )
         if grid is not None:
-            found = {"size": list(grid.size), "spacing": list(grid.spacing)}
-            self._choose({"prepare": unsaid(found, self.settings.prepare)})
+            values = {"size": list(grid.size), "spacing": list(grid.spacing)}
+            self._choose({"prepare": unsaid(values, self.settings.prepare)})
 
     def choose_steps(self, plans: Plans, store: PreparedStore, *, trains: bool, evaluates: bool) -> None:
         """Choose width and steps, where they were not said, and tell how long each stage will take.
@@ -119,49 +117,42 @@ class Sizing:
         set_steps = {stage: int(plans[stage].steps) for stage in _TRAINED if stage in plans}
         if self.settled or not (sized or max(set_steps.values(), default=0) >= WORTH_A_FORECAST):
             return
-        from fewlabel.pipelines.measuring import measure
-
         say("Timing a few steps of each training ...")
         given = given_steps(self.settings) if sized else set_steps
         width = self._width(plans) if sized else None
         compiled = self._compiled(plans, given) if sized else {}
-        plans = {name: _with(values, compiled.get(name, {})) for name, values in plans.items()}
-        found = measure(_at_width(plans, width), store, trains=trains, evaluates=evaluates)
-        steps = self._share(found, given)
+        plans = {name: values.model_copy(update=compiled.get(name)) for name, values in plans.items()}
+        measured = measuring.measure(_at_width(plans, width), store, trains=trains, evaluates=evaluates)
+        steps = self._share(measured, given)
         if width is not None and width > budget.NARROW and budget.too_wide(steps, given):
             width = budget.NARROW
-            found = measure(_at_width(plans, width), store, trains=trains, evaluates=evaluates)
-            steps = self._share(found, given)
+            measured = measuring.measure(_at_width(plans, width), store, trains=trains, evaluates=evaluates)
+            steps = self._share(measured, given)
         if sized:
             self._choose(merge(_words(plans, width, steps, given, self.settings.said), compiled))
-        rows = _rows(plans, found, steps, time.monotonic() - self.started)
-        self._record(plans, found, rows)
+        rows = _rows(plans, measured, steps, time.monotonic() - self.started)
+        self._record(plans, measured, rows)
         self._tell(rows, given if sized else {})
 
-    def _share(self, found: Measured, given: Mapping[str, int]) -> Steps:
-        left = self._left - (found.evaluation or 0.0) - _report(found)
-        return budget.share_out(left, found.pretrain, found.arms, share=self.settings.pretrain_share, given=given)
+    def _share(self, measured: Measured, given: Mapping[str, int]) -> Steps:
+        left = self._left - (measured.evaluation or 0.0) - _report(measured)
+        return budget.share_out(left, measured.pretrain, measured.arms, share=self.settings.pretrain_share, given=given)
 
     def _width(self, plans: Plans) -> int | None:
         """The width to begin with; None where one was said."""
-        from fewlabel.engine.runtime import choose_device
-
         if any(said(getattr(self.settings, stage), "network", "width") for stage in _TRAINED):
             return None
         return budget.WIDTHS[choose_device(plans["finetune"].device)]
 
     def _compiled(self, plans: Plans, given: Mapping[str, int]) -> dict[str, dict[str, bool]]:
         """Stage → whether its steps are compiled, where that is left open and hangs on a length to be chosen."""
-        from fewlabel.engine.compiling import PAYS_FROM, unpaid
-        from fewlabel.engine.runtime import choose_device
-
         share = self.settings.pretrain_share if "pretrain" in plans else 0.0
         seconds = {"pretrain": share, "finetune": 1 - share}
         return {
-            name: {"compile": TRAINING_SHARE * self._left * seconds[name] >= PAYS_FROM}
+            name: {"compile": TRAINING_SHARE * self._left * seconds[name] >= compiling.PAYS_FROM}
             for name in _TRAINED
             if name in plans and name not in given and plans[name].compile == "auto"
-            if not unpaid(choose_device(plans[name].device), plans[name].precision)
+            if not compiling.unpaid(choose_device(plans[name].device), plans[name].precision)
         }
 
     def _choose(self, words: Mapping[str, Any]) -> None:
@@ -169,12 +160,10 @@ class Sizing:
         self.settings = completed(self.settings, words)
         self.resolved["words"] = [*self.resolved["words"], *assignments(words)]
 
-    def _record(self, plans: Plans, found: Measured, rows: Sequence[Row]) -> None:
-        from fewlabel.engine.runtime import choose_device, resolved_precision
-
+    def _record(self, plans: Plans, measured: Measured, rows: Sequence[Row]) -> None:
         settings, words = self.settings, self.resolved.get("words", [])
         devices = {name: choose_device(plans[name].device) for name in (*_TRAINED, "evaluate") if name in plans}
-        costs: list[Cost] = [*([] if found.pretrain is None else [found.pretrain]), *found.arms]
+        costs: list[Cost] = [*([] if measured.pretrain is None else [measured.pretrain]), *measured.arms]
         precision = {name: resolved_precision(plans[name].precision, kind) for name, kind in devices.items()}
         self.resolved = {
             "budget": settings.budget,
@@ -197,8 +186,8 @@ class Sizing:
                 find another one.
         """
         settings = self.settings
-        chosen = merge(nest(self.resolved.get("words", [])), _precision(plans, settings.said, precision))
-        return forecast.command(str(settings.data), str(settings.out), settings.named_recipe, settings.said, chosen)
+        resolved = merge(nest(self.resolved.get("words", [])), _precision(plans, settings.said, precision))
+        return forecast.command(str(settings.data), str(settings.out), settings.named_recipe, settings.said, resolved)
 
     def _tell(self, rows: Sequence[Row], given: Mapping[str, int]) -> None:
         """The table, whether the budget cannot be kept, and the words that repeat the run."""
@@ -212,82 +201,77 @@ class Sizing:
             say(line)
 
     def _why(self, given: Mapping[str, int]) -> str:
-        told = [f"{stage}.steps={count}" for stage, count in given.items()]
-        if told:
-            return f"{' and '.join(told)} {'stands' if len(told) == 1 else 'stand'} as set"
+        steps = [f"{stage}.steps={count}" for stage, count in given.items()]
+        if steps:
+            return f"{' and '.join(steps)} {'stands' if len(steps) == 1 else 'stand'} as set"
         return f"no training has fewer than {budget.FEWEST} steps"
 
 
 def forecast_of(resolved: Mapping[str, Any]) -> tuple[dict[str, float], float]:
     """Stage → seconds that it was to take, and seconds of the whole run; empty without a forecast."""
-    found = resolved.get("forecast", {"rows": [], "seconds": 0.0})
-    return forecast.by_stage([Row(**row) for row in found["rows"]]), float(found["seconds"])
+    record = resolved.get("forecast", {"rows": [], "seconds": 0.0})
+    return forecast.by_stage([Row(**row) for row in record["rows"]]), float(record["seconds"])
 
 
 def _at_width(plans: Plans, width: int | None) -> Plans:
     """Settings whose network is so wide; None for as wide as it was said to be."""
     if width is None:
         return plans
-    found = dict(plans)
+    sized = dict(plans)
     for name in _TRAINED:
         if name in plans:
             network = plans[name].network.model_copy(update={"width": width})
-            found[name] = plans[name].model_copy(update={"network": network})
-    return found
-
-
-def _with(settings: Any, values: Mapping[str, Any]) -> Any:
-    return settings.model_copy(update=dict(values)) if values else settings
+            sized[name] = plans[name].model_copy(update={"network": network})
+    return sized
 
 
 def _words(
-    plans: Plans, width: int | None, steps: Steps, given: Mapping[str, int], told: Mapping[str, Any]
+    plans: Plans, width: int | None, steps: Steps, given: Mapping[str, int], user: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What was chosen after preparing, as nested values."""
     words: dict[str, Any] = {} if width is None else {"network": {"width": width}}
     for stage, count in (("pretrain", steps.pretrain), ("finetune", steps.finetune)):
         if count is not None and stage not in given:
             words[stage] = {"steps": count}
-    return merge(words, _precision(plans, told))
+    return merge(words, _precision(plans, user))
 
 
-def _precision(plans: Plans, told: Mapping[str, Any], known: Mapping[str, str] | None = None) -> dict[str, Any]:
+def _precision(plans: Plans, user: Mapping[str, Any], known: Mapping[str, str] | None = None) -> dict[str, Any]:
     """What precision=auto turns out to be, as nested values: one word where it is one for all.
 
     Args:
         plans: Settings of the stages that take part.
-        told: What the user said; ``STAGE.precision=auto`` would win over a word for all stages.
+        user: What the user said; ``STAGE.precision=auto`` would win over a word for all stages.
         known: Stage → what it turned out to be; None for what it is on this machine.
     """
-    from fewlabel.engine.runtime import choose_device, resolved_precision
-
     open_ones = [name for name in (*_TRAINED, "evaluate") if name in plans and plans[name].precision == "auto"]
     here = {name: resolved_precision("auto", choose_device(plans[name].device)) for name in open_ones}
-    found = {name: (known or here).get(name, here[name]).removesuffix("-mixed") for name in open_ones}
-    by_name = any("precision" in told.get(name, {}) for name in found)
-    if len(set(found.values())) == 1 and not by_name:
-        return {"precision": found[open_ones[0]]}
-    return {name: {"precision": precision} for name, precision in found.items()}
+    precisions = {name: (known or here).get(name, here[name]).removesuffix("-mixed") for name in open_ones}
+    by_name = any("precision" in user.get(name, {}) for name in precisions)
+    if len(set(precisions.values())) == 1 and not by_name:
+        return {"precision": precisions[open_ones[0]]}
+    return {name: {"precision": precision} for name, precision in precisions.items()}
 
 
-def _rows(plans: Plans, found: Measured, steps: Steps, spent: float) -> list[Row]:
+def _rows(plans: Plans, measured: Measured, steps: Steps, spent: float) -> list[Row]:
     """What has been, and what is to come."""
     rows = [Row("", "prepare, and timing of steps", spent, done=True)]
-    if found.pretrain is not None and steps.pretrain is not None:
+    cost = measured.pretrain
+    if cost is not None and steps.pretrain is not None:
         name = f"pretrain {plans['pretrain'].method.name}"
-        rows.append(Row("pretrain", name, found.pretrain.seconds(steps.pretrain), steps.pretrain, found.pretrain.step))
-    for arm in found.arms:
+        rows.append(Row("pretrain", name, cost.seconds(steps.pretrain), steps.pretrain, cost.step))
+    for arm in measured.arms:
         count = steps.finetune or 0
         name = f"finetune {plans['finetune'].regime.name}" if arm.name == "finetune" else "its control"
         many = f", {arm.fits} times" if arm.fits > 1 else ""
         rows.append(Row("finetune", f"{name}{many}", arm.seconds(count), count, arm.step))
-    if found.evaluation is not None:
-        rows.append(Row("evaluate", "evaluate", found.evaluation))
-    if found.arms:
-        rows.append(Row("report", "report", _report(found)))
+    if measured.evaluation is not None:
+        rows.append(Row("evaluate", "evaluate", measured.evaluation))
+    if measured.arms:
+        rows.append(Row("report", "report", _report(measured)))
     return rows
 
 
-def _report(found: Measured) -> float:
+def _report(measured: Measured) -> float:
     """Seconds of the report; without fine-tuning there is none."""
-    return REPORT_SECONDS + found.shown if found.arms else 0.0
+    return REPORT_SECONDS + measured.shown if measured.arms else 0.0

@@ -56,8 +56,8 @@ def settings_class(name: str) -> type[Settings]:
     if name not in STAGES:
         fault = Fault(f'Unknown stage "{name}"', remedy=did_you_mean(name, STAGES))
         raise SettingsError("The command line is not valid:", [fault])
-    found: type[Settings] = importlib.import_module(f"fewlabel.stages.{name}").SETTINGS
-    return found
+    declared: type[Settings] = importlib.import_module(f"fewlabel.stages.{name}").SETTINGS
+    return declared
 
 
 def stage_settings(name: str, values: Mapping[str, Any], recipe: str | Path | None = None) -> Settings:
@@ -78,9 +78,28 @@ def stage_settings(name: str, values: Mapping[str, Any], recipe: str | Path | No
     return base.parse(merge(start, values))
 
 
-def run_stage(name: str, settings: Settings) -> Path:
-    """Run a stage; returns its artifact folder, or the file it wrote."""
-    return Path(importlib.import_module(f"fewlabel.stages.{name}").run(settings))
+def run_stage(name: str, settings: Settings, **known: Any) -> Path:
+    """Run a stage; returns its artifact folder, or the file it wrote.
+
+    Args:
+        name: The stage.
+        settings: Its settings.
+        **known: What else its ``run`` is to know.
+    """
+    return Path(importlib.import_module(f"fewlabel.stages.{name}").run(settings, **known))
+
+
+def run_values(name: str, values: Mapping[str, Any], recipe: str | Path | None = None) -> Path:
+    """Run a stage with the settings that :func:`stage_settings` makes of nested values and a recipe."""
+    settings = stage_settings(name, values, recipe)
+    # An encoder's network takes the place of a recipe's, but must not contradict the user's.
+    known = {"user_network": set_keys(values.get("network", {}))} if name == "finetune" and recipe is not None else {}
+    return run_stage(name, settings, **known)
+
+
+def set_keys(group: Any) -> frozenset[str]:
+    """The settings of a group that were given, as a mapping or as settings."""
+    return frozenset(group.model_fields_set if isinstance(group, Settings) else group)
 
 
 def section(recipe: Recipe, name: str, known: Iterable[str]) -> dict[str, Any]:

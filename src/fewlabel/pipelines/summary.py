@@ -9,7 +9,7 @@ from typing import Any
 from fewlabel.core.artifact.files import read_json
 from fewlabel.core.artifact.manifest import is_artifact
 from fewlabel.scoring.units import named_as_usual, units_of
-from fewlabel.stages._score_lines import gain_lines
+from fewlabel.stages.evaluate import gain_lines
 
 #: Measure → its digits and its head.
 _MEASURES = {"dice": (3, "Dice"), "hd95_mm": (1, "HD95 {distance}")}
@@ -89,8 +89,8 @@ def _compared(summary: Mapping[str, Any]) -> tuple[str, str]:
 def _at(tree: Mapping[str, Any], path: tuple[str, ...], measure: str) -> Mapping[str, Any]:
     for key in path:
         tree = tree[key]
-    found: Mapping[str, Any] = tree[measure]
-    return found
+    values: Mapping[str, Any] = tree[measure]
+    return values
 
 
 def _number(values: Mapping[str, Any], digits: int) -> str:

@@ -18,7 +18,7 @@ from fewlabel.core.provenance import library_versions, machine_facts
 from fewlabel.core.settings.config import Settings
 from fewlabel.core.settings.durations import clock
 from fewlabel.data.store import PreparedStore
-from fewlabel.pipelines._labels import check_labels
+from fewlabel.pipelines._checks import check_plans
 from fewlabel.pipelines._run_folder import FREE, before, refuse_other_run
 from fewlabel.pipelines._scores import outdated, set_aside
 from fewlabel.pipelines._train_settings import CHAIN, TrainSettings, plan, train_settings
@@ -69,7 +69,7 @@ def run(settings: TrainSettings) -> Path:
     scored = str(plans["evaluate"].part)  # type: ignore[attr-defined]
     # Another part than the usual one was asked for: that it has no labels is an error then.
     evaluates = trains and (scored != TEST or len(store.slices_of(parts.get(TEST, []), labelled=True)) > 0)
-    check_labels(store, plans, trains=trains, evaluates=evaluates)
+    check_plans(store, plans, settings.user_network, trains=trains, evaluates=evaluates)
     if trains or settings.pretrains:
         sizing.choose_steps(plans, store, trains=trains, evaluates=evaluates)
         record.settle()
@@ -144,15 +144,16 @@ class _Record:
         anew = name == "evaluate" and outdated(out, settings.record(), FREE)
         if anew:
             say(f"{out} holds scores of other settings or weights, which are replaced.")
+        known = {"user_network": self._sizing.settings.user_network} if name == "finetune" else {}
         finished = is_artifact(out, STAGES[name].kind) and not anew
         started = time.monotonic()
         with set_aside(out) if anew else nullcontext():
-            run_stage(name, settings)
+            run_stage(name, settings, **known)
         seconds = time.monotonic() - started
-        known = {} if anew else self._content["stages"].get(name, {})
+        before_now = {} if anew else self._content["stages"].get(name, {})
         # A stage that was there already keeps the time it took when it was made.
-        if not (finished and known):
-            seconds += known.get("seconds", 0.0)
+        if not (finished and before_now):
+            seconds += before_now.get("seconds", 0.0)
             self._content["stages"][name] = {"folder": out.name, "seconds": round(seconds, 1)}
         self._write()
 

@@ -23,15 +23,15 @@ def images_of(encoder: Artifact) -> set[str]:
     facts = encoder.json("encoder.json")
     if KEY in facts:
         return set(facts[KEY])
-    found: set[str] = set()
+    subjects: set[str] = set()
     before, prepared = encoder.parent_folder("encoder"), encoder.parent_folder("prepared")
     if before is not None:
-        found |= images_of(Artifact.bare(before))
+        subjects |= images_of(Artifact.bare(before))
     if prepared is not None:
-        chosen = encoder.manifest.settings.get("parts", ["pretrain"])
+        part_names = encoder.manifest.settings.get("parts", ["pretrain"])
         parts = read_json(prepared / "split.json")["parts"]
-        found |= {subject for name in chosen for subject in parts.get(name, [])}
-    return found
+        subjects |= {subject for name in part_names for subject in parts.get(name, [])}
+    return subjects
 
 
 def met_among(subjects: Iterable[str], met: Iterable[str], dataset: str) -> set[str]:

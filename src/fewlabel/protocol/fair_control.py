@@ -1,4 +1,4 @@
-"""In what a model and its control differ that a fair comparison keeps equal."""
+"""Differences between a model and its control in what a fair comparison keeps equal."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def differences(model: Mapping[str, Any], control: Mapping[str, Any]) -> list[st
         control: That of another. A fact that one of them does not state is not judged. Where the regimes differ, so
             may where statistics come from: a regime that sees unlabelled slices needs no others.
     """
-    found = []
+    differing = []
     for key, name in EQUAL.items():
         ours, theirs = model.get(key), control.get(key)
         if key in model and key in control and ours != theirs:
-            found.append(f"{name} ({_word(ours, theirs)} beside {_word(theirs, ours)})")
+            differing.append(f"{name} ({_word(ours, theirs)} beside {_word(theirs, ours)})")
     for key, name in SWITCHED.items():
         words = ["on" if facts.get(key) else "off" for facts in (model, control)]
         by_design = key == "recalibrated" and model.get("regime") != control.get("regime")
         if words[0] != words[1] and not by_design:
-            found.append(f"{name} ({' beside '.join(words)})")
-    return found
+            differing.append(f"{name} ({' beside '.join(words)})")
+    return differing
 
 
 def _word(value: Any, other: Any) -> str:

@@ -25,21 +25,21 @@ def choose_selection(asked: Validation, draw: LabelDraw, encoder_subjects: Seque
         SettingsError: If patients for it are missing, or the encoder learnt from labels of a left-out one.
     """
     labelled = len(draw.labelled)
-    chosen: Selection
+    selection: Selection
     if asked != "auto":
-        chosen = asked
+        selection = asked
     elif labelled <= 2:
-        chosen = "none"
+        selection = "none"
     elif draw.validation:
-        chosen = "held_out"
+        selection = "held_out"
     else:
-        chosen = "none" if encoder_subjects else "leave_one_out"
+        selection = "none" if encoder_subjects else "leave_one_out"
     faults = []
-    if chosen == "held_out" and not draw.validation:
+    if selection == "held_out" and not draw.validation:
         faults.append(Fault("held-out selection needs validation patients, but the split has none", "validation"))
-    if chosen == "leave_one_out" and labelled < 2:
+    if selection == "leave_one_out" and labelled < 2:
         faults.append(Fault(f"leave-one-out needs two labelled patients, not {labelled}", "validation"))
-    if chosen == "leave_one_out" and encoder_subjects:
+    if selection == "leave_one_out" and encoder_subjects:
         problem = (
             "the labels of a left-out patient must not be known, but the encoder learnt from those of "
             f"{', '.join(encoder_subjects)}"
@@ -47,14 +47,14 @@ def choose_selection(asked: Validation, draw: LabelDraw, encoder_subjects: Seque
         faults.append(Fault(problem, "validation"))
     if faults:
         raise SettingsError("The model cannot be selected this way; use validation=none:", faults)
-    return chosen
+    return selection
 
 
-def say_selection(chosen: Selection, draw: LabelDraw, steps: int) -> None:
+def say_selection(selection: Selection, draw: LabelDraw, steps: int) -> None:
     """Tell the user how the weights of a run are selected.
 
     Args:
-        chosen: The selection.
+        selection: The selection.
         draw: Labelled and validation patients.
         steps: Length of the run.
     """
@@ -63,5 +63,5 @@ def say_selection(chosen: Selection, draw: LabelDraw, steps: int) -> None:
             "none": f"No validation: all {steps} steps, last weights.",
             "held_out": f"Validation on {', '.join(draw.validation)}: best weights are kept.",
             "leave_one_out": f"Leave one of {len(draw.labelled)} patients out to choose the length, then train on all.",
-        }[chosen]
+        }[selection]
     )

@@ -50,7 +50,7 @@ def chaitanya() -> dict[str, Any]:
             "test": test,
         },
         "draws": {
-            count: [{"labelled": _ids(labelled), "validation": _ids(chosen)} for labelled, chosen in rows]
+            count: [{"labelled": _ids(labelled), "validation": _ids(validating)} for labelled, validating in rows]
             for count, rows in draws.items()
         },
     }

@@ -22,8 +22,8 @@ def plan_differences(facts: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[
         plan: The store's.
     """
     then = facts.get("plan", {})
-    found = {key: (then.get(key), plan.get(key)) for key in _SAME_PLAN if then.get(key) != plan.get(key)}
-    return {**found, **_laid_otherwise(then, plan)}
+    differing = {key: (then.get(key), plan.get(key)) for key in _SAME_PLAN if then.get(key) != plan.get(key)}
+    return {**differing, **_laid_otherwise(then, plan)}
 
 
 def _laid_otherwise(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[str, str]]:

@@ -93,8 +93,8 @@ def _draws(
         elif not isinstance(rows, list) or not rows:
             faults.append(Fault(f"draws of {key} must be a list of one or more, not {_short(rows)}", f"{path}, draws"))
         else:
-            found = [_draw(row, f"{path}, draw {at} of {key}", parts, faults) for at, row in enumerate(rows)]
-            draws[key] = [row for row in found if row is not None]
+            rows_read = [_draw(row, f"{path}, draw {at} of {key}", parts, faults) for at, row in enumerate(rows)]
+            draws[key] = [row for row in rows_read if row is not None]
             for row in draws[key]:
                 faults.extend(_draw_faults(int(key), row, parts, wrong, path))
     return draws
@@ -121,9 +121,9 @@ def _draw_faults(
             f"a draw of {count} must name that many subjects of the train part, not {', '.join(labelled) or 'none'}"
         )
         faults.append(Fault(problem, str(path)))
-    strange = [subject for subject in row["validation"] if subject not in parts.get("validation", ())]
-    if strange and "validation" not in wrong:
-        faults.append(Fault(f"{', '.join(strange)} of a draw must be in the validation part", str(path)))
+    outside = [subject for subject in row["validation"] if subject not in parts.get("validation", ())]
+    if outside and "validation" not in wrong:
+        faults.append(Fault(f"{', '.join(outside)} of a draw must be in the validation part", str(path)))
     return faults
 
 

@@ -36,10 +36,10 @@ def kind_faults(catalog: Catalog, split: Mapping[str, Any]) -> list[Fault]:
         return []
     faults = []
     for part, fitting in _FITTING.items():
-        found = _by_kind(kinds, split["parts"].get(part, ()))
-        if len(found) > 1 or not set(found) <= fitting:
+        by_kind = _by_kind(kinds, split["parts"].get(part, ()))
+        if len(by_kind) > 1 or not set(by_kind) <= fitting:
             text = " and ".join(
-                f"{len(subjects)} subjects with {kind}, such as {subjects[0]}" for kind, subjects in found.items()
+                f"{len(subjects)} subjects with {kind}, such as {subjects[0]}" for kind, subjects in by_kind.items()
             )
             problem = (
                 f"the {part} part has {text}; where a data set has both, train on scribbles and test on full labels"
@@ -50,20 +50,20 @@ def kind_faults(catalog: Catalog, split: Mapping[str, Any]) -> list[Fault]:
 
 
 def kind_notes(catalog: Catalog, split: Mapping[str, Any]) -> list[str]:
-    """What to know of a model that is chosen on scribbles."""
-    found = _by_kind(label_kinds(catalog), split["parts"].get("validation", ()))
-    if SCRIBBLES not in found:
+    """A note where a model is selected on scribbles."""
+    by_kind = _by_kind(label_kinds(catalog), split["parts"].get("validation", ()))
+    if SCRIBBLES not in by_kind:
         return []
     return [
-        f"{len(found[SCRIBBLES])} validation subjects have scribbles, no full labels: a model is selected by the "
+        f"{len(by_kind[SCRIBBLES])} validation subjects have scribbles, no full labels: a model is selected by the "
         "marked pixels alone (a list val.list keeps scans with full labels for it, validation_fraction=0 none)"
     ]
 
 
 def _by_kind(kinds: Mapping[str, set[str]], subjects: Any) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    having_kind: dict[str, list[str]] = {}
     for kind in (FULL, SCRIBBLES):
         having = [subject for subject in subjects if kind in kinds.get(subject, ())]
         if having:
-            found[kind] = having
-    return found
+            having_kind[kind] = having
+    return having_kind

@@ -123,15 +123,15 @@ def draw_labels(
     parts = split["parts"]
     train, validation = tuple(parts["train"]), tuple(parts["validation"])
     if subjects is not None:
-        chosen = tuple(dict.fromkeys(subjects))
-        if labelled is not None and labelled != len(chosen):
-            fault = Fault(f"give a number ({labelled}) or subjects ({len(chosen)}), not both", "labelled")
+        named = tuple(dict.fromkeys(subjects))
+        if labelled is not None and labelled != len(named):
+            fault = Fault(f"give a number ({labelled}) or subjects ({len(named)}), not both", "labelled")
             raise SettingsError("These settings are not valid:", [fault])
-        faults = [_not_in_train(subject, parts) for subject in chosen if subject not in train]
-        if faults or not chosen:
+        faults = [_not_in_train(subject, parts) for subject in named if subject not in train]
+        if faults or not named:
             none = Fault("at least one labelled subject is needed, but none is given", "subjects")
             raise DataError("These subjects cannot be used as labelled:", faults or [none])
-        return LabelDraw(chosen, validation)
+        return LabelDraw(named, validation)
     if labelled is None:
         return LabelDraw(train, validation)
     own = split.get("draws", {}).get(str(labelled))
@@ -181,12 +181,12 @@ def _shuffled(subjects: Sequence[str], seed: int, *purpose: str | int) -> list[s
 def _drawn(catalog: Catalog, seed: int, fractions: tuple[float, float], *, own: bool, scans: bool) -> dict[str, Any]:
     labelled = set(catalog.labelled_subjects)
     given = sorted({c.subject for c in catalog.cases if c.part == "test" and c.label is not None}) if own else []
-    chosen = {c.subject for c in catalog.cases if c.part == "validation"} & labelled if own else set()
+    given_validation = {c.subject for c in catalog.cases if c.part == "validation"} & labelled if own else set()
     mixed = sorted(set(given) & {case.subject for case in catalog.cases if case.part != "test"})
     elsewhere = {
         c.subject for c in catalog.cases if c.part != "validation" and (c.part != "test" or c.label is not None)
     }
-    mixed += sorted(chosen & elsewhere - set(mixed))
+    mixed += sorted(given_validation & elsewhere - set(mixed))
     if mixed:
         problem = (
             "some subjects have scans both inside and outside the data set's test or validation part: "
@@ -196,16 +196,16 @@ def _drawn(catalog: Catalog, seed: int, fractions: tuple[float, float], *, own: 
     notes: list[str] = []
     name = "own" if given else "random"
     kept = set() if scans else _unlabelled_test(catalog)
-    pool = _shuffled(sorted(labelled - set(given) - chosen), seed, "parts")
+    pool = _shuffled(sorted(labelled - set(given) - given_validation), seed, "parts")
     # Whoever cannot train without a scan that is kept for testing is the first to test and validate.
     pool.sort(key=lambda subject: subject not in kept)
     count = len(pool)
     test: list[str] = given
-    validation: list[str] = sorted(chosen)
+    validation: list[str] = sorted(given_validation)
     if count >= FEWEST_TO_SPLIT:
         wanted = 0 if given else _share(fractions[0], count)
         test = given or pool[:wanted]
-        wanted_too = 0 if chosen else _share(fractions[1], count)
+        wanted_too = 0 if given_validation else _share(fractions[1], count)
         validation, pool = validation or pool[wanted : wanted + wanted_too], pool[wanted + wanted_too :]
     train = sorted(set(pool) - kept)
     if count < FEWEST_TO_SPLIT:

@@ -123,9 +123,9 @@ def _frames(folder: Path) -> Iterator[tuple[int, Path]]:
         # Looking for a fitting reader goes on without it; reading names it.
         return
     for path in paths:
-        found = _FRAME.match(scan_stem(path)) if is_scan(path) else None
-        if found:
-            yield int(found["frame"]), path
+        match = _FRAME.match(scan_stem(path)) if is_scan(path) else None
+        if match:
+            yield int(match["frame"]), path
 
 
 def _read_patient(folder: Path, part: str, faults: list[Fault]) -> Iterator[Case]:
@@ -155,10 +155,10 @@ def _read_patient(folder: Path, part: str, faults: list[Fault]) -> Iterator[Case
     }
     for frame, path in frames.items():
         stem = scan_stem(path)
-        found = _FRAME.match(stem)
+        match = _FRAME.match(stem)
         yield Case(
             id=stem,
-            subject=found["patient"] if found else folder.name,
+            subject=match["patient"] if match else folder.name,
             images=(path,),
             label=truths.pop(f"{stem}_gt", None),
             metadata={"phase": phases.get(frame), **shared},

@@ -166,6 +166,7 @@ def read_catalog(
         root: A folder or file.
         reader: As for :func:`choose_reader`.
         subjects: As for :func:`fewlabel.data.subjects.with_one_subject_each`.
+        colours: ``rrggbb`` → class value, where masks are pictures in colours.
 
     Raises:
         DataError: If no reader fits, the reader finds faults, the catalog is empty, or case ids are not unique.
@@ -187,6 +188,7 @@ def collect_catalog(
     Args:
         root: A folder or file.
         reader: As for :func:`choose_reader`.
+        subjects: As for :func:`fewlabel.data.subjects.with_one_subject_each`.
         colours: ``rrggbb`` → class value, where masks are pictures in colours.
 
     Raises:

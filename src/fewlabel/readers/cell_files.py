@@ -111,7 +111,7 @@ def _spellings(text: str) -> Iterator[str]:
     yield bare.replace("\\", "/")
     yield re.sub(r"^file:/*(?=/)", "", bare)
     for form in ("NFC", "NFD"):
-        yield unicodedata.normalize(form, bare.replace("\\", "/"))  # type: ignore[arg-type]
+        yield unicodedata.normalize(form, bare.replace("\\", "/"))
 
 
 def _stem_of(name: str) -> str:

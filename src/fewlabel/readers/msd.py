@@ -11,7 +11,7 @@ from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.readers.base import Match, Reader
-from fewlabel.readers.described import (
+from fewlabel.readers.dataset_json import (
     DESCRIPTION,
     channels_of,
     label_names_of,
@@ -90,14 +90,14 @@ def _listed_cases(root: Path, described: Mapping[str, Any], faults: list[Fault])
     where = str(root / DESCRIPTION)
     if not listed_rows(described, "training"):
         faults.append(Fault(f"{where} lists no training images", remedy="Try reader=nnunet"))
-    found: dict[Path, Case] = {}
+    cases: dict[Path, Case] = {}
     for key, part in _LISTS:
         for image, label in listed_rows(described, key):
             path = root / image
             if not image or not is_scan(path):
                 faults.append(Fault(f'{key} must list images, not "{image}"', where, "Take it off the list"))
                 continue
-            if path in found:
+            if path in cases:
                 problem = f"{image} is listed twice, the second time in {key}"
                 faults.append(Fault(problem, where, "Take one of them off the list"))
             for name in filter(None, (image, label)):
@@ -105,9 +105,9 @@ def _listed_cases(root: Path, described: Mapping[str, Any], faults: list[Fault])
                     faults.append(Fault(f"{name} does not exist", where, "Restore it or take it off the list"))
             name = scan_stem(path)
             truth = root / label if label and (root / label).is_file() else None
-            found[path] = Case(id=name, subject=name, images=(path,), label=truth, part=part)
-    unlisted = sorted(path.name for path in (root / "imagesTr").glob("*") if is_scan(path) and path not in found)
-    if unlisted and found:
+            cases[path] = Case(id=name, subject=name, images=(path,), label=truth, part=part)
+    unlisted = sorted(path.name for path in (root / "imagesTr").glob("*") if is_scan(path) and path not in cases)
+    if unlisted and cases:
         shown = ", ".join(unlisted[:3]) + (f" and {len(unlisted) - 3} more" if len(unlisted) > 3 else "")
         faults.append(
             Fault(
@@ -116,4 +116,4 @@ def _listed_cases(root: Path, described: Mapping[str, Any], faults: list[Fault])
                 "List all scans, move the others away, or take reader=nnunet",
             )
         )
-    return list(found.values())
+    return list(cases.values())

@@ -13,9 +13,10 @@ from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.readers.base import Match, Reader
-from fewlabel.readers.described import (
+from fewlabel.readers.dataset_json import (
     channels_of,
     label_names_of,
+    listed_rows,
     lists_files_as_they_are,
     read_description,
     region_notes,
@@ -116,8 +117,8 @@ def _read_part(
     grouped: dict[str, dict[int, Path]] = defaultdict(dict)
     suffixed = _has_channel_suffix(stems, truths, channels)
     for path, stem in zip(files, stems, strict=True):
-        found = _CHANNEL.match(stem) if suffixed else None
-        case, channel = (found["case"], int(found["channel"])) if found else (stem, 0)
+        match = _CHANNEL.match(stem) if suffixed else None
+        case, channel = (match["case"], int(match["channel"])) if match else (stem, 0)
         if channel in grouped[case]:
             problem = f"{grouped[case][channel]} and {path} are the same channel of one case"
             faults.append(Fault(problem, remedy="Remove one"))
@@ -140,20 +141,18 @@ def _read_part(
 
 def _has_channel_suffix(stems: list[str], truths: Mapping[str, Path], channels: tuple[str, ...] | None) -> bool:
     """Whether ``_0000`` at the end of the names counts channels, or is part of the case name."""
-    found = [_CHANNEL.match(stem) for stem in stems]
-    stripped = sum(match is not None and match["case"] in truths for match in found)
+    matches = [_CHANNEL.match(stem) for stem in stems]
+    stripped = sum(match is not None and match["case"] in truths for match in matches)
     whole = sum(stem in truths for stem in stems)
     if stripped != whole:
         return stripped > whole
     limit = len(channels) if channels else 1
-    return bool(found) and all(match is not None and int(match["channel"]) < limit for match in found)
+    return bool(matches) and all(match is not None and int(match["channel"]) < limit for match in matches)
 
 
 def _check_listed(root: Path, described: Mapping[str, Any], cases: list[Case], faults: list[Fault]) -> None:
     known = {case.id for case in cases}
-    listed = described.get("training")
-    for row in listed if isinstance(listed, list) else []:
-        image = str(row.get("image", "")) if isinstance(row, dict) else str(row)
+    for image, _ in listed_rows(described, "training"):
         name = scan_stem(Path(image))
         if name and name not in known:
             problem = f"{root / image} is listed in dataset.json, but there is no image {name}"

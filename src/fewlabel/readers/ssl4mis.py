@@ -32,7 +32,7 @@ _ENDINGS = (".list", ".txt")
 
 
 @dataclass
-class _Found:
+class _CaseFiles:
     """Files of one case."""
 
     volumes: list[Path] = field(default_factory=list)
@@ -85,6 +85,7 @@ class Ssl4misReader(Reader):
                 raise ValueError("must be three positive numbers: slice, row, column")
             return value
 
+    config: Config
     summary: ClassVar[str] = "h5 files with image, label, scribble, and train.list, val.list, test.list (SSL4MIS)"
     label_settings: ClassVar[frozenset[str]] = frozenset({"label", "unmarked"})
 
@@ -108,12 +109,12 @@ class Ssl4misReader(Reader):
         """One case per volume; arrays are named by address (``fewlabel.data.io.hdf5``)."""
         faults: list[Fault] = []
         self.beside = 0
-        found = _cases(_files(root))
-        if not found:
+        grouped = _cases(_files(root))
+        if not grouped:
             faults.append(Fault(f"{root} holds no .h5 files"))
-        parts = _parts(root, set(found), faults)
-        kept = {name: files for name, files in found.items() if not parts or name in parts}
-        notes = [f"{len(found) - len(kept)} cases are on no list: left out"] if len(kept) < len(found) else []
+        parts = _parts(root, set(grouped), faults)
+        kept = {name: files for name, files in grouped.items() if not parts or name in parts}
+        notes = [f"{len(grouped) - len(kept)} cases are on no list and left out"] if len(kept) < len(grouped) else []
         subjects, phases = _subjects(kept), _phases(kept)
         cases = []
         for name, files in sorted(kept.items()):
@@ -144,7 +145,7 @@ class Ssl4misReader(Reader):
             faults=tuple(faults),
         )
 
-    def _arrays(self, name: str, files: _Found, *, training: bool) -> tuple[Address, Address | None]:
+    def _arrays(self, name: str, files: _CaseFiles, *, training: bool) -> tuple[Address, Address | None]:
         """Where the image and the label of a case lie; no label where there is none."""
         if len(files.volumes) > 1:
             problem = f"must have one volume, not {', '.join(map(str, files.volumes))}"
@@ -172,10 +173,10 @@ class Ssl4misReader(Reader):
         return image, Address(where, key, order, image.spacing, said=said) if key in arrays else None
 
     def _order(self, place: Path) -> Order:
-        last = place.stem == _ATRIUM if self.chosen.slices == "auto" else self.chosen.slices == "last"
+        last = place.stem == _ATRIUM if self.config.slices == "auto" else self.config.slices == "last"
         return "xyz" if last else "zyx"
 
-    def _notes(self, cases: Iterable[Case], kept: Mapping[str, _Found]) -> list[str]:
+    def _notes(self, cases: Iterable[Case], kept: Mapping[str, _CaseFiles]) -> list[str]:
         """What was assumed, and what is not used."""
         cases = list(cases)
         notes = []
@@ -201,7 +202,7 @@ class Ssl4misReader(Reader):
             )
         return notes
 
-    def _label_names(self, kept: Mapping[str, _Found], *, scribbled: bool) -> dict[int, str]:
+    def _label_names(self, kept: Mapping[str, _CaseFiles], *, scribbled: bool) -> dict[int, str]:
         names: dict[int, str] = {}
         if kept and all(path.stem == _ATRIUM for path in _every_file(kept)):
             names = {0: "background", 1: "left atrium"}
@@ -218,8 +219,8 @@ def _is_scribble(case: Case) -> bool:
 def _files(root: Path) -> list[Path]:
     if root.is_file():
         return [root] if root.suffix.lower() == SUFFIX else []
-    found = [path for depth in _DEPTHS for path in root.glob(f"{depth}{SUFFIX}")]
-    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(root).parts))
+    paths = [path for depth in _DEPTHS for path in root.glob(f"{depth}{SUFFIX}")]
+    return sorted(p for p in paths if not any(part.startswith(".") for part in p.relative_to(root).parts))
 
 
 def _list_files(root: Path) -> list[Path]:
@@ -227,19 +228,19 @@ def _list_files(root: Path) -> list[Path]:
     return [path for path in named if path.is_file()]
 
 
-def _cases(files: Iterable[Path]) -> dict[str, _Found]:
+def _cases(files: Iterable[Path]) -> dict[str, _CaseFiles]:
     """Case → its files."""
-    found: dict[str, _Found] = defaultdict(_Found)
+    cases: dict[str, _CaseFiles] = defaultdict(_CaseFiles)
     for path in files:
         match = _SLICE.match(path.stem)
         if match:
-            found[match["case"]].slices.append(path)
+            cases[match["case"]].slices.append(path)
         else:
-            found[_case_of(path.parent.name, path.stem)].volumes.append(path)
-    return dict(found)
+            cases[_case_of(path.parent.name, path.stem)].volumes.append(path)
+    return dict(cases)
 
 
-def _every_file(cases: Mapping[str, _Found]) -> list[Path]:
+def _every_file(cases: Mapping[str, _CaseFiles]) -> list[Path]:
     return [path for files in cases.values() for path in (*files.volumes, *files.slices)]
 
 
@@ -276,8 +277,8 @@ def _entry(line: str) -> str:
 
 def _subjects(names: Iterable[str]) -> dict[str, str]:
     """ACDC: the patient, even where no patient has a second frame; else the general rule."""
-    found = {name: _ACDC.match(name) for name in names}
-    return {**guess_subjects(list(found)), **{name: match["patient"] for name, match in found.items() if match}}
+    matches = {name: _ACDC.match(name) for name in names}
+    return {**guess_subjects(list(matches)), **{name: match["patient"] for name, match in matches.items() if match}}
 
 
 def _phases(names: Iterable[str]) -> dict[str, str]:
@@ -287,7 +288,7 @@ def _phases(names: Iterable[str]) -> dict[str, str]:
         match = _ACDC.match(name)
         if match:
             frames[name.partition("_")[0]].append((int(match["frame"]), name))
-    pairs = [sorted(found) for found in frames.values() if len(found) == 2]
+    pairs = [sorted(numbered) for numbered in frames.values() if len(numbered) == 2]
     return {name: phase for pair in pairs for (_, name), phase in zip(pair, ("ED", "ES"), strict=True)}
 
 

@@ -179,8 +179,7 @@ def _table_of(root: Path) -> Path:
     if len(fitting) != 1:
         names = ", ".join(path.name for path in fitting) or "none"
         problem = f"{root} must hold one table with a column image, but holds {names}"
-        fault = Fault(problem, remedy="Give the table file itself")
-        raise DataError("The table cannot be read:", [fault])
+        raise DataError("The table cannot be read:", [Fault(problem, remedy="Give the table file itself")])
     return fitting[0]
 
 

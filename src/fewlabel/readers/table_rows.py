@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from fewlabel.core.errors import Fault
 from fewlabel.data.io.composite import Coloured
@@ -65,7 +66,7 @@ def _rows(path: Path, table: Table, known: Mapping[str, str], files: CellFiles, 
     metadata = [column for column in table.columns if column not in used]
     rows: list[ScanRow] = []
     for line, row in table.rows:
-        own = {word: cell(row[known[word]]) if word in known else "" for word in _OWN}
+        own: dict[str, Any] = {word: cell(row[known[word]]) if word in known else "" for word in _OWN}
         images = [files.read(part, line, "image") for word in image_columns for part in _parts(row[known[word]], files)]
         masks = (
             [files.read(part, line, "label") for part in _parts(row[known["label"]], files)] if "label" in known else []

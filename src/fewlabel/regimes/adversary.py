@@ -59,8 +59,8 @@ class Adversary(nn.Module):
 
     def __init__(self, maps: int, images: int, ndim: int, settings: AdversarySettings) -> None:
         super().__init__()
-        seen = images if settings.discriminator_image else 0
-        self.discriminator = Discriminator(maps, seen, ndim=ndim, width=settings.discriminator_width)
+        channels = images if settings.discriminator_image else 0
+        self.discriminator = Discriminator(maps, channels, ndim=ndim, width=settings.discriminator_width)
         self.discriminator.requires_grad_(requires_grad=False)
         self.optimiser = InnerAdam(
             list(self.discriminator.parameters()), settings.discriminator_rate, betas=(0.9, 0.99)

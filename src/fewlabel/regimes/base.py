@@ -47,7 +47,7 @@ class Regime(nn.Module, ABC):
 
     def __init__(self, config: Config, network: UNet, *, pretrained: bool = False) -> None:
         super().__init__()
-        self.config = config
+        self.settings = config
         self.network = network
         self.pretrained = pretrained
         #: Whether the last :meth:`after_step` put other weights in place, so that the optimiser's moments are void.

@@ -10,7 +10,6 @@ from torch import Tensor
 from fewlabel.core.collective import gather
 from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import SegmentationBatch
-from fewlabel.nets.unet import UNet
 from fewlabel.objectives.components import largest_components
 from fewlabel.objectives.mixing import boxes, matches, partners
 from fewlabel.objectives.segmentation import IGNORE
@@ -63,12 +62,9 @@ class BidirectionalCopyPaste(TeacherStudent):
             True, "keep the largest component of each class in pseudo-labels only", source="BCP"
         )
 
+    settings: Config
     supports_3d: ClassVar[bool] = True
     paper: ClassVar[str] = "Bai et al., CVPR 2023, arXiv 2305.00673"
-
-    def __init__(self, config: Config, network: UNet, *, pretrained: bool = False) -> None:
-        super().__init__(config, network, pretrained=pretrained)
-        self.settings = config
 
     def labelled_terms(self, batch: SegmentationBatch) -> dict[str, Tensor]:
         """``ce`` and ``dice`` of labelled slices with rectangles of each other."""

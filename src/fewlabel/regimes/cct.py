@@ -8,13 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.branch import Branch
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import probabilities, squared_difference
 from fewlabel.regimes.auxiliary import Auxiliary
 from fewlabel.regimes.feature_perturbation import WAYS, FeaturePerturbationSettings, perturb_features
-from fewlabel.regimes.semi_supervised import concat_streams
 
 
 class CrossConsistency(Auxiliary):
@@ -39,26 +37,20 @@ class CrossConsistency(Auxiliary):
 
         name: str = "cct"
 
+    settings: Config
     supports_3d: ClassVar[bool] = True
     paper: ClassVar[str] = "Ouali et al., CVPR 2020, arXiv 2003.09005"
 
     def __init__(self, config: Config, network: UNet, *, pretrained: bool = False) -> None:
         super().__init__(config, network, pretrained=pretrained)
-        self.settings = config
         self.branches = nn.ModuleList(Branch(network.config, network.classes) for _ in WAYS)
 
-    def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
-        """``ce``, ``dice`` and ``consistency``."""
-        rows = count, _ = len(batch.images), len(unlabelled)
-        with self.streams(*rows):
-            main, others = self.predictions(concat_streams(batch, unlabelled), rows, batch.generator)
+    def distance(self, main: Tensor, others: Sequence[Tensor], count: int) -> Tensor:
+        """Mean squared distance of the auxiliary predictions from the main one."""
         target = probabilities(main[count:]).detach()
-        distance = torch.stack(
+        return torch.stack(
             [squared_difference(target, probabilities(logits[count:])).mean() for logits in others]
         ).mean()
-        self.log(consistency=distance)
-        supervised = self.shared_supervision(main[:count], [logits[:count] for logits in others], batch.labels)
-        return {**supervised, "consistency": weight * distance}
 
     def predictions(self, images: Tensor, parts: Sequence[int], generator: Generator) -> tuple[Tensor, list[Tensor]]:
         """Logits of the main decoder, and of those that see spoilt maps."""

@@ -62,7 +62,7 @@ class CrossPseudoSupervision(SemiSupervised):
 
     def labelled_terms(self, batch: SegmentationBatch) -> dict[str, Tensor]:
         """Both networks supervised, while λ rests; with ``unlabelled_weight=0`` network 1 alone."""
-        if self.semi.unlabelled_weight == 0:
+        if self.settings.unlabelled_weight == 0:
             return super().labelled_terms(batch)
         return self.both_supervised(self.network(batch.images), self.second(batch.images), batch.labels)
 

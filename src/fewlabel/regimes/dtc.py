@@ -8,7 +8,6 @@ from torch import Tensor
 
 from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import SegmentationBatch
-from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import probabilities, squared_difference
 from fewlabel.objectives.sdf import soft_mask
 from fewlabel.regimes.semi_supervised import concat_streams
@@ -41,11 +40,8 @@ class DualTask(ShapeAware):
         )
         steepness: float = setting(1500.0, "k of K(z) = sigmoid(-k z)", gt=0, source="DTC")
 
+    settings: Config
     paper: ClassVar[str] = "Luo et al., AAAI 2021, arXiv 2009.04448"
-
-    def __init__(self, config: Config, network: UNet, *, pretrained: bool = False) -> None:
-        super().__init__(config, network, pretrained=pretrained)
-        self.settings = config
 
     def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
         """``ce``, ``dice``, ``sdf`` and ``consistency``."""

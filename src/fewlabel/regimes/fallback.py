@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Returns(nn.Module):
-    """What each return was for. All state is in buffers, so that a resumed run tells it as an uninterrupted one does.
+    """What each return was for. All state is in buffers, so a resumed run reports the same as an uninterrupted one.
 
     Args:
         most: Returns there may be.
@@ -65,19 +65,19 @@ class Returns(nn.Module):
             steps: Number of steps that the weights which are kept have seen.
             given_up: Whether the last return ended the second phase.
         """
-        found = self.record()
-        if not found:
+        events = self.record()
+        if not events:
             return ""
-        last = found[-1]
+        last = events[-1]
         if steps <= last["step"]:
             made = f"the weights that are kept are from before, after {steps} steps"
         elif given_up:
             made = "the network is a supervised one"
         else:
-            made = f"pseudo-labels had {0.5 ** len(found):g} of their weight from then on"
+            made = f"pseudo-labels had {0.5 ** len(events):g} of their weight from then on"
         if given_up:
             return f"The second phase was given up at step {last['step']}: {_why(last, names)}; {made}."
-        before = ", ".join(str(event["step"]) for event in found[:-1])
+        before = ", ".join(str(event["step"]) for event in events[:-1])
         when = f"steps {before} and {last['step']}" if before else f"step {last['step']}"
         return f"The supervised weights came back at {when}: {_why(last, names)}; {made}."
 

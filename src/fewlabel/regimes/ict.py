@@ -9,7 +9,6 @@ from torch import Tensor
 from fewlabel.core.collective import gather
 from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import SegmentationBatch
-from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import probabilities, squared_difference
 from fewlabel.objectives.mixing import beta_shares, mix, partners
 from fewlabel.regimes.semi_supervised import concat_streams
@@ -38,12 +37,9 @@ class InterpolationConsistency(TeacherStudent):
         name: str = "ict"
         alpha: float = setting(0.2, "α of the Beta distribution of the shares", gt=0, source="SSL4MIS")
 
+    settings: Config
     supports_3d: ClassVar[bool] = True
     paper: ClassVar[str] = "Verma et al., IJCAI 2019, arXiv 1903.03825"
-
-    def __init__(self, config: Config, network: UNet, *, pretrained: bool = False) -> None:
-        super().__init__(config, network, pretrained=pretrained)
-        self.settings = config
 
     def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
         """``ce``, ``dice`` and ``consistency``."""

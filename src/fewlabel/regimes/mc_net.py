@@ -10,12 +10,10 @@ from torch import Generator, Tensor
 
 from fewlabel.core.precision import full_precision
 from fewlabel.core.settings.config import setting
-from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.branch import Branch
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import probabilities, squared_difference
 from fewlabel.regimes.auxiliary import Auxiliary, AuxiliarySettings
-from fewlabel.regimes.semi_supervised import concat_streams
 
 
 class MutualConsistency(Auxiliary):
@@ -42,25 +40,17 @@ class MutualConsistency(Auxiliary):
         name: str = "mc_net"
         temperature: float = setting(0.1, "T; 1 leaves a prediction as it is", gt=0, source="MC-Net")
 
+    settings: Config
     supports_3d: ClassVar[bool] = True
     paper: ClassVar[str] = "Wu et al., MICCAI 2021, arXiv 2103.02911"
 
     def __init__(self, config: Config, network: UNet, *, pretrained: bool = False) -> None:
         super().__init__(config, network, pretrained=pretrained)
-        self.settings = config
         self.branch = Branch(network.config, network.classes, "linear")
 
-    def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
-        """``ce``, ``dice`` and ``consistency``."""
-        rows = count, _ = len(batch.images), len(unlabelled)
-        with self.streams(*rows):
-            main, (other,) = self.predictions(concat_streams(batch, unlabelled), rows, batch.generator)
-        distance = mutual_distance(main, other, self.settings.temperature)
-        self.log(consistency=distance)
-        return {
-            **self.shared_supervision(main[:count], [other[:count]], batch.labels),
-            "consistency": weight * distance,
-        }
+    def distance(self, main: Tensor, others: Sequence[Tensor], count: int) -> Tensor:  # noqa: ARG002
+        """Of either decoder's prediction from the other's, over labelled and unlabelled slices."""
+        return mutual_distance(main, others[0], self.settings.temperature)
 
     def predictions(self, images: Tensor, parts: Sequence[int], generator: Generator) -> tuple[Tensor, list[Tensor]]:  # noqa: ARG002
         """Logits of either decoder."""

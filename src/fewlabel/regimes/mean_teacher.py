@@ -8,7 +8,6 @@ from torch import Tensor
 
 from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import SegmentationBatch
-from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import probabilities, squared_difference
 from fewlabel.objectives.perturbation import gaussian_noise
 from fewlabel.regimes.semi_supervised import concat_streams
@@ -52,20 +51,17 @@ class MeanTeacher(TeacherStudent):
             0.8, "largest noise", unit="standard deviations of the slice", ge=0, source="SSL4MIS: 0.2, as the deviation"
         )
 
+    settings: Config
     supports_3d: ClassVar[bool] = True
     paper: ClassVar[str] = "Tarvainen & Valpola, NeurIPS 2017, arXiv 1703.01780; Perone & Cohen-Adad, DLMIA 2018"
 
-    def __init__(self, config: Config, network: UNet, *, pretrained: bool = False) -> None:
-        super().__init__(config, network, pretrained=pretrained)
-        self.settings = config
-
     def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
         """``ce``, ``dice`` and ``consistency``."""
-        chosen = self.settings
+        settings = self.settings
         with self.streams(len(batch.images), len(unlabelled)):
             logits = self.network(concat_streams(batch, unlabelled))
         labelled = len(batch.images)
-        noise = gaussian_noise(unlabelled, chosen.noise, chosen.noise_limit, batch.generator)
+        noise = gaussian_noise(unlabelled, settings.noise, settings.noise_limit, batch.generator)
         target = probabilities(self.teacher(unlabelled + noise))
         distance = squared_difference(probabilities(logits[labelled:]), target).mean()
         self.log(consistency=distance)

@@ -11,7 +11,6 @@ from torch import Tensor
 from fewlabel.core.collective import gather
 from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import SegmentationBatch
-from fewlabel.nets.unet import UNet
 from fewlabel.objectives.mixing import beta_shares, mix, partners
 from fewlabel.objectives.segmentation import IGNORE, soft_target_cross_entropy, soft_target_dice
 from fewlabel.regimes.base import Regime
@@ -47,35 +46,31 @@ class Mixup(Regime):
             source="Zhang et al.: 0.1 to 0.4",
         )
 
+    settings: Config
     supervised_when: ClassVar[Mapping[str, Any]] = {"alpha": 0.0}
     supports_3d: ClassVar[bool] = True
     paper: ClassVar[str] = "Zhang et al., ICLR 2018, arXiv 1710.09412"
 
-    def __init__(self, config: Config, network: UNet, *, pretrained: bool = False) -> None:
-        super().__init__(config, network, pretrained=pretrained)
-        self.settings = config
-
     def losses(self, batch: SegmentationBatch) -> dict[str, Tensor]:
         """``ce`` and ``dice`` of mixed slices; one with weight 0 is not computed."""
-        chosen, images, labels = self.settings, batch.images, batch.labels
-        if chosen.alpha == 0:
-            return supervised_terms(chosen, self.network(images), labels)
+        settings, images, labels = self.settings, batch.images, batch.labels
+        if settings.alpha == 0:
+            return supervised_terms(settings, self.network(images), labels)
         other = partners(len(images), batch.generator).to(images.device)
-        shares = beta_shares(len(images), chosen.alpha, batch.generator).to(images)
+        shares = beta_shares(len(images), settings.alpha, batch.generator).to(images)
         logits = self.network(mix(images, gather(images)[other], shares))
         target, known = mixed_targets(labels, gather(labels)[other], shares, self.network.classes)
         terms = {}
-        if chosen.ce_weight:
-            entropy = soft_target_cross_entropy(logits, target, known, smoothing=chosen.label_smoothing)
-            terms["ce"] = chosen.ce_weight * entropy
-        if chosen.dice_weight:
-            terms["dice"] = chosen.dice_weight * soft_target_dice(
+        if settings.ce_weight:
+            terms["ce"] = settings.ce_weight * soft_target_cross_entropy(logits, target, known)
+        if settings.dice_weight:
+            terms["dice"] = settings.dice_weight * soft_target_dice(
                 logits,
                 target,
                 known,
-                batch=chosen.dice_per_batch,
-                background=chosen.dice_background,
-                smooth=chosen.dice_smooth,
+                batch=settings.dice_per_batch,
+                background=settings.dice_background,
+                smooth=settings.dice_smooth,
             )
         return terms
 

@@ -16,7 +16,7 @@ class Mona(Anatomical):
     ``arco`` with naive draws, the equivariance term ``KL( softmax(T f(x)) ‖ softmax(f(T x)) )`` under random affine
     warps T, and unlabelled slices that the student sees cut and mixed with each other.
 
-    What differs from the paper: its tail classes are met by equal numbers of queries per class alone; its stronger
+    What differs from the paper: tail classes are balanced by equal numbers of queries per class alone; its stronger
     augmentation beside CutMix is that of the stage (``augment``); warps are affine, without a spline, and of unlabelled
     slices. What differs from the public code is what differs for ``arco``.
 

@@ -58,16 +58,16 @@ class Prototypes(nn.Module):
         """
         with torch.autocast(features.device.type, enabled=False):
             pixels, counts, fresh = draw_pixels(labels, self.classes, self.pixels, generator)
-            count, chosen = len(features), pixels.flatten(1)
+            count, places = len(features), pixels.flatten(1)
             # Only what was drawn becomes full precision: the map itself is large.
-            picked = full_precision(pixel_rows(features).gather(1, chosen[..., None].expand(-1, -1, features.shape[1])))
+            picked = full_precision(pixel_rows(features).gather(1, places[..., None].expand(-1, -1, features.shape[1])))
             projected = self.projection(picked).output
             queries = functional.normalize(self.prediction(projected).output, dim=2)
             # Attention weighs, it does not pull: embeddings enter it without gradient.
             attention = self.pixel_attention(_by_class(self._apart(queries.detach())))
             attention = attention.view(self.classes - 1, count, self.pixels).transpose(0, 1)
             if predicted is not None:
-                correct = predicted.flatten(1).gather(1, chosen) == labels.flatten(1).gather(1, chosen)
+                correct = predicted.flatten(1).gather(1, places) == labels.flatten(1).gather(1, places)
                 rows = _by_class(self._apart(functional.normalize(projected.detach(), dim=2)))
                 scores = self.pixel_attention(rows).detach()
                 valid = _by_class(self._apart(correct) & fresh)
@@ -88,9 +88,9 @@ class Prototypes(nn.Module):
 
     def remember(self) -> None:
         """Put the last labelled slices' correct pixels into the memory; after the backward pass."""
-        found, self._candidates = self._candidates, None
-        if found is not None:
-            self.memory.put(found.rows, found.scores, found.valid)
+        candidates, self._candidates = self._candidates, None
+        if candidates is not None:
+            self.memory.put(candidates.rows, candidates.scores, candidates.valid)
 
 
 def _by_class(rows: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ from fewlabel.core.collective import world_size
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import SegmentationBatch
-from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import probabilities, squared_difference
 from fewlabel.objectives.perturbation import own_part, quarter_turns
 from fewlabel.regimes.semi_supervised import SemiSettings, SemiSupervised
@@ -46,12 +45,9 @@ class RotationConsistency(SemiSupervised):
             source="SSL4MIS: quarter",
         )
 
+    settings: Config
     supports_3d: ClassVar[bool] = True
     paper: ClassVar[str] = "Luo et al., SSL4MIS, 2020 (there named deep co-training)"
-
-    def __init__(self, config: Config, network: UNet, *, pretrained: bool = False) -> None:
-        super().__init__(config, network, pretrained=pretrained)
-        self.settings = config
 
     def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
         """``ce``, ``dice`` and ``consistency``.

@@ -57,12 +57,12 @@ class SemiSupervised(Regime):
     Children implement :meth:`joint_terms`, and :meth:`labelled_terms` where their supervision is their own.
     """
 
+    settings: SemiSettings
     uses_unlabelled: ClassVar[bool] = True
     supervised_when: ClassVar[Mapping[str, Any]] = {"unlabelled_weight": 0.0}
 
     def __init__(self, config: SemiSettings, network: UNet, *, pretrained: bool = False) -> None:
         super().__init__(config, network, pretrained=pretrained)
-        self.semi = config
         self._weight = 0.0
         #: Whether the unlabelled part was computed in the last step.
         self.joined = False
@@ -93,18 +93,18 @@ class SemiSupervised(Regime):
 
     def streams(self, *rows: int) -> AbstractContextManager[None]:
         """Around a pass of labelled and unlabelled rows, whose numbers are given in order."""
-        return streams(self.semi, self, *rows)
+        return streams(self.settings, self, *rows)
 
     def weight(self, step: int, total_steps: int) -> float:
         """λ at a step."""
-        chosen = self.semi
-        if step < resting_steps(chosen.rest, total_steps):
+        settings = self.settings
+        if step < resting_steps(settings.rest, total_steps):
             return 0.0
-        return chosen.unlabelled_weight * ramp_up(step, chosen.ramp * total_steps)
+        return settings.unlabelled_weight * ramp_up(step, settings.ramp * total_steps)
 
     def supervision(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """``ce`` and ``dice`` of logits (n, classes, *space)."""
-        return supervised_terms(self.semi, logits, labels)
+        return supervised_terms(self.settings, logits, labels)
 
     def metrics(self) -> dict[str, float]:
         """λ, and what :meth:`log` was given."""

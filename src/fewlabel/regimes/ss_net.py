@@ -69,12 +69,12 @@ class SmoothAndSeparate(SemiSupervised):
             256, "pixels of a class that are looked at in each slice", ge=1, source="own choice; SS-Net: all"
         )
 
+    settings: Config
     supports_3d: ClassVar[bool] = True
     paper: ClassVar[str] = "Wu et al., MICCAI 2022, arXiv 2208.01355"
 
     def __init__(self, config: Config, network: UNet, *, pretrained: bool = False) -> None:
         super().__init__(config, network, pretrained=pretrained)
-        self.settings = config
         self.prototypes = Prototypes(
             network.config.width, network.classes, config.embedding, config.memory, config.pixels
         )

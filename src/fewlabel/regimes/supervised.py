@@ -7,7 +7,6 @@ from typing import ClassVar
 from torch import Tensor
 
 from fewlabel.data.batch import SegmentationBatch
-from fewlabel.nets.unet import UNet
 from fewlabel.regimes.base import Regime
 from fewlabel.regimes.supervision import SupervisedSettings, supervised_terms
 
@@ -31,12 +30,9 @@ class Supervised(Regime):
 
         name: str = "supervised"
 
+    settings: Config
     supports_3d: ClassVar[bool] = True
     paper: ClassVar[str] = "Isensee et al., Nature Methods 2021 (loss); Milletari et al., 3DV 2016 (Dice)"
-
-    def __init__(self, config: Config, network: UNet, *, pretrained: bool = False) -> None:
-        super().__init__(config, network, pretrained=pretrained)
-        self.settings = config
 
     def losses(self, batch: SegmentationBatch) -> dict[str, Tensor]:
         """Weighted terms ``ce`` and ``dice``; one with weight 0 is not computed."""

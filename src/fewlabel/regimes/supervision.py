@@ -17,9 +17,6 @@ class SupervisedSettings(Regime.Config):
 
     ce_weight: float = setting(1.0, "weight of cross-entropy", ge=0, source="nnU-Net")
     dice_weight: float = setting(1.0, "weight of soft Dice", ge=0, source="nnU-Net")
-    label_smoothing: float = setting(
-        0.0, "share of the cross-entropy target spread over all classes", ge=0, lt=1, source="off"
-    )
     dice_per_batch: bool = setting(True, "Dice over the whole batch; false: per slice", source="own choice")
     dice_background: bool = setting(False, "count the background in Dice", source="nnU-Net")
     dice_smooth: float = setting(1.0, "added above and below the Dice ratio", unit="pixels", gt=0)
@@ -41,7 +38,7 @@ def supervised_terms(settings: SupervisedSettings, logits: Tensor, labels: Tenso
     """
     terms = {}
     if settings.ce_weight:
-        terms["ce"] = settings.ce_weight * cross_entropy(logits, labels, smoothing=settings.label_smoothing)
+        terms["ce"] = settings.ce_weight * cross_entropy(logits, labels)
     if settings.dice_weight:
         terms["dice"] = settings.dice_weight * soft_dice_loss(
             logits,

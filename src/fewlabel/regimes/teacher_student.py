@@ -20,14 +20,15 @@ class TeacherStudentSettings(SemiSettings):
 class TeacherStudent(SemiSupervised):
     """A regime whose targets come from the moving average of its student; policy in ``fewlabel.regimes.teacher``."""
 
+    settings: TeacherStudentSettings
+
     def __init__(self, config: TeacherStudentSettings, network: UNet, *, pretrained: bool = False) -> None:
         super().__init__(config, network, pretrained=pretrained)
-        self.taught = config
         self.teacher = Teacher(network, config.momentum)
 
     def inference_network(self) -> UNet:
         """The student, or the teacher if ``predict`` says so."""
-        network = self.teacher.network if self.taught.predict == "teacher" else self.network
+        network = self.teacher.network if self.settings.predict == "teacher" else self.network
         if not isinstance(network, UNet):
             raise TypeError("a teacher averages the network it was made of")
         return network

@@ -11,7 +11,6 @@ from torch import Generator, Tensor
 from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.norm import separate_statistics
-from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import masked_mean, probabilities, ramp_up, squared_difference
 from fewlabel.objectives.perturbation import gaussian_noise
 from fewlabel.regimes.semi_supervised import concat_streams
@@ -54,12 +53,9 @@ class UncertaintyAwareMeanTeacher(TeacherStudent):
         )
         threshold_end: float = setting(1.0, "the same at the end of the run", unit="max_entropy", ge=0, source="UA-MT")
 
+    settings: Config
     supports_3d: ClassVar[bool] = True
     paper: ClassVar[str] = "Yu et al., MICCAI 2019, arXiv 1907.07034"
-
-    def __init__(self, config: Config, network: UNet, *, pretrained: bool = False) -> None:
-        super().__init__(config, network, pretrained=pretrained)
-        self.settings = config
 
     def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
         """``ce``, ``dice`` and ``consistency``."""
@@ -87,15 +83,15 @@ class UncertaintyAwareMeanTeacher(TeacherStudent):
         if total is None:
             raise ValueError("the teacher needs a pass")
         mean = total / passes
-        found = -torch.xlogy(mean, mean).sum(dim=1)
-        return found.clamp(0, math.log(mean.shape[1]))
+        uncertainty = -torch.xlogy(mean, mean).sum(dim=1)
+        return uncertainty.clamp(0, math.log(mean.shape[1]))
 
     def threshold(self, step: int, total_steps: int) -> float:
         """h(t) in nats."""
-        chosen = self.settings
-        unit = math.log(2 if chosen.max_entropy == "ln2" else self.network.classes)
-        grown = ramp_up(step, total_steps) * (chosen.threshold_end - chosen.threshold_start)
-        return (chosen.threshold_start + grown) * unit
+        settings = self.settings
+        unit = math.log(2 if settings.max_entropy == "ln2" else self.network.classes)
+        grown = ramp_up(step, total_steps) * (settings.threshold_end - settings.threshold_start)
+        return (settings.threshold_start + grown) * unit
 
     def _noisy(self, unlabelled: Tensor, generator: Generator) -> Tensor:
         return unlabelled + gaussian_noise(unlabelled, self.settings.noise, self.settings.noise_limit, generator)

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import SegmentationBatch
-from fewlabel.nets.unet import UNet
 from fewlabel.objectives.feature_perturbation import channels_dropped
 from fewlabel.regimes.weak_to_strong import Pseudo, WeakToStrong, WeakToStrongSettings
 
@@ -50,12 +49,9 @@ class UniMatch(WeakToStrong):
             0.5, "share of the channels of each encoder map that the third stream drops", ge=0, lt=1, source="UniMatch"
         )
 
+    settings: Config
     unlabelled_views: ClassVar[int] = 3
     paper: ClassVar[str] = "Yang et al., CVPR 2023, arXiv 2208.09910"
-
-    def __init__(self, config: Config, network: UNet, *, pretrained: bool = False) -> None:
-        super().__init__(config, network, pretrained=pretrained)
-        self.settings = config
 
     def pseudo_loss(self, batch: SegmentationBatch, weak: Tensor, pseudo: Pseudo) -> tuple[dict[str, Tensor], Tensor]:
         """One pass of the encoder over labelled, strong and weak rows; channels are dropped before the decoder."""

@@ -10,13 +10,11 @@ from torch.nn import functional
 
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.settings.config import setting
-from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import log_probabilities
 from fewlabel.objectives.pyramid import rectified_consistency
 from fewlabel.regimes.auxiliary import Auxiliary
 from fewlabel.regimes.feature_perturbation import WAYS, FeaturePerturbationSettings, perturb_features
-from fewlabel.regimes.semi_supervised import concat_streams
 
 
 class PyramidConsistency(Auxiliary):
@@ -46,12 +44,12 @@ class PyramidConsistency(Auxiliary):
             4, "predictions S, the full-size one included; at most one for each decoder block", ge=2, source="URPC"
         )
 
+    settings: Config
     supports_3d: ClassVar[bool] = True
     paper: ClassVar[str] = "Luo et al., MICCAI 2021, arXiv 2012.07042"
 
     def __init__(self, config: Config, network: UNet, *, pretrained: bool = False) -> None:
         super().__init__(config, network, pretrained=pretrained)
-        self.settings = config
         architecture = network.config
         if architecture.depth < 3:
             problem = f"must be at least 3 for the pyramid of urpc, not {architecture.depth}"
@@ -64,15 +62,9 @@ class PyramidConsistency(Auxiliary):
             conv(width, network.classes, 1) for width in architecture.widths[1 : coarser + 1]
         )
 
-    def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
-        """``ce``, ``dice`` and ``consistency``."""
-        rows = count, _ = len(batch.images), len(unlabelled)
-        with self.streams(*rows):
-            main, others = self.predictions(concat_streams(batch, unlabelled), rows, batch.generator)
-        distance = rectified_consistency([log_probabilities(logits[count:]) for logits in (main, *others)])
-        self.log(consistency=distance)
-        supervised = self.shared_supervision(main[:count], [logits[:count] for logits in others], batch.labels)
-        return {**supervised, "consistency": weight * distance}
+    def distance(self, main: Tensor, others: Sequence[Tensor], count: int) -> Tensor:
+        """Of all scales from their mean, rectified by how sure they are."""
+        return rectified_consistency([log_probabilities(logits[count:]) for logits in (main, *others)])
 
     def predictions(self, images: Tensor, parts: Sequence[int], generator: Generator) -> tuple[Tensor, list[Tensor]]:
         """Full-size logits, and those of coarser scales brought to full size, finest first."""

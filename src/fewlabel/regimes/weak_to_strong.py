@@ -127,6 +127,7 @@ class WeakToStrong(TeacherStudent):
     Children implement :meth:`pseudo_loss`.
     """
 
+    settings: WeakToStrongSettings
     supports_3d: ClassVar[bool] = True
     weak_view: ClassVar[bool] = True
     supervised_when: ClassVar[Mapping[str, Any]] = {"unlabelled_weight": 0.0}
@@ -135,7 +136,6 @@ class WeakToStrong(TeacherStudent):
 
     def __init__(self, config: WeakToStrongSettings, network: UNet, *, pretrained: bool = False) -> None:
         super().__init__(config, network, pretrained=pretrained)
-        self.chosen = config
         self.watches = config.guard > 0 and config.unlabelled_weight > 0
         if self.watches:
             self.shares = ClassShares(network.classes, config.guard)
@@ -162,7 +162,7 @@ class WeakToStrong(TeacherStudent):
 
     def training_phase(self, step: int, total_steps: int) -> tuple[int, int]:
         """The first phase, then the second; all of a run without an unlabelled part is one."""
-        first = self._first(total_steps) if self.chosen.unlabelled_weight > 0 else total_steps
+        first = self._first(total_steps) if self.settings.unlabelled_weight > 0 else total_steps
         return (0, first) if step < first else (first, total_steps - first)
 
     def weight(self, step: int, total_steps: int) -> float:
@@ -170,14 +170,14 @@ class WeakToStrong(TeacherStudent):
         first = self._first(total_steps)
         if step < first:
             return 0.0
-        grown = ramp_up(step - first, self.chosen.ramp * (total_steps - first))
+        grown = ramp_up(step - first, self.settings.ramp * (total_steps - first))
         # Both at once: the device is asked once.
         returns, given_up = torch.stack([self.returns, self.given_up.long()]).tolist() if self.watches else (0, 0)
-        return 0.0 if given_up else self.chosen.unlabelled_weight * grown * 0.5**returns
+        return 0.0 if given_up else self.settings.unlabelled_weight * grown * 0.5**returns
 
     def labelled_terms(self, batch: SegmentationBatch) -> dict[str, Tensor]:
         """Those of ``supervised``; on the way, how many pieces labelled structures have."""
-        looks = self.chosen.one_piece and self.chosen.unlabelled_weight > 0
+        looks = self.settings.one_piece and self.settings.unlabelled_weight > 0
         if looks and batch.step % LOOK_EVERY == 0 and batch.step < self._first(batch.total_steps):
             self.pieces.learn(batch.labels)
         return super().labelled_terms(batch)
@@ -193,7 +193,7 @@ class WeakToStrong(TeacherStudent):
         """The teacher is the student in the first phase and follows it in the second; then the guard looks."""
         self.replaced = False
         first = self._first(total_steps)
-        fed = self.joined and self.chosen.teacher == "average"
+        fed = self.joined and self.settings.teacher == "average"
         self.teacher.update(self.network, max(step - first, 0), fed=fed)
         if not self.watches:
             return
@@ -205,14 +205,14 @@ class WeakToStrong(TeacherStudent):
 
     def metrics(self) -> dict[str, float]:
         """Those of the base, of the guard, and of pseudo-labels the share of foreground and of slices in pieces."""
-        found = super().metrics()
+        figures = super().metrics()
         if self.joined and self._labels is not None and self._guesses is not None:
             scattered = component_counts(self._guesses, self.network.classes) > 1
-            found["foreground"] = float((self._labels > 0).float().mean())
-            found["scattered"] = float(scattered.any(dim=1).float().mean())
+            figures["foreground"] = float((self._labels > 0).float().mean())
+            figures["scattered"] = float(scattered.any(dim=1).float().mean())
         if self.watches:
-            found |= {"returns": float(self.returns), "given_up": float(self.given_up)}
-        return found
+            figures |= {"returns": float(self.returns), "given_up": float(self.given_up)}
+        return figures
 
     def outcome(self, names: Mapping[int, str], steps: int) -> Mapping[str, Any]:
         """What the guard did: its returns, with step, classes and shares of each, and whether it gave up."""
@@ -238,18 +238,18 @@ class WeakToStrong(TeacherStudent):
         Raises:
             ValueError: If partners go by position and the batch has no positions.
         """
-        chosen = self.chosen
-        if chosen.cutmix == 0:
+        settings = self.settings
+        if settings.cutmix == 0:
             return images, pseudo.labels
         count = len(images)
-        if chosen.partners == "any":
+        if settings.partners == "any":
             other = partners(count, batch.generator)
         elif batch.unlabelled_positions is None:
             raise ValueError("partners=position needs the positions of the unlabelled rows")
         else:
             other = position_partners(batch.unlabelled_positions, batch.generator)
         inside = random_boxes(count, images.shape[2:], SHARE, RATIO, batch.generator)
-        used = torch.rand(count * world_size(), generator=batch.generator) < chosen.cutmix
+        used = torch.rand(count * world_size(), generator=batch.generator) < settings.cutmix
         inside &= own_part(used).view(-1, *[1] * (inside.dim() - 1))
         other, inside = other.to(images.device), inside.to(images.device)
         mixed = torch.where(inside[:, None], gather(images)[other], images)
@@ -265,19 +265,19 @@ class WeakToStrong(TeacherStudent):
 
     def _first(self, total_steps: int) -> int:
         """The step at which the second phase begins."""
-        return resting_steps(self.chosen.rest, total_steps)
+        return resting_steps(self.settings.rest, total_steps)
 
     @torch.no_grad()
     def _pseudo(self, weak: Tensor) -> Pseudo:
-        if self.chosen.teacher == "average":
+        if self.settings.teacher == "average":
             logits = self.teacher(weak)
         else:
             with preserve_buffers(self.network):
                 logits = self.network(weak)
         confidence, labels = probabilities(logits).max(dim=1)
         self._guesses = labels
-        sure = confidence >= self.chosen.threshold
-        if self.chosen.one_piece:
+        sure = confidence >= self.settings.threshold
+        if self.settings.one_piece:
             labels, beside = self.pieces.hold(labels)
             sure &= ~beside
         self._labels = labels
@@ -295,20 +295,20 @@ class WeakToStrong(TeacherStudent):
         worst = streak.index(max(streak))
         if absent:
             which = f"class {absent[0]}" if len(absent) == 1 else f"any of the classes {', '.join(map(str, absent))}"
-            found = f"no pixel of the unlabelled scans is labelled as {which}"
+            what = f"no pixel of the unlabelled scans is labelled as {which}"
             self.history.add(step, absent)
         elif streak[worst] >= PATIENCE:
             now, first = float(self.shares.now[worst]), float(self.shares.first[worst])
-            found = f"class {worst} takes {now:.2%} of the pseudo-labels, {first:.2%} at first"
+            what = f"class {worst} takes {now:.2%} of the pseudo-labels, {first:.2%} at first"
             self.history.add(step, [worst], now, first)
         else:
             return
         self._go_back()
         if absent or int(self.returns) >= RETURNS:
             self.given_up.fill_(value=True)
-            say(f"Step {step}: {found}. Back to the supervised weights. The rest of the run is supervised.")
+            say(f"Step {step}: {what}. Back to the supervised weights. The rest of the run is supervised.")
         else:
-            say(f"Step {step}: {found}. Back to the supervised weights, with half the weight on pseudo-labels.")
+            say(f"Step {step}: {what}. Back to the supervised weights, with half the weight on pseudo-labels.")
 
     def _go_back(self) -> None:
         self.network.load_state_dict(self.supervised.network.state_dict())

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from fewlabel.core.artifact.files import MANIFEST
 from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.artifact.schema import Manifest
 from fewlabel.core.errors import ArtifactError, Fault
@@ -90,19 +91,14 @@ def find_folders(run: Path | None, given: Mapping[str, Path | None]) -> dict[str
     Raises:
         ArtifactError: If there is nothing to report on.
     """
-    found: dict[str, Path] = {}
-    for role, (name, _) in ROLES.items():
-        explicit = given.get(role)
-        inside = None if run is None else run / name
-        if explicit is not None:
-            found[role] = explicit
-        elif inside is not None and (inside / "manifest.json").is_file():
-            found[role] = inside
-    if not found:
+    inside = {} if run is None else {role: run / name for role, (name, _) in ROLES.items()}
+    finished = {role: folder for role, folder in inside.items() if (folder / MANIFEST).is_file()}
+    folders = {role: folder for role in ROLES if (folder := given.get(role) or finished.get(role)) is not None}
+    if not folders:
         problem = "No folder is given" if run is None else f"{run} holds no finished artifact"
         fault = Fault(problem, remedy="Give a run folder, or prepared=, encoder=, segmenter=, control= or scores=")
         raise ArtifactError("There is nothing to report on:", [fault])
-    return found
+    return folders
 
 
 def load_inputs(folders: Mapping[str, Path]) -> Inputs:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 
-from jinja2 import DictLoader, Environment, StrictUndefined
-from markupsafe import Markup
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fewlabel.core.artifact.files import write_text
 from fewlabel.reporting.blocks import Page
-
-TEMPLATES = "templates"
 
 
 def write_report(path: Path, page: Page) -> None:
@@ -26,11 +22,8 @@ def write_report(path: Path, page: Page) -> None:
 
 def render(page: Page) -> str:
     """The HTML of a report."""
-    folder = resources.files(__package__ or "fewlabel.reporting") / TEMPLATES
-    sources = {name: (folder / name).read_text(encoding="utf-8") for name in ("report.html", "report.css")}
+    loader = PackageLoader("fewlabel.reporting")
     environment = Environment(
-        loader=DictLoader(sources), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    # The style sheet is ours, not the data's: the only text that is not escaped.
-    style = Markup(sources["report.css"])
-    return environment.get_template("report.html").render(page=page, style=style)
+    return environment.get_template("report.html").render(page=page)

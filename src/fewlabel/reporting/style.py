@@ -110,11 +110,6 @@ def ordered_colours(count: int) -> list[Any]:
     return [ramp(value) for value in np.linspace(0.0, 0.88, max(count, 1))]
 
 
-def name_colours(count: int) -> list[Any]:
-    """Colours of unordered classes; they repeat beyond eight."""
-    return [SERIES[index % len(SERIES)] for index in range(count)]
-
-
 def legend_below(axes: Axes) -> None:
     """A legend under the figure, where it hides no data."""
     handles, labels = axes.get_legend_handles_labels()

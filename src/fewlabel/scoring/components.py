@@ -71,11 +71,11 @@ class ComponentRule:
                 return cls()
             real = mask > 0
             for index in classes:
-                found = pieces_of(mask == index)
-                specks = _specks(found.sizes)
-                real[found.box] &= ~np.concatenate([[False], specks])[found.numbers]
+                numbered = pieces_of(mask == index)
+                specks = _specks(numbered.sizes)
+                real[numbered.box] &= ~np.concatenate([[False], specks])[numbered.numbers]
                 most[index] = max(most[index], int((~specks).sum()))
-                pieces[index] += [float(size) * (voxel or 0.0) for size in found.sizes]
+                pieces[index] += [float(size) * (voxel or 0.0) for size in numbered.sizes]
             # A speck may be what holds the foreground together.
             most[0] = max(most[0], min(len(pieces_of(mask > 0).sizes), len(pieces_of(real).sizes)))
             shares = contact_shares(mask, count)
@@ -118,11 +118,11 @@ class ComponentRule:
         called = {index: names.get(index, f"class {index}") for index in (*self.largest, *self.least_mm3)}
         by_size = self.foreground and not self.contacts
         whole = [*(["the foreground"] if by_size else []), *(called[index] for index in self.largest)]
-        told = ["of the foreground the piece most like the labelled masks"] if self.contacts else []
-        told += [f"the largest piece of {' and of '.join(whole)}"] if whole else []
+        kept = ["of the foreground the piece most like the labelled masks"] if self.contacts else []
+        kept += [f"the largest piece of {' and of '.join(whole)}"] if whole else []
         for index, volume in self.least_mm3.items():
-            told.append(f"of {called[index]} pieces of {volume:{'.3g' if volume < 1000 else '.0f'}} mm³ or more")
-        return "; ".join(told) or "everything"
+            kept.append(f"of {called[index]} pieces of {volume:{'.3g' if volume < 1000 else '.0f'}} mm³ or more")
+        return "; ".join(kept) or "everything"
 
 
 @dataclass(frozen=True)

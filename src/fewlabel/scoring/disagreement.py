@@ -1,4 +1,4 @@
-"""How far the masks of an ensemble's members lie apart, and whether that tells good masks from poor ones."""
+"""How much the masks of an ensemble's members differ, and whether that separates good masks from poor ones."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ def disagreement_summary(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """
     if COLUMN not in table:
         return {}
-    found = {}
+    rankings = {}
     for arm, rows in table.dropna(subset=[COLUMN]).groupby("arm", sort=False):
         cases = rows.groupby("case", sort=False)[[COLUMN, "dice"]].mean()
-        found[str(arm)] = {
+        rankings[str(arm)] = {
             "mean": float(cases[COLUMN].mean()),
             "spearman": rank_correlation(cases[COLUMN].tolist(), cases["dice"].tolist()),
             "cases": len(cases),
         }
-    return found
+    return rankings

@@ -41,7 +41,7 @@ def neighbour_purity(embeddings: Array, labels: Codes, *, k: int = 10, groups: C
     """Share of same-class slices among each slice's ``k`` nearest by cosine similarity.
 
     A slice is never its own neighbour. With ``groups``, nor is any slice of its group: slices of one patient resemble
-    each other for other reasons than the class. Slices of class -1 (label missing) take no part. A slice with fewer
+    each other for other reasons than the class. Slices of class -1 (label missing) are left out. A slice with fewer
     than ``k`` permitted neighbours uses those it has; one with none is left out.
 
     Args:
@@ -77,7 +77,7 @@ def neighbour_purity(embeddings: Array, labels: Codes, *, k: int = 10, groups: C
 
 
 def silhouette(embeddings: Array, labels: Codes) -> float | None:
-    """Mean silhouette of the classes on cosine distances, in [-1, 1]; slices of class -1 take no part.
+    """Mean silhouette of the classes on cosine distances, in [-1, 1]; slices of class -1 are left out.
 
     Returns:
         None where it is undefined: fewer than two classes, or as many classes as slices.

@@ -150,8 +150,8 @@ def union_box(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> tuple[slic
     both = first | second
     box = []
     for axis in range(both.ndim):
-        found = np.flatnonzero(both.any(axis=tuple(other for other in range(both.ndim) if other != axis)))
-        box.append(slice(int(found[0]), int(found[-1]) + 1))
+        inside = np.flatnonzero(both.any(axis=tuple(other for other in range(both.ndim) if other != axis)))
+        box.append(slice(int(inside[0]), int(inside[-1]) + 1))
     return tuple(box)
 
 

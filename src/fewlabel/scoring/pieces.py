@@ -35,5 +35,5 @@ def pieces_of(mask: NDArray[np.bool_]) -> Pieces:
 
 def box_of(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
     """The smallest box that holds a boolean mask; None where it holds nothing."""
-    found = ndimage.find_objects(mask.view(np.uint8))
-    return found[0] if found else None
+    boxes = ndimage.find_objects(mask.view(np.uint8))
+    return boxes[0] if boxes else None

@@ -81,18 +81,18 @@ def _over_classes(table: pd.DataFrame) -> pd.DataFrame:
 
 def _arm(rows: pd.DataFrame, options: Mapping[str, Any]) -> dict[str, Any]:
     subjects = rows["subject"].tolist()
-    found: dict[str, Any] = {
+    summary: dict[str, Any] = {
         name: bootstrap_interval(rows[name].tolist(), subjects, **options).record() for name in MEASURES
     }
-    found |= {name: int(rows[name].sum()) for name in COUNTS}
-    found |= {name: float(rows[name].sum()) for name in VOLUMES}
-    found["postprocess"] = {
+    summary |= {name: int(rows[name].sum()) for name in COUNTS}
+    summary |= {name: float(rows[name].sum()) for name in VOLUMES}
+    summary["postprocess"] = {
         "removed": int(rows["removed"].sum()),
         "removed_ml": float(rows["removed_ml"].sum()),
         "scans": int((rows["removed"] > 0).sum()),
         "dice_before": float(rows["dice_before"].mean()),
     }
-    return found
+    return summary
 
 
 def _gain(rows: pd.DataFrame, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,16 +51,16 @@ def _recorded(run: Path) -> dict[str, Any]:
     """The choice as it was written down; empty where there is none, or no such file."""
     path = run / RUN_FILE
     record = read_json(path) if path.is_file() else {}
-    found = record.get("use") if isinstance(record, dict) else None
-    return found if isinstance(found, dict) and found.get("arm") in FOLDERS else {}
+    use = record.get("use") if isinstance(record, dict) else None
+    return use if isinstance(use, dict) and use.get("arm") in FOLDERS else {}
 
 
 def _holds(run: Path, use: Mapping[str, Any], opened: dict[Path, Artifact]) -> bool:
     """Whether the weights that were chosen from are those that lie there, the chosen ones among them."""
     content = {run / FOLDERS[name]: kept for name, kept in use.get("content", {}).items() if name in FOLDERS}
     for folder in content:
-        if (found := Artifact.find(folder, "segmenter")) is not None:
-            opened[folder] = found
+        if (artifact := Artifact.find(folder, "segmenter")) is not None:
+            opened[folder] = artifact
     return run / FOLDERS[use["arm"]] in content and all(
         folder in opened and opened[folder].content_hash == kept for folder, kept in content.items()
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.core.artifact.manifest import Artifact
+from fewlabel.data.preprocess import Plan
 from fewlabel.engine.ensemble import Prediction, predict_ensemble
 from fewlabel.engine.inference import folded, window_of
 from fewlabel.engine.runtime import Precision
@@ -75,6 +77,11 @@ class Segmenter:
             precision=precision,
             window=self.window,
         )
+
+    @cached_property
+    def plan(self) -> Plan:
+        """How its pixels were prepared."""
+        return Plan.load(self.facts["plan"])
 
     @property
     def folder(self) -> Path:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.errors import Fault
 from fewlabel.core.registry import load_plugin
 from fewlabel.core.settings.config import Settings
-from fewlabel.data.spread import Spread, spread_slices
+from fewlabel.data.representative_slices import Spread, spread_slices
 from fewlabel.data.store import PreparedStore
 from fewlabel.data.windows import Patch
 from fewlabel.engine.recalibrate import recalibrate
@@ -23,16 +23,12 @@ SLICES, PATCHES = 128, 32
 SLICES_AT_ONCE, PATCHES_AT_ONCE = 16, 2
 
 
-def check_statistics(asked: Recalibrate, network: UNetConfig) -> None:
-    """Refuse to ask for statistics that the network does not have.
-
-    Raises:
-        SettingsError: If so.
-    """
-    if asked == "always" and network.norm != "batch":
-        problem = f"must be batch for recalibrate=always, not {network.norm}, which has no statistics to estimate anew"
-        fault = Fault(problem, "network.norm", "Leave out recalibrate")
-        raise SettingsError("These settings are not valid:", [fault])
+def statistics_faults(asked: Recalibrate, network: UNetConfig) -> list[Fault]:
+    """A fault where statistics are asked for that the network does not have."""
+    if asked != "always" or network.norm == "batch":
+        return []
+    problem = f"must be batch for recalibrate=always, not {network.norm}, which has no statistics to estimate anew"
+    return [Fault(problem, "network.norm", "Leave out recalibrate")]
 
 
 def statistics_images(

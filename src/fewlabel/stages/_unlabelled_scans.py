@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,19 +14,18 @@ from fewlabel.reporting.sections.unlabelled import ShownScan
 SURVEYED = 40
 
 
-def candidates(store: PreparedStore, facts: Mapping[str, Any]) -> list[PreparedCase]:
-    """Training scans whose labels, if they have any, the network has not seen; spread over them where they are many.
+def candidates(store: PreparedStore, learnt: Collection[str]) -> list[PreparedCase]:
+    """Training scans whose labels, if any, the network has not learnt from; evenly spread where there are many.
 
     Args:
         store: The prepared data.
-        facts: Content of ``segmenter.json``.
+        learnt: Subjects whose labels were learnt from or selected by.
     """
     parts = store.split["parts"]
     held = {*parts.get("test", ()), *parts.get("validation", ())}
     training = {*parts.get("train", ()), *parts.get("pretrain", ())} - held
-    seen = {*facts.get("labelled_subjects", ()), *facts.get("validation_subjects", ())}
-    found = [case for case in store.cases if case.subject in training - seen]
-    return [found[place] for place in _spread(len(found), SURVEYED)]
+    cases = [case for case in store.cases if case.subject in training - set(learnt)]
+    return [cases[place] for place in _spread(len(cases), SURVEYED)]
 
 
 def shown_scans(

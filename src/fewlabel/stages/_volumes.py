@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from fewlabel.core.artifact.manifest import Artifact
-from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.errors import Fault
 from fewlabel.core.progress import say
 from fewlabel.core.registry import load_plugin
 from fewlabel.core.settings.config import Settings
@@ -48,7 +47,7 @@ def patch_faults(
             problem = f"must be three positive numbers (depth, height, width), not {list(patch)}"
             faults.append(Fault(problem, f"{where}patch"))
         elif encoder is None:
-            faults.extend(_patch_sides(patch, network.fitted(patch), where))
+            faults.extend(patch_side_faults(patch, network.fitted(patch), where))
         name = str(regime.name)  # type: ignore[attr-defined]
         if not load_plugin("fewlabel.regimes", name).supports_3d:
             remedy = "Leave out patch, or choose a regime that does (see fewlabel regimes)"
@@ -100,63 +99,32 @@ def view_size(view: Sequence[int] | None, size: Sequence[int]) -> tuple[int, int
     return None if (height, width) == tuple(size) else (height, width)
 
 
-def architecture_of(encoder: Artifact) -> UNetConfig:
-    """The network that an encoder is the first half of."""
-    return UNetConfig.parse(encoder.json("encoder.json")["architecture"])
-
-
-def check_encoder(patch: Sequence[int] | None, encoder: Path, config: UNetConfig) -> None:
-    """Refuse an encoder of slices for patches, and the other way round.
+def slice_faults(
+    size: Sequence[int], network: UNetConfig, where: str, view: Sequence[int] | None = None, prefix: str = ""
+) -> list[Fault]:
+    """What is wrong with slices, and views of them, that the network cannot halve as often as it has to.
 
     Args:
-        patch: The setting; None trains on slices.
-        encoder: Its folder, for the message.
-        config: Its architecture.
-
-    Raises:
-        SettingsError: If so, or if the patch does not fit the encoder's depth.
-    """
-    faults = []
-    if patch is None and config.ndim == 3:
-        remedy = "Give patch=[DEPTH,HEIGHT,WIDTH]"
-        faults.append(Fault(f"{encoder} is a 3D encoder, and slices need a 2D one", remedy=remedy))
-    elif patch is not None and config.ndim == 2:
-        remedy = "Leave out encoder to train on volumes from scratch, or leave out patch to train on slices"
-        faults.append(Fault(f"{encoder} is a 2D encoder, and patches need a 3D one", remedy=remedy))
-    elif patch is not None:
-        faults.extend(_patch_sides(patch, config, ""))
-    if faults:
-        raise SettingsError("These settings are not valid:", faults)
-
-
-def check_slices(size: Sequence[int], network: UNetConfig, where: str, view: Sequence[int] | None = None) -> None:
-    """Refuse slices, and views of them, whose sides the network cannot halve.
-
-    Args:
-        size: (height, width) of the prepared slices.
+        size: (height, width) of the slices.
         network: Architecture, as it is built.
-        where: The prepared folder, for the message.
+        where: The prepared folder or the setting that the size is of.
         view: The setting; None trains on whole slices.
-
-    Raises:
-        SettingsError: If a side is no multiple of the network's stride.
+        prefix: Of the key of the view in messages.
     """
     cut = view_size(view, size)
-    faults = [*slice_faults(size, network, where), *(slice_faults(cut, network, "view") if cut else [])]
-    if faults:
-        raise SettingsError("The network does not fit the prepared slices:", faults)
+    return [*_side_faults(size, network, where), *(_side_faults(cut, network, f"{prefix}view") if cut else [])]
 
 
-def slice_faults(size: Sequence[int], network: UNetConfig, where: str) -> list[Fault]:
-    """As :func:`check_slices`, as a list that may be empty."""
+def _side_faults(size: Sequence[int], network: UNetConfig, where: str) -> list[Fault]:
     # Upwards: nothing is cropped that was not cropped before.
     near = [network.stride * math.ceil(side / network.stride) for side in size]
-    fitting = f"view=[{','.join(map(str, near))}]" if where.endswith("view") else f"size=[{','.join(map(str, near))}]"
-    remedy = f"{'Give' if where.endswith('view') else 'Prepare with'} {fitting}, or lower network.depth"
-    if near != list(size):
-        problem = _sides_fault(size, network)
-        return [Fault(problem if where.endswith(("view", "size")) else f"slices do not fit: {problem}", where, remedy)]
-    return _last_map_faults(size, network, where)
+    if near == list(size):
+        return _last_map_faults(size, network, where)
+    sides = ",".join(map(str, near))
+    fitting = f"Give view=[{sides}]" if where.endswith("view") else f"Prepare with size=[{sides}]"
+    problem = _sides_fault(size, network)
+    problem = problem if where.endswith(("view", "size")) else f"slices do not fit: {problem}"
+    return [Fault(problem, where, f"{fitting}, or lower network.depth")]
 
 
 def say_depth(asked: UNetConfig, built: UNetConfig, size: Sequence[int]) -> None:
@@ -179,7 +147,7 @@ def _sides_fault(sides: Sequence[int], network: UNetConfig) -> str:
     return f"sides must be multiples of {network.stride} for a network of depth {network.depth}, not {list(sides)}"
 
 
-def _patch_sides(patch: Sequence[int], network: UNetConfig, where: str) -> list[Fault]:
+def patch_side_faults(patch: Sequence[int], network: UNetConfig, where: str) -> list[Fault]:
     stride = network.stride
     if not any(side % stride for side in patch):
         return _last_map_faults(patch, network, f"{where}patch")

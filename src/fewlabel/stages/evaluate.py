@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from math import prod
 from pathlib import Path
@@ -33,8 +33,10 @@ from fewlabel.scoring.metrics import DISTANCE_RULE, EMPTY_MASK_RULE, STRAY_RULE,
 from fewlabel.scoring.summary import MEAN_RULE, summarise
 from fewlabel.scoring.units import KEY, NAMES, VOXELS, named_in_voxels
 from fewlabel.stages._postprocess import KEY as POSTPROCESS
-from fewlabel.stages._score_lines import score_lines
+from fewlabel.stages._score_lines import gain_lines, score_lines
 from fewlabel.stages._segmenter import Segmenter
+
+__all__ = ["SETTINGS", "EvaluateSettings", "check", "gain_lines", "reference_of", "run"]
 
 FILES = ("per_case.parquet", "per_case.csv", "summary.json")
 COLUMNS = (
@@ -72,15 +74,15 @@ class EvaluateSettings(Settings):
     grid: Literal["original", "prepared"] = setting(
         "original", "score on the grid of the label files, or faster on the prepared one"
     )
-    surface: bool = setting(True, "measure surface distances; without them Dice only")
+    surface: bool = setting(True, "measure surface distances; false: Dice only")
     flip: bool = setting(False, "average predictions over the flips of the slice plane")
-    postprocess: bool = setting(True, "clean predictions by the rule that the segmenter holds, if any")
+    postprocess: bool = setting(True, "clean predictions by the rule stored with the segmenter, if any")
     batch: int = setting(0, "slices, or windows of a 3D network, in one pass; 0 for what suits the device", ge=0)
     confidence: float = setting(0.95, "coverage of the intervals", unit="0 to 1", gt=0, lt=1)
     resamples: int = setting(2000, "bootstrap resamples of subjects", ge=1)
     seed: int = setting(0, "seed of the bootstrap", ge=0)
     device: Device = setting("auto", "where to predict")
-    precision: Precision = setting("auto", "bf16 where the hardware has it; probabilities are float32 always")
+    precision: Precision = setting("auto", "bf16 where the hardware supports it; probabilities are always float32")
 
 
 SETTINGS = EvaluateSettings
@@ -154,6 +156,30 @@ def run(settings: EvaluateSettings) -> Path:
     return settings.out
 
 
+def check(settings: EvaluateSettings, store: PreparedStore, learnt: Collection[str]) -> None:
+    """Make sure that the part to score has labelled scans, none of whose labels a training uses.
+
+    Args:
+        settings: Settings of the stage.
+        store: The prepared data.
+        learnt: Subjects whose labels are learnt from or selected by.
+
+    Raises:
+        SettingsError: If there is no such part.
+        DataError: If it has no labelled scan, or one of these subjects.
+    """
+    part = settings.part
+    labelled = {case.subject for case in store.cases if case.label is not None} & set(subjects_of(store, part))
+    shared = sorted(labelled & set(learnt))
+    if labelled and not shared:
+        return
+    problem = f'"{part}" has no labelled scans to score'
+    if shared:
+        problem = f'"{part}" holds labels that training uses or selects by, those of {", ".join(shared)}'
+    fault = Fault(problem, "part", "Leave out evaluate.part to score the test part")
+    raise DataError("The evaluation cannot be done:", [fault])
+
+
 def _done_before(out: Path, same: Mapping[str, Any]) -> bool:
     obstacle = path_conflict(out)
     if not obstacle:
@@ -194,10 +220,10 @@ def _score(
             reference[ignored] = 0
             images = np.asarray(pixels[case.start : case.stop], dtype=np.float32).swapaxes(0, 1)
             for name, arm in arms.items():
-                found = arm.predict(
+                prediction = arm.predict(
                     images, batch=settings.batch, flip=settings.flip, device=device, precision=settings.precision
                 )
-                probabilities = found.probabilities
+                probabilities = prediction.probabilities
                 if settings.grid == "original":
                     probabilities = restore_probabilities(probabilities, case.record)
                 whole = probabilities.argmax(axis=0).astype(np.uint8)
@@ -211,7 +237,7 @@ def _score(
                     index = values.pop("index")
                     took = removed.get(index, Removed(0, 0))
                     cleaning = (took.pieces, took.voxels * prod(steps) / 1000.0, float(before[index - 1]))
-                    apart = None if found.by_class is None else float(found.by_class[index - 1])
+                    apart = None if prediction.by_class is None else float(prediction.by_class[index - 1])
                     named = (name, case.id, case.subject, index, store.label_names[index])
                     rows.append((*named, *values.values(), *cleaning, apart))
                 bar.advance(note=case.id)

@@ -29,7 +29,7 @@ class ExportSettings(Settings):
 
     encoder: PathSetting = setting(..., "encoder folder, or run folder made by train or demo")
     out: PathSetting = setting(..., "file to write: .safetensors, .pth or .pt; a .json of the same name goes beside it")
-    to: Literal["nnunet", "monai"] = setting(..., "whose names: nnU-Net's PlainConvUNet or MONAI's BasicUNet")
+    to: Literal["nnunet", "monai"] = setting(..., "library to export to: nnU-Net (PlainConvUNet) or MONAI (BasicUNet)")
     pool: Literal["max", "conv"] = setting(
         "max",
         "for nnunet: max names a network with the same maps, conv one as nnU-Net builds it, whose maps differ",

@@ -23,6 +23,7 @@ from fewlabel.engine.runtime import Device, choose_device
 from fewlabel.engine.transfer import read_tensors
 from fewlabel.protocol.same_plan import plan_differences
 from fewlabel.reporting.blocks import Page, Section
+from fewlabel.reporting.formatting import arm_name
 from fewlabel.reporting.inputs import Inputs, find_folders, load_inputs
 from fewlabel.reporting.page import write_report
 from fewlabel.reporting.sections.cases import ShownCase, case_section, pick_cases
@@ -35,13 +36,14 @@ from fewlabel.reporting.sections.provenance import provenance_section
 from fewlabel.reporting.sections.scores import mean_dice, score_section
 from fewlabel.reporting.sections.training import finetuning_section, pretraining_section
 from fewlabel.reporting.sections.unlabelled import unlabelled_section
-from fewlabel.reporting.words import arm_name
 from fewlabel.scoring.components import clean
 from fewlabel.scoring.embedding import neighbour_purity, silhouette, tsne
 from fewlabel.stages._in_use import choice_of
 from fewlabel.stages._postprocess import prepared_voxel
 from fewlabel.stages._segmenter import Segmenter
 from fewlabel.stages._unlabelled_scans import candidates, shown_scans
+
+__all__ = ["SETTINGS", "ReportSettings", "candidates", "run"]
 
 REPORT = "report.html"
 EMBEDDINGS = "embeddings.safetensors"
@@ -59,7 +61,7 @@ class ReportSettings(Settings):
     scores: PathSetting | None = setting(None, "scores folder, if not that of the run")
     points: int = setting(1500, "slices on the map of embeddings, at most", unit="slices", ge=3, le=5000)
     perplexity: float = setting(30.0, "neighbours that count in t-SNE", ge=2, source="van der Maaten & Hinton 2008")
-    neighbours: int = setting(10, "neighbours of a slice that its purity looks at", ge=1)
+    neighbours: int = setting(10, "nearest neighbours that the purity of a slice is computed from", ge=1)
     unlabelled: int = setting(
         6,
         "unlabelled scans to show, from the least to the most confident, where no scan was scored",
@@ -124,11 +126,12 @@ def compose(inputs: Inputs, settings: ReportSettings) -> Page:
     used = list(inputs.encoder.facts.get("meta_labels", [])) if inputs.encoder else []
     trained = {model: inputs.segmenter, control: inputs.control}
     expected = expected_section(trained)
+    unlabelled = inputs.scores is None and None not in (inputs.used, inputs.store) and settings.unlabelled > 0
     sections: list[Section] = []
     makers: list[Callable[[], Section]] = [
         lambda: score_section(inputs.scores, model=model, control=control, left_out=expected is not None),
         *([] if expected is None else [lambda: expected]),
-        *([lambda: _unlabelled(inputs, model, control, settings)] if _shows_unlabelled(inputs, settings) else []),
+        *([lambda: _unlabelled(inputs, model, control, settings)] if unlabelled else []),
         lambda: _cases(inputs, {"model": model, "control": control}, settings),
         lambda: data_section(inputs.store, labelled),
         *_of_pretraining(inputs, settings, used),
@@ -190,8 +193,8 @@ def _embeddings(inputs: Inputs, settings: ReportSettings) -> EmbeddingView | Non
     embeddings, indices = tensors["embeddings"], tensors["slices"].astype(np.int64)
     available = len(indices)
     if available > settings.points:
-        chosen = np.sort(numpy_stream(settings.seed, "map").permutation(available)[: settings.points])
-        embeddings, indices = embeddings[chosen], indices[chosen]
+        shown = np.sort(numpy_stream(settings.seed, "map").permutation(available)[: settings.points])
+        embeddings, indices = embeddings[shown], indices[shown]
     if available < 3:
         return EmbeddingView(np.zeros((available, 2)), [], available)
     points = tsne(embeddings, seed=stream_seed(settings.seed, "t-SNE") % 2**32, perplexity=settings.perplexity)
@@ -237,16 +240,12 @@ def _cases(inputs: Inputs, names: dict[str, str], settings: ReportSettings) -> S
         predictions, values = {}, {}
         for name, arm in arms.items():
             if case in scored[name].index:
-                predictions[names[name]] = _predict(arm, store, known[case], device, cleaned=cleaned)
+                predictions[names[name]] = _predict(arm, store, known[case], device, cleaned=cleaned)[0]
                 values[names[name]] = float(scored[name][case])
         start, stop = known[case].start, known[case].stop
         images = np.asarray(store.images[start:stop, 0], np.float32)
         shown.append(ShownCase(rank, case, images, np.asarray(store.labels[start:stop]), predictions, values))
     return case_section(shown, classes)
-
-
-def _shows_unlabelled(inputs: Inputs, settings: ReportSettings) -> bool:
-    return inputs.scores is None and None not in (inputs.used, inputs.store) and settings.unlabelled > 0
 
 
 def _unlabelled(inputs: Inputs, model: str, control: str, settings: ReportSettings) -> Section:
@@ -260,25 +259,17 @@ def _unlabelled(inputs: Inputs, model: str, control: str, settings: ReportSettin
         return unlabelled_section([], 0, classes, name, why)
     role = "control" if inputs.used is inputs.control else "segmenter"
     arm, device = Segmenter.load(inputs.artifacts[role]), choose_device(settings.device)
-    cases = candidates(store, arm.facts)
-    shown = shown_scans(store, cases, lambda case: _predict_surely(arm, store, case, device), settings.unlabelled)
+    learnt = {*arm.facts.get("labelled_subjects", ()), *arm.facts.get("validation_subjects", ())}
+    cases = candidates(store, learnt)
+    shown = shown_scans(store, cases, lambda case: _predict(arm, store, case, device), settings.unlabelled)
     return unlabelled_section(shown, len(cases), classes, name)
 
 
-def _predict_surely(
-    arm: Segmenter, store: PreparedStore, case: PreparedCase, device: str
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """(depth, height, width) classes of a prepared scan, as it would be predicted, and the highest probabilities."""
-    images = np.asarray(store.images[case.start : case.stop], np.float32).swapaxes(0, 1)
-    found = arm.predict(images, device=device).probabilities
-    classes = clean(found.argmax(axis=0).astype(np.uint8), arm.rule, prepared_voxel(store, case))[0]
-    return classes, found.max(axis=0)
-
-
 def _predict(
-    arm: Segmenter, store: PreparedStore, case: PreparedCase, device: str, *, cleaned: bool
-) -> NDArray[np.uint8]:
-    """(depth, height, width) classes of a prepared scan."""
+    arm: Segmenter, store: PreparedStore, case: PreparedCase, device: str, *, cleaned: bool = True
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """(depth, height, width) classes of a prepared scan, and their probabilities before they are cleaned."""
     images = np.asarray(store.images[case.start : case.stop], np.float32).swapaxes(0, 1)
-    found = arm.predict(images, device=device).probabilities.argmax(axis=0).astype(np.uint8)
-    return clean(found, arm.rule if cleaned else None, prepared_voxel(store, case))[0]
+    probabilities = arm.predict(images, device=device).probabilities
+    whole = probabilities.argmax(axis=0).astype(np.uint8)
+    return clean(whole, arm.rule if cleaned else None, prepared_voxel(store, case))[0], probabilities.max(axis=0)

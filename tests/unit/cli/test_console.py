@@ -24,7 +24,7 @@ def test_a_log_file_gets_a_line_at_the_end_and_now_and_then(monkeypatch: pytest.
     made, stream = plain()
     listener = ConsoleListener(made)
     bar = listener.start("pretrain", 100, 40)
-    bar.started = bar.told = 0.0
+    bar.started = bar.shown = 0.0
     for _ in range(10):
         now[0] += 1.0
         bar.advance(1, "loss 2")

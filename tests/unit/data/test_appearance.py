@@ -18,7 +18,8 @@ from fewlabel.data.appearance import (
     apply_inverted_gamma,
     apply_low_resolution,
 )
-from fewlabel.data.augment import AugmentConfig, Augmenter
+from fewlabel.data.augment import Augmenter
+from fewlabel.data.augment_settings import AugmentConfig
 from fewlabel.data.intensity import apply_blur, apply_contrast, apply_gamma, apply_noise, standardise
 from fewlabel.data.random_convolutions import random_convolutions
 

@@ -53,7 +53,7 @@ def test_all_faults_of_all_cases_at_once(tmp_path):
     ]:
         line = next(line for line in text.splitlines() if line.startswith(f"case {case},"))
         assert words in line
-    assert facts[5].odd == ("its label holds background only",)
+    assert facts[5].odd == ("its mask is all background",)
 
 
 def test_wrong_number_of_channels(tmp_path):

@@ -10,7 +10,9 @@ import torch
 
 from fewlabel.core.errors import DataError, SettingsError
 from fewlabel.data import loading, slice_source
-from fewlabel.data.augment import AugmentConfig, Augmenter, standardise
+from fewlabel.data.augment import Augmenter
+from fewlabel.data.augment_settings import AugmentConfig
+from fewlabel.data.intensity import standardise
 from fewlabel.data.loading import FinetuneLoader, PretrainLoader, labelled_pixel, shown_at
 from fewlabel.data.sampling import SamplerConfig
 from fewlabel.data.store import PreparedStore

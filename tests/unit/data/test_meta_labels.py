@@ -51,7 +51,7 @@ def test_codes_follow_sorted_values_and_missing_is_minus_one():
     assert codes == {"patient": [1, 1, 0], "phase": [1, -1, 0], "grade": [1, 0, -1]}
     values = {record["name"]: record.get("values") for record in records}
     assert values == {"phase": ["ED", "ES"], "grade": [2, 10], "weight": None, "site": None, "position": None}
-    assert any("site has one value" in note for note in notes)
+    assert any("site has only one value" in note for note in notes)
     assert any("position has the name of a built-in" in note for note in notes)
 
 

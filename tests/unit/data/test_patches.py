@@ -12,7 +12,9 @@ import torch
 
 from fewlabel.core.errors import DataError, SettingsError
 from fewlabel.data import patches, slice_source
-from fewlabel.data.augment import AugmentConfig, Augmenter, standardise
+from fewlabel.data.augment import Augmenter
+from fewlabel.data.augment_settings import AugmentConfig
+from fewlabel.data.intensity import standardise
 from fewlabel.data.patches import PatchLoader
 from fewlabel.data.slice_source import SliceSource
 from fewlabel.data.windows import Run, counted, draw_window, first_voxel, runs_of

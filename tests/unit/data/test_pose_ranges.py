@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from fewlabel.data.augment import AugmentConfig, Augmenter, finetuning_augmentation
+from fewlabel.data.augment import Augmenter
+from fewlabel.data.augment_settings import AugmentConfig, finetuning_augmentation
 from fewlabel.data.pose import Pose
 from fewlabel.data.pose_ranges import Reach, reach, wider_ranges
 from fewlabel.data.pose_record import Poses

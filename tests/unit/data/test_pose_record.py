@@ -60,20 +60,20 @@ def test_too_few_turns_do_not_speak_for_the_others() -> None:
 def test_sentences_say_what_is_known() -> None:
     scans = [pose(str(at), 10.0 * at, (3.0 * at, 0.0), 1.1**at) for at in (0, 0, 0, 4, 4)]
     assert poses(*scans, phases=5).sentence() == (
-        "scans are turned against each other by up to 40 degrees, shifted by up to 24 mm and differ in size by up to a "
-        "factor of 1.46 (19 of 20 pairs of 5 scans, from pairs of phases of 5)"
+        "scans differ by up to 40 degrees in orientation, 24 mm in position and a factor of 1.46 in size (19 of 20 "
+        "pairs of 5 scans, estimated from the phases of 5)"
     )
     unclear = [*scans, pose("x", None)]
     assert (
         poses(*unclear)
         .sentence()
-        .endswith("(19 of 20 pairs of 6 scans, from single scans, without phases); the orientation of 1 is not clear")
+        .endswith("(19 of 20 pairs of 6 scans, estimated from single phases); the orientation of 1 is unclear")
     )
     still = poses(*(replace(scan, turn=None) for scan in scans)).sentence()
-    assert still.startswith("scans are shifted against each other by up to 24 mm and differ in size")
-    assert still.endswith("; how they are turned is not clear")
+    assert still.startswith("scans differ by up to 24 mm in position and")
+    assert still.endswith("; their orientation is unclear")
     nothing = poses(*(pose(str(at), None, None) for at in range(5))).sentence()
-    assert nothing == "the 5 scans have too little in common to say how they differ in place, size and orientation"
+    assert nothing == "the 5 scans are too unlike to say how they differ in position, size and orientation"
     assert poses(*scans[:3]).sentence().startswith("fewer than 4 scans")
 
 

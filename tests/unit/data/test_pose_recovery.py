@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from fewlabel.data.augment import finetuning_augmentation
+from fewlabel.data.augment_settings import finetuning_augmentation
 from fewlabel.data.pose import Pose, estimate_poses
 from fewlabel.data.pose_matching import synchronise, wrapped
 from fewlabel.data.pose_ranges import (
@@ -188,4 +188,4 @@ def test_poses_are_told_in_a_sentence():
     poses = poses_of(
         [view(number, turn) for number, turn in enumerate([0, 30, -30, 60, -60, 15])], (SIDE, SIDE), (1.5, 1.5)
     )
-    assert "turned against each other by up to" in poses.sentence()
+    assert "degrees in orientation" in poses.sentence()

@@ -167,7 +167,6 @@ def test_one_subject_with_more_volumes_does_not_crowd_out_the_others():
 def test_slice_sampler_shows_every_slice_once_per_epoch():
     indices = np.arange(100, 123)
     sampler = SliceSampler(indices, 5, seed=0)
-    assert sampler.steps_per_epoch == 5
     stream = np.concatenate([sampler.batch(step) for step in range(23)])
     for epoch in range(5):
         assert np.array_equal(np.sort(stream[epoch * 23 : (epoch + 1) * 23]), indices)

@@ -12,7 +12,9 @@ import torch
 
 from fewlabel.core.rng import torch_stream
 from fewlabel.data import slice_source
-from fewlabel.data.augment import AugmentConfig, Augmenter, standardise
+from fewlabel.data.augment import Augmenter
+from fewlabel.data.augment_settings import AugmentConfig
+from fewlabel.data.intensity import standardise
 from fewlabel.data.loading import FinetuneLoader
 from fewlabel.data.patches import PatchLoader
 

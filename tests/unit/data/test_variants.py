@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from fewlabel.data import slice_source, variants
-from fewlabel.data.augment import AugmentConfig, Augmenter, finetuning_augmentation, standardise
+from fewlabel.data.augment import Augmenter
+from fewlabel.data.augment_settings import AugmentConfig, finetuning_augmentation
+from fewlabel.data.intensity import standardise
 from fewlabel.data.loading import FinetuneLoader, PretrainLoader, labelled_pixel
 from fewlabel.data.patches import PatchLoader, _shown_at
 from fewlabel.data.sampling import SamplerConfig

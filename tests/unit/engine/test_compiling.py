@@ -42,8 +42,8 @@ def settled(asked: Any, begun: bool | None = None, seconds: float = LONG, **over
     [
         ("auto", "cpu", "auto", LONG, 1, AMX, False, ""),
         ("auto", "cpu", "bf16", LONG, 1, AMX, False, ""),
-        ("auto", "cpu", "auto", SHORT, 1, AMX, False, "the run takes about 14:59, and that pays from 15:00 on"),
-        ("auto", "cpu", "32", LONG, 1, AMX, False, "AMX takes no part in float32"),
+        ("auto", "cpu", "auto", SHORT, 1, AMX, False, "the run takes about 14:59, and compiling pays from 15:00 on"),
+        ("auto", "cpu", "32", LONG, 1, AMX, False, "AMX does not speed up float32"),
         ("auto", "cpu", "auto", LONG, 1, AMX - {"amx_bf16"}, True, "without AMX"),
         ("auto", "cpu", "auto", LONG, 1, AMX - {"amx_tile"}, True, "without AMX"),
         ("auto", "cpu", "auto", LONG, 2, AMX, False, "several processes"),
@@ -88,7 +88,7 @@ def test_one_line_says_what_was_decided_and_none_what_was_asked_for(machine: Any
     assert said == ["Steps are compiled when they first run, which takes a minute or two."]
     said.clear()
     assert not settled("auto", seconds=SHORT)
-    assert said == ["Steps are not compiled: the run takes about 14:59, and that pays from 15:00 on."]
+    assert said == ["Steps are not compiled: the run takes about 14:59, and compiling pays from 15:00 on."]
     said.clear()
     assert not settled(False)
     assert not settled("auto", seconds=SHORT, quiet=True)

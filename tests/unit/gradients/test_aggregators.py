@@ -265,14 +265,9 @@ def test_figures_of_a_planted_conflict():
 
 def test_the_factory_and_the_setting():
     assert isinstance(build_combiner("mean"), MeanCombiner)
-    mitigator = build_combiner("mitigator", granularity="layer", beta=0.3, initial_target=0.2, max_gain=2.0)
+    mitigator = build_combiner("mitigator", granularity="layer", beta=0.3, initial_target=0.2)
     assert isinstance(mitigator, GradMitigator)
-    assert (mitigator.granularity, mitigator.beta, mitigator.initial_target, mitigator.max_gain) == (
-        "layer",
-        0.3,
-        0.2,
-        2.0,
-    )
+    assert (mitigator.granularity, mitigator.beta, mitigator.initial_target) == ("layer", 0.3, 0.2)
     combine(mitigator, gradients())
     assert "cosine/1|2" in mitigator.scalars()
     for name in NAMES:
@@ -295,9 +290,9 @@ def test_every_method_of_several_labels_takes_the_setting(name):
 
 
 def test_gcls_mitigator_keeps_its_settings():
-    made = toy_method("gcl", pixel=False, granularity="whole", beta=0.2, initial_target=0.1, max_gain=3.0).combiner()
+    made = toy_method("gcl", pixel=False, granularity="whole", beta=0.2, initial_target=0.1).combiner()
     assert isinstance(made, GradMitigator)
-    assert (made.granularity, made.beta, made.initial_target, made.max_gain) == ("whole", 0.2, 0.1, 3.0)
+    assert (made.granularity, made.beta, made.initial_target) == ("whole", 0.2, 0.1)
 
 
 @pytest.mark.parametrize("name", NAMES)

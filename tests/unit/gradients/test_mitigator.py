@@ -160,16 +160,6 @@ def test_initial_target_and_beta_reach_the_recursion():
     assert float(plain) < 0.5
 
 
-def test_the_gain_limit_reaches_the_recursion():
-    rows = gradients()
-    free, held = (GradMitigator(TERMS, initial_target=0.95, max_gain=limit) for limit in (None, 1.5))
-    for mitigator in (free, held):
-        combine(mitigator, rows)
-    gains = [max(v for k, v in m.scalars().items() if k.startswith("gain/")) for m in (free, held)]
-    assert gains[0] > 2
-    assert gains[1] <= 1.5 + 1e-12
-
-
 def test_figures_and_details_are_those_of_the_recursion():
     """With one gradient that vanishes in one tensor, and cosines, targets and gains that all differ."""
     rows = gradients()

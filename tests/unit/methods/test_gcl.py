@@ -63,7 +63,7 @@ def reference(method, batch, label, *, keep, path=None, all_positives=False, tem
                     fixed = v.detach()
                     alone = fixed[i, p].clone().requires_grad_()
                     anchor = alone if path == "embedding" else v[i, p]
-                    loss = pair(q, anchor, v[j, q] if path == "pair" else fixed[j, q], fixed[j])
+                    loss = pair(q, anchor, fixed[j, q], fixed[j])
                     to = alone if path == "embedding" else method.encoder.blocks[-1].conv2.weight
                     norms[q] = torch.autograd.grad(loss, to, retain_graph=True)[0].norm().item()
                 kept = sorted(pool, key=norms.__getitem__)[:keep]
@@ -74,7 +74,7 @@ def reference(method, batch, label, *, keep, path=None, all_positives=False, tem
     return image, pixel
 
 
-@pytest.mark.parametrize("path", ["anchor", "pair", "embedding"])
+@pytest.mark.parametrize("path", ["anchor", "embedding"])
 @pytest.mark.parametrize("denominator", ["one_positive", "all"])
 def test_one_step_equals_the_loops_with_filter_and_gradients(path, denominator):
     options = {"filter_path": path, "pixel_denominator": denominator, "anchors": 64}
@@ -151,12 +151,9 @@ def test_switches_make_every_row_of_the_ablation(switches, terms, combiner):
 
 
 def test_mitigator_gets_its_settings():
-    method = toy_method(
-        "gcl", granularity="layer", beta=0.3, initial_target=0.2, max_gain=5.0, labels=["phase", "patient"]
-    )
+    method = toy_method("gcl", granularity="layer", beta=0.3, initial_target=0.2, labels=["phase", "patient"])
     combiner = method.combiner()
     assert (combiner.granularity, combiner.beta, combiner.initial_target) == ("layer", 0.3, 0.2)
-    assert combiner.max_gain == 5.0
     assert combiner.terms == ("phase", "patient")
 
 
@@ -282,7 +279,7 @@ def test_the_pace_is_the_one_asked_for():
     assert len(set(map(tuple, sizes.values()))) == 5
 
 
-@pytest.mark.parametrize("path", ["anchor", "pair", "embedding"])
+@pytest.mark.parametrize("path", ["anchor", "embedding"])
 def test_each_path_of_the_filter_trains_under_autocast(path):
     method = toy_method("gcl", filter_path=path).train()
     with torch.autocast("cpu", torch.bfloat16):

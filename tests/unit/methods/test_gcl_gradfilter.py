@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from fewlabel.methods.gcl import gradfilter as grad_filter
-from fewlabel.methods.gcl.backprop import flat_rows, pick_pixels, unfold_patches
+from fewlabel.methods.gcl.backprop import _box_sum, flat_rows, pick_pixels
 from fewlabel.methods.gcl.gradfilter import gradient_norms, pair_gradients, smallest
 from fewlabel.methods.gcl.pixel_loss import pair_losses, top_pool
 from kit.closed_form import TAU, make_problem
@@ -26,29 +26,30 @@ def test_gradient_at_the_embeddings_equals_autograd_and_finite_differences(all_p
         return pair_losses(a @ b.transpose(1, 2) / TAU, pool, mode)
 
     assert torch.autograd.gradcheck(losses, (v, keys))
-    found = pair_gradients((v @ keys.transpose(1, 2) / TAU).detach(), pool, TAU, all_positives=all_positives)
-    centre = found.attention @ keys
+    attention, factor = pair_gradients(
+        (v @ keys.transpose(1, 2) / TAU).detach(), pool, TAU, all_positives=all_positives
+    )
+    centre = attention @ keys
     for p in range(3):
         for k in range(2):
             q = int(pool[0, p, k])
-            at_anchor, at_key = torch.autograd.grad(losses(v, keys)[0, p, k], (v, keys))
-            expected = -found.anchor[0, p, k] * (keys[0, q] - centre[0, p])
+            (at_anchor,) = torch.autograd.grad(losses(v, keys)[0, p, k], v)
+            expected = -factor[0, p, k] * (keys[0, q] - centre[0, p])
             torch.testing.assert_close(at_anchor[0, p], expected, rtol=0, atol=1e-12)
-            torch.testing.assert_close(at_key[0, q], -found.partner[0, p, k] * v[0, p], rtol=0, atol=1e-12)
 
 
 def test_norm_at_the_anchor_is_bounded():
     v, keys = unit(2, 6, 4), unit(2, 20, 4, seed=1)
     logits = v @ keys.transpose(1, 2) / TAU
     pool = top_pool(logits, 5)
-    found = pair_gradients(logits, pool, TAU)
-    centre = found.attention @ keys
-    norms = found.anchor * (flat_rows(keys, torch.arange(2), pool) - centre.unsqueeze(-2)).norm(dim=-1)
-    # found.anchor = (1 - p_q)/τ with p_q = e^s / (e^s + S).
-    assert (norms <= 2 * found.anchor).all()
+    attention, factor = pair_gradients(logits, pool, TAU)
+    centre = attention @ keys
+    norms = factor * (flat_rows(keys, torch.arange(2), pool) - centre.unsqueeze(-2)).norm(dim=-1)
+    # The factor is (1 - p_q)/τ with p_q = e^s / (e^s + S).
+    assert (norms <= 2 * factor).all()
     inside = logits.gather(-1, pool)
-    total = logits.masked_fill(found.attention == 0, -torch.inf).logsumexp(-1, keepdim=True).exp()
-    torch.testing.assert_close(found.anchor, (1 - inside.exp() / (inside.exp() + total)) / TAU)
+    total = logits.masked_fill(attention == 0, -torch.inf).logsumexp(-1, keepdim=True).exp()
+    torch.testing.assert_close(factor, (1 - inside.exp() / (inside.exp() + total)) / TAU)
 
 
 def test_harder_positives_have_larger_embedding_norms_but_not_anchor_norms_near_the_antipode():
@@ -75,9 +76,9 @@ def test_selection_is_that_of_a_brute_force_sort_and_ties_go_to_the_nearer_pixel
     assert smallest(norms, 7).all()
 
 
-@pytest.mark.parametrize("path", ["anchor", "pair", "embedding"])
+@pytest.mark.parametrize("path", ["anchor", "embedding"])
 def test_blocks_change_nothing(path, monkeypatch):
-    problem = make_problem(patches=True)
+    problem = make_problem()
     logits = problem.logits()
     pool = top_pool(logits, 3)
 
@@ -92,12 +93,12 @@ def test_blocks_change_nothing(path, monkeypatch):
 
 
 def test_picked_anchors_have_the_norms_of_the_full_map():
-    problem = make_problem(patches=True)
+    problem = make_problem()
     logits = problem.logits()
     pool = top_pool(logits, 3)
     pixels = torch.tensor([[3, 1], [0, 15], [7, 7], [9, 2]])
     rows = torch.arange(4)[:, None]
-    for path in ("anchor", "pair", "embedding"):
+    for path in ("anchor", "embedding"):
         common = {"temperature": TAU}
         weight = problem.head.first.weight
         full = gradient_norms(path, problem.tail, problem.tail, problem.partners, logits, pool, weight, **common)
@@ -135,32 +136,12 @@ def test_nothing_of_the_filter_carries_a_gradient():
     assert not smallest(norms, 2).requires_grad
 
 
-def test_the_pair_path_without_patches_is_refused():
-    problem = make_problem()
-    logits = problem.logits()
-    with pytest.raises(ValueError, match="patches"):
-        gradient_norms(
-            "pair",
-            problem.tail,
-            problem.tail,
-            problem.partners,
-            logits,
-            top_pool(logits, 3),
-            problem.head.first.weight,
-            temperature=TAU,
-        )
-
-
 @pytest.mark.parametrize("space", [(3, 4), (2, 3, 4)])
-def test_patches_are_what_a_convolution_multiplies(space):
+def test_the_square_of_a_patch_is_that_of_what_a_convolution_multiplies(space):
     axes = len(space)
     inputs = torch.randn(2, 3, *space, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    weight = torch.randn(5, 3, *[3] * axes, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    # One output channel for every number of a patch.
+    weight = torch.eye(3 * 3**axes, dtype=torch.float64).view(-1, 3, *[3] * axes)
     convolve = functional.conv2d if axes == 2 else functional.conv3d
-    expected = convolve(inputs, weight, padding=1).flatten(2).transpose(1, 2)
-    patches = unfold_patches(inputs)
-    torch.testing.assert_close(patches @ weight.flatten(1).T, expected)
-    from fewlabel.methods.gcl.backprop import _box_sum
-
-    square = _box_sum(inputs.square().sum(1, keepdim=True)).flatten(1)
-    torch.testing.assert_close(square, patches.square().sum(-1))
+    patches = convolve(inputs, weight, padding=1)
+    torch.testing.assert_close(_box_sum(inputs.square().sum(1, keepdim=True))[:, 0], patches.square().sum(1))

@@ -394,7 +394,7 @@ def test_settings_out_of_range_are_refused(word):
 def test_defaults_are_those_of_the_specification():
     config = resolve_plugin("fewlabel.methods", "glcl")
     assert (config.same_part, config.temperature, config.dim) == ("attract", 0.1, 128)
-    assert (config.head, config.centre, config.global_share) == ("flatten", False, 0.5)
+    assert (config.head, config.global_share) == ("flatten", 0.5)
     assert (config.blocks, config.regions, config.neighbours, config.window) == (2, None, None, None)
     # The usual network on 192x192 pixels: a 12x12 map flattened as 6x6, and regions on a quarter of the side.
     method = toy_method("glcl", size=(192, 192), network=UNetConfig(width=4, depth=5))

@@ -345,7 +345,7 @@ def test_without_the_branch_of_whole_slices_nothing_of_it_is_built():
 
 
 def test_default_settings_are_the_published_ones():
-    config = toy_method("pixpro").config
+    config = toy_method("pixpro").settings
     assert (config.threshold, config.gamma, config.momentum, config.dim) == (0.7, 2.0, 0.99, 256)
     assert config.instance_weight == 0
 

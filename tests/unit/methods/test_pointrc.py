@@ -319,7 +319,7 @@ def test_settings_out_of_range_are_refused(key, bad):
 
 
 def test_more_points_cannot_be_kept_than_are_drawn():
-    assert toy_method("pointrc", points=4, drawn=4, **TINY).chosen.points == 4
+    assert toy_method("pointrc", points=4, drawn=4, **TINY).settings.points == 4
     with pytest.raises(SettingsError) as caught:
         toy_method("pointrc", points=5, drawn=4, **TINY)
     assert "method.points" in str(caught.value)

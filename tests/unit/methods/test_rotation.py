@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fewlabel.data.augment import AugmentConfig, Augmenter
+from fewlabel.data.augment import Augmenter
+from fewlabel.data.augment_settings import AugmentConfig
 from fewlabel.methods.rotation import Rotation, four_turns, inscribed_circle
 from fewlabel.nets.unet import UNetConfig
 from kit.golden import plant

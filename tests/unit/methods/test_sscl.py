@@ -358,7 +358,6 @@ def test_defaults_are_those_of_the_specification():
     assert (config.variant, config.sampling) == ("code", "per_class")
     assert (config.global_temperature, config.temperature, config.dim) == (0.5, 0.1, 128)
     assert (config.stride, config.block, config.slices) == (4, 16, 4)
-    assert config.centre is resolve_plugin("fewlabel.methods", "simclr").centre is False
 
 
 def test_memory_of_the_default_does_not_grow_with_the_image():

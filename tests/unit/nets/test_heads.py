@@ -103,10 +103,9 @@ def test_a_flatten_head_knows_where_things_are():
     assert not torch.allclose(found[0], found[2])
 
 
-@pytest.mark.parametrize("build", [PooledHead, lambda *sizes, **how: FlattenHead(*sizes, (3, 3), **how)])
-def test_a_centred_head_of_one_row_per_image_has_no_mean_over_the_batch(build):
+def test_a_centred_head_of_one_row_per_image_has_no_mean_over_the_batch():
     torch.manual_seed(0)
-    head = build(4, 6, centred=True).train()
+    head = PooledHead(4, 6, centred=True).train()
     rows = torch.rand(5, 9, 4, generator=torch.Generator().manual_seed(0)) + 3
     output = head(rows).output
     assert output.shape == (5, 1, 6)

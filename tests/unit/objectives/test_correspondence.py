@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fewlabel.data.augment import Augmenter, pretraining_augmentation
+from fewlabel.data.augment import Augmenter
+from fewlabel.data.augment_settings import pretraining_augmentation
 from fewlabel.objectives import correspondence as places
 
 SIZE = (32, 48)

@@ -3,7 +3,8 @@
 import torch
 from torch.nn import functional
 
-from fewlabel.data.augment import AugmentConfig, Augmenter
+from fewlabel.data.augment import Augmenter
+from fewlabel.data.augment_settings import AugmentConfig
 from fewlabel.objectives import points as points_of
 from fewlabel.objectives.correspondence import cell_centres, inside, to_view
 

@@ -47,11 +47,11 @@ def pixels(known):
     return [tuple(place) for place in known.nonzero().tolist()]
 
 
-def slow_cross_entropy(logits, target, known, smoothing=0.0):
+def slow_cross_entropy(logits, target, known):
     costs = []
     for n, y, x in pixels(known):
         scores = [math.exp(float(value)) for value in logits[n, :, y, x]]
-        shares = [(1 - smoothing) * float(value) + smoothing / 3 for value in target[n, :, y, x]]
+        shares = target[n, :, y, x].tolist()
         costs.append(-sum(share * math.log(score / sum(scores)) for share, score in zip(shares, scores, strict=True)))
     return sum(costs) / len(costs)
 
@@ -71,11 +71,10 @@ def slow_dice(logits, target, known, batch, background, smooth=1.0):
     return weighed / max(weights, 1)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_cross_entropy_of_one_hot_targets_is_the_usual_one(smoothing):
+def test_cross_entropy_of_one_hot_targets_is_the_usual_one():
     logits, labels, target, known = hard()
-    found = soft_target_cross_entropy(logits, target, known, smoothing=smoothing)
-    torch.testing.assert_close(found, cross_entropy(logits, labels, smoothing=smoothing), rtol=1e-12, atol=0)
+    found = soft_target_cross_entropy(logits, target, known)
+    torch.testing.assert_close(found, cross_entropy(logits, labels), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize(("batch", "background"), OPTIONS)
@@ -86,11 +85,10 @@ def test_dice_of_one_hot_targets_is_the_usual_one(batch, background):
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.3])
-def test_cross_entropy_equals_a_slow_loop(smoothing):
+def test_cross_entropy_equals_a_slow_loop():
     logits, target, known = example()
-    found = soft_target_cross_entropy(logits, target, known, smoothing=smoothing)
-    assert float(found) == pytest.approx(slow_cross_entropy(logits, target, known, smoothing), rel=1e-10)
+    found = soft_target_cross_entropy(logits, target, known)
+    assert float(found) == pytest.approx(slow_cross_entropy(logits, target, known), rel=1e-10)
 
 
 @pytest.mark.parametrize(("batch", "background"), OPTIONS)
@@ -103,8 +101,8 @@ def test_dice_equals_a_slow_loop(batch, background):
 
 def test_cross_entropy_with_everything_known_equals_that_of_torch():
     logits, target, known = example(ignored=0.0)
-    expected = functional.cross_entropy(logits, target, label_smoothing=0.2)
-    torch.testing.assert_close(soft_target_cross_entropy(logits, target, known, smoothing=0.2), expected)
+    expected = functional.cross_entropy(logits, target)
+    torch.testing.assert_close(soft_target_cross_entropy(logits, target, known), expected)
 
 
 def test_cross_entropy_is_linear_in_the_target_and_least_where_they_agree():
@@ -132,7 +130,7 @@ def test_nothing_known_is_zero_with_a_graph(batch):
     logits, target, known = example()
     logits.requires_grad_()
     nowhere = torch.zeros_like(known)
-    loss = soft_target_cross_entropy(logits, target * 0, nowhere, smoothing=0.1)
+    loss = soft_target_cross_entropy(logits, target * 0, nowhere)
     loss = loss + soft_target_dice(logits, target * 0, nowhere, batch=batch, background=True)
     assert float(loss.detach()) == 0
     (gradient,) = torch.autograd.grad(loss, logits)
@@ -178,7 +176,7 @@ def shares(logits, target, known):
     rows = slice(rank() * 2, rank() * 2 + 4 // world_size())
     scale = torch.ones(3, dtype=torch.float64, requires_grad=True)
     mine = logits[rows] * scale[:, None, None]
-    terms = [soft_target_cross_entropy(mine, target[rows], known[rows], smoothing=0.1)]
+    terms = [soft_target_cross_entropy(mine, target[rows], known[rows])]
     terms += [soft_target_dice(mine, target[rows], known[rows], batch=batch) for batch in (True, False)]
     return [torch.stack(terms).detach(), *torch.autograd.grad(sum(terms), scale)]
 

@@ -93,7 +93,7 @@ class Trained(Stages):
 
     facts: tuple[dict[str, Any], dict[str, Any]]
 
-    def __call__(self, name: str, settings: Any) -> Path:
+    def __call__(self, name: str, settings: Any, **_: Any) -> Path:
         out = Path(settings.out)
         if name == "finetune" and not out.exists():
             self.asked.append((name, settings))

@@ -10,7 +10,7 @@ import pytest
 from fewlabel.core.errors import SettingsError
 from fewlabel.data.store import PreparedStore
 from fewlabel.pipelines import measuring
-from fewlabel.pipelines._labels import selection_of
+from fewlabel.stages.finetune import check
 from kit.pipeline import Stages, go
 from kit.stores import make_store
 from kit.tiny import finetune_settings
@@ -32,8 +32,8 @@ def costs(
     monkeypatch.setattr(measuring, "mean_seconds", lambda *_: 1.0)
     monkeypatch.setattr(measuring, "seconds_of", lambda _: 10.0)
     settings = finetune_settings(store.folder, tmp_path / "out", control=True, regime="mean_teacher", **over)
-    selection, expects = selection_of(store, {"finetune": settings})
-    arms, _ = measuring.finetuning_costs(settings, selection, expects=expects)
+    _, labels = check(settings, store)
+    arms, _ = measuring.finetuning_costs(settings, labels)
     return [(arm.name, arm.fits, arm.step) for arm in arms]
 
 

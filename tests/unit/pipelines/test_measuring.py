@@ -19,11 +19,11 @@ from fewlabel.engine import compiling
 from fewlabel.engine.loop import Loop
 from fewlabel.nets.unet import UNet, UNetConfig
 from fewlabel.pipelines import measuring, timing
-from fewlabel.pipelines.measuring import finetuning_costs, pretraining_cost
+from fewlabel.pipelines.measuring import pretraining_cost
 from fewlabel.pipelines.timing import NOMINAL, mean_seconds, parts_of
 from fewlabel.protocol.label_draws import drawn_labels
 from fewlabel.stages.evaluate import EvaluateSettings
-from fewlabel.stages.finetune import segmenter_run
+from fewlabel.stages.finetune import FinetuneSettings, LabelUse, segmenter_run
 from fewlabel.stages.report import ReportSettings
 from kit.segmenters import prepared_discs
 from kit.stores import make_store
@@ -39,6 +39,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> PreparedStore:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "SECONDS", 0.0)
+
+
+def label_use(settings: FinetuneSettings, selection: Any) -> LabelUse:
+    drawn = drawn_labels(PreparedStore(settings.data), settings.labelled, settings.draw, settings.subjects)
+    return LabelUse(drawn, selection, expects=False)
+
+
+def finetuning_costs(settings: FinetuneSettings, selection: Any) -> Any:
+    return measuring.finetuning_costs(settings, label_use(settings, selection))
 
 
 def regime(name: str, *, pretrained: bool = False, **settings: Any) -> Any:
@@ -288,7 +297,7 @@ def test_the_report_is_timed_by_the_scans_it_predicts(
         with monkeypatch.context() as patch:
             patch.setattr(timing.time, "perf_counter", lambda: now[0])
             patch.setattr(measuring, "predict_volume", predict)
-            return measuring.shown_seconds(plans, made, fit, "none", arms, evaluates=evaluates)
+            return measuring.shown_seconds(plans, made, fit, label_use(learning, "none"), arms, evaluates=evaluates)
 
     # Three scored scans of as many slices as the one that is timed, by two members of each arm.
     assert shown(discs, evaluates=True, arms=2, members=2, labelled=1) == pytest.approx(3 * 2 * 2 * 6.0)
@@ -308,5 +317,6 @@ def test_the_report_is_timed_by_the_scans_it_predicts(
 
 
 def test_what_a_stage_would_refuse_is_refused(store: PreparedStore, tmp_path: Path) -> None:
+    known = label_use(finetune_settings(store.folder, tmp_path / "s", labelled=1), "none")
     with pytest.raises(DataError, match="99 asked for"):
-        finetuning_costs(finetune_settings(store.folder, tmp_path / "s", labelled=99), "none")
+        measuring.finetuning_costs(finetune_settings(store.folder, tmp_path / "s", labelled=99), known)

@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 
 from fewlabel.cli import app
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.settings.config import given
 from fewlabel.core.settings.values import nest
+from fewlabel.pipelines import stages
 from fewlabel.pipelines.settings import setting_rows
-from fewlabel.pipelines.stages import STAGES, stage_settings
+from fewlabel.pipelines.stages import STAGES
 from fewlabel.pipelines.train import plan, train_settings
 
 
@@ -70,14 +70,24 @@ def test_unknown_stages_get_the_nearest_or_all_there_are(stage: str, remedy: str
     assert fault.remedy == remedy
 
 
-def test_words_reach_the_stages_of_a_pipeline_as_words(tmp_path: Path) -> None:
+def test_a_pipeline_knows_which_settings_of_the_network_the_user_gave(tmp_path: Path) -> None:
     """A recipe gives way to an encoder, the user's words do not."""
-    words = nest(["network.depth=4", "finetune.network.norm=instance"])
-    own = {"data": tmp_path / "data", "out": tmp_path / "run"}
-    found: Any = plan(train_settings({**words, **own}, "acdc-lite"))
-    assert given(found["finetune"].network) == {"depth", "norm"}
-    assert given(found["pretrain"].network) == {"depth"}
+    values = {**nest(["network.depth=4", "finetune.network.norm=instance"]), "data": tmp_path, "out": tmp_path / "run"}
+    settings = train_settings(values, "acdc-lite")
+    assert settings.user_network == {"depth", "norm"}
+    found: Any = plan(settings)
     assert (found["finetune"].network.width, found["pretrain"].network.width) == (16, 16)
-    settings: Any = stage_settings("finetune", {**nest(["network.depth=4"]), **own}, "acdc-lite")
-    assert given(settings.network) == {"depth"}
-    assert settings.network.width == 16
+
+
+@pytest.mark.parametrize("recipe", [None, "acdc-lite"])
+def test_a_stage_is_told_which_settings_of_the_network_the_user_gave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str | None
+) -> None:
+    told: list[tuple[str, Any, dict[str, Any]]] = []
+    monkeypatch.setattr(stages, "run_stage", lambda name, settings, **known: told.append((name, settings, known)))
+    for name in ("finetune", "pretrain"):
+        stages.run_values(name, {**nest(["network.depth=4"]), "data": tmp_path, "out": tmp_path / "out"}, recipe)
+    (_, tuning, known), (_, _, nothing) = told
+    assert known == ({} if recipe is None else {"user_network": {"depth"}})
+    assert nothing == {}
+    assert (tuning.network.width, tuning.network.depth) == (32 if recipe is None else 16, 4)

@@ -14,9 +14,10 @@ from fewlabel.pipelines import grids, timing
 from fewlabel.pipelines._stand_in import DEPTH, write_stand_in
 from fewlabel.pipelines._train_settings import plan, train_settings
 from fewlabel.pipelines.measuring import measure
-from fewlabel.stages.check import CheckReport, check
+from fewlabel.stages.prepare import CheckReport
 from kit.pipeline import whole_chain
 from kit.scans import nnunet_folder
+from kit.tiny import checked
 
 __all__ = ["whole_chain"]
 pytestmark = pytest.mark.usefixtures("whole_chain")
@@ -37,7 +38,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def report(data: Path) -> CheckReport:
-    return check(data)
+    return checked(data)
 
 
 @pytest.fixture(scope="module")

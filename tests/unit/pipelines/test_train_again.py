@@ -30,7 +30,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def go(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Runs the chain: the evaluation is real, the other stages leave what is there or a stand-in."""
 
-    def stage(name: str, settings: Any) -> Path:
+    def stage(name: str, settings: Any, **_: Any) -> Path:
         out = Path(settings.out)
         if name == "evaluate":
             return evaluate.run(settings)

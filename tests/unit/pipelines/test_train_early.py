@@ -10,7 +10,6 @@ import pytest
 from fewlabel.core.artifact.files import read_json, write_json
 from fewlabel.core.errors import DataError, FewlabelError, SettingsError
 from fewlabel.core.settings.config import Settings
-from fewlabel.core.settings.values import as_words
 from fewlabel.pipelines import train
 from kit.pipeline import Stages, go
 from kit.stores import make_store
@@ -56,11 +55,11 @@ def test_a_wrong_data_folder_then_the_right_one(tmp_path: Path, monkeypatch: pyt
     out, real = tmp_path / "run", train.run_stage
     names: list[str] = []
 
-    def run(name: str, settings: Settings) -> Path:
+    def run(name: str, settings: Settings, **known: Any) -> Path:
         names.append(name)
         if name == "finetune":
             raise DataError("far enough")
-        return real(name, settings)
+        return real(name, settings, **known)
 
     monkeypatch.setattr(train, "run_stage", run)
     with pytest.raises(FewlabelError, match="nowhere"):
@@ -113,7 +112,7 @@ def test_a_data_set_without_labels_still_gets_its_encoder(
 ) -> None:
     unlabelled = [f"patient{number:03d}" for number in range(1, 5)]
 
-    def run(name: str, settings: Settings) -> Path:
+    def run(name: str, settings: Settings, **_: Any) -> Path:
         if name == "prepare":
             return make_store(Path(settings.out), subjects=4, depth=3, size=(16, 16), unlabelled=unlabelled)  # type: ignore[attr-defined]
         return stages(name, settings)
@@ -156,9 +155,9 @@ def test_labels_that_pretraining_shares_are_no_leak(stages: Stages, tmp_path: Pa
 
 
 def test_a_network_that_the_encoder_will_not_have_is_told_before_it_is_trained(stages: Stages, tmp_path: Path) -> None:
-    values = as_words({"finetune": {"network": {"depth": 3}}, "network": {"width": 8}})
+    values = {"finetune": {"network": {"depth": 3}}, "network": {"width": 8}}
     with pytest.raises(SettingsError) as caught:
         go(tmp_path / "run", **values)
     assert [fault.where for fault in caught.value.faults] == ["finetune.network.depth"]
     assert stages.names == ["prepare"]
-    go(tmp_path / "other", **as_words({"network": {"width": 8, "depth": 3}}))
+    go(tmp_path / "other", network={"width": 8, "depth": 3})

@@ -7,11 +7,11 @@ import os
 import h5py
 import numpy as np
 import pytest
+from fewlabel.stages.check import check
 
 from fewlabel.core.errors import DataError
 from fewlabel.data.closed_folders import closed_folder_faults
 from fewlabel.readers.base import collect_catalog
-from fewlabel.stages.check import check
 from kit.h5 import write_h5
 from kit.scans import nnunet_folder, noise, write_scan
 

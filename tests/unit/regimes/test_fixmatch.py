@@ -22,7 +22,7 @@ LATE = 15
 def expected_pseudo(regime, batch, again):
     """CE of all pixels, unsure ones free, plus Dice, of one plain pass; and what the student says of labelled rows."""
     confidence, labels = copy.deepcopy(regime.teacher.network)(batch.unlabelled).softmax(dim=1).max(dim=1)
-    labels = labels.masked_fill(confidence < regime.chosen.threshold, 255)
+    labels = labels.masked_fill(confidence < regime.settings.threshold, 255)
     strong, target = regime.mixed(batch.unlabelled_again[0], Pseudo(labels), again)
     logits = copy.deepcopy(regime.network)(torch.cat([batch.images, strong]))
     count = len(batch.images)

@@ -42,12 +42,12 @@ def test_terms_are_the_weighted_losses():
 
 
 def test_every_dice_setting_reaches_the_loss():
-    one = regime(dice_per_batch=False, dice_background=True, dice_smooth=5.0, label_smoothing=0.1).eval()
+    one = regime(dice_per_batch=False, dice_background=True, dice_smooth=5.0).eval()
     terms = one.losses(batch())
     logits = one.network(batch().images)
     expected = soft_dice_loss(logits, batch().labels, batch=False, background=True, smooth=5.0)
     torch.testing.assert_close(terms["dice"], expected)
-    torch.testing.assert_close(terms["ce"], cross_entropy(logits, batch().labels, smoothing=0.1))
+    torch.testing.assert_close(terms["ce"], cross_entropy(logits, batch().labels))
 
 
 def test_a_weight_of_zero_drops_its_term():

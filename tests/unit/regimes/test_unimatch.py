@@ -26,7 +26,7 @@ def strong(logits, labels):
 def expected(regime, batch, again, share=0.5):
     """Supervised terms and the weighted sum of the three streams, of one plain pass with channels dropped by hand."""
     confidence, labels = copy.deepcopy(regime.teacher.network)(batch.unlabelled).softmax(dim=1).max(dim=1)
-    pseudo = Pseudo(labels.masked_fill(confidence < regime.chosen.threshold, 255))
+    pseudo = Pseudo(labels.masked_fill(confidence < regime.settings.threshold, 255))
     mixed = [regime.mixed(view, pseudo, again) for view in again.unlabelled_again]
     network, count, others = copy.deepcopy(regime.network), len(batch.images), len(batch.unlabelled)
     maps = network.encoder(torch.cat([batch.images, mixed[0][0], mixed[1][0], batch.unlabelled]))

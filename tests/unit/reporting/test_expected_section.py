@@ -44,7 +44,7 @@ def test_every_patient_and_class_has_a_row_beside_the_controls(tmp_path: Path) -
     section = expected_section({"model": arm(tmp_path), "control": arm(tmp_path, 0.1)})
     assert section is not None
     assert section.lead == (
-        "3 annotated patients left out in turn, each segmented by a network that was trained on the 2 others."
+        "3 annotated patients were left out in turn, each segmented by a network trained on the other 2."
     )
     over, each = (block for block in section.blocks if isinstance(block, Table))
     assert len(each.rows) == 3 * 3 * 2
@@ -73,30 +73,30 @@ def test_nobody_left_out_leaves_no_section(tmp_path: Path) -> None:
 
 def test_the_headline_says_what_to_expect(tmp_path: Path) -> None:
     found = headline(Inputs(segmenter=arm(tmp_path), control=arm(tmp_path, 0.1), use=use("model")))
-    assert "Of a new patient expect a mean Dice of about 0.35 and a mean HD95 of about 15.0 mm" in found.sentence
-    assert "3 annotated patients reached who were left out in turn, each with 2 to learn from" in found.sentence
-    assert "The lowest, a, reached 0.25." in found.sentence
+    assert "On a new patient, expect a mean Dice of about 0.35 and a mean HD95 of about 15.0 mm" in found.sentence
+    assert "3 annotated patients who were left out in turn, with 2 to learn from each time" in found.sentence
+    assert "The worst, a, reached 0.25." in found.sentence
     assert found.sentence.endswith(
-        "Prediction from this run uses the model: mean Dice 0.350, control 0.450, by left-out patients."
+        "On this run, fewlabel predict uses the model: mean Dice 0.350, control 0.450, by left-out patients."
     )
     assert found.figures[0] == ("0.350", "expected mean Dice", "control 0.450; patients 0.250 to 0.450")
     found = headline(Inputs(segmenter=arm(tmp_path), control=arm(tmp_path, 0.1), use=use("control")))
-    assert "Of the control expect a mean Dice of about 0.45" in found.sentence
+    assert "expect the control to reach a mean Dice of about 0.45" in found.sentence
     assert found.figures[0] == ("0.450", "expected mean Dice", "model 0.350; patients 0.350 to 0.550")
     alone = headline(Inputs(segmenter=arm(tmp_path)))
     assert alone.figures[1] == ("15.0 mm", "expected mean HD95", "patients 15.0 to 15.0")
-    assert "Prediction from this run" not in alone.sentence
+    assert "fewlabel predict" not in alone.sentence
 
 
 def test_the_headline_with_one_patient_says_that_nothing_is_known(tmp_path: Path) -> None:
     one = arm(tmp_path, labelled_subjects=["a"], expected=None)
-    assert "with one annotated patient nothing can be known" in headline(Inputs(segmenter=one)).sentence
+    assert "cannot be estimated from one annotated patient" in headline(Inputs(segmenter=one)).sentence
     two = arm(tmp_path, expected=None)
-    assert "nothing is said here" in headline(Inputs(segmenter=two)).sentence
+    assert "nothing can be said" in headline(Inputs(segmenter=two)).sentence
 
 
 def test_quality_points_to_left_out_patients() -> None:
-    for left_out, words in ((True, "left out in turn is below"), (False, "nothing can be said about quality")):
+    for left_out, words in ((True, "left out in turn"), (False, "Quality can only be measured")):
         (block,) = score_section(None, model="model", control="control", left_out=left_out).blocks
         assert isinstance(block, Text)
         assert words in block.text
@@ -113,14 +113,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> PreparedStore:
 
 
 def test_only_training_scans_whose_labels_were_not_seen_are_candidates(store: PreparedStore) -> None:
-    found = candidates(store, {"labelled_subjects": ["patient001"], "validation_subjects": ["patient002"]})
+    found = candidates(store, {"patient001", "patient002"})
     assert {case.subject for case in found} == {f"patient{number:03d}" for number in range(3, 9)}
     assert len(found) == 12 <= SURVEYED
-    assert candidates(store, {"labelled_subjects": store.split["parts"]["train"]}) == []
+    assert candidates(store, store.split["parts"]["train"]) == []
 
 
 def test_scans_are_spread_from_the_least_to_the_most_sure(store: PreparedStore) -> None:
-    cases = candidates(store, {})[:9]
+    cases = candidates(store, ())[:9]
     sure = dict(zip((case.id for case in cases), (0.5, 0.9, 0.3, 0.8, 0.7, None, 0.6, 0.4, 0.95), strict=True))
 
     def predict(case: Any) -> tuple[Any, Any]:
@@ -156,8 +156,8 @@ def test_a_strip_for_each_scan_or_words(store: PreparedStore) -> None:
     assert (found.title, found.subtitle) == ("p2", "confidence 0.88, 9 of 9 by confidence")
     assert [tile.caption for tile in found.items] == ["slice 2 of 6", "slice 4 of 6", "slice 5 of 6"]
     assert len(nothing.items) == 3
-    assert "2 scans spread over the 9" in section.lead
+    assert "2 of 9 predicted scans" in section.lead
     assert "wall blue" in section.lead
     (block,) = unlabelled_section([], 0, ["background"], "x").blocks
     assert isinstance(block, Text)
-    assert "none can be shown" in block.text
+    assert "no other scan to show" in block.text

@@ -48,7 +48,7 @@ def pictures():
     mask[3:6, 2:5] = 1
     return {
         "loss": loss_figure(line([3, 2, 1]), line([3, 3, 3]), empty()),
-        "single": single_figure(line([1, 2]), title="Rank", label="r", caption="c", floor=0),
+        "single": single_figure(line([1, 2]), title="Rank", label="r", caption="c")[0],
         "lines": lines_figure({"a": line([1, 2]), "b": empty()}, title="T", label="l", caption="c", zero=True),
         "classes": class_figure(classes, model="m", control="k", interval="95 % interval"),
         "gain": gain_figure({"mean": Estimate(0.1, -0.1, 0.3), "one": Estimate(-0.2)}, caption="c"),
@@ -91,7 +91,7 @@ def test_alternative_text_tells_the_figures(pictures):
     assert "HD95 mm by class, mean" in pictures["distances"].alt
     assert "against k. one: 107.5 (4.0 to 211.0) against 108.5." in pictures["distances"].alt
     assert pictures["nearer"].alt == "HD95 minus the control's with interval: one -3.2 (-5.0 to -1.0) mm."
-    assert "from 0.50 to 0.90. 1 of 3 scans gain" in pictures["cases"].alt
+    assert "from 0.50 to 0.90. 1 of 3 scans improve" in pictures["cases"].alt
     assert "a · b 62 %; a · c 0 %" in pictures["map"].alt
     assert "Most in t2 for a · b, 100 %" in pictures["map"].alt
     assert "30 slice embeddings coloured by phase, 2 classes" in pictures["points"].alt

@@ -28,7 +28,7 @@ def test_shares_by_hand():
 
 def test_the_sentence_holds_the_means():
     (note,) = variance_note(ROWS)
-    assert "0.50 under stratified (SG) and 1.00 under antithetic (SAG) (mean of 2)" in note.text
+    assert "0.50 with stratified (SG) and 1.00 with antithetic (SAG) (mean of 2)" in note.text
 
 
 def test_two_pictures_say_what_they_show():

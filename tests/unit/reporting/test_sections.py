@@ -93,7 +93,7 @@ def test_headline_of_a_gain(tmp_path):
         scores=scores(tmp_path),
     )
     found = headline(inputs)
-    assert "pre-trained by gcl without any label" in found.sentence
+    assert "pre-trained with gcl, without any labels" in found.sentence
     assert "the labels of 1 annotated patient (9 slices)" in found.sentence
     assert "On 7 test scans of 7 patients it reaches a mean Dice of 0.780 and a mean HD95 of 5.0 mm." in found.sentence
     told = "with the same labels, reaches 0.680 and 8.0 mm: a difference of +0.100 and \N{MINUS SIGN}3.0 mm."
@@ -121,8 +121,8 @@ def test_headline_names_regimes_that_differ_and_labels_that_an_encoder_saw(tmp_p
         scores=scores(tmp_path),
     )
     found = headline(inputs)
-    assert "pre-trained by sscl with the labels of 1 patient." in found.sentence
-    assert "network was trained by mean_teacher with the labels" in found.sentence
+    assert "pre-trained with sscl, with the labels of 1 patient." in found.sentence
+    assert "network was trained with mean_teacher on the labels" in found.sentence
     assert "trained from scratch without unlabelled scans, with the same labels" in found.sentence
 
 
@@ -136,7 +136,7 @@ def test_a_control_that_differs_is_not_called_the_same(tmp_path):
     assert "not a fair one: it differs in steps (300 beside 500)." in lead
     inputs.scores.summary["differences"] = []
     assert "the same network" in headline(inputs).sentence
-    assert "same labels for the same number" in score_section(inputs.scores, model="m", control="c").lead
+    assert "on the same labels for the same number" in score_section(inputs.scores, model="m", control="c").lead
 
 
 @pytest.mark.parametrize(("gain", "subjects", "tone"), [(-0.1, 7, "loss"), (0.1, 3, "open"), (0.0, 7, "open")])
@@ -157,7 +157,7 @@ def test_headline_without_control_scores_or_anything(tmp_path):
         ("21", "stray objects"),
     ]
     assert "control" not in "".join(detail for _, _, detail in alone.figures)
-    assert "No scores are there" in headline(Inputs(encoder=training(tmp_path, {"method": "simclr"}))).sentence
+    assert "It was not scored" in headline(Inputs(encoder=training(tmp_path, {"method": "simclr"}))).sentence
 
 
 def test_score_tables_by_hand(tmp_path):
@@ -210,8 +210,8 @@ def test_post_processing_is_told_in_a_line_where_it_removed_anything(tmp_path):
     data.summary["protocol"]["postprocess"] = "How pieces are removed."
     section = score_section(data, model="ours", control="theirs")
     (line,) = texts(section, "plain")
-    of_each = "4 pieces (7.0 ml) in 2 of 7 scans; mean Dice without it 0."
-    assert line == f"Post-processing removed of ours: {of_each}770. Of theirs: {of_each}670."
+    of_each = "4 pieces (7.0 ml) in 2 of 7 scans, mean Dice without it 0."
+    assert line == f"Removed by post-processing: ours, {of_each}770; theirs, {of_each}670."
     assert "How pieces are removed." in texts(section, "note")
     for arm in data.summary["arms"].values():
         arm["mean"]["postprocess"]["removed"] = 0
@@ -297,9 +297,9 @@ def test_contradiction_by_level(tmp_path):
 
 def test_contradiction_says_why_it_is_not_shown(tmp_path):
     cases = {
-        "simclr used no meta labels; a contradiction needs two": {"method": "simclr", "meta_labels": []},
+        "simclr used no meta labels; a contradiction takes two": {"method": "simclr", "meta_labels": []},
         "gcl used 1 meta label; ": {"method": "gcl", "meta_labels": ["phase"]},
-        "averaged without looking": {"method": "gcl", "meta_labels": ["phase", "patient"]},
+        "averaged without being compared": {"method": "gcl", "meta_labels": ["phase", "patient"]},
     }
     for sentence, facts in cases.items():
         section = gradient_section(training(tmp_path, facts, [{"step": 0, "loss": 1.0}]))
@@ -309,9 +309,9 @@ def test_contradiction_says_why_it_is_not_shown(tmp_path):
 def test_pretraining_tells_how_far_the_loss_came(tmp_path):
     rows = [{"step": step, "loss": 3.0, "collapsed": 4.0, "lower_bound": 2.0} for step in range(20)]
     section = pretraining_section(training(tmp_path, {"method": "gcl", "steps": 20, "parameters": 2e6}, rows))
-    assert "2.0 million parameters for 20 steps, without metadata. No label of a structure was used." in section.lead
+    assert "2.0 million parameters was trained with gcl for 20 steps, without metadata. No masks" in section.lead
     lent = training(tmp_path, {"method": "sscl", "labelled_subjects": ["p1", "p2"]}, rows)
-    assert "The masks of p1 and p2 took part." in pretraining_section(lent).lead
+    assert "The masks of p1 and p2 were used too." in pretraining_section(lent).lead
     assert "50 % of the way from its collapse value (4.000) to its lower bound (2.000)" in texts(section, "note")[0]
     assert texts(section) == []
     high = [{**row, "loss": 4.5} for row in rows]
@@ -325,13 +325,13 @@ def test_finetuning_with_and_without_validation(tmp_path):
     facts = {"regime": "supervised", "labelled_subjects": ["p1"], "labelled_slices": 9, "steps": 30}
     losses = [{"step": step, "loss": 1.0 / (step + 1)} for step in range(30)]
     bare = finetuning_section({"ours": training(tmp_path, {**facts, "best_step": None}, losses), "none": None})
-    assert "No validation curve: no annotated patient chose the length" in texts(bare)[0]
+    assert "No validation curve: no annotated patient was held out" in texts(bare)[0]
     left = {**facts, "best_step": 20, "selection": "leave_one_out"}
-    assert "left out of a run of its own" in texts(finetuning_section({"ours": training(tmp_path, left, losses)}))[0]
+    assert "each of a run of its own" in texts(finetuning_section({"ours": training(tmp_path, left, losses)}))[0]
     kept = {**facts, "best_step": 20, "selection": "held_out"}
     checked = finetuning_section({"ours": training(tmp_path, kept, [*losses, {"step": 19, "validation_dice": 0.5}])})
     assert texts(checked) == []
-    assert checked.blocks[-1].items == [("Kept weights, ours", "after step 20 of 30 (held out)")]
+    assert checked.blocks[-1].items == [("Weights kept, ours", "after step 20 of 30 (held out)")]
     assert "no segmentation network" in texts(finetuning_section({"ours": None}))[0]
 
 
@@ -346,12 +346,12 @@ def test_finetuning_says_what_was_done_after_it(tmp_path):
     patches = {"recalibrated": {"patches": 1, "subjects": 1}, "postprocess": None}
     arms = {"ours": training(tmp_path, facts | done), "theirs": training(tmp_path, facts | patches)}
     assert finetuning_section(arms).blocks[-1].items == [
-        ("Kept weights, ours", "after the last step (30)"),
-        ("Kept weights, theirs", "after the last step (30)"),
-        ("Statistics, ours", "50 % from 128 slices of 40 patients, masks unread"),
-        ("Statistics, theirs", "100 % from 1 patch of 1 patient, masks unread"),
+        ("Weights kept, ours", "after the last step (30)"),
+        ("Weights kept, theirs", "after the last step (30)"),
+        ("Batch-norm statistics, ours", "50 % from 128 slices of 40 patients, without their masks"),
+        ("Batch-norm statistics, theirs", "100 % from 1 patch of 1 patient, without their masks"),
         (
-            "Kept of predictions, ours",
+            "Post-processing keeps, ours",
             "the largest piece of the foreground and of wall; of spot pieces of 40 mm³ or more",
         ),
     ]
@@ -380,12 +380,12 @@ def test_finetuning_of_an_ensemble_shows_the_first_and_tells_all_steps(tmp_path)
     kept = {**facts, "members": 3, "best_step": 20, "best_steps": [20, 10, 20], "selection": "held_out"}
     section = finetuning_section({"ours": training(tmp_path, kept, [*losses, {"step": 19, "validation_dice": 0.5}])})
     assert section.lead.endswith(
-        "30 steps. 3 networks of different seeds, each so long; the curves are those of the first."
+        "30 steps. 3 networks with different seeds, each trained this long; the curves are those of the first."
     )
-    assert section.blocks[-1].items == [("Kept weights, ours", "after steps 20 and 10 of 30 (held out)")]
+    assert section.blocks[-1].items == [("Weights kept, ours", "after steps 20 and 10 of 30 (held out)")]
     alike = {**kept, "best_steps": [20, 20, 20], "selection": "leave_one_out"}
     section = finetuning_section({"ours": training(tmp_path, alike, losses)})
-    assert section.blocks[-1].items == [("Kept weights, ours", "after step 20 of 30 (leave one out)")]
+    assert section.blocks[-1].items == [("Weights kept, ours", "after step 20 of 30 (leave one out)")]
     plain = finetuning_section({"ours": training(tmp_path, {**facts, "members": 1, "best_step": None}, losses)})
     assert "different seeds" not in plain.lead
 
@@ -396,7 +396,7 @@ def test_headline_of_an_ensemble(tmp_path):
         encoder=training(tmp_path, {"method": "gcl"}), segmenter=training(tmp_path, facts), scores=scores(tmp_path)
     )
     told = headline(inputs).sentence
-    assert "From it, an ensemble of 5 segmentation networks was trained with the labels of 1 annotated patient" in told
+    assert "Starting from it, an ensemble of 5 segmentation networks was trained on the labels of 1 annotated" in told
     assert "The control, an ensemble of as many networks trained from scratch with the same labels, reaches" in told
 
 
@@ -404,15 +404,16 @@ def test_headline_of_an_ensemble(tmp_path):
     ("spearman", "told"),
     [
         (-0.834, "rank correlation with mean Dice over 7 scans is \N{MINUS SIGN}0.83: \N{MINUS SIGN}1 means"),
-        (None, "Over 7 scans that cannot be ranked against Dice."),
+        (None, "Over 7 scans it has no rank correlation with Dice."),
     ],
 )
 def test_disagreement_and_its_worth_are_a_line(tmp_path, spearman, told):
     found = scores(tmp_path)
-    assert not any("Trust" in text for text in texts(score_section(found, model="ours", control="theirs"), "note"))
+    section = score_section(found, model="ours", control="theirs")
+    assert not any("Disagreement" in text for text in texts(section, "note"))
     found.summary["disagreement"] = {"control": {"mean": 0.1234, "spearman": spearman, "cases": 7}}
-    (line,) = [t for t in texts(score_section(found, model="ours", control="theirs"), "note") if "Trust" in t]
-    assert line.startswith("Trust, theirs: its networks disagree by 0.123 on average (1 minus the mean Dice")
+    (line,) = [t for t in texts(score_section(found, model="ours", control="theirs"), "note") if "Disagreement" in t]
+    assert line.startswith("Disagreement, theirs: its networks disagree by 0.123 on average (1 minus the mean Dice")
     assert told in line
 
 
@@ -457,11 +458,11 @@ def test_data_are_counted(tmp_path):
         f"phase 1: {(slices - mine) // 2}, phase 2: {(slices - mine) // 2}",
         str(mine),
     ]
-    assert parts.rows[-1] == ["labels in use", "1", "2", str(mine), str(mine), "patient001"]
+    assert parts.rows[-1] == ["labels used", "1", "2", str(mine), str(mine), "patient001"]
     assert parts.rows[1][4] == str(mine)
     assert class_names(store, "patient") == ["patient001", "patient002", "patient003", "patient004"]
     assert class_names(store, "position") == ["part 1", "part 2", "part 3", "part 4"]
-    assert "not there" in texts(data_section(None, []))[0]
+    assert "not given" in texts(data_section(None, []))[0]
 
 
 def test_embeddings_that_cannot_be_mapped():

@@ -11,7 +11,7 @@ from fewlabel.core import progress
 from fewlabel.core.artifact.files import read_json, write_json
 from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import ArtifactError
-from fewlabel.data.augment import finetuning_augmentation
+from fewlabel.data.augment_settings import finetuning_augmentation
 from fewlabel.data.pose import Pose
 from fewlabel.data.pose_record import POSES, Poses
 from fewlabel.stages import finetune

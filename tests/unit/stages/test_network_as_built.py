@@ -9,7 +9,7 @@ import pytest
 
 from fewlabel.core.artifact.files import read_json
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.settings.values import merge, nest
+from fewlabel.core.settings.values import nest
 from fewlabel.stages import finetune, pretrain
 from kit.stores import make_store
 from kit.tiny import NETWORK, finetune_settings, pretrain_settings
@@ -27,18 +27,13 @@ def encoder(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def words(*given: str, recipe: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The network of a command line with a recipe."""
-    return dict(merge({"network": recipe or {}}, nest(given)))
-
-
 def recorded(folder: Path) -> tuple[Any, Any]:
     settings = read_json(folder / "manifest.json")["settings"]
     return settings["network"], settings["identity"]["network"]
 
 
 def test_a_word_that_the_encoder_contradicts_is_refused(store: Path, encoder: Path, tmp_path: Path) -> None:
-    over = words("network.width=32", "network.depth=3", "network.norm=group")
+    over = nest(["network.width=32", "network.depth=3", "network.norm=group"])
     with pytest.raises(SettingsError) as caught:
         finetune.run(finetune_settings(store, tmp_path / "out", encoder=encoder, control=True, **over))
     faults = {fault.where: fault for fault in caught.value.faults}
@@ -53,11 +48,11 @@ def test_defaults_and_recipes_give_way_to_the_encoder_and_the_record_says_so(
 ) -> None:
     built = {**read_json(encoder / "encoder.json")["architecture"]}
     assert built["width"] == 4
-    cases = {"default": {"network": {}}, "recipe": words("network.depth=3", recipe={"width": 32, "depth": 3})}
+    cases = {"default": {"network": {}}, "recipe": {"network": {"width": 32, "depth": 3}}}
     for name, over in cases.items():
         said.clear()
         out = tmp_path / name
-        finetune.run(finetune_settings(store, out, encoder=encoder, control=True, labelled=1, **over))
+        finetune.run(finetune_settings(store, out, encoder=encoder, control=True, labelled=1, **over), {"depth"})
         for folder in (out, finetune.control_folder(out)):
             assert read_json(folder / "segmenter.json")["architecture"] == built
             assert recorded(folder) == (built, built)
@@ -66,20 +61,20 @@ def test_defaults_and_recipes_give_way_to_the_encoder_and_the_record_says_so(
 
 
 def test_words_equal_to_the_encoder_are_fine(store: Path, encoder: Path, tmp_path: Path) -> None:
-    over = words("network.width=4", "network.depth=3", "network.in_channels=1")
+    over = nest(["network.width=4", "network.depth=3", "network.in_channels=1"])
     finetune.run(finetune_settings(store, tmp_path / "out", encoder=encoder, labelled=1, **over))
 
 
 def test_without_an_encoder_the_words_count(store: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    finetune.run(finetune_settings(store, out, labelled=1, **words("network.width=8", "network.depth=2")))
+    finetune.run(finetune_settings(store, out, labelled=1, **nest(["network.width=8", "network.depth=2"])))
     built = read_json(out / "segmenter.json")["architecture"]
     assert (built["width"], built["depth"]) == (8, 2)
     assert recorded(out) == (built, built)
 
 
 def test_channels_are_those_of_the_data(store: Path, tmp_path: Path) -> None:
-    for network in ({**NETWORK, "in_channels": 3}, words("network.in_channels=3")["network"]):
+    for network in ({**NETWORK, "in_channels": 3}, nest(["network.in_channels=3"])["network"]):
         for stage, make in ((pretrain, pretrain_settings), (finetune, finetune_settings)):
             with pytest.raises(SettingsError, match=r"network\.in_channels: is 3, but the data in .* have 1"):
                 stage.run(make(store, tmp_path / "out", network=network))  # type: ignore[attr-defined]

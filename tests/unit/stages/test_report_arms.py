@@ -13,7 +13,7 @@ from fewlabel.stages.report import _arms
 @pytest.mark.parametrize(
     ("model", "control", "wanted"),
     [
-        (("pretrained encoder", "supervised"), ("scratch", "supervised"), ("pre-trained by gcl", "from scratch")),
+        (("pretrained encoder", "supervised"), ("scratch", "supervised"), ("pre-trained with gcl", "from scratch")),
         (
             ("scratch", "mean_teacher"),
             ("scratch", "supervised"),

@@ -55,8 +55,7 @@ class Artifact:
             problem = f"{folder} is not {wanted}: it has no {MANIFEST}"
             if not folder.exists():
                 problem = f"{folder} does not exist, but should be {wanted}"
-            fault = Fault(problem, remedy="Run its stage first")
-            raise ArtifactError("An artifact cannot be used:", [fault])
+            raise ArtifactError("An artifact cannot be used:", [Fault(problem, remedy="Run its stage first")])
         artifact = cls(folder, read_manifest(path))
         manifest = artifact.manifest
         faults = []
@@ -198,13 +197,17 @@ class Artifact:
     def _held(self, name: str, read: Callable[[Path], Made], digest: Callable[[Made], str]) -> Made:
         """What is read of a file, once it is held against its hash."""
         try:
-            found = read(self.folder / name)
+            content = read(self.folder / name)
         except OSError as error:
             fault = Fault(f"{self.folder / name} cannot be read ({reason(error)})", remedy=ANEW)
             raise ArtifactError("An artifact is damaged:", [fault]) from error
-        if name in self.manifest.files and digest(found) != self.manifest.files[name]:
-            raise ArtifactError("An artifact is damaged:", [changed_fault(self.folder, name)])
-        return found
+        if name in self.manifest.files and digest(content) != self.manifest.files[name]:
+            fault = Fault(
+                f"{self.folder / name} has changed since it was made",
+                remedy=f"Put the old file back, or {ANEW.lower()}",
+            )
+            raise ArtifactError("An artifact is damaged:", [fault])
+        return content
 
 
 def finish_artifact(
@@ -276,13 +279,6 @@ def finish_artifact(
 def is_artifact(folder: Path, kind: str) -> bool:
     """Whether a finished artifact of that kind lies there."""
     return Artifact.find(folder, kind) is not None
-
-
-def changed_fault(folder: Path, name: str) -> Fault:
-    """The fault of a file that is not as it was made."""
-    return Fault(
-        f"{folder / name} has changed since it was made", remedy="Put the old file back, or make the artifact again"
-    )
 
 
 def _changed_parents(folder: Path, manifest: Manifest) -> list[Fault]:

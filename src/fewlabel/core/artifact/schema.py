@@ -61,8 +61,7 @@ def read_manifest(path: Path) -> Manifest:
     version = values.get("schema_version") if isinstance(values, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
         problem = f"{path.parent} has schema {version}, but this version reads schemas up to {SCHEMA_VERSION}"
-        fault = Fault(problem, remedy="Upgrade fewlabel")
-        raise ArtifactError("An artifact cannot be used:", [fault])
+        raise ArtifactError("An artifact cannot be used:", [Fault(problem, remedy="Upgrade fewlabel")])
     try:
         manifest = Manifest.model_validate(values)
     except ValidationError as error:
@@ -74,14 +73,14 @@ def read_manifest(path: Path) -> Manifest:
 
 def _wrong(error: ValidationError) -> str:
     """What is wrong with a manifest, on one line."""
-    found = []
+    wrong = []
     for problem in error.errors(include_url=False):
         field = ".".join(map(str, problem["loc"]))
         given = f"{problem['input']!r}"
         shown = given if len(given) <= 40 else f"{given[:40]}…"
         missing = problem["type"] == "missing"
-        found.append(f"no {field}" if missing else f"{field} {shown}".strip())
-    return ", ".join(found)
+        wrong.append(f"no {field}" if missing else f"{field} {shown}".strip())
+    return ", ".join(wrong)
 
 
 #: Manifest → what the file system would say otherwise had it been written anew, and the content hash in it.
@@ -89,8 +88,8 @@ _known: dict[Path, tuple[tuple[int, ...], str]] = {}
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    found = path.stat()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    state = path.stat()
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
 def content_hash_at(folder: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Self, Union, get_origin
@@ -15,7 +15,7 @@ from pydantic_core import PydanticUndefined
 
 from fewlabel.core.errors import MISSING, UNKNOWN, Fault, SettingsError
 from fewlabel.core.registry import load_plugin
-from fewlabel.core.settings.values import as_text_where_due, quoted, show_value, type_name, words_in
+from fewlabel.core.settings.values import as_text_where_due, quoted, show_value, type_name
 from fewlabel.core.suggestions import did_you_mean
 
 #: What is wrong with a value, by pydantic's name for it.
@@ -63,8 +63,6 @@ def setting(default: Any = ..., doc: str = "", *, unit: str = "", source: str = 
 REQUIRED = "this setting is required"
 #: Error of pydantic → kind of fault.
 _KINDS = {"missing": MISSING, "extra_forbidden": UNKNOWN}
-#: Where settings keep which of them were given on the command line.
-_WORDS = "_words"
 
 
 class Settings(BaseModel):
@@ -86,8 +84,39 @@ class Settings(BaseModel):
                 differ from the defaults of its class, and naming one of its keys leaves the others as they were.
 
         Raises:
-            SettingsError: Naming each unknown key (with the nearest known one) and each bad value.
+            SettingsError: Naming each unknown key (with the nearest known one), each bad value, and what
+                :meth:`contradictions` has of the others.
         """
+        try:
+            built = cls._built(values, where, base)
+        except SettingsError as error:
+            wrong = [fault.where.removeprefix(where).split(".") for fault in error.faults]
+            rest = dict(values)
+            for keys in wrong:
+                rest = _without(rest, keys)
+            required = {name: "" for name, field in cls.model_fields.items() if field.is_required()}
+            try:
+                left = cls._built({**required, **rest}, where, base)
+            except SettingsError:
+                raise error from None
+            faults = left.contradictions(where, without={keys[0] for keys in wrong})
+            raise SettingsError(error.message, [*error.faults, *faults]) from None
+        if faults := built.contradictions(where):
+            raise SettingsError("These settings are not valid:", faults)
+        return built
+
+    def contradictions(self, where: str = "", *, without: Set[str] = frozenset()) -> list[Fault]:  # noqa: ARG002
+        """What no single setting shows to be wrong; told at once with all other faults.
+
+        Args:
+            where: Prefix of keys in messages.
+            without: Settings that are wrong anyhow and have their defaults here: rules about them are passed over.
+        """
+        return []
+
+    @classmethod
+    def _built(cls, values: Mapping[str, Any], where: str, base: Settings | None) -> Self:
+        """Of values that are right one by one."""
         faults: list[Fault] = []
         ready = {**(dict(base) if base is not None else {}), **values}
         for name in ready.keys() & cls.model_fields.keys():
@@ -123,8 +152,6 @@ class Settings(BaseModel):
             raise SettingsError("These settings are not valid:", faults)
         # What ``base`` gave is a default as well.
         built.model_fields_set.intersection_update(values)
-        # Beside the fields, and no part of what settings are compared or recorded by.
-        built.__dict__[_WORDS] = words_in(values)
         return built
 
     def record(self) -> dict[str, Any]:
@@ -132,10 +159,13 @@ class Settings(BaseModel):
         return dict(json.loads(self.model_dump_json()))
 
 
-def given(settings: Settings) -> frozenset[str]:
-    """The settings of a group that were given on the command line, not by default or from a recipe."""
-    words: frozenset[str] = settings.__dict__.get(_WORDS, frozenset())
-    return words
+def _without(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """Nested values without the setting that the keys of each level lead to."""
+    left = dict(values)
+    inner = left.pop(keys[0], None)
+    if isinstance(inner, Mapping) and len(keys) > 1:
+        left[keys[0]] = _without(inner, keys[1:])
+    return left
 
 
 class _Plugin:
@@ -185,8 +215,8 @@ def default_of(settings: type[BaseModel], name: str, base: Settings | None) -> A
 
 def plugin_name(value: Any) -> str:
     """The name in a plug-in's value: a name itself, a mapping, or a Config; empty if there is none."""
-    found = value.get("name") if isinstance(value, Mapping) else getattr(value, "name", value)
-    return found if isinstance(found, str) else ""
+    name = value.get("name") if isinstance(value, Mapping) else getattr(value, "name", value)
+    return name if isinstance(name, str) else ""
 
 
 def _with_default_name(value: Any, default: Any) -> Any:
@@ -198,12 +228,12 @@ def _with_default_name(value: Any, default: Any) -> Any:
 
 def plugin_fields(settings: type[BaseModel]) -> dict[str, str]:
     """Settings that choose a plug-in, and the family each chooses from."""
-    found = {}
+    packages = {}
     for name, field in settings.model_fields.items():
         for mark in field.metadata:
             if isinstance(mark, _Plugin):
-                found[name] = mark.package
-    return found
+                packages[name] = mark.package
+    return packages
 
 
 def group_fields(settings: type[BaseModel]) -> dict[str, type[Settings]]:

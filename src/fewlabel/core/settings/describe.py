@@ -14,7 +14,7 @@ from fewlabel.core.settings.values import show_value, type_name
 
 
 def describe(
-    settings: type[Settings], prefix: str = "", *, chosen: Mapping[str, Any] | None = None, base: Settings | None = None
+    settings: type[Settings], prefix: str = "", *, picks: Mapping[str, Any] | None = None, base: Settings | None = None
 ) -> list[dict[str, str]]:
     """A row per setting: key, type, default, unit, source, doc; groups and plug-ins with rows of their own.
 
@@ -23,18 +23,18 @@ def describe(
     Args:
         settings: The class to describe.
         prefix: Put before each key.
-        chosen: Nested values; a plug-in named here is described in place of the default one.
+        picks: Nested values; a plug-in named here is described in place of the default one.
         base: Instance whose values are the defaults, where they are not those of the class.
 
     Raises:
-        SettingsError: If ``chosen`` names an unknown plug-in.
+        SettingsError: If ``picks`` names an unknown plug-in.
     """
     rows: list[dict[str, str]] = []
     plugins = plugin_fields(settings)
     groups = group_fields(settings)
     for name, field in settings.model_fields.items():
         default = default_of(settings, name, base)
-        picked = (chosen or {}).get(name)
+        picked = (picks or {}).get(name)
         if name in groups:
             start = default if isinstance(default, Settings) else None
             rows.extend(_group(field, groups[name], f"{prefix}{name}", start, picked))
@@ -65,7 +65,7 @@ def _group(
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     source = str(extra.get("source", ""))
     shown = type(start) if start else kind
-    inside = describe(shown, f"{key}.", chosen=picked if isinstance(picked, Mapping) else None, base=start)
+    inside = describe(shown, f"{key}.", picks=picked if isinstance(picked, Mapping) else None, base=start)
     changed = {
         f"{key}.{name}"
         for name in shown.model_fields

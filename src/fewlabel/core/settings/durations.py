@@ -15,8 +15,8 @@ def parse_duration(text: str) -> float:
     Raises:
         ValueError: If it is no such time, or not above 0; the message says how to write one.
     """
-    found = _DURATION.fullmatch(text.lower())
-    parts = {} if found is None else {unit: value for unit, value in found.groupdict().items() if value}
+    match = _DURATION.fullmatch(text.lower())
+    parts = {} if match is None else {unit: value for unit, value in match.groupdict().items() if value}
     if not parts:
         plain = re.fullmatch(r"[-+]?[\d.]+", text.strip())
         hint = f"add its unit, e.g. {text.strip()}m" if plain else "e.g. 45m, 1h30m or 90s"

@@ -25,34 +25,6 @@ class _Written(float):
     text: str = ""
 
 
-class Words(dict[str, Any]):
-    """Nested values, some of which the user gave on the command line.
-
-    Attributes:
-        words: The keys of this level that were given there; mappings below keep their own.
-    """
-
-    words: frozenset[str] = frozenset()
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any], words: Iterable[str]) -> Words:
-        """``values`` of which ``words`` came from the command line."""
-        made = cls(values)
-        made.words = frozenset(words)
-        return made
-
-
-def as_words(values: Mapping[str, Any]) -> Words:
-    """Nested values, all of which the user gave explicitly, whatever a recipe says."""
-    nested = {key: as_words(value) if isinstance(value, Mapping) else value for key, value in values.items()}
-    return Words.of(nested, nested)
-
-
-def words_in(values: object) -> frozenset[str]:
-    """The keys of a mapping that were given on the command line."""
-    return values.words if isinstance(values, Words) else frozenset()
-
-
 def parse_value(text: str) -> Any:
     """A command-line value as bool, None, number, list or text: ``true``, ``null``, ``1e-3``, ``[a, b]``.
 
@@ -86,11 +58,11 @@ def _items(inner: str) -> list[Any]:
     """The items of a list, written without its brackets."""
     items: list[Any] = []
     # The plain form takes whatever the quoted ones do not, so every place matches.
-    found = _ITEM.match(inner) if inner else None
-    while found is not None:
-        quoted = [found[kind] for kind in ("double", "single") if found[kind] is not None]
-        items.append(quoted[0] if quoted else _read(found["plain"]))
-        found = _ITEM.match(inner, found.end()) if found[0].endswith(",") else None
+    match = _ITEM.match(inner) if inner else None
+    while match is not None:
+        quoted = [match[kind] for kind in ("double", "single") if match[kind] is not None]
+        items.append(quoted[0] if quoted else _read(match["plain"]))
+        match = _ITEM.match(inner, match.end()) if match[0].endswith(",") else None
     return items
 
 
@@ -113,7 +85,7 @@ def nest(assignments: Iterable[str]) -> dict[str, Any]:
         nested = merge(nested, value)
     if faults:
         raise SettingsError("The command line is not valid:", faults)
-    return as_words(nested)
+    return nested
 
 
 def assignments(values: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -165,8 +137,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
             merged[key] = {**(old if keep else {}), "name": value}
         else:
             merged[key] = value
-    words = (words_in(base) - over.keys()) | words_in(over)
-    return Words.of(merged, words) if words else merged
+    return merged
 
 
 def as_text_where_due(annotation: Any, value: Any) -> Any:

@@ -41,8 +41,3 @@ def scan_stem(path: Path) -> str:
     stem = file_stem(composite.files[0])
     numbered = isinstance(composite, Stack) and len(composite.files) > 1
     return stem.rstrip("0123456789").rstrip("_-. ") or stem if numbered else stem
-
-
-def shown(path: Path) -> str:
-    """A path of a catalog as a person reads it."""
-    return str(parse_composite(path) or path)

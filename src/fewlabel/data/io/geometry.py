@@ -88,17 +88,17 @@ def grid_faults(
         else:
             remedy = "Export both from the same series"
         return [Fault(problem, where, remedy)]
-    if not (found.spacing_known and wanted.spacing_known):
-        return []
-    if not np.allclose(found.spacing, wanted.spacing, rtol=1e-3, atol=1e-4):
+    both_known = found.spacing_known and wanted.spacing_known
+    if both_known and not np.allclose(found.spacing, wanted.spacing, rtol=1e-3, atol=1e-4):
         problem = f"has spacing {_mm(found.spacing)} mm, but {name} has {_mm(wanted.spacing)} mm (z, y, x)"
         return [Fault(problem, where, "Correct the header that is wrong")]
     apart = float(np.linalg.norm(found.corners() - wanted.corners(), axis=1).max())
-    if apart <= 0.5 * min(wanted.spacing):
+    if not both_known or apart <= 0.5 * min(wanted.spacing):
         return []
-    if origin_alone(wanted, found):
-        if accept_origin:
-            return []
+    elsewhere = origin_alone(wanted, found)
+    if elsewhere and accept_origin:
+        return []
+    if elsewhere:
         mine, its = found.corners()[0], wanted.corners()[0]
         problem = (
             f"has its origin at {_mm(mine)} mm, but {name} has it at {_mm(its)} mm (left, posterior, superior), "

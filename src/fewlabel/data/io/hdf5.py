@@ -53,12 +53,12 @@ class Address:
     @classmethod
     def parse(cls, path: Path) -> Address | None:
         """The address that a path is, or None for the path of an ordinary file."""
-        found = _ADDRESS.match(path.name)
-        if found is None:
+        match = _ADDRESS.match(path.name)
+        if match is None:
             return None
-        z, y, x = (float(step) for step in found["spacing"].split("x"))
-        order: Order = "xyz" if found["order"] == "xyz" else "zyx"
-        return cls(path.with_name(found["file"]), found["key"], order, (z, y, x), found["unit"] is not None)
+        z, y, x = (float(step) for step in match["spacing"].split("x"))
+        order: Order = "xyz" if match["order"] == "xyz" else "zyx"
+        return cls(path.with_name(match["file"]), match["key"], order, (z, y, x), match["unit"] is not None)
 
     @property
     def path(self) -> Path:
@@ -146,13 +146,12 @@ class Address:
     def _present(self) -> tuple[Path, ...]:
         numbered = self._numbered()
         if not numbered:
-            fault = Fault("no file matches", str(self.file), "Restore the slices")
-            raise DataError("A file cannot be read:", [fault])
+            raise DataError("A file cannot be read:", [Fault("no file matches", str(self.file), "Restore the slices")])
         steps = [(low, high) for (low, _), (high, _) in pairwise(numbered) if high != low + 1]
         if steps:
-            found = ", ".join(f"{low} then {high}" if low != high else f"{low} twice" for low, high in steps[:3])
+            gaps = ", ".join(f"{low} then {high}" if low != high else f"{low} twice" for low, high in steps[:3])
             more = f" and {len(steps) - 3} more" if len(steps) > 3 else ""
-            problem = f"slices are not numbered consecutively: {found}{more}"
+            problem = f"slices are not numbered consecutively: {gaps}{more}"
             remedy = "Restore the missing slices, or number them without gaps"
             raise DataError("A stack of slices cannot be used:", [Fault(problem, str(self.file), remedy)])
         return tuple(path for _, path in numbered)

@@ -168,12 +168,12 @@ def _rv(heart: Heart, x: Array, y: Array, outer: Array, reach: Array, half: Arra
 
 
 def _papillary(heart: Heart, x: Array, y: Array, height: Array, cavity: Array) -> Mask:
-    found = np.zeros(np.broadcast_shapes(x.shape, y.shape, height.shape), bool)
+    muscles = np.zeros(np.broadcast_shapes(x.shape, y.shape, height.shape), bool)
     for angle in heart.papillary:
         px, py = 0.62 * cavity * np.cos(angle), 0.62 * cavity * np.sin(angle)
         size = heart.papillary_radius * np.clip(1 - ((height - 0.45) / 0.3) ** 2, 0, 1)
-        found |= np.hypot(x - px, y - py) < size
-    return found
+        muscles |= np.hypot(x - px, y - py) < size
+    return muscles
 
 
 def _atria(heart: Heart, x: Array, y: Array, height: Array) -> Mask:
@@ -247,6 +247,7 @@ def chest_shape(chest: Chest, grid: Grid, *, length: float) -> dict[str, Mask]:
     bx, by = grid.x + grid.centre[0], grid.y + grid.centre[1]
     rim = np.hypot(bx / chest.half[0], by / chest.half[1])
     mean_half = sum(chest.half) / 2
+    inner = rim < 1 - (chest.skin + chest.muscle) / mean_half
     height = grid.depth / length
     shape = np.broadcast_shapes(grid.x.shape, grid.y.shape, grid.depth.shape)
 
@@ -266,12 +267,12 @@ def chest_shape(chest: Chest, grid: Grid, *, length: float) -> dict[str, Mask]:
     masks = {
         "fat": rim < 1,
         "muscle": rim < 1 - chest.skin / mean_half,
-        "mediastinum": rim < 1 - (chest.skin + chest.muscle) / mean_half,
-        "lung": lungs & (rim < 1 - (chest.skin + chest.muscle) / mean_half),
+        "mediastinum": inner,
+        "lung": lungs & inner,
         "vessel": vessels & lungs,
-        "liver": liver & (growth > 0) & (rim < 1 - (chest.skin + chest.muscle) / mean_half),
+        "liver": liver & (growth > 0) & inner,
         "spine": ellipse((0, 66), (17, 14)) & (rim < 1 - chest.skin / mean_half),
-        "stomach": stomach & chest.stomach & (rim < 1 - (chest.skin + chest.muscle) / mean_half),
+        "stomach": stomach & chest.stomach & inner,
         "aorta wall": aorta < chest.aorta + 2.5,
         "aorta": aorta < chest.aorta,
     }

@@ -156,7 +156,8 @@ def render(patient: Patient, phase: Phase) -> tuple[NDArray[np.int16], NDArray[n
     image = np.where(heart.labels == LV, tissue["blood"] * inflow, image)
     image[heart.papillary] = tissue["myocardium"] * 1.1
 
-    image = _blur(image * _texture(rng, image.shape, heart.labels), patient.scanner.blur)
+    textured = image * _texture(rng, image.shape, heart.labels)
+    image = np.asarray(ndimage.gaussian_filter(textured, (0, patient.scanner.blur, patient.scanner.blur)))
     image = image * _bias(still, image.shape, patient.scanner.bias)
     sigma = patient.scanner.noise * still.uniform(0.8, 1.5)
     image = np.hypot(image + rng.normal(0, sigma, image.shape), rng.normal(0, sigma, image.shape))
@@ -174,10 +175,6 @@ def _grid(stack: Stack) -> Grid:
         depth=np.asarray(np.arange(slices) * stack.spacing[0] - stack.above, np.float64)[:, None, None],
         centre=stack.centre,
     )
-
-
-def _blur(image: NDArray[np.float64], width: float) -> NDArray[np.float64]:
-    return np.asarray(ndimage.gaussian_filter(image, (0, width, width)))
 
 
 def _texture(rng: np.random.Generator, shape: tuple[int, ...], labels: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -217,8 +214,7 @@ def write_phantom(folder: Path | str, *, patients: int = 16, labelled: int = 1, 
         SettingsError: If the counts do not fit together.
     """
     if labelled < 0 or test < 0 or patients < max(1, labelled + test):
-        problem = f"labelled={labelled} and test={test} patients do not fit into patients={patients}"
-        fault = Fault(problem, "phantom")
+        fault = Fault(f"labelled={labelled} and test={test} patients do not fit into patients={patients}", "phantom")
         raise SettingsError("These settings are not valid:", [fault])
     folder = Path(folder)
     for name in ("images", "labels"):

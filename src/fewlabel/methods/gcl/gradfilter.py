@@ -5,13 +5,12 @@ For the loss ℓ(p, q) of anchor pixel p and positive pixel q with keys v_k = em
     ∂ℓ/∂v_p = -a_pq (v_q - m_p),   m_p = Σ_k π_k v_k
 
 where, for one positive per denominator, a_pq = (1 - e^{s_q}/(e^{s_q} + S_p))/τ and π is the softmax over the
-negatives. The criterion is g(p, q) = ‖∂ℓ(p, q)/∂θ‖, θ the last convolution's weight (and bias, if it has one), with
+negatives. The criterion is g(p, q) = ‖∂ℓ(p, q)/∂θ‖, θ the last convolution's weight (it has no bias), with the
 normalisation statistics held constant. Pushed back through the unit length, the head and the encoder's activation
 the gradient at one pixel is a vector δ of the convolution's output channels, and the gradient of θ has rank one, so
 
 * ``embedding``: ‖∂ℓ/∂v_p‖ itself, Eq. 7;
-* ``anchor``: ‖δ_pq‖ · sqrt(‖x̃_p‖² + b), x̃ the patch under the kernel, b = 1 with a bias and 0 without;
-* ``pair``: also through the positive (negatives detached): sqrt(‖δ‖²(‖x̃_p‖²+b) + ‖δ'‖²(‖x̃_q‖²+b) + 2 δ·δ' (x̃_p·x̃_q+b)).
+* ``anchor``: ‖δ_pq‖ · ‖x̃_p‖ with x̃ the patch under the kernel, positive and negatives held constant.
 
 No backward pass is needed. As the head's second matrix is linear, it is applied once per pixel, not once per pair.
 With unit embeddings the tangential part of v_q - m_p vanishes as v_q → -v_p, so a harder positive has the larger
@@ -29,49 +28,38 @@ from torch import Tensor
 
 from fewlabel.methods.gcl.backprop import PixelTail, flat_rows
 
-FilterPath = Literal["anchor", "pair", "embedding"]
+FilterPath = Literal["anchor", "embedding"]
 
 #: Numbers per working block: four megabytes on the CPU stay in its cache, an accelerator prefers few large blocks.
 _CPU_BLOCK = 2**20
 _DEVICE_BLOCK = 2**26
 
 
-@dataclass(frozen=True)
-class PairGradients:
-    """∂ℓ/∂v of every pair: -anchor · (v_q - Σ π v) at the anchor, -partner · v_p at the positive.
-
-    Attributes:
-        attention: (b, a, p) π.
-        anchor: (b, a, k) factor at the anchor.
-        partner: (b, a, k) factor at the positive.
-    """
-
-    attention: Tensor
-    anchor: Tensor
-    partner: Tensor
-
-
 @torch.no_grad()
-def pair_gradients(logits: Tensor, pool: Tensor, temperature: float, *, all_positives: bool = False) -> PairGradients:
-    """Gradients of ℓ(p, q) with respect to the embeddings, as factors.
+def pair_gradients(
+    logits: Tensor, pool: Tensor, temperature: float, *, all_positives: bool = False
+) -> tuple[Tensor, Tensor]:
+    """∂ℓ(p, q)/∂v_p = -a_pq (v_q - Σ_k π_k v_k) of every pair, as its factors.
 
     Args:
         logits: (b, a, p) s of the anchors and all pixels of their partner image.
         pool: (b, a, k) int64 positives.
         temperature: τ.
         all_positives: The denominator holds all pixels of the partner, not one positive and the negatives.
+
+    Returns:
+        π (b, a, p) and a (b, a, k).
     """
     scores = logits.gather(-1, pool)
     if all_positives:
         attention = logits.softmax(dim=-1)
-        factor = torch.full_like(scores, 1 / temperature)
-        return PairGradients(attention, factor, (1 - attention.gather(-1, pool)) / temperature)
+        return attention, torch.full_like(scores, 1 / temperature)
     outside = logits.scatter(-1, pool, torch.finfo(logits.dtype).min)
     highest = outside.amax(dim=-1, keepdim=True)
     attention = outside.sub_(highest).exp_()
     total = attention.sum(dim=-1, keepdim=True)
     factor = torch.sigmoid(highest + total.log() - scores) / temperature
-    return PairGradients(attention.div_(total), factor, factor)
+    return attention.div_(total), factor
 
 
 @torch.no_grad()
@@ -86,13 +74,12 @@ def gradient_norms(
     *,
     temperature: float,
     all_positives: bool = False,
-    bias: bool = False,
     matmul_dtype: torch.dtype | None = None,
 ) -> Tensor:
     """g(p, q) of every anchor p and every q of its pool.
 
     Args:
-        path: Which parameters' gradient, see the module.
+        path: Whose gradient, see the module.
         anchors: The a anchor pixels of b images.
         keys: All pixels of all images that partners come from.
         partners: (b,) int64, the partner image of each anchor image among ``keys``.
@@ -101,7 +88,6 @@ def gradient_norms(
         first: (h, c) weight W₁ of the head's first layer.
         temperature: τ.
         all_positives: As in :func:`pair_gradients`.
-        bias: Whether the last convolution has a bias.
         matmul_dtype: Type of the one large product, such as bfloat16 under autocast; norms stay in float32.
 
     Returns:
@@ -115,18 +101,15 @@ def gradient_norms(
     with torch.autocast(logits.device.type, enabled=False):
         for start in range(0, len(partners), size):
             block = slice(start, start + size)
-            gradients = pair_gradients(logits[block], pool[block], temperature, all_positives=all_positives)
+            attention, factor = pair_gradients(logits[block], pool[block], temperature, all_positives=all_positives)
             pairs = _Pairs(
                 anchors.map(operator.itemgetter(block)), keys, partners[block], logits[block], pool[block], temperature
             )
             if path == "embedding":
-                norms.append(gradients.anchor * pairs.embedding_norms(gradients.attention))
-            elif path == "anchor":
-                length = torch.linalg.vector_norm(pairs.anchor_deltas(gradients.attention, weight), dim=-1)
-                scale = (pairs.anchors.patch_square + bias).sqrt() * pairs.anchors.inverse_norm
-                norms.append(gradients.anchor * length * scale)
+                norms.append(factor * pairs.embedding_norms(attention))
             else:
-                norms.append(pairs.pair_norms(gradients, weight, bias=bias))
+                length = torch.linalg.vector_norm(pairs.anchor_deltas(attention, weight), dim=-1)
+                norms.append(factor * length * (pairs.anchors.patch_square.sqrt() * pairs.anchors.inverse_norm))
     return torch.cat(norms)
 
 
@@ -158,35 +141,6 @@ class _Pairs:
         pulled.addcmul_(along.unsqueeze(-1), self.anchors.pulled.unsqueeze(-2), value=-1)
         pulled.mul_(self.anchors.hidden.unsqueeze(-2))
         return (pulled.to(weight.dtype) @ weight).to(pulled.dtype).mul_(self.anchors.slopes.unsqueeze(-2))
-
-    def partner_deltas(self, weight: Tensor) -> Tensor:
-        """δ'_pq without its factor and 1/‖o_q‖: (b, a, k, c), up to sign."""
-        along = self.temperature * self.logits.gather(-1, self.pool)
-        pulled = self.anchors.pulled.unsqueeze(-2) - along.unsqueeze(-1) * self._at_pool(self.keys.pulled)
-        pulled *= self._at_pool(self.keys.hidden)
-        return (pulled.to(weight.dtype) @ weight) * self._at_pool(self.keys.slopes)
-
-    def pair_norms(self, gradients: PairGradients, weight: Tensor, *, bias: bool) -> Tensor:
-        """The Gram identity of the module over the two touched pixels: (b, a, k)."""
-        if self.anchors.patches is None or self.keys.patches is None:
-            raise ValueError("the pair path needs patches")
-        anchor = gradients.anchor * self.anchors.inverse_norm
-        partner = gradients.partner * self._at_pool(self.keys.inverse_norm).squeeze(-1)
-        at_anchor = self.anchor_deltas(gradients.attention, weight)
-        at_partner = self.partner_deltas(weight)
-        overlap = (self.anchors.patches @ self.keys.patches.index_select(0, self.partners).transpose(1, 2)).gather(
-            -1, self.pool
-        )
-        square_q = self._at_pool(self.keys.patch_square).squeeze(-1)
-        square = (
-            (anchor * torch.linalg.vector_norm(at_anchor, dim=-1)).square() * (self.anchors.patch_square + bias)
-            + (partner * torch.linalg.vector_norm(at_partner, dim=-1)).square() * (square_q + bias)
-            + 2 * anchor * partner * (at_anchor * at_partner).sum(dim=-1) * (overlap + bias)
-        )
-        return torch.as_tensor(square.clamp_min(0).sqrt())
-
-    def _at_pool(self, rows: Tensor) -> Tensor:
-        return flat_rows(rows, self.partners, self.pool)
 
 
 @torch.no_grad()

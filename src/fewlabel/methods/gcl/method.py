@@ -96,9 +96,6 @@ class GCL(SliceContrast):
         initial_target: float = setting(
             0.0, "GradMitigator's targets at step 0", ge=-1, le=1, source="GradVac, arXiv 2010.05874"
         )
-        max_gain: float | None = setting(
-            None, "largest amplification of a gradient by one modification; null for no limit", ge=1, source=OWN
-        )
         pixel: bool = setting(True, "add the pixel-wise loss", source="GCL Eq. 5")
         pixel_weight: float = setting(1.0, "λ, weight of the pixel-wise loss", ge=0, source=OWN)
         pool: int | None = setting(
@@ -120,15 +117,17 @@ class GCL(SliceContrast):
             "one_positive", "what a pixel's positive is held against", source="GCL Eq. 5 with arXiv 2101.11939"
         )
         filter: bool = setting(True, "leave out positives with large gradients (GradFilter)", source="GCL Eq. 7")
-        filter_path: Literal["anchor", "pair", "embedding"] = setting(
+        filter_path: Literal["anchor", "embedding"] = setting(
             "anchor",
-            "whose gradient: last convolution through the anchor, through both pixels, or the embedding's (Eq. 7)",
+            "whose gradient: the last convolution's through the anchor pixel, or the anchor's embedding's (Eq. 7)",
             source="GCL Eq. 7",
         )
         pace: Literal["linear", "root", "log", "exp", "constant"] = setting(
             "linear", "how the kept share of a pool grows over the run", source="GCL Eq. 8; curve: " + OWN
         )
         lambda0: float = setting(0.25, "share of a pool kept at step 0", gt=0, le=1, source=OWN)
+
+    settings: Config
 
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         pixel = None
@@ -160,22 +159,20 @@ class GCL(SliceContrast):
             dim=config.dim,
             centred=config.centre,
         )
-        self.settings = config
         channels = encoder.config.widths[-1]
         self.pixel_branch = None if pixel is None else PixelContrast(pixel, channels, config.dim, pixels)
 
     def combiner(self) -> Combiner:
         """For two labels or more ``combine``, by default GradMitigator; the plain mean otherwise."""
-        chosen = self.settings
+        settings = self.settings
         if len(self.labels) < 2:
             return MeanCombiner()
         return build_combiner(
-            chosen.combine,
+            settings.combine,
             self.labels,
-            granularity=chosen.granularity,
-            beta=chosen.beta,
-            initial_target=chosen.initial_target,
-            max_gain=chosen.max_gain,
+            granularity=settings.granularity,
+            beta=settings.beta,
+            initial_target=settings.initial_target,
         )
 
     def losses(self, batch: PretrainBatch) -> Losses:

@@ -1,4 +1,4 @@
-"""How many positives of a pool take part at a training step (GCL Eq. 8): few and easy first, all at the end."""
+"""How many positives of a pool count at a training step (GCL Eq. 8): few and easy ones first, all at the end."""
 
 from __future__ import annotations
 

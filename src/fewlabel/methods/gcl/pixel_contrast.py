@@ -83,11 +83,11 @@ class PixelContrast(nn.Module):
         self.head = PixelHead(channels, dim)
 
     def kept(self, step: int, total_steps: int) -> int:
-        """K_t, how many pixels of a pool take part."""
-        chosen = self.settings
-        if chosen.criterion is None:
-            return chosen.pool
-        return pool_size(chosen.pace, chosen.pool, step, total_steps, chosen.lambda0)
+        """K_t, how many pixels of a pool count."""
+        settings = self.settings
+        if settings.criterion is None:
+            return settings.pool
+        return pool_size(settings.pace, settings.pool, step, total_steps, settings.lambda0)
 
     def filters(self, step: int, total_steps: int) -> bool:
         """Whether GradFilter has something to leave out at this step."""
@@ -123,7 +123,8 @@ class PixelContrast(nn.Module):
         if tail is not None:
             own = self._tail(rows, projection, tail)
             anchor_tail = own if everywhere else own.map(lambda part: pick_pixels(part, anchors))
-            key_tail = self._joined(own)
+            # Of the other ranks' pixels, partners need these two alone.
+            key_tail = replace(own, embeddings=join_views(own.embeddings), pulled=join_views(own.pulled))
         return PixelStep(
             anchors=anchors,
             anchor_vectors=unit if everywhere else pick_pixels(unit, anchors),
@@ -154,31 +155,31 @@ class PixelContrast(nn.Module):
 
     def _pair_loss(self, step: PixelStep, partners: Tensor) -> Tensor:
         """L_pix(p) (b, a) against one partner image per anchor image."""
-        chosen = self.settings
-        logits = similarity_logits(step.anchor_vectors, step.keys.index_select(0, partners), chosen.temperature)
+        settings = self.settings
+        logits = similarity_logits(step.anchor_vectors, step.keys.index_select(0, partners), settings.temperature)
         with torch.no_grad():
             affinity = similarity_logits(step.anchor_maps, step.key_maps.index_select(0, partners), 1.0)
-            pool = top_pool(affinity, chosen.pool)
+            pool = top_pool(affinity, settings.pool)
             keep = self._selection(step, partners, logits.detach(), pool)
-        return anchor_losses(logits, pool, keep, chosen.denominator)
+        return anchor_losses(logits, pool, keep, settings.denominator)
 
     def _selection(self, step: PixelStep, partners: Tensor, logits: Tensor, pool: Tensor) -> Tensor | None:
-        chosen = self.settings
-        if chosen.criterion is None or step.anchor_tail is None or step.key_tail is None:
+        settings = self.settings
+        if settings.criterion is None or step.anchor_tail is None or step.key_tail is None:
             return None
         kind = logits.device.type
         # Under autocast the one large product runs in its type, as the forward pass did; norms stay float32.
         matmul = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         norms = gradient_norms(
-            chosen.criterion,
+            settings.criterion,
             step.anchor_tail,
             step.key_tail,
             partners,
             logits,
             pool,
             self.head.first.weight,
-            temperature=chosen.temperature,
-            all_positives=chosen.denominator == "all",
+            temperature=settings.temperature,
+            all_positives=settings.denominator == "all",
             matmul_dtype=matmul,
         )
         return smallest(norms, step.keep)
@@ -192,14 +193,7 @@ class PixelContrast(nn.Module):
             inputs=tail.inputs,
             scale=tail.scale,
             slope=tail.slope,
-            patches=self.settings.criterion == "pair",
         )
-
-    def _joined(self, own: PixelTail) -> PixelTail:
-        """The tail of all ranks; only what partners need travels."""
-        if self.settings.criterion == "pair":
-            return own.map(join_views)
-        return replace(own, embeddings=join_views(own.embeddings), pulled=join_views(own.pulled))
 
     def collapsed(self) -> float:
         """The loss when all pixels are equal."""
@@ -207,5 +201,5 @@ class PixelContrast(nn.Module):
 
     def lower_bound(self, keep: int) -> float:
         """What the loss cannot fall below."""
-        chosen = self.settings
-        return lower_bound(self.pixels, chosen.pool, keep, chosen.temperature, chosen.denominator)
+        settings = self.settings
+        return lower_bound(self.pixels, settings.pool, keep, settings.temperature, settings.denominator)

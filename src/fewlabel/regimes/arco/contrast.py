@@ -69,8 +69,8 @@ class AnatomicalContrast(nn.Module):
             labelled: How many rows are labelled.
             generator: CPU generator, equal on all ranks.
         """
-        chosen = self.settings
-        sampling: Sampling = "ns" if chosen.key_sampling == "ns" else chosen.sampling
+        settings = self.settings
+        sampling: Sampling = "ns" if settings.key_sampling == "ns" else settings.sampling
         unit = functional.normalize(full_precision(pixel_rows(teacher.output.detach())), dim=-1).flatten(0, 1)
         prototypes, counts = class_means(unit, key_labels.flatten(), self.classes)
         present = counts > 0
@@ -80,17 +80,17 @@ class AnatomicalContrast(nn.Module):
         keys = sum_across(torch.where(own[..., None], unit[where], 0))
         available = self.banks.available(keys, present)
         mass = None
-        if chosen.negatives_by == "likeness":
-            mass = similarity_mass(prototypes, present, chosen.temperature, available)
-        negatives = self.banks.negatives(keys, present, chosen.negatives, sampling, generator, mass)
+        if settings.negatives_by == "likeness":
+            mass = similarity_mass(prototypes, present, settings.temperature, available)
+        negatives = self.banks.negatives(keys, present, settings.negatives, sampling, generator, mass)
         where, own = _places(drawn[1], query_labels, index)
         rows = pixel_rows(student.output).flatten(0, 1).index_select(0, where.flatten())
         queries = functional.normalize(full_precision(rows), dim=1).view(*where.shape, -1)
         counted = (totals > 0).to(present.device) & present & (available > 0).any(dim=1)
-        found = Opponents(prototypes, negatives, available.sum(dim=1), counted)
-        logits = prototype_logits(queries, prototypes, negatives, chosen.temperature)
+        opponents = Opponents(prototypes, negatives, available.sum(dim=1), counted)
+        logits = prototype_logits(queries, prototypes, negatives, settings.temperature)
         self._waiting = (keys, present)
-        return prototype_contrast(logits, found.counted, own), found
+        return prototype_contrast(logits, opponents.counted, own), opponents
 
     def push(self) -> None:
         """Put the keys of the last loss into the banks; nothing without one."""
@@ -102,16 +102,16 @@ class AnatomicalContrast(nn.Module):
         self, key_labels: Tensor, query_labels: Tensor, labelled: int, sampling: Sampling, generator: Generator
     ) -> tuple[tuple[Tensor, Tensor], Tensor]:
         """Pixels (classes, count) of the joined batch for keys and for queries, and how many may be queries."""
-        chosen = self.settings
+        settings = self.settings
         strata = self._strata(key_labels, labelled, sampling)
-        same = query_labels is key_labels and sampling == chosen.sampling
-        if same and chosen.keys == chosen.queries:
+        same = query_labels is key_labels and sampling == settings.sampling
+        if same and settings.keys == settings.queries:
             # Both at once cost little more than one.
-            keys, queries = draw_pixels(strata, chosen.keys, sampling, generator, repeats=2)
+            keys, queries = draw_pixels(strata, settings.keys, sampling, generator, repeats=2)
             return (keys, queries), strata.totals
-        keys = draw_pixels(strata, chosen.keys, sampling, generator)[0]
-        strata = strata if same else self._strata(query_labels, labelled, chosen.sampling)
-        return (keys, draw_pixels(strata, chosen.queries, chosen.sampling, generator)[0]), strata.totals
+        keys = draw_pixels(strata, settings.keys, sampling, generator)[0]
+        strata = strata if same else self._strata(query_labels, labelled, settings.sampling)
+        return (keys, draw_pixels(strata, settings.queries, settings.sampling, generator)[0]), strata.totals
 
     def _strata(self, labels: Tensor, labelled: int, sampling: Sampling) -> Strata:
         """Of the joined batch."""

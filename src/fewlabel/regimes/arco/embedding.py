@@ -61,33 +61,33 @@ class EmbeddingTerms(nn.Module):
             batch: The batch, for its step and generator.
             student_maps: What the student made of this rank's rows, the labelled ones first.
             teacher_maps: What the teacher made of them.
-            labels: (rows, *space) int64, 255 where a pixel takes no part.
+            labels: (rows, *space) int64, 255 where a pixel is ignored.
             slices: (u,) int64 of the unlabelled rows.
         """
-        chosen, labelled = self.settings, len(labels) - len(slices)
+        settings, labelled = self.settings, len(labels) - len(slices)
         self.figures = {}
-        with streams(chosen, self.head, labelled, len(slices)):
+        with streams(settings, self.head, labelled, len(slices)):
             student = self.head(student_maps.maps)
-        with streams(chosen, self.teacher, labelled, len(slices)):
+        with streams(settings, self.teacher, labelled, len(slices)):
             teacher = self.represented(teacher_maps)
         terms: dict[str, Tensor] = {}
-        if chosen.contrast_weight:
+        if settings.contrast_weight:
             places = student.output.shape[2:]
             keys = at_places(labels, places, 1)
             queries = (
-                keys if chosen.hard is None else _hard(keys, at_places(student_maps.logits, places, 2), chosen.hard)
+                keys if settings.hard is None else _hard(keys, at_places(student_maps.logits, places, 2), settings.hard)
             )
             loss, opponents = self.contrast.loss(student, teacher, queries, keys, labelled, batch.generator)
-            terms["contrast"] = chosen.contrast_weight * loss
+            terms["contrast"] = settings.contrast_weight * loss
             self.figures["contrast"] = loss.detach()
             self._measure(batch, student, queries, opponents)
         if self.predictor is not None and len(slices):
             mine = functional.normalize(full_precision(self.predictor(pooled(student.output[labelled:]))), dim=1)
             theirs = functional.normalize(pooled(teacher.output[labelled:]), dim=1)
             bank = self.past.keys.to(mine)
-            found = nearest(theirs, bank, self.past.candidates(slices), chosen.neighbours)
-            loss = neighbour_distance(mine, bank, *found)
-            terms["nn"] = chosen.nn_weight * loss
+            neighbours = nearest(theirs, bank, self.past.candidates(slices), settings.neighbours)
+            loss = neighbour_distance(mine, bank, *neighbours)
+            terms["nn"] = settings.nn_weight * loss
             self.figures["nn"] = loss.detach()
             self._waiting = (gather(theirs), gather(slices))
         return terms
@@ -106,16 +106,16 @@ class EmbeddingTerms(nn.Module):
 
     def _measure(self, batch: SegmentationBatch, student: Representation, labels: Tensor, opponents: Opponents) -> None:
         """Negatives of each class at every step; now and then the variance under each sampling."""
-        chosen = self.settings
+        settings = self.settings
         self.figures |= {f"negatives/{label}": count for label, count in enumerate(opponents.available.unbind())}
-        if chosen.diagnose_every and batch.step % chosen.diagnose_every == 0:
+        if settings.diagnose_every and batch.step % settings.diagnose_every == 0:
             variance = gradient_variance(
                 student,
                 labels,
                 opponents,
-                queries=chosen.queries,
-                grid=chosen.grid,
-                temperature=chosen.temperature,
+                queries=settings.queries,
+                grid=settings.grid,
+                temperature=settings.temperature,
                 # A stream of its own: what is measured must not change what is trained.
                 generator=torch_stream(batch.generator.initial_seed(), "variance"),
             )

@@ -36,6 +36,7 @@ class Anatomical(Regime):
     weight is 0 are neither computed nor made.
     """
 
+    settings: ArcoSettings
     uses_unlabelled: ClassVar[bool] = True
     unlabelled_views: ClassVar[int] = 2
     supports_3d: ClassVar[bool] = True
@@ -49,7 +50,6 @@ class Anatomical(Regime):
 
     def __init__(self, config: ArcoSettings, network: UNet, *, pretrained: bool = False) -> None:
         super().__init__(config, network, pretrained=pretrained)
-        self.settings = config
         own = 0.0 if pretrained else 1 / 3
         self.share = own if config.pretrain_share is None else config.pretrain_share
         relates = self.share > 0
@@ -62,18 +62,18 @@ class Anatomical(Regime):
         """The terms of the stage that the step belongs to."""
         first = self._relates(batch.step, batch.total_steps)
         self._metrics = {"stage": 1.0 if first else 2.0}
-        images, again, slices = unlabelled_views(batch)
+        images, key_views, slices = unlabelled_views(batch)
         if self.relations is not None and first and len(images):
             labelled = len(batch.images)
             with streams(self.settings, self, labelled, len(images)):
                 student_maps = pyramid(self.network, torch.cat([batch.images, images]))
             unlabelled = [level[labelled:] for level in student_maps.maps]
-            terms = self.relations(unlabelled, self._taught(again).maps, slices)
+            terms = self.relations(unlabelled, self._taught(key_views).maps, slices)
             self._metrics |= self.relations.figures
             return {**self._supervision(student_maps.logits[:labelled], batch.labels), **terms}
         if first or not self.settings.teaches:
             return self._supervision(self.network(batch.images), batch.labels)
-        return self._anatomy(batch, images, again, slices)
+        return self._anatomy(batch, images, key_views, slices)
 
     def _relates(self, step: int, total_steps: int) -> bool:
         """Whether a step belongs to stage 1."""
@@ -88,43 +88,45 @@ class Anatomical(Regime):
         """The step at which stage 2 begins."""
         return math.ceil(self.share * total_steps)
 
-    def _anatomy(self, batch: SegmentationBatch, images: Tensor, again: Tensor, slices: Tensor) -> dict[str, Tensor]:
+    def _anatomy(
+        self, batch: SegmentationBatch, images: Tensor, key_views: Tensor, slices: Tensor
+    ) -> dict[str, Tensor]:
         """Stage 2."""
-        chosen, labelled, every = self.settings, len(batch.images), len(batch.images) + len(images)
+        settings, labelled, every = self.settings, len(batch.images), len(batch.images) + len(images)
         # Of labelled slices the teacher gives keys alone; without embeddings there are none to give.
         key_images = batch.images if self.embedding is not None else batch.images[:0]
-        if chosen.mix == "none" or len(images) == 0:
-            teacher_maps = self._taught(key_images, again)
+        if settings.mix == "none" or len(images) == 0:
+            teacher_maps = self._taught(key_images, key_views)
             labels, confidence = pseudo_labels(teacher_maps.logits[len(key_images) :])
         else:
-            teacher_maps = self._taught(again)
+            teacher_maps = self._taught(key_views)
             labels, confidence = pseudo_labels(teacher_maps.logits)
-            mixture = Mixture(chosen.mix, labels, self.network.classes, batch.generator)
-            images, again, labels, confidence = (mixture(part) for part in (images, again, labels, confidence))
+            mixture = Mixture(settings.mix, labels, self.network.classes, batch.generator)
+            images, key_views, labels, confidence = (mixture(part) for part in (images, key_views, labels, confidence))
             if self.embedding is not None:
-                teacher_maps = self._taught(key_images, again)
+                teacher_maps = self._taught(key_images, key_views)
         inputs, warps = [batch.images, images], None
-        if chosen.eqv_weight and len(images):
+        if settings.eqv_weight and len(images):
             warps = random_warps(len(images), images.shape[2:], batch.generator)
             inputs.append(warp_images(images, warps))
-        with streams(chosen, self, labelled, sum(len(part) for part in inputs[1:])):
+        with streams(settings, self, labelled, sum(len(part) for part in inputs[1:])):
             student_maps = pyramid(self.network, torch.cat(inputs))
         terms = self._supervision(student_maps.logits[:labelled], batch.labels)
         if self.embedding is not None:
-            known = torch.cat([batch.labels, labels.where(confidence >= chosen.pixel_confidence, IGNORE)])
+            known = torch.cat([batch.labels, labels.where(confidence >= settings.pixel_confidence, IGNORE)])
             rows = Pyramid([level[:every] for level in student_maps.maps], student_maps.logits[:every])
             terms |= self.embedding(batch, rows, teacher_maps, known, slices)
             self._metrics |= self.embedding.figures
-        if chosen.unsup_weight:
-            loss = confident_cross_entropy(student_maps.logits[labelled:every], labels, confidence, chosen.confidence)
-            terms["unsup"] = chosen.unsup_weight * loss
-            sure = (confidence >= chosen.confidence).sum() / max(confidence.numel(), 1)
+        if settings.unsup_weight:
+            loss = confident_cross_entropy(student_maps.logits[labelled:every], labels, confidence, settings.confidence)
+            terms["unsup"] = settings.unsup_weight * loss
+            sure = (confidence >= settings.confidence).sum() / max(confidence.numel(), 1)
             self._metrics |= {"unsup": loss.detach(), "sure": sure}
         if warps is not None:
             loss = equivariance(
-                student_maps.logits[labelled:every], student_maps.logits[every:], warps, chosen.eqv_confidence
+                student_maps.logits[labelled:every], student_maps.logits[every:], warps, settings.eqv_confidence
             )
-            terms["eqv"] = chosen.eqv_weight * loss
+            terms["eqv"] = settings.eqv_weight * loss
             self._metrics["eqv"] = loss.detach()
         return terms
 
@@ -171,5 +173,5 @@ def unlabelled_views(batch: SegmentationBatch) -> tuple[Tensor, Tensor, Tensor]:
         return batch.images[:0], batch.images[:0], batch.slices[:0]
     if batch.unlabelled_slices is None:
         raise ValueError("unlabelled slices come with their indices")
-    again = batch.unlabelled_again[0] if batch.unlabelled_again else batch.unlabelled
-    return batch.unlabelled, again, batch.unlabelled_slices
+    second_views = batch.unlabelled_again[0] if batch.unlabelled_again else batch.unlabelled
+    return batch.unlabelled, second_views, batch.unlabelled_slices

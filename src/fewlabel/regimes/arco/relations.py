@@ -123,12 +123,12 @@ class Relations(nn.Module):
             slices: (u,) int64, which they are.
         """
         owners, count = owners_of(slices), self.settings.patches
-        found = {
+        terms = {
             "global": self.whole.loss(patches(student[0], 1), patches(teacher[0], 1), owners),
             "local": self.local.loss(patches(student[-1], count), patches(teacher[-1], count), owners),
         }
-        self.figures = {f"instance_{name}": term.detach() for name, term in found.items()}
-        return {name: self.settings.instance_weight * term for name, term in found.items()}
+        self.figures = {f"instance_{name}": term.detach() for name, term in terms.items()}
+        return {name: self.settings.instance_weight * term for name, term in terms.items()}
 
     def follow(self, step: int) -> None:
         """After a step."""

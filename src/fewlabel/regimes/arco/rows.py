@@ -75,8 +75,8 @@ class Mixture:
         member = torch.arange(classes, device=labels.device) == labels.flatten(1)[..., None]
         present = member.any(dim=1)
         order = scores.masked_fill(~present, -1).argsort(dim=1, descending=True).argsort(dim=1)
-        chosen = order < (present.sum(dim=1, keepdim=True) + 1) // 2
-        self.kept = chosen.gather(1, labels.flatten(1)).view_as(labels)
+        first_half = order < (present.sum(dim=1, keepdim=True) + 1) // 2
+        self.kept = first_half.gather(1, labels.flatten(1)).view_as(labels)
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Mix (u, *space) or (u, channels, *space) of this rank."""

@@ -59,7 +59,7 @@ def gradient_variance(
     whole = outputs.new_zeros(outputs.shape[1], hidden.shape[1])
     for label in counted:
         whole += deltas[member[label]].T @ hidden[member[label]] / member[label].sum() / len(counted)
-    found = {}
+    variances = {}
     for sampling in SAMPLINGS:
         strata = pixel_strata(labels, classes, None if sampling == "ns" else grid)
         drawn = draw_pixels(strata, queries, sampling, generator, REPEATS).to(labels.device)
@@ -67,5 +67,5 @@ def gradient_variance(
         for label in counted:
             pixels = drawn[:, label]
             total += deltas[pixels].transpose(1, 2) @ hidden[pixels] / queries / len(counted)
-        found[sampling] = total.var(dim=0).sum() / whole.square().sum().clamp_min(torch.finfo(whole.dtype).tiny)
-    return found
+        variances[sampling] = total.var(dim=0).sum() / whole.square().sum().clamp_min(torch.finfo(whole.dtype).tiny)
+    return variances

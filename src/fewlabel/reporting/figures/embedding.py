@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from fewlabel.reporting.blocks import Picture
-from fewlabel.reporting.style import draw, legend_below, name_colours, ordered_colours
+from fewlabel.reporting.style import SERIES, draw, legend_below, ordered_colours
 
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 #: More classes than this are coloured but not named.
@@ -39,7 +39,7 @@ def embedding_figure(
         summary: Figures for the alternative text.
     """
     classes = [int(code) for code in np.unique(codes[codes >= 0])]
-    colours = ordered_colours(len(names)) if ordered else name_colours(len(names))
+    colours = ordered_colours(len(names)) if ordered else SERIES
     size = float(np.clip(2600 / max(len(points), 1), 5, 32))
 
     def paint(axes: Axes) -> None:
@@ -47,10 +47,10 @@ def embedding_figure(
         if missing.any():
             _dots(axes, points[missing], size, "#b0b0b0", "x", "missing" if len(classes) <= NAMED else None)
         for code in classes:
-            chosen = codes == code
+            of_class = codes == code
             named = names[code] if len(classes) <= NAMED else None
             mark = MARKS[(code // NAMED if len(classes) > NAMED else code) % len(MARKS)]
-            _dots(axes, points[chosen], size, colours[code % len(colours)], mark, named)
+            _dots(axes, points[of_class], size, colours[code % len(colours)], mark, named)
         axes.set(title=title, xticks=[], yticks=[])
         axes.margins(0.05)
         axes.grid(visible=False)

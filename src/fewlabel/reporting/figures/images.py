@@ -35,12 +35,12 @@ def slice_box(masks: Sequence[NDArray[np.integer]], shape: tuple[int, int], marg
         shape: (height, width) of the image.
         margin: Pixels to leave around.
     """
-    found = np.zeros(shape, bool)
+    structures = np.zeros(shape, bool)
     for mask in masks:
-        found |= ((mask > 0) & (mask < UNLABELLED)).reshape(-1, *shape).any(axis=0)
-    if not found.any():
+        structures |= ((mask > 0) & (mask < UNLABELLED)).reshape(-1, *shape).any(axis=0)
+    if not structures.any():
         return slice(0, shape[0]), slice(0, shape[1])
-    rows, columns = np.flatnonzero(found.any(axis=1)), np.flatnonzero(found.any(axis=0))
+    rows, columns = np.flatnonzero(structures.any(axis=1)), np.flatnonzero(structures.any(axis=0))
     side = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1 + 2 * margin
     window = []
     for ends, limit in ((rows, shape[0]), (columns, shape[1])):

@@ -117,7 +117,7 @@ def class_figure(
     return draw(
         paint,
         alt=f"{measure.name}{measure.unit} by class, mean and {interval}, {model} against {control}. {values_text}.",
-        caption=f"A dot is a scan, a grey line joins the same scan. Large marks are means with their {interval}.",
+        caption=f"Each dot is a scan; grey lines join the same scan. Large marks are means with their {interval}.",
         size=(4.5, 3.6),
     )
 
@@ -201,13 +201,13 @@ def case_figure(
         axes.tick_params(axis="y", length=0, labelcolor=MUTED)
         legend_below(axes)
 
-    better = "" if control is None else f" {int((model > control).sum())} of {len(model)} scans gain over the control."
+    better = "" if control is None else f" {int((model > control).sum())} of {len(model)} scans improve on the control."
     alt = f"Mean Dice of {len(model)} scans, from {np.nanmin(model):.2f} to {np.nanmax(model):.2f}.{better}"
     shown = "" if len(order) == len(model) else f" {len(order)} of {len(model)} scans, evenly from worst to best."
     return draw(
         paint,
         alt=alt,
-        caption=f"Best on top; the grey bar is the difference to the control.{shown}",
+        caption=f"Best at the top; grey bars show the difference from the control.{shown}",
         size=(4.5, 1.6 + 0.21 * len(order)),
     )
 

@@ -65,21 +65,22 @@ def loss_figure(loss: Curve, collapsed: Curve, lower_bound: Curve) -> Picture:
     return draw(
         paint,
         alt=f"Pre-training loss over {_length(loss)} steps: {', '.join(values_text)}.",
-        caption="A loss that lies on the dashed line has learnt nothing: every slice gets the same embedding. "
-        "The dotted line is the least the loss can reach.",
+        caption="On the dashed line nothing has been learnt: every slice gets the same embedding. "
+        "The dotted line is the lowest the loss can go.",
     )
 
 
-def single_figure(data: Curve, *, title: str, label: str, caption: str, floor: float | None = None) -> Picture:
-    """One quantity over training; ``floor`` is where its axis starts."""
+def single_figure(data: Curve, *, title: str, label: str, caption: str) -> list[Picture]:
+    """One quantity over training, on an axis from 0; no picture if it was never logged."""
+    if data.empty:
+        return []
 
     def paint(axes: Axes) -> None:
         _line(axes, data, BLUE, None)
         axes.set(title=title, xlabel="optimisation step", ylabel=label)
-        if floor is not None:
-            axes.set_ylim(floor, floor + 1.08 * max(float(data.values.max()) - floor, 1e-9))
+        axes.set_ylim(0.0, 1.08 * max(float(data.values.max()), 1e-9))
 
-    return draw(paint, alt=f"{title} over {_length(data)} steps: {_ends(data)}.", caption=caption)
+    return [draw(paint, alt=f"{title} over {_length(data)} steps: {_ends(data)}.", caption=caption)]
 
 
 def lines_figure(

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from fewlabel.reporting.blocks import Block, Section, Strip, Text
 from fewlabel.reporting.figures.images import choose_slices, slice_box, slice_figure
+from fewlabel.reporting.formatting import listed, number
 from fewlabel.reporting.style import CONTOUR_NAMES
-from fewlabel.reporting.words import listed, number
 
 TITLE = "Best, median and worst scan"
 MISSING = "No scan can be shown: this needs scores, the prepared scans and the segmentation network."
@@ -50,13 +50,13 @@ def case_section(cases: Sequence[ShownCase] | None, names: Sequence[str], why: s
         return Section("cases", TITLE, "", [Text(why or MISSING, "missing")])
     legend = listed([f"{name} {CONTOUR_NAMES[index % len(CONTOUR_NAMES)]}" for index, name in enumerate(names[1:])], 12)
     lead = (
-        "By mean Dice of the model. Solid outlines are the annotation, dashed ones with a faint fill the prediction: "
-        f"{legend}. Shown on the grid the network sees, cut to the annotated region."
+        "Ranked by the model's mean Dice. Solid outlines are the annotation; dashed ones with a faint fill, the "
+        f"prediction: {legend}. Shown on the network's input grid, cropped to the structures."
     )
     blocks: list[Block] = []
     for case in cases:
         box = slice_box([case.reference, *case.predictions.values()], case.images.shape[1:], margin=8)
-        chosen = choose_slices(case.reference)
+        slices = choose_slices(case.reference)
         for arm, prediction in case.predictions.items():
             tiles = [
                 slice_figure(
@@ -66,7 +66,7 @@ def case_section(cases: Sequence[ShownCase] | None, names: Sequence[str], why: s
                     alt=f"{case.rank} scan {case.id}, slice {z + 1} of {len(case.images)}: annotation and {arm}.",
                     caption=f"slice {z + 1} of {len(case.images)}",
                 )
-                for z in chosen
+                for z in slices
             ]
             title = f"{case.rank}: {case.id}"
             blocks.append(Strip(title, f"{arm}, mean Dice {number(case.dice.get(arm))}", tiles))
@@ -74,17 +74,12 @@ def case_section(cases: Sequence[ShownCase] | None, names: Sequence[str], why: s
 
 
 def pick_cases(dice: Mapping[str, float]) -> list[tuple[str, str]]:
-    """(rank, case) of the best, the median and the worst case by Dice; fewer where there are fewer cases.
+    """(rank, case) of the best, the median and the worst of one or more cases by Dice, each case once.
 
     With an even number of cases the lower of the two middle ones is taken.
     """
     order = sorted(dice, key=lambda case: (dice[case], case))
-    picks = {"Best": order[-1:], "Median": order[(len(order) - 1) // 2 :][:1], "Worst": order[:1]}
-    seen: set[str] = set()
-    chosen = []
-    for rank in ("Best", "Worst", "Median"):
-        for case in picks[rank]:
-            if case not in seen:
-                seen.add(case)
-                chosen.append((rank, case))
-    return sorted(chosen, key=lambda pick: ("Best", "Median", "Worst").index(pick[0]))
+    ranks: dict[str, str] = {}
+    for rank, place in (("Best", -1), ("Worst", 0), ("Median", (len(order) - 1) // 2)):
+        ranks.setdefault(order[place], rank)
+    return sorted((rank, case) for case, rank in ranks.items())

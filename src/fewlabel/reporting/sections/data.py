@@ -10,16 +10,16 @@ from fewlabel.data.pose_record import read_poses
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.reporting.blocks import Block, Facts, Section, Strip, Table, Text
 from fewlabel.reporting.figures.images import choose_slices, slice_figure
+from fewlabel.reporting.formatting import count, listed
 from fewlabel.reporting.sections.embedding import class_names
-from fewlabel.reporting.words import count, listed
 
 TITLE = "Data"
-MISSING = "The prepared scans are not there, so they cannot be summed up."
+MISSING = "The prepared scans were not given, so they cannot be described."
 PARTS = {
-    "pretrain": "images may be learnt from, labels unused",
-    "train": "labels may be used for training",
+    "pretrain": "images for pre-training, labels unused",
+    "train": "labels available for training",
     "validation": "model selection only",
-    "test": "never seen in training",
+    "test": "never used for training",
 }
 #: Meta labels with more classes than this get a range instead of a count per class.
 LISTED = 8
@@ -59,7 +59,7 @@ def _facts(store: PreparedStore, labelled: Sequence[str]) -> list[tuple[str, str
         ("Scans", f"{len(store.cases)} of {count(len(subjects), 'patient')}, {count(len(slices), 'slice')}"),
         ("Annotated", f"{count(with_label, 'scan')} of {count(len(annotated), 'patient')}"),
         ("Labels used for training", listed(list(labelled)) if labelled else "none"),
-        ("Slices seen by the network", f"{high} × {wide} pixels of {row:.3g} × {column:.3g} {unit}"),
+        ("Network input", f"slices of {high} × {wide} pixels of {row:.3g} × {column:.3g} {unit}"),
         ("Slices per scan", f"{deep}{', ' + gap + ' apart' if gap else ''}"),
         ("In the plane", poses.sentence("mm" if sized else "pixels") if poses is not None and poses.scans else ""),
         ("Structures", listed([name for index, name in sorted(store.label_names.items()) if index], 12) or "none"),
@@ -86,28 +86,25 @@ def _meta_table(store: PreparedStore) -> Table:
         else:
             sizes = f"{counts.min()} to {counts.max()} each"
         rows.append([name, str(classes), sizes, str(int((codes < 0).sum()))])
-    head = ["Meta label", "classes", "slices per class", "without"]
+    head = ["Meta label", "classes", "slices per class", "missing"]
     return Table(head, rows, "Metadata of the slices", frozenset({1, 3}), wrapped=frozenset({2}))
 
 
 def _part_table(store: PreparedStore, labelled: Sequence[str]) -> Table:
     """A row per part of the split, and one for the labels in use."""
-    rows = []
-    parts = {**store.split["parts"]}
-    for name, subjects in parts.items():
-        rows.append([name, *_counts(store, subjects), PARTS.get(name, "")])
+    rows = [[name, *_counts(store, subjects), PARTS.get(name, "")] for name, subjects in store.split["parts"].items()]
     if labelled:
-        rows.append(["labels in use", *_counts(store, labelled), listed(list(labelled))])
-    head = ["Part", "patients", "scans", "slices", "annotated slices", "what for"]
+        rows.append(["labels used", *_counts(store, labelled), listed(list(labelled))])
+    head = ["Part", "patients", "scans", "slices", "annotated slices", "used for"]
     strong = frozenset({len(rows) - 1}) if labelled else frozenset[int]()
-    return Table(head, rows, "Parts, by patient", frozenset({1, 2, 3, 4}), strong, frozenset({5}))
+    return Table(head, rows, "Parts of the split, by patient", frozenset({1, 2, 3, 4}), strong, frozenset({5}))
 
 
 def _counts(store: PreparedStore, subjects: Sequence[str]) -> list[str]:
-    chosen = set(subjects)
-    scans = sum(case.subject in chosen for case in store.cases)
+    wanted = set(subjects)
+    scans = sum(case.subject in wanted for case in store.cases)
     slices = store.slices_of(list(subjects))
-    return [str(len(chosen)), str(scans), str(len(slices)), str(len(store.slices_of(list(subjects), labelled=True)))]
+    return [str(len(wanted)), str(scans), str(len(slices)), str(len(store.slices_of(list(subjects), labelled=True)))]
 
 
 def _examples(store: PreparedStore, labelled: Sequence[str]) -> list[Block]:
@@ -118,13 +115,8 @@ def _examples(store: PreparedStore, labelled: Sequence[str]) -> list[Block]:
         ("Not annotated", [case for case in store.cases if case.label is None and case.subject not in test]),
         ("Kept for testing", [case for case in store.cases if case.subject in test]),
     ]
-    strips: list[Block] = []
-    for title, cases in wanted:
-        if cases:
-            strips.append(_strip(store, cases[0], title))
-    if not strips and store.cases:
-        strips.append(_strip(store, store.cases[0], "Example"))
-    return strips
+    strips: list[Block] = [_strip(store, cases[0], title) for title, cases in wanted if cases]
+    return strips or [_strip(store, case, "Example") for case in store.cases[:1]]
 
 
 def _strip(store: PreparedStore, case: PreparedCase, title: str) -> Strip:

@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 from fewlabel.data.store import PreparedStore
 from fewlabel.reporting.blocks import Pictures, Section, Table, Text
 from fewlabel.reporting.figures.embedding import embedding_figure
-from fewlabel.reporting.words import number, percent
+from fewlabel.reporting.formatting import number, percent
 from fewlabel.scoring.embedding import PURITY_RULE, SILHOUETTE_RULE, Purity
 
 TITLE = "What the encoder has learnt"
 LEAD = (
-    "Every dot is one training slice, placed by t-SNE so that slices the encoder finds alike lie close together. The "
-    "same map is coloured by each meta label in turn. Distances between far groups mean nothing."
+    "Each dot is a training slice, placed by t-SNE so that slices the encoder finds similar lie close together. The "
+    "same map is coloured by each meta label in turn. Distances between groups far apart mean nothing."
 )
 MISSING = "No embeddings: the run has no pre-trained encoder."
 FEW = "Fewer than three slices were embedded, too few for a map."
-OTHERS_ONLY = "Except for the patient, neighbours of the same patient are not counted: they are alike anyway."
+OTHERS_ONLY = "For all labels but the patient, neighbours from the same patient are not counted: they are alike anyway."
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ def embedding_section(view: EmbeddingView | None, *, used: Sequence[str]) -> Sec
     k = next((label.purity.k for label in view.labels if label.purity), 10)
     head = ["Meta label", "guided training", "classes", f"purity, k = {k}", "chance", "silhouette"]
     shown = (
-        f"{len(view.points)} of {view.available} embedded slices, drawn at random."
+        f"{len(view.points)} of {view.available} embedded slices are shown, drawn at random."
         if (len(view.points) < view.available)
-        else f"All {view.available} embedded slices."
+        else f"All {view.available} embedded slices are shown."
     )
     rules = (
         f"{shown} {PURITY_RULE} {OTHERS_ONLY} {SILHOUETTE_RULE} Both are computed on the embeddings, not on the map."
@@ -124,7 +124,7 @@ def class_names(store: PreparedStore, label: str) -> list[str]:
 
 def _caption(label: LabelView) -> str:
     if label.purity is None:
-        return "Too few labelled slices for a purity."
+        return "Too few slices have this label to compute its purity."
     return (
         f"Neighbour purity {percent(label.purity.purity)}, chance {percent(label.purity.chance)}; "
         f"silhouette {number(label.silhouette, 2, sign=True)}."

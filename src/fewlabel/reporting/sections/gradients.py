@@ -13,29 +13,17 @@ from numpy.typing import NDArray
 from fewlabel.reporting.blocks import Block, Picture, Pictures, Section, Table, Text
 from fewlabel.reporting.figures.gradients import conflict_map
 from fewlabel.reporting.figures.training import Curve, curve, lines_figure
+from fewlabel.reporting.formatting import number, percent
 from fewlabel.reporting.inputs import Training
-from fewlabel.reporting.words import number, percent
 
 TITLE = "Do the meta labels contradict each other?"
 LEAD = (
-    "Each meta label pulls slices together in its own way: two slices of one patient, of one height, of one phase. "
-    "Where two labels want opposite changes of the same weights, their gradients point apart (negative cosine). "
+    "Each meta label pulls different slices together: those of the same patient, the same position or the same phase. "
+    "Where two labels want opposite changes to the same weights, their gradients conflict (negative cosine). "
     "GradMitigator compares every pair in every parameter tensor and, where they agree less than they used to, turns "
     "one towards the other."
 )
-_BLOCK = re.compile(r"encoder\.blocks\.(\d+)\.(.+)")
-_KINDS = {
-    "conv1.weight": "conv 1",
-    "norm1.weight": "norm 1 scale",
-    "norm1.bias": "norm 1 shift",
-    "conv2.weight": "conv 2",
-    "norm2.weight": "norm 2 scale",
-    "norm2.bias": "norm 2 shift",
-    "conv1": "conv 1",
-    "norm1": "norm 1",
-    "conv2": "conv 2",
-    "norm2": "norm 2",
-}
+_LAYER = re.compile(r"encoder\.blocks\.(\d+)\.(conv|norm)(\d)(?:\.(weight|bias))?")
 
 
 def gradient_section(encoder: Training) -> Section:
@@ -51,19 +39,19 @@ def gradient_section(encoder: Training) -> Section:
             cosine,
             title="Cosine between gradients",
             label="mean cosine",
-            caption="Mean over parameter tensors, before any change. Below 0 the labels contradict each other.",
+            caption="Mean over parameter tensors, before mitigation. Below 0 the labels contradict each other.",
             zero=True,
         ),
         lines_figure(
             {name: Curve(line.steps, 100 * line.values) for name, line in both_ways(rows, "conflict", pairs).items()},
             title="Tensors in conflict",
             label="% of tensors",
-            caption="Share of parameter tensors whose cosine is below 0: how much of the encoder gets opposite advice.",
+            caption="Share of parameter tensors whose cosine is below 0: how much of the encoder is pulled both ways.",
             limits=(0.0, 100.0),
         ),
         lines_figure(
             both_ways(rows, "target", pairs),
-            title="Target of the agreement",
+            title="Target agreement",
             label="mean target cosine",
             caption="The moving average that a pair is held to; it starts at 0.",
             zero=True,
@@ -72,7 +60,7 @@ def gradient_section(encoder: Training) -> Section:
             both_ways(rows, "gain", pairs),
             title="Amplification",
             label="length after / before",
-            caption="How much a gradient is stretched where it is turned; 1 means untouched.",
+            caption="How much longer a gradient becomes where it is turned; 1 means unchanged.",
         ),
     ]
     blocks: list[Block] = [Pictures(pictures), pair_table(rows, pairs), *_where(encoder.details)]
@@ -86,24 +74,22 @@ def _missing(encoder: Training) -> str:
     if len(used) < 2:
         return (
             f"{encoder.facts.get('method')} used {len(used) or 'no'} meta label{'s' if len(used) != 1 else ''}; a "
-            "contradiction needs two."
+            "contradiction takes two."
         )
-    return (
-        "The gradients of the meta labels were averaged without looking at them (no GradMitigator), so none is known."
-    )
+    return "The gradients of the meta labels were averaged without being compared (no GradMitigator)."
 
 
 def logged_pairs(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Unordered pairs of terms whose cosine was logged, in the order of the record."""
     terms: dict[str, None] = {}
-    seen = set()
+    logged = set()
     for row in rows:
         for key in row:
             if key.startswith("cosine/") and "|" in key:
                 first, _, second = key.removeprefix("cosine/").partition("|")
                 terms.update({first: None, second: None})
-                seen.add((first, second))
-    return [(a, b) for a, b in combinations(terms, 2) if (a, b) in seen or (b, a) in seen]
+                logged.add((first, second))
+    return [(a, b) for a, b in combinations(terms, 2) if (a, b) in logged or (b, a) in logged]
 
 
 def both_ways(rows: Sequence[Mapping[str, Any]], name: str, pairs: Sequence[tuple[str, str]]) -> dict[str, Curve]:
@@ -118,8 +104,8 @@ def both_ways(rows: Sequence[Mapping[str, Any]], name: str, pairs: Sequence[tupl
     for row in rows:
         values: dict[str, Any] = {"step": row["step"]}
         for a, b in pairs:
-            found = [row.get(f"{name}/{a}|{b}"), row.get(f"{name}/{b}|{a}")]
-            known = [float(value) for value in found if value is not None]
+            both = [row.get(f"{name}/{a}|{b}"), row.get(f"{name}/{b}|{a}")]
+            known = [float(value) for value in both if value is not None]
             if known:
                 values[_pair(a, b)] = sum(known) / len(known)
         merged.append(values)
@@ -154,7 +140,7 @@ def _where(details: Mapping[str, Any]) -> list[Block]:
     """Conflict by tensor as a map and by level as a table."""
     tensors = details.get("tensors", {})
     if not tensors:
-        return [Text("Where in the encoder the conflicts lie was not recorded.", "missing")]
+        return [Text("Where in the encoder the gradients conflict was not recorded.", "missing")]
     names, pairs, shares = conflict_shares({name: tensors[name] for name in sorted(tensors, key=_depth)})
     granularity = {"layer": "layer", "whole": "encoder"}.get(str(details.get("granularity")), "parameter tensor")
     caption = f"By {granularity}, from the input side down to the bottleneck; % of all steps of the run."
@@ -162,8 +148,8 @@ def _where(details: Mapping[str, Any]) -> list[Block]:
     levels = [tensor_name(name).partition(",")[0] for name in names]
     body = []
     for level in dict.fromkeys(levels):
-        chosen = shares[[index for index, other in enumerate(levels) if other == level]]
-        body.append([level, *(percent(_finite_mean(chosen[:, column])) for column in range(len(pairs)))])
+        of_level = shares[[index for index, other in enumerate(levels) if other == level]]
+        body.append([level, *(percent(_finite_mean(of_level[:, column])) for column in range(len(pairs)))])
     table = Table(["Level", *pairs], body, "Conflict rate by level of the encoder", frozenset(range(1, len(pairs) + 1)))
     return [Pictures([picture]), table]
 
@@ -181,27 +167,27 @@ def conflict_shares(tensors: Mapping[str, Mapping[str, float]]) -> tuple[list[st
     shares = np.full((len(tensors), len(pairs)), np.nan)
     for row, values in enumerate(tensors.values()):
         for column, (a, b) in enumerate(pairs):
-            found = [values[key] for key in (f"{prefix}{a}|{b}", f"{prefix}{b}|{a}") if key in values]
-            if found:
-                shares[row, column] = sum(found) / len(found)
+            both = [values[key] for key in (f"{prefix}{a}|{b}", f"{prefix}{b}|{a}") if key in values]
+            if both:
+                shares[row, column] = sum(both) / len(both)
     return list(tensors), [_pair(a, b) for a, b in pairs], shares
 
 
 def tensor_name(name: str) -> str:
     """``encoder.blocks.0.conv1.weight`` as ``level 1, conv 1``; other names are kept."""
-    match = _BLOCK.fullmatch(name)
-    if match is None:
+    if (match := _LAYER.fullmatch(name)) is None:
         return name
-    return f"level {int(match[1]) + 1}, {_KINDS.get(match[2], match[2])}"
+    level, kind, number, part = match.groups()
+    role = {"weight": " scale", "bias": " shift"}.get(part, "") if kind == "norm" else ""
+    return f"level {int(level) + 1}, {kind} {number}{role}"
 
 
-def _depth(name: str) -> tuple[int, int, str]:
+def _depth(name: str) -> tuple[int, int, str, bool, str]:
     """Order of tensors from the input side on: level, then place in the level."""
-    match = _BLOCK.fullmatch(name)
-    if match is None:
-        return -1, 0, name
-    places = list(_KINDS)
-    return int(match[1]), places.index(match[2]) if match[2] in places else len(places), match[2]
+    if (match := _LAYER.fullmatch(name)) is None:
+        return -1, 0, "", False, name
+    level, kind, number, part = match.groups()
+    return int(level), int(number), kind, part == "bias", name
 
 
 def _pair(a: str, b: str) -> str:

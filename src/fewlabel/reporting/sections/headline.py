@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from fewlabel.data.store import PreparedStore
 from fewlabel.reporting.blocks import Headline
+from fewlabel.reporting.formatting import arm_name, between, count, interval_name, number, p_value
 from fewlabel.reporting.inputs import Inputs, Scores, Training
-from fewlabel.reporting.words import arm_name, between, count, interval_name, number, p_value
 from fewlabel.scoring.units import units_of
 
 
@@ -17,8 +17,8 @@ def headline(inputs: Inputs) -> Headline:
     trained = _trained(inputs)
     if inputs.scores is None:
         return _without_scores(inputs, trained)
-    found = _with_scores(inputs, inputs.scores, trained)
-    return replace(found, sentence=f"{found.sentence} {_use(inputs)}".strip())
+    scored = _with_scores(inputs, inputs.scores, trained)
+    return replace(scored, sentence=f"{scored.sentence} {_use(inputs)}".strip())
 
 
 def _without_scores(inputs: Inputs, trained: str) -> Headline:
@@ -26,21 +26,21 @@ def _without_scores(inputs: Inputs, trained: str) -> Headline:
     facts = inputs.used.facts if inputs.used else {}
     expected = facts.get("expected")
     if not expected:
-        why = "No scores are there, so nothing is said here about how well it segments."
+        why = "It was not scored, so nothing can be said about how well it segments."
         if len(facts.get("labelled_subjects", ())) == 1:
             why = (
-                "No scores are there, and with one annotated patient nothing can be known of its quality: look at the "
+                "It was not scored, and its quality cannot be estimated from one annotated patient: look at the "
                 "predictions on unlabelled scans."
             )
         return Headline(" ".join(part for part in (trained, why, _use(inputs)) if part))
     dice, far = expected["mean"]["dice"], expected["mean"]["hd95_mm"]
     patients = len(expected["subjects"])
-    which = "Of the control" if inputs.use.get("arm") == "control" else "Of a new patient"
+    which = "expect the control to reach" if inputs.use.get("arm") == "control" else "expect"
     outcome = (
-        f"{which} expect a mean Dice of about {number(dice['mean'], 2)}{_about(far)}: "
-        f"that is what {patients} annotated patients reached who were left out in turn, each with {patients - 1} to "
-        f"learn from. The lowest, {expected['lowest']}, reached {number(dice['low'], 2)}. It is a little pessimistic, "
-        "and rough with so few."
+        f"On a new patient, {which} a mean Dice of about {number(dice['mean'], 2)}{_about(far)}: the mean over "
+        f"{patients} annotated patients who were left out in turn, with {patients - 1} to learn from each time. The "
+        f"worst, {expected['lowest']}, reached {number(dice['low'], 2)}. With so few patients this estimate is rough, "
+        "and slightly pessimistic."
     )
     other = (inputs.segmenter if inputs.used is inputs.control else inputs.control) or None
     beside = (other.facts.get("expected") or {}).get("mean", {}) if other else {}
@@ -64,7 +64,7 @@ def _use(inputs: Inputs) -> str:
     """Which of model and control ``predict`` uses, and why; empty where there are no two to choose from."""
     if "control" not in inputs.use.get("content", ()):
         return ""
-    return f"Prediction from this run uses the {inputs.use['arm']}: {inputs.use['reason']}."
+    return f"On this run, fewlabel predict uses the {inputs.use['arm']}: {inputs.use['reason']}."
 
 
 def _with_scores(inputs: Inputs, scores: Scores, trained: str) -> Headline:
@@ -89,7 +89,7 @@ def _of_control(inputs: Inputs, summary: dict[str, Any]) -> str:
     ours, theirs = (_regime(arm) for arm in (inputs.segmenter, inputs.control))
     how = ""
     if theirs and theirs != ours:
-        how = " without unlabelled scans," if theirs == "supervised" else f" by {theirs}"
+        how = " without unlabelled scans," if theirs == "supervised" else f" with {theirs}"
     unlike = summary.get("differences", [])
     same = "the same network" if _members(inputs.segmenter) == 1 else "an ensemble of as many networks"
     who = f"trained {name}{how}" if unlike else f"{same} trained {name}{how} with the same labels"
@@ -117,7 +117,7 @@ def _figures(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
         figures.append((f"{number(model[key]['mean'], digits)}{unit}", f"mean {name}", detail))
         if control is not None and summary["gain"]["mean"][key]["mean"] is not None:
             gain = summary["gain"]["mean"][key]
-            what = "gain in Dice over the control" if key == "dice" else "HD95 minus the control's: less is better"
+            what = "gain in Dice over the control" if key == "dice" else "HD95 minus the control's (lower is better)"
             value = f"{number(gain['mean'], digits, sign=True)}{unit}"
             figures.append((value, what, _interval(gain, summary, digits, sign=True)))
     figures.append((f"{model['missed']} / {model['invented']}", "missed / invented structures", _of(summary)))
@@ -141,21 +141,21 @@ def _trained(inputs: Inputs) -> str:
     """How the model came to be."""
     parts = []
     if inputs.encoder is not None:
-        seen = inputs.encoder.facts.get("labelled_subjects") or ()
-        labels = f"with the labels of {count(len(seen), 'patient')}" if seen else "without any label"
-        parts.append(f"An encoder was pre-trained by {inputs.method} {_on(inputs)}{labels}.")
+        annotated = inputs.encoder.facts.get("labelled_subjects") or ()
+        labels = f"with the labels of {count(len(annotated), 'patient')}" if annotated else "without any labels"
+        parts.append(f"An encoder was pre-trained with {inputs.method}{_on(inputs)}, {labels}.")
     if inputs.segmenter is not None:
         facts = inputs.segmenter.facts
         patients = count(len(facts.get("labelled_subjects", ())), "annotated patient")
         slices = count(int(facts.get("labelled_slices", 0)), "slice")
-        how = {"pretrained encoder": "From it, a", "frozen encoder": "On it, kept frozen, a"}
+        how = {"pretrained encoder": "Starting from it, a", "frozen encoder": "On top of it, kept frozen, a"}
         begin = how.get(str(facts.get("initialisation")), "A") if inputs.encoder is not None else "A"
         regime = _regime(inputs.segmenter)
-        by = f" by {regime}" if regime not in ("", "supervised") else ""
+        by = f" with {regime}" if regime not in ("", "supervised") else ""
         members = _members(inputs.segmenter)
         what = "segmentation network was" if members == 1 else f"ensemble of {members} segmentation networks was"
         begin = begin if members == 1 else f"{begin}n"
-        parts.append(f"{begin} {what} trained{by} with the labels of {patients} ({slices}).")
+        parts.append(f"{begin} {what} trained{by} on the labels of {patients} ({slices}).")
     if not parts and inputs.store is not None:
         parts.append(f"{_amount(inputs.store)} were prepared.")
     return " ".join(parts)
@@ -172,14 +172,14 @@ def _members(arm: Training | None) -> int:
 
 
 def _on(inputs: Inputs) -> str:
-    """``on 210 slices of 11 patients``, as far as it is known."""
+    """`` on 210 slices of 11 patients``, as far as it is known."""
     if inputs.store is None:
         return ""
-    chosen = inputs.manifests["encoder"].settings.get("parts", ["pretrain"])
+    used = inputs.manifests["encoder"].settings.get("parts", ["pretrain"])
     parts = inputs.store.split["parts"]
-    subjects = sorted({subject for name in chosen for subject in parts.get(name, [])} - set(parts.get("test", [])))
+    subjects = sorted({subject for name in used for subject in parts.get(name, [])} - set(parts.get("test", [])))
     slices = len(inputs.store.slices_of(subjects))
-    return f"on {count(slices, 'slice')} of {count(len(subjects), 'patient')} " if slices else ""
+    return f" on {count(slices, 'slice')} of {count(len(subjects), 'patient')}" if slices else ""
 
 
 def _amount(store: PreparedStore) -> str:

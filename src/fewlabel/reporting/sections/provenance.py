@@ -7,7 +7,7 @@ from typing import Any
 
 from fewlabel.core.artifact.schema import Manifest
 from fewlabel.reporting.blocks import Block, Facts, Folded, Section, Table, Text
-from fewlabel.reporting.words import DASH, duration
+from fewlabel.reporting.formatting import DASH, duration
 
 TITLE = "Provenance"
 LEAD = "What is needed to repeat this run."
@@ -21,7 +21,7 @@ def provenance_section(manifests: Mapping[str, Manifest]) -> Section:
         manifests: Role of the artifact to its manifest.
     """
     if not manifests:
-        return Section("provenance", TITLE, "", [Text("No artifact, so nothing is known.", "missing")])
+        return Section("provenance", TITLE, "", [Text("There are no artifacts, so nothing is known.", "missing")])
     rows = [
         [
             role,
@@ -34,7 +34,7 @@ def provenance_section(manifests: Mapping[str, Manifest]) -> Section:
         ]
         for role, manifest in manifests.items()
     ]
-    head = ["Artifact", "made", "took", "seed", "device", "revision", "content hash"]
+    head = ["Artifact", "created", "duration", "seed", "device", "revision", "content hash"]
     blocks: list[Block] = [Table(head, rows, "Artifacts", frozenset({2, 3}))]
     blocks.append(Facts(_surroundings(list(manifests.values()))))
     for role, manifest in manifests.items():
@@ -60,7 +60,7 @@ def _surroundings(manifests: list[Manifest]) -> list[tuple[str, str]]:
             )
             facts.setdefault("machine", {})[description] = None
             facts.setdefault("threads", {})[str(machine.get("threads", DASH))] = None
-            facts.setdefault("load when done", {})[str(machine.get("load", DASH))] = None
+            facts.setdefault("load at the end", {})[str(machine.get("load", DASH))] = None
     return [(name, ", ".join(values)) for name, values in facts.items()]
 
 

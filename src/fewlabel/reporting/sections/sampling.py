@@ -31,19 +31,19 @@ def variance_pictures(rows: Sequence[Mapping[str, Any]]) -> list[Picture]:
             series,
             title="Variance of the contrastive gradient",
             label="variance / squared length",
-            caption="Over independent draws of the pixels of one and the same step, against the squared length of the "
-            "gradient of all pixels, in the last layer of the representation head. All three are measured whichever "
-            "one trains.",
+            caption="Over independent draws of pixels at the same step, divided by the squared length of the gradient "
+            "over all pixels; in the last layer of the representation head. All three are measured, whichever one is "
+            "used for training.",
         )
     ]
     if shares:
         pictures.append(
             lines_figure(
                 shares,
-                title="Variance against naive draws",
+                title="Variance relative to naive draws",
                 label="share of the naive variance",
-                caption="Below 1 the draw in strata makes a steadier gradient of as many pixels. Antithetic pairs help "
-                "only where opposite pixels of a cell disagree; they can be worse than strata alone, up to twice.",
+                caption="Below 1, the gradient from the same number of pixels is steadier. Antithetic pairs help only "
+                "where opposite pixels of a cell disagree; otherwise they can be up to twice as bad as strata alone.",
             )
         )
     return pictures
@@ -54,20 +54,19 @@ def variance_note(rows: Sequence[Mapping[str, Any]]) -> list[Text]:
     shares = variance_shares(rows)
     if not shares:
         return []
-    shown = " and ".join(f"{float(line.values.mean()):.2f} under {name}" for name, line in shares.items())
+    shown = " and ".join(f"{float(line.values.mean()):.2f} with {name}" for name, line in shares.items())
     steps = len(next(iter(shares.values())).steps)
-    return [Text(f"Against naive draws the variance of the contrastive gradient is {shown} (mean of {steps}).", "note")]
+    note = f"Relative to naive draws, the variance of the contrastive gradient is {shown} (mean of {steps})."
+    return [Text(note, "note")]
 
 
 def variance_shares(rows: Sequence[Mapping[str, Any]]) -> dict[str, Curve]:
     """Variance over the naive one by sampling, over the rows that hold both and a naive one above 0."""
     naive, *others = SAMPLINGS
-    found = {}
-    for key in others:
-        both = [row for row in rows if isinstance(row.get(naive), float) and row[naive] > 0]
-        line = curve(
-            [{"step": row["step"], key: row[key] / row[naive]} for row in both if isinstance(row.get(key), float)], key
-        )
-        if not line.empty:
-            found[SAMPLINGS[key]] = line
-    return found
+    ratios = [
+        {"step": row["step"], **{key: row[key] / row[naive] for key in others if isinstance(row.get(key), float)}}
+        for row in rows
+        if isinstance(row.get(naive), float) and row[naive] > 0
+    ]
+    shares = {SAMPLINGS[key]: curve(ratios, key) for key in others}
+    return {name: line for name, line in shares.items() if not line.empty}

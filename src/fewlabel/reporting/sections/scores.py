@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,26 +19,26 @@ from fewlabel.reporting.figures.scores import (
     class_figure,
     gain_figure,
 )
+from fewlabel.reporting.formatting import DASH, between, count, estimate, interval_name, number, p_value
 from fewlabel.reporting.inputs import Scores
-from fewlabel.reporting.words import DASH, between, count, estimate, interval_name, number, p_value
 from fewlabel.scoring.units import Units, units_of
 
 UNITS = Units()
 TITLE = "Segmentation quality"
 MISSING = (
     "No scores: the run has no labelled scan in its test part, or it has not been evaluated. "
-    "Without annotated patients that took part in no training nothing can be said about quality."
+    "Quality can only be measured on annotated patients who were not used for training."
 )
 LEFT_OUT = (
-    "No scores: no labelled scan of a patient kept for testing was evaluated. What the annotated patients reached who "
-    "were left out in turn is below."
+    "No scores: no labelled scan of a test patient was evaluated. How the annotated patients scored when they were "
+    "left out in turn is shown below."
 )
 ALONE = "No control was scored, so there is no gain to show. A control is the same network trained from scratch."
 LEAD = (
-    "Dice is the overlap with the annotation, 0 (none) to 1 (perfect). Distances tell how far the outlines lie apart, "
-    "in {distance}."
+    "Dice measures the overlap with the annotation, from 0 (none) to 1 (perfect). HD95 and ASSD measure how far apart "
+    "the outlines are, in {distance}."
 )
-FAIR = " The control saw the same labels for the same number of steps."
+FAIR = " The control was trained on the same labels for the same number of steps."
 
 
 def score_section(scores: Scores | None, *, model: str, control: str, left_out: bool = False) -> Section:
@@ -52,7 +52,7 @@ def score_section(scores: Scores | None, *, model: str, control: str, left_out: 
     """
     if scores is None:
         return Section("quality", TITLE, "", [Text(LEFT_OUT if left_out else MISSING, "missing")])
-    summary = scores.summary
+    summary, names = scores.summary, {"model": model, "control": control}
     gain = summary["gain"]
     pictures = []
     for measure in (DICE, replace(HD95, unit=f" {units_of(summary).distance}")):
@@ -64,7 +64,7 @@ def score_section(scores: Scores | None, *, model: str, control: str, left_out: 
         if gain:
             values = {entry["name"]: estimate(entry[measure.key]) for entry in gain["classes"].values()}
             verdict = gain["mean"][measure.key]["verdict"]
-            caption = f"Paired difference with its {interval}; hollow where that holds 0. Mean: {verdict}."
+            caption = f"Paired difference with its {interval}; hollow where the interval contains 0. Mean: {verdict}."
             pictures.append(
                 gain_figure({**values, "mean": estimate(gain["mean"][measure.key])}, caption=caption, measure=measure)
             )
@@ -72,19 +72,16 @@ def score_section(scores: Scores | None, *, model: str, control: str, left_out: 
     blocks: list[Block] = [Pictures(pictures)]
     if not gain:
         blocks.append(Text(ALONE, "missing"))
-    blocks.append(arm_table(summary, {"model": model, "control": control}))
+    blocks.append(arm_table(summary, names))
     if gain:
         blocks.append(gain_table(gain, interval_name(summary), units_of(summary)))
-    blocks += cleaned_notes(summary, {"model": model, "control": control})
-    blocks.extend(Text(line, "note") for line in trust(summary, {"model": model, "control": control}))
+    blocks += cleaned_notes(summary, names)
+    blocks.extend(Text(line, "note") for line in trust(summary, names))
     protocol = summary.get("protocol", {})
     blocks.append(Text(f"Empty masks. {protocol.get('empty_masks', '')}", "note"))
-    kept = [key for key in ("grid", "distances", "stray", "means", "leaks") if protocol.get(key)]
-    rules = " ".join(str(protocol[key]) for key in kept)
-    blocks.append(Text(rules, "note"))
-    blocks.append(
-        Folded("Every scan", case_table(scores.per_case, {"model": model, "control": control}, units_of(summary)))
-    )
+    rules = [str(protocol[key]) for key in ("grid", "distances", "stray", "means", "leaks") if protocol.get(key)]
+    blocks.append(Text(" ".join(rules), "note"))
+    blocks.append(Folded("Every scan", case_table(scores.per_case, names, units_of(summary))))
     unlike = summary.get("differences", [])
     distance = "millimetres" if units_of(summary) == UNITS else "voxels, as nobody knows how large these are"
     remark = f" The control is not a fair one: it differs in {'; '.join(unlike)}." if unlike else FAIR
@@ -95,12 +92,12 @@ def class_values(scores: Scores, measure: Measure) -> list[ClassValues]:
     """A measure of every class, the control's in the order of the model's cases."""
     table, summary = scores.per_case, scores.summary
     arms = summary["arms"]
-    found = []
+    classes = []
     for index, name in summary["classes"].items():
         rows = table[table["class"] == int(index)].set_index("case")
         ours = rows[rows["arm"] == "model"][measure.key]
         theirs = rows[rows["arm"] == "control"][measure.key] if "control" in arms else None
-        found.append(
+        classes.append(
             ClassValues(
                 name=str(name),
                 model=ours.to_numpy(np.float64),
@@ -109,7 +106,7 @@ def class_values(scores: Scores, measure: Measure) -> list[ClassValues]:
                 control_mean=estimate(arms["control"]["classes"][index][measure.key]) if "control" in arms else None,
             )
         )
-    return found
+    return classes
 
 
 def mean_dice(table: pd.DataFrame, arm: str) -> pd.Series[float]:
@@ -132,72 +129,76 @@ def _cases(scores: Scores, model: str, control: str) -> Any:
 
 def arm_table(summary: Mapping[str, Any], names: Mapping[str, str]) -> Table:
     """A row per class and arm: Dice, distances, and structures and objects to look at."""
-    rows: list[list[str]] = []
-    strong = set()
-    entries = [(entry["name"], key) for key, entry in summary["arms"]["model"]["classes"].items()] + [("mean", "mean")]
-    for label, key in entries:
-        for arm in summary["arms"]:
-            of_arm = summary["arms"][arm]
-            entry = of_arm["mean"] if key == "mean" else of_arm["classes"][key]
-            if key == "mean":
-                strong.add(len(rows))
-            rows.append(
-                [
-                    str(label),
-                    names.get(arm, arm),
-                    number(entry["dice"]["mean"]),
-                    number(entry["dice"]["std"]),
-                    between(entry["dice"]["low"], entry["dice"]["high"]),
-                    number(entry["hd95_mm"]["mean"], 1),
-                    number(entry["assd_mm"]["mean"], 2),
-                    str(entry["missed"]),
-                    # Scores that were made before these were counted have none.
-                    str(entry.get("lost", DASH)),
-                    str(entry["invented"]),
-                    str(entry.get("stray", DASH)),
-                    number(entry.get("stray_ml"), 1),
-                ]
-            )
+    rows = [
+        [
+            label,
+            names.get(arm, arm),
+            number(entry["dice"]["mean"]),
+            number(entry["dice"]["std"]),
+            between(entry["dice"]["low"], entry["dice"]["high"]),
+            number(entry["hd95_mm"]["mean"], 1),
+            number(entry["assd_mm"]["mean"], 2),
+            str(entry["missed"]),
+            # Scores that were made before these were counted have none.
+            str(entry.get("lost", DASH)),
+            str(entry["invented"]),
+            str(entry.get("stray", DASH)),
+            number(entry.get("stray_ml"), 1),
+        ]
+        for label, arm, entry in by_class(summary["arms"])
+    ]
+    means = frozenset(range(len(rows) - len(summary["arms"]), len(rows)))
     units = units_of(summary)
     head = ["Class", "Network", "Dice", "std", interval_name(summary)]
     head += [f"HD95 {units.distance}", f"ASSD {units.distance}"]
     head += ["missed", "lost", "invented", "stray", f"stray {units.volume}"]
-    return Table(head, rows, "By class", frozenset(range(2, len(head))), frozenset(strong))
+    return Table(head, rows, "By class", frozenset(range(2, len(head))), means)
+
+
+def by_class(arms: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Name of each class, or ``mean``, name of each arm, and what is known of the two.
+
+    Args:
+        arms: Arm to ``classes`` (index to a mapping with ``name``) and ``mean``; the mean comes last.
+    """
+    first = next(iter(arms.values()))
+    for key in (*first["classes"], "mean"):
+        for arm, values in arms.items():
+            entry = values["mean"] if key == "mean" else values["classes"][key]
+            yield str(entry.get("name", "mean")), arm, entry
 
 
 def cleaned_notes(summary: Mapping[str, Any], names: Mapping[str, str]) -> list[Block]:
     """What post-processing took from each network's predictions, and its rule; empty where none was used."""
-    took = {
-        names.get(arm, arm): found["mean"]["postprocess"]
-        for arm, found in summary["arms"].items()
-        if found["mean"].get("postprocess", {}).get("removed")
-    }
-    remark = [
-        f"{name}: {count(found['removed'], 'piece')} ({number(found['removed_ml'], 1)} {units_of(summary).volume}) in "
-        f"{found['scans']} of {count(summary['cases'], 'scan')}; mean Dice without it {number(found['dice_before'])}"
-        for name, found in took.items()
+    removed = {arm: values["mean"].get("postprocess", {}) for arm, values in summary["arms"].items()}
+    volume = units_of(summary).volume
+    remarks = [
+        f"{names.get(arm, arm)}, {count(taken['removed'], 'piece')} ({number(taken['removed_ml'], 1)} {volume}) in "
+        f"{taken['scans']} of {count(summary['cases'], 'scan')}, mean Dice without it {number(taken['dice_before'])}"
+        for arm, taken in removed.items()
+        if taken.get("removed")
     ]
-    if not remark:
+    if not remarks:
         return []
     rule = summary.get("protocol", {}).get("postprocess", "")
-    return [Text(f"Post-processing removed of {'. Of '.join(remark)}.", "plain"), Text(rule, "note")]
+    return [Text(f"Removed by post-processing: {'; '.join(remarks)}."), Text(rule, "note")]
 
 
 def trust(summary: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
     """A line per ensemble: how far its networks lie apart, and how well that ranks the scans by quality."""
     lines = []
-    for arm, found in summary.get("disagreement", {}).items():
+    for arm, apart in summary.get("disagreement", {}).items():
         remark = (
-            f"Trust, {names.get(arm, arm)}: its networks disagree by {number(found['mean'])} on average (1 minus the "
-            "mean Dice between two of them; 0 is no disagreement)."
+            f"Disagreement, {names.get(arm, arm)}: its networks disagree by {number(apart['mean'])} on average (1 "
+            "minus the mean Dice between two of them; 0 is no disagreement)."
         )
-        scans = count(found["cases"], "scan")
-        rank = f"Over {scans} that cannot be ranked against Dice."
-        if found["spearman"] is not None:
+        scans = count(apart["cases"], "scan")
+        rank = f"Over {scans} it has no rank correlation with Dice."
+        if apart["spearman"] is not None:
             rank = (
-                f"Its rank correlation with mean Dice over {scans} is {number(found['spearman'], 2, sign=True)}: "
+                f"Its rank correlation with mean Dice over {scans} is {number(apart['spearman'], 2, sign=True)}: "
                 f"{number(-1, 0)} means that the scans with the most disagreement are the worst ones, 0 that it says "
-                "nothing of quality."
+                "nothing about quality."
             )
         lines.append(f"{remark} {rank}")
     return lines
@@ -222,7 +223,7 @@ def gain_table(gain: Mapping[str, Any], interval: str, units: Units = UNITS) -> 
     return Table(
         head,
         rows,
-        "Model minus control (for HD95 less is better)",
+        "Model minus control (for HD95, lower is better)",
         numeric=frozenset(range(1, 6)),
         strong=frozenset({len(rows) - 1}),
         wrapped=frozenset({6}),

@@ -10,9 +10,9 @@ import numpy as np
 from fewlabel.engine.outcomes import outcome_sentences
 from fewlabel.reporting.blocks import Block, Facts, Picture, Pictures, Section, Text
 from fewlabel.reporting.figures.training import Curve, curve, lines_figure, loss_figure, single_figure
+from fewlabel.reporting.formatting import count, listed, percent
 from fewlabel.reporting.inputs import Training
 from fewlabel.reporting.sections.sampling import variance_note, variance_pictures
-from fewlabel.reporting.words import count, listed, percent
 from fewlabel.scoring.components import ComponentRule
 
 PRETRAINING = "Pre-training"
@@ -20,15 +20,16 @@ FINETUNING = "Fine-tuning"
 NO_SEGMENTER = "No fine-tuning: the run has no segmentation network."
 NO_RECORD = "The record of this training (metrics.jsonl) is empty, so there are no curves."
 NO_VALIDATION = (
-    "No validation curve: no annotated patient chose the length, so all steps were run and the last weights kept."
+    "No validation curve: no annotated patient was held out to choose the best step, so all steps were run and the "
+    "last weights kept."
 )
 LEFT_OUT = (
-    "No validation curve of this run: in turn each annotated patient was left out of a run of its own, and the step "
-    "was chosen by the mean of those runs."
+    "No validation curve for this run: the annotated patients were left out in turn, each of a run of its own, and the "
+    "step was chosen by the mean of those runs."
 )
 
 
-#: Spread below which slices are hardly told apart; own choice, trained encoders reach 0.5 and more.
+#: Spread below which slices are hardly told apart; own choice: trained encoders reach 0.5 and more.
 NARROW = 0.05
 COLLAPSING = (
     "At the end of pre-training all slices have nearly the same embedding (spread {spread:.3f}): the encoder hardly "
@@ -41,40 +42,31 @@ def pretraining_section(encoder: Training) -> Section:
     facts, rows = encoder.facts, encoder.rows
     used = list(facts.get("meta_labels", []))
     guide = f"guided by {listed(used)}" if used else "without metadata"
-    lent = list(facts.get("labelled_subjects", []))
-    labels = f"The masks of {listed(lent)} took part." if lent else "No label of a structure was used."
+    annotated = list(facts.get("labelled_subjects", []))
+    masks = f"The masks of {listed(annotated)} were used too." if annotated else "No masks were used."
     lead = (
-        f"{facts.get('method')} trained an encoder of {_millions(facts.get('parameters'))} parameters for "
-        f"{count(int(facts.get('steps', 0)), 'step')}, {guide}. {labels}"
+        f"An encoder of {_millions(facts.get('parameters'))} parameters was trained with {facts.get('method')} for "
+        f"{count(int(facts.get('steps', 0)), 'step')}, {guide}. {masks}"
     )
     loss = curve(rows, "loss")
     if loss.empty:
         return Section("pretraining", PRETRAINING, lead, [Text(NO_RECORD, "missing")])
     pictures = [loss_figure(loss, curve(rows, "collapsed"), curve(rows, "lower_bound"))]
-    rank = curve(rows, "effective_rank")
-    if not rank.empty:
-        pictures.append(
-            single_figure(
-                rank,
-                title="Effective rank of the embeddings",
-                label="directions in use",
-                caption="How many directions the embeddings of a batch fill (Roy & Vetterli 2007). Near 1 they have "
-                "collapsed; it should stay well above the number of classes of the meta labels.",
-                floor=0.0,
-            )
-        )
+    pictures += single_figure(
+        curve(rows, "effective_rank"),
+        title="Effective rank of the embeddings",
+        label="directions in use",
+        caption="How many directions the embeddings of a batch span (Roy & Vetterli 2007). Near 1 they have collapsed; "
+        "it should stay well above the number of classes of the meta labels.",
+    )
     spread = curve(rows, "spread")
-    if not spread.empty:
-        pictures.append(
-            single_figure(
-                spread,
-                title="Spread of the embeddings",
-                label="spread",
-                caption="0: every slice of the batch gets the same embedding. 1: they fill the whole sphere.",
-                floor=0.0,
-            )
-        )
-    pictures.extend(_parts(rows))
+    pictures += single_figure(
+        spread,
+        title="Spread of the embeddings",
+        label="spread",
+        caption="0: all slices of a batch have the same embedding. 1: the embeddings cover the whole sphere.",
+    )
+    pictures += _parts(rows)
     blocks: list[Block] = [Pictures(pictures), Text(_judged(encoder), "note")]
     if not spread.empty and spread.values[-1] < NARROW:
         blocks.append(Text(COLLAPSING.format(spread=spread.values[-1]), "missing"))
@@ -101,19 +93,16 @@ def _parts(rows: list[dict[str, Any]]) -> list[Picture]:
                 halves,
                 title="Loss by part",
                 label="loss, mean over labels",
-                caption="Whole slices against each other, and single pixels against each other.",
+                caption="Image-wise: whole slices are compared with each other. Pixel-wise: single pixels are.",
             )
         )
     kept = curve(rows, "pool_kept")
     if not kept.empty and float(np.ptp(kept.values)) > 0:
-        pictures.append(
-            single_figure(
-                kept,
-                title="Pixel positives kept by GradFilter",
-                label="share of the pool",
-                caption="Easy positives come first; the pool widens over the run.",
-                floor=0.0,
-            )
+        pictures += single_figure(
+            kept,
+            title="Pixel positives kept by GradFilter",
+            label="share of the pool",
+            caption="Easy positives come first; the pool grows over the run.",
         )
     return pictures
 
@@ -129,7 +118,7 @@ def _judged(encoder: Training) -> str:
     if end >= limit:
         return (
             f"At the end the loss is {end:.3f}, not below its collapse value ({limit:.3f}): equal embeddings for all "
-            "slices would do as well. Such an encoder is no better than a fresh one."
+            "slices would do as well. Such an encoder is no better than an untrained one."
         )
     if bound.empty:
         return f"At the end the loss is {end:.3f}; collapsed embeddings would give {limit:.3f}."
@@ -153,12 +142,12 @@ def finetuning_section(arms: Mapping[str, Training | None]) -> Section:
     facts = next(iter(trained.values())).facts
     labelled = list(facts.get("labelled_subjects", []))
     lead = (
-        f"Regime {facts.get('regime')} with the labels of {listed(labelled)} "
+        f"Regime: {facts.get('regime')}, with the labels of {listed(labelled)} "
         f"({count(int(facts.get('labelled_slices', 0)), 'slice')}), {count(int(facts.get('steps', 0)), 'step')}."
     )
     members = int(facts.get("members", 1))
     if members > 1:
-        lead += f" {members} networks of different seeds, each so long; the curves are those of the first."
+        lead += f" {members} networks with different seeds, each trained this long; the curves are those of the first."
     outcomes: list[Block] = [
         Text(f"{name}: {sentence}", "missing")
         for name, arm in trained.items()
@@ -169,8 +158,8 @@ def finetuning_section(arms: Mapping[str, Training | None]) -> Section:
     pictures: list[Picture] = []
     if any(not line.empty for line in losses.values()):
         caption = (
-            "Sum of all loss terms, moving mean. With a semi-supervised regime it holds those of unlabelled scans too, "
-            "and may rise as their weight grows. A low loss here says nothing about new patients."
+            "Sum of all loss terms, moving average. With a semi-supervised regime it includes those of unlabelled "
+            "scans and may rise as their weight grows. A low loss here says nothing about new patients."
         )
         pictures.append(lines_figure(losses, title="Fine-tuning loss", label="loss", caption=caption))
     if any(not line.empty for line in validation.values()):
@@ -179,7 +168,7 @@ def finetuning_section(arms: Mapping[str, Training | None]) -> Section:
                 validation,
                 title="Validation Dice",
                 label="mean Dice",
-                caption="On annotated patients kept aside to choose the best step; they are not test patients.",
+                caption="On annotated patients held out to choose the best step; they are not test patients.",
                 limits=(0.0, 1.0),
                 markers=True,
             )
@@ -190,29 +179,29 @@ def finetuning_section(arms: Mapping[str, Training | None]) -> Section:
     blocks = [*outcomes, *drawn]
     if pictures and all(line.empty for line in validation.values()):
         blocks.append(Text(LEFT_OUT if facts.get("selection") == "leave_one_out" else NO_VALIDATION, "missing"))
-    told = {"Kept weights": _kept, "Statistics": _statistics, "Kept of predictions": _cleaned}
-    lines = [(f"{what}, {name}", say(arm.facts)) for what, say in told.items() for name, arm in trained.items()]
+    kept = {"Weights kept": _kept, "Batch-norm statistics": _statistics, "Post-processing keeps": _cleaned}
+    lines = [(f"{what}, {name}", say(arm.facts)) for what, say in kept.items() for name, arm in trained.items()]
     blocks.append(Facts([(what, words) for what, words in lines if words]))
     return Section("finetuning", FINETUNING, lead, blocks)
 
 
 def _kept(facts: Mapping[str, Any]) -> str:
     best = facts.get("best_step")
-    chosen = str(facts.get("selection", "")).replace("_", " ")
+    selection = str(facts.get("selection", "")).replace("_", " ")
     if best is None:
         return f"after the last step ({facts.get('steps')})"
     steps = list(dict.fromkeys(map(str, facts.get("best_steps", [best]))))
-    return f"after {'step' if len(steps) == 1 else 'steps'} {listed(steps)} of {facts.get('steps')} ({chosen})"
+    return f"after {'step' if len(steps) == 1 else 'steps'} {listed(steps)} of {facts.get('steps')} ({selection})"
 
 
 def _statistics(facts: Mapping[str, Any]) -> str:
-    """Whose statistics batch normalisation has, if they were taken anew."""
+    """What the statistics of batch normalisation were recalculated on, if they were."""
     taken = facts.get("recalibrated")
     if not taken:
         return ""
     things = count(taken["slices"], "slice") if "slices" in taken else count(taken["patches"], "patch", "patches")
     share = percent(taken.get("share", 1.0))
-    return f"{share} from {things} of {count(taken['subjects'], 'patient')}, masks unread"
+    return f"{share} from {things} of {count(taken['subjects'], 'patient')}, without their masks"
 
 
 def _cleaned(facts: Mapping[str, Any]) -> str:

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from fewlabel.reporting.blocks import Block, Section, Strip, Text
 from fewlabel.reporting.figures.images import choose_slices, slice_box, slice_figure
+from fewlabel.reporting.formatting import count, listed, number
 from fewlabel.reporting.style import CONTOUR_NAMES
-from fewlabel.reporting.words import listed, number
 
 TITLE = "Predictions on unlabelled scans"
-NONE = "No training scan is left without labels that the network learnt from, so none can be shown."
+NONE = "The network was trained on the labels of every training scan, so there is no other scan to show."
 SLICES = 3
 
 
@@ -53,14 +53,14 @@ def unlabelled_section(
         return Section("unlabelled", TITLE, "", [Text(why or NONE, "missing")])
     legend = listed([f"{name} {CONTOUR_NAMES[index % len(CONTOUR_NAMES)]}" for index, name in enumerate(names[1:])], 12)
     lead = (
-        f"Nobody knows how good these are: look at them. {len(scans)} scans spread over the {surveyed} that were "
-        f"predicted, from the least sure to the surest. Network: {network}. Outlines are the prediction: {legend}. The "
-        "first and the last slice with a structure are shown, and one between."
+        f"There are no scores for these: judge them by eye. {len(scans)} of {count(surveyed, 'predicted scan')}, from "
+        f"the least to the most confident. Network: {network}. Outlines are the prediction: {legend}. Shown are the "
+        "first and the last slice with a structure and one in between."
     )
     blocks: list[Block] = [_strip(scan, surveyed) for scan in scans]
     note = (
-        "Confidence is the mean probability of the predicted class within the prediction. It ranks scans; it is no "
-        "measure of quality, since a network can be sure and wrong."
+        "Confidence is the mean probability of the predicted class within the prediction. It ranks scans but does not "
+        "measure quality: a network can be confident and wrong."
     )
     return Section("unlabelled", TITLE, lead, [*blocks, Text(note, "note")])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from fewlabel.core.artifact.files import read_json
@@ -12,21 +13,44 @@ from fewlabel.core.progress import say
 from fewlabel.core.registry import load_plugin
 from fewlabel.core.settings.config import Settings
 from fewlabel.engine.outcomes import outcome_sentences
+from fewlabel.stages._encoders import PlannedEncoder
+from fewlabel.stages._volumes import slice_faults
+from fewlabel.stages.finetune.checking import LabelUse, check
 from fewlabel.stages.finetune.expectation import NOTHING_KNOWN, nothing_else_tells
+from fewlabel.stages.finetune.inputs import Inputs
 from fewlabel.stages.finetune.segmenter_run import SegmenterRun
 from fewlabel.stages.finetune.settings import FinetuneSettings, mode_of
 from fewlabel.stages.finetune.trainer import SegmentationTrainer
 
-__all__ = ["SETTINGS", "FinetuneSettings", "SegmentationTrainer", "begin", "control_folder", "control_of", "run"]
+__all__ = [
+    "SETTINGS",
+    "FinetuneSettings",
+    "LabelUse",
+    "PlannedEncoder",
+    "SegmentationTrainer",
+    "SegmenterRun",
+    "begin",
+    "check",
+    "control_folder",
+    "control_of",
+    "mode_of",
+    "run",
+    "slice_faults",
+]
 
 SETTINGS = FinetuneSettings
 
 
-def run(settings: FinetuneSettings) -> Path:
+def run(settings: FinetuneSettings, user_network: Collection[str] | None = None) -> Path:
     """Fine-tune and leave an artifact of kind ``segmenter``; with ``control`` a second one beside it.
 
     Model and control are selected in one way, which is the model's, and so are the patients who are left out to tell
     what new ones may expect. With ``members`` each is an ensemble, whose networks are trained one after the other.
+
+    Args:
+        settings: Settings of the stage.
+        user_network: Settings of the network that the user gave, where a recipe gave others: these give way to the
+            network of an encoder. None for all that are set.
 
     Raises:
         SettingsError: If settings contradict each other or the data, or ``out`` or the control's folder holds another
@@ -38,11 +62,11 @@ def run(settings: FinetuneSettings) -> Path:
     if settings.mode == "frozen" and settings.encoder is None:
         fault = Fault("mode=frozen needs an encoder to freeze", "encoder", "Add encoder=FOLDER")
         raise SettingsError("These settings are not valid:", [fault])
-    runs = [SegmenterRun(settings, settings.out, mode_of(settings))]
+    inputs = Inputs(settings, user_network)
+    runs = [SegmenterRun(settings, settings.out, mode_of(settings), inputs)]
     control = control_of(settings) if settings.control else None
     if control is not None:
-        model, out = runs[0], control_folder(settings.out)
-        runs.append(SegmenterRun(control, out, "scratch", model.selection, expects=model.expects, inputs=model.inputs))
+        runs.append(SegmenterRun(control, control_folder(settings.out), "scratch", inputs, follows=True))
     faults: list[Fault] = []
     for each in runs:
         try:
@@ -54,8 +78,8 @@ def run(settings: FinetuneSettings) -> Path:
     for each in runs:
         each.run()
     for each in runs:
-        told = outcome_sentences(dict(read_json(each.out / "segmenter.json"))) if rank() == 0 else []
-        for sentence in told:
+        sentences = outcome_sentences(dict(read_json(each.out / "segmenter.json"))) if rank() == 0 else []
+        for sentence in sentences:
             say(f"Control: {sentence}" if each.follows else sentence)
     if settings.control and control is None:
         say("No control: a supervised run from scratch is its own.")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fewlabel.data.augment import AugmentConfig
+from fewlabel.data.augment_settings import AugmentConfig
 from fewlabel.data.pose_ranges import Reach, reach, wider_ranges
 from fewlabel.data.pose_record import read_poses
 from fewlabel.stages.finetune.settings import FinetuneSettings
@@ -49,16 +49,16 @@ def fitted_augment(settings: FinetuneSettings, store: Path, labelled: Sequence[s
     if not settings.widen_augment:
         return FittedAugment(asked, {}, "")
     poses = read_poses(store)
-    found = Reach() if poses is None else reach(poses, labelled)
-    changes = wider_ranges(asked, found)
+    reached = Reach() if poses is None else reach(poses, labelled)
+    changes = wider_ranges(asked, reached)
     if not changes:
         return FittedAugment(asked, {}, "")
-    told = {name: {"asked": float(getattr(asked, name)), "used": value} for name, value in changes.items()}
-    words = ", ".join(_WORDS[name].format(**values) for name, values in told.items())
+    widened = {name: {"asked": float(getattr(asked, name)), "used": value} for name, value in changes.items()}
+    words = ", ".join(_WORDS[name].format(**values) for name, values in widened.items())
     why = "to reach from the labelled scans to the others"
-    if found == Reach():
+    if reached == Reach():
         why = "since it is not known how the scans lie in the plane"
     if poses is None:
         why = f"since {store} does not say how its scans lie in the plane: prepare it again to have ranges that fit"
     said = f"augment: {words}, {why} (widen_augment=false: as set)."
-    return FittedAugment(asked.model_copy(update=changes), told, said)
+    return FittedAugment(asked.model_copy(update=changes), widened, said)

@@ -22,7 +22,7 @@ NOTHING_KNOWN = (
 
 
 def choose_expectation(
-    asked: Expect, draw: LabelDraw, selection: Selection, store: PreparedStore, seen: Sequence[str]
+    asked: Expect, draw: LabelDraw, selection: Selection, store: PreparedStore, known: Sequence[str]
 ) -> bool:
     """Whether each labelled patient is segmented by a network of the others.
 
@@ -31,7 +31,7 @@ def choose_expectation(
         draw: Labelled and validation patients.
         selection: How the weights are selected; where it leaves patients out anyhow, it costs nothing more.
         store: The prepared data.
-        seen: Subjects whose labels the encoder has seen.
+        known: Subjects whose labels the encoder has seen.
 
     Raises:
         SettingsError: If it is asked for with one patient, or a left-out one has lent its labels to the encoder.
@@ -39,7 +39,7 @@ def choose_expectation(
     labelled = len(draw.labelled)
     if asked == "auto":
         few = 2 <= labelled <= FEW and nothing_else_tells(store, draw)
-        return not seen and (few or selection == "leave_one_out")
+        return not known and (few or selection == "leave_one_out")
     if asked == "never":
         return False
     faults = []
@@ -47,8 +47,8 @@ def choose_expectation(
     if labelled < 2:
         problem = f"needs at least two labelled patients to leave one out, not {labelled}"
         faults.append(Fault(problem, "expect", remedy))
-    if seen:
-        problem = f"cannot leave patients out whose labels the encoder learnt from: {', '.join(seen)}"
+    if known:
+        problem = f"cannot leave patients out whose labels the encoder learnt from: {', '.join(known)}"
         faults.append(Fault(problem, "expect", remedy))
     if faults:
         raise SettingsError("What to expect cannot be estimated:", faults)
@@ -75,8 +75,8 @@ def expectation_lines(expected: Mapping[str, Any], *, control: bool = False) -> 
     if control:
         return [f"Of the control, in the same way: {reached}."]
     count = len(expected["subjects"])
-    chosen = " The length of the training was chosen on them too." if expected["length_chosen_on_them"] else ""
+    note = " The length of the training was chosen on them too." if expected["length_chosen_on_them"] else ""
     return [
         f"Expect {reached};",
-        f"from {count} patients left out in turn, each trained on {count - 1}: a little pessimistic.{chosen}",
+        f"from {count} patients left out in turn, each trained on {count - 1}: a little pessimistic.{note}",
     ]

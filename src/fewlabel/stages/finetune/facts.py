@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from fewlabel.core.registry import load_plugin
-from fewlabel.data.spread import Spread
+from fewlabel.data.representative_slices import Spread
 from fewlabel.engine.outcomes import KEY as OUTCOMES
 from fewlabel.protocol.exposure import KEY as MET
 from fewlabel.protocol.exposure import images_met
@@ -80,5 +80,8 @@ def expectation(table: pd.DataFrame, label_names: dict[int, str], selection: Sel
         selection: How the weights were selected.
     """
     names = {index: name for index, name in label_names.items() if index}
-    chosen = selection == "leave_one_out"
-    return {"networks": 1, "length_chosen_on_them": chosen, **expected_summary(table, names)}
+    return {
+        "networks": 1,
+        "length_chosen_on_them": selection == "leave_one_out",
+        **expected_summary(table, names),
+    }

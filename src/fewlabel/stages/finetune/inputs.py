@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.progress import say
 from fewlabel.data.store import PreparedCase, PreparedStore
-from fewlabel.nets.unet import UNetConfig
-from fewlabel.protocol.label_draws import drawn_labels
 from fewlabel.protocol.splits import LabelDraw
-from fewlabel.stages._statistics import check_statistics
-from fewlabel.stages._volumes import architecture_of, check_encoder, check_slices, say_depth
+from fewlabel.stages._volumes import say_depth
 from fewlabel.stages.finetune.augmentation import fitted_augment
-from fewlabel.stages.finetune.network import check_network, say_network
+from fewlabel.stages.finetune.checking import check
+from fewlabel.stages.finetune.network import say_network
 from fewlabel.stages.finetune.settings import FinetuneSettings
 
 
@@ -22,6 +20,7 @@ class Inputs:
 
     Args:
         settings: Settings of the stage.
+        user_network: Settings of the network that the user gave, as for :func:`check`.
 
     Raises:
         SettingsError: If settings do not fit the data or the encoder.
@@ -29,24 +28,17 @@ class Inputs:
         ArtifactError: If ``data`` or ``encoder`` is no finished artifact of its kind.
     """
 
-    def __init__(self, settings: FinetuneSettings) -> None:
+    def __init__(self, settings: FinetuneSettings, user_network: Collection[str] | None = None) -> None:
         self.store = PreparedStore(settings.data)
-        self.draw: LabelDraw = drawn_labels(self.store, settings.labelled, settings.draw, settings.subjects)
         self.encoder = None if settings.encoder is None else Artifact.open(settings.encoder, "encoder")
-        if self.encoder is not None:
-            check_encoder(settings.patch, self.encoder.folder, architecture_of(self.encoder))
-        size = self.store.images.shape[2:]
+        self.network, self.labels = check(settings, self.store, self.encoder, user_network=user_network)
+        self.draw: LabelDraw = self.labels.draw
         self.augmentation = fitted_augment(settings, self.store.folder, self.draw.labelled)
-        self.network = self._architecture(settings)
-        check_network(settings, self.network)
-        check_statistics(settings.recalibrate, self.network)
         say_network(settings.network, self.network, settings.encoder)
         if settings.encoder is None:
-            say_depth(settings.network, self.network, settings.patch or size)
+            say_depth(settings.network, self.network, settings.patch or self.store.images.shape[2:])
         if self.augmentation.said:
             say(self.augmentation.said)
-        if settings.patch is None:
-            check_slices(size, self.network, str(settings.data), settings.view)
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -58,7 +50,7 @@ class Inputs:
         """The settings with the network and the augmentation that they come to; what is recorded is what is built."""
         return settings.model_copy(update={"network": self.network, "augment": self.augmentation.augment})
 
-    def check(self) -> None:
+    def check_unchanged(self) -> None:
         """Make sure that the encoder is still the one that was opened.
 
         Raises:
@@ -81,9 +73,3 @@ class Inputs:
             validation: Scans that are validated on, and so not met.
         """
         return (self.unlabelled() - {case.subject for case in validation}) | set(labelled)
-
-    def _architecture(self, settings: FinetuneSettings) -> UNetConfig:
-        kind = {"in_channels": int(self.store.images.shape[1]), "ndim": 2 if settings.patch is None else 3}
-        size = settings.patch or self.store.images.shape[2:]
-        network = settings.network.fitted(size) if self.encoder is None else architecture_of(self.encoder)
-        return network.model_copy(update=kind)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,11 @@ COLUMNS = ("subject", "case", "phase", "class", "class_name", "dice", "hd95_mm",
 _CURVE, _SCORES = "curve.json", "scores.json"
 
 
+@dataclass
 class LeftOut:
     """The left-out fits of one run.
 
-    Args:
+    Attributes:
         out: Folder of the run.
         same: Identity of the run: what another one has left is not taken for its own.
         store: The prepared data.
@@ -41,28 +43,17 @@ class LeftOut:
         trainer: Makes the trainer on all but the patient it is given, in a folder.
         scored: Whether the patients are to be scored.
         compiled: Whether the steps of the run are compiled.
+        dice: Step → mean validation Dice of the left-out patients, once :meth:`best_length` knows it.
     """
 
-    def __init__(
-        self,
-        out: Path,
-        same: Mapping[str, Any],
-        store: PreparedStore,
-        subjects: Sequence[str],
-        trainer: Callable[[str, Path], SegmentationTrainer],
-        *,
-        scored: bool,
-        compiled: bool,
-    ) -> None:
-        self.out = out
-        self.same = same
-        self.store = store
-        self.subjects = subjects
-        self.trainer = trainer
-        self.scored = scored
-        self.compiled = compiled
-        #: Step → mean validation Dice of the left-out patients, once :meth:`best_length` knows it.
-        self.dice: dict[int, float] = {}
+    out: Path
+    same: Mapping[str, Any]
+    store: PreparedStore
+    subjects: Sequence[str]
+    trainer: Callable[[str, Path], SegmentationTrainer]
+    scored: bool
+    compiled: bool
+    dice: dict[int, float] = field(default_factory=dict)
 
     def best_length(self) -> int:
         """Number of steps whose Dice, averaged over the left-out patients, is highest.
@@ -96,16 +87,15 @@ class LeftOut:
         # All processes have looked before one of them writes.
         barrier()
         rows: list[dict[str, Any]] = []
-        for subject, before in known.items():
-            found, folder = before, self._folder(subject)
-            if found is None:
+        for subject, kept in known.items():
+            if kept is None:
+                folder = self._folder(subject)
                 cases = labelled_cases(self.store, (subject,))
                 masks = self._masks(subject, cases) if length is None else _read_masks(folder, length, len(cases))
                 pairs = zip(cases, masks, strict=True)
                 own = [row for case, mask in pairs for row in case_rows(self.store, case, mask)]
-                found = {"rows": own}
-                self._keep(folder / _SCORES, found)
-            rows.extend(found["rows"])
+                self._keep(folder / _SCORES, {"rows": own})
+            rows.extend(own if kept is None else kept["rows"])
         table = pd.DataFrame(rows, columns=list(COLUMNS))
         return table.astype({"hd95_mm": "float64"})
 

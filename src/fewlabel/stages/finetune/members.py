@@ -88,8 +88,8 @@ class Members:
 
     def mean_dice(self) -> float | None:
         """Mean validation Dice of the members; None where it is not known of each."""
-        found = [read_json(self.folder(member) / _MARK).get("dice") for member in range(self.count)]
-        return None if None in found else sum(found) / len(found)
+        scores = [read_json(self.folder(member) / _MARK).get("dice") for member in range(self.count)]
+        return None if None in scores else sum(scores) / len(scores)
 
     def files(self) -> list[str]:
         """Weights and records of all members, relative to the run's folder."""

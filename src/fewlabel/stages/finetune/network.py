@@ -1,55 +1,98 @@
-"""Settings of the network that fine-tuning cannot follow: those that would have no effect are refused, others said."""
+"""The network that fine-tuning builds, and settings of the network that it cannot follow."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.artifact.manifest import Artifact
+from fewlabel.core.errors import Fault
 from fewlabel.core.progress import say
-from fewlabel.core.settings.config import given
 from fewlabel.nets.unet import UNetConfig
+from fewlabel.stages._encoders import PlannedEncoder
+from fewlabel.stages._volumes import patch_side_faults
 from fewlabel.stages.finetune.settings import FinetuneSettings
 
 
-def check_network(settings: FinetuneSettings, built: UNetConfig, where: str = "") -> None:
-    """Refuse settings of the network that would have no effect.
+def architecture_of(encoder: Artifact | PlannedEncoder) -> UNetConfig:
+    """The network that an encoder is the first half of."""
+    if isinstance(encoder, PlannedEncoder):
+        return encoder.network
+    return UNetConfig.parse(encoder.json("encoder.json")["architecture"])
 
-    An encoder brings its architecture along, so the default and a recipe give way to it: they serve where there is no
-    encoder. Settings of the command line do not.
+
+def built_network(
+    settings: FinetuneSettings, channels: int, size: Sequence[int], encoder: Artifact | PlannedEncoder | None
+) -> UNetConfig:
+    """The network as it is built: that of the encoder, or that of the settings at a depth that fits the images.
 
     Args:
-        settings: Settings of the stage as given.
-        built: The network to build.
-        where: Prefix of keys in messages.
+        settings: Settings of the stage.
+        channels: Of the prepared images.
+        size: (height, width) of the prepared slices.
+        encoder: What training starts from, or will once it is trained; None for random weights.
+    """
+    network = settings.network.fitted(settings.patch or size) if encoder is None else architecture_of(encoder)
+    return network.model_copy(update={"in_channels": channels, "ndim": 2 if settings.patch is None else 3})
 
-    Raises:
-        SettingsError: Naming each setting and what the encoder or the data have instead.
+
+def encoder_faults(patch: Sequence[int] | None, encoder: Path | None, network: UNetConfig) -> list[Fault]:
+    """What is wrong with an encoder of slices for patches, one of patches for slices, or too deep a one for patches.
+
+    Args:
+        patch: The setting; None trains on slices.
+        encoder: Its folder, for the message.
+        network: Its architecture.
+    """
+    if patch is None and network.ndim == 3:
+        problem, remedy = "is a 3D encoder, and slices need a 2D one", "Give patch=[DEPTH,HEIGHT,WIDTH]"
+    elif patch is not None and network.ndim == 2:
+        problem = "is a 2D encoder, and patches need a 3D one"
+        remedy = "Leave out encoder to train on volumes from scratch, or leave out patch to train on slices"
+    else:
+        return [] if patch is None else patch_side_faults(patch, network, "")
+    return [Fault(f"{encoder} {problem}", remedy=remedy)]
+
+
+def network_faults(
+    settings: FinetuneSettings, built: UNetConfig, user_network: Collection[str] | None = None
+) -> list[Fault]:
+    """Settings of the network that would have no effect, and what the encoder or the data have instead.
+
+    An encoder brings its architecture along, so the default and a recipe give way to it: they serve where there is no
+    encoder. What the user set does not.
+
+    Args:
+        settings: Settings of the stage.
+        built: The network to build.
+        user_network: Settings of the network that the user gave; None for all that are set.
     """
     asked = settings.network
     faults = []
-    for key in UNetConfig.model_fields:
-        value, wanted = getattr(built, key), getattr(asked, key)
-        if value == wanted or key not in asked.model_fields_set:
-            continue
+    for key, (wanted, value) in _differences(asked, built).items():
         remedy = f"Leave out network.{key}"
         if key == "in_channels":
             problem = f"is {wanted}, but the data in {settings.data} have {value}"
         elif key == "ndim":
             problem = f"is {wanted}, but a network of {'slices' if settings.patch is None else 'patches'} is {value}D"
-        elif key in given(asked):
+        elif user_network is None or key in user_network:
             problem = f"is {wanted}, but the encoder {settings.encoder} has {value}"
             remedy += ", or give another encoder"
         else:
             continue
-        faults.append(Fault(problem, f"{where}network.{key}", remedy))
-    if faults:
-        raise SettingsError("These settings are not valid:", faults)
+        faults.append(Fault(problem, f"network.{key}", remedy))
+    return faults
 
 
 def say_network(asked: UNetConfig, built: UNetConfig, encoder: Path | None) -> None:
     """Say where an encoder takes the place of what a recipe asks of the network."""
-    fields = [key for key in UNetConfig.model_fields if key in asked.model_fields_set]
-    differing = [key for key in fields if getattr(asked, key) != getattr(built, key)]
+    differing = _differences(asked, built)
     if differing:
-        words = ", ".join(f"{key}={getattr(built, key)} (not {getattr(asked, key)})" for key in differing)
-        say(f"network: that of {encoder}, {words}.")
+        text = ", ".join(f"{key}={value} (not {wanted})" for key, (wanted, value) in differing.items())
+        say(f"network: that of {encoder}, {text}.")
+
+
+def _differences(asked: UNetConfig, built: UNetConfig) -> dict[str, tuple[object, object]]:
+    """Setting → what is asked and what is built, of those that are set."""
+    pairs = {key: (getattr(asked, key), getattr(built, key)) for key in UNetConfig.model_fields}
+    return {key: pair for key, pair in pairs.items() if key in asked.model_fields_set and pair[0] != pair[1]}

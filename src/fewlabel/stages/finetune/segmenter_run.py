@@ -14,7 +14,7 @@ from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.progress import say
 from fewlabel.core.registry import load_plugin
 from fewlabel.core.rng import stream_seed
-from fewlabel.data.spread import Spread
+from fewlabel.data.representative_slices import Spread
 from fewlabel.data.store import PreparedCase
 from fewlabel.engine.compiling import plain_seconds
 from fewlabel.engine.lock import sole_run
@@ -25,13 +25,13 @@ from fewlabel.engine.weights import load_decoder_into, load_encoder_into, save_s
 from fewlabel.nets.layout import channels_last
 from fewlabel.nets.unet import UNet
 from fewlabel.protocol.exposure import images_met
-from fewlabel.protocol.label_draws import labels_of_encoder
-from fewlabel.protocol.model_selection import Selection, choose_selection, say_selection
+from fewlabel.protocol.model_selection import say_selection
 from fewlabel.scoring.components import ComponentRule
 from fewlabel.stages._postprocess import decided_rule
 from fewlabel.stages._statistics import statistics_images, statistics_words
 from fewlabel.stages._volumes import patch_size
-from fewlabel.stages.finetune.expectation import choose_expectation, expectation_lines
+from fewlabel.stages.finetune.checking import LabelUse
+from fewlabel.stages.finetune.expectation import expectation_lines
 from fewlabel.stages.finetune.facts import expectation, segmenter_facts
 from fewlabel.stages.finetune.inputs import Inputs
 from fewlabel.stages.finetune.left_out import TABLE, LeftOut, labelled_cases
@@ -47,9 +47,9 @@ class SegmenterRun:
         settings: Settings of the stage.
         out: Folder of the segmenter.
         mode: What becomes of the encoder.
-        selection: How the weights are selected; None for what the settings ask for.
-        expects: Whether labelled patients are left out to tell what to expect; None for what the settings ask for.
         inputs: What is worked on; None to open it.
+        labels: What the labels serve for; None for what the inputs say.
+        follows: Whether another run, that of the model, came before.
     """
 
     def __init__(
@@ -57,28 +57,20 @@ class SegmenterRun:
         settings: FinetuneSettings,
         out: Path,
         mode: Mode,
-        selection: Selection | None = None,
-        *,
-        expects: bool | None = None,
         inputs: Inputs | None = None,
+        *,
+        labels: LabelUse | None = None,
+        follows: bool = False,
     ) -> None:
         self.out = out
         self.mode = mode
-        self.follows = selection is not None
+        self.follows = follows
         self.inputs = inputs or Inputs(settings)
         self.store, self.draw = self.inputs.store, self.inputs.draw
         self.encoder = self.inputs.encoder if mode != "scratch" else None
         self.settings = self.inputs.as_built(settings)
-        seen = labels_of_encoder(
-            self.encoder,
-            self.draw.labelled,
-            rule="An encoder that learnt from labels may have seen those of this draw only",
-            remedy=f"Pre-train with subjects=[{','.join(self.draw.labelled)}], or fine-tune on its draw",
-        )
-        self.selection = selection or choose_selection(settings.validation, self.draw, seen)
-        if expects is None:
-            expects = choose_expectation(settings.expect, self.draw, self.selection, self.store, seen)
-        self.expects = expects
+        labels = labels or self.inputs.labels
+        self.selection, self.expects = labels.selection, labels.expects
         self.same = {
             **identity(self.settings.record(), **self.inputs.hashes),
             "mode": mode,
@@ -87,7 +79,7 @@ class SegmenterRun:
         self.members = Members(out, settings.members, self.same)
         #: Subjects whose images the encoder has met.
         self.encoder_met = images_met((), self.encoder)
-        self.inputs.check()
+        self.inputs.check_unchanged()
         self._finished = False
         #: Whether steps are compiled, once :meth:`settle` knows it.
         self.compiled = False
@@ -301,5 +293,5 @@ class SegmenterRun:
             load_encoder_into(self.encoder, network.encoder)
             if self.settings.transfer == "all":
                 load_decoder_into(self.encoder, network.decoder)
-            self.inputs.check()
+            self.inputs.check_unchanged()
         return channels_last(network.to(device))

@@ -1,13 +1,13 @@
-"""What ``finetune`` may be told."""
+"""Settings of ``finetune``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
-from typing import Any, Literal, Self
+from collections.abc import Set
+from typing import Literal
 
-from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.errors import Fault
 from fewlabel.core.settings.config import Integers, Names, PathSetting, Settings, plugin_field, setting
-from fewlabel.data.augment import AugmentConfig, finetuning_augmentation
+from fewlabel.data.augment_settings import AugmentConfig, finetuning_augmentation
 from fewlabel.data.windows import FOREGROUND
 from fewlabel.engine.compiling import Compile
 from fewlabel.engine.optim import OptimiserConfig
@@ -31,11 +31,13 @@ class FinetuneSettings(Settings):
     regime: plugin_field("fewlabel.regimes") = setting("supervised", "how slices become a loss")  # type: ignore[valid-type]
     mode: Mode = setting("warm", "train the encoder, freeze its weights and statistics, or start from scratch")
     transfer: Literal["all", "encoder"] = setting(
-        "all", "what to take from an encoder folder: pre-trained decoder blocks too, where it has them, or not"
+        "all",
+        "what to load from an encoder folder: all, with pre-trained decoder blocks if any, or the encoder only",
     )
     control: bool = setting(
         False,
-        "also train a control with equal budget, labels and batches: from scratch; where the run is that, supervised",
+        "also train a control with the same budget, labels and batches: from scratch, or supervised where the run "
+        "itself is from scratch",
     )
     labelled: int | None = setting(None, "M, labelled patients to use; null for all", unit="patients", ge=1)
     draw: int = setting(0, "which draw of M labelled patients; draws belong to the split", ge=0)
@@ -48,9 +50,9 @@ class FinetuneSettings(Settings):
     )
     widen_augment: bool = setting(
         True,
-        "widen rotation, scale and translation of augment to how far prepare found other scans to differ in the plane "
-        "from the labelled ones, at most to 180 degrees, a factor of 2, a quarter of the side; where that is not "
-        "known, to 60 degrees, 0.7 to 1.6 and 0.12 of the side; never narrower",
+        "widen rotation, scale and translation of augment to cover how much other scans differ in the plane from the "
+        "labelled ones, as prepare measured it, up to 180 degrees, a factor of 2 and a quarter of the side; where that "
+        "is unknown, to 60 degrees, 0.7 to 1.6 and 0.12 of the side; never narrower",
     )
     optimiser: OptimiserConfig = setting(
         OptimiserConfig(name="adam", lr=1e-3, weight_decay=1e-5, min_lr=5e-6),
@@ -88,7 +90,7 @@ class FinetuneSettings(Settings):
     )
     patch_foreground: float = setting(
         FOREGROUND,
-        "share of labelled patches, or views, about a labelled voxel of a random class; the others lie anywhere",
+        "share of labelled patches or views placed around a labelled voxel of a random class; the others lie anywhere",
         unit="0 to 1",
         ge=0,
         le=1,
@@ -96,20 +98,20 @@ class FinetuneSettings(Settings):
     )
     recalibrate: Recalibrate = setting(
         "never",
-        "statistics of batch normalisation from unlabelled training slices, once trained; auto: where the regime saw "
-        "labelled ones only",
+        "estimate the statistics of batch normalisation anew on unlabelled training slices after training; auto: where "
+        "the regime used labelled slices only",
         source="AdaBN, Li et al. 2016",
     )
     recalibrate_share: float = setting(
         0.5,
-        "of these statistics beside those of training; 1: of these alone",
+        "weight of the new statistics against those of training; 1: the new ones alone",
         unit="0 to 1",
         gt=0,
         le=1,
         source="own choice: of networks of one patient, one gained and one lost by 1",
     )
     postprocess: bool = setting(
-        True, "clean predictions by a rule that the labelled masks decide: largest pieces only, no specks"
+        True, "clean predictions by a rule derived from the labelled masks: keep the largest pieces, drop specks"
     )
     validation: Validation = setting(
         "auto", "model selection; auto: none for 1-2 patients or without a fair one, else held out"
@@ -117,8 +119,9 @@ class FinetuneSettings(Settings):
     validate_every: int = setting(100, "steps between two validations", unit="steps", ge=1)
     expect: Expect = setting(
         "auto",
-        "tell what to expect of new patients: train on all labelled patients but one, for each, and score that one; "
-        "auto: for 2 to 4 where no test or validation scan has a label, and wherever validation leaves one out anyhow",
+        "estimate the scores of new patients: leave out each labelled patient in turn, train on the others and score "
+        "it; auto: for 2 to 4 labelled patients where no test or validation scan has a label, and wherever validation "
+        "leaves patients out anyway",
     )
     seed: int = setting(0, "seed of weights, batches and augmentation", ge=0)
     members: int = setting(
@@ -128,68 +131,26 @@ class FinetuneSettings(Settings):
         source="deep ensembles, Lakshminarayanan et al. 2017",
     )
     device: Device = setting("auto", "where to train")
-    precision: Precision = setting("auto", "bf16 where the hardware has it; losses are float32 always")
+    precision: Precision = setting("auto", "bf16 where the hardware supports it; losses are always float32")
     compile: Compile = setting(
         "auto",
         "compile training steps, which takes a minute or two; auto: on a CPU with AMX or a GPU, where a compiler works "
-        "and the run takes a quarter of an hour or more; a resumed run does as it began",
+        "and the run takes a quarter of an hour or more; a resumed run keeps its choice",
         source="own choice",
     )
     checkpoint_seconds: float = setting(300.0, "time between checkpoints", unit="s", ge=0)
     resume: bool = setting(False, "continue an unfinished run, keep a finished one")
     log_every: int = setting(10, "steps between two rows of metrics.jsonl", ge=1)
 
-    @classmethod
-    def parse(cls, values: Mapping[str, Any], *, where: str = "", base: Settings | None = None) -> Self:
-        """As for all settings, and those that belong together must agree; told at once with all others.
-
-        Patches and views must fit network and regime, and a draw have its number of patients.
-        """
-        try:
-            built = super().parse(values, where=where, base=base)
-        except SettingsError as error:
-            wrong = [fault.where.removeprefix(where) for fault in error.faults]
-            rest: dict[str, Any] = {"data": "", "out": "", **values}
-            for key in wrong:
-                rest = _without(rest, key.split("."))
-            try:
-                left = super().parse({"data": "", "out": "", **rest}, where=where, base=base)
-            except SettingsError:
-                raise error from None
-            faults = _contradictions(left, where, without={key.split(".")[0] for key in wrong})
-            raise SettingsError(error.message, [*error.faults, *faults]) from None
-        faults = _contradictions(built, where)
-        if faults:
-            raise SettingsError("These settings are not valid:", faults)
-        return built
-
-
-def _contradictions(settings: FinetuneSettings, where: str, *, without: Set[str] = frozenset()) -> list[Fault]:
-    """What no single setting shows to be wrong.
-
-    Args:
-        settings: Each right by itself.
-        where: Prefix of keys in messages.
-        without: Settings that are wrong anyhow, here with their defaults: rules about them are passed over.
-    """
-    faults = []
-    if without.isdisjoint({"patch", "view"}):
-        faults += patch_faults(settings.patch, settings.network, settings.regime, settings.encoder, where)
-        faults += view_faults(settings.view, settings.patch, settings.network, settings.encoder, where)
-    if without.isdisjoint({"labelled", "draw", "subjects"}):
-        faults += draw_faults(settings.labelled, settings.draw, settings.subjects, where)
-    return faults
-
-
-def _without(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    """Nested values without the setting that the keys of each level lead to."""
-    left = dict(values)
-    if not keys or keys[0] not in left:
-        return left
-    inner = left.pop(keys[0])
-    if isinstance(inner, Mapping) and len(keys) > 1:
-        left[keys[0]] = _without(inner, keys[1:])
-    return left
+    def contradictions(self, where: str = "", *, without: Set[str] = frozenset()) -> list[Fault]:
+        """Patches and views must fit network and regime, and a draw have its number of patients."""
+        faults = []
+        if without.isdisjoint({"patch", "view"}):
+            faults += patch_faults(self.patch, self.network, self.regime, self.encoder, where)
+            faults += view_faults(self.view, self.patch, self.network, self.encoder, where)
+        if without.isdisjoint({"labelled", "draw", "subjects"}):
+            faults += draw_faults(self.labelled, self.draw, self.subjects, where)
+        return faults
 
 
 def mode_of(settings: FinetuneSettings) -> Mode:

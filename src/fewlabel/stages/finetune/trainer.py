@@ -24,7 +24,7 @@ from fewlabel.core.rng import stream_seed
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.data.loading import FinetuneLoader
 from fewlabel.data.patches import PatchLoader
-from fewlabel.data.spread import Spread
+from fewlabel.data.representative_slices import Spread
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.engine.checkpoint import CHECKPOINT
 from fewlabel.engine.compiling import plainly
@@ -150,7 +150,7 @@ class SegmentationTrainer(Trainer[Regime]):
         network = self.model.inference_network()
         if self.keep_best and (self.folder / BEST).is_file():
             network.load_state_dict(load_file(self.folder / BEST))
-        self._take_statistics(network)
+        self.take_statistics(network)
         network.eval()
         return network
 
@@ -221,8 +221,8 @@ class SegmentationTrainer(Trainer[Regime]):
             write_bytes(self.folder / BEST, save({key: tensor.cpu().contiguous() for key, tensor in weights.items()}))
         barrier()
 
-    def _take_statistics(self, network: UNet) -> None:
-        """Mix in those of other images, in the precision of training and prediction."""
+    def take_statistics(self, network: UNet) -> None:
+        """Mix statistics of other images into those of a network, in the precision of training and prediction."""
         if self.statistics is not None:
             with self.fabric.autocast(), plainly(self.compiled):
                 take_statistics(network, self.statistics, self.settings.recalibrate_share, frozen=self.frozen)
@@ -233,7 +233,7 @@ class SegmentationTrainer(Trainer[Regime]):
         if self.statistics is not None:
             # A copy: what is trained goes on as if nobody had looked.
             network = copy.deepcopy(network)
-            self._take_statistics(network)
+            self.take_statistics(network)
         network.eval()
         self._validated = self.masks(network, self.validation)
         scores = []
@@ -251,15 +251,15 @@ class SegmentationTrainer(Trainer[Regime]):
             network: In evaluation mode.
             cases: The scans.
         """
-        found = []
+        cleaned = []
         for case in cases:
             images = np.asarray(self.store.images[case.start : case.stop], dtype=np.float32).swapaxes(0, 1)
             window = self.patch or WINDOW
             with plainly(self.compiled):
                 shares = predict_volume(network, images, device=self.fabric.device, window=window)
             predicted = shares.argmax(axis=0)
-            found.append(clean(predicted.astype(np.uint8), self.rule, prepared_voxel(self.store, case))[0])
-        return found
+            cleaned.append(clean(predicted.astype(np.uint8), self.rule, prepared_voxel(self.store, case))[0])
+        return cleaned
 
 
 def clear(folder: Path) -> None:

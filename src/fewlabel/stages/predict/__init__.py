@@ -14,14 +14,13 @@ from fewlabel.core.output_paths import RUN_FILE, path_conflict, unwritable
 from fewlabel.core.progress import say, task
 from fewlabel.data.io.catalog_paths import files_behind
 from fewlabel.data.io.itk_log import collected_warnings
-from fewlabel.data.preprocess import Plan
-from fewlabel.engine.runtime import choose_device, resolved_precision
+from fewlabel.engine.runtime import choose_device
 from fewlabel.stages._in_use import segmenter_in_use
 from fewlabel.stages._segmenter import Segmenter
 from fewlabel.stages.predict.names import Scan
 from fewlabel.stages.predict.outputs import Seconds, outputs, record_predictions
 from fewlabel.stages.predict.scans import find_scans
-from fewlabel.stages.predict.segmentation import PARTS, Model, segment_scan
+from fewlabel.stages.predict.segmentation import PARTS, segment_scan
 from fewlabel.stages.predict.settings import PredictSettings
 
 __all__ = ["SETTINGS", "PredictSettings", "find_model", "run"]
@@ -47,44 +46,35 @@ def run(settings: PredictSettings) -> Path:
     model = _load(settings.model)
     loaded = time.perf_counter() - started
     device = choose_device(settings.device)
-    usual = model.segmenter.facts.get("reader", "auto")
+    usual = model.facts.get("reader", "auto")
     channels = len(model.plan.channels)
-    found = find_scans(settings.scans, channels, settings.out, reader=settings.reader, usual=usual)
-    _check_out(settings, found.scans)
-    for line in (*found.skipped, *map(str, found.faults)):
+    listing = find_scans(settings.scans, channels, settings.out, reader=settings.reader, usual=usual)
+    _check_out(settings, listing.scans)
+    for line in (*listing.skipped, *map(str, listing.faults)):
         say(line)
     collected_warnings(clear=True)
     rows: list[dict[str, Any]] = []
     faults: list[Fault] = []
     parts = dict.fromkeys(PARTS, 0.0)
     try:
-        with task("predict", len(found.scans)) as bar:
-            for scan in found.scans:
+        with task("predict", len(listing.scans)) as bar:
+            for scan in listing.scans:
                 rows.extend(segment_scan(scan, model, settings, device, faults, parts))
                 bar.advance(note=scan.output.name)
     finally:
         # Also when the user stops: what is written is recorded.
         if rows:
-            record_predictions(
-                settings.out,
-                settings.record(),
-                model.segmenter,
-                model.plan,
-                rows,
-                found,
-                Seconds(loaded, time.perf_counter() - started, parts),
-                device,
-                resolved_precision(settings.precision, device),
-            )
+            seconds = Seconds(loaded, time.perf_counter() - started, parts)
+            record_predictions(settings, model, rows, listing, seconds, device)
     for text, paths in collected_warnings().items():
         say(f"{len(paths)} files: {text}")
-    done = len(found.scans) - len(faults)
-    say(f"{done} of {len(found.scans)} scans segmented into {settings.out}")
+    done = len(listing.scans) - len(faults)
+    say(f"{done} of {len(listing.scans)} scans segmented into {settings.out}")
     if faults:
-        message = f"{len(faults)} of {len(found.scans)} scans could not be segmented; the others are:"
-        raise DataError(message, [*faults, *found.faults])
-    if found.faults:
-        raise DataError(f"All {done} scans that can be read are segmented, but there is more:", found.faults)
+        message = f"{len(faults)} of {len(listing.scans)} scans could not be segmented; the others are:"
+        raise DataError(message, [*faults, *listing.faults])
+    if listing.faults:
+        raise DataError(f"All {done} scans that can be read are segmented, but there is more:", listing.faults)
     return settings.out
 
 
@@ -95,15 +85,15 @@ def find_model(place: Path) -> Artifact:
         ArtifactError: If there is none.
     """
     opened: dict[Path, Artifact] = {}
-    if (found := Artifact.find(place, "segmenter")) is not None:
-        found.check_parents()
-        return found
-    inside, told = segmenter_in_use(place, opened)
-    if told:
-        say(told)
-    if (found := opened.get(inside) or Artifact.find(inside, "segmenter")) is not None:
-        found.check_parents()
-        return found
+    if (segmenter := Artifact.find(place, "segmenter")) is not None:
+        segmenter.check_parents()
+        return segmenter
+    inside, why = segmenter_in_use(place, opened)
+    if why:
+        say(why)
+    if (segmenter := opened.get(inside) or Artifact.find(inside, "segmenter")) is not None:
+        segmenter.check_parents()
+        return segmenter
     for folder in (place, inside):
         if (folder / MANIFEST).is_file():
             # Of several, none of the kind, the first says what is wrong.
@@ -113,12 +103,12 @@ def find_model(place: Path) -> Artifact:
     raise ArtifactError("There is no model:", [fault])
 
 
-def _load(place: Path) -> Model:
+def _load(place: Path) -> Segmenter:
     segmenter = Segmenter.load(find_model(place))
     if "plan" not in segmenter.facts:
         where = segmenter.folder / "segmenter.json"
         raise ArtifactError("There is no model:", [Fault(f"{where} does not say how its pixels were prepared")])
-    return Model(segmenter, Plan.load(segmenter.facts["plan"]))
+    return segmenter
 
 
 def _check_out(settings: PredictSettings, scans: Sequence[Scan]) -> None:

@@ -19,11 +19,13 @@ from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.data.io.masks import write_map, write_mask, write_probabilities
 from fewlabel.data.io.volume import Volume
 from fewlabel.data.preprocess import Plan
+from fewlabel.engine.runtime import resolved_precision
 from fewlabel.scoring.uncertainty import ENTROPY, MUTUAL_INFORMATION
 from fewlabel.stages._postprocess import KEY as POSTPROCESS
 from fewlabel.stages._segmenter import Segmenter
 from fewlabel.stages.predict.names import Scan
 from fewlabel.stages.predict.scans import Found
+from fewlabel.stages.predict.settings import PredictSettings
 
 TABLE = "predictions.csv"
 REPORT = "run_report.json"
@@ -102,17 +104,15 @@ def voxels(classes: NDArray[np.uint8], volume: Volume, plan: Plan) -> dict[str, 
 
 
 def record_predictions(
-    out: Path,
-    settings: Mapping[str, Any],
+    settings: PredictSettings,
     model: Segmenter,
-    plan: Plan,
     rows: Sequence[Mapping[str, Any]],
     found: Found,
     seconds: Seconds,
     device: str,
-    precision: str,
 ) -> None:
     """Table, report and manifest; rows of earlier calls stay unless their mask was made again."""
+    out, plan, precision = settings.out, model.plan, resolved_precision(settings.precision, device)
     volumes = sum(row["status"] == "ok" for row in rows)
     table = pd.DataFrame(rows)
     if (out / TABLE).is_file():
@@ -122,10 +122,10 @@ def record_predictions(
     table = table.sort_values(["output"], kind="stable")
     write_text(out / TABLE, table.to_csv(index=False))
     report = {
-        "settings": dict(settings),
+        "settings": settings.record(),
         "model": {"folder": str(model.folder), "content_hash": model.content_hash, "members": len(model.networks)},
-        "uncertainty": (MUTUAL_INFORMATION if len(model.networks) > 1 else ENTROPY) if settings["uncertainty"] else "",
-        "postprocess": model.facts.get(POSTPROCESS) if settings.get("postprocess") else None,
+        "uncertainty": (MUTUAL_INFORMATION if len(model.networks) > 1 else ENTROPY) if settings.uncertainty else "",
+        "postprocess": model.facts.get(POSTPROCESS) if settings.postprocess else None,
         "label_values": dict(zip(plan.label_names, plan.label_values, strict=True)),
         "volumes": volumes,
         "failed": [row["fault"] for row in rows if row["status"] != "ok"],
@@ -151,7 +151,7 @@ def record_predictions(
         "predictions",
         sorted({*files, TABLE, REPORT}),
         parents=[model.artifact],
-        settings=dict(settings),
+        settings=settings.record(),
         device=device,
         precision=precision,
         wall_seconds=seconds.total,

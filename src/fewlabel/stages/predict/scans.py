@@ -190,10 +190,10 @@ def _by_channel(images: Sequence[Path], channels: int) -> list[Group]:
                 cases[match["case"]][int(match["channel"])] = path
         # Plain numbering such as scan_0000, scan_0001 of single-channel scans is not taken for channels.
         named = sum(map(len, cases.values())) == len(paths) and all(
-            sorted(found) == list(range(channels)) for found in cases.values()
+            sorted(files) == list(range(channels)) for files in cases.values()
         )
         if named:
-            groups.extend((tuple(found[channel] for channel in sorted(found)), case) for case, found in cases.items())
+            groups.extend((tuple(files[channel] for channel in sorted(files)), case) for case, files in cases.items())
         else:
             groups.extend(((path,), scan_stem(path)) for path in paths)
     return groups

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -29,17 +29,9 @@ from fewlabel.stages.predict.settings import PredictSettings
 PARTS = ("read", "prepare", "network", "restore", "write")
 
 
-@dataclass(frozen=True)
-class Model:
-    """A segmenter with the plan of its pixels."""
-
-    segmenter: Segmenter
-    plan: Plan
-
-
 def segment_scan(
     scan: Scan,
-    model: Model,
+    model: Segmenter,
     settings: PredictSettings,
     device: str,
     faults: list[Fault],
@@ -52,7 +44,7 @@ def segment_scan(
         "output": scan.output.as_posix(),
         "status": "ok",
         "fault": "",
-        "model": model.segmenter.content_hash[:12],
+        "model": model.content_hash[:12],
     }
     expected: tuple[type[Exception], ...] = (FewlabelError, *unforeseen_errors())
     try:
@@ -113,18 +105,18 @@ def _frames(volume: Volume, scan: Scan, plan: Plan) -> list[Volume]:
         return [volume]
     if volume.geometry.frames != count:
         problem = f"{scan.images[0]} has {count} channels, such as colours, but the model was trained on one"
-        fault = Fault(problem, remedy="Give images of one channel, or a model of that many")
-        raise DataError("A scan cannot be segmented:", [fault])
-    if (fault := why_no_cine(scan.images[0], count)) is not None:
-        raise DataError("A scan cannot be segmented:", [fault])
+        remedy = "Give images of one channel, or a model of that many"
+        raise DataError("A scan cannot be segmented:", [Fault(problem, remedy=remedy)])
+    if (no_cine := why_no_cine(scan.images[0], count)) is not None:
+        raise DataError("A scan cannot be segmented:", [no_cine])
     return [Volume(volume.array[index : index + 1], volume.geometry, volume.paths) for index in range(count)]
 
 
-def _segment(volume: Volume, model: Model, settings: PredictSettings, device: str) -> Mask:
+def _segment(volume: Volume, model: Segmenter, settings: PredictSettings, device: str) -> Mask:
     clock = [time.perf_counter()]
     array, record = prepare_volume(volume, model.plan)
     clock.append(time.perf_counter())
-    found = model.segmenter.predict(
+    prediction = model.predict(
         array,
         batch=settings.batch,
         flip=settings.flip,
@@ -133,15 +125,15 @@ def _segment(volume: Volume, model: Model, settings: PredictSettings, device: st
         uncertainty=settings.uncertainty,
     )
     clock.append(time.perf_counter())
-    probabilities = restore_probabilities(found.probabilities, record)
+    probabilities = restore_probabilities(prediction.probabilities, record)
     best, index = torch.from_numpy(probabilities).max(dim=0)
-    rule, voxel_mm3 = model.segmenter.rule if settings.postprocess else None, prod(volume.spacing)
+    rule, voxel_mm3 = model.rule if settings.postprocess else None, prod(volume.spacing)
     classes, removed = clean(index.to(torch.uint8).numpy(), rule, voxel_mm3, int(record["axes"][0]))
     took = sum(pieces.voxels for pieces in removed.values())
     inside = classes > 0
     confidence = float(best.numpy()[inside].mean(dtype=np.float64)) if inside.any() else None
-    uncertainty = None if found.uncertainty is None else restore_map(found.uncertainty, record)
+    uncertainty = None if prediction.uncertainty is None else restore_map(prediction.uncertainty, record)
     clock.append(time.perf_counter())
     taken = dict(zip(("prepare", "network", "restore"), np.diff(clock).tolist(), strict=True))
     kept = probabilities if settings.probabilities else None
-    return Mask(classes, kept, confidence, taken, took * voxel_mm3 / 1000.0, uncertainty, found.disagreement, took)
+    return Mask(classes, kept, confidence, taken, took * voxel_mm3 / 1000.0, uncertainty, prediction.disagreement, took)

@@ -18,11 +18,11 @@ class PredictSettings(Settings):
     out: PathSetting = setting(..., "folder of the masks")
     reader: str | dict[str, Any] = setting(
         "auto",
-        "reader of the scans by id; auto chooses by their look; settings not given are those that prepare had for the "
-        "model",
+        "reader of the scans by id; auto chooses by what the folder looks like; settings not given are those that "
+        "prepare had for the model",
     )
     flip: bool = setting(False, "average predictions over the flips of the slice plane; takes four times as long")
-    postprocess: bool = setting(True, "clean masks by the rule that the segmenter holds, if any; never probabilities")
+    postprocess: bool = setting(True, "clean masks by the rule stored with the segmenter, if any; never probabilities")
     probabilities: bool = setting(False, "also write class probabilities, float32, classes along the fourth axis")
     uncertainty: bool = setting(
         False,
@@ -33,4 +33,4 @@ class PredictSettings(Settings):
     overwrite: bool = setting(False, "replace masks that are there already")
     batch: int = setting(0, "slices, or windows of a 3D network, in one pass; 0 for what suits the device", ge=0)
     device: Device = setting("auto", "where to predict")
-    precision: Precision = setting("auto", "bf16 where the hardware has it; probabilities are float32 always")
+    precision: Precision = setting("auto", "bf16 where the hardware supports it; probabilities are always float32")

@@ -22,10 +22,11 @@ from fewlabel.engine.runs import check_begun, close_run, finished_before, identi
 from fewlabel.engine.weights import save_encoder
 from fewlabel.protocol.exposure import KEY
 from fewlabel.stages._volumes import say_depth
-from fewlabel.stages.pretrain.settings import PretrainSettings, network_for
+from fewlabel.stages.pretrain.checking import check
+from fewlabel.stages.pretrain.settings import PretrainSettings
 from fewlabel.stages.pretrain.trainer import PretrainingTrainer
 
-__all__ = ["EMBEDDED", "SETTINGS", "PretrainSettings", "PretrainingTrainer", "network_for", "run"]
+__all__ = ["EMBEDDED", "SETTINGS", "PretrainSettings", "PretrainingTrainer", "check", "run"]
 
 #: Slices whose embeddings are left beside the encoder, at most.
 EMBEDDED = 2000
@@ -49,7 +50,7 @@ def run(settings: PretrainSettings) -> Path:
     hashes = {f"{role}_hash": parent.content_hash for role, parent in parents.items()}
     asked = settings.network
     # What is recorded is what is built.
-    settings = settings.model_copy(update={"network": network_for(settings, store)})
+    settings = settings.model_copy(update={"network": check(settings, store).network})
     say_depth(asked, settings.network, store.images.shape[2:])
     same = identity(_deciding(settings), **hashes)
     if finished_before(settings.out, "encoder", same, resume=settings.resume):
@@ -103,14 +104,14 @@ def write_encoder(training: PretrainingTrainer) -> list[str]:
         "image_size": list(method.facts.image_size),
         "steps": settings.steps,
         "parameters": sum(parameter.numel() for parameter in method.encoder.parameters()),
-        "labelled_subjects": list(training.seen),
+        "labelled_subjects": list(training.label_subjects),
         KEY: training.met,
     }
     save_encoder(settings.out, method.encoder, facts, decoder)
     write_json(settings.out / "details.json", training.combiner.details())
     method.eval()
-    chosen = np.sort(numpy_stream(settings.seed, "embed").permutation(training.indices)[:EMBEDDED])
-    embeddings = training.embeddings(chosen)
-    tensors = {"embeddings": embeddings, "slices": torch.from_numpy(chosen)}
+    embedded = np.sort(numpy_stream(settings.seed, "embed").permutation(training.indices)[:EMBEDDED])
+    embeddings = training.embeddings(embedded)
+    tensors = {"embeddings": embeddings, "slices": torch.from_numpy(embedded)}
     write_bytes(settings.out / "embeddings.safetensors", save(tensors))
     return files

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Self
+from collections.abc import Set
+from typing import Any
 
 from pydantic import field_validator
 
-from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.errors import Fault
 from fewlabel.core.settings.config import Names, PathSetting, Settings, plugin_field, setting
-from fewlabel.data.augment import AugmentConfig, pretraining_augmentation
+from fewlabel.data.augment_settings import AugmentConfig, pretraining_augmentation
 from fewlabel.data.sampling import SamplerConfig
-from fewlabel.data.store import PreparedStore
 from fewlabel.engine.compiling import Compile
 from fewlabel.engine.optim import OptimiserConfig
 from fewlabel.engine.runtime import Device, Precision
@@ -45,10 +44,10 @@ class PretrainSettings(Settings):
     )
     draw: int = setting(0, "which draw of M labelled patients; draws belong to the split", ge=0)
     subjects: Names | None = setting(None, "the labelled patients by id, instead of a draw")
-    parts: Names = setting(("pretrain",), "parts of the split whose images are learnt from; never test")
+    parts: Names = setting(("pretrain",), "parts of the split to learn images from; never test")
     network: SliceNetworkConfig = setting(SliceNetworkConfig(), "architecture")
     augment: AugmentConfig = setting(
-        pretraining_augmentation(), "augmentation of each view; rotation does without vertical flips"
+        pretraining_augmentation(), "augmentation of each view; the method rotation turns vertical flips off"
     )
     sampler: SamplerConfig = setting(SamplerConfig(), "how batches are drawn")
     optimiser: OptimiserConfig = setting(OptimiserConfig(), "optimiser and its rate")
@@ -58,42 +57,25 @@ class PretrainSettings(Settings):
     )
     seed: int = setting(0, "seed of weights, batches and augmentation", ge=0)
     device: Device = setting("auto", "where to train")
-    precision: Precision = setting("auto", "bf16 where the hardware has it; losses are float32 always")
+    precision: Precision = setting("auto", "bf16 where the hardware supports it; losses are always float32")
     checkpoint_seconds: float = setting(300.0, "time between checkpoints", unit="s", ge=0)
     resume: bool = setting(False, "continue an unfinished run, keep a finished one")
     compile: Compile = setting(
         "auto",
         "compile training steps, which takes a minute or two; auto: on a CPU with AMX or a GPU, where a compiler works "
-        "and the run takes a quarter of an hour or more; a resumed run does as it began",
+        "and the run takes a quarter of an hour or more; a resumed run keeps its choice",
         source="own choice",
     )
     collapse_patience: int = setting(200, "collapsed steps in a row after which the run stops; 0 never", ge=0)
     log_every: int = setting(10, "steps between two rows of metrics.jsonl", ge=1)
 
-    @classmethod
-    def parse(cls, values: Mapping[str, Any], *, where: str = "", base: Settings | None = None) -> Self:
-        """As for all settings, and a draw must have its number of patients."""
-        built = super().parse(values, where=where, base=base)
-        faults = draw_faults(built.labelled, built.draw, built.subjects, where)
-        if faults:
-            raise SettingsError("These settings are not valid:", faults)
-        return built
+    def contradictions(self, where: str = "", *, without: Set[str] = frozenset()) -> list[Fault]:
+        """A draw must have its number of patients."""
+        if not without.isdisjoint({"labelled", "draw", "subjects"}):
+            return []
+        return draw_faults(self.labelled, self.draw, self.subjects, where)
 
     @field_validator("network", mode="before")
     @classmethod
     def _any_network(cls, value: Any) -> Any:
         return SliceNetworkConfig.parse(dict(value), where="network.") if type(value) is UNetConfig else value
-
-
-def network_for(settings: PretrainSettings, store: PreparedStore) -> UNetConfig:
-    """The network as it is built, with the channels of the data and, where none is asked for, a depth that fits.
-
-    Raises:
-        SettingsError: If the settings name another number of channels.
-    """
-    asked, channels = settings.network, int(store.images.shape[1])
-    if "in_channels" in asked.model_fields_set and asked.in_channels != channels:
-        problem = f"is {asked.in_channels}, but the data in {settings.data} have {channels}"
-        fault = Fault(problem, "network.in_channels", "Leave out network.in_channels")
-        raise SettingsError("These settings are not valid:", [fault])
-    return asked.fitted(store.images.shape[2:]).model_copy(update={"in_channels": channels})

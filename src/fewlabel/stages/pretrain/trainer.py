@@ -13,7 +13,6 @@ from torch import Tensor
 
 from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.collective import gather, mean_across
-from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.registry import load_plugin
 from fewlabel.core.rng import stream_seed
 from fewlabel.data.batch import PretrainBatch
@@ -29,9 +28,9 @@ from fewlabel.methods.base import DataFacts, Losses, PretrainMethod
 from fewlabel.nets.layout import channels_last
 from fewlabel.nets.unet import UNetEncoder
 from fewlabel.protocol.exposure import images_met
-from fewlabel.protocol.label_draws import drawn_labels, labels_of_encoder, training_slices
-from fewlabel.stages._volumes import check_slices
-from fewlabel.stages.pretrain.settings import PretrainSettings, network_for
+from fewlabel.protocol.label_draws import labels_of_encoder, training_slices
+from fewlabel.stages.pretrain.checking import check
+from fewlabel.stages.pretrain.settings import PretrainSettings
 
 
 class PretrainingTrainer(Trainer[PretrainMethod]):
@@ -55,7 +54,8 @@ class PretrainingTrainer(Trainer[PretrainMethod]):
     ) -> None:
         self.settings: PretrainSettings
         self.store = store
-        check_slices(store.images.shape[2:], settings.network, str(settings.data))
+        planned = check(settings, store)
+        settings = settings.model_copy(update={"network": planned.network})
         self.indices = training_slices(store, settings.parts)
         method = build_method(settings, store, self.indices, fabric.device, encoder)
         super().__init__(
@@ -67,14 +67,14 @@ class PretrainingTrainer(Trainer[PretrainMethod]):
             title=f"pretrain {settings.method.name}",
             combiner=method.combiner(),
         )
-        self.draw = self._labels() if method.uses_labels else None
+        self.draw = planned.subjects if method.uses_labels else None
         before = labels_of_encoder(
             encoder,
             self.draw,
             rule="An encoder to start from may have seen labels of this draw only",
             remedy="Start from another encoder",
         )
-        self.seen = self.draw or before
+        self.label_subjects = self.draw or before
         self.met = images_met(store.slices["subject"].iloc[self.indices], encoder)
         self.loader = PretrainLoader(
             store,
@@ -89,16 +89,6 @@ class PretrainingTrainer(Trainer[PretrainMethod]):
         )
         self.watch = CollapseWatch(settings.collapse_patience)
         self.facts = {"collapsed_steps": 0}
-
-    def _labels(self) -> tuple[str, ...]:
-        """The subjects whose labels a method may learn from: those of the draw, whatever else has labels."""
-        settings = self.settings
-        draw = drawn_labels(self.store, settings.labelled, settings.draw, settings.subjects)
-        if len(self.store.slices_of(draw.labelled, labelled=True)) == 0:
-            problem = f"{settings.method.name} learns from labels, and {', '.join(draw.labelled)} have none"
-            fault = Fault(problem, "labelled", "Name other patients")
-            raise DataError("There is nothing to train on:", [fault])
-        return draw.labelled
 
     @classmethod
     def begin(
@@ -180,7 +170,6 @@ def build_method(
     start_from: Artifact | None = None,
 ) -> PretrainMethod:
     """The method with a freshly initialised encoder; equal seeds give equal encoders for all methods."""
-    network = network_for(settings, store)
     facts = DataFacts(
         meta_labels={name: store.classes_among(name, indices) for name in store.meta_labels},
         slices=len(indices),
@@ -189,7 +178,7 @@ def build_method(
         classes=len(store.label_names),
     )
     torch.manual_seed(stream_seed(settings.seed, "encoder"))
-    encoder = UNetEncoder(network)
+    encoder = UNetEncoder(settings.network)
     if start_from is not None:
         load_encoder_into(start_from, encoder)
     torch.manual_seed(stream_seed(settings.seed, "heads"))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Set
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
-from fewlabel.core.errors import SettingsError
+from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.settings.config import Floats, Integers, Names, PathSetting, Settings, plugin_field, setting
 from fewlabel.core.settings.describe import describe
 
@@ -201,6 +202,35 @@ def test_rows_describe_the_chosen_plugin(shed: str) -> None:
 
     assert [row["key"] for row in describe(Job)] == ["tool", "tool.weight"]
     for chosen in ({"tool": "saw"}, {"tool": {"name": "saw"}}):
-        assert [row["key"] for row in describe(Job, chosen=chosen)] == ["tool", "tool.teeth"]
+        assert [row["key"] for row in describe(Job, picks=chosen)] == ["tool", "tool.teeth"]
     with pytest.raises(SettingsError, match="unknown"):
-        describe(Job, chosen={"tool": "axe"})
+        describe(Job, picks={"tool": "axe"})
+
+
+class _Range(Settings):
+    """Of numbers."""
+
+    name: str = setting(..., "what it is of")
+    low: int = setting(0, "lowest")
+    high: int = setting(9, "highest")
+    step: int = setting(1, "between two", ge=1)
+
+    def contradictions(self, where: str = "", *, without: Set[str] = frozenset()) -> list[Fault]:
+        if without & {"low", "high"} or self.low <= self.high:
+            return []
+        return [Fault("must not be above high", f"{where}low")]
+
+
+@pytest.mark.parametrize(
+    ("values", "wrong"),
+    [
+        ({"name": "a", "low": 10}, ["r.low"]),
+        ({"low": 10, "step": 0}, ["r.name", "r.step", "r.low"]),
+        ({"low": 10, "high": "x"}, ["r.name", "r.high"]),
+        ({"name": "a", "low": 3, "stpe": 1}, ["r.stpe"]),
+    ],
+)
+def test_contradictions_come_with_all_other_faults(values: dict[str, Any], wrong: list[str]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        _Range.parse(values, where="r.")
+    assert sorted(fault.where for fault in caught.value.faults) == sorted(wrong)

@@ -180,7 +180,7 @@ def test_words_are_those_that_a_user_writes() -> None:
 
 def test_a_group_of_settings_is_written_with_all_it_holds():
     """As Python callers may give one."""
-    from fewlabel.data.augment import AugmentConfig
+    from fewlabel.data.augment_settings import AugmentConfig
 
     given = AugmentConfig(rotation=5, gamma=2)
     words = assignments({"finetune": {"augment": given, "steps": 3}})

@@ -186,6 +186,8 @@ def test_arrays_without_a_finite_number_and_damaged_ones_are_refused_at_check(tm
     content[middle : middle + 100] = bytes(100)
     path.write_bytes(content)
     assert any("is not a complete HDF5 file" in problem for problem in faults("image"))
+
+
 def test_1_mm_is_an_assumption_unless_somebody_said_so(tmp_path):
     file = write_h5(tmp_path / "a.h5", image=np.zeros((2, 3, 4), np.float32))
     assumed = Address(file, "image", "zyx", (1.0, 1.0, 1.0))

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Sequence, Set
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
-from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.errors import Fault
 from fewlabel.core.settings.config import Floats, Integers, PathSetting, Settings, setting
 from fewlabel.data.ct_window import Modality
+from fewlabel.data.duplicates import SameScans
 from fewlabel.data.empty_slices import EmptySlices
 from fewlabel.data.label_values import read_meanings
+from fewlabel.data.subjects import Subjects
+
+#: Settings that stores of earlier versions were made without, and which did what their defaults do.
+LATER = (
+    "labels",
+    "empty_slices",
+    "voxel_size",
+    "window",
+    "modality",
+    "meta_bins",
+    "subjects",
+    "same_scans",
+    "accept_origin",
+    "colours",
+)
 
 
 class PrepareSettings(Settings):
@@ -72,67 +88,58 @@ class PrepareSettings(Settings):
         unit="mm",
     )
     position_parts: int = setting(4, "Parts along the slice axis.", source="GCL, slice position", ge=1, le=64)
+    meta_bins: int = setting(
+        0,
+        "Classes of each metadata column of numbers, by quantiles of the scans outside the test part, to make slice "
+        "meta labels of them; 0 for none.",
+        ge=0,
+        le=64,
+    )
+    subjects: Subjects = setting(
+        "auto", "Subjects that differ in case, separators, zeros or side alone: one person (auto) or as_written."
+    )
+    same_scans: SameScans = setting(
+        "refuse", "What to do where two subjects hold scans of equal voxels: refuse the data, or accept them."
+    )
+    accept_origin: bool = setting(
+        False, "Whether masks may lie elsewhere than their scan where all but the origin in their header agrees."
+    )
+    colours: dict[str, int] | None = setting(
+        None,
+        "Class value of each colour (rrggbb) where masks are pictures in colours, as in colours.000000=0 "
+        "colours.ff0000=1; in a lossy picture the nearest colour counts.",
+    )
     workers: int = setting(0, "Threads; 0 for one per core.", ge=0)
     seed: int = setting(0, "Seed of a random split.", ge=0)
 
-    @classmethod
-    def parse(cls, values: Mapping[str, Any], *, where: str = "", base: Settings | None = None) -> Self:
-        """As for all settings, and those that belong together must agree; all faults come at once."""
-        try:
-            built = super().parse(values, where=where, base=base)
-        except SettingsError as error:
-            wrong = {fault.where.removeprefix(where).split(".")[0] for fault in error.faults}
-            rest = {"data": "", "out": "", **{key: value for key, value in values.items() if key not in wrong}}
-            try:
-                left = super().parse(rest, where=where, base=base)
-            except SettingsError:
-                raise error from None
-            faults = contradictions(dict(left), where, without=wrong)
-            raise SettingsError(error.message, [*error.faults, *faults]) from None
-        faults = contradictions(dict(built), where)
-        if faults:
-            raise SettingsError("These settings are not valid:", faults)
-        return built
-
-
-def contradictions(values: Mapping[str, Any], where: str = "", *, without: Set[str] = frozenset()) -> list[Fault]:
-    """What no single setting shows to be wrong: sizes that are no pair, and settings that contradict each other.
-
-    Args:
-        values: The settings by name.
-        where: Prefix of keys in messages.
-        without: Settings that are wrong anyhow: rules that need them are passed over.
-    """
-    faults = []
-    for name in ("spacing", "size"):
-        pair = values[name]
-        if name in without or pair is None:
-            continue
-        if len(pair) != 2 or min(pair) <= 0:
-            problem = f"must be two positive numbers (row, column), not {list(pair)}"
-            faults.append(Fault(problem, f"{where}{name}"))
-        elif name == "size" and any(value % 2 for value in pair):
-            problem = f"must be even numbers, not {list(pair)}"
-            faults.append(Fault(problem, f"{where}size", "Give multiples of 16, which suit every network"))
-    if "voxel_size" not in without and values["voxel_size"] is not None:
-        size = values["voxel_size"]
-        if len(size) != 3 or min(size) <= 0:
+    def contradictions(self, where: str = "", *, without: Set[str] = frozenset()) -> list[Fault]:
+        """Sizes and windows must be complete, low be below high, and somebody be left to train on."""
+        faults = []
+        for name, pair in (("spacing", self.spacing), ("size", self.size)):
+            if name in without or pair is None:
+                continue
+            if len(pair) != 2 or min(pair) <= 0:
+                problem = f"must be two positive numbers (row, column), not {list(pair)}"
+                faults.append(Fault(problem, f"{where}{name}"))
+            elif name == "size" and any(value % 2 for value in pair):
+                problem = f"must be even numbers, not {list(pair)}"
+                faults.append(Fault(problem, f"{where}size", "Give multiples of 16, which suit every network"))
+        if "voxel_size" not in without and (size := self.voxel_size) is not None and (len(size) != 3 or min(size) <= 0):
             problem = f"must be three positive numbers (slice, row, column), not {list(size)}"
             faults.append(Fault(problem, f"{where}voxel_size"))
-    if "window" not in without and values["window"] is not None:
-        window = values["window"]
-        if (
-            len(window) < 2
-            or len(window) % 2
-            or any(low >= high for low, high in zip(window[::2], window[1::2], strict=True))
-        ):
-            problem = f"must be pairs of numbers, the lower first, not {list(window)}"
+        if "window" not in without and self.window is not None and not _are_pairs(self.window):
+            problem = f"must be pairs of numbers, the lower first, not {list(self.window)}"
             faults.append(Fault(problem, f"{where}window", "Write it like [-160,240]"))
-    low, high = values["low"], values["high"]
-    if without.isdisjoint({"low", "high"}) and low >= high:
-        faults.append(Fault(f"must be below high, which is {high}, not {low}", f"{where}low"))
-    test, validation = values["test_fraction"], values["validation_fraction"]
-    if without.isdisjoint({"test_fraction", "validation_fraction"}) and test + validation >= 1:
-        problem = f"{test} for testing and {validation} for validation leave nobody to train on"
-        faults.append(Fault(problem, f"{where}test_fraction", "Lower one of them"))
-    return faults
+        if without.isdisjoint({"low", "high"}) and self.low >= self.high:
+            faults.append(Fault(f"must be below high, which is {self.high}, not {self.low}", f"{where}low"))
+        test, validation = self.test_fraction, self.validation_fraction
+        if without.isdisjoint({"test_fraction", "validation_fraction"}) and test + validation >= 1:
+            problem = f"{test} for testing and {validation} for validation leave nobody to train on"
+            faults.append(Fault(problem, f"{where}test_fraction", "Lower one of them"))
+        return faults
+
+
+def _are_pairs(window: Sequence[float]) -> bool:
+    """Whether numbers are one or more pairs, the lower first."""
+    pairs = list(zip(window[::2], window[1::2], strict=False))
+    return bool(pairs) and not len(window) % 2 and all(low < high for low, high in pairs)

@@ -15,8 +15,8 @@ from fewlabel.data.meta_advice import LabelAdvice, advise
 from fewlabel.data.meta_labels import edges_of, quantile_edges, slice_table
 from fewlabel.data.planning import deciding, depths_of
 from fewlabel.data.preprocess import Plan
+from fewlabel.stages.prepare.rows import Row
 
-Row = tuple[str, str]
 #: Classes that are proposed for columns of numbers.
 PROPOSED_BINS = 4
 _MOST_SHARED = 4
@@ -48,7 +48,7 @@ def label_advice(
     return advise({name: table[f"meta_{name}"] for name in classes}, cases, subjects), proposed
 
 
-def label_rows(advice: Sequence[LabelAdvice], proposed: Mapping[str, Sequence[float]]) -> list[Row]:
+def meta_label_rows(advice: Sequence[LabelAdvice], proposed: Mapping[str, Sequence[float]]) -> list[Row]:
     """A row for each meta label, and one with those to use.
 
     Args:

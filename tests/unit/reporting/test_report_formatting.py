@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from fewlabel.reporting.words import (
+from fewlabel.reporting.formatting import (
     arm_name,
     between,
     count,
@@ -77,8 +77,8 @@ def test_estimate_of_a_summary_entry():
 
 
 def test_names_of_arms_and_intervals():
-    assert arm_name("pretrained encoder", "gcl") == "pre-trained by gcl"
-    assert arm_name("frozen encoder", "") == "frozen encoder, pre-trained by an unknown method"
+    assert arm_name("pretrained encoder", "gcl") == "pre-trained with gcl"
+    assert arm_name("frozen encoder", "") == "frozen encoder, pre-trained with an unknown method"
     assert arm_name("scratch", "gcl") == "from scratch"
     assert interval_name({"protocol": {"confidence": 0.9}}) == "90 % interval"
     assert interval_name({}) == "95 % interval"

@@ -111,12 +111,12 @@ def spread_slices(store: PreparedStore, indices: Indices, count: int, seed: int)
     for subject, share in zip(order, shares, strict=True):
         own = [list(scans[subject].values())[place] for place in generator.permutation(len(scans[subject]))]
         parts += zip(own, _equal_shares([len(scan) for scan in own], share), strict=True)
-    chosen = [np.empty(0, np.int64)]
+    picked = [np.empty(0, np.int64)]
     for number, (scan, share) in enumerate(parts):
         # Steps of equal length, begun elsewhere in each scan: together they fall at all heights alike.
         steps = (np.arange(share) + (number + 0.5) / len(parts)) / max(share, 1)
-        chosen.append(scan[np.floor(steps * len(scan)).astype(np.int64)])
-    return generator.permutation(np.concatenate(chosen))
+        picked.append(scan[np.floor(steps * len(scan)).astype(np.int64)])
+    return generator.permutation(np.concatenate(picked))
 
 
 def _equal_shares(sizes: list[int], count: int) -> list[int]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fewlabel.data.intensity import standardise
-from fewlabel.data.spread import Spread, _equal_shares, spread_slices
+from fewlabel.data.representative_slices import Spread, _equal_shares, spread_slices
 from fewlabel.data.store import PreparedStore
 from kit.stores import make_store
 

@@ -41,9 +41,9 @@ def read_description(root: Path, faults: list[Fault]) -> dict[str, Any]:
 
 def listed_rows(described: Mapping[str, Any], key: str) -> list[tuple[str, str]]:
     """(image, label or empty) of each entry of a list of ``dataset.json``: a pair, or an image's name alone."""
-    found = described.get(key)
+    entries = described.get(key)
     rows = []
-    for row in found if isinstance(found, list) else []:
+    for row in entries if isinstance(entries, list) else []:
         pair = row if isinstance(row, dict) else {"image": row}
         rows.append((str(pair.get("image") or ""), str(pair.get("label") or "")))
     return rows
@@ -167,8 +167,8 @@ def with_metadata(
 
 def _persons(names: list[str]) -> dict[str, str]:
     """Case → person, of the cases named as in Decathlon Task04."""
-    found = {name: _HIPPOCAMPUS.match(name) for name in names}
-    return {name: f"person_{(int(match[1]) + 1) // 2:03d}" for name, match in found.items() if match}
+    matches = {name: _HIPPOCAMPUS.match(name) for name in names}
+    return {name: f"person_{(int(match[1]) + 1) // 2:03d}" for name, match in matches.items() if match}
 
 
 def _notes(cases: list[Case], persons: Mapping[str, str]) -> tuple[str, ...]:
@@ -177,8 +177,8 @@ def _notes(cases: list[Case], persons: Mapping[str, str]) -> tuple[str, ...]:
         return ()
     return (
         "scans are named as in Decathlon Task04, which holds both hippocampi of a person as hippocampus_(2k-1) and "
-        f"hippocampus_(2k): {len(paired)} scans of {len({case.subject for case in paired})} subjects. If yours are "
-        "not, name the subjects in metadata.csv",
+        f"hippocampus_(2k): {len(paired)} scans of {len({case.subject for case in paired})} subjects. If "
+        "that is wrong, name the subjects in metadata.csv",
     )
 
 
@@ -222,14 +222,14 @@ def _by_case_id(known: Mapping[str, str]) -> bool:
 
 
 def _check_cases(lines: Mapping[str, int], names: set[str], path: Path, faults: list[Fault]) -> None:
-    strange = [case for case in lines if case not in names]
-    if strange and len(strange) == len(lines):
+    unknown = [case for case in lines if case not in names]
+    if unknown and len(unknown) == len(lines):
         example = min(names, default="")
-        faults.append(Fault(f"must name cases of this folder, such as {example}, not {strange[0]}", str(path)))
+        faults.append(Fault(f"must name cases of this folder, such as {example}, not {unknown[0]}", str(path)))
         return
-    for case in strange[:5]:
+    for case in unknown[:5]:
         remedy = did_you_mean(case, sorted(names), otherwise="Correct the name or take the row out")
         problem = f"{case or 'an empty name'} is no case of this folder"
         faults.append(Fault(problem, f"{path}, line {lines[case]}", remedy))
-    if len(strange) > 5:
-        faults.append(Fault(f"{len(strange) - 5} more rows name no case of this folder", str(path)))
+    if len(unknown) > 5:
+        faults.append(Fault(f"{len(unknown) - 5} more rows name no case of this folder", str(path)))

@@ -10,8 +10,8 @@ from fewlabel.reporting.figures.scores import Estimate
 
 DASH = "–"
 _INITIALISATION = {
-    "pretrained encoder": "pre-trained by {method}",
-    "frozen encoder": "frozen encoder, pre-trained by {method}",
+    "pretrained encoder": "pre-trained with {method}",
+    "frozen encoder": "frozen encoder, pre-trained with {method}",
     "scratch": "from scratch",
 }
 

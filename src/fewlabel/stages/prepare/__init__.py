@@ -1,0 +1,210 @@
+"""``prepare``: from a folder of scans to the memory-mapped store that every later stage reads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fewlabel.core.artifact.files import building, read_json, write_json
+from fewlabel.core.artifact.manifest import finish_artifact, is_artifact
+from fewlabel.core.errors import DataError, Fault, SettingsError
+from fewlabel.core.output_paths import conflict_sentence, path_conflict
+from fewlabel.core.progress import say
+from fewlabel.data.catalog import Catalog
+from fewlabel.data.checking import CaseFacts, cores
+from fewlabel.data.io.itk_log import collected_warnings
+from fewlabel.data.meta_labels import case_codes, edges_of, slice_table
+from fewlabel.data.planning import depths_of
+from fewlabel.data.pose_record import POSES, find_poses, write_poses
+from fewlabel.data.preprocess import Plan
+from fewlabel.data.scan_plan import sized
+from fewlabel.data.sources import SOURCES, read_sources, source_files, source_key
+from fewlabel.data.store import STORE_FILES, UNLABELLED, PreparedStore
+from fewlabel.data.store_writer import Written, store_bytes, write_store
+from fewlabel.readers.base import read_catalog
+from fewlabel.stages.prepare.checking import CheckReport, check, look_at, plan_of, scan_plan_of, split_of
+from fewlabel.stages.prepare.settings import LATER, PrepareSettings
+
+__all__ = ["SETTINGS", "CheckReport", "PrepareSettings", "check", "depths_of", "plan_of", "run", "write_tables"]
+
+SETTINGS = PrepareSettings
+
+
+def run(settings: PrepareSettings) -> Path:
+    """Prepare a data set, or find that nothing changed.
+
+    Returns:
+        The folder of the prepared artifact.
+
+    Raises:
+        DataError: With every faulty case and file at once.
+        SettingsError: If there is no such split, or ``out`` is somebody else's folder.
+    """
+    started = time.perf_counter()
+    _check_out(settings.out)
+    _, catalog = read_catalog(settings.data, settings.reader, settings.subjects, settings.colours)
+    files = source_files(catalog, settings.out)
+    key = source_key(catalog, files, _key_settings(settings))
+    if read_sources(settings.out).get("key") == key and is_artifact(settings.out, "prepared"):
+        say(f"{settings.out} is up to date: {len(catalog.cases)} scans unchanged")
+        _add_poses(settings.out)
+        return settings.out
+    workers = settings.workers or cores()
+    collected_warnings(clear=True)
+    seen = look_at(settings, catalog, workers)
+    if seen.faults:
+        raise DataError(f"The data set {settings.data} cannot be prepared:", seen.faults)
+    facts = seen.facts
+    split = split_of(settings, catalog)
+    planned = scan_plan_of(settings, catalog, facts, seen.labels, split, workers)
+    depths = depths_of(facts, planned.plan)
+    table, classes = slice_table(catalog, depths, planned.plan.position_parts, edges_of(planned.plan.columns))
+    plan = replace(planned.plan, meta_labels=classes)
+    _say_estimate(plan, catalog, facts, depths, workers)
+    if is_artifact(settings.out, "prepared"):
+        say(f"{settings.out} was made from other data or settings and is replaced; models made from it cannot use it.")
+    with building(settings.out) as folder:
+        written = write_store(folder, catalog.cases, depths, plan, workers, planned.unannotated)
+        # Nothing can be learnt from a slice of which nothing is known.
+        known = np.load(folder / "labels.npy", mmap_mode="r")
+        table["labelled"] &= np.array([bool((mask != UNLABELLED).any()) for mask in known], dtype=bool)
+        write_tables(folder, catalog, table, written)
+        write_json(folder / "plan.json", plan.record())
+        write_json(folder / "split.json", split)
+        write_json(folder / "qc.json", _quality(catalog, facts, written, split, (*seen.notes, *planned.notes)))
+        write_json(folder / SOURCES, {"key": key, "files": files})
+        finish_artifact(
+            folder,
+            "prepared",
+            STORE_FILES,
+            final_folder=settings.out,
+            settings=settings.record(),
+            seed=settings.seed,
+            threads=workers,
+            wall_seconds=time.perf_counter() - started,
+        )
+        poses = write_poses(PreparedStore(folder), folder)
+        say(f"In the plane, {poses.sentence('mm' if sized(facts) else 'pixels')}.")
+    for line in read_json(settings.out / "qc.json")["notes"]:
+        say(line)
+    return settings.out
+
+
+def _add_poses(out: Path) -> None:
+    """Give a store of an earlier version its ``pose.json``; nothing else in it changes.
+
+    Where it cannot be written, as in a store that is read-only, that is said: the store is as good as it was.
+    """
+    if (out / POSES).is_file():
+        return
+    poses = find_poses(PreparedStore(out))
+    say(f"In the plane, {poses.sentence()}.")
+    try:
+        write_json(out / POSES, poses.record())
+    except OSError as error:
+        why = error.strerror or str(error)
+        say(f"{POSES} cannot be written to {out} ({why}): fine-tuning will not know how the scans lie.")
+
+
+def _check_out(out: Path) -> None:
+    # A store that lost a file is still ours to replace; a folder without its sources is not.
+    obstacle = path_conflict(out)
+    if not obstacle or (out / SOURCES).is_file():
+        return
+    problem = conflict_sentence(out, obstacle)
+    if obstacle == "other files":
+        problem = f"{out} is neither empty nor a prepared folder"
+    raise SettingsError("These settings are not valid:", [Fault(problem, remedy="Give another --out")])
+
+
+def _key_settings(settings: PrepareSettings) -> dict[str, Any]:
+    record = settings.record()
+    for name in ("data", "out", "workers"):
+        del record[name]
+    for name in LATER:
+        # A store of before these settings has the key of their defaults.
+        if record[name] == PrepareSettings.model_fields[name].default:
+            del record[name]
+    split = Path(settings.split)
+    if settings.split.lower().endswith(".json") and split.is_file():
+        record["split_content"] = split.read_text()
+    return record
+
+
+def _say_estimate(plan: Plan, catalog: Catalog, facts: Sequence[CaseFacts], depths: list[int], workers: int) -> None:
+    disk = store_bytes(sum(depths), len(plan.channels), plan.size) / 2**20
+    prepared = max(depths, default=0) * plan.size[0] * plan.size[1]
+    voxels = max(prepared, *(_voxels(fact) for fact in facts))
+    # Bytes per voxel of the largest volume, per worker: measured with tracemalloc, masks with two classes.
+    memory = workers * (32 + 12 * len(plan.channels)) * voxels / 2**20
+    unit = "mm" if sized(facts) else "of the files' pixels"
+    grid = f"{plan.size[0]}x{plan.size[1]} pixels of {plan.spacing[0]:.4g}x{plan.spacing[1]:.4g} {unit}"
+    say(
+        f"{len(catalog.cases)} scans of {len(catalog.subjects)} subjects, {sum(depths)} slices at {grid}: "
+        f"about {disk:.0f} MB on disk, {memory:.0f} MB of memory"
+    )
+
+
+def _voxels(fact: CaseFacts) -> int:
+    if fact.geometry is None:
+        return 0
+    z, y, x = fact.geometry.shape
+    return z * y * x
+
+
+def write_tables(folder: Path, catalog: Catalog, table: dict[str, Any], written: Sequence[Written]) -> None:
+    """Write ``slices.parquet``, ``catalog.parquet`` and ``cases.json``.
+
+    Args:
+        folder: Of the store.
+        catalog: The data set.
+        table: Columns of the slice table.
+        written: What each scan left, in catalog order.
+    """
+    pd.DataFrame(table).to_parquet(folder / "slices.parquet", index=False)
+    rows = [
+        {
+            "case": case.id,
+            "subject": case.subject,
+            "part": case.part,
+            "images": [str(path) for path in case.images],
+            "label": None if case.label is None else str(case.label),
+            **{column.name: case.metadata.get(column.name) for column in catalog.columns},
+        }
+        for case in catalog.cases
+    ]
+    pd.DataFrame(rows).to_parquet(folder / "catalog.parquet", index=False)
+    write_json(folder / "cases.json", [result.case for result in written])
+
+
+def _padded(written: Sequence[Written]) -> list[str]:
+    """A sentence on scans that are padded, if there are any."""
+    padding = [values for result in written for values in result.case["record"].get("padding", ()) if values]
+    if not padding:
+        return []
+    shown = ", ".join(f"{value:g}" for value in sorted({value for values in padding for value in values}))
+    return [f"padding of {shown} is left out of the intensities of {len(padding)} images"]
+
+
+def _quality(
+    catalog: Catalog, facts: Sequence[CaseFacts], written: list[Written], split: dict[str, Any], more: Sequence[str]
+) -> dict[str, Any]:
+    cases = []
+    notes = [f"split {split['name']}: {note}" for note in split.get("notes", ())]
+    notes = [*catalog.notes, *notes, *more, *_padded(written), *case_codes(catalog)[2]]
+    for fact, result in zip(facts, written, strict=True):
+        row = {**result.quality, "odd": [*fact.odd, *result.quality["odd"]]}
+        cases.append(row)
+    odd = [f"{row['id']}: {text}" for row in cases for text in row["odd"]]
+    notes.extend(odd[:10])
+    if len(odd) > 10:
+        notes.append(f"… and {len(odd) - 10} more odd facts in qc.json")
+    warnings = {text: list(paths) for text, paths in collected_warnings().items()}
+    notes.extend(f"{len(paths)} files: {text}" for text, paths in warnings.items())
+    return {"cases": cases, "warnings": warnings, "notes": notes}
