@@ -16,9 +16,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fewlabel.stages.check import check
-
 from fewlabel.core.errors import Fault
+from fewlabel.stages.prepare import PrepareSettings, check
 from planting.arrays import spoilt_h5, spoilt_pictures
 from planting.folders import spoilt_acdc, spoilt_bids, spoilt_decathlon, spoilt_nnunet
 from planting.planted import CRASHED, NAMED, DataSet, Outcome, judge
@@ -42,7 +41,7 @@ LAYOUTS: dict[str, Callable[[Path], DataSet]] = {
 def outcomes_of(data: DataSet) -> tuple[list[Outcome], list[Fault]]:
     """What one look at a data set says of each planted fault, and all that it said."""
     try:
-        faults = list(check(data.path, workers=1).faults)
+        faults = list(check(PrepareSettings(data=data.path, out=data.path.parent / "unused", workers=1)).faults)
     except Exception as error:  # noqa: BLE001  # a crash is a result
         why = f"{type(error).__name__}: {error}"
         return [Outcome(planted, CRASHED, why) for planted in data.planted], []

@@ -7,9 +7,9 @@ import pytest
 
 from fewlabel.core.errors import DataError
 from fewlabel.data.store import PreparedStore
-from fewlabel.stages.check import check
 from fewlabel.stages.prepare import PrepareSettings, run
 from kit.scans import blob, noise, write_scan
+from kit.tiny import checked
 
 SHAPE = (4, 24, 20)
 
@@ -32,14 +32,14 @@ def prepared(table, **values):
 
 
 def test_check_proposes_meta_labels(table):
-    rows = dict(check(table).rows)
+    rows = dict(checked(table).rows)
     assert rows["meta label site"].startswith("2 classes, missing 0%; in common with scanner 1.00 bits (1.00)")
     assert rows["meta label scanner"].endswith("not advised: equal to the site, site")
     assert rows["meta label age"].startswith("with prepare.meta_bins=4: 4 classes, missing 0%, parted at ")
     assert rows["meta labels to use"] == (
         "position, patient, site: pretrain.method.labels=[position,patient,site]; age as well with prepare.meta_bins=4"
     )
-    rows = dict(check(table, plan_settings={"meta_bins": 2}).rows)
+    rows = dict(checked(table, meta_bins=2).rows)
     assert rows["meta label age"].startswith("2 classes, missing 0%")
     assert "prepare.meta_bins" not in rows["meta labels to use"]
 
@@ -72,10 +72,10 @@ def test_the_key_of_a_store_does_not_know_settings_at_their_defaults(table):
 
 def test_one_person_under_two_names_is_said_and_kept_together(table):
     table.write_text(table.read_text().replace("P-1,", "p0,"))
-    report = check(table)
+    report = checked(table)
     assert len(report.catalog.subjects) == 5
     assert any(topic == "note" and "P-0, p0 as P-0" in text for topic, text in report.rows)
-    assert len(check(table, subjects="as_written").catalog.subjects) == 6
+    assert len(checked(table, subjects="as_written").catalog.subjects) == 6
     store = prepared(table, spacing=[1, 1], size=[16, 16])
     assert [case.subject for case in store.cases][:2] == ["P-0", "P-0"]
     assert any("P-0, p0 as P-0" in note for note in json.loads((store.folder / "qc.json").read_text())["notes"])
@@ -83,17 +83,17 @@ def test_one_person_under_two_names_is_said_and_kept_together(table):
 
 def test_a_scan_under_two_subjects_is_refused_and_can_be_accepted(table):
     shutil.copy(table.parent / "0.nii.gz", table.parent / "3.nii.gz")
-    (fault,) = check(table).faults
+    (fault,) = checked(table).faults
     assert "(subject P-0) and" in fault.problem
     assert "(subject P-3) hold the same voxels" in fault.problem
     assert "prepare.same_scans=accept" in fault.remedy
     with pytest.raises(DataError, match="hold the same voxels"):
         prepared(table)
-    assert check(table, same_scans="accept").faults == ()
+    assert checked(table, same_scans="accept").faults == ()
     store = prepared(table, spacing=[1, 1], size=[16, 16], same_scans="accept")
     notes = json.loads((store.folder / "qc.json").read_text())["notes"]
     assert "equal voxels under different subjects, left as they are: 0 of P-0 and 3 of P-3" in notes
     table.write_text(table.read_text().replace("P-3,", "P-0,"))
-    report = check(table)
+    report = checked(table)
     assert report.faults == ()
     assert ("note", "equal voxels twice: 0 and 3") in report.rows

@@ -12,11 +12,10 @@ import pytest
 
 from fewlabel.data.store import PreparedStore
 from fewlabel.stages import finetune, predict, prepare
-from fewlabel.stages.check import check
 from kit.h5 import write_h5
 from kit.pictures import classes, photo, write_picture
 from kit.scans import write_scan
-from kit.tiny import finetune_settings
+from kit.tiny import checked, finetune_settings
 
 SUBJECTS = tuple("abcdef")
 SHAPE = (3, 32, 24)
@@ -148,7 +147,7 @@ def test_a_layout_trains_and_predicts_with_no_hand_work(tmp_path: Path, layout: 
     root = tmp_path / "data"
     layout(root)
     reader, scans, labelled = LAYOUTS[layout]
-    report = check(root)
+    report = checked(root)
     assert report.faults == ()
     assert report.catalog is not None
     assert report.catalog.reader == reader

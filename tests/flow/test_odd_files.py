@@ -12,10 +12,10 @@ from fewlabel.data.io.volume import read_mask
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine import ensemble
 from fewlabel.stages import predict
-from fewlabel.stages.check import check
 from fewlabel.stages.prepare import PrepareSettings, run
 from kit.scans import blob, noise, write_scan
 from kit.segmenters import LABELS, bright_is_core, disc_plan, make_segmenter, nested_discs
+from kit.tiny import checked
 
 SIZES = (1.5, 1.5, 6.0)
 
@@ -53,7 +53,7 @@ def test_sheared_scans_are_prepared_and_large_shears_refused(tmp_path):
         for n in range(4)
     ]
     data = table(tmp_path, rows)
-    report = check(data, workers=1)
+    report = checked(data, workers=1)
     assert report.faults == ()
     assert sum("1 degrees off a right angle" in text for text in report.odd) == 8
     store = prepare(data, tmp_path / "p")
@@ -61,7 +61,7 @@ def test_sheared_scans_are_prepared_and_large_shears_refused(tmp_path):
         assert int((store.labels[case.start : case.stop] == 1).sum()) > 0
     sheared(rows[1][0], noise(shape), 9.0)
     sheared(rows[2][1], blob(shape), -9.0)
-    assert {fault.problem[:24] for fault in check(data, workers=1).faults} == {"its axes are sheared: y "}
+    assert {fault.problem[:24] for fault in checked(data, workers=1).faults} == {"its axes are sheared: y "}
     with pytest.raises(DataError, match=r"9\.0 degrees"):
         prepare(data, tmp_path / "q")
 
@@ -97,8 +97,8 @@ def test_masks_with_another_origin(tmp_path):
     data = table(tmp_path, rows)
     with pytest.raises(DataError, match="accept_origin=true"):
         prepare(data, tmp_path / "p")
-    assert len(check(data, workers=1).faults) == 4
-    assert check(data, workers=1, accept_origin=True).faults == ()
+    assert len(checked(data, workers=1).faults) == 4
+    assert checked(data, workers=1, accept_origin=True).faults == ()
     store = prepare(data, tmp_path / "p", accept_origin=True)
     assert int((store.labels[:] == 1).sum()) > 0
 
@@ -114,7 +114,7 @@ def test_pictures_in_colour_with_masks_in_colours(tmp_path):
         Image.fromarray(palette[mask]).save(tmp_path / f"m{number}.png")
         rows.append((tmp_path / f"s{number}.jpg", tmp_path / f"m{number}.png"))
     data = table(tmp_path, rows)
-    report = check(data, workers=1)
+    report = checked(data, workers=1)
     assert report.catalog.channels == ("red", "green", "blue")
     assert {fault.where[9:] for fault in report.faults} == {str(label) for _, label in rows}
     assert all("colours.000000=0 colours.ffffff=1" in fault.remedy for fault in report.faults)

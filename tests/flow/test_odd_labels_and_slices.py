@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
-from fewlabel.stages.check import check
 
 from fewlabel.core import progress
 from fewlabel.core.artifact.files import read_json, write_json
@@ -20,6 +19,7 @@ from fewlabel.stages import evaluate, predict
 from fewlabel.stages.prepare import PrepareSettings, run
 from kit.scans import write_scan
 from kit.segmenters import make_segmenter
+from kit.tiny import checked
 
 SHAPE = (7, 32, 40)
 
@@ -110,11 +110,11 @@ def score(store, model, out, **over):
 
 def test_255_for_1_is_asked_mapped_and_written_back(tmp_path, bright):
     data = table(tmp_path / "raw", [structure(n, 255) for n in range(5)], names={"1": "tumor"})
-    report = check(data)
+    report = checked(data)
     assert '"labels={255: 1}"' in str(report.faults[0])
     with pytest.raises(DataError, match="which is not declared, and none holds 1"):
         prepared(data, tmp_path / "p")
-    mapped = check(data, scan_settings={"labels": {255: 1}})
+    mapped = checked(data, labels={255: 1})
     assert mapped.faults == ()
     assert any("predictions write 255" in text for _, text in mapped.rows)
     store = prepared(data, tmp_path / "p", labels="{255: 1}")
@@ -196,7 +196,7 @@ def test_a_thin_scan_is_cut_as_the_others_at_prepare_and_predict(tmp_path, said,
     """Slices thinner than pixels: the thickest axis of such a scan lies in the plane."""
     spacings = [(0.9, 0.9, z) for z in (5.0, 4.0, 0.7, 5.0, 3.0)]
     data = table(tmp_path / "raw", [structure(n) for n in range(5)], spacings=spacings)
-    assert any("in 1 of 5 the voxels are not largest across it: i2" in text for _, text in check(data).rows)
+    assert any("in 1 of 5 the voxels are not largest across it: i2" in text for _, text in checked(data).rows)
     store = prepared(data, tmp_path / "p")
     assert [case.stop - case.start for case in store.cases] == [SHAPE[0]] * 5
     assert any("not largest across it: i2" in line for line in said)
@@ -218,7 +218,7 @@ def test_where_nobody_knows_the_voxel_size_all_is_in_voxels(tmp_path, bright, sa
     images = [picture(mask).astype(np.uint8) for mask in masks]
     data = table(tmp_path / "raw", [m[0] for m in masks], suffix=".png", images=[image[0] for image in images])
     split = splitting(tmp_path / "s.json", 5)
-    told = [text for topic, text in check(data).rows if "how large voxels are" in text]
+    told = [text for topic, text in checked(data).rows if "how large voxels are" in text]
     assert len(told) == 1
     store = prepared(data, tmp_path / "p", split=split)
     assert store.cases[0].record["spacing_known"] is False

@@ -16,7 +16,7 @@ from fewlabel.data.io.volume import read_mask, read_volume
 from fewlabel.data.phantom.scans import write_phantom
 from fewlabel.data.preprocess import Plan, prepare_mask, prepare_volume, restore_probabilities
 from fewlabel.data.store import PreparedStore
-from fewlabel.stages.prepare import PrepareSettings, check, run
+from fewlabel.stages.prepare import PrepareSettings, run
 from kit.scans import TILTED, acdc_subset, blob, nnunet_folder, noise, write_scan
 from kit.tiny import checked
 
@@ -346,7 +346,7 @@ def test_faults_of_a_table_hide_no_faults_of_its_files(tmp_path):
     gone, cut = (row[columns.index("image")] for row in rows[:2])
     (data / gone).unlink()
     (data / cut).write_bytes((data / cut).read_bytes()[:200])
-    report = check(PrepareSettings(data=table, out=tmp_path / "none"))
+    report = checked(table)
     texts = [f"{fault.where} {fault.problem}" for fault in report.faults]
     assert len(texts) == 2
     assert gone in texts[0]

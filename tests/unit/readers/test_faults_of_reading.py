@@ -7,13 +7,13 @@ import os
 import h5py
 import numpy as np
 import pytest
-from fewlabel.stages.check import check
 
 from fewlabel.core.errors import DataError
 from fewlabel.data.closed_folders import closed_folder_faults
 from fewlabel.readers.base import collect_catalog
 from kit.h5 import write_h5
 from kit.scans import nnunet_folder, noise, write_scan
+from kit.tiny import checked
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_a_closed_folder_is_named_beside_the_other_faults(tmp_path, closed):
     (root / "imagesTr" / "closed").mkdir()
     (root / ".closed").mkdir()
     (root / "labelsTr" / "b.nii.gz").write_bytes(b"broken")
-    faults = check(root).faults
+    faults = checked(root).faults
     assert [fault.where for fault in faults if "cannot be listed" in fault.problem] == [str(root / "imagesTr/closed")]
     assert any("labelsTr/b.nii.gz" in fault.where for fault in faults)
     assert closed_folder_faults(root / "dataset.json") == []
@@ -50,14 +50,14 @@ def test_a_closed_folder_is_named_where_nothing_else_fits(tmp_path, closed):
 def test_a_description_of_brackets(tmp_path):
     root = nnunet_folder(tmp_path / "data")
     (root / "dataset.json").write_text("[" * 200_000)
-    assert any("dataset.json cannot be read as JSON" in str(fault) for fault in check(root).faults)
+    assert any("dataset.json cannot be read as JSON" in str(fault) for fault in checked(root).faults)
 
 
 def test_a_name_that_no_file_can_have(tmp_path):
     write_scan(tmp_path / "a.nii", noise())
     table = tmp_path / "t.csv"
     table.write_text(f"image\na.nii\n{'y' * 5000}.nii\ngone.nii\n")
-    faults = [str(fault) for fault in check(table).faults]
+    faults = [str(fault) for fault in checked(table).faults]
     assert any("yyyy" in fault and "too long" in fault for fault in faults)
     assert max(map(len, faults)) < 500
 
@@ -79,7 +79,7 @@ def test_h5_files_that_hold_no_scan(tmp_path):
         "link.h5": '"image" is a link that leads to nothing',
         "huge.h5": "more than this machine has",
     }
-    faults = check(tmp_path).faults
+    faults = checked(tmp_path).faults
     for name, problem in told.items():
         [fault] = [fault for fault in faults if str(tmp_path / name) in fault.where]
         assert problem in fault.problem
@@ -100,7 +100,7 @@ def test_what_a_library_raises_is_a_fault_of_that_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(checking, "read_geometry", overflow)
     (root / "labelsTr" / "b.nii.gz").write_bytes(b"broken")
-    faults = [str(fault) for fault in check(root).faults]
+    faults = [str(fault) for fault in checked(root).faults]
     assert len(faults) == 2
     assert "b_0000.nii.gz: cannot be read (OverflowError: too large)" in faults[0]
     assert "labelsTr/b.nii.gz" in faults[1]
@@ -109,7 +109,7 @@ def test_what_a_library_raises_is_a_fault_of_that_file(tmp_path, monkeypatch):
 def test_the_grid_is_that_of_the_scans_without_faults(tmp_path):
     root = nnunet_folder(tmp_path / "data", tuple("abcd"))
     write_scan(root / "imagesTr" / "d_0000.nii.gz", noise((4, 200, 190)), (9.0, 9.0, 5.0))
-    report = check(root)
+    report = checked(root)
     assert report.faults
     assert report.plan is not None
     assert report.plan.spacing == (1.0, 1.0)

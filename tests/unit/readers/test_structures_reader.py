@@ -3,8 +3,8 @@ import pytest
 
 from fewlabel.data.io.volume import read_mask
 from fewlabel.readers.base import choose_reader, collect_catalog, read_catalog
-from fewlabel.stages.check import check
 from kit.scans import noise, write_scan
+from kit.tiny import checked
 
 SHAPE = (3, 8, 6)
 
@@ -61,7 +61,7 @@ def test_classes_are_the_same_where_a_scan_lacks_some(tmp_path):
 def test_overlaps_and_classes_are_shown_by_check(tmp_path):
     root = write(tmp_path, "{}/ct.nii.gz", "{}/segmentations/{}.nii.gz")
     write_scan(root / "p1/segmentations/spleen.nii.gz", structure(0), (1, 1, 4))
-    report = check(root)
+    report = checked(root)
     assert report.faults == ()
     assert report.labels.names == ("background", "aorta", "liver", "spleen")
     assert any(
