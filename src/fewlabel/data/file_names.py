@@ -6,8 +6,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from fewlabel.data.io.itk_image import file_stem
-
 #: Words for a mask wherever they stand in a name: ``x_seg``, ``label0001``, ``mask_liver``, ``p1_seg_liver``.
 _MASK = re.compile(
     r"masks?|msk|segs?|segm|segmask|segmentations?|dseg|probseg|gmseg|lesionseg|softseg|labels?|labelmaps?|lbl|gts?|"
@@ -46,7 +44,8 @@ def is_mask_name(path: Path, root: Path | None = None) -> bool:
         path: Of the file; nothing of it is read.
         root: Folder of the data set, which ``path`` lies in; None asks the name of the file alone.
     """
-    if _is_mask_stem(file_stem(path)):
+    # What stands before the suffix of the format, such as the "seg" of .seg.nrrd, belongs to the name.
+    if _is_mask_stem(Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem):
         return True
     if root is None or not path.is_relative_to(root):
         return False

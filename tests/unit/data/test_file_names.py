@@ -10,7 +10,8 @@ from fewlabel.data.file_names import is_mask_name
 
 MASKS = """segmentation.nii.gz segmentation-0.nii segmentation-131.nii x_segmentation.mhd x_Segmentation.png
 x_manual1.png 21_manual1.tif x-label.nrrd x_label.nii.gz x_gt.nii.gz x_seg.nii x.seg.nrrd x-seg.nii x_mask.png
-x_dseg.nii.gz mask.nii.gz label.nii label0001.nii.gz seg_004.nii.gz mask_patient1.nii.gz p1_seg_liver.nii.gz LungMask.mha
+x_dseg.nii.gz mask.nii.gz label.nii label0001.nii.gz seg_004.nii.gz mask_patient1.nii.gz p1_seg_liver.nii.gz
+LungMask.mha
 x_ground_truth.png x_GroundTruth.png GT.nii.gz truth.nii.gz x_labels.nii.gz x_seg_v2.nii.gz x_mask_reader2.nii.gz
 x_segmentation_final.nii.gz x_mask_left.nii.gz x_manual_corrected.nii x_gtFine_labelIds.png x_msk.nii.gz
 sub-01_T2w_seg-manual.nii.gz sub-01_T2w_lesion-manual.nii.gz sub-1_space-T1w_desc-brain_mask.nii.gz x_roi.nii.gz
