@@ -75,7 +75,8 @@ def _seen(root: Path) -> str:
     parts = [*shown, *([f"{more} others"] if more else [])]
     scans = [understood(path) for path in files if is_scan(path)]
     words = Counter(scan.word for scan in scans if scan.mask)
-    unreadable = [path for path in files if path.suffix.lower() in _UNREADABLE and is_mask_name(path, Path())]
+    others = [path for path in files if path.suffix.lower() in _UNREADABLE and not is_scan(path)]
+    unreadable = [path for path in others if is_mask_name(path, Path())]
     if unreadable:
         kind = _kind(unreadable[0])
         parts.append(
