@@ -80,7 +80,7 @@ def _seen(root: Path) -> str:
     if unreadable:
         kind = _kind(unreadable[0])
         parts.append(
-            f"{len(unreadable)} masks by name or folder are {kind} files, which are not read: save them as PNG"
+            f"{len(unreadable)} masks by name or folder are {kind} files, which are not read: save them in another format"
         )
     if words:
         named = ", ".join(f"{count} by {word}" for word, count in words.most_common(3))
