@@ -78,10 +78,8 @@ def _seen(root: Path) -> str:
     others = [path for path in files if path.suffix.lower() in _UNREADABLE and not is_scan(path)]
     unreadable = [path for path in others if is_mask_name(path, Path())]
     if unreadable:
-        kind = _kind(unreadable[0])
-        parts.append(
-            f"{len(unreadable)} masks by name or folder are {kind} files, which are not read: save them in another format"
-        )
+        kind = f"{_kind(unreadable[0])} files, which are not read: save them in another format"
+        parts.append(f"{len(unreadable)} masks by name or folder are {kind}")
     if words:
         named = ", ".join(f"{count} by {word}" for word, count in words.most_common(3))
         parts.append(f"of which {words.total()} are masks by name or folder ({named})")
