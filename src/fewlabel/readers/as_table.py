@@ -14,8 +14,7 @@ from typing import Any
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.settings.config import PathSetting, Settings, setting
 from fewlabel.data.catalog import Case, Catalog
-from fewlabel.data.io.catalog_paths import is_file_path
-from fewlabel.data.io.composite import Coloured, Frame, Stack, Structures, parse_composite
+from fewlabel.data.io.composite import Frame, Stack, Structures, parse_composite
 from fewlabel.readers.base import UnknownLayoutError, collect_catalog
 from fewlabel.readers.listing import scans_below
 
@@ -54,7 +53,7 @@ def write_table(root: Path, reader: str | Mapping[str, Any] = "auto") -> Written
         reader: As in :func:`fewlabel.readers.base.choose_reader`.
 
     Raises:
-        DataError: If nothing can be read, or a table cannot name what was read: arrays in h5 and npz files.
+        DataError: If nothing can be read, or names of files hold semicolons.
     """
     notes: list[str] = []
     try:
@@ -114,16 +113,9 @@ def _rows(case: Case, catalog: Catalog, root: Path) -> list[dict[str, str]]:
 
 
 def _plain(path: Path) -> Path:
-    """The file behind a path of a catalog that is a part of one."""
+    """The file of a frame; else the path as it is, of an array in a file or of a coloured mask too."""
     composite = parse_composite(path)
-    if isinstance(composite, Frame | Coloured):
-        return composite.file
-    if not is_file_path(path):
-        problem = f"{path.name.partition('#')[0]} holds arrays, which a table of files cannot name"
-        raise DataError(
-            "A table cannot be written:", [Fault(problem, remedy="Give the folder itself to check and train")]
-        )
-    return path
+    return composite.file if isinstance(composite, Frame) else path
 
 
 def _cell(files: Sequence[Path | None], root: Path) -> str:
@@ -157,21 +149,11 @@ def _csv(rows: Sequence[Mapping[str, str]], catalog: Catalog) -> str:
 def _beside(catalog: Catalog) -> list[str]:
     """What the table itself does not hold."""
     notes = []
-    colours = next(
-        (c for case in catalog.cases if case.label and isinstance(c := parse_composite(case.label), Coloured)), None
-    )
     structures = any(case.label and isinstance(parse_composite(case.label), Structures) for case in catalog.cases)
-    if colours is not None:
-        named = {_hex(colour): catalog.label_names.get(value, f"label {value}") for colour, value in colours.colours}
-        notes.append(f"for the colours of the masks, write into labels.json beside the table: {json.dumps(named)}")
-    elif catalog.label_names and not structures and len(catalog.label_names) <= _MOST_NAMES:
+    if catalog.label_names and not structures and len(catalog.label_names) <= _MOST_NAMES:
         named = {str(value): name for value, name in sorted(catalog.label_names.items())}
         text = json.dumps(named, ensure_ascii=False)
         notes.append(f"for the names of the classes, write into labels.json beside the table: {text}")
     if len(catalog.channels) > 1:
         notes.append(f"channels are {', '.join(catalog.channels)}; a table does not keep their names")
     return notes
-
-
-def _hex(colour: tuple[int, int, int]) -> str:
-    return "#" + "".join(f"{part:02x}" for part in colour)

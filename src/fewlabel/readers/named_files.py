@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from pathlib import Path, PurePath
 
 from fewlabel.data.file_names import is_mask_name
@@ -35,6 +36,24 @@ _SEPARATOR = r"[ _\-.]+"
 #: What the program itself and others write beside scans: neither scans nor labels.
 _NEITHER = re.compile(rf"(?:^|.*{_SEPARATOR})(?:probabilit(?:y|ies)|uncertainty|superpixels|probseg)$", re.IGNORECASE)
 _CHANNEL = re.compile(rf"(?P<rest>|.+{_SEPARATOR})(?P<channel>{_SEQUENCES}|(?<=[ _\-.])\d{{4}})$", re.IGNORECASE)
+
+
+def _compiled(*patterns: str) -> tuple[re.Pattern[str], ...]:
+    return tuple(re.compile(pattern, re.IGNORECASE) for pattern in patterns)
+
+
+_MASK_FILE = _compiled(
+    rf"(?P<rest>.+?){_SEPARATOR}(?P<word>{_MASK})\d?(?P<number>)",
+    rf"(?P<rest>.+?){_SEPARATOR}(?P<word>{_MASK})(?P<number>[ _\-.]\d+)",
+    rf"(?P<rest>)(?P<word>{_MASK})(?P<number>)",
+    rf"(?P<word>{_MASK})(?:{_SEPARATOR}|(?=\d))(?P<rest>.+)(?P<number>)",
+)
+_IMAGE_NAMED = _compiled(
+    rf"(?P<rest>.+?){_SEPARATOR}(?:{_IMAGE_FILE})(?P<number>(?:[ _\-.]\d+)?)",
+    rf"(?:{_IMAGE_FILE})(?:{_SEPARATOR}|(?=\d))(?P<rest>.+)(?P<number>)",
+    rf"(?P<rest>)(?:{_IMAGE_FILE})(?P<number>)",
+)
+_PART_ALONE = re.compile(_PART, re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -77,7 +96,7 @@ def is_image_folder(name: str) -> bool:
 
 def is_neither(path: PurePath) -> bool:
     """Whether a file is neither a scan nor a label by its name: maps of probabilities, of uncertainty, superpixels."""
-    return _NEITHER.match(scan_stem(Path(path))) is not None
+    return _is_neither(path.name)
 
 
 def part_of_folder(name: str) -> str | None:
@@ -96,27 +115,62 @@ def understood(path: Path) -> NamedFile:
     Args:
         path: Relative to the folder of the data set.
     """
-    stem = scan_stem(path)
+    folders = _folders(path.parts[:-1])
+    name, bare, by_name, word, rank = _file(path.name)
+    if folders.word:
+        word, rank = folders.word, folders.rank
+    return NamedFile(
+        path, folders.home, name, bare, bool(word), by_name, folders.part, word, rank, folders.image_folder
+    )
+
+
+@lru_cache(maxsize=1 << 16)
+def _is_neither(name: str) -> bool:
+    return _NEITHER.match(scan_stem(Path(name))) is not None
+
+
+@dataclass(frozen=True)
+class _Folders:
+    """What the folders of a file say, with the words of :class:`NamedFile`."""
+
+    home: tuple[str, ...]
+    part: str
+    word: str
+    rank: int
+    image_folder: bool
+
+
+# Thousands of files share their folders, and structures their names.
+@lru_cache(maxsize=1 << 12)
+def _folders(names: tuple[str, ...]) -> _Folders:
     home: list[str] = []
     part, word, rank, image_folder = "", "", _LEAST, False
-    for folder in path.parts[:-1]:
+    for folder in names:
         named = part_of_folder(folder)
         part = part if named is None else named
         if (found := _mask_folder_word(folder)) is not None:
             word, rank, image_folder = folder, _rank(found), False
         elif _folder_word(folder, _IMAGE_FOLDER) is not None:
             word, rank, image_folder = "", _LEAST, True
-        elif named is None or re.fullmatch(_PART, folder, re.IGNORECASE) is None:
+        elif named is None or _PART_ALONE.fullmatch(folder) is None:
             home.append(folder)
+    return _Folders(tuple(home), part, word, rank, image_folder)
+
+
+@lru_cache(maxsize=1 << 16)
+def _file(name: str) -> tuple[str, str, bool, str, int]:
+    """Name without words for masks, without those for images, whether it is a mask by name, by which word, its rank."""
+    path = Path(name)
+    stem = scan_stem(path)
     split = _split_mask(stem)
-    if split is None and path.name.lower().endswith(_SLICER):
+    if split is None and name.lower().endswith(_SLICER):
         split = (stem, "seg")
-    name = stem if split is None else split[0]
-    by_name = split is not None or is_mask_name(path)
-    if by_name and not word:
-        # Words that may stand anywhere in a name, such as in x_seg_endpoints, say less than one at its end.
-        word, rank = ("more words", _LEAST) if split is None else (split[1], _rank(split[1]))
-    return NamedFile(path, tuple(home), name, _without_image(name), bool(word), by_name, part, word, rank, image_folder)
+    short = stem if split is None else split[0]
+    if split is not None:
+        return short, _without_image(short), True, split[1], _rank(split[1])
+    # Words that may stand anywhere in a name, such as in x_seg_endpoints, say less than one at its end.
+    by_name = is_mask_name(path)
+    return short, _without_image(short), by_name, "more words" if by_name else "", _LEAST
 
 
 def split_channel(name: str) -> tuple[str, str] | None:
@@ -129,24 +183,15 @@ def split_channel(name: str) -> tuple[str, str] | None:
 
 def _split_mask(stem: str) -> tuple[str, str] | None:
     """A stem without its word for a mask, and that word; None if there is none."""
-    if found := re.fullmatch(rf"(?P<rest>.+?){_SEPARATOR}(?P<word>{_MASK})\d?", stem, re.IGNORECASE):
-        return found["rest"], found["word"]
-    if found := re.fullmatch(rf"(?P<rest>.+?){_SEPARATOR}(?P<word>{_MASK})(?P<number>[ _\-.]\d+)", stem, re.IGNORECASE):
-        return found["rest"] + found["number"], found["word"]
-    if found := re.fullmatch(rf"(?P<word>{_MASK})", stem, re.IGNORECASE):
-        return "", found["word"]
-    if found := re.fullmatch(rf"(?P<word>{_MASK})(?:{_SEPARATOR}|(?=\d))(?P<rest>.+)", stem, re.IGNORECASE):
-        return found["rest"], found["word"]
+    for pattern in _MASK_FILE:
+        if found := pattern.fullmatch(stem):
+            return found["rest"] + found["number"], found["word"]
     return None
 
 
 def _without_image(name: str) -> str:
-    for pattern in (
-        rf"(?P<rest>.+?){_SEPARATOR}(?:{_IMAGE_FILE})(?P<number>(?:[ _\-.]\d+)?)",
-        rf"(?:{_IMAGE_FILE})(?:{_SEPARATOR}|(?=\d))(?P<rest>.+)(?P<number>)",
-        rf"(?P<rest>)(?:{_IMAGE_FILE})(?P<number>)",
-    ):
-        if found := re.fullmatch(pattern, name, re.IGNORECASE):
+    for pattern in _IMAGE_NAMED:
+        if found := pattern.fullmatch(name):
             return found["rest"] + found["number"]
     return name
 
@@ -166,9 +211,13 @@ def _rank(word: str) -> int:
 
 def _folder_word(name: str, words: str) -> str | None:
     """The word that names a folder: alone, with a part (``labelsTr``, ``train_masks``), or last (``…_GroundTruth``)."""
-    patterns = (
+    found = (pattern.fullmatch(name) for pattern in _folder_patterns(words))
+    return next((match["word"] for match in found if match), None)
+
+
+@cache
+def _folder_patterns(words: str) -> tuple[re.Pattern[str], ...]:
+    return _compiled(
         rf"(?:(?:{_PART}){_SEPARATOR})?(?P<word>{words})(?:(?:{_SEPARATOR})?(?:{_PART}|\d+))?",
         rf".*(?:{_PART}).*[ _\-.](?P<word>{words})",
     )
-    found = (re.fullmatch(pattern, name, re.IGNORECASE) for pattern in patterns)
-    return next((match["word"] for match in found if match), None)

@@ -75,12 +75,11 @@ def _seen(root: Path) -> str:
     parts = [*shown, *([f"{more} others"] if more else [])]
     scans = [understood(path) for path in files if is_scan(path)]
     words = Counter(scan.word for scan in scans if scan.mask)
-    unreadable = [path for path in files if path.suffix.lower() in _UNREADABLE and is_mask_name(path, Path())]
+    others = [path for path in files if path.suffix.lower() in _UNREADABLE and not is_scan(path)]
+    unreadable = [path for path in others if is_mask_name(path, Path())]
     if unreadable:
-        kind = _kind(unreadable[0])
-        parts.append(
-            f"{len(unreadable)} masks by name or folder are {kind} files, which are not read: save them as PNG"
-        )
+        kind = f"{_kind(unreadable[0])} files, which are not read: save them in another format"
+        parts.append(f"{len(unreadable)} masks by name or folder are {kind}")
     if words:
         named = ", ".join(f"{count} by {word}" for word, count in words.most_common(3))
         parts.append(f"of which {words.total()} are masks by name or folder ({named})")

@@ -77,7 +77,24 @@ def bids(root):
     return root
 
 
-LAYOUTS = [flat, parts_and_metadata, channels, structures, cine, slices, bids, nnunet_folder]
+def npz(root):
+    root.mkdir()
+    for name in ("c1", "c2"):
+        for z in range(2):
+            np.savez(root / f"{name}_slice{z}.npz", image=np.full((4, 5), z, float), label=np.ones((4, 5), np.uint8))
+    return root
+
+
+def streets(root):
+    table = np.array([(128, 64, 128), (0, 0, 142), (220, 20, 60)], np.uint8)
+    for number in range(2):
+        scene = f"aachen_{number:06d}_000019"
+        write_picture(root / f"leftImg8bit/train/aachen/{scene}_leftImg8bit.png", photo(classes(), number))
+        write_picture(root / f"gtFine/train/aachen/{scene}_gtFine_color.png", table[classes()])
+    return root
+
+
+LAYOUTS = [flat, parts_and_metadata, channels, structures, cine, slices, bids, nnunet_folder, npz, streets]
 
 
 def facts(catalog):
@@ -94,7 +111,7 @@ def test_the_table_reads_the_same(tmp_path, monkeypatch, layout, relative):
     _, before = read_catalog(root)
     _, after = read_catalog(tmp_path / "scans.csv")
     assert facts(after) == facts(before)
-    assert written.text.splitlines()[1].startswith("data/" if relative else str(root))
+    assert written.text.splitlines()[1].lstrip(chr(34)).startswith("data/" if relative else str(root))
 
 
 def test_voxel_sizes_of_stacks_are_kept(tmp_path):
@@ -140,10 +157,4 @@ def test_names_with_semicolons_are_refused(tmp_path):
     write_scan(tmp_path / "a;b.nii.gz", noise(SHAPE))
     write_scan(tmp_path / "a;b_mask.nii.gz", blob(SHAPE))
     with pytest.raises(DataError, match="has a semicolon in its name"):
-        write_table(tmp_path)
-
-
-def test_arrays_in_npz_files_are_refused(tmp_path):
-    np.savez(tmp_path / "c1_slice0.npz", image=np.zeros((4, 4)), label=np.zeros((4, 4)))
-    with pytest.raises(DataError, match="holds arrays, which a table of files cannot name"):
         write_table(tmp_path)

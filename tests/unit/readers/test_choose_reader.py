@@ -57,8 +57,8 @@ def test_masks_in_a_format_that_is_not_read_are_named(tmp_path):
     for number in (21, 22):
         write_scan(tmp_path / f"images/{number}_training.tif", blob((4, 5, 6))[1])
         (tmp_path / "1st_manual").mkdir(exist_ok=True)
-        (tmp_path / f"1st_manual/{number}_manual1.gif").write_bytes(b"GIF89a")
-    told = r"2 masks by name or folder are GIF files, which are not read: save them as PNG"
+        (tmp_path / f"1st_manual/{number}_manual1.npy").write_bytes(b"")
+    told = r"2 masks by name or folder are NPY files, which are not read: save them in another format"
     with pytest.raises(DataError, match=told):
         choose_reader(tmp_path)
 
