@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from fewlabel.core.errors import Fault
 from fewlabel.core.suggestions import did_you_mean
+from fewlabel.data.io.catalog_paths import is_there
 from fewlabel.data.io.itk_image import file_stem, is_scan
 
 _DRIVE = re.compile(r"^[A-Za-z]:[\\/]|^\\\\|^file:", re.IGNORECASE)
@@ -63,7 +64,7 @@ class CellFiles:
         try:
             for plain in dict.fromkeys(_spellings(text)):
                 path = self.table.parent / plain
-                if path.is_file():
+                if is_there(path):
                     return path, ""
             plain = text.strip("\"'").replace("\\", "/")
             if not (_DRIVE.match(text) or plain.startswith("/")):
@@ -91,7 +92,12 @@ class CellFiles:
         except (OSError, ValueError):
             beside = []
         remedy = ""
-        same = [name for name in beside if name.lower() == path.name.lower() or _stem_of(name) == path.name]
+        other = _in_other_case(self.table.parent, plain)
+        same = (
+            [other]
+            if other
+            else [name for name in beside if name.lower() == path.name.lower() or _stem_of(name) == path.name]
+        )
         if same:
             remedy = f"Did you mean {' or '.join(same[:3])}?"
         elif beside:
@@ -111,7 +117,19 @@ def _spellings(text: str) -> Iterator[str]:
     yield bare.replace("\\", "/")
     yield re.sub(r"^file:/*(?=/)", "", bare)
     for form in ("NFC", "NFD"):
-        yield unicodedata.normalize(form, bare.replace("\\", "/"))  # type: ignore[arg-type]
+        yield unicodedata.normalize(form, bare.replace("\\", "/"))
+
+
+def _in_other_case(home: Path, plain: str) -> str:
+    """A file whose path differs in case alone; empty if there is none."""
+    place, parts = home, []
+    for part in PurePosixPath(plain).parts:
+        names = (
+            {} if part in {".", "..", "/"} or not place.is_dir() else {o.name.lower(): o.name for o in place.iterdir()}
+        )
+        parts.append(part if (place / part).exists() else names.get(part.lower(), part))
+        place = place / parts[-1]
+    return "/".join(parts) if place.is_file() else ""
 
 
 def _stem_of(name: str) -> str:

@@ -142,7 +142,7 @@ def _gaps(numbers: list[float]) -> list[str]:
     """Numbers that are missing from an otherwise even row."""
     steps = [second - first for first, second in pairwise(numbers)]
     usual = sorted(steps)[len(steps) // 2] if steps else 0.0
-    missing = []
+    missing: list[str] = []
     for first, step in zip(numbers, steps, strict=False):
         missing.extend(f"{first + usual * k:g}" for k in range(1, round(step / usual)))
     return missing

@@ -123,6 +123,8 @@ class TableReader(Reader):
 
 
 def _match_file(path: Path) -> Match:
+    if path.suffix.lower() in {".xls", ".ods"}:
+        return Match(0.3, (f"{path.name} is a workbook of another kind: save it as .xlsx or .csv",))
     if path.suffix.lower() not in TABLE_SUFFIXES:
         return Match(0.0, ("not a .csv, .tsv, .xlsx or .parquet file",))
     if _unreadable(path):
@@ -138,6 +140,9 @@ def _cases(rows: Sequence[ScanRow], path: Path, notes: list[str]) -> tuple[list[
     columns, typed = infer_columns(
         {name: [row.metadata.get(name, "") for row in rows] for name in names}, path.name, notes
     )
+    without = sum(not row.subject for row in rows)
+    if 0 < without < len(rows):
+        notes.append(f"{path.name}: {without} scans have no subject, so the names of their files say who they show")
     cases = []
     for index, row in enumerate(rows):
         metadata: dict[str, Value] = {name: found[index] for name, found in typed.items()}

@@ -82,7 +82,11 @@ def _rows(path: Path, table: Table, known: Mapping[str, str], files: CellFiles, 
                 line,
                 tuple(file for file in images if file is not None),
                 masks=tuple(file for file in masks if file is not None),
-                **own,
+                subject=own["subject"],
+                case=own["case"],
+                part=own["part"],
+                slice=own["slice"],
+                frame=own["frame"],
                 metadata={column: row[column] for column in metadata},
             )
         )

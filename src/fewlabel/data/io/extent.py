@@ -48,10 +48,11 @@ def _itk(path: Path) -> Extent:
 
 def _nifti(path: Path) -> Extent:
     import nibabel
+    from nibabel.filebasedimages import ImageFileError
 
     try:
         image: Any = nibabel.load(path)
-    except nibabel.filebasedimages.ImageFileError:
+    except ImageFileError:
         return Extent()
     shape = (*image.shape, 1, 1, 1, 1, 1)
     return Extent(int(shape[3]), int(shape[4]) * max(1, len(image.get_data_dtype().names or ())), int(shape[2]))
