@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +15,8 @@ from fewlabel.core.settings.config import Settings, resolve_plugin
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import catalog_faults
 from fewlabel.data.subjects import Subjects, with_one_subject_each
+from fewlabel.readers.listing import listed_once
+from fewlabel.readers.unknown import unknown_layout
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Reader(ABC):
 
     #: One line for ``fewlabel readers``.
     summary: ClassVar[str] = ""
+    #: Whether it takes what no other reader knows: it counts only where no other fits.
+    general: ClassVar[bool] = False
     #: Settings that concern labels alone: of no use where images are read to be segmented.
     label_settings: ClassVar[frozenset[str]] = frozenset()
 
@@ -75,6 +79,10 @@ _LOWEST = 0.5
 _APART = 0.1
 
 
+class UnknownLayoutError(DataError):
+    """No reader fits a folder or file."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """The reader that was chosen for a path, and why."""
@@ -92,9 +100,11 @@ def choose_reader(root: Path, reader: str | Mapping[str, Any] = "auto") -> Choic
         reader: ``auto``, a reader's id, or a mapping with ``name`` and that reader's settings. Anything but ``auto``
             is taken without asking for a score.
 
+    A general reader, such as that of plain folders, counts only where no other scores 0.5.
+
     Raises:
-        DataError: If the path does not exist, no reader scores 0.5, or the two best are within 0.1; it names the
-            readers that were tried, with their reasons.
+        UnknownLayoutError: If no reader scores 0.5; it says what was seen and what is nearest.
+        DataError: If the path does not exist, or the two best are within 0.1 and do not read the same of it.
         SettingsError: If the reader or one of its settings is unknown.
     """
     root = Path(root)
@@ -107,21 +117,38 @@ def choose_reader(root: Path, reader: str | Mapping[str, Any] = "auto") -> Choic
         kind = load_plugin(_FAMILY, name, where="reader")
         found: Match = kind.match(root)
         return Choice(name, kind(config), Match(found.score, ("chosen by the user", *found.reasons)))
-    matches = {name: load_plugin(_FAMILY, name).match(root) for name in plugin_names(_FAMILY)}
-    ranked = sorted(matches, key=lambda name: (-matches[name].score, name))
+    with listed_once():
+        kinds = {name: load_plugin(_FAMILY, name) for name in plugin_names(_FAMILY)}
+        matches = {name: kind.match(root) for name, kind in kinds.items()}
+    # One that takes what no other knows comes after all that fit.
+    fits = {name for name, found in matches.items() if found.score >= _LOWEST}
+    ranked = sorted(matches, key=lambda name: (name not in fits, kinds[name].general, -matches[name].score, name))
     best = ranked[0]
-    if matches[best].score < _LOWEST:
-        tried = ", ".join(f"{name} ({_reasons(matches[name])})" for name in ranked)
-        fault = Fault(f"Unknown layout. Tried {tried}", remedy="Choose a reader with reader=NAME")
-        raise DataError(f"No reader understands {root}:", [fault])
-    rivals = [name for name in ranked[1:] if matches[best].score - matches[name].score < _APART - 1e-9]
-    if rivals:
+    if best not in fits:
+        raise UnknownLayoutError(f"No reader understands {root}:", [unknown_layout(root, matches)])
+    rivals = [
+        name
+        for name in ranked[1:]
+        if name in fits
+        and kinds[name].general == kinds[best].general
+        and matches[best].score - matches[name].score < _APART - 1e-9
+    ]
+    if rivals and not _read_alike(root, [kinds[name](resolve_plugin(_FAMILY, name)) for name in (best, *rivals)]):
         fitting = ", ".join(
             f"{name} (score {matches[name].score:.2f}: {_reasons(matches[name])})" for name in (best, *rivals)
         )
         fault = Fault(f"No reader fits clearly best. These do: {fitting}", remedy=f"Choose one, such as reader={best}")
         raise DataError(f"Several readers understand {root}:", [fault])
-    return Choice(best, load_plugin(_FAMILY, best)(resolve_plugin(_FAMILY, best)), matches[best])
+    return Choice(best, kinds[best](resolve_plugin(_FAMILY, best)), matches[best])
+
+
+def _read_alike(root: Path, readers: Sequence[Reader]) -> bool:
+    """Whether all readers make the same scans of a folder, so that it does not matter which one is taken."""
+    catalogs = [reader.collect(root) for reader in readers]
+    made = [
+        {(case.id, case.subject, case.images, case.label, case.part) for case in catalog.cases} for catalog in catalogs
+    ]
+    return bool(made[0]) and not any(catalog.faults for catalog in catalogs) and all(each == made[0] for each in made)
 
 
 def read_catalog(
@@ -160,4 +187,4 @@ def collect_catalog(
 
 
 def _reasons(match: Match) -> str:
-    return "; ".join(match.reasons) or "nothing that fits"
+    return "; ".join(match.reasons) or "no reason given"

@@ -38,6 +38,12 @@ class CellFiles:
         """Whether a cell names a file that is there."""
         return self._locate(text)[0] is not None
 
+    def parts(self, text: str) -> list[str]:
+        """The paths in a cell, separated by semicolons; a file may have one in its name."""
+        if ";" in text and self._here(text) is not None:
+            return [text]
+        return [part.strip() for part in text.split(";") if part.strip()]
+
     def read(self, text: str, line: int, column: str) -> Path | None:
         """The file that a cell names; None if there is none, which is a fault."""
         path, start = self._locate(text)
@@ -62,10 +68,9 @@ class CellFiles:
     def _locate(self, text: str) -> tuple[Path | None, str]:
         """The file, and what its path begins with where that was left out."""
         try:
-            for plain in dict.fromkeys(_spellings(text)):
-                path = self.table.parent / plain
-                if is_there(path):
-                    return path, ""
+            path = self._here(text)
+            if path is not None:
+                return path, ""
             plain = text.strip("\"'").replace("\\", "/")
             if not (_DRIVE.match(text) or plain.startswith("/")):
                 return None, ""
@@ -78,6 +83,14 @@ class CellFiles:
             # A name that is too long, or holds a zero byte, names no file.
             return None, ""
         return None, ""
+
+    def _here(self, text: str) -> Path | None:
+        """The file of a path as it stands, or as it is spelled here."""
+        try:
+            paths = (self.table.parent / plain for plain in dict.fromkeys(_spellings(text)))
+            return next((path for path in paths if is_there(path)), None)
+        except (OSError, ValueError):
+            return None
 
     def _missing(self, text: str, line: int, column: str) -> Fault:
         where = f"{self.table}, line {line}"

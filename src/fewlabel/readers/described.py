@@ -77,14 +77,49 @@ def label_names_of(described: Mapping[str, Any], root: Path, faults: list[Fault]
             names[int(key)] = value
         elif isinstance(value, int):
             names[value] = str(key)
-        elif isinstance(value, list) and all(isinstance(item, int) for item in value):
-            # A region is a union of labels: its members are learnt one by one, under their numbers.
-            for item in value:
-                names.setdefault(item, f"label {item}" if len(value) > 1 else str(key))
-        else:
+        elif not _is_region(value):
             pair = f'"{key}": {json.dumps(value, ensure_ascii=False)}'
             faults.append(Fault(f"{rule}, unlike {pair}", str(root / DESCRIPTION)))
+    return {**_parts_of_regions(_regions(described)), **names}
+
+
+def region_notes(described: Mapping[str, Any]) -> tuple[str, ...]:
+    """What becomes of regions, unions of labels that nnU-Net learns as such; empty where there are none."""
+    regions = {name: values for name, values in _regions(described).items() if len(values) > 1}
+    if not regions:
+        return ()
+    shown = "; ".join(f"{name} = {' + '.join(map(str, values))}" for name, values in regions.items())
+    names = _parts_of_regions(_regions(described))
+    parts = ", ".join(f"{value} ({name})" for value, name in sorted(names.items()))
+    return (f"{DESCRIPTION} has regions ({shown}): their labels are learnt one by one, {parts}, not their unions",)
+
+
+def _regions(described: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Name of each region → its labels."""
+    given = described.get("labels")
+    pairs = given.items() if isinstance(given, dict) else ()
+    return {str(name): tuple(values) for name, values in pairs if _is_region(values)}
+
+
+def _is_region(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(item) is int for item in value)
+
+
+def _parts_of_regions(regions: Mapping[str, tuple[int, ...]]) -> dict[int, str]:
+    """Label → its name: the smallest region that has it, without the regions inside of that."""
+    names: dict[int, str] = {}
+    for value in sorted({value for values in regions.values() for value in values}):
+        inner = min((name for name in regions if value in regions[name]), key=lambda name: len(set(regions[name])))
+        own = set(regions[inner])
+        inside = [name for name, values in regions.items() if set(values) < own]
+        rest = own - {item for name in inside for item in regions[name]}
+        without = f" without {' and '.join(_outermost(inside, regions))}" if inside else ""
+        names[value] = f"{inner}{without}" if len(rest) == 1 else f"{inner}{without}, label {value}"
     return names
+
+
+def _outermost(names: list[str], regions: Mapping[str, tuple[int, ...]]) -> list[str]:
+    return [name for name in names if not any(set(regions[name]) < set(regions[other]) for other in names)]
 
 
 def with_metadata(

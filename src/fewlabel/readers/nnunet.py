@@ -18,6 +18,7 @@ from fewlabel.readers.described import (
     label_names_of,
     lists_files_as_they_are,
     read_description,
+    region_notes,
     with_metadata,
 )
 
@@ -95,7 +96,7 @@ class NnunetReader(Reader):
             columns=columns,
             label_names=label_names,
             channels=channels,
-            notes=notes,
+            notes=(*notes, *region_notes(described)),
             faults=tuple(faults),
         )
 
@@ -106,7 +107,8 @@ def _read_part(
     files = sorted(path for path in images.glob("*") if is_scan(path))
     truths: dict[str, Path] = {}
     for path in sorted(path for path in labels.glob("*") if is_scan(path)):
-        truths[scan_stem(path)] = path
+        # 3D Slicer saves CASE.seg.nrrd.
+        truths[scan_stem(path).removesuffix(".seg")] = path
     stems = [scan_stem(path) for path in files]
     grouped: dict[str, dict[int, Path]] = defaultdict(dict)
     suffixed = _has_channel_suffix(stems, truths, channels)

@@ -95,10 +95,7 @@ def _rows(path: Path, table: Table, known: Mapping[str, str], files: CellFiles, 
 
 def _parts(text: str, files: CellFiles) -> list[str]:
     """The files that a cell names, separated by semicolons."""
-    whole = cell(text)
-    if files.is_file(whole):
-        return [whole]
-    return [part.strip() for part in whole.split(";") if part.strip()]
+    return files.parts(cell(text))
 
 
 def _is_image(word: str) -> bool:

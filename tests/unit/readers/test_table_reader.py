@@ -364,3 +364,10 @@ def test_subjects_that_some_rows_lack_are_said(folder):
     rows = [{"image": "s1/a.nii.gz", "subject": "p"}, {"image": "c2.nii.gz", "subject": ""}]
     (note,) = read(write(folder, "scans.csv", rows)).notes
     assert note == "scans.csv: 1 scans have no subject, so the names of their files say who they show"
+
+
+def test_a_semicolon_may_be_in_a_name(folder):
+    write_scan(folder / "a;b.nii.gz", noise((2, 4, 4)))
+    rows = [{"image": "a;b.nii.gz"}, {"image": f"{folder}/s1/a.nii.gz;{folder}/s1/b.nii.gz"}]
+    found = {case.images for case in read(write(folder, "scans.csv", rows)).cases}
+    assert found == {(folder / "a;b.nii.gz",), (folder / "s1/a.nii.gz", folder / "s1/b.nii.gz")}
