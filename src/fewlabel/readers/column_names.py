@@ -85,7 +85,15 @@ def meanings(
     for column, values in cells.items():
         meaning = _meaning(column, values, is_file)
         by_meaning.setdefault(meaning if meaning.partition("_")[0] in wanted else "", []).append(column)
-    metadata = tuple(by_meaning.pop("", ()))
+    for meaning in set(_FILES) & set(by_meaning):
+        # Beside a column of that very name another one counts where its files are there.
+        first, *others = sorted(by_meaning[meaning], key=lambda column: column.lower() != meaning)
+        if first.lower() == meaning:
+            unlike = [column for column in others if column.lower() != meaning and not any(map(is_file, cells[column]))]
+            by_meaning[meaning] = [column for column in by_meaning[meaning] if column not in unlike]
+            by_meaning.setdefault("", []).extend(unlike)
+    unknown = by_meaning.pop("", [])
+    metadata = tuple(column for column in cells if column in unknown)
     ids = [column for column in by_meaning.get("case", ()) if _plain(column) == _CASE_OR_SUBJECT]
     if ids and "subject" not in by_meaning:
         by_meaning["subject"] = ids

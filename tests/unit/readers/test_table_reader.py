@@ -261,6 +261,8 @@ def test_a_synonym_without_files_is_metadata(folder):
     rows = [{"image": "s1/a.nii.gz", "volume": "120.5", "gt": "benign", "slice": "apex", "z": "1.5"}]
     catalog = read(write(folder, "scans.csv", rows))
     assert dict(catalog.cases[0].metadata) == {"volume": 120.5, "gt": "benign", "slice": "apex", "z": 1.5}
+    rows = [{"image": "s1/a.nii.gz", "filename": "IM0001.nii.gz", "site": "x"}]
+    assert dict(read(write(folder, "scans.csv", rows)).cases[0].metadata) == {"filename": "IM0001.nii.gz", "site": "x"}
     # The name of the case does not make it the person where a column says who that is.
     rows = [{"image": "s1/a.nii.gz", "case_id": "x1", "patient": "p"}]
     (case,) = read(write(folder, "scans.csv", rows)).cases

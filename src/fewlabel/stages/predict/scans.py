@@ -22,7 +22,7 @@ from fewlabel.readers.base import choose_reader
 
 #: A reader by id, or with its settings; ``auto`` for the one that fits.
 ReaderChoice = str | Mapping[str, Any]
-TABLES = (".csv", ".tsv", ".parquet")
+TABLES = (".csv", ".tsv", ".xlsx", ".xlsm", ".parquet")
 _TRUTH = re.compile(r"[_\-.](gt|seg|dseg|mask|label|labels|probabilities|uncertainty)$", re.IGNORECASE)
 _TRUTH_FOLDERS = frozenset({"labels", "labelstr", "labelsts", "labelsval", "masks", "segmentations"})
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})$")
