@@ -126,6 +126,40 @@ def datalist(root: Path) -> None:
     (root / "list.json").write_text(json.dumps({"training": rows[:4], "validation": rows[4:5], "testing": rows[5:]}))
 
 
+def table_of_slices(root: Path) -> None:
+    lines = ["filename;mask;PatientID;slice;spacing_z;pixel_spacing"]
+    for number, name in enumerate(SUBJECTS):
+        image, mask = anatomy(number)
+        for z in (2, 0, 1):
+            write_picture(root / "i" / f"{name}_{z}.png", image[z].astype(np.uint8))
+            write_picture(root / "m" / f"{name}_{z}.png", mask[z])
+            lines.append(f"i\\{name}_{z}.png;m\\{name}_{z}.png;{name};{z};6;1,5")
+    (root / "scans.csv").write_bytes("\r\n".join(lines).encode("utf-16"))
+
+
+def table_of_structures(root: Path) -> None:
+    lines = ["image\tsegmentation\tpatient_id"]
+    for number, name in enumerate(SUBJECTS):
+        image, mask = anatomy(number)
+        save(root / f"{name}.nii.gz", image)
+        for value, organ in ((1, "heart"), (2, "lung")):
+            save(root / f"{name}_{organ}.nii.gz", (mask == value).astype(np.uint8))
+        lines.append(f"{name}.nii.gz\t{name}_heart.nii.gz;{name}_lung.nii.gz\t{name}")
+    (root / "scans.tsv").write_text("\n".join(lines))
+
+
+def table_of_colours(root: Path) -> None:
+    lines = ["image,gt,subject"]
+    for number, name in enumerate(SUBJECTS):
+        image, mask = anatomy(number)
+        colours = np.array([(0, 0, 0), (255, 0, 0), (0, 0, 255)], np.uint8)[mask[1]]
+        write_picture(root / f"{name}.png", np.repeat(image[1].astype(np.uint8)[..., None], 3, -1))
+        write_picture(root / f"{name}_gt.png", colours)
+        lines.append(f"{name}.png,{name}_gt.png,{name}")
+    (root / "scans.csv").write_text("\n".join(lines))
+    (root / "labels.json").write_text(json.dumps({"#ff0000": "heart", "#0000ff": "lung"}))
+
+
 #: Layout → the reader that knows it, scans, and how many of them are labelled.
 LAYOUTS: dict[Callable[[Path], None], tuple[str, int, int]] = {
     flat: ("folders", 6, 5),
@@ -139,6 +173,9 @@ LAYOUTS: dict[Callable[[Path], None], tuple[str, int, int]] = {
     cine: ("folders", 30, 12),
     synapse: ("npz", 6, 6),
     datalist: ("monai", 6, 6),
+    table_of_slices: ("table", 6, 6),
+    table_of_structures: ("table", 6, 6),
+    table_of_colours: ("table", 6, 6),
 }
 
 

@@ -24,6 +24,7 @@ from fewlabel.data.io.volume import read_volume
 SameScans = Literal["refuse", "accept"]
 #: Voxels before the slice that is compared first: what is packed has to be unpacked up to there.
 _FURTHEST = 1 << 21
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _MOST = 5
 
 
@@ -38,7 +39,9 @@ class _Image:
     @property
     def by_file(self) -> bool:
         """Whether files are compared instead of voxels: those of pictures and arrays, of which there are many."""
-        return Address.parse(self.path) is not None or self.shape[0] == 1 or len(files_behind(self.path)) > 1
+        files = files_behind(self.path)
+        pictures = all(file.name.lower().endswith(_PICTURES) for file in files)
+        return pictures or len(files) > 1 or Address.parse(self.path) is not None
 
 
 def equal_scans(

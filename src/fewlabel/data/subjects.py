@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -22,9 +22,9 @@ _BIDS = re.compile(r"(?P<subject>sub-[A-Za-z0-9]+)(?=_|$)")
 _PHASES = {"ed": "ED", "dia": "ED", "diastole": "ED", "es": "ES", "sys": "ES", "systole": "ES"}
 _RUNS = re.compile(r"[^\W\d_]+|\d+")
 _SIDES = {"l": "left", "r": "right", "lh": "left", "rh": "right", "left": "left", "right": "right"}
-#: A side is a word of its own, or follows a number.
-_SIDE_AT_END = re.compile(r"(.*?)[\W_]*(?<![^\W\d_])(lh|rh|l|r|left|right)$", re.IGNORECASE)
-_SIDE_AT_START = re.compile(r"(left|right|lh|rh|l|r)[\W_]+(.+)$", re.IGNORECASE)
+#: A letter or side that follows a number at the end of a name: 01L.
+_AFTER_NUMBER = re.compile(r"(.*\d)(left|right|lh|rh|[a-z])$", re.IGNORECASE)
+_WORDS = re.compile(r"[^\W_]+")
 _MOST = 3
 Key = tuple[str | int, ...]
 
@@ -78,12 +78,16 @@ def one_person(names: Sequence[str]) -> dict[str, str]:
         names: Subjects as written.
     """
     written = sorted(set(names))
-    split = {name: _without_side(name) for name in written}
-    letters: dict[Key, set[str]] = defaultdict(set)
-    for name, (stem, _) in split.items():
-        if stem is None and (found := re.match(r"(.*[\d_.\- ])([a-z])$", name, re.IGNORECASE)):
-            letters[spelling_key(found[1])].add(found[2].lower())
+    split: dict[str, tuple[str | None, str]] = dict.fromkeys(written, (None, ""))
+    letters: set[Key] = set()
     sides: dict[Key, set[str]] = defaultdict(set)
+    for name in written:
+        for stem, word in _without_letter(name):
+            side = _SIDES.get(word)
+            if side is None:
+                letters.add(spelling_key(stem))
+            elif split[name][0] is None:
+                split[name] = stem, side
     for stem, side in split.values():
         if stem is not None and spelling_key(stem) not in letters:
             sides[spelling_key(stem)].add(side)
@@ -136,10 +140,13 @@ def _note(joined: Mapping[str, Sequence[str]]) -> str:
     )
 
 
-def _without_side(name: str) -> tuple[str | None, str]:
-    """A name without the side at its end or beginning, and the side; None for a name without one."""
-    end = _SIDE_AT_END.match(name)
-    if end and end[1]:
-        return end[1], _SIDES[end[2].lower()]
-    start = _SIDE_AT_START.match(name)
-    return (start[2], _SIDES[start[1].lower()]) if start else (None, "")
+def _without_letter(name: str) -> Iterator[tuple[str, str]]:
+    """A name without each side and each single letter that stands for itself in it, and these in lower case."""
+    if found := _AFTER_NUMBER.match(name):
+        yield found[1], found[2].lower()
+    words = list(_WORDS.finditer(name))
+    for word in reversed(words) if len(words) > 1 else ():
+        low = word[0].lower()
+        if low in _SIDES or (len(low) == 1 and low.isalpha()):
+            rest = (name[: word.start()].rstrip("_-. "), name[word.end() :].lstrip("_-. "))
+            yield "_".join(filter(None, rest)), low

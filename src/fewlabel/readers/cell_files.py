@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from fewlabel.core.errors import Fault
 from fewlabel.core.suggestions import did_you_mean
+from fewlabel.data.io.catalog_paths import is_there
 from fewlabel.data.io.itk_image import file_stem, is_scan
 
 _DRIVE = re.compile(r"^[A-Za-z]:[\\/]|^\\\\|^file:", re.IGNORECASE)
@@ -37,6 +38,12 @@ class CellFiles:
         """Whether a cell names a file that is there."""
         return self._locate(text)[0] is not None
 
+    def parts(self, text: str) -> list[str]:
+        """The paths in a cell, separated by semicolons; a file may have one in its name."""
+        if ";" in text and self._here(text) is not None:
+            return [text]
+        return [part.strip() for part in text.split(";") if part.strip()]
+
     def read(self, text: str, line: int, column: str) -> Path | None:
         """The file that a cell names; None if there is none, which is a fault."""
         path, start = self._locate(text)
@@ -61,10 +68,9 @@ class CellFiles:
     def _locate(self, text: str) -> tuple[Path | None, str]:
         """The file, and what its path begins with where that was left out."""
         try:
-            for plain in dict.fromkeys(_spellings(text)):
-                path = self.table.parent / plain
-                if path.is_file():
-                    return path, ""
+            path = self._here(text)
+            if path is not None:
+                return path, ""
             plain = text.strip("\"'").replace("\\", "/")
             if not (_DRIVE.match(text) or plain.startswith("/")):
                 return None, ""
@@ -77,6 +83,14 @@ class CellFiles:
             # A name that is too long, or holds a zero byte, names no file.
             return None, ""
         return None, ""
+
+    def _here(self, text: str) -> Path | None:
+        """The file of a path as it stands, or as it is spelled here."""
+        try:
+            paths = (self.table.parent / plain for plain in dict.fromkeys(_spellings(text)))
+            return next((path for path in paths if is_there(path)), None)
+        except (OSError, ValueError):
+            return None
 
     def _missing(self, text: str, line: int, column: str) -> Fault:
         where = f"{self.table}, line {line}"
@@ -91,7 +105,12 @@ class CellFiles:
         except (OSError, ValueError):
             beside = []
         remedy = ""
-        same = [name for name in beside if name.lower() == path.name.lower() or _stem_of(name) == path.name]
+        other = _in_other_case(self.table.parent, plain)
+        same = (
+            [other]
+            if other
+            else [name for name in beside if name.lower() == path.name.lower() or _stem_of(name) == path.name]
+        )
         if same:
             remedy = f"Did you mean {' or '.join(same[:3])}?"
         elif beside:
@@ -112,6 +131,18 @@ def _spellings(text: str) -> Iterator[str]:
     yield re.sub(r"^file:/*(?=/)", "", bare)
     for form in ("NFC", "NFD"):
         yield unicodedata.normalize(form, bare.replace("\\", "/"))
+
+
+def _in_other_case(home: Path, plain: str) -> str:
+    """A file whose path differs in case alone; empty if there is none."""
+    place, parts = home, []
+    for part in PurePosixPath(plain).parts:
+        names = (
+            {} if part in {".", "..", "/"} or not place.is_dir() else {o.name.lower(): o.name for o in place.iterdir()}
+        )
+        parts.append(part if (place / part).exists() else names.get(part.lower(), part))
+        place = place / parts[-1]
+    return "/".join(parts) if place.is_file() else ""
 
 
 def _stem_of(name: str) -> str:

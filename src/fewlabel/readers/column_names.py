@@ -12,24 +12,24 @@ from fewlabel.data.io.itk_image import is_scan
 
 #: What a column of each meaning is called, without case and without anything but letters and digits.
 SYNONYMS = {
-    "image": (
-        "file|files|filename|filenames|filepath|path|scan|volume|img|image|images|imagefile|imagefilename|imagename"
-        "|imagepath|imgpath|imgfile|scanpath|scanfile|volumepath|nifti|niftipath|picture"
-    ),
+    "image": "image|images|img|imgs|file|files|scan|scans|volume|volumes|path|filepath|filename|nifti|picture|pictures",
     "label": (
-        "label|labels|mask|masks|seg|segs|segmentation|segmentations|gt|groundtruth|annotation|annotations|labelmap"
-        "|labelfile|labelpath|labelfilename|maskfile|maskpath|maskfilename|maskname|segfile|segpath|segmentationfile"
-        "|segmentationpath|segmentationmask|gtfile|gtpath|truth|annotationfile|annotationpath"
+        "label|labels|mask|masks|seg|segs|segmentation|segmentations|segmentationmask|gt|gts|groundtruth|annotation"
+        "|annotations|labelmap|truth"
     ),
     "subject": (
-        "subject|subjects|subjectid|subjectname|subjectkey|subj|subjid|sub|subid|patient|patients|patientid"
-        "|patientname|patientkey|patientnumber|patientno|pat|patid|pid|participant|participantid|person|personid"
+        "subject|subjects|subjectid|subjectkey|subjectno|subjectnr|subjectnumber|subj|subjid|sub|subid|patient|patients"
+        "|patientid|patientkey|patientno|patientnr|patientnumber|pat|patid|patno|pid|participant|participants"
+        "|participantid|participantno|person|personid|individual|individualid|proband|probandid|volunteer|volunteerid"
+        "|animal|animalid|mrn"
     ),
     "case": "case",
     "part": "part|split|datasplit|subset|partition",
     "slice": "slice|slicenumber|sliceno|slicenr|sliceindex|sliceid|sliceidx|z|zindex|instance|instancenumber",
     "frame": "frame|framenumber|frameno|framenr|frameindex|frameid",
 }
+#: What may follow a name without changing what it means: mask_path, image_filename.
+_ENDINGS = ("filename", "filepath", "file", "path", "name")
 _MEANING = {word: meaning for meaning, words in SYNONYMS.items() for word in words.split("|")}
 #: What such a column says, where it is not called ``part``, and the part that it means.
 PART_WORDS = {
@@ -85,7 +85,15 @@ def meanings(
     for column, values in cells.items():
         meaning = _meaning(column, values, is_file)
         by_meaning.setdefault(meaning if meaning.partition("_")[0] in wanted else "", []).append(column)
-    metadata = tuple(by_meaning.pop("", ()))
+    for meaning in set(_FILES) & set(by_meaning):
+        # Beside a column of that very name another one counts where its files are there.
+        first, *others = sorted(by_meaning[meaning], key=lambda column: column.lower() != meaning)
+        if first.lower() == meaning:
+            unlike = [column for column in others if column.lower() != meaning and not any(map(is_file, cells[column]))]
+            by_meaning[meaning] = [column for column in by_meaning[meaning] if column not in unlike]
+            by_meaning.setdefault("", []).extend(unlike)
+    unknown = by_meaning.pop("", [])
+    metadata = tuple(column for column in cells if column in unknown)
     ids = [column for column in by_meaning.get("case", ()) if _plain(column) == _CASE_OR_SUBJECT]
     if ids and "subject" not in by_meaning:
         by_meaning["subject"] = ids
@@ -116,7 +124,8 @@ def _meaning(column: str, values: Sequence[str], is_file: Callable[[str], bool])
     if CHANNEL.match(low):
         return low
     word = _plain(low)
-    meaning = _MEANING.get(word, "case" if word == _CASE_OR_SUBJECT else "")
+    stem = next((word.removesuffix(ending) for ending in _ENDINGS if word.endswith(ending)), word)
+    meaning = _MEANING.get(word) or _MEANING.get(stem) or ("case" if word == _CASE_OR_SUBJECT else "")
     if meaning in _FILES and low != meaning and not looks_like_files(values, is_file):
         return ""
     if meaning == "part" and low != "part" and any(value and value.lower() not in PART_WORDS for value in values):

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.settings.config import setting
 from fewlabel.data.catalog import Case, Catalog, Column, Value
 from fewlabel.data.columns import infer_columns
-from fewlabel.data.io.catalog_paths import files_behind
-from fewlabel.data.io.composite import Frame, parse_composite
-from fewlabel.data.io.extent import Extent, extent_of
+from fewlabel.data.io.volume import read_geometry
 from fewlabel.data.subjects import guess_subjects
 from fewlabel.readers.base import Match, Reader
 from fewlabel.readers.cell_files import CellFiles
-from fewlabel.readers.cine_frames import with_frames
+from fewlabel.readers.channels import channel_names
+from fewlabel.readers.cine import FourthAxis, with_frames
 from fewlabel.readers.column_names import meanings
 from fewlabel.readers.label_names import LABELS, read_label_names
-from fewlabel.readers.picture_stacks import PICTURES, with_stacks
+from fewlabel.readers.named_frames import with_named_frames
+from fewlabel.readers.picture_stacks import with_stacks
 from fewlabel.readers.scan_rows import ScanRow, case_ids
 from fewlabel.readers.table_file import EXCEL_SUFFIXES, TABLE_SUFFIXES, can_read_excel, read_table
 from fewlabel.readers.table_rows import scan_rows
@@ -55,11 +53,15 @@ class TableReader(Reader):
         """Settings of the reader."""
 
         name: str = "table"
-        fourth_axis: Literal["time", "channels"] = setting(
-            "time", "What the fourth axis of an image is: time, so that each frame is a scan, or channels."
+        fourth_axis: FourthAxis = setting(
+            "auto", "What the fourth axis of an image holds: time, so that each frame is a scan, channels, or auto."
         )
 
     summary: ClassVar[str] = "a CSV, TSV, Excel or Parquet table with columns image, label, subject and any metadata"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.chosen = config
 
     @classmethod
     def match(cls, root: Path) -> Match:
@@ -94,35 +96,27 @@ class TableReader(Reader):
         files = CellFiles(path, faults, notes)
         meaning, rows = scan_rows(path, table, files, labels, names, faults, notes)
         files.say()
-        extent = cache(extent_of)
-        numbers = meaning.get
-        rows = with_stacks(rows, numbers("slice", ""), lambda file: extent(file).slices, path, faults, notes)
-        rows, cines = with_frames(
-            rows, numbers("frame", ""), lambda file: self._frames(extent(file)), path, faults, notes
-        )
-        if cines:
-            notes.append(
-                f"{path.name}: the fourth axis of images is read as time, a scan for each frame; "
-                "reader={name: table, fourth_axis: channels} reads it as channels"
-            )
+        rows = with_stacks(rows, meaning.get("slice", ""), _slices, path, faults, notes)
+        rows = with_named_frames(rows, meaning.get("frame", ""), path, faults, notes)
         cases, columns = _cases(rows, path, notes)
+        remedy = "reader.name=table reader.fourth_axis=time or channels says otherwise, a column frame whose a mask is"
+        expanded = with_frames(cases, fourth_axis=self.chosen.fourth_axis, remedy=remedy)
         return Catalog(
             name=path.stem,
             root=path.parent,
             reader="table",
-            cases=tuple(sorted(cases, key=lambda case: case.id)),
-            columns=columns,
+            cases=tuple(sorted(expanded.cases, key=lambda case: case.id)),
+            columns=(*columns, *expanded.columns),
             label_names=names,
-            channels=_channels(rows, extent),
-            notes=tuple(notes),
-            faults=tuple(faults),
+            channels=_channels(expanded.cases),
+            notes=(*notes, *expanded.notes),
+            faults=(*faults, *expanded.faults),
         )
-
-    def _frames(self, extent: Extent) -> int:
-        return extent.frames if self.config.fourth_axis == "time" else 1  # type: ignore[attr-defined]
 
 
 def _match_file(path: Path) -> Match:
+    if path.suffix.lower() in {".xls", ".ods"}:
+        return Match(0.3, (f"{path.name} is a workbook of another kind: save it as .xlsx or .csv",))
     if path.suffix.lower() not in TABLE_SUFFIXES:
         return Match(0.0, ("not a .csv, .tsv, .xlsx or .parquet file",))
     if _unreadable(path):
@@ -138,6 +132,9 @@ def _cases(rows: Sequence[ScanRow], path: Path, notes: list[str]) -> tuple[list[
     columns, typed = infer_columns(
         {name: [row.metadata.get(name, "") for row in rows] for name in names}, path.name, notes
     )
+    without = sum(not row.subject for row in rows)
+    if 0 < without < len(rows):
+        notes.append(f"{path.name}: {without} scans have no subject, so the names of their files say who they show")
     cases = []
     for index, row in enumerate(rows):
         metadata: dict[str, Value] = {name: found[index] for name, found in typed.items()}
@@ -146,24 +143,17 @@ def _cases(rows: Sequence[ScanRow], path: Path, notes: list[str]) -> tuple[list[
     return cases, columns
 
 
-def _channels(rows: Sequence[ScanRow], extent: Callable[[Path], Extent]) -> tuple[str, ...]:
-    """Names of the channels: of the images of a row, and of the colours or components in each."""
-    most = max((len(row.images) for row in rows), default=1)
-    if most > 1 or not rows:
-        return ("image",) if most == 1 else tuple(f"channel {index}" for index in range(most))
-    first = [files_behind(row.images[0])[0] for row in rows[:_PEEKED]]
-    found = [extent(file) for file in first]
-    inside = Counter(
-        1 if _is_frame(row) else one.components * one.frames for row, one in zip(rows, found, strict=False)
-    )
-    ((stored, _),) = inside.most_common(1)
-    if stored == 3 and all(file.name.lower().endswith(PICTURES) for file in first):
-        return ("red", "green", "blue")
-    return ("image",) if stored == 1 else tuple(f"channel {index}" for index in range(stored))
+def _channels(cases: Sequence[Case]) -> tuple[str, ...]:
+    most = max((len(case.images) for case in cases), default=1)
+    return channel_names(cases) if most == 1 else tuple(f"channel {index}" for index in range(most))
 
 
-def _is_frame(row: ScanRow) -> bool:
-    return isinstance(parse_composite(row.images[0]), Frame)
+def _slices(path: Path) -> int:
+    """Slices of an image; 1 where it cannot be read, which is for others to name."""
+    try:
+        return read_geometry(path).shape[0]
+    except DataError:
+        return 1
 
 
 def _tables(root: Path) -> list[Path]:

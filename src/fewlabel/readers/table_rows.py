@@ -83,7 +83,11 @@ def _rows(path: Path, table: Table, known: Mapping[str, str], files: CellFiles, 
                 line,
                 tuple(file for file in images if file is not None),
                 masks=tuple(file for file in masks if file is not None),
-                **own,
+                subject=own["subject"],
+                case=own["case"],
+                part=own["part"],
+                slice=own["slice"],
+                frame=own["frame"],
                 metadata={column: row[column] for column in metadata},
             )
         )
@@ -92,10 +96,7 @@ def _rows(path: Path, table: Table, known: Mapping[str, str], files: CellFiles, 
 
 def _parts(text: str, files: CellFiles) -> list[str]:
     """The files that a cell names, separated by semicolons."""
-    whole = cell(text)
-    if files.is_file(whole):
-        return [whole]
-    return [part.strip() for part in whole.split(";") if part.strip()]
+    return files.parts(cell(text))
 
 
 def _is_image(word: str) -> bool:

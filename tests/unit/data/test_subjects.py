@@ -24,6 +24,8 @@ def test_spellings_of_one_name_have_one_key():
         (["p1-LH", "P1_rh"], ["P1", "P1"]),
         (["P1_L", "P1_left"], ["P1_L", "P1_L"]),
         (["007", "7", "8"], ["007", "007", "8"]),
+        (["p1_left_knee", "p1_right_knee", "p2_L_knee"], ["p1_knee", "p1_knee", "p2_L_knee"]),
+        (["g_L_1", "g_M_1", "g_R_1"], ["g_L_1", "g_M_1", "g_R_1"]),
         # What stands at the place of a side among other letters is a letter.
         (["12A", "12L", "12R"], ["12A", "12L", "12R"]),
         (["karl", "karr", "l", "r", "1-12", "11-2"], ["karl", "karr", "l", "r", "1-12", "11-2"]),

@@ -112,18 +112,18 @@ def test_all_frames_of_a_cine_are_scans_of_one_person(tmp_path):
     assert [case.label is not None for case in catalog.cases] == [True] + [False] * 7
     assert [case.metadata["phase"] for case in catalog.cases] == [0, 0, 1, 1, 2, 2, 3, 3]
     assert [read_volume(case.images[0]).array.max() for case in catalog.cases] == list(range(8))
-    assert any("1 masks of a cine have no frame of their own" in note for note in catalog.notes)
+    assert any("1 masks of 4D images do not say which frame they are of" in note for note in catalog.notes)
     assert catalog.channels == ("image",)
     channels = read(tmp_path / "scans.csv", fourth_axis="channels")
     assert [case.id for case in channels.cases] == ["p1"]
     assert len(channels.channels) == 8
 
 
-def test_a_mask_with_frames_goes_with_them(tmp_path):
+def test_a_mask_with_frames_labels_those_that_it_marks(tmp_path):
     cine(tmp_path / "p1.nii.gz")
     cine(tmp_path / "m.nii.gz", mask=True)
     catalog = read(table(tmp_path, ["image,label,patient", "p1.nii.gz,m.nii.gz,x"]))
-    assert [int(read_mask(case.label).max()) for case in catalog.cases] == [0, 1, 2, 3]
+    assert [case.label and int(read_mask(case.label).max()) for case in catalog.cases] == [None, 1, 2, 3]
     assert {case.subject for case in catalog.cases} == {"x"}
     cine(tmp_path / "m.nii.gz", 3, mask=True)
     with pytest.raises(DataError, match="has 3 frames, but"):

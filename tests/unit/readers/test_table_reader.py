@@ -2,6 +2,7 @@ import pandas as pd
 import pytest
 
 from fewlabel.core.errors import DataError
+from fewlabel.data.io.composite import Structures
 from fewlabel.readers.table import TableReader
 from kit.scans import noise, write_scan
 
@@ -214,7 +215,7 @@ def test_duplicate_columns_are_named_with_their_places(folder):
 
 
 @pytest.mark.parametrize(
-    "column", ["mask", "Masks", "SEG", "segmentation", "gt", "ground_truth", "annotation", "Mask Path"]
+    "column", ["mask", "Masks", "SEG", "segmentation", "gt", "ground_truth", "annotation", "Mask Path", "seg_filename"]
 )
 def test_synonyms_of_label_are_the_label_and_said(folder, column):
     path = write(folder, "scans.csv", [{"image": "s1/a.nii.gz", column: "s1/a_m.nii.gz"}])
@@ -224,7 +225,7 @@ def test_synonyms_of_label_are_the_label_and_said(folder, column):
     assert catalog.notes == (f"column {column} is read as the mask (label)",)
 
 
-@pytest.mark.parametrize("column", ["file", "filename", "Path", "filepath", "scan", "volume", "image_path"])
+@pytest.mark.parametrize("column", ["file", "filename", "Path", "filepath", "scan", "volume", "image_path", "img_file"])
 def test_synonyms_of_image_are_the_image_and_said(folder, column):
     path = write(folder, "scans.csv", [{column: "s1/a.nii.gz", "label": "s1/a_m.nii.gz"}])
     assert TableReader.match(path).score == 1
@@ -235,7 +236,18 @@ def test_synonyms_of_image_are_the_image_and_said(folder, column):
 
 
 @pytest.mark.parametrize(
-    "column", ["patient", "patient_id", "participant_id", "subject_id", "PatientID", "case_id", "Subject ID", "subj"]
+    "column",
+    [
+        "patient",
+        "patient_id",
+        "participant_id",
+        "subject_id",
+        "PatientID",
+        "case_id",
+        "Subject ID",
+        "subj",
+        "PatientName",
+    ],
 )
 def test_synonyms_of_subject_are_the_subject_and_said(folder, column):
     path = write(folder, "scans.csv", [{"image": "s1/a.nii.gz", column: "p1"}, {"image": "c2.nii.gz", column: "p1"}])
@@ -249,6 +261,8 @@ def test_a_synonym_without_files_is_metadata(folder):
     rows = [{"image": "s1/a.nii.gz", "volume": "120.5", "gt": "benign", "slice": "apex", "z": "1.5"}]
     catalog = read(write(folder, "scans.csv", rows))
     assert dict(catalog.cases[0].metadata) == {"volume": 120.5, "gt": "benign", "slice": "apex", "z": 1.5}
+    rows = [{"image": "s1/a.nii.gz", "filename": "IM0001.nii.gz", "site": "x"}]
+    assert dict(read(write(folder, "scans.csv", rows)).cases[0].metadata) == {"filename": "IM0001.nii.gz", "site": "x"}
     # The name of the case does not make it the person where a column says who that is.
     rows = [{"image": "s1/a.nii.gz", "case_id": "x1", "patient": "p"}]
     (case,) = read(write(folder, "scans.csv", rows)).cases
@@ -303,9 +317,10 @@ def test_a_file_that_is_nearly_there_is_asked_for(folder):
     rows = [{"image": name} for name in ("S1/A.nii.gz", "s1/A.NII.GZ", "s1/a", "s1", "link.nii.gz")]
     with pytest.raises(DataError) as error:
         read(write(folder, "scans.csv", rows))
-    second, third, fourth, fifth = map(str, error.value.faults[1:])
+    first, second, third, fourth, fifth = map(str, error.value.faults)
+    assert first.endswith("Did you mean s1/a.nii.gz?")
     assert second.endswith(
-        "line 3: the image " + str(folder / "s1/A.NII.GZ") + " does not exist. Did you mean a.nii.gz?"
+        "line 3: the image " + str(folder / "s1/A.NII.GZ") + " does not exist. Did you mean s1/a.nii.gz?"
     )
     assert third.endswith("does not exist. Did you mean a.nii.gz?")
     assert "is a folder" in fourth
@@ -332,3 +347,29 @@ def test_decimal_commas_are_numbers(folder):
     assert {case.id: case.metadata["count"] for case in catalog.cases} == {"a": "1,234", "c2": "2,000"}
     assert catalog.notes[0] == "column age: commas are read as decimal points (50,5)"
     assert catalog.notes[1].startswith("column count: the comma in 1,234 could be a decimal point or one of thousands")
+
+
+def test_what_is_composed_of_files_can_be_written_into_a_cell(folder):
+    structures = Structures(((1, folder / "s1/a_m.nii.gz"), (2, folder / "s1/b_m.nii.gz"))).path
+    rows = [{"image": "s1/a.nii.gz", "label": str(structures.relative_to(folder))}]
+    assert read(write(folder, "scans.csv", rows)).cases[0].label == structures
+
+
+def test_a_workbook_of_another_kind_says_what_to_do(folder):
+    (folder / "scans.xls").write_bytes(b"x")
+    assert TableReader.match(folder / "scans.xls").reasons == (
+        "scans.xls is a workbook of another kind: save it as .xlsx or .csv",
+    )
+
+
+def test_subjects_that_some_rows_lack_are_said(folder):
+    rows = [{"image": "s1/a.nii.gz", "subject": "p"}, {"image": "c2.nii.gz", "subject": ""}]
+    (note,) = read(write(folder, "scans.csv", rows)).notes
+    assert note == "scans.csv: 1 scans have no subject, so the names of their files say who they show"
+
+
+def test_a_semicolon_may_be_in_a_name(folder):
+    write_scan(folder / "a;b.nii.gz", noise((2, 4, 4)))
+    rows = [{"image": "a;b.nii.gz"}, {"image": f"{folder}/s1/a.nii.gz;{folder}/s1/b.nii.gz"}]
+    found = {case.images for case in read(write(folder, "scans.csv", rows)).cases}
+    assert found == {(folder / "a;b.nii.gz",), (folder / "s1/a.nii.gz", folder / "s1/b.nii.gz")}

@@ -26,7 +26,7 @@ from fewlabel.stages.predict.unreadable import no_image_file, unreadable_faults
 
 #: A reader by id, or with its settings; ``auto`` for the one that fits.
 ReaderChoice = str | Mapping[str, Any]
-TABLES = (".csv", ".tsv", ".parquet")
+TABLES = (".csv", ".tsv", ".xlsx", ".xlsm", ".parquet")
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})$")
 _NOTHING = "There is nothing to segment:"
 _REMEDY = "Give a scan, a folder of scans, or a table with an image column"
