@@ -66,6 +66,11 @@ class Picture:
         return self.samples - self.alpha
 
     @property
+    def unpacked(self) -> int:
+        """Bytes of its pixels."""
+        return self.width * self.height * self.samples * self.pages * max(1, self.bits // 8)
+
+    @property
     def shown(self) -> tuple[int, int]:
         """Height and width as viewers show it."""
         return (self.width, self.height) if self.orientation > 4 else (self.height, self.width)
