@@ -37,7 +37,7 @@ class Examined:
         missing: What keeps it from being complete and undamaged, or empty; also among the problems.
         finite: Whether all values are finite numbers, as far as that was looked at.
         blank: Channels without a finite value, as far as that was looked at.
-        picture: Its header if it is a PNG, JPEG, BMP or TIFF.
+        picture: Its header if it is a PNG, JPEG, BMP, GIF or TIFF.
         nifti2: Whether it is NIfTI of the second version.
         unpacked: Bytes of its voxels, as its header has them.
     """

@@ -28,7 +28,10 @@ _TRUTH_FOLDERS = frozenset({"labels", "labelstr", "labelsts", "labelsval", "mask
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})$")
 _REMEDY = "Give a scan, a folder of scans, or a table with an image column"
 #: Formats that cannot hold a mask in one lossless file → one of the same family that can.
-_LOSSLESS = {".jpg": ".png", ".jpeg": ".png", ".mhd": ".mha", ".nhdr": ".nrrd", ".hdr": ".nii"}
+_LOSSLESS = {
+    ".jpg": ".png", ".jpeg": ".png", ".gif": ".png", ".mhd": ".mha", ".nhdr": ".nrrd", ".seg.nrrd": ".nrrd",
+    ".hdr": ".nii", ".img": ".nii", ".img.gz": ".nii.gz",
+}  # fmt: skip
 
 _log = logging.getLogger(__name__)
 
