@@ -5,13 +5,16 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from PIL import Image
 
 from fewlabel.core.errors import DataError
 from fewlabel.data.io.volume import read_mask
+from fewlabel.data.preprocess import Plan
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine import ensemble
 from fewlabel.stages import predict
+from fewlabel.stages.evaluate import reference_of
 from fewlabel.stages.prepare import PrepareSettings, run
 from kit.scans import blob, noise, write_scan
 from kit.segmenters import LABELS, bright_is_core, disc_plan, make_segmenter, nested_discs
@@ -121,3 +124,27 @@ def test_pictures_in_colour_with_masks_in_colours(tmp_path):
     store = prepare(data, tmp_path / "p", colours={"000000": 0, "ffffff": 1})
     assert store.images.shape[1] == 3
     np.testing.assert_array_equal(read_mask(Path(store.cases[0].label))[0], classes[0])
+
+
+def test_cropped_segmentations_are_prepared_and_scored_on_their_scan(tmp_path):
+    shape = (6, 20, 18)
+    rows = []
+    for number in range(4):
+        scan = write_scan(tmp_path / f"s{number}.nrrd", noise(shape, number), SIZES)
+        box = np.zeros((4, 9, 8), np.uint8)
+        box[1:3, 2:8, 1:7] = 2
+        image = sitk.GetImageFromArray(box)
+        image.SetSpacing(SIZES)
+        image.SetOrigin((4 * SIZES[0], 5 * SIZES[1], 1 * SIZES[2]))
+        for key, text in {"Name": "organ", "LabelValue": "2", "Layer": "0"}.items():
+            image.SetMetaData(f"Segment0_{key}", text)
+        sitk.WriteImage(image, str(tmp_path / f"m{number}.seg.nrrd"))
+        rows.append((scan, tmp_path / f"m{number}.seg.nrrd"))
+    store = prepare(table(tmp_path, rows), tmp_path / "p", spacing=[1.5, 1.5], size=[20, 18])
+    expected = np.zeros(shape, np.uint8)
+    expected[2:4, 7:13, 5:11] = 1
+    for case in store.cases:
+        np.testing.assert_array_equal(store.labels[case.start : case.stop], expected)
+        reference, _ = reference_of(store, case, Plan.load(store.plan), "original")
+        np.testing.assert_array_equal(reference, expected)
+    assert store.plan["label_names"]["1"] == "organ"

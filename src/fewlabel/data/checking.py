@@ -165,6 +165,11 @@ def _blank_faults(path: Path, geometry: Geometry) -> list[Fault]:
     ]
 
 
+def _turned(geometry: Geometry) -> bool:
+    """Whether a picture is turned by its EXIF tag."""
+    return any("EXIF" in note for note in geometry.notes)
+
+
 def _mask(
     case: Case, image: Geometry | None, faults: list[Fault], odd: list[str], *, accept_origin: bool
 ) -> NDArray[np.int64] | None:
@@ -175,6 +180,8 @@ def _mask(
         geometry, apart = mask_faults(case.images[0], image, case.label, accept_origin=accept_origin)
         faults.extend(apart)
         odd.extend(f"label: {note}" for note in geometry.notes)
+        if image is not None and _turned(image) and not _turned(geometry):
+            odd.append("its label has no EXIF tag: it is taken to lie on the image as viewers show it")
         if image is not None and not apart and origin_alone(image, geometry):
             odd.append("its label has another origin, which is accepted: the voxels are taken as they are")
         return read_mask(case.label, odd, image if not apart else None)

@@ -37,8 +37,9 @@ class Examined:
         missing: What keeps it from being complete and undamaged, or empty; also among the problems.
         finite: Whether all values are finite numbers, as far as that was looked at.
         blank: Channels without a finite value, as far as that was looked at.
-        picture: Its header if it is a PNG, JPEG, BMP or TIFF.
+        picture: Its header if it is a PNG, JPEG, BMP, GIF or TIFF.
         nifti2: Whether it is NIfTI of the second version.
+        unpacked: Bytes of its voxels, as its header has them.
     """
 
     kind: str
@@ -48,6 +49,7 @@ class Examined:
     blank: tuple[int, ...] = ()
     picture: Picture | None = None
     nifti2: bool = False
+    unpacked: int = 0
 
 
 def examine(path: Path) -> Examined:
@@ -150,7 +152,7 @@ def _picture(path: Path, content: Contents) -> Examined:
     if picture.kind == contents.TIFF and picture.orientation != 1:
         turned = f"its orientation tag {picture.turn}, and of TIFF files that is not followed"
         problems = (*problems, (turned, "Store it upright and without the tag"))
-    return Examined(content.kind, problems, picture.missing, picture=picture)
+    return Examined(content.kind, problems, picture.missing, picture=picture, unpacked=picture.unpacked)
 
 
 def _other(path: Path, content: Contents) -> Examined:
@@ -158,7 +160,8 @@ def _other(path: Path, content: Contents) -> Examined:
     if stored is not None:
         missing, finite = read_stored(stored, path)
         answer = (True, ()) if finite is None else (finite.all, finite.blank)
-        return Examined(content.kind, _damage(missing), missing, *answer)
+        size = sum(part.promised for part in stored.parts)
+        return Examined(content.kind, _damage(missing), missing, *answer, unpacked=size)
     if content.kind == contents.META:
         # ITK would say so on the console itself.
         problem = "its header lacks DimSize, ElementType or ElementDataFile, or they cannot be read"
@@ -186,10 +189,12 @@ def _nifti(path: Path) -> Examined:
         unit = "bytes unpacked" if is_packed(voxels) else "bytes"
         where = f" in {voxels.name}" if voxels != path else ""
         missing = f"{length} {unit}{where} of the {header.promised} that its header promises"
-    second = header is not None and header.nifti2
+    second, size = header is not None and header.nifti2, 0 if header is None else header.promised
     placed = [] if header is None else nifti_problems(header.content)
     blank = () if missing else finite.blank
-    return Examined(contents.NIFTI, (*_damage(missing), *placed), missing, finite.all, blank, nifti2=second)
+    return Examined(
+        contents.NIFTI, (*_damage(missing), *placed), missing, finite.all, blank, nifti2=second, unpacked=size
+    )
 
 
 def _stored(path: Path, content: Contents) -> Stored | None:

@@ -11,24 +11,25 @@ from fewlabel.data.io.dicom import is_dicom
 from fewlabel.data.io.gipl import HEADER_BYTES as GIPL_BYTES
 from fewlabel.data.io.nifti import HEADER_BYTES, is_nifti
 from fewlabel.data.io.nrrd import MAGIC as NRRD_MAGIC
-from fewlabel.data.io.picture import BMP, JPEG, PNG, TIFF
+from fewlabel.data.io.picture import BMP, GIF, JPEG, PNG, TIFF
 
 NIFTI, NRRD, META, GIPL, GZIP, DICOM, HDF5, EMPTY, OTHER = (
     "NIfTI", "NRRD", "MetaImage", "GIPL", "gzip", "DICOM", "HDF5", "empty", "other"
 )  # fmt: skip
-__all__ = ["BMP", "JPEG", "PNG", "TIFF", "Contents", "kind_of", "look_into", "named_kind"]
-PICTURES = (PNG, JPEG, BMP, TIFF)
+__all__ = ["BMP", "GIF", "JPEG", "PNG", "TIFF", "Contents", "kind_of", "look_into", "named_kind"]
+PICTURES = (PNG, JPEG, BMP, TIFF, GIF)
 #: What the end of a name says the content is.
 _NAMED = {
     ".nii.gz": NIFTI, ".nii": NIFTI, ".hdr": NIFTI, ".hdr.gz": NIFTI, ".img": NIFTI, ".img.gz": NIFTI,
     ".nrrd": NRRD, ".nhdr": NRRD, ".mha": META, ".mhd": META, ".gipl.gz": GIPL, ".gipl": GIPL,
-    ".tif": TIFF, ".tiff": TIFF, ".png": PNG, ".bmp": BMP, ".jpg": JPEG, ".jpeg": JPEG,
+    ".tif": TIFF, ".tiff": TIFF, ".png": PNG, ".bmp": BMP, ".jpg": JPEG, ".jpeg": JPEG, ".gif": GIF,
 }  # fmt: skip
 _SUFFIX = {NIFTI: ".nii", NRRD: ".nrrd", META: ".mha", GIPL: ".gipl", PNG: ".png", JPEG: ".jpg", BMP: ".bmp",
-           TIFF: ".tif"}  # fmt: skip
+           TIFF: ".tif", GIF: ".gif"}  # fmt: skip
 _STARTS = (
     (b"\x1f\x8b", GZIP), (NRRD_MAGIC, NRRD), (b"\x89PNG\r\n\x1a\n", PNG), (b"\xff\xd8\xff", JPEG), (b"BM", BMP),
-    (b"II*\0", TIFF), (b"MM\0*", TIFF), (b"II+\0", TIFF), (b"MM\0+", TIFF), (b"\x89HDF\r\n\x1a\n", HDF5),
+    (b"II*\0", TIFF), (b"MM\0*", TIFF), (b"II+\0", TIFF), (b"MM\0+", TIFF), (b"GIF87a", GIF), (b"GIF89a", GIF),
+    (b"\x89HDF\r\n\x1a\n", HDF5),
 )  # fmt: skip
 _STRANGERS = (
     (b"PK\x03\x04", "is a zip archive", "Unpack it"),

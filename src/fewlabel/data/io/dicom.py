@@ -10,6 +10,7 @@ import SimpleITK as sitk  # noqa: N813  # the name its own manual uses
 from fewlabel.core.errors import Fault
 from fewlabel.data.io.itk_log import reading
 
+_LOOKED_AT = 20
 _MODALITY, _SERIES = "0008|0060", "0020|000e"
 _KINDS = {
     "SEG": "a DICOM segmentation (SEG)",
@@ -39,6 +40,20 @@ def dicom_fault(path: Path) -> Fault:
     else:
         problem = "is a DICOM file, which is not read as a scan"
     return Fault(problem, str(path), _CONVERT)
+
+
+def folder_fault(folder: Path) -> Fault:
+    """What is wrong with a folder given as a scan or a mask."""
+    files = [path for path in folder.iterdir() if path.is_file()]
+    series = sum(_has_mark(path) for path in files[:_LOOKED_AT])
+    if not series:
+        return Fault("is a folder, not a file", str(folder))
+    return Fault(f"is a folder of {len(files)} files of DICOM, which is not read as a scan", str(folder), _CONVERT)
+
+
+def _has_mark(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return is_dicom(stream.read(132))
 
 
 def _tags(path: Path) -> tuple[str, str]:

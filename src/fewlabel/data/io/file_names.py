@@ -21,8 +21,9 @@ SCAN_SUFFIXES = (
     ".bmp",
     ".jpg",
     ".jpeg",
+    ".gif",
 )
-PICTURE_SUFFIXES = (".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg")
+PICTURE_SUFFIXES = (".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg", ".gif")
 #: Of the half of a pair that is named by its other half.
 _VOXEL_SUFFIXES = (".img.gz", ".img")
 #: Of segmentations by 3D Slicer.
@@ -35,7 +36,7 @@ def is_scan(path: Path) -> bool:
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a name is that of a PNG, JPEG, BMP or TIFF picture."""
+    """Whether a name is that of a PNG, JPEG, BMP, GIF or TIFF picture."""
     return path.name.lower().endswith(PICTURE_SUFFIXES)
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from numpy.typing import NDArray
 from fewlabel.core.errors import DataError, Fault, reason
 from fewlabel.data.io import contents
 from fewlabel.data.io.completeness import Examined, all_finite, examine, restore_not_finite
-from fewlabel.data.io.dicom import dicom_fault
+from fewlabel.data.io.dicom import dicom_fault, folder_fault
 from fewlabel.data.io.file_names import SCAN_SUFFIXES, file_stem, is_picture, is_scan
 from fewlabel.data.io.geometry import Geometry
 from fewlabel.data.io.itk_geometry import geometry_of, picture_geometry
@@ -28,7 +26,7 @@ from fewlabel.data.io.picture_file import by_itk, decode
 from fewlabel.data.io.shear import straighten
 
 __all__ = [
-    "SCAN_SUFFIXES", "checked", "colours_of", "file_stem", "is_scan", "read_channels", "read_header",
+    "SCAN_SUFFIXES", "checked", "colours_of", "file_stem", "geometry_in", "is_scan", "read_channels", "read_header",
     "read_image", "restored",
 ]  # fmt: skip
 
@@ -71,8 +69,8 @@ def read_channels(path: Path, frame: int | None = None) -> tuple[NDArray[np.floa
     Raises:
         DataError: As :func:`read_header`, or if it does not fit into memory.
     """
-    geometry = read_header(path)
-    image = read_image(path) if frame is None or geometry.exact or _whole(path) else _read_frame(path, frame)
+    image = read_image(path) if frame is None or _whole(path) else _read_frame(path, frame)
+    geometry = geometry_in(path, image)
     array = straighten(restored(path, _channels(path, image)), geometry, mask=False)
     return (array if frame is None or len(array) == 1 else array[frame : frame + 1].copy()), geometry
 
@@ -90,24 +88,31 @@ def read_image(path: Path, *, indices: bool = False) -> Any:
     facts = checked(path)
     picture = facts.picture
     if picture is not None and not by_itk(picture):
-        _refuse_too_large(path, (picture.width, picture.height, picture.pages, picture.samples))
         array = decode(path, picture, indices=indices)
         return sitk.GetImageFromArray(array, isVector=array.ndim > 2 + (picture.pages > 1))
     if facts.nifti2:
-        return _by_nibabel(path)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+        return nibabel_image(path)
     with _reading_faults(path):
+        if facts.kind == contents.NRRD and (unpacked := _bzip2(path)) is not None:
+            return unpacked
         try:
-            reader.ReadImageInformation()
+            return sitk.ReadImage(str(path))
         except RuntimeError as error:
             if not _is_sheared(facts, error):
                 raise
-            return _by_nibabel(path)
-        _refuse_too_large(path, reader.GetSize())
-        if facts.kind == contents.NRRD and (unpacked := _bzip2(path)) is not None:
-            return unpacked
-        return reader.Execute()
+            return nibabel_image(path)
+
+
+def geometry_in(path: Path, image: Any) -> Geometry:
+    """Where the voxels of an image lie that :func:`read_image` has read.
+
+    Raises:
+        DataError: As :func:`read_header`.
+    """
+    facts = checked(path)
+    if facts.picture is not None and not by_itk(facts.picture):
+        return picture_geometry(facts.picture)
+    return geometry_of(path, image, facts)
 
 
 def colours_of(path: Path) -> int:
@@ -135,8 +140,7 @@ def checked(path: Path) -> Examined:
         DataError: With all that is wrong with it.
     """
     if not path.is_file():
-        folder = path.is_dir()
-        fault = Fault("is a folder, not a file" if folder else "no such file", str(path))
+        fault = folder_fault(path) if path.is_dir() else Fault("no such file", str(path))
         raise DataError("A file cannot be read:", [fault])
     try:
         facts = examine(path)
@@ -148,23 +152,18 @@ def checked(path: Path) -> Examined:
     if facts.problems:
         faults = [Fault(problem, str(path), remedy) for problem, remedy in facts.problems]
         raise DataError("A file cannot be read:", faults)
+    _refuse_too_large(path, facts.unpacked)
     return facts
 
 
-def _by_nibabel(path: Path) -> Any:
-    _refuse_too_large(path, nibabel_grid(path).sides)
-    return nibabel_image(path)
-
-
-def _refuse_too_large(path: Path, sides: Sequence[int]) -> None:
-    """Refuse an image whose voxels, as numbers of four bytes, are more than the machine's memory."""
+def _refuse_too_large(path: Path, needed: int) -> None:
+    """Refuse an image whose voxels, in bytes, are more than the machine's memory."""
     try:
         there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return
-    voxels = math.prod(int(side) for side in sides)
-    if voxels * 4 > there:
-        problem = f"needs {voxels * 4 / 2**30:.1f} GB of memory, and this machine has {there / 2**30:.1f} GB"
+    if needed > there:
+        problem = f"needs {needed / 2**30:.1f} GB of memory, and this machine has {there / 2**30:.1f} GB"
         raise DataError("A file cannot be read:", [Fault(problem, str(path), "Is its header right?")])
 
 
@@ -198,8 +197,13 @@ def _read_frame(path: Path, frame: int) -> Any:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     with _reading_faults(path):
-        reader.ReadImageInformation()
-        size = reader.GetSize()
+        try:
+            reader.ReadImageInformation()
+            size = reader.GetSize()
+        except RuntimeError as error:
+            if not _is_sheared(checked(path), error):
+                raise
+            size = ()
         if len(size) == 4:
             reader.SetExtractSize([*size[:3], 0])
             reader.SetExtractIndex([0, 0, 0, frame])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io import contents
 from fewlabel.data.io.colours import colour_fault, lossy_fault
-from fewlabel.data.io.itk_image import checked, read_header, read_image, restored
+from fewlabel.data.io.itk_image import checked, geometry_in, read_image, restored
 from fewlabel.data.io.nifti import header_file, read_scale
 from fewlabel.data.io.shear import straighten
 
@@ -45,7 +45,7 @@ def read_mask_file(path: Path, notes: list[str] | None = None) -> NDArray[np.int
     whole = whole_numbers(path, restored(path, array) if array.dtype.kind == "f" else array, notes)
     if facts.kind in contents.PICTURES:
         return whole
-    return straighten(whole, read_header(path), mask=True)
+    return straighten(whole, geometry_in(path, image), mask=True)
 
 
 def whole_numbers(

@@ -1,4 +1,4 @@
-"""Headers of PNG, JPEG, BMP and TIFF pictures: size, colours, how they are to be turned, and whether they are whole."""
+"""Headers of PNG, JPEG, BMP, GIF and TIFF pictures: size, colours, turns, and whether they are whole."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from fewlabel.data.io.tiff import ORIENTATION, BrokenTiffError, Page, read_pages, read_tags
 
-PNG, JPEG, BMP, TIFF = "PNG", "JPEG", "BMP", "TIFF"
+PNG, JPEG, BMP, TIFF, GIF = "PNG", "JPEG", "BMP", "TIFF", "GIF"
 #: Bytes of pixels that one byte of a packed file can hold at most; deflate packs 1032 to one, JPEG 256 pixels.
 _DENSEST = 2048
 _PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -27,7 +27,7 @@ class Picture:
     """What the header of a picture says.
 
     Attributes:
-        kind: ``PNG``, ``JPEG``, ``BMP`` or ``TIFF``.
+        kind: ``PNG``, ``JPEG``, ``BMP``, ``GIF`` or ``TIFF``.
         width: Pixels of a row as stored.
         height: Rows as stored.
         samples: Values per pixel as stored, the transparency among them.
@@ -66,6 +66,11 @@ class Picture:
         return self.samples - self.alpha
 
     @property
+    def unpacked(self) -> int:
+        """Bytes of its pixels."""
+        return self.width * self.height * self.samples * self.pages * max(1, self.bits // 8)
+
+    @property
     def shown(self) -> tuple[int, int]:
         """Height and width as viewers show it."""
         return (self.width, self.height) if self.orientation > 4 else (self.height, self.width)
@@ -95,7 +100,7 @@ def read_picture(path: Path, kind: str) -> Picture:
     if kind == TIFF:
         return _tiff(path)
     content = path.read_bytes()
-    read = {PNG: _png, JPEG: _jpeg, BMP: _bmp}[kind]
+    read = {PNG: _png, JPEG: _jpeg, BMP: _bmp, GIF: _gif}[kind]
     try:
         return read(content)
     except (struct.error, IndexError):
@@ -177,6 +182,15 @@ def _bmp(content: bytes) -> Picture:
     grey = table[0::step] == table[1::step] == table[2::step]
     return Picture(BMP, width, height, 1 if bits <= 8 else 3, min(bits, 8), palette=bits <= 8, grey_palette=grey,
                    missing=missing)  # fmt: skip
+
+
+def _gif(content: bytes) -> Picture:
+    width, height, flags = struct.unpack_from("<HHB", content, 6)
+    table = content[13 : 13 + 3 * (2 << (flags & 7))] if flags & 0x80 else b""
+    grey = table[0::3] == table[1::3] == table[2::3]
+    missing = "" if content.rstrip(b"\0").endswith(b";") else f"it ends after {len(content)} bytes without its end mark"
+    missing = missing or _too_large(width, height, 8, len(content))
+    return Picture(GIF, width, height, 1, 8, palette=True, grey_palette=grey, missing=missing)
 
 
 def _tiff(path: Path) -> Picture:

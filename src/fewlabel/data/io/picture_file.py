@@ -1,4 +1,4 @@
-"""PNG, JPEG, BMP and TIFF pictures, decoded: colours for images, places in the table of colours for masks."""
+"""PNG, JPEG, BMP, GIF and TIFF pictures, decoded: colours for images, places in the table of colours for masks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault, reason
-from fewlabel.data.io.picture import BMP, JPEG, PNG, TIFF, Picture
+from fewlabel.data.io.picture import BMP, GIF, JPEG, PNG, TIFF, Picture
 
 _UPRIGHT: dict[int, Any] = {
     2: lambda a: a[:, ::-1],
@@ -41,7 +41,7 @@ def decode(path: Path, picture: Picture, *, indices: bool) -> NDArray[Any]:
     Raises:
         DataError: If it cannot be decoded.
     """
-    from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+    from PIL import BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
     # By their own classes: Image.open warns of large pictures, whose size has been held against the file before.
     kinds: dict[str, Any] = {
@@ -49,12 +49,16 @@ def decode(path: Path, picture: Picture, *, indices: bool) -> NDArray[Any]:
         JPEG: JpegImagePlugin.JpegImageFile,
         BMP: BmpImagePlugin.BmpImageFile,
         TIFF: TiffImagePlugin.TiffImageFile,
+        GIF: GifImagePlugin.GifImageFile,
     }
     if picture.bits == 16 and picture.samples > 1:
         problem = "has 16 bits per colour together with a transparency or a turn by EXIF, which cannot be read"
         raise DataError("A file cannot be read:", [Fault(problem, str(path), "Store it without them")])
     try:
         with kinds[picture.kind](path) as opened:
+            if picture.kind == GIF and opened.n_frames > 1:
+                fault = Fault(f"is an animation of {opened.n_frames} pictures", str(path), "Store one picture a file")
+                raise DataError("A file cannot be read:", [fault])
             pages = []
             for number in range(picture.pages):
                 if picture.pages > 1:

@@ -16,7 +16,7 @@ from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io.composite import Colour
 from fewlabel.data.io.file_names import is_segmentation
 from fewlabel.data.io.geometry import Geometry, grid_faults
-from fewlabel.data.io.itk_image import read_header, read_image
+from fewlabel.data.io.itk_image import geometry_in, read_header, read_image
 from fewlabel.data.io.nrrd import read_nrrd_header
 from fewlabel.data.io.shear import straighten
 
@@ -95,8 +95,8 @@ def read_segmentation(
     Raises:
         DataError: If it cannot be read, or holds values of no segment.
     """
-    geometry = read_header(path)
     image = read_image(path)
+    geometry = geometry_in(path, image)
     array = np.asarray(sitk.GetArrayViewFromImage(image))
     if image.GetNumberOfComponentsPerPixel() > 1:
         layers = np.moveaxis(array, -1, 0)

@@ -12,7 +12,17 @@ from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io.catalog_paths import is_file_path, scan_stem
 
 #: Formats that cannot hold a mask in one lossless file → one of the same family that can.
-_LOSSLESS = {".jpg": ".png", ".jpeg": ".png", ".mhd": ".mha", ".nhdr": ".nrrd", ".hdr": ".nii"}
+_LOSSLESS = {
+    ".jpg": ".png",
+    ".jpeg": ".png",
+    ".gif": ".png",
+    ".mhd": ".mha",
+    ".nhdr": ".nrrd",
+    ".seg.nrrd": ".nrrd",
+    ".hdr": ".nii",
+    ".img": ".nii",
+    ".img.gz": ".nii.gz",
+}
 
 #: The images of a scan, one path per channel, and what it is called.
 Group = tuple[tuple[Path, ...], str]

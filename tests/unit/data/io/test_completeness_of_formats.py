@@ -63,7 +63,13 @@ def test_files_cut_short_are_named(tmp_path, name, packed, text, kept):
 
 
 @pytest.mark.parametrize(
-    ("name", "voxels", "packed"), [("s.mhd", "s.raw", False), ("s.mhd", "s.zraw", True), ("s.nhdr", "s.raw", False)]
+    ("name", "voxels", "packed"),
+    [
+        ("s.mhd", "s.raw", False),
+        ("s.mhd", "s.zraw", True),
+        ("s.nhdr", "s.raw", False),
+        ("s.nhdr", "s.raw.gz", True),
+    ],
 )
 def test_detached_voxels(tmp_path, name, voxels, packed):
     path = written(tmp_path / name, packed)
@@ -182,7 +188,7 @@ def test_pictures_that_promise_too_many_pixels(tmp_path):
     refused(tmp_path / "s.tif", "promises 65000 x 65000 pixels, more than")
 
 
-@pytest.mark.parametrize("name", ["p.png", "p.jpg", "p.bmp", "p.tif"])
+@pytest.mark.parametrize("name", ["p.png", "p.jpg", "p.bmp", "p.tif", "p.gif"])
 @pytest.mark.parametrize("kept", [0.2, 0.6, 0.999])
 def test_pictures_cut_short_are_named(tmp_path, name, kept):
     path = tmp_path / name

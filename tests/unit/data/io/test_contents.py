@@ -120,6 +120,7 @@ def test_a_dicom_file_of_a_series_is_no_scan(tmp_path):
     dicom(tmp_path / "other.dcm", series="9.9")
     refused(tmp_path / "1.dcm", rf"1\.dcm: is one DICOM file of a series of 3 in {tmp_path}.*Convert the folder")
     refused(tmp_path / "other.dcm", "is a DICOM file, which is not read as a scan")
+    refused(tmp_path, "is a folder of 4 files of DICOM")
     for name in ("IM0001", "s.nii", "s.png"):
         shutil.copy(tmp_path / "other.dcm", tmp_path / name)
         refused(tmp_path / name, "DICOM file")
@@ -143,4 +144,5 @@ def test_stems_of_all_suffixes(tmp_path):
 
 
 def test_a_folder_is_no_file(tmp_path):
+    (tmp_path / "a.txt").write_text("hello")
     refused(tmp_path, "is a folder, not a file")

@@ -87,6 +87,7 @@ def test_a_mask_on_the_stored_pixels_of_a_turned_image_is_named(tmp_path):
     facts = inspect_case(Case("a", "a", (scan,), upright), 1)
     assert facts.faults == ()
     assert any("EXIF tag turns it by 90 degrees" in text for text in facts.odd)
+    assert any("its label has no EXIF tag" in text for text in facts.odd)
 
 
 def palette(path, colours):
@@ -100,7 +101,7 @@ def palette(path, colours):
 VIVID = np.array([[0, 0, 0], [200, 10, 20], [30, 180, 40], [50, 60, 250]], np.uint8)
 
 
-@pytest.mark.parametrize("suffix", ["png", "bmp", "tif"])
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "gif"])
 def test_indexed_pictures(tmp_path, suffix):
     path = palette(tmp_path / f"p.{suffix}", VIVID)
     np.testing.assert_array_equal(read_mask(path)[0], CLASSES)
@@ -252,6 +253,13 @@ def test_colours_of_a_data_set(tmp_path):
     read = with_file_facts(catalog(tmp_path, images, labels), colours)
     np.testing.assert_array_equal(read_mask(read.cases[0].label)[0], 10 * CLASSES.astype(int))
     assert read.cases[1].label == labels[1]
+
+
+def test_an_animation_is_no_picture(tmp_path):
+    frames = [Image.fromarray(CLASSES * 60), Image.fromarray(255 - CLASSES * 60)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    with pytest.raises(DataError, match="is an animation of 2 pictures"):
+        read_volume(tmp_path / "a.gif")
 
 
 def test_a_jpeg_named_png_is_read_by_its_content(tmp_path):

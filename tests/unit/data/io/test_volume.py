@@ -165,3 +165,35 @@ def test_itk_warnings_are_kept_not_printed(tmp_path, capfd):
     assert collected_warnings() == {}
     sys.stderr.flush()
     assert capfd.readouterr().err == ""
+
+
+def test_values_close_to_whole_numbers_are_read_as_them_and_said(tmp_path):
+    near = blob((3, 9, 8)).astype(np.float32)
+    near[0, 0, :3] = (0.0009, 1.0005, 2.99995)
+    notes = []
+    path = write_scan(tmp_path / "m.nii.gz", near)
+    assert np.array_equal(read_mask(path, notes), np.rint(near))
+    assert notes == ["3 voxels of m.nii.gz were rounded: they lie within 0.001 of whole numbers"]
+    assert read_mask(write_scan(tmp_path / "e.nii.gz", blob((3, 9, 8)).astype(np.float32)), notes).max() == 1
+    assert len(notes) == 1
+    near[0, 0, 0] = 0.002
+    with pytest.raises(DataError, match=r"1 voxels are not whole numbers, such as 0\.002\. Resample masks"):
+        read_mask(write_scan(path, near))
+
+
+@pytest.mark.parametrize("name", ["m.nii", "m.nii.gz", "m.img"])
+def test_masks_that_a_scale_has_rounded_are_read_or_the_scale_is_named(tmp_path, name):
+    classes = np.random.default_rng(0).integers(0, 4, (6, 5, 4))
+    kind = nibabel.Nifti1Pair if name == "m.img" else nibabel.Nifti1Image
+    image = kind(classes.astype(float), np.eye(4))
+    image.set_data_dtype(np.int16)
+    nibabel.save(image, tmp_path / name)
+    assert np.array_equal(read_mask(tmp_path / name), classes.T)
+    # 3 is stored as 8 steps of 0.37.
+    stored = kind(np.rint(classes / 0.37).astype(np.uint8), np.eye(4))
+    stored.header.set_slope_inter(0.37, 0)
+    nibabel.save(stored, tmp_path / name)
+    text = rf"{name}: \d+ voxels are not whole numbers, such as .*its header scales the stored numbers by 0.37"
+    with pytest.raises(DataError, match=text) as caught:
+        read_mask(tmp_path / name)
+    assert "scl_slope" in caught.value.faults[0].remedy
