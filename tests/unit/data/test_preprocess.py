@@ -262,7 +262,7 @@ def test_the_blob_is_found_in_the_slices_it_was_drawn_in():
 
 
 def test_plans_made_before_mean_what_they_meant():
-    """No windows, no aliases, pixel sizes as tags for printing give them, and slices across each scan's thickest axis."""
+    """No windows, no aliases, pixel sizes as tags for printing have them, slices across each scan's thickest axis."""
     record = Plan(
         (1.0, 1.0), (32, 32), slice_axis="auto", label_values=(0, 3), label_names=("background", "a")
     ).record()
