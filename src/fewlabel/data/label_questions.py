@@ -81,8 +81,12 @@ def _undeclared(
         return []
     names = ", ".join(f"{value} ({name})" if name else str(value) for value, name in sorted(told.items()))
     faults = []
+    held = sorted({value for mask in masks for value in mask.foreground if value in told or value in unknown})
+    shifts = {value - meaning for value, meaning in zip(held, sorted(told), strict=False)}
     if len(unknown) == len(missing):
-        pairs = dict(zip(unknown, missing, strict=True))
+        # Where all values are off by as much, all are meant.
+        shifted = len(held) == len(told) and len(shifts) == 1
+        pairs = dict(zip(held, sorted(told), strict=True) if shifted else zip(unknown, missing, strict=True))
         values = ", ".join(map(str, unknown))
         lacking = ", ".join(f"{value} ({told[value]})" if told[value] else str(value) for value in missing)
         problem = (

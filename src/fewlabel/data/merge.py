@@ -130,6 +130,7 @@ def _plan(
     first = stores[0].plan
     labels = first["label_names"] if keep_masks else {"0": "background"}
     values = first["label_values"] if keep_masks else [0]
+    aliases = {raw: value for store in stores for raw, value in store.plan.get("label_aliases", {}).items()}
     columns = {column["name"]: column for store in stores for column in store.plan.get("columns", [])}
     merged = {name: store.plan["spacing"] for name, store in zip(names, stores, strict=True)}
     return {
@@ -139,6 +140,7 @@ def _plan(
         "meta_labels": classes,
         "label_names": labels,
         "label_values": values,
+        "label_aliases": aliases if keep_masks else {},
         "columns": list(columns.values()),
         "merged": merged,
     }

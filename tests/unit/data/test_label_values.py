@@ -79,6 +79,10 @@ def test_several_values_in_order_of_those_declared():
     masks = [{0: 9, 85: 3, 170: 3}, {0: 9, 85: 2, 170: 4}]
     (fault,) = faults_of(masks, {1: "a", 2: "b"})
     assert '"labels={85: 1, 170: 2}"' in fault
+    # All off by one.
+    (fault,) = faults_of([{0: 9, 2: 3, 3: 3}] * 3, {1: "a", 2: "b"})
+    assert '"labels={2: 1, 3: 2}"' in fault
+    assert "2 stands for 1, 3 stands for 2" in fault
     # BraTS: 1, 2, 4 where 1, 2, 3 are declared.
     (fault,) = faults_of([{0: 9, 1: 3, 2: 3, 4: 2}] * 3, {1: "a", 2: "b", 3: "c"})
     assert '"labels={4: 3}"' in fault

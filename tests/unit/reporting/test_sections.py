@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -187,6 +189,19 @@ def test_score_tables_by_hand(tmp_path):
     assert few.rows[-1][3] == "–"
     assert "too few for a test" in few.rows[-1][-1]
     assert mean_dice(data.per_case, "model")["c3"] == pytest.approx(0.78)
+
+
+def test_scores_in_voxels_are_called_so(tmp_path):
+    data = scores(tmp_path)
+    unsized = replace(data, summary={**data.summary, "units": "voxels"})
+    table = arm_table(unsized.summary, {"model": "ours", "control": "theirs"})
+    assert table.head[5:] == ["HD95 voxels", "ASSD voxels", "missed", "lost", "invented", "stray", "stray voxels"]
+    assert ("5.0 voxels", "mean HD95") in [(value, name) for value, name, _ in headline(Inputs(scores=unsized)).figures]
+    page = repr(score_section(unsized, model="m", control="c"))
+    assert "HD95 mm" not in page
+    assert "annotated ml" not in page
+    assert "in voxels, as nobody knows how large these are" in page
+    assert "millimetres" not in page
 
 
 def test_score_section_names_its_rules_and_lists_every_scan(tmp_path):

@@ -85,3 +85,11 @@ def test_too_few_subjects_are_told_once_and_without_a_test() -> None:
         "  3 subjects are too few for a test (at least 6)",
     ]
     assert max(map(len, told)) <= 80
+
+
+def test_in_voxels_nothing_is_called_mm_or_ml() -> None:
+    lines = score_lines({**SUMMARY, "units": "voxels"})
+    assert lines[0] == "model: mean Dice 0.712 (0.662 to 0.762), mean HD95 108.1 (106.1 to 110.1) voxels"
+    assert lines[2] == "  14 stray objects (22.3 voxels) in 12 scans"
+    assert lines[9] == "  HD95 -3.9 (-5.4 to -2.4) voxels, p = 0.0312: gain outside the noise"
+    assert not [line for line in lines if " mm" in line or " ml" in line]

@@ -48,7 +48,7 @@ def _facts(store: PreparedStore, labelled: Sequence[str]) -> list[tuple[str, str
     high, wide = plan["size"]
     between = sorted({round(step, 2) for case in store.cases if (step := _slice_step(case)) is not None})
     sized = all(case.record.get("spacing_known", True) for case in store.cases)
-    unit = "mm" if sized else "mm, some of it assumed: not all files say"
+    unit = "mm" if sized else "pixels of the files, which do not all say how large these are"
     gap = "" if not between else f"{between[0]:g} mm" if len(between) == 1 else f"{between[0]:g} to {between[-1]:g} mm"
     gap = gap if sized else ""
     depths = slices.groupby("case", sort=False).size()

@@ -103,8 +103,10 @@ def _add_poses(out: Path) -> None:
     """
     if (out / POSES).is_file():
         return
-    poses = find_poses(PreparedStore(out))
-    say(f"In the plane, {poses.sentence()}.")
+    store = PreparedStore(out)
+    poses = find_poses(store)
+    known = all(case.record.get("spacing_known", True) for case in store.cases)
+    say(f"In the plane, {poses.sentence('mm' if known else 'pixels')}.")
     try:
         write_json(out / POSES, poses.record())
     except OSError as error:
