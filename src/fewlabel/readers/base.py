@@ -15,6 +15,7 @@ from fewlabel.core.settings.config import Settings, resolve_plugin
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import catalog_faults
 from fewlabel.data.closed_folders import closed_folder_faults
+from fewlabel.data.unforeseen import unforeseen_errors
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def collected(reader: Reader, place: Path) -> Catalog:
     """
     try:
         return reader.collect(place)
-    except (OSError, ValueError, RecursionError) as error:
+    except unforeseen_errors() as error:
         where = str(getattr(error, "filename", None) or place)
         # A name that is too long for a file is too long to be shown.
         shown = where if len(where) <= _MOST_SHOWN else f"{where[:_MOST_SHOWN]}…"
