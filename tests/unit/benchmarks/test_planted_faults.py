@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -74,11 +75,24 @@ def test_the_command_tells_named_from_missed_and_crashed(parts, capsys, monkeypa
     assert told.endswith("4 faults of 4 kinds planted: 0 named, 1 missed, 3 crashed\n")
 
 
-def test_files_that_are_cut_short_or_packed_wrongly_are_named(parts, capsys):
-    parts.command.main(["files", "h5"])
+def test_faults_of_a_layout_are_named_together(parts, capsys):
+    parts.command.main(["acdc", "h5"])
     told = capsys.readouterr().out
-    for kind in ("truncated .nii.gz", "flipped bits in a gzip file", "mask of another shape", "interpolated mask"):
-        assert f"named   files       {kind}\n" in told
+    for kind in ("truncated frame", "truth of another shape", "two files for one frame", "height that is no number"):
+        assert f"named   acdc        {kind}\n" in told
     for kind in ("truncated h5", "h5 of text", "link into another file", "missing slice"):
         assert f"named   h5          {kind}\n" in told
     assert " 0 crashed" in told
+
+
+def test_a_library_that_aborts_is_a_crash_of_that_layout_alone(parts, capsys, monkeypatch):
+    original = parts.command.check
+
+    def abort_at_columns(path, **values):
+        if path.parent.name == "columns":
+            os._exit(134)
+        return original(path, **values)
+
+    monkeypatch.setattr(parts.command, "check", abort_at_columns)
+    assert parts.command.main(["columns", "empty-masks"]) == 1
+    assert capsys.readouterr().out.endswith("1 named, 0 missed, 3 crashed\n")
