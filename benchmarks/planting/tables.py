@@ -112,7 +112,6 @@ def _wrong_headers(rows: _Rows, data: DataSet) -> None:
         "data_type": ("<h", 70, (9999,), "data type|datatype|cannot be read|not recognized"),
         "huge": ("<8h", 40, (3, 32767, 32767, 32767, 1, 1, 1, 1), _DAMAGED + "|memory"),
         "no_voxels": ("<8h", 40, (3, 0, 20, 6, 1, 1, 1, 1), "voxels|shape|size|cannot be read"),
-        "magic": ("<4s", 344, (b"nx1\0",), "NIfTI|magic|header|format"),  # type: ignore[dict-item]
     }
     for name, (form, at, values, cause) in edits.items():
         scan, _ = rows.scan(name, ".nii", labelled=False)
