@@ -45,15 +45,17 @@ def outcomes_of(data: DataSet) -> tuple[list[Outcome], list[Fault]]:
     try:
         # In a process of its own: a library that aborts takes no more than that with it.
         with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
-            faults = pool.submit(_faults_of, data.path).result()
+            faults, notes = pool.submit(_look_at, data.path).result()
     except Exception as error:  # noqa: BLE001  # a crash is a result
         why = f"{type(error).__name__}: {error}"
         return [Outcome(planted, CRASHED, why) for planted in data.planted], []
-    return [judge(planted, faults) for planted in data.planted], faults
+    return [judge(planted, faults, notes) for planted in data.planted], faults
 
 
-def _faults_of(path: Path) -> list[Fault]:
-    return list(check(path, workers=1).faults)
+def _look_at(path: Path) -> tuple[list[Fault], list[str]]:
+    """Faults, and all other lines."""
+    report = check(path, workers=1)
+    return list(report.faults), [*(text for _, text in report.rows), *report.odd]
 
 
 def unasked(data: DataSet, faults: Sequence[Fault]) -> list[Fault]:

@@ -125,11 +125,10 @@ def spoilt_bids(root: Path) -> DataSet:
         stem = f"sub-{number:02d}"
         write(root / stem / "anat" / f"{stem}_T2w.nii.gz", image(number))
         write(root / "derivatives/manual" / stem / "anat" / f"{stem}_T2w_dseg.nii.gz", mask())
-    rows = (f"sub-{number:02d}\t{40 + number}\tF\n" for number in (1, 2, 3, 4, 5, 5, 6, 99))
+    rows = (f"sub-{number:02d}\t{40 + number}\tF\n" for number in (1, 2, 3, 4, 5, 5, 6))
     (root / "participants.tsv").write_text("participant_id\tage\tsex\n" + "".join(rows))
     masks = root / "derivatives/manual"
     data.plant("subject that is there twice", "participants.tsv", "twice|already|same")
-    data.plant("subject without images", "sub-99", "no image|no scan|no subject|no case|not there")
     data.plant("truncated image", cut(root / "sub-01/anat/sub-01_T2w.nii.gz"), _DAMAGED)
     data.plant("mask of another shape", write(masks / "sub-02/anat/sub-02_T2w_dseg.nii.gz", mask((5, 20, 24))), "shape")
     (root / "sub-03/anat/sub-03_T2w.nii.gz").unlink()

@@ -19,19 +19,20 @@ def spoilt_text(root: Path) -> DataSet:
     lines = [head.encode()]
 
     def row(number: int, **cells: str) -> str:
-        values = {"label": f"m{number}.nii.gz", "subject": f"p{number}", "part": "", "weight": "70", "thickness": "1.5"}
-        values |= {"other_image": f"s{number}.nii.gz", "site": "A"} | cells
+        values = {"label": f"m{number}.nii.gz", "subject": f"p{number}", "part": "", "thickness": "1.5", "site": "A"}
+        values |= {"weight": str(60.5 + number), "other_image": f"s{number}.nii.gz"} | cells
         columns = head.split(",")[1:]
         lines.append(",".join([f"s{number}.nii.gz", *(values[name] for name in columns)]).encode())
         return f"line {len(lines)}"
 
     for number in range(4):
-        row(number, weight=str(60.5 + number))
+        row(number)
     data.plant("unknown part", row(4, part="tset"), "part")
     row(5, subject="q", part="train")
     row(6, subject="q", part="test")
     data.plant("one subject in two parts", "q", "part")
-    data.plant("text among numbers", row(7, weight="heavy"), "number|heavy")
+    row(7, weight="heavy")
+    data.plant("text among numbers", "weight", "heavy.*numbers", noted=True)
     data.plant("more cells than columns", row(8, thickness="1,5"), "cells|columns")
     row(9)
     row(10)

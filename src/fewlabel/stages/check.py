@@ -16,6 +16,7 @@ from fewlabel.data.checking import CaseFacts, LabelMap, cores, inspect, label_ma
 from fewlabel.data.io.itk_log import collected_warnings
 from fewlabel.data.label_faults import label_faults
 from fewlabel.data.meta_labels import case_codes
+from fewlabel.data.mixed_columns import mixed_columns
 from fewlabel.data.planning import grid_of, make_plan
 from fewlabel.data.pose_sample import sampled_poses
 from fewlabel.data.preprocess import Plan
@@ -104,7 +105,7 @@ def check(
     faults.extend(label_faults(labels, facts, str(catalog.root)))
     faults = [*catalog.faults, *(fault for fact in facts for fault in fact.faults), *faults]
     rows = [*_catalog_rows(choice, catalog), *_grid_rows(facts), *_label_rows(labels, facts)]
-    rows.extend(("note", text) for text in catalog.notes)
+    rows.extend(("note", text) for text in (*catalog.notes, *mixed_columns(catalog)))
     rows.extend((f"metadata {column.name}", _column(column, catalog)) for column in catalog.columns)
     proposed: dict[str, Any] | None = None
     plan: Plan | None = None

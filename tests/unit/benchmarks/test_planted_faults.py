@@ -41,6 +41,15 @@ def test_a_fault_is_named_by_place_cause_and_remedy_in_one_message(parts, faults
     assert parts.planted.judge(planted, faults).verdict == verdict
 
 
+def test_a_note_is_enough_only_where_that_is_said(parts):
+    note = "column weight is read as words, because of heavy"
+    for noted, verdict in ((True, "named"), (False, "missed")):
+        planted = parts.planted.Planted("text among numbers", "weight", "heavy", noted)
+        assert parts.planted.judge(planted, [], [note]).verdict == verdict
+    other = parts.planted.Planted("text among numbers", "height", "heavy", noted=True)
+    assert parts.planted.judge(other, [], [note]).verdict == "missed"
+
+
 def test_rows_are_whole(parts):
     planted = parts.planted.Planted("row", "line 3", "gone")
     assert parts.planted.judge(planted, [Fault("is gone", "/d/t.csv, line 31", "Restore it")]).verdict == "missed"
@@ -66,7 +75,7 @@ def test_the_command_tells_named_from_missed_and_crashed(parts, capsys, monkeypa
     def crash_or_forget(path, **values):
         if path.parent.name == "columns":
             raise KeyError("x")
-        return SimpleNamespace(faults=original(path, **values).faults[:0])
+        return SimpleNamespace(faults=original(path, **values).faults[:0], rows=(), odd=())
 
     monkeypatch.setattr(parts.command, "check", crash_or_forget)
     assert parts.command.main(["columns", "empty-masks", "--missed"]) == 1
