@@ -10,10 +10,12 @@ fault is named if one message holds its file, row or folder, its cause, and a re
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from fewlabel.core.errors import Fault
@@ -41,11 +43,19 @@ LAYOUTS: dict[str, Callable[[Path], DataSet]] = {
 def outcomes_of(data: DataSet) -> tuple[list[Outcome], list[Fault]]:
     """What one look at a data set says of each planted fault, and all that it said."""
     try:
-        faults = list(check(PrepareSettings(data=data.path, out=data.path.parent / "unused", workers=1)).faults)
+        # In a process of its own: a library that aborts takes no more than that with it.
+        with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+            faults, notes = pool.submit(_look_at, data.path).result()
     except Exception as error:  # noqa: BLE001  # a crash is a result
         why = f"{type(error).__name__}: {error}"
         return [Outcome(planted, CRASHED, why) for planted in data.planted], []
-    return [judge(planted, faults) for planted in data.planted], faults
+    return [judge(planted, faults, notes) for planted in data.planted], faults
+
+
+def _look_at(path: Path) -> tuple[list[Fault], list[str]]:
+    """Faults, and all other lines."""
+    report = check(PrepareSettings(data=path, out=path.parent / "unused", workers=1))
+    return list(report.faults), [*(text for _, text in report.rows), *report.odd]
 
 
 def unasked(data: DataSet, faults: Sequence[Fault]) -> list[Fault]:

@@ -21,11 +21,13 @@ class Planted:
         kind: What was done, in words.
         place: The file, row or folder that the message must hold.
         cause: Pattern of the words of which one must be in the message, in any case.
+        noted: Whether a note is enough: the data can be used, but not as they were meant.
     """
 
     kind: str
     place: str
     cause: str
+    noted: bool = False
 
 
 @dataclass
@@ -35,9 +37,9 @@ class DataSet:
     path: Path
     planted: list[Planted] = field(default_factory=list)
 
-    def plant(self, kind: str, place: Path | str, cause: str) -> None:
-        """Note a fault; the place of a path is its name."""
-        self.planted.append(Planted(kind, place.name if isinstance(place, Path) else place, cause))
+    def plant(self, kind: str, place: Path | str, cause: str, *, noted: bool = False) -> None:
+        """Keep a fault in mind; the place of a path is its name."""
+        self.planted.append(Planted(kind, place.name if isinstance(place, Path) else place, cause, noted))
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,18 @@ class Outcome:
     why: str = ""
 
 
-def judge(planted: Planted, faults: Sequence[Fault]) -> Outcome:
+def judge(planted: Planted, faults: Sequence[Fault], notes: Sequence[str] = ()) -> Outcome:
     """Named is what a single fault says in full: the place, the cause, and what to do.
 
     Args:
         planted: What was done.
         faults: Everything that one call of ``check`` found.
+        notes: Everything else that it said.
     """
+    if planted.noted and any(
+        _holds(note, planted.place) and re.search(planted.cause, note, re.IGNORECASE) for note in notes
+    ):
+        return Outcome(planted, NAMED)
     placed = [fault for fault in faults if _holds(str(fault), planted.place)]
     caused = [fault for fault in placed if re.search(planted.cause, _without_names(fault, planted), re.IGNORECASE)]
     if any(fault.remedy for fault in caused):

@@ -94,12 +94,12 @@ def _wrong_content(rows: _Rows, data: DataSet) -> None:
     scan, _ = rows.scan("all_nan", ".nii")
     data.plant("image without a finite voxel", write(scan, image(1) * np.nan), "finite|NaN")
     scan, _ = rows.scan("two_channels", labelled=False)
-    data.plant("4D image among 3D ones", write(scan, image(1, (2, *SHAPE))), "channel|frame|4D")
+    data.plant("4D image among 3D ones", write(scan, image(201, (2, *SHAPE))), "channel|frame|4D")
     scan, _ = rows.scan("colours", labelled=False)
     write_colours(scan, np.zeros((*SHAPE, 3), np.uint8))
     data.plant("colours among grey scans", scan, "channel|colour")
     scan, _ = rows.scan("five_axes", labelled=False)
-    data.plant("5D image", write(scan, image(1, (2, 2, *SHAPE))), "axes|dimension|5D")
+    data.plant("5D image", write(scan, image(202, (2, 2, *SHAPE))), "axes|dimension|5D")
 
 
 def _wrong_headers(rows: _Rows, data: DataSet) -> None:
@@ -112,7 +112,6 @@ def _wrong_headers(rows: _Rows, data: DataSet) -> None:
         "data_type": ("<h", 70, (9999,), "data type|datatype|cannot be read|not recognized"),
         "huge": ("<8h", 40, (3, 32767, 32767, 32767, 1, 1, 1, 1), _DAMAGED + "|memory"),
         "no_voxels": ("<8h", 40, (3, 0, 20, 6, 1, 1, 1, 1), "voxels|shape|size|cannot be read"),
-        "magic": ("<4s", 344, (b"nx1\0",), "NIfTI|magic|header|format"),  # type: ignore[dict-item]
     }
     for name, (form, at, values, cause) in edits.items():
         scan, _ = rows.scan(name, ".nii", labelled=False)
@@ -122,14 +121,14 @@ def _wrong_headers(rows: _Rows, data: DataSet) -> None:
             edit(scan, "<2h", 252, 0, 0)
         data.plant(f"header: {name.replace('_', ' ')}", scan, cause)
     scan, label = rows.scan("sheared", ".nii")
-    write(scan, image(1), _SHEARED)
+    write(scan, image(203), _SHEARED)
     write(label, mask(), _SHEARED)
     data.plant("axes that are not at right angles", scan, "angle|shear|orthonormal")
     scan, _ = rows.scan("two_forms", ".nii", labelled=False)
-    made = nibabel.Nifti1Image(image(1).T, AFFINE)
+    made = nibabel.Nifti1Image(image(204).T, AFFINE)
     made.header.set_qform(np.diag([1.0, 1.0, 3.0, 1.0]), code=1)
     made.header.set_sform(np.diag([-1.5, -1.5, 8.0, 1.0]), code=1)
-    nibabel.save(nibabel.Nifti1Image(image(1).T, None, made.header), scan)
+    nibabel.save(nibabel.Nifti1Image(image(204).T, None, made.header), scan)
     data.plant("sform and qform disagree", scan, "sform|qform")
 
 

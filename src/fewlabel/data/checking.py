@@ -142,7 +142,7 @@ def inspect(
 
 
 def catalog_faults(catalog: Catalog) -> list[Fault]:
-    """What is wrong with a catalog as such: no cases, or ids that are not unique."""
+    """What is wrong with a catalog as such: no cases, ids that are not unique, or one mask of two persons."""
     if not catalog.cases:
         return [Fault("must contain at least one scan", str(catalog.root))]
     first: dict[str, Path] = {}
@@ -152,6 +152,14 @@ def catalog_faults(catalog: Catalog) -> list[Fault]:
             problem = f'{shown(first[case.id])} and {shown(case.images[0])} have the same case id, "{case.id}"'
             faults.append(Fault(problem, str(catalog.root), "Rename one, or give a case column"))
         first[case.id] = case.images[0]
+    masks: dict[Path, Case] = {}
+    for case in catalog.cases:
+        if case.label is None:
+            continue
+        other = masks.setdefault(case.label, case)
+        if other.subject != case.subject:
+            problem = f"is the mask of {other.id} and of {case.id}, who are two subjects"
+            faults.append(Fault(problem, shown(case.label), "Give each scan its own mask, or both the same subject"))
     return faults
 
 

@@ -192,7 +192,8 @@ def _drawn(catalog: Catalog, seed: int, fractions: tuple[float, float], *, own: 
             "some subjects have scans both inside and outside the data set's test or validation part: "
             f"{', '.join(mixed)}"
         )
-        raise DataError("The split is not valid:", [Fault(problem, str(catalog.root))])
+        fault = Fault(problem, str(catalog.root), "Give all scans of a subject the same part")
+        raise DataError("The split is not valid:", [fault])
     notes: list[str] = []
     name = "own" if given else "random"
     kept = set() if scans else _unlabelled_test(catalog)

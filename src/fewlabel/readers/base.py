@@ -17,6 +17,7 @@ from fewlabel.data.checking import catalog_faults
 from fewlabel.data.closed_folders import closed_folder_faults
 from fewlabel.data.file_facts import with_file_facts
 from fewlabel.data.subjects import Subjects, with_one_subject_each
+from fewlabel.data.unforeseen import unforeseen_errors
 from fewlabel.readers.listing import listed_once
 from fewlabel.readers.unknown import unknown_layout
 
@@ -215,7 +216,7 @@ def collected(reader: Reader, place: Path) -> Catalog:
     """
     try:
         return reader.collect(place)
-    except (OSError, ValueError, RecursionError) as error:
+    except unforeseen_errors() as error:
         where = str(getattr(error, "filename", None) or place)
         # A name that is too long for a file is too long to be shown.
         shown = where if len(where) <= _MOST_SHOWN else f"{where[:_MOST_SHOWN]}…"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -40,6 +41,15 @@ def test_a_fault_is_named_by_place_cause_and_remedy_in_one_message(parts, faults
     assert parts.planted.judge(planted, faults).verdict == verdict
 
 
+def test_a_note_is_enough_only_where_that_is_said(parts):
+    note = "column weight is read as words, because of heavy"
+    for noted, verdict in ((True, "named"), (False, "missed")):
+        planted = parts.planted.Planted("text among numbers", "weight", "heavy", noted)
+        assert parts.planted.judge(planted, [], [note]).verdict == verdict
+    other = parts.planted.Planted("text among numbers", "height", "heavy", noted=True)
+    assert parts.planted.judge(other, [], [note]).verdict == "missed"
+
+
 def test_rows_are_whole(parts):
     planted = parts.planted.Planted("row", "line 3", "gone")
     assert parts.planted.judge(planted, [Fault("is gone", "/d/t.csv, line 31", "Restore it")]).verdict == "missed"
@@ -65,7 +75,7 @@ def test_the_command_tells_named_from_missed_and_crashed(parts, capsys, monkeypa
     def crash_or_forget(path, **values):
         if path.parent.name == "columns":
             raise KeyError("x")
-        return SimpleNamespace(faults=original(path, **values).faults[:0])
+        return SimpleNamespace(faults=original(path, **values).faults[:0], rows=(), odd=())
 
     monkeypatch.setattr(parts.command, "check", crash_or_forget)
     assert parts.command.main(["columns", "empty-masks", "--missed"]) == 1
@@ -74,11 +84,24 @@ def test_the_command_tells_named_from_missed_and_crashed(parts, capsys, monkeypa
     assert told.endswith("4 faults of 4 kinds planted: 0 named, 1 missed, 3 crashed\n")
 
 
-def test_files_that_are_cut_short_or_packed_wrongly_are_named(parts, capsys):
-    parts.command.main(["files", "h5"])
+def test_faults_of_a_layout_are_named_together(parts, capsys):
+    parts.command.main(["acdc", "h5"])
     told = capsys.readouterr().out
-    for kind in ("truncated .nii.gz", "flipped bits in a gzip file", "mask of another shape", "interpolated mask"):
-        assert f"named   files       {kind}\n" in told
+    for kind in ("truncated frame", "truth of another shape", "two files for one frame", "height that is no number"):
+        assert f"named   acdc        {kind}\n" in told
     for kind in ("truncated h5", "h5 of text", "link into another file", "missing slice"):
         assert f"named   h5          {kind}\n" in told
     assert " 0 crashed" in told
+
+
+def test_a_library_that_aborts_is_a_crash_of_that_layout_alone(parts, capsys, monkeypatch):
+    original = parts.command.check
+
+    def abort_at_columns(path, **values):
+        if path.parent.name == "columns":
+            os._exit(134)
+        return original(path, **values)
+
+    monkeypatch.setattr(parts.command, "check", abort_at_columns)
+    assert parts.command.main(["columns", "empty-masks"]) == 1
+    assert capsys.readouterr().out.endswith("1 named, 0 missed, 3 crashed\n")

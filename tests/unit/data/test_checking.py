@@ -119,3 +119,13 @@ def test_recorded_hashes_are_taken_over_only_for_untouched_files(tmp_path):
     assert source_files(catalog, tmp_path)[name][2] == "planted"
     Path(name).touch()
     assert source_files(catalog, tmp_path)[name][2] == files[name][2]
+
+
+def test_one_mask_of_two_subjects_is_a_fault():
+    def case(name, subject, label):
+        return Case(name, subject, (Path(f"{name}.nii"),), Path(label))
+
+    cases = (case("a", "p1", "m.nii"), case("b", "p1", "m.nii"), case("c", "p2", "m.nii"), case("d", "p2", "n.nii"))
+    [fault] = catalog_faults(Catalog("d", Path("/d"), "table", cases))
+    assert fault.where == "m.nii"
+    assert fault.problem == "is the mask of a and of c, who are two subjects"
