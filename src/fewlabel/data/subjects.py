@@ -82,12 +82,11 @@ def one_person(names: Sequence[str]) -> dict[str, str]:
     letters: set[Key] = set()
     sides: dict[Key, set[str]] = defaultdict(set)
     for name in written:
-        for stem, word in _without_letter(name):
-            side = _SIDES.get(word)
-            if side is None:
-                letters.add(spelling_key(stem))
+        for bare_name, word in _without_letter(name):
+            if (known_side := _SIDES.get(word)) is None:
+                letters.add(spelling_key(bare_name))
             elif split[name][0] is None:
-                split[name] = stem, side
+                split[name] = bare_name, known_side
     for stem, side in split.values():
         if stem is not None and spelling_key(stem) not in letters:
             sides[spelling_key(stem)].add(side)

@@ -14,6 +14,7 @@ from fewlabel.data.io.itk_log import collected_warnings
 from fewlabel.data.label_faults import label_faults
 from fewlabel.data.label_values import LabelMap, label_map
 from fewlabel.data.meta_labels import case_codes
+from fewlabel.data.mixed_columns import mixed_columns
 from fewlabel.data.planning import PLAN_SETTINGS, make_plan
 from fewlabel.data.pose_sample import sampled_poses
 from fewlabel.data.preprocess import Plan
@@ -89,7 +90,7 @@ def check(settings: PrepareSettings) -> CheckReport:
     seen = look_at(settings, catalog, workers)
     faults = [*catalog.faults, *seen.faults]
     rows = [*catalog_rows(choice, catalog), *grid_rows(seen.facts), *label_rows(seen.labels, seen.facts)]
-    rows.extend(("note", text) for text in (*catalog.notes, *seen.notes))
+    rows.extend(("note", text) for text in (*catalog.notes, *mixed_columns(catalog), *seen.notes))
     rows.extend(column_rows(catalog))
     proposed: dict[str, Any] | None = None
     plan: Plan | None = None
