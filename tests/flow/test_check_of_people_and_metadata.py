@@ -66,8 +66,8 @@ def test_the_key_of_a_store_does_not_know_settings_at_their_defaults(table):
 
     plain = PrepareSettings.parse({"data": table, "out": "p"})
     assert not {"meta_bins", "subjects", "same_scans"} & set(_key_settings(plain))
-    asked = PrepareSettings.parse({"data": table, "out": "p", "subjects": "as_written"})
-    assert _key_settings(asked)["subjects"] == "as_written"
+    asked = PrepareSettings.parse({"data": table, "out": "p", "subject_names": "as_written"})
+    assert _key_settings(asked)["subject_names"] == "as_written"
 
 
 def test_one_person_under_two_names_is_said_and_kept_together(table):
@@ -75,7 +75,7 @@ def test_one_person_under_two_names_is_said_and_kept_together(table):
     report = checked(table)
     assert len(report.catalog.subjects) == 5
     assert any(topic == "note" and "P-0, p0 as P-0" in text for topic, text in report.rows)
-    assert len(checked(table, subjects="as_written").catalog.subjects) == 6
+    assert len(checked(table, subject_names="as_written").catalog.subjects) == 6
     store = prepared(table, spacing=[1, 1], size=[16, 16])
     assert [case.subject for case in store.cases][:2] == ["P-0", "P-0"]
     assert any("P-0, p0 as P-0" in note for note in json.loads((store.folder / "qc.json").read_text())["notes"])

@@ -135,7 +135,7 @@ def _note(joined: Mapping[str, Sequence[str]]) -> str:
     more = f" and {len(joined) - _MOST} more" if len(joined) > _MOST else ""
     return (
         f"subjects whose names differ in case, separators, zeros or side alone are one person: {shown}{more}. "
-        "prepare.subjects=as_written keeps them apart"
+        "prepare.subject_names=as_written keeps them apart"
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from fewlabel.data.catalog import Case
-from fewlabel.data.checking import CaseFacts, LabelMap
+from fewlabel.data.checking import CaseFacts
 from fewlabel.data.label_faults import label_faults
+from fewlabel.data.label_values import LabelMap
 
 
 def facts(*masks):

@@ -56,7 +56,7 @@ def test_a_catalog_has_one_subject_each_and_says_so(tmp_path):
     assert [case.subject for case in joined.cases] == ["P01", "P01", "q"]
     assert joined.notes == (
         "subjects whose names differ in case, separators, zeros or side alone are one person: P01, p01 as P01. "
-        "prepare.subjects=as_written keeps them apart",
+        "prepare.subject_names=as_written keeps them apart",
     )
     assert with_one_subject_each(catalog, "as_written") == catalog
     plain = Catalog("x", tmp_path, "table", cases[1:])

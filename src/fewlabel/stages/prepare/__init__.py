@@ -48,7 +48,7 @@ def run(settings: PrepareSettings) -> Path:
     """
     started = time.perf_counter()
     _check_out(settings.out)
-    _, catalog = read_catalog(settings.data, settings.reader, settings.subjects, settings.colours)
+    _, catalog = read_catalog(settings.data, settings.reader, settings.subject_names, settings.colours)
     files = source_files(catalog, settings.out)
     key = source_key(catalog, files, _key_settings(settings))
     if read_sources(settings.out).get("key") == key and is_artifact(settings.out, "prepared"):

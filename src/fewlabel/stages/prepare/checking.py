@@ -79,7 +79,7 @@ def check(settings: PrepareSettings) -> CheckReport:
     """
     workers = settings.workers or cores()
     try:
-        choice, catalog = collect_catalog(settings.data, settings.reader, settings.subjects, settings.colours)
+        choice, catalog = collect_catalog(settings.data, settings.reader, settings.subject_names, settings.colours)
     except DataError as error:
         return CheckReport(
             rows=(("", error.message),), faults=error.faults or (Fault(error.message, str(settings.data)),)

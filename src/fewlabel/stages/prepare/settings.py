@@ -23,7 +23,7 @@ LATER = (
     "window",
     "modality",
     "meta_bins",
-    "subjects",
+    "subject_names",
     "same_scans",
     "accept_origin",
     "colours",
@@ -95,7 +95,7 @@ class PrepareSettings(Settings):
         ge=0,
         le=64,
     )
-    subjects: Subjects = setting(
+    subject_names: Subjects = setting(
         "auto", "Subjects that differ in case, separators, zeros or side alone: one person (auto) or as_written."
     )
     same_scans: SameScans = setting(
