@@ -225,11 +225,11 @@ def collected(reader: Reader, place: Path) -> Catalog:
 
 
 def _match(kind: type[Reader], root: Path) -> Match:
-    """How well a reader fits; not at all where it meets what may not be read."""
+    """How well a reader fits; not at all where it meets what cannot be read."""
     try:
         return kind.match(root)
-    except OSError as error:
-        return Match(0.0, (f"{error.filename or root} cannot be read ({reason(error)})",))
+    except (OSError, ValueError, RecursionError) as error:
+        return Match(0.0, (f"{getattr(error, 'filename', None) or root} cannot be read ({reason(error)})",))
 
 
 def _reasons(match: Match) -> str:

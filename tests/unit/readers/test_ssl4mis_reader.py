@@ -91,7 +91,7 @@ def test_acdc_in_volumes_and_slices(tmp_path):
     assert [case.metadata["phase"] for case in catalog.cases] == ["ED", "ES"] * 4
     assert [case.part for case in catalog.cases] == [""] * 4 + ["validation"] * 2 + ["test"] * 2
     assert catalog.label_names == {0: "background", 1: "RV", 2: "myocardium", 3: "LV"}
-    assert "1 cases are on no list: left out" in catalog.notes
+    assert "1 cases are on no list and left out" in catalog.notes
     # Nobody knows their voxel size, which is said once of the whole data set, not by the reader.
     assert not read_geometry(catalog.cases[0].images[0]).spacing_known
     assert not any("voxel size" in note for note in catalog.notes)

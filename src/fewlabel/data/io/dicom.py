@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import locale
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,6 +24,8 @@ _KINDS = {
     "PR": "a DICOM presentation state (PR)",
 }
 _CONVERT = "Convert the folder of the series to NIfTI, with dcm2niix for example, and give that"
+#: Of this process, as it was before GDCM was asked for the first time.
+_ENCODING = locale.setlocale(locale.LC_CTYPE)
 
 
 def is_dicom(start: bytes) -> bool:
@@ -56,13 +61,24 @@ def _has_mark(path: Path) -> bool:
         return is_dicom(stream.read(132))
 
 
+@contextmanager
+def _gdcm(path: Path) -> Iterator[None]:
+    """For calls of GDCM, which leaves the whole process with the encoding of plain C: what it was comes back."""
+    try:
+        with reading(path):
+            yield
+    finally:
+        if locale.setlocale(locale.LC_CTYPE) != _ENCODING:
+            locale.setlocale(locale.LC_CTYPE, _ENCODING)
+
+
 def _tags(path: Path) -> tuple[str, str]:
     """Modality and series of a file; empty where they cannot be read."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetImageIO("GDCMImageIO")
     try:
-        with reading(path):
+        with _gdcm(path):
             reader.ReadImageInformation()
             kept = {key: reader.GetMetaData(key).strip(" \0") for key in reader.GetMetaDataKeys()}
         return kept.get(_MODALITY, ""), kept.get(_SERIES, "")
@@ -82,5 +98,5 @@ def _tags(path: Path) -> tuple[str, str]:
 
 @lru_cache(maxsize=256)
 def _series_files(folder: Path, series: str) -> int:
-    with reading(folder):
+    with _gdcm(folder):
         return len(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,17 @@ class NpzArray:
     archive: zipfile.ZipFile
     member: str
     shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all values."""
+        return self.size * self.dtype.itemsize
 
     def __getitem__(self, place: tuple[()]) -> Any:
         with self.archive.open(self.member) as stream:
@@ -50,7 +62,7 @@ class NpzFile:
             shape, _, kind = read(stream)
         if np.dtype(kind).hasobject:
             raise ValueError(f"the array {name} holds Python objects")
-        return NpzArray(self.archive, member, tuple(shape))
+        return NpzArray(self.archive, member, tuple(shape), np.dtype(kind))
 
     def close(self) -> None:
         """Close the file."""

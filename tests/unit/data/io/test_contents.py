@@ -1,6 +1,7 @@
 """Files that are not what their name says, and DICOM: the true cause is named."""
 
 import gzip
+import locale
 import shutil
 
 import nibabel
@@ -112,6 +113,15 @@ def dicom(path, modality="MR", series="1.2.3.4", number=1):
     writer.SetFileName(str(path))
     writer.Execute(image)
     return path
+
+
+def test_looking_at_dicom_leaves_the_encoding_of_the_process(tmp_path):
+    """GDCM sets the locale of plain C, and every text file read afterwards would be ASCII."""
+    before = locale.setlocale(locale.LC_CTYPE)
+    for number in range(1, 4):
+        dicom(tmp_path / f"{number}.dcm", number=number)
+    refused(tmp_path / "1.dcm", "DICOM")
+    assert locale.setlocale(locale.LC_CTYPE) == before
 
 
 def test_a_dicom_file_of_a_series_is_no_scan(tmp_path):
