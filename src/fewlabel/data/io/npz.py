@@ -22,6 +22,7 @@ class NpzArray:
     archive: zipfile.ZipFile
     member: str
     shape: tuple[int, ...]
+    dtype: np.dtype[Any]
 
     def __getitem__(self, place: tuple[()]) -> Any:
         with self.archive.open(self.member) as stream:
@@ -48,9 +49,10 @@ class NpzFile:
             version = npy.read_magic(stream)
             read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
             shape, _, kind = read(stream)
-        if np.dtype(kind).hasobject:
+        stored: np.dtype[Any] = np.dtype(kind)
+        if stored.hasobject:
             raise ValueError(f"the array {name} holds Python objects")
-        return NpzArray(self.archive, member, tuple(shape))
+        return NpzArray(self.archive, member, tuple(shape), stored)
 
     def close(self) -> None:
         """Close the file."""
