@@ -60,9 +60,10 @@ class NpzFile:
             version = npy.read_magic(stream)
             read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
             shape, _, kind = read(stream)
-        if np.dtype(kind).hasobject:
+        stored: np.dtype[Any] = np.dtype(kind)
+        if stored.hasobject:
             raise ValueError(f"the array {name} holds Python objects")
-        return NpzArray(self.archive, member, tuple(shape), np.dtype(kind))
+        return NpzArray(self.archive, member, tuple(shape), stored)
 
     def close(self) -> None:
         """Close the file."""
