@@ -233,6 +233,10 @@ def _key_settings(settings: PrepareSettings) -> dict[str, Any]:
     record = settings.record()
     for name in ("data", "out", "workers"):
         del record[name]
+    for name, usual in (("accept_origin", False), ("colours", None)):
+        # Where they change nothing, stores that were made before there were such settings are as they would be made.
+        if record[name] == usual:
+            del record[name]
     split = Path(settings.split)
     if settings.split.lower().endswith(".json") and split.is_file():
         record["split_content"] = split.read_text()
