@@ -187,7 +187,7 @@ def _mask(
     try:
         geometry, apart = mask_faults(case.images[0], image, case.label, accept_origin=accept_origin)
         faults.extend(apart)
-        odd.extend(f"label: {note}" for note in geometry.notes)
+        odd.extend(f"label: {note}" for note in geometry.notes if "transparency" not in note)
         if image is not None and _turned(image) and not _turned(geometry):
             odd.append("its label has no EXIF tag: it is taken to lie on the image as viewers show it")
         if image is not None and not apart and origin_alone(image, geometry):

@@ -18,6 +18,9 @@ from fewlabel.data.io.segments import segment_names
 RGB = ("red", "green", "blue")
 #: Scans whose colours are looked at.
 _SAMPLE = 20
+_NUMBERS_COUNT = (
+    "segmentations number their segments differently, and their names are not those of the data set: the numbers count"
+)
 
 
 def with_file_facts(catalog: Catalog, colours: Mapping[str, int]) -> Catalog:
@@ -69,21 +72,21 @@ def _colours(case: Case) -> int:
 def _with_segments(catalog: Catalog) -> Catalog:
     """Names of classes from segmentations by 3D Slicer; where files number them differently, the name counts."""
     names = {case.label: _names(case.label) for case in catalog.cases if case.label and is_segmentation(case.label)}
-    told = [found for found in names.values() if found]
-    if not told:
+    named_files = [segments for segments in names.values() if segments]
+    if not named_files:
         return catalog
     declared = {name.casefold(): value for value, name in catalog.label_names.items()}
     if declared:
-        if not all(name.casefold() in declared for found in told for name in found.values()):
-            return catalog
+        if not all(name.casefold() in declared for segments in named_files for name in segments.values()):
+            return catalog if _agree(named_files) else replace(catalog, notes=(*catalog.notes, _NUMBERS_COUNT))
         values = declared
     else:
-        values = _numbered(told)
+        values = _numbered(named_files)
     wanted = {name.casefold(): value for name, value in values.items()}
     moved = {
-        path: Segments(path, tuple((name, wanted[name.casefold()]) for name in found.values())).path
-        for path, found in names.items()
-        if any(wanted[name.casefold()] != value for value, name in found.items())
+        path: Segments(path, tuple((name, wanted[name.casefold()]) for name in segments.values())).path
+        for path, segments in names.items()
+        if any(wanted[name.casefold()] != value for value, name in segments.items())
     }
     cases = tuple(replace(case, label=moved[case.label]) if case.label in moved else case for case in catalog.cases)
     named = catalog.label_names or {0: "background", **{value: name for name, value in values.items()}}
@@ -91,17 +94,22 @@ def _with_segments(catalog: Catalog) -> Catalog:
     return replace(catalog, cases=cases, label_names=named, notes=(*catalog.notes, note) if moved else catalog.notes)
 
 
-def _numbered(told: Sequence[Mapping[int, str]]) -> dict[str, int]:
+def _numbered(named_files: Sequence[Mapping[int, str]]) -> dict[str, int]:
     """Name of each segment → value: that of the files where they agree, else by first appearance."""
-    pairs = {(name.casefold(), value) for found in told for value, name in found.items()}
+    pairs = {(name.casefold(), value) for segments in named_files for value, name in segments.items()}
     spelled: dict[str, str] = {}
-    for found in told:
-        for name in found.values():
+    for segments in named_files:
+        for name in segments.values():
             spelled.setdefault(name.casefold(), name)
-    agree = len({name for name, _ in pairs}) == len({value for _, value in pairs}) == len(pairs)
-    if agree:
+    if _agree(named_files):
         return {spelled[name]: value for name, value in sorted(pairs, key=lambda pair: pair[1])}
     return {name: number for number, name in enumerate(spelled.values(), start=1)}
+
+
+def _agree(named_files: Sequence[Mapping[int, str]]) -> bool:
+    """Whether no two files give one name two values, or one value two names."""
+    pairs = {(name.casefold(), value) for segments in named_files for value, name in segments.items()}
+    return len({name for name, _ in pairs}) == len({value for _, value in pairs}) == len(pairs)
 
 
 def _names(path: Path) -> dict[int, str]:

@@ -54,20 +54,20 @@ def read_segments(path: Path) -> tuple[Segment, ...]:
         header = read_nrrd_header(path)
     except OSError as error:
         raise DataError("A file cannot be read:", [Fault(f"cannot be read ({error.strerror})", str(path))]) from error
-    told: dict[int, dict[str, str]] = {}
+    facts_of: dict[int, dict[str, str]] = {}
     for key, value in ({} if header is None else header.keys).items():
         match = _KEY.match(key)
         if match:
-            told.setdefault(int(match[1]), {})[match[2]] = value
-    found = [
+            facts_of.setdefault(int(match[1]), {})[match[2]] = value
+    entries = [
         (facts.get("Name") or facts.get("ID") or f"segment {number + 1}", _whole(facts.get("LabelValue"), number + 1),
          _whole(facts.get("Layer"), 0), _colour(facts.get("Color", "")))
-        for number, facts in sorted(told.items())
+        for number, facts in sorted(facts_of.items())
     ]  # fmt: skip
-    shared = len({value for _, value, _, _ in found}) < len(found)
+    shared = len({value for _, value, _, _ in entries}) < len(entries)
     return tuple(
         Segment(name, number if shared else value, value, layer, colour)
-        for number, (name, value, layer, colour) in enumerate(found, start=1)
+        for number, (name, value, layer, colour) in enumerate(entries, start=1)
     )
 
 
@@ -122,10 +122,10 @@ def segmentation_faults(image: Path, wanted: Geometry, path: Path, *, accept_ori
     Raises:
         DataError: If it cannot be read.
     """
-    found = read_header(path)
-    if found.shape != wanted.shape and _place(found, wanted) is not None:
+    own = read_header(path)
+    if own.shape != wanted.shape and _place(own, wanted) is not None:
         return []
-    return grid_faults(image, wanted, path, found, accept_origin=accept_origin)
+    return grid_faults(image, wanted, path, own, accept_origin=accept_origin)
 
 
 def _joined(
@@ -163,32 +163,30 @@ def _joined(
     return joined
 
 
-def _place(found: Geometry, wanted: Geometry) -> tuple[int, int, int] | None:
+def _place(own: Geometry, wanted: Geometry) -> tuple[int, int, int] | None:
     """Voxel (z, y, x) of the scan at which a cropped extent begins; None where it does not lie on the scan's voxels."""
-    same = np.allclose(found.spacing, wanted.spacing, rtol=1e-3) and np.allclose(
-        found.direction, wanted.direction, atol=1e-3
+    same = np.allclose(own.spacing, wanted.spacing, rtol=1e-3) and np.allclose(
+        own.direction, wanted.direction, atol=1e-3
     )
-    if not same or found.exact or wanted.exact:
+    if not same or own.exact or wanted.exact:
         return None
     steps = wanted.axes() * np.asarray(wanted.spacing)[:, None]
-    start = np.linalg.solve(steps.T, np.asarray(found.origin) - np.asarray(wanted.origin))
+    start = np.linalg.solve(steps.T, np.asarray(own.origin) - np.asarray(wanted.origin))
     whole = np.rint(start)
-    if np.abs(start - whole).max() > _OFF or (whole + found.shape <= 0).any() or (whole >= wanted.shape).any():
+    if np.abs(start - whole).max() > _OFF or (whole + own.shape <= 0).any() or (whole >= wanted.shape).any():
         return None
     z, y, x = (int(value) for value in whole)
     return z, y, x
 
 
-def _pasted(
-    path: Path, mask: NDArray[np.int64], found: Geometry, grid: Geometry, notes: list[str]
-) -> NDArray[np.int64]:
-    place = _place(found, grid)
+def _pasted(path: Path, mask: NDArray[np.int64], own: Geometry, grid: Geometry, notes: list[str]) -> NDArray[np.int64]:
+    place = _place(own, grid)
     if place is None:
-        problem = f"has shape {found.shape}, and does not lie on the voxels of its scan of {grid.shape} (z, y, x)"
+        problem = f"has shape {own.shape}, and does not lie on the voxels of its scan of {grid.shape} (z, y, x)"
         raise DataError("A mask cannot be used:", [Fault(problem, str(path), "Export it on the grid of the scan")])
     whole = np.zeros(grid.shape, dtype=np.int64)
     ours, theirs = [], []
-    for start, side, room in zip(place, found.shape, grid.shape, strict=True):
+    for start, side, room in zip(place, own.shape, grid.shape, strict=True):
         ours.append(slice(max(0, start), min(room, start + side)))
         theirs.append(slice(max(0, -start), min(side, room - start)))
     whole[tuple(ours)] = mask[tuple(theirs)]

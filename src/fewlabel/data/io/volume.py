@@ -115,14 +115,14 @@ def mask_faults(
     Raises:
         DataError: If the mask cannot be read.
     """
-    found = read_geometry(mask)
+    own = read_geometry(mask)
     if wanted is None:
-        return found, []
+        return own, []
     if needs_grid(mask):
         composite = parse_composite(mask)
         file = mask if composite is None else composite.files[0]
-        return found, segmentation_faults(image, wanted, file, accept_origin=accept_origin)
-    return found, grid_faults(image, wanted, mask, found, accept_origin=accept_origin)
+        return own, segmentation_faults(image, wanted, file, accept_origin=accept_origin)
+    return own, grid_faults(image, wanted, mask, own, accept_origin=accept_origin)
 
 
 def value_counts(mask: NDArray[np.integer[Any]]) -> dict[int, int]:

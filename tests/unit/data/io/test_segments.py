@@ -121,7 +121,11 @@ def test_names_of_a_data_set(tmp_path):
     read = with_file_facts(catalog(tmp_path, labels), {})
     assert read.label_names == {0: "background", 1: "liver", 2: "lung"}
     assert [case.label for case in read.cases] == labels
-    assert with_file_facts(catalog(tmp_path, labels, {0: "background", 1: "a"}), {}).label_names[1] == "a"
+    other = with_file_facts(catalog(tmp_path, labels, {0: "background", 1: "a"}), {})
+    assert (other.label_names[1], other.notes) == ("a", ())
+    labels.append(segmentation(tmp_path / "3.seg.nrrd", [mask], [("liver", 2, 0), ("lung", 1, 0)]))
+    other = with_file_facts(catalog(tmp_path, labels, {0: "background", 1: "a"}), {})
+    assert "the numbers count" in other.notes[0]
 
 
 @pytest.mark.parametrize("declared", [None, {0: "background", 4: "Lung", 9: "liver"}])
