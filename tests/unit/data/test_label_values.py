@@ -50,6 +50,18 @@ def test_without_masks_all_that_is_declared_is_kept():
     assert (labels.values, faults, labels.notes) == ((0, 1, 2), [], ())
 
 
+def test_masks_of_background_alone_are_a_fault():
+    (fault,) = faults_of([{0: 9}, {0: 9}], {1: "a"})
+    assert "all 2 masks hold no class, only background" in fault
+    assert faults_of([{0: 9}, {0: 8, 1: 1}], {1: "a"}) == []
+
+
+def test_a_map_of_values_that_no_mask_holds_is_said():
+    labels, faults = label_map(*build([{0: 9, 1: 1}] * 2), {225: 1, 1: 1})
+    assert faults == []
+    assert labels.notes == ("labels names 225, which no mask holds",)
+
+
 def test_a_class_absent_from_one_mask_stays():
     labels, faults = label_map(*build([{0: 9}, {0: 8, 1: 1}, {0: 7, 1: 1, 2: 1}], {1: "a", 2: "b"}))
     assert (labels.values, faults) == ((0, 1, 2), [])
