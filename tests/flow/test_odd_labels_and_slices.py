@@ -144,7 +144,7 @@ def test_two_values_of_one_class_and_one_left_out(tmp_path, bright):
     masks[4][masks[4] == 1] = 255
     masks[3][0, 0, :3] = 77
     data = table(tmp_path / "raw", masks)
-    rows = dict(check(data, scan_settings={"labels": {255: 1, 77: "ignore"}}).rows)
+    rows = dict(checked(data, labels={255: 1, 77: "ignore"}).rows)
     assert rows["class 1"].startswith("label 1 or 255: ")
     assert rows["class 1"].endswith(" voxels in 5 of 5 masks")
     assert rows["ignored"] == "label 77"

@@ -77,8 +77,10 @@ def label_rows(labels: LabelMap, facts: Sequence[CaseFacts]) -> list[Row]:
         return [("classes", "none: no scan has a label")]
     rows = []
     for index, (value, name) in enumerate(zip(labels.values, labels.names, strict=True)):
-        present = sum(value in values for values in masks)
-        called = name if name == f"label {value}" else f"{name}, label {value}"
+        raws = [value, *(raw for raw, other in labels.aliases.items() if other == value)]
+        present = sum(not values.keys().isdisjoint(raws) for values in masks)
+        written = f"label {' or '.join(map(str, raws))}"
+        called = written if name == f"label {value}" else f"{name}, {written}"
         text = f"{called}: {labels.voxels[index]} voxels in {present} of {len(masks)} masks"
         rows.append((f"class {index}", text))
     if labels.ignore is not None:
