@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -89,6 +88,13 @@ class AcdcReader(Reader):
         if not cases:
             faults.append(Fault(f"{root} holds no patientNNN folders with frames"))
         columns: tuple[Column, ...] = _COLUMNS
+        notes: tuple[str, ...] = ()
+        whole = sum(1 for case in _one_of_each(cases) if _cine(case) is not None)
+        if whole and not self.chosen.cine:
+            notes = (
+                f"{whole} patients have all frames in patientNNN_4d, which are left out; reader.name=acdc "
+                "reader.cine=true adds them as unlabelled scans",
+            )
         if self.chosen.cine:
             cases = [replace(case, metadata={**case.metadata, QUARTER.name: None}) for case in cases]
             cases.extend(_other_frames(cases))
@@ -102,6 +108,7 @@ class AcdcReader(Reader):
             label_names=_LABELS,
             channels=("cine MR",),
             known_equal=(_SAME,),
+            notes=notes,
             faults=tuple(faults),
         )
 
@@ -170,23 +177,29 @@ def _read_patient(folder: Path, part: str, faults: list[Fault]) -> Iterator[Case
     )
 
 
+def _one_of_each(cases: Sequence[Case]) -> list[Case]:
+    """A frame of each patient."""
+    return list({case.images[0].parent: case for case in cases}.values())
+
+
+def _cine(case: Case) -> Path | None:
+    """All frames of a patient in one file, beside a frame; None if there is none."""
+    folder = case.images[0].parent
+    found = sorted(path for path in folder.glob(f"{case.subject}_4d*") if is_scan(path))
+    return next((path for path in found if scan_stem(path) == f"{case.subject}_4d"), None)
+
+
 def _other_frames(cases: Sequence[Case]) -> Iterator[Case]:
     """Frames of the cine beside the frames of each patient that are not among them."""
-    by_folder: dict[Path, list[Case]] = defaultdict(list)
-    for case in cases:
-        by_folder[case.images[0].parent].append(case)
-    for folder, known in by_folder.items():
-        for path in sorted(folder.iterdir()):
-            if not (is_scan(path) and scan_stem(path) == f"{known[0].subject}_4d"):
-                continue
-            count = fourth_axis(path)
-            there = {case.id for case in known}
-            for index in range(count):
-                name = f"{known[0].subject}_frame{index + 1:02d}"
-                if name not in there:
-                    metadata = {**known[0].metadata, "phase": None, QUARTER.name: index * PARTS // count}
-                    frame = Frame(path, index).path
-                    yield replace(known[0], id=name, images=(frame,), label=None, metadata=metadata)
+    there = {case.id for case in cases}
+    for case in _one_of_each(cases):
+        path = _cine(case)
+        count = 0 if path is None else fourth_axis(path)
+        for index in range(count):
+            name = f"{case.subject}_frame{index + 1:02d}"
+            if path is not None and name not in there:
+                metadata = {**case.metadata, "phase": None, QUARTER.name: index * PARTS // count}
+                yield replace(case, id=name, images=(Frame(path, index).path,), label=None, metadata=metadata)
 
 
 def _phases(folder: Path, frames: Mapping[int, Path], info: Mapping[str, str], faults: list[Fault]) -> dict[int, str]:

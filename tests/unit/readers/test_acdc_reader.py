@@ -136,6 +136,7 @@ def test_other_frames_of_a_cine_are_unlabelled_scans_when_asked(tmp_path):
     root = cine_patient(tmp_path)
     _, plain = read_catalog(root)
     assert [case.id for case in plain.cases] == ["patient007_frame01", "patient007_frame05"]
+    assert plain.notes[0].startswith("1 patients have all frames in patientNNN_4d, which are left out")
     _, catalog = read_catalog(root, {"name": "acdc", "cine": True})
     assert [case.id for case in catalog.cases] == [f"patient007_frame{frame:02d}" for frame in range(1, 9)]
     assert [case.label is not None for case in catalog.cases] == [frame in {1, 5} for frame in range(1, 9)]

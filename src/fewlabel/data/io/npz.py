@@ -6,6 +6,7 @@ import math
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ NPZ_ERRORS = (zipfile.BadZipFile, ValueError, EOFError, KeyError, NotImplemented
 
 @dataclass(frozen=True)
 class NpzArray:
-    """One array of a file; ``array[()]`` reads it."""
+    """One array of a file, with what its header says; ``array[()]`` reads it."""
 
     archive: zipfile.ZipFile
     member: str
@@ -32,12 +33,19 @@ class NpzArray:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all values."""
+        """Bytes that it takes in memory."""
         return self.size * self.dtype.itemsize
 
-    def __getitem__(self, place: tuple[()]) -> Any:
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._values[place]
+
+    @cached_property
+    def _values(self) -> Any:
         with self.archive.open(self.member) as stream:
-            return npy.read_array(stream, allow_pickle=False)[place]
+            return npy.read_array(stream, allow_pickle=False)
 
 
 class NpzFile:
