@@ -317,7 +317,7 @@ def test_check_reports_what_was_understood(tmp_path, shared_data):
 
 def test_check_of_something_unreadable_is_a_report_too(tmp_path):
     report = checked(tmp_path)
-    assert [fault.problem.split(" Tried ")[0] for fault in report.faults] == ["Unknown layout."]
+    assert [fault.problem for fault in report.faults] == ["Unknown layout: no files"]
     assert report.catalog is None
     bad_split = checked(nnunet_folder(tmp_path / "d"), split="chaitanya")
     assert any("in its test part" in str(fault) for fault in bad_split.faults)

@@ -82,11 +82,11 @@ def one_person(names: Sequence[str]) -> dict[str, str]:
     letters: set[Key] = set()
     sides: dict[Key, set[str]] = defaultdict(set)
     for name in written:
-        for bare_name, word in _without_letter(name):
-            if (known_side := _SIDES.get(word)) is None:
-                letters.add(spelling_key(bare_name))
+        for rest, word in _without_letter(name):
+            if word not in _SIDES:
+                letters.add(spelling_key(rest))
             elif split[name][0] is None:
-                split[name] = bare_name, known_side
+                split[name] = rest, _SIDES[word]
     for stem, side in split.values():
         if stem is not None and spelling_key(stem) not in letters:
             sides[spelling_key(stem)].add(side)

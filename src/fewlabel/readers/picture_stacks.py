@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 from fewlabel.core.errors import Fault
+from fewlabel.data.io.catalog_paths import is_file_path
 from fewlabel.data.io.composite import Stack
 from fewlabel.readers.scan_rows import ScanRow, plain_name
 
@@ -52,6 +53,8 @@ def with_stacks(
         numbered = row.slice and all(slices_of(image) == 1 for image in row.images)
         groups.setdefault((*row.scan, row.frame) if numbered else ("", str(row.line)), []).append(row)
     stacked = any(len(group) > 1 for group in groups.values())
+    if stacked:
+        _check_numbers(rows, groups, table, faults)
     columns = _spacing_columns(rows)
     joined: list[ScanRow] = []
     varying: dict[str, None] = {}
@@ -118,6 +121,17 @@ def _stack(
     return replace(first, images=images, label=label, case=case, slice="", frame="")
 
 
+def _check_numbers(
+    rows: Sequence[ScanRow], groups: Mapping[tuple[str, ...], list[ScanRow]], table: Path, faults: list[Fault]
+) -> None:
+    """Rows without a number that belong to a scan whose other slices have one."""
+    for row in rows:
+        key = (*row.scan, row.frame)
+        if not row.slice and len(groups.get(key, ())) > 1:
+            problem = f"names no slice number, as other slices of {' '.join(filter(None, key))} do"
+            faults.append(Fault(problem, f"{table}, line {row.line}", "Number it, or take it out"))
+
+
 def _check_group(ordered: list[ScanRow], name: str, table: Path, faults: list[Fault]) -> None:
     """Rows of one scan agree in their subject, part and channels, and all or none have a mask."""
     first = ordered[0]
@@ -130,6 +144,10 @@ def _check_group(ordered: list[ScanRow], name: str, table: Path, faults: list[Fa
         if len(row.images) != len(first.images):
             problem = f"has {len(row.images)} channels, but {len(first.images)} in line {first.line}"
             faults.append(Fault(problem, f"{table}, line {row.line}"))
+    composed = [row for row in ordered if row.label is not None and not is_file_path(row.label)]
+    if composed:
+        problem = f"the mask of {name} has colours or one file for each structure, which slices cannot have"
+        faults.append(Fault(problem, f"{table}, line {composed[0].line}", "Write masks of numbers, one for each slice"))
     without = [row for row in ordered if row.label is None]
     if 0 < len(without) < len(ordered):
         lines = ", ".join(str(row.line) for row in without[:5]) + (" …" if len(without) > 5 else "")
@@ -144,7 +162,7 @@ def _gaps(numbers: list[float]) -> list[str]:
     usual = sorted(steps)[len(steps) // 2] if steps else 0.0
     missing: list[str] = []
     for first, step in zip(numbers, steps, strict=False):
-        missing.extend(f"{first + usual * k:g}" for k in range(1, round(step / usual)))
+        missing.extend(f"{first + usual * k:g}" for k in range(1, min(round(step / usual), _MOST + 2)))
     return missing
 
 

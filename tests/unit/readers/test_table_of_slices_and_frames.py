@@ -75,6 +75,17 @@ def test_faults_of_slices_come_with_their_lines(slices):
     assert "1 of 2 slices of p2 have no mask, in lines 7" in text
 
 
+def test_slices_without_a_number_and_with_composed_masks_are_faults(slices):
+    root, lines = slices
+    lines[1] = lines[1].replace(",10,", ",,")
+    lines[4] = lines[4].replace("m/p2_10.png", "m/p2_10.png;m/p2_2.png")
+    with pytest.raises(DataError) as error:
+        read(table(root, lines))
+    text = str(error.value)
+    assert "line 2: names no slice number, as other slices of p1 do" in text
+    assert "the mask of p2 has colours or one file for each structure" in text
+
+
 def test_columns_of_voxel_sizes(slices):
     root, lines = slices
     lines = [lines[0] + ",pixel_spacing,slice_thickness", *(f"{line},0.5\\0.25,8" for line in lines[1:])]
