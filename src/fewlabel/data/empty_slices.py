@@ -116,8 +116,8 @@ def unannotated(
     if left_out:
         notes.append(
             f"{_counted(left_out)} lie between annotated ones, or next to them in the same rhythm, where the "
-            "structures cannot vanish: they are left out of training and scoring; empty_slices=background takes them for "
-            "background"
+            "structures cannot vanish: they are left out of training and scoring; empty_slices=background takes them "
+            "for background"
         )
     if kept:
         notes.append(
