@@ -182,19 +182,20 @@ def test_slices_nobody_annotated_are_neither_learnt_nor_scored(tmp_path, bright)
     split = splitting(tmp_path / "s.json", 5)
     store = prepared(data, tmp_path / "p", split=split)
     case = store.cases[0]
-    assert case.record["unannotated"] == [2, 4]
+    assert case.record["unannotated"] == [0, 2, 4, 6]
     gone = (np.asarray(store.labels) == UNLABELLED).all(axis=(1, 2))
-    assert np.flatnonzero(gone[case.start : case.stop]).tolist() == [2, 4]
+    assert np.flatnonzero(gone[case.start : case.stop]).tolist() == [0, 2, 4, 6]
     assert store.slices["labelled"].tolist() == (~gone).tolist()
     model = make_segmenter(tmp_path / "model", store.plan, labelled_subjects=["s0"])
     for grid in ("original", "prepared"):
         scores = pd.read_parquet(score(store, model, tmp_path / grid, grid=grid) / "per_case.parquet")
-        # The slice before the first annotated one is background, and the network is right about it, not the mask.
-        area = (masks[3][1] > 0).sum()
-        assert scores["dice"].tolist() == pytest.approx([2 * 3 * area / (4 * area + 3 * area)] * 2)
+        assert scores["dice"].tolist() == [1, 1]
     learnt = prepared(data, tmp_path / "q", split=split, empty_slices="background")
     assert "unannotated" not in learnt.cases[0].record
     assert learnt.slices["labelled"].all()
+    scores = pd.read_parquet(score(learnt, model, tmp_path / "background") / "per_case.parquet")
+    # The network is right about the slices that nobody annotated, and the mask is not.
+    assert scores["dice"].tolist() == pytest.approx([2 * 3 / (6 + 3)] * 2)
 
 
 def test_a_thin_scan_is_cut_as_the_others_at_prepare_and_predict(tmp_path, said, bright):

@@ -8,6 +8,9 @@ annotated ones are taken for unannotated where all of this holds, for a scan:
 * the empty slices are a third or more of those from the first to the last annotated one;
 * there are two or more gaps, or half of all annotated scans, and two at least, fulfil what stands above.
 
+Where annotated slices follow each other in equal steps, such as every second one, nobody looked at the slices less than
+a step beyond the first and the last either: they are left out, too.
+
 Everything else is background, as it stands in the mask; ``check`` and ``prepare`` say what was taken for what.
 """
 
@@ -61,6 +64,17 @@ class Annotated:
         return tuple(at for at in range(self.count) if at not in held) if held else ()
 
     @property
+    def beyond(self) -> tuple[int, ...]:
+        """Slices less than a step before the first or after the last with a label, if these have equal steps."""
+        steps = set(np.diff(self.filled).tolist())
+        if len(self.filled) < 3 or len(steps) != 1:
+            return ()
+        reach = steps.pop() - 1
+        before = range(max(0, self.filled[0] - reach), self.filled[0])
+        after = range(self.filled[-1] + 1, min(self.count, self.filled[-1] + 1 + reach))
+        return (*before, *after)
+
+    @property
     def sparse(self) -> bool:
         """Whether the structures cannot have vanished in the gaps, and the gaps are no rare slip."""
         span = self.filled[-1] - self.filled[0] + 1 if self.filled else 0
@@ -92,13 +106,18 @@ def unannotated(
         return asked, [f"{_counted(asked)} are left out, as empty_slices={mode} says"] if asked else []
     sparse = {case: scan for case, scan in annotated.items() if scan.sparse}
     common = len(sparse) >= max(2, _SCANS * sum(len(scan.filled) > 1 for scan in annotated.values()))
-    left_out = {case: scan.between for case, scan in sparse.items() if common or scan.gaps >= _GAPS}
+    left_out = {
+        case: tuple(sorted((*scan.between, *scan.beyond)))
+        for case, scan in sparse.items()
+        if common or scan.gaps >= _GAPS
+    }
     kept = {case: scan.between for case, scan in annotated.items() if scan.between and case not in left_out}
     notes = []
     if left_out:
         notes.append(
-            f"{_counted(left_out)} lie between annotated ones, where the structures cannot vanish: they are left out "
-            "of training and scoring; empty_slices=background takes them for background"
+            f"{_counted(left_out)} lie between annotated ones, or next to them in the same rhythm, where the "
+            "structures cannot vanish: they are left out of training and scoring; empty_slices=background takes them "
+            "for background"
         )
     if kept:
         notes.append(

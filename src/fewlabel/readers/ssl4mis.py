@@ -181,9 +181,10 @@ class Ssl4misReader(Reader):
         cases = list(cases)
         notes = []
         if self.chosen.spacing is None and any(path.stem == _ATRIUM for path in _every_file(kept)):
+            text = " x ".join([f"{_ATRIUM_MM:g}"] * 3)
             notes.append(
-                f"{_ATRIUM}.h5 holds no voxel size: taken as {_ATRIUM_MM:g} mm along each axis. If that is wrong, "
-                "every distance and volume is: give reader.name=ssl4mis reader.spacing=[SLICE,ROW,COLUMN]"
+                f"h5 files hold no voxel size: taken as {text} mm (slice, row, column). If that is wrong, every "
+                "distance and volume is: give reader.name=ssl4mis reader.spacing=[SLICE,ROW,COLUMN]"
             )
         training = [case for case in cases if not case.part]
         marked = sum(_is_scribble(case) for case in training)

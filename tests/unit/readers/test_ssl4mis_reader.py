@@ -66,7 +66,7 @@ def test_the_left_atrium_as_it_is_passed_around(tmp_path):
     assert volume.spacing == (0.625, 0.625, 0.625)
     np.testing.assert_array_equal(volume.array[0], image.transpose(2, 1, 0))
     np.testing.assert_array_equal(read_mask(case.label), mask.transpose(2, 1, 0))
-    assert any("no voxel size: taken as 0.625 mm along each axis" in note for note in catalog.notes)
+    assert any("no voxel size: taken as 0.625 x 0.625 x 0.625 mm" in note for note in catalog.notes)
     split = make_split(catalog)
     assert split["name"] == "own"
     assert split["parts"] == {"pretrain": ["A", "B"], "train": ["B"], "validation": [], "test": ["T"]}
