@@ -276,7 +276,9 @@ def test_an_awkward_data_set_prepares_and_says_what_is_odd(tmp_path):
     for case, value in (("a", 3), ("b", 9)):
         mask = np.zeros(shape, dtype=np.int16)
         mask[6:15, 2:5, 8:22] = value
-        write_scan(tmp_path / "d" / "imagesTr" / f"{case}.nii.gz", noise(shape), (0.8, 6.0, 1.1), (5, 5, 5), TILTED)
+        write_scan(
+            tmp_path / "d" / "imagesTr" / f"{case}.nii.gz", noise(shape, value), (0.8, 6.0, 1.1), (5, 5, 5), TILTED
+        )
         write_scan(tmp_path / "d" / "labelsTr" / f"{case}.nii.gz", mask, (0.8, 6.0, 1.1), (5, 5, 5), TILTED)
     store = prepare(tmp_path / "d", tmp_path / "p", size=[16, 8])
     assert store.plan["label_values"] == [0, 3, 9]
@@ -312,7 +314,7 @@ def test_check_reports_what_was_understood(tmp_path, shared_data):
 
 def test_check_of_something_unreadable_is_a_report_too(tmp_path):
     report = check(tmp_path)
-    assert [fault.problem.split(" Tried ")[0] for fault in report.faults] == ["Unknown layout."]
+    assert [fault.problem for fault in report.faults] == ["Unknown layout: no files"]
     assert report.catalog is None
     bad_split = check(nnunet_folder(tmp_path / "d"), split="chaitanya")
     assert any("in its test part" in str(fault) for fault in bad_split.faults)

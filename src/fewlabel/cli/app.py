@@ -12,7 +12,7 @@ try:
     import typer
     from typer.core import TyperGroup
 
-    from fewlabel.cli import lists, pipelines, stages
+    from fewlabel.cli import lists, pipelines, stages, tables
     from fewlabel.cli.console import any_encoding, show_progress
 except KeyboardInterrupt:
     # Most of the time before the first line is spent here, where nobody guards yet.
@@ -83,6 +83,7 @@ def _options(
 
 
 pipelines.add_to(app)
+tables.add_to(app)
 stages.add_to(app)
 lists.add_to(app)
 

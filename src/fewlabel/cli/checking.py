@@ -21,7 +21,7 @@ def show_check(values: dict[str, Any], recipe: str | None = None) -> None:
         DataError: With every fault, after what was understood is shown.
     """
     from fewlabel.pipelines.train import plan, train_settings
-    from fewlabel.stages.check import PLAN_SETTINGS, SPLIT_SETTINGS, check
+    from fewlabel.stages.check import DATA_SETTINGS, PLAN_SETTINGS, SPLIT_SETTINGS, check
 
     pipeline = train_settings({"out": "run", **values}, recipe)
     settings: Any = plan(pipeline)["prepare"]
@@ -33,6 +33,7 @@ def show_check(values: dict[str, Any], recipe: str | None = None) -> None:
         seed=settings.seed,
         split_settings={name: getattr(settings, name) for name in SPLIT_SETTINGS},
         plan_settings={name: getattr(settings, name) for name in PLAN_SETTINGS},
+        **{name: getattr(settings, name) for name in DATA_SETTINGS},
     )
     if found.catalog is None:
         raise DataError(found.rows[0][1], found.faults)

@@ -49,6 +49,7 @@ class Catalog:
     """A data set as read: cases sorted by id, metadata columns, label names (0 is background).
 
     ``notes`` are what the reader had to assume, one sentence each; ``check``, ``prepare`` and ``predict`` show them.
+    ``known_equal`` are groups of subjects who are known to hold the same scan in the data set as it is published.
     ``faults`` are what keeps the data set from being used; scans that lack a file are among them, not among the cases.
     """
 
@@ -60,6 +61,7 @@ class Catalog:
     label_names: Mapping[int, str] = field(default_factory=dict)
     channels: tuple[str, ...] = ("image",)
     notes: tuple[str, ...] = ()
+    known_equal: tuple[frozenset[str], ...] = ()
     faults: tuple[Fault, ...] = ()
 
     @property

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import CaseFacts, LabelMap
 from fewlabel.data.field_of_view import Grid, choose_grid, lay
-from fewlabel.data.meta_labels import case_codes
-from fewlabel.data.orient import reference_frame
+from fewlabel.data.meta_labels import case_codes, quantile_edges
+from fewlabel.data.orient import orient_to, reference_frame
 from fewlabel.data.preprocess import Plan
 
 
@@ -56,6 +58,7 @@ def make_plan(
     high: float = 99.0,
     slice_axis: str = "auto",
     position_parts: int = 4,
+    meta_bins: int = 0,
 ) -> Plan:
     """The plan of a data set.
 
@@ -70,11 +73,14 @@ def make_plan(
         high: Percentile of a volume that becomes 1.
         slice_axis: As in :func:`fewlabel.data.orient.slice_axis`.
         position_parts: Parts along the slice axis.
+        meta_bins: Classes of each continuous metadata column; 0 for none.
     """
-    geometries = [fact.geometry for fact in deciding(facts, split) if fact.geometry is not None]
+    chosen = deciding(facts, split)
+    geometries = [fact.geometry for fact in chosen if fact.geometry is not None]
     frame = reference_frame(geometries, slice_axis)
     grid = grid_of(facts, labels, split, spacing=spacing, size=size, slice_axis=slice_axis)
-    _, columns, _ = case_codes(catalog)
+    edges = quantile_edges(catalog.columns, [fact.case for fact in chosen], meta_bins)
+    _, columns, _ = case_codes(catalog, edges)
     return Plan(
         spacing=grid.spacing,
         size=grid.size,
@@ -91,3 +97,13 @@ def make_plan(
         dataset=catalog.name,
         reader=catalog.reader,
     )
+
+
+def depths_of(facts: Sequence[CaseFacts], plan: Plan) -> list[int]:
+    """Slices of each scan, in catalog order; scans that cannot be read are left out."""
+    frame = np.asarray(plan.frame)
+    return [
+        fact.geometry.shape[orient_to(fact.geometry, frame, plan.slice_axis).axes[0]]
+        for fact in facts
+        if fact.geometry is not None
+    ]

@@ -1,35 +1,145 @@
-"""Who was scanned, guessed from case names where a data set does not say."""
+"""Who was scanned: guessed from case names where a data set does not say, and one person under several spellings."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
 
+from fewlabel.data.catalog import Catalog
+
+Subjects = Literal["auto", "as_written"]
 _TOKEN = re.compile(
     r"(?P<subject>.+?)[_-](?P<token>"
     r"(?:frame|fr|phase|ph|time|t|tp|visit|vis|v|session|ses|scan|series|rep)[_-]?\d+"
     r"|ed|es|dia|sys|diastole|systole|baseline|followup|follow-up|pre|post)$",
     re.IGNORECASE,
 )
+#: Names of the Brain Imaging Data Structure begin with the subject: sub-01_ses-2_T2w.
+_BIDS = re.compile(r"(?P<subject>sub-[A-Za-z0-9]+)(?=_|$)")
 _PHASES = {"ed": "ED", "dia": "ED", "diastole": "ED", "es": "ES", "sys": "ES", "systole": "ES"}
+_RUNS = re.compile(r"[^\W\d_]+|\d+")
+_SIDES = {"l": "left", "r": "right", "lh": "left", "rh": "right", "left": "left", "right": "right"}
+#: A side is a word of its own, or follows a number.
+_SIDE_AT_END = re.compile(r"(.*?)[\W_]*(?<![^\W\d_])(lh|rh|l|r|left|right)$", re.IGNORECASE)
+_SIDE_AT_START = re.compile(r"(left|right|lh|rh|l|r)[\W_]+(.+)$", re.IGNORECASE)
+_MOST = 3
+Key = tuple[str | int, ...]
 
 
 def guess_subjects(cases: Sequence[str]) -> dict[str, str]:
     """Case name → subject.
 
-    A trailing frame, phase, visit or session token (``_frame01``, ``_ED``, ``-ses2``, ``_baseline`` …) is taken off
-    every name that has one, as soon as it holds siblings apart somewhere in the data set: two cases that differ in
-    such a token only. So two frames of one patient are one subject and can never be split; without siblings a name is
-    its own subject.
+    The subject of a BIDS name is its entity ``sub``. Elsewhere a trailing frame, phase, visit or session token
+    (``_frame01``, ``_ED``, ``-ses2``, ``_baseline`` …) is taken off every name that has one, as soon as it holds
+    siblings apart somewhere in the data set: two cases that differ in such a token only. So two frames of one patient
+    are one subject and can never be split; without siblings a name is its own subject.
     """
-    found = {case: _TOKEN.match(case) for case in cases}
-    stems = Counter(match["subject"] for match in found.values() if match)
+    bids = {case: match["subject"] for case in cases if (match := _BIDS.match(case))}
+    found = {case: _TOKEN.match(case) for case in cases if case not in bids}
+    stems = Counter(spelling_key(match["subject"]) for match in found.values() if match)
     siblings = any(count > 1 for count in stems.values())
-    return {case: match["subject"] if match and siblings else case for case, match in found.items()}
+    return {
+        case: bids.get(case) or (match["subject"] if siblings and (match := found[case]) else case) for case in cases
+    }
 
 
 def guess_phases(cases: Sequence[str]) -> dict[str, str | None]:
     """Case name → ``ED`` or ``ES`` where its last token says so (``_ED``, ``_systole`` …), else None."""
     found = {case: _TOKEN.match(case) for case in cases}
     return {case: _PHASES.get(match["token"].lower()) if match else None for case, match in found.items()}
+
+
+def spelling_key(name: str) -> Key:
+    """What a name is without case, separators between letters and numbers, and leading zeros.
+
+    ``P01``, ``p-1`` and ``P_001`` have one key; ``1-12`` and ``11-2`` have not.
+    """
+    key: list[str | int] = []
+    for run in _RUNS.findall(name):
+        if run.isdigit():
+            key.append(int(run))
+        elif key and isinstance(key[-1], str):
+            key[-1] += run.lower()
+        else:
+            key.append(run.lower())
+    return tuple(key) or (name,)
+
+
+def one_person(names: Sequence[str]) -> dict[str, str]:
+    """Name → the name of its person: one for all that are equal after case, separators, zeros and side.
+
+    A side (``_L`` and ``_R``, ``left`` and ``right``) counts for nothing where names differ in it alone, as those of
+    two eyes of a person do; where other single letters stand at its place it is a letter like them.
+
+    Args:
+        names: Subjects as written.
+    """
+    written = sorted(set(names))
+    split = {name: _without_side(name) for name in written}
+    letters: dict[Key, set[str]] = defaultdict(set)
+    for name, (stem, _) in split.items():
+        if stem is None and (found := re.match(r"(.*[\d_.\- ])([a-z])$", name, re.IGNORECASE)):
+            letters[spelling_key(found[1])].add(found[2].lower())
+    sides: dict[Key, set[str]] = defaultdict(set)
+    for stem, side in split.values():
+        if stem is not None and spelling_key(stem) not in letters:
+            sides[spelling_key(stem)].add(side)
+    known = {spelling_key(name) for name in written}
+    groups: dict[Key, list[str]] = defaultdict(list)
+    stems: dict[Key, str] = {}
+    for name, (stem, side) in split.items():
+        key = spelling_key(name)
+        if stem is not None:
+            bare = spelling_key(stem)
+            if len(sides[bare]) > 1 or (sides[bare] and bare in known):
+                key = bare
+                stems.setdefault(key, stem)
+            else:
+                key = (*bare, "", side)
+        groups[key].append(name)
+    counts = Counter(names)
+    persons = {}
+    for key, group in groups.items():
+        plain = [name for name in group if key not in stems or spelling_key(name) == key]
+        person = max(plain, key=lambda name: counts[name]) if plain else stems[key]
+        persons.update(dict.fromkeys(group, person))
+    return persons
+
+
+def with_one_subject_each(catalog: Catalog, subjects: Subjects = "auto") -> Catalog:
+    """The catalog with one subject for each person, see :func:`one_person`, and a note where names were joined.
+
+    Args:
+        catalog: As a reader made it.
+        subjects: ``as_written`` to leave subjects as the reader has them.
+    """
+    persons = one_person([case.subject for case in catalog.cases]) if subjects == "auto" else {}
+    joined: dict[str, list[str]] = defaultdict(list)
+    for name, person in persons.items():
+        joined[person].append(name)
+    several = {person: names for person, names in joined.items() if len(names) > 1}
+    if not several:
+        return catalog
+    cases = tuple(replace(case, subject=persons[case.subject]) for case in catalog.cases)
+    return replace(catalog, cases=cases, notes=(*catalog.notes, _note(several)))
+
+
+def _note(joined: Mapping[str, Sequence[str]]) -> str:
+    shown = "; ".join(f"{', '.join(names)} as {person}" for person, names in list(joined.items())[:_MOST])
+    more = f" and {len(joined) - _MOST} more" if len(joined) > _MOST else ""
+    return (
+        f"subjects whose names differ in case, separators, zeros or side alone are one person: {shown}{more}. "
+        "prepare.subjects=as_written keeps them apart"
+    )
+
+
+def _without_side(name: str) -> tuple[str | None, str]:
+    """A name without the side at its end or beginning, and the side; None for a name without one."""
+    end = _SIDE_AT_END.match(name)
+    if end and end[1]:
+        return end[1], _SIDES[end[2].lower()]
+    start = _SIDE_AT_START.match(name)
+    return (start[2], _SIDES[start[1].lower()]) if start else (None, "")

@@ -14,11 +14,12 @@ from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.rng import numpy_stream
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import CaseFacts
-from fewlabel.data.meta_labels import slice_table
+from fewlabel.data.meta_labels import edges_of, slice_table
+from fewlabel.data.planning import depths_of
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.store import STORE_FILES, UNLABELLED
 from fewlabel.data.store_writer import Written
-from fewlabel.stages.prepare import depths_of, write_tables
+from fewlabel.stages.prepare import write_tables
 
 #: Slices kept of a scan: what a step takes does not depend on how many there are.
 DEPTH = 4
@@ -43,7 +44,7 @@ def write_stand_in(
     """
     folder.mkdir(parents=True)
     depths = [min(depth, DEPTH) for depth in depths_of(facts, plan)]
-    table, classes = slice_table(catalog, depths, plan.position_parts)
+    table, classes = slice_table(catalog, depths, plan.position_parts, edges_of(plan.columns))
     total = sum(depths)
     shape = (len(plan.channels), *plan.size)
     noise = numpy_stream(0, "stand-in").random((PICTURES, *shape), dtype=np.float32).astype(np.float16)

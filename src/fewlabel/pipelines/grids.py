@@ -16,7 +16,7 @@ from fewlabel.data.planning import grid_of, make_plan
 from fewlabel.data.store import PreparedStore
 from fewlabel.pipelines import budget, measuring
 from fewlabel.pipelines._stand_in import write_stand_in
-from fewlabel.stages.check import PLAN_SETTINGS, SPLIT_SETTINGS, CheckReport, check
+from fewlabel.stages.check import DATA_SETTINGS, PLAN_SETTINGS, SPLIT_SETTINGS, CheckReport, check
 
 Plans = Mapping[str, Any]
 
@@ -45,6 +45,7 @@ def choose_grid(plans: Plans, seconds: float, *, share: float, given: Mapping[st
         seed=prepared.seed,
         split_settings={name: getattr(prepared, name) for name in SPLIT_SETTINGS},
         plan_settings={name: getattr(prepared, name) for name in PLAN_SETTINGS},
+        **{name: getattr(prepared, name) for name in DATA_SETTINGS},
     )
     if report.faults or report.plan is None:
         return None

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 from fewlabel.core.errors import Fault, reason
+from fewlabel.core.settings.config import setting
 from fewlabel.data.catalog import Case, Catalog, Column, Value
+from fewlabel.data.io.axes import fourth_axis
 from fewlabel.data.io.catalog_paths import scan_stem
+from fewlabel.data.io.composite import Frame
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.readers.base import Match, Reader
+from fewlabel.readers.cine import PARTS
 
 _PATIENT = re.compile(r"patient\d+$")
 _FRAME = re.compile(r"(?P<patient>patient\d+)_frame(?P<frame>\d+)$")
@@ -25,6 +31,8 @@ _INSIDE = {
     "database/training": "",
     "database/testing": "test",
 }
+#: Two patients of the training set whose images are the same, with masks and ``Info.cfg`` of their own.
+_SAME = frozenset({"patient074", "patient076"})
 _LABELS = {0: "background", 1: "RV", 2: "myocardium", 3: "LV"}
 _COLUMNS = (
     Column("phase", "categorical", f"{_INFO}: ED, ES"),
@@ -32,6 +40,7 @@ _COLUMNS = (
     Column("height", "continuous", f"{_INFO}: Height, cm"),
     Column("weight", "continuous", f"{_INFO}: Weight, kg"),
 )
+QUARTER = Column("quarter", "ordinal", "quarter of the frames of patientNNN_4d")
 
 
 class AcdcReader(Reader):
@@ -40,15 +49,21 @@ class AcdcReader(Reader):
     A root with ``patientNNN`` folders, the official ``training`` and ``testing`` folders, or one patient folder.
     Each ``patientNNN_frameFF`` is a scan; ``_gt`` beside it is its label, and a scan without one is unlabelled. The
     phase of a frame comes from ``Info.cfg``. Where that names no frame, the lower of two frames is end diastole:
-    frame 01 is not always (patient090: ED 4, ES 11), the lower number is.
+    frame 01 is not always (patient090: ED 4, ES 11), the lower number is. ``patientNNN_4d`` holds all frames; with
+    ``cine`` the others are unlabelled scans, with the ``quarter`` of the cycle they lie in.
     """
 
     class Config(Reader.Config):
-        """No settings."""
+        """Settings of the reader."""
 
         name: str = "acdc"
+        cine: bool = setting(False, "whether the other frames of patientNNN_4d are read too, as unlabelled scans")
 
     summary: ClassVar[str] = "ACDC patient folders: patientNNN/patientNNN_frameFF.nii.gz, _gt, Info.cfg"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.chosen = config
 
     @classmethod
     def match(cls, root: Path) -> Match:
@@ -73,14 +88,20 @@ class AcdcReader(Reader):
             cases.extend(_read_patient(folder, part, faults))
         if not cases:
             faults.append(Fault(f"{root} holds no patientNNN folders with frames"))
+        columns: tuple[Column, ...] = _COLUMNS
+        if self.chosen.cine:
+            cases = [replace(case, metadata={**case.metadata, QUARTER.name: None}) for case in cases]
+            cases.extend(_other_frames(cases))
+            columns = (*columns, QUARTER)
         return Catalog(
             name="acdc",
             root=root,
             reader="acdc",
             cases=tuple(sorted(cases, key=lambda case: case.id)),
-            columns=_COLUMNS,
+            columns=columns,
             label_names=_LABELS,
             channels=("cine MR",),
+            known_equal=(_SAME,),
             faults=tuple(faults),
         )
 
@@ -147,6 +168,25 @@ def _read_patient(folder: Path, part: str, faults: list[Fault]) -> Iterator[Case
         Fault(f"{path} has no image: there is no {stem.removesuffix('_gt')}", remedy="Restore the image, or remove it")
         for stem, path in truths.items()
     )
+
+
+def _other_frames(cases: Sequence[Case]) -> Iterator[Case]:
+    """Frames of the cine beside the frames of each patient that are not among them."""
+    by_folder: dict[Path, list[Case]] = defaultdict(list)
+    for case in cases:
+        by_folder[case.images[0].parent].append(case)
+    for folder, known in by_folder.items():
+        for path in sorted(folder.iterdir()):
+            if not (is_scan(path) and scan_stem(path) == f"{known[0].subject}_4d"):
+                continue
+            count = fourth_axis(path)
+            there = {case.id for case in known}
+            for index in range(count):
+                name = f"{known[0].subject}_frame{index + 1:02d}"
+                if name not in there:
+                    metadata = {**known[0].metadata, "phase": None, QUARTER.name: index * PARTS // count}
+                    frame = Frame(path, index).path
+                    yield replace(known[0], id=name, images=(frame,), label=None, metadata=metadata)
 
 
 def _phases(folder: Path, frames: Mapping[int, Path], info: Mapping[str, str], faults: list[Fault]) -> dict[int, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +15,10 @@ from fewlabel.core.settings.config import Settings, resolve_plugin
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import catalog_faults
 from fewlabel.data.closed_folders import closed_folder_faults
+from fewlabel.data.subjects import Subjects, with_one_subject_each
 from fewlabel.data.unforeseen import unforeseen_errors
+from fewlabel.readers.listing import listed_once
+from fewlabel.readers.unknown import unknown_layout
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Reader(ABC):
 
     #: One line for ``fewlabel readers``.
     summary: ClassVar[str] = ""
+    #: Whether it takes what no other reader knows: it counts only where no other fits.
+    general: ClassVar[bool] = False
     #: Settings that concern labels alone: of no use where images are read to be segmented.
     label_settings: ClassVar[frozenset[str]] = frozenset()
 
@@ -77,6 +82,10 @@ _APART = 0.1
 _MOST_SHOWN = 300
 
 
+class UnknownLayoutError(DataError):
+    """No reader fits a folder or file."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """The reader that was chosen for a path, and why."""
@@ -94,9 +103,11 @@ def choose_reader(root: Path, reader: str | Mapping[str, Any] = "auto") -> Choic
         reader: ``auto``, a reader's id, or a mapping with ``name`` and that reader's settings. Anything but ``auto``
             is taken without asking for a score.
 
+    A general reader, such as that of plain folders, counts only where no other scores 0.5.
+
     Raises:
-        DataError: If the path does not exist, no reader scores 0.5, or the two best are within 0.1; it names the
-            readers that were tried, with their reasons.
+        UnknownLayoutError: If no reader scores 0.5; it says what was seen and what is nearest.
+        DataError: If the path does not exist, or the two best are within 0.1 and do not read the same of it.
         SettingsError: If the reader or one of its settings is unknown.
     """
     root = Path(root)
@@ -109,36 +120,62 @@ def choose_reader(root: Path, reader: str | Mapping[str, Any] = "auto") -> Choic
         kind = load_plugin(_FAMILY, name, where="reader")
         found: Match = kind.match(root)
         return Choice(name, kind(config), Match(found.score, ("chosen by the user", *found.reasons)))
-    matches = {name: _match(load_plugin(_FAMILY, name), root) for name in plugin_names(_FAMILY)}
-    ranked = sorted(matches, key=lambda name: (-matches[name].score, name))
+    with listed_once():
+        kinds = {name: load_plugin(_FAMILY, name) for name in plugin_names(_FAMILY)}
+        matches = {name: _match(kind, root) for name, kind in kinds.items()}
+    # One that takes what no other knows comes after all that fit.
+    fits = {name for name, found in matches.items() if found.score >= _LOWEST}
+    ranked = sorted(matches, key=lambda name: (name not in fits, kinds[name].general, -matches[name].score, name))
     best = ranked[0]
-    if matches[best].score < _LOWEST:
-        tried = ", ".join(f"{name} ({_reasons(matches[name])})" for name in ranked)
-        fault = Fault(f"Unknown layout. Tried {tried}", remedy="Choose a reader with reader=NAME")
-        raise DataError(f"No reader understands {root}:", [fault])
-    rivals = [name for name in ranked[1:] if matches[best].score - matches[name].score < _APART - 1e-9]
-    if rivals:
+    if best not in fits:
+        raise UnknownLayoutError(f"No reader understands {root}:", [unknown_layout(root, matches)])
+    rivals = [
+        name
+        for name in ranked[1:]
+        if name in fits
+        and kinds[name].general == kinds[best].general
+        and matches[best].score - matches[name].score < _APART - 1e-9
+    ]
+    if rivals and not _read_alike(root, [kinds[name](resolve_plugin(_FAMILY, name)) for name in (best, *rivals)]):
         fitting = ", ".join(
             f"{name} (score {matches[name].score:.2f}: {_reasons(matches[name])})" for name in (best, *rivals)
         )
         fault = Fault(f"No reader fits clearly best. These do: {fitting}", remedy=f"Choose one, such as reader={best}")
         raise DataError(f"Several readers understand {root}:", [fault])
-    return Choice(best, load_plugin(_FAMILY, best)(resolve_plugin(_FAMILY, best)), matches[best])
+    return Choice(best, kinds[best](resolve_plugin(_FAMILY, best)), matches[best])
 
 
-def read_catalog(root: Path, reader: str | Mapping[str, Any] = "auto") -> tuple[Choice, Catalog]:
+def _read_alike(root: Path, readers: Sequence[Reader]) -> bool:
+    """Whether all readers make the same scans of a folder, so that it does not matter which one is taken."""
+    catalogs = [reader.collect(root) for reader in readers]
+    made = [
+        {(case.id, case.subject, case.images, case.label, case.part) for case in catalog.cases} for catalog in catalogs
+    ]
+    return bool(made[0]) and not any(catalog.faults for catalog in catalogs) and all(each == made[0] for each in made)
+
+
+def read_catalog(
+    root: Path, reader: str | Mapping[str, Any] = "auto", subjects: Subjects = "auto"
+) -> tuple[Choice, Catalog]:
     """Choose a reader and read the catalog, with absolute paths.
+
+    Args:
+        root: A folder or file.
+        reader: As for :func:`choose_reader`.
+        subjects: As for :func:`fewlabel.data.subjects.with_one_subject_each`.
 
     Raises:
         DataError: If no reader fits, the reader finds faults, the catalog is empty, or case ids are not unique.
     """
-    choice, catalog = collect_catalog(root, reader)
+    choice, catalog = collect_catalog(root, reader, subjects)
     if catalog.faults:
         raise DataError(f"The data set {root} cannot be used:", catalog.faults)
     return choice, catalog
 
 
-def collect_catalog(root: Path, reader: str | Mapping[str, Any] = "auto") -> tuple[Choice, Catalog]:
+def collect_catalog(
+    root: Path, reader: str | Mapping[str, Any] = "auto", subjects: Subjects = "auto"
+) -> tuple[Choice, Catalog]:
     """As :func:`read_catalog`, but faults of the data set are in the catalog, with whatever can be read beside them.
 
     Raises:
@@ -148,9 +185,11 @@ def collect_catalog(root: Path, reader: str | Mapping[str, Any] = "auto") -> tup
     closed = closed_folder_faults(place)
     try:
         choice = choose_reader(place, reader)
-        catalog = collected(choice.reader, place)
+        catalog = with_one_subject_each(collected(choice.reader, place), subjects)
     except DataError as error:
-        raise DataError(error.message, [*error.faults, *closed]) from error
+        if not closed:
+            raise
+        raise type(error)(error.message, [*error.faults, *closed]) from error
     # Where nothing could be read, the reader said why.
     more = catalog_faults(catalog) if catalog.cases or not catalog.faults else []
     return choice, replace(catalog, faults=(*catalog.faults, *closed, *more))
@@ -176,9 +215,9 @@ def _match(kind: type[Reader], root: Path) -> Match:
     """How well a reader fits; not at all where it meets what may not be read."""
     try:
         return kind.match(root)
-    except OSError as error:
-        return Match(0.0, (f"{error.filename or root} cannot be read ({reason(error)})",))
+    except (OSError, RecursionError) as error:
+        return Match(0.0, (f"{getattr(error, 'filename', None) or root} cannot be read ({reason(error)})",))
 
 
 def _reasons(match: Match) -> str:
-    return "; ".join(match.reasons) or "nothing that fits"
+    return "; ".join(match.reasons) or "no reason given"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections.abc import Mapping
@@ -17,7 +15,9 @@ from fewlabel.data.columns import infer_columns
 from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.data.subjects import guess_phases, guess_subjects
-from fewlabel.readers.cells import cell, known_columns, part_of, read_text
+from fewlabel.readers.cells import cell, part_of
+from fewlabel.readers.column_names import meanings
+from fewlabel.readers.table_file import read_table
 
 DESCRIPTION = "dataset.json"
 TABLE = "metadata.csv"
@@ -77,15 +77,50 @@ def label_names_of(described: Mapping[str, Any], root: Path, faults: list[Fault]
             names[int(key)] = value
         elif isinstance(value, int):
             names[value] = str(key)
-        elif isinstance(value, list) and all(isinstance(item, int) for item in value):
-            # A region is a union of labels: its members are learnt one by one, under their numbers.
-            for item in value:
-                names.setdefault(item, f"label {item}" if len(value) > 1 else str(key))
-        else:
+        elif not _is_region(value):
             pair = f'"{key}": {json.dumps(value, ensure_ascii=False)}'
             remedy = 'Write it like "liver": 1'
             faults.append(Fault(f"{rule}, unlike {pair}", str(root / DESCRIPTION), remedy))
+    return {**_parts_of_regions(_regions(described)), **names}
+
+
+def region_notes(described: Mapping[str, Any]) -> tuple[str, ...]:
+    """What becomes of regions, unions of labels that nnU-Net learns as such; empty where there are none."""
+    regions = {name: values for name, values in _regions(described).items() if len(values) > 1}
+    if not regions:
+        return ()
+    shown = "; ".join(f"{name} = {' + '.join(map(str, values))}" for name, values in regions.items())
+    names = _parts_of_regions(_regions(described))
+    parts = ", ".join(f"{value} ({name})" for value, name in sorted(names.items()))
+    return (f"{DESCRIPTION} has regions ({shown}): their labels are learnt one by one, {parts}, not their unions",)
+
+
+def _regions(described: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Name of each region → its labels."""
+    given = described.get("labels")
+    pairs = given.items() if isinstance(given, dict) else ()
+    return {str(name): tuple(values) for name, values in pairs if _is_region(values)}
+
+
+def _is_region(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(item) is int for item in value)
+
+
+def _parts_of_regions(regions: Mapping[str, tuple[int, ...]]) -> dict[int, str]:
+    """Label → its name: the smallest region that has it, without the regions inside of that."""
+    names: dict[int, str] = {}
+    for value in sorted({value for values in regions.values() for value in values}):
+        inner = min((name for name in regions if value in regions[name]), key=lambda name: len(set(regions[name])))
+        own = set(regions[inner])
+        inside = [name for name, values in regions.items() if set(values) < own]
+        rest = own - {item for name in inside for item in regions[name]}
+        without = f" without {' and '.join(_outermost(inside, regions))}" if inside else ""
+        names[value] = f"{inner}{without}" if len(rest) == 1 else f"{inner}{without}, label {value}"
     return names
+
+
+def _outermost(names: list[str], regions: Mapping[str, tuple[int, ...]]) -> list[str]:
+    return [name for name in names if not any(set(regions[name]) < set(regions[other]) for other in names)]
 
 
 def with_metadata(
@@ -104,9 +139,10 @@ def with_metadata(
     names = [case.id for case in cases]
     persons = _persons(names)
     subjects = {**(guess_subjects(names) if guess else {name: name for name in names}), **persons}
-    lines, rows = _read_table(root / TABLE, set(names), faults)
+    notes: list[str] = []
+    lines, rows = _read_table(root / TABLE, set(names), faults, notes)
     fields = dict.fromkeys(key for row in rows.values() for key in row if key not in _OWN)
-    columns, typed = infer_columns({key: [rows.get(n, {}).get(key) for n in names] for key in fields}, TABLE)
+    columns, typed = infer_columns({key: [rows.get(n, {}).get(key) for n in names] for key in fields}, TABLE, notes)
     phases = guess_phases(names)
     if guess and "phase" not in typed and any(phases.values()):
         columns = (*columns, Column("phase", "categorical", "last part of the case name"))
@@ -126,7 +162,7 @@ def with_metadata(
                 part=part_of(row["part"], where, faults) if cell(row.get("part")) else case.part,
             )
         )
-    return columns, completed, _notes(completed, persons)
+    return columns, completed, (*notes, *_notes(completed, persons))
 
 
 def _persons(names: list[str]) -> dict[str, str]:
@@ -146,27 +182,31 @@ def _notes(cases: list[Case], persons: Mapping[str, str]) -> tuple[str, ...]:
     )
 
 
-def _read_table(path: Path, names: set[str], faults: list[Fault]) -> tuple[dict[str, int], dict[str, dict[str, str]]]:
+def _read_table(
+    path: Path, names: set[str], faults: list[Fault], notes: list[str]
+) -> tuple[dict[str, int], dict[str, dict[str, str]]]:
     """Case → its line, and case → its row; columns that mean something to us are in lower case."""
-    text = read_text(path, faults) if path.is_file() else ""
-    if not text:
+    if not path.is_file():
         return {}, {}
-    try:
-        rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    except csv.Error as error:
-        faults.append(Fault(f"{path} is not a readable table ({error})"))
+    before = len(faults)
+    table = read_table(path, faults, notes)
+    cells = {column: [row[column] for _, row in table.rows] for column in table.columns}
+    wanted = ("case", "subject", "part", "image")
+    known = meanings(cells, str(path), faults, notes, lambda _: False, wanted).known
+    # Here the person can have no name without the case.
+    case_column = known.get("case") or known.get("image") or (known.pop("subject", "") if _by_case_id(known) else "")
+    if not case_column:
+        if len(faults) == before:
+            present = ", ".join(table.columns) if table.rows else "no rows"
+            faults.append(Fault(f"must have a column case, but has {present}", str(path)))
         return {}, {}
-    named = known_columns((key for key in (rows[0] if rows else ()) if key), _OWN.__contains__, str(path), faults)
-    if "case" not in named.values():
-        present = ", ".join(named) if rows else "no rows"
-        faults.append(Fault(f"must have a column case, but has {present}", str(path)))
-        return {}, {}
+    named = {known[word]: word for word in ("subject", "part") if word in known} | {case_column: "case"}
     lines: dict[str, int] = {}
     by_case: dict[str, dict[str, str]] = {}
-    for number, row in enumerate(rows, start=2):
-        values = {named[key]: value or "" for key, value in row.items() if key in named}
+    for number, row in table.rows:
+        values = {named.get(column, column): value for column, value in row.items()}
         case = scan_stem(Path(values["case"].strip()))
-        if not any(value.strip() for value in values.values()):
+        if not any(values.values()):
             continue
         if case in by_case:
             problem = f"{case} has a row already, in line {lines[case]}"
@@ -174,6 +214,11 @@ def _read_table(path: Path, names: set[str], faults: list[Fault]) -> tuple[dict[
         by_case[case], lines[case] = values, number
     _check_cases(lines, names, path, faults)
     return lines, by_case
+
+
+def _by_case_id(known: Mapping[str, str]) -> bool:
+    """Whether a column ``case_id`` was taken for the person, for lack of another."""
+    return "".join(filter(str.isalpha, known.get("subject", "").lower())) == "caseid"
 
 
 def _check_cases(lines: Mapping[str, int], names: set[str], path: Path, faults: list[Fault]) -> None:

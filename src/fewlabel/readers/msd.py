@@ -18,6 +18,7 @@ from fewlabel.readers.described import (
     listed_rows,
     lists_files_as_they_are,
     read_description,
+    region_notes,
     with_metadata,
 )
 
@@ -80,7 +81,7 @@ class MsdReader(Reader):
             columns=columns,
             label_names=label_names,
             channels=channels,
-            notes=notes,
+            notes=(*notes, *region_notes(described)),
             faults=tuple(faults),
         )
 

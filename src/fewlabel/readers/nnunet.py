@@ -18,6 +18,7 @@ from fewlabel.readers.described import (
     label_names_of,
     lists_files_as_they_are,
     read_description,
+    region_notes,
     with_metadata,
 )
 
@@ -95,7 +96,7 @@ class NnunetReader(Reader):
             columns=columns,
             label_names=label_names,
             channels=channels,
-            notes=notes,
+            notes=(*notes, *region_notes(described)),
             faults=tuple(faults),
         )
 
@@ -106,9 +107,11 @@ def _read_part(
     files = sorted(path for path in images.glob("*") if is_scan(path))
     truths: dict[str, Path] = {}
     for path in sorted(path for path in labels.glob("*") if is_scan(path)):
-        if (first := truths.get(scan_stem(path))) is not None:
+        # 3D Slicer saves CASE.seg.nrrd.
+        stem = scan_stem(path).removesuffix(".seg")
+        if (first := truths.get(stem)) is not None:
             faults.append(Fault(f"{first} and {path} are masks of the same case", remedy="Remove one of the two"))
-        truths[scan_stem(path)] = path
+        truths[stem] = path
     stems = [scan_stem(path) for path in files]
     grouped: dict[str, dict[int, Path]] = defaultdict(dict)
     suffixed = _has_channel_suffix(stems, truths, channels)

@@ -17,7 +17,7 @@ from fewlabel.data.catalog import Case, Catalog, Column
 from fewlabel.data.io.hdf5 import SUFFIX, Address, Order, shapes_of
 from fewlabel.data.subjects import guess_subjects
 from fewlabel.readers.base import Match, Reader
-from fewlabel.readers.cells import read_text
+from fewlabel.readers.text_files import read_text
 
 #: Where h5 files lie below the root, such as ``ID/mri_norm2.h5`` and ``data/slices/CASE_slice_0.h5``.
 _DEPTHS = ("*", "*/*", "*/*/*")

@@ -1,127 +1,171 @@
-"""A table of scans: one row per scan, with free metadata columns."""
+"""A table of scans: one row per scan, slice or frame, with free metadata columns."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from fewlabel.core.errors import DataError, Fault, reason
-from fewlabel.data.catalog import Case, Catalog
+from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.settings.config import setting
+from fewlabel.data.catalog import Case, Catalog, Column, Value
 from fewlabel.data.columns import infer_columns
-from fewlabel.data.io.catalog_paths import scan_stem
+from fewlabel.data.io.volume import read_geometry
 from fewlabel.data.subjects import guess_subjects
 from fewlabel.readers.base import Match, Reader
-from fewlabel.readers.cells import cell, known_columns, part_of, read_text
+from fewlabel.readers.cell_files import CellFiles
+from fewlabel.readers.channels import channel_names
+from fewlabel.readers.cine import FourthAxis, with_frames
+from fewlabel.readers.column_names import meanings
+from fewlabel.readers.label_names import LABELS, read_label_names
+from fewlabel.readers.named_frames import with_named_frames
+from fewlabel.readers.picture_stacks import with_stacks
+from fewlabel.readers.scan_rows import ScanRow, case_ids
+from fewlabel.readers.table_file import EXCEL_SUFFIXES, TABLE_SUFFIXES, can_read_excel, read_table
+from fewlabel.readers.table_rows import scan_rows
 
-_SUFFIXES = (".csv", ".tsv", ".parquet")
-_IMAGE = re.compile(r"image(_\d+)?$")
-_OWN = ("case", "subject", "label", "part")
-_UNSAFE = re.compile(r"[^\w.\-]+")
+_PEEKED = 20
 
 
 class TableReader(Reader):
-    """A CSV, TSV or Parquet file, or a folder with one that has a column ``image``.
+    """A CSV, TSV, Excel or Parquet table, or a folder with one that has a column of images.
 
     Columns: ``image`` (path relative to the table; several channels as ``image``, ``image_2``, … or separated by
-    ``;``), and where wanted ``label`` (empty: unlabelled), ``subject``, ``case`` (a name; else the file's),
-    ``part`` (``validation`` and ``test`` keep the scan for that; ``train`` or empty) and any metadata. These names are
-    known in any case. Kinds of metadata columns, and what counts as a missing value in all of them, follow
+    ``;``), and where wanted ``label`` (empty: unlabelled; several files separated by ``;`` are one mask per structure,
+    whose names become those of the classes), ``subject``, ``case`` (a name; else the file's), ``part``
+    (``validation`` and ``test`` keep the scan for that; ``train`` or empty) and any metadata. These names are known in
+    any case, and so are their usual synonyms, such as ``filename`` and ``path``, ``mask`` and ``segmentation``,
+    ``patient_id`` and ``participant_id``; what was taken for what is noted.
+
+    Rows with a number in ``slice`` (or ``z``, ``instance``) that name pictures of one scan are its slices, in the order
+    of the numbers; ``spacing_z`` and ``pixel_spacing`` give voxel sizes in mm. A row with a number in ``frame`` is that
+    frame of a 4D image; without it every frame is a scan.
+
+    Kinds of metadata columns, and what counts as a missing value in all of them, follow
     :func:`fewlabel.data.columns.infer_columns`. Without a ``subject`` the rule of
-    :func:`fewlabel.data.subjects.guess_subjects` finds siblings by case name. Text is UTF-8. A file ``labels.json``
-    beside the table may name the label values: ``{"1": "left ventricle"}``.
+    :func:`fewlabel.data.subjects.guess_subjects` finds siblings by case name. Encoding and separator are recognised.
+    Excel workbooks need the extra ``excel``. A file ``labels.json`` beside the table may name the label values,
+    ``{"1": "left ventricle"}``, or the colours of masks, ``{"#ff0000": "left ventricle"}``; a value called ``ignore``
+    is left out of training and scoring.
     """
 
     class Config(Reader.Config):
-        """No settings."""
+        """Settings of the reader."""
 
         name: str = "table"
+        fourth_axis: FourthAxis = setting(
+            "auto", "What the fourth axis of an image holds: time, so that each frame is a scan, channels, or auto."
+        )
 
-    summary: ClassVar[str] = "a CSV, TSV or Parquet table with columns image, label, subject and any metadata"
+    summary: ClassVar[str] = "a CSV, TSV, Excel or Parquet table with columns image, label, subject and any metadata"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.chosen = config
 
     @classmethod
     def match(cls, root: Path) -> Match:
-        """By a column ``image`` in the header."""
+        """By a column of images in the first rows."""
         if root.is_file():
-            if root.suffix.lower() not in _SUFFIXES:
-                return Match(0.0, ("not a .csv, .tsv or .parquet file",))
-            return Match(1.0, ("a table with a column image",)) if _has_images(root) else _no_column(root)
+            return _match_file(root)
         tables = _tables(root)
-        fitting = [path for path in tables if _has_images(path)]
+        fitting = {path: column for path in tables if (column := _image_column(path))}
         if len(fitting) == 1:
-            return Match(0.85, (f"{fitting[0].name} has a column image",))
+            ((path, column),) = fitting.items()
+            # Under another name it could be a list of files that belongs to another layout.
+            return Match(0.85 if column.lower() == "image" else 0.7, (f"{path.name} has a column {column}",))
         if fitting:
             return Match(0.4, (f"several tables: {', '.join(path.name for path in fitting)}; give one of them",))
-        return _no_column(tables[0]) if tables else Match(0.0, ("no .csv, .tsv or .parquet table",))
+        workbooks = [path for path in tables if _unreadable(path)]
+        if len(workbooks) == 1:
+            return Match(0.5, (f"{workbooks[0].name} is an Excel workbook",))
+        return _no_column(tables[0]) if tables else Match(0.0, ("no .csv, .tsv, .xlsx or .parquet table",))
 
     def collect(self, root: Path) -> Catalog:
-        """One case per row."""
+        """One case per row, stack of slices or frame."""
         path = _table_of(root)
         faults: list[Fault] = []
-        frame = _load(path, faults)
-        rows: list[dict[str, Any]] = [
-            {str(key): value for key, value in row.items()} for row in frame.to_dict("records")
-        ]
-        names = [str(column) for column in frame.columns]
-        if not rows:
+        notes: list[str] = []
+        table = read_table(path, faults, notes)
+        if not table.columns:
+            raise DataError("The table cannot be read:", faults or [Fault(f"{path} is empty")])
+        if not table.rows:
             faults.append(Fault(f"{path} has no rows, but needs one per scan"))
-        image_columns = sorted((name for name in names if _IMAGE.match(name)), key=lambda name: (len(name), name))
-        images = [_images(row, image_columns, path, line, faults) for line, row in enumerate(rows, start=2)]
-        ids = _case_ids(rows, images)
-        subjects = guess_subjects(ids)
-        metadata = [name for name in names if name not in _OWN and name not in image_columns]
-        columns, typed = infer_columns({name: [row[name] for row in rows] for name in metadata}, path.name)
-        cases = []
-        for index, row in enumerate(rows):
-            label = cell(row.get("label"))
-            cases.append(
-                Case(
-                    id=ids[index],
-                    subject=cell(row.get("subject")) or subjects[ids[index]],
-                    images=images[index],
-                    label=_file(path, label, index + 2, "label", faults) if label else None,
-                    metadata={name: values[index] for name, values in typed.items()},
-                    part=part_of(row.get("part"), f"{path}, line {index + 2}", faults),
-                )
-            )
-        label_names = _label_names(path.with_name("labels.json"), faults)
-        cases = [case for case in cases if case.images]
-        most = max((len(case.images) for case in cases), default=1)
+        labels = read_label_names(path.with_name(LABELS), faults)
+        names = dict(labels.names)
+        files = CellFiles(path, faults, notes)
+        meaning, rows = scan_rows(path, table, files, labels, names, faults, notes)
+        files.say()
+        rows = with_stacks(rows, meaning.get("slice", ""), _slices, path, faults, notes)
+        rows = with_named_frames(rows, meaning.get("frame", ""), path, faults, notes)
+        cases, columns = _cases(rows, path, notes)
+        remedy = "reader.name=table reader.fourth_axis=time or channels says otherwise, a column frame whose a mask is"
+        expanded = with_frames(cases, fourth_axis=self.chosen.fourth_axis, remedy=remedy)
         return Catalog(
             name=path.stem,
             root=path.parent,
             reader="table",
-            cases=tuple(sorted(cases, key=lambda case: case.id)),
-            columns=columns,
-            label_names=label_names,
-            channels=("image",) if most == 1 else tuple(f"channel {index}" for index in range(most)),
-            faults=tuple(faults),
+            cases=tuple(sorted(expanded.cases, key=lambda case: case.id)),
+            columns=(*columns, *expanded.columns),
+            label_names=names,
+            channels=_channels(expanded.cases),
+            notes=(*notes, *expanded.notes),
+            faults=(*faults, *expanded.faults),
         )
 
 
-def _label_names(path: Path, faults: list[Fault]) -> dict[int, str]:
-    if not path.is_file():
-        return {}
+def _match_file(path: Path) -> Match:
+    if path.suffix.lower() in {".xls", ".ods"}:
+        return Match(0.3, (f"{path.name} is a workbook of another kind: save it as .xlsx or .csv",))
+    if path.suffix.lower() not in TABLE_SUFFIXES:
+        return Match(0.0, ("not a .csv, .tsv, .xlsx or .parquet file",))
+    if _unreadable(path):
+        return Match(1.0, ("an Excel workbook",))
+    return Match(1.0, ("a table with a column image",)) if _image_column(path) else _no_column(path)
+
+
+def _cases(rows: Sequence[ScanRow], path: Path, notes: list[str]) -> tuple[list[Case], tuple[Column, ...]]:
+    ids = case_ids(rows)
+    sources = [row.source or name for row, name in zip(rows, ids, strict=True)]
+    subjects = guess_subjects(list(dict.fromkeys(sources)))
+    names = list(dict.fromkeys(name for row in rows for name in row.metadata))
+    columns, typed = infer_columns(
+        {name: [row.metadata.get(name, "") for row in rows] for name in names}, path.name, notes
+    )
+    without = sum(not row.subject for row in rows)
+    if 0 < without < len(rows):
+        notes.append(f"{path.name}: {without} scans have no subject, so the names of their files say who they show")
+    cases = []
+    for index, row in enumerate(rows):
+        metadata: dict[str, Value] = {name: found[index] for name, found in typed.items()}
+        subject = row.subject or subjects[sources[index]]
+        cases.append(Case(ids[index], subject, row.images, row.label, metadata, row.part))
+    return cases, columns
+
+
+def _channels(cases: Sequence[Case]) -> tuple[str, ...]:
+    most = max((len(case.images) for case in cases), default=1)
+    return channel_names(cases) if most == 1 else tuple(f"channel {index}" for index in range(most))
+
+
+def _slices(path: Path) -> int:
+    """Slices of an image; 1 where it cannot be read, which is for others to name."""
     try:
-        return {int(value): str(name) for value, name in json.loads(path.read_text()).items()}
-    except (OSError, ValueError, AttributeError) as error:
-        problem = f"{path} does not map label values to names ({reason(error)})"
-        faults.append(Fault(problem, remedy='Write it like {"1": "liver"}'))
-        return {}
+        return read_geometry(path).shape[0]
+    except DataError:
+        return 1
 
 
 def _tables(root: Path) -> list[Path]:
-    found = (path for path in root.iterdir() if path.is_file() and not path.name.startswith("."))
-    return sorted(path for path in found if path.suffix.lower() in _SUFFIXES)
+    found = (path for path in root.iterdir() if path.is_file() and not path.name.startswith((".", "~$")))
+    return sorted(path for path in found if path.suffix.lower() in TABLE_SUFFIXES)
 
 
 def _table_of(root: Path) -> Path:
     if root.is_file():
         return root
-    fitting = [path for path in _tables(root) if _has_images(path)]
+    tables = _tables(root)
+    fitting = [path for path in tables if _image_column(path)] or [path for path in tables if _unreadable(path)]
     if len(fitting) != 1:
         names = ", ".join(path.name for path in fitting) or "none"
         problem = f"{root} must hold one table with a column image, but holds {names}"
@@ -130,95 +174,19 @@ def _table_of(root: Path) -> Path:
     return fitting[0]
 
 
+def _unreadable(path: Path) -> bool:
+    """Whether a table is a workbook that nothing here can read."""
+    return path.suffix.lower() in EXCEL_SUFFIXES and not can_read_excel()
+
+
 def _no_column(path: Path) -> Match:
-    # A byte that is no UTF-8 becomes this character.
-    text = "\ufffd" not in _header(path)
-    return Match(0.2, (f"{path.name} has no column image" if text else f"{path.name} is not UTF-8 text",))
+    return Match(0.2, (f"{path.name} has no column image",))
 
 
-def _has_images(path: Path) -> bool:
-    try:
-        if path.suffix.lower() == ".parquet":
-            import pyarrow.parquet
-
-            names = list(pyarrow.parquet.read_schema(path).names)
-        else:
-            names = _header(path).strip().split("\t" if path.suffix.lower() == ".tsv" else ",")
-    except (OSError, ValueError):
-        return False
-    return "image" in [str(word).strip().strip('"').lower() for word in names]
-
-
-def _header(path: Path) -> str:
-    """The first line of a text table, in any encoding: only reading all of it checks that."""
-    if path.suffix.lower() == ".parquet":
+def _image_column(path: Path) -> str:
+    """The column that names the images; empty without one."""
+    if _unreadable(path):
         return ""
-    with path.open(encoding="utf-8-sig", errors="replace") as stream:
-        return stream.readline()
-
-
-def _known(name: str) -> bool:
-    return name in _OWN or _IMAGE.match(name) is not None
-
-
-def _load(path: Path, faults: list[Fault]) -> Any:
-    import pandas as pd
-
-    try:
-        if path.suffix.lower() == ".parquet":
-            frame = pd.read_parquet(path).rename(columns=str)
-        else:
-            text = read_text(path, faults)
-            separator = "\t" if path.suffix.lower() == ".tsv" else ","
-            faults.extend(_wide_rows(text, separator, path))
-            if faults:
-                raise DataError("The table cannot be read:", faults)
-            # As text: "007" is a name, and the kinds of the columns are told apart later.
-            frame = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
-    except (OSError, ValueError, csv.Error) as error:
-        fault = Fault(f"{path} is not a readable table ({reason(error)})")
-        raise DataError("The table cannot be read:", [fault]) from error
-    return frame.rename(columns=known_columns(map(str, frame.columns), _known, str(path), faults))
-
-
-def _wide_rows(text: str, separator: str, path: Path) -> list[Fault]:
-    """Rows with more cells than columns: pandas would take their first cells as an index and shift the rest."""
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    wanted, remedy = len(next(rows, [])), "Quote the cell that holds the separator, or take the last one off"
-    found = ((rows.line_num, len(row)) for row in rows)
-    return [
-        Fault(f"has {cells} cells for {wanted} columns", f"{path}, line {line}", remedy)
-        for line, cells in found
-        if cells > wanted
-    ]
-
-
-def _images(row: dict[str, Any], columns: list[str], path: Path, line: int, faults: list[Fault]) -> tuple[Path, ...]:
-    parts = [part for column in columns for part in cell(row[column]).split(";") if part.strip()]
-    if not parts:
-        faults.append(Fault("names no image", f"{path}, line {line}"))
-    files = [_file(path, part.strip(), line, "image", faults) for part in parts]
-    return tuple(file for file in files if file is not None) if None not in files else ()
-
-
-def _file(table: Path, text: str, line: int, column: str, faults: list[Fault]) -> Path | None:
-    """The file that a cell names; None if there is none, which is a fault."""
-    path = table.parent / text
-    if path.is_file():
-        return path
-    faults.append(Fault(f"the {column} {path} does not exist", f"{table}, line {line}"))
-    return None
-
-
-def _case_ids(rows: list[dict[str, Any]], images: list[tuple[Path, ...]]) -> list[str]:
-    """The ``case`` column; else the file name, led by its folders as far as needed to tell files apart."""
-    given = [cell(row.get("case")) for row in rows]
-    stems = [scan_stem(paths[0]) if paths else "" for paths in images]
-    for depth in range(4):
-        if len(set(stems)) == len(stems):
-            break
-        stems = [
-            f"{paths[0].parents[depth].name}_{stem}" if paths and depth < len(paths[0].parents) else stem
-            for paths, stem in zip(images, stems, strict=True)
-        ]
-    return [_UNSAFE.sub("_", name or stem) for name, stem in zip(given, stems, strict=True)]
+    table = read_table(path, [], [], most=_PEEKED)
+    cells = {column: [row[column] for _, row in table.rows] for column in table.columns}
+    return meanings(cells, "", [], [], CellFiles(path, [], []).is_file).known.get("image", "")

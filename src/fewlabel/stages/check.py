@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.data.catalog import Catalog, Column
+from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import CaseFacts, LabelMap, cores, inspect, label_map
+from fewlabel.data.duplicates import SameScans, equal_scans
 from fewlabel.data.io.itk_log import collected_warnings
 from fewlabel.data.label_faults import label_faults
 from fewlabel.data.meta_labels import case_codes
@@ -20,14 +20,17 @@ from fewlabel.data.mixed_columns import mixed_columns
 from fewlabel.data.planning import grid_of, make_plan
 from fewlabel.data.pose_sample import sampled_poses
 from fewlabel.data.preprocess import Plan
+from fewlabel.data.subjects import Subjects
 from fewlabel.protocol.splits import PARTS, make_split
 from fewlabel.readers.base import Choice, collect_catalog
+from fewlabel.stages._check_metadata import column_rows, label_advice, label_rows
 
 Row = tuple[str, str]
 MOST_ODD = 10
 #: Settings of ``prepare`` that also shape the split, and the grid, that ``check`` proposes.
+DATA_SETTINGS = ("subjects", "same_scans")
 SPLIT_SETTINGS = ("test_fraction", "validation_fraction", "pretrain_on_test_scans")
-PLAN_SETTINGS = ("spacing", "size", "low", "high", "slice_axis", "position_parts")
+PLAN_SETTINGS = ("spacing", "size", "low", "high", "slice_axis", "position_parts", "meta_bins")
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,14 @@ def check(
     seed: int = 0,
     split_settings: Mapping[str, Any] | None = None,
     plan_settings: Mapping[str, Any] | None = None,
+    subjects: Subjects = "auto",
+    same_scans: SameScans = "refuse",
 ) -> CheckReport:
     """Look at a data set: headers of all images, all masks, and the metadata.
 
-    Intensities are read of at most 40 subjects outside of the test part, to say how scans differ in the plane. Gzip
-    files are read through once all the same, to hold them against their checksums.
+    Intensities are read of at most 40 subjects outside of the test part, to say how scans differ in the plane, and one
+    slice of scans of equal shape, to tell whether two are the same. Gzip files are read through once all the same, to
+    hold them against their checksums.
 
     Args:
         data: Folder or table file.
@@ -86,6 +92,8 @@ def check(
         seed: Of a random split.
         split_settings: Further arguments of :func:`fewlabel.protocol.splits.make_split`.
         plan_settings: Further arguments of :func:`fewlabel.data.planning.make_plan`.
+        subjects: As for ``prepare``.
+        same_scans: As for ``prepare``.
 
     Returns:
         The report. Broken rules of the data are in its ``faults``, not raised.
@@ -94,7 +102,7 @@ def check(
         SettingsError: If the reader or the split is unknown.
     """
     try:
-        choice, catalog = collect_catalog(data, reader)
+        choice, catalog = collect_catalog(data, reader, subjects)
     except DataError as error:
         return CheckReport(rows=(("", error.message),), faults=error.faults or (Fault(error.message, str(data)),))
     if not catalog.cases:
@@ -103,10 +111,14 @@ def check(
     facts = inspect(catalog, workers or cores())
     labels, faults = label_map(catalog, facts)
     faults.extend(label_faults(labels, facts, str(catalog.root)))
-    faults = [*catalog.faults, *(fault for fact in facts for fault in fact.faults), *faults]
+    # A scan with a fault may have a grid of nonsense.
+    sound = [fact for fact in facts if fact.geometry is not None and not fact.faults]
+    among = replace(catalog, cases=tuple(fact.case for fact in sound))
+    twice, same = equal_scans(among, sound, workers or cores(), same_scans)
+    faults = [*catalog.faults, *(fault for fact in facts for fault in fact.faults), *faults, *twice]
     rows = [*_catalog_rows(choice, catalog), *_grid_rows(facts), *_label_rows(labels, facts)]
-    rows.extend(("note", text) for text in (*catalog.notes, *mixed_columns(catalog)))
-    rows.extend((f"metadata {column.name}", _column(column, catalog)) for column in catalog.columns)
+    rows.extend(("note", text) for text in (*catalog.notes, *mixed_columns(catalog), *same))
+    rows.extend(column_rows(catalog))
     proposed: dict[str, Any] | None = None
     plan: Plan | None = None
     try:
@@ -115,11 +127,10 @@ def check(
         faults.extend(error.faults)
     if proposed is not None:
         rows.extend(_split_rows(proposed))
-        # A scan with a fault may have a grid of nonsense.
-        sound = [fact for fact in facts if fact.geometry is not None and not fact.faults]
         if sound:
-            plan = make_plan(catalog, sound, labels, proposed, **(plan_settings or {}))
+            plan = make_plan(among, sound, labels, proposed, **(plan_settings or {}))
             rows.extend(_plan_rows(plan, sound, labels, proposed, plan_settings or {}))
+            rows.extend(label_rows(*label_advice(among, sound, plan, proposed)))
             poses = sampled_poses(facts, proposed, plan, workers or cores())
             if poses.scans:
                 rows.append(("in the plane", poses.sentence()))
@@ -185,20 +196,6 @@ def _label_rows(labels: LabelMap, facts: Sequence[CaseFacts]) -> list[Row]:
     if labels.ignore is not None:
         rows.append(("ignored", f"label {labels.ignore}"))
     return rows
-
-
-def _column(column: Column, catalog: Catalog) -> str:
-    values = [case.metadata.get(column.name) for case in catalog.cases]
-    present = [value for value in values if value is not None]
-    if column.kind == "continuous":
-        numbers = [float(value) for value in present]
-        content = f"{min(numbers):g}-{max(numbers):g}" if numbers else "no value"
-    else:
-        counts = Counter(map(str, present))
-        shown = ", ".join(f"{value} ({count})" for value, count in sorted(counts.items())[:8])
-        content = shown + (f" and {len(counts) - 8} more" if len(counts) > 8 else "")
-    missing = len(values) - len(present)
-    return f"{column.kind}, {content}; missing in {missing} scans"
 
 
 def _split_rows(split: Mapping[str, Any]) -> list[Row]:

@@ -16,16 +16,17 @@ from fewlabel.core.progress import say
 from fewlabel.core.settings.config import Floats, Integers, PathSetting, Settings, setting
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import CaseFacts, cores, inspect, label_map
+from fewlabel.data.duplicates import SameScans, equal_scans
 from fewlabel.data.io.itk_log import collected_warnings
 from fewlabel.data.label_faults import label_faults
-from fewlabel.data.meta_labels import case_codes, slice_table
-from fewlabel.data.orient import orient_to
-from fewlabel.data.planning import make_plan
+from fewlabel.data.meta_labels import case_codes, edges_of, slice_table
+from fewlabel.data.planning import depths_of, make_plan
 from fewlabel.data.pose_record import POSES, find_poses, write_poses
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.sources import SOURCES, read_sources, source_files, source_key
 from fewlabel.data.store import STORE_FILES, PreparedStore
 from fewlabel.data.store_writer import Written, store_bytes, write_store
+from fewlabel.data.subjects import Subjects
 from fewlabel.protocol.splits import make_split
 from fewlabel.readers.base import read_catalog
 
@@ -61,6 +62,19 @@ class PrepareSettings(Settings):
         "auto", "File axis across the slices; auto takes the one with the largest spacing."
     )
     position_parts: int = setting(4, "Parts along the slice axis.", source="GCL, slice position", ge=1, le=64)
+    meta_bins: int = setting(
+        0,
+        "Classes of each metadata column of numbers, by quantiles of the scans outside the test part, to make slice "
+        "meta labels of them; 0 for none.",
+        ge=0,
+        le=64,
+    )
+    subjects: Subjects = setting(
+        "auto", "Subjects that differ in case, separators, zeros or side alone: one person (auto) or as_written."
+    )
+    same_scans: SameScans = setting(
+        "refuse", "What to do where two subjects hold scans of equal voxels: refuse the data, or accept them."
+    )
     workers: int = setting(0, "Threads; 0 for one per core.", ge=0)
     seed: int = setting(0, "Seed of a random split.", ge=0)
 
@@ -85,6 +99,8 @@ class PrepareSettings(Settings):
 
 
 SETTINGS = PrepareSettings
+#: Settings that stores of earlier versions were made without, and what those did.
+_LATER = {"meta_bins": 0, "subjects": "auto", "same_scans": "refuse"}
 
 
 def run(settings: PrepareSettings) -> Path:
@@ -99,7 +115,7 @@ def run(settings: PrepareSettings) -> Path:
     """
     started = time.perf_counter()
     _check_settings(settings)
-    _, catalog = read_catalog(settings.data, settings.reader)
+    _, catalog = read_catalog(settings.data, settings.reader, settings.subjects)
     files = source_files(catalog, settings.out)
     key = source_key(catalog, files, _key_settings(settings))
     if read_sources(settings.out).get("key") == key and is_artifact(settings.out, "prepared"):
@@ -111,7 +127,10 @@ def run(settings: PrepareSettings) -> Path:
     facts = inspect(catalog, workers)
     labels, faults = label_map(catalog, facts)
     faults.extend(label_faults(labels, facts, str(catalog.root)))
-    faults = [fault for fact in facts for fault in fact.faults] + faults
+    # A scan with a fault may have a grid of nonsense, which is not to be read.
+    sound = [fact for fact in facts if not fact.faults]
+    twice, same = equal_scans(catalog, sound, workers, settings.same_scans)
+    faults = [fault for fact in facts for fault in fact.faults] + faults + twice
     if faults:
         raise DataError(f"The data set {settings.data} cannot be prepared:", faults)
     split = make_split(
@@ -133,9 +152,10 @@ def run(settings: PrepareSettings) -> Path:
         high=settings.high,
         slice_axis=settings.slice_axis,
         position_parts=settings.position_parts,
+        meta_bins=settings.meta_bins,
     )
     depths = depths_of(facts, plan)
-    table, classes = slice_table(catalog, depths, plan.position_parts)
+    table, classes = slice_table(catalog, depths, plan.position_parts, edges_of(plan.columns))
     plan = replace(plan, meta_labels=classes)
     _say_estimate(plan, catalog, facts, depths, workers)
     if is_artifact(settings.out, "prepared"):
@@ -145,7 +165,7 @@ def run(settings: PrepareSettings) -> Path:
         write_tables(folder, catalog, table, written)
         write_json(folder / "plan.json", plan.record())
         write_json(folder / "split.json", split)
-        write_json(folder / "qc.json", _quality(catalog, facts, written, split))
+        write_json(folder / "qc.json", _quality(replace(catalog, notes=(*catalog.notes, *same)), facts, written, split))
         write_json(folder / SOURCES, {"key": key, "files": files})
         finish_artifact(
             folder,
@@ -227,25 +247,14 @@ def _key_settings(settings: PrepareSettings) -> dict[str, Any]:
     record = settings.record()
     for name in ("data", "out", "workers"):
         del record[name]
+    # Stores of versions that did not know them stay as good as they were.
+    for name, default in _LATER.items():
+        if record[name] == default:
+            del record[name]
     split = Path(settings.split)
     if settings.split.lower().endswith(".json") and split.is_file():
         record["split_content"] = split.read_text()
     return record
-
-
-def depths_of(facts: Sequence[CaseFacts], plan: Plan) -> list[int]:
-    """Slices of each scan, in catalog order; scans that cannot be read are left out."""
-    return [
-        fact.geometry.shape[orient_to(fact.geometry, _frame(plan), plan.slice_axis).axes[0]]
-        for fact in facts
-        if fact.geometry is not None
-    ]
-
-
-def _frame(plan: Plan) -> Any:
-    import numpy as np
-
-    return np.asarray(plan.frame)
 
 
 def _say_estimate(plan: Plan, catalog: Catalog, facts: list[CaseFacts], depths: list[int], workers: int) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from fewlabel.data.catalog import Case, Catalog, Column
 from fewlabel.data.columns import infer_columns
-from fewlabel.data.meta_labels import case_codes, position_part, slice_table
+from fewlabel.data.meta_labels import case_codes, edges_of, position_part, quantile_edges, slice_table
 from fewlabel.data.subjects import guess_phases, guess_subjects
 
 
@@ -69,6 +69,42 @@ def test_slice_table_has_a_row_per_slice():
     assert table["meta_phase"].tolist() == [1, 1, -1, 0, 0, 0, 0]
     assert table["meta_grade"].tolist() == [1, 1, 0, -1, -1, -1, -1]
     assert "meta_weight" not in table
+
+
+def numbers(*values):
+    cases = tuple(Case(f"c{at}", f"s{at}", (Path("i"),), None, {"w": value}) for at, value in enumerate(values))
+    return Catalog("toy", Path("root"), "table", cases, (Column("w", "continuous"), Column("x", "ordinal")))
+
+
+def test_columns_of_numbers_are_parted_at_quantiles_on_demand():
+    data = numbers(*map(float, range(1, 10)), None)
+    assert quantile_edges(data.columns, data.cases, 0) == quantile_edges(data.columns, data.cases, 1) == {}
+    edges = quantile_edges(data.columns, data.cases, 4)
+    assert edges == {"w": (3, 5, 7)}
+    table, classes = slice_table(data, [2] + [1] * 9, 4, edges)
+    assert table["meta_w"].tolist() == [0, 0, 0, 1, 1, 2, 2, 3, 3, 3, -1]
+    assert classes["w"] == 4
+    record = case_codes(data, edges)[1][0]
+    assert (record["edges"], record["values"]) == ([3, 5, 7], ["below 3", "3 to 5", "5 to 7", "7 or more"])
+    assert edges_of(case_codes(data, edges)[1]) == edges
+    # Scans of the test part have no say, and lie outside of all others' values.
+    fewer = quantile_edges(data.columns, data.cases[:5], 2)
+    assert fewer == {"w": (3,)}
+    assert "edges" not in case_codes(data)[1][0]
+
+
+@pytest.mark.parametrize(
+    ("values", "edges"),
+    [
+        ([1.5, 1.5, 1.5], {}),
+        ([1.5, 1.5, 1.5, 2.5], {"w": (1.75,)}),
+        ([None, None], {}),
+        ([1.5, 1.5, 2.5, 2.5, 2.5], {"w": (2.5,)}),
+    ],
+)
+def test_equal_values_are_never_parted(values, edges):
+    data = numbers(*values)
+    assert quantile_edges(data.columns, data.cases, 4) == edges
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 import shutil
 
+import nibabel
+import numpy as np
 import pytest
 
 from fewlabel.core.errors import DataError
+from fewlabel.data.io.composite import Frame, parse_composite
 from fewlabel.readers.acdc import AcdcReader
-from fewlabel.readers.base import choose_reader
-from kit.scans import acdc_subset, noise, write_scan
+from fewlabel.readers.base import choose_reader, read_catalog
+from kit.scans import acdc_subset, blob, noise, write_scan
 
 
 def read(root):
@@ -116,3 +119,29 @@ def test_score(tmp_path):
     assert AcdcReader.match(tmp_path).score == 1
     patient(tmp_path, 2, info=None)
     assert AcdcReader.match(tmp_path).score == pytest.approx(0.85)
+
+
+def cine_patient(root, frames=8):
+    home = root / "patient007"
+    for frame in (1, 5):
+        write_scan(home / f"patient007_frame{frame:02d}.nii.gz", noise((3, 8, 6), frame))
+        write_scan(home / f"patient007_frame{frame:02d}_gt.nii.gz", blob((3, 8, 6)))
+    image = nibabel.Nifti1Image(np.stack([noise((6, 8, 3), t + 1) for t in range(frames)], -1), np.eye(4))
+    nibabel.save(image, home / "patient007_4d.nii.gz")
+    (home / "Info.cfg").write_text("ED: 1\nES: 5\nGroup: DCM\nHeight: 170\nWeight: 70\nNbFrame: 8\n")
+    return root
+
+
+def test_other_frames_of_a_cine_are_unlabelled_scans_when_asked(tmp_path):
+    root = cine_patient(tmp_path)
+    _, plain = read_catalog(root)
+    assert [case.id for case in plain.cases] == ["patient007_frame01", "patient007_frame05"]
+    _, catalog = read_catalog(root, {"name": "acdc", "cine": True})
+    assert [case.id for case in catalog.cases] == [f"patient007_frame{frame:02d}" for frame in range(1, 9)]
+    assert [case.label is not None for case in catalog.cases] == [frame in {1, 5} for frame in range(1, 9)]
+    assert [case.metadata["phase"] for case in catalog.cases] == ["ED", None, None, None, "ES", None, None, None]
+    assert [case.metadata["quarter"] for case in catalog.cases] == [None, 0, 1, 1, None, 2, 3, 3]
+    assert {case.metadata["group"] for case in catalog.cases} == {"DCM"}
+    assert catalog.subjects == ("patient007",)
+    third = parse_composite(catalog.cases[2].images[0])
+    assert third == Frame(root / "patient007/patient007_4d.nii.gz", 2)

@@ -1,10 +1,9 @@
 import pytest
 
 from fewlabel.core.errors import DataError, SettingsError
-from fewlabel.core.registry import plugin_names
 from fewlabel.readers.acdc import AcdcReader
 from fewlabel.readers.base import Match, choose_reader, read_catalog
-from kit.scans import nnunet_folder
+from kit.scans import blob, nnunet_folder, noise, write_scan
 
 
 def test_the_best_match_is_taken_and_says_why(tmp_path):
@@ -26,16 +25,71 @@ def test_a_reader_can_be_forced_by_id_or_with_settings(tmp_path):
         choose_reader(root, {"name": "table", "colour": 1})
 
 
-def test_no_match_is_one_fault_with_every_reader_and_its_reasons(tmp_path):
+def test_no_match_says_what_was_seen_what_is_nearest_and_the_way_out(tmp_path):
+    for number in range(3):
+        write_scan(tmp_path / "x" / f"{number}.nii.gz", noise((2, 4, 4)))
+    (tmp_path / "notes.txt").write_text("")
     with pytest.raises(DataError) as error:
         choose_reader(tmp_path)
     (fault,) = error.value.faults
-    assert fault.problem.startswith("Unknown layout. Tried ")
-    for name in plugin_names("fewlabel.readers"):
-        assert f"{name} (no" in fault.problem
-    assert "nnunet (no images in imagesTr; no dataset.json)" in fault.problem
+    assert fault.problem == (
+        "Unknown layout: 3 NIfTI files, 1 TXT file, none of them a mask by name or folder. The nearest layout is that "
+        "of folders: 0 of 3 images have a mask by name"
+    )
+    assert (
+        fault.remedy == f"Write a table of it with `fewlabel table {tmp_path} > scans.csv`, complete it and give that"
+    )
     with pytest.raises(DataError, match=r"gone does not exist\. Check the path"):
         choose_reader(tmp_path / "gone")
+
+
+def test_what_was_seen_counts_masks_without_images(tmp_path):
+    for number in range(3):
+        write_scan(tmp_path / f"{number}_mask.nii.gz", noise((2, 4, 4)))
+    write_scan(tmp_path / "a.png", blob((4, 5, 6))[1])
+    with pytest.raises(
+        DataError, match=r"3 NIfTI files, 1 PNG file, of which 3 are masks by name or folder \(3 by mask\)"
+    ):
+        choose_reader(tmp_path)
+
+
+def test_masks_in_a_format_that_is_not_read_are_named(tmp_path):
+    for number in (21, 22):
+        write_scan(tmp_path / f"images/{number}_training.tif", blob((4, 5, 6))[1])
+        (tmp_path / "1st_manual").mkdir(exist_ok=True)
+        (tmp_path / f"1st_manual/{number}_manual1.gif").write_bytes(b"GIF89a")
+    told = r"2 masks by name or folder are GIF files, which are not read: save them as PNG"
+    with pytest.raises(DataError, match=told):
+        choose_reader(tmp_path)
+
+
+def test_a_folder_without_scans_is_no_table(tmp_path):
+    with pytest.raises(DataError, match=r"Unknown layout: no files\. Give the folder that holds the scans"):
+        choose_reader(tmp_path)
+
+
+def test_dicom_files_are_to_be_converted(tmp_path):
+    (tmp_path / "series").mkdir()
+    for number in range(2):
+        (tmp_path / "series" / f"{number}.dcm").write_bytes(b"")
+        (tmp_path / "series" / f"1.2.840.{number}").write_bytes(b"")
+    with pytest.raises(DataError, match=r"2 DICOM files, 2 other files\. Convert its DICOM series to NIfTI first"):
+        choose_reader(tmp_path)
+
+
+def test_a_general_reader_counts_where_no_other_fits(tmp_path):
+    root = nnunet_folder(tmp_path)
+    assert choose_reader(root).name == "nnunet"
+    (root / "imagesTr").rename(root / "images")
+    (root / "labelsTr").rename(root / "labels")
+    assert choose_reader(root).name == "folders"
+
+
+def test_readers_that_read_the_same_are_no_question(tmp_path, monkeypatch):
+    root = nnunet_folder(tmp_path)
+    monkeypatch.setattr(AcdcReader, "match", classmethod(lambda cls, root: Match(0.95, ("looks like it",))))
+    monkeypatch.setattr(AcdcReader, "collect", lambda self, root: choose_reader(root, "nnunet").reader.collect(root))
+    assert choose_reader(root).name == "nnunet"
 
 
 @pytest.mark.parametrize(("score", "ambiguous"), [(0.95, True), (0.91, True), (0.9, False), (0.5, False)])
@@ -52,7 +106,7 @@ def test_two_matches_within_a_tenth_are_ambiguous(tmp_path, monkeypatch, score, 
 
 def test_just_below_the_threshold_is_no_match(tmp_path, monkeypatch):
     monkeypatch.setattr(AcdcReader, "match", classmethod(lambda cls, root: Match(0.49, ("nearly",))))
-    with pytest.raises(DataError, match=r"Tried acdc \(nearly\), "):
+    with pytest.raises(DataError, match="The nearest layout is that of acdc: nearly"):
         choose_reader(tmp_path)
 
 

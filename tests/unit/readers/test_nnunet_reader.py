@@ -4,7 +4,7 @@ import pytest
 
 from fewlabel.core.errors import DataError
 from fewlabel.readers.nnunet import NnunetReader
-from kit.scans import nnunet_folder, noise, write_scan
+from kit.scans import blob, nnunet_folder, noise, write_scan
 
 
 def read(root):
@@ -80,7 +80,7 @@ def test_metadata_table_is_joined_by_case(tmp_path):
     [
         ({"background": 0, "lv": 1, "ignore": 2}, {0: "background", 1: "lv", 2: "ignore"}),
         ({"0": "background", "5": "rv"}, {0: "background", 5: "rv"}),
-        ({"background": 0, "whole": [1, 2], "core": [2]}, {0: "background", 1: "label 1", 2: "label 2"}),
+        ({"background": 0, "whole": [1, 2], "core": [2]}, {0: "background", 1: "whole without core", 2: "core"}),
     ],
 )
 def test_label_names_either_way_round(tmp_path, labels, names):
@@ -158,10 +158,28 @@ def test_a_row_that_names_no_case_is_a_fault(tmp_path):
     assert [column.name for column in catalog.columns] == ["Sex"]
 
 
-def test_a_table_in_another_encoding_is_a_fault_that_says_so(tmp_path):
+def test_a_table_is_read_in_the_encoding_and_with_the_separator_that_it_has(tmp_path):
     root = nnunet_folder(tmp_path)
-    (root / "metadata.csv").write_bytes("case,town\na,Bonn\nb,K\xf6ln\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"metadata\.csv, line 3: must be UTF-8 text, but has the byte 0xf6.*as UTF-8"):
+    (root / "metadata.csv").write_bytes("Case;Patient_ID;town\r\na;7;Bonn\r\n;;\r\nb;7;K\xf6ln\r\n".encode("latin-1"))
+    catalog = read(root)
+    assert [case.subject for case in catalog.cases] == ["7", "7"]
+    assert catalog.cases[1].metadata["town"] == "Köln"
+    assert set(catalog.notes) == {
+        "metadata.csv is not UTF-8 text: it is read as Windows-1252",
+        "metadata.csv: columns are separated by semicolons",
+        "column Patient_ID is read as the subject",
+    }
+
+
+def test_the_case_column_of_a_table_has_several_names(tmp_path):
+    root = nnunet_folder(tmp_path)
+    for name in ("case_id", "filename"):
+        (root / "metadata.csv").write_text(f"{name},slice,z\na.nii.gz,1,2\nb.nii.gz,1,3\n")
+        catalog = read(root)
+        assert [case.subject for case in catalog.cases] == ["a", "b"]
+        assert dict(catalog.cases[1].metadata) == {"slice": 1, "z": 3}
+    (root / "metadata.csv").write_text("case,age,age\na,1,2\n")
+    with pytest.raises(DataError, match=r"line 1: column age is there 2 times, as columns 2, 3"):
         read(root)
 
 
@@ -173,3 +191,28 @@ def test_labels_that_are_no_mapping_are_a_fault(tmp_path, labels):
     with pytest.raises(DataError, match=r"dataset\.json: labels must map names to whole numbers") as error:
         read(root)
     assert json.dumps(labels) in str(error.value)
+
+
+def test_segmentations_of_slicer_are_labels(tmp_path):
+    root = nnunet_folder(tmp_path)
+    for path in sorted((root / "labelsTr").iterdir()):
+        write_scan(root / "labelsTr" / f"{path.name.split('.')[0]}.seg.nrrd", blob((4, 24, 20)), (1, 1, 5))
+        path.unlink()
+    catalog = read(root)
+    assert [case.label.name for case in catalog.cases] == ["a.seg.nrrd", "b.seg.nrrd"]
+
+
+def test_labels_of_regions_are_named_by_the_smallest_that_has_them(tmp_path):
+    labels = {"background": 0, "whole": [1, 2, 3, 4], "core": [2, 3], "enhancing": [3], "cyst": 5}
+    root = nnunet_folder(tmp_path, labels=labels)
+    catalog = read(root)
+    assert catalog.label_names == {
+        0: "background",
+        1: "whole without core, label 1",
+        2: "core without enhancing",
+        3: "enhancing",
+        4: "whole without core, label 4",
+        5: "cyst",
+    }
+    assert catalog.notes[0].startswith("dataset.json has regions (whole = 1 + 2 + 3 + 4; core = 2 + 3): their labels")
+    assert read(nnunet_folder(tmp_path / "plain")).notes == ()

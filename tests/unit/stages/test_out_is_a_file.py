@@ -71,7 +71,7 @@ def test_a_data_set_is_prepared_into_the_current_folder(tmp_path: Path, monkeypa
     rows = ["image,label"]
     for number in range(5):
         for kind in ("image", "label"):
-            write_scan(tmp_path / f"{kind}{number}.nii.gz", noise() if kind == "image" else blob())
+            write_scan(tmp_path / f"{kind}{number}.nii.gz", noise(seed=number) if kind == "image" else blob())
         rows.append(f"image{number}.nii.gz,label{number}.nii.gz")
     (tmp_path / "scans.csv").write_text("\n".join(rows))
     (tmp_path / "out").mkdir()

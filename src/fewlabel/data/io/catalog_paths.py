@@ -36,7 +36,8 @@ def scan_stem(path: Path) -> str:
     if composite is None:
         return file_stem(path)
     stem = file_stem(composite.files[0])
-    return stem.rstrip("0123456789").rstrip("_-. ") or stem if isinstance(composite, Stack) else stem
+    numbered = isinstance(composite, Stack) and len(composite.files) > 1
+    return stem.rstrip("0123456789").rstrip("_-. ") or stem if numbered else stem
 
 
 def shown(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Arrays in HDF5 files as scans: an address gives the array, the order of its axes and the size of a voxel.
+"""Arrays in HDF5 and npz files as scans: an address gives the array, the order of its axes and the size of a voxel.
 
 Such files hold voxels without geometry. What they lack travels in the path, so that a catalog, a prepared store and
 the key over its sources carry it without any file beside: ``FOLDER/FILE.h5#KEY,ORDER,SLICExROWxCOLUMN``.
@@ -19,16 +19,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault, reason
+from fewlabel.data.io.npz import NPZ_ERRORS, NpzFile
 
 SUFFIX = ".h5"
+NPZ = ".npz"
 #: Order of the stored axes: ``zyx`` has the slices first, ``xyz`` last.
 Order = Literal["zyx", "xyz"]
-_ADDRESS = re.compile(r"(?P<file>.+\.h5)#(?P<key>[^,#]+),(?P<order>zyx|xyz),(?P<spacing>[^,#x]+x[^,#x]+x[^,#x]+)$")
+_ADDRESS = re.compile(
+    r"(?P<file>.+\.(?:h5|npz))#(?P<key>[^,#]+),(?P<order>zyx|xyz),(?P<spacing>[^,#x]+x[^,#x]+x[^,#x]+)$"
+)
 
 
 @dataclass(frozen=True)
 class Address:
-    """One array of an HDF5 file, or one slice each of a row of numbered files.
+    """One array of an HDF5 or npz file, or one slice each of a row of numbered files.
 
     Attributes:
         file: The file. With ``*`` in its name all files that have a number there, in the order of the numbers.
@@ -61,7 +65,7 @@ class Address:
     @property
     def stem(self) -> str:
         """Name of the file without suffix and slice number."""
-        return self.file.name.removesuffix(SUFFIX).replace("*", "").rstrip("_-.") or "scan"
+        return self.file.name.removesuffix(self.file.suffix).replace("*", "").rstrip("_-.") or "scan"
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -74,7 +78,7 @@ class Address:
             return [(0, self.file)]
         before, _, after = self.file.name.partition("*")
         numbered = re.compile(re.escape(before) + r"(\d+)" + re.escape(after) + "$")
-        found = ((numbered.match(path.name), path) for path in self.file.parent.glob(f"*{SUFFIX}"))
+        found = ((numbered.match(path.name), path) for path in self.file.parent.glob(f"*{self.file.suffix}"))
         return sorted((int(match[1]), path) for match, path in found if match)
 
     def shape(self) -> tuple[int, int, int]:
@@ -171,7 +175,7 @@ def shapes_of(file: Path) -> dict[str, tuple[int, ...]]:
     """The arrays of a file and their shapes; no voxel is read.
 
     Raises:
-        DataError: If it is missing or no HDF5 file.
+        DataError: If it is missing or damaged.
     """
     with _opened(file) as content:
         return _shapes(content)
@@ -189,7 +193,9 @@ def _item(content: Any, name: str) -> Any:
         # A link, within the file or into another one.
         problem = f'"{name}" is a link that leads to nothing'
         remedy = "Copy the file that it leads to as well, or store the array itself"
-        raise DataError("A file cannot be read:", [Fault(problem, content.filename, remedy)]) from error
+        raise DataError(
+            "A file cannot be read:", [Fault(problem, str(getattr(content, "filename", "")), remedy)]
+        ) from error
 
 
 @lru_cache(maxsize=1 << 16)
@@ -208,7 +214,9 @@ def _content_fault(file: Path, key: str, stamp: tuple[int, ...]) -> Fault | None
             _check_numbers(array, f"{file}, {key}")
         except DataError as error:
             return error.faults[0]
-        if array.dtype.kind == "f" and array.size and not any(np.isfinite(array[at]).any() for at in range(len(array))):
+        # Of an HDF5 file as few slices as will do are read.
+        parts = (array[at] for at in range(len(array))) if hasattr(array, "chunks") else (array[()] for _ in (0,))
+        if array.dtype.kind == "f" and array.size and not any(np.isfinite(part).any() for part in parts):
             return Fault("has no finite voxel", f"{file}, {key}", "Export it again, or leave it out")
     return None
 
@@ -231,28 +239,35 @@ def _check_numbers(array: Any, where: str) -> None:
 
 
 class _opened:  # noqa: N801  # used as a statement: with _opened(file) as content
-    """An HDF5 file open for reading; what the library raises on a bad one becomes a DataError that names it."""
+    """A file open for reading; what its library raises on a bad one becomes a DataError that names it."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
 
     def __enter__(self) -> Any:
-        import h5py
-
         if not self.file.is_file():
             raise DataError("A file cannot be read:", [Fault("no such file", str(self.file))])
         try:
-            self.content = h5py.File(self.file, "r")
-        except OSError as error:
+            self.content = self._open()
+        except (OSError, *NPZ_ERRORS) as error:
             raise self._damaged(error) from error
         return self.content
 
+    def _open(self) -> Any:
+        if self.file.suffix == NPZ:
+            return NpzFile(self.file)
+        import h5py
+
+        return h5py.File(self.file, "r")
+
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self.content.close()
-        if isinstance(error, OSError):
+        npz = self.file.suffix == NPZ
+        if isinstance(error, (OSError, *NPZ_ERRORS) if npz else OSError):
             raise self._damaged(error) from error
 
-    def _damaged(self, error: OSError) -> DataError:
-        problem = f"is not a complete HDF5 file ({reason(error)})"
+    def _damaged(self, error: Exception) -> DataError:
+        kind = "npz" if self.file.suffix == NPZ else "HDF5"
+        problem = f"is not a complete {kind} file ({reason(error)})"
         fault = Fault(problem, str(self.file), "Copy or download it again")
         return DataError("A file cannot be read:", [fault])

@@ -1,0 +1,73 @@
+"""How many axes an image file has, and what its fourth holds: points in time, or channels."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813  # the name its own manual uses
+
+from fewlabel.core.errors import DataError
+from fewlabel.data.io.itk_image import read_channels
+from fewlabel.data.io.itk_log import reading
+
+#: Formats that may hold 4D images.
+_FOUR = (".nii", ".nii.gz", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd")
+#: More components than this are points in time.
+MOST_CHANNELS = 4
+#: Frames of a movement differ by less than this share of their spread; sequences of a scanner by more.
+_ALIKE = 0.4
+
+
+def fourth_axis(path: Path) -> int:
+    """Length of the fourth axis of an image; 1 where it has none or cannot be read, which reading will say."""
+    if not path.name.lower().endswith(_FOUR):
+        return 1
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        with reading(path):
+            reader.ReadImageInformation()
+    except RuntimeError:
+        return 1
+    return int(reader.GetSize()[3]) if reader.GetDimension() == 4 else 1
+
+
+def plane_size(path: Path) -> tuple[int, ...]:
+    """Size (x, y) of a picture, from its header; empty where it cannot be read."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        with reading(path):
+            reader.ReadImageInformation()
+    except RuntimeError:
+        return ()
+    return tuple(int(length) for length in reader.GetSize()[:2])
+
+
+def look_alike(path: Path) -> bool:
+    """Whether the 3D images along the fourth axis are much the same, as frames of one movement are.
+
+    They are where the root mean square of the difference between any two that follow each other is below 0.4 of the
+    standard deviation of the former. Headers do not tell: most writers say "mm and s" of every image.
+    """
+    try:
+        array, _ = read_channels(path)
+    except DataError:
+        return False
+    for before, after in pairwise(array):
+        difference = np.sqrt(np.mean((after - before) ** 2, dtype=np.float64))
+        if not difference < _ALIKE * np.std(before, dtype=np.float64):
+            return False
+    return True
+
+
+def frames_with_a_mask(path: Path) -> tuple[int, ...]:
+    """Index along the fourth axis, from 0, of each 3D mask that is not empty.
+
+    Raises:
+        DataError: If the file cannot be read.
+    """
+    array, _ = read_channels(path)
+    return tuple(int(index) for index in np.flatnonzero(array.any(axis=(1, 2, 3))))

@@ -1,0 +1,291 @@
+"""BIDS: the Brain Imaging Data Structure, with masks among its derivatives."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from fewlabel.core.errors import Fault
+from fewlabel.core.settings.config import setting
+from fewlabel.data.catalog import Case, Catalog, Column
+from fewlabel.data.columns import infer_columns
+from fewlabel.data.io.composite import Structures
+from fewlabel.readers.base import Match, Reader
+from fewlabel.readers.bids_names import BidsFile, parse_name, scan_name
+from fewlabel.readers.bids_tables import ACQUISITION, PARTICIPANTS, Sidecars, label_table, participants, sessions
+from fewlabel.readers.cine import with_frames
+from fewlabel.readers.listing import files_below, scans_below
+
+_DESCRIPTION = "dataset_description.json"
+#: How well a mask says that it is the label of a scan, by its suffix.
+_SUFFIXES = ("dseg", "seg", "lesion", "lesionseg", "gmseg", "segmentation", "labels", "label", "roi", "mask")
+#: Masks that come with preprocessing: of the brain, not of what is looked for.
+_BY_THE_WAY = frozenset({"brain", "head", "skull", "brainmask"})
+_MOST = 5
+
+
+class BidsReader(Reader):
+    """Brain Imaging Data Structure (Gorgolewski et al., Scientific Data 2016), and sets named like it.
+
+    ``sub-01[/ses-1]/anat/sub-01[_ses-1]_T1w.nii.gz`` are scans; their masks lie in ``derivatives/NAME`` or beside them
+    and end in ``_dseg``, ``_mask`` or ``_seg``. A mask belongs to the image whose entities it shares (``sub``, ``ses``,
+    ``run``, ``acq`` …) and whose grid it is on (``space``). Masks with one ``label`` each are the structures of one
+    mask. Names of labels come from ``dseg.tsv`` (``index``, ``name``).
+
+    Of several suffixes (T1w, T2w, FLAIR) the one is taken that most masks name, or that has most scans. Metadata:
+    ``participants.tsv``, ``sub-*_sessions.tsv``, session and run, and of the sidecars scanner, field strength,
+    sequence, times and angles; a sidecar above an image speaks for it too.
+    """
+
+    class Config(Reader.Config):
+        """Settings of the reader."""
+
+        name: str = "bids"
+        suffix: str | None = setting(
+            None,
+            "suffix of the scans, such as T1w; several are channels, such as T1w,FLAIR; null: the one that has masks "
+            "or most scans",
+        )
+        derivative: str | None = setting(
+            None, "folder of derivatives that the masks are taken from; null: the one with most masks"
+        )
+
+    summary: ClassVar[str] = (
+        "BIDS: sub-01/anat/sub-01_T1w.nii.gz, masks (_dseg, _mask) among derivatives, participants.tsv"
+    )
+    label_settings: ClassVar[frozenset[str]] = frozenset({"derivative"})
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.chosen = config
+
+    @classmethod
+    def match(cls, root: Path) -> Match:
+        """By folders and files named ``sub-``."""
+        if not root.is_dir():
+            return Match(0.0, ("not a folder",))
+        described = (root / _DESCRIPTION).is_file()
+        named = [file for path in scans_below(root) if (file := parse_name(path)) is not None]
+        images = sum(file.is_image for file in named)
+        if not images:
+            return Match(0.2 if described else 0.0, ("no images named sub-NAME_SUFFIX",))
+        reasons = (f"{images} images named sub-NAME_SUFFIX", _DESCRIPTION if described else f"no {_DESCRIPTION}")
+        folders = any(path.is_dir() for path in root.glob("sub-*"))
+        table = (root / PARTICIPANTS).is_file()
+        if not (described or folders or table):
+            return Match(0.4, (*reasons, "no folders sub-NAME"))
+        return Match(1.0 if described else 0.9 if folders else 0.7, reasons)
+
+    def collect(self, root: Path) -> Catalog:
+        """One case per image, or per set of channels."""
+        faults: list[Fault] = []
+        notes: list[str] = []
+        files = files_below(root)
+        named = [file for path in scans_below(root) if (file := parse_name(path)) is not None]
+        masks = _of_pipeline([file for file in named if file.is_mask], self.chosen.derivative, notes, faults)
+        suffixes, groups = _images(named, masks, self.chosen.suffix, notes, faults, root)
+        images = [group[0] for group in groups]
+        of_image, strays = _assign(images, masks)
+        if strays:
+            shown = ", ".join(str(mask.path) for mask in strays[:3]) + (", …" if len(strays) > 3 else "")
+            notes.append(f"{len(strays)} masks are of no image that is read: {shown}")
+        labels, label_names = _labels(root, of_image, notes, faults)
+        rows = self._metadata(root, images, files, faults)
+        columns, typed = infer_columns(rows, "BIDS")
+        several = len({scan_name(image, suffix=False) for image in images}) < len(images)
+        cases = [
+            Case(
+                id=scan_name(image, suffix=several),
+                subject=f"sub-{image.entities['sub']}",
+                images=tuple(root / file.path for file in group),
+                label=labels.get(image.path),
+                metadata={name: values[index] for name, values in typed.items()},
+            )
+            for index, (image, group) in enumerate(zip(images, groups, strict=True))
+        ]
+        if not cases and not faults:
+            faults.append(Fault(f"{root} holds no images named sub-NAME_SUFFIX"))
+        expanded = with_frames(cases)
+        return Catalog(
+            name=root.name,
+            root=root,
+            reader="bids",
+            cases=tuple(sorted(expanded.cases, key=lambda case: case.id)),
+            columns=(
+                *(Column(column.name, column.kind, _source(column.name)) for column in columns),
+                *expanded.columns,
+            ),
+            label_names=label_names,
+            channels=suffixes or ("image",),
+            notes=(*notes, *expanded.notes),
+            faults=(*faults, *expanded.faults),
+        )
+
+    def _metadata(
+        self, root: Path, images: Sequence[BidsFile], files: Iterable[Path], faults: list[Fault]
+    ) -> dict[str, list[Any]]:
+        """Column → value for each image."""
+        persons = participants(root, faults)
+        sidecars = Sidecars(root, faults, files)
+        visits: dict[str, Mapping[str, Mapping[str, str]]] = {}
+        rows: list[dict[str, Any]] = []
+        for image in images:
+            subject, session = image.entities["sub"], image.entities.get("ses")
+            if subject not in visits:
+                visits[subject] = sessions(root, subject, faults)
+            row: dict[str, Any] = {**persons.get(subject, {}), **visits[subject].get(session or "", {})}
+            row.update({"session": session} if session else {})
+            row.update({"run": image.entities["run"]} if "run" in image.entities else {})
+            rows.append({**row, **sidecars.of(image)})
+        unknown = sorted({image.entities["sub"] for image in images} - set(persons)) if persons else []
+        if unknown:
+            shown = ", ".join(f"sub-{name}" for name in unknown[:_MOST]) + (", …" if len(unknown) > _MOST else "")
+            faults.append(
+                Fault(f"has no row for {shown}", str(root / PARTICIPANTS), "Add them, with n/a where unknown")
+            )
+        names = dict.fromkeys(name for row in rows for name in row)
+        return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _source(column: str) -> str:
+    return "sidecars" if column in ACQUISITION.values() else PARTICIPANTS
+
+
+def _of_pipeline(
+    masks: Sequence[BidsFile], wanted: str | None, notes: list[str], faults: list[Fault]
+) -> list[BidsFile]:
+    """Masks of one folder of derivatives, so that two raters or programs are not mixed."""
+    there = Counter(mask.pipeline for mask in masks if mask.entities.get("desc", "") not in _BY_THE_WAY)
+    there = there or Counter(mask.pipeline for mask in masks)
+    if wanted is not None:
+        if wanted not in there:
+            present = ", ".join(name or "none" for name in sorted(there)) or "no masks at all"
+            faults.append(Fault(f"there are no masks in derivatives/{wanted}, but in {present}", "reader.derivative"))
+        return [mask for mask in masks if mask.pipeline == wanted]
+    if len(there) < 2:
+        return list(masks)
+    best = max(there, key=lambda name: (there[name], "manual" in name.lower(), name))
+    others = ", ".join(f"{name or 'the raw data'} ({there[name]})" for name in sorted(there) if name != best)
+    notes.append(
+        f"masks are those of {best or 'the raw data'} ({there[best]}), not of {others}. To take others, give "
+        "reader.name=bids reader.derivative=NAME"
+    )
+    return [mask for mask in masks if mask.pipeline == best]
+
+
+def _images(
+    named: Sequence[BidsFile],
+    masks: Sequence[BidsFile],
+    wanted: str | None,
+    notes: list[str],
+    faults: list[Fault],
+    root: Path,
+) -> tuple[tuple[str, ...], list[tuple[BidsFile, ...]]]:
+    """Suffixes of the channels, and the files of each scan in that order."""
+    images = [file for file in named if file.is_image]
+    # The raw scans are the data; what was made of them counts only where they are not there.
+    images = [file for file in images if not file.pipeline] or images
+    there = Counter(image.suffix for image in images)
+    if not there:
+        return (), []
+    if wanted is None:
+        said = Counter(suffix for mask in masks for suffix in there if suffix.lower() in _words_of(mask))
+        masked = Counter(image.suffix for image in images if any(mask.is_of(image) for mask in masks))
+        best = max(there, key=lambda suffix: (said[suffix], masked[suffix], there[suffix], suffix == "T1w"))
+        suffixes: tuple[str, ...] = (best,)
+        others = ", ".join(f"{suffix} ({there[suffix]})" for suffix in sorted(there) if suffix != best)
+        if others:
+            notes.append(
+                f"scans are those of suffix {best} ({there[best]}); left out: {others}. To take others, or several as "
+                f"channels, give reader.name=bids reader.suffix={best},{sorted(set(there) - {best})[0]}"
+            )
+    else:
+        suffixes = tuple(word.strip() for word in wanted.split(",") if word.strip())
+        missing = [suffix for suffix in suffixes if suffix not in there]
+        if missing:
+            problem = f"there are no scans of suffix {', '.join(missing)}, but of {', '.join(sorted(there))}"
+            faults.append(Fault(problem, "reader.suffix"))
+            return suffixes, []
+    by_scan: dict[str, dict[str, BidsFile]] = defaultdict(dict)
+    for image in images:
+        if image.suffix in suffixes:
+            by_scan[scan_name(image, suffix=False)][image.suffix] = image
+    groups = []
+    for name, group in by_scan.items():
+        lacking = [suffix for suffix in suffixes if suffix not in group]
+        if lacking:
+            faults.append(
+                Fault(f"{root}: {name} has no {', '.join(lacking)}", remedy="Restore it, or take fewer suffixes")
+            )
+            continue
+        groups.append(tuple(group[suffix] for suffix in suffixes))
+    return suffixes, groups
+
+
+def _words_of(mask: BidsFile) -> set[str]:
+    """Words of a mask's name that may be suffixes of its image."""
+    own = (mask.entities.get(key, "") for key in ("space", "desc", "from"))
+    return {word.lower() for word in (*own, mask.of_suffix) if word}
+
+
+def _assign(images: Sequence[BidsFile], masks: Sequence[BidsFile]) -> tuple[dict[Path, list[BidsFile]], list[BidsFile]]:
+    """Image → its masks, and masks of none."""
+    by_subject: dict[str, list[BidsFile]] = defaultdict(list)
+    for image in images:
+        by_subject[image.entities["sub"]].append(image)
+    found: dict[Path, list[BidsFile]] = {image.path: [] for image in images}
+    strays = []
+    for mask in masks:
+        fitting = [image for image in by_subject.get(mask.entities["sub"], ()) if mask.is_of(image)]
+        if not fitting:
+            # One that leaves out an entity of the only image there can be.
+            looser = [image for image in by_subject.get(mask.entities["sub"], ()) if mask.is_of(image, all_of=False)]
+            fitting = looser if len(looser) == 1 else []
+        for image in fitting:
+            found[image.path].append(mask)
+        if not fitting:
+            strays.append(mask)
+    return found, strays
+
+
+def _labels(
+    root: Path, of_image: Mapping[Path, list[BidsFile]], notes: list[str], faults: list[Fault]
+) -> tuple[dict[Path, Path], dict[int, str]]:
+    """Image → its label, and names of values."""
+    names = sorted(
+        {mask.entities["label"] for masks in of_image.values() for mask in masks if "label" in mask.entities}
+    )
+    labels: dict[Path, Path] = {}
+    if len(names) > 1:
+        for image, masks in of_image.items():
+            parts = {mask.entities["label"]: mask for mask in masks if "label" in mask.entities}
+            if parts:
+                joined = tuple((names.index(name) + 1, root / parts[name].path) for name in names if name in parts)
+                labels[image] = Structures(joined).path
+        return labels, {0: "background", **{index + 1: name for index, name in enumerate(names)}}
+    several: list[tuple[BidsFile, BidsFile]] = []
+    taken = []
+    for image, masks in of_image.items():
+        ranked = sorted(masks, key=_rank)
+        if ranked:
+            labels[image] = root / ranked[0].path
+            taken.append(ranked[0])
+        if len(ranked) > 1:
+            several.append((ranked[0], ranked[1]))
+    if several:
+        first, second = several[0]
+        notes.append(f"{len(several)} scans have several masks: {first.path.name} is taken, not {second.path.name}")
+    table = label_table(root, taken, faults)
+    return labels, table or ({0: "background", 1: names[0]} if names and taken else {})
+
+
+def _rank(mask: BidsFile) -> tuple[bool, int, bool, str]:
+    suffix = mask.suffix.lower()
+    return (
+        mask.entities.get("desc", "").lower() in _BY_THE_WAY,
+        _SUFFIXES.index(suffix) if suffix in _SUFFIXES else len(_SUFFIXES),
+        "manual" not in mask.entities.get("desc", "").lower(),
+        mask.path.as_posix(),
+    )

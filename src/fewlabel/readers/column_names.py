@@ -1,0 +1,144 @@
+"""What the columns of a table of scans mean: the names that people give to images, masks and persons."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewlabel.core.errors import Fault
+from fewlabel.data.io.itk_image import is_scan
+
+#: What a column of each meaning is called, without case and without anything but letters and digits.
+SYNONYMS = {
+    "image": "image|images|img|imgs|file|files|scan|scans|volume|volumes|path|filepath|filename|nifti|picture|pictures",
+    "label": (
+        "label|labels|mask|masks|seg|segs|segmentation|segmentations|segmentationmask|gt|gts|groundtruth|annotation"
+        "|annotations|labelmap|truth"
+    ),
+    "subject": (
+        "subject|subjects|subjectid|subjectkey|subjectno|subjectnr|subjectnumber|subj|subjid|sub|subid|patient|patients"
+        "|patientid|patientkey|patientno|patientnr|patientnumber|pat|patid|patno|pid|participant|participants"
+        "|participantid|participantno|person|personid|individual|individualid|proband|probandid|volunteer|volunteerid"
+        "|animal|animalid|mrn"
+    ),
+    "case": "case",
+    "part": "part|split|datasplit|subset|partition",
+    "slice": "slice|slicenumber|sliceno|slicenr|sliceindex|sliceid|sliceidx|z|zindex|instance|instancenumber",
+    "frame": "frame|framenumber|frameno|framenr|frameindex|frameid",
+}
+#: What may follow a name without changing what it means: mask_path, image_filename.
+_ENDINGS = ("filename", "filepath", "file", "path", "name")
+_MEANING = {word: meaning for meaning, words in SYNONYMS.items() for word in words.split("|")}
+#: What such a column says, where it is not called ``part``, and the part that it means.
+PART_WORDS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+#: A name of the case, but of the person where no other column names that.
+_CASE_OR_SUBJECT = "caseid"
+_FILES = ("image", "label")
+CHANNEL = re.compile(r"image_\d+$")
+
+
+@dataclass(frozen=True)
+class Meanings:
+    """What the columns of a table mean.
+
+    Attributes:
+        known: A key of :data:`SYNONYMS`, or ``image_2`` and so on → its column.
+        metadata: All other columns.
+    """
+
+    known: dict[str, str]
+    metadata: tuple[str, ...]
+
+
+def meanings(
+    cells: Mapping[str, Sequence[str]],
+    where: str,
+    faults: list[Fault],
+    notes: list[str],
+    is_file: Callable[[str], bool],
+    wanted: Sequence[str] = tuple(SYNONYMS),
+) -> Meanings:
+    """What columns mean. A name is known in any case and with any separators.
+
+    One that can also mean something else (``volume``, ``gt``) counts as files only where its cells look like them.
+    ``case_id`` names the person where no other column does, else the case.
+
+    Args:
+        cells: Column → its cells.
+        where: The table.
+        faults: Takes two columns of one meaning.
+        notes: Takes which columns were understood under another name.
+        is_file: Whether a cell names a file that is there.
+        wanted: Meanings that a column of this table can have; others are metadata.
+    """
+    by_meaning: dict[str, list[str]] = {}
+    for column, values in cells.items():
+        meaning = _meaning(column, values, is_file)
+        by_meaning.setdefault(meaning if meaning.partition("_")[0] in wanted else "", []).append(column)
+    metadata = tuple(by_meaning.pop("", ()))
+    ids = [column for column in by_meaning.get("case", ()) if _plain(column) == _CASE_OR_SUBJECT]
+    if ids and "subject" not in by_meaning:
+        by_meaning["subject"] = ids
+        by_meaning["case"] = [column for column in by_meaning["case"] if column not in ids]
+    known: dict[str, str] = {}
+    for meaning, columns in by_meaning.items():
+        for column in sorted(columns, key=lambda column: column != meaning):
+            if meaning not in known:
+                known[meaning] = column
+                continue
+            first = known[meaning]
+            same = first.lower() == column.lower()
+            problem = "have the same name, in any case" if same else f"both name the {_word(meaning)}"
+            faults.append(Fault(f"columns {first} and {column} {problem}", where, "Rename or remove one"))
+        if meaning in known and known[meaning].lower() != meaning:
+            notes.append(f"column {known[meaning]} is read as the {_word(meaning)}")
+    return Meanings(known, metadata)
+
+
+def looks_like_files(values: Sequence[str], is_file: Callable[[str], bool]) -> bool:
+    """Whether cells name image files: by a suffix, or because they are there."""
+    parts = [part.strip() for value in values for part in value.split(";") if part.strip()]
+    return any(is_scan(Path(part.replace("\\", "/"))) or is_file(part) for part in parts[:50])
+
+
+def _meaning(column: str, values: Sequence[str], is_file: Callable[[str], bool]) -> str:
+    low = column.strip().lower()
+    if CHANNEL.match(low):
+        return low
+    word = _plain(low)
+    stem = next((word.removesuffix(ending) for ending in _ENDINGS if word.endswith(ending)), word)
+    meaning = _MEANING.get(word) or _MEANING.get(stem) or ("case" if word == _CASE_OR_SUBJECT else "")
+    if meaning in _FILES and low != meaning and not looks_like_files(values, is_file):
+        return ""
+    if meaning == "part" and low != "part" and any(value and value.lower() not in PART_WORDS for value in values):
+        return ""
+    if meaning in {"slice", "frame"} and any(value and not _is_number(value) for value in values):
+        return ""
+    return meaning
+
+
+def _plain(column: str) -> str:
+    return re.sub(r"[\W_]+", "", column.lower())
+
+
+def _word(meaning: str) -> str:
+    words = {"label": "mask (label)", "case": "case", "slice": "slice number", "frame": "frame number"}
+    return words.get(meaning, meaning)
+
+
+def _is_number(value: str) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True

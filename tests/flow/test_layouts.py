@@ -1,0 +1,167 @@
+"""Layouts that people have: each is understood, prepared, learnt from and segmented with no word about it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from fewlabel.data.store import PreparedStore
+from fewlabel.stages import finetune, predict, prepare
+from fewlabel.stages.check import check
+from kit.h5 import write_h5
+from kit.pictures import classes, photo, write_picture
+from kit.scans import write_scan
+from kit.tiny import finetune_settings
+
+SUBJECTS = tuple("abcdef")
+SHAPE = (3, 32, 24)
+
+
+def anatomy(number: int) -> tuple[np.ndarray, np.ndarray]:
+    """A scan (z, y, x) with two structures, and its mask."""
+    z, y, x = np.meshgrid(*map(np.arange, SHAPE), indexing="ij")
+    mask = ((y - 14 - number % 3) ** 2 + (x - 12) ** 2 < 50).astype(np.uint8)
+    mask[(y - 14 - number % 3) ** 2 + (x - 10) ** 2 < 12] = 2
+    noise = np.random.default_rng(number).normal(0, 8, SHAPE)
+    return (100 + 60 * mask + noise + z).astype(np.float32), mask
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    write_scan(path, array, (1.5, 1.5, 6))
+
+
+def flat(root: Path) -> None:
+    for number, name in enumerate(SUBJECTS):
+        image, mask = anatomy(number)
+        save(root / f"{name}.nii.gz", image)
+        if number < 5:
+            save(root / f"{name}_seg.nii.gz", mask)
+
+
+def images_and_masks(root: Path) -> None:
+    for number, name in enumerate(SUBJECTS):
+        image, mask = anatomy(number)
+        save(root / "Images" / f"{name}.nrrd", image)
+        save(root / "Masks" / f"{name}.nrrd", mask)
+
+
+def channels_by_patient(root: Path) -> None:
+    for number, name in enumerate(SUBJECTS):
+        image, mask = anatomy(number)
+        for channel, factor in (("t1", 1), ("t2", -1), ("flair", 2)):
+            save(root / f"P_{name}" / f"P_{name}_{channel}.nii.gz", factor * image)
+        save(root / f"P_{name}" / f"P_{name}_seg.nii.gz", mask)
+
+
+def imaging_and_segmentation(root: Path) -> None:
+    for number in range(6):
+        image, mask = anatomy(number)
+        save(root / f"case_{number:05d}" / "imaging.nii.gz", image)
+        save(root / f"case_{number:05d}" / "segmentation.nii.gz", mask)
+
+
+def bids(root: Path) -> None:
+    rows = ["participant_id\tage\tsite"]
+    for number in range(1, 7):
+        image, mask = anatomy(number)
+        name = f"sub-{number:02d}"
+        save(root / name / "anat" / f"{name}_T1w.nii.gz", image)
+        save(root / "derivatives/manual" / name / "anat" / f"{name}_dseg.nii.gz", mask)
+        rows.append(f"{name}\t{30 + number}\t{'AB'[number % 2]}")
+    (root / "participants.tsv").write_text("\n".join(rows) + "\n")
+    (root / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.8.0"}')
+
+
+def structures(root: Path) -> None:
+    for number in range(6):
+        image, mask = anatomy(number)
+        save(root / f"s{number:04d}" / "ct.nii.gz", image)
+        for value, name in ((1, "liver"), (2, "spleen")):
+            save(root / f"s{number:04d}" / "segmentations" / f"{name}.nii.gz", (mask == value).astype(np.uint8))
+
+
+def colour_pictures(root: Path) -> None:
+    for number in range(6):
+        mask = np.roll(classes(), number, axis=1)
+        write_picture(root / "images" / f"x{number}a.jpg", photo(mask, number))
+        write_picture(root / "masks" / f"x{number}a.png", mask)
+
+
+def slices(root: Path) -> None:
+    for number, name in enumerate(SUBJECTS):
+        image, mask = anatomy(number)
+        for z in range(3):
+            write_picture(root / name / f"{z + 1}.png", image[z].clip(0, 255).astype(np.uint8))
+            write_picture(root / name / f"{z + 1}_mask.png", mask[z])
+
+
+def cine(root: Path) -> None:
+    for number, name in enumerate(SUBJECTS):
+        image, mask = anatomy(number)
+        frames = np.stack([image + t for t in range(5)]).transpose(3, 2, 1, 0)
+        marked = np.stack([mask * (t in {0, 2}) for t in range(5)]).transpose(3, 2, 1, 0)
+        (root / name).mkdir(parents=True)
+        for ending, array in (("sa", frames), ("sa_gt", marked)):
+            nibabel.save(nibabel.Nifti1Image(array, np.diag([1.5, 1.5, 6, 1])), root / name / f"{name}_{ending}.nii.gz")
+
+
+def synapse(root: Path) -> None:
+    (root / "train_npz").mkdir(parents=True)
+    for number in range(6):
+        image, mask = anatomy(number)
+        if number < 5:
+            for z in range(3):
+                np.savez(root / f"train_npz/case{number:04d}_slice{z:03d}.npz", image=image[z], label=mask[z])
+        else:
+            write_h5(root / f"test_vol_h5/case{number:04d}.npy.h5", image=image, label=mask)
+
+
+def datalist(root: Path) -> None:
+    images_and_masks(root)
+    rows = [{"image": f"Images/{name}.nrrd", "label": f"Masks/{name}.nrrd"} for name in SUBJECTS]
+    (root / "list.json").write_text(json.dumps({"training": rows[:4], "validation": rows[4:5], "testing": rows[5:]}))
+
+
+#: Layout → the reader that knows it, scans, and how many of them are labelled.
+LAYOUTS: dict[Callable[[Path], None], tuple[str, int, int]] = {
+    flat: ("folders", 6, 5),
+    images_and_masks: ("folders", 6, 6),
+    channels_by_patient: ("folders", 6, 6),
+    imaging_and_segmentation: ("folders", 6, 6),
+    bids: ("bids", 6, 6),
+    structures: ("structures", 6, 6),
+    colour_pictures: ("folders", 6, 6),
+    slices: ("folders", 6, 6),
+    cine: ("folders", 30, 12),
+    synapse: ("npz", 6, 6),
+    datalist: ("monai", 6, 6),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
+def test_a_layout_trains_and_predicts_with_no_hand_work(tmp_path: Path, layout: Callable[[Path], None]) -> None:
+    root = tmp_path / "data"
+    layout(root)
+    reader, scans, labelled = LAYOUTS[layout]
+    report = check(root)
+    assert report.faults == ()
+    assert report.catalog is not None
+    assert report.catalog.reader == reader
+    assert len(report.catalog.cases) == scans
+    assert sum(case.label is not None for case in report.catalog.cases) == labelled
+    assert len(report.catalog.subjects) == 6
+    settings = {"data": root, "out": tmp_path / "prepared", "workers": 1}
+    store = prepare.run(prepare.PrepareSettings.parse(settings))
+    found = PreparedStore(store)
+    assert len(found.cases) == scans
+    assert {0, 1, 2} <= set(np.unique(found.labels)) <= {0, 1, 2, 255}
+    over = {"regime": "supervised", "steps": 2, "batch": 2}
+    segmenter = finetune.run(finetune_settings(store, tmp_path / "segmenter", **over))
+    asked = {"model": segmenter, "scans": root, "out": tmp_path / "masks", "device": "cpu"}
+    masks = predict.run(predict.PredictSettings.parse(asked))
+    assert len([path for path in masks.rglob("*") if path.name.endswith((".nii.gz", ".nrrd", ".png"))]) == scans
