@@ -94,7 +94,7 @@ def _wrong_content(rows: _Rows, data: DataSet) -> None:
     scan, _ = rows.scan("all_nan", ".nii")
     data.plant("image without a finite voxel", write(scan, image(1) * np.nan), "finite|NaN")
     scan, _ = rows.scan("two_channels", labelled=False)
-    data.plant("4D image among 3D ones", write(scan, image(201, (2, *SHAPE))), "channel|frame|4D")
+    data.plant("4D image among 3D ones", write(scan, image(201, (2, *SHAPE))), "channel|frame|4D", noted=True)
     scan, _ = rows.scan("colours", labelled=False)
     write_colours(scan, np.zeros((*SHAPE, 3), np.uint8))
     data.plant("colours among grey scans", scan, "channel|colour")

@@ -157,7 +157,7 @@ def catalog_faults(catalog: Catalog) -> list[Fault]:
         if case.label is None:
             continue
         other = masks.setdefault(case.label, case)
-        if other.subject != case.subject:
+        if other.subject != case.subject and other.id != case.id:
             problem = f"is the mask of {other.id} and of {case.id}, who are two subjects"
             faults.append(Fault(problem, shown(case.label), "Give each scan its own mask, or both the same subject"))
     return faults

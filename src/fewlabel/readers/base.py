@@ -202,6 +202,8 @@ def collect_catalog(
         choice = choose_reader(place, reader)
         catalog = with_one_subject_each(with_file_facts(collected(choice.reader, place), colours or {}), subjects)
     except DataError as error:
+        if not closed:
+            raise
         raise type(error)(error.message, [*error.faults, *closed]) from error
     # Where nothing could be read, the reader said why.
     more = catalog_faults(catalog) if catalog.cases or not catalog.faults else []

@@ -7,11 +7,13 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from fewlabel.core.errors import Fault
+from fewlabel.core.errors import Fault, reason
 from fewlabel.core.suggestions import did_you_mean
 from fewlabel.data.io.catalog_paths import is_there
 from fewlabel.data.io.itk_image import file_stem, is_scan
 
+#: Letters of a name that cannot be that of a file which are shown.
+_MOST_SHOWN = 60
 _DRIVE = re.compile(r"^[A-Za-z]:[\\/]|^\\\\|^file:", re.IGNORECASE)
 
 
@@ -98,14 +100,17 @@ class CellFiles:
         path = self.table.parent / plain
         try:
             if path.is_symlink():
-                return Fault(f"the {column} {path} is a link to {path.readlink()}, which does not exist", where)
+                problem = f"the {column} {path} is a link to {path.readlink()}, which does not exist"
+                return Fault(problem, where, "Restore what it leads to")
             if path.is_dir():
                 return Fault(f"the {column} {path} is a folder", where, "Name the file of the scan")
             beside = sorted(other.name for other in path.parent.iterdir()) if path.parent.is_dir() else []
-        except (OSError, ValueError):
-            beside = []
+            other = _in_other_case(self.table.parent, plain)
+        except (OSError, ValueError) as error:
+            # Such as a name that is too long for a file, and for a message.
+            shown = plain if len(plain) <= _MOST_SHOWN else f"{plain[:_MOST_SHOWN]}…"
+            return Fault(f"the {column} {shown} cannot be a file ({reason(error)})", where, "Correct the name")
         remedy = ""
-        other = _in_other_case(self.table.parent, plain)
         same = (
             [other]
             if other

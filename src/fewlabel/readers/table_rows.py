@@ -75,7 +75,7 @@ def _rows(path: Path, table: Table, known: Mapping[str, str], files: CellFiles, 
             own["part"] = PART_WORDS.get(own["part"].lower(), "")
         own["part"] = part_of(own["part"], f"{path}, line {line}", faults)
         if not images:
-            faults.append(Fault("names no image", f"{path}, line {line}"))
+            faults.append(Fault("names no image", f"{path}, line {line}", "Name one, or take the row out"))
         if not images or None in images:
             continue
         rows.append(

@@ -300,7 +300,7 @@ def test_a_label_column_of_classes_is_one_fault(folder):
 def test_windows_paths_and_paths_from_elsewhere(folder):
     rows = [
         {"image": "s1\\a.nii.gz", "label": ".\\s1\\a_m.nii.gz"},
-        {"image": "C:\\Users\\me\\data\\s1\\b.nii.gz", "label": "/mnt/me/data/s1/b_m.nii.gz"},
+        {"image": "C:\\Users\\me\\data\\s1\\b.nii.gz", "label": "/Volumes/me/data/s1/b_m.nii.gz"},
     ]
     catalog = read(write(folder, "scans.csv", rows))
     assert [case.images[0].resolve() for case in catalog.cases] == [folder / "s1/a.nii.gz", folder / "s1/b.nii.gz"]
@@ -308,7 +308,7 @@ def test_windows_paths_and_paths_from_elsewhere(folder):
     assert set(catalog.notes) == {
         "scans.csv: backslashes in 3 paths are read as slashes",
         "scans.csv: 1 paths begin with C:/Users/me/data, which is not here: the files were found beside the table",
-        "scans.csv: 1 paths begin with /mnt/me/data, which is not here: the files were found beside the table",
+        "scans.csv: 1 paths begin with /Volumes/me/data, which is not here: the files were found beside the table",
     }
 
 

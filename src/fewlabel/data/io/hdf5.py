@@ -221,7 +221,9 @@ def _item(content: Any, name: str) -> Any:
         # A link, within the file or into another one.
         problem = f'"{name}" is a link that leads to nothing'
         remedy = "Copy the file that it leads to as well, or store the array itself"
-        raise DataError("A file cannot be read:", [Fault(problem, content.filename, remedy)]) from error
+        raise DataError(
+            "A file cannot be read:", [Fault(problem, str(getattr(content, "filename", "")), remedy)]
+        ) from error
 
 
 @lru_cache(maxsize=1 << 16)
