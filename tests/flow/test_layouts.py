@@ -194,7 +194,7 @@ LAYOUTS: dict[Callable[[Path], None], tuple[str, int, int]] = {
     channels_by_patient: ("folders", 6, 6),
     imaging_and_segmentation: ("folders", 6, 6),
     bids: ("bids", 6, 6),
-    structures: ("structures", 6, 6),
+    structures: ("mask_per_structure", 6, 6),
     colour_pictures: ("folders", 6, 6),
     slices: ("folders", 6, 6),
     cine: ("folders", 30, 12),

@@ -17,8 +17,8 @@ from fewlabel.core.settings.values import merge
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine import compiling
 from fewlabel.pipelines import _train_settings, measuring, stages, train
-from fewlabel.pipelines.budget import Cost
 from fewlabel.pipelines.measuring import Measured
+from fewlabel.pipelines.time_budget import Cost
 from kit.stores import make_store
 
 

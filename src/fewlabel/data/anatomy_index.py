@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.data.anatomy import SliceAnatomy
+from fewlabel.data.nested_structures import find_bodies, find_nesting
 from fewlabel.data.store import PreparedStore
-from fewlabel.data.structures import find_bodies, find_nesting
 from fewlabel.data.surfaces import Body, Wall, surface_of, wall_of
 from fewlabel.data.windows import runs_of
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.settings.config import Settings, default_of, setting
 from fewlabel.data.anatomy import AnatomyConfig
-from fewlabel.data.synthesis import SynthesisConfig
+from fewlabel.data.synthetic_slices import SynthesisConfig
 
 _GEOMETRY = "after the code of PCL and SPL"
 #: Limits that are off unless they are given, with the value that is off and one that is not: each has a probability.

@@ -18,7 +18,7 @@ from fewlabel.data.anatomy import AnatomyDraws, anatomy_displacements, draw_anat
 from fewlabel.data.anatomy_index import AnatomyIndex
 from fewlabel.data.augment_settings import AugmentConfig
 from fewlabel.data.store import UNLABELLED, PreparedStore
-from fewlabel.data.synthesis import Palette, find_palette, find_regions, synthesise
+from fewlabel.data.synthetic_slices import Palette, find_palette, find_regions, synthesise
 from fewlabel.data.windows import Run, runs_of
 
 

@@ -14,7 +14,7 @@ from fewlabel.core.progress import say
 from fewlabel.data.field_of_view import LARGEST_SIZE, SIZE_STEP, Grid
 from fewlabel.data.planning import grid_of
 from fewlabel.data.store import PreparedStore
-from fewlabel.pipelines import budget, measuring
+from fewlabel.pipelines import measuring, time_budget
 from fewlabel.pipelines._stand_in import write_stand_in
 from fewlabel.stages.prepare import CheckReport, check, plan_of
 
@@ -51,7 +51,7 @@ def choose_grid(plans: Plans, seconds: float, *, share: float, given: Mapping[st
         # Told in the words of the stage that meets it.
         return grids[0]
     pixels = [math.prod(grid.size) for grid in grids]
-    return grids[budget.finest(pixels, pixels[-1], seconds, pretrain, arms, share=share, given=given)]
+    return grids[time_budget.finest(pixels, pixels[-1], seconds, pretrain, arms, share=share, given=given)]
 
 
 def _grids(report: CheckReport, plans: Plans) -> list[Grid]:
@@ -62,7 +62,7 @@ def _grids(report: CheckReport, plans: Plans) -> list[Grid]:
     first = _grid(report, prepared.slice_axis, step, wanted)
     grids = [first]
     if plans["finetune"].patch is None and prepared.spacing is None and prepared.size is None:
-        for factor in budget.coarser(first.spacing[0], first.median[0], first.thinnest)[1:]:
+        for factor in time_budget.coarser(first.spacing[0], first.median[0], first.thinnest)[1:]:
             spacing = [float(f"{factor * value:.4g}") for value in first.spacing]
             coarse = _grid(report, prepared.slice_axis, step, {"spacing": spacing, "size": None})
             if math.prod(coarse.size) < math.prod(grids[-1].size):
@@ -81,7 +81,7 @@ def _grid(report: CheckReport, slice_axis: str, step: int, wanted: Mapping[str, 
     return replace(grid, size=(height, width))
 
 
-def _costs(report: CheckReport, plans: Plans, grid: Grid) -> tuple[budget.Cost | None, Sequence[budget.Cost]]:
+def _costs(report: CheckReport, plans: Plans, grid: Grid) -> tuple[time_budget.Cost | None, Sequence[time_budget.Cost]]:
     """What pre-training takes on a grid, and fine-tuning with its control."""
     if report.catalog is None or report.labels is None or report.split is None:
         raise ValueError("a plan is made of a catalog, labels and a split")

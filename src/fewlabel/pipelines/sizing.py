@@ -13,13 +13,13 @@ from fewlabel.core.settings.values import assignments, merge, nest
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine import compiling
 from fewlabel.engine.runtime import choose_device, resolved_precision
-from fewlabel.pipelines import budget, forecast, grids, measuring
+from fewlabel.pipelines import forecast, grids, measuring, time_budget
 from fewlabel.pipelines._resolved import completed, given_steps, said, standing, unsaid
 from fewlabel.pipelines._run_folder import before
 from fewlabel.pipelines._train_settings import OFF, TrainSettings, plan
-from fewlabel.pipelines.budget import Cost, Steps
 from fewlabel.pipelines.forecast import Row
 from fewlabel.pipelines.measuring import Measured
+from fewlabel.pipelines.time_budget import Cost, Steps
 
 #: Seconds that a report takes, about, without the predictions of the scans it shows.
 REPORT_SECONDS = 20.0
@@ -124,8 +124,8 @@ class Sizing:
         plans = {name: values.model_copy(update=compiled.get(name)) for name, values in plans.items()}
         measured = measuring.measure(_at_width(plans, width), store, trains=trains, evaluates=evaluates)
         steps = self._share(measured, given)
-        if width is not None and width > budget.NARROW and budget.too_wide(steps, given):
-            width = budget.NARROW
+        if width is not None and width > time_budget.NARROW and time_budget.too_wide(steps, given):
+            width = time_budget.NARROW
             measured = measuring.measure(_at_width(plans, width), store, trains=trains, evaluates=evaluates)
             steps = self._share(measured, given)
         if sized:
@@ -136,13 +136,15 @@ class Sizing:
 
     def _share(self, measured: Measured, given: Mapping[str, int]) -> Steps:
         left = self._left - (measured.evaluation or 0.0) - _report(measured)
-        return budget.share_out(left, measured.pretrain, measured.arms, share=self.settings.pretrain_share, given=given)
+        return time_budget.share_out(
+            left, measured.pretrain, measured.arms, share=self.settings.pretrain_share, given=given
+        )
 
     def _width(self, plans: Plans) -> int | None:
         """The width to begin with; None where one was said."""
         if any(said(getattr(self.settings, stage), "network", "width") for stage in _TRAINED):
             return None
-        return budget.WIDTHS[choose_device(plans["finetune"].device)]
+        return time_budget.WIDTHS[choose_device(plans["finetune"].device)]
 
     def _compiled(self, plans: Plans, given: Mapping[str, int]) -> dict[str, dict[str, bool]]:
         """Stage → whether its steps are compiled, where that is left open and hangs on a length to be chosen."""
@@ -204,7 +206,7 @@ class Sizing:
         steps = [f"{stage}.steps={count}" for stage, count in given.items()]
         if steps:
             return f"{' and '.join(steps)} {'stands' if len(steps) == 1 else 'stand'} as set"
-        return f"no training has fewer than {budget.FEWEST} steps"
+        return f"no training has fewer than {time_budget.FEWEST} steps"
 
 
 def forecast_of(resolved: Mapping[str, Any]) -> tuple[dict[str, float], float]:

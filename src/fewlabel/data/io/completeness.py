@@ -20,7 +20,7 @@ from fewlabel.data.io.nifti import header_file, is_packed, put_back_not_finite, 
 from fewlabel.data.io.nifti_grid import nifti_problems
 from fewlabel.data.io.nrrd import nrrd_stored, read_nrrd_header
 from fewlabel.data.io.picture import Picture, read_picture
-from fewlabel.data.io.stored import Stored, read_stored
+from fewlabel.data.io.voxel_storage import Stored, read_stored
 
 #: Files whose answer is remembered: those of a large data set, a few hundred bytes each.
 _REMEMBERED = 1 << 16

@@ -9,7 +9,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from fewlabel.data.io.stored import Part, Stored, promised_bytes
+from fewlabel.data.io.voxel_storage import Part, Stored, promised_bytes
 
 HEADER_BYTES = 256
 _MAGIC = (0xEFFFE9B0, 0x2AE389B8)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fewlabel.data.io.stored import Packing, Part, Stored, promised_bytes
+from fewlabel.data.io.voxel_storage import Packing, Part, Stored, promised_bytes
 
 _MOST_LINES = 1000
 _LONGEST_LINE = 1 << 16

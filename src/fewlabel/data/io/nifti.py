@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fewlabel.data.io.stored import Finite
+from fewlabel.data.io.voxel_storage import Finite
 
 HEADER_BYTES = 544
 _BLOCK = 1 << 22

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fewlabel.data.io.stored import Packing, Part, Stored, promised_bytes, unpacked_blocks
+from fewlabel.data.io.voxel_storage import Packing, Part, Stored, promised_bytes, unpacked_blocks
 
 MAGIC = b"NRRD000"
 _MOST = 1 << 24

@@ -12,7 +12,7 @@ from fewlabel.core.output_paths import with_a_name
 from fewlabel.core.progress import say
 from fewlabel.core.registry import load_plugin
 from fewlabel.core.settings.config import Settings
-from fewlabel.engine.outcomes import outcome_sentences
+from fewlabel.engine.regime_outcomes import outcome_sentences
 from fewlabel.stages._encoders import PlannedEncoder
 from fewlabel.stages._volumes import slice_faults
 from fewlabel.stages.finetune.checking import LabelUse, check

@@ -10,7 +10,7 @@ import pandas as pd
 
 from fewlabel.core.registry import load_plugin
 from fewlabel.data.representative_slices import Spread
-from fewlabel.engine.outcomes import KEY as OUTCOMES
+from fewlabel.engine.regime_outcomes import KEY as OUTCOMES
 from fewlabel.protocol.exposure import KEY as MET
 from fewlabel.protocol.exposure import images_met
 from fewlabel.protocol.model_selection import Selection

@@ -13,7 +13,7 @@ from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.checking import inspect_case
 from fewlabel.data.io.catalog_paths import files_behind, is_there, scan_stem
 from fewlabel.data.io.hdf5 import Address, shapes_of
-from fewlabel.data.io.masks import write_mask
+from fewlabel.data.io.mask_writing import write_mask
 from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
 from fewlabel.data.sources import source_files, source_key
 from kit.h5 import ball, write_h5

@@ -12,7 +12,7 @@ from fewlabel.data.checking import inspect_case
 from fewlabel.data.file_facts import with_file_facts
 from fewlabel.data.io.colours import parse_colours
 from fewlabel.data.io.composite import Coloured
-from fewlabel.data.io.masks import write_mask
+from fewlabel.data.io.mask_writing import write_mask
 from fewlabel.data.io.picture import TIFF, read_picture
 from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fewlabel.pipelines.budget import (
+from fewlabel.pipelines.time_budget import (
     COARSER,
     ENOUGH,
     FEWEST,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fewlabel.data.structures import MOST_BODIES, find_bodies, find_nesting
+from fewlabel.data.nested_structures import MOST_BODIES, find_bodies, find_nesting
 from fewlabel.data.surfaces import signed_distance, surface_of, wall_of
 
 SIZE = (72, 80)

@@ -10,9 +10,8 @@ import pytest
 import SimpleITK as sitk
 
 from fewlabel.core.errors import DataError
-from fewlabel.data.io import masks
 from fewlabel.data.io.geometry import grid_faults
-from fewlabel.data.io.masks import write_map, write_mask, write_probabilities
+from fewlabel.data.io.mask_writing import write_map, write_mask, write_probabilities
 from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
 from kit.scans import TILTED, acdc_like, blob, noise, write_scan
 
@@ -62,7 +61,7 @@ def test_no_link_is_followed(tmp_path, monkeypatch):
     assert victim.read_text() == "somebody else's"
     assert not (tmp_path / "m.nii.gz").is_symlink()
     names = iter(["guessed", "fresh"])
-    monkeypatch.setattr(masks.uuid, "uuid4", lambda: SimpleNamespace(hex=next(names)))
+    monkeypatch.setattr(mask_writing.uuid, "uuid4", lambda: SimpleNamespace(hex=next(names)))
     (tmp_path / ".guessed.n.nii.gz").symlink_to(victim)
     write_mask(tmp_path / "n.nii.gz", blob((3, 5, 7)), scan)
     assert victim.read_text() == "somebody else's"

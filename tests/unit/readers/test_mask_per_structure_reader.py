@@ -36,7 +36,7 @@ def write(root, image, mask, patients=("p1", "p2", "p3"), names=("liver", "splee
 )
 def test_one_class_for_each_structure(tmp_path, image, mask):
     root = write(tmp_path, image, mask)
-    assert choose_reader(root).name == "structures"
+    assert choose_reader(root).name == "mask_per_structure"
     _, catalog = read_catalog(root)
     assert catalog.label_names == {0: "background", 1: "aorta", 2: "liver", 3: "spleen"}
     assert [case.id for case in catalog.cases] == ["p1", "p2", "p3"]

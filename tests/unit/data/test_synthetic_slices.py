@@ -8,7 +8,15 @@ import torch
 
 from fewlabel.core.errors import SettingsError
 from fewlabel.data.intensity import apply_blur
-from fewlabel.data.synthesis import FEATHER, Palette, SynthesisConfig, _k_means, find_palette, find_regions, synthesise
+from fewlabel.data.synthetic_slices import (
+    FEATHER,
+    Palette,
+    SynthesisConfig,
+    _k_means,
+    find_palette,
+    find_regions,
+    synthesise,
+)
 from kit.masks import SIZE, disc, heart, memory_store
 
 

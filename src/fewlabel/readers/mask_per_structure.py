@@ -44,7 +44,7 @@ class StructuresReader(Reader):
     class Config(Reader.Config):
         """No settings."""
 
-        name: str = "structures"
+        name: str = "mask_per_structure"
 
     summary: ClassVar[str] = (
         "one mask file per structure (TotalSegmentator): s0000/ct.nii.gz, segmentations/liver.nii.gz"
@@ -96,7 +96,7 @@ class StructuresReader(Reader):
         return Catalog(
             name=root.name,
             root=root,
-            reader="structures",
+            reader="mask_per_structure",
             cases=tuple(sorted(cases, key=lambda case: case.id)),
             columns=columns,
             label_names={0: "background", **{index + 1: name for index, name in enumerate(names)}},
