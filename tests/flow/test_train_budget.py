@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from fewlabel.cli import app
 from fewlabel.core import progress
-from fewlabel.pipelines import timing
+from fewlabel.pipelines import time_budget, timing
 from kit.scans import nnunet_folder
 
 TINY = (

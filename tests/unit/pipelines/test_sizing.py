@@ -410,6 +410,7 @@ class TestGrids:
     def test_a_small_budget_takes_a_coarser_one(
         self, stages: Stages, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        from fewlabel.pipelines import time_budget
 
         monkeypatch.setattr(time_budget, "PIXELS_THICK", 1.0)
         for name, words, spacing in (

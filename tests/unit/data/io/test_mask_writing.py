@@ -10,6 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from fewlabel.core.errors import DataError
+from fewlabel.data.io import mask_writing
 from fewlabel.data.io.geometry import grid_faults
 from fewlabel.data.io.mask_writing import write_map, write_mask, write_probabilities
 from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
