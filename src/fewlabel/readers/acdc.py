@@ -102,10 +102,10 @@ class AcdcReader(Reader):
             root=root,
             reader="acdc",
             cases=tuple(sorted(cases, key=lambda case: case.id)),
+            notes=notes,
             columns=columns,
             label_names=_LABELS,
             channels=("cine MR",),
-            notes=notes,
             faults=tuple(faults),
         )
 
