@@ -104,11 +104,11 @@ class AcdcReader(Reader):
             root=root,
             reader="acdc",
             cases=tuple(sorted(cases, key=lambda case: case.id)),
+            notes=notes,
             columns=columns,
             label_names=_LABELS,
             channels=("cine MR",),
             known_equal=(_SAME,),
-            notes=notes,
             faults=tuple(faults),
         )
 
