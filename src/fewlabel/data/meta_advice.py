@@ -60,11 +60,9 @@ def mutual_information(first: Codes, second: Codes) -> tuple[float, float]:
         return 0.0, 0.0
     _, a = np.unique(first[known], return_inverse=True)
     _, b = np.unique(second[known], return_inverse=True)
-    joint = np.zeros((a.max() + 1, b.max() + 1))
-    np.add.at(joint, (a, b), 1.0)
-    joint /= joint.sum()
-    bits = max(0.0, _entropy(joint.sum(1)) + _entropy(joint.sum(0)) - _entropy(joint.ravel()))
-    mean = (_entropy(joint.sum(1)) + _entropy(joint.sum(0))) / 2
+    # Of pairs of classes only those that occur: a table of all would be large where both are names.
+    one, other, both = (_entropy(np.unique(codes, return_counts=True)[1]) for codes in (a, b, a * (b.max() + 1) + b))
+    bits, mean = max(0.0, one + other - both), (one + other) / 2
     return bits, bits / mean if mean > 0 else 0.0
 
 
@@ -124,7 +122,7 @@ def _objection(
     return f"equal to {'the site, ' if _SITE.search(same) else ''}{same}" if same else ""
 
 
-def _entropy(shares: NDArray[np.floating[Any]]) -> float:
-    """Entropy in bits of shares that add up to 1."""
-    present = shares[shares > 0]
-    return float(-(present * np.log2(present)).sum())
+def _entropy(counts: NDArray[np.integer[Any]]) -> float:
+    """Entropy in bits of classes that occur so many times each."""
+    shares = counts / counts.sum()
+    return float(-(shares * np.log2(shares)).sum())

@@ -102,6 +102,8 @@ def _text(path: Path, faults: list[Fault], notes: list[str], most: int | None) -
             head = stream.read(_HEAD_BYTES)
         text = head.decode(encoding_of(head), errors="replace")
     text = text.lstrip("\ufeff")
+    if "\n" not in text:
+        text = text.replace("\r", "\n")
     skipped = 0
     separator = ""
     if text[: len(_HINT)].lower() == _HINT:

@@ -35,6 +35,11 @@ def test_mutual_information_at_its_bounds():
     assert mutual_information(np.full(48, -1), CASES) == (0.0, 0.0)
 
 
+def test_labels_that_are_names_take_no_table_of_all_pairs():
+    names = np.arange(200_000)
+    assert mutual_information(names, names[::-1]) == pytest.approx((np.log2(200_000), 1.0))
+
+
 def test_what_speaks_against_a_label():
     site = SUBJECTS % 3
     half = np.where(CASES < 7, -1, CASES % 2)

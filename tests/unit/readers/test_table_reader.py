@@ -198,6 +198,8 @@ def test_a_hint_of_excel_and_empty_lines_at_the_end_are_no_rows(folder):
     path.write_text("sep=;\nimage;subject;\ns1/a.nii.gz;7;\n\nc2.nii.gz;8;\n;;\n;;\n")
     catalog = read(path)
     assert [(case.id, case.subject) for case in catalog.cases] == [("a", "7"), ("c2", "8")]
+    path.write_bytes(b"image,subject\rs1/a.nii.gz,7\r")
+    assert [case.subject for case in read(path).cases] == ["7"]
     path.write_text("image,subject\ns1/a.nii.gz,7\n\n\n,\ngone.nii.gz,8\n")
     with pytest.raises(DataError) as error:
         read(path)
