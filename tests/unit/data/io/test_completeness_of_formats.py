@@ -114,7 +114,9 @@ def test_bytes_before_detached_voxels_are_none(tmp_path, skip):
     (tmp_path / "v.raw").write_bytes(before + VOXELS.tobytes())
     path = nrrd(tmp_path / "s.nhdr", "raw", b"", more=f"data file: v.raw\n{skip}")
     np.testing.assert_array_equal(read_volume(path).array[0], VOXELS)
-    (tmp_path / "v.raw").write_bytes(before + VOXELS.tobytes()[:-20])
+    # Of voxels that are the last bytes of a file, those before them cannot be told from them.
+    cut = 20 if "-1" in skip else 5
+    (tmp_path / "v.raw").write_bytes(before + VOXELS.tobytes()[:-cut])
     assert "bytes in v.raw of the 504" in what_is_missing(path)
 
 
@@ -240,6 +242,12 @@ def test_a_channel_without_a_finite_voxel_is_named(tmp_path):
         sitk.WriteImage(image, str(tmp_path / name))
         (fault,) = inspect_case(Case("a", "a", (tmp_path / name,)), 3).faults
         assert fault.problem == "channel 2 of 3 has no finite voxel", name
+
+
+def test_bytes_after_the_voxels_are_no_voxels(tmp_path):
+    path = written(tmp_path / "s.mha", packed=False, array=np.full(SHAPE, np.nan, np.float32))
+    path.write_bytes(path.read_bytes() + np.ones(9, np.float32).tobytes())
+    assert examine(path).blank == (0,)
 
 
 def test_finite_values_over_blocks():
