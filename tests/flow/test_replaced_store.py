@@ -119,8 +119,8 @@ def test_an_artifact_replaced_while_it_is_scored_is_not_named_as_parent(stores, 
     old = [Artifact.open(folder).content_hash for folder in (store, model)]
     original = evaluate._score
 
-    def score(*arguments):
-        table = original(*arguments)
+    def score(*arguments, **named):
+        table = original(*arguments, **named)
         put(stores[1], store)
         (model / "manifest.json").unlink()
         return table

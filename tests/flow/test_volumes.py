@@ -52,7 +52,7 @@ def test_preparation_says_what_it_assumed_and_keeps_every_voxel(raw: Path, store
     found = PreparedStore(store)
     assert found.images.shape == (60, 1, 32, 32)
     assert found.plan["spacing"] == [0.625, 0.625]
-    assert any("no voxel size: assumed to be 0.625" in note for note in read_json(store / "qc.json")["notes"])
+    assert any("no voxel size: taken as 0.625" in note for note in read_json(store / "qc.json")["notes"])
     assert found.split["parts"]["test"] == ["t"]
     test = next(case for case in found.cases if case.id == "t")
     _, mask = ball(4)

@@ -72,10 +72,10 @@ def test_the_command_tells_named_from_missed_and_crashed(parts, capsys, monkeypa
     assert told.endswith("4 faults of 4 kinds planted: 4 named, 0 missed, 0 crashed\n")
     original = parts.command.check
 
-    def crash_or_forget(path, **values):
-        if path.parent.name == "columns":
+    def crash_or_forget(settings):
+        if settings.data.parent.name == "columns":
             raise KeyError("x")
-        return SimpleNamespace(faults=original(path, **values).faults[:0], rows=(), odd=())
+        return SimpleNamespace(faults=original(settings).faults[:0], rows=(), odd=())
 
     monkeypatch.setattr(parts.command, "check", crash_or_forget)
     assert parts.command.main(["columns", "empty-masks", "--missed"]) == 1
@@ -97,10 +97,10 @@ def test_faults_of_a_layout_are_named_together(parts, capsys):
 def test_a_library_that_aborts_is_a_crash_of_that_layout_alone(parts, capsys, monkeypatch):
     original = parts.command.check
 
-    def abort_at_columns(path, **values):
-        if path.parent.name == "columns":
+    def abort_at_columns(settings):
+        if settings.data.parent.name == "columns":
             os._exit(134)
-        return original(path, **values)
+        return original(settings)
 
     monkeypatch.setattr(parts.command, "check", abort_at_columns)
     assert parts.command.main(["columns", "empty-masks"]) == 1

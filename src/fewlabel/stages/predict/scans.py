@@ -124,7 +124,9 @@ class _Looking:
             return groups
         listing = list_folder(self.place, out)
         of_scans = {file.resolve() for case in cases for path in case.images for file in files_behind(path)}
-        labels = [file for case in cases if case.label and is_there(case.label) for file in files_behind(case.label)]
+        named = [file for case in cases if case.label and is_there(case.label) for file in files_behind(case.label)]
+        # A mask may be an array of the very file that holds its scan.
+        labels = [file for file in named if file.resolve() not in of_scans]
         claimed = of_scans | {file.resolve() for file in labels}
         images = [path for path in listing.files if is_scan(path) and path.resolve() not in claimed]
         masks = [path for path in images if is_mask_name(path, self.place)]
