@@ -27,6 +27,7 @@ _IMAGE_FILE = rf"{_IMAGE}|training|test"
 _IMAGE_FOLDER = rf"{_IMAGE}|data|JPEGImages|leftImg8bit"
 _PARTS = {"": r"train(?:ing)?|tr", "validation": r"val(?:id|idation)?|dev", "test": r"test(?:ing)?|ts"}
 _PART = "|".join(_PARTS.values())
+_SHORTEST = 2
 _SEQUENCES = (
     r"t1|t1w|t1n|t1c|t1ce|t1gd|t1post|t2|t2w|t2f|t2s|flair|pdw?|adc|dwi|swi|tof|ct|cta|pet|suv|dce|mra?|mri|lge|cine"
 )
@@ -54,6 +55,8 @@ _IMAGE_NAMED = _compiled(
     rf"(?P<rest>)(?:{_IMAGE_FILE})(?P<number>)",
 )
 _PART_ALONE = re.compile(_PART, re.IGNORECASE)
+#: Such as imagesTr and labels_test.
+_ROLE_AND_PART = re.compile(rf"(?:{_MASK_FOLDER}|{_IMAGE_FOLDER})(?:{_SEPARATOR})?({_PART})", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -101,10 +104,12 @@ def is_neither(path: PurePath) -> bool:
 
 def part_of_folder(name: str) -> str | None:
     """The part of the catalog that a folder's name speaks of; None where it speaks of none."""
-    words = [word for word in re.split(r"[^A-Za-z]+|(?<=[a-z])(?=[A-Z])", name) if word]
+    whole = _PART_ALONE.fullmatch(name) or _ROLE_AND_PART.fullmatch(name)
+    words = [whole[whole.lastindex or 0]] if whole else re.split(r"[^A-Za-z]+|(?<=[a-z])(?=[A-Z])", name)
     for word in words:
+        # Two letters in the middle of a name, such as those of BraTS, speak of no part.
         for part, pattern in _PARTS.items():
-            if re.fullmatch(pattern, word, re.IGNORECASE):
+            if (whole or len(word) > _SHORTEST) and re.fullmatch(pattern, word, re.IGNORECASE):
                 return part
     return None
 

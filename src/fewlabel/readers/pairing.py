@@ -15,6 +15,10 @@ from fewlabel.readers.named_files import NamedFile, is_neither, split_channel, u
 _Key = tuple[str, tuple[str, ...], str]
 
 
+#: Masks in deeper folders come after all others.
+_DEEPER = 10
+
+
 @dataclass
 class PairedScan:
     """A scan and every mask whose name speaks of it.
@@ -67,7 +71,8 @@ def pair_files(files: Iterable[Path]) -> Pairing:
     scans, channels = _scans(images, masks)
     strays = _attach(scans, masks)
     for scan in scans:
-        scan.masks.sort(key=lambda mask: (mask.rank, len(mask.path.name), mask.path))
+        # Of masks joined of several people's, that of their majority.
+        scan.masks.sort(key=lambda mask: ("_maj" not in mask.name.lower(), mask.rank, len(mask.path.name), mask.path))
     return Pairing(tuple(scans), channels, tuple(strays))
 
 
@@ -163,7 +168,20 @@ def _attach(scans: Sequence[PairedScan], masks: Iterable[NamedFile]) -> list[Nam
             else:
                 rest.append(mask)
         left = rest
-    return [mask for mask in left if not _attach_longer(scans, mask)]
+    return [mask for mask in left if not (_attach_longer(scans, mask) or _attach_deeper(scans, mask))]
+
+
+def _attach_deeper(scans: Sequence[PairedScan], mask: NamedFile) -> bool:
+    """A mask in a folder below that of a scan with a mask, such as one of each instance, is another of the scan's."""
+    above = [scan for scan in scans if scan.masks and scan.first.home and _is_below(mask.home, scan.first.home)]
+    if len(above) != 1:
+        return False
+    above[0].masks.append(replace(mask, rank=mask.rank + _DEEPER))
+    return True
+
+
+def _is_below(home: tuple[str, ...], folder: tuple[str, ...]) -> bool:
+    return len(home) > len(folder) and home[: len(folder)] == folder
 
 
 def _attach_longer(scans: Sequence[PairedScan], mask: NamedFile) -> bool:
