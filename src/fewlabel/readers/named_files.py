@@ -159,6 +159,8 @@ def _folders(names: tuple[str, ...]) -> _Folders:
             word, rank, image_folder = "", _LEAST, True
         elif named is None or _PART_ALONE.fullmatch(folder) is None:
             home.append(folder)
+            # What lies in a folder of its own below "data" need not be an image.
+            image_folder = False
     return _Folders(tuple(home), part, word, rank, image_folder)
 
 

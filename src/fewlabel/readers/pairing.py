@@ -82,17 +82,12 @@ def _with_roles(named: list[NamedFile]) -> list[NamedFile]:
         # Such as a folder "segmentations" with scans in it: the names alone speak.
         named = [file if file.by_name else _as_image(file) for file in named]
     folders = any(file.mask and not _is_own_word(file) for file in named)
-    stems: dict[Path, set[str]] = defaultdict(set)
-    for file in named:
-        if not file.mask:
-            stems[file.path.parent].update((scan_stem(file.path), file.bare))
+    # A folder of images in which all names are those of masks holds images called so.
+    plain = {file.path.parent for file in named if not file.mask}
     checked = []
     for file in named:
-        beside = stems[file.path.parent]
-        if file.mask and file.image_folder and folders and not beside & {file.name, file.bare}:
-            checked.append(_as_image(file))
-        else:
-            checked.append(file)
+        called = file.mask and file.image_folder and folders and file.path.parent not in plain
+        checked.append(_as_image(file) if called else file)
     return checked
 
 

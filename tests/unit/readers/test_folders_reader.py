@@ -131,8 +131,8 @@ def test_masks_of_instances_and_raters_are_not_the_label(tmp_path):
         scan(home / "imaging.nii.gz")
         for name in names if number < 2 else ("segmentation",):
             mask(home / f"{name}.nii.gz")
-        for rater in (1, 2):
-            mask(home / f"instances/kidney_instance-1_annotation-{rater}.nii.gz")
+        for rater, below in ((1, "instances"), (2, "segmentations")):
+            mask(home / f"{below}/kidney_instance-1_annotation-{rater}.nii.gz")
     found, catalog = cases(tmp_path)
     assert catalog.reader == "folders"
     assert [case.label.name for case in found.values()] == [
