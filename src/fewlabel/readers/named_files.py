@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path, PurePath
 
@@ -73,6 +73,7 @@ class NamedFile:
         part: ``""``, ``"validation"`` or ``"test"``, by its folders.
         word: What says that it is a mask, as written; empty for an image.
         rank: How well that word says that it is the label; 0 is best.
+        image_folder: Whether the folder it lies in is one of images by its name.
     """
 
     path: Path
@@ -84,7 +85,7 @@ class NamedFile:
     part: str = ""
     word: str = ""
     rank: int = _LEAST
-    image_folder: bool = field(default=False)
+    image_folder: bool = False
 
 
 def is_mask_folder(name: str) -> bool:
