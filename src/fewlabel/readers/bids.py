@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ from fewlabel.readers.bids_names import BidsFile, parse_name, scan_name
 from fewlabel.readers.bids_tables import ACQUISITION, PARTICIPANTS, Sidecars, label_table, participants, sessions
 from fewlabel.readers.cine import with_frames
 from fewlabel.readers.listing import files_below, scans_below
+from fewlabel.readers.named_files import part_of_folder
 
 _DESCRIPTION = "dataset_description.json"
 #: How well a mask says that it is the label of a scan, by its suffix.
@@ -72,7 +74,7 @@ class BidsReader(Reader):
         if not images:
             return Match(0.2 if described else 0.0, ("no images named sub-NAME_SUFFIX",))
         reasons = (f"{images} images named sub-NAME_SUFFIX", _DESCRIPTION if described else f"no {_DESCRIPTION}")
-        folders = any(path.is_dir() for path in root.glob("sub-*"))
+        folders = any(part.startswith("sub-") for file in named for part in file.path.parts[:-1])
         table = (root / PARTICIPANTS).is_file()
         if not (described or folders or table):
             return Match(0.4, (*reasons, "no folders sub-NAME"))
@@ -102,6 +104,7 @@ class BidsReader(Reader):
                 images=tuple(root / file.path for file in group),
                 label=labels.get(image.path),
                 metadata={name: values[index] for name, values in typed.items()},
+                part=_part(image),
             )
             for index, (image, group) in enumerate(zip(images, groups, strict=True))
         ]
@@ -147,6 +150,12 @@ class BidsReader(Reader):
             )
         names = dict.fromkeys(name for row in rows for name in row)
         return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _part(image: BidsFile) -> str:
+    """The part that a folder above that of the subject speaks of, such as test/sub-01."""
+    above = list(takewhile(lambda folder: not folder.startswith("sub-"), image.path.parts[:-1]))
+    return next((part for folder in above if (part := part_of_folder(folder))), "")
 
 
 def _source(column: str) -> str:

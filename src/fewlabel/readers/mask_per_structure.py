@@ -21,6 +21,8 @@ from fewlabel.readers.side_tables import with_side_table
 
 _SEPARATORS = " _-."
 _MOST_SHOWN = 3
+#: Masks of one structure by several people, or joined of theirs.
+_OF_RATERS = re.compile(r"aggregated|annotation|annotator|instance|rater|reader|observer", re.IGNORECASE)
 
 
 @dataclass
@@ -63,7 +65,10 @@ class StructuresReader(Reader):
             return Match(0.0, ("no scan has several masks of a structure each",))
         reasons = (f"{several} of {len(scans)} scans have several masks, of {len(shared)} structures",)
         labelled = sum(bool(scan.masks) for scan in scans)
-        fits = len(common) > 1 and 2 * several >= labelled and len(strays) <= labelled and "" not in shared
+        raters = sum(_OF_RATERS.search(name) is not None for name in shared)
+        fits = (
+            len(common) > 1 and not raters and 2 * several >= labelled and len(strays) <= labelled and "" not in shared
+        )
         return Match(0.9 if fits else 0.3, reasons)
 
     def collect(self, root: Path) -> Catalog:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path, PurePath
 
@@ -27,6 +27,7 @@ _IMAGE_FILE = rf"{_IMAGE}|training|test"
 _IMAGE_FOLDER = rf"{_IMAGE}|data|JPEGImages|leftImg8bit"
 _PARTS = {"": r"train(?:ing)?|tr", "validation": r"val(?:id|idation)?|dev", "test": r"test(?:ing)?|ts"}
 _PART = "|".join(_PARTS.values())
+_SHORTEST = 2
 _SEQUENCES = (
     r"t1|t1w|t1n|t1c|t1ce|t1gd|t1post|t2|t2w|t2f|t2s|flair|pdw?|adc|dwi|swi|tof|ct|cta|pet|suv|dce|mra?|mri|lge|cine"
 )
@@ -54,6 +55,8 @@ _IMAGE_NAMED = _compiled(
     rf"(?P<rest>)(?:{_IMAGE_FILE})(?P<number>)",
 )
 _PART_ALONE = re.compile(_PART, re.IGNORECASE)
+#: Such as imagesTr and labels_test.
+_ROLE_AND_PART = re.compile(rf"(?:{_MASK_FOLDER}|{_IMAGE_FOLDER})(?:{_SEPARATOR})?({_PART})", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class NamedFile:
         part: ``""``, ``"validation"`` or ``"test"``, by its folders.
         word: What says that it is a mask, as written; empty for an image.
         rank: How well that word says that it is the label; 0 is best.
+        image_folder: Whether the folder it lies in is one of images by its name.
     """
 
     path: Path
@@ -81,7 +85,7 @@ class NamedFile:
     part: str = ""
     word: str = ""
     rank: int = _LEAST
-    image_folder: bool = field(default=False)
+    image_folder: bool = False
 
 
 def is_mask_folder(name: str) -> bool:
@@ -101,10 +105,12 @@ def is_neither(path: PurePath) -> bool:
 
 def part_of_folder(name: str) -> str | None:
     """The part of the catalog that a folder's name speaks of; None where it speaks of none."""
-    words = [word for word in re.split(r"[^A-Za-z]+|(?<=[a-z])(?=[A-Z])", name) if word]
+    whole = _PART_ALONE.fullmatch(name) or _ROLE_AND_PART.fullmatch(name)
+    words = [whole[whole.lastindex or 0]] if whole else re.split(r"[^A-Za-z]+|(?<=[a-z])(?=[A-Z])", name)
     for word in words:
+        # Two letters in the middle of a name, such as those of BraTS, speak of no part.
         for part, pattern in _PARTS.items():
-            if re.fullmatch(pattern, word, re.IGNORECASE):
+            if (whole or len(word) > _SHORTEST) and re.fullmatch(pattern, word, re.IGNORECASE):
                 return part
     return None
 
@@ -154,6 +160,8 @@ def _folders(names: tuple[str, ...]) -> _Folders:
             word, rank, image_folder = "", _LEAST, True
         elif named is None or _PART_ALONE.fullmatch(folder) is None:
             home.append(folder)
+            # What lies in a folder of its own below "data" need not be an image.
+            image_folder = False
     return _Folders(tuple(home), part, word, rank, image_folder)
 
 

@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fewlabel.data.subjects import guess_subjects
+from fewlabel.readers.named_files import part_of_folder
 
 Home = tuple[str, ...]
 _UNSAFE = re.compile(r"[^\w.\-]+")
 #: Folders of one patient for each visit.
 _VISIT = re.compile(
-    r"(?:ses|session|visit|tp|timepoint|time|scan|exam|study|baseline|follow.?up|pre|post)[ _-]?\w{0,4}|(?:19|20)\d{6}",
+    r"(?:ses|session|visit|tp|timepoint|time|scan|exam|study|anat|baseline"
+    r"|follow.?up|pre|post)[ _-]?\w{0,4}|(?:19|20)\d{6}",
     re.IGNORECASE,
 )
 
@@ -66,7 +68,8 @@ def patient_folders(scans: Sequence[Placed]) -> dict[Home, str] | None:
         return None
     names = list(homes.values())
     alone = all(len(each) == 1 for each in names)
-    bearing = not any(scan.picture for scan in scans) and all(
+    parts = any(part_of_folder(home[-1]) is not None for home in homes)
+    bearing = not (parts or any(scan.picture for scan in scans)) and all(
         all(_bears(name, home) for name in each) for home, each in homes.items()
     )
     alike = len({tuple(sorted(each)) for each in names}) == 1

@@ -15,6 +15,10 @@ from fewlabel.readers.named_files import NamedFile, is_neither, split_channel, u
 _Key = tuple[str, tuple[str, ...], str]
 
 
+#: Masks in deeper folders come after all others.
+_DEEPER = 10
+
+
 @dataclass
 class PairedScan:
     """A scan and every mask whose name speaks of it.
@@ -67,7 +71,8 @@ def pair_files(files: Iterable[Path]) -> Pairing:
     scans, channels = _scans(images, masks)
     strays = _attach(scans, masks)
     for scan in scans:
-        scan.masks.sort(key=lambda mask: (mask.rank, len(mask.path.name), mask.path))
+        # Of masks joined of several people's, that of their majority.
+        scan.masks.sort(key=lambda mask: ("_maj" not in mask.name.lower(), mask.rank, len(mask.path.name), mask.path))
     return Pairing(tuple(scans), channels, tuple(strays))
 
 
@@ -77,17 +82,12 @@ def _with_roles(named: list[NamedFile]) -> list[NamedFile]:
         # Such as a folder "segmentations" with scans in it: the names alone speak.
         named = [file if file.by_name else _as_image(file) for file in named]
     folders = any(file.mask and not _is_own_word(file) for file in named)
-    stems: dict[Path, set[str]] = defaultdict(set)
-    for file in named:
-        if not file.mask:
-            stems[file.path.parent].update((scan_stem(file.path), file.bare))
+    # A folder of images in which all names are those of masks holds images called so.
+    plain = {file.path.parent for file in named if not file.mask}
     checked = []
     for file in named:
-        beside = stems[file.path.parent]
-        if file.mask and file.image_folder and folders and not beside & {file.name, file.bare}:
-            checked.append(_as_image(file))
-        else:
-            checked.append(file)
+        called = file.mask and file.image_folder and folders and file.path.parent not in plain
+        checked.append(_as_image(file) if called else file)
     return checked
 
 
@@ -163,7 +163,20 @@ def _attach(scans: Sequence[PairedScan], masks: Iterable[NamedFile]) -> list[Nam
             else:
                 rest.append(mask)
         left = rest
-    return [mask for mask in left if not _attach_longer(scans, mask)]
+    return [mask for mask in left if not (_attach_longer(scans, mask) or _attach_deeper(scans, mask))]
+
+
+def _attach_deeper(scans: Sequence[PairedScan], mask: NamedFile) -> bool:
+    """A mask in a folder below that of a scan with a mask, such as one of each instance, is another of the scan's."""
+    above = [scan for scan in scans if scan.masks and scan.first.home and _is_below(mask.home, scan.first.home)]
+    if len(above) != 1:
+        return False
+    above[0].masks.append(replace(mask, rank=mask.rank + _DEEPER))
+    return True
+
+
+def _is_below(home: tuple[str, ...], folder: tuple[str, ...]) -> bool:
+    return len(home) > len(folder) and home[: len(folder)] == folder
 
 
 def _attach_longer(scans: Sequence[PairedScan], mask: NamedFile) -> bool:

@@ -203,3 +203,14 @@ def test_masks_that_name_the_suffix_of_their_image(tmp_path):
         "sub-02_T2w_seg-manual.nii.gz",
     }
     assert catalog.channels == ("T2w",)
+
+
+def test_parts_above_the_folders_of_subjects(tmp_path):
+    for part, name in (("train", "r1"), ("train", "r2"), ("test", "r3")):
+        home = tmp_path / part / f"sub-{name}/ses-1/anat"
+        scan(home / f"sub-{name}_ses-1_space-MNI_T1w.nii.gz")
+        mask(home / f"sub-{name}_ses-1_space-MNI_label-L_desc-T1lesion_mask.nii.gz")
+    found, catalog = read(tmp_path)
+    assert catalog.subjects == ("sub-r1", "sub-r2", "sub-r3")
+    assert [case.part for case in found.values()] == ["", "", "test"]
+    assert all(case.label is not None for case in found.values())

@@ -124,6 +124,25 @@ def test_of_several_masks_one_is_taken_and_said(tmp_path):
     assert catalog.notes == ()
 
 
+def test_masks_of_instances_and_raters_are_not_the_label(tmp_path):
+    names = ("aggregated_AND_seg", "aggregated_MAJ_seg", "aggregated_OR_seg")
+    for number in range(3):
+        home = tmp_path / f"data/case_{number:05d}"
+        scan(home / "imaging.nii.gz")
+        for name in names if number < 2 else ("segmentation",):
+            mask(home / f"{name}.nii.gz")
+        for rater, below in ((1, "instances"), (2, "segmentations")):
+            mask(home / f"{below}/kidney_instance-1_annotation-{rater}.nii.gz")
+    found, catalog = cases(tmp_path)
+    assert catalog.reader == "folders"
+    assert [case.label.name for case in found.values()] == [
+        "aggregated_MAJ_seg.nii.gz",
+        "aggregated_MAJ_seg.nii.gz",
+        "segmentation.nii.gz",
+    ]
+    assert catalog.notes[0].startswith("3 images have several masks")
+
+
 def test_mmwhs_by_its_names(tmp_path):
     for kind in ("ct", "mr"):
         scan(tmp_path / f"{kind}_train/{kind}_train_1001_image.nii.gz")
@@ -131,6 +150,7 @@ def test_mmwhs_by_its_names(tmp_path):
         scan(tmp_path / f"{kind}_test/{kind}_test_2001_image.nii.gz")
     found, catalog = cases(tmp_path)
     assert catalog.name == "MMWHS"
+    assert len(catalog.subjects) == 4
     assert catalog.label_names[205] == "LV myocardium"
     assert {case.metadata["modality"] for case in found.values()} == {"CT", "MR"}
     assert sorted(case.part for case in found.values()) == ["", "", "test", "test"]

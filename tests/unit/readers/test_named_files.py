@@ -42,6 +42,10 @@ def test_other_folders(name):
         ("val", "validation"),
         ("ct_test", "test"),
         ("contrast", None),
+        ("BraTS-GLI-00000-000", None),
+        ("BraTS20_Validation_001", "validation"),
+        ("labels_val", "validation"),
+        ("ts", "test"),
         ("tsunami", None),
     ],
 )
