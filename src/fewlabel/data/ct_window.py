@@ -183,7 +183,7 @@ def _measure(facts: Sequence[CaseFacts], labels: LabelMap, channels: int, worker
     def measure(fact: CaseFacts) -> _Pool | None:
         try:
             array = read_volume(fact.case.images).array
-            mask = None if fact.case.label is None else read_mask(fact.case.label)
+            mask = None if fact.case.label is None else read_mask(fact.case.label, grid=fact.geometry)
         except DataError:
             return None
         if len(array) != channels:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 from fewlabel.core.errors import Fault, reason
-from fewlabel.core.suggestions import did_you_mean
 from fewlabel.data.io.catalog_paths import is_there
 from fewlabel.data.io.itk_image import file_stem, is_scan
 
@@ -105,26 +105,24 @@ class CellFiles:
             if path.is_dir():
                 return Fault(f"the {column} {path} is a folder", where, "Name the file of the scan")
             beside = sorted(other.name for other in path.parent.iterdir()) if path.parent.is_dir() else []
-            other = _in_other_case(self.table.parent, plain)
         except (OSError, ValueError) as error:
             # Such as a name that is too long for a file, and for a message.
             shown = plain if len(plain) <= _MOST_SHOWN else f"{plain[:_MOST_SHOWN]}…"
             return Fault(f"the {column} {shown} cannot be a file ({reason(error)})", where, "Correct the name")
-        remedy = ""
-        same = (
-            [other]
-            if other
-            else [name for name in beside if name.lower() == path.name.lower() or _stem_of(name) == path.name]
-        )
+        return Fault(f"the {column} {path} does not exist", where, self._remedy(text, plain, beside))
+
+    def _remedy(self, text: str, plain: str, beside: list[str]) -> str:
+        """What may have been meant by a path, of the files in its folder."""
+        name = Path(plain).name
+        other = _in_other_case(self.table.parent, plain)
+        same = [other] if other else [file for file in beside if _stem_of(file).lower() == name.lower()]
         if same:
-            remedy = f"Did you mean {' or '.join(same[:3])}?"
-        elif beside:
-            remedy = did_you_mean(
-                path.name, [name for name in beside if is_scan(Path(name))], otherwise="Check the path"
-            )
-        elif _DRIVE.match(text) or plain.startswith("/"):
-            remedy = "Write paths relative to the table"
-        return Fault(f"the {column} {path} does not exist", where, remedy)
+            return f"Did you mean {' or '.join(same[:3])}?"
+        if beside:
+            stems = {_stem_of(found): found for found in beside if is_scan(Path(found))}
+            near = get_close_matches(file_stem(Path(name)), stems, n=1, cutoff=0.75)
+            return f"Did you mean {stems[near[0]]}?" if near else "Check the path"
+        return "Write paths relative to the table" if _DRIVE.match(text) or plain.startswith("/") else "Check the path"
 
 
 def _spellings(text: str) -> Iterator[str]:
@@ -141,13 +139,14 @@ def _spellings(text: str) -> Iterator[str]:
 def _in_other_case(home: Path, plain: str) -> str:
     """A file whose path differs in case alone; empty if there is none."""
     place, parts = home, []
-    for part in PurePosixPath(plain).parts:
-        names = (
-            {} if part in {".", "..", "/"} or not place.is_dir() else {o.name.lower(): o.name for o in place.iterdir()}
-        )
-        parts.append(part if (place / part).exists() else names.get(part.lower(), part))
-        place = place / parts[-1]
-    return "/".join(parts) if place.is_file() else ""
+    try:
+        for part in PurePosixPath(plain).parts:
+            names = {other.name.lower(): other.name for other in place.iterdir()} if place.is_dir() else {}
+            parts.append(part if (place / part).exists() else names.get(part.lower(), part))
+            place = place / parts[-1]
+        return "/".join(parts) if place.is_file() else ""
+    except (OSError, ValueError):
+        return ""
 
 
 def _stem_of(name: str) -> str:

@@ -86,10 +86,16 @@ def meanings(
         meaning = _meaning(column, values, is_file)
         by_meaning.setdefault(meaning if meaning.partition("_")[0] in wanted else "", []).append(column)
     for meaning in set(_FILES) & set(by_meaning):
-        # Beside a column of that very name another one counts where its files are there.
+        # Beside a column of that very name another one counts where its files are there, or the former names none.
         first, *others = sorted(by_meaning[meaning], key=lambda column: column.lower() != meaning)
-        if first.lower() == meaning:
-            unlike = [column for column in others if column.lower() != meaning and not any(map(is_file, cells[column]))]
+        others = [column for column in others if column.lower() != meaning]
+        if first.lower() != meaning or not others:
+            continue
+        if not looks_like_files(cells[first], is_file):
+            by_meaning[meaning] = others
+            faults.append(no_files(first, meaning, cells[first], where))
+        else:
+            unlike = [column for column in others if not any(map(is_file, cells[column]))]
             by_meaning[meaning] = [column for column in by_meaning[meaning] if column not in unlike]
             by_meaning.setdefault("", []).extend(unlike)
     unknown = by_meaning.pop("", [])
@@ -128,11 +134,21 @@ def _meaning(column: str, values: Sequence[str], is_file: Callable[[str], bool])
     meaning = _MEANING.get(word) or _MEANING.get(stem) or ("case" if word == _CASE_OR_SUBJECT else "")
     if meaning in _FILES and low != meaning and not looks_like_files(values, is_file):
         return ""
-    if meaning == "part" and low != "part" and any(value and value.lower() not in PART_WORDS for value in values):
-        return ""
+    if meaning == "part" and low != "part":
+        # A word that is misspelled is for the reader of parts to name.
+        words = [value.lower() for value in values if value]
+        return meaning if words and 2 * sum(word in PART_WORDS for word in words) >= len(words) else ""
     if meaning in {"slice", "frame"} and any(value and not _is_number(value) for value in values):
         return ""
     return meaning
+
+
+def no_files(column: str, meaning: str, values: Sequence[str], where: str) -> Fault:
+    """The fault of a column whose cells are no files at all, but classes of whole scans."""
+    shown = ", ".join(sorted({value for value in values if value})[:3]) or "nothing"
+    kind = "mask" if meaning == "label" else meaning
+    problem = f"column {column} must name {kind} files, but holds {shown}"
+    return Fault(problem, where, "Rename it if it is metadata, such as the class of a whole scan")
 
 
 def _plain(column: str) -> str:

@@ -85,8 +85,7 @@ class NpzReader(Reader):
         if not volumes:
             faults.append(Fault(f"{root} holds no .npz or .h5 files"))
         parts = _parts(root, files, set(volumes), faults)
-        size = self.chosen.spacing or (1.0, 1.0, 1.0)
-        spacing = (size[0], size[1], size[2])
+        spacing = self.chosen.spacing
         cases = []
         subjects = guess_subjects(list(volumes))
         for name, found in sorted(volumes.items()):
@@ -101,11 +100,6 @@ class NpzReader(Reader):
         if len(cases) < len(volumes) and parts:
             left = len(set(volumes) - set(parts))
             notes.extend([f"{left} cases are on no list: left out"] if left else [])
-        if self.chosen.spacing is None and cases:
-            notes.append(
-                "npz and h5 files hold no voxel size: taken as 1 x 1 x 1 mm (slice, row, column). If that is wrong, "
-                "every distance and volume is: give reader.name=npz reader.spacing=[SLICE,ROW,COLUMN]"
-            )
         synapse = bool(cases) and all(_SYNAPSE.match(case.id) for case in cases)
         return Catalog(
             name="Synapse" if synapse else root.name,
@@ -119,7 +113,7 @@ class NpzReader(Reader):
 
 
 def _case(
-    root: Path, name: str, subject: str, files: Sequence[Path], part: str, spacing: tuple[float, float, float]
+    root: Path, name: str, subject: str, files: Sequence[Path], part: str, spacing: Sequence[float] | None
 ) -> Case:
     first = root / files[0]
     arrays = shapes_of(first)
@@ -133,11 +127,13 @@ def _case(
         problem = f"must have one volume, not {', '.join(str(root / path) for path in files)}"
         raise DataError("A case is there twice:", [Fault(problem, f"case {name}", "Remove all but one")])
     where = first if sliced is None else first.with_name(f"{first.stem[: sliced.start('number')]}*{first.suffix}")
+    z, y, x = spacing or (1.0, 1.0, 1.0)
+    said = spacing is not None
     return Case(
         id=name,
         subject=subject,
-        images=(Address(where, image, "zyx", spacing).path,),
-        label=None if label is None else Address(where, label, "zyx", spacing).path,
+        images=(Address(where, image, "zyx", (z, y, x), said=said).path,),
+        label=None if label is None else Address(where, label, "zyx", (z, y, x), said=said).path,
         part=part,
     )
 

@@ -12,7 +12,7 @@ from fewlabel.data.io.composite import Coloured
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.readers.cell_files import CellFiles
 from fewlabel.readers.cells import cell, part_of
-from fewlabel.readers.column_names import CHANNEL, PART_WORDS, Meanings, looks_like_files, meanings
+from fewlabel.readers.column_names import CHANNEL, PART_WORDS, Meanings, looks_like_files, meanings, no_files
 from fewlabel.readers.label_names import LabelNames
 from fewlabel.readers.scan_rows import ScanRow, joined_structures
 from fewlabel.readers.table_file import Table
@@ -72,7 +72,7 @@ def _rows(path: Path, table: Table, known: Mapping[str, str], files: CellFiles, 
             [files.read(part, line, "label") for part in _parts(row[known["label"]], files)] if "label" in known else []
         )
         if known.get("part", "part").lower() != "part":
-            own["part"] = PART_WORDS.get(own["part"].lower(), "")
+            own["part"] = PART_WORDS.get(own["part"].lower(), own["part"])
         own["part"] = part_of(own["part"], f"{path}, line {line}", faults)
         if not images:
             faults.append(Fault("names no image", f"{path}, line {line}", "Name one, or take the row out"))
@@ -127,6 +127,4 @@ def _check_masks(
     label = meaning.known.get("label")
     values = [text for text in cells[label] if cell(text)] if label else []
     if values and not looks_like_files(values, files.is_file):
-        shown = ", ".join(sorted(set(values))[:3])
-        problem = f"column {label} must name mask files, but holds {shown}"
-        faults.append(Fault(problem, where, "Rename it if it is metadata, such as the class of a whole scan"))
+        faults.append(no_files(meaning.known["label"], "label", values, where))

@@ -297,6 +297,11 @@ def test_a_label_column_of_classes_is_one_fault(folder):
         read(write(folder, "scans.csv", rows))
     (fault,) = error.value.faults
     assert fault.problem == "column label must name mask files, but holds 0, 1"
+    rows = [{**row, "mask": "s1/a_m.nii.gz"} for row in rows]
+    catalog = TableReader(TableReader.Config()).collect(write(folder, "scans.csv", rows))
+    assert [case.label for case in catalog.cases] == [folder / "s1/a_m.nii.gz"] * 2
+    (fault,) = catalog.faults
+    assert fault.problem == "column label must name mask files, but holds 0, 1"
 
 
 def test_windows_paths_and_paths_from_elsewhere(folder):
@@ -333,7 +338,10 @@ def test_a_split_column_keeps_its_parts(folder):
     rows = [{"image": "s1/a.nii.gz", "split": "val"}, {"image": "c2.nii.gz", "split": "Testing"}]
     catalog = read(write(folder, "scans.csv", rows))
     assert {case.id: case.part for case in catalog.cases} == {"a": "validation", "c2": "test"}
-    rows[0]["split"] = "left"
+    rows[0]["split"] = "vall"
+    with pytest.raises(DataError, match='line 2: part must be train, validation, test or empty, not "vall"'):
+        read(write(folder, "scans.csv", rows))
+    rows[0]["split"], rows[1]["split"] = "left", "right"
     catalog = read(write(folder, "scans.csv", rows))
     assert [case.part for case in catalog.cases] == ["", ""]
     assert [column.name for column in catalog.columns] == ["split"]
