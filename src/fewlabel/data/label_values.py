@@ -124,11 +124,6 @@ def label_map(
     if len(values) > MOST_CLASSES + 1 and not faults:
         problem = f"masks may hold up to {MOST_CLASSES} classes, not {len(values)}"
         faults.append(Fault(problem, str(catalog.root), "Are these masks, or images?"))
-    readable = len(masks) == sum(case.label is not None for case in catalog.cases)
-    if masks and readable and not wanted and not faults:
-        many = "the one mask holds" if len(masks) == 1 else f"all {len(masks)} masks hold"
-        remedy = "Give the masks of the structures, or none"
-        faults.append(Fault(f"{many} no class, only background", str(catalog.root), remedy))
     notes = _notes(classes, values, names, declared, said) if counts and not faults else []
     unused = sorted(set(said) - set(counts))
     if unused and counts:

@@ -50,12 +50,6 @@ def test_without_masks_all_that_is_declared_is_kept():
     assert (labels.values, faults, labels.notes) == ((0, 1, 2), [], ())
 
 
-def test_masks_of_background_alone_are_a_fault():
-    (fault,) = faults_of([{0: 9}, {0: 9}], {1: "a"})
-    assert "all 2 masks hold no class, only background" in fault
-    assert faults_of([{0: 9}, {0: 8, 1: 1}], {1: "a"}) == []
-
-
 def test_a_map_of_values_that_no_mask_holds_is_said():
     labels, faults = label_map(*build([{0: 9, 1: 1}] * 2), {225: 1, 1: 1})
     assert faults == []
