@@ -119,7 +119,7 @@ class CellFiles:
         if same:
             return f"Did you mean {' or '.join(same[:3])}?"
         if beside:
-            stems = {_stem_of(found): found for found in beside if is_scan(Path(found))}
+            stems = {_stem_of(file): file for file in beside if is_scan(Path(file))}
             near = get_close_matches(file_stem(Path(name)), stems, n=1, cutoff=0.75)
             return f"Did you mean {stems[near[0]]}?" if near else "Check the path"
         return "Write paths relative to the table" if _DRIVE.match(text) or plain.startswith("/") else "Check the path"
