@@ -138,7 +138,9 @@ def look_at(settings: PrepareSettings, catalog: Catalog, workers: int) -> Look:
     """Look at headers and masks, and whether scans are there twice; faults are kept, not raised."""
     facts = inspect(catalog, workers, settings.voxel_size, accept_origin=settings.accept_origin)
     labels, wrong_values = label_map(catalog, facts, settings.labels)
-    twice, same = equal_scans(catalog, facts, workers, settings.same_scans)
+    # A scan with a fault may have a grid of nonsense, which is not to be read.
+    sound = [fact for fact in facts if not fact.faults]
+    twice, same = equal_scans(catalog, sound, workers, settings.same_scans)
     of_scans = (fault for fact in facts for fault in fact.faults)
     faults = (*of_scans, *wrong_values, *label_faults(labels, facts, str(catalog.root)), *twice)
     return Look(tuple(facts), labels, faults, tuple(same))
