@@ -13,7 +13,8 @@ from fewlabel.data.catalog import Catalog
 Subjects = Literal["auto", "as_written"]
 _TOKEN = re.compile(
     r"(?P<subject>.+?)[_-](?P<token>"
-    r"(?:frame|fr|phase|ph|time|t|tp|visit|vis|v|session|ses|scan|series|rep)[_-]?\d+"
+    r"(?:frame|fr|phase|ph|time|t|tp|visit|vis|v|session|ses|scan|series|rep|slice|sl)[_-]?\d+"
+    r"|(?:19|20)\d{6}|(?:19|20)\d\d[-_.]\d\d[-_.]\d\d"
     r"|ed|es|dia|sys|diastole|systole|baseline|followup|follow-up|pre|post)$",
     re.IGNORECASE,
 )
@@ -32,8 +33,8 @@ Key = tuple[str | int, ...]
 def guess_subjects(cases: Sequence[str]) -> dict[str, str]:
     """Case name → subject.
 
-    The subject of a BIDS name is its entity ``sub``. Elsewhere a trailing frame, phase, visit or session token
-    (``_frame01``, ``_ED``, ``-ses2``, ``_baseline`` …) is taken off every name that has one, as soon as it holds
+    The subject of a BIDS name is its entity ``sub``. Elsewhere a trailing frame, phase, slice, date, visit or session
+    token (``_frame01``, ``_ED``, ``-ses2``, ``_baseline`` …) is taken off every name that has one, as soon as it holds
     siblings apart somewhere in the data set: two cases that differ in such a token only. So two frames of one patient
     are one subject and can never be split; without siblings a name is its own subject.
     """

@@ -15,7 +15,8 @@ _UNSAFE = re.compile(r"[^\w.\-]+")
 #: Folders of one patient for each visit.
 _VISIT = re.compile(
     r"(?:ses|session|visit|tp|timepoint|time|scan|exam|study|anat|baseline"
-    r"|follow.?up|pre|post)[ _-]?\w{0,4}|(?:19|20)\d{6}",
+    r"|follow.?up|pre|post)[ _-]?\w{0,4}|(?:19|20)\d{6}"
+    r"|(?:19|20)\d\d[-_.]\d\d[-_.]\d\d|\d\d[-_.]\d\d[-_.](?:19|20)\d\d",
     re.IGNORECASE,
 )
 

@@ -61,3 +61,11 @@ def test_a_catalog_has_one_subject_each_and_says_so(tmp_path):
     assert with_one_subject_each(catalog, "as_written") == catalog
     plain = Catalog("x", tmp_path, "table", cases[1:])
     assert with_one_subject_each(plain) is plain
+
+
+def test_slices_and_dates_of_one_person_are_no_persons():
+    """Else slices, or scans of two days, of one patient would train and test."""
+    slices = ["pat0_slice0", "pat0_slice1", "pat1_sl-0"]
+    assert guess_subjects(slices) == {"pat0_slice0": "pat0", "pat0_slice1": "pat0", "pat1_sl-0": "pat1"}
+    days = ["P1_2020-01-03", "P1_2021-02-03", "P2_20200103"]
+    assert guess_subjects(days) == {"P1_2020-01-03": "P1", "P1_2021-02-03": "P1", "P2_20200103": "P2"}
