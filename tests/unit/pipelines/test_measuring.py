@@ -102,6 +102,20 @@ def test_quick_steps_are_timed_more_often(monkeypatch: pytest.MonkeyPatch, secon
     assert len(taken) == calls
 
 
+def test_a_burst_of_other_work_is_not_taken_for_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of 20 s while something else runs, then of 0.5 s: more of them are looked at, and the fast ones count."""
+    now, taken = [0.0], []
+
+    def work(step: int) -> None:
+        taken.append(step)
+        now[0] += 20.0 if len(taken) < 4 else 0.5
+
+    monkeypatch.setattr(timing, "SECONDS", 3.0)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+    assert mean_seconds(work, [(0, NOMINAL)], nn.Identity()) == pytest.approx(0.5)
+    assert len(taken) == 1 + 6
+
+
 def test_every_step_meets_the_same_state() -> None:
     """A guard that gives up after a step on random weights makes no later one cheaper."""
     module = nn.BatchNorm1d(3)
