@@ -56,7 +56,8 @@ def mean_seconds(work: Callable[[int], object], parts: Parts, module: nn.Module)
             return seconds_of(lambda: work(step))
 
         # Kernels are tuned and memory is mapped in the first.
-        first, measured = timed(), []
+        first = timed()
+        measured: list[float] = []
         while len(measured) < min(max(int(SECONDS / max(min([first, *measured]), 1e-6)), FEWEST), MOST):
             measured.append(timed())
         return min(measured)
