@@ -50,6 +50,11 @@ def test_ctrl_c_during_imports_is_one_line(name: str) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_a_signal_early_on_leaves_no_traceback() -> None:
     command = [sys.executable, "-X", "importtime", "-m", "fewlabel", "settings", "pretrain"]
+    # Where the tests run in a shell's background the signal is ignored, and programs inherit that.
+    heeding = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", heeding, *command]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as running:
         lines: list[str] = []
         stream = running.stderr
