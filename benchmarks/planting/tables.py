@@ -111,6 +111,7 @@ def _wrong_headers(rows: _Rows, data: DataSet) -> None:
         "affine_nan": ("<12f", 280, (nan,) * 12, "number|finite|NaN"),
         "data_type": ("<h", 70, (9999,), "data type|datatype|cannot be read|not recognized"),
         "huge": ("<8h", 40, (3, 32767, 32767, 32767, 1, 1, 1, 1), _DAMAGED + "|memory"),
+        "magic": ("<4s", 344, (b"nx1\0",), "NIfTI"),  # type: ignore[dict-item]
         "no_voxels": ("<8h", 40, (3, 0, 20, 6, 1, 1, 1, 1), "voxels|shape|size|cannot be read"),
     }
     for name, (form, at, values, cause) in edits.items():

@@ -45,6 +45,7 @@ def test_a_scan_that_fails_in_any_way_is_one_row(model, tmp_path, capsys):
     home = tmp_path / "in"
     for name in ("a", "z"):
         write_scan(home / f"{name}.nii", noise())
+    spoilt(home / "magic.nii", "4s", 344, b"nx1\0")
     spoilt(home / "offset.nii", "<f", 108, float("nan"))
     spoilt(home / "dimensions.nii", "<8h", 40, 3, 32767, 32767, 32767, 1, 1, 1, 1)
     (home / "empty.nii.gz").touch()
@@ -55,10 +56,10 @@ def test_a_scan_that_fails_in_any_way_is_one_row(model, tmp_path, capsys):
     assert left.value.code == 3
     told = capsys.readouterr().err
     assert "Traceback" not in told
-    for text in ("3 of 5 scans", "1 not read, DICOM", "1 not read, links that lead to nothing"):
+    for text in ("4 of 6 scans", "1 not read, DICOM", "1 not read, links that lead to nothing"):
         assert text in told.replace("\n", " ").replace("    ", "")
     rows = outcome(tmp_path / "out")
-    failed = {"offset.nii", "dimensions.nii", "empty.nii.gz"}
+    failed = {"magic.nii", "offset.nii", "dimensions.nii", "empty.nii.gz"}
     assert rows == {name: "failed" if name in failed else "ok" for name in ("a.nii", "z.nii", *failed)}
     faults = pd.read_csv(tmp_path / "out/predictions.csv").set_index("output").loc[sorted(failed), "fault"]
     assert all(str(home / name) in fault for name, fault in faults.items())

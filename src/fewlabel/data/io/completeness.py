@@ -190,7 +190,7 @@ def _nifti(path: Path) -> Examined:
         where = f" in {voxels.name}" if voxels != path else ""
         missing = f"{length} {unit}{where} of the {header.promised} that its header promises"
     second, size = header is not None and header.nifti2, 0 if header is None else header.promised
-    placed = [] if header is None else nifti_problems(header.content)
+    placed = [] if header is None else nifti_problems(header.content, single=voxels == own)
     blank = () if missing else finite.blank
     return Examined(
         contents.NIFTI, (*_damage(missing), *placed), missing, finite.all, blank, nifti2=second, unpacked=size

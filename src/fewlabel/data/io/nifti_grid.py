@@ -13,13 +13,19 @@ _HALF = 0.5
 _MIRROR = np.diag([-1.0, -1.0, 1.0])
 
 
-def nifti_problems(content: bytes) -> list[tuple[str, str]]:
-    """What is wrong with the place of the voxels, and what to do about it.
+def nifti_problems(content: bytes, *, single: bool) -> list[tuple[str, str]]:
+    """What is wrong with the place of the voxels, in the file and in the patient, and what to do about it.
 
     Args:
         content: The beginning of the file, as :attr:`fewlabel.data.io.nifti.Header.content`.
+        single: Whether the voxels follow in the same file, as they never do in Analyze.
     """
     header = _header(content)
+    if single and content[344:347] != b"n+1" and content[4:6] != b"n+":
+        problem = f"its header does not say that it is NIfTI: it has {content[344:348]!r} where the mark n+1 belongs"
+        return [(problem, "Copy or export it again")]
+    if not np.isfinite(float(header["vox_offset"])):
+        return [("vox_offset in its header is not a finite number", "Correct the header")]
     count = min(3, max(0, int(header["dim"][0])))
     sides = [int(side) for side in header["dim"][1 : 1 + count]]
     steps = [float(step) for step in header["pixdim"][1 : 1 + count]]

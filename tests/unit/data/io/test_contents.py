@@ -29,6 +29,22 @@ def plain(tmp_path):
     return write_scan(tmp_path / "plain.nii", noise(SHAPE))
 
 
+@pytest.mark.parametrize(
+    ("at", "value", "text"),
+    [
+        (344, b"nx1\0", "does not say that it is NIfTI: it has b'nx1"),
+        (344, b"\0\0\0\0", "does not say that it is NIfTI"),
+        (108, np.float32(np.nan).tobytes(), "vox_offset in its header is not a finite number"),
+    ],
+)
+def test_one_file_without_the_mark_of_nifti_or_the_place_of_its_voxels(plain, at, value, text):
+    """Without its mark it would be read as Analyze, which has no orientation."""
+    content = bytearray(plain.read_bytes())
+    content[at : at + 4] = value
+    plain.write_bytes(content)
+    refused(plain, text)
+
+
 @pytest.fixture
 def packed(tmp_path):
     return write_scan(tmp_path / "packed.nii.gz", noise(SHAPE))
