@@ -6,11 +6,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813  # the name its own manual uses
 
 from fewlabel.core.errors import DataError
-from fewlabel.data.io.itk_image import read_channels
-from fewlabel.data.io.itk_log import reading
+from fewlabel.data.io.itk_image import header_if_readable, read_channels
 
 #: Formats that may hold 4D images.
 _FOUR = (".nii", ".nii.gz", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -24,26 +22,14 @@ def fourth_axis(path: Path) -> int:
     """Length of the fourth axis of an image; 1 where it has none or cannot be read, which reading will say."""
     if not path.name.lower().endswith(_FOUR):
         return 1
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        with reading(path):
-            reader.ReadImageInformation()
-    except RuntimeError:
-        return 1
-    return int(reader.GetSize()[3]) if reader.GetDimension() == 4 else 1
+    header = header_if_readable(path)
+    return int(header.GetSize()[3]) if header is not None and header.GetDimension() == 4 else 1
 
 
 def plane_size(path: Path) -> tuple[int, ...]:
     """Size (x, y) of a picture, from its header; empty where it cannot be read."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        with reading(path):
-            reader.ReadImageInformation()
-    except RuntimeError:
-        return ()
-    return tuple(int(length) for length in reader.GetSize()[:2])
+    header = header_if_readable(path)
+    return () if header is None else tuple(int(length) for length in header.GetSize()[:2])
 
 
 def look_alike(path: Path) -> bool:

@@ -6,7 +6,6 @@ the key over its sources carry it without any file beside: ``FOLDER/FILE.h5#KEY,
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault, reason
+from fewlabel.data.io.machine_memory import machine_memory
 from fewlabel.data.io.npz import NPZ_ERRORS, NpzFile
 
 SUFFIX = ".h5"
@@ -259,8 +259,8 @@ def _check_numbers(array: Any, where: str) -> None:
         fault = Fault(f"must hold numbers, not {array.dtype}", where, "Store the voxels as numbers")
         raise DataError("A scan cannot be used:", [fault])
     # A file may declare more than it holds, which would all be filled in.
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
-    if memory and array.nbytes > memory:
+    memory = machine_memory()
+    if memory is not None and array.nbytes > memory:
         size = f"{array.nbytes / 2**30:.0f} GiB for its shape {tuple(array.shape)}"
         fault = Fault(f"needs {size}, more than this machine has", where, "Check its shape, or cut it")
         raise DataError("A scan cannot be used:", [fault])

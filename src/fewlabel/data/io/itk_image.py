@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from fewlabel.data.io.file_names import SCAN_SUFFIXES, file_stem, is_picture, is
 from fewlabel.data.io.geometry import Geometry
 from fewlabel.data.io.itk_geometry import geometry_of, picture_geometry
 from fewlabel.data.io.itk_log import reading
+from fewlabel.data.io.machine_memory import machine_memory
 from fewlabel.data.io.nibabel_image import nibabel_grid, nibabel_image
 from fewlabel.data.io.nrrd import nrrd_stored, raw_copy, read_nrrd_header
 from fewlabel.data.io.picture_file import by_itk, decode
@@ -123,14 +123,21 @@ def colours_of(path: Path) -> int:
         except DataError:
             return 1
         return 1 if picture is None else picture.channels
+    header = header_if_readable(path)
+    coloured = header is not None and header.GetPixelID() == sitk.sitkVectorUInt8
+    return int(header.GetNumberOfComponents()) if coloured else 1
+
+
+def header_if_readable(path: Path) -> Any:
+    """ITK's reader with the header of a file; None where it cannot be read, which reading all of it will say."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
         with reading(path):
             reader.ReadImageInformation()
     except RuntimeError:
-        return 1
-    return int(reader.GetNumberOfComponents()) if reader.GetPixelID() == sitk.sitkVectorUInt8 else 1
+        return None
+    return reader
 
 
 def checked(path: Path) -> Examined:
@@ -158,11 +165,8 @@ def checked(path: Path) -> Examined:
 
 def _refuse_too_large(path: Path, needed: int) -> None:
     """Refuse an image whose voxels, in bytes, are more than the machine's memory."""
-    try:
-        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return
-    if needed > there:
+    there = machine_memory()
+    if there is not None and needed > there:
         problem = f"needs {needed / 2**30:.1f} GB of memory, and this machine has {there / 2**30:.1f} GB"
         raise DataError("A file cannot be read:", [Fault(problem, str(path), "Is its header right?")])
 
