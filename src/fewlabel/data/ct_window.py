@@ -94,10 +94,10 @@ def find_windows(
     pools = _measure(usable, labels, len(channels), workers)
     windows: list[Window | None] = []
     for at, (name, reason) in enumerate(zip(channels, reasons, strict=True)):
-        found = _window(pools, at, low, high) if reason else None
-        windows.append(found[0] if found else None)
-        if found:
-            (bottom, top), whose = found
+        measured = _window(pools, at, low, high) if reason else None
+        windows.append(measured[0] if measured else None)
+        if measured:
+            (bottom, top), whose = measured
             notes.append(
                 f"{name} is CT ({reason}): {bottom:g} to {top:g} become 0 to 1 in all scans, percentiles {low:g} and "
                 f"{high:g} of {whose}; window=[LOW,HIGH] sets others, modality=other takes each scan by itself"
@@ -144,8 +144,8 @@ def _looks(facts: Sequence[CaseFacts], channels: int, workers: int) -> list[_Loo
             seen.append(looks_like_ct(inside))
         return _Look(tuple(seen), tuple(padded))
 
-    chosen = [facts[at] for at in evenly([False] * len(facts), _LOOKED_AT)]
-    return [found for found in in_threads(look, chosen, workers) if found is not None]
+    looked_at = [facts[at] for at in evenly([False] * len(facts), _LOOKED_AT)]
+    return [look_result for look_result in in_threads(look, looked_at, workers) if look_result is not None]
 
 
 def _reason(name: str, looks: Sequence[bool], modality: Modality) -> str:
@@ -163,8 +163,8 @@ def _padding_notes(looks: Sequence[_Look]) -> list[str]:
     padded = [look.padding for look in looks if look.padding]
     if not padded:
         return []
-    values = ", ".join(f"{value:g}" for value in sorted({value for found in padded for value, _ in found}))
-    share = float(np.mean([part for found in padded for _, part in found]))
+    values = ", ".join(f"{value:g}" for value in sorted({value for scan in padded for value, _ in scan}))
+    share = float(np.mean([part for scan in padded for _, part in scan]))
     return [
         f"padding of {values} in {len(padded)} of {len(looks)} scans looked at ({share:.0%} of their voxels) "
         "is left out of the intensities"
@@ -202,8 +202,8 @@ def _measure(facts: Sequence[CaseFacts], labels: LabelMap, channels: int, worker
         return _Pool(tuple(labelled), tuple(body))
 
     drawn = [fact for fact in facts if fact.case.label is not None] or list(facts)
-    chosen = [drawn[at] for at in evenly([False] * len(drawn), _MEASURED)]
-    return [found for found in in_threads(measure, chosen, workers) if found is not None]
+    sample = [drawn[at] for at in evenly([False] * len(drawn), _MEASURED)]
+    return [pool for pool in in_threads(measure, sample, workers) if pool is not None]
 
 
 def _some(values: NDArray[np.float32]) -> NDArray[np.float32]:

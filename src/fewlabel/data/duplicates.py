@@ -101,9 +101,9 @@ def _split(groups: Iterable[list[_Image]], key: Callable[[_Image], Any], workers
     parted: dict[tuple[int, Any], list[_Image]] = defaultdict(list)
     numbered = [(number, image) for number, group in enumerate(groups) for image in group]
     keys = in_threads(lambda pair: key(pair[1]), numbered, workers)
-    for (number, image), found in zip(numbered, keys, strict=True):
-        if found is not None:
-            parted[number, found].append(image)
+    for (number, image), mark in zip(numbered, keys, strict=True):
+        if mark is not None:
+            parted[number, mark].append(image)
     return [group for group in parted.values() if len(group) > 1]
 
 
@@ -158,10 +158,10 @@ def _slice(path: Path, index: int) -> Any:
 
 
 def _digest(*parts: Any) -> str:
-    found = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(digest_size=16)
     for part in parts:
-        found.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).tobytes())
-    return found.hexdigest()
+        digest.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()
 
 
 def _names(names: Sequence[str]) -> str:

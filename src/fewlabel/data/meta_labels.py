@@ -47,9 +47,9 @@ def quantile_edges(columns: Sequence[Column], cases: Sequence[Case], bins: int) 
         values = np.array([float(value) for value in known if value is not None])
         if not len(values):
             continue
-        found = np.unique(np.quantile(values, np.arange(1, bins) / bins))
+        borders = np.unique(np.quantile(values, np.arange(1, bins) / bins))
         # An edge at the lowest value would leave nothing below it.
-        inner = tuple(float(f"{edge:.6g}") for edge in found if edge > values.min())
+        inner = tuple(float(f"{edge:.6g}") for edge in borders if edge > values.min())
         if inner:
             edges[column.name] = inner
     return edges

@@ -51,9 +51,9 @@ def grid_of(
         size: (height, width) in pixels; None to choose.
         slice_axis: File axis across the slices, or ``auto`` for one plane chosen for all scans.
     """
-    chosen = deciding(facts, split)
-    frame = reference_frame([fact.geometry for fact in chosen if fact.geometry is not None], slice_axis)
-    return choose_grid(lay(chosen, frame, labels, cut_by(slice_axis)), spacing, size)
+    deciders = deciding(facts, split)
+    frame = reference_frame([fact.geometry for fact in deciders if fact.geometry is not None], slice_axis)
+    return choose_grid(lay(deciders, frame, labels, cut_by(slice_axis)), spacing, size)
 
 
 def make_plan(
@@ -85,11 +85,11 @@ def make_plan(
         position_parts: Parts along the slice axis.
         meta_bins: Classes of each continuous metadata column; 0 for none.
     """
-    chosen = deciding(facts, split)
-    geometries = [fact.geometry for fact in chosen if fact.geometry is not None]
+    deciders = deciding(facts, split)
+    geometries = [fact.geometry for fact in deciders if fact.geometry is not None]
     frame = reference_frame(geometries, slice_axis)
     grid = grid_of(facts, labels, split, spacing=spacing, size=size, slice_axis=slice_axis)
-    edges = quantile_edges(catalog.columns, [fact.case for fact in chosen], meta_bins)
+    edges = quantile_edges(catalog.columns, [fact.case for fact in deciders], meta_bins)
     _, columns, _ = case_codes(catalog, edges)
     return Plan(
         spacing=grid.spacing,

@@ -134,17 +134,17 @@ def permutation_set(count: int) -> NDArray[np.int64]:
         raise ValueError(f"there are 1 to {every.shape[1]} permutations of {TILES} tiles, not {count}")
     total = np.zeros(every.shape[1], dtype=np.int32)
     nearest = np.full(every.shape[1], TILES, dtype=np.uint8)
-    chosen = [0]
-    while len(chosen) < count:
+    picked = [0]
+    while len(picked) < count:
         distance = np.zeros(every.shape[1], dtype=np.uint8)
         for place in every:
-            distance += place != place[chosen[-1]]
+            distance += place != place[picked[-1]]
         total += distance
         np.minimum(nearest, distance, out=nearest)
-        # A permutation that is chosen has the nearest distance 0, and its sum is never raised by itself.
+        # A permutation that is picked has the nearest distance 0, and its sum is never raised by itself.
         score = np.where(nearest > 0, total * (TILES + 1) + nearest, -1)
-        chosen.append(int(score.argmax()))
-    rows = every[:, chosen].T.astype(np.int64)
+        picked.append(int(score.argmax()))
+    rows = every[:, picked].T.astype(np.int64)
     rows.flags.writeable = False
     return rows
 

@@ -69,18 +69,6 @@ def examine(path: Path) -> Examined:
     return _examined(path, tuple(stamps))
 
 
-def what_is_missing(path: Path) -> str:
-    """What keeps a file from being complete and undamaged, or an empty text.
-
-    Args:
-        path: Any file; see :func:`examine`.
-
-    Raises:
-        OSError: If it cannot be opened or read.
-    """
-    return examine(path).missing
-
-
 def all_finite(path: Path) -> bool:
     """Whether all values of a file are finite numbers, as far as that was looked at.
 

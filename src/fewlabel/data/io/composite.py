@@ -161,15 +161,15 @@ def parse_composite(path: Path) -> Composite | None:
     Args:
         path: As :attr:`Case.images <fewlabel.data.catalog.Case>` or its label has it.
     """
-    found = _COMPOSITE.match(path.name)
-    if found is None:
+    match = _COMPOSITE.match(path.name)
+    if match is None:
         return None
-    first = path.with_name(found["anchor"])
+    first = path.with_name(match["anchor"])
     try:
-        details = json.loads(unquote(found["details"]))
+        details = json.loads(unquote(match["details"]))
     except ValueError:
         return None
-    return _parsed(found["kind"], first, details)
+    return _parsed(match["kind"], first, details)
 
 
 def _parsed(kind: str, first: Path, details: Any) -> Composite:

@@ -68,7 +68,7 @@ class Geometry:
 
 
 def grid_faults(
-    image: Path, wanted: Geometry, other: Path, found: Geometry, *, accept_origin: bool = False
+    image: Path, wanted: Geometry, other: Path, other_grid: Geometry, *, accept_origin: bool = False
 ) -> list[Fault]:
     """What sets the grid of ``other`` apart from that of ``image``: shape, spacing, or place in the patient.
 
@@ -76,30 +76,30 @@ def grid_faults(
         image: The scan.
         wanted: Its geometry.
         other: What is to lie on its grid.
-        found: Its geometry.
+        other_grid: Its geometry.
         accept_origin: Whether it may lie elsewhere, if all else agrees.
     """
     where, name = shown(other), shown(image)
-    if found.shape != wanted.shape:
-        problem = f"has shape {found.shape}, but {name} has {wanted.shape} (z, y, x)"
-        turned = any("EXIF" in note for note in (*found.notes, *wanted.notes))
-        if turned and sorted(found.shape) == sorted(wanted.shape):
+    if other_grid.shape != wanted.shape:
+        problem = f"has shape {other_grid.shape}, but {name} has {wanted.shape} (z, y, x)"
+        turned = any("EXIF" in note for note in (*other_grid.notes, *wanted.notes))
+        if turned and sorted(other_grid.shape) == sorted(wanted.shape):
             remedy = "One of the two is turned by its EXIF tag: store both upright and without it"
         else:
             remedy = "Export both from the same series"
         return [Fault(problem, where, remedy)]
-    both_known = found.spacing_known and wanted.spacing_known
-    if both_known and not np.allclose(found.spacing, wanted.spacing, rtol=1e-3, atol=1e-4):
-        problem = f"has spacing {_mm(found.spacing)} mm, but {name} has {_mm(wanted.spacing)} mm (z, y, x)"
+    both_known = other_grid.spacing_known and wanted.spacing_known
+    if both_known and not np.allclose(other_grid.spacing, wanted.spacing, rtol=1e-3, atol=1e-4):
+        problem = f"has spacing {_mm(other_grid.spacing)} mm, but {name} has {_mm(wanted.spacing)} mm (z, y, x)"
         return [Fault(problem, where, "Correct the header that is wrong")]
-    apart = float(np.linalg.norm(found.corners() - wanted.corners(), axis=1).max())
+    apart = float(np.linalg.norm(other_grid.corners() - wanted.corners(), axis=1).max())
     if not both_known or apart <= 0.5 * min(wanted.spacing):
         return []
-    elsewhere = origin_alone(wanted, found)
+    elsewhere = origin_alone(wanted, other_grid)
     if elsewhere and accept_origin:
         return []
     if elsewhere:
-        mine, its = found.corners()[0], wanted.corners()[0]
+        mine, its = other_grid.corners()[0], wanted.corners()[0]
         problem = (
             f"has its origin at {_mm(mine)} mm, but {name} has it at {_mm(its)} mm (left, posterior, superior), "
             f"{apart:.3g} mm apart; all else agrees"
@@ -110,11 +110,11 @@ def grid_faults(
     return [Fault(problem, where, "Correct origin and direction in the header")]
 
 
-def origin_alone(wanted: Geometry, found: Geometry) -> bool:
+def origin_alone(wanted: Geometry, other_grid: Geometry) -> bool:
     """Whether two grids of one shape differ in their origin alone, by more than half a voxel."""
-    if found.shape != wanted.shape:
+    if other_grid.shape != wanted.shape:
         return False
-    mine, its = found.corners(), wanted.corners()
+    mine, its = other_grid.corners(), wanted.corners()
     same = np.linalg.norm((mine - mine[0]) - (its - its[0]), axis=1).max() <= 0.5 * min(wanted.spacing)
     return bool(same and np.linalg.norm(mine[0] - its[0]) > 0.5 * min(wanted.spacing))
 

@@ -88,8 +88,8 @@ class Address:
             return [(0, self.file)]
         before, _, after = self.file.name.partition("*")
         numbered = re.compile(re.escape(before) + r"(\d+)" + re.escape(after) + "$")
-        found = ((numbered.match(path.name), path) for path in self.file.parent.glob(f"*{self.file.suffix}"))
-        return sorted((int(match[1]), path) for match, path in found if match)
+        matches = ((numbered.match(path.name), path) for path in self.file.parent.glob(f"*{self.file.suffix}"))
+        return sorted((int(match[1]), path) for match, path in matches if match)
 
     def shape(self) -> tuple[int, int, int]:
         """Voxels along (z, y, x); of volumes of floating-point numbers some are read, to see whether they are finite.

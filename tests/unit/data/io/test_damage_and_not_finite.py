@@ -11,7 +11,7 @@ from fewlabel.core.errors import DataError
 from fewlabel.data.catalog import Case
 from fewlabel.data.checking import inspect_case
 from fewlabel.data.io import completeness, nifti
-from fewlabel.data.io.completeness import what_is_missing
+from fewlabel.data.io.completeness import examine
 from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
 from kit.scans import blob, noise, write_scan
 
@@ -56,8 +56,8 @@ def test_a_checksum_that_does_not_fit_is_a_fault(tmp_path, damage, read):
 def test_packed_files_of_other_formats_are_checked_too(tmp_path):
     path = tmp_path / "s.gipl.gz"
     path.write_bytes(gzip.compress(bytes(range(256)) * 9))
-    assert what_is_missing(path) == ""
-    assert "CRC" in what_is_missing(spoil(path))
+    assert examine(path).missing == ""
+    assert "CRC" in examine(spoil(path)).missing
 
 
 def test_every_member_of_a_gzip_file_is_checked(tmp_path):
@@ -65,10 +65,10 @@ def test_every_member_of_a_gzip_file_is_checked(tmp_path):
     content = gzip.decompress(path.read_bytes())
     parts = [bytearray(gzip.compress(part, compresslevel=0)) for part in (content[:600], content[600:])]
     path.write_bytes(b"".join(parts) + b"\0" * 8)
-    assert what_is_missing(path) == ""
+    assert examine(path).missing == ""
     parts[0][500] ^= 1
     path.write_bytes(b"".join(parts))
-    assert "CRC" in what_is_missing(path)
+    assert "CRC" in examine(path).missing
 
 
 def test_all_damaged_files_of_a_case_are_named_at_once(tmp_path):
@@ -184,7 +184,7 @@ def test_a_header_beside_its_voxels_is_held_against_them(tmp_path, kind, packed)
         voxels.unlink()
         voxels = tmp_path / "s.img.gz"
         voxels.write_bytes(content)
-    assert what_is_missing(tmp_path / "s.hdr") == ""
+    assert examine(tmp_path / "s.hdr").missing == ""
     if kind is nibabel.Nifti1Pair:
         np.testing.assert_array_equal(np.isnan(read_volume(tmp_path / "s.hdr").array[0]), ~np.isfinite(array))
     whole = voxels.read_bytes()
@@ -214,6 +214,6 @@ def test_a_file_without_the_mark_of_nifti_is_held_against_its_header(tmp_path):
     content = bytearray(path.read_bytes())
     content[344:348] = bytes(4)
     path.write_bytes(content)
-    assert what_is_missing(path) == ""
+    assert examine(path).missing == ""
     path.write_bytes(content[:-3])
-    assert "promises" in what_is_missing(path)
+    assert "promises" in examine(path).missing

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from fewlabel.core.errors import DataError
 from fewlabel.data.io.catalog_paths import scan_stem
-from fewlabel.data.io.completeness import what_is_missing
+from fewlabel.data.io.completeness import examine
 from fewlabel.data.io.geometry import Geometry, grid_faults
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.data.io.itk_log import collected_warnings
@@ -114,15 +114,15 @@ def test_both_nifti_versions_and_several_gzip_members_are_complete(tmp_path, kin
 
     path = tmp_path / f"s.{suffix}"
     nibabel.save(kind(np.arange(60, dtype=np.int16).reshape(3, 4, 5), np.eye(4)), path)
-    assert what_is_missing(path) == ""
+    assert examine(path).missing == ""
     if suffix == "nii.gz":
         content = gzip.decompress(path.read_bytes())
         path.write_bytes(gzip.compress(content[:200]) + gzip.compress(content[200:]))
-        assert what_is_missing(path) == ""
+        assert examine(path).missing == ""
         path.write_bytes(gzip.compress(content[:-3]))
     else:
         path.write_bytes(path.read_bytes()[:-3])
-    assert "promises" in what_is_missing(path)
+    assert "promises" in examine(path).missing
 
 
 def test_grid_faults_name_what_differs(tmp_path):
