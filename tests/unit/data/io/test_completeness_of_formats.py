@@ -12,7 +12,7 @@ from PIL import Image
 from fewlabel.core.errors import DataError
 from fewlabel.data.catalog import Case
 from fewlabel.data.checking import inspect_case
-from fewlabel.data.io.completeness import examine, what_is_missing
+from fewlabel.data.io.completeness import examine
 from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
 from fewlabel.data.io.voxel_storage import Finite
 from kit.scans import noise, write_scan
@@ -55,7 +55,7 @@ def refused(path, text):
 @pytest.mark.parametrize("kept", [0.6, 0.97])
 def test_files_cut_short_are_named(tmp_path, name, packed, text, kept):
     path = written(tmp_path / name, packed)
-    assert what_is_missing(path) == ""
+    assert examine(path).missing == ""
     np.testing.assert_array_equal(read_volume(path).array[0], VOXELS)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * kept)])
@@ -117,7 +117,7 @@ def test_bytes_before_detached_voxels_are_none(tmp_path, skip):
     # Of voxels that are the last bytes of a file, those before them cannot be told from them.
     cut = 20 if "-1" in skip else 5
     (tmp_path / "v.raw").write_bytes(before + VOXELS.tobytes()[:-cut])
-    assert "bytes in v.raw of the 504" in what_is_missing(path)
+    assert "bytes in v.raw of the 504" in examine(path).missing
 
 
 def test_encodings_of_nrrd(tmp_path):
@@ -130,7 +130,7 @@ def test_encodings_of_nrrd(tmp_path):
     }
     for encoding, content in whole.items():
         path = nrrd(tmp_path / f"{encoding}.nrrd", encoding, content)
-        assert what_is_missing(path) == ""
+        assert examine(path).missing == ""
         np.testing.assert_array_equal(read_volume(path).array[0], VOXELS)
         path = nrrd(tmp_path / f"{encoding}_cut.nrrd", encoding, content[: len(content) // 2])
         refused(path, "is incomplete or damaged: ")
@@ -195,7 +195,7 @@ def test_pictures_that_promise_too_many_pixels(tmp_path):
 def test_pictures_cut_short_are_named(tmp_path, name, kept):
     path = tmp_path / name
     Image.fromarray(noise((1, 60, 50))[0].clip(0, 255).astype(np.uint8)).save(path)
-    assert what_is_missing(path) == ""
+    assert examine(path).missing == ""
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * kept)])
     refused(path, rf"{name}: is incomplete or damaged: ")
@@ -209,9 +209,9 @@ def test_a_thumbnail_in_a_cut_jpeg_is_not_its_end(tmp_path):
     thumbnail = b"Exif\0\0" + b"\xff\xd8 small \xff\xd9"
     segment = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail
     path.write_bytes(content[:2] + segment + content[2:])
-    assert what_is_missing(path) == ""
+    assert examine(path).missing == ""
     path.write_bytes((content[:2] + segment + content[2:])[:-400])
-    assert "without its end mark" in what_is_missing(path)
+    assert "without its end mark" in examine(path).missing
 
 
 def test_a_png_with_a_wrong_checksum(tmp_path):
