@@ -21,7 +21,7 @@ from fewlabel.core.settings.config import PathSetting, Settings, setting
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.engine.runtime import Device, choose_device
 from fewlabel.engine.transfer import read_tensors
-from fewlabel.protocol.same_plan import plan_differences
+from fewlabel.protocol.same_preprocessing import plan_differences
 from fewlabel.reporting.blocks import Page, Section
 from fewlabel.reporting.formatting import arm_name
 from fewlabel.reporting.inputs import Inputs, find_folders, load_inputs

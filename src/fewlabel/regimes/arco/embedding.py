@@ -15,7 +15,7 @@ from fewlabel.nets.fpn import Pyramid, Representation, RepresentationHead, RowHe
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import probabilities
 from fewlabel.objectives.memory import FifoQueue
-from fewlabel.objectives.relations import nearest, neighbour_distance
+from fewlabel.objectives.relation_consistency import nearest, neighbour_distance
 from fewlabel.objectives.segmentation import IGNORE
 from fewlabel.regimes.arco.contrast import AnatomicalContrast, Opponents
 from fewlabel.regimes.arco.rows import at_places

@@ -16,7 +16,7 @@ from fewlabel.nets.heads import pixel_rows
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.contrastive import similarity_logits
 from fewlabel.objectives.memory import FifoQueue
-from fewlabel.objectives.relations import relational_kl
+from fewlabel.objectives.relation_consistency import relational_kl
 from fewlabel.regimes.arco.settings import ArcoSettings
 from fewlabel.regimes.teacher import Teacher
 

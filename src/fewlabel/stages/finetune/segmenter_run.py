@@ -28,8 +28,8 @@ from fewlabel.protocol.exposure import images_met
 from fewlabel.protocol.model_selection import say_selection
 from fewlabel.scoring.components import ComponentRule
 from fewlabel.stages._postprocess import decided_rule
+from fewlabel.stages._shape_checks import patch_size
 from fewlabel.stages._statistics import statistics_images, statistics_words
-from fewlabel.stages._volumes import patch_size
 from fewlabel.stages.finetune.checking import LabelUse
 from fewlabel.stages.finetune.expectation import expectation_lines
 from fewlabel.stages.finetune.facts import expectation, segmenter_facts

@@ -15,8 +15,8 @@ from fewlabel.engine.runtime import Device, Precision
 from fewlabel.nets.unet import UNetConfig
 from fewlabel.protocol.label_draws import draw_faults
 from fewlabel.protocol.model_selection import Validation
+from fewlabel.stages._shape_checks import patch_faults, view_faults
 from fewlabel.stages._statistics import Recalibrate
-from fewlabel.stages._volumes import patch_faults, view_faults
 from fewlabel.stages.finetune.expectation import Expect
 
 Mode = Literal["warm", "frozen", "scratch"]

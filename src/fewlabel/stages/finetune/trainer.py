@@ -37,8 +37,8 @@ from fewlabel.regimes.base import Regime
 from fewlabel.scoring.components import ComponentRule, clean
 from fewlabel.scoring.metrics import dice_per_class
 from fewlabel.stages._postprocess import prepared_voxel
+from fewlabel.stages._shape_checks import patch_size, view_size
 from fewlabel.stages._statistics import take_statistics
-from fewlabel.stages._volumes import patch_size, view_size
 from fewlabel.stages.finetune.settings import FinetuneSettings, Mode
 
 BEST = "best.safetensors"

@@ -20,7 +20,7 @@ from fewlabel.data.io.mask_writing import write_map, write_mask, write_probabili
 from fewlabel.data.io.volume import Volume
 from fewlabel.data.preprocess import Plan
 from fewlabel.engine.runtime import resolved_precision
-from fewlabel.scoring.uncertainty import ENTROPY, MUTUAL_INFORMATION
+from fewlabel.scoring.voxel_uncertainty import ENTROPY, MUTUAL_INFORMATION
 from fewlabel.stages._postprocess import KEY as POSTPROCESS
 from fewlabel.stages._segmenter import Segmenter
 from fewlabel.stages.predict.names import Scan

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from fewlabel.scoring.uncertainty import entropy, mutual_information
+from fewlabel.scoring.voxel_uncertainty import entropy, mutual_information
 
 
 def drawn(members, classes=4, shape=(2, 3, 5), seed=0):

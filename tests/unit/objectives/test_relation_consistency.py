@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fewlabel.objectives.relations import nearest, neighbour_distance, relational_kl
+from fewlabel.objectives.relation_consistency import nearest, neighbour_distance, relational_kl
 
 TAUS = {"student_temperature": 0.1, "teacher_temperature": 0.01}
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fewlabel.data.preprocess import Plan
-from fewlabel.protocol.same_plan import plan_differences
+from fewlabel.protocol.same_preprocessing import plan_differences
 
 Z, Y, X = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
 
