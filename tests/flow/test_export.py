@@ -22,7 +22,7 @@ from fewlabel.cli import app
 from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.errors import ArtifactError, SettingsError
 from fewlabel.data.intensity import standardise
-from fewlabel.engine.weights import load_encoder, save_encoder
+from fewlabel.engine.weight_files import load_encoder, save_encoder
 from fewlabel.nets.unet import UNetConfig, UNetEncoder
 from kit.scans import blob, noise, write_scan
 from kit.stores import make_store

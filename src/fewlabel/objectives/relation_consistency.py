@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fewlabel.core.precision import full_precision
+from fewlabel.core.full_precision import full_precision
 from fewlabel.objectives.contrastive import anchor_mean
 
 

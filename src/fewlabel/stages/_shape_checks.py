@@ -10,7 +10,7 @@ from fewlabel.core.errors import Fault
 from fewlabel.core.progress import say
 from fewlabel.core.registry import load_plugin
 from fewlabel.core.settings.config import Settings
-from fewlabel.data.windows import Patch
+from fewlabel.data.patch_positions import Patch
 from fewlabel.nets.unet import UNetConfig
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fewlabel.core.collective import gather, rank
-from fewlabel.core.precision import full_precision
+from fewlabel.core.full_precision import full_precision
 from fewlabel.nets.fpn import RowHead
 from fewlabel.nets.heads import pixel_rows
 from fewlabel.nets.unet import UNet

@@ -15,11 +15,11 @@ from fewlabel.core.progress import say, task
 from fewlabel.data.io.catalog_paths import files_behind
 from fewlabel.data.io.itk_log import collected_warnings
 from fewlabel.engine.runtime import choose_device
-from fewlabel.stages._in_use import segmenter_in_use
 from fewlabel.stages._segmenter import Segmenter
+from fewlabel.stages._segmenter_in_use import segmenter_in_use
+from fewlabel.stages.predict.inputs import find_scans
 from fewlabel.stages.predict.names import Scan
 from fewlabel.stages.predict.outputs import Seconds, outputs, record_predictions
-from fewlabel.stages.predict.scans import find_scans
 from fewlabel.stages.predict.segmentation import PARTS, segment_scan
 from fewlabel.stages.predict.settings import PredictSettings
 

@@ -23,8 +23,8 @@ from fewlabel.engine.runtime import resolved_precision
 from fewlabel.scoring.voxel_uncertainty import ENTROPY, MUTUAL_INFORMATION
 from fewlabel.stages._postprocess import KEY as POSTPROCESS
 from fewlabel.stages._segmenter import Segmenter
+from fewlabel.stages.predict.inputs import Found
 from fewlabel.stages.predict.names import Scan
-from fewlabel.stages.predict.scans import Found
 from fewlabel.stages.predict.settings import PredictSettings
 
 TABLE = "predictions.csv"

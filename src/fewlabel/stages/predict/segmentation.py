@@ -18,7 +18,7 @@ from fewlabel.data.io.volume import Volume, read_volume
 from fewlabel.data.preprocess import Plan, prepare_volume, restore_map, restore_probabilities
 from fewlabel.data.slice_plane import cut_otherwise
 from fewlabel.data.unforeseen import unforeseen_errors, unforeseen_fault
-from fewlabel.scoring.components import clean
+from fewlabel.scoring.component_rule import clean
 from fewlabel.scoring.disagreement import COLUMN as DISAGREEMENT
 from fewlabel.stages._segmenter import Segmenter
 from fewlabel.stages.predict.names import Scan
