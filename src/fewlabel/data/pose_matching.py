@@ -1,10 +1,10 @@
 """Pictures of scans compared with each other: one angle, place and size of each that agrees with all the others.
 
 Every scan is compared with every other (:mod:`fewlabel.data.rigid_registration`). Angles that agree with all pairs at
-once come from the leading eigenvector of the matrix of turns (angular synchronisation: Singer, Applied and Computational
-Harmonic Analysis 2011); then every scan is shifted and turned to the mean of the others, and the pairs are compared
-again. What moves between two phases of a subject shows where to look; where there is one phase, the middle of the
-field of view does.
+once come from the leading eigenvector of the matrix of turns (angular synchronisation: Singer, Applied and
+Computational Harmonic Analysis 2011); then every scan is shifted and turned to the mean of the others, and the
+pairs are compared again. What moves between two phases of a subject shows where to look; where there is one phase, the
+middle of the field of view does.
 """
 
 from __future__ import annotations

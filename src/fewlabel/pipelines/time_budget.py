@@ -1,7 +1,8 @@
 """How a time becomes a grid, a width and steps: arithmetic on what steps were measured to take.
 
 Nothing here measures (:mod:`fewlabel.pipelines.step_timing`) or looks at settings
-(:mod:`fewlabel.pipelines.budget_sizing`). What is trained by default, and for how long, is said in the recipe ``default``; the limits of sizing are below.
+(:mod:`fewlabel.pipelines.budget_sizing`). What is trained by default, and for how long, is said in the recipe
+``default``; the limits of sizing are below.
 """
 
 from __future__ import annotations
