@@ -220,6 +220,8 @@ def workplace(tmp_path, monkeypatch):
     return tmp_path
 
 
+# MONAI warns of a decoder of its own that is not installed, wherever pydicom is.
+@pytest.mark.filterwarnings("ignore:NvImgCodecPydicomReader:UserWarning")
 def test_the_guides_monai_example(workplace):
     fewlabel.export(encoder="run", to="monai", out="exported/encoder.safetensors")
     scans = []
