@@ -117,7 +117,10 @@ def predict(
     scans: Annotated[str, typer.Argument(metavar="SCANS", help="A scan or a folder of scans.")],
     words: Words = None,
     *,
-    out: Out = None,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", metavar="DIR|FILE", help="Folder of the masks, or file for one scan's (required)."),
+    ] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Average over mirrored copies.")] = False,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Write probability maps too.")] = False,
     reader: Reader = None,

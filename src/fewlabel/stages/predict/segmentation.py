@@ -23,6 +23,7 @@ from fewlabel.scoring.disagreement import COLUMN as DISAGREEMENT
 from fewlabel.stages._segmenter import Segmenter
 from fewlabel.stages.predict.names import Scan
 from fewlabel.stages.predict.outputs import Mask, millilitres, voxels, write_masks
+from fewlabel.stages.predict.places import Destination
 from fewlabel.stages.predict.settings import PredictSettings
 
 #: What takes time of a scan.
@@ -33,6 +34,7 @@ def segment_scan(
     scan: Scan,
     model: Segmenter,
     settings: PredictSettings,
+    destination: Destination,
     device: str,
     faults: list[Fault],
     parts: dict[str, float],
@@ -53,7 +55,7 @@ def segment_scan(
         frames = _frames(volume, scan, model.plan)
         masks = [_segment(frame, model, settings, device) for frame in frames]
         before = time.perf_counter()
-        write_masks(settings.out, scan, masks, model.plan)
+        write_masks(destination.folder, scan, masks, model.plan)
         parts["write"] += time.perf_counter() - before
         if odd := cut_otherwise(volume.geometry, np.asarray(model.plan.frame), model.plan.slice_axis):
             say(f"{scan.output.name}: {odd.replace('other scans', 'training scans')}")
@@ -70,8 +72,9 @@ def segment_scan(
         {
             **row,
             "frame": number if len(masks) > 1 else None,
-            "shape": "x".join(map(str, volume.geometry.shape)),
-            "spacing": "x".join(f"{step:.6g}" for step in volume.spacing) if known else None,
+            # Along x, y and z, as viewers show them.
+            "size": "x".join(map(str, volume.geometry.shape[::-1])),
+            "spacing_mm": "x".join(f"{step:.6g}" for step in volume.spacing[::-1]) if known else None,
             **(millilitres if known else voxels)(mask.classes, volume, model.plan),
             **({"removed_ml": round(mask.removed_ml, 4)} if known else {"removed_voxels": mask.removed}),
             "confidence": None if mask.confidence is None else round(mask.confidence, 4),
