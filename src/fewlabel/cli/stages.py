@@ -18,8 +18,8 @@ Prepared = Annotated[str, typer.Argument(metavar="PREPARED", help="Folder made b
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    for command in (predict, suggest):
-        app.command(rich_help_panel=WHOLE_WAY)(command)
+    app.command(rich_help_panel=WHOLE_WAY)(predict)
+    app.command(rich_help_panel=WHOLE_WAY)(suggest)
     for command in (prepare, merge, pretrain, finetune, evaluate, export, report):
         app.command(rich_help_panel=PANEL)(command)
 
