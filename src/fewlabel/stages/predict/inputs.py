@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +55,9 @@ def find_scans(
 
     A file is one scan, or a table of scans. A folder is read by the reader that knows its convention; other image
     files in it, or all of them where no reader fits, are scans of one file each, or of one file per channel where
-    they follow nnU-Net's ``case_0000`` names. Masks and hidden files are left out, and ``out`` is not entered. The
-    mask of an array in an h5 file is a NIfTI file named by its case. Linked folders are entered.
+    they follow nnU-Net's ``case_0000`` names. Masks, hidden files and what earlier runs made are left out, and
+    ``out`` is not entered. The mask of an array in an h5 file is a NIfTI file named by its case. Linked folders are
+    entered.
 
     Args:
         place: File or folder.
@@ -111,6 +112,10 @@ class _Looking:
 
     def of_folder(self, out: Path, reader: ReaderChoice) -> list[Group]:
         catalog = self._fitting() if reader == "auto" else self._collect(reader)
+        listing = list_folder(self.place, out)
+        made = {file.resolve() for artifact in listing.artifacts for file in artifact.files}
+        if catalog is not None and catalog.reader != "table":
+            catalog = replace(catalog, cases=tuple(case for case in catalog.cases if not _any_of(case, made)))
         cases = catalog.cases if catalog else ()
         groups = _of_catalog(catalog) if catalog else []
         if catalog is not None and catalog.faults:
@@ -122,7 +127,6 @@ class _Looking:
                 self.faults.extend(catalog.faults)
         if catalog is not None and catalog.reader == "table":
             return groups
-        listing = list_folder(self.place, out)
         of_scans = {file.resolve() for case in cases for path in case.images for file in files_behind(path)}
         named = [file for case in cases if case.label and is_there(case.label) for file in files_behind(case.label)]
         # A mask may be an array of the very file that holds its scan.
@@ -134,6 +138,9 @@ class _Looking:
             if paths:
                 shown = ", ".join(path.name for path in paths[:3]) + (", …" if len(paths) > 3 else "")
                 self.skipped.append(f"left out as {kind} ({len(paths)}): {shown}")
+        if listing.artifacts:
+            shown = ", ".join(map(str, listing.artifacts[:3])) + (", …" if len(listing.artifacts) > 3 else "")
+            self.skipped.append(f"left out as made by fewlabel ({len(listing.artifacts)}): {shown}")
         self.faults.extend(unreadable_faults(listing, {file.suffix.lower() for file in claimed}, self.place))
         aside = set(masks)
         return [*groups, *_by_channel([path for path in images if path not in aside], self.channels)]
@@ -160,6 +167,11 @@ class _Looking:
             self.skipped.append(f"reader {name} as for the model's own scans: {shown}")
         self.skipped.extend(catalog.notes)
         return catalog
+
+
+def _any_of(case: Case, files: Set[Path]) -> bool:
+    """Whether an image of a scan is one of these files."""
+    return any(file.resolve() in files for path in case.images for file in files_behind(path))
 
 
 def _is_of_files(case: Case) -> bool:
