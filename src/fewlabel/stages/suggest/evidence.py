@@ -20,7 +20,7 @@ from fewlabel.engine.inference import WINDOW, predict_volume
 from fewlabel.engine.runtime import Precision
 from fewlabel.engine.weight_files import load_encoder
 from fewlabel.nets.unet import UNet
-from fewlabel.protocol.same_plan import plan_differences
+from fewlabel.protocol.same_preprocessing import plan_differences
 from fewlabel.scoring.disagreement import pairwise_disagreement
 from fewlabel.stages._segmenter import Segmenter
 from fewlabel.stages._segmenter_in_use import FOLDERS, segmenter_in_use
