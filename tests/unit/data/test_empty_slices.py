@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from fewlabel.data.empty_slices import annotated_slices, unannotated
-from fewlabel.data.io.geometry import Geometry
-from fewlabel.data.io.volume import Volume
+from fewlabel.data.io.geometry import Geometry, Volume
 from fewlabel.data.preprocess import Plan, class_indices, prepare_mask, prepare_volume
 from fewlabel.data.store import UNLABELLED
 
