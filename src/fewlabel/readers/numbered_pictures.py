@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from fewlabel.data.io.axes import slice_size
+from fewlabel.data.io.axis_count import slice_size
 from fewlabel.data.io.catalog_paths import is_file_path
 from fewlabel.data.subjects import SLICE_WORDS
 

@@ -56,7 +56,7 @@ def named_scans(groups: Iterable[Group], root: Path) -> tuple[Scan, ...]:
     for images, stem in groups:
         ordinary = is_file_path(images[0])
         suffix = images[0].name[len(scan_stem(images[0])) :].lower() if ordinary else ".nii.gz"
-        flat = Path(f"{stem}{_LOSSLESS.get(suffix, suffix)}")
+        flat = Path(f"{stem}{lossless(suffix)}")
         named[flat].append((images, flat))
     scans = []
     for flat, members in named.items():
@@ -81,6 +81,19 @@ def named_scans(groups: Iterable[Group], root: Path) -> tuple[Scan, ...]:
     if faults:
         raise DataError("Masks would overwrite each other; segment these scans one folder at a time:", faults)
     return tuple(sorted(scans, key=lambda scan: scan.output))
+
+
+def lossless(suffix: str) -> str:
+    """The suffix of a format, of the same family where there is one, that holds a mask in one file and as it is.
+
+    Args:
+        suffix: Of an image file, in lower case.
+
+    Example:
+        >>> lossless(".jpg"), lossless(".nii.gz")
+        ('.png', '.nii.gz')
+    """
+    return _LOSSLESS.get(suffix, suffix)
 
 
 def _without_dots(folder: Path) -> Path:

@@ -20,11 +20,12 @@ from fewlabel.data.io.mask_writing import write_map, write_mask, write_probabili
 from fewlabel.data.io.volume import Volume
 from fewlabel.data.preprocess import Plan
 from fewlabel.engine.runtime import resolved_precision
-from fewlabel.scoring.uncertainty import ENTROPY, MUTUAL_INFORMATION
+from fewlabel.scoring.voxel_uncertainty import ENTROPY, MUTUAL_INFORMATION
 from fewlabel.stages._postprocess import KEY as POSTPROCESS
 from fewlabel.stages._segmenter import Segmenter
+from fewlabel.stages.predict.inputs import Found
 from fewlabel.stages.predict.names import Scan
-from fewlabel.stages.predict.scans import Found
+from fewlabel.stages.predict.places import Destination
 from fewlabel.stages.predict.settings import PredictSettings
 
 TABLE = "predictions.csv"
@@ -103,24 +104,51 @@ def voxels(classes: NDArray[np.uint8], volume: Volume, plan: Plan) -> dict[str, 
     return {f"voxels_{name}": int(counts[index]) for index, name in enumerate(plan.label_names) if index}
 
 
+def _with_earlier(before: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of earlier calls that are still true, then those of this one.
+
+    A mask that was made again, and a failure of a scan that was tried again, have new rows. The row of a mask that is
+    still there stays where its scan failed this time.
+    """
+    again = before["output"].isin(table.loc[table["status"] == "ok", "output"])
+    retried = (before["status"] != "ok") & before["input"].isin(table["input"])
+    before = before[~again & ~retried]
+    return pd.concat([before, table]) if len(before) else table
+
+
+def sizes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each mask with the size of its structures, as the rows of the table have them."""
+    lines = []
+    for row in rows:
+        units = {"ml_": "mL", "voxels_": "voxels"}
+        named = [
+            f"{key.removeprefix(start)} {value:g} {unit}"
+            for key, value in row.items()
+            for start, unit in units.items()
+            if key.startswith(start)
+        ]
+        frame = f", frame {row['frame']}" if row.get("frame") else ""
+        lines += [f"{row['output']}{frame}: {', '.join(named)}"] if named else []
+    return lines
+
+
 def record_predictions(
     settings: PredictSettings,
+    destination: Destination,
     model: Segmenter,
     rows: Sequence[Mapping[str, Any]],
     found: Found,
     seconds: Seconds,
     device: str,
 ) -> None:
-    """Table, report and manifest; rows of earlier calls stay unless their mask was made again."""
-    out, plan, precision = settings.out, model.plan, resolved_precision(settings.precision, device)
+    """Table, report and, of a folder, manifest; there rows of earlier calls stay unless their mask was made again."""
+    out, plan, precision = destination.folder, model.plan, resolved_precision(settings.precision, device)
     volumes = sum(row["status"] == "ok" for row in rows)
     table = pd.DataFrame(rows)
-    if (out / TABLE).is_file():
-        before = pd.read_csv(io.BytesIO((out / TABLE).read_bytes()))
-        before = before[~before["output"].isin(table["output"])]
-        table = pd.concat([before, table]) if len(before) else table
-    table = table.sort_values(["output"], kind="stable")
-    write_text(out / TABLE, table.to_csv(index=False))
+    if not destination.mask and (out / TABLE).is_file():
+        table = _with_earlier(pd.read_csv(io.BytesIO((out / TABLE).read_bytes())), table)
+    table = table.sort_values(["input"], kind="stable")
+    write_text(destination.beside(TABLE), table.to_csv(index=False))
     report = {
         "settings": settings.record(),
         "model": {"folder": str(model.folder), "content_hash": model.content_hash, "members": len(model.networks)},
@@ -141,7 +169,9 @@ def record_predictions(
         "versions": library_versions(),
         "machine": machine_facts(),
     }
-    write_json(out / REPORT, report)
+    write_json(destination.beside(REPORT), report)
+    if destination.mask:
+        return
     masks = table.loc[table["status"] == "ok", "output"].unique()
     floats = (path for kind in ("probabilities", "uncertainty") for path in out.rglob(f"*_{kind}.*"))
     beside = [path.relative_to(out).as_posix() for path in floats]

@@ -15,7 +15,7 @@ class PredictSettings(Settings):
         ..., "segmenter folder; or run folder made by train or demo: its model, or its control where that is better"
     )
     scans: PathSetting = setting(..., "a scan, a folder of scans, or a table of scans")
-    out: PathSetting = setting(..., "folder of the masks")
+    out: PathSetting = setting(..., "folder of the masks; or a file, such as mask.nii.gz, for the mask of one scan")
     reader: str | dict[str, Any] = setting(
         "auto",
         "reader of the scans by id; auto chooses by what the folder looks like; settings not given are those that "
