@@ -30,8 +30,8 @@ def partial_beside(path: Path) -> Path:
 def written_beside(path: Path) -> Iterator[Path]:
     """Where to write a file under its own name, for libraries that go by the suffix; then it becomes ``path``.
 
-    It lies in a fresh hidden folder beside ``path``, so that no link is followed and no file of anybody else is opened. A
-    link in place of ``path`` is replaced. Of a write that fails nothing is left.
+    It lies in a fresh hidden folder beside ``path``, so that no link is followed and no file of anybody else is opened.
+    A link in place of ``path`` is replaced. Of a write that fails nothing is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_beside(path)

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.progress import task
 from fewlabel.data.catalog import Case, Catalog
-from fewlabel.data.empty_slices import Annotated, annotated_slices
 from fewlabel.data.io.catalog_paths import shown
 from fewlabel.data.io.geometry import Geometry, grid_faults, origin_alone
 from fewlabel.data.io.volume import mask_faults, read_geometry, read_mask, value_counts
-from fewlabel.data.label_shapes import LabelShape, label_shapes
+from fewlabel.data.label_extents import LabelShape, label_shapes
+from fewlabel.data.unannotated_slices import Annotated, annotated_slices
 from fewlabel.data.unforeseen import unforeseen_fault
 
 #: Voxel size (z, y, x) in mm of files that do not hold one: distances in it are voxels.

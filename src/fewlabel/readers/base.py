@@ -15,7 +15,7 @@ from fewlabel.core.settings.config import Settings, resolve_plugin
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import catalog_faults
 from fewlabel.data.closed_folders import closed_folder_faults
-from fewlabel.data.file_facts import with_file_facts
+from fewlabel.data.colours_and_segments import with_file_facts
 from fewlabel.data.subjects import Subjects, with_one_subject_each
 from fewlabel.readers.listing import left_out_below, listed_once
 from fewlabel.readers.unknown import unknown_layout

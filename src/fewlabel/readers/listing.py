@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewlabel.core.artifact.own_files import own_files
-from fewlabel.data.file_names import is_mask_name
 from fewlabel.data.io.itk_image import is_scan
+from fewlabel.data.mask_names import is_mask_name
 
 #: Folders deeper than this are not looked into.
 DEEPEST = 8

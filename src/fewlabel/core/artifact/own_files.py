@@ -1,4 +1,4 @@
-"""What this program made itself in a folder of scans: artifacts of earlier runs and single masks, which are no scans."""
+"""What this program made itself in a folder of scans: artifacts of earlier runs and single masks, no scans."""
 
 from __future__ import annotations
 
@@ -44,7 +44,11 @@ def own_files(folder: Path, names: Iterable[str]) -> OwnFiles | None:
     for name in names:
         if name == MANIFEST:
             values = next(_objects(folder / name, lines=False), {})
-            if isinstance(values.get("kind"), str) and isinstance(values.get("files"), dict) and "content_hash" in values:
+            if (
+                isinstance(values.get("kind"), str)
+                and isinstance(values.get("files"), dict)
+                and "content_hash" in values
+            ):
                 kind = values["kind"]
                 files |= {folder / name, *(folder / file for file in values["files"])}
         elif name.endswith(PREDICT_REPORT):

@@ -22,13 +22,13 @@ from fewlabel.data.io.mask_writing import write_map, write_mask, write_probabili
 from fewlabel.data.io.volume import Volume
 from fewlabel.data.preprocess import Plan
 from fewlabel.engine.runtime import resolved_precision
-from fewlabel.scoring.uncertainty import ENTROPY, MUTUAL_INFORMATION
+from fewlabel.scoring.voxel_uncertainty import ENTROPY, MUTUAL_INFORMATION
 from fewlabel.stages._postprocess import KEY as POSTPROCESS
 from fewlabel.stages._segmenter import Segmenter
+from fewlabel.stages.predict.inputs import Found
 from fewlabel.stages.predict.names import Scan, input_of
 from fewlabel.stages.predict.places import Destination
 from fewlabel.stages.predict.resuming import TABLE, Earlier, with_rows
-from fewlabel.stages.predict.scans import Found
 from fewlabel.stages.predict.settings import PredictSettings
 
 _NIFTI = (".nii", ".nii.gz")
@@ -176,7 +176,6 @@ def record_predictions(
     }
     write_json(destination.beside(PREDICT_REPORT), report)
     if destination.mask:
-        earlier.close()
         return
     floats = (path for kind in ("probabilities", "uncertainty") for path in out.rglob(f"*_{kind}.*"))
     beside = [path.relative_to(out).as_posix() for path in floats]
@@ -191,4 +190,3 @@ def record_predictions(
         precision=precision,
         wall_seconds=seconds.total,
     )
-    earlier.close()

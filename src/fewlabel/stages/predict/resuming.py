@@ -1,4 +1,4 @@
-"""What earlier calls of ``predict`` left where this one writes: masks that stay, that are made again, that are in the way."""
+"""What earlier calls of ``predict`` left where this one writes: masks that stay, and masks that are in the way."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,11 @@ class MaskRecord:
 
 
 def scan_hash(scan: Scan) -> str:
-    """Hash of the files of a scan, and of the name of an array where a file holds several."""
-    content = [[path.name, *map(file_hash, files_behind(path))] for path in scan.images]
+    """Hash of the files of a scan, and of the name of an array where a file holds several; empty if one is closed."""
+    try:
+        content = [[path.name, *map(file_hash, files_behind(path))] for path in scan.images]
+    except OSError:
+        return ""
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -69,18 +72,22 @@ class Earlier:
     """What lies at a destination.
 
     Attributes:
+        folder: The folder of the masks.
         records: Mask, relative to the folder → how it was made.
         begun: Masks that a call had begun when it was killed.
         table: The rows about them, those of the killed call among them.
     """
 
     def __init__(self, destination: Destination) -> None:
-        self._folder = destination.folder
+        self.folder = destination.folder
         self._journal = destination.beside(PREDICT_JOURNAL)
         lines = list(_lines(self._journal))
         self.begun: set[str] = set()
         for line in lines:
-            self.begun.add(str(line["begun"])) if "begun" in line else self.begun.discard(str(line["output"]))
+            if "begun" in line:
+                self.begun.add(str(line["begun"]))
+            else:
+                self.begun.discard(str(line["output"]))
         self.records: dict[str, MaskRecord] = {}
         for output, values in (*_recorded(destination.beside(PREDICT_REPORT)), *_finished(lines)):
             if (record := MaskRecord.parse(values)) is not None:
@@ -98,12 +105,15 @@ class Earlier:
             in_the_way: Takes those that must not be replaced → why, as the end of a sentence.
         """
         record = self.records.get(output)
-        if output in self.begun:
+        if output in self.begun or not wanted.scan:
+            # Of a scan that cannot be read nothing is written.
             return False
         if record is None:
             in_the_way.update(dict.fromkeys(standing, "is there already"))
             return False
-        names = {path: path.relative_to(self._folder).as_posix() for path in standing}
+        recorded = (self.folder / name for name in record.files)
+        there = {*standing, *(path for path in recorded if path.is_file())}
+        names = {path: path.relative_to(self.folder).as_posix() for path in sorted(there)}
         for path, name in names.items():
             if name not in record.files:
                 in_the_way[path] = "is there already"
@@ -118,9 +128,17 @@ class Earlier:
         """Note that the mask of a scan is about to be written."""
         self._append({"begun": scan.output.as_posix()})
 
-    def finish(self, scan: Scan, record: MaskRecord, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Note that it is written."""
+    def finish(self, scan: Scan, record: MaskRecord, files: Sequence[Path], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Note that it is written.
+
+        Args:
+            scan: The scan.
+            record: How its mask was made.
+            files: What was written.
+            rows: Of the table.
+        """
         output = scan.output.as_posix()
+        record = replace(record, files={path.relative_to(self.folder).as_posix(): file_hash(path) for path in files})
         self._append({"output": output, **asdict(record), "rows": list(rows)})
         self.records[output] = record
 
@@ -194,5 +212,7 @@ def _lines(journal: Path) -> Iterator[dict[str, Any]]:
             value = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(value, dict) and ("begun" in value or (isinstance(value.get("rows"), list) and "output" in value)):
+        if isinstance(value, dict) and (
+            "begun" in value or (isinstance(value.get("rows"), list) and "output" in value)
+        ):
             yield value
