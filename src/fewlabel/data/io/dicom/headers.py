@@ -84,6 +84,7 @@ class Header:
         file: The file.
         size: In bytes.
         modality: Such as ``CT``.
+        kind_of_object: UID of the class that the object is of.
         instance: UID of the object.
         series: UID of its series; where it has none, a text that the files of its folder share.
         study: UID of its study, likewise.
@@ -100,6 +101,7 @@ class Header:
     file: Path
     size: int
     modality: str
+    kind_of_object: str
     instance: str
     series: str
     study: str
@@ -129,6 +131,7 @@ def read_header(file: Path) -> Header:
         file=file,
         size=size,
         modality=modality,
+        kind_of_object=text_of(dataset, "SOPClassUID"),
         instance=instance,
         series=text_of(dataset, "SeriesInstanceUID") or apart,
         study=text_of(dataset, "StudyInstanceUID") or apart,
