@@ -9,67 +9,79 @@ from typing import Any
 
 from fewlabel.data.io.dicom.tags import elements_of, texts_of
 
-#: Tags that say who, where or which one, besides all whose values are names of people.
-_NAMING = (
-    "PatientID", "OtherPatientIDs", "PatientAddress", "PatientBirthName", "PatientMotherBirthName",
-    "PatientTelephoneNumbers", "MedicalRecordLocator", "AccessionNumber", "StudyID", "InstitutionName",
-    "InstitutionAddress", "InstitutionalDepartmentName", "StationName", "DeviceSerialNumber", "RequestingService",
-    "AdmissionID", "IssuerOfPatientID", "ClinicalTrialSubjectID", "PatientInsurancePlanCodeSequence",
+#: Tags that say who, besides all whose values are names of people: each word counts.
+_PERSON = (
+    "PatientID", "OtherPatientIDs", "OtherPatientNames", "PatientAddress", "PatientBirthName", "PatientMotherBirthName",
+    "PatientTelephoneNumbers", "MedicalRecordLocator", "ClinicalTrialSubjectID", "PatientComments",
 )  # fmt: skip
-_WORDS = re.compile(r"[^\W_]+")
+#: Tags that say which one: each word with a digit counts, as others say what was examined.
+_NUMBER = (
+    "AccessionNumber", "StudyID", "StationName", "DeviceSerialNumber", "AdmissionID", "IssuerOfPatientID",
+    "RequestingService",
+)  # fmt: skip
+#: Tags that say where: the whole of it counts, as its words occur elsewhere.
+_PLACE = ("InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName")
+_WORD = re.compile(r"[^\W_]+")
 #: Dates, and numbers as long as those of patients and examinations.
 _LONG = re.compile(r"(?<!\d)(?:\d{6,}|\d{1,4}[-./]\d{1,2}[-./]\d{1,4})(?!\d)")
-#: Shorter words are syllables and initials, which occur everywhere.
-_SHORTEST = 3
-#: Words of places that say nothing of a person.
-_COMMON = frozenset({"the", "and", "der", "des", "mri", "pet", "ctr", "hospital", "clinic", "center", "centre"})
+_REPEATED = re.compile(r"([-_^.,;/\\])(?:\s*\1)+")
+_ENDS = " -_^.,;/\\"
+#: Shorter words are syllables and initials, which occur everywhere; so many letters count within other words, too.
+_SHORTEST, _WITHIN = 3, 5
 _MOST = 64
 
 
 def naming_words(dataset: Any) -> frozenset[str]:
-    """The words, in lower case, of everything in an object that names a person, a place or an examination.
+    """The words and phrases, in lower case, that name a person, a place or an examination.
 
     Args:
-        dataset: Header of the object; sequences count, too.
+        dataset: Header of an object; items of sequences count, too.
     """
     words: set[str] = set()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for value in _naming_values(dataset):
-            words.update(word for word in _WORDS.findall(value.casefold()) if len(word) >= _SHORTEST)
-    return frozenset(words - _COMMON)
+        for value in _people(dataset):
+            words.update(_WORD.findall(value.casefold()))
+        for value in _values(dataset, _NUMBER):
+            words.update(word for word in _WORD.findall(value.casefold()) if any(map(str.isdigit, word)))
+        words.update(" ".join(value.casefold().split()) for value in _values(dataset, _PLACE))
+    return frozenset(word for word in words if len(word) >= _SHORTEST)
 
 
 def without_names(text: str, words: Collection[str]) -> str:
-    """A text without these words, without dates and without long numbers; of at most 64 letters.
-
-    A word goes that is one of these, or that holds one of five letters or more.
+    """A text without these words and phrases, without dates and long numbers; of at most 64 letters.
 
     Args:
         text: Of a tag.
-        words: As :func:`naming_words` has them.
+        words: As :func:`naming_words` has them. Those of five letters or more count as parts of words, too.
 
     Example:
         >>> without_names("T1 Doe 20240131 sag", {"doe"})
         'T1 sag'
     """
-    long = [word for word in words if len(word) > 4]
+    long = [word for word in words if len(word) >= _WITHIN]
 
     def kept(match: re.Match[str]) -> str:
         word = match[0].casefold()
         return "" if word in words or any(part in word for part in long) else match[0]
 
-    plain = _WORDS.sub(kept, _LONG.sub("", text))
-    tidy = re.sub(r"\s+", " ", re.sub(r"([-_^.,;/\\])(?:\s*\1)+", r"\1", plain)).strip(" -_^.,;/\\")
-    return tidy[:_MOST].strip()
+    plain = " ".join(_LONG.sub("", text).split())
+    for phrase in (word for word in words if not _WORD.fullmatch(word)):
+        plain = re.sub(re.escape(phrase), "", plain, flags=re.IGNORECASE)
+    plain = _REPEATED.sub(r"\1", _WORD.sub(kept, plain))
+    return " ".join(plain.split())[:_MOST].strip(_ENDS)
 
 
-def _naming_values(dataset: Any) -> Iterator[str]:
-    for name in _NAMING:
-        yield from texts_of(dataset, name)
+def _people(dataset: Any) -> Iterator[str]:
+    yield from _values(dataset, _PERSON)
     for element in elements_of(dataset):
         if element.VR == "SQ":
             for item in element.value or ():
-                yield from _naming_values(item)
+                yield from _people(item)
         elif element.VR == "PN":
             yield str(element.value)
+
+
+def _values(dataset: Any, names: Collection[str]) -> Iterator[str]:
+    for name in names:
+        yield from texts_of(dataset, name)

@@ -13,9 +13,8 @@ from fewlabel.data.io.dicom.private_text import naming_words, without_names
 from fewlabel.data.io.dicom.series import Series, is_localizer
 from fewlabel.data.io.dicom.tags import elements_of, read_dataset, text_of, whole_of
 
-#: What is read of an object: not its pixels, nor its contours.
 _KINDS = {"SEG": "segmentation", "RTSTRUCT": "structure set"}
-_SKIPPED = "ROIContourSequence"
+_CONTOURS = "ROIContourSequence"
 
 
 @dataclass(frozen=True)
@@ -72,10 +71,14 @@ def read_structures(header: Header) -> StructureObject:
     said = (text_of(dataset, name) for name in ("SeriesDescription", "ContentLabel", "StructureSetLabel"))
     references: dict[str, set[str]] = {"ReferencedSOPInstanceUID": set(), "SeriesInstanceUID": set()}
     frames = {header.frame_of_reference}
-    for item in _items(dataset):
+    for item in _items(dataset, without=_CONTOURS):
         for name, values in references.items():
             values.update(filter(None, [text_of(item, name)]))
         frames.update(text_of(item, name) for name in ("FrameOfReferenceUID", "ReferencedFrameOfReferenceUID"))
+    if not references["ReferencedSOPInstanceUID"]:
+        # Of contours there are many, and they mostly refer to what is listed elsewhere.
+        inner = (text_of(item, "ReferencedSOPInstanceUID") for item in _items(dataset))
+        references["ReferencedSOPInstanceUID"].update(filter(None, inner))
     dates = ("ContentDate", "ContentTime"), ("StructureSetDate", "StructureSetTime"), ("SeriesDate", "SeriesTime")
     moments = ("".join(text_of(dataset, name) for name in pair) for pair in dates)
     return StructureObject(
@@ -135,10 +138,10 @@ def _regions(dataset: Any) -> Iterator[tuple[str, int]]:
         yield text_of(item, "ROIName"), whole_of(item, "ROINumber") or 0
 
 
-def _items(dataset: Any) -> Iterator[Any]:
-    """All items of all sequences, at any depth; of contours there are too many, and they refer to the same images."""
+def _items(dataset: Any, without: str = "") -> Iterator[Any]:
+    """All items of all sequences but one, at any depth."""
     for element in elements_of(dataset):
-        if element.VR == "SQ" and element.keyword != _SKIPPED:
+        if element.VR == "SQ" and element.keyword != without:
             for item in element.value or ():
                 yield item
                 yield from _items(item)
