@@ -12,8 +12,8 @@ from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.io.dicom.address import DicomScan
 from fewlabel.data.io.dicom.archive import Archive, open_archive, write_tables
 from fewlabel.data.io.dicom.metadata import COLUMNS, metadata_of
-from fewlabel.data.io.dicom.pseudonyms import SCANS, UNREADABLE
-from fewlabel.data.io.dicom.tree import is_dicom_file
+from fewlabel.data.io.dicom.pseudonyms import FOLDER, SCANS, UNREADABLE
+from fewlabel.data.io.dicom.tree import is_dicom_file, series_files
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.readers.base import Match, Reader
 from fewlabel.readers.dicom_labels import DicomLabels, match_labels
@@ -80,6 +80,9 @@ class DicomReader(Reader):
 
     def collect(self, root: Path) -> Catalog:
         """One case per volume of a series that is taken."""
+        if root.is_file() and (count := series_files(root)) > 1:
+            problem = f"is one file of a DICOM series of {count}: one slice, not the scan"
+            raise DataError("DICOM cannot be read:", [Fault(problem, str(root), "Give the folder of the series")])
         archive = open_archive(root, anew=True)
         labels = match_labels(archive, self.wanted.labels, self.wanted.structures)
         choice = choose_series(archive.scans, labels.objects, self.wanted.series, every=self.wanted.all_series)
@@ -133,9 +136,9 @@ def _unreadable(archive: Archive, home: Path | None) -> list[Fault]:
     """One fault for all files that cannot be read: their names are in a table that stays with the data."""
     if not archive.damaged:
         return []
-    named = f": {home / UNREADABLE} names them" if home else ""
+    named = f": {_shown(home, UNREADABLE)} names them" if home else ""
     problem = f"{len(archive.damaged)} DICOM files or folders cannot be read{named}"
-    return [Fault(problem, str(archive.root), "Copy them again, allow reading them, or take them out")]
+    return [Fault(problem, remedy="Copy them again, allow reading them, or take them out")]
 
 
 def _notes(archive: Archive, home: Path | None) -> list[str]:
@@ -145,5 +148,11 @@ def _notes(archive: Archive, home: Path | None) -> list[str]:
     if images := sum(map(is_scan, archive.tree.others)):
         notes.append(f"left out: {images} images that are not DICOM")
     if home is not None:
-        notes.append(f"pseudonyms stand for patients and series; {home / SCANS} says for which: keep it to yourself")
+        table = _shown(home, SCANS)
+        notes.append(f"pseudonyms stand for patients and series; {table} says for which: keep it to yourself")
     return notes
+
+
+def _shown(home: Path, name: str) -> str:
+    """A table as notes name it, which are kept: without the folder of the data."""
+    return f"{FOLDER}/{name} beside the data" if home.name == FOLDER else str(home / name)

@@ -81,7 +81,7 @@ def match_labels(archive: Archive, words: str | None, structures: Sequence[str] 
             "left out: reader.name=dicom reader.labels=WORDS takes those whose description holds the words"
         )
     counts, spelled = _counted(objects, archive.objects)
-    values = _values(counts, spelled, structures, str(archive.root), faults, notes)
+    values = _values(counts, spelled, structures, faults, notes)
     return DicomLabels(objects, values, structures is not None, tuple(notes), tuple(faults))
 
 
@@ -116,7 +116,6 @@ def _values(
     counts: Counter[str],
     spelled: Mapping[str, str],
     structures: Sequence[str] | None,
-    where: str,
     faults: list[Fault],
     notes: list[str],
 ) -> dict[str, int]:
@@ -127,7 +126,7 @@ def _values(
         for name in names:
             if name.casefold() not in counts:
                 remedy = did_you_mean(name, spelled.values(), otherwise=f"There are {_listed(list(spelled.values()))}")
-                faults.append(Fault(f'no scan has a structure "{name}"', where, remedy))
+                faults.append(Fault(f'no scan has a structure "{name}"', "reader.structures", remedy))
         aside = [spelled[low] for low in spelled if low not in {name.casefold() for name in names}]
         if aside:
             notes.append(f"structures that reader.structures does not name are left out: {_listed(sorted(aside))}")

@@ -11,7 +11,7 @@ from fewlabel.data.io.geometry import shown
 from fewlabel.data.io.hdf5 import Address
 from fewlabel.data.io.itk_image import file_stem
 
-__all__ = ["files_behind", "is_file_path", "is_there", "scan_stem", "shown"]
+__all__ = ["files_behind", "is_file_path", "is_there", "recorded", "scan_stem", "shown"]
 
 
 def files_behind(path: Path) -> tuple[Path, ...]:
@@ -33,6 +33,11 @@ def is_there(path: Path) -> bool:
 def is_file_path(path: Path) -> bool:
     """Whether a path of a catalog is that of an ordinary file."""
     return Address.parse(path) is None and parse_dicom(path) is None and parse_composite(path) is None
+
+
+def recorded(path: Path) -> str:
+    """A path of a catalog as reports of predictions name it; of DICOM without the folder, which may name a person."""
+    return str(path) if (dicom := parse_dicom(path)) is None else str(dicom)
 
 
 def scan_stem(path: Path) -> str:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io.catalog_paths import is_file_path
 from fewlabel.data.io.composite_paths import Frame, parse_composite
+from fewlabel.data.io.dicom.address import parse_dicom
+from fewlabel.data.io.geometry import Geometry
 from fewlabel.data.io.itk_image import read_image
 from fewlabel.data.io.itk_log import reading
 from fewlabel.data.io.nifti_bytes import is_marked
@@ -30,7 +32,7 @@ def write_mask(path: Path, array: NDArray[Any], reference: Path) -> None:
 
     For NIfTI the header of the scan is kept (codes, matrices, pixdim, units); the data type, the intensity scaling and
     window fields change, and the fields and extensions of free text, where names stand, are emptied. Other formats
-    take over SimpleITK's geometry. Of a scan with sheared axes, the mask is put back from the grid at right angles.
+    take over SimpleITK's geometry, and NIfTI of DICOM that of the series. Of a scan with sheared axes, the mask is put back from the grid at right angles.
 
     Args:
         path: Where to; the suffix chooses the format.
@@ -81,7 +83,10 @@ def _write(path: Path, array: NDArray[Any], reference: Path, *, single: bool, sh
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _fresh(path)
     try:
-        if path.name.lower().endswith(_NIFTI[:2]) and reference.name.lower().endswith(_NIFTI) and is_marked(reference):
+        nifti = path.name.lower().endswith(_NIFTI[:2])
+        if nifti and parse_dicom(reference) is not None:
+            _write_placed(partial, array, geometry, single=single)
+        elif nifti and reference.name.lower().endswith(_NIFTI) and is_marked(reference):
             _write_nifti(partial, array, reference, single=single)
         else:
             _write_other(partial, array, reference, single=single)
@@ -124,6 +129,30 @@ def _write_nifti(path: Path, array: NDArray[Any], reference: Path, *, single: bo
     # An affine of None keeps qform and sform, codes included, as they are in the header.
     kind = nibabel.Nifti2Image if isinstance(scan.header, nibabel.Nifti2Header) else nibabel.Nifti1Image
     nibabel.save(kind(np.ascontiguousarray(voxels), None, header), path)
+
+
+def _write_placed(path: Path, array: NDArray[Any], geometry: Geometry, *, single: bool) -> None:
+    """Write a NIfTI file where a geometry lies, sheared axes included, which ITK does not write."""
+    import nibabel
+
+    voxels = array.transpose(3, 2, 1, 0)
+    image = nibabel.Nifti1Image(np.ascontiguousarray(voxels[..., 0] if single else voxels), nifti_affine(geometry))
+    # Both say that the place is that of the scanner.
+    image.header.set_qform(image.affine, code=1)
+    image.header.set_sform(image.affine, code=1)
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, path)
+
+
+def nifti_affine(geometry: Geometry) -> NDArray[np.float64]:
+    """(4, 4): from voxels (x, y, z) of a file to mm (right, anterior, superior)."""
+    affine = np.eye(4)
+    if geometry.exact:
+        affine[:3, :3], affine[:3, 3] = np.reshape(geometry.exact[:9], (3, 3)), geometry.exact[9:]
+    else:
+        affine[:3, :3] = np.reshape(geometry.direction, (3, 3)) * geometry.spacing[::-1]
+        affine[:3, 3] = geometry.origin
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
 
 
 def _write_other(path: Path, array: NDArray[Any], reference: Path, *, single: bool) -> None:

@@ -16,6 +16,7 @@ from fewlabel.core.settings.config import plugin_name
 from fewlabel.core.settings.values import show_value
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.io.catalog_paths import files_behind, is_file_path, is_there, scan_stem
+from fewlabel.data.io.dicom.tree import is_dicom_file
 from fewlabel.data.io.hdf5 import SUFFIX as H5
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.data.mask_names import is_mask_name
@@ -29,6 +30,7 @@ ReaderChoice = str | Mapping[str, Any]
 TABLES = (".csv", ".tsv", ".xlsx", ".xlsm", ".parquet")
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})$")
 _NOTHING = "There is nothing to segment:"
+_READERS = "fewlabel.readers"
 _REMEDY = "Give a scan, a folder of scans, or a table with an image column"
 _log = logging.getLogger(__name__)
 
@@ -96,6 +98,8 @@ class _Looking:
         place = self.place
         kinds = {**dict.fromkeys(TABLES, "table"), H5: "ssl4mis"}
         fitting = next((name for suffix, name in kinds.items() if place.name.lower().endswith(suffix)), "auto")
+        if fitting == "auto" and reader == "auto" and is_dicom_file(place):
+            fitting = "dicom"
         chosen = fitting if reader == "auto" else reader
         if chosen != "auto":
             catalog = self._collect(chosen)
@@ -125,7 +129,7 @@ class _Looking:
                 self.skipped.extend(f"reader {catalog.reader}: {fault}" for fault in catalog.faults)
             else:
                 self.faults.extend(catalog.faults)
-        if catalog is not None and catalog.reader == "table":
+        if catalog is not None and (catalog.reader == "table" or load_plugin(_READERS, catalog.reader).private):
             return groups
         of_scans = {file.resolve() for case in cases for path in case.images for file in files_behind(path)}
         named = [file for case in cases if case.label and is_there(case.label) for file in files_behind(case.label)]
@@ -159,7 +163,7 @@ class _Looking:
         name = plugin_name(given)
         known: dict[str, Any] = {}
         if isinstance(self.usual, Mapping) and plugin_name(self.usual) == name:
-            aside = {*given, *load_plugin("fewlabel.readers", name, where="reader").label_settings}
+            aside = {*given, *load_plugin(_READERS, name, where="reader").label_settings}
             known = {key: value for key, value in self.usual.items() if key not in aside}
         catalog = collected(choose_reader(self.place, {**known, **given}).reader, self.place)
         if known:

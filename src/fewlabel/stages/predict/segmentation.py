@@ -12,7 +12,7 @@ import torch
 
 from fewlabel.core.errors import DataError, Fault, FewlabelError, is_disk_full
 from fewlabel.core.progress import say
-from fewlabel.data.io.catalog_paths import shown
+from fewlabel.data.io.catalog_paths import recorded, shown
 from fewlabel.data.io.fourth_axis import why_no_cine
 from fewlabel.data.io.geometry import Volume
 from fewlabel.data.io.volume import read_volume
@@ -43,7 +43,7 @@ def segment_scan(
     """Segment and write one scan; its rows of the table. What is wrong with it goes to ``faults``."""
     started = time.perf_counter()
     row: dict[str, Any] = {
-        "input": ";".join(map(str, scan.images)),
+        "input": ";".join(map(recorded, scan.images)),
         "output": scan.output.as_posix(),
         "status": "ok",
         "fault": "",

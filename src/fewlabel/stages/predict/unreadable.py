@@ -31,6 +31,7 @@ _TOOLS = {
     **dict.fromkeys((".par", ".rec"), "dcm2niix"),
     **dict.fromkeys((".mif", ".mih"), "mrconvert"),
 }
+DICOM = "DICOM"
 _HALVES = (".raw", ".zraw", ".img", ".img.gz", ".raw.gz")
 _HEADERS = (".hdr", ".mhd", ".nhdr")
 _MOST_NAMED = 3
@@ -60,7 +61,8 @@ def unreadable_faults(listing: Listing, understood: Set[str], root: Path) -> lis
     for folder, why in listing.closed.items():
         kinds[f"folders that cannot be listed ({why})", "Allow reading them, or move them away"].append(folder)
     return [
-        Fault(f"{len(paths)} not read, {problem}: {_named(paths)}", remedy=remedy)
+        # Names of DICOM files may be those of patients.
+        Fault(f"{len(paths)} not read, {problem}{'' if problem == DICOM else f': {_named(paths)}'}", remedy=remedy)
         for (problem, remedy), paths in kinds.items()
     ]
 
@@ -74,7 +76,7 @@ def why_unreadable(path: Path) -> tuple[str, str] | None:
         return "voxels without their header", "Put the header file (.hdr, .mhd, .nhdr) beside them"
     head = _head(path)
     if name.endswith(_DICOM) or head[_DICOM_MAGIC_AT : _DICOM_MAGIC_AT + 4] == b"DICM":
-        return "DICOM", "Convert each series to NIfTI, for example with dcm2niix"
+        return DICOM, "Give the folder of the DICOM files by itself, or reader=dicom"
     if _is_nifti(head):
         right = ".nii.gz" if head[:2] == _GZIP else ".nii"
         return f"NIfTI files without the suffix {right}", f"Rename them to end in {right}"

@@ -23,6 +23,8 @@ _NOBODY = re.compile(
     r"|0+|x+|anon\w*|unknown|none|n\.?/?a\.?|null|no ?name|patient|removed|de-?identified|default|test", re.IGNORECASE
 )
 _BACK = "Put its files back; if the folder of its key was lost, prepare the data again"
+#: Shorter numbers are in many paths by chance.
+_LONG_NUMBER = 4
 _LOCK = threading.Lock()
 _OPEN: dict[Path, Archive] = {}
 
@@ -65,7 +67,7 @@ class Archive:
         """
         if name not in self.objects:
             problem = f"no segmentation and no structure set there has the pseudonym {name}"
-            raise DataError("A mask cannot be read:", [Fault(problem, str(self.root), _BACK)])
+            raise DataError("A mask cannot be read:", [Fault(problem, "DICOM", _BACK)])
         return self.objects[name]
 
     def series(self, scan: str) -> Series:
@@ -75,7 +77,7 @@ class Archive:
             DataError: If it is not there any more.
         """
         if scan not in self.scans:
-            fault = Fault(f"no DICOM series there has the pseudonym {scan}", str(self.root), _BACK)
+            fault = Fault(f"no DICOM series there has the pseudonym {scan}", "DICOM", _BACK)
             raise DataError("A scan cannot be read:", [fault])
         return self.scans[scan]
 
@@ -94,6 +96,18 @@ def open_archive(root: Path, *, anew: bool = False) -> Archive:
         if anew or root not in _OPEN:
             _OPEN[root] = _read_archive(root)
         return _OPEN[root]
+
+
+def names_a_patient(archive: Archive) -> bool:
+    """Whether a part of the path of the data holds the number of one of its patients, or two words of a name."""
+    parts = [part.casefold() for part in archive.root.parts]
+    for header in archive.tree.headers:
+        number = header.patient[1].strip().casefold()
+        numbered = len(number) >= _LONG_NUMBER and not _is_nobody(header) and any(number in part for part in parts)
+        words = set(re.findall(r"[^\W\d_]{3,}", header.person.casefold()))
+        if numbered or any(sum(word in part for word in words) > 1 for part in parts):
+            return True
+    return False
 
 
 def write_tables(archive: Archive, used: Collection[str]) -> Path | None:

@@ -64,6 +64,23 @@ def read_tree(root: Path) -> Tree:
     return Tree(tuple(headers), tuple(unreadable), tuple(others))
 
 
+def series_files(file: Path) -> int:
+    """How many DICOM files in the folder of one are of its series, itself included.
+
+    Raises:
+        DataError: If pydicom is not installed.
+    """
+    count = 0
+    try:
+        own = read_header(file)
+        if own.planes and own.planes[0].frames == 1:
+            others = (other for other in sorted(file.parent.iterdir()) if other.is_file() and is_dicom_file(other))
+            count = sum(read_header(other).series == own.series for other in others)
+    except (OSError, ValueError):
+        return 1
+    return max(1, count)
+
+
 def is_dicom_file(file: Path) -> bool:
     """Whether a file is DICOM by its first bytes, or by its name where it begins with a tag of DICOM.
 
