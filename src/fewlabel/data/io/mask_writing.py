@@ -32,7 +32,8 @@ def write_mask(path: Path, array: NDArray[Any], reference: Path) -> None:
 
     For NIfTI the header of the scan is kept (codes, matrices, pixdim, units); the data type, the intensity scaling and
     window fields change, and the fields and extensions of free text, where names stand, are emptied. Other formats
-    take over SimpleITK's geometry, and NIfTI of DICOM that of the series. Of a scan with sheared axes, the mask is put back from the grid at right angles.
+    take over SimpleITK's geometry, and a NIfTI mask of DICOM that of the series. Of a scan with sheared axes, the mask
+    is put back from the grid at right angles.
 
     Args:
         path: Where to; the suffix chooses the format.

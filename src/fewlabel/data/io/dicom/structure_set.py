@@ -16,6 +16,7 @@ from fewlabel.data.io.dicom.tags import read_dataset, text_of, texts_of, whole_o
 
 #: Types of contours that enclose something; ``CLOSEDPLANAR_XOR`` is the standard's own way to say that holes are holes.
 _CLOSED = frozenset({"CLOSED_PLANAR", "CLOSEDPLANAR_XOR", ""})
+_DECIMALS = 3
 _POINT = "POINT"
 
 
@@ -64,7 +65,8 @@ class StructureSetFile:
             if index is None:
                 problems.count("beyond" if beyond else "off")
             else:
-                drawn[index].append(grid.pixels_of(points, index))
+                # Corners at centres of pixels are common: what decimals of mm leave must not decide on which side.
+                drawn[index].append(grid.pixels_of(points, index).round(_DECIMALS))
         for index, contours in drawn.items():
             onto[index] |= fill_contours(contours, grid.planes[index].shape)
 
