@@ -143,7 +143,7 @@ def test_faults_name_pseudonyms_and_a_table(tmp_path):
                  "is of no series that is there"):  # fmt: skip
         assert text in faults
     assert "Name1" not in faults
-    assert len(catalog.cases) == 2
+    assert len(catalog.cases) == 1
     assert str(broken[1]) in (tmp_path / FOLDER / "unreadable.csv").read_text()
 
 
