@@ -15,6 +15,7 @@ from fewlabel.data.io.itk_log import collected_warnings
 from fewlabel.engine.runtime import choose_device
 from fewlabel.stages._in_use import segmenter_in_use
 from fewlabel.stages._segmenter import Segmenter
+from fewlabel.stages.predict.formats import mask_format
 from fewlabel.stages.predict.outputs import REPORT, TABLE, Seconds, outputs, record_predictions, sizes
 from fewlabel.stages.predict.places import Destination, check_places
 from fewlabel.stages.predict.scans import find_scans
@@ -48,16 +49,18 @@ def run(settings: PredictSettings) -> Path:
     usual = model.facts.get("reader", "auto")
     channels = len(model.plan.channels)
     destination = Destination.of(settings.out)
-    listing = find_scans(settings.scans, channels, settings.out, reader=settings.reader, usual=usual)
+    form = mask_format(settings.format, destination.mask)
+    listing = find_scans(settings.scans, channels, settings.out, reader=settings.reader, usual=usual, named=form.named)
     scans = listing.scans
     if destination.mask and len(scans) == 1:
         scans = (replace(scans[0], output=Path(destination.mask)),)
     files = [
         destination.folder / name
         for scan in scans
-        for name in outputs(scan.output, probabilities=settings.probabilities, uncertainty=settings.uncertainty)
+        for name in outputs(scan.output, form, probabilities=settings.probabilities, uncertainty=settings.uncertainty)
     ]
-    tables = [destination.beside(name) for name in (TABLE, REPORT)]
+    described = form.tables(model.plan, [scan.output for scan in scans])
+    tables = [destination.beside(name) for name in (TABLE, REPORT, *described)]
     check_places(destination, scans, files, tables, overwrite=settings.overwrite)
     for line in (*listing.skipped, *map(str, listing.faults)):
         say(line)
@@ -68,13 +71,13 @@ def run(settings: PredictSettings) -> Path:
     try:
         with task("predict", len(scans)) as bar:
             for scan in scans:
-                rows.extend(segment_scan(scan, model, settings, destination, device, faults, parts))
+                rows.extend(segment_scan(scan, model, settings, destination, form, device, faults, parts))
                 bar.advance(note=scan.output.name)
     finally:
         # Also when the user stops: what is written is recorded.
         if rows and not (destination.mask and faults):
             seconds = Seconds(loaded, time.perf_counter() - started, parts)
-            record_predictions(settings, destination, model, rows, listing, seconds, device)
+            record_predictions(settings, destination, model, form, rows, listing, seconds, device)
     for text, paths in collected_warnings().items():
         say(f"{len(paths)} files: {text}")
     if destination.mask:

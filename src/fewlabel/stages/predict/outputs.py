@@ -14,15 +14,17 @@ from numpy.typing import NDArray
 
 from fewlabel.core.artifact.files import write_json, write_text
 from fewlabel.core.artifact.manifest import finish_artifact
+from fewlabel.core.progress import say
 from fewlabel.core.provenance import library_versions, machine_facts
 from fewlabel.data.io.catalog_paths import scan_stem
-from fewlabel.data.io.mask_writing import write_map, write_mask, write_probabilities
+from fewlabel.data.io.mask_writing import write_map, write_probabilities
 from fewlabel.data.io.volume import Volume
 from fewlabel.data.preprocess import Plan
 from fewlabel.engine.runtime import resolved_precision
 from fewlabel.scoring.uncertainty import ENTROPY, MUTUAL_INFORMATION
 from fewlabel.stages._postprocess import KEY as POSTPROCESS
 from fewlabel.stages._segmenter import Segmenter
+from fewlabel.stages.predict.formats import MaskFormat, files_of
 from fewlabel.stages.predict.names import Scan
 from fewlabel.stages.predict.places import Destination
 from fewlabel.stages.predict.scans import Found
@@ -56,15 +58,10 @@ class Seconds:
     parts: Mapping[str, float]
 
 
-def write_masks(out: Path, scan: Scan, masks: Sequence[Mask], plan: Plan) -> None:
-    """Write the mask in raw label values, 4D for a cine, and its probabilities and uncertainty if there are any."""
-    values = np.array(plan.label_values)
-    kinds = (np.uint8, np.int16, np.int32)
-    fitting = (kind for kind in kinds if np.iinfo(kind).min <= values.min() and values.max() <= np.iinfo(kind).max)
-    lookup = values.astype(next(fitting, np.int64))
-    raw = lookup[np.stack([mask.classes for mask in masks])]
+def write_masks(out: Path, scan: Scan, masks: Sequence[Mask], plan: Plan, form: MaskFormat) -> None:
+    """Write the mask, of all frames of a cine, and its probabilities and uncertainty if there are any."""
     target = out / scan.output
-    write_mask(target, raw if len(masks) > 1 else raw[0], scan.images[0])
+    form.write(target, np.stack([mask.classes for mask in masks]), scan.images[0], plan)
     for number, mask in enumerate(masks, start=1):
         frame = number if len(masks) > 1 else None
         if mask.probabilities is not None:
@@ -73,10 +70,10 @@ def write_masks(out: Path, scan: Scan, masks: Sequence[Mask], plan: Plan) -> Non
             write_map(_beside(target, "uncertainty", frame), mask.uncertainty, scan.images[0])
 
 
-def outputs(mask: Path, *, probabilities: bool, uncertainty: bool) -> list[Path]:
+def outputs(mask: Path, form: MaskFormat, *, probabilities: bool, uncertainty: bool) -> list[Path]:
     """A mask and what goes beside it."""
     asked = {"probabilities": probabilities, "uncertainty": uncertainty}
-    return [mask, *(_beside(mask, kind) for kind, wanted in asked.items() if wanted)]
+    return [*files_of(form, mask), *(_beside(mask, kind) for kind, wanted in asked.items() if wanted)]
 
 
 def _beside(mask: Path, kind: str, frame: int | None = None) -> Path:
@@ -124,12 +121,13 @@ def record_predictions(
     settings: PredictSettings,
     destination: Destination,
     model: Segmenter,
+    form: MaskFormat,
     rows: Sequence[Mapping[str, Any]],
     found: Found,
     seconds: Seconds,
     device: str,
 ) -> None:
-    """Table, report and, of a folder, manifest; there rows of earlier calls stay unless their mask was made again."""
+    """Tables, report and, of a folder, manifest; there rows of earlier calls stay unless their mask was made again."""
     out, plan, precision = destination.folder, model.plan, resolved_precision(settings.precision, device)
     volumes = sum(row["status"] == "ok" for row in rows)
     table = pd.DataFrame(rows)
@@ -160,19 +158,30 @@ def record_predictions(
         "machine": machine_facts(),
     }
     write_json(destination.beside(REPORT), report)
+    masks = [Path(name) for name in table.loc[table["status"] == "ok", "output"].unique()]
+    described = form.tables(plan, masks)
+    for name, text in described.items():
+        _describe(destination.beside(name), text, alone=len(table) == len(rows))
     if destination.mask:
         return
-    masks = table.loc[table["status"] == "ok", "output"].unique()
     floats = (path for kind in ("probabilities", "uncertainty") for path in out.rglob(f"*_{kind}.*"))
     beside = [path.relative_to(out).as_posix() for path in floats]
-    files = {name for name in (*masks, *beside) if (out / name).is_file()}
+    with_masks = (file.as_posix() for mask in masks for file in files_of(form, mask))
+    files = {name for name in (*with_masks, *beside) if (out / name).is_file()}
     finish_artifact(
         out,
         "predictions",
-        sorted({*files, TABLE, REPORT}),
+        sorted({*files, *described, TABLE, REPORT}),
         parents=[model.artifact],
         settings=settings.record(),
         device=device,
         precision=precision,
         wall_seconds=seconds.total,
     )
+
+
+def _describe(path: Path, text: str, *, alone: bool) -> None:
+    """Write what describes the masks; where it said something else of masks of another call, that is said."""
+    if not alone and path.is_file() and path.read_text(encoding="utf-8") != text:
+        say(f"{path} now describes the masks of this call; others in its folder were made by another model.")
+    write_text(path, text)

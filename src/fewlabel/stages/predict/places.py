@@ -11,7 +11,7 @@ from fewlabel.core.artifact.manifest import is_artifact
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.output_paths import RUN_FILE, conflict_sentence, path_conflict, unwritable
 from fewlabel.data.io.catalog_paths import files_behind, scan_stem
-from fewlabel.data.io.itk_image import is_scan
+from fewlabel.data.io.file_names import SEGMENTATION_SUFFIX, is_scan
 from fewlabel.stages.predict.names import Scan, lossless
 
 _OTHER_OUT = "Give another --out"
@@ -60,6 +60,8 @@ def check_places(
         SettingsError: With everything that stands in the way.
     """
     single = bool(destination.mask)
+    # What lies in a folder of masks is ours to bring up to date.
+    ours = not single and is_artifact(destination.folder, "predictions")
     faults = _single_faults(destination, scans) if single else _folder_faults(destination.folder)
     inputs = {file.resolve() for scan in scans for path in scan.images for file in files_behind(path)}
     top = destination.folder.resolve()
@@ -70,7 +72,7 @@ def check_places(
             faults.append(Fault(problem, remedy=f"Remove the link, or {_OTHER_OUT[0].lower()}{_OTHER_OUT[1:]}"))
         elif target.resolve() in inputs:
             faults.append(Fault(f"{target} is a scan, which a mask would replace", remedy=_OTHER_OUT))
-        elif target.exists() and not overwrite and (single or target in files):
+        elif target.exists() and not overwrite and not (ours and target in tables):
             faults.append(Fault(f"{target} is there already", remedy=f"{_OTHER_OUT}, or overwrite=true"))
     if faults:
         raise SettingsError("Nothing was written:", faults)
@@ -95,7 +97,7 @@ def _single_faults(destination: Destination, scans: Sequence[Scan]) -> list[Faul
         problem = f"--out {out} is a file for one mask, but there are {len(scans)} scans: {names}"
         faults.append(Fault(problem, remedy="Give a folder as --out, or one scan"))
     suffix = out.name[len(scan_stem(out)) :].lower()
-    if (fitting := lossless(suffix)) != suffix:
+    if suffix != SEGMENTATION_SUFFIX and (fitting := lossless(suffix)) != suffix:
         problem = f"--out {out}: a {suffix} file cannot hold a mask, all in one file and without loss"
         faults.append(Fault(problem, remedy=f"Give a name such as {scan_stem(out)}{fitting}"))
     if obstacle := unwritable(folder):

@@ -21,6 +21,7 @@ from fewlabel.data.unforeseen import unforeseen_errors, unforeseen_fault
 from fewlabel.scoring.components import clean
 from fewlabel.scoring.disagreement import COLUMN as DISAGREEMENT
 from fewlabel.stages._segmenter import Segmenter
+from fewlabel.stages.predict.formats import MaskFormat
 from fewlabel.stages.predict.names import Scan
 from fewlabel.stages.predict.outputs import Mask, millilitres, voxels, write_masks
 from fewlabel.stages.predict.places import Destination
@@ -35,6 +36,7 @@ def segment_scan(
     model: Segmenter,
     settings: PredictSettings,
     destination: Destination,
+    form: MaskFormat,
     device: str,
     faults: list[Fault],
     parts: dict[str, float],
@@ -55,7 +57,7 @@ def segment_scan(
         frames = _frames(volume, scan, model.plan)
         masks = [_segment(frame, model, settings, device) for frame in frames]
         before = time.perf_counter()
-        write_masks(destination.folder, scan, masks, model.plan)
+        write_masks(destination.folder, scan, masks, model.plan, form)
         parts["write"] += time.perf_counter() - before
         if odd := cut_otherwise(volume.geometry, np.asarray(model.plan.frame), model.plan.slice_axis):
             say(f"{scan.output.name}: {odd.replace('other scans', 'training scans')}")
