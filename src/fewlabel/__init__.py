@@ -58,6 +58,7 @@ __all__ = [
     "prepare",
     "pretrain",
     "report",
+    "suggest",
     "train",
 ]
 
@@ -182,6 +183,25 @@ def predict(**settings: Any) -> Path:
         'masks'
     """
     return _stage("predict", settings, None)
+
+
+def suggest(**settings: Any) -> Path:
+    """Say which scans to annotate next, and why; see ``fewlabel settings suggest``.
+
+    Args:
+        **settings: Settings of the stage, such as ``count``; ``run`` (a run or prepared folder) is required.
+
+    Returns:
+        The table of suggestions, a choice at random below them.
+
+    Raises:
+        FewlabelError: If a setting is wrong, or every training scan is annotated.
+
+    Example:
+        >>> fewlabel.suggest(run="prepared", count=1, out="suggestions.csv").name
+        'suggestions.csv'
+    """
+    return _stage("suggest", settings, None)
 
 
 def export(**settings: Any) -> Path:

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from fewlabel.cli.console import rank, stdout
+from fewlabel.cli.overrides import Device, Out, Reader, Recipe, Resume, Words, collect, is_assignment
 from fewlabel.cli.pipelines import PANEL as WHOLE_WAY
-from fewlabel.cli.words import Device, Out, Reader, Recipe, Resume, Words, collect, is_assignment
+from fewlabel.cli.terminal_output import rank, stdout
 
 PANEL = "Stage by stage"
 
@@ -19,6 +19,7 @@ Prepared = Annotated[str, typer.Argument(metavar="PREPARED", help="Folder made b
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command(rich_help_panel=WHOLE_WAY)(predict)
+    app.command(rich_help_panel=WHOLE_WAY)(suggest)
     for command in (prepare, merge, pretrain, finetune, evaluate, export, report):
         app.command(rich_help_panel=PANEL)(command)
 
@@ -128,6 +129,20 @@ def predict(
     """Write a mask for each scan, on the scan's own grid."""
     options = {"out": out, "flip": flip, "probabilities": probabilities, "reader": reader, "device": device}
     _run("predict", {"model": model, "scans": scans}, words, None, options)
+
+
+def suggest(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Folder made by train or demo, or by prepare.")],
+    words: Words = None,
+    *,
+    count: Annotated[int | None, typer.Option("--count", metavar="K", help="Scans to suggest; 5 by default.")] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="FILE", help="The table; RUN/suggestions.csv by default.")
+    ] = None,
+    device: Device = None,
+) -> None:
+    """Say which scans to annotate next, and why; beside a choice at random."""
+    _run("suggest", {"run": run}, words, None, {"count": count, "out": out, "device": device})
 
 
 def export(

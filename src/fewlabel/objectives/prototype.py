@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fewlabel.core.collective import sum_across, world_size
-from fewlabel.core.precision import full_precision
+from fewlabel.core.full_precision import full_precision
 from fewlabel.objectives.contrastive import similarity_logits
 
 
@@ -114,8 +114,8 @@ def similarity_mass(prototypes: Tensor, present: Tensor, temperature: float, ava
         available: (classes, classes) int64, keys of class j that class c may meet.
 
     Returns:
-        (classes, classes) int64 for :func:`fewlabel.objectives.stratified.draw_places`; where no class that is present
-        has keys, ``available`` itself.
+        (classes, classes) int64 for :func:`fewlabel.objectives.stratified_sampling.draw_places`;
+        where no class that is present has keys, ``available`` itself.
     """
     logits = similarity_logits(prototypes, prototypes, temperature)
     usable = (available > 0) & present

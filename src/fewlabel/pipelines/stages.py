@@ -22,7 +22,7 @@ class Stage:
     Attributes:
         name: Its verb; ``fewlabel.stages.NAME`` is its module.
         main: The setting that the first word of its command gives.
-        kind: Kind of the artifact it leaves; empty for a stage that leaves files for other programs.
+        kind: Kind of the artifact it leaves; empty for a stage that leaves a file for people or other programs.
         links: Settings that name other artifact folders: a pipeline fills them, a user of the pipeline does not.
     """
 
@@ -41,6 +41,7 @@ STAGES: dict[str, Stage] = {
         Stage("finetune", "data", "segmenter", ("data", "out", "encoder")),
         Stage("evaluate", "data", "scores", ("data", "out", "segmenter", "control")),
         Stage("predict", "model", "predictions", ("model", "scans", "out")),
+        Stage("suggest", "run", "", ("run", "out")),
         Stage("export", "encoder", "", ("encoder", "out")),
         Stage("report", "run", "report", ("run", "out", "prepared", "encoder", "segmenter", "control", "scores")),
     )

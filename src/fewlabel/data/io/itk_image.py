@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from fewlabel.core.errors import DataError, Fault, reason
 from fewlabel.data.io import contents
 from fewlabel.data.io.completeness import Examined, all_finite, examine, restore_not_finite
-from fewlabel.data.io.dicom import dicom_fault, folder_fault
+from fewlabel.data.io.dicom_faults import dicom_fault, folder_fault
 from fewlabel.data.io.file_names import SCAN_SUFFIXES, file_stem, is_picture, is_scan
 from fewlabel.data.io.geometry import Geometry
 from fewlabel.data.io.itk_geometry import geometry_of, picture_geometry
 from fewlabel.data.io.itk_log import reading
 from fewlabel.data.io.machine_memory import machine_memory
 from fewlabel.data.io.nibabel_image import nibabel_grid, nibabel_image
-from fewlabel.data.io.nrrd import nrrd_stored, raw_copy, read_nrrd_header
-from fewlabel.data.io.picture_file import by_itk, decode
+from fewlabel.data.io.nrrd_header import nrrd_stored, raw_copy, read_nrrd_header
+from fewlabel.data.io.picture_decoding import by_itk, decode
 from fewlabel.data.io.shear import straighten
 
 __all__ = [
@@ -80,7 +80,7 @@ def read_image(path: Path, *, indices: bool = False) -> Any:
 
     Args:
         path: The file.
-        indices: Whether it is a mask; see :func:`fewlabel.data.io.picture_file.decode`.
+        indices: Whether it is a mask; see :func:`fewlabel.data.io.picture_decoding.decode`.
 
     Raises:
         DataError: If it is missing or unreadable, or does not fit into memory.

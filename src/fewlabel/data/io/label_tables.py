@@ -6,7 +6,7 @@ import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fewlabel.data.io.composite import Colour
+from fewlabel.data.io.composite_paths import Colour
 
 #: Colours of the first classes on grey images: light, and told apart by colour-blind readers.
 FIRST_COLOURS = ("#56B4E9", "#FFD23F", "#FF6B35", "#E9A6CF", "#4FD1A5", "#FFFFFF")
