@@ -16,7 +16,7 @@ from fewlabel.core.artifact.files import write_json, write_text
 from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.provenance import library_versions, machine_facts
 from fewlabel.data.io.catalog_paths import scan_stem
-from fewlabel.data.io.mask_writing import write_map, write_mask, write_probabilities
+from fewlabel.data.io.mask_writing import in_smallest_type, write_map, write_mask, write_probabilities
 from fewlabel.data.io.volume import Volume
 from fewlabel.data.preprocess import Plan
 from fewlabel.engine.runtime import resolved_precision
@@ -58,10 +58,7 @@ class Seconds:
 
 def write_masks(out: Path, scan: Scan, masks: Sequence[Mask], plan: Plan) -> None:
     """Write the mask in raw label values, 4D for a cine, and its probabilities and uncertainty if there are any."""
-    values = np.array(plan.label_values)
-    kinds = (np.uint8, np.int16, np.int32)
-    fitting = (kind for kind in kinds if np.iinfo(kind).min <= values.min() and values.max() <= np.iinfo(kind).max)
-    lookup = values.astype(next(fitting, np.int64))
+    lookup = in_smallest_type(np.array(plan.label_values))
     raw = lookup[np.stack([mask.classes for mask in masks])]
     target = out / scan.output
     write_mask(target, raw if len(masks) > 1 else raw[0], scan.images[0])
