@@ -15,7 +15,7 @@ from fewlabel.data.batch import SegmentationBatch
 from fewlabel.engine.runtime import has_bf16
 from fewlabel.engine.step import gradients_of
 from fewlabel.gradients.combine import MeanCombiner
-from fewlabel.nets.layout import channels_last
+from fewlabel.nets.memory_layout import channels_last
 from fewlabel.nets.unet import UNet, UNetConfig
 from fewlabel.regimes.base import Regime
 

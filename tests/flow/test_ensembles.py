@@ -15,7 +15,7 @@ from fewlabel.core.errors import RunStoppedError, SettingsError
 from fewlabel.engine.checkpoint import CHECKPOINT
 from fewlabel.engine.loop import Loop
 from fewlabel.engine.record import read_record
-from fewlabel.engine.weights import load_segmenter
+from fewlabel.engine.weight_files import load_segmenter
 from fewlabel.stages import finetune
 from fewlabel.stages.finetune.members import Members, member_seed
 from fewlabel.stages.finetune.trainer import SegmentationTrainer

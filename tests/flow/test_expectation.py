@@ -13,11 +13,11 @@ from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import SettingsError
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.inference import predict_volume
-from fewlabel.engine.weights import load_segmenter
-from fewlabel.scoring.components import clean
+from fewlabel.engine.weight_files import load_segmenter
+from fewlabel.scoring.component_rule import clean
 from fewlabel.stages import finetune
 from fewlabel.stages._postprocess import prepared_voxel, rule_of
-from fewlabel.stages.finetune.left_out import COLUMNS, case_rows, labelled_cases
+from fewlabel.stages.finetune.leave_one_out import COLUMNS, case_rows, labelled_cases
 from fewlabel.stages.finetune.trainer import SegmentationTrainer
 from kit.stores import make_store
 from kit.tiny import finetune_settings

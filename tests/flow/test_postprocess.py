@@ -14,7 +14,7 @@ from fewlabel.core.artifact.files import read_json
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine import ensemble
 from fewlabel.engine.record import read_record
-from fewlabel.scoring.components import ComponentRule
+from fewlabel.scoring.component_rule import ComponentRule
 from fewlabel.stages import evaluate, finetune, predict, report
 from fewlabel.stages._postprocess import decided_rule, prepared_voxel
 from fewlabel.stages.finetune import trainer

@@ -213,9 +213,9 @@ def test_one_bad_file_does_not_stop_the_others(model, bright, tmp_path):
         run(model, home, out)
     assert [fault.where for fault in caught.value.faults] == [str(home / "b.nii.gz"), str(home / "d.mha")]
     assert sorted(path.name for path in out.glob("*.nii.gz")) == ["a.nii.gz", "c.nii.gz", "e.nii.gz"]
-    table = table_of(out).set_index("output")
+    table = table_of(out).set_index("input")
     assert table["status"].tolist() == ["ok", "failed", "ok", "failed", "ok"]
-    assert "finite" in table.loc["d.mha", "fault"]
+    assert "finite" in table.loc[str(home / "d.mha"), "fault"]
     manifest = Artifact.open(out, "predictions").manifest
     assert set(manifest.files) == {"a.nii.gz", "c.nii.gz", "e.nii.gz", "predictions.csv", "run_report.json"}
     assert manifest.parents[0].kind == "segmenter"

@@ -17,7 +17,7 @@ from fewlabel.engine import ensemble
 from fewlabel.engine.inference import WINDOW, window_of
 from fewlabel.engine.loop import Loop
 from fewlabel.engine.record import read_record
-from fewlabel.engine.weights import load_segmenter, save_encoder
+from fewlabel.engine.weight_files import load_segmenter, save_encoder
 from fewlabel.nets.unet import UNetConfig, UNetEncoder
 from fewlabel.stages import evaluate, finetune, predict, prepare
 from fewlabel.stages.finetune import trainer

@@ -16,8 +16,8 @@ from fewlabel.core.settings.config import Settings
 from fewlabel.core.settings.values import merge
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine import compiling
-from fewlabel.pipelines import _train_settings, measuring, stages, train
-from fewlabel.pipelines.measuring import Measured
+from fewlabel.pipelines import _train_settings, stages, step_timing, train
+from fewlabel.pipelines.step_timing import Measured
 from fewlabel.pipelines.time_budget import Cost
 from kit.stores import make_store
 
@@ -38,7 +38,7 @@ class Stages:
         """In place of the real ones, with a store as ``make_store`` makes it."""
         made = cls(**store)
         monkeypatch.setattr(train, "run_stage", made)
-        monkeypatch.setattr(measuring, "measure", made.measure)
+        monkeypatch.setattr(step_timing, "measure", made.measure)
         # Whatever machine this is.
         monkeypatch.setattr(compiling, "unpaid", lambda *machine: "not here")
         monkeypatch.delenv("WORLD_SIZE", raising=False)

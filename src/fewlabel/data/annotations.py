@@ -8,9 +8,9 @@ from pathlib import Path
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.suggestions import did_you_mean
-from fewlabel.data.file_names import is_mask_name
 from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.data.io.file_names import file_stem, is_scan
+from fewlabel.data.mask_names import is_mask_name
 from fewlabel.data.store import PreparedCase
 
 #: Folder of a run that such masks are put into.

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.settings.config import Settings, default_of, setting
-from fewlabel.data.anatomy import AnatomyConfig
+from fewlabel.data.anatomy_warps import AnatomyConfig
 from fewlabel.data.synthetic_slices import SynthesisConfig
 
 _GEOMETRY = "after the code of PCL and SPL"

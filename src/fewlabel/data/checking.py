@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.progress import task
 from fewlabel.data.catalog import Case, Catalog
-from fewlabel.data.empty_slices import Annotated, annotated_slices
 from fewlabel.data.io.catalog_paths import shown
 from fewlabel.data.io.geometry import Geometry, grid_faults, origin_alone
 from fewlabel.data.io.volume import mask_faults, read_geometry, read_mask, value_counts
-from fewlabel.data.label_shapes import LabelShape, label_shapes
-from fewlabel.data.unforeseen import unforeseen_errors, unforeseen_fault
+from fewlabel.data.label_extents import LabelShape, label_shapes
+from fewlabel.data.unannotated_slices import Annotated, annotated_slices
+from fewlabel.data.unforeseen import unforeseen_fault
 
 #: Voxel size (z, y, x) in mm of files that do not hold one: distances in it are voxels.
 ASSUMED = (1.0, 1.0, 1.0)
@@ -90,7 +90,7 @@ def inspect_case(
         except DataError as error:
             faults.extend(error.faults)
             continue
-        except unforeseen_errors() as error:
+        except Exception as error:  # noqa: BLE001  # of whatever kind
             faults.append(unforeseen_fault(error, shown(path)))
             continue
         components += geometry.components
@@ -196,6 +196,6 @@ def _mask(
     except DataError as error:
         faults.extend(error.faults)
         return None
-    except unforeseen_errors() as error:
+    except Exception as error:  # noqa: BLE001  # of whatever kind
         faults.append(unforeseen_fault(error, shown(case.label)))
         return None

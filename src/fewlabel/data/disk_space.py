@@ -13,10 +13,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fewlabel.core.atomic_files import is_partial
-from fewlabel.core.errors import Fault, FewlabelError
+from fewlabel.core.errors import Fault, FewlabelError, is_disk_full
 
-#: Not room enough: on the disk, by the user's quota, or for one file of the file system.
-_FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 #: File systems and libraries that cannot take space ahead.
 _UNABLE = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV})
 
@@ -44,7 +42,7 @@ def reserved_arrays(folder: Path, arrays: Mapping[str, tuple[DTypeLike, Sequence
     except BaseException as error:
         for name in arrays:
             (folder / name).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if is_disk_full(error):
             raise _full(folder, arrays, free) from error
         raise
     return maps

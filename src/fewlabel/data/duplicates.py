@@ -16,7 +16,7 @@ from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.checking import CaseFacts, in_threads
 from fewlabel.data.io.catalog_paths import files_behind, shown
-from fewlabel.data.io.composite import Frame, parse_composite
+from fewlabel.data.io.composite_paths import Frame, parse_composite
 from fewlabel.data.io.hdf5 import Address
 from fewlabel.data.io.itk_log import reading
 from fewlabel.data.io.volume import read_volume

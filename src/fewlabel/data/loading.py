@@ -19,13 +19,13 @@ from fewlabel.core.rng import numpy_stream, stream_seed, torch_stream
 from fewlabel.data.augment import Augmenter, Transform
 from fewlabel.data.augment_settings import AugmentConfig
 from fewlabel.data.batch import PretrainBatch
+from fewlabel.data.batch_source import SliceSource, labelled_slices, own_rows
 from fewlabel.data.intensity import standardise
+from fewlabel.data.label_based_augmentation import Variants, variants_of
+from fewlabel.data.patch_positions import FOREGROUND
 from fewlabel.data.sampling import SamplerConfig, SliceSampler, build_sampler
-from fewlabel.data.slice_source import SliceSource, labelled_slices, own_rows
 from fewlabel.data.store import PreparedStore
 from fewlabel.data.streams import SegmentationLoader, Stream
-from fewlabel.data.variants import Variants, variants_of
-from fewlabel.data.windows import FOREGROUND
 
 
 def _view(

@@ -20,13 +20,13 @@ from torch import Tensor
 
 from fewlabel.core.rng import numpy_stream
 from fewlabel.data.augment import Transform
+from fewlabel.data.batch_source import SliceSource, own_rows
 from fewlabel.data.intensity import standardise
+from fewlabel.data.label_based_augmentation import VariantDraws
+from fewlabel.data.patch_positions import FOREGROUND, Patch, Run, Window, counted, draw_window, first_voxel, runs_of
 from fewlabel.data.sampling import SliceSampler
-from fewlabel.data.slice_source import SliceSource, own_rows
 from fewlabel.data.store import UNLABELLED, PreparedStore
 from fewlabel.data.streams import SegmentationLoader, Stream
-from fewlabel.data.variants import VariantDraws
-from fewlabel.data.windows import FOREGROUND, Patch, Run, Window, counted, draw_window, first_voxel, runs_of
 
 
 @dataclass(frozen=True)

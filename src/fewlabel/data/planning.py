@@ -9,7 +9,7 @@ import numpy as np
 
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import CaseFacts
-from fewlabel.data.field_of_view import Grid, choose_grid, lay
+from fewlabel.data.grid_extent import Grid, choose_grid, lay
 from fewlabel.data.label_values import LabelMap
 from fewlabel.data.meta_labels import case_codes, quantile_edges
 from fewlabel.data.orient import NEAREST, orient_to
@@ -41,7 +41,7 @@ def grid_of(
     size: Sequence[int] | None = None,
     slice_axis: str = "auto",
 ) -> Grid:
-    """The pixel grid of a data set, see :func:`fewlabel.data.field_of_view.choose_grid`.
+    """The pixel grid of a data set, see :func:`fewlabel.data.grid_extent.choose_grid`.
 
     Args:
         facts: Of each case; at least one scan is readable.

@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from fewlabel.core.rng import numpy_stream
 from fewlabel.data.intensity import standardise
+from fewlabel.data.patch_positions import Patch
 from fewlabel.data.store import PreparedStore
-from fewlabel.data.windows import Patch
 
 Indices = NDArray[np.int64]
 

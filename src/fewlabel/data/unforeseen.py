@@ -1,23 +1,16 @@
-"""Errors of libraries on files that nobody foresaw, as faults that name the file: one file must not cost the others."""
+"""Errors that nobody foresaw on a file, as faults that name the file: one file must not cost the others.
+
+Whoever catches them catches every ``Exception``: errors of ``zlib``, ``struct``, Pillow, nibabel and zip files have no
+base in common, and a list of them is never complete.
+"""
 
 from __future__ import annotations
 
 import logging
-import zlib
 
 from fewlabel.core.errors import Fault
 
 _log = logging.getLogger(__name__)
-
-
-def unforeseen_errors() -> tuple[type[Exception], ...]:
-    """What reading, resampling or writing a file may raise, besides the package's own errors."""
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
-
-    # zlib's and nibabel's errors share no base with any other.
-    usual = (OSError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError, EOFError)
-    return (*usual, zlib.error, ImageFileError, HeaderDataError)
 
 
 def unforeseen_fault(error: Exception, where: str, problem: str = "cannot be read") -> Fault:

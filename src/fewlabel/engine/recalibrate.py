@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fewlabel.core.precision import full_precision
+from fewlabel.core.full_precision import full_precision
 from fewlabel.nets.norm import BatchNorm
 
 

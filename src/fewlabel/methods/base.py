@@ -10,7 +10,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fewlabel.core.precision import full_precision
+from fewlabel.core.full_precision import full_precision
 from fewlabel.core.settings.config import Settings, setting
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.gradients.aggregators import build_combiner

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.precision import full_precision
+from fewlabel.core.full_precision import full_precision
 from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.methods.base import DataFacts, Losses
@@ -19,7 +19,7 @@ from fewlabel.nets.ema import EMAModel
 from fewlabel.nets.heads import PixelHead, pixel_rows
 from fewlabel.nets.unet import UNetEncoder
 from fewlabel.objectives.contrastive import similarity_logits
-from fewlabel.objectives.weighted import weighted_sum
+from fewlabel.objectives.loss_terms import weighted_sum
 
 
 class DenseCL(MomentumContrast):

@@ -19,7 +19,7 @@ from fewlabel.nets.ema import EMAModel
 from fewlabel.nets.heads import PixelHead
 from fewlabel.nets.unet import UNetEncoder
 from fewlabel.objectives.contrastive import similarity_logits
-from fewlabel.objectives.weighted import weighted_sum
+from fewlabel.objectives.loss_terms import weighted_sum
 
 
 class PointRC(MomentumContrast):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fewlabel.core.collective import gather
-from fewlabel.core.precision import full_precision
+from fewlabel.core.full_precision import full_precision
 from fewlabel.objectives.contrastive import info_nce, similarity_logits
 from fewlabel.objectives.memory import FifoQueue
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fewlabel.core.collective import sum_across, world_size
-from fewlabel.core.precision import full_precision
+from fewlabel.core.full_precision import full_precision
 
 
 class BatchNorm(nn.modules.batchnorm._BatchNorm):

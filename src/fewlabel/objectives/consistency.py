@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fewlabel.core.collective import sum_across, world_size
-from fewlabel.core.precision import full_precision
+from fewlabel.core.full_precision import full_precision
 
 
 def ramp_up(step: int, length: float) -> float:

@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from fewlabel.core.collective import world_size
-from fewlabel.core.precision import full_precision
+from fewlabel.core.full_precision import full_precision
 from fewlabel.objectives.perturbation import own_part, row_seeds
 
 

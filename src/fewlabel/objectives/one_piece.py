@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fewlabel.core.collective import sum_across
-from fewlabel.objectives.components import largest_components
+from fewlabel.objectives.connected_components import largest_components
 
 #: A class is in one piece if its largest one has this share of its pixels: resampling leaves crumbs.
 WHOLE = 0.98

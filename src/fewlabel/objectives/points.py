@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fewlabel.core.precision import full_precision
+from fewlabel.core.full_precision import full_precision
 
 
 def sample_map(features: Tensor, points: Tensor, size: tuple[int, int]) -> Tensor:

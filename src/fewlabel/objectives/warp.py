@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from fewlabel.core.collective import world_size
-from fewlabel.core.precision import full_precision
+from fewlabel.core.full_precision import full_precision
 from fewlabel.objectives.consistency import log_probabilities, masked_mean
 from fewlabel.objectives.perturbation import own_part
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from fewlabel.core.errors import DataError, SettingsError
 from fewlabel.core.progress import say
-from fewlabel.data.field_of_view import LARGEST_SIZE, SIZE_STEP, Grid
+from fewlabel.data.grid_extent import LARGEST_SIZE, SIZE_STEP, Grid
 from fewlabel.data.planning import grid_of
 from fewlabel.data.store import PreparedStore
-from fewlabel.pipelines import measuring, time_budget
-from fewlabel.pipelines._stand_in import write_stand_in
+from fewlabel.pipelines import step_timing, time_budget
+from fewlabel.pipelines._synthetic_store import write_stand_in
 from fewlabel.stages.prepare import CheckReport, check, plan_of
 
 Plans = Mapping[str, Any]
@@ -97,5 +97,5 @@ def _costs(report: CheckReport, plans: Plans, grid: Grid) -> tuple[time_budget.C
         }
         store = PreparedStore(place)
         trains = len(store.slices_of(store.split["parts"].get("train", []), labelled=True)) > 0
-        costs = measuring.measure(there, store, trains=trains, evaluates=False)
+        costs = step_timing.measure(there, store, trains=trains, evaluates=False)
     return costs.pretrain, costs.arms

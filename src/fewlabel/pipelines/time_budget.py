@@ -1,7 +1,8 @@
 """How a time becomes a grid, a width and steps: arithmetic on what steps were measured to take.
 
-Nothing here measures (:mod:`fewlabel.pipelines.measuring`) or looks at settings (:mod:`fewlabel.pipelines.sizing`).
-What is trained by default, and for how long, is said in the recipe ``default``; the limits of sizing are below.
+Nothing here measures (:mod:`fewlabel.pipelines.step_timing`) or looks at settings
+(:mod:`fewlabel.pipelines.budget_sizing`). What is trained by default, and for how long, is said in the recipe
+``default``; the limits of sizing are below.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ MOST = {"pretrain": 10_000, "finetune": 20_000}
 ENOUGH = {"pretrain": 300, "finetune": 1500}
 #: By one of these, as few as will do.
 COARSER = (1.0, 1.125, 1.25, 1.5, 1.75, 2.0)
-#: Pixels that the thinnest structure keeps, see :meth:`fewlabel.data.label_shapes.LabelShape.thickness`.
+#: Pixels that the thinnest structure keeps, see :meth:`fewlabel.data.label_extents.LabelShape.thickness`.
 PIXELS_THICK = 5.0
 #: Channels of the network's first level: on a CPU, on a GPU, and where fewer steps than these fit.
 WIDTHS = {"cpu": 16, "cuda": 32, "mps": 16}

@@ -13,7 +13,7 @@ from fewlabel.core.suggestions import did_you_mean
 from fewlabel.data.io.catalog_paths import is_there
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.protocol.exposure import KEY, images_of, met_among
-from fewlabel.protocol.same_plan import plan_differences
+from fewlabel.protocol.same_preprocessing import plan_differences
 
 
 class SegmenterFacts(Protocol):

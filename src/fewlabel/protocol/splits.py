@@ -13,7 +13,7 @@ from fewlabel.core.suggestions import did_you_mean
 from fewlabel.data.catalog import Catalog
 from fewlabel.protocol import split_files
 from fewlabel.protocol.named_splits import NAMED
-from fewlabel.protocol.split_labels import kind_faults, kind_notes
+from fewlabel.protocol.scribbles_in_splits import kind_faults, kind_notes
 
 PARTS = split_files.PARTS
 #: With fewer labelled subjects every one of them trains: none is left to validate or test on.

@@ -11,9 +11,9 @@ from typing import ClassVar
 from fewlabel.core.errors import Fault, reason
 from fewlabel.core.settings.config import setting
 from fewlabel.data.catalog import Case, Catalog, Column, Value
-from fewlabel.data.io.axes import fourth_axis
+from fewlabel.data.io.axis_count import fourth_axis
 from fewlabel.data.io.catalog_paths import scan_stem
-from fewlabel.data.io.composite import Frame
+from fewlabel.data.io.composite_paths import Frame
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.readers.base import Match, Reader
 from fewlabel.readers.cine import PARTS

@@ -14,7 +14,7 @@ from typing import Any
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.settings.config import PathSetting, Settings, setting
 from fewlabel.data.catalog import Case, Catalog
-from fewlabel.data.io.composite import Frame, Stack, Structures, parse_composite
+from fewlabel.data.io.composite_paths import Frame, Stack, Structures, parse_composite
 from fewlabel.readers.base import UnknownLayoutError, collect_catalog
 from fewlabel.readers.listing import scans_below
 

@@ -10,9 +10,9 @@ from typing import Literal
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.catalog import Case, Column
-from fewlabel.data.io.axes import MOST_CHANNELS, fourth_axis, frames_with_a_mask, look_alike
+from fewlabel.data.io.axis_count import MOST_CHANNELS, fourth_axis, frames_with_a_mask, look_alike
 from fewlabel.data.io.catalog_paths import is_file_path, scan_stem
-from fewlabel.data.io.composite import Frame
+from fewlabel.data.io.composite_paths import Frame
 
 #: Parts of the time that an image spans, as values of the column ``phase``.
 PARTS = 4

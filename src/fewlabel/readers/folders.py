@@ -18,10 +18,10 @@ from fewlabel.readers.channels import channel_names
 from fewlabel.readers.cine import FourthAxis, with_frames
 from fewlabel.readers.known_sets import KnownSet, known_set
 from fewlabel.readers.listing import scans_below
-from fewlabel.readers.naming import Placed, case_ids, patient_folders, subjects_of
+from fewlabel.readers.numbered_slices import Row, Stacking, is_picture, rows_of_slices, slice_notes, stacked
 from fewlabel.readers.pairing import PairedScan, Pairing, pair_files
+from fewlabel.readers.scan_ids import Placed, case_ids, patient_folders, subjects_of
 from fewlabel.readers.side_tables import with_side_table
-from fewlabel.readers.slices import Row, Stacking, is_picture, rows_of_slices, slice_notes, stacked
 
 _MOST_STRAYS = 5
 #: Folders of at most so many names are a column of metadata.

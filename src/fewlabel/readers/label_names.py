@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.core.errors import Fault, reason
-from fewlabel.data.io.composite import Colour
+from fewlabel.data.io.composite_paths import Colour
 
 LABELS = "labels.json"
 _REMEDY = 'Write it like {"1": "liver"}, or {"#ff0000": "liver"} for masks in colours'

@@ -15,7 +15,7 @@ from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.readers.base import Match, Reader
 from fewlabel.readers.channels import channel_names
 from fewlabel.readers.dataset_json import DESCRIPTION, channels_of, label_names_of
-from fewlabel.readers.naming import Placed, case_ids, subjects_of
+from fewlabel.readers.scan_ids import Placed, case_ids, subjects_of
 
 _LISTS = {
     "training": "",

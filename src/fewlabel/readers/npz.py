@@ -16,8 +16,8 @@ from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.io.hdf5 import NPZ, SUFFIX, Address, shapes_of
 from fewlabel.data.subjects import guess_subjects
 from fewlabel.readers.base import Match, Reader
+from fewlabel.readers.image_names import part_of_folder
 from fewlabel.readers.listing import files_below
-from fewlabel.readers.named_files import part_of_folder
 from fewlabel.readers.text_files import read_text
 
 _SLICE = re.compile(r"(?P<case>.+?)_?slice_?(?P<stage>ED|ES)?_?(?P<number>\d+)$", re.IGNORECASE)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fewlabel.core.errors import Fault
 from fewlabel.data.io.catalog_paths import is_file_path
-from fewlabel.data.io.composite import Stack
+from fewlabel.data.io.composite_paths import Stack
 from fewlabel.readers.scan_rows import ScanRow, plain_name
 
 Spacing = tuple[float, float, float]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fewlabel.core.errors import Fault
 from fewlabel.data.io.catalog_paths import scan_stem
-from fewlabel.data.io.composite import Structures
+from fewlabel.data.io.composite_paths import Structures
 
 _UNSAFE = re.compile(r"[^\w.\-]+")
 #: Columns that set two scans of one person apart.

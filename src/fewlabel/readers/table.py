@@ -18,10 +18,10 @@ from fewlabel.readers.channels import channel_names
 from fewlabel.readers.cine import FourthAxis, with_frames
 from fewlabel.readers.column_names import meanings
 from fewlabel.readers.label_names import LABELS, read_label_names
-from fewlabel.readers.named_frames import with_named_frames
 from fewlabel.readers.picture_stacks import with_stacks
 from fewlabel.readers.scan_rows import ScanRow, case_ids
 from fewlabel.readers.table_file import EXCEL_SUFFIXES, TABLE_SUFFIXES, can_read_excel, read_table
+from fewlabel.readers.table_frames import with_named_frames
 from fewlabel.readers.table_rows import scan_rows
 
 _PEEKED = 20

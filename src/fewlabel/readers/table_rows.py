@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.core.errors import Fault
-from fewlabel.data.io.composite import Coloured
+from fewlabel.data.io.composite_paths import Coloured
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.readers.cell_files import CellFiles
 from fewlabel.readers.cells import cell, part_of

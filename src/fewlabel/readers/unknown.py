@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewlabel.core.errors import Fault
-from fewlabel.data.file_names import is_mask_name
 from fewlabel.data.io.itk_image import SCAN_SUFFIXES, is_scan
+from fewlabel.data.mask_names import is_mask_name
+from fewlabel.readers.image_names import understood
 from fewlabel.readers.listing import files_below
-from fewlabel.readers.named_files import understood
 
 if TYPE_CHECKING:
     from fewlabel.readers.base import Match

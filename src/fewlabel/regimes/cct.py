@@ -12,7 +12,7 @@ from fewlabel.nets.branch import Branch
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import probabilities, squared_difference
 from fewlabel.regimes.auxiliary import Auxiliary
-from fewlabel.regimes.feature_perturbation import WAYS, FeaturePerturbationSettings, perturb_features
+from fewlabel.regimes.feature_perturbation_settings import WAYS, FeaturePerturbationSettings, perturb_features
 
 
 class CrossConsistency(Auxiliary):

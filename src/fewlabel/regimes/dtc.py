@@ -11,7 +11,7 @@ from fewlabel.data.batch import SegmentationBatch
 from fewlabel.objectives.consistency import probabilities, squared_difference
 from fewlabel.objectives.sdf import soft_mask
 from fewlabel.regimes.semi_supervised import concat_streams
-from fewlabel.regimes.shape import ShapeAware, ShapeSettings
+from fewlabel.regimes.signed_distance_head import ShapeAware, ShapeSettings
 
 
 class DualTask(ShapeAware):

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from fewlabel.core.precision import full_precision
+from fewlabel.core.full_precision import full_precision
 from fewlabel.core.settings.config import setting
 from fewlabel.nets.branch import Branch
 from fewlabel.nets.unet import UNet

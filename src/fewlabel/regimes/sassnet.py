@@ -11,7 +11,7 @@ from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.unet import UNet
 from fewlabel.regimes.adversary import Adversary, AdversarySettings
 from fewlabel.regimes.semi_supervised import concat_streams
-from fewlabel.regimes.shape import ShapeAware, ShapeSettings
+from fewlabel.regimes.signed_distance_head import ShapeAware, ShapeSettings
 
 
 class ShapeAdversarial(ShapeAware):

@@ -16,7 +16,7 @@ from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import ramp_up
 from fewlabel.regimes.base import Regime
-from fewlabel.regimes.streams import StreamSettings, streams
+from fewlabel.regimes.stream_statistics import StreamSettings, streams
 from fewlabel.regimes.supervision import supervised_terms
 
 

@@ -14,8 +14,8 @@ from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import probabilities
 from fewlabel.objectives.perturbation import gaussian_noise
 from fewlabel.objectives.vat import dice_distance, worst_direction
-from fewlabel.regimes.prototypes import Prototypes
 from fewlabel.regimes.semi_supervised import SemiSettings, SemiSupervised, concat_streams
+from fewlabel.regimes.ss_net_prototypes import Prototypes
 
 
 class SmoothAndSeparate(SemiSupervised):

@@ -14,7 +14,7 @@ from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import log_probabilities
 from fewlabel.objectives.pyramid import rectified_consistency
 from fewlabel.regimes.auxiliary import Auxiliary
-from fewlabel.regimes.feature_perturbation import WAYS, FeaturePerturbationSettings, perturb_features
+from fewlabel.regimes.feature_perturbation_settings import WAYS, FeaturePerturbationSettings, perturb_features
 
 
 class PyramidConsistency(Auxiliary):

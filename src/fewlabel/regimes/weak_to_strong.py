@@ -18,15 +18,15 @@ from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.ema import EMAModel
 from fewlabel.nets.preserve import preserve_buffers
 from fewlabel.nets.unet import UNet
-from fewlabel.objectives.components import component_counts
+from fewlabel.objectives.class_share_monitor import ClassShares
+from fewlabel.objectives.connected_components import component_counts
 from fewlabel.objectives.consistency import probabilities, ramp_up
 from fewlabel.objectives.mixing import partners, position_partners, random_boxes
 from fewlabel.objectives.one_piece import OnePiece
 from fewlabel.objectives.perturbation import own_part
 from fewlabel.objectives.segmentation import IGNORE
-from fewlabel.objectives.shares import ClassShares
-from fewlabel.regimes.fallback import Returns
 from fewlabel.regimes.semi_supervised import resting_steps
+from fewlabel.regimes.supervised_fallback import Returns
 from fewlabel.regimes.teacher_student import TeacherStudent, TeacherStudentSettings
 
 #: Steps in a row for which a class may be out before the supervised weights come back, and how often they may.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fewlabel.data.store import PreparedCase, PreparedStore
-from fewlabel.scoring.components import ComponentRule
+from fewlabel.scoring.component_rule import ComponentRule
 
 #: Key of the rule in ``segmenter.json``.
 KEY = "postprocess"

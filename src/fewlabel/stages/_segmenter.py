@@ -15,9 +15,9 @@ from fewlabel.data.preprocess import Plan
 from fewlabel.engine.ensemble import Prediction, predict_ensemble
 from fewlabel.engine.inference import folded, window_of
 from fewlabel.engine.runtime import Precision
-from fewlabel.engine.weights import load_members
+from fewlabel.engine.weight_files import load_members
 from fewlabel.nets.unet import UNet
-from fewlabel.scoring.components import ComponentRule
+from fewlabel.scoring.component_rule import ComponentRule
 from fewlabel.stages._postprocess import rule_of
 
 

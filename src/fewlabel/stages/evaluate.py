@@ -26,7 +26,7 @@ from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.engine.runtime import Device, Precision, choose_device, resolved_precision
 from fewlabel.protocol.fair_control import differences
 from fewlabel.protocol.scorable_cases import scorable_cases, subjects_of
-from fewlabel.scoring.components import POSTPROCESS_RULE, Removed, clean
+from fewlabel.scoring.component_rule import POSTPROCESS_RULE, Removed, clean
 from fewlabel.scoring.disagreement import COLUMN as DISAGREEMENT
 from fewlabel.scoring.disagreement import DISAGREEMENT_RULE, disagreement_summary
 from fewlabel.scoring.metrics import DISTANCE_RULE, EMPTY_MASK_RULE, STRAY_RULE, dice_per_class, score_case

@@ -18,7 +18,7 @@ from fewlabel.core.progress import say
 from fewlabel.core.provenance import library_versions
 from fewlabel.core.settings.config import PathSetting, Settings, setting
 from fewlabel.engine.foreign import Foreign, foreign
-from fewlabel.engine.weights import load_encoder
+from fewlabel.engine.weight_files import load_encoder
 from fewlabel.nets.unet import UNetConfig
 
 SUFFIXES = (".safetensors", ".pth", ".pt")

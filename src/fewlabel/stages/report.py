@@ -21,7 +21,7 @@ from fewlabel.core.settings.config import PathSetting, Settings, setting
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.engine.runtime import Device, choose_device
 from fewlabel.engine.transfer import read_tensors
-from fewlabel.protocol.same_plan import plan_differences
+from fewlabel.protocol.same_preprocessing import plan_differences
 from fewlabel.reporting.blocks import Page, Section
 from fewlabel.reporting.formatting import arm_name
 from fewlabel.reporting.inputs import Inputs, find_folders, load_inputs
@@ -29,19 +29,19 @@ from fewlabel.reporting.page import write_report
 from fewlabel.reporting.sections.cases import ShownCase, case_section, pick_cases
 from fewlabel.reporting.sections.data import data_section
 from fewlabel.reporting.sections.embedding import EmbeddingView, LabelView, class_names, embedding_section
-from fewlabel.reporting.sections.expected import expected_section
+from fewlabel.reporting.sections.expected_scores import expected_section
 from fewlabel.reporting.sections.gradients import gradient_section
 from fewlabel.reporting.sections.headline import headline
 from fewlabel.reporting.sections.provenance import provenance_section
 from fewlabel.reporting.sections.scores import mean_dice, score_section
 from fewlabel.reporting.sections.training import finetuning_section, pretraining_section
 from fewlabel.reporting.sections.unlabelled import unlabelled_section
-from fewlabel.scoring.components import clean
+from fewlabel.scoring.component_rule import clean
 from fewlabel.scoring.embedding import neighbour_purity, silhouette, tsne
-from fewlabel.stages._in_use import choice_of
 from fewlabel.stages._postprocess import prepared_voxel
+from fewlabel.stages._scans_to_show import candidates, shown_scans
 from fewlabel.stages._segmenter import Segmenter
-from fewlabel.stages._unlabelled_scans import candidates, shown_scans
+from fewlabel.stages._segmenter_in_use import choice_of
 
 __all__ = ["SETTINGS", "ReportSettings", "candidates", "run"]
 

@@ -8,7 +8,7 @@ from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.checking import catalog_faults, in_threads, inspect, inspect_case
 from fewlabel.data.label_values import label_map
 from fewlabel.data.planning import make_plan
-from fewlabel.data.sources import SOURCES, source_files, source_key
+from fewlabel.data.source_fingerprint import SOURCES, source_files, source_key
 from fewlabel.protocol.splits import make_split
 from kit.scans import blob, noise, write_scan
 

@@ -9,8 +9,8 @@ from fewlabel.data.checking import inspect_case
 from fewlabel.data.ct_window import find_windows, looks_like_ct
 from fewlabel.data.io.volume import read_volume
 from fewlabel.data.label_values import LabelMap
-from fewlabel.data.padding import padding_values
 from fewlabel.data.preprocess import Plan, prepare_volume
+from fewlabel.data.scanner_padding import padding_values
 from kit.scans import write_scan
 
 SHAPE = (4, 30, 40)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fewlabel.core.errors import DataError, SettingsError
-from fewlabel.data import loading, slice_source
+from fewlabel.data import batch_source, loading
 from fewlabel.data.augment import Augmenter
 from fewlabel.data.augment_settings import AugmentConfig
 from fewlabel.data.intensity import standardise
@@ -221,8 +221,8 @@ def test_rows_of_two_ranks_are_the_batch_of_one(store, monkeypatch, kind):
     everyone = store.slices_of(list(store.split["parts"]["train"]))
 
     def batch(rank, size, step):
-        monkeypatch.setattr(slice_source, "rank", lambda: rank)
-        monkeypatch.setattr(slice_source, "world_size", lambda: size)
+        monkeypatch.setattr(batch_source, "rank", lambda: rank)
+        monkeypatch.setattr(batch_source, "world_size", lambda: size)
         if kind == "pretrain":
             return pretrain_loader(store).batch(step)
         if kind == "labelled":
@@ -299,8 +299,8 @@ class TestViews:
         everyone = store.slices_of(list(store.split["parts"]["train"]))
 
         def batch(rank, ranks):
-            monkeypatch.setattr(slice_source, "rank", lambda: rank)
-            monkeypatch.setattr(slice_source, "world_size", lambda: ranks)
+            monkeypatch.setattr(batch_source, "rank", lambda: rank)
+            monkeypatch.setattr(batch_source, "world_size", lambda: ranks)
             return self.loader(store, unlabelled=everyone, unlabelled_batch=4, foreground=0.5).batch(3)
 
         whole, first, second = batch(0, 1), batch(0, 2), batch(1, 2)
@@ -382,7 +382,7 @@ def test_seeds_give_other_batches(store):
 
 
 def test_a_batch_that_does_not_divide_is_refused(store, monkeypatch):
-    monkeypatch.setattr(slice_source, "world_size", lambda: 4)
+    monkeypatch.setattr(batch_source, "world_size", lambda: 4)
     with pytest.raises(SettingsError, match=r"batch: .*processes, 4, not .*batch=12"):
         pretrain_loader(store, batch=14)
     with pytest.raises(SettingsError, match="batch=4"):

@@ -12,7 +12,7 @@ from fewlabel.cli import app
 from fewlabel.core.errors import SettingsError
 from fewlabel.core.settings.values import nest
 from fewlabel.pipelines import stages
-from fewlabel.pipelines.settings import setting_rows
+from fewlabel.pipelines.settings_rows import setting_rows
 from fewlabel.pipelines.stages import STAGES
 from fewlabel.pipelines.train import plan, train_settings
 

@@ -6,7 +6,7 @@ import torch
 
 from fewlabel.nets.unet import UNetConfig
 from fewlabel.objectives.warp import equivariance, random_warps, warp_images
-from fewlabel.regimes.arco.rows import Mixture
+from fewlabel.regimes.arco.stream_rows import Mixture
 from kit.finetuning import TOTAL, build, toy_batch
 from kit.tiny_regimes import stir
 

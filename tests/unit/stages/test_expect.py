@@ -14,7 +14,7 @@ from fewlabel.core.errors import SettingsError
 from fewlabel.data.store import PreparedStore
 from fewlabel.protocol.splits import LabelDraw
 from fewlabel.stages.finetune.expectation import choose_expectation, expectation_lines, nothing_else_tells
-from fewlabel.stages.finetune.left_out import case_rows, labelled_cases
+from fewlabel.stages.finetune.leave_one_out import case_rows, labelled_cases
 from kit.stores import FILES, make_store
 
 NAMES = tuple(f"patient{number:03d}" for number in range(1, 9))

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from fewlabel.core.artifact.files import write_json
-from fewlabel.engine.weights import load_members, load_segmenter, save_segmenter_facts
+from fewlabel.engine.weight_files import load_members, load_segmenter, save_segmenter_facts
 from fewlabel.nets.unet import UNet, UNetConfig
 from fewlabel.stages.finetune.members import Members, member_seed
 

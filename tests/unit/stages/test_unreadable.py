@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from fewlabel.core.errors import DataError
+from fewlabel.stages.predict.inputs import find_scans
 from fewlabel.stages.predict.listing import list_folder
-from fewlabel.stages.predict.scans import find_scans
 from kit.h5 import write_h5
 from kit.scans import noise, write_scan
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fewlabel.data.io.composite import Stack, parse_composite
+from fewlabel.data.io.composite_paths import Stack, parse_composite
 from fewlabel.data.io.file_names import lossless
 from fewlabel.data.io.geometry import shown
 from fewlabel.data.io.hdf5 import Address

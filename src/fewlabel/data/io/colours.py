@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.data.io.composite import Colour
+from fewlabel.data.io.composite_paths import Colour
 
 _MOST_SHOWN = 8
 _BLACK, _WHITE = "#000000", "#ffffff"

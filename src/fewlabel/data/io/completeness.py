@@ -14,13 +14,20 @@ from numpy.typing import NDArray
 
 from fewlabel.data.io import contents
 from fewlabel.data.io.contents import Contents, look_into
-from fewlabel.data.io.gipl import gipl_stored
-from fewlabel.data.io.metaimage import metaimage_stored
-from fewlabel.data.io.nifti import header_file, is_packed, put_back_not_finite, read_header, read_through, voxel_file
+from fewlabel.data.io.gipl_header import gipl_stored
+from fewlabel.data.io.metaimage_header import metaimage_stored
+from fewlabel.data.io.nifti_bytes import (
+    header_file,
+    is_packed,
+    put_back_not_finite,
+    read_header,
+    read_through,
+    voxel_file,
+)
 from fewlabel.data.io.nifti_grid import nifti_problems
-from fewlabel.data.io.nrrd import nrrd_stored, read_nrrd_header
-from fewlabel.data.io.picture import Picture, read_picture
-from fewlabel.data.io.voxel_storage import Stored, read_stored
+from fewlabel.data.io.nrrd_header import nrrd_stored, read_nrrd_header
+from fewlabel.data.io.picture_header import Picture, read_picture
+from fewlabel.data.io.raw_voxels import Stored, read_stored
 
 #: Files whose answer is remembered: those of a large data set, a few hundred bytes each.
 _REMEMBERED = 1 << 16

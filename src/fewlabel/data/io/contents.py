@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewlabel.data.io.dicom import is_dicom
-from fewlabel.data.io.gipl import HEADER_BYTES as GIPL_BYTES
-from fewlabel.data.io.nifti import HEADER_BYTES, is_nifti
-from fewlabel.data.io.nrrd import MAGIC as NRRD_MAGIC
-from fewlabel.data.io.picture import BMP, GIF, JPEG, PNG, TIFF
+from fewlabel.data.io.gipl_header import HEADER_BYTES as GIPL_BYTES
+from fewlabel.data.io.nifti_bytes import HEADER_BYTES, is_nifti
+from fewlabel.data.io.nrrd_header import MAGIC as NRRD_MAGIC
+from fewlabel.data.io.picture_header import BMP, GIF, JPEG, PNG, TIFF
 
 NIFTI, NRRD, META, GIPL, GZIP, DICOM, HDF5, EMPTY, OTHER = (
     "NIfTI", "NRRD", "MetaImage", "GIPL", "gzip", "DICOM", "HDF5", "empty", "other"

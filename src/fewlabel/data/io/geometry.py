@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import Fault
-from fewlabel.data.io.composite import parse_composite
+from fewlabel.data.io.composite_paths import parse_composite
 
 
 @dataclass(frozen=True)

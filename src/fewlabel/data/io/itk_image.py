@@ -21,8 +21,8 @@ from fewlabel.data.io.itk_geometry import geometry_of, picture_geometry
 from fewlabel.data.io.itk_log import reading
 from fewlabel.data.io.machine_memory import machine_memory
 from fewlabel.data.io.nibabel_image import nibabel_grid, nibabel_image
-from fewlabel.data.io.nrrd import nrrd_stored, raw_copy, read_nrrd_header
-from fewlabel.data.io.picture_file import by_itk, decode
+from fewlabel.data.io.nrrd_header import nrrd_stored, raw_copy, read_nrrd_header
+from fewlabel.data.io.picture_decoding import by_itk, decode
 from fewlabel.data.io.shear import straighten
 
 __all__ = [
@@ -80,7 +80,7 @@ def read_image(path: Path, *, indices: bool = False) -> Any:
 
     Args:
         path: The file.
-        indices: Whether it is a mask; see :func:`fewlabel.data.io.picture_file.decode`.
+        indices: Whether it is a mask; see :func:`fewlabel.data.io.picture_decoding.decode`.
 
     Raises:
         DataError: If it is missing or unreadable, or does not fit into memory.

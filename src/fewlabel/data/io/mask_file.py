@@ -13,7 +13,7 @@ from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io import contents
 from fewlabel.data.io.colours import colour_fault, lossy_fault
 from fewlabel.data.io.itk_image import checked, geometry_in, read_image, restored
-from fewlabel.data.io.nifti import header_file, read_scale
+from fewlabel.data.io.nifti_bytes import header_file, read_scale
 from fewlabel.data.io.shear import straighten
 
 #: How far from a whole number a value of a mask may lie to be read as it.

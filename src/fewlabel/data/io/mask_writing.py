@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io.catalog_paths import is_file_path
-from fewlabel.data.io.composite import Frame, parse_composite
+from fewlabel.data.io.composite_paths import Frame, parse_composite
 from fewlabel.data.io.itk_image import read_image
 from fewlabel.data.io.itk_log import reading
-from fewlabel.data.io.nifti import is_marked
+from fewlabel.data.io.nifti_bytes import is_marked
 from fewlabel.data.io.shear import needs_resampling, put_back
 from fewlabel.data.io.volume import read_geometry
 

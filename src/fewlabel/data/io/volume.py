@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.data.io.assembling import assembled_geometry, assembled_image, assembled_mask
-from fewlabel.data.io.composite import Segments, Stack, parse_composite
+from fewlabel.data.io.composite_paths import Segments, Stack, parse_composite
+from fewlabel.data.io.composite_reading import assembled_geometry, assembled_image, assembled_mask
 from fewlabel.data.io.file_names import is_segmentation
 from fewlabel.data.io.geometry import Geometry, grid_faults
 from fewlabel.data.io.hdf5 import Address
 from fewlabel.data.io.itk_image import read_channels, read_header
 from fewlabel.data.io.mask_file import read_mask_file, whole_numbers
-from fewlabel.data.io.segments import read_segmentation, segmentation_faults
+from fewlabel.data.io.slicer_segmentation import read_segmentation, segmentation_faults
 
 #: Formats of pictures, which hold no size of what they show.
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif"})

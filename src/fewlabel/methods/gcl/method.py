@@ -18,8 +18,8 @@ from fewlabel.methods.gcl.pixel_contrast import PixelContrast, PixelSettings
 from fewlabel.methods.guiding_labels import AUTOMATIC, Labels, choose_labels
 from fewlabel.nets.heads import pixel_rows
 from fewlabel.nets.unet import Tail, UNetEncoder
+from fewlabel.objectives.loss_terms import weighted_sum
 from fewlabel.objectives.positives import same_id, two_views
-from fewlabel.objectives.weighted import weighted_sum
 
 OWN = "own choice; GCL does not say"
 #: Positives of a pixel where the map has room for them: a quarter of 8x8 pixels.

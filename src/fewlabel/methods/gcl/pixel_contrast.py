@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from fewlabel.core.precision import full_precision
+from fewlabel.core.full_precision import full_precision
 from fewlabel.methods.gcl.embedding_gradients import PixelTail, pick_pixels, pixel_tail
 from fewlabel.methods.gcl.gradfilter import FilterPath, gradient_norms, smallest
 from fewlabel.methods.gcl.pacing import Pace, pool_size
@@ -24,7 +24,7 @@ from fewlabel.methods.gcl.pixel_loss import (
 from fewlabel.nets.heads import PixelHead, Projection
 from fewlabel.nets.unet import Tail
 from fewlabel.objectives.contrastive import similarity_logits
-from fewlabel.objectives.views import join_views
+from fewlabel.objectives.two_view_order import join_views
 
 
 @dataclass(frozen=True)

@@ -8,20 +8,20 @@ from torch.nn import functional
 
 from fewlabel.core.collective import gather
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.precision import full_precision
+from fewlabel.core.full_precision import full_precision
 from fewlabel.core.rng import torch_stream
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.fpn import Pyramid, Representation, RepresentationHead, RowHead
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import probabilities
 from fewlabel.objectives.memory import FifoQueue
-from fewlabel.objectives.relations import nearest, neighbour_distance
+from fewlabel.objectives.relation_consistency import nearest, neighbour_distance
 from fewlabel.objectives.segmentation import IGNORE
 from fewlabel.regimes.arco.contrast import AnatomicalContrast, Opponents
-from fewlabel.regimes.arco.rows import at_places
 from fewlabel.regimes.arco.settings import ArcoSettings
+from fewlabel.regimes.arco.stream_rows import at_places
 from fewlabel.regimes.arco.variance import gradient_variance
-from fewlabel.regimes.streams import streams
+from fewlabel.regimes.stream_statistics import streams
 from fewlabel.regimes.teacher import Teacher
 
 

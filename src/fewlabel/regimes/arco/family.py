@@ -19,10 +19,10 @@ from fewlabel.objectives.segmentation import IGNORE
 from fewlabel.objectives.warp import equivariance, random_warps, warp_images
 from fewlabel.regimes.arco.embedding import EmbeddingTerms
 from fewlabel.regimes.arco.relations import Relations
-from fewlabel.regimes.arco.rows import Mixture
 from fewlabel.regimes.arco.settings import ArcoSettings
+from fewlabel.regimes.arco.stream_rows import Mixture
 from fewlabel.regimes.base import Regime
-from fewlabel.regimes.streams import streams
+from fewlabel.regimes.stream_statistics import streams
 from fewlabel.regimes.supervision import supervised_terms
 from fewlabel.regimes.teacher import Teacher
 

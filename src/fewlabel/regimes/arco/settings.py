@@ -6,7 +6,7 @@ from typing import Literal
 
 from fewlabel.core.settings.config import setting
 from fewlabel.objectives.stratified import Sampling
-from fewlabel.regimes.streams import StreamSettings
+from fewlabel.regimes.stream_statistics import StreamSettings
 
 
 class ArcoSettings(StreamSettings):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from fewlabel.core.precision import full_precision
+from fewlabel.core.full_precision import full_precision
 from fewlabel.nets.fpn import Representation
 from fewlabel.nets.heads import pixel_rows
 from fewlabel.objectives.prototype import contrast_gradient

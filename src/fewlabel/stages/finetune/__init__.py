@@ -13,8 +13,8 @@ from fewlabel.core.progress import say
 from fewlabel.core.registry import load_plugin
 from fewlabel.core.settings.config import Settings
 from fewlabel.engine.regime_outcomes import outcome_sentences
-from fewlabel.stages._encoders import PlannedEncoder
-from fewlabel.stages._volumes import slice_faults
+from fewlabel.stages._planned_encoder import PlannedEncoder
+from fewlabel.stages._shape_checks import slice_faults
 from fewlabel.stages.finetune.checking import LabelUse, check
 from fewlabel.stages.finetune.expectation import NOTHING_KNOWN, nothing_else_tells
 from fewlabel.stages.finetune.inputs import Inputs

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewlabel.data.augment_settings import AugmentConfig
-from fewlabel.data.pose_ranges import Reach, reach, wider_ranges
+from fewlabel.data.augmentation_ranges import Reach, reach, wider_ranges
 from fewlabel.data.pose_record import read_poses
 from fewlabel.stages.finetune.settings import FinetuneSettings
 

@@ -12,9 +12,9 @@ from fewlabel.nets.unet import UNetConfig
 from fewlabel.protocol.label_draws import drawn_labels, labels_of_encoder
 from fewlabel.protocol.model_selection import Selection, choose_selection
 from fewlabel.protocol.splits import LabelDraw
-from fewlabel.stages._encoders import PlannedEncoder
-from fewlabel.stages._statistics import statistics_faults
-from fewlabel.stages._volumes import slice_faults
+from fewlabel.stages._batch_norm_statistics import statistics_faults
+from fewlabel.stages._planned_encoder import PlannedEncoder
+from fewlabel.stages._shape_checks import slice_faults
 from fewlabel.stages.finetune.expectation import choose_expectation
 from fewlabel.stages.finetune.network import architecture_of, built_network, encoder_faults, network_faults
 from fewlabel.stages.finetune.settings import FinetuneSettings

@@ -14,11 +14,11 @@ from fewlabel.engine.regime_outcomes import KEY as OUTCOMES
 from fewlabel.protocol.exposure import KEY as MET
 from fewlabel.protocol.exposure import images_met
 from fewlabel.protocol.model_selection import Selection
-from fewlabel.scoring.components import ComponentRule
-from fewlabel.scoring.expected import expected_summary
+from fewlabel.scoring.component_rule import ComponentRule
+from fewlabel.scoring.leave_one_out import expected_summary
+from fewlabel.stages._batch_norm_statistics import KEY as RECALIBRATED
+from fewlabel.stages._batch_norm_statistics import statistics_record
 from fewlabel.stages._postprocess import KEY as POSTPROCESS
-from fewlabel.stages._statistics import KEY as RECALIBRATED
-from fewlabel.stages._statistics import statistics_record
 from fewlabel.stages.finetune.expectation import KEY as EXPECTED
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.progress import say
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.protocol.splits import LabelDraw
-from fewlabel.stages._volumes import say_depth
+from fewlabel.stages._shape_checks import say_depth
 from fewlabel.stages.finetune.augmentation import fitted_augment
 from fewlabel.stages.finetune.checking import check
 from fewlabel.stages.finetune.network import say_network

@@ -14,7 +14,7 @@ from typing import Any
 
 from fewlabel.core.artifact.files import read_json, write_json
 from fewlabel.core.rng import stream_seed
-from fewlabel.engine.weights import member_file, save_member
+from fewlabel.engine.weight_files import member_file, save_member
 from fewlabel.nets.unet import UNet
 from fewlabel.stages.finetune.trainer import clear
 

@@ -9,8 +9,8 @@ from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import Fault
 from fewlabel.core.progress import say
 from fewlabel.nets.unet import UNetConfig
-from fewlabel.stages._encoders import PlannedEncoder
-from fewlabel.stages._volumes import patch_side_faults
+from fewlabel.stages._planned_encoder import PlannedEncoder
+from fewlabel.stages._shape_checks import patch_side_faults
 from fewlabel.stages.finetune.settings import FinetuneSettings
 
 

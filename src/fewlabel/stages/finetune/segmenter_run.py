@@ -21,20 +21,20 @@ from fewlabel.engine.lock import sole_run
 from fewlabel.engine.runs import check_begun, close_run, finished_before, identity, mark_run
 from fewlabel.engine.runtime import fast_kernels, start
 from fewlabel.engine.trainer import compiles
-from fewlabel.engine.weights import load_decoder_into, load_encoder_into, save_segmenter_facts
-from fewlabel.nets.layout import channels_last
+from fewlabel.engine.weight_files import load_decoder_into, load_encoder_into, save_segmenter_facts
+from fewlabel.nets.memory_layout import channels_last
 from fewlabel.nets.unet import UNet
 from fewlabel.protocol.exposure import images_met
 from fewlabel.protocol.model_selection import say_selection
-from fewlabel.scoring.components import ComponentRule
+from fewlabel.scoring.component_rule import ComponentRule
+from fewlabel.stages._batch_norm_statistics import statistics_images, statistics_words
 from fewlabel.stages._postprocess import decided_rule
-from fewlabel.stages._statistics import statistics_images, statistics_words
-from fewlabel.stages._volumes import patch_size
+from fewlabel.stages._shape_checks import patch_size
 from fewlabel.stages.finetune.checking import LabelUse
 from fewlabel.stages.finetune.expectation import expectation_lines
 from fewlabel.stages.finetune.facts import expectation, segmenter_facts
 from fewlabel.stages.finetune.inputs import Inputs
-from fewlabel.stages.finetune.left_out import TABLE, LeftOut, labelled_cases
+from fewlabel.stages.finetune.leave_one_out import TABLE, LeftOut, labelled_cases
 from fewlabel.stages.finetune.members import Members, member_seed
 from fewlabel.stages.finetune.settings import FinetuneSettings, Mode
 from fewlabel.stages.finetune.trainer import SegmentationTrainer

@@ -8,15 +8,15 @@ from typing import Literal
 from fewlabel.core.errors import Fault
 from fewlabel.core.settings.config import Integers, Names, PathSetting, Settings, plugin_field, setting
 from fewlabel.data.augment_settings import AugmentConfig, finetuning_augmentation
-from fewlabel.data.windows import FOREGROUND
+from fewlabel.data.patch_positions import FOREGROUND
 from fewlabel.engine.compiling import Compile
 from fewlabel.engine.optim import OptimiserConfig
 from fewlabel.engine.runtime import Device, Precision
 from fewlabel.nets.unet import UNetConfig
 from fewlabel.protocol.label_draws import draw_faults
 from fewlabel.protocol.model_selection import Validation
-from fewlabel.stages._statistics import Recalibrate
-from fewlabel.stages._volumes import patch_faults, view_faults
+from fewlabel.stages._batch_norm_statistics import Recalibrate
+from fewlabel.stages._shape_checks import patch_faults, view_faults
 from fewlabel.stages.finetune.expectation import Expect
 
 Mode = Literal["warm", "frozen", "scratch"]

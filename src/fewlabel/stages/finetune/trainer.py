@@ -31,14 +31,14 @@ from fewlabel.engine.compiling import plainly
 from fewlabel.engine.inference import WINDOW, predict_volume
 from fewlabel.engine.record import Record
 from fewlabel.engine.trainer import Trainer
-from fewlabel.nets.layout import channels_last
+from fewlabel.nets.memory_layout import channels_last
 from fewlabel.nets.unet import UNet, UNetEncoder
 from fewlabel.regimes.base import Regime
-from fewlabel.scoring.components import ComponentRule, clean
+from fewlabel.scoring.component_rule import ComponentRule, clean
 from fewlabel.scoring.metrics import dice_per_class
+from fewlabel.stages._batch_norm_statistics import take_statistics
 from fewlabel.stages._postprocess import prepared_voxel
-from fewlabel.stages._statistics import take_statistics
-from fewlabel.stages._volumes import patch_size, view_size
+from fewlabel.stages._shape_checks import patch_size, view_size
 from fewlabel.stages.finetune.settings import FinetuneSettings, Mode
 
 BEST = "best.safetensors"

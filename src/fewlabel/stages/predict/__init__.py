@@ -13,11 +13,11 @@ from fewlabel.core.errors import ArtifactError, DataError, Fault
 from fewlabel.core.progress import say, task
 from fewlabel.data.io.itk_log import collected_warnings
 from fewlabel.engine.runtime import choose_device
-from fewlabel.stages._in_use import segmenter_in_use
 from fewlabel.stages._segmenter import Segmenter
+from fewlabel.stages._segmenter_in_use import segmenter_in_use
+from fewlabel.stages.predict.inputs import find_scans
 from fewlabel.stages.predict.outputs import REPORT, TABLE, Seconds, outputs, record_predictions, sizes
 from fewlabel.stages.predict.places import Destination, check_places
-from fewlabel.stages.predict.scans import find_scans
 from fewlabel.stages.predict.segmentation import PARTS, segment_scan
 from fewlabel.stages.predict.settings import PredictSettings
 

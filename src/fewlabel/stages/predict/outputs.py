@@ -20,12 +20,12 @@ from fewlabel.data.io.mask_writing import in_smallest_type, write_map, write_mas
 from fewlabel.data.io.volume import Volume
 from fewlabel.data.preprocess import Plan
 from fewlabel.engine.runtime import resolved_precision
-from fewlabel.scoring.uncertainty import ENTROPY, MUTUAL_INFORMATION
+from fewlabel.scoring.voxel_uncertainty import ENTROPY, MUTUAL_INFORMATION
 from fewlabel.stages._postprocess import KEY as POSTPROCESS
 from fewlabel.stages._segmenter import Segmenter
+from fewlabel.stages.predict.inputs import Found
 from fewlabel.stages.predict.names import Scan
 from fewlabel.stages.predict.places import Destination
-from fewlabel.stages.predict.scans import Found
 from fewlabel.stages.predict.settings import PredictSettings
 
 TABLE = "predictions.csv"
@@ -101,6 +101,18 @@ def voxels(classes: NDArray[np.uint8], volume: Volume, plan: Plan) -> dict[str, 
     return {f"voxels_{name}": int(counts[index]) for index, name in enumerate(plan.label_names) if index}
 
 
+def _with_earlier(before: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of earlier calls that are still true, then those of this one.
+
+    A mask that was made again, and a failure of a scan that was tried again, have new rows. The row of a mask that is
+    still there stays where its scan failed this time.
+    """
+    again = before["output"].isin(table.loc[table["status"] == "ok", "output"])
+    retried = (before["status"] != "ok") & before["input"].isin(table["input"])
+    before = before[~again & ~retried]
+    return pd.concat([before, table]) if len(before) else table
+
+
 def sizes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A line for each mask with the size of its structures, as the rows of the table have them."""
     lines = []
@@ -131,10 +143,8 @@ def record_predictions(
     volumes = sum(row["status"] == "ok" for row in rows)
     table = pd.DataFrame(rows)
     if not destination.mask and (out / TABLE).is_file():
-        before = pd.read_csv(io.BytesIO((out / TABLE).read_bytes()))
-        before = before[~before["output"].isin(table["output"])]
-        table = pd.concat([before, table]) if len(before) else table
-    table = table.sort_values(["output"], kind="stable")
+        table = _with_earlier(pd.read_csv(io.BytesIO((out / TABLE).read_bytes())), table)
+    table = table.sort_values(["input"], kind="stable")
     write_text(destination.beside(TABLE), table.to_csv(index=False))
     report = {
         "settings": settings.record(),

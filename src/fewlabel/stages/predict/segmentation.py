@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from fewlabel.core.errors import DataError, Fault, FewlabelError
+from fewlabel.core.errors import DataError, Fault, FewlabelError, is_disk_full
 from fewlabel.core.progress import say
 from fewlabel.data.io.catalog_paths import shown
 from fewlabel.data.io.fourth_axis import why_no_cine
 from fewlabel.data.io.volume import Volume, read_volume
 from fewlabel.data.preprocess import Plan, prepare_volume, restore_map, restore_probabilities
 from fewlabel.data.slice_plane import cut_otherwise
-from fewlabel.data.unforeseen import unforeseen_errors, unforeseen_fault
-from fewlabel.scoring.components import clean
+from fewlabel.data.unforeseen import unforeseen_fault
+from fewlabel.scoring.component_rule import clean
 from fewlabel.scoring.disagreement import COLUMN as DISAGREEMENT
 from fewlabel.stages._segmenter import Segmenter
 from fewlabel.stages.predict.names import Scan
@@ -48,7 +48,6 @@ def segment_scan(
         "fault": "",
         "model": model.content_hash[:12],
     }
-    expected: tuple[type[Exception], ...] = (FewlabelError, *unforeseen_errors())
     try:
         volume = _sized(read_volume(scan.images), model.plan)
         parts["read"] += time.perf_counter() - started
@@ -59,10 +58,14 @@ def segment_scan(
         parts["write"] += time.perf_counter() - before
         if odd := cut_otherwise(volume.geometry, np.asarray(model.plan.frame), model.plan.slice_axis):
             say(f"{scan.output.name}: {odd.replace('other scans', 'training scans')}")
-    except expected as error:
+    except Exception as error:
+        if is_disk_full(error):
+            # Not the scan's fault, and the same for all others.
+            raise
         fault = _one_fault(error, scan)
         faults.append(fault)
-        return [{**row, "status": "failed", "fault": str(fault), "seconds": round(time.perf_counter() - started, 4)}]
+        took = round(time.perf_counter() - started, 4)
+        return [{**row, "output": "", "status": "failed", "fault": str(fault), "seconds": took}]
     for mask in masks:
         for name, seconds in mask.seconds.items():
             parts[name] += seconds

@@ -10,9 +10,9 @@ from collections.abc import Set
 from pathlib import Path
 
 from fewlabel.core.errors import Fault
-from fewlabel.data.file_names import is_mask_name
 from fewlabel.data.io.itk_image import is_scan
-from fewlabel.data.io.nifti import HEADER_BYTES, parse_header
+from fewlabel.data.io.nifti_bytes import HEADER_BYTES, parse_header
+from fewlabel.data.mask_names import is_mask_name
 from fewlabel.stages.predict.listing import Listing
 
 #: What documents, settings and sidecars beside scans end in: passed over.

@@ -9,6 +9,7 @@ from typing import Any
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import CaseFacts, cores, inspect
+from fewlabel.data.dataset_plan import SCAN_SETTINGS, ScanPlan, plan_scans, sized
 from fewlabel.data.duplicates import equal_scans
 from fewlabel.data.io.itk_log import collected_warnings
 from fewlabel.data.label_faults import label_faults
@@ -16,13 +17,12 @@ from fewlabel.data.label_values import LabelMap, label_map
 from fewlabel.data.meta_labels import case_codes
 from fewlabel.data.mixed_columns import mixed_columns
 from fewlabel.data.planning import PLAN_SETTINGS, make_plan
-from fewlabel.data.pose_sample import sampled_poses
+from fewlabel.data.pose_preview import sampled_poses
 from fewlabel.data.preprocess import Plan
-from fewlabel.data.scan_plan import SCAN_SETTINGS, ScanPlan, plan_scans, sized
 from fewlabel.protocol.splits import make_split
 from fewlabel.readers.base import collect_catalog
-from fewlabel.stages.prepare.meta_label_rows import column_rows, label_advice, meta_label_rows
-from fewlabel.stages.prepare.rows import Row, catalog_rows, grid_rows, label_rows, plan_rows, split_rows
+from fewlabel.stages.prepare.check_meta_labels import column_rows, label_advice, meta_label_rows
+from fewlabel.stages.prepare.check_rows import Row, catalog_rows, grid_rows, label_rows, plan_rows, split_rows
 from fewlabel.stages.prepare.settings import PrepareSettings
 
 MOST_ODD = 10
@@ -177,7 +177,7 @@ def scan_plan_of(
     split: Mapping[str, Any],
     workers: int,
 ) -> ScanPlan:
-    """What is done to scans by these settings, see :func:`fewlabel.data.scan_plan.plan_scans`."""
+    """What is done to scans by these settings, see :func:`fewlabel.data.dataset_plan.plan_scans`."""
     return plan_scans(
         catalog,
         facts,

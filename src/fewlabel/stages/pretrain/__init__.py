@@ -19,9 +19,9 @@ from fewlabel.core.rng import numpy_stream
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.lock import sole_run
 from fewlabel.engine.runs import check_begun, close_run, finished_before, identity, mark_run
-from fewlabel.engine.weights import save_encoder
+from fewlabel.engine.weight_files import save_encoder
 from fewlabel.protocol.exposure import KEY
-from fewlabel.stages._volumes import say_depth
+from fewlabel.stages._shape_checks import say_depth
 from fewlabel.stages.pretrain.checking import check
 from fewlabel.stages.pretrain.settings import PretrainSettings
 from fewlabel.stages.pretrain.trainer import PretrainingTrainer

@@ -23,9 +23,9 @@ from fewlabel.engine.embedding import embed_slices
 from fewlabel.engine.monitor import CollapseWatch, effective_rank, spread
 from fewlabel.engine.runtime import fast_kernels, start
 from fewlabel.engine.trainer import Trainer, compiles
-from fewlabel.engine.weights import load_encoder_into
+from fewlabel.engine.weight_files import load_encoder_into
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod
-from fewlabel.nets.layout import channels_last
+from fewlabel.nets.memory_layout import channels_last
 from fewlabel.nets.unet import UNetEncoder
 from fewlabel.protocol.exposure import images_met
 from fewlabel.protocol.label_draws import labels_of_encoder, training_slices

@@ -18,12 +18,12 @@ from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.engine.embedding import embed_scans, pixel_embedding
 from fewlabel.engine.inference import WINDOW, predict_volume
 from fewlabel.engine.runtime import Precision
-from fewlabel.engine.weights import load_encoder
+from fewlabel.engine.weight_files import load_encoder
 from fewlabel.nets.unet import UNet
-from fewlabel.protocol.same_plan import plan_differences
+from fewlabel.protocol.same_preprocessing import plan_differences
 from fewlabel.scoring.disagreement import pairwise_disagreement
-from fewlabel.stages._in_use import FOLDERS, segmenter_in_use
 from fewlabel.stages._segmenter import Segmenter
+from fewlabel.stages._segmenter_in_use import FOLDERS, segmenter_in_use
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 from fewlabel.core.errors import DataError
 from fewlabel.data.catalog import Case
 from fewlabel.data.checking import inspect_case
-from fewlabel.data.io import completeness, nifti
+from fewlabel.data.io import completeness, nifti_bytes
 from fewlabel.data.io.completeness import examine
 from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
 from kit.scans import blob, noise, write_scan
@@ -96,7 +96,7 @@ def test_a_file_is_read_through_once_until_it_changes(tmp_path, monkeypatch):
 @pytest.mark.parametrize("suffix", ["nii", "nii.gz"])
 def test_values_that_are_not_finite_are_nan(tmp_path, monkeypatch, suffix, dtype):
     # A block of five values: places are found across blocks.
-    monkeypatch.setattr(nifti, "_BLOCK", 40)
+    monkeypatch.setattr(nifti_bytes, "_BLOCK", 40)
     array = awkward()
     path = tmp_path / f"s.{suffix}"
     header = nibabel.Nifti1Header(endianness=dtype[0])
@@ -106,7 +106,7 @@ def test_values_that_are_not_finite_are_nan(tmp_path, monkeypatch, suffix, dtype
     image.set_data_dtype(dtype)
     nibabel.save(image, path)
     content = path.read_bytes() if suffix == "nii" else gzip.decompress(path.read_bytes())
-    found = nifti.parse_header(content[: nifti.HEADER_BYTES])
+    found = nifti_bytes.parse_header(content[: nifti_bytes.HEADER_BYTES])
     assert found is not None
     assert found.dtype == np.dtype(dtype)
     assert found.start > 400

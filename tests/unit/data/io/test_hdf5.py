@@ -15,7 +15,7 @@ from fewlabel.data.io.catalog_paths import files_behind, is_there, scan_stem
 from fewlabel.data.io.hdf5 import Address, shapes_of
 from fewlabel.data.io.mask_writing import write_mask
 from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
-from fewlabel.data.sources import source_files, source_key
+from fewlabel.data.source_fingerprint import source_files, source_key
 from kit.h5 import ball, write_h5
 
 SHAPE = (5, 4, 3)

@@ -9,11 +9,11 @@ from fewlabel.core.errors import DataError, SettingsError
 from fewlabel.core.settings.values import nest
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.checking import inspect_case
-from fewlabel.data.file_facts import with_file_facts
+from fewlabel.data.colours_and_segments import with_file_facts
 from fewlabel.data.io.colours import parse_colours
-from fewlabel.data.io.composite import Coloured
+from fewlabel.data.io.composite_paths import Coloured
 from fewlabel.data.io.mask_writing import write_mask
-from fewlabel.data.io.picture import TIFF, read_picture
+from fewlabel.data.io.picture_header import TIFF, read_picture
 from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
 
 CLASSES = np.random.default_rng(3).integers(0, 4, (12, 10)).astype(np.uint8)
