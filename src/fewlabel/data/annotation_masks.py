@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.data.empty_slices import EmptySlices, annotated_slices, unannotated
 from fewlabel.data.io.catalog_paths import shown
 from fewlabel.data.io.volume import mask_faults, read_geometry, read_mask, value_counts
 from fewlabel.data.label_values import IGNORE, Meanings
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.store import PreparedCase
+from fewlabel.data.unannotated_slices import EmptySlices, annotated_slices, unannotated
 
 #: What marks voxels of a mask that nobody looked at, unless it is a class.
 NOT_LOOKED_AT = 255

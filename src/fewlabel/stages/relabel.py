@@ -16,11 +16,11 @@ from fewlabel.core.progress import say
 from fewlabel.core.settings.config import PathSetting, Settings, setting
 from fewlabel.data.annotation_masks import plan_with_ignored, read_annotations
 from fewlabel.data.annotations import find_annotations
-from fewlabel.data.empty_slices import EmptySlices
 from fewlabel.data.label_values import read_meanings
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.relabel import taken_masks, write_relabelled
 from fewlabel.data.store import STORE_FILES, PreparedStore
+from fewlabel.data.unannotated_slices import EmptySlices
 
 __all__ = ["SETTINGS", "RelabelSettings", "new_annotations", "run"]
 
