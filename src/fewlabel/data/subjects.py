@@ -11,9 +11,11 @@ from typing import Literal
 from fewlabel.data.catalog import Catalog
 
 Subjects = Literal["auto", "as_written"]
+#: What a slice is called before its number.
+SLICE_WORDS = "slices?|slc|sl|z|schicht|coupe|corte"
 _TOKEN = re.compile(
     r"(?P<subject>.+?)[_-](?P<token>"
-    r"(?:frame|fr|phase|ph|time|t|tp|visit|vis|v|session|ses|scan|series|rep|slice|sl)[_-]?\d+"
+    rf"(?:frame|fr|phase|ph|time|t|tp|visit|vis|v|session|ses|scan|series|rep|{SLICE_WORDS})[_-]?\d+"
     r"|(?:19|20)\d{6}|(?:19|20)\d\d[-_.]\d\d[-_.]\d\d"
     r"|ed|es|dia|sys|diastole|systole|baseline|followup|follow-up|pre|post)$",
     re.IGNORECASE,

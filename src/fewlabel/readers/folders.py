@@ -18,7 +18,15 @@ from fewlabel.readers.channels import channel_names
 from fewlabel.readers.cine import FourthAxis, with_frames
 from fewlabel.readers.known_sets import KnownSet, known_set
 from fewlabel.readers.listing import scans_below
-from fewlabel.readers.numbered_slices import Row, Stacking, is_picture, rows_of_slices, slice_notes, stacked
+from fewlabel.readers.numbered_slices import (
+    Row,
+    Stacking,
+    is_picture,
+    rows_of_slices,
+    slice_notes,
+    slice_patients,
+    stacked,
+)
 from fewlabel.readers.pairing import PairedScan, Pairing, pair_files
 from fewlabel.readers.scan_ids import Placed, case_ids, patient_folders, subjects_of
 from fewlabel.readers.side_tables import with_side_table
@@ -142,9 +150,13 @@ class FoldersReader(Reader):
 
 
 def _places_of_rows(rows: Sequence[Row]) -> list[Placed]:
-    alone = Counter(row.home for row in rows)
+    alone = Counter(row.home for row in rows if row.numbers)
     return [
-        Placed(row.home, "" if row.home and alone[row.home] == 1 else row.name, row.scans[0].first.path.parent.parts)
+        Placed(
+            row.home,
+            "" if row.numbers and row.home and alone[row.home] == 1 else row.name,
+            row.scans[0].first.path.parent.parts,
+        )
         for row in rows
     ]
 
@@ -178,12 +190,13 @@ def _lacking(root: Path, pairing: Pairing) -> list[Fault]:
 def _scans(root: Path, whole: Sequence[PairedScan], placed: Sequence[Placed], known: KnownSet | None) -> list[Case]:
     ids = case_ids(placed)
     cases = []
-    for scan, name, subject in zip(whole, ids, subjects_of(placed, ids), strict=True):
+    sliced = slice_patients(whole, root)
+    for scan, name, subject, patient in zip(whole, ids, subjects_of(placed, ids), sliced, strict=True):
         called = _known_name(scan)
         cases.append(
             Case(
                 id=name,
-                subject=(known.subject(called) if known else None) or subject,
+                subject=(known.subject(called) if known else None) or patient or subject,
                 images=tuple(root / image.path for image in scan.images.values()),
                 label=root / scan.masks[0].path if scan.masks else None,
                 metadata=known.metadata(called) if known else {},

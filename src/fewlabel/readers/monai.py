@@ -15,6 +15,7 @@ from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.readers.base import Match, Reader
 from fewlabel.readers.channels import channel_names
 from fewlabel.readers.dataset_json import DESCRIPTION, channels_of, label_names_of
+from fewlabel.readers.numbered_pictures import patients_by_case
 from fewlabel.readers.scan_ids import Placed, case_ids, subjects_of
 
 _LISTS = {
@@ -179,7 +180,8 @@ def _cases(
         home = images[0].parent.relative_to(base).parts if images[0].is_relative_to(base) else images[0].parent.parts
         placed.append(Placed(home, scan_stem(images[0]), home))
     ids = case_ids(placed)
-    subjects = subjects_of(placed, ids)
+    slices = patients_by_case({name: images[0] for name, (images, *_) in zip(ids, entries, strict=True)})
+    subjects = [slices.get(name, subject) for name, subject in zip(ids, subjects_of(placed, ids), strict=True)]
     names = dict.fromkeys(
         key
         for *_, entry in entries

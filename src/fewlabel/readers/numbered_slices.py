@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 from fewlabel.core.errors import Fault
-from fewlabel.data.io.axis_count import plane_size
+from fewlabel.data.io.axis_count import slice_size
 from fewlabel.data.io.composite_paths import Stack
+from fewlabel.readers.numbered_pictures import (
+    NumberedName,
+    Place,
+    are_volumes,
+    gaps_between,
+    numbered_name,
+    patients_of_slices,
+    series_of,
+)
 from fewlabel.readers.pairing import PairedScan
 
 Stacking = Literal["auto", "always", "never"]
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-_NUMBERED = re.compile(r"(?P<before>.*?)[ _\-.]*(?P<number>\d+)$")
-#: Fewer slices than this are no volume, unless a folder holds them.
-_FEWEST = 3
+_MOST_SHOWN = 3
 
 
 @dataclass(frozen=True)
 class Row:
-    """Pictures of one volume.
+    """Pictures of one volume, or one without a number.
 
     Attributes:
         home: Folders of the volume.
-        name: What the names of its pictures begin with.
+        name: What the names of its pictures begin with; the name of one without a number.
         scans: By number.
-        numbers: Of the pictures.
+        numbers: Of the pictures; empty for one that has none.
     """
 
     home: tuple[str, ...]
@@ -41,18 +46,14 @@ class Row:
     @property
     def gaps(self) -> str:
         """Where numbers do not follow each other at the usual step; empty where they do."""
-        steps = [high - low for low, high in pairwise(self.numbers)]
-        usual = min(steps, default=1)
-        wide = [(low, high) for low, high in pairwise(self.numbers) if high - low != usual]
-        return ", ".join(f"{low} then {high}" for low, high in wide[:3])
+        return ", ".join(f"{low} then {high}" for low, high in gaps_between(self.numbers)[:_MOST_SHOWN])
 
 
 def rows_of_slices(scans: Sequence[PairedScan], root: Path, stacking: Stacking) -> tuple[Row, ...]:
     """The volumes that numbered pictures make up; none where they are pictures of their own.
 
-    ``auto``: where every picture is numbered, there are several rows, all pictures of a row are of one size, and a row
-    either has a folder of its own or is three or more pictures, numbered from 0 or 1 without gaps, whose names begin
-    alike.
+    ``auto`` follows :func:`fewlabel.readers.numbered_pictures.are_volumes`; a picture without a number is a row of its
+    own.
 
     Args:
         scans: Pictures with their masks, one file each.
@@ -61,35 +62,31 @@ def rows_of_slices(scans: Sequence[PairedScan], root: Path, stacking: Stacking) 
     """
     if stacking == "never" or not scans or not all(is_picture(scan) for scan in scans):
         return ()
-    found: dict[tuple[str, tuple[str, ...], str], dict[int, PairedScan]] = defaultdict(dict)
-    for scan in scans:
-        match = _NUMBERED.match(scan.first.bare or scan.name)
-        if match is None:
-            return ()
-        row = found[(scan.first.part, scan.first.home, match["before"])]
-        if int(match["number"]) in row:
-            return ()
-        row[int(match["number"])] = scan
+    names, places = _names_and_places(scans)
+    series = series_of(names, places)
+    unnumbered = [scan for scan, name in zip(scans, names, strict=True) if name is None]
+    if stacking == "auto" and not are_volumes(series, len(scans), lambda at: slice_size(root / scans[at].first.path)):
+        return ()
     rows = [
-        Row(home, before, tuple(row[number] for number in sorted(row)), tuple(sorted(row)))
-        for (_, home, before), row in found.items()
+        Row(each.place[1], each.name, tuple(scans[index] for index in each.members), each.numbers) for each in series
     ]
-    if stacking == "always":
-        return tuple(rows)
-    return tuple(rows) if len(rows) > 1 and _are_volumes(rows, root) else ()
+    return (*rows, *(Row(scan.first.home, scan.first.bare or scan.name, (scan,), ()) for scan in unnumbered))
 
 
 def stacked(
     row: Row, root: Path, spacing: tuple[float, float, float] | None, faults: list[Fault]
 ) -> tuple[Path, Path | None]:
     """Image and label of a volume; no label where some slices lack a mask, which is a fault unless all do."""
+    _check_numbers(row, root, faults)
     image = Stack(tuple(root / scan.first.path for scan in row.scans), spacing).path
     without = [scan for scan in row.scans if not scan.masks]
     if without:
         if len(without) < len(row.scans):
-            names = ", ".join(scan.first.path.name for scan in without[:3]) + (", …" if len(without) > 3 else "")
-            problem = f"{len(without)} of {len(row.scans)} slices have no mask: {names}"
-            remedy = "Add their masks, empty ones where nothing is to be seen"
+            problem = f"{len(without)} of {len(row.scans)} slices have no mask: {_names(without)}"
+            remedy = (
+                "Add their masks: empty ones where nothing is to be seen, or full of a value that labels.json calls "
+                "ignore where nobody looked"
+            )
             faults.append(Fault(problem, str(root / row.scans[0].first.path.parent), remedy))
         return image, None
     return image, Stack(tuple(root / scan.masks[0].path for scan in row.scans), spacing).path
@@ -98,11 +95,12 @@ def stacked(
 def slice_notes(rows: Iterable[Row], spacing: object) -> list[str]:
     """What was assumed of volumes made of pictures."""
     rows = tuple(rows)
-    if not rows:
+    volumes = [row for row in rows if row.numbers]
+    if not volumes:
         return []
-    count = sum(len(row.scans) for row in rows)
+    count = sum(len(row.scans) for row in volumes)
     notes = [
-        f"{count} numbered pictures are slices of {len(rows)} volumes, in the order of their numbers. If each is a "
+        f"{count} numbered pictures are slices of {len(volumes)} volumes, in the order of their numbers. If each is a "
         "scan of its own, give reader.name=folders reader.stack=never"
     ]
     if spacing is None:
@@ -110,26 +108,50 @@ def slice_notes(rows: Iterable[Row], spacing: object) -> list[str]:
             "pictures hold no voxel size: taken as 1 mm, so that distances are in voxels. Give reader.name=folders "
             "reader.spacing=[SLICE,ROW,COLUMN]"
         )
-    gaps = {"_".join(row.home) or row.name: row.gaps for row in rows if row.gaps}
+    gaps = {"_".join(filter(None, (*row.home, row.name))): row.gaps for row in volumes if row.gaps}
     if gaps:
-        shown = "; ".join(f"{name}: {text}" for name, text in list(gaps.items())[:3])
-        notes.append(f"numbers of slices have gaps in {len(gaps)} volumes ({shown}): slices are taken as neighbours")
+        shown = "; ".join(f"{name}: {text}" for name, text in list(gaps.items())[:_MOST_SHOWN])
+        notes.append(
+            f"numbers of slices have gaps in {len(gaps)} of {len(volumes)} volumes ({shown}): slices are taken as "
+            "neighbours. Restore those that were lost"
+        )
+    alone = [scan for row in rows if not row.numbers for scan in row.scans]
+    if alone:
+        notes.append(f"pictures without a number are scans of one slice: {_names(alone)}")
     return notes
+
+
+def slice_patients(scans: Sequence[PairedScan], root: Path) -> list[str | None]:
+    """The patient of each scan that is a numbered slice of one; None for others.
+
+    Args:
+        scans: In their folders.
+        root: Folder that their paths are relative to.
+    """
+    if any("" not in scan.images for scan in scans):
+        return [None] * len(scans)
+    names, places = _names_and_places(scans)
+    return patients_of_slices(names, places, [root / scan.first.path for scan in scans])
+
+
+def _names_and_places(scans: Sequence[PairedScan]) -> tuple[list[NumberedName | None], list[Place]]:
+    names = [numbered_name(scan.name, scan.first.bare or scan.name) for scan in scans]
+    return names, [(scan.first.part, scan.first.home) for scan in scans]
+
+
+def _check_numbers(row: Row, root: Path, faults: list[Fault]) -> None:
+    """Two pictures of one number."""
+    for (first, scan), (second, other) in pairwise(zip(row.numbers, row.scans, strict=False)):
+        if first == second:
+            one, two = (root / each.first.path for each in (scan, other))
+            faults.append(Fault(f"{one} and {two} are both slice {first}", remedy="Keep one of the two"))
+
+
+def _names(scans: Sequence[PairedScan]) -> str:
+    more = ", …" if len(scans) > _MOST_SHOWN else ""
+    return ", ".join(scan.first.path.name for scan in scans[:_MOST_SHOWN]) + more
 
 
 def is_picture(scan: PairedScan) -> bool:
     """Whether a scan is a picture of one file."""
     return "" in scan.images and scan.first.path.name.lower().endswith(_PICTURES)
-
-
-def _are_volumes(rows: Sequence[Row], root: Path) -> bool:
-    homes: Counter[Hashable] = Counter((row.scans[0].first.part, row.home) for row in rows)
-    together = max(homes.values()) > 1
-    for row in rows:
-        alone = bool(row.home) and homes[(row.scans[0].first.part, row.home)] == 1
-        whole = (
-            len(row.numbers) >= _FEWEST and row.numbers[0] in {0, 1} and not row.gaps and bool(row.name) and together
-        )
-        if not (alone and len(row.numbers) > 1) and not whole:
-            return False
-    return all(len({plane_size(root / scan.first.path) for scan in row.scans}) == 1 for row in rows)

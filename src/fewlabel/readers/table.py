@@ -18,6 +18,7 @@ from fewlabel.readers.channels import channel_names
 from fewlabel.readers.cine import FourthAxis, with_frames
 from fewlabel.readers.column_names import meanings
 from fewlabel.readers.label_names import LABELS, read_label_names
+from fewlabel.readers.numbered_pictures import patients_by_case
 from fewlabel.readers.picture_stacks import with_stacks
 from fewlabel.readers.scan_rows import ScanRow, case_ids
 from fewlabel.readers.table_file import EXCEL_SUFFIXES, TABLE_SUFFIXES, can_read_excel, read_table
@@ -127,7 +128,8 @@ def _match_file(path: Path) -> Match:
 def _cases(rows: Sequence[ScanRow], path: Path, notes: list[str]) -> tuple[list[Case], tuple[Column, ...]]:
     ids = case_ids(rows)
     sources = [row.source or name for row, name in zip(rows, ids, strict=True)]
-    subjects = guess_subjects(list(dict.fromkeys(sources)))
+    nameless = {source: row.images[0] for source, row in zip(sources, rows, strict=True) if not row.subject}
+    subjects = {**guess_subjects(list(dict.fromkeys(sources))), **patients_by_case(nameless)}
     names = list(dict.fromkeys(name for row in rows for name in row.metadata))
     columns, typed = infer_columns(
         {name: [row.metadata.get(name, "") for row in rows] for name in names}, path.name, notes

@@ -321,7 +321,7 @@ def test_a_slice_without_mask_is_a_fault_and_gaps_are_said(tmp_path):
     _, catalog = collect_catalog(tmp_path)
     assert [case.label is None for case in catalog.cases] == [False, True]
     assert "1 of 3 slices have no mask: 2.png" in str(catalog.faults[0])
-    assert any("numbers of slices have gaps in 2 volumes (p1: 2 then 4" in note for note in catalog.notes)
+    assert any("numbers of slices have gaps in 2 of 2 volumes (p1: 2 then 4" in note for note in catalog.notes)
     assert isinstance(parse_composite(catalog.cases[0].images[0]), Stack)
     assert read_geometry(catalog.cases[0].images[0]).shape == (3, 8, 6)
 

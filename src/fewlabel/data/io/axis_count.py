@@ -26,10 +26,11 @@ def fourth_axis(path: Path) -> int:
     return int(header.GetSize()[3]) if header is not None and header.GetDimension() == 4 else 1
 
 
-def plane_size(path: Path) -> tuple[int, ...]:
-    """Size (x, y) of a picture, from its header; empty where it cannot be read."""
+def slice_size(path: Path) -> tuple[int, ...]:
+    """Size (x, y) of an image of one slice, from its header; empty of others, and where it cannot be read."""
     header = header_if_readable(path)
-    return () if header is None else tuple(int(length) for length in header.GetSize()[:2])
+    x, y, *others = (0, 0) if header is None else header.GetSize()
+    return (int(x), int(y)) if header is not None and all(length == 1 for length in others) else ()
 
 
 def look_alike(path: Path) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import SimpleITK as sitk  # noqa: N813  # the name its own manual uses
 from numpy.typing import NDArray
@@ -16,6 +18,8 @@ from fewlabel.data.io.slicer_segmentation import read_segmentation
 
 _UPRIGHT = tuple(np.eye(3).ravel().tolist())
 _MOST_COLOURS = 5
+_OF_ONE_SIZE = "Export it in the size of the other slices of its scan, or take it out"
+_OF_ONE_KIND = "Export it as the other slices of its scan are"
 
 
 def assembled_geometry(composite: Composite) -> Geometry:
@@ -83,14 +87,17 @@ def _frame_geometry(frame: Frame, whole: Geometry) -> Geometry:
 
 
 def _stack_geometry(stack: Stack, slices: list[Geometry]) -> Geometry:
-    first = slices[0]
+    # The odd one out is named, wherever it stands.
+    (usual, _), *_ = Counter((each.shape[1:], each.components) for each in slices).most_common(1)
+    at = next(index for index, each in enumerate(slices) if (each.shape[1:], each.components) == usual)
+    first, like = slices[at], stack.files[at]
     faults = [
-        Fault(f"has shape {each.shape[1:]}, but {stack.files[0]} has {first.shape[1:]} (y, x)", str(file))
+        Fault(f"has shape {each.shape[1:]}, but {like} has {first.shape[1:]} (y, x)", str(file), _OF_ONE_SIZE)
         for file, each in zip(stack.files, slices, strict=True)
         if each.shape[1:] != first.shape[1:]
     ]
     faults.extend(
-        Fault(f"has {each.components} channels, but {stack.files[0]} has {first.components}", str(file))
+        Fault(f"has {each.components} channels, but {like} has {first.components}", str(file), _OF_ONE_KIND)
         for file, each in zip(stack.files, slices, strict=True)
         if each.components != first.components
     )
