@@ -20,7 +20,7 @@ import typer
 
 from fewlabel.cli import app
 from fewlabel.core.registry import load_plugin, plugin_names
-from fewlabel.pipelines.plugin_catalogue import METHODS, REGIMES, cost_note, packaged_costs, plugin_rows
+from fewlabel.pipelines.methods_and_regimes import METHODS, REGIMES, cost_note, packaged_costs, plugin_rows
 from fewlabel.pipelines.recipes import load_recipe, recipe_names
 from fewlabel.pipelines.settings_rows import PIPELINES, markdown_table, setting_rows
 from fewlabel.pipelines.stages import STAGES

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fewlabel.cli.console import stdout, table
+from fewlabel.cli.terminal_output import stdout, table
 
 PANEL = "What there is"
 
@@ -71,16 +71,16 @@ def version() -> None:
 
 
 def _costly(family: str) -> None:
-    from fewlabel.pipelines import plugin_catalogue
+    from fewlabel.pipelines import methods_and_regimes
 
-    costs = plugin_catalogue.packaged_costs(family)
+    costs = methods_and_regimes.packaged_costs(family)
     rows = []
-    for row in plugin_catalogue.plugin_rows(family, costs):
+    for row in methods_and_regimes.plugin_rows(family, costs):
         needs = (row["needs"] or "nothing").replace(", ", ",\n").replace("any of ", "any of\n")
         cost = [row[key] or "not\nmeasured" for key in ("memory", "step")]
         rows.append([row["name"], needs, *cost, f"{row['summary']}.\n{row['paper']}"])
     _show(rows, ["name", "needs", "memory", "step", "what it is, where it is from"])
-    stdout().print(f"\n{plugin_catalogue.cost_note(family, costs)}")
+    stdout().print(f"\n{methods_and_regimes.cost_note(family, costs)}")
 
 
 def _family(package: str) -> None:

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from fewlabel.cli.console import rank, stdout
 from fewlabel.cli.overrides import Device, Out, Reader, Recipe, Resume, Words, collect, is_assignment
 from fewlabel.cli.pipelines import PANEL as WHOLE_WAY
+from fewlabel.cli.terminal_output import rank, stdout
 
 PANEL = "Stage by stage"
 

@@ -19,6 +19,7 @@ from torch import Generator, Tensor
 
 from fewlabel.core.settings.config import Settings, setting
 from fewlabel.data.diffeomorphic_flow import compose, flow, smallest_determinant
+from fewlabel.data.structure_distances import Body, Wall
 from fewlabel.data.structure_velocities import (
     LEAST_REACH,
     border_window,
@@ -28,7 +29,6 @@ from fewlabel.data.structure_velocities import (
     swollen,
     thickened,
 )
-from fewlabel.data.surfaces import Body, Wall
 
 #: Bodies of a class that are drawn apart; further ones share the draws of these.
 SLOTS = 4

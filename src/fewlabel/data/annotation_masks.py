@@ -72,7 +72,7 @@ def read_annotations(
         cases: Case → the scan.
         plan: Of the store, with a value to ignore.
         meanings: What other values in the masks stand for: a value of the plan, or ``ignore``.
-        empty_slices: As in :mod:`fewlabel.data.empty_slices`.
+        empty_slices: As in :mod:`fewlabel.data.unannotated_slices`.
 
     Returns:
         The masks, and sentences on slices that are left out.

@@ -11,7 +11,7 @@ from fewlabel.data.anatomy_warps import SliceAnatomy
 from fewlabel.data.nested_structures import find_bodies, find_nesting
 from fewlabel.data.patch_positions import runs_of
 from fewlabel.data.store import PreparedStore
-from fewlabel.data.surfaces import Body, Wall, surface_of, wall_of
+from fewlabel.data.structure_distances import Body, Wall, surface_of, wall_of
 
 #: Bytes of measured surfaces that are kept.
 KEPT = 512 * 1024**2

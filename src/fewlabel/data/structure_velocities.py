@@ -12,7 +12,7 @@ from math import exp
 import torch
 from torch import Tensor
 
-from fewlabel.data.surfaces import Surface, Wall
+from fewlabel.data.structure_distances import Surface, Wall
 
 #: Share of a structure's depth that gives way when its surface moves, and of a wall that does when the inner one does.
 GIVES = 0.9

@@ -114,8 +114,8 @@ def similarity_mass(prototypes: Tensor, present: Tensor, temperature: float, ava
         available: (classes, classes) int64, keys of class j that class c may meet.
 
     Returns:
-        (classes, classes) int64 for :func:`fewlabel.objectives.stratified.draw_places`; where no class that is present
-        has keys, ``available`` itself.
+        (classes, classes) int64 for :func:`fewlabel.objectives.stratified_sampling.draw_places`;
+        where no class that is present has keys, ``available`` itself.
     """
     logits = similarity_logits(prototypes, prototypes, temperature)
     usable = (available > 0) & present

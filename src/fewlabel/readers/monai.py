@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.settings.config import setting
 from fewlabel.data.catalog import Case, Catalog
-from fewlabel.data.columns import infer_columns
+from fewlabel.data.column_types import infer_columns
 from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.readers.base import Match, Reader
 from fewlabel.readers.channels import channel_names

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from fewlabel.nets.fpn import Representation
-from fewlabel.objectives.stratified import pixel_strata
+from fewlabel.objectives.stratified_sampling import pixel_strata
 from fewlabel.regimes.arco import relations as _arco_relations
 from fewlabel.regimes.arco import stream_rows as _arco_rows
 from fewlabel.regimes.arco import variance as _arco_variance

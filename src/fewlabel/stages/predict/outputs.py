@@ -16,8 +16,8 @@ from fewlabel.core.artifact.files import write_json, write_text
 from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.provenance import library_versions, machine_facts
 from fewlabel.data.io.catalog_paths import scan_stem
+from fewlabel.data.io.geometry import Volume
 from fewlabel.data.io.mask_writing import in_smallest_type, write_map, write_mask, write_probabilities
-from fewlabel.data.io.volume import Volume
 from fewlabel.data.preprocess import Plan
 from fewlabel.engine.runtime import resolved_precision
 from fewlabel.scoring.voxel_uncertainty import ENTROPY, MUTUAL_INFORMATION

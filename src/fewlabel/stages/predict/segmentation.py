@@ -14,7 +14,8 @@ from fewlabel.core.errors import DataError, Fault, FewlabelError, is_disk_full
 from fewlabel.core.progress import say
 from fewlabel.data.io.catalog_paths import shown
 from fewlabel.data.io.fourth_axis import why_no_cine
-from fewlabel.data.io.volume import Volume, read_volume
+from fewlabel.data.io.geometry import Volume
+from fewlabel.data.io.volume import read_volume
 from fewlabel.data.preprocess import Plan, prepare_volume, restore_map, restore_probabilities
 from fewlabel.data.slice_plane import cut_otherwise
 from fewlabel.data.unforeseen import unforeseen_fault

@@ -40,7 +40,7 @@ class MaskValues:
         return shown(self.case.label) if self.case.label is not None else self.case.id
 
 
-def label_questions(
+def mask_value_faults(
     masks: Sequence[MaskValues], counts: Mapping[int, int], known: Collection[int], told: Mapping[int, str], where: str
 ) -> list[Fault]:
     """A fault for each value, or kind of values, that is no class for sure.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fewlabel.objectives.stratified import draw_pixels, draw_places, grid_cells, pixel_strata
+from fewlabel.objectives.stratified_sampling import draw_pixels, draw_places, grid_cells, pixel_strata
 
 MODES = ("ns", "sg", "sag")
 #: Sizes that do not divide, an empty stratum and one of a single pixel.

@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from fewlabel.cli import console
-from fewlabel.cli.console import ConsoleListener, pairs, table
+from fewlabel.cli import terminal_output
+from fewlabel.cli.terminal_output import ConsoleListener, pairs, table
 
 
 def plain(width: int = 80) -> tuple[Console, io.StringIO]:
@@ -20,7 +20,7 @@ def plain(width: int = 80) -> tuple[Console, io.StringIO]:
 
 def test_a_log_file_gets_a_line_at_the_end_and_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(terminal_output.time, "monotonic", lambda: now[0])
     made, stream = plain()
     listener = ConsoleListener(made)
     bar = listener.start("pretrain", 100, 40)
@@ -101,5 +101,5 @@ def test_markup_in_texts_is_text() -> None:
 def test_piped_paths_stay_whole(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     path = "/".join(["folder"] * 40)
-    ConsoleListener(console.stderr()).say(path)
+    ConsoleListener(terminal_output.stderr()).say(path)
     assert capsys.readouterr().err == f"{path}\n"

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fewlabel.core.collective import rank, world_size
-from fewlabel.gradients.buffered_adam import InnerAdam
+from fewlabel.gradients.adam_module import InnerAdam
 from kit.ranks import run_ranks
 
 SHAPES = ((3, 4), (5,), (), (2, 1, 3, 3))

@@ -10,7 +10,7 @@ from fewlabel.data.checking import CaseFacts
 from fewlabel.data.label_values import LabelMap
 
 
-def label_faults(labels: LabelMap, facts: Sequence[CaseFacts], where: str) -> list[Fault]:
+def class_faults(labels: LabelMap, facts: Sequence[CaseFacts], where: str) -> list[Fault]:
     """Masks that hold nothing at all, and classes of one name.
 
     Args:

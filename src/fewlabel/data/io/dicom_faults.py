@@ -62,7 +62,7 @@ def _has_mark(path: Path) -> bool:
 
 
 @contextmanager
-def _gdcm(path: Path) -> Iterator[None]:
+def gdcm(path: Path) -> Iterator[None]:
     """For calls of GDCM, which leaves the whole process with the encoding of plain C: what it was comes back."""
     try:
         with reading(path):
@@ -78,7 +78,7 @@ def _tags(path: Path) -> tuple[str, str]:
     reader.SetFileName(str(path))
     reader.SetImageIO("GDCMImageIO")
     try:
-        with _gdcm(path):
+        with gdcm(path):
             reader.ReadImageInformation()
             kept = {key: reader.GetMetaData(key).strip(" \0") for key in reader.GetMetaDataKeys()}
         return kept.get(_MODALITY, ""), kept.get(_SERIES, "")
@@ -98,5 +98,5 @@ def _tags(path: Path) -> tuple[str, str]:
 
 @lru_cache(maxsize=256)
 def _series_files(folder: Path, series: str) -> int:
-    with _gdcm(folder):
+    with gdcm(folder):
         return len(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series))

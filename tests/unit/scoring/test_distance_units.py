@@ -1,6 +1,6 @@
 """Names of measures in mm and ml, and in voxels."""
 
-from fewlabel.scoring.units import KEY, VOXELS, Units, named_as_usual, named_in_voxels, units_of
+from fewlabel.scoring.distance_units import KEY, VOXELS, Units, named_as_usual, named_in_voxels, units_of
 
 
 def test_names_go_there_and_back():
