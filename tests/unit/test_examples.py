@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import fewlabel
-from fewlabel.core.registry import load_plugin, plugin_names
+from fewlabel.core.plugin_discovery import load_plugin, plugin_names
 from kit.stores import make_store
 
 ROOT = Path(__file__).resolve().parents[2]

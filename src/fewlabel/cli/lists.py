@@ -84,7 +84,7 @@ def _costly(family: str) -> None:
 
 
 def _family(package: str) -> None:
-    from fewlabel.core.registry import load_plugin, plugin_names
+    from fewlabel.core.plugin_discovery import load_plugin, plugin_names
 
     rows = []
     for name in plugin_names(package):

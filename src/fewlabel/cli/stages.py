@@ -32,7 +32,7 @@ def _run(
     options: Mapping[str, Any] | None = None,
 ) -> None:
     values = collect(main, words, options)
-    from fewlabel.pipelines.stages import run_values
+    from fewlabel.pipelines.stage_table import run_values
 
     folder = run_values(stage, values, recipe)
     if rank() == 0:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
-from fewlabel.core.registry import load_plugin, plugin_names
+from fewlabel.core.plugin_discovery import load_plugin, plugin_names
 
 METHODS, REGIMES = "fewlabel.methods", "fewlabel.regimes"
 COSTS = "costs.json"

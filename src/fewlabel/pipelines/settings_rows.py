@@ -10,7 +10,7 @@ from fewlabel.core.errors import MISSING, Fault, SettingsError
 from fewlabel.core.settings.config import Settings
 from fewlabel.core.settings.describe import describe
 from fewlabel.core.suggestions import did_you_mean
-from fewlabel.pipelines.stages import STAGES, nearer, route, settings_class
+from fewlabel.pipelines.stage_table import STAGES, nearer, route, settings_class
 
 PIPELINES = {"train": "TrainSettings", "demo": "DemoSettings"}
 

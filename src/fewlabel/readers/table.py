@@ -14,7 +14,7 @@ from fewlabel.data.io.volume import read_geometry
 from fewlabel.data.subjects import guess_subjects
 from fewlabel.readers.base import Match, Reader
 from fewlabel.readers.cell_files import CellFiles
-from fewlabel.readers.channels import channel_names
+from fewlabel.readers.channel_names import channel_names
 from fewlabel.readers.cine import FourthAxis, with_frames
 from fewlabel.readers.column_names import meanings
 from fewlabel.readers.label_names import LABELS, read_label_names

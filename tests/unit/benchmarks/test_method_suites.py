@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import fewlabel
-from fewlabel.core.registry import plugin_names
+from fewlabel.core.plugin_discovery import plugin_names
 from fewlabel.pipelines import methods_and_regimes
 from fewlabel.stages.pretrain import PretrainingTrainer
 from kit.stores import make_store

@@ -9,10 +9,10 @@ from typer.testing import CliRunner, Result
 
 from fewlabel.cli import app
 from fewlabel.core import progress
-from fewlabel.core.registry import load_plugin, plugin_names
+from fewlabel.core.plugin_discovery import load_plugin, plugin_names
 from fewlabel.pipelines import methods_and_regimes
 from fewlabel.pipelines.recipes import recipe_names
-from fewlabel.pipelines.stages import STAGES
+from fewlabel.pipelines.stage_table import STAGES
 
 
 @pytest.fixture(autouse=True)

@@ -28,6 +28,11 @@ class Scan:
     output: Path
 
 
+def input_of(scan: Scan) -> str:
+    """A scan as the table names it: its files."""
+    return ";".join(map(str, scan.images))
+
+
 def named_scans(groups: Iterable[Group], root: Path) -> tuple[Scan, ...]:
     """Masks are named by their scan; where names meet, the folders that the scans lie in are kept.
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fewlabel.nets.norm import normalisation
+from fewlabel.nets.synchronised_batch_norm import normalisation
 from fewlabel.nets.unet import UNet, UNetConfig
 
 

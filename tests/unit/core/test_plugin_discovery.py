@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.registry import load_plugin, plugin_names
+from fewlabel.core.plugin_discovery import load_plugin, plugin_names
 
 NAMED = 'class Config:\n    name: str = "{}"\n'
 FILES = {
@@ -87,7 +87,7 @@ def test_the_families_of_the_package_are_listed_without_torch() -> None:
     import subprocess
 
     code = (
-        "import sys; from fewlabel.core.registry import plugin_names; "
+        "import sys; from fewlabel.core.plugin_discovery import plugin_names; "
         "[plugin_names(f'fewlabel.{family}') for family in ('methods', 'regimes', 'readers')]; "
         "sys.exit('torch' in sys.modules)"
     )

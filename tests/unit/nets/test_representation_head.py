@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fewlabel.nets.fpn import RepresentationHead, RowHead, pyramid
+from fewlabel.nets.representation_head import RepresentationHead, RowHead, pyramid
 from fewlabel.nets.unet import UNet, UNetConfig
 
 

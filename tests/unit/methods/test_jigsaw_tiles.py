@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from fewlabel.methods.tiles import TILES, TileGrid, permutation_set, random_orders, shuffled
+from fewlabel.methods.jigsaw_tiles import TILES, TileGrid, permutation_set, random_orders, shuffled
 
 
 def generator(seed=0):

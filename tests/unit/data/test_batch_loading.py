@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from fewlabel.core.errors import DataError, SettingsError
-from fewlabel.data import batch_source, loading
+from fewlabel.data import batch_loading, batch_source
 from fewlabel.data.augment import Augmenter
 from fewlabel.data.augment_settings import AugmentConfig
+from fewlabel.data.batch_loading import FinetuneLoader, PretrainLoader, labelled_pixel, shown_at
 from fewlabel.data.intensity import standardise
-from fewlabel.data.loading import FinetuneLoader, PretrainLoader, labelled_pixel, shown_at
 from fewlabel.data.sampling import SamplerConfig
 from fewlabel.data.store import PreparedStore
 from kit.stores import make_store
@@ -97,7 +97,9 @@ def test_views_are_the_stored_slices_augmented_then_standardised(store):
     loader = pretrain_loader(store)
     batch = loader.batch(2)
     images = torch.from_numpy(store.images[batch.slices.numpy()].astype(np.float32))
-    transform = Augmenter(AugmentConfig(noise_probability=0.5)).sample(32, SIZE, loading.torch_stream(3, "augment", 2))
+    transform = Augmenter(AugmentConfig(noise_probability=0.5)).sample(
+        32, SIZE, batch_loading.torch_stream(3, "augment", 2)
+    )
     for number, rows in enumerate((slice(0, 16), slice(16, 32))):
         expected, _ = loader.augmenter.apply(images, transform[rows])
         assert torch.equal(batch.views[number], standardise(expected))
@@ -124,7 +126,7 @@ def test_labelled_batches_hold_slices_of_the_draw_with_masks_warped_like_the_vie
         np.testing.assert_allclose(batch.positions.numpy(), rows["height_fraction"], rtol=1e-6)
         images = torch.from_numpy(store.images[batch.slices.numpy()].astype(np.float32))
         masks = torch.from_numpy(store.labels[batch.slices.numpy()])
-        drawn = loader.augmenter.sample(32, SIZE, loading.torch_stream(3, "augment", step))
+        drawn = loader.augmenter.sample(32, SIZE, batch_loading.torch_stream(3, "augment", step))
         for number in range(2):
             view, mask = loader.augmenter.apply(images, drawn[16 * number : 16 * (number + 1)], masks)
             assert torch.equal(batch.views[number], standardise(view))

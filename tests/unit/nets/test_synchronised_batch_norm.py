@@ -9,7 +9,13 @@ import torch
 from torch import nn
 
 from fewlabel.core.collective import rank, world_size
-from fewlabel.nets.norm import BatchNorm, activation, affine_scale, normalisation, separate_statistics
+from fewlabel.nets.synchronised_batch_norm import (
+    BatchNorm,
+    activation,
+    affine_scale,
+    normalisation,
+    separate_statistics,
+)
 from kit.ranks import run_ranks
 
 SHAPES = {2: (4, 6, 5, 7), 3: (4, 6, 3, 4, 5)}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fewlabel.nets.branch import Branch, LinearDecoder
+from fewlabel.nets.auxiliary_decoders import Branch, LinearDecoder
 from fewlabel.nets.unet import UNet, UNetConfig, UNetDecoder
 
 CONFIGS = [UNetConfig(width=4, depth=3), UNetConfig(width=4, depth=3, ndim=3)]

@@ -12,7 +12,7 @@ from fewlabel.core.atomic_files import is_partial
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.output_paths import RUN_FILE, conflict_sentence, path_conflict
 from fewlabel.core.settings.config import Settings
-from fewlabel.pipelines.stages import STAGES
+from fewlabel.pipelines.stage_table import STAGES
 
 #: Stages whose result is kept when a run is continued; scores and report are made anew where something changed.
 LASTING = ("prepare", "pretrain", "finetune")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fewlabel.objectives.prototype import (
+from fewlabel.objectives.prototype_contrast import (
     class_means,
     contrast_gradient,
     prototype_contrast,
@@ -112,7 +112,7 @@ def test_no_class_gives_zero_with_a_usable_graph():
 def test_queries_of_other_ranks_count_in_the_mean_but_not_here(monkeypatch):
     queries, prototypes, negatives = unit(2, 6, 4), unit(2, 4, seed=1), unit(2, 7, 4, seed=2)
     own = torch.rand(2, 6, generator=torch.Generator().manual_seed(0)) < 0.4
-    monkeypatch.setattr("fewlabel.objectives.prototype.world_size", lambda: 2)
+    monkeypatch.setattr("fewlabel.objectives.prototype_contrast.world_size", lambda: 2)
     shares = [loss(queries, prototypes, negatives, own=part) for part in (own, ~own)]
     monkeypatch.undo()
     assert float(sum(shares) / 2) == pytest.approx(float(loss(queries, prototypes, negatives)), abs=1e-14)

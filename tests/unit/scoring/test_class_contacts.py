@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fewlabel.scoring.contacts import contact_shares, unlikeness
+from fewlabel.scoring.class_contacts import contact_shares, unlikeness
 
 
 def slow_shares(mask, count):

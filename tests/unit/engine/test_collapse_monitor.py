@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fewlabel.core.errors import DivergedError
-from fewlabel.engine.monitor import CollapseWatch, effective_rank, not_finite, spread
+from fewlabel.engine.collapse_monitor import CollapseWatch, effective_rank, not_finite, spread
 
 
 def test_spread_of_equal_opposite_and_orthogonal_rows():
