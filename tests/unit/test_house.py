@@ -78,7 +78,7 @@ def test_nothing_public_is_left_out_of_the_list() -> None:
 
 
 def test_every_stage_is_a_public_function() -> None:
-    from fewlabel.pipelines.settings_rows import PIPELINES
+    from fewlabel.pipelines.settings_reference import PIPELINES
     from fewlabel.pipelines.stage_table import STAGES
 
     assert {*STAGES, *PIPELINES} <= set(fewlabel.__all__)
@@ -138,7 +138,7 @@ def test_commands_in_the_pages_exist() -> None:
 
 
 def test_settings_in_the_pages_exist() -> None:
-    from fewlabel.pipelines.settings_rows import PIPELINES, setting_rows
+    from fewlabel.pipelines.settings_reference import PIPELINES, setting_rows
     from fewlabel.pipelines.stage_table import STAGES
 
     keys = {stage: {row["key"] for row in setting_rows(stage)} for stage in (*STAGES, *PIPELINES)}

@@ -49,13 +49,13 @@ def settings(
 ) -> None:
     """Every setting of a stage: default, unit, meaning, source."""
     from fewlabel.core.settings.values import nest
-    from fewlabel.pipelines.settings_rows import setting_rows
+    from fewlabel.pipelines.settings_reference import setting_rows
 
     rows = setting_rows(stage, nest(words or []))
     if as_json:
         stdout().print(json.dumps(rows, indent=2), soft_wrap=True)
     elif markdown:
-        from fewlabel.pipelines.settings_rows import markdown_table
+        from fewlabel.pipelines.settings_reference import markdown_table
 
         stdout().print(markdown_table(rows), soft_wrap=True)
     else:

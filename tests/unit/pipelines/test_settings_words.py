@@ -12,7 +12,7 @@ from fewlabel.cli import app
 from fewlabel.core.errors import SettingsError
 from fewlabel.core.settings.values import nest
 from fewlabel.pipelines import stage_table
-from fewlabel.pipelines.settings_rows import setting_rows
+from fewlabel.pipelines.settings_reference import setting_rows
 from fewlabel.pipelines.stage_table import STAGES
 from fewlabel.pipelines.train import plan, train_settings
 
