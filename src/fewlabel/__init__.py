@@ -308,7 +308,7 @@ def demo(**settings: Any) -> Path:
 
 
 def _stage(name: str, settings: dict[str, Any], recipe: str | Path | None) -> Path:
-    return Path(_load("pipelines.stages").run_values(name, settings, recipe))
+    return Path(_load("pipelines.stage_table").run_values(name, settings, recipe))
 
 
 def _load(name: str) -> ModuleType:
