@@ -22,7 +22,20 @@ ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = ("fewlabel.methods", "fewlabel.regimes")
 PLUGINS = [(family, name) for family in FAMILIES for name in plugin_names(family)]
 #: In the order in which they are run: what one leaves, later ones take.
-FUNCTIONS = ("prepare", "merge", "pretrain", "finetune", "evaluate", "predict", "export", "train", "report", "demo")
+FUNCTIONS = (
+    "prepare",
+    "merge",
+    "relabel",
+    "suggest",
+    "pretrain",
+    "finetune",
+    "evaluate",
+    "predict",
+    "export",
+    "train",
+    "report",
+    "demo",
+)
 SAMPLE = re.compile(r"<!-- sample: (\w+)/(\w+)\.py -->\n```python\n(.*?)```", re.DOTALL)
 SMALL = {"network": {"width": 4, "depth": 3}, "steps": 3, "batch": 4, "device": "cpu", "precision": "32"}
 

@@ -20,7 +20,7 @@ def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command(rich_help_panel=WHOLE_WAY)(predict)
     app.command(rich_help_panel=WHOLE_WAY)(suggest)
-    for command in (prepare, merge, pretrain, finetune, evaluate, export, report):
+    for command in (prepare, merge, relabel, pretrain, finetune, evaluate, export, report):
         app.command(rich_help_panel=PANEL)(command)
 
 
@@ -61,6 +61,17 @@ def merge(
     folders = [word for word in others if not is_assignment(word)]
     words = [word for word in others if is_assignment(word)]
     _run("merge", {"data": data}, words, None, {"others": folders or None, "out": out})
+
+
+def relabel(
+    data: Prepared,
+    masks: Annotated[str, typer.Argument(metavar="MASKS", help="Folder of masks, each named by its scan.")],
+    words: Words = None,
+    *,
+    out: Out = None,
+) -> None:
+    """Take new and corrected masks into prepared scans."""
+    _run("relabel", {"data": data, "masks": masks}, words, None, {"out": out})
 
 
 def pretrain(

@@ -37,6 +37,7 @@ STAGES: dict[str, Stage] = {
     for stage in (
         Stage("prepare", "data", "prepared", ("data", "out")),
         Stage("merge", "data", "prepared", ("data", "others", "out")),
+        Stage("relabel", "data", "prepared", ("data", "masks", "out")),
         Stage("pretrain", "data", "encoder", ("data", "out", "encoder")),
         Stage("finetune", "data", "segmenter", ("data", "out", "encoder")),
         Stage("evaluate", "data", "scores", ("data", "out", "segmenter", "control")),

@@ -26,6 +26,14 @@ _NIFTI = (".nii.gz", ".nii", ".hdr", ".img", ".img.gz")
 _FREE_TEXT = ("descrip", "db_name", "aux_file", "intent_name")
 
 
+def in_smallest_type(values: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+    """The same values in the first of uint8, int16, int32 and int64 that holds them all: what viewers read."""
+    low, high = int(values.min(initial=0)), int(values.max(initial=0))
+    kinds: tuple[type[np.integer[Any]], ...] = (np.uint8, np.int16, np.int32)
+    fitting = (kind for kind in kinds if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
+    return values.astype(next(fitting, np.int64))
+
+
 def write_mask(path: Path, array: NDArray[Any], reference: Path, keys: Mapping[str, str] | None = None) -> None:
     """Write a mask on the grid of a scan.
 

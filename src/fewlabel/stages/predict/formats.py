@@ -15,7 +15,7 @@ from fewlabel.core.errors import DataError, Fault, SettingsError
 from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.data.io.file_names import PICTURE_SUFFIXES, SEGMENTATION_SUFFIX
 from fewlabel.data.io.label_tables import Label, bids_lookup_table, itk_snap_labels, labels_of, one_line
-from fewlabel.data.io.mask_writing import write_mask
+from fewlabel.data.io.mask_writing import in_smallest_type, write_mask
 from fewlabel.data.io.segment_writing import write_segmentation
 from fewlabel.data.preprocess import Plan
 from fewlabel.stages.predict import bids
@@ -75,10 +75,7 @@ def files_of(form: MaskFormat, mask: Path) -> list[Path]:
 
 def raw_values(classes: NDArray[np.uint8], plan: Plan) -> NDArray[Any]:
     """Classes as the values of the data set, in the smallest type that holds them all."""
-    values = np.array(plan.label_values)
-    kinds = (np.uint8, np.int16, np.int32)
-    fitting = (kind for kind in kinds if np.iinfo(kind).min <= values.min() and values.max() <= np.iinfo(kind).max)
-    return values.astype(next(fitting, np.int64))[classes]
+    return in_smallest_type(np.array(plan.label_values))[classes]
 
 
 def _write_image(target: Path, classes: NDArray[np.uint8], reference: Path, plan: Plan) -> None:

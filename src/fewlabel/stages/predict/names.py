@@ -9,20 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.data.io.catalog_paths import is_file_path, scan_stem
-
-#: Formats that cannot hold a mask in one lossless file → one of the same family that can.
-_LOSSLESS = {
-    ".jpg": ".png",
-    ".jpeg": ".png",
-    ".gif": ".png",
-    ".mhd": ".mha",
-    ".nhdr": ".nrrd",
-    ".seg.nrrd": ".nrrd",
-    ".hdr": ".nii",
-    ".img": ".nii",
-    ".img.gz": ".nii.gz",
-}
+from fewlabel.data.io.catalog_paths import mask_suffix
 
 #: The images of a scan, one path per channel, and what it is called.
 Group = tuple[tuple[Path, ...], str]
@@ -60,8 +47,7 @@ def named_scans(groups: Iterable[Group], root: Path, suffix: str = "") -> tuple[
     """
     named: dict[Path, list[tuple[tuple[Path, ...], Path]]] = defaultdict(list)
     for images, stem in groups:
-        own = images[0].name[len(scan_stem(images[0])) :].lower() if is_file_path(images[0]) else ".nii.gz"
-        flat = Path(f"{stem}{suffix or lossless(own)}")
+        flat = Path(f"{stem}{suffix or mask_suffix(images[0])}")
         named[flat].append((images, flat))
     scans = []
     for flat, members in named.items():
@@ -96,19 +82,6 @@ def distinct(scans: Iterable[Scan]) -> tuple[Scan, ...]:
     if faults:
         raise DataError("Masks would overwrite each other; segment these scans one folder at a time:", faults)
     return tuple(sorted(scans, key=lambda scan: scan.output))
-
-
-def lossless(suffix: str) -> str:
-    """The suffix of a format, of the same family where there is one, that holds a mask in one file and as it is.
-
-    Args:
-        suffix: Of an image file, in lower case.
-
-    Example:
-        >>> lossless(".jpg"), lossless(".nii.gz")
-        ('.png', '.nii.gz')
-    """
-    return _LOSSLESS.get(suffix, suffix)
 
 
 def _without_dots(folder: Path) -> Path:

@@ -11,8 +11,8 @@ from fewlabel.core.artifact.own_files import own_files
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.output_paths import RUN_FILE, conflict_sentence, path_conflict, unwritable
 from fewlabel.data.io.catalog_paths import files_behind, scan_stem
-from fewlabel.data.io.file_names import SEGMENTATION_SUFFIX, is_scan
-from fewlabel.stages.predict.names import Scan, lossless
+from fewlabel.data.io.file_names import SEGMENTATION_SUFFIX, is_scan, lossless
+from fewlabel.stages.predict.names import Scan
 
 _OTHER_OUT = "Give another --out"
 
