@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewlabel.core.registry import load_plugin
+from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.core.settings.config import resolve_plugin
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.engine.runtime import has_bf16

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.registry import load_plugin, plugin_names
+from fewlabel.core.plugin_discovery import load_plugin, plugin_names
 from fewlabel.core.settings.config import resolve_plugin
 from fewlabel.core.settings.describe import describe
 from fewlabel.nets.unet import UNet, UNetConfig, UNetEncoder

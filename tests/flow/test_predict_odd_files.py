@@ -101,7 +101,7 @@ def test_a_full_disk_is_no_fault_of_a_scan(model, tmp_path, monkeypatch):
     def full_at_b(out, scan, *rest):
         if scan.output.name == "b.nii":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        original(out, scan, *rest)
+        return original(out, scan, *rest)
 
     monkeypatch.setattr(predict.segmentation, "write_masks", full_at_b)
     with pytest.raises(OSError, match="No space left"):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fewlabel.core.registry import load_plugin
+from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.unet import UNetConfig
 from fewlabel.regimes.base import Regime

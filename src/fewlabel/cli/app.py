@@ -13,7 +13,7 @@ try:
     from typer.core import TyperGroup
 
     from fewlabel.cli import lists, pipelines, stages, table_command
-    from fewlabel.cli.console import any_encoding, show_progress
+    from fewlabel.cli.terminal_output import any_encoding, show_progress
 except KeyboardInterrupt:
     # Most of the time before the first line is spent here, where nobody guards yet.
     sys.stderr.write("Interrupted.\n")

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from fewlabel.cli.console import stderr
 from fewlabel.cli.overrides import Reader, Words, collect
 from fewlabel.cli.pipelines import PANEL
+from fewlabel.cli.terminal_output import stderr
 
 
 def add_to(app: typer.Typer) -> None:

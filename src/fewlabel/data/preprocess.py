@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.data.io.volume import Volume, value_counts
+from fewlabel.data.io.geometry import Volume
+from fewlabel.data.io.volume import value_counts
 from fewlabel.data.orient import Orientation, orient_to
 from fewlabel.data.resample import AxisRecord, resample_plane
 from fewlabel.data.scanner_padding import padding_values

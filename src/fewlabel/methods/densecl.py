@@ -14,7 +14,7 @@ from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.methods.base import DataFacts, Losses
 from fewlabel.methods.momentum import MomentumContrast, MomentumSettings, unit_rows
-from fewlabel.methods.queue import Maps, QueueContrast
+from fewlabel.methods.queue_contrast import Maps, QueueContrast
 from fewlabel.nets.ema import EMAModel
 from fewlabel.nets.heads import PixelHead, pixel_rows
 from fewlabel.nets.unet import UNetEncoder

@@ -14,11 +14,11 @@ from fewlabel.core.full_precision import full_precision
 from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, pooled
-from fewlabel.methods.queue import Maps, QueueContrast
+from fewlabel.methods.queue_contrast import Maps, QueueContrast
 from fewlabel.nets.ema import EMAModel
 from fewlabel.nets.heads import PixelHead
 from fewlabel.nets.memory_layout import channels_last_map
-from fewlabel.nets.norm import BatchNorm
+from fewlabel.nets.synchronised_batch_norm import BatchNorm
 from fewlabel.nets.unet import UNetEncoder
 
 

@@ -14,7 +14,7 @@ from fewlabel.data.batch import PretrainBatch
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod
 from fewlabel.nets.ema import EMAModel, bias_corrected, cosine_momentum
 from fewlabel.nets.heads import pixel_rows
-from fewlabel.nets.norm import BatchNorm
+from fewlabel.nets.synchronised_batch_norm import BatchNorm
 from fewlabel.nets.unet import UNetEncoder
 from fewlabel.objectives.contrastive import anchor_mean, similarity_logits
 from fewlabel.objectives.correspondence import matched_cells

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fewlabel.core.full_precision import full_precision
-from fewlabel.nets.norm import BatchNorm
+from fewlabel.nets.synchronised_batch_norm import BatchNorm
 
 #: Largest side of a flattened map.
 CELLS = 6

@@ -8,7 +8,7 @@ from typing import Any
 from fewlabel.core.settings.config import Settings
 from fewlabel.core.settings.values import assignments, merge, nest
 from fewlabel.pipelines._train_settings import CHAIN, TrainSettings
-from fewlabel.pipelines.stages import route_known
+from fewlabel.pipelines.stage_table import route_known
 
 #: Values that leave it to the run.
 _LEFT_OPEN = (None, "auto")

@@ -13,7 +13,7 @@ from fewlabel.core.settings.config import PathSetting, Settings, setting
 from fewlabel.core.settings.durations import parse_duration
 from fewlabel.core.settings.values import merge
 from fewlabel.pipelines.recipes import load_recipe
-from fewlabel.pipelines.stages import route_known, set_keys, settings_class
+from fewlabel.pipelines.stage_table import route_known, set_keys, settings_class
 
 CHAIN = ("prepare", "pretrain", "finetune", "evaluate", "report")
 #: The recipe of a run that names none: what is trained by default, and for how long.

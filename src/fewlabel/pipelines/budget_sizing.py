@@ -13,9 +13,9 @@ from fewlabel.core.settings.values import assignments, merge, nest
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine import compiling
 from fewlabel.engine.runtime import choose_device, resolved_precision
-from fewlabel.pipelines import forecast, grids, step_timing, time_budget
+from fewlabel.pipelines import forecast, grid_sizing, step_timing, time_budget
 from fewlabel.pipelines._resolved import completed, given_steps, said, standing, unsaid
-from fewlabel.pipelines._run_folder import before
+from fewlabel.pipelines._run_folder_checks import before
 from fewlabel.pipelines._train_settings import OFF, TrainSettings, plan
 from fewlabel.pipelines.forecast import Row
 from fewlabel.pipelines.step_timing import Measured
@@ -91,7 +91,7 @@ class Sizing:
         self.resolved = {"budget": self.settings.budget, "words": []}
         if all(said(self.settings.prepare, key) for key in ("size", "spacing")):
             return
-        grid = grids.choose_grid(
+        grid = grid_sizing.choose_grid(
             _at_width(plans, self._width(plans)),
             TRAINING_SHARE * self._left,
             share=self.settings.pretrain_share,

@@ -14,7 +14,7 @@ from fewlabel.core.settings.config import PathSetting, setting
 from fewlabel.data.phantom.scans import write_phantom
 from fewlabel.pipelines import train
 from fewlabel.pipelines._train_settings import SizedSettings
-from fewlabel.pipelines.stages import nearer
+from fewlabel.pipelines.stage_table import nearer
 
 DATA = "data"
 

@@ -19,12 +19,12 @@ from fewlabel.core.settings.config import Settings
 from fewlabel.core.settings.durations import clock
 from fewlabel.data.store import PreparedStore
 from fewlabel.pipelines._rescoring import outdated, set_aside
-from fewlabel.pipelines._run_folder import FREE, before, refuse_other_run
+from fewlabel.pipelines._run_folder_checks import FREE, before, refuse_other_run
 from fewlabel.pipelines._stage_checks import check_plans
 from fewlabel.pipelines._train_settings import CHAIN, TrainSettings, plan, train_settings
 from fewlabel.pipelines.budget_sizing import Sizing, forecast_of
 from fewlabel.pipelines.model_or_control import choice, choice_line, surprise_line
-from fewlabel.pipelines.stages import STAGES, run_stage
+from fewlabel.pipelines.stage_table import STAGES, run_stage
 
 __all__ = ["CHAIN", "TrainSettings", "plan", "run", "train_settings"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from fewlabel.core.errors import DataError, Fault, FewlabelError, reason
-from fewlabel.core.registry import load_plugin, plugin_names
+from fewlabel.core.plugin_discovery import load_plugin, plugin_names
 from fewlabel.core.settings.config import Settings, resolve_plugin
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import catalog_faults

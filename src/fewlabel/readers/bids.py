@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from fewlabel.core.errors import Fault
 from fewlabel.core.settings.config import setting
 from fewlabel.data.catalog import Case, Catalog, Column
-from fewlabel.data.columns import infer_columns
+from fewlabel.data.column_types import infer_columns
 from fewlabel.data.io.composite_paths import Structures
 from fewlabel.readers.base import Match, Reader
 from fewlabel.readers.bids_names import BidsFile, parse_name, scan_name

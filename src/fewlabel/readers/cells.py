@@ -6,7 +6,7 @@ from typing import Any
 
 from fewlabel.core.errors import Fault
 from fewlabel.core.suggestions import did_you_mean
-from fewlabel.data.columns import cleaned
+from fewlabel.data.column_types import cleaned
 
 #: What a cell ``part`` may say, and the part of the catalog that it stands for.
 PARTS = {"": "", "train": "", "validation": "validation", "test": "test"}

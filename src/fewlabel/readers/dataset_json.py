@@ -11,7 +11,7 @@ from typing import Any
 from fewlabel.core.errors import Fault, reason
 from fewlabel.core.suggestions import did_you_mean
 from fewlabel.data.catalog import Case, Column, Value
-from fewlabel.data.columns import infer_columns
+from fewlabel.data.column_types import infer_columns
 from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.data.subjects import guess_phases, guess_subjects

@@ -14,7 +14,7 @@ from fewlabel.core.errors import Fault
 from fewlabel.core.settings.config import Floats, setting
 from fewlabel.data.catalog import Case, Catalog, Column
 from fewlabel.readers.base import Match, Reader
-from fewlabel.readers.channels import channel_names
+from fewlabel.readers.channel_names import channel_names
 from fewlabel.readers.cine import FourthAxis, with_frames
 from fewlabel.readers.known_sets import KnownSet, known_set
 from fewlabel.readers.listing import scans_below

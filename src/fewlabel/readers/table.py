@@ -9,12 +9,12 @@ from typing import ClassVar
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.settings.config import setting
 from fewlabel.data.catalog import Case, Catalog, Column, Value
-from fewlabel.data.columns import infer_columns
+from fewlabel.data.column_types import infer_columns
 from fewlabel.data.io.volume import read_geometry
 from fewlabel.data.subjects import guess_subjects
 from fewlabel.readers.base import Match, Reader
 from fewlabel.readers.cell_files import CellFiles
-from fewlabel.readers.channels import channel_names
+from fewlabel.readers.channel_names import channel_names
 from fewlabel.readers.cine import FourthAxis, with_frames
 from fewlabel.readers.column_names import meanings
 from fewlabel.readers.label_names import LABELS, read_label_names
@@ -43,7 +43,7 @@ class TableReader(Reader):
     frame of a 4D image; without it every frame is a scan.
 
     Kinds of metadata columns, and what counts as a missing value in all of them, follow
-    :func:`fewlabel.data.columns.infer_columns`. Without a ``subject`` the rule of
+    :func:`fewlabel.data.column_types.infer_columns`. Without a ``subject`` the rule of
     :func:`fewlabel.data.subjects.guess_subjects` finds siblings by case name. Encoding and separator are recognised.
     Excel workbooks need the extra ``excel``. A file ``labels.json`` beside the table may name the label values,
     ``{"1": "left ventricle"}``, or the colours of masks, ``{"#ff0000": "left ventricle"}``; a value called ``ignore``

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from fewlabel.core.full_precision import full_precision
 from fewlabel.core.settings.config import setting
-from fewlabel.gradients.buffered_adam import InnerAdam
+from fewlabel.gradients.adam_module import InnerAdam
 from fewlabel.nets.discriminator import Discriminator
 from fewlabel.objectives.feature_perturbation import channel_factors
 from fewlabel.regimes.semi_supervised import SemiSettings

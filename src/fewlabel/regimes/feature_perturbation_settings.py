@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from fewlabel.core.settings.config import setting
 from fewlabel.objectives.feature_perturbation import active_dropped, channels_dropped, noisy
-from fewlabel.regimes.auxiliary import AuxiliarySettings
+from fewlabel.regimes.auxiliary_predictions import AuxiliarySettings
 
 Way = Literal["noise", "active", "drop"]
 #: In the order of URPC's scales, finest first.

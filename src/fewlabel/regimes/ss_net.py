@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import SegmentationBatch
-from fewlabel.nets.preserve import preserve_buffers
+from fewlabel.nets.side_effect_free import preserve_buffers
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import probabilities
 from fewlabel.objectives.perturbation import gaussian_noise

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from torch import nn
 
 from fewlabel.core.settings.config import setting
-from fewlabel.nets.norm import separate_statistics
+from fewlabel.nets.synchronised_batch_norm import separate_statistics
 from fewlabel.regimes.supervision import SupervisedSettings
 
 

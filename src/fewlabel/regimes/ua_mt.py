@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import SegmentationBatch
-from fewlabel.nets.norm import separate_statistics
+from fewlabel.nets.synchronised_batch_norm import separate_statistics
 from fewlabel.objectives.consistency import masked_mean, probabilities, ramp_up, squared_difference
 from fewlabel.objectives.perturbation import gaussian_noise
 from fewlabel.regimes.semi_supervised import concat_streams

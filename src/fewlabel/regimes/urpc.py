@@ -13,7 +13,7 @@ from fewlabel.core.settings.config import setting
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import log_probabilities
 from fewlabel.objectives.pyramid import rectified_consistency
-from fewlabel.regimes.auxiliary import Auxiliary
+from fewlabel.regimes.auxiliary_predictions import Auxiliary
 from fewlabel.regimes.feature_perturbation_settings import WAYS, FeaturePerturbationSettings, perturb_features
 
 

@@ -16,7 +16,7 @@ from fewlabel.core.progress import say
 from fewlabel.core.settings.config import setting
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.ema import EMAModel
-from fewlabel.nets.preserve import preserve_buffers
+from fewlabel.nets.side_effect_free import preserve_buffers
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.class_share_monitor import ClassShares
 from fewlabel.objectives.connected_components import component_counts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fewlabel.scoring.units import Units, units_of
+from fewlabel.scoring.distance_units import Units, units_of
 
 UNITS = Units()
 #: Measure → its name, its unit and its digits.

@@ -29,9 +29,9 @@ from fewlabel.protocol.scorable_cases import scorable_cases, subjects_of
 from fewlabel.scoring.component_rule import POSTPROCESS_RULE, Removed, clean
 from fewlabel.scoring.disagreement import COLUMN as DISAGREEMENT
 from fewlabel.scoring.disagreement import DISAGREEMENT_RULE, disagreement_summary
+from fewlabel.scoring.distance_units import KEY, NAMES, VOXELS, named_in_voxels
 from fewlabel.scoring.metrics import DISTANCE_RULE, EMPTY_MASK_RULE, STRAY_RULE, dice_per_class, score_case
 from fewlabel.scoring.summary import MEAN_RULE, summarise
-from fewlabel.scoring.units import KEY, NAMES, VOXELS, named_in_voxels
 from fewlabel.stages._postprocess import KEY as POSTPROCESS
 from fewlabel.stages._score_lines import gain_lines, score_lines
 from fewlabel.stages._segmenter import Segmenter

@@ -17,7 +17,7 @@ from fewlabel.core.output_paths import RUN_FILE, conflict_sentence, unwritable
 from fewlabel.core.progress import say
 from fewlabel.core.provenance import library_versions
 from fewlabel.core.settings.config import PathSetting, Settings, setting
-from fewlabel.engine.foreign import Foreign, foreign
+from fewlabel.engine.foreign_names import Foreign, foreign
 from fewlabel.engine.weight_files import load_encoder
 from fewlabel.nets.unet import UNetConfig
 

@@ -29,9 +29,9 @@ from fewlabel.reporting.page import write_report
 from fewlabel.reporting.sections.cases import ShownCase, case_section, pick_cases
 from fewlabel.reporting.sections.data import data_section
 from fewlabel.reporting.sections.embedding import EmbeddingView, LabelView, class_names, embedding_section
-from fewlabel.reporting.sections.expected_scores import expected_section
 from fewlabel.reporting.sections.gradients import gradient_section
 from fewlabel.reporting.sections.headline import headline
+from fewlabel.reporting.sections.leave_one_out import expected_section
 from fewlabel.reporting.sections.provenance import provenance_section
 from fewlabel.reporting.sections.scores import mean_dice, score_section
 from fewlabel.reporting.sections.training import finetuning_section, pretraining_section

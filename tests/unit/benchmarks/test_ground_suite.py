@@ -15,7 +15,7 @@ import torch
 from fewlabel.core.settings.config import resolve_plugin
 from fewlabel.data.appearance import Appearance
 from fewlabel.data.augment_settings import AugmentConfig, finetuning_augmentation
-from fewlabel.pipelines.stages import stage_settings
+from fewlabel.pipelines.stage_table import stage_settings
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 

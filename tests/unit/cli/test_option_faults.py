@@ -60,7 +60,7 @@ def test_the_place_of_a_merge_may_be_a_setting(monkeypatch: pytest.MonkeyPatch) 
         asked.append(settings.record())
         return Path("made")
 
-    monkeypatch.setattr("fewlabel.pipelines.stages.run_stage", run)
+    monkeypatch.setattr("fewlabel.pipelines.stage_table.run_stage", run)
     assert CliRunner().invoke(app, ["merge", "a", "b", "out=c"]).exit_code == 0
     assert asked == [{"data": "a", "others": ["b"], "out": "c"}]
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fewlabel.data.io.geometry import Geometry
-from fewlabel.data.io.volume import Volume
+from fewlabel.data.io.geometry import Geometry, Volume
 from fewlabel.data.preprocess import Plan, class_indices, prepare_mask, prepare_volume
 from fewlabel.data.store import UNLABELLED
 from fewlabel.data.unannotated_slices import annotated_slices, unannotated

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 
 from fewlabel.core.errors import ArtifactError, SettingsError
-from fewlabel.engine.foreign import foreign
+from fewlabel.engine.foreign_names import foreign
 from fewlabel.engine.transfer import WeightMatch, load_strictly, match_weights, read_tensors
 from fewlabel.nets.unet import UNetConfig, UNetEncoder
 

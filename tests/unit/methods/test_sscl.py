@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.registry import load_plugin
+from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.core.settings.config import resolve_plugin
 from fewlabel.methods import sscl
 from fewlabel.methods.base import DataFacts

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from fewlabel.core.errors import DataError
-from fewlabel.core.registry import load_plugin
+from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.core.settings.config import resolve_plugin
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine import compiling
@@ -21,7 +21,7 @@ from fewlabel.nets.unet import UNet, UNetConfig
 from fewlabel.pipelines import step_timing, time_estimate
 from fewlabel.pipelines.step_timing import pretraining_cost
 from fewlabel.pipelines.time_estimate import NOMINAL, mean_seconds, parts_of
-from fewlabel.protocol.label_draws import drawn_labels
+from fewlabel.protocol.training_eligibility import drawn_labels
 from fewlabel.stages.evaluate import EvaluateSettings
 from fewlabel.stages.finetune import FinetuneSettings, LabelUse, segmenter_run
 from fewlabel.stages.report import ReportSettings

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fewlabel.nets.fpn import Representation
-from fewlabel.objectives.stratified import pixel_strata
+from fewlabel.nets.representation_head import Representation
+from fewlabel.objectives.stratified_sampling import pixel_strata
 from fewlabel.regimes.arco import relations as _arco_relations
 from fewlabel.regimes.arco import stream_rows as _arco_rows
 from fewlabel.regimes.arco import variance as _arco_variance

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from fewlabel.core.registry import load_plugin, plugin_names
+from fewlabel.core.plugin_discovery import load_plugin, plugin_names
 from fewlabel.core.settings.config import resolve_plugin
 from fewlabel.nets.unet import UNet
 from fewlabel.regimes.teacher import Teacher

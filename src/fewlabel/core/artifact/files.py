@@ -28,7 +28,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_beside(path)
     try:
-        with partial.open("wb") as stream:
+        # A fresh file: no link is followed.
+        with partial.open("xb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from fewlabel.core.errors import MISSING, UNKNOWN, Fault, SettingsError
-from fewlabel.core.registry import load_plugin
+from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.core.settings.values import as_text_where_due, quoted, show_value, type_name
 from fewlabel.core.suggestions import did_you_mean
 

@@ -7,7 +7,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from fewlabel.data.io.dicom import is_dicom
+from fewlabel.data.io.dicom_faults import is_dicom
 from fewlabel.data.io.gipl_header import HEADER_BYTES as GIPL_BYTES
 from fewlabel.data.io.nifti_bytes import HEADER_BYTES, is_nifti
 from fewlabel.data.io.nrrd_header import MAGIC as NRRD_MAGIC

@@ -67,6 +67,20 @@ class Geometry:
         return corners
 
 
+@dataclass(frozen=True)
+class Volume:
+    """A scan in memory: ``array`` is (channels, z, y, x) float32 in raw intensities."""
+
+    array: NDArray[np.float32]
+    geometry: Geometry
+    paths: tuple[Path, ...]
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel size in mm along (z, y, x)."""
+        return self.geometry.spacing
+
+
 def grid_faults(
     image: Path, wanted: Geometry, other: Path, other_grid: Geometry, *, accept_origin: bool = False
 ) -> list[Fault]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fewlabel.core.errors import DataError, Fault, reason
 from fewlabel.data.io import contents
 from fewlabel.data.io.completeness import Examined, all_finite, examine, restore_not_finite
-from fewlabel.data.io.dicom import dicom_fault, folder_fault
+from fewlabel.data.io.dicom_faults import dicom_fault, folder_fault
 from fewlabel.data.io.file_names import SCAN_SUFFIXES, file_stem, is_picture, is_scan
 from fewlabel.data.io.geometry import Geometry
 from fewlabel.data.io.itk_geometry import geometry_of, picture_geometry

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813  # the name its own manual uses
 from numpy.typing import NDArray
 
+from fewlabel.core.atomic_files import written_beside
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io.catalog_paths import is_file_path
 from fewlabel.data.io.composite_paths import Frame, parse_composite
@@ -23,6 +22,14 @@ from fewlabel.data.io.volume import read_geometry
 _NIFTI = (".nii.gz", ".nii", ".hdr", ".img", ".img.gz")
 #: Fields of a NIfTI header that programs fill with names of people, files and studies.
 _FREE_TEXT = ("descrip", "db_name", "aux_file", "intent_name")
+
+
+def in_smallest_type(values: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+    """The same values in the first of uint8, int16, int32 and int64 that holds them all: what viewers read."""
+    low, high = int(values.min(initial=0)), int(values.max(initial=0))
+    kinds: tuple[type[np.integer[Any]], ...] = (np.uint8, np.int16, np.int32)
+    fitting = (kind for kind in kinds if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
+    return values.astype(next(fitting, np.int64))
 
 
 def write_mask(path: Path, array: NDArray[Any], reference: Path) -> None:
@@ -78,27 +85,9 @@ def _write(path: Path, array: NDArray[Any], reference: Path, *, single: bool, sh
         array = put_back(array, geometry)
         if shares:
             array[0] += 1 - array.sum(axis=0)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = _fresh(path)
-    try:
-        if path.name.lower().endswith(_NIFTI[:2]) and reference.name.lower().endswith(_NIFTI) and is_marked(reference):
-            _write_nifti(partial, array, reference, single=single)
-        else:
-            _write_other(partial, array, reference, single=single)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _fresh(path: Path) -> Path:
-    """A new, empty file beside ``path`` with its suffix: no link is followed, and no file of anybody else is opened."""
-    while True:
-        partial = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
-        try:
-            os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666))
-        except FileExistsError:
-            continue
-        return partial
+    nifti = path.name.lower().endswith(_NIFTI[:2]) and reference.name.lower().endswith(_NIFTI) and is_marked(reference)
+    with written_beside(path) as partial:
+        (_write_nifti if nifti else _write_other)(partial, array, reference, single=single)
 
 
 def _write_nifti(path: Path, array: NDArray[Any], reference: Path, *, single: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io.composite_paths import Segments, Stack, parse_composite
 from fewlabel.data.io.composite_reading import assembled_geometry, assembled_image, assembled_mask
 from fewlabel.data.io.file_names import is_segmentation
-from fewlabel.data.io.geometry import Geometry, grid_faults
+from fewlabel.data.io.geometry import Geometry, Volume, grid_faults
 from fewlabel.data.io.hdf5 import Address
 from fewlabel.data.io.itk_image import read_channels, read_header
 from fewlabel.data.io.mask_file import read_mask_file, whole_numbers
@@ -22,20 +22,6 @@ from fewlabel.data.io.slicer_segmentation import read_segmentation, segmentation
 
 #: Formats of pictures, which hold no size of what they show.
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif"})
-
-
-@dataclass(frozen=True)
-class Volume:
-    """A scan in memory: ``array`` is (channels, z, y, x) float32 in raw intensities."""
-
-    array: NDArray[np.float32]
-    geometry: Geometry
-    paths: tuple[Path, ...]
-
-    @property
-    def spacing(self) -> tuple[float, float, float]:
-        """Voxel size in mm along (z, y, x)."""
-        return self.geometry.spacing
 
 
 def read_geometry(path: Path) -> Geometry:

@@ -9,8 +9,8 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from fewlabel.core.full_precision import full_precision
-from fewlabel.methods.gcl.embedding_gradients import PixelTail, pick_pixels, pixel_tail
 from fewlabel.methods.gcl.gradfilter import FilterPath, gradient_norms, smallest
+from fewlabel.methods.gcl.last_convolution_gradients import PixelTail, pick_pixels, pixel_tail
 from fewlabel.methods.gcl.pacing import Pace, pool_size
 from fewlabel.methods.gcl.pixel_loss import (
     PixelDenominator,

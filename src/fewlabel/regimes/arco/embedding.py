@@ -11,7 +11,7 @@ from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.full_precision import full_precision
 from fewlabel.core.rng import torch_stream
 from fewlabel.data.batch import SegmentationBatch
-from fewlabel.nets.fpn import Pyramid, Representation, RepresentationHead, RowHead
+from fewlabel.nets.representation_head import Pyramid, Representation, RepresentationHead, RowHead
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.consistency import probabilities
 from fewlabel.objectives.memory import FifoQueue

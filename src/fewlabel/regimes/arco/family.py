@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fewlabel.data.batch import SegmentationBatch
-from fewlabel.nets.fpn import Pyramid, pyramid
+from fewlabel.nets.representation_head import Pyramid, pyramid
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.class_banks import ClassBanks
 from fewlabel.objectives.memory import FifoQueue

@@ -6,10 +6,10 @@ import torch
 from torch import Generator, Tensor
 
 from fewlabel.core.full_precision import full_precision
-from fewlabel.nets.fpn import Representation
 from fewlabel.nets.heads import pixel_rows
-from fewlabel.objectives.prototype import contrast_gradient
-from fewlabel.objectives.stratified import Sampling, draw_pixels, pixel_strata
+from fewlabel.nets.representation_head import Representation
+from fewlabel.objectives.prototype_contrast import contrast_gradient
+from fewlabel.objectives.stratified_sampling import Sampling, draw_pixels, pixel_strata
 from fewlabel.regimes.arco.contrast import Opponents
 
 SAMPLINGS: tuple[Sampling, ...] = ("ns", "sg", "sag")

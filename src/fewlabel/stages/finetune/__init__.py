@@ -9,8 +9,8 @@ from fewlabel.core.artifact.files import read_json
 from fewlabel.core.collective import rank
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.output_paths import with_a_name
+from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.core.progress import say
-from fewlabel.core.registry import load_plugin
 from fewlabel.core.settings.config import Settings
 from fewlabel.engine.regime_outcomes import outcome_sentences
 from fewlabel.stages._planned_encoder import PlannedEncoder

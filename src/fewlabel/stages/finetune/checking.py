@@ -9,9 +9,9 @@ from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import FewlabelError, SettingsError
 from fewlabel.data.store import PreparedStore
 from fewlabel.nets.unet import UNetConfig
-from fewlabel.protocol.label_draws import drawn_labels, labels_of_encoder
 from fewlabel.protocol.model_selection import Selection, choose_selection
 from fewlabel.protocol.splits import LabelDraw
+from fewlabel.protocol.training_eligibility import drawn_labels, labels_of_encoder
 from fewlabel.stages._batch_norm_statistics import statistics_faults
 from fewlabel.stages._planned_encoder import PlannedEncoder
 from fewlabel.stages._shape_checks import slice_faults

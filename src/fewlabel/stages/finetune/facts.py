@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from fewlabel.core.registry import load_plugin
+from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.data.representative_slices import Spread
 from fewlabel.engine.regime_outcomes import KEY as OUTCOMES
 from fewlabel.protocol.exposure import KEY as MET

@@ -11,8 +11,8 @@ from lightning_fabric import Fabric
 from fewlabel.core.artifact.files import write_bytes
 from fewlabel.core.collective import barrier, rank
 from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.core.progress import say
-from fewlabel.core.registry import load_plugin
 from fewlabel.core.rng import stream_seed
 from fewlabel.data.representative_slices import Spread
 from fewlabel.data.store import PreparedCase

@@ -13,8 +13,8 @@ from fewlabel.engine.compiling import Compile
 from fewlabel.engine.optim import OptimiserConfig
 from fewlabel.engine.runtime import Device, Precision
 from fewlabel.nets.unet import UNetConfig
-from fewlabel.protocol.label_draws import draw_faults
 from fewlabel.protocol.model_selection import Validation
+from fewlabel.protocol.training_eligibility import draw_faults
 from fewlabel.stages._batch_norm_statistics import Recalibrate
 from fewlabel.stages._shape_checks import patch_faults, view_faults
 from fewlabel.stages.finetune.expectation import Expect

@@ -18,11 +18,11 @@ from torch import Tensor
 from fewlabel.core.artifact.files import write_bytes
 from fewlabel.core.atomic_files import sweep_partials
 from fewlabel.core.collective import barrier, mean_across, rank
+from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.core.progress import say
-from fewlabel.core.registry import load_plugin
 from fewlabel.core.rng import stream_seed
 from fewlabel.data.batch import SegmentationBatch
-from fewlabel.data.loading import FinetuneLoader
+from fewlabel.data.batch_loading import FinetuneLoader
 from fewlabel.data.patches import PatchLoader
 from fewlabel.data.representative_slices import Spread
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore

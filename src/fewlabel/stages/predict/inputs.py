@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.core.registry import load_plugin
+from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.core.settings.config import plugin_name
 from fewlabel.core.settings.values import show_value
 from fewlabel.data.catalog import Case, Catalog

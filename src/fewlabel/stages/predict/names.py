@@ -9,20 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.data.io.catalog_paths import is_file_path, scan_stem
-
-#: Formats that cannot hold a mask in one lossless file → one of the same family that can.
-_LOSSLESS = {
-    ".jpg": ".png",
-    ".jpeg": ".png",
-    ".gif": ".png",
-    ".mhd": ".mha",
-    ".nhdr": ".nrrd",
-    ".seg.nrrd": ".nrrd",
-    ".hdr": ".nii",
-    ".img": ".nii",
-    ".img.gz": ".nii.gz",
-}
+from fewlabel.data.io.catalog_paths import mask_suffix
 
 #: The images of a scan, one path per channel, and what it is called.
 Group = tuple[tuple[Path, ...], str]
@@ -41,6 +28,11 @@ class Scan:
     output: Path
 
 
+def input_of(scan: Scan) -> str:
+    """A scan as the table names it: its files."""
+    return ";".join(map(str, scan.images))
+
+
 def named_scans(groups: Iterable[Group], root: Path) -> tuple[Scan, ...]:
     """Masks are named by their scan; where names meet, the folders that the scans lie in are kept.
 
@@ -54,9 +46,7 @@ def named_scans(groups: Iterable[Group], root: Path) -> tuple[Scan, ...]:
     """
     named: dict[Path, list[tuple[tuple[Path, ...], Path]]] = defaultdict(list)
     for images, stem in groups:
-        ordinary = is_file_path(images[0])
-        suffix = images[0].name[len(scan_stem(images[0])) :].lower() if ordinary else ".nii.gz"
-        flat = Path(f"{stem}{lossless(suffix)}")
+        flat = Path(f"{stem}{mask_suffix(images[0])}")
         named[flat].append((images, flat))
     scans = []
     for flat, members in named.items():
@@ -81,19 +71,6 @@ def named_scans(groups: Iterable[Group], root: Path) -> tuple[Scan, ...]:
     if faults:
         raise DataError("Masks would overwrite each other; segment these scans one folder at a time:", faults)
     return tuple(sorted(scans, key=lambda scan: scan.output))
-
-
-def lossless(suffix: str) -> str:
-    """The suffix of a format, of the same family where there is one, that holds a mask in one file and as it is.
-
-    Args:
-        suffix: Of an image file, in lower case.
-
-    Example:
-        >>> lossless(".jpg"), lossless(".nii.gz")
-        ('.png', '.nii.gz')
-    """
-    return _LOSSLESS.get(suffix, suffix)
 
 
 def _without_dots(folder: Path) -> Path:

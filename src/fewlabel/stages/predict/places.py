@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fewlabel.core.artifact.files import MANIFEST
-from fewlabel.core.artifact.manifest import is_artifact
+from fewlabel.core.artifact.own_files import own_files
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.output_paths import RUN_FILE, conflict_sentence, path_conflict, unwritable
 from fewlabel.data.io.catalog_paths import files_behind, scan_stem
-from fewlabel.data.io.itk_image import is_scan
-from fewlabel.stages.predict.names import Scan, lossless
+from fewlabel.data.io.file_names import is_scan, lossless
+from fewlabel.stages.predict.names import Scan
 
 _OTHER_OUT = "Give another --out"
 
@@ -44,34 +44,50 @@ class Destination:
         return self.folder / (f"{scan_stem(Path(self.mask))}_{name}" if self.mask else name)
 
 
-def check_places(
-    destination: Destination, scans: Sequence[Scan], files: Sequence[Path], tables: Sequence[Path], *, overwrite: bool
+def check_destination(destination: Destination, scans: Sequence[Scan]) -> None:
+    """Make sure that masks of these scans may be written there at all.
+
+    Raises:
+        SettingsError: With everything that is wrong with the place.
+    """
+    faults = _single_faults(destination, scans) if destination.mask else _folder_faults(destination.folder)
+    if faults:
+        raise SettingsError("Nothing was written:", faults)
+
+
+def check_files(
+    destination: Destination,
+    scans: Sequence[Scan],
+    files: Sequence[Path],
+    in_the_way: Mapping[Path, str],
+    *,
+    overwrite: bool,
 ) -> None:
-    """Make sure that nothing stands in the way of what will be written, and that nothing is lost by it.
+    """Make sure that nothing is lost by what will be written, and that it stays below the folder.
 
     Args:
         destination: Where to.
-        scans: What will be segmented.
-        files: What will be written of the scans.
-        tables: What will be written about all of them; in a folder of masks these are brought up to date.
-        overwrite: Whether files that are there may be replaced; scans never are.
+        scans: What was given to be segmented.
+        files: What will be written.
+        in_the_way: What is there and may be lost → why, as the end of a sentence.
+        overwrite: Whether that may be replaced; scans never are.
 
     Raises:
         SettingsError: With everything that stands in the way.
     """
-    single = bool(destination.mask)
-    faults = _single_faults(destination, scans) if single else _folder_faults(destination.folder)
+    faults = []
     inputs = {file.resolve() for scan in scans for path in scan.images for file in files_behind(path)}
     top = destination.folder.resolve()
-    for target in (*files, *tables):
+    for target in files:
         if not target.parent.resolve().is_relative_to(top):
             # A link in the output folder: what is written must not follow it.
             problem = f"{target} would be written to {target.parent.resolve()}, outside of --out"
             faults.append(Fault(problem, remedy=f"Remove the link, or {_OTHER_OUT[0].lower()}{_OTHER_OUT[1:]}"))
         elif target.resolve() in inputs:
             faults.append(Fault(f"{target} is a scan, which a mask would replace", remedy=_OTHER_OUT))
-        elif target.exists() and not overwrite and (single or target in files):
-            faults.append(Fault(f"{target} is there already", remedy=f"{_OTHER_OUT}, or overwrite=true"))
+    if not overwrite:
+        for target, why in in_the_way.items():
+            faults.append(Fault(f"{target} {why}", remedy=f"{_OTHER_OUT}, or overwrite=true"))
     if faults:
         raise SettingsError("Nothing was written:", faults)
 
@@ -82,7 +98,9 @@ def _folder_faults(out: Path) -> list[Fault]:
     if (out / RUN_FILE).is_file():
         remedy = f"Give masks a folder of their own, such as {out / 'masks'}"
         return [Fault(f"--out {out} is a run folder", remedy=remedy)]
-    if (out / MANIFEST).is_file() and not is_artifact(out, "predictions"):
+    manifest = out / MANIFEST
+    # Of a call that was killed while it brought its files up to date, the manifest is older than they are.
+    if manifest.is_file() and ((own := own_files(out, [MANIFEST])) is None or own.kind != "predictions"):
         return [Fault(f"--out {out} holds another artifact", remedy="Give a new folder")]
     return []
 

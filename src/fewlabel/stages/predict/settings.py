@@ -34,3 +34,8 @@ class PredictSettings(Settings):
     batch: int = setting(0, "slices, or windows of a 3D network, in one pass; 0 for what suits the device", ge=0)
     device: Device = setting("auto", "where to predict")
     precision: Precision = setting("auto", "bf16 where the hardware supports it; probabilities are always float32")
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """What is written beside masks."""
+        return tuple(kind for kind in ("probabilities", "uncertainty") if getattr(self, kind))

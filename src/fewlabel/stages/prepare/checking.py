@@ -9,10 +9,10 @@ from typing import Any
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.checking import CaseFacts, cores, inspect
+from fewlabel.data.class_faults import class_faults
 from fewlabel.data.dataset_plan import SCAN_SETTINGS, ScanPlan, plan_scans, sized
 from fewlabel.data.duplicates import equal_scans
 from fewlabel.data.io.itk_log import collected_warnings
-from fewlabel.data.label_faults import label_faults
 from fewlabel.data.label_values import LabelMap, label_map
 from fewlabel.data.meta_labels import case_codes
 from fewlabel.data.mixed_columns import mixed_columns
@@ -142,7 +142,7 @@ def look_at(settings: PrepareSettings, catalog: Catalog, workers: int) -> Look:
     sound = [fact for fact in facts if not fact.faults]
     twice, same = equal_scans(catalog, sound, workers, settings.same_scans)
     of_scans = (fault for fact in facts for fault in fact.faults)
-    faults = (*of_scans, *wrong_values, *label_faults(labels, facts, str(catalog.root)), *twice)
+    faults = (*of_scans, *wrong_values, *class_faults(labels, facts, str(catalog.root)), *twice)
     return Look(tuple(facts), labels, faults, tuple(same))
 
 

@@ -13,8 +13,8 @@ from safetensors.torch import save
 from fewlabel.core.artifact.files import write_bytes, write_json
 from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.collective import rank
+from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.core.progress import say
-from fewlabel.core.registry import load_plugin
 from fewlabel.core.rng import numpy_stream
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.lock import sole_run

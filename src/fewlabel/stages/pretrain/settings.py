@@ -15,7 +15,7 @@ from fewlabel.engine.compiling import Compile
 from fewlabel.engine.optim import OptimiserConfig
 from fewlabel.engine.runtime import Device, Precision
 from fewlabel.nets.unet import UNetConfig
-from fewlabel.protocol.label_draws import draw_faults
+from fewlabel.protocol.training_eligibility import draw_faults
 
 
 class SliceNetworkConfig(UNetConfig):
