@@ -92,7 +92,7 @@ def test_masks_that_are_done_stay_and_the_table_has_a_row_for_each(
     assert "1 of 3 masks are there already, made as they would be now: they stay" in said
     assert times(out)["a.nii"] == before["a.nii"]
     assert sorted(path.name for path in out.rglob("*") if path.is_file()) == sorted(
-        [*NAMES, "predictions.csv", "run_report.json", "manifest.json"]
+        [*NAMES, "labels.txt", "predictions.csv", "run_report.json", "manifest.json"]
     )
     tables = [pd.read_csv(folder / "predictions.csv").drop(columns="seconds") for folder in (out, whole)]
     pd.testing.assert_frame_equal(*tables)
@@ -190,6 +190,7 @@ def test_a_single_mask_stays_too(model, scans, tmp_path):
         run(model, scans / "b.nii", mask)
     assert sorted(path.name for path in mask.parent.iterdir()) == [
         "heart.nii",
+        "heart_labels.txt",
         "heart_predictions.csv",
         "heart_run_report.json",
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -13,20 +13,33 @@ from fewlabel.data.catalog import Catalog
 Subjects = Literal["auto", "as_written"]
 #: What a slice is called before its number.
 SLICE_WORDS = "slices?|slc|sl|z|schicht|coupe|corte"
+_DAY, _MONTH, _YEAR = r"(?:0[1-9]|[12]\d|3[01])", r"(?:0[1-9]|1[0-2])", r"(?:19|20)\d\d"
+#: A day as people write it into names, with the time or without.
+DATE = (
+    rf"(?:{_YEAR}{_MONTH}{_DAY}|{_YEAR}[-_.]{_MONTH}[-_.]{_DAY}|{_DAY}[-_.]{_MONTH}[-_.]{_YEAR})"
+    r"(?:[T_-]?\d{2}[-_.]?\d{2}(?:[-_.]?\d{2})?)?"
+)
 _TOKEN = re.compile(
     r"(?P<subject>.+?)[_-](?P<token>"
     rf"(?:frame|fr|phase|ph|time|t|tp|visit|vis|v|session|ses|scan|series|rep|{SLICE_WORDS})[_-]?\d+"
-    r"|(?:19|20)\d{6}|(?:19|20)\d\d[-_.]\d\d[-_.]\d\d"
+    rf"|{DATE}|t1c|t1ce|t1w|t1gd|t2w|t2s|flair|pdw?|adc|dwi|swi|dce|ct|cta|pet|mra?|mri|lge|cine"
     r"|ed|es|dia|sys|diastole|systole|baseline|followup|follow-up|pre|post)$",
     re.IGNORECASE,
 )
+#: A day within a name, and what tells scans of that day apart: 0012_2020-01-03_T1, 0012_20200301_2.
+_DATED = re.compile(rf"(?P<subject>.+?)[_\-. ]{DATE}[_\-. ].+$")
 #: Names of the Brain Imaging Data Structure begin with the subject: sub-01_ses-2_T2w.
 _BIDS = re.compile(r"(?P<subject>sub-[A-Za-z0-9]+)(?=_|$)")
 _PHASES = {"ed": "ED", "dia": "ED", "diastole": "ED", "es": "ES", "sys": "ES", "systole": "ES"}
 _RUNS = re.compile(r"[^\W\d_]+|\d+")
-_SIDES = {"l": "left", "r": "right", "lh": "left", "rh": "right", "left": "left", "right": "right"}
+_SIDES = {
+    **dict.fromkeys(("l", "lh", "lt", "left", "links", "gauche", "izquierda", "izquierdo", "izq", "os"), "left"),
+    **dict.fromkeys(
+        ("r", "rh", "rt", "right", "rechts", "droite", "droit", "derecha", "derecho", "der", "od"), "right"
+    ),
+}
 #: A letter or side that follows a number at the end of a name: 01L.
-_AFTER_NUMBER = re.compile(r"(.*\d)(left|right|lh|rh|[a-z])$", re.IGNORECASE)
+_AFTER_NUMBER = re.compile(rf"(.*\d)({'|'.join(word for word in _SIDES if len(word) > 1)}|[a-z])$", re.IGNORECASE)
 _WORDS = re.compile(r"[^\W_]+")
 _MOST = 3
 Key = tuple[str | int, ...]
@@ -35,18 +48,33 @@ Key = tuple[str | int, ...]
 def guess_subjects(cases: Sequence[str]) -> dict[str, str]:
     """Case name → subject.
 
-    The subject of a BIDS name is its entity ``sub``. Elsewhere a trailing frame, phase, slice, date, visit or session
-    token (``_frame01``, ``_ED``, ``-ses2``, ``_baseline`` …) is taken off every name that has one, as soon as it holds
-    siblings apart somewhere in the data set: two cases that differ in such a token only. So two frames of one patient
-    are one subject and can never be split; without siblings a name is its own subject.
+    The subject of a BIDS name is its entity ``sub``. Elsewhere trailing frames, phases, slices, sequences, dates,
+    visits and sessions (``_frame01``, ``_ED``, ``_FLAIR``, ``-ses2``, ``_baseline`` …), and a date with what follows
+    it (``0012_2020-01-03_T1``), are taken off every name that has one, as soon as such a token holds siblings apart
+    somewhere in the data set: two cases that differ in it only. So two frames of one patient are one subject and can
+    never be split; without siblings a name is its own subject.
     """
     bids = {case: match["subject"] for case in cases if (match := _BIDS.match(case))}
-    found = {case: _TOKEN.match(case) for case in cases if case not in bids}
-    stems = Counter(spelling_key(match["subject"]) for match in found.values() if match)
-    siblings = any(count > 1 for count in stems.values())
-    return {
-        case: bids.get(case) or (match["subject"] if siblings and (match := found[case]) else case) for case in cases
-    }
+    names = {case: case for case in cases if case not in bids}
+    for pattern in (_DATED, _TOKEN):
+        while shorter := _without(pattern, set(names.values())):
+            names = {case: shorter.get(name, name) for case, name in names.items()}
+    return {case: bids.get(case) or names[case] for case in cases}
+
+
+def is_side(name: str) -> bool:
+    """Whether a name says a side of the body and nothing else."""
+    return name.lower() in _SIDES
+
+
+def _without(pattern: re.Pattern[str], names: Iterable[str]) -> dict[str, str]:
+    """Name → what it is without a token, of those that have one; empty where it holds no siblings apart."""
+    stems = {name: match["subject"] for name in names if (match := pattern.match(name))}
+    counts = Counter(map(spelling_key, stems.values()))
+    siblings = any(count > 1 for count in counts.values())
+    # A word that all names begin with, as in scan_20200103_1, is no person.
+    alone = pattern is _DATED and len(counts) == 1 and not any(map(str.isdigit, next(iter(stems.values()))))
+    return stems if siblings and not alone else {}
 
 
 def guess_phases(cases: Sequence[str]) -> dict[str, str | None]:

@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from fewlabel.data.io.label_tables import FIRST_COLOURS
 from fewlabel.reporting.blocks import Picture
 
 #: Okabe & Ito's palette (2008) without its yellow, which is too pale for lines on white.
@@ -25,7 +26,7 @@ SERIES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, "#7F6A00", "#000000")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 MODEL, CONTROL = BLUE, "#8a5a00"
 #: Contours on grey images, class 1 onwards.
-CONTOURS = ("#56B4E9", "#FFD23F", "#FF6B35", "#E9A6CF", "#4FD1A5", "#FFFFFF")
+CONTOURS = FIRST_COLOURS
 CONTOUR_NAMES = ("blue", "yellow", "orange", "pink", "green", "white")
 
 PANEL = (4.5, 3.0)

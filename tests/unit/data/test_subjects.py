@@ -28,6 +28,8 @@ def test_spellings_of_one_name_have_one_key():
         (["g_L_1", "g_M_1", "g_R_1"], ["g_L_1", "g_M_1", "g_R_1"]),
         # What stands at the place of a side among other letters is a letter.
         (["12A", "12L", "12R"], ["12A", "12L", "12R"]),
+        (["p1_links", "p1_rechts", "01OD", "01OS"], ["p1", "p1", "01", "01"]),
+        (["p1_gauche", "p1-droite", "izq_2", "der_2", "os_3"], ["p1", "p1", "2", "2", "os_3"]),
         (["karl", "karr", "l", "r", "1-12", "11-2"], ["karl", "karr", "l", "r", "1-12", "11-2"]),
     ],
 )
@@ -43,6 +45,14 @@ def test_names_of_one_person(names, persons):
         (["sub-01_ses-1", "other_ses-1", "other_ses-2"], ["sub-01", "other", "other"]),
         (["P01_visit1", "p01_visit2", "P03"], ["P01", "p01", "P03"]),
         (["subject-01_x", "substance"], ["subject-01_x", "substance"]),
+        (["0012_2020-01-03_T1", "0012_2020-05-07_T1", "0013_2020-01-03_T2"], ["0012", "0012", "0013"]),
+        (["0012_20200301_2", "0012_20200507_1", "13-20200301101500-x"], ["0012", "0012", "13"]),
+        (["0012_03.01.2020_1", "0012_07.05.2020_1"], ["0012", "0012"]),
+        (["p1_ses1_frame03", "p1_ses2_frame03", "p1_ses2_frame04"], ["p1", "p1", "p1"]),
+        (["p1_FLAIR", "p1_dwi", "p2_FLAIR"], ["p1", "p1", "p2"]),
+        # No days: numbers of people, and a word that all names begin with.
+        (["a_20201399_1", "a_20201398_1"], ["a_20201399_1", "a_20201398_1"]),
+        (["scan_20200103_1", "scan_20200104_1"], ["scan_20200103_1", "scan_20200104_1"]),
     ],
 )
 def test_subjects_of_bids_names_and_of_spellings(cases, subjects):

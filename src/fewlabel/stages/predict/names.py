@@ -33,20 +33,21 @@ def input_of(scan: Scan) -> str:
     return ";".join(map(str, scan.images))
 
 
-def named_scans(groups: Iterable[Group], root: Path) -> tuple[Scan, ...]:
+def named_scans(groups: Iterable[Group], root: Path, suffix: str = "") -> tuple[Scan, ...]:
     """Masks are named by their scan; where names meet, the folders that the scans lie in are kept.
 
     Args:
         groups: The scans.
         root: Folder that they are expected in. Where scans whose names meet lie elsewhere too, as rows of a table may,
             their folders are kept from the first that not all share.
+        suffix: Of the masks; empty for that of each scan, or of a format of its family that can hold a mask.
 
     Raises:
         DataError: If two scans differ in nothing but what a mask cannot keep, such as ``a.jpg`` and ``a.png``.
     """
     named: dict[Path, list[tuple[tuple[Path, ...], Path]]] = defaultdict(list)
     for images, stem in groups:
-        flat = Path(f"{stem}{mask_suffix(images[0])}")
+        flat = Path(f"{stem}{suffix or mask_suffix(images[0])}")
         named[flat].append((images, flat))
     scans = []
     for flat, members in named.items():
@@ -60,6 +61,16 @@ def named_scans(groups: Iterable[Group], root: Path) -> tuple[Scan, ...]:
         scans.extend(
             Scan(images, home.relative_to(top) / flat) for home, (images, _) in zip(homes, members, strict=True)
         )
+    return distinct(scans)
+
+
+def distinct(scans: Iterable[Scan]) -> tuple[Scan, ...]:
+    """The scans in the order of their masks.
+
+    Raises:
+        DataError: If two would have one mask.
+    """
+    scans = tuple(scans)
     outputs: dict[Path, list[Scan]] = defaultdict(list)
     for scan in scans:
         outputs[scan.output].append(scan)

@@ -11,7 +11,7 @@ from fewlabel.core.artifact.own_files import own_files
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.output_paths import RUN_FILE, conflict_sentence, path_conflict, unwritable
 from fewlabel.data.io.catalog_paths import files_behind, scan_stem
-from fewlabel.data.io.file_names import is_scan, lossless
+from fewlabel.data.io.file_names import SEGMENTATION_SUFFIX, is_scan, lossless
 from fewlabel.stages.predict.names import Scan
 
 _OTHER_OUT = "Give another --out"
@@ -113,7 +113,7 @@ def _single_faults(destination: Destination, scans: Sequence[Scan]) -> list[Faul
         problem = f"--out {out} is a file for one mask, but there are {len(scans)} scans: {names}"
         faults.append(Fault(problem, remedy="Give a folder as --out, or one scan"))
     suffix = out.name[len(scan_stem(out)) :].lower()
-    if (fitting := lossless(suffix)) != suffix:
+    if suffix != SEGMENTATION_SUFFIX and (fitting := lossless(suffix)) != suffix:
         problem = f"--out {out}: a {suffix} file cannot hold a mask, all in one file and without loss"
         faults.append(Fault(problem, remedy=f"Give a name such as {scan_stem(out)}{fitting}"))
     if obstacle := unwritable(folder):

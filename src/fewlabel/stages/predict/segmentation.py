@@ -23,6 +23,7 @@ from fewlabel.engine.runtime import resolved_precision
 from fewlabel.scoring.component_rule import clean
 from fewlabel.scoring.disagreement import COLUMN as DISAGREEMENT
 from fewlabel.stages._segmenter import Segmenter
+from fewlabel.stages.predict.formats import MaskFormat
 from fewlabel.stages.predict.names import Scan, input_of
 from fewlabel.stages.predict.outputs import Mask, millilitres, voxels, write_masks
 from fewlabel.stages.predict.resuming import Earlier, MaskRecord, scan_hash
@@ -37,6 +38,7 @@ def segment_scan(
     model: Segmenter,
     settings: PredictSettings,
     earlier: Earlier,
+    form: MaskFormat,
     device: str,
     faults: list[Fault],
     parts: dict[str, float],
@@ -57,7 +59,7 @@ def segment_scan(
         masks = [_segment(frame, model, settings, device) for frame in frames]
         before = time.perf_counter()
         earlier.begin(scan)
-        files = write_masks(earlier.folder, scan, masks, model.plan)
+        files = write_masks(earlier.folder, scan, masks, model.plan, form)
         parts["write"] += time.perf_counter() - before
         if odd := cut_otherwise(volume.geometry, np.asarray(model.plan.frame), model.plan.slice_axis):
             say(f"{scan.output.name}: {odd.replace('other scans', 'training scans')}")
