@@ -102,7 +102,7 @@ def finetuning_costs(
         closing = _statistics(model)
         between, left_out = _selecting(arm, model, closing)
         # A left-out patient takes one network, whatever the members; where one is left out to select, it serves.
-        left_out = max(left_out, len(arm.draw.labelled) if labels.expects else 0)
+        left_out = max(left_out, labels.left_out_fits)
         fits = settings.members + left_out
         common: dict[str, Any] = {
             "fits": fits,

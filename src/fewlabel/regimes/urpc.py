@@ -24,7 +24,8 @@ class PyramidConsistency(Auxiliary):
     full size and D_s = KL(p̄ ‖ p_s) at each pixel,
     ``L_sup + λ(t) · mean_s [Σ (p_s - p̄)² e^{-D_s} / Σ e^{-D_s} + mean D_s]``
     (``objectives.uncertainty_rectified_consistency``). Supervision is the mean over scales. The maps of
-    coarser scales are spoilt: noise at stride 2, pixels of high activity dropped at 4, channels dropped at 8. The full-size prediction, whole, is the one that is kept.
+    coarser scales are spoilt: noise at stride 2, pixels of high activity dropped at 4, channels dropped at 8. The
+    full-size prediction, whole, is the one that is kept.
 
     What differs from the public code of SSL4MIS: coarse logits are interpolated linearly (there: nearest neighbour);
     logarithms come from log-softmax (there: log of probabilities that may be 0); changes are drawn for each slice.

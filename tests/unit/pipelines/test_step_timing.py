@@ -43,7 +43,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def label_use(settings: FinetuneSettings, selection: Any) -> LabelUse:
     drawn = drawn_labels(PreparedStore(settings.data), settings.labelled, settings.draw, settings.subjects)
-    return LabelUse(drawn, selection, expects=False)
+    return LabelUse(drawn, selection)
 
 
 def finetuning_costs(settings: FinetuneSettings, selection: Any) -> Any:

@@ -59,7 +59,7 @@ def run(settings: FinetuneSettings, user_network: Collection[str] | None = None)
         DivergedError: If a number is not finite.
         RunStoppedError: After Ctrl-C, once the state is saved.
     """
-    if settings.mode == "frozen" and settings.encoder is None:
+    if settings.mode == "frozen" and settings.encoder is None and settings.start is None:
         fault = Fault("mode=frozen needs an encoder to freeze", "encoder", "Add encoder=FOLDER")
         raise SettingsError("These settings are not valid:", [fault])
     inputs = Inputs(settings, user_network)

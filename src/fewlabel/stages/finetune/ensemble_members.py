@@ -64,6 +64,8 @@ class Members:
         best_step: int | None,
         dice: float | None = None,
         outcome: Mapping[str, Any] | None = None,
+        *,
+        before: float | None = None,
     ) -> None:
         """Keep a trained member; rank 0 only.
 
@@ -73,9 +75,11 @@ class Members:
             best_step: Number of steps that its weights have seen, where a selection chose them.
             dice: Mean validation Dice of these weights, where it is known.
             outcome: What its regime says of the run.
+            before: Mean validation Dice of the weights that it went on from.
         """
         save_member(self.out, member, network)
         mark = {"identity": self.same, "best_step": best_step, "dice": dice, "outcome": dict(outcome or {})}
+        mark["before"] = before
         write_json(self.folder(member) / _MARK, mark)
 
     def best_steps(self) -> list[int | None]:
@@ -88,7 +92,14 @@ class Members:
 
     def mean_dice(self) -> float | None:
         """Mean validation Dice of the members; None where it is not known of each."""
-        scores = [read_json(self.folder(member) / _MARK).get("dice") for member in range(self.count)]
+        return self._mean("dice")
+
+    def mean_before(self) -> float | None:
+        """As :meth:`mean_dice`, of the weights that they went on from."""
+        return self._mean("before")
+
+    def _mean(self, key: str) -> float | None:
+        scores = [read_json(self.folder(member) / _MARK).get(key) for member in range(self.count)]
         return None if None in scores else sum(scores) / len(scores)
 
     def files(self) -> list[str]:

@@ -55,6 +55,28 @@ def choose_expectation(
     return True
 
 
+def choose_expectation_again(
+    asked: Expect, selection: Selection, can_leave_out: Sequence[str], start: str
+) -> tuple[str, ...]:
+    """The patients to score where training goes on from a segmenter.
+
+    Args:
+        asked: The setting.
+        selection: How the weights are selected: where validation tells, auto scores none.
+        can_leave_out: Patients for whom there are weights that never met their labels.
+        start: The segmenter, for the message.
+
+    Raises:
+        SettingsError: If it is asked for and there are no such patients.
+    """
+    if asked == "never" or (asked == "auto" and selection == "held_out"):
+        return ()
+    if asked == "always" and not can_leave_out:
+        problem = f"{start} has met the labels of every patient and kept no network that left one out"
+        raise SettingsError("What to expect cannot be estimated:", [Fault(problem, "expect", "Use expect=auto")])
+    return tuple(can_leave_out)
+
+
 def nothing_else_tells(store: PreparedStore, draw: LabelDraw) -> bool:
     """Whether no scan of the test part or for validation has a label."""
     parts = store.split["parts"]
@@ -75,6 +97,9 @@ def expectation_lines(expected: Mapping[str, Any], *, control: bool = False) -> 
     if control:
         return [f"Of the control, in the same way: {reached}."]
     count = len(expected["subjects"])
+    if expected.get("again"):
+        met = "1 patient" if count == 1 else f"{count} patients"
+        return [f"Expect {reached};", f"from {met} whose labels the network that segments them never met."]
     note = " The length of the training was chosen on them too." if expected["length_chosen_on_them"] else ""
     return [
         f"Expect {reached};",

@@ -76,8 +76,9 @@ def network_faults(
         elif key == "ndim":
             problem = f"is {wanted}, but a network of {'slices' if settings.patch is None else 'patches'} is {value}D"
         elif user_network is None or key in user_network:
-            problem = f"is {wanted}, but the encoder {settings.encoder} has {value}"
-            remedy += ", or give another encoder"
+            origin = "encoder" if settings.encoder is not None else "start"
+            problem = f"is {wanted}, but the {origin} {getattr(settings, origin)} has {value}"
+            remedy += f", or give another {origin}"
         else:
             continue
         faults.append(Fault(problem, f"network.{key}", remedy))

@@ -207,7 +207,7 @@ class SegmentationTrainer(Trainer[Regime]):
         last = step == self.settings.steps - 1
         if not self.validation or not (last or (step + 1) % self.settings.validate_every == 0):
             return
-        value = self._validate()
+        value = self.validate()
         record.add(step, {"validation_dice": value})
         best = max(self.curve.values(), default=-1.0)
         self.facts["curve"][str(step + 1)] = value
@@ -227,7 +227,7 @@ class SegmentationTrainer(Trainer[Regime]):
             with self.fabric.autocast(), plainly(self.compiled):
                 take_statistics(network, self.statistics, self.settings.recalibrate_share, frozen=self.frozen)
 
-    def _validate(self) -> float:
+    def validate(self) -> float:
         """Mean Dice over validation cases and foreground classes, on the prepared grid."""
         network = self.model.inference_network()
         if self.statistics is not None:
