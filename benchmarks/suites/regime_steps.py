@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewlabel.core.registry import load_plugin
-from fewlabel.core.settings.config import resolve_plugin
+from fewlabel.core.plugin_discovery import load_plugin
+from fewlabel.core.settings.base import resolve_plugin
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.engine.runtime import has_bf16
 from fewlabel.engine.step import gradients_of

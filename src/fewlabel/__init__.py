@@ -57,6 +57,7 @@ __all__ = [
     "predict",
     "prepare",
     "pretrain",
+    "relabel",
     "report",
     "suggest",
     "train",
@@ -101,6 +102,25 @@ def merge(**settings: Any) -> Path:
         'merged'
     """
     return _stage("merge", settings, None)
+
+
+def relabel(**settings: Any) -> Path:
+    """Take new and corrected masks into prepared scans; see ``fewlabel settings relabel``.
+
+    Args:
+        **settings: ``data`` (a prepared folder), ``masks`` (a folder of masks) and ``out`` are required.
+
+    Returns:
+        The folder of the new prepared store.
+
+    Raises:
+        FewlabelError: If there is no new mask, or one cannot be used.
+
+    Example:
+        >>> fewlabel.relabel(data="prepared", masks="scans/labels", out="relabelled").name
+        'relabelled'
+    """
+    return _stage("relabel", settings, None)
 
 
 def pretrain(*, recipe: str | Path | None = None, **settings: Any) -> Path:
@@ -288,7 +308,7 @@ def demo(**settings: Any) -> Path:
 
 
 def _stage(name: str, settings: dict[str, Any], recipe: str | Path | None) -> Path:
-    return Path(_load("pipelines.stages").run_values(name, settings, recipe))
+    return Path(_load("pipelines.stage_table").run_values(name, settings, recipe))
 
 
 def _load(name: str) -> ModuleType:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fewlabel.cli.console import pairs, stdout
+from fewlabel.cli.terminal_output import pairs, stdout
 from fewlabel.core.errors import DataError
 
 

@@ -7,7 +7,7 @@ import sys
 import textwrap
 import traceback
 
-from fewlabel.cli.console import rank, stderr
+from fewlabel.cli.terminal_output import rank, stderr
 from fewlabel.core.errors import Fault, FewlabelError, SettingsError, is_disk_full
 
 INTERRUPTED = 130

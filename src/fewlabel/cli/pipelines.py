@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from fewlabel.cli.console import stdout, table
 from fewlabel.cli.overrides import Device, Out, Reader, Recipe, Resume, Words, collect
+from fewlabel.cli.terminal_output import stdout, table
 
 PANEL = "The whole way"
 

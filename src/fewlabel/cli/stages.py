@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from fewlabel.cli.console import rank, stdout
 from fewlabel.cli.overrides import Device, Out, Reader, Recipe, Resume, Words, collect, is_assignment
 from fewlabel.cli.pipelines import PANEL as WHOLE_WAY
+from fewlabel.cli.terminal_output import rank, stdout
 
 PANEL = "Stage by stage"
 
@@ -20,7 +20,7 @@ def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command(rich_help_panel=WHOLE_WAY)(predict)
     app.command(rich_help_panel=WHOLE_WAY)(suggest)
-    for command in (prepare, merge, pretrain, finetune, evaluate, export, report):
+    for command in (prepare, merge, relabel, pretrain, finetune, evaluate, export, report):
         app.command(rich_help_panel=PANEL)(command)
 
 
@@ -32,7 +32,7 @@ def _run(
     options: Mapping[str, Any] | None = None,
 ) -> None:
     values = collect(main, words, options)
-    from fewlabel.pipelines.stages import run_values
+    from fewlabel.pipelines.stage_table import run_values
 
     folder = run_values(stage, values, recipe)
     if rank() == 0:
@@ -61,6 +61,17 @@ def merge(
     folders = [word for word in others if not is_assignment(word)]
     words = [word for word in others if is_assignment(word)]
     _run("merge", {"data": data}, words, None, {"others": folders or None, "out": out})
+
+
+def relabel(
+    data: Prepared,
+    masks: Annotated[str, typer.Argument(metavar="MASKS", help="Folder of masks, each named by its scan.")],
+    words: Words = None,
+    *,
+    out: Out = None,
+) -> None:
+    """Take new and corrected masks into prepared scans."""
+    _run("relabel", {"data": data, "masks": masks}, words, None, {"out": out})
 
 
 def pretrain(

@@ -2,7 +2,7 @@
 
 An affine or elastic change moves all that a slice shows alike. Here every structure of the mask moves by itself: its
 surface, the wall about its cavity, its place. A velocity is drawn about each surface from the signed distance to it
-(``fewlabel.data.structure_velocities``), and the slice follows the flow (``fewlabel.data.diffeomorphic_flow``), so
+(``fewlabel.data.anatomy_warp_velocities``), and the slice follows the flow (``fewlabel.data.diffeomorphic_flow``), so
 that nothing folds and nothing leaves the image, however far the surfaces move. A structure has right of way over those
 that are smaller in its volume: their movements end at it, while they give way to its own.
 
@@ -17,9 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from fewlabel.core.settings.config import Settings, setting
-from fewlabel.data.diffeomorphic_flow import compose, flow, smallest_determinant
-from fewlabel.data.structure_velocities import (
+from fewlabel.core.settings.base import Settings, setting
+from fewlabel.data.anatomy_warp_velocities import (
     LEAST_REACH,
     border_window,
     shifted,
@@ -28,7 +27,8 @@ from fewlabel.data.structure_velocities import (
     swollen,
     thickened,
 )
-from fewlabel.data.surfaces import Body, Wall
+from fewlabel.data.diffeomorphic_flow import compose, flow, smallest_determinant
+from fewlabel.data.structure_distances import Body, Wall
 
 #: Bodies of a class that are drawn apart; further ones share the draws of these.
 SLOTS = 4

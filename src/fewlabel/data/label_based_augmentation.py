@@ -16,9 +16,9 @@ from torch import Tensor
 from fewlabel.core.rng import torch_stream
 from fewlabel.data.anatomy_warps import AnatomyDraws, anatomy_displacements, draw_anatomies
 from fewlabel.data.augment_settings import AugmentConfig
+from fewlabel.data.labelled_structures import AnatomyIndex
 from fewlabel.data.patch_positions import Run, runs_of
 from fewlabel.data.store import UNLABELLED, PreparedStore
-from fewlabel.data.structure_index import AnatomyIndex
 from fewlabel.data.synthetic_slices import Palette, find_palette, find_regions, synthesise
 
 

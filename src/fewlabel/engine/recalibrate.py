@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fewlabel.core.full_precision import full_precision
-from fewlabel.nets.norm import BatchNorm
+from fewlabel.nets.synchronised_batch_norm import BatchNorm
 
 
 def recalibrate(

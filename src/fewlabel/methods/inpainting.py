@@ -11,11 +11,11 @@ from torch import Generator, Tensor, nn
 from fewlabel.core.collective import sum_across, world_size
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.full_precision import full_precision
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, pooled
 from fewlabel.methods.pretext import watched_rows
-from fewlabel.nets.norm import activation, normalisation
+from fewlabel.nets.synchronised_batch_norm import activation, normalisation
 from fewlabel.nets.unet import UNetConfig, UNetEncoder
 from fewlabel.objectives.two_view_order import own_rows
 

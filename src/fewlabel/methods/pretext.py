@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fewlabel.core.full_precision import full_precision
-from fewlabel.nets.norm import BatchNorm
+from fewlabel.nets.synchronised_batch_norm import BatchNorm
 
 
 def watched_rows(rows: Tensor) -> Tensor:

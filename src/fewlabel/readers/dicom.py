@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import ClassVar
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.core.settings.config import Names, setting
+from fewlabel.core.settings.base import Names, setting
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.io.dicom.address import DicomScan
 from fewlabel.data.io.dicom.archive import Archive, open_archive, write_tables
+from fewlabel.data.io.dicom.file_search import is_dicom_file, series_files
 from fewlabel.data.io.dicom.metadata import COLUMNS, metadata_of
 from fewlabel.data.io.dicom.pseudonyms import FOLDER, SCANS, UNREADABLE
-from fewlabel.data.io.dicom.tree import is_dicom_file, series_files
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.readers.base import Match, Reader
 from fewlabel.readers.dicom_labels import DicomLabels, match_labels

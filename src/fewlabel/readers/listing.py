@@ -9,7 +9,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
-from fewlabel.core.artifact.files import MANIFEST
 from fewlabel.core.artifact.own_files import own_files
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.data.mask_names import is_mask_name
@@ -67,7 +66,7 @@ def _below(root: Path) -> _Below:
         here = Path(place)
         below = here.relative_to(root)
         folders[:] = sorted(name for name in folders if not name.startswith(".")) if len(below.parts) < DEEPEST else []
-        if MANIFEST in names and (artifact := own_files(here)) is not None:
+        if (artifact := own_files(here, names)) is not None:
             artifact_of |= dict.fromkeys(artifact.files, f"{here} ({artifact.kind})")
         for name in names:
             whose = artifact_of.get(here / name)

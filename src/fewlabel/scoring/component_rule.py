@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.data.store import UNLABELLED
+from fewlabel.scoring.class_contacts import contact_shares, unlikeness
 from fewlabel.scoring.connected_components import Pieces, box_of, pieces_of
-from fewlabel.scoring.contacts import contact_shares, unlikeness
 
 POSTPROCESS_RULE = (
     "Voxels belong together that touch by a face, an edge or a corner (26 neighbours), within one scan. Where every "

@@ -10,10 +10,10 @@ import torch
 from torch.nn import functional
 
 from fewlabel.core.errors import SettingsError
-from fewlabel.data import anatomy_warps, structure_index
+from fewlabel.data import anatomy_warps, labelled_structures
 from fewlabel.data.anatomy_warps import SLOTS, AnatomyConfig, AnatomyDraws, anatomy_displacements, draw_anatomies
 from fewlabel.data.diffeomorphic_flow import _pixels, displaced, flow, smallest_determinant
-from fewlabel.data.structure_index import AnatomyIndex
+from fewlabel.data.labelled_structures import AnatomyIndex
 from kit.masks import SIZE, disc, heart, memory_store
 
 CPU = torch.device("cpu")
@@ -300,8 +300,8 @@ def test_draws_keep_their_limits_and_their_places():
 
 def test_surfaces_are_measured_once_and_kept_within_bounds(monkeypatch):
     measured = []
-    original = structure_index.surface_of
-    monkeypatch.setattr(structure_index, "surface_of", lambda mask: measured.append(1) or original(mask))
+    original = labelled_structures.surface_of
+    monkeypatch.setattr(labelled_structures, "surface_of", lambda mask: measured.append(1) or original(mask))
     index = index_of(heart(), heart(11), heart(12))
     for row in (0, 1, 2, 0, 1, 2):
         index[row]

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from fewlabel.core.errors import DataError
-from fewlabel.core.registry import load_plugin
-from fewlabel.core.settings.config import resolve_plugin
+from fewlabel.core.plugin_discovery import load_plugin
+from fewlabel.core.settings.base import resolve_plugin
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine import compiling
 from fewlabel.engine.loop import Loop
@@ -21,7 +21,7 @@ from fewlabel.nets.unet import UNet, UNetConfig
 from fewlabel.pipelines import step_timing, time_estimate
 from fewlabel.pipelines.step_timing import pretraining_cost
 from fewlabel.pipelines.time_estimate import NOMINAL, mean_seconds, parts_of
-from fewlabel.protocol.label_draws import drawn_labels
+from fewlabel.protocol.training_eligibility import drawn_labels
 from fewlabel.stages.evaluate import EvaluateSettings
 from fewlabel.stages.finetune import FinetuneSettings, LabelUse, segmenter_run
 from fewlabel.stages.report import ReportSettings
@@ -43,7 +43,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def label_use(settings: FinetuneSettings, selection: Any) -> LabelUse:
     drawn = drawn_labels(PreparedStore(settings.data), settings.labelled, settings.draw, settings.subjects)
-    return LabelUse(drawn, selection, expects=False)
+    return LabelUse(drawn, selection)
 
 
 def finetuning_costs(settings: FinetuneSettings, selection: Any) -> Any:

@@ -5,7 +5,7 @@ import pytest
 
 from fewlabel.core.errors import DataError
 from fewlabel.data.io.dicom.pseudonyms import FOLDER
-from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
+from fewlabel.data.io.volume_reading import read_geometry, read_mask, read_volume
 from fewlabel.readers.base import choose_reader, collect_catalog
 from kit.dicom import uid, write_segmentation, write_slices, write_structure_set
 from kit.scans import noise, write_scan

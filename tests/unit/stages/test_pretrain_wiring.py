@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.registry import load_plugin, plugin_names
+from fewlabel.core.plugin_discovery import load_plugin, plugin_names
 from fewlabel.data.sampling import MetaSampler, SliceSampler
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.record import read_record

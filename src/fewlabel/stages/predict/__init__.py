@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import MANIFEST
-from fewlabel.core.artifact.manifest import Artifact
+from fewlabel.core.artifact.own_files import PREDICT_JOURNAL, PREDICT_REPORT
 from fewlabel.core.errors import ArtifactError, DataError, Fault
 from fewlabel.core.progress import say, task
+from fewlabel.core.unfinished_files import sweep_partials
 from fewlabel.data.io.itk_log import collected_warnings
+from fewlabel.engine.lock import sole_run
 from fewlabel.engine.runtime import choose_device
+from fewlabel.stages._model_or_control import segmenter_in_use
 from fewlabel.stages._segmenter import Segmenter
-from fewlabel.stages._segmenter_in_use import segmenter_in_use
+from fewlabel.stages.predict.formats import MaskFormat, mask_format
 from fewlabel.stages.predict.inputs import find_scans
-from fewlabel.stages.predict.outputs import REPORT, TABLE, Seconds, outputs, record_predictions, sizes
-from fewlabel.stages.predict.places import Destination, check_places
-from fewlabel.stages.predict.segmentation import PARTS, segment_scan
+from fewlabel.stages.predict.mask_names import Scan
+from fewlabel.stages.predict.output_destination import Destination, check_destination, check_files
+from fewlabel.stages.predict.outputs import Seconds, outputs, record_predictions, sizes, standing
+from fewlabel.stages.predict.resuming import TABLE, Earlier
+from fewlabel.stages.predict.segmentation import PARTS, how_made, segment_scan
 from fewlabel.stages.predict.settings import PredictSettings
 
 __all__ = ["SETTINGS", "PredictSettings", "find_model", "run"]
@@ -48,33 +56,34 @@ def run(settings: PredictSettings) -> Path:
     usual = model.facts.get("reader", "auto")
     channels = len(model.plan.channels)
     destination = Destination.of(settings.out)
-    listing = find_scans(settings.scans, channels, settings.out, reader=settings.reader, usual=usual)
+    form = mask_format(settings.format, destination.mask)
+    listing = find_scans(settings.scans, channels, settings.out, reader=settings.reader, usual=usual, named=form.named)
+    if destination.mask and len(listing.scans) == 1:
+        listing = replace(listing, scans=(replace(listing.scans[0], output=Path(destination.mask)),))
     scans = listing.scans
-    if destination.mask and len(scans) == 1:
-        scans = (replace(scans[0], output=Path(destination.mask)),)
-    files = [
-        destination.folder / name
-        for scan in scans
-        for name in outputs(scan.output, probabilities=settings.probabilities, uncertainty=settings.uncertainty)
-    ]
-    tables = [destination.beside(name) for name in (TABLE, REPORT)]
-    check_places(destination, scans, files, tables, overwrite=settings.overwrite)
-    for line in (*listing.skipped, *map(str, listing.faults)):
-        say(line)
-    collected_warnings(clear=True)
+    check_destination(destination, scans)
     rows: list[dict[str, Any]] = []
     faults: list[Fault] = []
     parts = dict.fromkeys(PARTS, 0.0)
-    try:
-        with task("predict", len(scans)) as bar:
-            for scan in scans:
-                rows.extend(segment_scan(scan, model, settings, destination, device, faults, parts))
-                bar.advance(note=scan.output.name)
-    finally:
-        # Also when the user stops: what is written is recorded.
-        if rows and not (destination.mask and faults):
-            seconds = Seconds(loaded, time.perf_counter() - started, parts)
-            record_predictions(settings, destination, model, rows, listing, seconds, device)
+    with _alone(destination):
+        earlier = Earlier(destination)
+        missing = _missing(settings, destination, model, form, device, earlier, scans)
+        for line in (*listing.skipped, *map(str, listing.faults)):
+            say(line)
+        if kept := len(scans) - len(missing):
+            say(f"{kept} of {len(scans)} masks are there already, made as they would be now: they stay")
+        collected_warnings(clear=True)
+        try:
+            with task("predict", len(scans), kept) as bar:
+                for scan in missing:
+                    rows.extend(segment_scan(scan, model, settings, earlier, form, device, faults, parts))
+                    bar.advance(note=scan.output.name)
+        finally:
+            # Also when the user stops: what is written is recorded.
+            if (rows or kept) and not (destination.mask and faults):
+                seconds = Seconds(loaded, time.perf_counter() - started, parts)
+                record_predictions(settings, destination, model, form, rows, earlier, listing, seconds, device)
+                earlier.close()
     for text, paths in collected_warnings().items():
         say(f"{len(paths)} files: {text}")
     if destination.mask:
@@ -113,6 +122,50 @@ def find_model(place: Path) -> Artifact:
     problem = "is neither a segmenter nor a run folder with one" if place.exists() else "does not exist"
     fault = Fault(f"{place} {problem}", remedy="Give the folder that finetune or train made")
     raise ArtifactError("There is no model:", [fault])
+
+
+@contextmanager
+def _alone(destination: Destination) -> Iterator[None]:
+    """Keep a folder of masks to this call, and clear away what killed ones left half written."""
+    if destination.mask:
+        sweep_partials(destination.folder, destination.mask)
+        yield
+        return
+    with sole_run(destination.folder, lambda: check_destination(destination, ())):
+        sweep_partials(destination.folder, below=True)
+        yield
+
+
+def _missing(
+    settings: PredictSettings,
+    destination: Destination,
+    model: Segmenter,
+    form: MaskFormat,
+    device: str,
+    earlier: Earlier,
+    scans: Sequence[Scan],
+) -> list[Scan]:
+    """The scans whose masks are to be made: all but those that an earlier call made in the same way.
+
+    Raises:
+        SettingsError: If something else would be lost, or written elsewhere.
+    """
+    folder, in_the_way, missing = destination.folder, dict[Path, str](), []
+    for scan in scans:
+        output = scan.output.as_posix()
+        there = standing(folder / output, form, settings.beside)
+        known = not settings.overwrite and (there or output in earlier.records)
+        if not known or not earlier.kept(output, how_made(scan, model, settings, device), there, in_the_way):
+            missing.append(scan)
+    files = [path for scan in missing for path in outputs(folder / scan.output, form, settings.beside)]
+    tables = [destination.beside(name) for name in (TABLE, PREDICT_REPORT)]
+    described = [destination.beside(name) for name in form.tables(model.plan, [scan.output for scan in scans])]
+    if not (earlier.records or earlier.begun):
+        others = (*described, *(tables if destination.mask else ()))
+        in_the_way.update({path: "is there already" for path in others if path.exists()})
+    journal = destination.beside(PREDICT_JOURNAL)
+    check_files(destination, scans, [*files, *tables, *described, journal], in_the_way, overwrite=settings.overwrite)
+    return missing
 
 
 def _load(place: Path) -> Segmenter:

@@ -5,25 +5,26 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.core.registry import load_plugin
-from fewlabel.core.settings.config import plugin_name
-from fewlabel.core.settings.values import show_value
+from fewlabel.core.plugin_discovery import load_plugin
+from fewlabel.core.settings.base import plugin_name
+from fewlabel.core.settings.value_syntax import show_value
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.io.catalog_paths import files_behind, is_file_path, is_there, scan_stem
-from fewlabel.data.io.dicom.tree import is_dicom_file
-from fewlabel.data.io.hdf5 import SUFFIX as H5
+from fewlabel.data.io.dicom.file_search import is_dicom_file
+from fewlabel.data.io.dicom.pseudonyms import FOLDER as PSEUDONYMS
+from fewlabel.data.io.hdf5_and_npz_arrays import SUFFIX as H5
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.data.mask_names import is_mask_name
 from fewlabel.readers.base import choose_reader, collected
 from fewlabel.stages.predict.listing import list_folder
-from fewlabel.stages.predict.names import Group, Scan, named_scans
-from fewlabel.stages.predict.unreadable import no_image_file, unreadable_faults
+from fewlabel.stages.predict.mask_names import Group, Scan, named_scans
+from fewlabel.stages.predict.unsupported_files import no_image_file, unreadable_faults
 
 #: A reader by id, or with its settings; ``auto`` for the one that fits.
 ReaderChoice = str | Mapping[str, Any]
@@ -51,7 +52,13 @@ class Found:
 
 
 def find_scans(
-    place: Path, channels: int, out: Path, *, reader: ReaderChoice = "auto", usual: ReaderChoice = "auto"
+    place: Path,
+    channels: int,
+    out: Path,
+    *,
+    reader: ReaderChoice = "auto",
+    usual: ReaderChoice = "auto",
+    named: Callable[[Iterable[Group], Path], tuple[Scan, ...]] = named_scans,
 ) -> Found:
     """All scans at ``place``.
 
@@ -68,6 +75,7 @@ def find_scans(
         reader: Who reads the place; what it finds wrong is among the faults.
         usual: The reader of the model's own scans. Where it is the one that reads these, it has the settings it had
             then, but for those that ``reader`` gives and those of labels.
+        named: What masks are called, from the scans and the folder that these are expected in.
 
     Raises:
         DataError: If there is nothing to segment, or two scans would be written to one file.
@@ -82,7 +90,7 @@ def find_scans(
         left_out = f" ({'; '.join(looking.skipped)})" if looking.skipped else ""
         nothing = [] if place.is_file() else [Fault(f"{place} holds no scans{left_out}", remedy=_REMEDY)]
         raise DataError(_NOTHING, [*nothing, *looking.faults])
-    scans = named_scans(groups, place.parent if place.is_file() else place)
+    scans = named(groups, place.parent if place.is_file() else place)
     return Found(scans, tuple(looking.skipped), tuple(looking.faults))
 
 
@@ -129,8 +137,11 @@ class _Looking:
                 self.skipped.extend(f"reader {catalog.reader}: {fault}" for fault in catalog.faults)
             else:
                 self.faults.extend(catalog.faults)
-        if catalog is not None and (catalog.reader == "table" or load_plugin(_READERS, catalog.reader).private):
+        if catalog is not None and catalog.reader == "table":
             return groups
+        # Where names may be those of persons, numbers must do.
+        private = catalog is not None and load_plugin(_READERS, catalog.reader).private
+        hidden = [path for path in listing.hidden if path.parent.name != PSEUDONYMS]
         of_scans = {file.resolve() for case in cases for path in case.images for file in files_behind(path)}
         named = [file for case in cases if case.label and is_there(case.label) for file in files_behind(case.label)]
         # A mask may be an array of the very file that holds its scan.
@@ -138,14 +149,17 @@ class _Looking:
         claimed = of_scans | {file.resolve() for file in labels}
         images = [path for path in listing.files if is_scan(path) and path.resolve() not in claimed]
         masks = [path for path in images if is_mask_name(path, self.place)]
-        for kind, paths in (("masks by name", [*labels, *masks]), ("hidden files", listing.hidden)):
-            if paths:
-                shown = ", ".join(path.name for path in paths[:3]) + (", …" if len(paths) > 3 else "")
-                self.skipped.append(f"left out as {kind} ({len(paths)}): {shown}")
-        if listing.artifacts:
-            shown = ", ".join(map(str, listing.artifacts[:3])) + (", …" if len(listing.artifacts) > 3 else "")
-            self.skipped.append(f"left out as made by fewlabel ({len(listing.artifacts)}): {shown}")
-        self.faults.extend(unreadable_faults(listing, {file.suffix.lower() for file in claimed}, self.place))
+        left_out = {
+            "masks by name": [path.name for path in (*(() if private else labels), *masks)],
+            "hidden files": [path.name for path in hidden],
+            "made by fewlabel": list(map(str, listing.artifacts)),
+        }
+        for kind, names in left_out.items():
+            if names:
+                shown = "" if private else f": {', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
+                self.skipped.append(f"left out as {kind} ({len(names)}){shown}")
+        understood = {file.suffix.lower() for file in claimed}
+        self.faults.extend(unreadable_faults(listing, understood, self.place, private=private))
         aside = set(masks)
         return [*groups, *_by_channel([path for path in images if path not in aside], self.channels)]
 

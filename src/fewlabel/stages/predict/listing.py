@@ -6,7 +6,6 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fewlabel.core.artifact.files import MANIFEST
 from fewlabel.core.artifact.own_files import OwnFiles, own_files
 from fewlabel.core.errors import reason
 
@@ -51,7 +50,7 @@ def list_folder(root: Path, without: Path) -> Listing:
             continue
         entered.add(here.resolve())
         folders.sort()
-        if MANIFEST in names and (artifact := own_files(here)) is not None:
+        if (artifact := own_files(here, names)) is not None:
             listing.artifacts.append(artifact)
             own |= artifact.files
         for name in sorted(names):

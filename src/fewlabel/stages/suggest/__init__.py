@@ -14,7 +14,14 @@ from fewlabel.core.output_paths import unwritable
 from fewlabel.core.progress import say
 from fewlabel.core.rng import numpy_stream
 from fewlabel.engine.runtime import choose_device
-from fewlabel.scoring.coverage import Pick, mean_gap, pick_at_random, pick_to_cover, random_gaps, scan_distances
+from fewlabel.scoring.representative_scans import (
+    Pick,
+    mean_gap,
+    pick_at_random,
+    pick_to_cover,
+    random_gaps,
+    scan_distances,
+)
 from fewlabel.stages.suggest.evidence import Evidence
 from fewlabel.stages.suggest.settings import SuggestSettings
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from fewlabel.core.errors import DataError, Fault, reason
 from fewlabel.data.io.dicom.address import DicomMask, DicomScan
+from fewlabel.data.io.dicom.file_search import Tree, read_tree
 from fewlabel.data.io.dicom.headers import Header
 from fewlabel.data.io.dicom.private_text import naming_words, without_names
 from fewlabel.data.io.dicom.pseudonyms import FOLDER, Pseudonyms, load_pseudonyms
 from fewlabel.data.io.dicom.series import Series, described, volumes_of
 from fewlabel.data.io.dicom.structures import StructureObject, read_structures
-from fewlabel.data.io.dicom.tree import Tree, read_tree
 
 #: What stands for a patient's number where there is none.
 _NOBODY = re.compile(

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewlabel.core.artifact.files import write_text
-from fewlabel.core.atomic_files import partial_beside
 from fewlabel.core.errors import DataError, Fault, reason
+from fewlabel.core.unfinished_files import partial_beside
 
 #: Of the key and the tables, in the folder of the data.
 FOLDER = ".fewlabel-dicom"
