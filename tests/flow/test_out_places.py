@@ -12,10 +12,10 @@ from typer.testing import CliRunner, Result
 
 from fewlabel.cli import app
 from fewlabel.core import progress
+from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.core.artifact.files import write_json
-from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.engine import ensemble
-from fewlabel.stages._segmenter_in_use import find_segmenter
+from fewlabel.stages._model_or_control import find_segmenter
 from fewlabel.stages.export import find_encoder
 from kit.runs import make_run
 from kit.scans import noise, write_scan

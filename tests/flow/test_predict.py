@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
+from fewlabel.core.artifact.artifact_folder import Artifact, finish_artifact
 from fewlabel.core.artifact.files import MANIFEST, read_json
-from fewlabel.core.artifact.manifest import Artifact, finish_artifact
 from fewlabel.core.errors import ArtifactError, DataError, SettingsError
 from fewlabel.core.progress import listen
 from fewlabel.engine import ensemble
 from fewlabel.stages import predict
-from fewlabel.stages._segmenter_in_use import find_segmenter
+from fewlabel.stages._model_or_control import find_segmenter
 from fewlabel.stages.predict import segmentation
 from kit.scans import TILTED, write_scan
 from kit.segmenters import LABELS, bright_is_core, disc_plan, make_segmenter, nested_discs

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fewlabel.core.errors import ArtifactError, DataError, Fault
 from fewlabel.data.io.itk_image import is_scan
-from fewlabel.data.io.volume import read_volume
+from fewlabel.data.io.volume_reading import read_volume
 from fewlabel.data.preprocess import prepare_volume
 from fewlabel.data.store import PreparedStore
 from fewlabel.stages._segmenter import Segmenter

@@ -10,8 +10,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from fewlabel.core.artifact.artifact_folder import Artifact, is_artifact
 from fewlabel.core.artifact.files import MANIFEST, read_json, write_bytes, write_json
-from fewlabel.core.artifact.manifest import Artifact, is_artifact
 from fewlabel.core.errors import ArtifactError, Fault
 from fewlabel.core.progress import say
 from fewlabel.core.provenance import library_versions

@@ -19,9 +19,9 @@ from fewlabel.core.artifact.files import write_bytes, write_json
 from fewlabel.core.errors import DataError, Fault, SettingsError
 from fewlabel.core.progress import say
 from fewlabel.core.provenance import library_versions
-from fewlabel.stages._postprocess import KEY as POSTPROCESS
+from fewlabel.stages._cleaning_rule import KEY as POSTPROCESS
+from fewlabel.stages._model_or_control import find_segmenter
 from fewlabel.stages._segmenter import Segmenter
-from fewlabel.stages._segmenter_in_use import find_segmenter
 from fewlabel.stages.export.bundle_scripts.network import Segmenter as Members
 from fewlabel.stages.export.checking import TOLERANCE, agreement, prepared_scans
 from fewlabel.stages.export.places import check_file

@@ -6,7 +6,7 @@ from collections.abc import Set
 from typing import ClassVar, Literal
 
 from fewlabel.core.errors import Fault
-from fewlabel.core.settings.config import PathSetting, Settings, setting
+from fewlabel.core.settings.base import PathSetting, Settings, setting
 
 Target = Literal["nnunet", "monai", "onnx"]
 
