@@ -119,7 +119,7 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> Trained:
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lines: list[str] = []
-    for module in ("pipelines.train", "stages.predict"):
+    for module in ("pipelines.train", "stages._model_or_control"):
         monkeypatch.setattr(f"fewlabel.{module}.say", lines.append)
     return lines
 
