@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
+from fewlabel.core.artifact.artifact_folder import Artifact, finish_artifact
 from fewlabel.core.artifact.files import MANIFEST, read_json
-from fewlabel.core.artifact.manifest import Artifact, finish_artifact
 from fewlabel.core.errors import ArtifactError, DataError, SettingsError
 from fewlabel.core.progress import listen
 from fewlabel.engine import ensemble
@@ -148,7 +148,12 @@ def test_one_mask_as_a_file(model, bright, tmp_path, said, scan, name):
     written, reference = sitk.ReadImage(str(out)), sitk.ReadImage(str(scan))
     for fact in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
         assert getattr(written, fact)() == pytest.approx(getattr(reference, fact)(), abs=1e-6)
-    assert {path.name for path in out.parent.iterdir()} == {name, "heart_predictions.csv", "heart_run_report.json"}
+    assert {path.name for path in out.parent.iterdir()} == {
+        name,
+        "heart_labels.txt",
+        "heart_predictions.csv",
+        "heart_run_report.json",
+    }
     row = pd.read_csv(out.parent / "heart_predictions.csv").iloc[0]
     core = (mask == LABELS["core"]).sum() * 2 * 2 * 9 / 1000
     assert (row["output"], row["ml_core"]) == (name, pytest.approx(core))
@@ -158,7 +163,7 @@ def test_one_mask_as_a_file(model, bright, tmp_path, said, scan, name):
         path.write_text("drawn by hand")
     with pytest.raises(SettingsError) as caught:
         run(model, scan, out)
-    assert len(caught.value.faults) == 3
+    assert len(caught.value.faults) == 4
     assert {path.read_text() for path in out.parent.iterdir()} == {"drawn by hand"}
     run(model, scan, out, overwrite=True)
     np.testing.assert_array_equal(read(out), mask)
@@ -217,7 +222,8 @@ def test_one_bad_file_does_not_stop_the_others(model, bright, tmp_path):
     assert table["status"].tolist() == ["ok", "failed", "ok", "failed", "ok"]
     assert "finite" in table.loc[str(home / "d.mha"), "fault"]
     manifest = Artifact.open(out, "predictions").manifest
-    assert set(manifest.files) == {"a.nii.gz", "c.nii.gz", "e.nii.gz", "predictions.csv", "run_report.json"}
+    tables = {"labels.txt", "predictions.csv", "run_report.json"}
+    assert set(manifest.files) == {"a.nii.gz", "c.nii.gz", "e.nii.gz", *tables}
     assert manifest.parents[0].kind == "segmenter"
     report = read_json(out / "run_report.json")
     assert (report["volumes"], len(report["failed"])) == (3, 2)

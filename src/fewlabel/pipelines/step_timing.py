@@ -21,7 +21,7 @@ from fewlabel.engine.compiling import plainly
 from fewlabel.engine.inference import WINDOW, folded, predict_volume
 from fewlabel.engine.runtime import choose_device
 from fewlabel.nets.unet import UNetConfig
-from fewlabel.pipelines.time_budget import Cost
+from fewlabel.pipelines.time_budget_arithmetic import Cost
 from fewlabel.pipelines.time_estimate import NOMINAL, Parts, first_seconds, mean_seconds, parts_of, seconds_of
 from fewlabel.scoring.component_rule import clean
 from fewlabel.scoring.metrics import score_case
@@ -102,7 +102,7 @@ def finetuning_costs(
         closing = _statistics(model)
         between, left_out = _selecting(arm, model, closing)
         # A left-out patient takes one network, whatever the members; where one is left out to select, it serves.
-        left_out = max(left_out, len(arm.draw.labelled) if labels.expects else 0)
+        left_out = max(left_out, labels.left_out_fits)
         fits = settings.members + left_out
         common: dict[str, Any] = {
             "fits": fits,

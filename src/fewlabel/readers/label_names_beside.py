@@ -10,7 +10,7 @@ from fewlabel.core.errors import Fault
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.colours_and_segments import of_pictures, with_colours
 from fewlabel.data.io.composite_paths import Structures, parse_composite
-from fewlabel.readers.label_names import LABELS, LabelNames, read_label_names
+from fewlabel.readers.labels_json import LABELS, LabelNames, read_label_names
 from fewlabel.readers.listing import files_below
 
 #: Readers whose names of labels are those of a file of the data set, which another file cannot contradict.

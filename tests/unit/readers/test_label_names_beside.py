@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from fewlabel.data.io.volume import read_mask
-from fewlabel.readers.as_table import write_table
+from fewlabel.data.io.volume_reading import read_mask
 from fewlabel.readers.base import collect_catalog, read_catalog
+from fewlabel.readers.catalog_as_table import write_table
 from fewlabel.stages.prepare import PrepareSettings, check
 from kit.pictures import write_picture
 from kit.scans import blob, nnunet_folder, noise, write_scan

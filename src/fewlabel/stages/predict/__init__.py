@@ -9,21 +9,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import MANIFEST
-from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.artifact.own_files import PREDICT_JOURNAL, PREDICT_REPORT
-from fewlabel.core.atomic_files import sweep_partials
 from fewlabel.core.errors import ArtifactError, DataError, Fault
 from fewlabel.core.progress import say, task
+from fewlabel.core.unfinished_files import sweep_partials
 from fewlabel.data.io.itk_log import collected_warnings
 from fewlabel.engine.lock import sole_run
 from fewlabel.engine.runtime import choose_device
+from fewlabel.stages._model_or_control import segmenter_in_use
 from fewlabel.stages._segmenter import Segmenter
-from fewlabel.stages._segmenter_in_use import segmenter_in_use
+from fewlabel.stages.predict.formats import MaskFormat, mask_format
 from fewlabel.stages.predict.inputs import find_scans
-from fewlabel.stages.predict.names import Scan
+from fewlabel.stages.predict.mask_names import Scan
+from fewlabel.stages.predict.output_destination import Destination, check_destination, check_files
 from fewlabel.stages.predict.outputs import Seconds, outputs, record_predictions, sizes, standing
-from fewlabel.stages.predict.places import Destination, check_destination, check_files
 from fewlabel.stages.predict.resuming import TABLE, Earlier
 from fewlabel.stages.predict.segmentation import PARTS, how_made, segment_scan
 from fewlabel.stages.predict.settings import PredictSettings
@@ -55,7 +56,8 @@ def run(settings: PredictSettings) -> Path:
     usual = model.facts.get("reader", "auto")
     channels = len(model.plan.channels)
     destination = Destination.of(settings.out)
-    listing = find_scans(settings.scans, channels, settings.out, reader=settings.reader, usual=usual)
+    form = mask_format(settings.format, destination.mask)
+    listing = find_scans(settings.scans, channels, settings.out, reader=settings.reader, usual=usual, named=form.named)
     if destination.mask and len(listing.scans) == 1:
         listing = replace(listing, scans=(replace(listing.scans[0], output=Path(destination.mask)),))
     scans = listing.scans
@@ -65,7 +67,7 @@ def run(settings: PredictSettings) -> Path:
     parts = dict.fromkeys(PARTS, 0.0)
     with _alone(destination):
         earlier = Earlier(destination)
-        missing = _missing(settings, destination, model, device, earlier, scans)
+        missing = _missing(settings, destination, model, form, device, earlier, scans)
         for line in (*listing.skipped, *map(str, listing.faults)):
             say(line)
         if kept := len(scans) - len(missing):
@@ -74,13 +76,13 @@ def run(settings: PredictSettings) -> Path:
         try:
             with task("predict", len(scans), kept) as bar:
                 for scan in missing:
-                    rows.extend(segment_scan(scan, model, settings, earlier, device, faults, parts))
+                    rows.extend(segment_scan(scan, model, settings, earlier, form, device, faults, parts))
                     bar.advance(note=scan.output.name)
         finally:
             # Also when the user stops: what is written is recorded.
             if (rows or kept) and not (destination.mask and faults):
                 seconds = Seconds(loaded, time.perf_counter() - started, parts)
-                record_predictions(settings, destination, model, rows, earlier, listing, seconds, device)
+                record_predictions(settings, destination, model, form, rows, earlier, listing, seconds, device)
                 earlier.close()
     for text, paths in collected_warnings().items():
         say(f"{len(paths)} files: {text}")
@@ -138,6 +140,7 @@ def _missing(
     settings: PredictSettings,
     destination: Destination,
     model: Segmenter,
+    form: MaskFormat,
     device: str,
     earlier: Earlier,
     scans: Sequence[Scan],
@@ -150,16 +153,18 @@ def _missing(
     folder, in_the_way, missing = destination.folder, dict[Path, str](), []
     for scan in scans:
         output = scan.output.as_posix()
-        there = standing(folder / output, settings.beside)
+        there = standing(folder / output, form, settings.beside)
         known = not settings.overwrite and (there or output in earlier.records)
         if not known or not earlier.kept(output, how_made(scan, model, settings, device), there, in_the_way):
             missing.append(scan)
-    files = [path for scan in missing for path in outputs(folder / scan.output, settings.beside)]
+    files = [path for scan in missing for path in outputs(folder / scan.output, form, settings.beside)]
     tables = [destination.beside(name) for name in (TABLE, PREDICT_REPORT)]
-    if destination.mask and not (earlier.records or earlier.begun):
-        in_the_way.update({path: "is there already" for path in tables if path.exists()})
+    described = [destination.beside(name) for name in form.tables(model.plan, [scan.output for scan in scans])]
+    if not (earlier.records or earlier.begun):
+        others = (*described, *(tables if destination.mask else ()))
+        in_the_way.update({path: "is there already" for path in others if path.exists()})
     journal = destination.beside(PREDICT_JOURNAL)
-    check_files(destination, scans, [*files, *tables, journal], in_the_way, overwrite=settings.overwrite)
+    check_files(destination, scans, [*files, *tables, *described, journal], in_the_way, overwrite=settings.overwrite)
     return missing
 
 

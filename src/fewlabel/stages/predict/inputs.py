@@ -5,24 +5,24 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.plugin_discovery import load_plugin
-from fewlabel.core.settings.config import plugin_name
-from fewlabel.core.settings.values import show_value
+from fewlabel.core.settings.base import plugin_name
+from fewlabel.core.settings.value_syntax import show_value
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.io.catalog_paths import files_behind, is_file_path, is_there, scan_stem
-from fewlabel.data.io.hdf5 import SUFFIX as H5
+from fewlabel.data.io.hdf5_and_npz_arrays import SUFFIX as H5
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.data.mask_names import is_mask_name
 from fewlabel.readers.base import choose_reader, collected
 from fewlabel.stages.predict.listing import list_folder
-from fewlabel.stages.predict.names import Group, Scan, named_scans
-from fewlabel.stages.predict.unreadable import no_image_file, unreadable_faults
+from fewlabel.stages.predict.mask_names import Group, Scan, named_scans
+from fewlabel.stages.predict.unsupported_files import no_image_file, unreadable_faults
 
 #: A reader by id, or with its settings; ``auto`` for the one that fits.
 ReaderChoice = str | Mapping[str, Any]
@@ -49,7 +49,13 @@ class Found:
 
 
 def find_scans(
-    place: Path, channels: int, out: Path, *, reader: ReaderChoice = "auto", usual: ReaderChoice = "auto"
+    place: Path,
+    channels: int,
+    out: Path,
+    *,
+    reader: ReaderChoice = "auto",
+    usual: ReaderChoice = "auto",
+    named: Callable[[Iterable[Group], Path], tuple[Scan, ...]] = named_scans,
 ) -> Found:
     """All scans at ``place``.
 
@@ -66,6 +72,7 @@ def find_scans(
         reader: Who reads the place; what it finds wrong is among the faults.
         usual: The reader of the model's own scans. Where it is the one that reads these, it has the settings it had
             then, but for those that ``reader`` gives and those of labels.
+        named: What masks are called, from the scans and the folder that these are expected in.
 
     Raises:
         DataError: If there is nothing to segment, or two scans would be written to one file.
@@ -80,7 +87,7 @@ def find_scans(
         left_out = f" ({'; '.join(looking.skipped)})" if looking.skipped else ""
         nothing = [] if place.is_file() else [Fault(f"{place} holds no scans{left_out}", remedy=_REMEDY)]
         raise DataError(_NOTHING, [*nothing, *looking.faults])
-    scans = named_scans(groups, place.parent if place.is_file() else place)
+    scans = named(groups, place.parent if place.is_file() else place)
     return Found(scans, tuple(looking.skipped), tuple(looking.faults))
 
 
