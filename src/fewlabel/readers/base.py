@@ -17,6 +17,7 @@ from fewlabel.data.closed_folders import closed_folder_faults
 from fewlabel.data.colours_and_segments import with_file_facts
 from fewlabel.data.scan_inspection import catalog_faults
 from fewlabel.data.subjects_from_names import Subjects, with_one_subject_each
+from fewlabel.readers.label_names_beside import with_label_names
 from fewlabel.readers.listing import left_out_below, listed_once
 from fewlabel.readers.unknown_layout import unknown_layout
 
@@ -207,6 +208,7 @@ def collect_catalog(
             private = choice.reader.private
             closed = [] if private else closed
             own = left_out_below(place) if place.is_dir() and choice.name != "table" and not private else []
+            read = read if read.reader == "table" else with_label_names(read, place)
         catalog = with_one_subject_each(with_file_facts(read, colours or {}), subjects)
         catalog = replace(catalog, notes=(*catalog.notes, *own))
     except DataError as error:
