@@ -57,7 +57,15 @@ def run(settings: PredictSettings) -> Path:
     channels = len(model.plan.channels)
     destination = Destination.of(settings.out)
     form = mask_format(settings.format, destination.mask)
-    listing = find_scans(settings.scans, channels, settings.out, reader=settings.reader, usual=usual, named=form.named)
+    listing = find_scans(
+        settings.scans,
+        channels,
+        settings.out,
+        reader=settings.reader,
+        usual=usual,
+        named=form.named,
+        cases=settings.cases,
+    )
     if destination.mask and len(listing.scans) == 1:
         listing = replace(listing, scans=(replace(listing.scans[0], output=Path(destination.mask)),))
     scans = listing.scans
