@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 
 import fewlabel
 from fewlabel.cli import app
-from fewlabel.core.artifact.manifest import finish_artifact
+from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.core.errors import ArtifactError, SettingsError
-from fewlabel.data.intensity import standardise
+from fewlabel.data.intensity_changes import standardise
 from fewlabel.engine.weight_files import load_encoder, save_encoder
 from fewlabel.nets.unet import UNetConfig, UNetEncoder
 from kit.scans import blob, noise, write_scan

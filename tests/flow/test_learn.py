@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import read_json, write_json
-from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import ArtifactError, DataError, SettingsError
 from fewlabel.data.store import PreparedStore
 from fewlabel.pipelines import learn

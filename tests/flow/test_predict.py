@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
+from fewlabel.core.artifact.artifact_folder import Artifact, finish_artifact
 from fewlabel.core.artifact.files import MANIFEST, read_json
-from fewlabel.core.artifact.manifest import Artifact, finish_artifact
 from fewlabel.core.errors import ArtifactError, DataError, SettingsError
 from fewlabel.core.progress import listen
 from fewlabel.engine import ensemble

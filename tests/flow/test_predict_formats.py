@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from fewlabel.core.artifact.manifest import Artifact
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import DataError, SettingsError
 from fewlabel.data.io.label_tables import class_colour
 from fewlabel.data.io.slicer_segmentation import read_segments
-from fewlabel.data.io.volume import mask_faults, read_geometry, read_mask
+from fewlabel.data.io.volume_reading import mask_faults, read_geometry, read_mask
 from fewlabel.engine import ensemble
 from fewlabel.readers.base import choose_reader
 from fewlabel.stages import predict

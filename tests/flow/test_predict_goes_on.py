@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import read_json
-from fewlabel.core.artifact.manifest import Artifact
-from fewlabel.core.atomic_files import partial_beside
 from fewlabel.core.errors import SettingsError
+from fewlabel.core.unfinished_files import partial_beside
 from fewlabel.engine.lock import sole_run
 from fewlabel.stages import predict
 from fewlabel.stages.predict.resuming import Earlier

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io.catalog_paths import shown
-from fewlabel.data.io.volume import mask_faults, read_geometry, read_mask, value_counts
+from fewlabel.data.io.volume_reading import mask_faults, read_geometry, read_mask, value_counts
 from fewlabel.data.label_values import IGNORE, Meanings
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.store import PreparedCase

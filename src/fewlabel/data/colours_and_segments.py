@@ -9,10 +9,10 @@ from pathlib import Path
 from fewlabel.core.errors import DataError
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.io.catalog_paths import is_file_path
-from fewlabel.data.io.colours import parse_colours
 from fewlabel.data.io.composite_paths import Coloured, Segments, Stack, parse_composite
 from fewlabel.data.io.file_names import is_picture, is_segmentation
 from fewlabel.data.io.itk_image import colours_of
+from fewlabel.data.io.mask_colours import parse_colours
 from fewlabel.data.io.slicer_segmentation import segment_names
 
 RGB = ("red", "green", "blue")

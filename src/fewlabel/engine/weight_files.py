@@ -9,10 +9,10 @@ from typing import Any
 import safetensors.torch
 from torch import nn
 
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import write_bytes, write_json
-from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import ArtifactError, Fault, SettingsError
-from fewlabel.engine.transfer import load_strictly, read_tensors
+from fewlabel.engine.weight_matching import load_strictly, read_tensors
 from fewlabel.nets.unet import UNet, UNetConfig, UNetDecoder, UNetEncoder
 
 

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fewlabel.core.artifact.artifact_folder import Artifact, finish_artifact
 from fewlabel.core.artifact.files import read_json, write_json
-from fewlabel.core.artifact.manifest import Artifact, finish_artifact
 from fewlabel.core.errors import ArtifactError, DataError, Fault, SettingsError
 from fewlabel.core.output_paths import ROUNDS, RUN_FILE, unwritable
 from fewlabel.core.progress import say
 from fewlabel.core.settings.durations import clock
-from fewlabel.data.annotations import FOLDER as ANNOTATIONS
+from fewlabel.data.masks_added_later import FOLDER as ANNOTATIONS
 from fewlabel.data.relabel import taken_masks
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.lock import sole_run

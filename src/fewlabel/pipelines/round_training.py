@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, field_validator
 
-from fewlabel.core.artifact.manifest import Artifact
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.progress import say
-from fewlabel.core.settings.config import PathSetting, Settings, setting
+from fewlabel.core.settings.base import PathSetting, Settings, setting
 from fewlabel.core.settings.durations import clock, parse_duration
-from fewlabel.core.settings.values import merge
+from fewlabel.core.settings.value_syntax import merge
 from fewlabel.data.label_values import read_meanings
 from fewlabel.data.store import PreparedStore
 from fewlabel.data.unannotated_slices import EmptySlices

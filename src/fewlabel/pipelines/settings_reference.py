@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fewlabel.core.errors import MISSING, Fault, SettingsError
-from fewlabel.core.settings.config import Settings
+from fewlabel.core.settings.base import Settings
 from fewlabel.core.settings.describe import describe
 from fewlabel.core.suggestions import did_you_mean
 from fewlabel.pipelines.stage_table import STAGES, nearer, route, settings_class

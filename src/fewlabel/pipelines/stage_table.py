@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.core.errors import UNKNOWN, Fault, SettingsError
-from fewlabel.core.settings.config import Settings
-from fewlabel.core.settings.values import merge
+from fewlabel.core.settings.base import Settings
+from fewlabel.core.settings.value_syntax import merge
 from fewlabel.core.suggestions import did_you_mean
 from fewlabel.pipelines.recipes import Recipe, load_recipe
 

@@ -21,7 +21,7 @@ from fewlabel.engine.compiling import plainly
 from fewlabel.engine.inference import WINDOW, folded, predict_volume
 from fewlabel.engine.runtime import choose_device
 from fewlabel.nets.unet import UNetConfig
-from fewlabel.pipelines.time_budget import Cost
+from fewlabel.pipelines.time_budget_arithmetic import Cost
 from fewlabel.pipelines.time_estimate import NOMINAL, Parts, first_seconds, mean_seconds, parts_of, seconds_of
 from fewlabel.scoring.component_rule import clean
 from fewlabel.scoring.metrics import score_case

@@ -11,14 +11,14 @@ from typing import Any, ClassVar
 
 from fewlabel.core.errors import DataError, Fault, FewlabelError, reason
 from fewlabel.core.plugin_discovery import load_plugin, plugin_names
-from fewlabel.core.settings.config import Settings, resolve_plugin
+from fewlabel.core.settings.base import Settings, resolve_plugin
 from fewlabel.data.catalog import Catalog
-from fewlabel.data.checking import catalog_faults
 from fewlabel.data.closed_folders import closed_folder_faults
 from fewlabel.data.colours_and_segments import with_file_facts
-from fewlabel.data.subjects import Subjects, with_one_subject_each
+from fewlabel.data.scan_inspection import catalog_faults
+from fewlabel.data.subjects_from_names import Subjects, with_one_subject_each
 from fewlabel.readers.listing import left_out_below, listed_once
-from fewlabel.readers.unknown import unknown_layout
+from fewlabel.readers.unknown_layout import unknown_layout
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def read_catalog(
     Args:
         root: A folder or file.
         reader: As for :func:`choose_reader`.
-        subjects: As for :func:`fewlabel.data.subjects.with_one_subject_each`.
+        subjects: As for :func:`fewlabel.data.subjects_from_names.with_one_subject_each`.
         colours: ``rrggbb`` → class value, where masks are pictures in colours.
 
     Raises:
@@ -188,7 +188,7 @@ def collect_catalog(
     Args:
         root: A folder or file.
         reader: As for :func:`choose_reader`.
-        subjects: As for :func:`fewlabel.data.subjects.with_one_subject_each`.
+        subjects: As for :func:`fewlabel.data.subjects_from_names.with_one_subject_each`.
         colours: ``rrggbb`` → class value, where masks are pictures in colours.
 
     Raises:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.core.artifact.files import read_json, write_json
-from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.errors import ArtifactError
 from fewlabel.pipelines.model_or_control import MARGIN, better_of, choice_line, surprise_line
-from fewlabel.stages._segmenter_in_use import choice_of, segmenter_in_use
+from fewlabel.stages._model_or_control import choice_of, segmenter_in_use
 from fewlabel.stages.predict import find_model
 from kit.pipeline import Stages, go
 

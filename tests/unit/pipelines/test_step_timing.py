@@ -13,7 +13,7 @@ from torch import nn
 
 from fewlabel.core.errors import DataError
 from fewlabel.core.plugin_discovery import load_plugin
-from fewlabel.core.settings.config import resolve_plugin
+from fewlabel.core.settings.base import resolve_plugin
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine import compiling
 from fewlabel.engine.loop import Loop

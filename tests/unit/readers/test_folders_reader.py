@@ -5,7 +5,7 @@ import SimpleITK as sitk
 
 from fewlabel.core.errors import SettingsError
 from fewlabel.data.io.composite_paths import Frame, Stack, parse_composite
-from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
+from fewlabel.data.io.volume_reading import read_geometry, read_mask, read_volume
 from fewlabel.readers.base import choose_reader, collect_catalog, read_catalog
 from kit.scans import blob, noise, write_scan
 

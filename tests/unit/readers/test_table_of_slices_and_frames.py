@@ -6,7 +6,7 @@ import pytest
 import SimpleITK as sitk
 
 from fewlabel.core.errors import DataError
-from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
+from fewlabel.data.io.volume_reading import read_geometry, read_mask, read_volume
 from fewlabel.readers.table import TableReader
 from kit.scans import noise, write_scan
 

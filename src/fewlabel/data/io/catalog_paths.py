@@ -7,7 +7,7 @@ from pathlib import Path
 from fewlabel.data.io.composite_paths import Stack, parse_composite
 from fewlabel.data.io.file_names import lossless
 from fewlabel.data.io.geometry import shown
-from fewlabel.data.io.hdf5 import Address
+from fewlabel.data.io.hdf5_and_npz_arrays import Address
 from fewlabel.data.io.itk_image import file_stem
 
 __all__ = ["files_behind", "is_file_path", "is_there", "mask_suffix", "scan_stem", "shown"]

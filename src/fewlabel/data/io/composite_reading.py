@@ -9,10 +9,10 @@ import SimpleITK as sitk  # noqa: N813  # the name its own manual uses
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.data.io.colours import packed
 from fewlabel.data.io.composite_paths import Coloured, Composite, Frame, Segments, Stack, Structures
 from fewlabel.data.io.geometry import Geometry, grid_faults
 from fewlabel.data.io.itk_image import checked, read_channels, read_header, read_image
+from fewlabel.data.io.mask_colours import packed
 from fewlabel.data.io.mask_file import read_mask_file, several_channels, whole_numbers
 from fewlabel.data.io.slicer_segmentation import read_segmentation
 

@@ -10,8 +10,8 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813  # the name its own manual uses
 from numpy.typing import NDArray
 
-from fewlabel.core.atomic_files import written_beside
 from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.unfinished_files import written_beside
 from fewlabel.data.io.catalog_paths import is_file_path
 from fewlabel.data.io.composite_paths import Frame, parse_composite
 from fewlabel.data.io.geometry import Geometry
@@ -19,7 +19,7 @@ from fewlabel.data.io.itk_image import read_image
 from fewlabel.data.io.itk_log import reading
 from fewlabel.data.io.nifti_bytes import is_marked
 from fewlabel.data.io.shear import needs_resampling, put_back
-from fewlabel.data.io.volume import read_geometry
+from fewlabel.data.io.volume_reading import read_geometry
 
 _NIFTI = (".nii.gz", ".nii", ".hdr", ".img", ".img.gz")
 #: Fields of a NIfTI header that programs fill with names of people, files and studies.
@@ -44,7 +44,7 @@ def write_mask(path: Path, array: NDArray[Any], reference: Path, keys: Mapping[s
     Args:
         path: Where to; the suffix chooses the format.
         array: (z, y, x) whole numbers, or (frames, z, y, x) for a 4D NIfTI, on the grid of
-            :func:`fewlabel.data.io.volume.read_volume`.
+            :func:`fewlabel.data.io.volume_reading.read_volume`.
         reference: The scan that was segmented.
         keys: What goes into the header of an NRRD, by keys of its own; such a file has three axes even of a picture.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from fewlabel.core.artifact.manifest import Artifact
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import FewlabelError, SettingsError
 from fewlabel.data.store import PreparedStore
 from fewlabel.nets.unet import UNetConfig
@@ -13,9 +13,9 @@ from fewlabel.protocol.model_selection import Selection, choose_selection
 from fewlabel.protocol.splits import LabelDraw
 from fewlabel.protocol.training_eligibility import drawn_labels, labels_of_encoder
 from fewlabel.stages._batch_norm_statistics import statistics_faults
-from fewlabel.stages._planned_encoder import PlannedEncoder
+from fewlabel.stages._encoder_to_be_trained import PlannedEncoder
 from fewlabel.stages._shape_checks import slice_faults
-from fewlabel.stages.finetune.expectation import choose_expectation, choose_expectation_again
+from fewlabel.stages.finetune.leave_one_out_choice import choose_expectation, choose_expectation_again
 from fewlabel.stages.finetune.network import architecture_of, built_network, encoder_faults, network_faults
 from fewlabel.stages.finetune.settings import FinetuneSettings
 from fewlabel.stages.finetune.starting_point import StartingPoint

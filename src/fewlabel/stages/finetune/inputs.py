@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from fewlabel.core.artifact.manifest import Artifact
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.progress import say
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.protocol.splits import LabelDraw
 from fewlabel.stages._shape_checks import say_depth
-from fewlabel.stages.finetune.augmentation import fitted_augment
 from fewlabel.stages.finetune.checking import check
+from fewlabel.stages.finetune.fitted_augmentation import fitted_augment
 from fewlabel.stages.finetune.network import say_network
 from fewlabel.stages.finetune.settings import FinetuneSettings
 from fewlabel.stages.finetune.starting_point import StartingPoint

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from fewlabel.core.artifact.files import read_json, write_json
 from fewlabel.core.collective import barrier, rank
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
-from fewlabel.engine.runs import mark_run
+from fewlabel.engine.run_folder_state import mark_run
 from fewlabel.engine.weight_files import left_out_file, save_left_out
 from fewlabel.nets.unet import UNet
 from fewlabel.scoring.metrics import score_case
-from fewlabel.stages._postprocess import prepared_spacing
+from fewlabel.stages._cleaning_rule import prepared_spacing
 from fewlabel.stages.finetune.trainer import MASKS, SegmentationTrainer
 
 #: Scores of the left-out patients, a row per scan and class.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from fewlabel.core.artifact.manifest import Artifact
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import Fault
 from fewlabel.core.progress import say
 from fewlabel.nets.unet import UNetConfig
-from fewlabel.stages._planned_encoder import PlannedEncoder
+from fewlabel.stages._encoder_to_be_trained import PlannedEncoder
 from fewlabel.stages._shape_checks import patch_side_faults
 from fewlabel.stages.finetune.settings import FinetuneSettings
 

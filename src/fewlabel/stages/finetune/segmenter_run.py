@@ -8,18 +8,18 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import write_bytes
-from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.collective import barrier, rank
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.core.progress import say
 from fewlabel.core.rng import stream_seed
-from fewlabel.data.representative_slices import Spread
+from fewlabel.data.evenly_spread_slices import Spread
 from fewlabel.data.store import PreparedCase
 from fewlabel.engine.compiling import plain_seconds
 from fewlabel.engine.lock import sole_run
-from fewlabel.engine.runs import check_begun, close_run, finished_before, identity, mark_run
+from fewlabel.engine.run_folder_state import check_begun, close_run, finished_before, identity, mark_run
 from fewlabel.engine.runtime import fast_kernels, start
 from fewlabel.engine.trainer import compiles
 from fewlabel.engine.weight_files import load_decoder_into, load_encoder_into, save_segmenter_facts
@@ -29,14 +29,14 @@ from fewlabel.protocol.exposure import images_met
 from fewlabel.protocol.model_selection import say_selection
 from fewlabel.scoring.component_rule import ComponentRule
 from fewlabel.stages._batch_norm_statistics import statistics_images, statistics_words
-from fewlabel.stages._postprocess import decided_rule
+from fewlabel.stages._cleaning_rule import decided_rule
 from fewlabel.stages._shape_checks import patch_size
 from fewlabel.stages.finetune.checking import LabelUse
-from fewlabel.stages.finetune.expectation import expectation_lines
-from fewlabel.stages.finetune.facts import continued_facts, expectation, segmenter_facts
+from fewlabel.stages.finetune.ensemble_members import Members, member_seed
 from fewlabel.stages.finetune.inputs import Inputs
 from fewlabel.stages.finetune.leave_one_out import TABLE, LeftOut, labelled_cases
-from fewlabel.stages.finetune.members import Members, member_seed
+from fewlabel.stages.finetune.leave_one_out_choice import expectation_lines
+from fewlabel.stages.finetune.segmenter_facts import continued_facts, expectation, segmenter_facts
 from fewlabel.stages.finetune.settings import FinetuneSettings, Mode
 from fewlabel.stages.finetune.trainer import SegmentationTrainer
 

@@ -6,7 +6,7 @@ from collections.abc import Set
 from typing import Literal
 
 from fewlabel.core.errors import Fault
-from fewlabel.core.settings.config import Integers, Names, PathSetting, Settings, plugin_field, setting
+from fewlabel.core.settings.base import Integers, Names, PathSetting, Settings, plugin_field, setting
 from fewlabel.data.augment_settings import AugmentConfig, finetuning_augmentation
 from fewlabel.data.patch_positions import FOREGROUND
 from fewlabel.engine.compiling import Compile
@@ -17,7 +17,7 @@ from fewlabel.protocol.model_selection import Validation
 from fewlabel.protocol.training_eligibility import draw_faults
 from fewlabel.stages._batch_norm_statistics import Recalibrate
 from fewlabel.stages._shape_checks import patch_faults, view_faults
-from fewlabel.stages.finetune.expectation import Expect
+from fewlabel.stages.finetune.leave_one_out_choice import Expect
 
 Mode = Literal["warm", "frozen", "scratch"]
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.artifact.manifest import Artifact
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import Fault
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.weight_files import left_out_file, load_segmenter, member_file
 from fewlabel.nets.unet import UNet, UNetConfig
 from fewlabel.protocol.exposure import KEY as MET
-from fewlabel.protocol.same_preprocessing import plan_differences
+from fewlabel.protocol.segmenter_store_compatibility import plan_differences
 
 #: Key of ``segmenter.json``: what training went on from, and what that was worth.
 KEY = "continued"

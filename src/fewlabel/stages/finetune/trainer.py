@@ -16,15 +16,15 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from fewlabel.core.artifact.files import write_bytes
-from fewlabel.core.atomic_files import sweep_partials
 from fewlabel.core.collective import barrier, mean_across, rank
 from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.core.progress import say
 from fewlabel.core.rng import stream_seed
+from fewlabel.core.unfinished_files import sweep_partials
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.data.batch_loading import FinetuneLoader
+from fewlabel.data.evenly_spread_slices import Spread
 from fewlabel.data.patches import PatchLoader
-from fewlabel.data.representative_slices import Spread
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.engine.checkpoint import CHECKPOINT
 from fewlabel.engine.compiling import plainly
@@ -37,7 +37,7 @@ from fewlabel.regimes.base import Regime
 from fewlabel.scoring.component_rule import ComponentRule, clean
 from fewlabel.scoring.metrics import dice_per_class
 from fewlabel.stages._batch_norm_statistics import take_statistics
-from fewlabel.stages._postprocess import prepared_voxel
+from fewlabel.stages._cleaning_rule import prepared_voxel
 from fewlabel.stages._shape_checks import patch_size, view_size
 from fewlabel.stages.finetune.settings import FinetuneSettings, Mode
 

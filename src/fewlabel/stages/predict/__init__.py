@@ -9,22 +9,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import MANIFEST
-from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.artifact.own_files import PREDICT_JOURNAL, PREDICT_REPORT
-from fewlabel.core.atomic_files import sweep_partials
 from fewlabel.core.errors import ArtifactError, DataError, Fault
 from fewlabel.core.progress import say, task
+from fewlabel.core.unfinished_files import sweep_partials
 from fewlabel.data.io.itk_log import collected_warnings
 from fewlabel.engine.lock import sole_run
 from fewlabel.engine.runtime import choose_device
+from fewlabel.stages._model_or_control import segmenter_in_use
 from fewlabel.stages._segmenter import Segmenter
-from fewlabel.stages._segmenter_in_use import segmenter_in_use
 from fewlabel.stages.predict.formats import MaskFormat, mask_format
 from fewlabel.stages.predict.inputs import find_scans
-from fewlabel.stages.predict.names import Scan
+from fewlabel.stages.predict.mask_names import Scan
+from fewlabel.stages.predict.output_destination import Destination, check_destination, check_files
 from fewlabel.stages.predict.outputs import Seconds, outputs, record_predictions, sizes, standing
-from fewlabel.stages.predict.places import Destination, check_destination, check_files
 from fewlabel.stages.predict.resuming import TABLE, Earlier
 from fewlabel.stages.predict.segmentation import PARTS, how_made, segment_scan
 from fewlabel.stages.predict.settings import PredictSettings

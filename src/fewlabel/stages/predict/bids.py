@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fewlabel.core.provenance import library_versions
-from fewlabel.stages.predict.names import Group, Scan, distinct
+from fewlabel.stages.predict.mask_names import Group, Scan, distinct
 
 BIDS_VERSION = "1.10.0"
 #: What is known of each mask, beside it.

@@ -19,7 +19,7 @@ from fewlabel.data.io.mask_writing import in_smallest_type, write_mask
 from fewlabel.data.io.segment_writing import write_segmentation
 from fewlabel.data.preprocess import Plan
 from fewlabel.stages.predict import bids
-from fewlabel.stages.predict.names import Group, Scan, named_scans
+from fewlabel.stages.predict.mask_names import Group, Scan, named_scans
 
 FormatName = Literal["auto", "nifti", "seg_nrrd", "bids"]
 NIFTI = ".nii.gz"

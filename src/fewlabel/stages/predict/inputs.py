@@ -10,22 +10,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.artifact.manifest import Artifact
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import DataError, Fault, SettingsError
 from fewlabel.core.plugin_discovery import load_plugin
-from fewlabel.core.settings.config import plugin_name
-from fewlabel.core.settings.values import show_value
+from fewlabel.core.settings.base import plugin_name
+from fewlabel.core.settings.value_syntax import show_value
 from fewlabel.core.suggestions import did_you_mean
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.io.catalog_paths import files_behind, is_file_path, is_there, scan_stem
-from fewlabel.data.io.hdf5 import SUFFIX as H5
+from fewlabel.data.io.hdf5_and_npz_arrays import SUFFIX as H5
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.data.mask_names import is_mask_name
 from fewlabel.data.store import PreparedStore
 from fewlabel.readers.base import choose_reader, collected
 from fewlabel.stages.predict.listing import list_folder
-from fewlabel.stages.predict.names import Group, Scan, named_scans
-from fewlabel.stages.predict.unreadable import no_image_file, unreadable_faults
+from fewlabel.stages.predict.mask_names import Group, Scan, named_scans
+from fewlabel.stages.predict.unsupported_files import no_image_file, unreadable_faults
 
 #: A reader by id, or with its settings; ``auto`` for the one that fits.
 ReaderChoice = str | Mapping[str, Any]

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.core.artifact.files import write_json, write_text
-from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.artifact.own_files import PREDICT_REPORT
 from fewlabel.core.progress import say
 from fewlabel.core.provenance import library_versions, machine_facts
@@ -24,12 +24,12 @@ from fewlabel.data.io.mask_writing import write_map, write_probabilities
 from fewlabel.data.preprocess import Plan
 from fewlabel.engine.runtime import resolved_precision
 from fewlabel.scoring.voxel_uncertainty import ENTROPY, MUTUAL_INFORMATION
-from fewlabel.stages._postprocess import KEY as POSTPROCESS
+from fewlabel.stages._cleaning_rule import KEY as POSTPROCESS
 from fewlabel.stages._segmenter import Segmenter
 from fewlabel.stages.predict.formats import MaskFormat, files_of
 from fewlabel.stages.predict.inputs import Found
-from fewlabel.stages.predict.names import Scan, input_of
-from fewlabel.stages.predict.places import Destination
+from fewlabel.stages.predict.mask_names import Scan, input_of
+from fewlabel.stages.predict.output_destination import Destination
 from fewlabel.stages.predict.resuming import TABLE, Earlier, with_rows
 from fewlabel.stages.predict.settings import PredictSettings
 

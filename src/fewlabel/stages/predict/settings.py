@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fewlabel.core.settings.config import Names, PathSetting, Settings, setting
+from fewlabel.core.settings.base import Names, PathSetting, Settings, setting
 from fewlabel.engine.runtime import Device, Precision
 from fewlabel.stages.predict.formats import FormatName
 

@@ -10,20 +10,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fewlabel.core.artifact.manifest import Artifact
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import ArtifactError, DataError, Fault
 from fewlabel.core.progress import task
-from fewlabel.data.annotations import FOLDER, find_annotations
+from fewlabel.data.masks_added_later import FOLDER, find_annotations
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.engine.embedding import embed_scans, pixel_embedding
 from fewlabel.engine.inference import WINDOW, predict_volume
 from fewlabel.engine.runtime import Precision
 from fewlabel.engine.weight_files import left_out_file, load_encoder, load_segmenter
 from fewlabel.nets.unet import UNet
-from fewlabel.protocol.same_preprocessing import plan_differences
+from fewlabel.protocol.segmenter_store_compatibility import plan_differences
 from fewlabel.scoring.disagreement import pairwise_disagreement
+from fewlabel.stages._model_or_control import FOLDERS, round_in_use, segmenter_in_use
 from fewlabel.stages._segmenter import Segmenter
-from fewlabel.stages._segmenter_in_use import FOLDERS, round_in_use, segmenter_in_use
 
 #: Networks beside the one in use that are asked, at most.
 MOST_LEFT_OUT = 4

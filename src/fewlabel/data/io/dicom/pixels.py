@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault, reason
 from fewlabel.data.io.dicom.headers import Plane
-from fewlabel.data.io.dicom.library import pydicom_library
+from fewlabel.data.io.dicom.quiet_pydicom import pydicom_library
 from fewlabel.data.io.dicom.tags import read_dataset, whole_of
 from fewlabel.data.io.dicom_faults import gdcm
 

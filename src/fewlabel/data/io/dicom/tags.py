@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from fewlabel.data.io.dicom.library import pydicom_library
+from fewlabel.data.io.dicom.quiet_pydicom import pydicom_library
 
 
 def read_dataset(file: Path, *, pixels: bool = False, tags: tuple[str, ...] | None = None) -> Any:
