@@ -68,7 +68,7 @@ def test_a_round_learns_predicts_and_is_used(run: Path, said: list[str]) -> None
     }  # fmt: skip
     assert sorted(path.name for path in (first / "predictions").glob("*.nii.gz")) == ["d.nii.gz", "e.nii.gz"]
     assert record["taken"]
-    assert predict.find_model(run).folder == first / "segmenter"
+    assert predict.find_segmenter(run).folder == first / "segmenter"
     assert any("c, whose first mask came now, had a Dice of" in line for line in said)
     with pytest.raises(DataError, match="holds no mask that is new"):
         go(run)
@@ -98,20 +98,20 @@ def test_a_worse_round_is_kept_but_not_used(run: Path, said: list[str], monkeypa
     first = go(run, finetune=spoilt, scans=1)
     assert not read_json(first / "round.json")["taken"]
     assert any(line.startswith("The round is NOT taken: it is worse (mean Dice") for line in said)
-    assert predict.find_model(run).folder == run / "segmenter"
+    assert predict.find_segmenter(run).folder == run / "segmenter"
     table = (first / "predictions" / "run_report.json").read_text()
     assert json.loads(table)["model"]["content_hash"] == Artifact.open(run / "segmenter").content_hash
     go(run, use=1)
-    assert predict.find_model(run).folder == first / "segmenter"
+    assert predict.find_segmenter(run).folder == first / "segmenter"
     go(run, use=0)
-    assert predict.find_model(run).folder == run / "segmenter"
+    assert predict.find_segmenter(run).folder == run / "segmenter"
     with pytest.raises(SettingsError, match="Rounds there are: 1"):
         go(run, use=7)
     # The mask has not been learnt from by what is used, so the next round takes it again.
     monkeypatch.undo()
     second = go(run, take="always", scans=0)
     assert read_json(second / "round.json")["masks"].keys() == {"c"}
-    assert predict.find_model(run).folder == second / "segmenter"
+    assert predict.find_segmenter(run).folder == second / "segmenter"
 
 
 def test_what_is_no_run_or_has_no_masks(run: Path, tmp_path: Path) -> None:

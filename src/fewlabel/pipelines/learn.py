@@ -21,7 +21,7 @@ from fewlabel.engine.lock import sole_run
 from fewlabel.pipelines.round_training import LearnSettings, round_tuning, scans_to_predict, sized_tuning
 from fewlabel.pipelines.round_verdict import round_verdict
 from fewlabel.pipelines.stage_table import run_stage, stage_settings
-from fewlabel.stages.predict import find_model
+from fewlabel.stages.predict import find_segmenter
 
 __all__ = ["LearnSettings", "learn_settings", "run"]
 
@@ -69,7 +69,7 @@ def run(settings: LearnSettings) -> Path:
 
 
 def _round(settings: LearnSettings, rounds: Path, started: float) -> Path:
-    start = find_model(settings.run)
+    start = find_segmenter(settings.run)
     data = start.parent_folder("prepared")
     if data is None:
         fault = Fault(f"the prepared data of {start.folder} are gone", remedy="Train again")

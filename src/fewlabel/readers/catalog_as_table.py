@@ -14,7 +14,7 @@ from typing import Any
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.settings.base import PathSetting, Settings, setting
 from fewlabel.data.catalog import Case, Catalog
-from fewlabel.data.io.composite_paths import Frame, Stack, Structures, parse_composite
+from fewlabel.data.io.composite_paths import Coloured, Frame, Stack, Structures, parse_composite
 from fewlabel.readers.base import UnknownLayoutError, collect_catalog
 from fewlabel.readers.listing import scans_below
 
@@ -87,7 +87,7 @@ def _rows(case: Case, catalog: Catalog, root: Path) -> list[dict[str, str]]:
     first = images[0]
     if isinstance(first, Stack):
         stacks = [image.files for image in images if isinstance(image, Stack)]
-        masks = label.files if isinstance(label, Stack) else [case.label] * len(first.files)
+        masks = _masks(case.label, len(first.files))
         size = first.spacing
         spacing = {} if size is None else dict(zip(_OWN[-3:], map(str, size), strict=True))
         return [
@@ -110,6 +110,14 @@ def _rows(case: Case, catalog: Catalog, root: Path) -> list[dict[str, str]]:
     elif case.label is not None:
         row["label"] = _cell([_plain(case.label)], root)
     return [row]
+
+
+def _masks(label: Path | None, count: int) -> Sequence[Path | None]:
+    """The mask of each slice of a stack."""
+    composite = None if label is None else parse_composite(label)
+    if isinstance(composite, Coloured):
+        return [Coloured(file, composite.colours).path for file in composite.files]
+    return composite.files if isinstance(composite, Stack) else [label] * count
 
 
 def _plain(path: Path) -> Path:

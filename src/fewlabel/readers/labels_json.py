@@ -1,4 +1,4 @@
-"""``labels.json`` beside a table: what the values or colours of masks are called."""
+"""``labels.json``: what the values or colours of masks are called."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def read_label_names(path: Path, faults: list[Fault]) -> LabelNames:
         return LabelNames()
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         faults.append(Fault(f"{path} does not map label values to names ({reason(error)})", remedy=_REMEDY))
         return LabelNames()
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or not content:
         faults.append(Fault(f"{path} does not map label values to names", remedy=_REMEDY))
         return LabelNames()
     names: dict[int, str] = {}
@@ -53,17 +53,24 @@ def read_label_names(path: Path, faults: list[Fault]) -> LabelNames:
     for key, value in content.items():
         number, colour = _number(key), _colour(key)
         if number is not None:
-            names[number] = str(value)
+            _name(names, number, str(value), path, faults)
         elif colour is not None and isinstance(value, str):
             named_colours.append((colour, value))
         elif isinstance(value, int) and not isinstance(value, bool):
-            names[value] = str(key)
+            _name(names, value, str(key), path, faults)
         elif (colour := _colour(value)) is not None:
             named_colours.append((colour, str(key)))
         else:
             pair = f'"{key}": {json.dumps(value, ensure_ascii=False)}'
             faults.append(Fault(f"{pair} does not map a label value to a name", str(path), _REMEDY))
     return _with_colours(path, names, named_colours, faults)
+
+
+def _name(names: dict[int, str], value: int, name: str, path: Path, faults: list[Fault]) -> None:
+    if value in names:
+        problem = f"label value {value} has two names, {names[value]} and {name}"
+        faults.append(Fault(problem, str(path), "Keep one of them"))
+    names[value] = name
 
 
 def _with_colours(

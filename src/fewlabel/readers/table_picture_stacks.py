@@ -9,8 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from fewlabel.core.errors import Fault
-from fewlabel.data.io.catalog_paths import is_file_path
-from fewlabel.data.io.composite_paths import Stack
+from fewlabel.data.io.catalog_paths import files_behind, is_file_path
+from fewlabel.data.io.composite_paths import Coloured, Stack, parse_composite
 from fewlabel.readers.table_scan_rows import ScanRow, plain_name
 
 Spacing = tuple[float, float, float]
@@ -114,11 +114,21 @@ def _stack(
     images = tuple(
         Stack(tuple(row.images[channel] for row in ordered), spacing).path for channel in range(len(first.images))
     )
-    masks = tuple(row.label for row in ordered if row.label is not None)
-    label = Stack(masks, spacing).path if masks else None
+    label = _stacked_masks([row.label for row in ordered if row.label is not None], spacing)
     # Without a person or a name, the files give one.
     case = "_".join(words) if first.case or first.subject else ""
     return replace(first, images=images, label=label, case=case, slice="", frame="")
+
+
+def _stacked_masks(masks: Sequence[Path], spacing: Spacing | None) -> Path | None:
+    """The mask of a stack; colours that stand for classes are those of all its pictures."""
+    if not masks:
+        return None
+    coloured = parse_composite(masks[0])
+    if not isinstance(coloured, Coloured):
+        return Stack(tuple(masks), spacing).path
+    files = tuple(file for mask in masks for file in files_behind(mask))
+    return Coloured(Stack(files, spacing).path, coloured.colours).path
 
 
 def _check_numbers(
@@ -144,9 +154,9 @@ def _check_group(ordered: list[ScanRow], name: str, table: Path, faults: list[Fa
         if len(row.images) != len(first.images):
             problem = f"has {len(row.images)} channels, but {len(first.images)} in line {first.line}"
             faults.append(Fault(problem, f"{table}, line {row.line}"))
-    composed = [row for row in ordered if row.label is not None and not is_file_path(row.label)]
+    composed = [row for row in ordered if row.label is not None and _is_composed(row.label)]
     if composed:
-        problem = f"the mask of {name} has colours or one file for each structure, which slices cannot have"
+        problem = f"the mask of {name} has one file for each structure, which slices cannot have"
         faults.append(Fault(problem, f"{table}, line {composed[0].line}", "Write masks of numbers, one for each slice"))
     without = [row for row in ordered if row.label is None]
     if 0 < len(without) < len(ordered):
@@ -154,6 +164,11 @@ def _check_group(ordered: list[ScanRow], name: str, table: Path, faults: list[Fa
         problem = f"{len(without)} of {len(ordered)} slices of {name} have no mask, in lines {lines}"
         remedy = "Give empty masks, or masks full of a value that labels.json calls ignore"
         faults.append(Fault(problem, str(table), remedy))
+
+
+def _is_composed(label: Path) -> bool:
+    composite = parse_composite(label)
+    return not (is_file_path(label) or (isinstance(composite, Coloured) and composite.stack is None))
 
 
 def _gaps(numbers: list[float]) -> list[str]:
@@ -210,6 +225,6 @@ def _is_picture(row: ScanRow) -> bool:
 
 def _with_spacing(row: ScanRow, spacing: Spacing) -> ScanRow:
     images = tuple(Stack((image,), spacing).path for image in row.images)
-    plain = row.label is not None and row.label.name.lower().endswith(PICTURES)
-    label = Stack((row.label,), spacing).path if plain and row.label is not None else row.label
+    pictures = row.label is not None and all(file.name.lower().endswith(PICTURES) for file in files_behind(row.label))
+    label = _stacked_masks([row.label], spacing) if pictures and row.label is not None else row.label
     return replace(row, images=images, label=label)

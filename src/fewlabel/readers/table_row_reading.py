@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.core.errors import Fault
+from fewlabel.data.io.catalog_paths import is_file_path
 from fewlabel.data.io.composite_paths import Coloured
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.readers.column_names import CHANNEL, PART_WORDS, Meanings, looks_like_files, meanings, no_files
@@ -104,7 +105,9 @@ def _is_image(word: str) -> bool:
 
 
 def _coloured(mask: Path | None, labels: LabelNames) -> Path | None:
-    return Coloured(mask, labels.colours).path if mask is not None and labels.colours else mask
+    """A mask with the colours that ``labels.json`` names, but one whose cell says them."""
+    plain = mask is not None and is_file_path(mask)
+    return Coloured(mask, labels.colours).path if mask is not None and plain and labels.colours else mask
 
 
 def _check_metadata(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,23 @@ from fewlabel.data.io.composite_paths import Colour
 
 _MOST_SHOWN = 8
 _BLACK, _WHITE = "#000000", "#ffffff"
+#: What is wrong with masks in colours: of one cause in many files there is one thing to say.
+_COLOURED, _LOSSY, _NAMELESS = "coloured", "lossy", "nameless"
+
+
+@dataclass(frozen=True)
+class ColourFault(Fault):
+    """What is wrong with the colours of a mask.
+
+    Attributes:
+        cause: By which masks are joined.
+        path: The mask.
+        colours: The most frequent ones that it holds, as ``#rrggbb``.
+    """
+
+    cause: str = ""
+    path: Path = Path()
+    colours: tuple[str, ...] = ()
 
 
 def parse_colours(colours: Mapping[str, int], where: str = "colours") -> tuple[tuple[Colour, int], ...]:
@@ -58,7 +77,57 @@ def colour_fault(path: Path, array: NDArray[Any], *, alpha: bool = False) -> Fau
     names = [_named(code) for code in frequent]
     more = f" and {len(codes) - len(names)} more" if len(codes) > len(names) else ""
     problem = f"is a mask in colours, not in class indices: it holds {', '.join(names)}{more}"
-    return Fault(problem, str(path), f"Say which class each colour is, as in {_proposed(names)}")
+    remedy = f"Name its colours in labels.json, or say which class each is, as in {_proposed(names)}"
+    return ColourFault(problem, str(path), remedy, cause=_COLOURED, path=path, colours=tuple(names))
+
+
+def nameless_fault(path: Path, codes: Sequence[int]) -> Fault:
+    """What is wrong with a mask whose colours are not all known.
+
+    Args:
+        path: The mask.
+        codes: Colours that stand for no class, as numbers.
+    """
+    names = tuple(_named(code) for code in codes[:_MOST_SHOWN])
+    more = f" and {len(codes) - len(names)} more" if len(codes) > len(names) else ""
+    problem = f"has the colours {', '.join(names)}{more}, which stand for no class"
+    remedy = "Name their classes, too, in labels.json or by colours.RRGGBB=VALUE"
+    return ColourFault(problem, str(path), remedy, cause=_NAMELESS, path=path, colours=names)
+
+
+def with_one_colour_fault(faults: Sequence[Fault], where: str) -> list[Fault]:
+    """Faults, with those of mask colours that have one cause joined, so that one setting answers them all.
+
+    Args:
+        faults: Of all masks.
+        where: The data set.
+    """
+    kept: list[Fault] = []
+    joined: dict[str, list[ColourFault]] = {}
+    for fault in faults:
+        if isinstance(fault, ColourFault):
+            joined.setdefault(fault.cause, []).append(fault)
+        else:
+            kept.append(fault)
+    return [*kept, *(_of_all(same, where) for same in joined.values())]
+
+
+def _of_all(same: Sequence[ColourFault], where: str) -> Fault:
+    if len(same) == 1:
+        return same[0]
+    counts = Counter(colour for fault in same for colour in fault.colours)
+    colours = sorted(counts, key=lambda colour: (colour != _BLACK, -counts[colour], colour))
+    shown = colours[:_MOST_SHOWN]
+    held = ", ".join(shown) + (f" and {len(colours) - len(shown)} more" if len(colours) > len(shown) else "")
+    example = f"{len(same)} masks, such as {same[0].path},"
+    if same[0].cause == _LOSSY:
+        problem = f"{example} are in a lossy format such as JPEG, which blurs classes into many values"
+        return Fault(problem, where, same[0].remedy)
+    if same[0].cause == _NAMELESS:
+        return Fault(f"{example} have the colours {held}, which stand for no class", where, same[0].remedy)
+    problem = f"{example} are in colours, not in class indices: together they hold {held}"
+    remedy = f"Name them in labels.json, or say which class each is, for all masks at once, as in {_proposed(shown)}"
+    return Fault(problem, where, remedy)
 
 
 def lossy_fault(path: Path, array: NDArray[Any]) -> Fault | None:
@@ -71,7 +140,7 @@ def lossy_fault(path: Path, array: NDArray[Any]) -> Fault | None:
         f"to {values[-1]}"
     )
     remedy = f"Export it as PNG, or take the nearer of black and white with {_proposed([_BLACK, _WHITE])}"
-    return Fault(problem, str(path), remedy)
+    return ColourFault(problem, str(path), remedy, cause=_LOSSY, path=path)
 
 
 def packed(colours: NDArray[np.integer[Any]]) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.data.io.composite_paths import Segments, Stack, parse_composite
+from fewlabel.data.io.composite_paths import Coloured, Segments, Stack, parse_composite
 from fewlabel.data.io.composite_reading import assembled_geometry, assembled_image, assembled_mask
 from fewlabel.data.io.file_names import is_segmentation
 from fewlabel.data.io.geometry import Geometry, Volume, grid_faults
@@ -139,6 +139,8 @@ def _unplaced(address: Address) -> Geometry:
 def _told(path: Path, geometry: Geometry) -> Geometry:
     """The geometry, and whether it is known how large voxels are: pictures say at most how large to print them."""
     composite = parse_composite(path)
+    if isinstance(composite, Coloured) and composite.stack is not None:
+        composite = composite.stack
     if isinstance(composite, Stack):
         return replace(geometry, spacing_known=composite.spacing is not None)
     file = path if composite is None else composite.files[0]

@@ -12,6 +12,7 @@ from fewlabel.data.class_faults import class_faults
 from fewlabel.data.dataset_plan import SCAN_SETTINGS, ScanPlan, plan_scans, sized
 from fewlabel.data.duplicates import equal_scans
 from fewlabel.data.io.itk_log import collected_warnings
+from fewlabel.data.io.mask_colours import with_one_colour_fault
 from fewlabel.data.label_values import LabelMap, label_map
 from fewlabel.data.meta_labels import case_codes
 from fewlabel.data.mixed_columns import mixed_columns
@@ -141,7 +142,7 @@ def look_at(settings: PrepareSettings, catalog: Catalog, workers: int) -> Look:
     # A scan with a fault may have a grid of nonsense, which is not to be read.
     sound = [fact for fact in facts if not fact.faults]
     twice, same = equal_scans(catalog, sound, workers, settings.same_scans)
-    of_scans = (fault for fact in facts for fault in fact.faults)
+    of_scans = with_one_colour_fault([fault for fact in facts for fault in fact.faults], str(catalog.root))
     faults = (*of_scans, *wrong_values, *class_faults(labels, facts, str(catalog.root)), *twice)
     return Look(tuple(facts), labels, faults, tuple(same))
 
