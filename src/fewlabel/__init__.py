@@ -54,10 +54,12 @@ __all__ = [
     "evaluate",
     "export",
     "finetune",
+    "learn",
     "merge",
     "predict",
     "prepare",
     "pretrain",
+    "relabel",
     "report",
     "study",
     "suggest",
@@ -103,6 +105,25 @@ def merge(**settings: Any) -> Path:
         'merged'
     """
     return _stage("merge", settings, None)
+
+
+def relabel(**settings: Any) -> Path:
+    """Take new and corrected masks into prepared scans; see ``fewlabel settings relabel``.
+
+    Args:
+        **settings: ``data`` (a prepared folder), ``masks`` (a folder of masks) and ``out`` are required.
+
+    Returns:
+        The folder of the new prepared store.
+
+    Raises:
+        FewlabelError: If there is no new mask, or one cannot be used.
+
+    Example:
+        >>> fewlabel.relabel(data="prepared", masks="scans/labels", out="relabelled").name
+        'relabelled'
+    """
+    return _stage("relabel", settings, None)
 
 
 def pretrain(*, recipe: str | Path | None = None, **settings: Any) -> Path:
@@ -207,20 +228,20 @@ def suggest(**settings: Any) -> Path:
 
 
 def export(**settings: Any) -> Path:
-    """Write an encoder's weights for another library; see ``fewlabel settings export``.
+    """Write what was trained for other programs; see ``fewlabel settings export``.
 
     Args:
-        **settings: Settings of the stage; ``encoder`` (an encoder or run folder), ``to`` (``"nnunet"`` or ``"monai"``)
-            and ``out`` (a file) are required.
+        **settings: Settings of the stage; ``source`` (a run folder or a part of one), ``to`` (such as ``"onnx"``) and
+            ``out`` are required.
 
     Returns:
-        The file of the weights; a JSON of the network they fit lies beside it.
+        What was written.
 
     Raises:
-        FewlabelError: If a setting is wrong, or the other library cannot build the network.
+        FewlabelError: If a setting is wrong, or the other program cannot take what is to be exported.
 
     Example:
-        >>> fewlabel.export(encoder="encoder", to="monai", out="encoder.pth").name
+        >>> fewlabel.export(source="encoder", to="monai", out="encoder.pth").name
         'encoder.pth'
     """
     return _stage("export", settings, None)
@@ -291,6 +312,26 @@ def study(spec: str | Path | Mapping[str, Any], **settings: Any) -> Path:
     return Path(pipeline.run(pipeline.study_of(spec, settings)))
 
 
+def learn(**settings: Any) -> Path:
+    """Take new and corrected masks into a run, and go on from its network; see ``fewlabel settings learn``.
+
+    Args:
+        **settings: ``run`` (a run folder) is required; ``masks`` is a folder of masks, ``RUN/annotations`` by default.
+
+    Returns:
+        The folder of the round.
+
+    Raises:
+        FewlabelError: If there is no new mask, or one cannot be used, or training fails.
+
+    Example:
+        >>> fewlabel.learn(run="run", masks="scans/labels", steps=2, scans=1).name
+        '1'
+    """
+    pipeline = _load("pipelines.learn")
+    return Path(pipeline.run(pipeline.learn_settings(settings)))
+
+
 def demo(**settings: Any) -> Path:
     """The whole way on synthetic beating hearts; see ``fewlabel settings demo``.
 
@@ -313,7 +354,7 @@ def demo(**settings: Any) -> Path:
 
 
 def _stage(name: str, settings: dict[str, Any], recipe: str | Path | None) -> Path:
-    return Path(_load("pipelines.stages").run_values(name, settings, recipe))
+    return Path(_load("pipelines.stage_table").run_values(name, settings, recipe))
 
 
 def _load(name: str) -> ModuleType:

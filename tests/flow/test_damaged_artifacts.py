@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fewlabel.core.artifact.manifest import Artifact
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import ArtifactError
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.weight_files import load_decoder_into, load_encoder, load_encoder_into, load_segmenter

@@ -17,7 +17,7 @@ import yaml
 from typer.testing import CliRunner
 
 from fewlabel.cli import app
-from fewlabel.core.artifact.manifest import Artifact
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import DataError, SettingsError
 from fewlabel.pipelines import study as pipeline
 from fewlabel.pipelines.study.running import STUDY_FILE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.settings.values import merge
+from fewlabel.core.settings.value_syntax import merge
 from fewlabel.data.phantom.scans import write_phantom
 from fewlabel.pipelines.study import study_of
 from fewlabel.pipelines.study.arms import arm_plans

@@ -25,6 +25,8 @@ PLUGINS = [(family, name) for family in FAMILIES for name in plugin_names(family
 FUNCTIONS = (
     "prepare",
     "merge",
+    "relabel",
+    "suggest",
     "pretrain",
     "finetune",
     "evaluate",
@@ -32,6 +34,7 @@ FUNCTIONS = (
     "export",
     "train",
     "report",
+    "learn",
     "demo",
     "study",
 )

@@ -20,7 +20,7 @@ def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command(rich_help_panel=WHOLE_WAY)(predict)
     app.command(rich_help_panel=WHOLE_WAY)(suggest)
-    for command in (prepare, merge, pretrain, finetune, evaluate, export, report):
+    for command in (prepare, merge, relabel, pretrain, finetune, evaluate, export, report):
         app.command(rich_help_panel=PANEL)(command)
 
 
@@ -61,6 +61,17 @@ def merge(
     folders = [word for word in others if not is_assignment(word)]
     words = [word for word in others if is_assignment(word)]
     _run("merge", {"data": data}, words, None, {"others": folders or None, "out": out})
+
+
+def relabel(
+    data: Prepared,
+    masks: Annotated[str, typer.Argument(metavar="MASKS", help="Folder of masks, each named by its scan.")],
+    words: Words = None,
+    *,
+    out: Out = None,
+) -> None:
+    """Take new and corrected masks into prepared scans."""
+    _run("relabel", {"data": data, "masks": masks}, words, None, {"out": out})
 
 
 def pretrain(
@@ -146,21 +157,20 @@ def suggest(
 
 
 def export(
-    encoder: Annotated[
-        str, typer.Argument(metavar="ENCODER", help="Folder made by pretrain, or by a run that has one.")
-    ],
+    source: Annotated[str, typer.Argument(metavar="RUN", help="Run folder, or the folder of a stage.")],
     words: Words = None,
     *,
     to: Annotated[
-        str | None, typer.Option("--to", metavar="nnunet|monai", help="Whose names the weights get (required).")
+        str | None,
+        typer.Option("--to", metavar="TARGET", help="For whom (required): nnunet, monai or onnx."),
     ] = None,
     out: Annotated[
         str | None,
-        typer.Option("--out", metavar="FILE", help="A .safetensors, .pth or .pt file (required); a .json goes beside."),
+        typer.Option("--out", metavar="FILE", help="A .safetensors, .pth, .pt or .onnx file (required)."),
     ] = None,
 ) -> None:
-    """Write an encoder's weights for nnU-Net or MONAI."""
-    _run("export", {"encoder": encoder}, words, None, {"to": to, "out": out})
+    """Write what was trained for other programs."""
+    _run("export", {"source": source}, words, None, {"to": to, "out": out})
 
 
 def report(

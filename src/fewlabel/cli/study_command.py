@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.live import Live
 
-    from fewlabel.pipelines.executors.standing import Glance
+    from fewlabel.pipelines.executors.job_progress import Glance
     from fewlabel.pipelines.study.board import Board
 
 

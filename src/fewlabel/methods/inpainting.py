@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from fewlabel.core.collective import sum_across, world_size
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.full_precision import full_precision
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, pooled
 from fewlabel.methods.pretext import watched_rows

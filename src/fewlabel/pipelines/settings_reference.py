@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fewlabel.core.errors import MISSING, Fault, SettingsError
-from fewlabel.core.settings.config import Settings
+from fewlabel.core.settings.base import Settings
 from fewlabel.core.settings.describe import describe
 from fewlabel.core.suggestions import did_you_mean
 from fewlabel.pipelines.stage_table import STAGES, nearer, route, settings_class
 
-PIPELINES = {"train": "TrainSettings", "demo": "DemoSettings", "study": "StudySettings"}
+PIPELINES = {"train": "TrainSettings", "demo": "DemoSettings", "learn": "LearnSettings", "study": "StudySettings"}
 #: Pipelines that share out settings among stages.
-_SHARING = ("train", "demo")
+_SHARING = ("train", "demo", "learn")
 
 
 def setting_rows(stage: str, values: Mapping[str, Any] | None = None) -> list[dict[str, str]]:

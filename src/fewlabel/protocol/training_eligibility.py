@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fewlabel.core.artifact.manifest import Artifact
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import DataError, Fault, SettingsError
 from fewlabel.core.suggestions import did_you_mean
 from fewlabel.data.store import PreparedStore

@@ -13,7 +13,7 @@ from fewlabel.core.errors import Fault
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.io.composite_paths import Structures
 from fewlabel.readers.base import Match, Reader
-from fewlabel.readers.channel_names import channel_names
+from fewlabel.readers.default_channel_names import channel_names
 from fewlabel.readers.image_names import NamedFile, is_neither, understood
 from fewlabel.readers.listing import scans_below
 from fewlabel.readers.scan_ids import Placed, case_ids, subjects_of

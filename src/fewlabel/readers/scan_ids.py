@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fewlabel.data.subjects import guess_subjects
+from fewlabel.data.subjects_from_names import DATE, guess_subjects, is_side
 from fewlabel.readers.image_names import part_of_folder
 
 Home = tuple[str, ...]
@@ -15,8 +15,7 @@ _UNSAFE = re.compile(r"[^\w.\-]+")
 #: Folders of one patient for each visit.
 _VISIT = re.compile(
     r"(?:ses|session|visit|tp|timepoint|time|scan|exam|study|anat|baseline"
-    r"|follow.?up|pre|post)[ _-]?\w{0,4}|(?:19|20)\d{6}"
-    r"|(?:19|20)\d\d[-_.]\d\d[-_.]\d\d|\d\d[-_.]\d\d[-_.](?:19|20)\d\d",
+    rf"|follow.?up|pre|post)[ _-]?\w{{0,4}}|{DATE}",
     re.IGNORECASE,
 )
 
@@ -60,12 +59,13 @@ def patient_folders(scans: Sequence[Placed]) -> dict[Home, str] | None:
 
     They are patients where there are several, and each holds one scan, scans that bear its name but no pictures, or
     scans of the same names as the others. The last folder names the patient, but for one of a visit (``ses-1``,
-    ``baseline``, ``20200131``), and with the folders above it where patients of two share a name.
+    ``baseline``, ``20200131``), and with the folders above it where patients of two share a name. Folders of sides of
+    the body (``left``, ``right``) are no patients.
     """
     homes: dict[Home, list[str]] = defaultdict(list)
     for scan in scans:
         homes[scan.home].append(scan.name.lower())
-    if () in homes or len(homes) < 2:
+    if () in homes or len(homes) < 2 or all(len(home) == 1 and is_side(home[0]) for home in homes):
         return None
     names = list(homes.values())
     alone = all(len(each) == 1 for each in names)

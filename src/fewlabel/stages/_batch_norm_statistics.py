@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from fewlabel.core.errors import Fault
 from fewlabel.core.plugin_discovery import load_plugin
-from fewlabel.core.settings.config import Settings
+from fewlabel.core.settings.base import Settings
+from fewlabel.data.evenly_spread_slices import Spread, spread_slices
 from fewlabel.data.patch_positions import Patch
-from fewlabel.data.representative_slices import Spread, spread_slices
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.recalibrate import recalibrate
 from fewlabel.nets.unet import UNet, UNetConfig

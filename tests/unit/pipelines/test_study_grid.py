@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from fewlabel.core.errors import FewlabelError
+from fewlabel.pipelines.executors.job_progress import Glance
 from fewlabel.pipelines.executors.jobs import Job
-from fewlabel.pipelines.executors.standing import Glance
 from fewlabel.pipelines.study.board import Board, last_step
 from fewlabel.pipelines.study.checks import check_grid
 from fewlabel.pipelines.study.costs import Costs

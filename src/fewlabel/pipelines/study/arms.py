@@ -7,8 +7,8 @@ from typing import Any
 
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.plugin_discovery import load_plugin
-from fewlabel.core.settings.config import Settings
-from fewlabel.core.settings.values import merge
+from fewlabel.core.settings.base import Settings
+from fewlabel.core.settings.value_syntax import merge
 from fewlabel.pipelines.recipes import Recipe, load_recipe
 from fewlabel.pipelines.stage_table import section, set_keys, settings_class
 from fewlabel.pipelines.study.spec import OWN, ArmSettings, Study

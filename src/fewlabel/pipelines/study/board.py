@@ -10,8 +10,8 @@ from typing import Any
 
 from fewlabel.core.artifact.files import read_json
 from fewlabel.core.settings.durations import clock
+from fewlabel.pipelines.executors.job_progress import Glance
 from fewlabel.pipelines.executors.jobs import Job, Plan
-from fewlabel.pipelines.executors.standing import Glance
 from fewlabel.pipelines.study.grid import LEAVES, Cell, Grid
 from fewlabel.pipelines.study.spec import Study
 from fewlabel.pipelines.study.time_left import TimeLeft

@@ -8,7 +8,7 @@ from typing import Any
 
 from fewlabel.core.artifact.files import read_json, write_json
 from fewlabel.core.progress import say
-from fewlabel.pipelines import time_budget
+from fewlabel.pipelines import time_budget_arithmetic
 from fewlabel.pipelines.executors.jobs import same_json
 from fewlabel.pipelines.study.arms import ArmPlan
 from fewlabel.pipelines.study.costs import Costs
@@ -74,6 +74,6 @@ def _share(
     finetune = costs.cost(grid, cell.finetune)
     if finetune is None:
         raise ValueError(f"the training of {cell.arm} was not measured")
-    steps = time_budget.share_out(seconds, pretrain, [finetune], share=share, given=given)
+    steps = time_budget_arithmetic.share_out(seconds, pretrain, [finetune], share=share, given=given)
     counts = {"pretrain": steps.pretrain, "finetune": steps.finetune}
     return {stage: count for stage, count in counts.items() if count is not None and stage not in given}

@@ -17,7 +17,7 @@ from fewlabel.pipelines.executors.jobs import same_json
 from fewlabel.pipelines.study.checks import label_use, planned_encoder
 from fewlabel.pipelines.study.grid import Cell, Grid
 from fewlabel.pipelines.study.stores import Stores
-from fewlabel.pipelines.time_budget import Cost
+from fewlabel.pipelines.time_budget_arithmetic import Cost
 
 FILE = "measured.json"
 #: Settings in which jobs of one kind differ: they cost alike.

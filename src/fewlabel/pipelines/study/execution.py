@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from fewlabel.data.checking import cores
-from fewlabel.pipelines.executors.here import run_here
+from fewlabel.data.scan_inspection import cores
+from fewlabel.pipelines.executors.job_progress import Glance
 from fewlabel.pipelines.executors.jobs import Plan
 from fewlabel.pipelines.executors.processes import run_in_processes
 from fewlabel.pipelines.executors.ray_cluster import run_on_ray
 from fewlabel.pipelines.executors.slurm import run_on_slurm
-from fewlabel.pipelines.executors.standing import Glance
+from fewlabel.pipelines.executors.this_process import run_here
 from fewlabel.pipelines.study.grid import Grid
 from fewlabel.pipelines.study.spec import Study, StudySettings
 from fewlabel.pipelines.study.work import WORK

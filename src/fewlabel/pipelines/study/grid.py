@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.settings.config import Settings
-from fewlabel.engine.runs import identity
+from fewlabel.core.settings.base import Settings
+from fewlabel.engine.run_folder_state import identity
 from fewlabel.pipelines.executors.jobs import JOBS, Job, order, same_json
 from fewlabel.pipelines.stage_table import STAGES
 from fewlabel.pipelines.study.arms import ArmPlan

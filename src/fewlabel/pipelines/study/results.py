@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import read_json
-from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.engine.record import read_record
 from fewlabel.pipelines.executors.jobs import JOBS
 from fewlabel.pipelines.study.grid import LEAVES, Cell

@@ -16,8 +16,8 @@ from fewlabel.core.provenance import git_revision, library_versions, machine_fac
 from fewlabel.core.settings.durations import clock
 from fewlabel.engine.lock import sole_run
 from fewlabel.pipelines.executors.claims import is_done
+from fewlabel.pipelines.executors.job_progress import Glance
 from fewlabel.pipelines.executors.jobs import Plan
-from fewlabel.pipelines.executors.standing import Glance
 from fewlabel.pipelines.executors.worker import limit_threads
 from fewlabel.pipelines.study.arms import arm_plans
 from fewlabel.pipelines.study.board import Board

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.settings.values import merge
+from fewlabel.core.settings.value_syntax import merge
 from fewlabel.core.suggestions import did_you_mean
 from fewlabel.pipelines.study.spec import Study, parse_study
 from fewlabel.pipelines.yaml_files import ENDINGS, read_settings_file

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.settings.config import Names, PathSetting, Settings, setting
+from fewlabel.core.settings.base import Names, PathSetting, Settings, setting
 from fewlabel.core.suggestions import did_you_mean
 
 #: Number of labelled patients; ``all`` for the whole train part.

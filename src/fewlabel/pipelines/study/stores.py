@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.artifact.manifest import Artifact
-from fewlabel.core.settings.values import merge
+from fewlabel.core.artifact.artifact_folder import Artifact
+from fewlabel.core.settings.value_syntax import merge
 from fewlabel.data.store import PreparedStore
 from fewlabel.pipelines.executors.jobs import same_json
 from fewlabel.pipelines.stage_table import run_stage, settings_class

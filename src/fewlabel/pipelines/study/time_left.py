@@ -5,8 +5,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Collection, Mapping
 
+from fewlabel.pipelines.executors.job_progress import seconds_of
 from fewlabel.pipelines.executors.jobs import Job, Plan
-from fewlabel.pipelines.executors.standing import seconds_of
 from fewlabel.pipelines.study.costs import Costs, typical
 from fewlabel.pipelines.study.grid import Grid
 

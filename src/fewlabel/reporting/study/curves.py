@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fewlabel.reporting.blocks import Picture
-from fewlabel.reporting.style import canvas, embed, legend_below, series_look
+from fewlabel.reporting.figure_style import canvas, embed, legend_below, series_look
 
 #: Lines that can be told apart in one figure.
 MOST = 8

@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fewlabel.core.artifact.manifest import Artifact
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.collective import gather, mean_across
 from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.core.rng import stream_seed

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from fewlabel.core.errors import DataError, Fault, reason
+from fewlabel.data.io.dicom.file_search import Tree, read_tree
 from fewlabel.data.io.dicom.headers import Header, Plane
 from fewlabel.data.io.dicom.layout import Layout, lay_out
 from fewlabel.data.io.dicom.pixels import read_planes
 from fewlabel.data.io.dicom.splitting import Part, offsets_of, split_planes
 from fewlabel.data.io.dicom.tags import read_dataset
-from fewlabel.data.io.dicom.tree import Tree, read_tree
 from fewlabel.data.io.geometry import Geometry, Volume
 from fewlabel.data.io.shear import straighten
 

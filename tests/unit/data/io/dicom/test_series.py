@@ -6,9 +6,9 @@ import pytest
 import SimpleITK as sitk
 
 from fewlabel.core.errors import DataError
-from fewlabel.data.io.dicom import library
+from fewlabel.data.io.dicom import quiet_pydicom
+from fewlabel.data.io.dicom.file_search import read_tree
 from fewlabel.data.io.dicom.series import open_series, volumes_of
-from fewlabel.data.io.dicom.tree import read_tree
 from kit.dicom import IMPLICIT, RLE, axes, dataset, save, with_pixels, write_frames, write_slices
 from kit.scans import rotation
 
@@ -238,12 +238,12 @@ def test_a_file_without_preamble(tmp_path):
 
 def test_without_pydicom_it_is_said_what_to_install(tmp_path, monkeypatch):
     write_slices(tmp_path, pixels())
-    library.pydicom_library.cache_clear()
-    monkeypatch.setattr(library, "find_spec", lambda name: None)
+    quiet_pydicom.pydicom_library.cache_clear()
+    monkeypatch.setattr(quiet_pydicom, "find_spec", lambda name: None)
     try:
         refused(tmp_path, r"pip install 'fewlabel\[dicom\]'")
     finally:
-        library.pydicom_library.cache_clear()
+        quiet_pydicom.pydicom_library.cache_clear()
 
 
 @pytest.mark.parametrize(
