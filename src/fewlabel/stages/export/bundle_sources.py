@@ -9,6 +9,7 @@ from types import ModuleType
 from fewlabel.core import errors
 from fewlabel.data import orient, preprocess, resample, scanner_padding, store
 from fewlabel.data.io import composite_paths, geometry, volume_reading
+from fewlabel.data.io.dicom import address
 from fewlabel.scoring import class_contacts, component_rule, connected_components
 from fewlabel.stages.export import bundle_scripts
 from fewlabel.stages.export.bundle_scripts import network, predicting
@@ -16,6 +17,7 @@ from fewlabel.stages.export.bundle_scripts import network, predicting
 #: The folder, and how it is imported.
 PACKAGE = "fewlabel_bundle"
 _MODULES: tuple[ModuleType, ...] = (
+    address,
     class_contacts,
     component_rule,
     composite_paths,
