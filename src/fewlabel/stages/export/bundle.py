@@ -21,8 +21,8 @@ from fewlabel.stages._model_or_control import find_segmenter
 from fewlabel.stages._segmenter import Segmenter
 from fewlabel.stages.export.bundle_scripts import network as bundled
 from fewlabel.stages.export.bundle_sources import PACKAGE, bundle_sources
-from fewlabel.stages.export.checking import TOLERANCE, agreement, prepared_scans
-from fewlabel.stages.export.places import check_folder
+from fewlabel.stages.export.exported_model_agreement import TOLERANCE, agreement, prepared_scans
+from fewlabel.stages.export.output_destination import check_folder
 from fewlabel.stages.export.settings import ExportSettings
 
 MARK = "configs/metadata.json"
