@@ -19,6 +19,7 @@ from fewlabel.data.scan_inspection import catalog_faults
 from fewlabel.data.subjects_from_names import Subjects, with_one_subject_each
 from fewlabel.readers.label_names_beside import with_label_names
 from fewlabel.readers.listing import left_out_below, listed_once
+from fewlabel.readers.side_tables import with_side_tables
 from fewlabel.readers.unknown_layout import unknown_layout
 
 
@@ -202,7 +203,8 @@ def collect_catalog(
         with listed_once():
             choice = choose_reader(place, reader)
             read = collected(choice.reader, place)
-            read = read if read.reader == "table" else with_label_names(read, place)
+            read = read if choice.name == "table" else with_label_names(read, place)
+            read = with_side_tables(read, place) if place.is_dir() else read
             own = left_out_below(place) if place.is_dir() and choice.name != "table" else []
         catalog = with_one_subject_each(with_file_facts(read, colours or {}), subjects)
         catalog = replace(catalog, notes=(*catalog.notes, *own))
