@@ -225,20 +225,20 @@ def suggest(**settings: Any) -> Path:
 
 
 def export(**settings: Any) -> Path:
-    """Write an encoder's weights for another library; see ``fewlabel settings export``.
+    """Write what was trained for other programs; see ``fewlabel settings export``.
 
     Args:
-        **settings: Settings of the stage; ``encoder`` (an encoder or run folder), ``to`` (``"nnunet"`` or ``"monai"``)
-            and ``out`` (a file) are required.
+        **settings: Settings of the stage; ``source`` (a run folder or a part of one), ``to`` (such as ``"onnx"``) and
+            ``out`` are required.
 
     Returns:
-        The file of the weights; a JSON of the network they fit lies beside it.
+        What was written.
 
     Raises:
-        FewlabelError: If a setting is wrong, or the other library cannot build the network.
+        FewlabelError: If a setting is wrong, or the other program cannot take what is to be exported.
 
     Example:
-        >>> fewlabel.export(encoder="encoder", to="monai", out="encoder.pth").name
+        >>> fewlabel.export(source="encoder", to="monai", out="encoder.pth").name
         'encoder.pth'
     """
     return _stage("export", settings, None)

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.core.artifact.artifact_folder import Artifact
-from fewlabel.core.artifact.files import read_json
+from fewlabel.core.artifact.files import MANIFEST, read_json
+from fewlabel.core.errors import ArtifactError, Fault
 from fewlabel.core.output_paths import RUN_FILE
+from fewlabel.core.progress import say
 
 #: Arm → its folder in a run.
 FOLDERS = {"model": "segmenter", "control": "segmenter-control"}
@@ -45,6 +47,31 @@ def segmenter_in_use(run: Path, opened: dict[Path, Artifact] | None = None) -> t
     if arm == "control":
         return run / FOLDERS[arm], f"The control is used, which is better: {why}. The model is {model}."
     return model, f"The model is used: {why}."
+
+
+def find_segmenter(place: Path) -> Artifact:
+    """The segmenter that ``place`` is or, as a run folder, holds and uses; which of two is said.
+
+    Raises:
+        ArtifactError: If there is none.
+    """
+    opened: dict[Path, Artifact] = {}
+    if (segmenter := Artifact.find(place, "segmenter")) is not None:
+        segmenter.check_parents()
+        return segmenter
+    inside, why = segmenter_in_use(place, opened)
+    if why:
+        say(why)
+    if (segmenter := opened.get(inside) or Artifact.find(inside, "segmenter")) is not None:
+        segmenter.check_parents()
+        return segmenter
+    for folder in (place, inside):
+        if (folder / MANIFEST).is_file():
+            # Of several, none of the kind, the first says what is wrong.
+            return Artifact.open(folder, "segmenter")
+    problem = "is neither a segmenter nor a run folder with one" if place.exists() else "does not exist"
+    fault = Fault(f"{place} {problem}", remedy="Give the folder that finetune or train made")
+    raise ArtifactError("There is no model:", [fault])
 
 
 def _recorded(run: Path) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from fewlabel.core.settings.base import plugin_name
 from fewlabel.core.settings.value_syntax import show_value
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.io.catalog_paths import files_behind, is_file_path, is_there, scan_stem
+from fewlabel.data.io.dicom.file_search import is_dicom_file
+from fewlabel.data.io.dicom.pseudonyms import FOLDER as PSEUDONYMS
 from fewlabel.data.io.hdf5_and_npz_arrays import SUFFIX as H5
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.data.mask_names import is_mask_name
@@ -29,6 +31,7 @@ ReaderChoice = str | Mapping[str, Any]
 TABLES = (".csv", ".tsv", ".xlsx", ".xlsm", ".parquet")
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})$")
 _NOTHING = "There is nothing to segment:"
+_READERS = "fewlabel.readers"
 _REMEDY = "Give a scan, a folder of scans, or a table with an image column"
 _log = logging.getLogger(__name__)
 
@@ -103,6 +106,8 @@ class _Looking:
         place = self.place
         kinds = {**dict.fromkeys(TABLES, "table"), H5: "ssl4mis"}
         fitting = next((name for suffix, name in kinds.items() if place.name.lower().endswith(suffix)), "auto")
+        if fitting == "auto" and reader == "auto" and is_dicom_file(place):
+            fitting = "dicom"
         chosen = fitting if reader == "auto" else reader
         if chosen != "auto":
             catalog = self._collect(chosen)
@@ -134,6 +139,9 @@ class _Looking:
                 self.faults.extend(catalog.faults)
         if catalog is not None and catalog.reader == "table":
             return groups
+        # Where names may be those of persons, numbers must do.
+        private = catalog is not None and load_plugin(_READERS, catalog.reader).private
+        hidden = [path for path in listing.hidden if path.parent.name != PSEUDONYMS]
         of_scans = {file.resolve() for case in cases for path in case.images for file in files_behind(path)}
         named = [file for case in cases if case.label and is_there(case.label) for file in files_behind(case.label)]
         # A mask may be an array of the very file that holds its scan.
@@ -141,14 +149,17 @@ class _Looking:
         claimed = of_scans | {file.resolve() for file in labels}
         images = [path for path in listing.files if is_scan(path) and path.resolve() not in claimed]
         masks = [path for path in images if is_mask_name(path, self.place)]
-        for kind, paths in (("masks by name", [*labels, *masks]), ("hidden files", listing.hidden)):
-            if paths:
-                shown = ", ".join(path.name for path in paths[:3]) + (", …" if len(paths) > 3 else "")
-                self.skipped.append(f"left out as {kind} ({len(paths)}): {shown}")
-        if listing.artifacts:
-            shown = ", ".join(map(str, listing.artifacts[:3])) + (", …" if len(listing.artifacts) > 3 else "")
-            self.skipped.append(f"left out as made by fewlabel ({len(listing.artifacts)}): {shown}")
-        self.faults.extend(unreadable_faults(listing, {file.suffix.lower() for file in claimed}, self.place))
+        left_out = {
+            "masks by name": [path.name for path in (*(() if private else labels), *masks)],
+            "hidden files": [path.name for path in hidden],
+            "made by fewlabel": list(map(str, listing.artifacts)),
+        }
+        for kind, names in left_out.items():
+            if names:
+                shown = "" if private else f": {', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
+                self.skipped.append(f"left out as {kind} ({len(names)}){shown}")
+        understood = {file.suffix.lower() for file in claimed}
+        self.faults.extend(unreadable_faults(listing, understood, self.place, private=private))
         aside = set(masks)
         return [*groups, *_by_channel([path for path in images if path not in aside], self.channels)]
 
@@ -166,7 +177,7 @@ class _Looking:
         name = plugin_name(given)
         known: dict[str, Any] = {}
         if isinstance(self.usual, Mapping) and plugin_name(self.usual) == name:
-            aside = {*given, *load_plugin("fewlabel.readers", name, where="reader").label_settings}
+            aside = {*given, *load_plugin(_READERS, name, where="reader").label_settings}
             known = {key: value for key, value in self.usual.items() if key not in aside}
         catalog = collected(choose_reader(self.place, {**known, **given}).reader, self.place)
         if known:
