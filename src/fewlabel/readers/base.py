@@ -209,7 +209,7 @@ def collect_catalog(
             private = choice.reader.private
             closed = [] if private else closed
             own = left_out_below(place) if place.is_dir() and choice.name != "table" and not private else []
-            read = read if read.reader == "table" else with_label_names(read, place)
+            read = read if read.reader == "table" else with_label_names(read, place, below=not private)
             read = with_side_tables(read, place) if place.is_dir() and not private else read
         catalog = with_one_subject_each(with_file_facts(read, colours or {}), subjects)
         catalog = replace(catalog, notes=(*catalog.notes, *own))
