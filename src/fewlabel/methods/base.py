@@ -103,6 +103,9 @@ class PretrainMethod(nn.Module, ABC):
     #: What of the augmentation would give the task a label that nothing can tell, and its value instead, by the names
     #: of ``AugmentConfig``; whatever the settings say.
     augment_changes: ClassVar[Mapping[str, float]] = {}
+    #: Whether training hides parts of slices, so that statistics of batch normalisation have to be taken anew from
+    #: whole ones in the end; a call of the method is then the pass to take them in.
+    hides_pixels: ClassVar[bool] = False
     #: Where the method comes from, for ``fewlabel methods``.
     paper: ClassVar[str] = ""
 
