@@ -1,4 +1,4 @@
-"""The table of the probe in lines: an arm's Dice by both probes, its gain over random weights, how slices are embedded."""
+"""The table of the probe in lines: Dice by both probes, the gain over random weights, how slices are embedded."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def test_features_of_another_unit_or_that_never_change_tell_the_same():
 
 
 def test_levels_count_alike_whatever_their_width():
-    """A level of one feature against one of 100 equal ones: a cosine that counted features would follow the wide one."""
+    """A level of one feature against one of 100 equal ones: counted by features, the wide one would decide."""
     labels = np.array([0, 1])
     bank = torch.cat([torch.tensor([[1.0], [-1.0]]), torch.tensor([[-0.5], [0.5]]).expand(2, 100)], dim=1)
     asked = torch.cat([torch.ones(1, 1), torch.full((1, 100), 0.5)], dim=1)
