@@ -62,6 +62,7 @@ class DataFacts:
         image_size: (height, width) of a view, in pixels.
         store_slices: Number of slices in the whole store; ``PretrainBatch.slices`` are below it.
         classes: Number of segmentation classes, background included; 0 if the store has no labels.
+        missing: Name → share of slices of the pre-training part without that meta label; 0 where it is not given.
     """
 
     meta_labels: Mapping[str, int]
@@ -69,6 +70,7 @@ class DataFacts:
     image_size: tuple[int, int]
     store_slices: int = 0
     classes: int = 0
+    missing: Mapping[str, float] = field(default_factory=dict)
 
 
 class PretrainMethod(nn.Module, ABC):

@@ -25,6 +25,7 @@ from fewlabel.engine.weights import load_decoder_into, load_encoder_into, save_s
 from fewlabel.nets.layout import channels_last
 from fewlabel.nets.unet import UNet
 from fewlabel.protocol.exposure import images_met
+from fewlabel.protocol.label_draws import unlabelled_slices
 from fewlabel.protocol.model_selection import say_selection
 from fewlabel.scoring.components import ComponentRule
 from fewlabel.stages._postprocess import decided_rule
@@ -256,7 +257,7 @@ class SegmenterRun:
             self.store,
             self._network(fabric.device, seed),
             indices=indices,
-            unlabelled=self.store.slices_of(sorted(met - set(labelled))),
+            unlabelled=unlabelled_slices(self.store, met, labelled),
             validation=validation,
             statistics=self._statistics(met, seed),
             rule=self._rule(labelled),

@@ -192,6 +192,7 @@ def build_method(
         image_size=(int(store.images.shape[2]), int(store.images.shape[3])),
         store_slices=len(store.slices),
         classes=len(store.label_names),
+        missing={name: float((store.slices[f"meta_{name}"].iloc[indices] < 0).mean()) for name in store.meta_labels},
     )
     torch.manual_seed(stream_seed(settings.seed, "encoder"))
     encoder = UNetEncoder(settings.network)
