@@ -95,7 +95,7 @@ class SPL(SliceContrast):
         name: Literal["spl"] = "spl"
         labels: Labels = setting(
             "auto",
-            "meta labels that guide; auto takes those of patient, position, phase and quarter (of a cine) that at least "
+            "meta labels that guide; auto takes those of patient, position, phase and quarter (of cines) that at least "
             "half of the slices have",
             source="SPL: the first three",
         )
