@@ -21,7 +21,7 @@ import numpy as np
 
 from fewlabel.data.pose import Pose, Thresholds, judged_poses
 from fewlabel.data.pose_matching import Matched, Matching, match_views
-from fewlabel.data.pose_views import View, store_views
+from fewlabel.data.pose_thumbnails import View, store_views
 from fewlabel.data.store import UNLABELLED, PreparedStore
 
 #: Pixels of a structure in a slice below which the slice tells no direction.

@@ -19,11 +19,11 @@ from typing import Any
 import typer
 
 from fewlabel.cli import app
-from fewlabel.core.registry import load_plugin, plugin_names
-from fewlabel.pipelines.catalogue import METHODS, REGIMES, cost_note, packaged_costs, plugin_rows
+from fewlabel.core.plugin_discovery import load_plugin, plugin_names
+from fewlabel.pipelines.methods_and_regimes import METHODS, REGIMES, cost_note, packaged_costs, plugin_rows
 from fewlabel.pipelines.recipes import load_recipe, recipe_names
-from fewlabel.pipelines.settings import PIPELINES, markdown_table, setting_rows
-from fewlabel.pipelines.stages import STAGES
+from fewlabel.pipelines.settings_reference import PIPELINES, markdown_table, setting_rows
+from fewlabel.pipelines.stage_table import STAGES
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent

@@ -14,7 +14,7 @@ from typing import Any
 
 import fewlabel
 from fewlabel.core.artifact.files import MANIFEST
-from fewlabel.core.registry import load_plugin, plugin_names
+from fewlabel.core.plugin_discovery import load_plugin, plugin_names
 from fewlabel.engine.record import read_record
 from suites.acdc_lite import RECIPE, append, done, found, score
 

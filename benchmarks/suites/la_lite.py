@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import fewlabel
-from fewlabel.core.registry import load_plugin, plugin_names
+from fewlabel.core.plugin_discovery import load_plugin, plugin_names
 from fewlabel.engine.record import read_record
 from suites.acdc_lite import append, done, score
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from common import facts, timed
 from fewlabel.engine.inference import folded
 from fewlabel.engine.runtime import fast_kernels, has_bf16
-from fewlabel.nets.norm import BatchNorm
+from fewlabel.nets.synchronised_batch_norm import BatchNorm
 from fewlabel.nets.unet import UNet, UNetConfig
 
 ROUNDS = 7

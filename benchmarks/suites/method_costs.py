@@ -22,12 +22,12 @@ from torch import nn
 
 import fewlabel
 from common import PeakMemory, compact, facts, write
-from fewlabel.core.registry import plugin_names
+from fewlabel.core.plugin_discovery import plugin_names
 from fewlabel.engine.runtime import fast_kernels, start
 from fewlabel.engine.step import apply_gradients, total_norm
 from fewlabel.methods.base import PretrainMethod
-from fewlabel.pipelines.catalogue import COSTS
-from fewlabel.pipelines.stages import stage_settings
+from fewlabel.pipelines.methods_and_regimes import COSTS
+from fewlabel.pipelines.stage_table import stage_settings
 from fewlabel.stages.pretrain import PretrainingTrainer
 
 SUITE = "method-costs"

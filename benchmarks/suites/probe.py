@@ -21,8 +21,8 @@ from typing import Any
 
 import fewlabel
 from common import facts, settings_hash
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import MANIFEST
-from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.record import read_record
 from suites.acdc_methods import pretraining_facts

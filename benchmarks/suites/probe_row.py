@@ -13,18 +13,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fewlabel.core.artifact.manifest import Artifact
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.rng import numpy_stream, stream_seed
-from fewlabel.data.intensity import standardise
-from fewlabel.data.representative_slices import Spread, spread_slices
+from fewlabel.data.evenly_spread_slices import Spread, spread_slices
+from fewlabel.data.intensity_changes import standardise
 from fewlabel.data.store import PreparedStore
-from fewlabel.engine.monitor import effective_rank, spread
+from fewlabel.engine.collapse_monitor import effective_rank, spread
 from fewlabel.engine.recalibrate import recalibrate
-from fewlabel.engine.weights import load_encoder
+from fewlabel.engine.weight_files import load_encoder
 from fewlabel.methods.base import pooled
 from fewlabel.nets.unet import UNetConfig, UNetEncoder
 from fewlabel.protocol.exposure import images_of, met_among
-from fewlabel.protocol.label_draws import drawn_labels, training_slices
+from fewlabel.protocol.training_eligibility import drawn_labels, training_slices
 from fewlabel.scoring.embedding import neighbour_purity
 from fewlabel.scoring.metrics import score_case
 from fewlabel.scoring.probe import IGNORED, Probe, Scale, balanced_rows, coarse_labels, scale_of

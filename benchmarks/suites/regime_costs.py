@@ -15,7 +15,7 @@ from pathlib import Path
 
 import fewlabel
 from common import compact, facts, timed, write
-from fewlabel.core.registry import plugin_names
+from fewlabel.core.plugin_discovery import plugin_names
 from fewlabel.engine.runtime import fast_kernels, start
 from fewlabel.regimes.base import Regime
 from suites.regime_steps import TOTAL, build, stepper

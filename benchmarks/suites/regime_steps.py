@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewlabel.core.registry import load_plugin
-from fewlabel.core.settings.config import resolve_plugin
+from fewlabel.core.plugin_discovery import load_plugin
+from fewlabel.core.settings.base import resolve_plugin
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.engine.runtime import has_bf16
 from fewlabel.engine.step import gradients_of
 from fewlabel.gradients.combine import MeanCombiner
-from fewlabel.nets.layout import channels_last
+from fewlabel.nets.memory_layout import channels_last
 from fewlabel.nets.unet import UNet, UNetConfig
 from fewlabel.regimes.base import Regime
 

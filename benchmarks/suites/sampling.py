@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from common import facts, medians
 from fewlabel.engine.runtime import fast_kernels, start
-from fewlabel.objectives.stratified import Sampling, draw_pixels, pixel_strata
+from fewlabel.objectives.stratified_sampling import Sampling, draw_pixels, pixel_strata
 from suites.regime_steps import CLASSES, SIDE, build, rings, stepper
 
 STRIDE, DIM, DRAWN = 4, 128, 256

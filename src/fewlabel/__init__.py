@@ -57,7 +57,9 @@ __all__ = [
     "predict",
     "prepare",
     "pretrain",
+    "relabel",
     "report",
+    "suggest",
     "train",
 ]
 
@@ -100,6 +102,25 @@ def merge(**settings: Any) -> Path:
         'merged'
     """
     return _stage("merge", settings, None)
+
+
+def relabel(**settings: Any) -> Path:
+    """Take new and corrected masks into prepared scans; see ``fewlabel settings relabel``.
+
+    Args:
+        **settings: ``data`` (a prepared folder), ``masks`` (a folder of masks) and ``out`` are required.
+
+    Returns:
+        The folder of the new prepared store.
+
+    Raises:
+        FewlabelError: If there is no new mask, or one cannot be used.
+
+    Example:
+        >>> fewlabel.relabel(data="prepared", masks="scans/labels", out="relabelled").name
+        'relabelled'
+    """
+    return _stage("relabel", settings, None)
 
 
 def pretrain(*, recipe: str | Path | None = None, **settings: Any) -> Path:
@@ -182,6 +203,25 @@ def predict(**settings: Any) -> Path:
         'masks'
     """
     return _stage("predict", settings, None)
+
+
+def suggest(**settings: Any) -> Path:
+    """Say which scans to annotate next, and why; see ``fewlabel settings suggest``.
+
+    Args:
+        **settings: Settings of the stage, such as ``count``; ``run`` (a run or prepared folder) is required.
+
+    Returns:
+        The table of suggestions, a choice at random below them.
+
+    Raises:
+        FewlabelError: If a setting is wrong, or every training scan is annotated.
+
+    Example:
+        >>> fewlabel.suggest(run="prepared", count=1, out="suggestions.csv").name
+        'suggestions.csv'
+    """
+    return _stage("suggest", settings, None)
 
 
 def export(**settings: Any) -> Path:
@@ -268,7 +308,7 @@ def demo(**settings: Any) -> Path:
 
 
 def _stage(name: str, settings: dict[str, Any], recipe: str | Path | None) -> Path:
-    return Path(_load("pipelines.stages").run_values(name, settings, recipe))
+    return Path(_load("pipelines.stage_table").run_values(name, settings, recipe))
 
 
 def _load(name: str) -> ModuleType:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewlabel.core.registry import plugin_names
+from fewlabel.core.plugin_discovery import plugin_names
 from fewlabel.nets.unet import UNetConfig
 from kit import finetuning, pretraining
 

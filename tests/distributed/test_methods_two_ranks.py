@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fewlabel.core.collective import average_gradients, rank, world_size
-from fewlabel.core.registry import plugin_names
+from fewlabel.core.plugin_discovery import plugin_names
 from fewlabel.nets.unet import UNetConfig
 from kit.pretraining import TOTAL, batch_for, rows_of, stage_steps, toy_method, trainable
 from kit.ranks import run_ranks

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fewlabel.core.collective import average_gradients, rank, world_size
-from fewlabel.core.registry import plugin_names
+from fewlabel.core.plugin_discovery import plugin_names
 from fewlabel.nets.unet import UNetConfig
 from kit.finetuning import FAMILY, TOTAL, build, rows_of, toy_batch, trainable
 from kit.ranks import run_ranks

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fewlabel.core.artifact.manifest import Artifact
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import ArtifactError
 from fewlabel.data.store import PreparedStore
-from fewlabel.engine.weights import load_decoder_into, load_encoder, load_encoder_into, load_segmenter
+from fewlabel.engine.weight_files import load_decoder_into, load_encoder, load_encoder_into, load_segmenter
 from fewlabel.nets.unet import UNetDecoder, UNetEncoder
 from fewlabel.stages import evaluate, finetune, pretrain, report
 from fewlabel.stages.evaluate import EvaluateSettings

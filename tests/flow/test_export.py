@@ -19,10 +19,10 @@ from typer.testing import CliRunner
 
 import fewlabel
 from fewlabel.cli import app
-from fewlabel.core.artifact.manifest import finish_artifact
+from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.core.errors import ArtifactError, SettingsError
-from fewlabel.data.intensity import standardise
-from fewlabel.engine.weights import load_encoder, save_encoder
+from fewlabel.data.intensity_changes import standardise
+from fewlabel.engine.weight_files import load_encoder, save_encoder
 from fewlabel.nets.unet import UNetConfig, UNetEncoder
 from kit.scans import blob, noise, write_scan
 from kit.stores import make_store
@@ -220,6 +220,8 @@ def workplace(tmp_path, monkeypatch):
     return tmp_path
 
 
+# MONAI warns of a decoder of its own that is not installed, wherever pydicom is.
+@pytest.mark.filterwarnings("ignore:NvImgCodecPydicomReader:UserWarning")
 def test_the_guides_monai_example(workplace):
     fewlabel.export(encoder="run", to="monai", out="exported/encoder.safetensors")
     scans = []

@@ -12,8 +12,8 @@ from typer.testing import CliRunner, Result
 
 from fewlabel.cli import app
 from fewlabel.core import progress
+from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.core.artifact.files import write_json
-from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.engine import ensemble
 from fewlabel.stages.export import find_encoder
 from fewlabel.stages.predict import find_model

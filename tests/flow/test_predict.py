@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
+from fewlabel.core.artifact.artifact_folder import Artifact, finish_artifact
 from fewlabel.core.artifact.files import MANIFEST, read_json
-from fewlabel.core.artifact.manifest import Artifact, finish_artifact
 from fewlabel.core.errors import ArtifactError, DataError, SettingsError
 from fewlabel.core.progress import listen
 from fewlabel.engine import ensemble
@@ -78,12 +78,12 @@ def test_masks_are_right_in_every_format(model, bright, tmp_path, suffix):
     np.testing.assert_array_equal(sitk.GetArrayFromImage(written), mask)
     assert written.GetPixelID() == sitk.sitkUInt8
     for fact in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
-        assert getattr(written, fact)() == pytest.approx(getattr(reference, fact)())
+        assert getattr(written, fact)() == pytest.approx(getattr(reference, fact)(), abs=1e-6)
     row = table_of(out).iloc[0]
     voxel = 2 * 2 * 9 / 1000
     assert row["status"] == "ok"
-    assert row["shape"] == "6x26x22"
-    assert row["spacing"] == "9x2x2"
+    assert row["size"] == "22x26x6"
+    assert row["spacing_mm"] == "2x2x9"
     assert row["ml_core"] == pytest.approx((mask == LABELS["core"]).sum() * voxel)
     assert row["ml_ring"] == pytest.approx((mask == LABELS["ring"]).sum() * voxel)
     assert row["confidence"] == 1.0
@@ -135,6 +135,69 @@ def test_a_picture_is_a_scan_of_one_slice(bright, tmp_path):
     np.testing.assert_array_equal(read(run(model, tmp_path / "slide.png", tmp_path / "out") / "slide.png"), mask[0])
 
 
+@pytest.mark.parametrize(
+    ("scan", "name"), [("a.nii.gz", "heart.nii.gz"), ("a.nrrd", "heart.nii.gz"), ("a.nii", "heart.nrrd")]
+)
+def test_one_mask_as_a_file(model, bright, tmp_path, said, scan, name):
+    """The mask lies under the name that was asked for, what is known of it beside it, and nothing else is written."""
+    mask = nested_discs(1)
+    scan = write_scan(tmp_path / "in" / scan, picture(mask), **GEOMETRY)
+    out = tmp_path / "new" / name
+    assert run(model, scan, out) == out
+    np.testing.assert_array_equal(read(out), mask)
+    written, reference = sitk.ReadImage(str(out)), sitk.ReadImage(str(scan))
+    for fact in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+        assert getattr(written, fact)() == pytest.approx(getattr(reference, fact)(), abs=1e-6)
+    assert {path.name for path in out.parent.iterdir()} == {
+        name,
+        "heart_labels.txt",
+        "heart_predictions.csv",
+        "heart_run_report.json",
+    }
+    row = pd.read_csv(out.parent / "heart_predictions.csv").iloc[0]
+    core = (mask == LABELS["core"]).sum() * 2 * 2 * 9 / 1000
+    assert (row["output"], row["ml_core"]) == (name, pytest.approx(core))
+    assert any(line.startswith(f"{name}: core {core:g} mL, ring ") for line in said)
+    # Nothing is replaced unless asked, neither the mask nor its table.
+    for path in sorted(out.parent.iterdir()):
+        path.write_text("drawn by hand")
+    with pytest.raises(SettingsError) as caught:
+        run(model, scan, out)
+    assert len(caught.value.faults) == 4
+    assert {path.read_text() for path in out.parent.iterdir()} == {"drawn by hand"}
+    run(model, scan, out, overwrite=True)
+    np.testing.assert_array_equal(read(out), mask)
+
+
+def test_a_file_takes_one_mask_that_its_format_can_hold(model, tmp_path):
+    for name in ("a", "b"):
+        write_scan(tmp_path / f"in/{name}.nii.gz", picture(nested_discs(0)), **GEOMETRY)
+    with pytest.raises(SettingsError) as caught:
+        run(model, tmp_path / "in", tmp_path / "mask.jpg")
+    several, lossy = map(str, caught.value.faults)
+    assert "there are 2 scans" in several
+    assert "mask.png" in lossy
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "run.json").write_text("{}")
+    for out, why in {
+        tmp_path / "home" / "mask.nii.gz": "is a run",
+        model / "mask.nii.gz": "is an artifact",
+        tmp_path / "in" / "a.nii.gz": "which a mask would replace",
+        tmp_path / "in" / "b.nii.gz" / "mask.nii.gz": "the file",
+    }.items():
+        with pytest.raises(SettingsError, match=why):
+            run(model, tmp_path / "in" / "a.nii.gz", out, overwrite=True)
+    # A scan that fails leaves nothing.
+    (tmp_path / "bad.nii.gz").write_bytes(b"not an image")
+    with pytest.raises(DataError, match="1 of 1 scans"):
+        run(model, tmp_path / "bad.nii.gz", tmp_path / "out" / "mask.nii.gz")
+    assert not (tmp_path / "out").exists()
+    # A folder may have any name.
+    (tmp_path / "masks.nii.gz").mkdir()
+    run(model, tmp_path / "in" / "a.nii.gz", tmp_path / "masks.nii.gz")
+    assert (tmp_path / "masks.nii.gz" / "a.nii.gz").is_file()
+
+
 def test_raw_values_beyond_a_byte(bright, tmp_path):
     plan = disc_plan(label_values=(0, -7, 1040))
     scan = write_scan(tmp_path / "scan.nii.gz", picture(nested_discs(0)))
@@ -155,11 +218,12 @@ def test_one_bad_file_does_not_stop_the_others(model, bright, tmp_path):
         run(model, home, out)
     assert [fault.where for fault in caught.value.faults] == [str(home / "b.nii.gz"), str(home / "d.mha")]
     assert sorted(path.name for path in out.glob("*.nii.gz")) == ["a.nii.gz", "c.nii.gz", "e.nii.gz"]
-    table = table_of(out).set_index("output")
+    table = table_of(out).set_index("input")
     assert table["status"].tolist() == ["ok", "failed", "ok", "failed", "ok"]
-    assert "finite" in table.loc["d.mha", "fault"]
+    assert "finite" in table.loc[str(home / "d.mha"), "fault"]
     manifest = Artifact.open(out, "predictions").manifest
-    assert set(manifest.files) == {"a.nii.gz", "c.nii.gz", "e.nii.gz", "predictions.csv", "run_report.json"}
+    tables = {"labels.txt", "predictions.csv", "run_report.json"}
+    assert set(manifest.files) == {"a.nii.gz", "c.nii.gz", "e.nii.gz", *tables}
     assert manifest.parents[0].kind == "segmenter"
     report = read_json(out / "run_report.json")
     assert (report["volumes"], len(report["failed"])) == (3, 2)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import struct
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -12,9 +16,11 @@ import SimpleITK as sitk
 
 from fewlabel.cli import main
 from fewlabel.core.errors import DataError, SettingsError
+from fewlabel.readers.base import collect_catalog
 from fewlabel.stages import predict
 from kit.scans import noise, write_scan
 from kit.segmenters import disc_plan, make_segmenter
+from kit.stores import make_store
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +35,9 @@ def run(model, scans, out, **over):
 
 
 def outcome(out):
-    return dict(pd.read_csv(out / "predictions.csv")[["output", "status"]].drop_duplicates().to_numpy().tolist())
+    table = pd.read_csv(out / "predictions.csv")
+    assert (table["output"].isna() == (table["status"] == "failed")).all()
+    return {Path(name).name: status for name, status in zip(table["input"], table["status"], strict=True)}
 
 
 def spoilt(path, form, at, *values):
@@ -61,11 +69,14 @@ def test_a_scan_that_fails_in_any_way_is_one_row(model, tmp_path, capsys):
     rows = outcome(tmp_path / "out")
     failed = {"magic.nii", "offset.nii", "dimensions.nii", "empty.nii.gz"}
     assert rows == {name: "failed" if name in failed else "ok" for name in ("a.nii", "z.nii", *failed)}
-    faults = pd.read_csv(tmp_path / "out/predictions.csv").set_index("output").loc[sorted(failed), "fault"]
-    assert all(str(home / name) in fault for name, fault in faults.items())
+    faults = pd.read_csv(tmp_path / "out/predictions.csv").set_index("input")["fault"]
+    assert all(str(home / name) in faults[str(home / name)] for name in failed)
 
 
-@pytest.mark.parametrize("error", [OverflowError("too large"), MemoryError(), KeyError("x"), TypeError("no number")])
+@pytest.mark.parametrize(
+    "error",
+    [OverflowError("too large"), MemoryError(), KeyError("x"), AttributeError("none"), struct.error("7 bytes")],
+)
 def test_errors_that_nobody_foresaw_are_rows_too(model, tmp_path, monkeypatch, error):
     for name in ("a", "b"):
         write_scan(tmp_path / f"in/{name}.nii", noise())
@@ -80,6 +91,68 @@ def test_errors_that_nobody_foresaw_are_rows_too(model, tmp_path, monkeypatch, e
     with pytest.raises(DataError, match=rf"a\.nii: cannot be segmented \({type(error).__name__}"):
         run(model, tmp_path / "in", tmp_path / "out")
     assert outcome(tmp_path / "out") == {"a.nii": "failed", "b.nii": "ok"}
+
+
+def test_a_full_disk_is_no_fault_of_a_scan(model, tmp_path, monkeypatch):
+    for name in ("a", "b", "c"):
+        write_scan(tmp_path / f"in/{name}.nii", noise())
+    original = predict.segmentation.write_masks
+
+    def full_at_b(out, scan, *rest):
+        if scan.output.name == "b.nii":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return original(out, scan, *rest)
+
+    monkeypatch.setattr(predict.segmentation, "write_masks", full_at_b)
+    with pytest.raises(OSError, match="No space left"):
+        run(model, tmp_path / "in", tmp_path / "out")
+    assert outcome(tmp_path / "out") == {"a.nii": "ok"}
+
+
+def test_what_earlier_runs_made_is_left_out_and_listed(model, tmp_path, said):
+    home = tmp_path / "in"
+    for name in ("a", "b"):
+        write_scan(home / f"{name}.nii", noise())
+    run(model, home, home / "earlier")
+    shutil.copytree(model, home / "run/segmenter")
+    make_store(home / "run/prepared", subjects=3, depth=2, size=(16, 16))
+    said.clear()
+    out = run(model, home, tmp_path / "out")
+    assert outcome(out) == {"a.nii": "ok", "b.nii": "ok"}
+    line = next(line for line in said if "made by fewlabel (3)" in line)
+    for part in (f"{home / 'earlier'} (predictions, 6 files)", "run/segmenter (segmenter", "run/prepared (prepared"):
+        assert part in line
+    assert not any("not read" in line for line in said)
+    # By itself it holds nothing to segment; a file of it that is named is taken at its word.
+    with pytest.raises(DataError, match="holds no scans \\(left out as made by fewlabel"):
+        run(model, home / "earlier", tmp_path / "none")
+    run(model, home / "earlier/a.nii", tmp_path / "one")
+
+
+def test_predicted_masks_are_no_scans_to_learn_from(model, tmp_path):
+    for name in ("a", "b", "c"):
+        write_scan(tmp_path / f"data/images/{name}.nii", noise())
+    run(model, tmp_path / "data/images", tmp_path / "data/out")
+    # Masks that lie where labels lie are labels: corrected ones are learnt from.
+    run(model, tmp_path / "data/images/a.nii", tmp_path / "data/labels")
+    _, catalog = collect_catalog(tmp_path / "data")
+    assert [(case.id, case.label is not None) for case in catalog.cases] == [("a", True), ("b", False), ("c", False)]
+    assert f"left out, as made by fewlabel: 3 images of {tmp_path / 'data/out'} (predictions)" in catalog.notes
+
+
+def test_the_row_of_a_mask_stays_where_its_scan_fails_later(model, tmp_path):
+    scans = [write_scan(tmp_path / f"in/{name}.nii", noise()) for name in ("a", "b")]
+    out = run(model, tmp_path / "in", tmp_path / "out")
+    content = scans[1].read_bytes()
+    scans[1].write_bytes(b"")
+    for _ in range(2):
+        with pytest.raises(DataError, match="1 of 2"):
+            run(model, tmp_path / "in", out, overwrite=True)
+        table = pd.read_csv(out / "predictions.csv")
+        assert table["status"].tolist() == ["ok", "ok", "failed"]
+    scans[1].write_bytes(content)
+    run(model, tmp_path / "in", out, overwrite=True)
+    assert pd.read_csv(out / "predictions.csv")["status"].tolist() == ["ok", "ok"]
 
 
 def colours(path, shape):
@@ -122,7 +195,7 @@ def test_a_table_with_rows_above_it_writes_below_the_output(model, tmp_path):
     before = sorted(tmp_path.rglob("*.nii"))
     out = run(model, tmp_path / "home/t.csv", tmp_path / "res/m")
     assert [path for path in sorted(tmp_path.rglob("*.nii")) if path not in before] == sorted(out.rglob("*.nii"))
-    assert len(outcome(out)) == 2
+    assert len(pd.read_csv(out / "predictions.csv")) == 2
 
 
 def test_a_link_in_the_output_is_not_followed(model, tmp_path):

@@ -19,7 +19,7 @@ from fewlabel.data.store import PreparedStore
 from fewlabel.engine.checkpoint import CHECKPOINT
 from fewlabel.engine.loop import Loop
 from fewlabel.engine.record import read_record
-from fewlabel.objectives.shares import ClassShares
+from fewlabel.objectives.class_share_monitor import ClassShares
 from fewlabel.regimes import weak_to_strong as _weak_to_strong
 from fewlabel.stages import finetune, pretrain
 from kit.stores import make_store

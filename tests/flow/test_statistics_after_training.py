@@ -9,14 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.core.artifact.files import read_json
-from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.errors import SettingsError
-from fewlabel.data.representative_slices import Spread, spread_slices
+from fewlabel.data.evenly_spread_slices import Spread, spread_slices
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.recalibrate import recalibrate
 from fewlabel.engine.record import read_record
-from fewlabel.engine.weights import load_segmenter, save_encoder
+from fewlabel.engine.weight_files import load_segmenter, save_encoder
 from fewlabel.nets.unet import UNetConfig, UNetEncoder
 from fewlabel.stages import finetune
 from fewlabel.stages.finetune import trainer
@@ -82,7 +82,7 @@ def test_a_regime_that_saw_unlabelled_slices_keeps_its_own_unless_asked(store, t
 
 
 def test_some_hundred_slices_are_enough(store, tmp_path, monkeypatch):
-    monkeypatch.setattr("fewlabel.stages._statistics.SLICES", 10)
+    monkeypatch.setattr("fewlabel.stages._batch_norm_statistics.SLICES", 10)
     facts = read_json(run(store, tmp_path / "few") / "segmenter.json")
     assert facts["recalibrated"] == {"slices": 10, "subjects": len(parts(store)["train"]), "share": 0.5}
 

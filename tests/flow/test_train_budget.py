@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from fewlabel.cli import app
 from fewlabel.core import progress
-from fewlabel.pipelines import time_budget, timing
+from fewlabel.pipelines import time_budget_arithmetic, time_estimate
 from kit.scans import nnunet_folder
 
 TINY = (
@@ -48,10 +48,10 @@ def sized(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     place = tmp_path_factory.mktemp("budget")
     data = nnunet_folder(place / "my scans", tuple("abcdefgh"), shape=(5, 40, 36))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(time_budget, "ROUND", 2)
-        patch.setattr(time_budget, "FEWEST", 2)
-        patch.setattr(time_budget, "MOST", {"pretrain": 4, "finetune": 4})
-        patch.setattr(timing, "SECONDS", 0.0)
+        patch.setattr(time_budget_arithmetic, "ROUND", 2)
+        patch.setattr(time_budget_arithmetic, "FEWEST", 2)
+        patch.setattr(time_budget_arithmetic, "MOST", {"pretrain": 4, "finetune": 4})
+        patch.setattr(time_estimate, "SECONDS", 0.0)
         done = fewlabel("train", str(data), "--out", str(place / "run"), *TINY, "budget=10m")
     return place / "run", done.stderr
 
@@ -86,12 +86,12 @@ def test_the_printed_command_trains_the_same_weights(sized: tuple[Path, str], tm
 
 
 def test_a_finished_run_is_kept_without_measuring(sized: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from fewlabel.pipelines import measuring
+    from fewlabel.pipelines import step_timing
 
     def measured(*words: Any, **settings: Any) -> Any:
         raise AssertionError
 
-    monkeypatch.setattr(measuring, "measure", measured)
+    monkeypatch.setattr(step_timing, "measure", measured)
     out, _ = sized
     before = weights(out), json.loads((out / "run.json").read_text())["resolved"]
     data = out.parent / "my scans"

@@ -12,16 +12,16 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import read_json
-from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import ArtifactError, SettingsError
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine import ensemble
 from fewlabel.engine.inference import folded, predict_volume
-from fewlabel.engine.weights import load_members, load_segmenter
+from fewlabel.engine.weight_files import load_members, load_segmenter
 from fewlabel.nets.unet import UNet, UNetConfig
 from fewlabel.scoring.metrics import dice_per_class
-from fewlabel.scoring.uncertainty import entropy
+from fewlabel.scoring.voxel_uncertainty import entropy
 from fewlabel.stages import evaluate, predict, report
 from fewlabel.stages.predict import segmentation
 from kit.scans import TILTED, write_scan

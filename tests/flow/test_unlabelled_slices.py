@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fewlabel.core.registry import load_plugin, plugin_names
+from fewlabel.core.plugin_discovery import load_plugin, plugin_names
 from fewlabel.data.store import PreparedStore
 from fewlabel.stages import finetune
 from fewlabel.stages.finetune import trainer

@@ -9,15 +9,15 @@ import pytest
 import SimpleITK as sitk
 import torch
 
+from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.core.artifact.files import read_json
-from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.errors import SettingsError
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine import ensemble
 from fewlabel.engine.inference import WINDOW, window_of
 from fewlabel.engine.loop import Loop
 from fewlabel.engine.record import read_record
-from fewlabel.engine.weights import load_segmenter, save_encoder
+from fewlabel.engine.weight_files import load_segmenter, save_encoder
 from fewlabel.nets.unet import UNetConfig, UNetEncoder
 from fewlabel.stages import evaluate, finetune, predict, prepare
 from fewlabel.stages.finetune import trainer

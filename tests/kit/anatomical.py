@@ -7,9 +7,9 @@ import copy
 import torch
 from torch.nn import functional
 
-from fewlabel.nets.fpn import pyramid
+from fewlabel.nets.representation_head import pyramid
 from fewlabel.nets.unet import UNetConfig
-from fewlabel.objectives.stratified import draw_pixels, draw_places, pixel_strata
+from fewlabel.objectives.stratified_sampling import draw_pixels, draw_places, pixel_strata
 from kit.finetuning import build, toy_batch
 from kit.tiny_regimes import stir
 

@@ -9,16 +9,16 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from fewlabel.cli import app
+from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.core.artifact.files import write_text
-from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.errors import DataError
-from fewlabel.core.settings.config import Settings
-from fewlabel.core.settings.values import merge
+from fewlabel.core.settings.base import Settings
+from fewlabel.core.settings.value_syntax import merge
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine import compiling
-from fewlabel.pipelines import _train_settings, measuring, stages, train
-from fewlabel.pipelines.measuring import Measured
-from fewlabel.pipelines.time_budget import Cost
+from fewlabel.pipelines import _train_settings, stage_table, step_timing, train
+from fewlabel.pipelines.step_timing import Measured
+from fewlabel.pipelines.time_budget_arithmetic import Cost
 from kit.stores import make_store
 
 
@@ -38,7 +38,7 @@ class Stages:
         """In place of the real ones, with a store as ``make_store`` makes it."""
         made = cls(**store)
         monkeypatch.setattr(train, "run_stage", made)
-        monkeypatch.setattr(measuring, "measure", made.measure)
+        monkeypatch.setattr(step_timing, "measure", made.measure)
         # Whatever machine this is.
         monkeypatch.setattr(compiling, "unpaid", lambda *machine: "not here")
         monkeypatch.delenv("WORLD_SIZE", raising=False)
@@ -55,7 +55,7 @@ class Stages:
             return make_store(out, **{"subjects": 4, "depth": 3, "size": (16, 16), **self.store})
         out.mkdir(parents=True)
         write_text(out / "report.html", "")
-        finish_artifact(out, stages.STAGES[name].kind, ["report.html"])
+        finish_artifact(out, stage_table.STAGES[name].kind, ["report.html"])
         return out
 
     def measure(self, plans: Any, store: PreparedStore, *, trains: bool, evaluates: bool) -> Measured:
@@ -88,7 +88,7 @@ def failing_command(monkeypatch: pytest.MonkeyPatch, error: BaseException, *, co
     def run(name: str, settings: Any) -> Path:
         raise error
 
-    monkeypatch.setattr(stages, "run_stage", run)
+    monkeypatch.setattr(stage_table, "run_stage", run)
     return CliRunner(env={"COLUMNS": str(columns)}).invoke(app, ["report", "run", "--out", "r"])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from fewlabel.data.phantom.scans import render, sample_patient
-from fewlabel.data.pose_views import View, subject_views
+from fewlabel.data.pose_thumbnails import View, subject_views
 
 SIDE = 96
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from fewlabel.core.artifact.manifest import finish_artifact
+from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.data.preprocess import Plan
-from fewlabel.engine.weights import member_file, save_member, save_segmenter_facts
+from fewlabel.engine.weight_files import member_file, save_member, save_segmenter_facts
 from fewlabel.nets.unet import UNet, UNetConfig
 from fewlabel.stages import prepare
 from kit.scans import TILTED, write_scan

@@ -5,7 +5,7 @@ import torch
 
 from fewlabel.methods.gcl.gradfilter import gradient_norms
 from fewlabel.methods.gcl.pixel_loss import top_pool
-from fewlabel.nets.norm import affine_scale
+from fewlabel.nets.synchronised_batch_norm import affine_scale
 from kit.closed_form import TAU, make_problem, slow_norms
 
 
@@ -36,7 +36,7 @@ def test_norms_equal_autograd_for_every_pair(path, slope, all_positives):
 def test_in_training_the_scale_is_that_of_the_batch_with_statistics_held_constant(norm):
     """δ is checked against a normalisation whose statistics are constants equal to the batch's."""
     torch.manual_seed(5)
-    from fewlabel.nets.norm import normalisation
+    from fewlabel.nets.synchronised_batch_norm import normalisation
 
     layer = normalisation(norm, 8, 2).double()
     layer.weight.data.uniform_(0.5, 1.5)

@@ -15,14 +15,27 @@ from typing import Any
 import pytest
 
 import fewlabel
-from fewlabel.core.registry import load_plugin, plugin_names
+from fewlabel.core.plugin_discovery import load_plugin, plugin_names
 from kit.stores import make_store
 
 ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = ("fewlabel.methods", "fewlabel.regimes")
 PLUGINS = [(family, name) for family in FAMILIES for name in plugin_names(family)]
 #: In the order in which they are run: what one leaves, later ones take.
-FUNCTIONS = ("prepare", "merge", "pretrain", "finetune", "evaluate", "predict", "export", "train", "report", "demo")
+FUNCTIONS = (
+    "prepare",
+    "merge",
+    "relabel",
+    "suggest",
+    "pretrain",
+    "finetune",
+    "evaluate",
+    "predict",
+    "export",
+    "train",
+    "report",
+    "demo",
+)
 SAMPLE = re.compile(r"<!-- sample: (\w+)/(\w+)\.py -->\n```python\n(.*?)```", re.DOTALL)
 SMALL = {"network": {"width": 4, "depth": 3}, "steps": 3, "batch": 4, "device": "cpu", "precision": "32"}
 

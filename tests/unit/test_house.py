@@ -19,7 +19,7 @@ import fewlabel
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "fewlabel"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-HEAVY = ("torch", "pandas", "numpy", "monai", "SimpleITK", "matplotlib", "fewlabel.core.settings.config")
+HEAVY = ("torch", "pandas", "numpy", "monai", "SimpleITK", "matplotlib", "fewlabel.core.settings.base")
 
 
 def text(name: str) -> str:
@@ -78,8 +78,8 @@ def test_nothing_public_is_left_out_of_the_list() -> None:
 
 
 def test_every_stage_is_a_public_function() -> None:
-    from fewlabel.pipelines.settings import PIPELINES
-    from fewlabel.pipelines.stages import STAGES
+    from fewlabel.pipelines.settings_reference import PIPELINES
+    from fewlabel.pipelines.stage_table import STAGES
 
     assert {*STAGES, *PIPELINES} <= set(fewlabel.__all__)
 
@@ -138,8 +138,8 @@ def test_commands_in_the_pages_exist() -> None:
 
 
 def test_settings_in_the_pages_exist() -> None:
-    from fewlabel.pipelines.settings import PIPELINES, setting_rows
-    from fewlabel.pipelines.stages import STAGES
+    from fewlabel.pipelines.settings_reference import PIPELINES, setting_rows
+    from fewlabel.pipelines.stage_table import STAGES
 
     keys = {stage: {row["key"] for row in setting_rows(stage)} for stage in (*STAGES, *PIPELINES)}
     every = set().union(*keys.values())
@@ -183,7 +183,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def test_every_public_function_method_and_regime_shows_an_example() -> None:
-    from fewlabel.core.registry import load_plugin, plugin_names
+    from fewlabel.core.plugin_discovery import load_plugin, plugin_names
 
     families = ("fewlabel.methods", "fewlabel.regimes")
     shown = {name: load_plugin(family, name) for family in families for name in plugin_names(family)}
@@ -226,7 +226,7 @@ def test_the_pages_take_their_tables_from_code_and_committed_rows(capsys: pytest
 
 
 def test_no_table_of_methods_or_arms_is_written_by_hand() -> None:
-    from fewlabel.core.registry import plugin_names
+    from fewlabel.core.plugin_discovery import plugin_names
 
     marked = runpy.run_path(str(ROOT / "docs" / "generate.py"))["MARKED"]
     names = "|".join(["scratch", *plugin_names("fewlabel.methods"), *plugin_names("fewlabel.regimes")])
@@ -237,7 +237,7 @@ def test_no_table_of_methods_or_arms_is_written_by_hand() -> None:
 
 
 def test_everything_discovered_is_in_the_lists_of_the_pages() -> None:
-    from fewlabel.core.registry import plugin_names
+    from fewlabel.core.plugin_discovery import plugin_names
 
     readme, plugins = text("README.md"), text("docs/reference/plugins.md")
     for family in ("methods", "regimes", "readers"):

@@ -12,8 +12,8 @@ try:
     import typer
     from typer.core import TyperGroup
 
-    from fewlabel.cli import lists, pipelines, stages, tables
-    from fewlabel.cli.console import any_encoding, show_progress
+    from fewlabel.cli import lists, pipelines, stages, table_command
+    from fewlabel.cli.terminal_output import any_encoding, show_progress
 except KeyboardInterrupt:
     # Most of the time before the first line is spent here, where nobody guards yet.
     sys.stderr.write("Interrupted.\n")
@@ -49,7 +49,7 @@ class _Guarded(TyperGroup):
             if type(error).__module__.startswith(("click", "typer")):
                 raise
             from fewlabel.cli.failures import report_failure
-            from fewlabel.cli.options import with_options
+            from fewlabel.cli.options_in_errors import with_options
             from fewlabel.core.errors import SettingsError
 
             command = self.get_command(ctx, ctx.invoked_subcommand) if ctx.invoked_subcommand else None
@@ -83,7 +83,7 @@ def _options(
 
 
 pipelines.add_to(app)
-tables.add_to(app)
+table_command.add_to(app)
 stages.add_to(app)
 lists.add_to(app)
 

@@ -7,12 +7,11 @@ import sys
 import textwrap
 import traceback
 
-from fewlabel.cli.console import rank, stderr
-from fewlabel.core.errors import Fault, FewlabelError, SettingsError
+from fewlabel.cli.terminal_output import rank, stderr
+from fewlabel.core.errors import Fault, FewlabelError, SettingsError, is_disk_full
 
 INTERRUPTED = 130
 OUT_OF_MEMORY = 5
-_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
 def report_failure(error: BaseException) -> int:
@@ -31,7 +30,7 @@ def report_failure(error: BaseException) -> int:
         _show(f"Out of memory ({_first_line(error)}).\n  - Lower batch, the size of prepare or network.width.")
         return OUT_OF_MEMORY
     if isinstance(error, OSError):
-        if error.errno in _FULL:
+        if is_disk_full(error):
             # Which command it was is not known here, and only some can go on.
             remedy = "Free some space and repeat the command; one that trains continues with --resume."
             _show(f"The disk is full ({error}).\n  - {remedy}")

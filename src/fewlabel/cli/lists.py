@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fewlabel.cli.console import stdout, table
+from fewlabel.cli.terminal_output import stdout, table
 
 PANEL = "What there is"
 
@@ -48,14 +48,14 @@ def settings(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Every setting of a stage: default, unit, meaning, source."""
-    from fewlabel.core.settings.values import nest
-    from fewlabel.pipelines.settings import setting_rows
+    from fewlabel.core.settings.value_syntax import nest
+    from fewlabel.pipelines.settings_reference import setting_rows
 
     rows = setting_rows(stage, nest(words or []))
     if as_json:
         stdout().print(json.dumps(rows, indent=2), soft_wrap=True)
     elif markdown:
-        from fewlabel.pipelines.settings import markdown_table
+        from fewlabel.pipelines.settings_reference import markdown_table
 
         stdout().print(markdown_table(rows), soft_wrap=True)
     else:
@@ -71,20 +71,20 @@ def version() -> None:
 
 
 def _costly(family: str) -> None:
-    from fewlabel.pipelines import catalogue
+    from fewlabel.pipelines import methods_and_regimes
 
-    costs = catalogue.packaged_costs(family)
+    costs = methods_and_regimes.packaged_costs(family)
     rows = []
-    for row in catalogue.plugin_rows(family, costs):
+    for row in methods_and_regimes.plugin_rows(family, costs):
         needs = (row["needs"] or "nothing").replace(", ", ",\n").replace("any of ", "any of\n")
         cost = [row[key] or "not\nmeasured" for key in ("memory", "step")]
         rows.append([row["name"], needs, *cost, f"{row['summary']}.\n{row['paper']}"])
     _show(rows, ["name", "needs", "memory", "step", "what it is, where it is from"])
-    stdout().print(f"\n{catalogue.cost_note(family, costs)}")
+    stdout().print(f"\n{methods_and_regimes.cost_note(family, costs)}")
 
 
 def _family(package: str) -> None:
-    from fewlabel.core.registry import load_plugin, plugin_names
+    from fewlabel.core.plugin_discovery import load_plugin, plugin_names
 
     rows = []
     for name in plugin_names(package):

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from fewlabel.cli.console import stdout, table
-from fewlabel.cli.words import Device, Out, Reader, Recipe, Resume, Words, collect
+from fewlabel.cli.overrides import Device, Out, Reader, Recipe, Resume, Words, collect
+from fewlabel.cli.terminal_output import stdout, table
 
 PANEL = "The whole way"
 
@@ -62,7 +62,7 @@ def check(
 ) -> None:
     """Say what was understood of a folder, and every fault at once; takes the settings of train."""
     values = collect({"data": data}, words, {"reader": reader})
-    from fewlabel.cli.checking import show_check
+    from fewlabel.cli.check_output import show_check
 
     show_check(values, recipe)
 

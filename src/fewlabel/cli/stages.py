@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from fewlabel.cli.console import rank, stdout
+from fewlabel.cli.overrides import Device, Out, Reader, Recipe, Resume, Words, collect, is_assignment
 from fewlabel.cli.pipelines import PANEL as WHOLE_WAY
-from fewlabel.cli.words import Device, Out, Reader, Recipe, Resume, Words, collect, is_assignment
+from fewlabel.cli.terminal_output import rank, stdout
 
 PANEL = "Stage by stage"
 
@@ -19,7 +19,8 @@ Prepared = Annotated[str, typer.Argument(metavar="PREPARED", help="Folder made b
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command(rich_help_panel=WHOLE_WAY)(predict)
-    for command in (prepare, merge, pretrain, finetune, evaluate, export, report):
+    app.command(rich_help_panel=WHOLE_WAY)(suggest)
+    for command in (prepare, merge, relabel, pretrain, finetune, evaluate, export, report):
         app.command(rich_help_panel=PANEL)(command)
 
 
@@ -31,7 +32,7 @@ def _run(
     options: Mapping[str, Any] | None = None,
 ) -> None:
     values = collect(main, words, options)
-    from fewlabel.pipelines.stages import run_values
+    from fewlabel.pipelines.stage_table import run_values
 
     folder = run_values(stage, values, recipe)
     if rank() == 0:
@@ -60,6 +61,17 @@ def merge(
     folders = [word for word in others if not is_assignment(word)]
     words = [word for word in others if is_assignment(word)]
     _run("merge", {"data": data}, words, None, {"others": folders or None, "out": out})
+
+
+def relabel(
+    data: Prepared,
+    masks: Annotated[str, typer.Argument(metavar="MASKS", help="Folder of masks, each named by its scan.")],
+    words: Words = None,
+    *,
+    out: Out = None,
+) -> None:
+    """Take new and corrected masks into prepared scans."""
+    _run("relabel", {"data": data, "masks": masks}, words, None, {"out": out})
 
 
 def pretrain(
@@ -116,7 +128,10 @@ def predict(
     scans: Annotated[str, typer.Argument(metavar="SCANS", help="A scan or a folder of scans.")],
     words: Words = None,
     *,
-    out: Out = None,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", metavar="DIR|FILE", help="Folder of the masks, or file for one scan's (required)."),
+    ] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Average over mirrored copies.")] = False,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Write probability maps too.")] = False,
     reader: Reader = None,
@@ -125,6 +140,20 @@ def predict(
     """Write a mask for each scan, on the scan's own grid."""
     options = {"out": out, "flip": flip, "probabilities": probabilities, "reader": reader, "device": device}
     _run("predict", {"model": model, "scans": scans}, words, None, options)
+
+
+def suggest(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Folder made by train or demo, or by prepare.")],
+    words: Words = None,
+    *,
+    count: Annotated[int | None, typer.Option("--count", metavar="K", help="Scans to suggest; 5 by default.")] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="FILE", help="The table; RUN/suggestions.csv by default.")
+    ] = None,
+    device: Device = None,
+) -> None:
+    """Say which scans to annotate next, and why; beside a choice at random."""
+    _run("suggest", {"run": run}, words, None, {"count": count, "out": out, "device": device})
 
 
 def export(

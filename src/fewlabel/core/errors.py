@@ -13,9 +13,12 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+#: Not room enough: on the disk, by the user's quota, or for one file of the file system.
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 #: Kinds of fault that other code looks for: a setting that nobody knows, and one that must be given and was not.
 UNKNOWN, MISSING = "unknown", "missing"
 
@@ -48,6 +51,11 @@ class Fault:
 def reason(error: Exception) -> str:
     """Why something failed, without the number and the path that an ``OSError`` adds: ``Permission denied``."""
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error says that there is no room on the disk, by the user's quota, or for so large a file."""
+    return isinstance(error, OSError) and error.errno in _DISK_FULL
 
 
 def _sentence(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from fewlabel.core.atomic_files import is_partial
+from fewlabel.core.unfinished_files import is_partial
 
 #: The file by which a run folder, as ``train`` and ``demo`` make them, is known.
 RUN_FILE = "run.json"

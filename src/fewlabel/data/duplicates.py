@@ -14,12 +14,12 @@ import SimpleITK as sitk  # noqa: N813  # the name its own manual uses
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.catalog import Case, Catalog
-from fewlabel.data.checking import CaseFacts, in_threads
 from fewlabel.data.io.catalog_paths import files_behind, shown
-from fewlabel.data.io.composite import Frame, parse_composite
-from fewlabel.data.io.hdf5 import Address
+from fewlabel.data.io.composite_paths import Frame, parse_composite
+from fewlabel.data.io.hdf5_and_npz_arrays import Address
 from fewlabel.data.io.itk_log import reading
-from fewlabel.data.io.volume import read_volume
+from fewlabel.data.io.volume_reading import read_volume
+from fewlabel.data.scan_inspection import CaseFacts, in_threads
 
 SameScans = Literal["refuse", "accept"]
 #: Voxels before the slice that is compared first: what is packed has to be unpacked up to there.

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from fewlabel.core.errors import Fault
 from fewlabel.data.catalog import Catalog
-from fewlabel.data.checking import CaseFacts
-from fewlabel.data.label_questions import MaskValues, label_questions
+from fewlabel.data.mask_value_faults import MaskValues, mask_value_faults
+from fewlabel.data.scan_inspection import CaseFacts
 
 #: Names of a label value that is neither class nor background.
 IGNORE_NAMES = frozenset({"ignore", "ignored", "unlabelled", "unlabeled", "unannotated", "void"})
@@ -120,7 +120,7 @@ def label_map(
     names = tuple(declared.get(value, "background" if value == 0 else f"label {value}") for value in classes)
     targets = {int(meaning) for meaning in said.values() if meaning != IGNORE}
     told = {value: declared.get(value, "") for value in {*declared, *targets} - {0}} if set(declared) - {0} else {}
-    faults = label_questions(masks, counts, {0, *said, *targets, *declared, *ignored}, told, str(catalog.root))
+    faults = mask_value_faults(masks, counts, {0, *said, *targets, *declared, *ignored}, told, str(catalog.root))
     if len(values) > MOST_CLASSES + 1 and not faults:
         problem = f"masks may hold up to {MOST_CLASSES} classes, not {len(values)}"
         faults.append(Fault(problem, str(catalog.root), "Are these masks, or images?"))

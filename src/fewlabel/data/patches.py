@@ -1,9 +1,9 @@
 """Batches of 3D patches, cut from the runs of slices that are the volumes of a prepared store.
 
-Like the batches of slices (``fewlabel.data.loading``) they are a function of the seed and the step alone, and the rows
-of all ranks together are the batch of one process. One patch is made at a time, so memory is bounded by the full slices
-of one patch (a few float32 copies of depth x height x width of the store's grid) beside the batch itself; the store
-is read from its memory map, or kept on the device where it is small.
+Like the batches of slices (``fewlabel.data.batch_loading``) they are a function of the seed and the step alone, and
+the rows of all ranks together are the batch of one process. One patch is made at a time, so memory is bounded by the
+full slices of one patch (a few float32 copies of depth x height x width of the store's grid) beside the batch itself;
+the store is read from its memory map, or kept on the device where it is small.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from torch import Tensor
 
 from fewlabel.core.rng import numpy_stream
 from fewlabel.data.augment import Transform
-from fewlabel.data.intensity import standardise
+from fewlabel.data.batch_source import SliceSource, own_rows
+from fewlabel.data.intensity_changes import standardise
+from fewlabel.data.label_based_augmentation import VariantDraws
+from fewlabel.data.patch_positions import FOREGROUND, Patch, Run, Window, counted, draw_window, first_voxel, runs_of
 from fewlabel.data.sampling import SliceSampler
-from fewlabel.data.slice_source import SliceSource, own_rows
 from fewlabel.data.store import UNLABELLED, PreparedStore
 from fewlabel.data.streams import SegmentationLoader, Stream
-from fewlabel.data.variants import VariantDraws
-from fewlabel.data.windows import FOREGROUND, Patch, Run, Window, counted, draw_window, first_voxel, runs_of
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.data.pose_matching import Matched, Matching, match_views, wrapped
-from fewlabel.data.pose_views import View
+from fewlabel.data.pose_thumbnails import View
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from fewlabel.core.artifact.files import read_json, write_json
 from fewlabel.core.errors import ArtifactError, Fault
 from fewlabel.data.pose import Pose, estimate_poses
 from fewlabel.data.pose_matching import LEAST
-from fewlabel.data.pose_views import View, store_views
+from fewlabel.data.pose_thumbnails import View, store_views
 from fewlabel.data.store import PreparedStore
 
 POSES = "pose.json"

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.data.io.volume import Volume, value_counts
+from fewlabel.data.io.geometry import Volume
+from fewlabel.data.io.volume_reading import value_counts
 from fewlabel.data.orient import Orientation, orient_to
-from fewlabel.data.padding import padding_values
 from fewlabel.data.resample import AxisRecord, resample_plane
+from fewlabel.data.scanner_padding import padding_values
 from fewlabel.data.store import UNLABELLED
 
 _IDENTITY = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
@@ -214,7 +215,7 @@ def class_indices(mask: NDArray[np.integer[Any]], record: Mapping[str, Any], pla
 
     Returns:
         Class indices (z, y, x); 255 where nothing is known: the raw value is the one to ignore, or the slice is one of
-        the record's ``unannotated`` (:mod:`fewlabel.data.empty_slices`).
+        the record's ``unannotated`` (:mod:`fewlabel.data.unannotated_slices`).
 
     Raises:
         DataError: If the shape differs from the scan's or a value is not in the plan.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.rng import numpy_stream
-from fewlabel.core.settings.config import Settings, setting
+from fewlabel.core.settings.base import Settings, setting
 
 Indices = NDArray[np.int64]
 

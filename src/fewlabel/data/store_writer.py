@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from fewlabel.core.errors import DataError, Fault, FewlabelError
+from fewlabel.core.errors import DataError, Fault, FewlabelError, is_disk_full
 from fewlabel.core.progress import task
 from fewlabel.data.catalog import Case
-from fewlabel.data.checking import in_threads
-from fewlabel.data.disk_space import reserved_arrays
-from fewlabel.data.io.volume import read_mask, read_volume, value_counts
+from fewlabel.data.io.volume_reading import read_mask, read_volume, value_counts
+from fewlabel.data.preallocated_arrays import reserved_arrays
 from fewlabel.data.preprocess import Plan, prepare_mask, prepare_volume
+from fewlabel.data.scan_inspection import in_threads
 from fewlabel.data.store import UNLABELLED
+from fewlabel.data.unexpected_errors import unforeseen_fault
 
 _PERCENTILES = (1, 25, 50, 75, 99)
 _SAMPLE = 1 << 16
@@ -81,6 +82,12 @@ def write_store(
             faults = error.faults or (Fault(error.message),)
             named = (replace(fault, where=f"case {case.id}, {fault.where or case.images[0]}") for fault in faults)
             return Written(row, {}, tuple(named))
+        except Exception as error:
+            if is_disk_full(error) or isinstance(error, MemoryError):
+                raise
+            return Written(
+                row, {}, (unforeseen_fault(error, f"case {case.id}, {case.images[0]}", "cannot be prepared"),)
+            )
 
     done = []
     with task("prepare", len(cases)) as bar:

@@ -15,10 +15,10 @@ from fewlabel.core.rng import stream_seed, torch_stream
 from fewlabel.data.augment import Augmenter, Transform
 from fewlabel.data.augment_settings import AugmentConfig
 from fewlabel.data.batch import SegmentationBatch
+from fewlabel.data.batch_source import RESIDENT_LIMIT, SliceSource, labelled_slices, own_rows
+from fewlabel.data.label_based_augmentation import variants_of
 from fewlabel.data.sampling import SliceSampler
-from fewlabel.data.slice_source import RESIDENT_LIMIT, SliceSource, labelled_slices, own_rows
 from fewlabel.data.store import PreparedStore
-from fewlabel.data.variants import variants_of
 
 
 @dataclass(frozen=True)

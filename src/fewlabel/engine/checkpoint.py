@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fewlabel.core.artifact.files import write_bytes
-from fewlabel.core.atomic_files import sweep_partials
 from fewlabel.core.collective import any_rank, barrier, rank
 from fewlabel.core.errors import ArtifactError, Fault, SettingsError
+from fewlabel.core.unfinished_files import sweep_partials
 
 CHECKPOINT = "checkpoint.safetensors"
 

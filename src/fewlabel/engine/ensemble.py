@@ -13,7 +13,7 @@ from fewlabel.engine.inference import WINDOW, predict_volume
 from fewlabel.engine.runtime import Precision
 from fewlabel.nets.unet import UNet
 from fewlabel.scoring.disagreement import pairwise_disagreement
-from fewlabel.scoring.uncertainty import entropy, mutual_information
+from fewlabel.scoring.voxel_uncertainty import entropy, mutual_information
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from fewlabel.core.errors import MemoryLimitError, RunStoppedError
 from fewlabel.core.progress import task
 from fewlabel.core.rng import stream_seed
 from fewlabel.engine.checkpoint import Checkpointer
-from fewlabel.engine.monitor import not_finite
+from fewlabel.engine.collapse_monitor import not_finite
 from fewlabel.engine.optim import OptimiserConfig, learning_rate, set_rate
 from fewlabel.engine.record import Record
 from fewlabel.engine.step import apply_gradients, total_norm

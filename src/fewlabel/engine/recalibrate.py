@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fewlabel.core.precision import full_precision
-from fewlabel.nets.norm import BatchNorm
+from fewlabel.core.full_precision import full_precision
+from fewlabel.nets.synchronised_batch_norm import BatchNorm
 
 
 def recalibrate(

@@ -10,8 +10,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fewlabel.core.precision import full_precision
-from fewlabel.core.settings.config import Settings, setting
+from fewlabel.core.full_precision import full_precision
+from fewlabel.core.settings.base import Settings, setting
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.gradients.aggregators import build_combiner
 from fewlabel.gradients.combine import Combine, Combiner

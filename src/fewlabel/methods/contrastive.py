@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from fewlabel.core.collective import gather
-from fewlabel.core.precision import full_precision
+from fewlabel.core.full_precision import full_precision
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.gradients.aggregators import build_combiner
 from fewlabel.gradients.combine import Combiner
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod
-from fewlabel.nets.heads import PixelHead, pixel_rows
+from fewlabel.nets.projection_heads import PixelHead, pixel_rows
 from fewlabel.nets.unet import UNetEncoder
 from fewlabel.objectives.contrastive import (
     info_nce,
@@ -24,7 +24,7 @@ from fewlabel.objectives.contrastive import (
     similarity_logits,
 )
 from fewlabel.objectives.positives import guided_positives, others
-from fewlabel.objectives.views import join_views, own_rows
+from fewlabel.objectives.two_view_order import join_views, own_rows
 
 #: Name of the loss term when no meta label guides.
 VIEWS = "views"

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator
 
 from fewlabel.core.errors import Fault
-from fewlabel.core.settings.config import Names
+from fewlabel.core.settings.base import Names
 from fewlabel.data.meta_advice import MOST_MISSING
 from fewlabel.methods.base import DataFacts
 

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.methods.base import DataFacts, PretrainMethod
 from fewlabel.methods.reconstruction import Reconstruction, check_blocks
 from fewlabel.nets.unet import UNetEncoder

@@ -11,16 +11,16 @@ from torch.nn import functional
 
 from fewlabel.core.collective import gather, world_size
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.precision import full_precision
-from fewlabel.core.settings.config import setting
+from fewlabel.core.full_precision import full_precision
+from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, pooled
+from fewlabel.methods.jigsaw_tiles import TILES, TileGrid, permutation_set, random_orders, shuffled
+from fewlabel.methods.memory_bank_contrast import Contrast, SlotContrast, lowest_cost
 from fewlabel.methods.pretext import ClassHead, accuracy, watched_rows
-from fewlabel.methods.slots import Contrast, SlotContrast, lowest_cost
-from fewlabel.methods.tiles import TILES, TileGrid, permutation_set, random_orders, shuffled
 from fewlabel.nets.unet import UNetEncoder
-from fewlabel.objectives.views import own_rows
-from fewlabel.objectives.weighted import weighted_sum
+from fewlabel.objectives.loss_terms import weighted_sum
+from fewlabel.objectives.two_view_order import own_rows
 
 _PIRL = "Misra & van der Maaten, section 3"
 

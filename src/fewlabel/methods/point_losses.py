@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fewlabel.core.collective import sum_across, world_size
-from fewlabel.core.precision import full_precision
+from fewlabel.core.full_precision import full_precision
 from fewlabel.methods.points import ForeignKeys, Points
 from fewlabel.objectives.contrastive import anchor_mean, info_nce, similarity_logits
 

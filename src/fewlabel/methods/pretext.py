@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fewlabel.core.precision import full_precision
-from fewlabel.nets.norm import BatchNorm
+from fewlabel.core.full_precision import full_precision
+from fewlabel.nets.synchronised_batch_norm import BatchNorm
 
 
 def watched_rows(rows: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, pooled
 from fewlabel.methods.pretext import watched_rows
 from fewlabel.nets.unet import UNetDecoder, UNetEncoder
 from fewlabel.objectives.hidden import hidden_error
-from fewlabel.objectives.views import own_rows
+from fewlabel.objectives.two_view_order import own_rows
 
 
 class Reconstruction(PretrainMethod):

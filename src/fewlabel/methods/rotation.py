@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, pooled
 from fewlabel.methods.pretext import ClassHead, accuracy, watched_rows
 from fewlabel.nets.unet import UNetEncoder
-from fewlabel.objectives.views import own_rows
+from fewlabel.objectives.two_view_order import own_rows
 
 #: Quarter turns, and classes.
 TURNS = 4

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor, nn
 
-from fewlabel.objectives.stratified import Sampling, draw_places
+from fewlabel.objectives.stratified_sampling import Sampling, draw_places
 
 
 class ClassBanks(nn.Module):

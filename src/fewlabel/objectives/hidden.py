@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from fewlabel.core.collective import sum_across, world_size
-from fewlabel.core.precision import full_precision
+from fewlabel.core.full_precision import full_precision
 
 
 def draw_blocks(count: int, size: tuple[int, int], blocks: int, share: float, generator: Generator) -> Tensor:

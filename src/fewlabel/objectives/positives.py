@@ -1,7 +1,7 @@
 """Which views are positives of which: pure functions of class ids, which need equality only, and of heights.
 
-Rows follow :mod:`fewlabel.objectives.views`: for S slices, rows 0 to S-1 are their first views and rows S to 2S-1
-their second.
+Rows follow :mod:`fewlabel.objectives.two_view_order`: for S slices, rows 0 to S-1 are their first views and rows S to
+2S-1 their second.
 """
 
 from __future__ import annotations

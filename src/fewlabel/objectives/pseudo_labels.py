@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from fewlabel.core.collective import sum_across, world_size
-from fewlabel.core.precision import full_precision
-from fewlabel.objectives.consistency import probabilities
+from fewlabel.core.full_precision import full_precision
 from fewlabel.objectives.segmentation import IGNORE
+from fewlabel.objectives.semi_supervised_loss_parts import probabilities
 
 
 @torch.no_grad()

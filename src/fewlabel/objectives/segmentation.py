@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fewlabel.core.collective import sum_across, world_size
-from fewlabel.core.precision import full_precision
+from fewlabel.core.full_precision import full_precision
 
 #: Label of pixels that a loss ignores.
 IGNORE = 255

@@ -9,22 +9,22 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from fewlabel.core.artifact.artifact_folder import is_artifact
 from fewlabel.core.artifact.files import write_json
-from fewlabel.core.artifact.manifest import is_artifact
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.output_paths import RUN_FILE
 from fewlabel.core.progress import say
 from fewlabel.core.provenance import library_versions, machine_facts
-from fewlabel.core.settings.config import Settings
+from fewlabel.core.settings.base import Settings
 from fewlabel.core.settings.durations import clock
 from fewlabel.data.store import PreparedStore
-from fewlabel.pipelines._checks import check_plans
-from fewlabel.pipelines._run_folder import FREE, before, refuse_other_run
-from fewlabel.pipelines._scores import outdated, set_aside
+from fewlabel.pipelines._outdated_scores import outdated, set_aside
+from fewlabel.pipelines._run_folder_checks import FREE, before, refuse_other_run
+from fewlabel.pipelines._stage_checks import check_plans
 from fewlabel.pipelines._train_settings import CHAIN, TrainSettings, plan, train_settings
-from fewlabel.pipelines.better import choice, choice_line, surprise_line
-from fewlabel.pipelines.sizing import Sizing, forecast_of
-from fewlabel.pipelines.stages import STAGES, run_stage
+from fewlabel.pipelines.budget_sizing import Sizing, forecast_of
+from fewlabel.pipelines.model_or_control import choice, choice_line, surprise_line
+from fewlabel.pipelines.stage_table import STAGES, run_stage
 
 __all__ = ["CHAIN", "TrainSettings", "plan", "run", "train_settings"]
 

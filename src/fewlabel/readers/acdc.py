@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import ClassVar
 
 from fewlabel.core.errors import Fault, reason
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.catalog import Case, Catalog, Column, Value
-from fewlabel.data.io.axes import fourth_axis
+from fewlabel.data.io.axis_count import fourth_axis
 from fewlabel.data.io.catalog_paths import scan_stem
-from fewlabel.data.io.composite import Frame
+from fewlabel.data.io.composite_paths import Frame
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.readers.base import Match, Reader
-from fewlabel.readers.cine import PARTS
+from fewlabel.readers.cine_frames import PARTS
 
 _PATIENT = re.compile(r"patient\d+$")
 _FRAME = re.compile(r"(?P<patient>patient\d+)_frame(?P<frame>\d+)$")

@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fewlabel.core.errors import DataError, Fault, reason
-from fewlabel.core.registry import load_plugin, plugin_names
-from fewlabel.core.settings.config import Settings, resolve_plugin
+from fewlabel.core.errors import DataError, Fault, FewlabelError, reason
+from fewlabel.core.plugin_discovery import load_plugin, plugin_names
+from fewlabel.core.settings.base import Settings, resolve_plugin
 from fewlabel.data.catalog import Catalog
-from fewlabel.data.checking import catalog_faults
 from fewlabel.data.closed_folders import closed_folder_faults
-from fewlabel.data.file_facts import with_file_facts
-from fewlabel.data.subjects import Subjects, with_one_subject_each
-from fewlabel.data.unforeseen import unforeseen_errors
-from fewlabel.readers.listing import listed_once
-from fewlabel.readers.unknown import unknown_layout
+from fewlabel.data.colours_and_segments import with_file_facts
+from fewlabel.data.scan_inspection import catalog_faults
+from fewlabel.data.subjects_from_names import Subjects, with_one_subject_each
+from fewlabel.readers.label_names_beside import with_label_names
+from fewlabel.readers.listing import left_out_below, listed_once
+from fewlabel.readers.unknown_layout import unknown_layout
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def read_catalog(
     Args:
         root: A folder or file.
         reader: As for :func:`choose_reader`.
-        subjects: As for :func:`fewlabel.data.subjects.with_one_subject_each`.
+        subjects: As for :func:`fewlabel.data.subjects_from_names.with_one_subject_each`.
         colours: ``rrggbb`` → class value, where masks are pictures in colours.
 
     Raises:
@@ -189,7 +189,7 @@ def collect_catalog(
     Args:
         root: A folder or file.
         reader: As for :func:`choose_reader`.
-        subjects: As for :func:`fewlabel.data.subjects.with_one_subject_each`.
+        subjects: As for :func:`fewlabel.data.subjects_from_names.with_one_subject_each`.
         colours: ``rrggbb`` → class value, where masks are pictures in colours.
 
     Raises:
@@ -199,8 +199,13 @@ def collect_catalog(
     place = Path(os.path.abspath(root))  # noqa: PTH100  # Path.absolute keeps "..", and resolve follows links
     closed = closed_folder_faults(place)
     try:
-        choice = choose_reader(place, reader)
-        catalog = with_one_subject_each(with_file_facts(collected(choice.reader, place), colours or {}), subjects)
+        with listed_once():
+            choice = choose_reader(place, reader)
+            read = collected(choice.reader, place)
+            read = read if read.reader == "table" else with_label_names(read, place)
+            own = left_out_below(place) if place.is_dir() and choice.name != "table" else []
+        catalog = with_one_subject_each(with_file_facts(read, colours or {}), subjects)
+        catalog = replace(catalog, notes=(*catalog.notes, *own))
     except DataError as error:
         if not closed:
             raise
@@ -218,7 +223,9 @@ def collected(reader: Reader, place: Path) -> Catalog:
     """
     try:
         return reader.collect(place)
-    except unforeseen_errors() as error:
+    except FewlabelError:
+        raise
+    except Exception as error:
         where = str(getattr(error, "filename", None) or place)
         # A name that is too long for a file is too long to be shown.
         shown = where if len(where) <= _MOST_SHOWN else f"{where[:_MOST_SHOWN]}…"

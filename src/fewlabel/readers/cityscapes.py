@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from fewlabel.core.errors import Fault
 from fewlabel.data.catalog import Case, Catalog, Column
-from fewlabel.data.io.composite import Colour, Coloured
+from fewlabel.data.io.composite_paths import Colour, Coloured
 from fewlabel.readers.base import Match, Reader
 
 _IMAGES, _LABELS = "leftImg8bit", "gtFine"

@@ -11,12 +11,13 @@ from typing import Any
 from fewlabel.core.errors import Fault, reason
 from fewlabel.core.suggestions import did_you_mean
 from fewlabel.data.catalog import Case, Column, Value
-from fewlabel.data.columns import infer_columns
+from fewlabel.data.column_types import infer_columns
 from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.data.io.itk_image import is_scan
-from fewlabel.data.subjects import guess_phases, guess_subjects
-from fewlabel.readers.cells import cell, part_of
+from fewlabel.data.subjects_from_names import guess_phases, guess_subjects
 from fewlabel.readers.column_names import meanings
+from fewlabel.readers.slice_number_detection import patients_by_case
+from fewlabel.readers.table_cells import cell, part_of
 from fewlabel.readers.table_file import read_table
 
 DESCRIPTION = "dataset.json"
@@ -138,7 +139,8 @@ def with_metadata(
     """
     names = [case.id for case in cases]
     persons = _persons(names)
-    subjects = {**(guess_subjects(names) if guess else {name: name for name in names}), **persons}
+    guessed = guess_subjects(names) if guess else {name: name for name in names}
+    subjects = {**guessed, **patients_by_case({case.id: case.images[0] for case in cases}), **persons}
     notes: list[str] = []
     lines, rows = _read_table(root / TABLE, set(names), faults, notes)
     fields = dict.fromkeys(key for row in rows.values() for key in row if key not in _OWN)

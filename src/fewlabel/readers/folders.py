@@ -11,17 +11,25 @@ from typing import ClassVar
 from pydantic import field_validator
 
 from fewlabel.core.errors import Fault
-from fewlabel.core.settings.config import Floats, setting
+from fewlabel.core.settings.base import Floats, setting
 from fewlabel.data.catalog import Case, Catalog, Column
 from fewlabel.readers.base import Match, Reader
-from fewlabel.readers.channels import channel_names
-from fewlabel.readers.cine import FourthAxis, with_frames
+from fewlabel.readers.cine_frames import FourthAxis, with_frames
+from fewlabel.readers.default_channel_names import channel_names
 from fewlabel.readers.known_sets import KnownSet, known_set
 from fewlabel.readers.listing import scans_below
-from fewlabel.readers.naming import Placed, case_ids, patient_folders, subjects_of
 from fewlabel.readers.pairing import PairedScan, Pairing, pair_files
+from fewlabel.readers.scan_ids import Placed, case_ids, patient_folders, subjects_of
 from fewlabel.readers.side_tables import with_side_table
-from fewlabel.readers.slices import Row, Stacking, is_picture, rows_of_slices, slice_notes, stacked
+from fewlabel.readers.volumes_from_numbered_slices import (
+    Row,
+    Stacking,
+    is_picture,
+    rows_of_slices,
+    slice_notes,
+    slice_patients,
+    stacked,
+)
 
 _MOST_STRAYS = 5
 #: Folders of at most so many names are a column of metadata.
@@ -37,7 +45,8 @@ class FoldersReader(Reader):
     for sequences at the end of names (``_t1``, ``_t1ce``, ``_t2``, ``_flair``) or four digits are channels where one
     mask stands for all. Folders named ``val`` or ``test``, also as part of a name, keep their scans for that.
 
-    A folder for each patient is the subject; else names are compared (:func:`fewlabel.data.subjects.guess_subjects`).
+    A folder for each patient is the subject; else names are compared
+    (:func:`fewlabel.data.subjects_from_names.guess_subjects`).
     Numbered pictures become slices of a volume (``stack``), and frames of 4D images scans of their own with their
     ``phase``, a quarter of the movement (``fourth_axis``). A table beside them that names the subjects or the scans is
     metadata. MMWHS, HVSMR, LiTS, KiTS, PROMISE12, M&Ms and BraTS are known by their files' names, with the names of
@@ -142,9 +151,13 @@ class FoldersReader(Reader):
 
 
 def _places_of_rows(rows: Sequence[Row]) -> list[Placed]:
-    alone = Counter(row.home for row in rows)
+    alone = Counter(row.home for row in rows if row.numbers)
     return [
-        Placed(row.home, "" if row.home and alone[row.home] == 1 else row.name, row.scans[0].first.path.parent.parts)
+        Placed(
+            row.home,
+            "" if row.numbers and row.home and alone[row.home] == 1 else row.name,
+            row.scans[0].first.path.parent.parts,
+        )
         for row in rows
     ]
 
@@ -178,12 +191,13 @@ def _lacking(root: Path, pairing: Pairing) -> list[Fault]:
 def _scans(root: Path, whole: Sequence[PairedScan], placed: Sequence[Placed], known: KnownSet | None) -> list[Case]:
     ids = case_ids(placed)
     cases = []
-    for scan, name, subject in zip(whole, ids, subjects_of(placed, ids), strict=True):
+    sliced = slice_patients(whole, root)
+    for scan, name, subject, patient in zip(whole, ids, subjects_of(placed, ids), sliced, strict=True):
         called = _known_name(scan)
         cases.append(
             Case(
                 id=name,
-                subject=(known.subject(called) if known else None) or subject,
+                subject=(known.subject(called) if known else None) or patient or subject,
                 images=tuple(root / image.path for image in scan.images.values()),
                 label=root / scan.masks[0].path if scan.masks else None,
                 metadata=known.metadata(called) if known else {},

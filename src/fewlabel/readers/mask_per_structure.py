@@ -11,12 +11,12 @@ from typing import ClassVar
 
 from fewlabel.core.errors import Fault
 from fewlabel.data.catalog import Case, Catalog
-from fewlabel.data.io.composite import Structures
+from fewlabel.data.io.composite_paths import Structures
 from fewlabel.readers.base import Match, Reader
-from fewlabel.readers.channels import channel_names
+from fewlabel.readers.default_channel_names import channel_names
+from fewlabel.readers.image_names import NamedFile, is_neither, understood
 from fewlabel.readers.listing import scans_below
-from fewlabel.readers.named_files import NamedFile, is_neither, understood
-from fewlabel.readers.naming import Placed, case_ids, subjects_of
+from fewlabel.readers.scan_ids import Placed, case_ids, subjects_of
 from fewlabel.readers.side_tables import with_side_table
 
 _SEPARATORS = " _-."

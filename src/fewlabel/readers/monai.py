@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.catalog import Case, Catalog
-from fewlabel.data.columns import infer_columns
+from fewlabel.data.column_types import infer_columns
 from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.readers.base import Match, Reader
-from fewlabel.readers.channels import channel_names
 from fewlabel.readers.dataset_json import DESCRIPTION, channels_of, label_names_of
-from fewlabel.readers.naming import Placed, case_ids, subjects_of
+from fewlabel.readers.default_channel_names import channel_names
+from fewlabel.readers.scan_ids import Placed, case_ids, subjects_of
+from fewlabel.readers.slice_number_detection import patients_by_case
 
 _LISTS = {
     "training": "",
@@ -179,7 +180,8 @@ def _cases(
         home = images[0].parent.relative_to(base).parts if images[0].is_relative_to(base) else images[0].parent.parts
         placed.append(Placed(home, scan_stem(images[0]), home))
     ids = case_ids(placed)
-    subjects = subjects_of(placed, ids)
+    slices = patients_by_case({name: images[0] for name, (images, *_) in zip(ids, entries, strict=True)})
+    subjects = [slices.get(name, subject) for name, subject in zip(ids, subjects_of(placed, ids), strict=True)]
     names = dict.fromkeys(
         key
         for *_, entry in entries

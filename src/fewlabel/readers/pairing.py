@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fewlabel.data.io.catalog_paths import scan_stem
-from fewlabel.readers.named_files import NamedFile, is_neither, split_channel, understood
+from fewlabel.readers.image_names import NamedFile, is_neither, split_channel, understood
 
 #: Part, folders and name without channel: what the channels of a scan share.
 _Key = tuple[str, tuple[str, ...], str]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fewlabel.core.errors import Fault
 from fewlabel.data.catalog import Case, Column
-from fewlabel.data.columns import infer_columns
+from fewlabel.data.column_types import infer_columns
 from fewlabel.readers.text_files import read_text
 
 _SUFFIXES = {".csv": None, ".tsv": "\t"}

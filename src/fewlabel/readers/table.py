@@ -7,22 +7,23 @@ from pathlib import Path
 from typing import ClassVar
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.catalog import Case, Catalog, Column, Value
-from fewlabel.data.columns import infer_columns
-from fewlabel.data.io.volume import read_geometry
-from fewlabel.data.subjects import guess_subjects
+from fewlabel.data.column_types import infer_columns
+from fewlabel.data.io.volume_reading import read_geometry
+from fewlabel.data.subjects_from_names import guess_subjects
 from fewlabel.readers.base import Match, Reader
-from fewlabel.readers.cell_files import CellFiles
-from fewlabel.readers.channels import channel_names
-from fewlabel.readers.cine import FourthAxis, with_frames
+from fewlabel.readers.cine_frames import FourthAxis, with_frames
 from fewlabel.readers.column_names import meanings
-from fewlabel.readers.label_names import LABELS, read_label_names
-from fewlabel.readers.named_frames import with_named_frames
-from fewlabel.readers.picture_stacks import with_stacks
-from fewlabel.readers.scan_rows import ScanRow, case_ids
+from fewlabel.readers.default_channel_names import channel_names
+from fewlabel.readers.labels_json import LABELS, read_label_names
+from fewlabel.readers.slice_number_detection import patients_by_case
+from fewlabel.readers.table_cell_paths import CellFiles
 from fewlabel.readers.table_file import EXCEL_SUFFIXES, TABLE_SUFFIXES, can_read_excel, read_table
-from fewlabel.readers.table_rows import scan_rows
+from fewlabel.readers.table_frames import with_named_frames
+from fewlabel.readers.table_picture_stacks import with_stacks
+from fewlabel.readers.table_row_reading import scan_rows
+from fewlabel.readers.table_scan_rows import ScanRow, case_ids
 
 _PEEKED = 20
 
@@ -42,11 +43,11 @@ class TableReader(Reader):
     frame of a 4D image; without it every frame is a scan.
 
     Kinds of metadata columns, and what counts as a missing value in all of them, follow
-    :func:`fewlabel.data.columns.infer_columns`. Without a ``subject`` the rule of
-    :func:`fewlabel.data.subjects.guess_subjects` finds siblings by case name. Encoding and separator are recognised.
-    Excel workbooks need the extra ``excel``. A file ``labels.json`` beside the table may name the label values,
-    ``{"1": "left ventricle"}``, or the colours of masks, ``{"#ff0000": "left ventricle"}``; a value called ``ignore``
-    is left out of training and scoring.
+    :func:`fewlabel.data.column_types.infer_columns`. Without a ``subject`` the rule of
+    :func:`fewlabel.data.subjects_from_names.guess_subjects` finds siblings by case name. Encoding and
+    separator are recognised. Excel workbooks need the extra ``excel``. A file ``labels.json``
+    beside the table may name the label values, ``{"1": "left ventricle"}``, or the colours of masks,
+    ``{"#ff0000": "left ventricle"}``; a value called ``ignore`` is left out of training and scoring.
     """
 
     class Config(Reader.Config):
@@ -127,7 +128,8 @@ def _match_file(path: Path) -> Match:
 def _cases(rows: Sequence[ScanRow], path: Path, notes: list[str]) -> tuple[list[Case], tuple[Column, ...]]:
     ids = case_ids(rows)
     sources = [row.source or name for row, name in zip(rows, ids, strict=True)]
-    subjects = guess_subjects(list(dict.fromkeys(sources)))
+    nameless = {source: row.images[0] for source, row in zip(sources, rows, strict=True) if not row.subject}
+    subjects = {**guess_subjects(list(dict.fromkeys(sources))), **patients_by_case(nameless)}
     names = list(dict.fromkeys(name for row in rows for name in row.metadata))
     columns, typed = infer_columns(
         {name: [row.metadata.get(name, "") for row in rows] for name in names}, path.name, notes

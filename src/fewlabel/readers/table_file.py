@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.core.errors import Fault, reason
-from fewlabel.data.columns import cleaned
+from fewlabel.data.column_types import cleaned
 from fewlabel.readers.text_files import encoding_of, read_text
 
 TEXT_SUFFIXES = (".csv", ".tsv")

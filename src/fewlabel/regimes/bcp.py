@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from fewlabel.core.collective import gather
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import SegmentationBatch
-from fewlabel.objectives.components import largest_components
+from fewlabel.objectives.connected_components import largest_components
 from fewlabel.objectives.mixing import boxes, matches, partners
 from fewlabel.objectives.segmentation import IGNORE
 from fewlabel.regimes.semi_supervised import resting_steps

@@ -6,12 +6,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.unet import UNet
 from fewlabel.regimes.adversary import Adversary, AdversarySettings
 from fewlabel.regimes.semi_supervised import concat_streams
-from fewlabel.regimes.shape import ShapeAware, ShapeSettings
+from fewlabel.regimes.signed_distance_head import ShapeAware, ShapeSettings
 
 
 class ShapeAdversarial(ShapeAware):

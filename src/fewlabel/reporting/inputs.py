@@ -10,13 +10,13 @@ from typing import Any
 
 import pandas as pd
 
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import MANIFEST
-from fewlabel.core.artifact.manifest import Artifact
-from fewlabel.core.artifact.schema import Manifest
+from fewlabel.core.artifact.manifest_fields import Manifest
 from fewlabel.core.errors import ArtifactError, Fault
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.record import read_record
-from fewlabel.scoring.units import NAMES, named_as_usual
+from fewlabel.scoring.distance_units import NAMES, named_as_usual
 
 #: Role in a report → name of the folder in a run, and kind of the artifact.
 ROLES = {
@@ -49,7 +49,7 @@ class Training:
 class Scores:
     """A scores folder: ``per_case`` has a row per arm, case and class; ``summary`` is ``summary.json``.
 
-    Measures have their usual names, also where they are in voxels (:mod:`fewlabel.scoring.units`).
+    Measures have their usual names, also where they are in voxels (:mod:`fewlabel.scoring.distance_units`).
     """
 
     folder: Path

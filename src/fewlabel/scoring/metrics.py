@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fewlabel.scoring.components import stray
+from fewlabel.scoring.component_rule import stray
 
 EMPTY_MASK_RULE = (
     "A class absent from both masks scores Dice 1 and has no distance. A class absent from one of them scores Dice 0 "

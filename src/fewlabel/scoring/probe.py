@@ -18,8 +18,8 @@ from torch.nn import functional
 
 #: Neighbours of a pixel, and the temperature of their votes.
 NEIGHBOURS, TEMPERATURE = 20, 0.07
-#: Inverse strength of the linear classifier's L2 penalty, as of scikit-learn, and its steps at most. At 1 the classifier
-#: knows a bank of one patient by heart; of powers of 10, .01 is the best for an encoder that learnt nothing.
+#: Inverse strength of the linear classifier's L2 penalty, as of scikit-learn, and its steps at most. At 1 it knows a bank
+#: of one patient by heart; of powers of 10, .01 is the best for an encoder that learnt nothing.
 LINEAR_C, LINEAR_STEPS = 0.01, 2000
 #: Class of cells that count nowhere.
 IGNORED = 255
@@ -88,7 +88,7 @@ def coarse_labels(labels: NDArray[np.integer], stride: int, classes: int) -> NDA
     count, high, wide = labels.shape
     cells = labels.reshape(count, high // stride, stride, wide // stride, stride)
     shares = np.stack([(cells == index).mean(axis=(2, 4)) for index in range(classes)])
-    coarse = shares.argmax(axis=0).astype(np.uint8)
+    coarse: NDArray[np.uint8] = shares.argmax(axis=0).astype(np.uint8)
     coarse[shares.sum(axis=0) <= 0.5] = IGNORED
     return coarse
 
@@ -172,7 +172,7 @@ class Probe:
         """
         self._refuse(subjects)
         found = []
-        for part in features.split(_ROWS):
+        for part in torch.split(features, _ROWS):
             cosines = functional.normalize(self.scale(part) * self.scale.level, dim=1) @ self._bank.T
             nearest = cosines.topk(min(NEIGHBOURS, len(self._bank)), dim=1, sorted=False)
             # The largest vote is 1, so that none overflows.

@@ -10,15 +10,15 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from fewlabel.core.artifact.artifact_folder import Artifact, is_artifact
 from fewlabel.core.artifact.files import MANIFEST, read_json, write_bytes, write_json
-from fewlabel.core.artifact.manifest import Artifact, is_artifact
 from fewlabel.core.errors import ArtifactError, Fault, SettingsError
 from fewlabel.core.output_paths import RUN_FILE, conflict_sentence, unwritable
 from fewlabel.core.progress import say
 from fewlabel.core.provenance import library_versions
-from fewlabel.core.settings.config import PathSetting, Settings, setting
-from fewlabel.engine.foreign import Foreign, foreign
-from fewlabel.engine.weights import load_encoder
+from fewlabel.core.settings.base import PathSetting, Settings, setting
+from fewlabel.engine.foreign_names import Foreign, foreign
+from fewlabel.engine.weight_files import load_encoder
 from fewlabel.nets.unet import UNetConfig
 
 SUFFIXES = (".safetensors", ".pth", ".pt")

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 import fewlabel
-from fewlabel.core.registry import plugin_names
-from fewlabel.pipelines import catalogue
+from fewlabel.core.plugin_discovery import plugin_names
+from fewlabel.pipelines import methods_and_regimes
 from fewlabel.stages.pretrain import PretrainingTrainer
 from kit.stores import make_store
 from kit.tiny import pretrain_settings
@@ -230,11 +230,11 @@ def test_the_whole_suite_on_a_tiny_store(suites, tmp_path, monkeypatch, capsys):
     assert [line.split()[0] for line in told] == ["simclr", "moco", "sscl"]
     # What the package carries is what the list of methods reads.
     carried = json.loads(package.read_text())
-    rows = {row["name"]: row for row in catalogue.plugin_rows(catalogue.METHODS, carried)}
+    rows = {row["name"]: row for row in methods_and_regimes.plugin_rows(methods_and_regimes.METHODS, carried)}
     assert rows["simclr"]["step"] == "1.00 x"
     assert rows["moco"]["memory"].endswith(" MB")
     assert rows["gcl"]["step"] == ""
-    assert "Recipe acdc-lite" in catalogue.cost_note(catalogue.METHODS, carried)
+    assert "Recipe acdc-lite" in methods_and_regimes.cost_note(methods_and_regimes.METHODS, carried)
     # A choice of methods measures them and leaves the package alone.
     before = package.read_text()
     suites.method_costs.run(tmp_path, tmp_path, tmp_path / "other", ["moco"], 1, package)

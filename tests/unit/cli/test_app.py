@@ -21,7 +21,7 @@ from fewlabel.core.errors import (
     RunStoppedError,
     SettingsError,
 )
-from fewlabel.pipelines import stages
+from fewlabel.pipelines import stage_table
 from kit.pipeline import failing_command
 
 COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
@@ -117,7 +117,7 @@ def test_only_the_first_process_shows_progress_and_the_result(monkeypatch: pytes
         progress.say("working")
         return Path("made")
 
-    monkeypatch.setattr(stages, "run_stage", run)
+    monkeypatch.setattr(stage_table, "run_stage", run)
     first = call("report", "run")
     assert (first.exit_code, first.stdout, first.stderr) == (0, "made\n", "working\n")
     monkeypatch.setattr(progress, "_listener", [progress._Silence()])
@@ -163,7 +163,7 @@ def test_the_folder_may_be_given_as_a_setting(monkeypatch: pytest.MonkeyPatch) -
         seen.update(settings.record())
         return Path("made")
 
-    monkeypatch.setattr(stages, "run_stage", run)
+    monkeypatch.setattr(stage_table, "run_stage", run)
     assert call("pretrain", "data=p", "out=e", "steps=7", "method=simclr", "--device", "cpu").exit_code == 0
     assert (seen["data"], seen["out"], seen["steps"], seen["device"]) == ("p", "e", 7, "cpu")
     assert seen["method"]["name"] == "simclr"
@@ -176,7 +176,7 @@ def test_options_win_over_words_and_words_over_the_recipe(monkeypatch: pytest.Mo
         seen.update(settings.record())
         return Path("made")
 
-    monkeypatch.setattr(stages, "run_stage", run)
+    monkeypatch.setattr(stage_table, "run_stage", run)
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(
         "seed: 5\nregime: supervised\n"

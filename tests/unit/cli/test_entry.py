@@ -39,7 +39,7 @@ runpy.run_module("fewlabel", run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("name", ["typer", "fewlabel.cli.stages", "fewlabel.pipelines.settings", "torch"])
+@pytest.mark.parametrize("name", ["typer", "fewlabel.cli.stages", "fewlabel.pipelines.settings_reference", "torch"])
 def test_ctrl_c_during_imports_is_one_line(name: str) -> None:
     command = [sys.executable, "-c", IMPORT_IS_CUT.format(name=name)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)

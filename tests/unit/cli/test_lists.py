@@ -9,10 +9,10 @@ from typer.testing import CliRunner, Result
 
 from fewlabel.cli import app
 from fewlabel.core import progress
-from fewlabel.core.registry import load_plugin, plugin_names
-from fewlabel.pipelines import catalogue
+from fewlabel.core.plugin_discovery import load_plugin, plugin_names
+from fewlabel.pipelines import methods_and_regimes
 from fewlabel.pipelines.recipes import recipe_names
-from fewlabel.pipelines.stages import STAGES
+from fewlabel.pipelines.stage_table import STAGES
 
 
 @pytest.fixture(autouse=True)
@@ -56,8 +56,8 @@ COSTS = {
 
 
 def test_every_method_says_what_it_is_and_needs() -> None:
-    rows = {row["name"]: row for row in catalogue.plugin_rows(catalogue.METHODS, {})}
-    assert list(rows) == plugin_names(catalogue.METHODS)
+    rows = {row["name"]: row for row in methods_and_regimes.plugin_rows(methods_and_regimes.METHODS, {})}
+    assert list(rows) == plugin_names(methods_and_regimes.METHODS)
     assert all(row["paper"] and row["summary"] and not row["summary"].endswith(".") for row in rows.values())
     needs = [rows[name]["needs"] for name in ("gcl", "glcl", "sscl", "simclr")]
     assert needs == ["any of patient, position, phase, quarter", "position", "labels", ""]
@@ -65,7 +65,7 @@ def test_every_method_says_what_it_is_and_needs() -> None:
 
 
 def test_methods_without_costs_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "packaged_costs", lambda family: {})
+    monkeypatch.setattr(methods_and_regimes, "packaged_costs", lambda family: {})
     table, note = call("methods").stdout.split("\n\n")
     assert table.count("measured") == 2 * len(plugin_names("fewlabel.methods"))
     assert "--suite method-costs" in " ".join(note.split())
@@ -75,7 +75,7 @@ def test_methods_without_costs_are_not_measured(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_methods_with_costs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "packaged_costs", lambda family: COSTS)
+    monkeypatch.setattr(methods_and_regimes, "packaged_costs", lambda family: COSTS)
     text = call("methods").stdout
     assert all(len(line.rstrip()) <= 80 for line in text.splitlines())
     table, note = text.split("\n\n")
@@ -88,17 +88,17 @@ def test_methods_with_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     words = " ".join(note.split())
     assert "over that of simclr" in words
     assert "Recipe acdc-lite, A processor, 2 cores, 2026-01-02." in words
-    assert "GPU, 2026" in catalogue.cost_note(catalogue.METHODS, {**COSTS, "cuda": "GPU"})
+    assert "GPU, 2026" in methods_and_regimes.cost_note(methods_and_regimes.METHODS, {**COSTS, "cuda": "GPU"})
 
 
 def test_regimes_say_what_they_are_need_and_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     costs = {**COSTS, "reference": "supervised", "rows": {"cps": {"step": 3.7, "extra_bytes": 7_700_000}}}
-    monkeypatch.setattr(catalogue, "packaged_costs", lambda family: costs)
-    rows = {row["name"]: row for row in catalogue.plugin_rows(catalogue.REGIMES)}
+    monkeypatch.setattr(methods_and_regimes, "packaged_costs", lambda family: costs)
+    rows = {row["name"]: row for row in methods_and_regimes.plugin_rows(methods_and_regimes.REGIMES)}
     assert all(row["paper"] and row["summary"] and not row["summary"].endswith(".") for row in rows.values())
-    assert list(rows) == plugin_names(catalogue.REGIMES)
+    assert list(rows) == plugin_names(methods_and_regimes.REGIMES)
     for name, row in rows.items():
-        assert row["needs"] == ("unlabelled" if load_plugin(catalogue.REGIMES, name).uses_unlabelled else "")
+        assert row["needs"] == ("unlabelled" if load_plugin(methods_and_regimes.REGIMES, name).uses_unlabelled else "")
     assert not rows["supervised"]["needs"]
     assert (rows["cps"]["step"], rows["cps"]["memory"], rows["arco"]["step"]) == ("3.70 x", "7.7 MB", "")
     text = call("regimes").stdout
@@ -106,12 +106,12 @@ def test_regimes_say_what_they_are_need_and_cost(monkeypatch: pytest.MonkeyPatch
     assert "over that of supervised. Memory: parameters and buffers beside the network." in " ".join(text.split())
 
 
-@pytest.mark.parametrize("family", [catalogue.METHODS, catalogue.REGIMES])
+@pytest.mark.parametrize("family", [methods_and_regimes.METHODS, methods_and_regimes.REGIMES])
 def test_packaged_costs_name_what_there_is(family: str) -> None:
-    costs = catalogue.packaged_costs(family)
+    costs = methods_and_regimes.packaged_costs(family)
     assert set(costs["rows"]) == set(plugin_names(family))
     assert costs["rows"][costs["reference"]]["step"] == 1
-    assert catalogue.cost_note(family, costs)
+    assert methods_and_regimes.cost_note(family, costs)
 
 
 @pytest.mark.parametrize("stage", [*STAGES, "train", "demo"])

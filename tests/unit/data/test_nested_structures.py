@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fewlabel.data.nested_structures import MOST_BODIES, find_bodies, find_nesting
-from fewlabel.data.surfaces import signed_distance, surface_of, wall_of
+from fewlabel.data.structure_distances import signed_distance, surface_of, wall_of
 
 SIZE = (72, 80)
 Y, X = np.mgrid[: SIZE[0], : SIZE[1]]

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from fewlabel.core.errors import DataError, SettingsError
-from fewlabel.data import patches, slice_source
+from fewlabel.data import batch_source, patches
 from fewlabel.data.augment import Augmenter
 from fewlabel.data.augment_settings import AugmentConfig
-from fewlabel.data.intensity import standardise
+from fewlabel.data.batch_source import SliceSource
+from fewlabel.data.intensity_changes import standardise
+from fewlabel.data.patch_positions import Run, counted, draw_window, first_voxel, runs_of
 from fewlabel.data.patches import PatchLoader
-from fewlabel.data.slice_source import SliceSource
-from fewlabel.data.windows import Run, counted, draw_window, first_voxel, runs_of
 
 SIZE = (20, 24)
 DEPTHS = {"a": 9, "b": 4, "c": 12, "d": 10}
@@ -150,8 +150,8 @@ def test_small_volumes_lie_in_the_middle_of_zeros(store):
 
 def test_rows_of_two_ranks_are_the_batch_of_one(store, monkeypatch):
     def batch(rank, size, step):
-        monkeypatch.setattr(slice_source, "rank", lambda: rank)
-        monkeypatch.setattr(slice_source, "world_size", lambda: size)
+        monkeypatch.setattr(batch_source, "rank", lambda: rank)
+        monkeypatch.setattr(batch_source, "world_size", lambda: size)
         return both(store).batch(step)
 
     for step in (0, 7):
@@ -289,7 +289,7 @@ def test_faults(store, monkeypatch):
         loader(store, ("a", "d"))
     with pytest.raises(DataError, match="at least one slice"):
         loader(store, ())
-    monkeypatch.setattr(slice_source, "world_size", lambda: 4)
+    monkeypatch.setattr(batch_source, "world_size", lambda: 4)
     with pytest.raises(SettingsError, match="batch=4"):
         loader(store, batch=3)
     with pytest.raises(SettingsError, match="unlabelled_batch=4"):

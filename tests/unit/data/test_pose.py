@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from fewlabel.data.moving_body import moving_bodies, moving_body
+from fewlabel.data.motion_region import moving_bodies, moving_body
 from fewlabel.data.phantom.scans import sample_patient
 from fewlabel.data.pose import Pose, Thresholds, estimate_poses, judge
 from fewlabel.data.pose_matching import Matched, Matching, match_views, synchronise, wrapped
-from fewlabel.data.pose_views import View
+from fewlabel.data.pose_thumbnails import View
 from kit.poses import SIDE, around, heart_view
 
 ED = ("ED",)

@@ -9,9 +9,7 @@ import pytest
 from scipy import ndimage
 
 from fewlabel.data.augment_settings import finetuning_augmentation
-from fewlabel.data.pose import Pose, estimate_poses
-from fewlabel.data.pose_matching import synchronise, wrapped
-from fewlabel.data.pose_ranges import (
+from fewlabel.data.augmentation_from_poses import (
     UNKNOWN_ROTATION,
     UNKNOWN_SCALE,
     UNKNOWN_TRANSLATION,
@@ -19,8 +17,10 @@ from fewlabel.data.pose_ranges import (
     reach,
     wider_ranges,
 )
+from fewlabel.data.pose import Pose, estimate_poses
+from fewlabel.data.pose_matching import synchronise, wrapped
 from fewlabel.data.pose_record import Poses, poses_of, read_poses, write_poses
-from fewlabel.data.pose_views import View
+from fewlabel.data.pose_thumbnails import View
 from fewlabel.data.store import PreparedStore
 from kit.stores import make_store
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from fewlabel.core.rng import torch_stream
-from fewlabel.data import slice_source
+from fewlabel.data import batch_source
 from fewlabel.data.augment import Augmenter
 from fewlabel.data.augment_settings import AugmentConfig
-from fewlabel.data.intensity import standardise
-from fewlabel.data.loading import FinetuneLoader
+from fewlabel.data.batch_loading import FinetuneLoader
+from fewlabel.data.intensity_changes import standardise
 from fewlabel.data.patches import PatchLoader
 
 SIZE = (24, 28)
@@ -176,8 +176,8 @@ def test_without_augmentation_all_views_are_the_slice(store, kind):
 @pytest.mark.parametrize("kind", ["slices", "patches"])
 def test_rows_of_two_ranks_are_the_batch_of_one(store, monkeypatch, kind):
     def batch(rank, size, step):
-        monkeypatch.setattr(slice_source, "rank", lambda: rank)
-        monkeypatch.setattr(slice_source, "world_size", lambda: size)
+        monkeypatch.setattr(batch_source, "rank", lambda: rank)
+        monkeypatch.setattr(batch_source, "world_size", lambda: size)
         return loader(store, kind).batch(step)
 
     for step in (0, 7):

@@ -13,7 +13,7 @@ from fewlabel.engine.ensemble import predict_ensemble
 from fewlabel.engine.inference import predict_volume
 from fewlabel.nets.unet import UNet, UNetConfig
 from fewlabel.scoring.disagreement import pairwise_disagreement
-from fewlabel.scoring.uncertainty import entropy
+from fewlabel.scoring.voxel_uncertainty import entropy
 
 
 def networks(count, ndim=2):

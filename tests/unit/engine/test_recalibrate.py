@@ -10,7 +10,7 @@ from torch import nn
 
 from fewlabel.core.collective import rank
 from fewlabel.engine.recalibrate import recalibrate
-from fewlabel.nets.norm import BatchNorm
+from fewlabel.nets.synchronised_batch_norm import BatchNorm
 from fewlabel.nets.unet import UNet, UNetConfig
 from kit.ranks import run_ranks
 from kit.tiny_regimes import stir

@@ -5,8 +5,8 @@ import torch
 from torch.nn import functional
 
 from fewlabel.methods.gcl import gradfilter as grad_filter
-from fewlabel.methods.gcl.embedding_gradients import _box_sum, flat_rows, pick_pixels
 from fewlabel.methods.gcl.gradfilter import gradient_norms, pair_gradients, smallest
+from fewlabel.methods.gcl.last_convolution_gradients import _box_sum, flat_rows, pick_pixels
 from fewlabel.methods.gcl.pixel_loss import pair_losses, top_pool
 from kit.closed_form import TAU, make_problem
 

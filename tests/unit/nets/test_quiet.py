@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fewlabel.nets.preserve import preserve_buffers
+from fewlabel.nets.side_effect_free import preserve_buffers
 from fewlabel.nets.unet import UNet, UNetConfig
 
 

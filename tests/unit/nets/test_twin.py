@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from fewlabel.nets.ema import EMAModel, bias_corrected, cosine_momentum
-from fewlabel.nets.norm import BatchNorm
+from fewlabel.nets.synchronised_batch_norm import BatchNorm
 from fewlabel.nets.unet import UNetConfig, UNetEncoder
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from fewlabel.core.errors import SettingsError
 from fewlabel.data.store import PreparedStore
-from fewlabel.pipelines import measuring
+from fewlabel.pipelines import step_timing
 from fewlabel.stages.finetune import check
 from kit.pipeline import Stages, go
 from kit.stores import make_store
@@ -29,11 +29,11 @@ def costs(
     store: PreparedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **over: Any
 ) -> list[tuple[str, int, float]]:
     """Name, number of fits and seconds of a step, where a step takes 1 s and a scan 10 s to validate on."""
-    monkeypatch.setattr(measuring, "mean_seconds", lambda *_: 1.0)
-    monkeypatch.setattr(measuring, "seconds_of", lambda _: 10.0)
+    monkeypatch.setattr(step_timing, "mean_seconds", lambda *_: 1.0)
+    monkeypatch.setattr(step_timing, "seconds_of", lambda _: 10.0)
     settings = finetune_settings(store.folder, tmp_path / "out", control=True, regime="mean_teacher", **over)
     _, labels = check(settings, store)
-    arms, _ = measuring.finetuning_costs(settings, labels)
+    arms, _ = step_timing.finetuning_costs(settings, labels)
     return [(arm.name, arm.fits, arm.step) for arm in arms]
 
 

@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 
 from fewlabel.cli import app
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.settings.values import nest
-from fewlabel.pipelines import stages
-from fewlabel.pipelines.settings import setting_rows
-from fewlabel.pipelines.stages import STAGES
+from fewlabel.core.settings.value_syntax import nest
+from fewlabel.pipelines import stage_table
+from fewlabel.pipelines.settings_reference import setting_rows
+from fewlabel.pipelines.stage_table import STAGES
 from fewlabel.pipelines.train import plan, train_settings
 
 
@@ -84,9 +84,9 @@ def test_a_stage_is_told_which_settings_of_the_network_the_user_gave(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str | None
 ) -> None:
     told: list[tuple[str, Any, dict[str, Any]]] = []
-    monkeypatch.setattr(stages, "run_stage", lambda name, settings, **known: told.append((name, settings, known)))
+    monkeypatch.setattr(stage_table, "run_stage", lambda name, settings, **known: told.append((name, settings, known)))
     for name in ("finetune", "pretrain"):
-        stages.run_values(name, {**nest(["network.depth=4"]), "data": tmp_path, "out": tmp_path / "out"}, recipe)
+        stage_table.run_values(name, {**nest(["network.depth=4"]), "data": tmp_path, "out": tmp_path / "out"}, recipe)
     (_, tuning, known), (_, _, nothing) = told
     assert known == ({} if recipe is None else {"user_network": {"depth"}})
     assert nothing == {}

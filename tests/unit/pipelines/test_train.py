@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.core.artifact.files import read_json, write_json
-from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.errors import DataError, SettingsError
 from fewlabel.pipelines import demo, train
 from fewlabel.scoring.summary import summarise
@@ -286,7 +286,7 @@ def test_the_outcome_is_read_from_the_scores(tmp_path: Path) -> None:
 
 
 def test_the_table_has_room_in_80_columns_and_only_what_was_scored(tmp_path: Path, monkeypatch) -> None:
-    from fewlabel.cli.console import stdout, table
+    from fewlabel.cli.terminal_output import stdout, table
     from fewlabel.pipelines.summary import heads, outcome
 
     def interval(mean: float | None, half: float) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from fewlabel.core.artifact.artifact_folder import Artifact, finish_artifact
 from fewlabel.core.artifact.files import read_json, write_json, write_text
-from fewlabel.core.artifact.manifest import Artifact, finish_artifact
 from fewlabel.core.errors import SettingsError
 from fewlabel.pipelines import train
-from fewlabel.pipelines.stages import STAGES
+from fewlabel.pipelines.stage_table import STAGES
 from fewlabel.stages import evaluate
 from kit.segmenters import make_segmenter, prepared_discs
 

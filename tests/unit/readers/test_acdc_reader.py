@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fewlabel.core.errors import DataError
-from fewlabel.data.io.composite import Frame, parse_composite
+from fewlabel.data.io.composite_paths import Frame, parse_composite
 from fewlabel.readers.acdc import AcdcReader
 from fewlabel.readers.base import choose_reader, read_catalog
 from kit.scans import acdc_subset, blob, noise, write_scan

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from fewlabel.core.errors import DataError
-from fewlabel.data.io.composite import Structures, parse_composite
+from fewlabel.data.io.composite_paths import Structures, parse_composite
 from fewlabel.readers.base import choose_reader, collect_catalog, read_catalog
 from kit.scans import blob, noise, write_scan
 

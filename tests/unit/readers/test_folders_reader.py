@@ -4,8 +4,8 @@ import pytest
 import SimpleITK as sitk
 
 from fewlabel.core.errors import SettingsError
-from fewlabel.data.io.composite import Frame, Stack, parse_composite
-from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
+from fewlabel.data.io.composite_paths import Frame, Stack, parse_composite
+from fewlabel.data.io.volume_reading import read_geometry, read_mask, read_volume
 from fewlabel.readers.base import choose_reader, collect_catalog, read_catalog
 from kit.scans import blob, noise, write_scan
 
@@ -69,6 +69,19 @@ def test_visits_of_a_patient_are_one_subject(tmp_path):
     found, catalog = cases(tmp_path)
     assert len(found) == 4
     assert catalog.subjects == ("p1", "p2")
+
+
+@pytest.mark.parametrize("name", ["{side}/{patient}", "{patient}/{side}/scan", "{patient}/{side}", "{patient}_{side}"])
+@pytest.mark.parametrize("sides", [("left", "right"), ("links", "rechts")])
+def test_both_sides_of_a_person_are_one_subject(tmp_path, name, sides):
+    for patient in ("p1", "p2", "p3"):
+        for side in sides:
+            path = name.format(side=side, patient=patient)
+            scan(tmp_path / f"{path}.nii.gz")
+            mask(tmp_path / f"{path}_mask.nii.gz")
+    found, catalog = cases(tmp_path)
+    assert len(found) == 6
+    assert catalog.subjects == ("p1", "p2", "p3")
 
 
 def test_folders_of_hospitals_are_metadata_not_subjects(tmp_path):
@@ -321,7 +334,7 @@ def test_a_slice_without_mask_is_a_fault_and_gaps_are_said(tmp_path):
     _, catalog = collect_catalog(tmp_path)
     assert [case.label is None for case in catalog.cases] == [False, True]
     assert "1 of 3 slices have no mask: 2.png" in str(catalog.faults[0])
-    assert any("numbers of slices have gaps in 2 volumes (p1: 2 then 4" in note for note in catalog.notes)
+    assert any("numbers of slices have gaps in 2 of 2 volumes (p1: 2 then 4" in note for note in catalog.notes)
     assert isinstance(parse_composite(catalog.cases[0].images[0]), Stack)
     assert read_geometry(catalog.cases[0].images[0]).shape == (3, 8, 6)
 

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from fewlabel.core.errors import DataError
-from fewlabel.data.io.composite import Structures
+from fewlabel.data.io.composite_paths import Structures
 from fewlabel.readers.table import TableReader
 from kit.scans import noise, write_scan
 

@@ -9,7 +9,7 @@ import itertools
 import pytest
 import torch
 
-from fewlabel.objectives.components import largest_components
+from fewlabel.objectives.connected_components import largest_components
 from fewlabel.objectives.mixing import boxes, matches, partners
 from fewlabel.objectives.segmentation import cross_entropy, soft_dice_loss
 from kit.finetuning import toy_volumes

@@ -8,7 +8,7 @@ import itertools
 import pytest
 import torch
 
-from fewlabel.nets.branch import LinearDecoder
+from fewlabel.nets.auxiliary_decoders import LinearDecoder
 from fewlabel.regimes.mc_net import mutual_distance, sharpened
 from kit.finetuning import TOTAL
 from kit.tiny_regimes import slow_mean_square, supervised, tiny, tiny_batch

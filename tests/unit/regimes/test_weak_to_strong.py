@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.registry import load_plugin, plugin_names
+from fewlabel.core.plugin_discovery import load_plugin, plugin_names
 from fewlabel.nets.unet import UNetConfig
 from fewlabel.objectives.mixing import partners, position_partners, random_boxes
 from fewlabel.objectives.segmentation import cross_entropy, soft_dice_loss

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fewlabel.core import progress
-from fewlabel.core.registry import load_plugin, plugin_names
+from fewlabel.core.plugin_discovery import load_plugin, plugin_names
 from fewlabel.nets.unet import UNetConfig
 from fewlabel.regimes import weak_to_strong as _weak_to_strong
 from fewlabel.regimes.weak_to_strong import WeakToStrong

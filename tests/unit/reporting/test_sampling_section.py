@@ -6,7 +6,7 @@ import pytest
 
 from fewlabel.reporting.blocks import Pictures
 from fewlabel.reporting.inputs import Training
-from fewlabel.reporting.sections.sampling import variance_note, variance_pictures, variance_shares
+from fewlabel.reporting.sections.stratified_sampling import variance_note, variance_pictures, variance_shares
 from fewlabel.reporting.sections.training import finetuning_section
 
 ROWS = [

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewlabel.scoring.components import ComponentRule, Removed, clean, stray
-from fewlabel.scoring.pieces import pieces_of
+from fewlabel.scoring.component_rule import ComponentRule, Removed, clean, stray
+from fewlabel.scoring.connected_components import pieces_of
 
 NAMES = {1: "RV", 2: "myo", 3: "tumour"}
 

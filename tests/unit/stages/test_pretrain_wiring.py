@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.registry import load_plugin, plugin_names
+from fewlabel.core.plugin_discovery import load_plugin, plugin_names
 from fewlabel.data.sampling import MetaSampler, SliceSampler
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.recalibrate import recalibrate
 from fewlabel.engine.record import read_record
-from fewlabel.engine.weights import load_decoder_into, load_encoder
+from fewlabel.engine.weight_files import load_decoder_into, load_encoder
 from fewlabel.nets.unet import UNet
 from fewlabel.stages import pretrain
 from fewlabel.stages.pretrain import PretrainingTrainer

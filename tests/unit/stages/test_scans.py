@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fewlabel.core.errors import DataError, SettingsError
-from fewlabel.stages.predict.scans import find_scans
+from fewlabel.stages.predict.inputs import find_scans
 from kit.h5 import write_h5
 from kit.scans import blob, noise, write_scan
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.atomic_files import abandoned, partial_beside, partials_of
 from fewlabel.core.errors import ArtifactError, Fault, reason
+from fewlabel.core.unfinished_files import abandoned, partial_beside, partials_of
 
 MANIFEST = "manifest.json"
 ANEW = "Make the artifact again"
@@ -28,7 +28,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_beside(path)
     try:
-        with partial.open("wb") as stream:
+        # A fresh file: no link is followed.
+        with partial.open("xb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())

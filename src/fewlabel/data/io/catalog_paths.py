@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fewlabel.data.io.composite import Stack, parse_composite
+from fewlabel.data.io.composite_paths import Stack, parse_composite
+from fewlabel.data.io.file_names import lossless
 from fewlabel.data.io.geometry import shown
-from fewlabel.data.io.hdf5 import Address
+from fewlabel.data.io.hdf5_and_npz_arrays import Address
 from fewlabel.data.io.itk_image import file_stem
 
-__all__ = ["files_behind", "is_file_path", "is_there", "scan_stem", "shown"]
+__all__ = ["files_behind", "is_file_path", "is_there", "mask_suffix", "scan_stem", "shown"]
 
 
 def files_behind(path: Path) -> tuple[Path, ...]:
@@ -41,3 +42,8 @@ def scan_stem(path: Path) -> str:
     stem = file_stem(composite.files[0])
     numbered = isinstance(composite, Stack) and len(composite.files) > 1
     return stem.rstrip("0123456789").rstrip("_-. ") or stem if numbered else stem
+
+
+def mask_suffix(path: Path) -> str:
+    """Suffix of the file that the mask of a scan goes to: that of the scan, or the nearest that can hold a mask."""
+    return lossless(path.name[len(scan_stem(path)) :].lower()) if is_file_path(path) else ".nii.gz"

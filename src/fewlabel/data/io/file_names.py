@@ -29,6 +29,19 @@ _VOXEL_SUFFIXES = (".img.gz", ".img")
 #: Of segmentations by 3D Slicer.
 SEGMENTATION_SUFFIX = ".seg.nrrd"
 
+#: Formats that cannot hold a mask in one lossless file → one of the same family that can.
+_LOSSLESS = {
+    ".jpg": ".png",
+    ".jpeg": ".png",
+    ".gif": ".png",
+    ".mhd": ".mha",
+    ".nhdr": ".nrrd",
+    ".seg.nrrd": ".nrrd",
+    ".hdr": ".nii",
+    ".img": ".nii",
+    ".img.gz": ".nii.gz",
+}
+
 
 def is_scan(path: Path) -> bool:
     """Whether a name looks like an image file; hidden files and macOS litter (``._*``) do not."""
@@ -51,3 +64,16 @@ def file_stem(path: Path) -> str:
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)]
     return path.stem
+
+
+def lossless(suffix: str) -> str:
+    """The suffix of a format, of the same family where there is one, that holds a mask in one file and as it is.
+
+    Args:
+        suffix: Of an image file, in lower case.
+
+    Example:
+        >>> lossless(".jpg"), lossless(".nii.gz")
+        ('.png', '.nii.gz')
+    """
+    return _LOSSLESS.get(suffix, suffix)

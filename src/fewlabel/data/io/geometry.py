@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import Fault
-from fewlabel.data.io.composite import parse_composite
+from fewlabel.data.io.composite_paths import parse_composite
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,20 @@ class Geometry:
         index = np.stack(np.meshgrid(*[(0, n - 1) for n in self.shape], indexing="ij"), -1).reshape(8, 3)
         corners: NDArray[np.float64] = origin + index @ steps
         return corners
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A scan in memory: ``array`` is (channels, z, y, x) float32 in raw intensities."""
+
+    array: NDArray[np.float32]
+    geometry: Geometry
+    paths: tuple[Path, ...]
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel size in mm along (z, y, x)."""
+        return self.geometry.spacing
 
 
 def grid_faults(

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.data.io.completeness import Examined
+from fewlabel.data.io.file_integrity import Examined
 from fewlabel.data.io.geometry import Geometry
-from fewlabel.data.io.picture import Picture
+from fewlabel.data.io.picture_header import Picture
 from fewlabel.data.io.shear import LEAST_COSINE, MOST_DEGREES, moved_voxels, needs_resampling, off_right_angle, upright
 from fewlabel.data.io.voxel_size import size_problem
 
@@ -65,9 +65,23 @@ def geometry_of(path: Path, source: Any, facts: Examined) -> Geometry:
     shape = (sides[2], sides[1], sides[0])
     notes = () if facts.picture is None else facts.picture.notes
     frames = size[3] if n == 4 else 1
-    steps = matrix * spacing
-    degrees, axes = off_right_angle(steps)
     plain = Geometry(shape, _zyx(spacing), _three(origin), _flat(matrix), components, frames, (), notes, facts.blank)
+    return squared(plain, str(path))
+
+
+def squared(plain: Geometry, where: str) -> Geometry:
+    """A geometry whose axes may be sheared, as that of the nearest grid at right angles, with a note that says so.
+
+    Args:
+        plain: With the unit vectors of its axes as they are.
+        where: What a fault calls the file.
+
+    Raises:
+        DataError: If the axes are further than :data:`fewlabel.data.io.shear.MOST_DEGREES` from right angles.
+    """
+    spacing, origin = np.array(plain.spacing[::-1]), np.array(plain.origin)
+    steps = np.array(plain.direction).reshape(3, 3) * spacing
+    degrees, axes = off_right_angle(steps)
     if np.sin(np.radians(degrees)) <= LEAST_COSINE:
         return plain
     if degrees > MOST_DEGREES:
@@ -75,14 +89,14 @@ def geometry_of(path: Path, source: Any, facts: Examined) -> Geometry:
             f"its axes are sheared: {axes} are {degrees:.1f} degrees off a right angle, as with a tilted gantry, and "
             f"more than {MOST_DEGREES:g} degrees are not corrected"
         )
-        raise DataError("A scan cannot be used:", [Fault(problem, str(path), _RESAMPLE)])
-    direction, place = upright(steps, origin, sides)
+        raise DataError("A scan cannot be used:", [Fault(problem, where, _RESAMPLE)])
+    direction, place = upright(steps, origin, plain.shape[::-1])
     kept = (*_flat(steps), *origin.tolist())
     geometry = replace(plain, origin=_three(place), direction=_flat(direction), exact=kept)
     done = "it is resampled onto a grid at right angles" if needs_resampling(geometry) else "voxels stay as they are"
     moved = moved_voxels(geometry)
     note = f"its axes {axes} are {degrees:.2g} degrees off a right angle, {moved:.2g} voxels at its corners: {done}"
-    return replace(geometry, notes=(*notes, note))
+    return replace(geometry, notes=(*plain.notes, note))
 
 
 def _refuse(path: Path, spacing: NDArray[Any], origin: NDArray[Any], matrix: NDArray[Any]) -> None:

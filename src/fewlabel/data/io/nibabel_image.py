@@ -11,7 +11,7 @@ import SimpleITK as sitk  # noqa: N813  # the name its own manual uses
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault, reason
-from fewlabel.data.io.nifti import header_file, read_header
+from fewlabel.data.io.nifti_bytes import header_file, read_header
 from fewlabel.data.io.nifti_grid import file_steps
 
 

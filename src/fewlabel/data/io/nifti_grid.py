@@ -17,7 +17,7 @@ def nifti_problems(content: bytes, *, single: bool) -> list[tuple[str, str]]:
     """What is wrong with the place of the voxels, in the file and in the patient, and what to do about it.
 
     Args:
-        content: The beginning of the file, as :attr:`fewlabel.data.io.nifti.Header.content`.
+        content: The beginning of the file, as :attr:`fewlabel.data.io.nifti_bytes.Header.content`.
         single: Whether the voxels follow in the same file, as they never do in Analyze.
     """
     header = _header(content)

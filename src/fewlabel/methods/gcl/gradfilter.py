@@ -26,7 +26,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fewlabel.methods.gcl.embedding_gradients import PixelTail, flat_rows
+from fewlabel.methods.gcl.last_convolution_gradients import PixelTail, flat_rows
 
 FilterPath = Literal["anchor", "embedding"]
 

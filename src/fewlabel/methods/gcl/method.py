@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.gradients.aggregators import build_combiner
 from fewlabel.gradients.combine import Combine, Combiner, MeanCombiner
@@ -16,10 +16,10 @@ from fewlabel.methods.base import DataFacts, Losses, PretrainMethod
 from fewlabel.methods.contrastive import SliceContrast, as_numbers
 from fewlabel.methods.gcl.pixel_contrast import PixelContrast, PixelSettings
 from fewlabel.methods.guiding_labels import AUTOMATIC, Labels, choose_labels
-from fewlabel.nets.heads import pixel_rows
+from fewlabel.nets.projection_heads import pixel_rows
 from fewlabel.nets.unet import Tail, UNetEncoder
+from fewlabel.objectives.loss_terms import weighted_sum
 from fewlabel.objectives.positives import same_id, two_views
-from fewlabel.objectives.weighted import weighted_sum
 
 OWN = "own choice; GCL does not say"
 #: Positives of a pixel where the map has room for them: a quarter of 8x8 pixels.

@@ -8,9 +8,9 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from fewlabel.core.precision import full_precision
-from fewlabel.methods.gcl.embedding_gradients import PixelTail, pick_pixels, pixel_tail
+from fewlabel.core.full_precision import full_precision
 from fewlabel.methods.gcl.gradfilter import FilterPath, gradient_norms, smallest
+from fewlabel.methods.gcl.last_convolution_gradients import PixelTail, pick_pixels, pixel_tail
 from fewlabel.methods.gcl.pacing import Pace, pool_size
 from fewlabel.methods.gcl.pixel_loss import (
     PixelDenominator,
@@ -21,10 +21,10 @@ from fewlabel.methods.gcl.pixel_loss import (
     lower_bound,
     top_pool,
 )
-from fewlabel.nets.heads import PixelHead, Projection
+from fewlabel.nets.projection_heads import PixelHead, Projection
 from fewlabel.nets.unet import Tail
 from fewlabel.objectives.contrastive import similarity_logits
-from fewlabel.objectives.views import join_views
+from fewlabel.objectives.two_view_order import join_views
 
 
 @dataclass(frozen=True)

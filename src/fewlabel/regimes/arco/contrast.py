@@ -9,14 +9,14 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from fewlabel.core.collective import sum_across
-from fewlabel.core.precision import full_precision
-from fewlabel.nets.fpn import Representation
-from fewlabel.nets.heads import pixel_rows
+from fewlabel.core.full_precision import full_precision
+from fewlabel.nets.projection_heads import pixel_rows
+from fewlabel.nets.representation_head import Representation
 from fewlabel.objectives.class_banks import ClassBanks
-from fewlabel.objectives.prototype import class_means, prototype_contrast, prototype_logits, similarity_mass
-from fewlabel.objectives.stratified import Sampling, Strata, draw_pixels, pixel_strata
-from fewlabel.regimes.arco.rows import join_streams, own_index
+from fewlabel.objectives.prototype_contrast import class_means, prototype_contrast, prototype_logits, similarity_mass
+from fewlabel.objectives.stratified_sampling import Sampling, Strata, draw_pixels, pixel_strata
 from fewlabel.regimes.arco.settings import ArcoSettings
+from fewlabel.regimes.arco.stream_rows import join_streams, own_index
 
 
 @dataclass(frozen=True)

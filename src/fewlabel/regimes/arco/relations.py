@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fewlabel.core.collective import gather, rank
-from fewlabel.core.precision import full_precision
-from fewlabel.nets.fpn import RowHead
-from fewlabel.nets.heads import pixel_rows
+from fewlabel.core.full_precision import full_precision
+from fewlabel.nets.projection_heads import pixel_rows
+from fewlabel.nets.representation_head import RowHead
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.contrastive import similarity_logits
 from fewlabel.objectives.memory import FifoQueue
-from fewlabel.objectives.relations import relational_kl
+from fewlabel.objectives.relation_consistency import relational_kl
 from fewlabel.regimes.arco.settings import ArcoSettings
 from fewlabel.regimes.teacher import Teacher
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fewlabel.core.settings.config import setting
-from fewlabel.objectives.stratified import Sampling
-from fewlabel.regimes.streams import StreamSettings
+from fewlabel.core.settings.base import setting
+from fewlabel.objectives.stratified_sampling import Sampling
+from fewlabel.regimes.stream_statistics import StreamSettings
 
 
 class ArcoSettings(StreamSettings):

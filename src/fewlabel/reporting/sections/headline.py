@@ -9,7 +9,7 @@ from fewlabel.data.store import PreparedStore
 from fewlabel.reporting.blocks import Headline
 from fewlabel.reporting.formatting import arm_name, between, count, interval_name, number, p_value
 from fewlabel.reporting.inputs import Inputs, Scores, Training
-from fewlabel.scoring.units import units_of
+from fewlabel.scoring.distance_units import units_of
 
 
 def headline(inputs: Inputs) -> Headline:

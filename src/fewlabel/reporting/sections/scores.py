@@ -21,7 +21,7 @@ from fewlabel.reporting.figures.scores import (
 )
 from fewlabel.reporting.formatting import DASH, between, count, estimate, interval_name, number, p_value
 from fewlabel.reporting.inputs import Scores
-from fewlabel.scoring.units import Units, units_of
+from fewlabel.scoring.distance_units import Units, units_of
 
 UNITS = Units()
 TITLE = "Segmentation quality"

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from fewlabel.engine.regime_outcomes import outcome_sentences
+from fewlabel.engine.regime_run_summary import outcome_sentences
 from fewlabel.reporting.blocks import Block, Facts, Picture, Pictures, Section, Text
 from fewlabel.reporting.figures.training import Curve, curve, lines_figure, loss_figure, single_figure
 from fewlabel.reporting.formatting import count, listed, percent
 from fewlabel.reporting.inputs import Training
-from fewlabel.reporting.sections.sampling import variance_note, variance_pictures
-from fewlabel.scoring.components import ComponentRule
+from fewlabel.reporting.sections.stratified_sampling import variance_note, variance_pictures
+from fewlabel.scoring.component_rule import ComponentRule
 
 PRETRAINING = "Pre-training"
 FINETUNING = "Fine-tuning"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import io
+import glob
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +13,26 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.core.artifact.files import write_json, write_text
-from fewlabel.core.artifact.manifest import finish_artifact
+from fewlabel.core.artifact.own_files import PREDICT_REPORT
+from fewlabel.core.progress import say
 from fewlabel.core.provenance import library_versions, machine_facts
 from fewlabel.data.io.catalog_paths import scan_stem
-from fewlabel.data.io.mask_writing import write_map, write_mask, write_probabilities
-from fewlabel.data.io.volume import Volume
+from fewlabel.data.io.geometry import Volume
+from fewlabel.data.io.mask_writing import write_map, write_probabilities
 from fewlabel.data.preprocess import Plan
 from fewlabel.engine.runtime import resolved_precision
-from fewlabel.scoring.uncertainty import ENTROPY, MUTUAL_INFORMATION
-from fewlabel.stages._postprocess import KEY as POSTPROCESS
+from fewlabel.scoring.voxel_uncertainty import ENTROPY, MUTUAL_INFORMATION
+from fewlabel.stages._cleaning_rule import KEY as POSTPROCESS
 from fewlabel.stages._segmenter import Segmenter
-from fewlabel.stages.predict.names import Scan
-from fewlabel.stages.predict.scans import Found
+from fewlabel.stages.predict.formats import MaskFormat, files_of
+from fewlabel.stages.predict.inputs import Found
+from fewlabel.stages.predict.mask_names import Scan, input_of
+from fewlabel.stages.predict.output_destination import Destination
+from fewlabel.stages.predict.resuming import TABLE, Earlier, with_rows
 from fewlabel.stages.predict.settings import PredictSettings
 
-TABLE = "predictions.csv"
-REPORT = "run_report.json"
 _NIFTI = (".nii", ".nii.gz")
 
 
@@ -55,27 +59,37 @@ class Seconds:
     parts: Mapping[str, float]
 
 
-def write_masks(out: Path, scan: Scan, masks: Sequence[Mask], plan: Plan) -> None:
-    """Write the mask in raw label values, 4D for a cine, and its probabilities and uncertainty if there are any."""
-    values = np.array(plan.label_values)
-    kinds = (np.uint8, np.int16, np.int32)
-    fitting = (kind for kind in kinds if np.iinfo(kind).min <= values.min() and values.max() <= np.iinfo(kind).max)
-    lookup = values.astype(next(fitting, np.int64))
-    raw = lookup[np.stack([mask.classes for mask in masks])]
+def write_masks(out: Path, scan: Scan, masks: Sequence[Mask], plan: Plan, form: MaskFormat) -> list[Path]:
+    """Write the mask, of all frames of a cine, and its probabilities and uncertainty if there are any.
+
+    Returns:
+        The files.
+    """
     target = out / scan.output
-    write_mask(target, raw if len(masks) > 1 else raw[0], scan.images[0])
+    form.write(target, np.stack([mask.classes for mask in masks]), scan.images[0], plan)
+    written = files_of(form, target)
     for number, mask in enumerate(masks, start=1):
         frame = number if len(masks) > 1 else None
         if mask.probabilities is not None:
-            write_probabilities(_beside(target, "probabilities", frame), mask.probabilities, scan.images[0])
+            written.append(_beside(target, "probabilities", frame))
+            write_probabilities(written[-1], mask.probabilities, scan.images[0])
         if mask.uncertainty is not None:
-            write_map(_beside(target, "uncertainty", frame), mask.uncertainty, scan.images[0])
+            written.append(_beside(target, "uncertainty", frame))
+            write_map(written[-1], mask.uncertainty, scan.images[0])
+    return written
 
 
-def outputs(mask: Path, *, probabilities: bool, uncertainty: bool) -> list[Path]:
-    """A mask and what goes beside it."""
-    asked = {"probabilities": probabilities, "uncertainty": uncertainty}
-    return [mask, *(_beside(mask, kind) for kind, wanted in asked.items() if wanted)]
+def outputs(mask: Path, form: MaskFormat, kinds: Sequence[str]) -> list[Path]:
+    """A mask and what goes beside it, of a scan of one frame."""
+    return [*files_of(form, mask), *(_beside(mask, kind) for kind in kinds)]
+
+
+def standing(mask: Path, form: MaskFormat, kinds: Sequence[str]) -> list[Path]:
+    """What is there of a mask and of what goes beside it, of frames too, sorted; a link counts, wherever it leads."""
+    frames = (_beside(mask, kind, frame=0).name for kind in kinds)
+    named = [name.partition("_frame00_") for name in frames]
+    numbered = [path for stem, _, kind in named for path in mask.parent.glob(f"{glob.escape(stem)}_frame*_{kind}")]
+    return sorted({*numbered, *(path for path in outputs(mask, form, kinds) if os.path.lexists(path))})
 
 
 def _beside(mask: Path, kind: str, frame: int | None = None) -> Path:
@@ -103,29 +117,46 @@ def voxels(classes: NDArray[np.uint8], volume: Volume, plan: Plan) -> dict[str, 
     return {f"voxels_{name}": int(counts[index]) for index, name in enumerate(plan.label_names) if index}
 
 
+def sizes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each mask with the size of its structures, as the rows of the table have them."""
+    lines = []
+    for row in rows:
+        units = {"ml_": "mL", "voxels_": "voxels"}
+        named = [
+            f"{key.removeprefix(start)} {value:g} {unit}"
+            for key, value in row.items()
+            for start, unit in units.items()
+            if key.startswith(start)
+        ]
+        frame = f", frame {row['frame']}" if row.get("frame") else ""
+        lines += [f"{row['output']}{frame}: {', '.join(named)}"] if named else []
+    return lines
+
+
 def record_predictions(
     settings: PredictSettings,
+    destination: Destination,
     model: Segmenter,
+    form: MaskFormat,
     rows: Sequence[Mapping[str, Any]],
+    earlier: Earlier,
     found: Found,
     seconds: Seconds,
     device: str,
 ) -> None:
-    """Table, report and manifest; rows of earlier calls stay unless their mask was made again."""
-    out, plan, precision = settings.out, model.plan, resolved_precision(settings.precision, device)
+    """Tables, report and, of a folder, manifest; there rows of earlier calls stay unless their mask was made again."""
+    out, plan, precision = destination.folder, model.plan, resolved_precision(settings.precision, device)
     volumes = sum(row["status"] == "ok" for row in rows)
-    table = pd.DataFrame(rows)
-    if (out / TABLE).is_file():
-        before = pd.read_csv(io.BytesIO((out / TABLE).read_bytes()))
-        before = before[~before["output"].isin(table["output"])]
-        table = pd.concat([before, table]) if len(before) else table
-    table = table.sort_values(["output"], kind="stable")
-    write_text(out / TABLE, table.to_csv(index=False))
+    table = with_rows(earlier.table, pd.DataFrame(rows), map(input_of, found.scans))
+    table = table.sort_values(["input"], kind="stable")
+    write_text(destination.beside(TABLE), table.to_csv(index=False))
+    masks = set(table.loc[table["status"] == "ok", "output"])
     report = {
         "settings": settings.record(),
         "model": {"folder": str(model.folder), "content_hash": model.content_hash, "members": len(model.networks)},
         "uncertainty": (MUTUAL_INFORMATION if len(model.networks) > 1 else ENTROPY) if settings.uncertainty else "",
         "postprocess": model.facts.get(POSTPROCESS) if settings.postprocess else None,
+        "masks": {name: asdict(record) for name, record in sorted(earlier.records.items()) if name in masks},
         "label_values": dict(zip(plan.label_names, plan.label_values, strict=True)),
         "volumes": volumes,
         "failed": [row["fault"] for row in rows if row["status"] != "ok"],
@@ -141,18 +172,30 @@ def record_predictions(
         "versions": library_versions(),
         "machine": machine_facts(),
     }
-    write_json(out / REPORT, report)
-    masks = table.loc[table["status"] == "ok", "output"].unique()
+    write_json(destination.beside(PREDICT_REPORT), report)
+    described = form.tables(plan, sorted(map(Path, masks)))
+    for name, text in described.items():
+        _describe(destination.beside(name), text, alone=len(table) == len(rows))
+    if destination.mask:
+        return
     floats = (path for kind in ("probabilities", "uncertainty") for path in out.rglob(f"*_{kind}.*"))
     beside = [path.relative_to(out).as_posix() for path in floats]
-    files = {name for name in (*masks, *beside) if (out / name).is_file()}
+    with_masks = (file.as_posix() for mask in masks for file in files_of(form, Path(mask)))
+    files = {name for name in (*with_masks, *beside) if (out / name).is_file()}
     finish_artifact(
         out,
         "predictions",
-        sorted({*files, TABLE, REPORT}),
+        sorted({*files, *described, TABLE, PREDICT_REPORT}),
         parents=[model.artifact],
         settings=settings.record(),
         device=device,
         precision=precision,
         wall_seconds=seconds.total,
     )
+
+
+def _describe(path: Path, text: str, *, alone: bool) -> None:
+    """Write what describes the masks; where it said something else of masks of another call, that is said."""
+    if not alone and path.is_file() and path.read_text(encoding="utf-8") != text:
+        say(f"{path} now describes the masks of this call; others in its folder were made by another model.")
+    write_text(path, text)

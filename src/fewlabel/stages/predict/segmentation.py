@@ -10,19 +10,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from fewlabel.core.errors import DataError, Fault, FewlabelError
+from fewlabel.core.errors import DataError, Fault, FewlabelError, is_disk_full
 from fewlabel.core.progress import say
 from fewlabel.data.io.catalog_paths import shown
 from fewlabel.data.io.fourth_axis import why_no_cine
-from fewlabel.data.io.volume import Volume, read_volume
+from fewlabel.data.io.geometry import Volume
+from fewlabel.data.io.volume_reading import read_volume
 from fewlabel.data.preprocess import Plan, prepare_volume, restore_map, restore_probabilities
 from fewlabel.data.slice_plane import cut_otherwise
-from fewlabel.data.unforeseen import unforeseen_errors, unforeseen_fault
-from fewlabel.scoring.components import clean
+from fewlabel.data.unexpected_errors import unforeseen_fault
+from fewlabel.engine.runtime import resolved_precision
+from fewlabel.scoring.component_rule import clean
 from fewlabel.scoring.disagreement import COLUMN as DISAGREEMENT
 from fewlabel.stages._segmenter import Segmenter
-from fewlabel.stages.predict.names import Scan
+from fewlabel.stages.predict.formats import MaskFormat
+from fewlabel.stages.predict.mask_names import Scan, input_of
 from fewlabel.stages.predict.outputs import Mask, millilitres, voxels, write_masks
+from fewlabel.stages.predict.resuming import Earlier, MaskRecord, scan_hash
 from fewlabel.stages.predict.settings import PredictSettings
 
 #: What takes time of a scan.
@@ -33,6 +37,8 @@ def segment_scan(
     scan: Scan,
     model: Segmenter,
     settings: PredictSettings,
+    earlier: Earlier,
+    form: MaskFormat,
     device: str,
     faults: list[Fault],
     parts: dict[str, float],
@@ -40,38 +46,43 @@ def segment_scan(
     """Segment and write one scan; its rows of the table. What is wrong with it goes to ``faults``."""
     started = time.perf_counter()
     row: dict[str, Any] = {
-        "input": ";".join(map(str, scan.images)),
+        "input": input_of(scan),
         "output": scan.output.as_posix(),
         "status": "ok",
         "fault": "",
         "model": model.content_hash[:12],
     }
-    expected: tuple[type[Exception], ...] = (FewlabelError, *unforeseen_errors())
     try:
         volume = _sized(read_volume(scan.images), model.plan)
         parts["read"] += time.perf_counter() - started
         frames = _frames(volume, scan, model.plan)
         masks = [_segment(frame, model, settings, device) for frame in frames]
         before = time.perf_counter()
-        write_masks(settings.out, scan, masks, model.plan)
+        earlier.begin(scan)
+        files = write_masks(earlier.folder, scan, masks, model.plan, form)
         parts["write"] += time.perf_counter() - before
         if odd := cut_otherwise(volume.geometry, np.asarray(model.plan.frame), model.plan.slice_axis):
             say(f"{scan.output.name}: {odd.replace('other scans', 'training scans')}")
-    except expected as error:
+    except Exception as error:
+        if is_disk_full(error):
+            # Not the scan's fault, and the same for all others.
+            raise
         fault = _one_fault(error, scan)
         faults.append(fault)
-        return [{**row, "status": "failed", "fault": str(fault), "seconds": round(time.perf_counter() - started, 4)}]
+        took = round(time.perf_counter() - started, 4)
+        return [{**row, "output": "", "status": "failed", "fault": str(fault), "seconds": took}]
     for mask in masks:
         for name, seconds in mask.seconds.items():
             parts[name] += seconds
     seconds = round((time.perf_counter() - started) / len(masks), 4)
     known = volume.geometry.spacing_known
-    return [
+    rows = [
         {
             **row,
             "frame": number if len(masks) > 1 else None,
-            "shape": "x".join(map(str, volume.geometry.shape)),
-            "spacing": "x".join(f"{step:.6g}" for step in volume.spacing) if known else None,
+            # Along x, y and z, as viewers show them.
+            "size": "x".join(map(str, volume.geometry.shape[::-1])),
+            "spacing_mm": "x".join(f"{step:.6g}" for step in volume.spacing[::-1]) if known else None,
             **(millilitres if known else voxels)(mask.classes, volume, model.plan),
             **({"removed_ml": round(mask.removed_ml, 4)} if known else {"removed_voxels": mask.removed}),
             "confidence": None if mask.confidence is None else round(mask.confidence, 4),
@@ -81,6 +92,15 @@ def segment_scan(
         }
         for number, mask in enumerate(masks, start=1)
     ]
+    earlier.finish(scan, how_made(scan, model, settings, device), files, rows)
+    return rows
+
+
+def how_made(scan: Scan, model: Segmenter, settings: PredictSettings, device: str) -> MaskRecord:
+    """How the mask of a scan is made by this call."""
+    precision = resolved_precision(settings.precision, device)
+    changing = {"flip": settings.flip, "postprocess": settings.postprocess, "precision": precision}
+    return MaskRecord(model.content_hash, changing, scan_hash(scan), settings.beside)
 
 
 def _sized(volume: Volume, plan: Plan) -> Volume:

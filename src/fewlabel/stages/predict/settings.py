@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fewlabel.core.settings.config import PathSetting, Settings, setting
+from fewlabel.core.settings.base import PathSetting, Settings, setting
 from fewlabel.engine.runtime import Device, Precision
+from fewlabel.stages.predict.formats import FormatName
 
 
 class PredictSettings(Settings):
@@ -15,7 +16,12 @@ class PredictSettings(Settings):
         ..., "segmenter folder; or run folder made by train or demo: its model, or its control where that is better"
     )
     scans: PathSetting = setting(..., "a scan, a folder of scans, or a table of scans")
-    out: PathSetting = setting(..., "folder of the masks")
+    out: PathSetting = setting(..., "folder of the masks; or a file, such as mask.nii.gz, for the mask of one scan")
+    format: FormatName = setting(
+        "auto",
+        "of the masks; auto: as the scan, where a mask can be; nifti: .nii.gz; seg_nrrd: segmentations for 3D Slicer; "
+        "bids: a derivative data set with sub-…_dseg.nii.gz, dseg.tsv and dataset_description.json",
+    )
     reader: str | dict[str, Any] = setting(
         "auto",
         "reader of the scans by id; auto chooses by what the folder looks like; settings not given are those that "
@@ -34,3 +40,8 @@ class PredictSettings(Settings):
     batch: int = setting(0, "slices, or windows of a 3D network, in one pass; 0 for what suits the device", ge=0)
     device: Device = setting("auto", "where to predict")
     precision: Precision = setting("auto", "bf16 where the hardware supports it; probabilities are always float32")
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """What is written beside masks."""
+        return tuple(kind for kind in ("probabilities", "uncertainty") if getattr(self, kind))

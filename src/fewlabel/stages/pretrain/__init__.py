@@ -10,20 +10,20 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import write_bytes, write_json
-from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.collective import rank
+from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.core.progress import say
-from fewlabel.core.registry import load_plugin
 from fewlabel.core.rng import numpy_stream
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.lock import sole_run
-from fewlabel.engine.runs import check_begun, close_run, finished_before, identity, mark_run
-from fewlabel.engine.weights import save_encoder
+from fewlabel.engine.run_folder_state import check_begun, close_run, finished_before, identity, mark_run
+from fewlabel.engine.weight_files import save_encoder
 from fewlabel.protocol.exposure import KEY
-from fewlabel.stages._statistics import KEY as STATISTICS
-from fewlabel.stages._statistics import statistics_record
-from fewlabel.stages._volumes import say_depth
+from fewlabel.stages._batch_norm_statistics import KEY as STATISTICS
+from fewlabel.stages._batch_norm_statistics import statistics_record
+from fewlabel.stages._shape_checks import say_depth
 from fewlabel.stages.pretrain.checking import check
 from fewlabel.stages.pretrain.settings import PretrainSettings
 from fewlabel.stages.pretrain.trainer import PretrainingTrainer

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from fewlabel.core.errors import DataError, Fault, FewlabelError, SettingsError
-from fewlabel.core.registry import load_plugin
+from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.data.store import PreparedStore
-from fewlabel.protocol.label_draws import drawn_labels, training_slices
-from fewlabel.stages._encoders import PlannedEncoder
-from fewlabel.stages._volumes import slice_faults
+from fewlabel.protocol.training_eligibility import drawn_labels, training_slices
+from fewlabel.stages._encoder_to_be_trained import PlannedEncoder
+from fewlabel.stages._shape_checks import slice_faults
 from fewlabel.stages.pretrain.settings import PretrainSettings
 
 

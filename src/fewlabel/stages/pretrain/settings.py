@@ -8,14 +8,14 @@ from typing import Any
 from pydantic import field_validator
 
 from fewlabel.core.errors import Fault
-from fewlabel.core.settings.config import Names, PathSetting, Settings, plugin_field, setting
+from fewlabel.core.settings.base import Names, PathSetting, Settings, plugin_field, setting
 from fewlabel.data.augment_settings import AugmentConfig, pretraining_augmentation
 from fewlabel.data.sampling import SamplerConfig
 from fewlabel.engine.compiling import Compile
 from fewlabel.engine.optim import OptimiserConfig
 from fewlabel.engine.runtime import Device, Precision
 from fewlabel.nets.unet import UNetConfig
-from fewlabel.protocol.label_draws import draw_faults
+from fewlabel.protocol.training_eligibility import draw_faults
 
 
 class SliceNetworkConfig(UNetConfig):

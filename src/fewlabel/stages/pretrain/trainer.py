@@ -11,27 +11,27 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fewlabel.core.artifact.manifest import Artifact
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.collective import gather, mean_across
-from fewlabel.core.registry import load_plugin
+from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.core.rng import stream_seed
 from fewlabel.data.batch import PretrainBatch
-from fewlabel.data.loading import PretrainLoader
-from fewlabel.data.representative_slices import Spread
+from fewlabel.data.batch_loading import PretrainLoader
+from fewlabel.data.evenly_spread_slices import Spread
 from fewlabel.data.store import PreparedStore
+from fewlabel.engine.collapse_monitor import CollapseWatch, effective_rank, spread
 from fewlabel.engine.compiling import plain_seconds, plainly
 from fewlabel.engine.embedding import embed_slices
-from fewlabel.engine.monitor import CollapseWatch, effective_rank, spread
 from fewlabel.engine.recalibrate import recalibrate
 from fewlabel.engine.runtime import fast_kernels, start
 from fewlabel.engine.trainer import Trainer, compiles
-from fewlabel.engine.weights import load_encoder_into
+from fewlabel.engine.weight_files import load_encoder_into
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod
-from fewlabel.nets.layout import channels_last
+from fewlabel.nets.memory_layout import channels_last
 from fewlabel.nets.unet import UNetEncoder
 from fewlabel.protocol.exposure import images_met
-from fewlabel.protocol.label_draws import labels_of_encoder, training_slices
-from fewlabel.stages._statistics import SLICES_AT_ONCE, representative
+from fewlabel.protocol.training_eligibility import labels_of_encoder, training_slices
+from fewlabel.stages._batch_norm_statistics import SLICES_AT_ONCE, representative
 from fewlabel.stages.pretrain.checking import check
 from fewlabel.stages.pretrain.settings import PretrainSettings
 

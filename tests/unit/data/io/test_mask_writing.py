@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from fewlabel.core import unfinished_files
 from fewlabel.core.errors import DataError
-from fewlabel.data.io import mask_writing
 from fewlabel.data.io.geometry import grid_faults
 from fewlabel.data.io.mask_writing import write_map, write_mask, write_probabilities
-from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
+from fewlabel.data.io.volume_reading import read_geometry, read_mask, read_volume
 from kit.scans import TILTED, acdc_like, blob, noise, write_scan
 
 
@@ -61,12 +59,14 @@ def test_no_link_is_followed(tmp_path, monkeypatch):
     write_mask(tmp_path / "m.nii.gz", blob((3, 5, 7)), scan)
     assert victim.read_text() == "somebody else's"
     assert not (tmp_path / "m.nii.gz").is_symlink()
-    names = iter(["guessed", "fresh"])
-    monkeypatch.setattr(mask_writing.uuid, "uuid4", lambda: SimpleNamespace(hex=next(names)))
-    (tmp_path / ".guessed.n.nii.gz").symlink_to(victim)
-    write_mask(tmp_path / "n.nii.gz", blob((3, 5, 7)), scan)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setattr(unfinished_files, "partial_beside", lambda path: tmp_path / "guessed")
+    (tmp_path / "guessed").symlink_to(elsewhere, target_is_directory=True)
+    with pytest.raises(FileExistsError):
+        write_mask(tmp_path / "n.nii.gz", blob((3, 5, 7)), scan)
+    assert list(elsewhere.iterdir()) == []
     assert victim.read_text() == "somebody else's"
-    assert np.array_equal(read_mask(tmp_path / "n.nii.gz"), blob((3, 5, 7)))
 
 
 def test_masks_of_analyze_scans_lie_on_them(tmp_path):

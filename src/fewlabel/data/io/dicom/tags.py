@@ -1,0 +1,75 @@
+"""Tags of DICOM files, read one by one: a value that is missing, empty or malformed is no error."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from fewlabel.data.io.dicom.quiet_pydicom import pydicom_library
+
+
+def read_dataset(file: Path, *, pixels: bool = False, tags: tuple[str, ...] | None = None) -> Any:
+    """A file as pydicom reads it.
+
+    Args:
+        file: The file; its preamble may be missing.
+        pixels: Whether to read the pixels too.
+        tags: Names of what to read, sequences with all that is in them; None for all.
+
+    Raises:
+        DataError: If pydicom is not installed.
+        ValueError: If it is no DICOM file, or is damaged.
+        OSError: If it cannot be read.
+    """
+    library = pydicom_library()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            dataset = library.dcmread(file, stop_before_pixels=not pixels, force=True, specific_tags=tags)
+            known = bool(text_of(dataset, "Modality") or text_of(dataset, "SOPClassUID"))
+        except OSError:
+            raise
+        except Exception as error:  # damage makes pydicom raise anything, and none of it names a cause
+            raise ValueError(f"its header is damaged ({type(error).__name__})") from error
+    if not known:
+        raise ValueError("it says neither its modality nor its kind of object")
+    return dataset
+
+
+def texts_of(dataset: Any, name: str) -> tuple[str, ...]:
+    """The values of a tag as texts; none where it is missing."""
+    try:
+        value = dataset.get(name)
+    except (ValueError, TypeError, LookupError, AttributeError):
+        return ()
+    if value is None or value == "":
+        return ()
+    several = not isinstance(value, (str, bytes)) and hasattr(value, "__len__") and not hasattr(value, "components")
+    return tuple(str(part).strip(" \0") for part in (value if several else (value,)))
+
+
+def text_of(dataset: Any, name: str) -> str:
+    """The value of a tag as text, several with a backslash between; empty where it is missing."""
+    return "\\".join(texts_of(dataset, name))
+
+
+def numbers_of(dataset: Any, name: str, count: int) -> tuple[float, ...] | None:
+    """The numbers of a tag; None where it does not hold so many."""
+    try:
+        numbers = tuple(float(part) for part in texts_of(dataset, name))
+    except ValueError:
+        return None
+    return numbers if len(numbers) == count else None
+
+
+def number_of(dataset: Any, name: str) -> float | None:
+    """The number of a tag; None where it holds none."""
+    numbers = numbers_of(dataset, name, 1)
+    return None if numbers is None else numbers[0]
+
+
+def whole_of(dataset: Any, name: str) -> int | None:
+    """The whole number of a tag; None where it holds none."""
+    number = number_of(dataset, name)
+    return None if number is None or not number.is_integer() else int(number)

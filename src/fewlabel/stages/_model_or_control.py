@@ -1,0 +1,66 @@
+"""Which segmenter of a run folder is used: the model, or its control where ``train`` found that to be better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fewlabel.core.artifact.artifact_folder import Artifact
+from fewlabel.core.artifact.files import read_json
+from fewlabel.core.output_paths import RUN_FILE
+
+#: Arm → its folder in a run.
+FOLDERS = {"model": "segmenter", "control": "segmenter-control"}
+
+
+def choice_of(run: Path) -> dict[str, Any]:
+    """What ``run.json`` says of the choice; empty where there is none, or one of other weights than lie there now.
+
+    Raises:
+        ArtifactError: If the file is damaged.
+    """
+    use = _recorded(run)
+    return use if use and _holds(run, use, {}) else {}
+
+
+def segmenter_in_use(run: Path, opened: dict[Path, Artifact] | None = None) -> tuple[Path, str]:
+    """Its folder, and which it is and why in words, empty where nothing was chosen.
+
+    A choice holds for the weights that it was made of: of others the model is used.
+
+    Args:
+        run: The run folder.
+        opened: Takes the segmenters that are opened on the way, by folder.
+
+    Raises:
+        ArtifactError: If ``run.json`` is damaged.
+    """
+    use, model = _recorded(run), run / FOLDERS["model"]
+    if not use:
+        return model, ""
+    arm, why = str(use["arm"]), str(use.get("reason", ""))
+    if not _holds(run, use, {} if opened is None else opened):
+        return model, f"The model is used: {RUN_FILE} chose the {arm}, but of other weights than lie there now."
+    if arm == "control":
+        return run / FOLDERS[arm], f"The control is used, which is better: {why}. The model is {model}."
+    return model, f"The model is used: {why}."
+
+
+def _recorded(run: Path) -> dict[str, Any]:
+    """The choice as it was written down; empty where there is none, or no such file."""
+    path = run / RUN_FILE
+    record = read_json(path) if path.is_file() else {}
+    use = record.get("use") if isinstance(record, dict) else None
+    return use if isinstance(use, dict) and use.get("arm") in FOLDERS else {}
+
+
+def _holds(run: Path, use: Mapping[str, Any], opened: dict[Path, Artifact]) -> bool:
+    """Whether the weights that were chosen from are those that lie there, the chosen ones among them."""
+    content = {run / FOLDERS[name]: kept for name, kept in use.get("content", {}).items() if name in FOLDERS}
+    for folder in content:
+        if (artifact := Artifact.find(folder, "segmenter")) is not None:
+            opened[folder] = artifact
+    return run / FOLDERS[use["arm"]] in content and all(
+        folder in opened and opened[folder].content_hash == kept for folder, kept in content.items()
+    )

@@ -1,0 +1,220 @@
+"""Which files to segment: one scan, a folder, or anything a reader knows; and what is left out."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.plugin_discovery import load_plugin
+from fewlabel.core.settings.base import plugin_name
+from fewlabel.core.settings.value_syntax import show_value
+from fewlabel.data.catalog import Case, Catalog
+from fewlabel.data.io.catalog_paths import files_behind, is_file_path, is_there, scan_stem
+from fewlabel.data.io.hdf5_and_npz_arrays import SUFFIX as H5
+from fewlabel.data.io.itk_image import is_scan
+from fewlabel.data.mask_names import is_mask_name
+from fewlabel.readers.base import choose_reader, collected
+from fewlabel.stages.predict.listing import list_folder
+from fewlabel.stages.predict.mask_names import Group, Scan, named_scans
+from fewlabel.stages.predict.unsupported_files import no_image_file, unreadable_faults
+
+#: A reader by id, or with its settings; ``auto`` for the one that fits.
+ReaderChoice = str | Mapping[str, Any]
+TABLES = (".csv", ".tsv", ".xlsx", ".xlsm", ".parquet")
+_CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})$")
+_NOTHING = "There is nothing to segment:"
+_REMEDY = "Give a scan, a folder of scans, or a table with an image column"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies at a path.
+
+    Attributes:
+        scans: What to segment.
+        skipped: A line for each group of files that were left out, and for what a reader assumed.
+        faults: What could not be read beside the scans, by reason.
+    """
+
+    scans: tuple[Scan, ...]
+    skipped: tuple[str, ...]
+    faults: tuple[Fault, ...] = ()
+
+
+def find_scans(
+    place: Path,
+    channels: int,
+    out: Path,
+    *,
+    reader: ReaderChoice = "auto",
+    usual: ReaderChoice = "auto",
+    named: Callable[[Iterable[Group], Path], tuple[Scan, ...]] = named_scans,
+) -> Found:
+    """All scans at ``place``.
+
+    A file is one scan, or a table of scans. A folder is read by the reader that knows its convention; other image
+    files in it, or all of them where no reader fits, are scans of one file each, or of one file per channel where
+    they follow nnU-Net's ``case_0000`` names. Masks, hidden files and what earlier runs made are left out, and
+    ``out`` is not entered. The mask of an array in an h5 file is a NIfTI file named by its case. Linked folders are
+    entered.
+
+    Args:
+        place: File or folder.
+        channels: Image channels the model takes.
+        out: Where the masks will go.
+        reader: Who reads the place; what it finds wrong is among the faults.
+        usual: The reader of the model's own scans. Where it is the one that reads these, it has the settings it had
+            then, but for those that ``reader`` gives and those of labels.
+        named: What masks are called, from the scans and the folder that these are expected in.
+
+    Raises:
+        DataError: If there is nothing to segment, or two scans would be written to one file.
+        SettingsError: If the reader or one of its settings is unknown.
+    """
+    if not place.exists():
+        gone = Fault(f"{place} does not exist", remedy="Check the path")
+        raise DataError(_NOTHING, [no_image_file(place) if place.is_symlink() else gone])
+    looking = _Looking(place, channels, usual)
+    groups = looking.of_file(reader) if place.is_file() else looking.of_folder(out, reader)
+    if not groups:
+        left_out = f" ({'; '.join(looking.skipped)})" if looking.skipped else ""
+        nothing = [] if place.is_file() else [Fault(f"{place} holds no scans{left_out}", remedy=_REMEDY)]
+        raise DataError(_NOTHING, [*nothing, *looking.faults])
+    scans = named(groups, place.parent if place.is_file() else place)
+    return Found(scans, tuple(looking.skipped), tuple(looking.faults))
+
+
+class _Looking:
+    """A look at one path: what is left out, and what is wrong, is collected on the way."""
+
+    def __init__(self, place: Path, channels: int, usual: ReaderChoice) -> None:
+        self.place, self.channels, self.usual = place, channels, usual
+        self.skipped: list[str] = []
+        self.faults: list[Fault] = []
+
+    def of_file(self, reader: ReaderChoice) -> list[Group]:
+        place = self.place
+        kinds = {**dict.fromkeys(TABLES, "table"), H5: "ssl4mis"}
+        fitting = next((name for suffix, name in kinds.items() if place.name.lower().endswith(suffix)), "auto")
+        chosen = fitting if reader == "auto" else reader
+        if chosen != "auto":
+            catalog = self._collect(chosen)
+            self.faults.extend(catalog.faults)
+            return _of_catalog(catalog)
+        if not is_scan(place):
+            raise DataError(_NOTHING, [no_image_file(place)])
+        match = _CHANNEL.match(scan_stem(place))
+        if self.channels > 1 and match:
+            suffix = place.name[len(scan_stem(place)) :]
+            files = tuple(place.with_name(f"{match['case']}_{channel:04d}{suffix}") for channel in range(self.channels))
+            return [(files, match["case"])]
+        return [((place,), scan_stem(place))]
+
+    def of_folder(self, out: Path, reader: ReaderChoice) -> list[Group]:
+        catalog = self._fitting() if reader == "auto" else self._collect(reader)
+        listing = list_folder(self.place, out)
+        made = {file.resolve() for artifact in listing.artifacts for file in artifact.files}
+        if catalog is not None and catalog.reader != "table":
+            catalog = replace(catalog, cases=tuple(case for case in catalog.cases if not _any_of(case, made)))
+        cases = catalog.cases if catalog else ()
+        groups = _of_catalog(catalog) if catalog else []
+        if catalog is not None and catalog.faults:
+            # Ordinary files are tried one by one whatever their reader says; of others only it knows.
+            files_speak = reader == "auto" and catalog.reader != "table" and all(map(_is_of_files, cases)) and cases
+            if files_speak:
+                self.skipped.extend(f"reader {catalog.reader}: {fault}" for fault in catalog.faults)
+            else:
+                self.faults.extend(catalog.faults)
+        if catalog is not None and catalog.reader == "table":
+            return groups
+        of_scans = {file.resolve() for case in cases for path in case.images for file in files_behind(path)}
+        named = [file for case in cases if case.label and is_there(case.label) for file in files_behind(case.label)]
+        # A mask may be an array of the very file that holds its scan.
+        labels = [file for file in named if file.resolve() not in of_scans]
+        claimed = of_scans | {file.resolve() for file in labels}
+        images = [path for path in listing.files if is_scan(path) and path.resolve() not in claimed]
+        masks = [path for path in images if is_mask_name(path, self.place)]
+        for kind, paths in (("masks by name", [*labels, *masks]), ("hidden files", listing.hidden)):
+            if paths:
+                shown = ", ".join(path.name for path in paths[:3]) + (", …" if len(paths) > 3 else "")
+                self.skipped.append(f"left out as {kind} ({len(paths)}): {shown}")
+        if listing.artifacts:
+            shown = ", ".join(map(str, listing.artifacts[:3])) + (", …" if len(listing.artifacts) > 3 else "")
+            self.skipped.append(f"left out as made by fewlabel ({len(listing.artifacts)}): {shown}")
+        self.faults.extend(unreadable_faults(listing, {file.suffix.lower() for file in claimed}, self.place))
+        aside = set(masks)
+        return [*groups, *_by_channel([path for path in images if path not in aside], self.channels)]
+
+    def _fitting(self) -> Catalog | None:
+        """What the best reader makes of a folder; None where none fits."""
+        try:
+            return self._collect(choose_reader(self.place).name)
+        except DataError as error:
+            _log.debug("no reader for %s: %s", self.place, error)
+            return None
+
+    def _collect(self, reader: ReaderChoice) -> Catalog:
+        """The catalog of a reader that is named; notes say which settings are the usual ones, and what it assumed."""
+        given: Mapping[str, Any] = {"name": reader} if isinstance(reader, str) else reader
+        name = plugin_name(given)
+        known: dict[str, Any] = {}
+        if isinstance(self.usual, Mapping) and plugin_name(self.usual) == name:
+            aside = {*given, *load_plugin("fewlabel.readers", name, where="reader").label_settings}
+            known = {key: value for key, value in self.usual.items() if key not in aside}
+        catalog = collected(choose_reader(self.place, {**known, **given}).reader, self.place)
+        if known:
+            shown = ", ".join(f"{key}={show_value(value)}" for key, value in known.items())
+            self.skipped.append(f"reader {name} as for the model's own scans: {shown}")
+        self.skipped.extend(catalog.notes)
+        return catalog
+
+
+def _any_of(case: Case, files: Set[Path]) -> bool:
+    """Whether an image of a scan is one of these files."""
+    return any(file.resolve() in files for path in case.images for file in files_behind(path))
+
+
+def _is_of_files(case: Case) -> bool:
+    return all(map(is_file_path, case.images))
+
+
+def _of_catalog(catalog: Catalog) -> list[Group]:
+    groups: list[Group] = []
+    for case in catalog.cases:
+        # Files of h5 data sets may all bear one name, and slices have numbers.
+        stem = scan_stem(case.images[0]) if is_file_path(case.images[0]) else case.id
+        match = _CHANNEL.match(stem)
+        # A name of channels is the one the reader took for the case, or the first of several.
+        channelled = match is not None and (match["case"] == case.id or len(case.images) > 1)
+        groups.append((tuple(case.images), match["case"] if match and channelled else stem))
+    return groups
+
+
+def _by_channel(images: Sequence[Path], channels: int) -> list[Group]:
+    """Files as they are, or grouped by case where every file of their folder follows ``case_0000``."""
+    folders: dict[Path, list[Path]] = defaultdict(list)
+    for path in images:
+        folders[path.parent].append(path)
+    groups: list[Group] = []
+    for paths in folders.values():
+        cases: dict[str, dict[int, Path]] = defaultdict(dict)
+        for path in paths:
+            match = _CHANNEL.match(scan_stem(path))
+            if match:
+                cases[match["case"]][int(match["channel"])] = path
+        # Plain numbering such as scan_0000, scan_0001 of single-channel scans is not taken for channels.
+        named = sum(map(len, cases.values())) == len(paths) and all(
+            sorted(files) == list(range(channels)) for files in cases.values()
+        )
+        if named:
+            groups.extend((tuple(files[channel] for channel in sorted(files)), case) for case, files in cases.items())
+        else:
+            groups.extend(((path,), scan_stem(path)) for path in paths)
+    return groups

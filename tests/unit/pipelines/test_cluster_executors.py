@@ -1,0 +1,131 @@
+"""Ray and SLURM: the same jobs, the same results, whatever machine is lost or added."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fewlabel.core.errors import SettingsError
+from fewlabel.pipelines.executors import ray_cluster, slurm
+from fewlabel.pipelines.executors.claims import attempts
+from fewlabel.pipelines.executors.job_progress import Glance
+from fewlabel.pipelines.executors.jobs import Job, Plan
+from fewlabel.pipelines.executors.this_process import run_here
+from kit.cells import jobs, plan_of, results
+
+KIT = Path(__file__).resolve().parents[2]
+
+
+def reference(tmp_path: Path, made: tuple[Job, ...]) -> dict[str, str]:
+    plan = plan_of(tmp_path / "reference", made)
+    run_here(plan, lambda _: None)
+    return results(plan.root)
+
+
+def ended(plan: Plan) -> Counter[int]:
+    return Counter(sum(row["event"] == "ended" for row in attempts(plan, job.key)) for job in plan.jobs)
+
+
+def test_what_is_not_installed_is_told_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_of(tmp_path, jobs(1, 0))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(SettingsError, match=r"Ray is not installed.*fewlabel\[cluster\]"):
+        ray_cluster.run_on_ray(plan, plan.write(), "", lambda _: None)
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(SettingsError, match=r"submitit is not installed.*fewlabel\[cluster\]"):
+        slurm.run_on_slurm(plan, plan.write(), 1, {}, lambda _: None)
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A Ray cluster of one machine with two cores, of real processes."""
+    pytest.importorskip("ray")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import ray
+        from ray.cluster_utils import Cluster
+
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(KIT), os.environ.get("PYTHONPATH", "")]))
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": ray_cluster.OBJECTS})
+        try:
+            yield made
+        finally:
+            ray.shutdown()
+            made.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_ray_loses_no_job_though_a_worker_is_killed_and_a_machine_is_lost_and_added(
+    tmp_path: Path, cluster: Any
+) -> None:
+    made = jobs(4, 5, seconds=0.4)
+    plan = plan_of(tmp_path / "study", made)
+    killed: list[str] = []
+    places: list[int] = []
+    extra = []
+
+    def watch(glance: Glance) -> None:
+        places.append(glance.workers)
+        if len(glance.done) >= 2 and not killed and glance.running:
+            os.kill(attempts(plan, glance.running[0])[-1]["process"], signal.SIGKILL)
+            killed.append(glance.running[0])
+        if len(glance.done) >= 4 and not extra:
+            extra.append(cluster.add_node(num_cpus=2, object_store_memory=ray_cluster.OBJECTS))
+        if len(glance.done) >= 12 and len(extra) == 1:
+            # All its processes at once, in the midst of their jobs.
+            cluster.remove_node(extra[0], allow_graceful=False)
+            extra.append(None)
+
+    ray_cluster.run_on_ray(plan, plan.write(), cluster.address, watch)
+    assert killed
+    assert len(extra) == 2
+    assert {2, 4} <= set(places)
+    assert results(plan.root) == reference(tmp_path, made)
+    assert ended(plan) == {1: len(made)}
+    assert not (plan.root / "twice").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_ray_on_this_machine_refuses_what_it_has_no_room_for(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    plan = Plan(tmp_path, "kit.cells:tiny", jobs(1, 0), "one", threads=1, gpus=0.5)
+    with pytest.raises(SettingsError, match=r"takes 1 threads and 0\.5 graphics processors"):
+        ray_cluster.run_on_ray(plan, plan.write(), "", lambda _: None)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_an_array_of_workers_does_what_one_process_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(KIT), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setattr(slurm, "LOOK_EVERY", 0.2)
+    made = jobs(3, 3, seconds=0.1)
+    plan = plan_of(tmp_path / "study", made)
+    glances: list[Glance] = []
+    slurm.run_on_slurm(plan, plan.write(), 2, {"timeout_min": 5}, glances.append, scheduler="local")
+    assert results(plan.root) == reference(tmp_path, made)
+    assert ended(plan) == {1: len(made)}
+    assert glances[-1].waiting == 0
+    slurm.run_on_slurm(plan, plan.write(), 2, {}, glances.append, scheduler="local")
+    with pytest.raises(SettingsError, match=r"does not take these parameters: .*partitoin"):
+        slurm.run_on_slurm(
+            plan_of(tmp_path / "new", made), plan.write(), 2, {"partitoin": "x"}, lambda _: None, scheduler="local"
+        )
+
+
+def test_without_slurm_nothing_is_submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    plan = plan_of(tmp_path / "study", jobs(1, 0))
+    with pytest.raises(SettingsError, match="has no sbatch"):
+        slurm.run_on_slurm(plan, plan.write(), 1, {}, lambda _: None)
