@@ -18,8 +18,8 @@ from torch.nn import functional
 
 #: Neighbours of a pixel, and the temperature of their votes.
 NEIGHBOURS, TEMPERATURE = 20, 0.07
-#: Inverse strength of the linear classifier's L2 penalty, as of scikit-learn, and its steps at most. At 1 it knows a bank
-#: of one patient by heart; of powers of 10, .01 is the best for an encoder that learnt nothing.
+#: Inverse strength of the linear classifier's L2 penalty, as of scikit-learn, and its steps at most. At 1 it knows a
+#: bank of one patient by heart; of powers of 10, .01 is the best for an encoder that learnt nothing.
 LINEAR_C, LINEAR_STEPS = 0.01, 2000
 #: Class of cells that count nowhere.
 IGNORED = 255
