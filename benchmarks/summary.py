@@ -203,7 +203,10 @@ def probe(*, markdown: bool, results: Path = RESULTS) -> list[str]:
     if not path.is_file():
         raise SystemExit(MISSING.format("probe"))
     found = [json.loads(line) for line in path.read_text().splitlines()]
-    return [*probe_summary.markdown(found), *([] if markdown else probe_summary.unfinished(found))]
+    if markdown:
+        return probe_summary.markdown(found)
+    more = [*probe_summary.agreement(found, rows("acdc-methods")), *probe_summary.unfinished(found)]
+    return [*probe_summary.markdown(found), *more]
 
 
 def table(words: Sequence[str]) -> list[str]:

@@ -134,3 +134,23 @@ def test_quarter_turns_of_a_slice_and_its_mask_are_exact(suites):
     # An eighth of a turn brings corners in from outside.
     corners = suites.probe_features.turned(images, labels, 8)[1][1][[0, 0, -1, -1], [0, -1, 0, -1]]
     assert (corners == 255).all()
+
+
+def test_gains_are_over_random_weights_on_the_same_draws_and_seeds_count_once(suites):
+    def row(arm, seed, draw, dice):
+        slices = {"spread": 0.5, "effective_rank": 3.0, "purity": {"position": {"purity": 0.4, "chance": 0.25}}}
+        told = {"neighbours": {"dice": 1 - dice}, "linear": {"dice": dice}}
+        return {"arm": arm, "seed": seed, "draw": draw, "steps": 500 * (arm != "random"), **told, **slices}
+
+    table = [row("random", seed, draw, 0.2 + 0.1 * seed + 0.1 * draw) for seed in (0, 1) for draw in (0, 1)]
+    table += [row("gcl", 0, 0, 0.35), row("gcl", 0, 1, 0.55), row("moco", 0, 0, 0.15)]
+    _, _, random, gcl, moco = suites.probe_summary.markdown(table)
+    assert random == "| `random` |  | 2 | 0.700 | 0.300 |  | 0.500 | 3.0 | 0.40 (0.25) |"
+    # Means of random weights .25 and .35: gains .1 and .2, standard error .05, t(1) = 12.71.
+    assert "| 500 | 2 | 0.550 | 0.450 | +0.150 (-0.485 to +0.785) |" in gcl
+    assert "-0.100 (one draw)" in moco
+    tuned = [{"arm": arm, "labelled": 1, "dice": dice} for arm, dice in (("scratch", 0.5), ("gcl", 0.6), ("moco", 0.4))]
+    assert suites.probe_summary.agreement(table, tuned)[1].startswith(
+        "linear against fine-tuning, M=1: +1.00 over random"
+    )
+    assert suites.probe_summary.agreement(table, tuned[:2]) == []
