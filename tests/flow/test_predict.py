@@ -16,6 +16,7 @@ from fewlabel.core.errors import ArtifactError, DataError, SettingsError
 from fewlabel.core.progress import listen
 from fewlabel.engine import ensemble
 from fewlabel.stages import predict
+from fewlabel.stages._model_or_control import find_segmenter
 from fewlabel.stages.predict import segmentation
 from kit.scans import TILTED, write_scan
 from kit.segmenters import LABELS, bright_is_core, disc_plan, make_segmenter, nested_discs
@@ -315,20 +316,20 @@ def test_a_run_folder_is_a_model(tmp_path, model, bright):
     home.mkdir()
     (home / "segmenter").symlink_to(model, target_is_directory=True)
     scan = write_scan(tmp_path / "a.nii.gz", picture(nested_discs(0)))
-    assert predict.find_model(home).folder == home / "segmenter"
+    assert find_segmenter(home).folder == home / "segmenter"
     run(home, scan, tmp_path / "out")
     for wrong, told in {
         tmp_path: "neither a segmenter nor a run folder",
         tmp_path / "nowhere": "does not exist",
     }.items():
         with pytest.raises(ArtifactError, match=told):
-            predict.find_model(wrong)
+            find_segmenter(wrong)
     other = tmp_path / "other"
     other.mkdir()
     (other / "x").touch()
     finish_artifact(other, "encoder", ["x"])
     with pytest.raises(ArtifactError, match=r"is an artifact of kind .*, not segmenter"):
-        predict.find_model(other)
+        find_segmenter(other)
 
 
 def test_stopping_keeps_the_record_of_what_is_written(model, bright, tmp_path, monkeypatch):

@@ -87,7 +87,8 @@ def make_segmenter(
         if network is None or member > 0:
             with torch.random.fork_rng():
                 torch.manual_seed(member)
-                config = UNetConfig(width=4, depth=3, in_channels=len(plan["channels"]))
+                usual = UNetConfig(width=4, depth=3, in_channels=len(plan["channels"]))
+                config = usual if network is None else network.config
                 network = UNet(config, len(plan["label_values"]))
                 if members > 1:
                     # Sure enough to find several classes, each its own.

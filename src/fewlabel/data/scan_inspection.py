@@ -16,6 +16,8 @@ from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.progress import task
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.io.catalog_paths import shown
+from fewlabel.data.io.dicom.address import parse_dicom
+from fewlabel.data.io.dicom.data_set_index import names_a_patient, open_archive
 from fewlabel.data.io.geometry import Geometry, grid_faults, origin_alone
 from fewlabel.data.io.volume_reading import mask_faults, read_geometry, read_mask, value_counts
 from fewlabel.data.label_extents import LabelShape, label_shapes
@@ -152,6 +154,7 @@ def catalog_faults(catalog: Catalog) -> list[Fault]:
             problem = f'{shown(first[case.id])} and {shown(case.images[0])} have the same case id, "{case.id}"'
             faults.append(Fault(problem, str(catalog.root), "Rename one, or give a case column"))
         first[case.id] = case.images[0]
+    faults.extend(_naming_faults(catalog))
     masks: dict[Path, Case] = {}
     for case in catalog.cases:
         if case.label is None:
@@ -161,6 +164,14 @@ def catalog_faults(catalog: Catalog) -> list[Fault]:
             problem = f"is the mask of {other.id} and of {case.id}, who are two subjects"
             faults.append(Fault(problem, shown(case.label), "Give each scan its own mask, or both the same subject"))
     return faults
+
+
+def _naming_faults(catalog: Catalog) -> list[Fault]:
+    """A data set of DICOM whose own path names a patient: what is made from it would say where it lies."""
+    roots = {dicom.root for case in catalog.cases for path in case.images if (dicom := parse_dicom(path)) is not None}
+    problem = "its path names a patient, and what is made from the data says where they lie"
+    remedy = "Give a link to it under another name, the folder above it, or rename it"
+    return [Fault(problem, str(root), remedy) for root in sorted(roots) if names_a_patient(open_archive(root))]
 
 
 def _blank_faults(path: Path, geometry: Geometry) -> list[Fault]:

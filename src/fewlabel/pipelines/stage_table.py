@@ -43,7 +43,7 @@ STAGES: dict[str, Stage] = {
         Stage("evaluate", "data", "scores", ("data", "out", "segmenter", "control")),
         Stage("predict", "model", "predictions", ("model", "scans", "out")),
         Stage("suggest", "run", "", ("run", "out")),
-        Stage("export", "encoder", "", ("encoder", "out")),
+        Stage("export", "source", "", ("source", "out")),
         Stage("report", "run", "report", ("run", "out", "prepared", "encoder", "segmenter", "control", "scores")),
     )
 }

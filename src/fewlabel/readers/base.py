@@ -48,6 +48,9 @@ class Reader(ABC):
     #: Settings that concern labels alone: of no use where images are read to be segmented.
     label_settings: ClassVar[frozenset[str]] = frozenset()
 
+    #: Whether the names of files and folders may name persons: then nothing that is kept or said has them.
+    private: ClassVar[bool] = False
+
     def __init__(self, config: Config) -> None:
         self.config = config
 
@@ -202,8 +205,10 @@ def collect_catalog(
         with listed_once():
             choice = choose_reader(place, reader)
             read = collected(choice.reader, place)
+            private = choice.reader.private
+            closed = [] if private else closed
+            own = left_out_below(place) if place.is_dir() and choice.name != "table" and not private else []
             read = read if read.reader == "table" else with_label_names(read, place)
-            own = left_out_below(place) if place.is_dir() and choice.name != "table" else []
         catalog = with_one_subject_each(with_file_facts(read, colours or {}), subjects)
         catalog = replace(catalog, notes=(*catalog.notes, *own))
     except DataError as error:
@@ -230,6 +235,8 @@ def collected(reader: Reader, place: Path) -> Catalog:
         # A name that is too long for a file is too long to be shown.
         shown = where if len(where) <= _MOST_SHOWN else f"{where[:_MOST_SHOWN]}…"
         fault = Fault(f"{shown} cannot be read ({reason(error)})", remedy="Correct its name, or take it out")
+        if reader.private:
+            fault = Fault(f"{place} cannot be read ({type(error).__name__})", remedy="Give its folders one by one")
         raise DataError(f"The data set {place} cannot be read:", [fault]) from error
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 from fewlabel.core.errors import Fault, reason
 from fewlabel.data.io.catalog_paths import is_there
+from fewlabel.data.io.dicom_faults import folder_fault
 from fewlabel.data.io.itk_image import file_stem, is_scan
 
 #: Letters of a name that cannot be that of a file which are shown.
@@ -103,7 +105,7 @@ class CellFiles:
                 problem = f"the {column} {path} is a link to {path.readlink()}, which does not exist"
                 return Fault(problem, where, "Restore what it leads to")
             if path.is_dir():
-                return Fault(f"the {column} {path} is a folder", where, "Name the file of the scan")
+                return replace(folder_fault(path), where=f"{where}, {column} {path}")
             beside = sorted(other.name for other in path.parent.iterdir()) if path.parent.is_dir() else []
         except (OSError, ValueError) as error:
             # Such as a name that is too long for a file, and for a message.

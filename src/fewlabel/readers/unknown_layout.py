@@ -57,7 +57,7 @@ def unknown_layout(root: Path, matches: Mapping[str, Match]) -> Fault:
     elif any(is_scan(path) for path in files_below(root)):
         remedy = f"Write a table of it with `fewlabel table {root} > scans.csv`, complete it and give that"
     elif any(path.suffix.lower() == ".dcm" for path in files_below(root)):
-        remedy = "Convert its DICOM series to NIfTI first, such as with dcm2niix"
+        remedy = "Its .dcm files do not begin as DICOM does: are they complete?"
     else:
         remedy = "Give the folder that holds the scans"
     return Fault(f"Unknown layout: {_seen(root)}{near}", remedy=remedy)

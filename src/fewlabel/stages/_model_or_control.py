@@ -1,4 +1,7 @@
-"""Which segmenter of a run folder is used: the model, or its control where ``train`` found that to be better."""
+"""Which segmenter of a run folder is used: that of the round that ``learn`` took last, else the model or its control.
+
+``train`` decides between these two, by what they reached.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.core.artifact.artifact_folder import Artifact
-from fewlabel.core.artifact.files import read_json
-from fewlabel.core.output_paths import RUN_FILE
+from fewlabel.core.artifact.files import MANIFEST, read_json
+from fewlabel.core.errors import ArtifactError, Fault
+from fewlabel.core.output_paths import ROUNDS, RUN_FILE
+from fewlabel.core.progress import say
 
 #: Arm → its folder in a run.
 FOLDERS = {"model": "segmenter", "control": "segmenter-control"}
@@ -36,6 +41,9 @@ def segmenter_in_use(run: Path, opened: dict[Path, Artifact] | None = None) -> t
     Raises:
         ArtifactError: If ``run.json`` is damaged.
     """
+    number, latest = round_in_use(run, {} if opened is None else opened)
+    if latest is not None:
+        return latest, f"Round {number} of learn is used."
     use, model = _recorded(run), run / FOLDERS["model"]
     if not use:
         return model, ""
@@ -47,11 +55,61 @@ def segmenter_in_use(run: Path, opened: dict[Path, Artifact] | None = None) -> t
     return model, f"The model is used: {why}."
 
 
-def _recorded(run: Path) -> dict[str, Any]:
-    """The choice as it was written down; empty where there is none, or no such file."""
+def find_segmenter(place: Path) -> Artifact:
+    """The segmenter that ``place`` is or, as a run folder, holds and uses; which of two is said.
+
+    Raises:
+        ArtifactError: If there is none.
+    """
+    opened: dict[Path, Artifact] = {}
+    if (segmenter := Artifact.find(place, "segmenter")) is not None:
+        segmenter.check_parents()
+        return segmenter
+    inside, why = segmenter_in_use(place, opened)
+    if why:
+        say(why)
+    if (segmenter := opened.get(inside) or Artifact.find(inside, "segmenter")) is not None:
+        segmenter.check_parents()
+        return segmenter
+    for folder in (place, inside):
+        if (folder / MANIFEST).is_file():
+            # Of several, none of the kind, the first says what is wrong.
+            return Artifact.open(folder, "segmenter")
+    problem = "is neither a segmenter nor a run folder with one" if place.exists() else "does not exist"
+    fault = Fault(f"{place} {problem}", remedy="Give the folder that finetune or train made")
+    raise ArtifactError("There is no model:", [fault])
+
+
+def round_in_use(run: Path, opened: dict[Path, Artifact] | None = None) -> tuple[int, Path | None]:
+    """Number and segmenter of the round that ``learn`` took last; 0 and None where there is none.
+
+    Args:
+        run: The run folder.
+        opened: Takes the segmenter, by its folder.
+
+    Raises:
+        ArtifactError: If ``run.json`` is damaged.
+    """
+    record = _run_record(run).get("round") or {}
+    number = int(record.get("number", 0))
+    folder = run / ROUNDS / str(number) / FOLDERS["model"]
+    artifact = Artifact.find(folder, "segmenter") if number else None
+    if artifact is None or artifact.content_hash != record.get("content_hash"):
+        return 0, None
+    if opened is not None:
+        opened[folder] = artifact
+    return number, folder
+
+
+def _run_record(run: Path) -> dict[str, Any]:
     path = run / RUN_FILE
     record = read_json(path) if path.is_file() else {}
-    use = record.get("use") if isinstance(record, dict) else None
+    return record if isinstance(record, dict) else {}
+
+
+def _recorded(run: Path) -> dict[str, Any]:
+    """The choice as it was written down; empty where there is none, or no such file."""
+    use = _run_record(run).get("use")
     return use if isinstance(use, dict) and use.get("arm") in FOLDERS else {}
 
 

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io.composite_paths import Coloured, Segments, Stack, parse_composite
 from fewlabel.data.io.composite_reading import assembled_geometry, assembled_image, assembled_mask
+from fewlabel.data.io.dicom.address import DicomMask, DicomScan, parse_dicom
+from fewlabel.data.io.dicom.data_set_index import open_archive
+from fewlabel.data.io.dicom.masks import read_dicom_mask
 from fewlabel.data.io.file_names import is_segmentation
 from fewlabel.data.io.geometry import Geometry, Volume, grid_faults
 from fewlabel.data.io.hdf5_and_npz_arrays import Address
@@ -34,6 +37,8 @@ def read_geometry(path: Path) -> Geometry:
     """
     if (address := Address.parse(path)) is not None:
         return replace(_unplaced(address), blank=(0,) if address.is_blank() else ())
+    if (dicom := parse_dicom(path)) is not None:
+        return open_archive(dicom.root).series(dicom.scan).geometry
     composite = parse_composite(path)
     return _told(path, read_header(path) if composite is None else assembled_geometry(composite))
 
@@ -76,6 +81,8 @@ def read_mask(path: Path, notes: list[str] | None = None, grid: Geometry | None 
     notes = [] if notes is None else notes
     if (address := Address.parse(path)) is not None:
         return whole_numbers(path, address.read(), notes)
+    if (dicom := parse_dicom(path)) is not None:
+        return _dicom_mask(path, dicom, notes)
     composite = parse_composite(path)
     if composite is not None:
         return assembled_mask(composite, notes, grid)
@@ -124,9 +131,19 @@ def value_counts(mask: NDArray[np.integer[Any]]) -> dict[int, int]:
 def _read_image(path: Path) -> tuple[NDArray[np.float32], Geometry]:
     if (address := Address.parse(path)) is not None:
         return np.array(address.read()[None], dtype=np.float32, order="C"), _unplaced(address)
+    if (dicom := parse_dicom(path)) is not None:
+        volume = open_archive(dicom.root).series(dicom.scan).read()
+        return volume.array, volume.geometry
     composite = parse_composite(path)
     array, geometry = read_channels(path) if composite is None else assembled_image(composite)
     return array, _told(path, geometry)
+
+
+def _dicom_mask(path: Path, dicom: DicomScan | DicomMask, notes: list[str]) -> NDArray[np.int64]:
+    if isinstance(dicom, DicomMask):
+        return read_dicom_mask(dicom, notes)
+    # An image of labels.
+    return whole_numbers(path, open_archive(dicom.root).series(dicom.scan).read().array[0], notes)
 
 
 def _unplaced(address: Address) -> Geometry:

@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.artifact.artifact_folder import Artifact
-from fewlabel.core.artifact.files import MANIFEST
 from fewlabel.core.artifact.own_files import PREDICT_JOURNAL, PREDICT_REPORT
 from fewlabel.core.errors import ArtifactError, DataError, Fault
 from fewlabel.core.progress import say, task
@@ -18,7 +16,7 @@ from fewlabel.core.unfinished_files import sweep_partials
 from fewlabel.data.io.itk_log import collected_warnings
 from fewlabel.engine.lock import sole_run
 from fewlabel.engine.runtime import choose_device
-from fewlabel.stages._model_or_control import segmenter_in_use
+from fewlabel.stages._model_or_control import find_segmenter
 from fewlabel.stages._segmenter import Segmenter
 from fewlabel.stages.predict.formats import MaskFormat, mask_format
 from fewlabel.stages.predict.inputs import find_scans
@@ -29,7 +27,7 @@ from fewlabel.stages.predict.resuming import TABLE, Earlier
 from fewlabel.stages.predict.segmentation import PARTS, how_made, segment_scan
 from fewlabel.stages.predict.settings import PredictSettings
 
-__all__ = ["SETTINGS", "PredictSettings", "find_model", "run"]
+__all__ = ["SETTINGS", "PredictSettings", "find_segmenter", "run"]
 
 SETTINGS = PredictSettings
 
@@ -57,7 +55,15 @@ def run(settings: PredictSettings) -> Path:
     channels = len(model.plan.channels)
     destination = Destination.of(settings.out)
     form = mask_format(settings.format, destination.mask)
-    listing = find_scans(settings.scans, channels, settings.out, reader=settings.reader, usual=usual, named=form.named)
+    listing = find_scans(
+        settings.scans,
+        channels,
+        settings.out,
+        reader=settings.reader,
+        usual=usual,
+        named=form.named,
+        cases=settings.cases,
+    )
     if destination.mask and len(listing.scans) == 1:
         listing = replace(listing, scans=(replace(listing.scans[0], output=Path(destination.mask)),))
     scans = listing.scans
@@ -97,31 +103,6 @@ def run(settings: PredictSettings) -> Path:
     if listing.faults:
         raise DataError(f"All {done} scans that can be read are segmented, but there is more:", listing.faults)
     return settings.out
-
-
-def find_model(place: Path) -> Artifact:
-    """The segmenter that ``place`` is or, as a run folder, holds and uses; which of two is said.
-
-    Raises:
-        ArtifactError: If there is none.
-    """
-    opened: dict[Path, Artifact] = {}
-    if (segmenter := Artifact.find(place, "segmenter")) is not None:
-        segmenter.check_parents()
-        return segmenter
-    inside, why = segmenter_in_use(place, opened)
-    if why:
-        say(why)
-    if (segmenter := opened.get(inside) or Artifact.find(inside, "segmenter")) is not None:
-        segmenter.check_parents()
-        return segmenter
-    for folder in (place, inside):
-        if (folder / MANIFEST).is_file():
-            # Of several, none of the kind, the first says what is wrong.
-            return Artifact.open(folder, "segmenter")
-    problem = "is neither a segmenter nor a run folder with one" if place.exists() else "does not exist"
-    fault = Fault(f"{place} {problem}", remedy="Give the folder that finetune or train made")
-    raise ArtifactError("There is no model:", [fault])
 
 
 @contextmanager
@@ -169,7 +150,7 @@ def _missing(
 
 
 def _load(place: Path) -> Segmenter:
-    segmenter = Segmenter.load(find_model(place))
+    segmenter = Segmenter.load(find_segmenter(place))
     if "plan" not in segmenter.facts:
         where = segmenter.folder / "segmenter.json"
         raise ArtifactError("There is no model:", [Fault(f"{where} does not say how its pixels were prepared")])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.data.io.catalog_paths import mask_suffix
+from fewlabel.data.io.catalog_paths import mask_suffix, recorded
 
 #: The images of a scan, one path per channel, and what it is called.
 Group = tuple[tuple[Path, ...], str]
@@ -29,8 +29,8 @@ class Scan:
 
 
 def input_of(scan: Scan) -> str:
-    """A scan as the table names it: its files."""
-    return ";".join(map(str, scan.images))
+    """A scan as the table names it: its files, or the pseudonym of a DICOM series."""
+    return ";".join(map(recorded, scan.images))
 
 
 def named_scans(groups: Iterable[Group], root: Path, suffix: str = "") -> tuple[Scan, ...]:

@@ -19,6 +19,7 @@ from fewlabel.core.artifact.own_files import PREDICT_REPORT
 from fewlabel.core.progress import say
 from fewlabel.core.provenance import library_versions, machine_facts
 from fewlabel.data.io.catalog_paths import scan_stem
+from fewlabel.data.io.dicom.address import parse_dicom
 from fewlabel.data.io.geometry import Volume
 from fewlabel.data.io.mask_writing import write_map, write_probabilities
 from fewlabel.data.preprocess import Plan
@@ -133,6 +134,14 @@ def sizes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
+def recorded_settings(settings: PredictSettings, found: Found) -> dict[str, Any]:
+    """The settings as they are kept: of DICOM without the folder, whose name may be that of a patient."""
+    record = settings.record()
+    if any(parse_dicom(path) is not None for scan in found.scans for path in scan.images):
+        record["scans"] = "DICOM"
+    return record
+
+
 def record_predictions(
     settings: PredictSettings,
     destination: Destination,
@@ -152,7 +161,7 @@ def record_predictions(
     write_text(destination.beside(TABLE), table.to_csv(index=False))
     masks = set(table.loc[table["status"] == "ok", "output"])
     report = {
-        "settings": settings.record(),
+        "settings": recorded_settings(settings, found),
         "model": {"folder": str(model.folder), "content_hash": model.content_hash, "members": len(model.networks)},
         "uncertainty": (MUTUAL_INFORMATION if len(model.networks) > 1 else ENTROPY) if settings.uncertainty else "",
         "postprocess": model.facts.get(POSTPROCESS) if settings.postprocess else None,
@@ -187,7 +196,7 @@ def record_predictions(
         "predictions",
         sorted({*files, *described, TABLE, PREDICT_REPORT}),
         parents=[model.artifact],
-        settings=settings.record(),
+        settings=recorded_settings(settings, found),
         device=device,
         precision=precision,
         wall_seconds=seconds.total,

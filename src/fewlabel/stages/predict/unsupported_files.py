@@ -31,6 +31,7 @@ _TOOLS = {
     **dict.fromkeys((".par", ".rec"), "dcm2niix"),
     **dict.fromkeys((".mif", ".mih"), "mrconvert"),
 }
+DICOM = "DICOM"
 _HALVES = (".raw", ".zraw", ".img", ".img.gz", ".raw.gz")
 _HEADERS = (".hdr", ".mhd", ".nhdr")
 _MOST_NAMED = 3
@@ -38,7 +39,7 @@ _DICOM_MAGIC_AT = 128
 _GZIP = b"\x1f\x8b"
 
 
-def unreadable_faults(listing: Listing, understood: Set[str], root: Path) -> list[Fault]:
+def unreadable_faults(listing: Listing, understood: Set[str], root: Path, *, private: bool = False) -> list[Fault]:
     """One fault for each reason why files of a folder cannot be read, with their number and first names.
 
     Files that look like scans are not looked at: each is tried, and fails by itself.
@@ -47,20 +48,22 @@ def unreadable_faults(listing: Listing, understood: Set[str], root: Path) -> lis
         listing: Of the folder.
         understood: Suffixes of files that a reader knows.
         root: The folder, for masks by the names of its folders: dangling links of these do not count.
+        private: Whether names of files may be those of persons, so that none is said; the reader of the folder is then
+            that of DICOM, and has said what it could not read of that.
     """
     kinds: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for path in listing.files:
         if is_scan(path) or path.suffix.lower() in understood or is_mask_name(path, root):
             continue
-        if (kind := why_unreadable(path)) is not None:
+        if (kind := why_unreadable(path)) is not None and not (private and kind[0] == DICOM):
             kinds[kind].append(path)
     for path in listing.dangling:
         if not _NO_IMAGE.search(path.name) and not is_mask_name(path, root):
             kinds["links that lead to nothing", "Restore what they point to, or remove them"].append(path)
-    for folder, why in listing.closed.items():
+    for folder, why in ({} if private else listing.closed).items():
         kinds[f"folders that cannot be listed ({why})", "Allow reading them, or move them away"].append(folder)
     return [
-        Fault(f"{len(paths)} not read, {problem}: {_named(paths)}", remedy=remedy)
+        Fault(f"{len(paths)} not read, {problem}{_named(paths, private=private or problem == DICOM)}", remedy=remedy)
         for (problem, remedy), paths in kinds.items()
     ]
 
@@ -74,7 +77,7 @@ def why_unreadable(path: Path) -> tuple[str, str] | None:
         return "voxels without their header", "Put the header file (.hdr, .mhd, .nhdr) beside them"
     head = _head(path)
     if name.endswith(_DICOM) or head[_DICOM_MAGIC_AT : _DICOM_MAGIC_AT + 4] == b"DICM":
-        return "DICOM", "Convert each series to NIfTI, for example with dcm2niix"
+        return DICOM, "Give the folder of the DICOM files by itself, or reader=dicom"
     if _is_nifti(head):
         right = ".nii.gz" if head[:2] == _GZIP else ".nii"
         return f"NIfTI files without the suffix {right}", f"Rename them to end in {right}"
@@ -119,9 +122,12 @@ def _is_nifti(head: bytes) -> bool:
     return magic and parse_header(head[:HEADER_BYTES]) is not None
 
 
-def _named(paths: list[Path]) -> str:
+def _named(paths: list[Path], *, private: bool) -> str:
+    """Names after a colon; none where they may be those of persons."""
+    if private:
+        return ""
     shown = ", ".join(str(path) for path in paths[:_MOST_NAMED])
-    return shown + (f" and {len(paths) - _MOST_NAMED} more" if len(paths) > _MOST_NAMED else "")
+    return f": {shown}" + (f" and {len(paths) - _MOST_NAMED} more" if len(paths) > _MOST_NAMED else "")
 
 
 def no_image_file(path: Path) -> Fault:

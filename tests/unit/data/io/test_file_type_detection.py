@@ -144,8 +144,11 @@ def test_a_dicom_file_of_a_series_is_no_scan(tmp_path):
     for number in range(1, 4):
         dicom(tmp_path / f"{number}.dcm", number=number)
     dicom(tmp_path / "other.dcm", series="9.9")
-    refused(tmp_path / "1.dcm", rf"1\.dcm: is one DICOM file of a series of 3 in {tmp_path}.*Convert the folder")
-    refused(tmp_path / "other.dcm", "is a DICOM file, which is not read as a scan")
+    refused(
+        tmp_path / "1.dcm",
+        rf"1\.dcm: is one DICOM file of a series of 3 in {tmp_path}.*give the folder of",
+    )
+    refused(tmp_path / "other.dcm", "is a DICOM file, which is no image file of a scan")
     refused(tmp_path, "is a folder of 4 files of DICOM")
     for name in ("IM0001", "s.nii", "s.png"):
         shutil.copy(tmp_path / "other.dcm", tmp_path / name)
@@ -155,7 +158,7 @@ def test_a_dicom_file_of_a_series_is_no_scan(tmp_path):
 def test_real_dicom_segmentations_and_contours(shared_data):
     for folder, name, kind in (("dicom_seg", "liver_seg.dcm", "SEG"), ("dicom_rt", "rt.dcm", "RTSTRUCT")):
         (path, *_) = sorted((shared_data / folder).rglob(name))
-        refused(path, rf"\({kind}\), which is no image of a scan")
+        refused(path, rf"\({kind}\), which is no image file")
 
 
 def test_stems_of_all_suffixes(tmp_path):

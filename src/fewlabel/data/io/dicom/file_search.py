@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from fewlabel.core.artifact.own_files import own_files
 from fewlabel.core.errors import reason
 from fewlabel.core.progress import task
 from fewlabel.data.io.dicom.headers import Header, read_header
@@ -33,7 +34,9 @@ class Tree:
 
 
 def read_tree(root: Path) -> Tree:
-    """The header of every DICOM file below a folder; hidden files and DICOMDIR do not count, links are followed.
+    """The header of every DICOM file below a folder; links are followed.
+
+    Hidden files, DICOMDIR and what earlier runs made do not count.
 
     Args:
         root: The folder, or one file.
@@ -60,6 +63,23 @@ def read_tree(root: Path) -> Tree:
     return Tree(tuple(headers), tuple(unreadable), tuple(others))
 
 
+def series_files(file: Path) -> int:
+    """How many DICOM files in the folder of one are of its series, itself included.
+
+    Raises:
+        DataError: If pydicom is not installed.
+    """
+    count = 0
+    try:
+        own = read_header(file)
+        if own.planes and own.planes[0].frames == 1:
+            others = (other for other in sorted(file.parent.iterdir()) if other.is_file() and is_dicom_file(other))
+            count = sum(read_header(other).series == own.series for other in others)
+    except (OSError, ValueError):
+        return 1
+    return max(1, count)
+
+
 def is_dicom_file(file: Path) -> bool:
     """Whether a file is DICOM by its first bytes, or by its name where it begins with a tag of DICOM.
 
@@ -82,13 +102,17 @@ def _walked(root: Path, unreadable: list[tuple[Path, str]]) -> Iterator[Path]:
     def closed(error: OSError) -> None:
         unreadable.append((Path(error.filename), f"cannot be listed ({reason(error)})"))
 
+    own: set[Path] = set()
     for place, folders, names in os.walk(root, onerror=closed, followlinks=True):
         here = Path(place)
+        if (artifact := own_files(here, names)) is not None:
+            # What was predicted is no label, unless somebody puts it elsewhere.
+            own |= artifact.files
         if here.resolve() in entered:
             folders.clear()
             continue
         entered.add(here.resolve())
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if not name.startswith(".") and (here / name).is_file():
+            if not name.startswith(".") and here / name not in own and (here / name).is_file():
                 yield here / name

@@ -33,8 +33,8 @@ MARKS = {
 }
 _READ = (
     "SOPClassUID", "SOPInstanceUID", "Modality", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID",
-    "PatientID", "IssuerOfPatientID", "SeriesDescription", "ProtocolName", "SeriesNumber", "InstanceNumber",
-    "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "ImagePositionPatient",
+    "PatientID", "PatientName", "IssuerOfPatientID", "SeriesDescription", "ProtocolName", "SeriesNumber",
+    "InstanceNumber", "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "ImagePositionPatient",
     "ImageOrientationPatient", "PixelSpacing", "ImagerPixelSpacing", "SliceThickness", "SpacingBetweenSlices",
     "RescaleSlope", "RescaleIntercept", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
     "DimensionIndexSequence", *MARKS,
@@ -84,11 +84,13 @@ class Header:
         file: The file.
         size: In bytes.
         modality: Such as ``CT``.
+        kind_of_object: UID of the class that the object is of.
         instance: UID of the object.
         series: UID of its series; where it has none, a text that the files of its folder share.
         study: UID of its study, likewise.
         frame_of_reference: UID of its system of coordinates, or empty.
         patient: Who issued the patient's number, and the number; both may be empty.
+        person: Name of the patient.
         description: Of the series, else the name of its protocol.
         series_number: Of the series in its study; None where it says none.
         kind: Values of ``ImageType``.
@@ -100,11 +102,13 @@ class Header:
     file: Path
     size: int
     modality: str
+    kind_of_object: str
     instance: str
     series: str
     study: str
     frame_of_reference: str
     patient: tuple[str, str]
+    person: str
     description: str
     series_number: int | None
     kind: tuple[str, ...]
@@ -129,11 +133,13 @@ def read_header(file: Path) -> Header:
         file=file,
         size=size,
         modality=modality,
+        kind_of_object=text_of(dataset, "SOPClassUID"),
         instance=instance,
         series=text_of(dataset, "SeriesInstanceUID") or apart,
         study=text_of(dataset, "StudyInstanceUID") or apart,
         frame_of_reference=text_of(dataset, "FrameOfReferenceUID"),
         patient=(text_of(dataset, "IssuerOfPatientID"), text_of(dataset, "PatientID")),
+        person=text_of(dataset, "PatientName"),
         description=text_of(dataset, "SeriesDescription") or text_of(dataset, "ProtocolName"),
         series_number=whole_of(dataset, "SeriesNumber"),
         kind=texts_of(dataset, "ImageType"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,15 @@ def read_dataset(file: Path, *, pixels: bool = False, tags: tuple[str, ...] | No
     if not known:
         raise ValueError("it says neither its modality nor its kind of object")
     return dataset
+
+
+def elements_of(dataset: Any) -> Iterator[Any]:
+    """The elements of a dataset, without those that pydicom cannot make sense of."""
+    for tag in list(dataset.keys()):
+        try:
+            yield dataset[tag]
+        except Exception:  # noqa: BLE001  # a malformed value makes pydicom raise anything, and it means nothing
+            continue
 
 
 def texts_of(dataset: Any, name: str) -> tuple[str, ...]:

@@ -1,10 +1,10 @@
-"""``export``: the weights of an encoder under the names of another library, and how to build its network there."""
+"""The weights of an encoder under the names of another library, and how to build its network there."""
 
 from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -12,54 +12,41 @@ from torch import Tensor
 
 from fewlabel.core.artifact.artifact_folder import Artifact, is_artifact
 from fewlabel.core.artifact.files import MANIFEST, read_json, write_bytes, write_json
-from fewlabel.core.errors import ArtifactError, Fault, SettingsError
-from fewlabel.core.output_paths import RUN_FILE, conflict_sentence, unwritable
+from fewlabel.core.errors import ArtifactError, Fault
 from fewlabel.core.progress import say
 from fewlabel.core.provenance import library_versions
-from fewlabel.core.settings.base import PathSetting, Settings, setting
-from fewlabel.engine.foreign_names import Foreign, foreign
+from fewlabel.engine.foreign_names import Foreign, Target, foreign
 from fewlabel.engine.weight_files import load_encoder
 from fewlabel.nets.unet import UNetConfig
+from fewlabel.stages.export.output_destination import check_file
+from fewlabel.stages.export.settings import ExportSettings
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 
 
-class ExportSettings(Settings):
-    """Settings of ``fewlabel export``."""
-
-    encoder: PathSetting = setting(..., "encoder folder, or run folder made by train or demo")
-    out: PathSetting = setting(..., "file to write: .safetensors, .pth or .pt; a .json of the same name goes beside it")
-    to: Literal["nnunet", "monai"] = setting(..., "library to export to: nnU-Net (PlainConvUNet) or MONAI (BasicUNet)")
-    pool: Literal["max", "conv"] = setting(
-        "max",
-        "for nnunet: max names a network with the same maps, conv one as nnU-Net builds it, whose maps differ",
-        source="pool of PlainConvEncoder",
-    )
-    overwrite: bool = setting(False, "replace files that are there already")
-
-
-SETTINGS = ExportSettings
-
-
-def run(settings: ExportSettings) -> Path:
+def write_encoder(settings: ExportSettings, target: Target) -> Path:
     """Write the weights and, beside them, a JSON of the network that they fit.
 
     A ``.safetensors`` file holds every name on its own; a ``.pth`` or ``.pt`` file is a checkpoint of ``torch.save``,
     for nnU-Net with the weights under ``network_weights``.
 
+    Args:
+        settings: What and where to.
+        target: The library.
+
     Raises:
         ArtifactError: If there is no encoder, or its weights do not fit its architecture.
         SettingsError: If the other library cannot build the network, or a file must not be written; nothing is then.
     """
-    _check_out(settings)
-    folder = find_encoder(settings.encoder)
+    check_file(settings.out, SUFFIXES, "encoder.pth", overwrite=settings.overwrite)
+    folder = find_encoder(settings.source)
     artifact = Artifact.open(folder, "encoder")
     encoder, facts = load_encoder(artifact)
-    theirs = foreign(settings.to, encoder.config, settings.pool)
+    theirs = foreign(target, encoder.config, settings.pool)
     tensors = theirs.renamed(encoder.state_dict())
-    write_bytes(settings.out, packed(tensors, settings.out.suffix, key="network_weights" * (settings.to == "nnunet")))
+    write_bytes(settings.out, packed(tensors, settings.out.suffix, key="network_weights" * (target == "nnunet")))
     description = {
-        "format": settings.to,
+        "format": target,
         "weights": settings.out.name,
         **architecture(theirs, encoder.config),
         "input": _inputs(artifact, facts, encoder.config),
@@ -137,25 +124,3 @@ def _inputs(artifact: Artifact, facts: dict[str, Any], config: UNetConfig) -> di
         "percentiles_of_a_volume": plan.get("normalise"),
         "slices": "each channel of a slice at mean 0 and standard deviation 1",
     }
-
-
-def _check_out(settings: ExportSettings) -> None:
-    out = settings.out
-    faults = []
-    if out.suffix not in SUFFIXES:
-        problem = f"must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, not {out}"
-        faults.append(Fault(problem, "out", "Give a file name, such as --out encoder.pth"))
-    if obstacle := unwritable(out.parent):
-        faults.append(Fault(conflict_sentence(out, obstacle), remedy="Give another --out"))
-    elif any((out.parent / name).is_file() for name in (MANIFEST, RUN_FILE)):
-        what = "an artifact" if (out.parent / MANIFEST).is_file() else "a run"
-        faults.append(Fault(f"{out.parent} is {what} and takes no other files", "out", "Give a place outside of it"))
-    faults.extend(
-        Fault(f"{path} exists already", "out", "Give another --out, or overwrite=true to replace it")
-        for path in dict.fromkeys((out, out.with_suffix(".json")))
-        if path.exists() and not settings.overwrite
-    )
-    if out.is_dir():
-        faults.append(Fault(f"must be a file, and {out} is a folder", "out", "Name a file in it"))
-    if faults:
-        raise SettingsError("Nothing was written:", faults)
