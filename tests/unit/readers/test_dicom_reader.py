@@ -70,13 +70,13 @@ def test_a_tree_of_patients(tmp_path):
 def test_one_series_of_each_study_by_rule(tmp_path):
     patient(tmp_path, 0, ("loc", "T1", "T2 tse", "dwi"))
     patient(tmp_path, 1, ("T2 tse", "T1"))
-    patient(tmp_path, 2, ("t2 TSE fast", "survey"))
+    patient(tmp_path, 2, ("t2 TSE fast", "3-plane Survey"))
     patient(tmp_path, 3, ("scout",), ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     write_structure_set(tmp_path / "rt", sorted((tmp_path / "p0" / "s3").iterdir()), {"organ": []})
     _, catalog = read(tmp_path)
     assert sorted(case.metadata["sequence"] for case in catalog.cases) == ["T2 tse", "T2 tse", "t2 TSE fast"]
     assert 'series "T2 tse", MR, 4 slices of 12x10: taken of 2 studies' in catalog.notes
-    assert "left out: 1 localizers" in catalog.notes
+    assert "left out: 2 localizers" in catalog.notes
     assert any("left out: T1 (2)" in note and "reader.series=WORDS" in note for note in catalog.notes)
     _, named = read(tmp_path, series="t1 | dwi", all_series=True)
     assert sorted(case.metadata["sequence"] for case in named.cases) == ["T1", "T1", "dwi"]

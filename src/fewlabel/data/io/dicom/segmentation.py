@@ -15,6 +15,7 @@ from fewlabel.data.io.dicom.multiframe import frame_values, functional_groups
 from fewlabel.data.io.dicom.pixels import frame_reader
 from fewlabel.data.io.dicom.placing import SliceGrid
 from fewlabel.data.io.dicom.problems import Problems
+from fewlabel.data.io.dicom.quiet_pydicom import quiet
 from fewlabel.data.io.dicom.tags import number_of, read_dataset, text_of, whole_of
 
 #: Share of a voxel from which it counts as inside, where a segmentation holds shares.
@@ -32,6 +33,7 @@ class SegmentationFile:
         DataError: If it cannot be read, or is of a type that is not known.
     """
 
+    @quiet()
     def __init__(self, file: Path, where: str) -> None:
         self.where = where
         try:

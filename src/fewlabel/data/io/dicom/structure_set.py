@@ -12,6 +12,7 @@ from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io.dicom.contours import fill_contours
 from fewlabel.data.io.dicom.placing import SliceGrid
 from fewlabel.data.io.dicom.problems import Problems
+from fewlabel.data.io.dicom.quiet_pydicom import quiet
 from fewlabel.data.io.dicom.tags import read_dataset, text_of, texts_of, whole_of
 
 #: Types of contours that enclose something; ``CLOSEDPLANAR_XOR`` is the standard's own way to say that holes are holes.
@@ -31,6 +32,7 @@ class StructureSetFile:
         DataError: If it cannot be read, or a contour has no points.
     """
 
+    @quiet()
     def __init__(self, file: Path, where: str) -> None:
         self.where = where
         try:

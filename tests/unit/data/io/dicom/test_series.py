@@ -210,9 +210,10 @@ def test_what_is_no_volume_is_named(tmp_path):
 
 
 def test_a_projection_lies_nowhere(tmp_path):
-    made = with_pixels(dataset(Modality="DX", ImagerPixelSpacing=[0.2, 0.1]), pixels((7, 6)))
-    save(made, tmp_path / "one")
+    tags = {"ImagerPixelSpacing": [0.2, 0.1], "PhotometricInterpretation": "MONOCHROME1"}
+    save(with_pixels(dataset(Modality="DX", **tags), pixels((7, 6))), tmp_path / "one")
     geometry = open_series(tmp_path).geometry
+    assert "high values are dark" in geometry.notes[0]
     assert (geometry.shape, geometry.spacing, geometry.spacing_known) == ((1, 7, 6), (1.0, 0.2, 0.1), True)
 
 
