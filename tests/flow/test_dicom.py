@@ -147,5 +147,5 @@ def test_faults_name_nobody(data, tmp_path):
     assert result.exit_code == 3
     assert NAME not in result.output
     assert "not evenly spaced" in result.output
-    assert "left out: 1 pictures in colour" in result.output
-    assert "cannot be read: .fewlabel-dicom/unreadable.csv" in " ".join(result.output.split())
+    assert "left out: pictures in colour (1)" in result.output
+    assert "cannot be read: 1; .fewlabel-dicom/unreadable.csv" in " ".join(result.output.split())

@@ -165,7 +165,7 @@ def volumes_of(headers: Iterable[Header]) -> list[Series]:
     volumes: list[Series] = []
     for group in groups.values():
         own, copies = _without_copies(group)
-        notes = (f"{copies} files are copies of others, and are left out",) if copies else ()
+        notes = (f"files left out as copies of others: {copies}",) if copies else ()
         if own[0].inverted:
             notes = (*notes, "its high values are dark (MONOCHROME1); they are left as they are stored")
         owner = {plane.file: header for header in own for plane in header.planes}
@@ -242,7 +242,7 @@ def _distinct(part: Part) -> tuple[Part, tuple[str, ...]]:
     if len(parts) > 1 or parts[0].doubled:
         return part, ()
     count = len(part.planes) - len(kept)
-    said = f"{count} slices are there twice, value for value: one of each is taken"
+    said = f"slices that are there twice, value for value, and count once: {count}"
     return replace(parts[0], marks=part.marks), (said,)
 
 
