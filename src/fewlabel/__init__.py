@@ -53,6 +53,7 @@ __all__ = [
     "evaluate",
     "export",
     "finetune",
+    "learn",
     "merge",
     "predict",
     "prepare",
@@ -284,6 +285,26 @@ def train(*, recipe: str | Path | None = None, **settings: Any) -> Path:
     """
     pipeline = _load("pipelines.train")
     return Path(pipeline.run(pipeline.train_settings(settings, recipe)))
+
+
+def learn(**settings: Any) -> Path:
+    """Take new and corrected masks into a run, and go on from its network; see ``fewlabel settings learn``.
+
+    Args:
+        **settings: ``run`` (a run folder) is required; ``masks`` is a folder of masks, ``RUN/annotations`` by default.
+
+    Returns:
+        The folder of the round.
+
+    Raises:
+        FewlabelError: If there is no new mask, or one cannot be used, or training fails.
+
+    Example:
+        >>> fewlabel.learn(run="run", masks="scans/labels", steps=2, scans=1).name
+        '1'
+    """
+    pipeline = _load("pipelines.learn")
+    return Path(pipeline.run(pipeline.learn_settings(settings)))
 
 
 def demo(**settings: Any) -> Path:

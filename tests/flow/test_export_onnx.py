@@ -19,7 +19,7 @@ from fewlabel.core.errors import ArtifactError, DataError, SettingsError
 from fewlabel.data.store import PreparedStore
 from fewlabel.nets.unet import UNet, UNetConfig
 from fewlabel.stages._segmenter import Segmenter
-from fewlabel.stages.export import checking, onnx_model
+from fewlabel.stages.export import exported_model_agreement, onnx_model
 from fewlabel.stages.export.bundle_scripts import network as shipped
 from kit.scans import noise, write_scan
 from kit.segmenters import make_segmenter, prepared_discs
@@ -70,7 +70,7 @@ def test_onnxruntime_gives_the_probabilities_of_predict(run, exported):
     assert described["output"]["classes"] == list(store.label_names.values())
     assert described["input"]["size"] == [30, 22]
     assert described["members"] == 2
-    assert described["checked"]["dice"] < checking.TOLERANCE
+    assert described["checked"]["dice"] < exported_model_agreement.TOLERANCE
     assert described["checked"]["slices"] >= 3
     assert described["content_hash"] == segmenter.content_hash
 
@@ -143,7 +143,7 @@ def test_what_the_model_is_checked_on(run, tmp_path, monkeypatch):
     for number in range(6):
         write_scan(tmp_path / "scans" / f"{number}.nii.gz", noise((2, 40, 30), number))
     fewlabel.export(source=home, to="onnx", out=tmp_path / "m.onnx", scans=tmp_path / "scans")
-    assert json.loads((tmp_path / "m.json").read_text())["checked"]["scans"] == checking.MOST_SCANS
+    assert json.loads((tmp_path / "m.json").read_text())["checked"]["scans"] == exported_model_agreement.MOST_SCANS
     assert {tuple(images.shape[1:]) for images in calls} == {(1, 30, 22)}
 
 

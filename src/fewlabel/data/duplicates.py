@@ -17,7 +17,7 @@ from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.io.catalog_paths import files_behind, shown
 from fewlabel.data.io.composite_paths import Frame, parse_composite
 from fewlabel.data.io.dicom.address import parse_dicom
-from fewlabel.data.io.dicom.archive import open_archive
+from fewlabel.data.io.dicom.data_set_index import open_archive
 from fewlabel.data.io.dicom.pixels import read_planes
 from fewlabel.data.io.hdf5_and_npz_arrays import Address
 from fewlabel.data.io.itk_log import reading

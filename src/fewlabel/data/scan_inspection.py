@@ -17,7 +17,7 @@ from fewlabel.core.progress import task
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.io.catalog_paths import shown
 from fewlabel.data.io.dicom.address import parse_dicom
-from fewlabel.data.io.dicom.archive import names_a_patient, open_archive
+from fewlabel.data.io.dicom.data_set_index import names_a_patient, open_archive
 from fewlabel.data.io.geometry import Geometry, grid_faults, origin_alone
 from fewlabel.data.io.volume_reading import mask_faults, read_geometry, read_mask, value_counts
 from fewlabel.data.label_extents import LabelShape, label_shapes

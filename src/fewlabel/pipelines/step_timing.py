@@ -208,6 +208,25 @@ def evaluation_seconds(
     return (seconds_of(predict) + seconds_of(score)) / (typical.stop - typical.start) * slices
 
 
+def prediction_seconds(store: PreparedStore, fit: SegmentationTrainer, cases: Sequence[str], members: int) -> float:
+    """What it takes to predict scans of a store, by one of them of the middle number of slices.
+
+    Args:
+        store: The prepared data.
+        fit: Of a network of the architecture to come.
+        cases: The scans, by id.
+        members: Networks whose predictions are averaged.
+    """
+    scans = [case for case in store.cases if case.id in set(cases)]
+    if not scans:
+        return 0.0
+    typical, window = _typical(scans), fit.patch or WINDOW
+    ready = folded(fit.model.inference_network())
+    one = seconds_of(lambda: predict_volume(ready, _images(store, typical), window=window))
+    seconds: float = one / _depth(typical) * sum(map(_depth, scans)) * members
+    return seconds
+
+
 def shown_seconds(
     plans: Mapping[str, Any],
     store: PreparedStore,

@@ -121,6 +121,7 @@ class _Record:
             "finished": False,
             "stages": before(self._folder).get("stages", {}),
             "use": before(self._folder).get("use"),
+            "round": before(self._folder).get("round"),
             "settings": {name: values.record() for name, values in self._plans.items()},
             "resolved": sizing.resolved,
             "versions": library_versions(),

@@ -10,14 +10,14 @@ from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.settings.base import Names, setting
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.io.dicom.address import DicomScan
-from fewlabel.data.io.dicom.archive import Archive, open_archive, write_tables
+from fewlabel.data.io.dicom.data_set_index import Archive, open_archive, write_tables
 from fewlabel.data.io.dicom.file_search import is_dicom_file, series_files
 from fewlabel.data.io.dicom.metadata import COLUMNS, metadata_of
 from fewlabel.data.io.dicom.pseudonyms import FOLDER, SCANS, UNREADABLE
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.readers.base import Match, Reader
 from fewlabel.readers.dicom_labels import DicomLabels, match_labels
-from fewlabel.readers.dicom_series import choose_series
+from fewlabel.readers.dicom_series_choice import choose_series
 from fewlabel.readers.listing import files_below
 
 #: Files that are looked at to tell a folder of DICOM.
@@ -28,9 +28,9 @@ class DicomReader(Reader):
     """DICOM files in any tree of folders, of one or many patients.
 
     Files are told by their content and parted into volumes by series, by how slices lie and by echoes, phases and the
-    like; of each study one series is taken, see :func:`fewlabel.readers.dicom_series.choose_series`. Subjects and cases
-    have pseudonyms, see :mod:`fewlabel.data.io.dicom.pseudonyms`; scanner, sequence, phase, body part, contrast and
-    plane become metadata, and nothing that names a person is kept.
+    like; of each study one series is taken, see :func:`fewlabel.readers.dicom_series_choice.choose_series`. Subjects
+    and cases have pseudonyms, see :mod:`fewlabel.data.io.dicom.pseudonyms`; scanner, sequence, phase, body part,
+    contrast and plane become metadata, and nothing that names a person is kept.
     """
 
     class Config(Reader.Config):

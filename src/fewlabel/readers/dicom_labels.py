@@ -10,8 +10,8 @@ from pathlib import Path
 from fewlabel.core.errors import Fault
 from fewlabel.core.suggestions import did_you_mean
 from fewlabel.data.io.dicom.address import DicomMask
-from fewlabel.data.io.dicom.archive import Archive
-from fewlabel.data.io.dicom.structures import StructureObject, owner_of
+from fewlabel.data.io.dicom.data_set_index import Archive
+from fewlabel.data.io.dicom.structure_headers import StructureObject, owner_of
 
 _MOST = 12
 

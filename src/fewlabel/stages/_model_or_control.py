@@ -1,4 +1,7 @@
-"""Which segmenter of a run folder is used: the model, or its control where ``train`` found that to be better."""
+"""Which segmenter of a run folder is used: that of the round that ``learn`` took last, else the model or its control.
+
+``train`` decides between these two, by what they reached.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import MANIFEST, read_json
 from fewlabel.core.errors import ArtifactError, Fault
-from fewlabel.core.output_paths import RUN_FILE
+from fewlabel.core.output_paths import ROUNDS, RUN_FILE
 from fewlabel.core.progress import say
 
 #: Arm → its folder in a run.
@@ -38,6 +41,9 @@ def segmenter_in_use(run: Path, opened: dict[Path, Artifact] | None = None) -> t
     Raises:
         ArtifactError: If ``run.json`` is damaged.
     """
+    number, latest = round_in_use(run, {} if opened is None else opened)
+    if latest is not None:
+        return latest, f"Round {number} of learn is used."
     use, model = _recorded(run), run / FOLDERS["model"]
     if not use:
         return model, ""
@@ -74,11 +80,36 @@ def find_segmenter(place: Path) -> Artifact:
     raise ArtifactError("There is no model:", [fault])
 
 
-def _recorded(run: Path) -> dict[str, Any]:
-    """The choice as it was written down; empty where there is none, or no such file."""
+def round_in_use(run: Path, opened: dict[Path, Artifact] | None = None) -> tuple[int, Path | None]:
+    """Number and segmenter of the round that ``learn`` took last; 0 and None where there is none.
+
+    Args:
+        run: The run folder.
+        opened: Takes the segmenter, by its folder.
+
+    Raises:
+        ArtifactError: If ``run.json`` is damaged.
+    """
+    record = _run_record(run).get("round") or {}
+    number = int(record.get("number", 0))
+    folder = run / ROUNDS / str(number) / FOLDERS["model"]
+    artifact = Artifact.find(folder, "segmenter") if number else None
+    if artifact is None or artifact.content_hash != record.get("content_hash"):
+        return 0, None
+    if opened is not None:
+        opened[folder] = artifact
+    return number, folder
+
+
+def _run_record(run: Path) -> dict[str, Any]:
     path = run / RUN_FILE
     record = read_json(path) if path.is_file() else {}
-    use = record.get("use") if isinstance(record, dict) else None
+    return record if isinstance(record, dict) else {}
+
+
+def _recorded(run: Path) -> dict[str, Any]:
+    """The choice as it was written down; empty where there is none, or no such file."""
+    use = _run_record(run).get("use")
     return use if isinstance(use, dict) and use.get("arm") in FOLDERS else {}
 
 

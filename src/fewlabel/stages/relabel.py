@@ -14,7 +14,7 @@ from fewlabel.core.errors import DataError, Fault, SettingsError
 from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.core.progress import say
 from fewlabel.core.settings.base import PathSetting, Settings, setting
-from fewlabel.data.annotation_masks import plan_with_ignored, read_annotations
+from fewlabel.data.added_mask_reading import plan_with_ignored, read_annotations
 from fewlabel.data.label_values import read_meanings
 from fewlabel.data.masks_added_later import find_annotations
 from fewlabel.data.preprocess import Plan

@@ -82,7 +82,7 @@ def test_steps_can_be_taken_on_it(store: PreparedStore, data: Path, tmp_path: Pa
 def test_the_grid_is_chosen_by_real_steps_on_it(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a time that is never enough the coarsest grid is taken, with one that always is the finest."""
     monkeypatch.setattr(time_estimate, "SECONDS", 0.0)
-    monkeypatch.setattr(pixel_grid_for_budget.time_budget, "PIXELS_THICK", 1.0)
+    monkeypatch.setattr(pixel_grid_for_budget.time_budget_arithmetic, "PIXELS_THICK", 1.0)
     plans = plan(train_settings({"data": data, "out": tmp_path / "run", **WORDS}))
     tight = pixel_grid_for_budget.choose_grid(plans, 0.0, share=0.25, given={})
     ample = pixel_grid_for_budget.choose_grid(plans, 1e9, share=0.25, given={})

@@ -95,7 +95,7 @@ class Artifact:
 
     @property
     def kind(self) -> str:
-        """What it is: ``prepared``, ``encoder``, ``segmenter``, ``scores``, ``predictions`` or ``report``."""
+        """What it is, such as ``prepared``, ``segmenter`` or ``round``."""
         return self.manifest.kind
 
     @property
@@ -229,7 +229,7 @@ def finish_artifact(
 
     Args:
         folder: Where the files lie now.
-        kind: ``prepared``, ``encoder``, ``segmenter``, ``scores``, ``predictions`` or ``report``.
+        kind: ``prepared``, ``encoder``, ``segmenter``, ``scores``, ``predictions``, ``report`` or ``round``.
         files: Names of the files that make up the content, relative to ``folder``.
         parents: The artifacts this one was made from, as they were opened; of a bare folder, as it is now.
         final_folder: Where the folder will be renamed to, if elsewhere.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fewlabel.data.io.composite_paths import Stack, parse_composite
 from fewlabel.data.io.dicom.address import DicomScan, parse_dicom
-from fewlabel.data.io.dicom.archive import open_archive
+from fewlabel.data.io.dicom.data_set_index import open_archive
 from fewlabel.data.io.file_names import lossless
 from fewlabel.data.io.geometry import shown
 from fewlabel.data.io.hdf5_and_npz_arrays import Address

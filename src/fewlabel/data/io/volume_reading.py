@@ -14,7 +14,7 @@ from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io.composite_paths import Coloured, Segments, Stack, parse_composite
 from fewlabel.data.io.composite_reading import assembled_geometry, assembled_image, assembled_mask
 from fewlabel.data.io.dicom.address import DicomMask, DicomScan, parse_dicom
-from fewlabel.data.io.dicom.archive import open_archive
+from fewlabel.data.io.dicom.data_set_index import open_archive
 from fewlabel.data.io.dicom.masks import read_dicom_mask
 from fewlabel.data.io.file_names import is_segmentation
 from fewlabel.data.io.geometry import Geometry, Volume, grid_faults

@@ -18,7 +18,7 @@ from fewlabel.core.provenance import library_versions
 from fewlabel.engine.foreign_names import Foreign, Target, foreign
 from fewlabel.engine.weight_files import load_encoder
 from fewlabel.nets.unet import UNetConfig
-from fewlabel.stages.export.places import check_file
+from fewlabel.stages.export.output_destination import check_file
 from fewlabel.stages.export.settings import ExportSettings
 
 SUFFIXES = (".safetensors", ".pth", ".pt")

@@ -23,8 +23,8 @@ from fewlabel.stages._cleaning_rule import KEY as POSTPROCESS
 from fewlabel.stages._model_or_control import find_segmenter
 from fewlabel.stages._segmenter import Segmenter
 from fewlabel.stages.export.bundle_scripts.network import Segmenter as Members
-from fewlabel.stages.export.checking import TOLERANCE, agreement, prepared_scans
-from fewlabel.stages.export.places import check_file
+from fewlabel.stages.export.exported_model_agreement import TOLERANCE, agreement, prepared_scans
+from fewlabel.stages.export.output_destination import check_file
 from fewlabel.stages.export.settings import ExportSettings
 
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")

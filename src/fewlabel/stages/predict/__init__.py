@@ -27,7 +27,7 @@ from fewlabel.stages.predict.resuming import TABLE, Earlier
 from fewlabel.stages.predict.segmentation import PARTS, how_made, segment_scan
 from fewlabel.stages.predict.settings import PredictSettings
 
-__all__ = ["SETTINGS", "PredictSettings", "run"]
+__all__ = ["SETTINGS", "PredictSettings", "find_segmenter", "run"]
 
 SETTINGS = PredictSettings
 
@@ -55,7 +55,15 @@ def run(settings: PredictSettings) -> Path:
     channels = len(model.plan.channels)
     destination = Destination.of(settings.out)
     form = mask_format(settings.format, destination.mask)
-    listing = find_scans(settings.scans, channels, settings.out, reader=settings.reader, usual=usual, named=form.named)
+    listing = find_scans(
+        settings.scans,
+        channels,
+        settings.out,
+        reader=settings.reader,
+        usual=usual,
+        named=form.named,
+        cases=settings.cases,
+    )
     if destination.mask and len(listing.scans) == 1:
         listing = replace(listing, scans=(replace(listing.scans[0], output=Path(destination.mask)),))
     scans = listing.scans

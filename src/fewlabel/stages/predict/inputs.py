@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.artifact.artifact_folder import Artifact
+from fewlabel.core.errors import DataError, Fault, SettingsError
 from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.core.settings.base import plugin_name
 from fewlabel.core.settings.value_syntax import show_value
+from fewlabel.core.suggestions import did_you_mean
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.io.catalog_paths import files_behind, is_file_path, is_there, scan_stem
 from fewlabel.data.io.dicom.file_search import is_dicom_file
@@ -21,6 +23,7 @@ from fewlabel.data.io.dicom.pseudonyms import FOLDER as PSEUDONYMS
 from fewlabel.data.io.hdf5_and_npz_arrays import SUFFIX as H5
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.data.mask_names import is_mask_name
+from fewlabel.data.store import PreparedStore
 from fewlabel.readers.base import choose_reader, collected
 from fewlabel.stages.predict.listing import list_folder
 from fewlabel.stages.predict.mask_names import Group, Scan, named_scans
@@ -59,14 +62,15 @@ def find_scans(
     reader: ReaderChoice = "auto",
     usual: ReaderChoice = "auto",
     named: Callable[[Iterable[Group], Path], tuple[Scan, ...]] = named_scans,
+    cases: Sequence[str] | None = None,
 ) -> Found:
     """All scans at ``place``.
 
     A file is one scan, or a table of scans. A folder is read by the reader that knows its convention; other image
     files in it, or all of them where no reader fits, are scans of one file each, or of one file per channel where
-    they follow nnU-Net's ``case_0000`` names. Masks, hidden files and what earlier runs made are left out, and
-    ``out`` is not entered. The mask of an array in an h5 file is a NIfTI file named by its case. Linked folders are
-    entered.
+    they follow nnU-Net's ``case_0000`` names. Of a prepared folder, the scans that it was made of are taken. Masks,
+    hidden files and what earlier runs made are left out, and ``out`` is not entered. The mask of an array in an h5
+    file is a NIfTI file named by its case. Linked folders are entered.
 
     Args:
         place: File or folder.
@@ -76,6 +80,7 @@ def find_scans(
         usual: The reader of the model's own scans. Where it is the one that reads these, it has the settings it had
             then, but for those that ``reader`` gives and those of labels.
         named: What masks are called, from the scans and the folder that these are expected in.
+        cases: Of a prepared folder, the scans by id; None for those of the training parts without a label.
 
     Raises:
         DataError: If there is nothing to segment, or two scans would be written to one file.
@@ -84,6 +89,11 @@ def find_scans(
     if not place.exists():
         gone = Fault(f"{place} does not exist", remedy="Check the path")
         raise DataError(_NOTHING, [no_image_file(place) if place.is_symlink() else gone])
+    if (prepared := Artifact.find(place, "prepared")) is not None:
+        return Found(named(_of_prepared(PreparedStore(prepared), cases), place), ())
+    if cases is not None:
+        fault = Fault("names scans of a prepared folder", "cases", "Leave it out")
+        raise SettingsError(f"{place} is none:", [fault])
     looking = _Looking(place, channels, usual)
     groups = looking.of_file(reader) if place.is_file() else looking.of_folder(out, reader)
     if not groups:
@@ -185,6 +195,24 @@ class _Looking:
             self.skipped.append(f"reader {name} as for the model's own scans: {shown}")
         self.skipped.extend(catalog.notes)
         return catalog
+
+
+def _of_prepared(store: PreparedStore, ids: Sequence[str] | None) -> list[Group]:
+    """The scans that a store was made of, each called by its id."""
+    parts = store.split["parts"]
+    training = {*parts.get("train", ()), *parts.get("pretrain", ())} - {*parts.get("test", ())}
+    usual = [case.id for case in store.cases if case.label is None and case.subject in training]
+    wanted, known = usual if ids is None else ids, {case.id: case for case in store.cases}
+    faults = [
+        Fault(f'{store.folder} holds no scan "{name}"', "cases", did_you_mean(name, known))
+        for name in wanted
+        if name not in known
+    ]
+    if not wanted:
+        faults.append(Fault(f"every training scan of {store.folder} has a label", remedy="Name scans with cases"))
+    if faults:
+        raise DataError(_NOTHING, faults)
+    return [(tuple(map(Path, known[name].images)), name) for name in wanted]
 
 
 def _any_of(case: Case, files: Set[Path]) -> bool:

@@ -1,7 +1,7 @@
 """Volumes and masks of DICOM as paths of a catalog: the folder that was given, and pseudonyms for what lies in it.
 
 No path below that folder, which may hold the name of a patient, is in such a path: ``DATA#dicom:p3fa90c1b22_s0d41ce``.
-:func:`fewlabel.data.io.dicom.archive.open_archive` says which files it stands for.
+:func:`fewlabel.data.io.dicom.data_set_index.open_archive` says which files it stands for.
 """
 
 from __future__ import annotations

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io.dicom.address import DicomMask
-from fewlabel.data.io.dicom.archive import open_archive
-from fewlabel.data.io.dicom.placing import SliceGrid
-from fewlabel.data.io.dicom.problems import Problems
+from fewlabel.data.io.dicom.data_set_index import open_archive
 from fewlabel.data.io.dicom.segmentation import SegmentationFile
+from fewlabel.data.io.dicom.slice_grid import SliceGrid
 from fewlabel.data.io.dicom.structure_set import StructureSetFile
+from fewlabel.data.io.dicom.undrawn_structures import Problems
 from fewlabel.data.io.shear import straighten
 
 #: Share of a structure's voxels that later ones may take without anybody having said which come later.

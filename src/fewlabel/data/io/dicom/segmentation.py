@@ -13,10 +13,10 @@ from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io.dicom.headers import Plane
 from fewlabel.data.io.dicom.multiframe import frame_values, functional_groups
 from fewlabel.data.io.dicom.pixels import frame_reader
-from fewlabel.data.io.dicom.placing import SliceGrid
-from fewlabel.data.io.dicom.problems import Problems
 from fewlabel.data.io.dicom.quiet_pydicom import quiet
+from fewlabel.data.io.dicom.slice_grid import SliceGrid
 from fewlabel.data.io.dicom.tags import number_of, read_dataset, text_of, whole_of
+from fewlabel.data.io.dicom.undrawn_structures import Problems
 
 #: Share of a voxel from which it counts as inside, where a segmentation holds shares.
 INSIDE = 0.5

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io.dicom.contours import fill_contours
-from fewlabel.data.io.dicom.placing import SliceGrid
-from fewlabel.data.io.dicom.problems import Problems
 from fewlabel.data.io.dicom.quiet_pydicom import quiet
+from fewlabel.data.io.dicom.slice_grid import SliceGrid
 from fewlabel.data.io.dicom.tags import read_dataset, text_of, texts_of, whole_of
+from fewlabel.data.io.dicom.undrawn_structures import Problems
 
 #: Types of contours that enclose something; ``CLOSEDPLANAR_XOR`` is the standard's own way to say that holes are holes.
 _CLOSED = frozenset({"CLOSED_PLANAR", "CLOSEDPLANAR_XOR", ""})

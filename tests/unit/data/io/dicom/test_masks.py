@@ -7,9 +7,9 @@ import pytest
 
 from fewlabel.core.errors import DataError
 from fewlabel.data.io.dicom.address import DicomMask, parse_dicom
-from fewlabel.data.io.dicom.archive import open_archive
-from fewlabel.data.io.dicom.placing import SliceGrid
-from fewlabel.data.io.dicom.structures import owner_of
+from fewlabel.data.io.dicom.data_set_index import open_archive
+from fewlabel.data.io.dicom.slice_grid import SliceGrid
+from fewlabel.data.io.dicom.structure_headers import owner_of
 from fewlabel.data.io.volume_reading import mask_faults, read_geometry, read_mask
 from kit.dicom import axes, write_segmentation, write_slices, write_structure_set
 from kit.scans import rotation

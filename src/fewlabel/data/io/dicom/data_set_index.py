@@ -16,7 +16,7 @@ from fewlabel.data.io.dicom.headers import Header
 from fewlabel.data.io.dicom.private_text import naming_words, without_names
 from fewlabel.data.io.dicom.pseudonyms import FOLDER, Pseudonyms, load_pseudonyms
 from fewlabel.data.io.dicom.series import Series, described, volumes_of
-from fewlabel.data.io.dicom.structures import StructureObject, read_structures
+from fewlabel.data.io.dicom.structure_headers import StructureObject, read_structures
 
 #: What stands for a patient's number where there is none.
 _NOBODY = re.compile(
