@@ -19,6 +19,7 @@ from fewlabel.data.scan_inspection import catalog_faults
 from fewlabel.data.subjects_from_names import Subjects, with_one_subject_each
 from fewlabel.readers.label_names_beside import with_label_names
 from fewlabel.readers.listing import left_out_below, listed_once
+from fewlabel.readers.side_tables import with_side_tables
 from fewlabel.readers.unknown_layout import unknown_layout
 
 
@@ -208,7 +209,8 @@ def collect_catalog(
             private = choice.reader.private
             closed = [] if private else closed
             own = left_out_below(place) if place.is_dir() and choice.name != "table" and not private else []
-            read = read if read.reader == "table" else with_label_names(read, place)
+            read = read if read.reader == "table" else with_label_names(read, place, below=not private)
+            read = with_side_tables(read, place) if place.is_dir() and not private else read
         catalog = with_one_subject_each(with_file_facts(read, colours or {}), subjects)
         catalog = replace(catalog, notes=(*catalog.notes, *own))
     except DataError as error:

@@ -20,7 +20,6 @@ from fewlabel.readers.known_sets import KnownSet, known_set
 from fewlabel.readers.listing import scans_below
 from fewlabel.readers.pairing import PairedScan, Pairing, pair_files
 from fewlabel.readers.scan_ids import Placed, case_ids, patient_folders, subjects_of
-from fewlabel.readers.side_tables import with_side_table
 from fewlabel.readers.volumes_from_numbered_slices import (
     Row,
     Stacking,
@@ -127,8 +126,6 @@ class FoldersReader(Reader):
             known = known_set([_known_name(scan) for scan in whole])
             cases = _scans(root, whole, placed, known)
         folder, cases = _by_folder(cases, placed)
-        beside, cases, said = with_side_table(root, cases, faults)
-        notes.extend(said)
         remedy = "To say otherwise, give reader.name=folders reader.fourth_axis=channels or time"
         masks = {
             case.id: [root / mask.path for mask in scan.masks]
@@ -142,7 +139,7 @@ class FoldersReader(Reader):
             root=root,
             reader="folders",
             cases=tuple(sorted(expanded.cases, key=lambda case: case.id)),
-            columns=(*(known.columns if known else ()), *folder, *beside, *expanded.columns),
+            columns=(*(known.columns if known else ()), *folder, *expanded.columns),
             label_names={0: "background", **known.labels} if known and known.labels else {},
             channels=channels,
             notes=(*notes, *expanded.notes),

@@ -18,7 +18,7 @@ _DECLARED = frozenset({"nnunet", "msd", "monai", "bids"})
 _MOST_SHOWN = 3
 
 
-def with_label_names(catalog: Catalog, place: Path) -> Catalog:
+def with_label_names(catalog: Catalog, place: Path, *, below: bool = True) -> Catalog:
     """The catalog with the names and colours of ``labels.json``, if there is one in its folder or below.
 
     Names of structures that have a mask file each give them their values. A file that contradicts the data set's own
@@ -27,9 +27,10 @@ def with_label_names(catalog: Catalog, place: Path) -> Catalog:
     Args:
         catalog: As a reader made it.
         place: Folder or file that was given.
+        below: Whether folders in it are looked into, too.
     """
     faults: list[Fault] = []
-    labels, path = _read(place if place.is_dir() else place.parent, faults)
+    labels, path = _read(place if place.is_dir() else place.parent, faults, below=below)
     if path is None or not (labels.names or faults):
         return catalog
     catalog = replace(catalog, faults=(*catalog.faults, *faults))
@@ -49,12 +50,12 @@ def with_label_names(catalog: Catalog, place: Path) -> Catalog:
     return replace(catalog, label_names=named, notes=(*catalog.notes, _note(path, catalog)))
 
 
-def _read(folder: Path, faults: list[Fault]) -> tuple[LabelNames, Path | None]:
+def _read(folder: Path, faults: list[Fault], *, below: bool) -> tuple[LabelNames, Path | None]:
     """The names, and the file they are in; that of the folder itself before those below, which must agree."""
     if (folder / LABELS).is_file():
         return read_label_names(folder / LABELS, faults), folder / LABELS
-    below = [folder / path for path in files_below(folder) if path.name == LABELS]
-    files = [(read_label_names(path, faults), path) for path in below]
+    deeper = [folder / path for path in files_below(folder) if path.name == LABELS] if below else []
+    files = [(read_label_names(path, faults), path) for path in deeper]
     for labels, path in files[1:]:
         if labels != files[0][0]:
             faults.append(Fault(f"{files[0][1]} and {path} name labels differently", remedy="Keep one of them"))
