@@ -47,14 +47,11 @@ def _left_out(
     faults = []
     if settings.control in settings.skip:
         faults.append(Fault("leaves out the control", "skip", "Name another control"))
-    for name, arm in arms.items():
-        faults += [
-            Fault(
-                "this setting is required", f"sources.{source}.data", f"Add it, or leave out the arm by skip=[{name}]"
-            )
-            for source in arm.pretrain_on
-            if source in sources and sources[source].data is None
-        ]
+    for source, data in sources.items():
+        takers = [name for name, arm in arms.items() if source in arm.pretrain_on]
+        if data.data is None and takers:
+            remedy = f"Add it, or leave out the arms that learn from it: skip=[{','.join(takers)}]"
+            faults.append(Fault("this setting is required", f"sources.{source}.data", remedy))
     return faults
 
 
