@@ -58,6 +58,7 @@ class AcdcReader(Reader):
         name: str = "acdc"
         cine: bool = setting(False, "whether the other frames of patientNNN_4d are read too, as unlabelled scans")
 
+    markers: ClassVar[tuple[str, ...]] = ("patient[0-9]*", "training", "testing", "database")
     summary: ClassVar[str] = "ACDC patient folders: patientNNN/patientNNN_frameFF.nii.gz, _gt, Info.cfg"
 
     def __init__(self, config: Config) -> None:
