@@ -148,7 +148,7 @@ def test_what_the_model_is_checked_on(run, tmp_path, monkeypatch):
 
 
 def test_settings_of_other_targets_and_the_extra(run, tmp_path, monkeypatch):
-    with pytest.raises(SettingsError, match=r"scans: is for to=onnx, not for to=monai"):
+    with pytest.raises(SettingsError, match=r"scans: is for to=onnx and to=monai_bundle, not for to=monai"):
         fewlabel.export(source=run, to="monai", out=tmp_path / "m.pt", scans=tmp_path)
     with pytest.raises(SettingsError, match=r"must end in \.onnx, not"):
         fewlabel.export(source=run, to="onnx", out=tmp_path / "m.pt")

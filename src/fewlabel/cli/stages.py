@@ -162,11 +162,11 @@ def export(
     *,
     to: Annotated[
         str | None,
-        typer.Option("--to", metavar="TARGET", help="For whom (required): nnunet, monai or onnx."),
+        typer.Option("--to", metavar="TARGET", help="For whom (required): nnunet, monai, onnx or monai_bundle."),
     ] = None,
     out: Annotated[
         str | None,
-        typer.Option("--out", metavar="FILE", help="A .safetensors, .pth, .pt or .onnx file (required)."),
+        typer.Option("--out", metavar="FILE|DIR", help="The file, or folder of a bundle (required)."),
     ] = None,
 ) -> None:
     """Write what was trained for other programs."""

@@ -13,7 +13,7 @@ SETTINGS = ExportSettings
 
 
 def run(settings: ExportSettings) -> Path:
-    """Write what ``to`` asks for; returns the file.
+    """Write what ``to`` asks for; returns the file or folder.
 
     Raises:
         FewlabelError: If what is to be exported is not there, the other program cannot take it, or something that is
@@ -23,4 +23,8 @@ def run(settings: ExportSettings) -> Path:
         from fewlabel.stages.export.onnx_model import write_onnx
 
         return write_onnx(settings)
+    if settings.to == "monai_bundle":
+        from fewlabel.stages.export.bundle import write_bundle
+
+        return write_bundle(settings)
     return write_encoder(settings, settings.to)

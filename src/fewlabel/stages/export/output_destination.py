@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fewlabel.core.artifact.files import MANIFEST
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.output_paths import RUN_FILE, conflict_sentence, unwritable
+from fewlabel.core.output_paths import RUN_FILE, conflict_sentence, path_conflict, unwritable
 
 
 def check_file(out: Path, suffixes: tuple[str, ...], example: str, *, overwrite: bool) -> None:
@@ -39,3 +39,26 @@ def check_file(out: Path, suffixes: tuple[str, ...], example: str, *, overwrite:
         faults.append(Fault(f"must be a file, and {out} is a folder", "out", "Name a file in it"))
     if faults:
         raise SettingsError("Nothing was written:", faults)
+
+
+def check_folder(out: Path, mark: str, *, overwrite: bool) -> None:
+    """Make sure that a folder may be made, or made anew.
+
+    Args:
+        out: The folder.
+        mark: A file in it by which an earlier export is known.
+        overwrite: Whether an earlier export may be replaced; other folders never are.
+
+    Raises:
+        SettingsError: If it may not.
+    """
+    obstacle = path_conflict(out)
+    if obstacle == "other files" and (out / mark).is_file():
+        if overwrite:
+            return
+        fault = Fault(f"{out} holds an export already", "out", "Give another --out, or overwrite=true to replace it")
+    elif obstacle:
+        fault = Fault(conflict_sentence(out, obstacle), remedy="Give a new folder as --out")
+    else:
+        return
+    raise SettingsError("Nothing was written:", [fault])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,75 @@ from torch.nn import functional
 
 #: Added to the variance of a slice as it is standardised.
 _EPS = 1e-6
+
+
+class Block(nn.Module):
+    """Two 3-wide convolutions, each with its normalisation and activation."""
+
+    def __init__(self, ndim: int, inputs: int, outputs: int, norm: str, slope: float) -> None:
+        super().__init__()
+        conv = nn.Conv2d if ndim == 2 else nn.Conv3d
+        self.conv1 = conv(inputs, outputs, 3, padding=1, bias=norm == "folded")
+        self.norm1 = _norm(norm, outputs, ndim)
+        self.conv2 = conv(outputs, outputs, 3, padding=1, bias=norm == "folded")
+        self.norm2 = _norm(norm, outputs, ndim)
+        self.activation = nn.LeakyReLU(slope) if slope else nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, inputs, *space) → (n, outputs, *space)."""
+        x = self.activation(self.norm1(self.conv1(x)))
+        return torch.as_tensor(self.activation(self.norm2(self.conv2(x))))
+
+
+class Network(nn.Module):
+    """A U-Net for prediction; its weights have the names of those it was trained with.
+
+    Args:
+        ndim: 2 for slices, 3 for volumes.
+        channels: Of an image.
+        classes: Background included.
+        width: Channels of the first level; each level doubles it.
+        depth: Levels.
+        norm: ``folded`` where batch normalisation has become part of the convolutions; else ``instance`` or ``group``.
+        slope: Negative slope of the activation.
+    """
+
+    def __init__(
+        self, *, ndim: int, channels: int, classes: int, width: int, depth: int, norm: str, slope: float
+    ) -> None:
+        super().__init__()
+        widths = [width * 2**level for level in range(depth)]
+        inputs = [channels, *widths]
+        down = [Block(ndim, inputs[level], widths[level], norm, slope) for level in range(depth)]
+        levels = range(depth - 2, -1, -1)
+        transposed = nn.ConvTranspose2d if ndim == 2 else nn.ConvTranspose3d
+        ups = [transposed(widths[level + 1], widths[level], 2, stride=2) for level in levels]
+        blocks = [Block(ndim, 2 * widths[level], widths[level], norm, slope) for level in levels]
+        self.encoder = nn.ModuleDict({"blocks": nn.ModuleList(down)})
+        self.decoder = nn.ModuleDict({"ups": nn.ModuleList(ups), "blocks": nn.ModuleList(blocks)})
+        self.classifier = (nn.Conv2d if ndim == 2 else nn.Conv3d)(width, classes, 1)
+        self.pool = nn.MaxPool2d(2) if ndim == 2 else nn.MaxPool3d(2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (n, classes, *space) of images (n, channels, *space); sides are multiples of 2^(depth - 1)."""
+        maps: list[Tensor] = []
+        for block in self.encoder["blocks"].children():
+            maps.append(block(self.pool(maps[-1]) if maps else images))
+        x = maps.pop()
+        for up, block in zip(self.decoder["ups"].children(), self.decoder["blocks"].children(), strict=True):
+            x = block(torch.cat([maps.pop(), up(x)], dim=1))
+        return torch.as_tensor(self.classifier(x))
+
+
+def segmenter(*, members: int, **network: Any) -> Segmenter:
+    """Networks of one architecture, weights at random, as one module.
+
+    Args:
+        members: How many.
+        **network: Arguments of :class:`Network`.
+    """
+    made = [Network(**network) for _ in range(members)]
+    return Segmenter(made, int(network["ndim"]), int(2 ** (network["depth"] - 1)))
 
 
 class Segmenter(nn.Module):
@@ -99,3 +169,11 @@ def to_stride(images: Tensor, stride: int) -> Tensor:
         return images
     pads = [pad for amount in reversed(missing) for pad in (0, amount)]
     return functional.pad(images, pads, mode="replicate")
+
+
+def _norm(kind: str, channels: int, ndim: int) -> nn.Module:
+    if kind == "folded":
+        return nn.Identity()
+    if kind == "group":
+        return nn.GroupNorm(min(8, channels), channels)
+    return (nn.InstanceNorm2d if ndim == 2 else nn.InstanceNorm3d)(channels, affine=True)
