@@ -9,8 +9,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.artifact.files import write_json
 from fewlabel.core.artifact.manifest import is_artifact
+from fewlabel.core.artifact.run_record import write_run
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.output_paths import RUN_FILE
 from fewlabel.core.progress import say
@@ -186,4 +186,4 @@ class _Record:
         return self._folder
 
     def _write(self) -> None:
-        write_json(self._folder / RUN_FILE, self._content)
+        write_run(self._folder, self._content)

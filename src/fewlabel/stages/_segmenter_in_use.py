@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.artifact.files import read_json
 from fewlabel.core.artifact.manifest import Artifact
+from fewlabel.core.artifact.run_record import read_run
 from fewlabel.core.output_paths import RUN_FILE
 
 #: Arm → its folder in a run.
@@ -49,10 +49,8 @@ def segmenter_in_use(run: Path, opened: dict[Path, Artifact] | None = None) -> t
 
 def _recorded(run: Path) -> dict[str, Any]:
     """The choice as it was written down; empty where there is none, or no such file."""
-    path = run / RUN_FILE
-    record = read_json(path) if path.is_file() else {}
-    use = record.get("use") if isinstance(record, dict) else None
-    return use if isinstance(use, dict) and use.get("arm") in FOLDERS else {}
+    use = read_run(run).get("use") or {}
+    return use if use.get("arm") in FOLDERS else {}
 
 
 def _holds(run: Path, use: Mapping[str, Any], opened: dict[Path, Artifact]) -> bool:

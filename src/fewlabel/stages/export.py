@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from fewlabel.core.artifact.files import MANIFEST, read_json, write_bytes, write_json
+from fewlabel.core.artifact.files import MANIFEST, write_bytes, write_json
 from fewlabel.core.artifact.manifest import Artifact, is_artifact
 from fewlabel.core.errors import ArtifactError, Fault, SettingsError
 from fewlabel.core.output_paths import RUN_FILE, conflict_sentence, unwritable
@@ -128,7 +128,7 @@ def architecture(theirs: Foreign, config: UNetConfig) -> dict[str, Any]:
 def _inputs(artifact: Artifact, facts: dict[str, Any], config: UNetConfig) -> dict[str, Any]:
     """What the encoder was trained to see; the percentiles only while the prepared folder is there."""
     prepared = artifact.parent_folder("prepared")
-    plan = read_json(prepared / "plan.json") if prepared is not None else {}
+    plan = Artifact.bare(prepared).json("plan.json") if prepared is not None else {}
     return {
         "channels": facts.get("channels"),
         "spacing_mm": facts.get("spacing"),

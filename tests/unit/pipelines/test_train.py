@@ -11,6 +11,7 @@ import pytest
 
 from fewlabel.core.artifact.files import read_json, write_json
 from fewlabel.core.artifact.manifest import finish_artifact
+from fewlabel.core.artifact.run_record import write_run
 from fewlabel.core.errors import DataError, SettingsError
 from fewlabel.pipelines import demo, train
 from fewlabel.scoring.summary import summarise
@@ -97,7 +98,7 @@ def test_resuming_asks_every_stage_to_resume_and_keeps_times(stages: Stages, tmp
     assert record["finished"] is False
     assert list(record["stages"]) == ["prepare", "pretrain"]
     record["stages"]["pretrain"]["seconds"] = 1234.0
-    write_json(out / "run.json", record)
+    write_run(out, record)
     stages.fail = ""
     stages.asked.clear()
     go(out, resume=True)
@@ -176,7 +177,7 @@ def test_a_run_begun_without_a_control_may_go_on_with_one(stages: Stages, tmp_pa
     out = go(tmp_path / "run", patch=[16, 32, 32], regime="mean_teacher")
     record = read_json(out / "run.json")
     record["settings"]["finetune"]["control"] = False
-    write_json(out / "run.json", record)
+    write_run(out, record)
     stages.asked.clear()
     go(out, patch=[16, 32, 32], regime="mean_teacher", resume=True)
     assert dict(stages.asked)["finetune"].control is True  # type: ignore[attr-defined]
