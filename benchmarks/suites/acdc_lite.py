@@ -14,8 +14,8 @@ from typing import Any
 
 import fewlabel
 from common import facts, recipe_hash
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import read_json
-from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.engine.record import read_record
 from suites.as_it_was import AS_IT_WAS
 

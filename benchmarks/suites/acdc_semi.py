@@ -17,7 +17,7 @@ from typing import Any
 import fewlabel
 from fewlabel.core.artifact.files import MANIFEST
 from fewlabel.core.plugin_discovery import plugin_names
-from fewlabel.core.settings.config import resolve_plugin
+from fewlabel.core.settings.base import resolve_plugin
 from fewlabel.engine.record import read_record
 from suites.acdc_lite import RECIPE, append, done, score
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import fewlabel
 from common import facts, timed
-from fewlabel.core.settings.values import nest
+from fewlabel.core.settings.value_syntax import nest
 from fewlabel.data.phantom.scans import write_phantom
 from fewlabel.engine.runtime import fast_kernels, start
 from fewlabel.stages import finetune

@@ -150,6 +150,6 @@ def _rounded(steps: float) -> int:
 
 def resting(name: str) -> float:
     """The share of a run in which a regime is supervised, by default."""
-    from fewlabel.core.settings.config import resolve_plugin
+    from fewlabel.core.settings.base import resolve_plugin
 
     return float(getattr(resolve_plugin("fewlabel.regimes", {"name": name}), "rest", 0.0))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fewlabel.core.artifact.artifact_folder import Artifact, finish_artifact
 from fewlabel.core.artifact.files import MANIFEST
-from fewlabel.core.artifact.manifest import Artifact, finish_artifact
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.weight_files import load_segmenter, save_segmenter
 from fewlabel.stages._batch_norm_statistics import KEY, statistics_images, statistics_record, take_statistics

@@ -12,8 +12,8 @@ import pandas as pd
 
 import fewlabel
 from common import facts, settings_hash
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import MANIFEST, read_json
-from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.engine.record import read_record
 from suites.acdc_lite import RECIPE
 from suites.ground import Cell, Ground

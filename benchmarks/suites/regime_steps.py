@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fewlabel.core.plugin_discovery import load_plugin
-from fewlabel.core.settings.config import resolve_plugin
+from fewlabel.core.settings.base import resolve_plugin
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.engine.runtime import has_bf16
 from fewlabel.engine.step import gradients_of

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 import fewlabel
 from common import PeakMemory, facts, medians
-from fewlabel.core.settings.values import nest
+from fewlabel.core.settings.value_syntax import nest
 from fewlabel.data.batch_loading import PretrainLoader
 from fewlabel.data.phantom.scans import write_phantom
 from fewlabel.data.store import PreparedStore

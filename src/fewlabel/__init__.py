@@ -53,6 +53,7 @@ __all__ = [
     "evaluate",
     "export",
     "finetune",
+    "learn",
     "merge",
     "predict",
     "prepare",
@@ -225,20 +226,20 @@ def suggest(**settings: Any) -> Path:
 
 
 def export(**settings: Any) -> Path:
-    """Write an encoder's weights for another library; see ``fewlabel settings export``.
+    """Write what was trained for other programs; see ``fewlabel settings export``.
 
     Args:
-        **settings: Settings of the stage; ``encoder`` (an encoder or run folder), ``to`` (``"nnunet"`` or ``"monai"``)
-            and ``out`` (a file) are required.
+        **settings: Settings of the stage; ``source`` (a run folder or a part of one), ``to`` (such as ``"onnx"``) and
+            ``out`` are required.
 
     Returns:
-        The file of the weights; a JSON of the network they fit lies beside it.
+        What was written.
 
     Raises:
-        FewlabelError: If a setting is wrong, or the other library cannot build the network.
+        FewlabelError: If a setting is wrong, or the other program cannot take what is to be exported.
 
     Example:
-        >>> fewlabel.export(encoder="encoder", to="monai", out="encoder.pth").name
+        >>> fewlabel.export(source="encoder", to="monai", out="encoder.pth").name
         'encoder.pth'
     """
     return _stage("export", settings, None)
@@ -284,6 +285,26 @@ def train(*, recipe: str | Path | None = None, **settings: Any) -> Path:
     """
     pipeline = _load("pipelines.train")
     return Path(pipeline.run(pipeline.train_settings(settings, recipe)))
+
+
+def learn(**settings: Any) -> Path:
+    """Take new and corrected masks into a run, and go on from its network; see ``fewlabel settings learn``.
+
+    Args:
+        **settings: ``run`` (a run folder) is required; ``masks`` is a folder of masks, ``RUN/annotations`` by default.
+
+    Returns:
+        The folder of the round.
+
+    Raises:
+        FewlabelError: If there is no new mask, or one cannot be used, or training fails.
+
+    Example:
+        >>> fewlabel.learn(run="run", masks="scans/labels", steps=2, scans=1).name
+        '1'
+    """
+    pipeline = _load("pipelines.learn")
+    return Path(pipeline.run(pipeline.learn_settings(settings)))
 
 
 def demo(**settings: Any) -> Path:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fewlabel.core.errors import SettingsError
 from fewlabel.core.plugin_discovery import load_plugin, plugin_names
-from fewlabel.core.settings.config import resolve_plugin
+from fewlabel.core.settings.base import resolve_plugin
 from fewlabel.data.augment_settings import AugmentConfig
 from fewlabel.methods.base import Losses, PretrainMethod
 from fewlabel.nets.unet import UNet, UNetEncoder

@@ -9,10 +9,10 @@ import torch
 
 from fewlabel.core.errors import SettingsError
 from fewlabel.core.plugin_discovery import load_plugin, plugin_names
-from fewlabel.core.settings.config import resolve_plugin
+from fewlabel.core.settings.base import resolve_plugin
 from fewlabel.core.settings.describe import describe
 from fewlabel.nets.unet import UNet, UNetConfig, UNetEncoder
-from fewlabel.regimes.supervision import SupervisedSettings, supervised_terms
+from fewlabel.regimes.supervised_loss import SupervisedSettings, supervised_terms
 from fewlabel.stages.finetune.trainer import train_mode
 from kit.contract import said_for_contract
 from kit.finetuning import FAMILY, SIZE, TOTAL, build, toy_batch, toy_volumes, train, trainable

@@ -8,7 +8,7 @@ import torch
 
 from fewlabel.data.augment import Augmenter
 from fewlabel.data.augment_settings import AugmentConfig, finetuning_augmentation, pretraining_augmentation
-from fewlabel.data.intensity import standardise
+from fewlabel.data.intensity_changes import standardise
 from fewlabel.data.store import PreparedStore
 from fewlabel.stages import prepare
 from kit.scans import acdc_subset

@@ -15,13 +15,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import read_json
-from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import SettingsError
 from fewlabel.engine import compiling
 from fewlabel.engine.checkpoint import CHECKPOINT
 from fewlabel.engine.loop import Loop
-from fewlabel.engine.runs import IDENTITY
+from fewlabel.engine.run_folder_state import IDENTITY
 from fewlabel.stages import finetune, pretrain
 from kit.stores import make_store
 from kit.tiny import finetune_settings, pretrain_settings

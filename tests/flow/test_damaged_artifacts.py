@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fewlabel.core.artifact.manifest import Artifact
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.sealed import write_sealed
 from fewlabel.core.errors import ArtifactError
 from fewlabel.data.store import PreparedStore

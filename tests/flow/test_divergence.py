@@ -89,7 +89,7 @@ def test_collapse_stops_with_advice(store, tmp_path):
     # All-equal slices have no instance to tell apart: their embeddings are equal.
     import numpy as np
 
-    from fewlabel.core.artifact.manifest import Artifact, finish_artifact
+    from fewlabel.core.artifact.artifact_folder import Artifact, finish_artifact
 
     flat = make_store(tmp_path / "flat", subjects=5, depth=4, size=(32, 32))
     images = np.load(flat / "images.npy")

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import torch
 
+from fewlabel.core.artifact.artifact_folder import Artifact, is_artifact
 from fewlabel.core.artifact.files import read_json
-from fewlabel.core.artifact.manifest import Artifact, is_artifact
 from fewlabel.core.errors import RunStoppedError, SettingsError
 from fewlabel.engine.checkpoint import CHECKPOINT
 from fewlabel.engine.loop import Loop
 from fewlabel.engine.record import read_record
 from fewlabel.engine.weight_files import load_segmenter
 from fewlabel.stages import finetune
-from fewlabel.stages.finetune.members import Members, member_seed
+from fewlabel.stages.finetune.ensemble_members import Members, member_seed
 from fewlabel.stages.finetune.trainer import SegmentationTrainer
 from kit.stores import make_store
 from kit.tiny import finetune_settings

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
+from fewlabel.core.artifact.artifact_folder import Artifact, finish_artifact
 from fewlabel.core.artifact.files import read_json, write_json
-from fewlabel.core.artifact.manifest import Artifact, finish_artifact
 from fewlabel.core.errors import ArtifactError, DataError, SettingsError
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine import ensemble

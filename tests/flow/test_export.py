@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 
 import fewlabel
 from fewlabel.cli import app
-from fewlabel.core.artifact.manifest import finish_artifact
+from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.core.errors import ArtifactError, SettingsError
-from fewlabel.data.intensity import standardise
+from fewlabel.data.intensity_changes import standardise
 from fewlabel.engine.weight_files import load_encoder, save_encoder
 from fewlabel.nets.unet import UNetConfig, UNetEncoder
 from kit.scans import blob, noise, write_scan
@@ -84,7 +84,7 @@ def monai_maps(network, x):
 @pytest.mark.parametrize("config", [*NETWORKS, DEEP.model_copy(update={"norm": "group"})], ids=lambda c: c.norm)
 @pytest.mark.parametrize(("suffix", "dtype"), [(".safetensors", torch.float64), (".pt", torch.float32)])
 def test_monai_gives_the_same_maps(tmp_path, config, suffix, dtype):
-    file = fewlabel.export(encoder=write_encoder(tmp_path / "e", config), to="monai", out=tmp_path / f"w{suffix}")
+    file = fewlabel.export(source=write_encoder(tmp_path / "e", config), to="monai", out=tmp_path / f"w{suffix}")
     values, arguments = described(file)
     network = pydoc.locate(values["architecture"]["network_class_name"])(out_channels=3, **arguments)
     tensors = safetensors.torch.load_file(file) if suffix == ".safetensors" else torch.load(file, weights_only=True)
@@ -110,7 +110,7 @@ def plain_conv():
 @pytest.mark.parametrize("config", [*NETWORKS, UNetConfig(width=4, depth=3, slope=0.1)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_nnunet_gives_the_same_maps(tmp_path, plain_conv, config, dtype):
-    file = fewlabel.export(encoder=write_encoder(tmp_path / "e", config), to="nnunet", out=tmp_path / "w.pth")
+    file = fewlabel.export(source=write_encoder(tmp_path / "e", config), to="nnunet", out=tmp_path / "w.pth")
     values, arguments = described(file)
     whole = pydoc.locate(values["architecture"]["network_class_name"])
     whole(values["input_channels"], num_classes=3, **arguments)
@@ -130,7 +130,7 @@ def test_nnunet_gives_the_same_maps(tmp_path, plain_conv, config, dtype):
 def test_nnunets_own_network_takes_the_tensors_and_gives_other_maps(tmp_path, plain_conv):
     config = UNetConfig(width=4, depth=3)
     folder = write_encoder(tmp_path / "e", config)
-    file = fewlabel.export(encoder=folder, to="nnunet", pool="conv", out=tmp_path / "w.safetensors")
+    file = fewlabel.export(source=folder, to="nnunet", pool="conv", out=tmp_path / "w.safetensors")
     values, arguments = described(file)
     network = pydoc.locate(values["architecture"]["network_class_name"])(1, num_classes=3, **arguments).eval()
     tensors = {name.removeprefix("encoder."): tensor for name, tensor in safetensors.torch.load_file(file).items()}
@@ -147,7 +147,7 @@ def test_nnunets_own_network_takes_the_tensors_and_gives_other_maps(tmp_path, pl
 def test_what_the_json_says(tmp_path):
     prepared = make_store(tmp_path / "prepared", subjects=3, depth=2, size=(32, 32))
     folder = write_encoder(tmp_path / "run" / "encoder", DEEP, prepared)
-    file = fewlabel.export(encoder=tmp_path / "run", to="nnunet", out=tmp_path / "exported" / "w.safetensors")
+    file = fewlabel.export(source=tmp_path / "run", to="nnunet", out=tmp_path / "exported" / "w.safetensors")
     values, _ = described(file)
     assert values["weights"] == "w.safetensors"
     assert values["input"]["percentiles_of_a_volume"] == {"low": 1.0, "high": 99.0}
@@ -157,7 +157,7 @@ def test_what_the_json_says(tmp_path):
     assert values["architecture"]["arch_kwargs"]["features_per_stage"] == [8, 16, 32, 64, 128]
     assert set(safetensors.torch.load_file(file)) >= {"encoder.stages.4.1.convs.1.norm.running_var"}
     shutil.rmtree(prepared)
-    again = fewlabel.export(encoder=folder, to="nnunet", out=tmp_path / "again.pt")
+    again = fewlabel.export(source=folder, to="nnunet", out=tmp_path / "again.pt")
     assert json.loads(again.with_suffix(".json").read_text())["input"]["percentiles_of_a_volume"] is None
 
 
@@ -173,10 +173,10 @@ def test_nothing_is_written_where_it_must_not_be(tmp_path):
     }.items():
         before = sorted(tmp_path.rglob("*"))
         with pytest.raises(SettingsError, match=words):
-            fewlabel.export(encoder=folder, to="nnunet", out=tmp_path / name)
+            fewlabel.export(source=folder, to="nnunet", out=tmp_path / name)
         assert sorted(tmp_path.rglob("*")) == before
     assert (tmp_path / "there.json").read_text() == "mine"
-    fewlabel.export(encoder=folder, to="nnunet", out=tmp_path / "there.pt", overwrite=True)
+    fewlabel.export(source=folder, to="nnunet", out=tmp_path / "there.pt", overwrite=True)
     assert json.loads((tmp_path / "there.json").read_text())["format"] == "nnunet"
 
 
@@ -184,11 +184,11 @@ def test_what_cannot_be_built_there_writes_nothing(tmp_path):
     folder = write_encoder(tmp_path / "e", DEEP.model_copy(update={"norm": "group", "depth": 3}))
     for to, words in (("nnunet", "network.norm"), ("monai", "network.depth")):
         with pytest.raises(SettingsError, match=words):
-            fewlabel.export(encoder=folder, to=to, out=tmp_path / "w.pth")
+            fewlabel.export(source=folder, to=to, out=tmp_path / "w.pth")
     with pytest.raises(ArtifactError, match="neither a finished encoder nor a run folder"):
-        fewlabel.export(encoder=tmp_path, to="nnunet", out=tmp_path / "w.pth")
+        fewlabel.export(source=tmp_path, to="nnunet", out=tmp_path / "w.pth")
     with pytest.raises(SettingsError, match="to: this setting is required"):
-        fewlabel.export(encoder=folder, out=tmp_path / "w.pth")
+        fewlabel.export(source=folder, out=tmp_path / "w.pth")
     assert list(tmp_path.iterdir()) == [folder]
 
 
@@ -223,7 +223,7 @@ def workplace(tmp_path, monkeypatch):
 # MONAI warns of a decoder of its own that is not installed, wherever pydicom is.
 @pytest.mark.filterwarnings("ignore:NvImgCodecPydicomReader:UserWarning")
 def test_the_guides_monai_example(workplace):
-    fewlabel.export(encoder="run", to="monai", out="exported/encoder.safetensors")
+    fewlabel.export(source="run", to="monai", out="exported/encoder.safetensors")
     scans = []
     for number in range(2):
         image = noise((6, 40, 28), number) + 80 * blob((6, 40, 28))
@@ -262,7 +262,7 @@ def test_the_guides_own_module_and_the_other_way(workplace, capsys):
     assert all(torch.equal(tensor, state[name]) for name, tensor in mine.state_dict().items())
     wide = UNetConfig(width=16)
     write_encoder(workplace / "wide", wide)
-    fewlabel.export(encoder="wide", to="monai", out="theirs.pth")
+    fewlabel.export(source="wide", to="monai", out="theirs.pth")
     names = {}
     exec(compile(blocks()["foreign("], str(GUIDE), "exec"), names)
     assert torch.equal(names["encoder"].blocks[4].conv2.weight, random_encoder(wide).blocks[4].conv2.weight)
@@ -271,7 +271,7 @@ def test_the_guides_own_module_and_the_other_way(workplace, capsys):
 
 def test_the_guides_nnunet_example(workplace, monkeypatch, plain_conv):
     """With a stand-in for the trainer's base class: nnU-Net itself is not needed to build its network."""
-    fewlabel.export(encoder="run/encoder", to="nnunet", out="exported/encoder.pth")
+    fewlabel.export(source="run/encoder", to="nnunet", out="exported/encoder.pth")
     (workplace / "fewlabel_unet.py").write_text(blocks()["class StandardisedUNet"])
     monkeypatch.syspath_prepend(str(workplace))
     stand_in = types.ModuleType("nnunetv2.training.nnUNetTrainer.nnUNetTrainer")

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewlabel.core.artifact import schema
+from fewlabel.core.artifact import manifest_fields
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import write_json
-from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.data.store import PreparedStore
-from fewlabel.engine import transfer
+from fewlabel.engine import weight_matching
 from fewlabel.stages import evaluate, finetune, predict, pretrain
 from fewlabel.stages.evaluate import EvaluateSettings
 from fewlabel.stages.predict import PredictSettings
@@ -50,12 +50,12 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
         return counting
 
     monkeypatch.setattr(
-        transfer.safetensors.torch, "load_file", counted("loaded", transfer.safetensors.torch.load_file)
+        weight_matching.safetensors.torch, "load_file", counted("loaded", weight_matching.safetensors.torch.load_file)
     )
     monkeypatch.setattr(np, "load", counted("mapped", np.load))
     monkeypatch.setattr(pd, "read_parquet", counted("opened", pd.read_parquet))
     # What other tests have read counts for nothing.
-    monkeypatch.setattr(schema, "_known", {})
+    monkeypatch.setattr(manifest_fields, "_known", {})
     _listeners.append(lambda path: counts.update([f"opened {path.absolute()}"]))
     yield counts
     _listeners.pop()

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fewlabel.core.artifact.manifest import Artifact
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import DataError, RunStoppedError, SettingsError
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.checkpoint import CHECKPOINT

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import read_json
-from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import DataError, SettingsError
 from fewlabel.data.merge import merge_stores
 from fewlabel.data.store import PreparedStore

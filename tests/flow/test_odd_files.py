@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from PIL import Image
 
 from fewlabel.core.errors import DataError
-from fewlabel.data.io.volume import read_mask
+from fewlabel.data.io.volume_reading import read_mask
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine import ensemble

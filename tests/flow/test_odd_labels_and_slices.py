@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from fewlabel.core import progress
 from fewlabel.core.artifact.files import read_json, write_json
 from fewlabel.core.errors import DataError, SettingsError
-from fewlabel.data.io.volume import read_mask
+from fewlabel.data.io.volume_reading import read_mask
 from fewlabel.data.store import UNLABELLED, PreparedStore
 from fewlabel.engine import ensemble
 from fewlabel.stages import evaluate, predict

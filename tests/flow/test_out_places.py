@@ -12,11 +12,11 @@ from typer.testing import CliRunner, Result
 
 from fewlabel.cli import app
 from fewlabel.core import progress
+from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.core.artifact.files import write_json
-from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.engine import ensemble
+from fewlabel.stages._model_or_control import find_segmenter
 from fewlabel.stages.export import find_encoder
-from fewlabel.stages.predict import find_model
 from kit.runs import make_run
 from kit.scans import noise, write_scan
 from kit.segmenters import disc_plan, make_segmenter
@@ -89,8 +89,8 @@ def test_the_model_is_chosen_by_its_kind(run: Path) -> None:
     """A run folder into which an older version wrote masks keeps its model."""
     write_json(run / "run_report.json", {})
     finish_artifact(run, "predictions", ["run_report.json"])
-    assert find_model(run).folder == run / "segmenter"
-    assert find_model(run / "segmenter").folder == run / "segmenter"
+    assert find_segmenter(run).folder == run / "segmenter"
+    assert find_segmenter(run / "segmenter").folder == run / "segmenter"
     assert find_encoder(run) == run / "encoder"
     assert find_encoder(run / "encoder") == run / "encoder"
 

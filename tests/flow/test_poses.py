@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fewlabel.data import pose_preview
+from fewlabel.data import poses_before_preparation
 from fewlabel.data.phantom.scans import write_phantom
 from fewlabel.data.pose_record import POSES, Poses, read_poses, write_poses
 from fewlabel.data.store import PreparedCase, PreparedStore
-from fewlabel.protocol.named_splits import develop
+from fewlabel.protocol.acdc_splits import develop
 from fewlabel.reporting.sections.data import data_section
 from fewlabel.stages import merge
 from fewlabel.stages import prepare as prepare_stage
@@ -77,12 +77,14 @@ def test_an_older_store_that_cannot_be_written_to_stays_as_good_as_it_was(
 def test_check_reads_a_sample_and_none_of_the_test_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = write_phantom(tmp_path / "data", patients=8, test=2)
     read: list[str] = []
-    original = pose_preview.read_volume
-    monkeypatch.setattr(pose_preview, "read_volume", lambda paths: (read.append(paths[0].name), original(paths))[1])
+    original = poses_before_preparation.read_volume
+    monkeypatch.setattr(
+        poses_before_preparation, "read_volume", lambda paths: (read.append(paths[0].name), original(paths))[1]
+    )
     assert "5 scans" not in in_the_plane(data)
     assert {name.split("_")[0] for name in read} == {f"patient{at:02d}" for at in range(1, 7)}
     read.clear()
-    monkeypatch.setattr(pose_preview, "MOST_SUBJECTS", 5)
+    monkeypatch.setattr(poses_before_preparation, "MOST_SUBJECTS", 5)
     assert "5 scans" in in_the_plane(data)
     assert len(read) == 10
 

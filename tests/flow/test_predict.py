@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
+from fewlabel.core.artifact.artifact_folder import Artifact, finish_artifact
 from fewlabel.core.artifact.files import MANIFEST, read_json
-from fewlabel.core.artifact.manifest import Artifact, finish_artifact
 from fewlabel.core.errors import ArtifactError, DataError, SettingsError
 from fewlabel.core.progress import listen
 from fewlabel.engine import ensemble
 from fewlabel.stages import predict
+from fewlabel.stages._model_or_control import find_segmenter
 from fewlabel.stages.predict import segmentation
 from kit.scans import TILTED, write_scan
 from kit.segmenters import LABELS, bright_is_core, disc_plan, make_segmenter, nested_discs
@@ -148,7 +149,12 @@ def test_one_mask_as_a_file(model, bright, tmp_path, said, scan, name):
     written, reference = sitk.ReadImage(str(out)), sitk.ReadImage(str(scan))
     for fact in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
         assert getattr(written, fact)() == pytest.approx(getattr(reference, fact)(), abs=1e-6)
-    assert {path.name for path in out.parent.iterdir()} == {name, "heart_predictions.csv", "heart_run_report.json"}
+    assert {path.name for path in out.parent.iterdir()} == {
+        name,
+        "heart_labels.txt",
+        "heart_predictions.csv",
+        "heart_run_report.json",
+    }
     row = pd.read_csv(out.parent / "heart_predictions.csv").iloc[0]
     core = (mask == LABELS["core"]).sum() * 2 * 2 * 9 / 1000
     assert (row["output"], row["ml_core"]) == (name, pytest.approx(core))
@@ -158,7 +164,7 @@ def test_one_mask_as_a_file(model, bright, tmp_path, said, scan, name):
         path.write_text("drawn by hand")
     with pytest.raises(SettingsError) as caught:
         run(model, scan, out)
-    assert len(caught.value.faults) == 3
+    assert len(caught.value.faults) == 4
     assert {path.read_text() for path in out.parent.iterdir()} == {"drawn by hand"}
     run(model, scan, out, overwrite=True)
     np.testing.assert_array_equal(read(out), mask)
@@ -217,7 +223,8 @@ def test_one_bad_file_does_not_stop_the_others(model, bright, tmp_path):
     assert table["status"].tolist() == ["ok", "failed", "ok", "failed", "ok"]
     assert "finite" in table.loc[str(home / "d.mha"), "fault"]
     manifest = Artifact.open(out, "predictions").manifest
-    assert set(manifest.files) == {"a.nii.gz", "c.nii.gz", "e.nii.gz", "predictions.csv", "run_report.json"}
+    tables = {"labels.txt", "predictions.csv", "run_report.json"}
+    assert set(manifest.files) == {"a.nii.gz", "c.nii.gz", "e.nii.gz", *tables}
     assert manifest.parents[0].kind == "segmenter"
     report = read_json(out / "run_report.json")
     assert (report["volumes"], len(report["failed"])) == (3, 2)
@@ -309,20 +316,20 @@ def test_a_run_folder_is_a_model(tmp_path, model, bright):
     home.mkdir()
     (home / "segmenter").symlink_to(model, target_is_directory=True)
     scan = write_scan(tmp_path / "a.nii.gz", picture(nested_discs(0)))
-    assert predict.find_model(home).folder == home / "segmenter"
+    assert find_segmenter(home).folder == home / "segmenter"
     run(home, scan, tmp_path / "out")
     for wrong, told in {
         tmp_path: "neither a segmenter nor a run folder",
         tmp_path / "nowhere": "does not exist",
     }.items():
         with pytest.raises(ArtifactError, match=told):
-            predict.find_model(wrong)
+            find_segmenter(wrong)
     other = tmp_path / "other"
     other.mkdir()
     (other / "x").touch()
     finish_artifact(other, "encoder", ["x"])
     with pytest.raises(ArtifactError, match=r"is an artifact of kind .*, not segmenter"):
-        predict.find_model(other)
+        find_segmenter(other)
 
 
 def test_stopping_keeps_the_record_of_what_is_written(model, bright, tmp_path, monkeypatch):

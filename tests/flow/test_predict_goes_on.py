@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import read_json
-from fewlabel.core.artifact.manifest import Artifact
-from fewlabel.core.atomic_files import partial_beside
 from fewlabel.core.errors import SettingsError
+from fewlabel.core.unfinished_files import partial_beside
 from fewlabel.engine.lock import sole_run
 from fewlabel.stages import predict
 from fewlabel.stages.predict.resuming import Earlier
@@ -92,7 +92,7 @@ def test_masks_that_are_done_stay_and_the_table_has_a_row_for_each(
     assert "1 of 3 masks are there already, made as they would be now: they stay" in said
     assert times(out)["a.nii"] == before["a.nii"]
     assert sorted(path.name for path in out.rglob("*") if path.is_file()) == sorted(
-        [*NAMES, "predictions.csv", "run_report.json", "manifest.json"]
+        [*NAMES, "labels.txt", "predictions.csv", "run_report.json", "manifest.json"]
     )
     tables = [pd.read_csv(folder / "predictions.csv").drop(columns="seconds") for folder in (out, whole)]
     pd.testing.assert_frame_equal(*tables)
@@ -190,6 +190,7 @@ def test_a_single_mask_stays_too(model, scans, tmp_path):
         run(model, scans / "b.nii", mask)
     assert sorted(path.name for path in mask.parent.iterdir()) == [
         "heart.nii",
+        "heart_labels.txt",
         "heart_predictions.csv",
         "heart_run_report.json",
     ]

@@ -120,7 +120,7 @@ def test_what_earlier_runs_made_is_left_out_and_listed(model, tmp_path, said):
     out = run(model, home, tmp_path / "out")
     assert outcome(out) == {"a.nii": "ok", "b.nii": "ok"}
     line = next(line for line in said if "made by fewlabel (3)" in line)
-    for part in (f"{home / 'earlier'} (predictions, 5 files)", "run/segmenter (segmenter", "run/prepared (prepared"):
+    for part in (f"{home / 'earlier'} (predictions, 6 files)", "run/segmenter (segmenter", "run/prepared (prepared"):
         assert part in line
     assert not any("not read" in line for line in said)
     # By itself it holds nothing to segment; a file of it that is named is taken at its word.

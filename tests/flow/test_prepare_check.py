@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from fewlabel.core import progress
-from fewlabel.core.artifact.manifest import Artifact
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import DataError, Fault, SettingsError
 from fewlabel.data import store_writer
-from fewlabel.data.io.volume import read_mask, read_volume
+from fewlabel.data.io.volume_reading import read_mask, read_volume
 from fewlabel.data.phantom.scans import write_phantom
 from fewlabel.data.preprocess import Plan, prepare_mask, prepare_volume, restore_probabilities
 from fewlabel.data.store import PreparedStore

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fewlabel.data.checking import inspect_case
 from fewlabel.data.ct_window import looks_like_ct
-from fewlabel.data.io.volume import read_volume
+from fewlabel.data.io.volume_reading import read_volume
 from fewlabel.data.orient import orient_to, slice_axis, upright_frame
+from fewlabel.data.scan_inspection import inspect_case
 from fewlabel.data.scanner_padding import padding_values
 from fewlabel.data.slice_plane import plane_notes, reference_frame
 from fewlabel.data.unannotated_slices import unannotated

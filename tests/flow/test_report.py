@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from fewlabel.core.artifact.manifest import Artifact
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import ArtifactError, SettingsError
 from fewlabel.stages.report import ReportSettings, run
 from kit.runs import make_encoder, make_run, make_scores, make_segmenter

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.core.artifact.files import read_json
-from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.errors import SettingsError
-from fewlabel.data.representative_slices import Spread, spread_slices
+from fewlabel.data.evenly_spread_slices import Spread, spread_slices
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.recalibrate import recalibrate
 from fewlabel.engine.record import read_record

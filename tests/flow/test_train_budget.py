@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from fewlabel.cli import app
 from fewlabel.core import progress
-from fewlabel.pipelines import time_budget, time_estimate
+from fewlabel.pipelines import time_budget_arithmetic, time_estimate
 from kit.scans import nnunet_folder
 
 TINY = (
@@ -48,9 +48,9 @@ def sized(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     place = tmp_path_factory.mktemp("budget")
     data = nnunet_folder(place / "my scans", tuple("abcdefgh"), shape=(5, 40, 36))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(time_budget, "ROUND", 2)
-        patch.setattr(time_budget, "FEWEST", 2)
-        patch.setattr(time_budget, "MOST", {"pretrain": 4, "finetune": 4})
+        patch.setattr(time_budget_arithmetic, "ROUND", 2)
+        patch.setattr(time_budget_arithmetic, "FEWEST", 2)
+        patch.setattr(time_budget_arithmetic, "MOST", {"pretrain": 4, "finetune": 4})
         patch.setattr(time_estimate, "SECONDS", 0.0)
         done = fewlabel("train", str(data), "--out", str(place / "run"), *TINY, "budget=10m")
     return place / "run", done.stderr

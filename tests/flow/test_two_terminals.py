@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import MANIFEST
-from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import SettingsError
 from fewlabel.engine.lock import LOCK
 from fewlabel.engine.loop import Loop

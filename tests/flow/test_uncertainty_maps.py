@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import read_json
-from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import ArtifactError, SettingsError
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine import ensemble

@@ -9,8 +9,8 @@ import pytest
 import SimpleITK as sitk
 import torch
 
+from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.core.artifact.files import read_json
-from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.errors import SettingsError
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine import ensemble

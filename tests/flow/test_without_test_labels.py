@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import read_json
-from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.artifact.run_record import write_run
 from fewlabel.data.phantom.scans import write_phantom
 from fewlabel.pipelines import train

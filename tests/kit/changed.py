@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.core.artifact.files import read_json, write_json
-from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.engine.weight_files import save_encoder
 from fewlabel.nets.unet import UNetConfig, UNetEncoder
 from kit.stores import FILES

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fewlabel.methods.gcl.last_convolution_gradients import PixelTail, pixel_tail
-from fewlabel.nets.heads import PixelHead, Projection, pixel_rows
+from fewlabel.nets.projection_heads import PixelHead, Projection, pixel_rows
 from fewlabel.nets.unet import UNetConfig, UNetEncoder
 
 TAU = 0.2

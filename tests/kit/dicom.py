@@ -134,3 +134,83 @@ def write_frames(
         frames.append(frame)
     made.PerFrameFunctionalGroupsSequence = Sequence(frames)
     return save(with_pixels(made, array), path, syntax)
+
+
+def write_segmentation(path: Path, files: list[Path], segments: dict[str, np.ndarray], kind: str = "BINARY") -> Path:
+    """A DICOM segmentation by highdicom of masks, or shares, (z, y, x) on the slices of these files."""
+    import highdicom
+    from pydicom.sr.codedict import codes
+
+    source = [pydicom.dcmread(file) for file in files]
+    for image in source:
+        for name in ("PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID", "AccessionNumber",
+                     "ReferringPhysicianName"):  # fmt: skip
+            if name not in image:
+                setattr(image, name, "")
+    described = [
+        highdicom.seg.SegmentDescription(
+            segment_number=number,
+            segment_label=name,
+            segmented_property_category=codes.SCT.Organ,
+            segmented_property_type=codes.SCT.Liver,
+            algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.MANUAL,
+        )
+        for number, name in enumerate(segments, start=1)
+    ]
+    stack = np.stack(list(segments.values()), axis=-1)
+    if kind == "LABELMAP":
+        stack = sum(mask.astype(np.uint8) * number for number, mask in enumerate(segments.values(), start=1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = highdicom.seg.Segmentation(
+            source_images=source,
+            pixel_array=stack if kind == "FRACTIONAL" else stack.astype(np.uint8),
+            segmentation_type=kind,
+            segment_descriptions=described,
+            series_instance_uid=uid("segmentation", str(path)),
+            series_number=100,
+            sop_instance_uid=uid("segmentation object", str(path)),
+            instance_number=1,
+            manufacturer="maker",
+            manufacturer_model_name="model",
+            software_versions="1",
+            device_serial_number="1",
+            **({"max_fractional_value": 200, "fractional_type": "PROBABILITY"} if kind == "FRACTIONAL" else {}),
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made.save_as(path)
+    return path
+
+
+def write_structure_set(path: Path, files: list[Path], contours: dict[str, list[np.ndarray]], **tags: Any) -> Path:
+    """A structure set of contours (points, 3) in mm, which refers to these files."""
+    image = pydicom.dcmread(files[0], stop_before_pixels=True)
+    made = dataset("1.2.840.10008.5.1.4.1.1.481.3", instance=uid("structure set", str(path)))
+    made.Modality, made.SeriesInstanceUID = "RTSTRUCT", uid("structure set series", str(path))
+    made.StudyInstanceUID, made.PatientID, made.PatientName = image.StudyInstanceUID, image.PatientID, image.PatientName
+    for name, value in {"StructureSetLabel": "label", "StructureSetDate": "20240102", **tags}.items():
+        setattr(made, name, value)
+    referenced = []
+    for file in files:
+        one = Dataset()
+        one.ReferencedSOPClassUID = CT
+        one.ReferencedSOPInstanceUID = pydicom.dcmread(file, stop_before_pixels=True).SOPInstanceUID
+        referenced.append(one)
+    series = item(SeriesInstanceUID=image.SeriesInstanceUID, ContourImageSequence=Sequence(referenced))
+    frame = item(RTReferencedSeriesSequence=series, ReferencedSOPInstanceUID=image.StudyInstanceUID)
+    made.ReferencedFrameOfReferenceSequence = item(
+        FrameOfReferenceUID=image.FrameOfReferenceUID, RTReferencedStudySequence=frame
+    )
+    regions, drawn = [], []
+    for number, (name, polygons) in enumerate(contours.items(), start=1):
+        regions.append(item(ROINumber=number, ROIName=name)[0])
+        lines = []
+        for points in polygons:
+            line = Dataset()
+            line.ContourGeometricType = "CLOSED_PLANAR" if len(points) > 1 else "POINT"
+            line.NumberOfContourPoints = len(points)
+            line.ContourData = [round(float(value), 4) for value in np.ravel(points)]
+            lines.append(line)
+        drawn.append(item(ReferencedROINumber=number, ContourSequence=Sequence(lines))[0])
+    made.StructureSetROISequence, made.ROIContourSequence = Sequence(regions), Sequence(drawn)
+    return save(made, path)

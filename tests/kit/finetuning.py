@@ -9,9 +9,9 @@ from torch import Tensor
 
 from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.core.rng import numpy_stream
-from fewlabel.core.settings.config import resolve_plugin
+from fewlabel.core.settings.base import resolve_plugin
 from fewlabel.data.batch import SegmentationBatch
-from fewlabel.data.intensity import standardise
+from fewlabel.data.intensity_changes import standardise
 from fewlabel.nets.unet import UNet, UNetConfig
 from fewlabel.regimes.base import Regime
 from kit.stores import heart_slice

@@ -9,16 +9,16 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from fewlabel.cli import app
+from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.core.artifact.files import write_text
-from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.errors import DataError
-from fewlabel.core.settings.config import Settings
-from fewlabel.core.settings.values import merge
+from fewlabel.core.settings.base import Settings
+from fewlabel.core.settings.value_syntax import merge
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine import compiling
 from fewlabel.pipelines import _train_settings, stage_table, step_timing, train
 from fewlabel.pipelines.step_timing import Measured
-from fewlabel.pipelines.time_budget import Cost
+from fewlabel.pipelines.time_budget_arithmetic import Cost
 from kit.stores import make_store
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fewlabel.core.plugin_discovery import load_plugin
-from fewlabel.core.settings.config import resolve_plugin
+from fewlabel.core.settings.base import resolve_plugin
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.methods.base import DataFacts, PretrainMethod
 from fewlabel.nets.unet import UNetConfig, UNetEncoder

@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from safetensors.torch import save
 
+from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.core.artifact.files import write_bytes, write_json
-from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.rng import numpy_stream, torch_stream
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.weight_files import save_encoder, save_segmenter

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fewlabel.core.artifact.manifest import finish_artifact
+from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.data.preprocess import Plan
 from fewlabel.engine.weight_files import member_file, save_member, save_segmenter_facts
 from fewlabel.nets.unet import UNet, UNetConfig
@@ -87,7 +87,8 @@ def make_segmenter(
         if network is None or member > 0:
             with torch.random.fork_rng():
                 torch.manual_seed(member)
-                config = UNetConfig(width=4, depth=3, in_channels=len(plan["channels"]))
+                usual = UNetConfig(width=4, depth=3, in_channels=len(plan["channels"]))
+                config = usual if network is None else network.config
                 network = UNet(config, len(plan["label_values"]))
                 if members > 1:
                     # Sure enough to find several classes, each its own.

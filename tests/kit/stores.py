@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.core.artifact.files import building, write_json
-from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.rng import numpy_stream
 
 FILES = (

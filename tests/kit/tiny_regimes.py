@@ -12,7 +12,7 @@ from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.unet import UNetConfig
 from fewlabel.regimes.base import Regime
-from fewlabel.regimes.supervision import SupervisedSettings, supervised_terms
+from fewlabel.regimes.supervised_loss import SupervisedSettings, supervised_terms
 from fewlabel.regimes.teacher import Teacher
 from fewlabel.regimes.teacher_student import TeacherStudent
 from kit.finetuning import FAMILY, build, toy_batch

@@ -34,6 +34,7 @@ FUNCTIONS = (
     "export",
     "train",
     "report",
+    "learn",
     "demo",
 )
 SAMPLE = re.compile(r"<!-- sample: (\w+)/(\w+)\.py -->\n```python\n(.*?)```", re.DOTALL)

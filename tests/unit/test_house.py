@@ -19,7 +19,7 @@ import fewlabel
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "fewlabel"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-HEAVY = ("torch", "pandas", "numpy", "monai", "SimpleITK", "matplotlib", "fewlabel.core.settings.config")
+HEAVY = ("torch", "pandas", "numpy", "monai", "SimpleITK", "matplotlib", "fewlabel.core.settings.base")
 
 
 def text(name: str) -> str:

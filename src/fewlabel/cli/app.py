@@ -49,7 +49,7 @@ class _Guarded(TyperGroup):
             if type(error).__module__.startswith(("click", "typer")):
                 raise
             from fewlabel.cli.failures import report_failure
-            from fewlabel.cli.option_faults import with_options
+            from fewlabel.cli.options_in_errors import with_options
             from fewlabel.core.errors import SettingsError
 
             command = self.get_command(ctx, ctx.invoked_subcommand) if ctx.invoked_subcommand else None

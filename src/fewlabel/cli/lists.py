@@ -48,7 +48,7 @@ def settings(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Every setting of a stage: default, unit, meaning, source."""
-    from fewlabel.core.settings.values import nest
+    from fewlabel.core.settings.value_syntax import nest
     from fewlabel.pipelines.settings_reference import setting_rows
 
     rows = setting_rows(stage, nest(words or []))

@@ -37,7 +37,7 @@ def collect(
     Raises:
         SettingsError: Naming each word that is not ``key=value``.
     """
-    from fewlabel.core.settings.values import merge, nest
+    from fewlabel.core.settings.value_syntax import merge, nest
 
     assignments = list(words or [])
     given: dict[str, Any] = {}

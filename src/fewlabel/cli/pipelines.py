@@ -1,4 +1,4 @@
-"""The commands that do everything: demo, check, train."""
+"""The commands that do everything: demo, check, train, learn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PANEL = "The whole way"
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    for command in (demo, check, train):
+    for command in (demo, check, train, learn):
         app.command(rich_help_panel=PANEL)(command)
 
 
@@ -65,6 +65,22 @@ def check(
     from fewlabel.cli.check_output import show_check
 
     show_check(values, recipe)
+
+
+def learn(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Folder made by train or demo.")],
+    words: Words = None,
+    *,
+    masks: Annotated[
+        str | None, typer.Option("--masks", metavar="DIR", help="New and corrected masks; RUN/annotations by default.")
+    ] = None,
+    device: Device = None,
+) -> None:
+    """Take new and corrected masks into a run, and go on from its network."""
+    values = collect({"run": run}, words, {"masks": masks, "device": device})
+    from fewlabel.pipelines import learn as pipeline
+
+    stdout().print(str(pipeline.run(pipeline.learn_settings(values))), soft_wrap=True)
 
 
 def _end(run: Path) -> None:

@@ -157,21 +157,20 @@ def suggest(
 
 
 def export(
-    encoder: Annotated[
-        str, typer.Argument(metavar="ENCODER", help="Folder made by pretrain, or by a run that has one.")
-    ],
+    source: Annotated[str, typer.Argument(metavar="RUN", help="Run folder, or the folder of a stage.")],
     words: Words = None,
     *,
     to: Annotated[
-        str | None, typer.Option("--to", metavar="nnunet|monai", help="Whose names the weights get (required).")
+        str | None,
+        typer.Option("--to", metavar="TARGET", help="For whom (required): nnunet, monai, onnx or monai_bundle."),
     ] = None,
     out: Annotated[
         str | None,
-        typer.Option("--out", metavar="FILE", help="A .safetensors, .pth or .pt file (required); a .json goes beside."),
+        typer.Option("--out", metavar="FILE|DIR", help="The file, or folder of a bundle (required)."),
     ] = None,
 ) -> None:
-    """Write an encoder's weights for nnU-Net or MONAI."""
-    _run("export", {"encoder": encoder}, words, None, {"to": to, "out": out})
+    """Write what was trained for other programs."""
+    _run("export", {"source": source}, words, None, {"to": to, "out": out})
 
 
 def report(

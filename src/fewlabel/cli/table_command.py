@@ -25,7 +25,7 @@ def table(
 ) -> None:
     """Write the table of what was recognised in a folder, ready to be corrected: fewlabel table DATA > scans.csv."""
     values = collect({"data": data}, words, {"reader": reader})
-    from fewlabel.readers.as_table import TableSettings, write_table
+    from fewlabel.readers.catalog_as_table import TableSettings, write_table
 
     settings: Any = TableSettings.parse(values)
     written = write_table(settings.data, settings.reader)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from fewlabel.core.atomic_files import is_partial
+from fewlabel.core.unfinished_files import is_partial
 
 #: The file by which a run folder, as ``train`` and ``demo`` make them, is known.
 RUN_FILE = "run.json"
+#: Folder of a run that holds the rounds of ``learn``, each by its number.
+ROUNDS = "rounds"
 
 
 def path_conflict(out: Path) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from fewlabel.core.settings.config import Settings, setting
+from fewlabel.core.settings.base import Settings, setting
 from fewlabel.data.anatomy_warp_velocities import (
     LEAST_REACH,
     border_window,

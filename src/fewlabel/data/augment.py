@@ -16,11 +16,11 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from fewlabel.data.appearance import Appearance
 from fewlabel.data.augment_settings import AugmentConfig
 from fewlabel.data.diffeomorphic_flow import displaced
 from fewlabel.data.elastic import source_points
-from fewlabel.data.intensity import apply_blur, apply_contrast, apply_gamma, apply_noise, standardise
+from fewlabel.data.intensity_changes import apply_blur, apply_contrast, apply_gamma, apply_noise, standardise
+from fewlabel.data.scanner_appearance import Appearance
 from fewlabel.data.store import UNLABELLED
 
 

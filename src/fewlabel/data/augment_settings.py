@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.settings.config import Settings, default_of, setting
+from fewlabel.core.settings.base import Settings, default_of, setting
 from fewlabel.data.anatomy_warps import AnatomyConfig
 from fewlabel.data.synthetic_slices import SynthesisConfig
 

@@ -20,7 +20,7 @@ from fewlabel.data.augment import Augmenter, Transform
 from fewlabel.data.augment_settings import AugmentConfig
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.data.batch_source import SliceSource, labelled_slices, own_rows
-from fewlabel.data.intensity import standardise
+from fewlabel.data.intensity_changes import standardise
 from fewlabel.data.label_based_augmentation import Variants, variants_of
 from fewlabel.data.patch_positions import FOREGROUND
 from fewlabel.data.sampling import SamplerConfig, SliceSampler, build_sampler

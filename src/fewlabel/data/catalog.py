@@ -29,8 +29,8 @@ class Case:
     Attributes:
         id: Unique in the data set and safe as a file name.
         subject: Who was scanned; scans of one subject never part in a split.
-        images: One path per channel: of a file, an array in one (:mod:`fewlabel.data.io.hdf5`), a frame of one, or a
-            row of pictures (:mod:`fewlabel.data.io.composite_paths`).
+        images: One path per channel: of a file, an array in one (:mod:`fewlabel.data.io.hdf5_and_npz_arrays`), a
+            frame of one, or a row of pictures (:mod:`fewlabel.data.io.composite_paths`).
         label: Mask, likewise, on the image's grid, or None: an unlabelled scan is a full member.
         metadata: Column name to value; None where it is missing.
         part: ``"test"`` or ``"validation"`` where the data set itself keeps the scan for that, else empty.

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from fewlabel.core.errors import Fault
-from fewlabel.data.checking import CaseFacts
 from fewlabel.data.label_values import LabelMap
+from fewlabel.data.scan_inspection import CaseFacts
 
 
 def class_faults(labels: LabelMap, facts: Sequence[CaseFacts], where: str) -> list[Fault]:

@@ -9,10 +9,10 @@ from pathlib import Path
 from fewlabel.core.errors import DataError
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.io.catalog_paths import is_file_path
-from fewlabel.data.io.colours import parse_colours
-from fewlabel.data.io.composite_paths import Coloured, Segments, Stack, parse_composite
+from fewlabel.data.io.composite_paths import Colour, Coloured, Segments, Stack, parse_composite
 from fewlabel.data.io.file_names import is_picture, is_segmentation
 from fewlabel.data.io.itk_image import colours_of
+from fewlabel.data.io.mask_colours import parse_colours
 from fewlabel.data.io.slicer_segmentation import segment_names
 
 RGB = ("red", "green", "blue")
@@ -38,13 +38,29 @@ def with_file_facts(catalog: Catalog, colours: Mapping[str, int]) -> Catalog:
     catalog = _with_segments(catalog)
     if not classes:
         return catalog
-    cases = (
-        replace(case, label=Coloured(case.label, classes).path)
-        if case.label is not None and is_file_path(case.label) and is_picture(case.label)
+    return replace(catalog, cases=with_colours(catalog.cases, classes))
+
+
+def with_colours(cases: Sequence[Case], classes: Sequence[tuple[Colour, int]]) -> tuple[Case, ...]:
+    """Cases whose masks are pictures, or stacks of them, with colours as classes; others as they are.
+
+    Args:
+        cases: Of a catalog.
+        classes: Colour → class value.
+    """
+    return tuple(
+        replace(case, label=Coloured(case.label, tuple(classes)).path)
+        if case.label is not None and of_pictures(case.label)
         else case
-        for case in catalog.cases
+        for case in cases
     )
-    return replace(catalog, cases=tuple(cases))
+
+
+def of_pictures(label: Path) -> bool:
+    """Whether a mask is a picture, or a stack of them, whose colours nobody has named yet."""
+    composite = parse_composite(label)
+    files = composite.files if isinstance(composite, Stack) else (label,) if is_file_path(label) else ()
+    return bool(files) and all(map(is_picture, files))
 
 
 def _with_channels(catalog: Catalog) -> Catalog:

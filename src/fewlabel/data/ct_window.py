@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault, SettingsError
-from fewlabel.data.checking import CaseFacts, in_threads
-from fewlabel.data.io.volume import read_mask, read_volume
+from fewlabel.data.io.volume_reading import read_mask, read_volume
 from fewlabel.data.label_values import LabelMap
 from fewlabel.data.pose_thumbnails import evenly
+from fewlabel.data.scan_inspection import CaseFacts, in_threads
 from fewlabel.data.scanner_padding import padding_values
 
 Modality = Literal["auto", "ct", "other"]

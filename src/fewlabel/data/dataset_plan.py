@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from fewlabel.data.catalog import Catalog
-from fewlabel.data.checking import ASSUMED, CaseFacts
 from fewlabel.data.ct_window import find_windows
 from fewlabel.data.label_values import LabelMap
 from fewlabel.data.orient import orient_to
-from fewlabel.data.planning import deciding, make_plan, oddly_cut
+from fewlabel.data.pixel_grid_plan import deciding, make_plan, oddly_cut
 from fewlabel.data.preprocess import Plan
+from fewlabel.data.scan_inspection import ASSUMED, CaseFacts
 from fewlabel.data.unannotated_slices import unannotated
 
 #: Settings of ``prepare`` that say how scans and masks are to be read.
@@ -54,7 +54,7 @@ def plan_scans(
         labels: Classes.
         split: Whose test part has no say.
         scan_settings: Values of :data:`SCAN_SETTINGS`; what is not given is left to the data.
-        plan_settings: Further arguments of :func:`~fewlabel.data.planning.make_plan`.
+        plan_settings: Further arguments of :func:`~fewlabel.data.pixel_grid_plan.make_plan`.
         workers: Threads.
     """
     plan = make_plan(catalog, facts, labels, split, **plan_settings)

@@ -14,12 +14,15 @@ import SimpleITK as sitk  # noqa: N813  # the name its own manual uses
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.catalog import Case, Catalog
-from fewlabel.data.checking import CaseFacts, in_threads
 from fewlabel.data.io.catalog_paths import files_behind, shown
 from fewlabel.data.io.composite_paths import Frame, parse_composite
-from fewlabel.data.io.hdf5 import Address
+from fewlabel.data.io.dicom.address import parse_dicom
+from fewlabel.data.io.dicom.data_set_index import open_archive
+from fewlabel.data.io.dicom.pixels import read_planes
+from fewlabel.data.io.hdf5_and_npz_arrays import Address
 from fewlabel.data.io.itk_log import reading
-from fewlabel.data.io.volume import read_volume
+from fewlabel.data.io.volume_reading import read_volume
+from fewlabel.data.scan_inspection import CaseFacts, in_threads
 
 SameScans = Literal["refuse", "accept"]
 #: Voxels before the slice that is compared first: what is packed has to be unpacked up to there.
@@ -39,6 +42,9 @@ class _Image:
     @property
     def by_file(self) -> bool:
         """Whether files are compared instead of voxels: those of pictures and arrays, of which there are many."""
+        if parse_dicom(self.path) is not None:
+            # Headers of equal images differ.
+            return False
         files = files_behind(self.path)
         pictures = all(file.name.lower().endswith(_PICTURES) for file in files)
         return pictures or len(files) > 1 or Address.parse(self.path) is not None
@@ -127,7 +133,7 @@ def _first_look(image: _Image) -> str | None:
     index = min(depth // 2, _FURTHEST // max(1, rows * columns))
     try:
         return _digest(_slice(image.path, index))
-    except RuntimeError:
+    except (RuntimeError, DataError):
         # What only our own reading understands is read whole.
         return _content(image)
 
@@ -143,7 +149,10 @@ def _content(image: _Image) -> str | None:
 
 
 def _slice(path: Path, index: int) -> Any:
-    """One slice of a file as float32."""
+    """One slice of a file, or of a DICOM series, as float32."""
+    if (dicom := parse_dicom(path)) is not None:
+        series = open_archive(dicom.root).series(dicom.scan)
+        return read_planes(series.planes[index : index + 1], series.where)
     composite = parse_composite(path)
     frame = composite.index if isinstance(composite, Frame) else 0
     file = composite.file if isinstance(composite, Frame) else path

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from fewlabel.core.errors import Fault
 from fewlabel.data.catalog import Catalog
-from fewlabel.data.checking import CaseFacts
 from fewlabel.data.mask_value_faults import MaskValues, mask_value_faults
+from fewlabel.data.scan_inspection import CaseFacts
 
 #: Names of a label value that is neither class nor background.
 IGNORE_NAMES = frozenset({"ignore", "ignored", "unlabelled", "unlabeled", "unannotated", "void"})

@@ -15,7 +15,7 @@ import pandas as pd
 
 from fewlabel.core.artifact.files import write_json
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.data.disk_space import reserved_arrays
+from fewlabel.data.preallocated_arrays import reserved_arrays
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 
 #: What must be equal for masks to be kept, and its key in the plan.

@@ -21,7 +21,7 @@ from torch import Tensor
 from fewlabel.core.rng import numpy_stream
 from fewlabel.data.augment import Transform
 from fewlabel.data.batch_source import SliceSource, own_rows
-from fewlabel.data.intensity import standardise
+from fewlabel.data.intensity_changes import standardise
 from fewlabel.data.label_based_augmentation import VariantDraws
 from fewlabel.data.patch_positions import FOREGROUND, Patch, Run, Window, counted, draw_window, first_voxel, runs_of
 from fewlabel.data.sampling import SliceSampler

@@ -1,7 +1,7 @@
 """Pictures of scans compared with each other: one angle, place and size of each that agrees with all the others.
 
-Every scan is compared with every other (:mod:`fewlabel.data.rigid_registration`). Angles that agree with all pairs at
-once come from the leading eigenvector of the matrix of turns (angular synchronisation: Singer, Applied and
+Every scan is compared with every other (:mod:`fewlabel.data.in_plane_registration`). Angles that agree with all pairs
+at once come from the leading eigenvector of the matrix of turns (angular synchronisation: Singer, Applied and
 Computational Harmonic Analysis 2011); then every scan is shifted and turned to the mean of the others, and the
 pairs are compared again. What moves between two phases of a subject shows where to look; where there is one phase, the
 middle of the field of view does.
@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from fewlabel.data.in_plane_registration import ANGLES, LAGS, RING_STEP, Fields, fit_to_mean, match_all
 from fewlabel.data.motion_region import moving_bodies
 from fewlabel.data.pose_thumbnails import View
-from fewlabel.data.rigid_registration import ANGLES, LAGS, RING_STEP, Fields, fit_to_mean, match_all
 
 #: Fewer scans say nothing of a data set.
 LEAST = 4
@@ -171,7 +171,7 @@ def size_ratios(scores: NDArray[np.float32], angles: Floats) -> tuple[Floats, Fl
     """(n, n) logarithm of the magnification of row over column at these angles, and how much each is trusted.
 
     Args:
-        scores: As :func:`fewlabel.data.rigid_registration.match_all` gives them.
+        scores: As :func:`fewlabel.data.in_plane_registration.match_all` gives them.
         angles: (n,) radians.
     """
     count = len(angles)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io.geometry import Volume
-from fewlabel.data.io.volume import value_counts
+from fewlabel.data.io.volume_reading import value_counts
 from fewlabel.data.orient import Orientation, orient_to
 from fewlabel.data.resample import AxisRecord, resample_plane
 from fewlabel.data.scanner_padding import padding_values

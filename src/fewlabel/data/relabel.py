@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from fewlabel.core.artifact.files import write_json
-from fewlabel.data.annotation_masks import AnnotationMask
+from fewlabel.data.added_mask_reading import AnnotationMask
 from fewlabel.data.io.catalog_paths import mask_suffix
 from fewlabel.data.io.mask_writing import in_smallest_type, write_mask
 from fewlabel.data.pose_record import POSES

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fewlabel.core.errors import DataError, Fault, reason
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.io.catalog_paths import files_behind
+from fewlabel.data.io.dicom.address import parse_dicom
 
 SOURCES = "sources.json"
 #: Raised when the same input would be prepared into other numbers or other files.
@@ -19,6 +21,8 @@ PREPARE_FORMAT = 1
 
 def source_files(catalog: Catalog, folder: Path | None = None) -> dict[str, list[Any]]:
     """Size, modification time and content hash of every image and label, by absolute path.
+
+    Those of a DICOM series are summed up under its path in the catalog: the names of its files may name a person.
 
     Args:
         catalog: The data set.
@@ -33,17 +37,16 @@ def source_files(catalog: Catalog, folder: Path | None = None) -> dict[str, list
     faults = []
     for case in catalog.cases:
         paths = (*case.images, *([] if case.label is None else [case.label]))
-        for path in (file for address in paths for file in files_behind(address)):
-            if str(path) in files:
+        for name, parts in (source for path in paths for source in _sources(path)):
+            if name in files:
                 continue
             try:
-                state = path.stat()
-                facts = [state.st_size, state.st_mtime_ns]
-                before = known.get(str(path))
+                facts = _state(parts)
+                before = known.get(name)
                 same = before is not None and list(before[:2]) == facts
-                files[str(path)] = [*facts, before[2] if before is not None and same else _digest(path)]
+                files[name] = [*facts, before[2] if before is not None and same else _digest(parts)]
             except OSError as error:
-                faults.append(Fault(f"cannot be read ({reason(error)})", f"case {case.id}, {path}"))
+                faults.append(Fault(f"cannot be read ({reason(error)})", f"case {case.id}, {name}"))
     if faults:
         raise DataError("Files of the data set cannot be read:", faults)
     return files
@@ -78,7 +81,7 @@ def source_key(catalog: Catalog, files: Mapping[str, list[Any]], settings: Mappi
 
 def _content(path: Path, files: Mapping[str, list[Any]]) -> Any:
     """Hash of the file, or those of all files behind an address."""
-    hashes = [files[str(file)][2] for file in files_behind(path)]
+    hashes = [files[name][2] for name, _ in _sources(path)]
     return hashes[0] if len(hashes) == 1 else hashes
 
 
@@ -91,6 +94,24 @@ def read_sources(folder: Path) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+def _sources(path: Path) -> list[tuple[str, tuple[Path, ...]]]:
+    """What a path of a catalog is recorded as: each file by itself, or all those of DICOM as one."""
+    files = files_behind(path)
+    return [(str(path), files)] if parse_dicom(path) is not None else [(str(file), (file,)) for file in files]
+
+
+def _state(files: Sequence[Path]) -> list[int]:
+    """Size and time of a file; of several their sum, and a number that changes with each of them."""
+    states = [file.stat() for file in files]
+    if len(states) == 1:
+        return [states[0].st_size, states[0].st_mtime_ns]
+    each = repr([(state.st_size, state.st_mtime_ns) for state in states]).encode()
+    return [sum(state.st_size for state in states), zlib.crc32(each)]
+
+
+def _digest(files: Sequence[Path]) -> str:
+    hashes = []
+    for file in files:
+        with file.open("rb") as stream:
+            hashes.append(hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest())
+    return hashes[0] if len(hashes) == 1 else hashlib.blake2b("".join(hashes).encode(), digest_size=16).hexdigest()

@@ -12,12 +12,12 @@ import numpy as np
 from fewlabel.core.errors import DataError, Fault, FewlabelError, is_disk_full
 from fewlabel.core.progress import task
 from fewlabel.data.catalog import Case
-from fewlabel.data.checking import in_threads
-from fewlabel.data.disk_space import reserved_arrays
-from fewlabel.data.io.volume import read_mask, read_volume, value_counts
+from fewlabel.data.io.volume_reading import read_mask, read_volume, value_counts
+from fewlabel.data.preallocated_arrays import reserved_arrays
 from fewlabel.data.preprocess import Plan, prepare_mask, prepare_volume
+from fewlabel.data.scan_inspection import in_threads
 from fewlabel.data.store import UNLABELLED
-from fewlabel.data.unforeseen import unforeseen_fault
+from fewlabel.data.unexpected_errors import unforeseen_fault
 
 _PERCENTILES = (1, 25, 50, 75, 99)
 _SAMPLE = 1 << 16

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from fewlabel.core.settings.config import Settings, setting
-from fewlabel.data.intensity import apply_blur
+from fewlabel.core.settings.base import Settings, setting
+from fewlabel.data.intensity_changes import apply_blur
 from fewlabel.data.store import UNLABELLED
 
 #: Pixels of the background of a volume that its clusters are found from, at most.

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fewlabel.core.atomic_files import sweep_partials
 from fewlabel.core.collective import any_rank, barrier, rank
 from fewlabel.core.errors import ArtifactError, Fault, SettingsError, reason
+from fewlabel.core.unfinished_files import sweep_partials
 from fewlabel.engine.tensor_file import read_tensors_of_run, write_tensors
 
 CHECKPOINT = "checkpoint.safetensors"

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fewlabel.core.progress import task
-from fewlabel.data.intensity import standardise
+from fewlabel.data.intensity_changes import standardise
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.nets.unet import UNetEncoder
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.engine.transfer import WeightMatch, load_strictly
+from fewlabel.engine.weight_matching import WeightMatch, load_strictly
 from fewlabel.nets.unet import UNetConfig, UNetEncoder
 
 Target = Literal["nnunet", "monai"]

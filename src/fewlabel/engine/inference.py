@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from fewlabel.data.intensity import standardise
+from fewlabel.data.intensity_changes import standardise
 from fewlabel.engine.runtime import Precision, resolved_precision
 from fewlabel.nets.synchronised_batch_norm import BatchNorm
 from fewlabel.nets.unet import ConvBlock, UNet

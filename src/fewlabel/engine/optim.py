@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.settings.config import Settings, setting
+from fewlabel.core.settings.base import Settings, setting
 
 #: Key of a parameter group: its rate as a multiple of everyone's.
 FACTOR = "lr_factor"

@@ -16,7 +16,7 @@ from fewlabel.engine.compiling import compile_blocks, settle
 from fewlabel.engine.loop import Loop, StepResult
 from fewlabel.engine.optim import build_optimiser, check_warmup
 from fewlabel.engine.record import Record
-from fewlabel.engine.runs import begun_compiled
+from fewlabel.engine.run_folder_state import begun_compiled
 from fewlabel.engine.step import gradients_of
 from fewlabel.gradients.combine import Combiner, MeanCombiner
 

@@ -9,16 +9,26 @@ from typing import Any
 import safetensors.torch
 from torch import nn
 
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import write_bytes, write_json
-from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import ArtifactError, Fault, SettingsError
-from fewlabel.engine.transfer import load_strictly, read_tensors
+from fewlabel.engine.weight_matching import load_strictly, read_tensors
 from fewlabel.nets.unet import UNet, UNetConfig, UNetDecoder, UNetEncoder
 
 
 def member_file(member: int) -> str:
     """The weights of a segmenter's member, relative to its folder; those of the first lie where those of one do."""
     return "segmenter.safetensors" if member == 0 else f"member-{member}/segmenter.safetensors"
+
+
+def left_out_file(subject: str) -> str:
+    """The weights of the network that left a patient out, relative to the folder of the segmenter."""
+    return f"left-out-{subject}/segmenter.safetensors"
+
+
+def save_left_out(folder: Path, subject: str, network: UNet) -> None:
+    """Write the weights of the network that left a patient out."""
+    _write(folder, left_out_file(subject).removesuffix(".safetensors"), network)
 
 
 def save_member(folder: Path, member: int, network: UNet) -> None:
@@ -37,12 +47,13 @@ def save_segmenter(folder: Path, network: UNet, facts: Mapping[str, Any]) -> Non
     save_segmenter_facts(folder, network.config, network.classes, facts)
 
 
-def load_segmenter(source: Path | Artifact, member: int = 0) -> tuple[UNet, dict[str, Any]]:
+def load_segmenter(source: Path | Artifact, member: int = 0, *, file: str | None = None) -> tuple[UNet, dict[str, Any]]:
     """The network of a segmenter, in eval mode on the CPU, and its facts.
 
     Args:
         source: The segmenter, or its folder.
         member: Which of its networks, from 0; ``members`` of the facts says how many there are, without it one.
+        file: Other weights in its folder, such as :func:`left_out_file`; None for those of the member.
 
     Raises:
         ArtifactError: If a file is missing, damaged or changed since, or the weights do not fit the architecture; it
@@ -51,7 +62,7 @@ def load_segmenter(source: Path | Artifact, member: int = 0) -> tuple[UNet, dict
     artifact = _opened(source)
     facts = _facts(artifact, "segmenter", ("architecture", "classes"))
     network = UNet(_architecture(artifact, "segmenter", facts), int(facts["classes"]))
-    path = artifact.verified(member_file(member))
+    path = artifact.verified(file or member_file(member))
     load_strictly(network, read_tensors(path), where=str(path))
     return network.eval(), facts
 

@@ -16,7 +16,7 @@ from fewlabel.data.batch import PretrainBatch
 from fewlabel.gradients.aggregators import build_combiner
 from fewlabel.gradients.combine import Combiner
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod
-from fewlabel.nets.heads import PixelHead, pixel_rows
+from fewlabel.nets.projection_heads import PixelHead, pixel_rows
 from fewlabel.nets.unet import UNetEncoder
 from fewlabel.objectives.contrastive import (
     info_nce,

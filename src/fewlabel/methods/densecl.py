@@ -10,13 +10,13 @@ from torch.nn import functional
 
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.full_precision import full_precision
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.methods.base import DataFacts, Losses
-from fewlabel.methods.momentum import MomentumContrast, MomentumSettings, unit_rows
+from fewlabel.methods.momentum_encoder_and_queue import MomentumContrast, MomentumSettings, unit_rows
 from fewlabel.methods.queue_contrast import Maps, QueueContrast
 from fewlabel.nets.ema import EMAModel
-from fewlabel.nets.heads import PixelHead, pixel_rows
+from fewlabel.nets.projection_heads import PixelHead, pixel_rows
 from fewlabel.nets.unet import UNetEncoder
 from fewlabel.objectives.contrastive import similarity_logits
 from fewlabel.objectives.loss_terms import weighted_sum

@@ -13,11 +13,11 @@ from torch.nn import functional
 
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.full_precision import full_precision
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, StepPlan
 from fewlabel.methods.contrastive import JoinedIds, SliceContrast
-from fewlabel.nets.heads import FlattenHead, PixelHead, PooledHead, RegionHead
+from fewlabel.nets.projection_heads import FlattenHead, PixelHead, PooledHead, RegionHead
 from fewlabel.nets.unet import UNetDecoder, UNetEncoder
 from fewlabel.objectives import local_regions
 from fewlabel.objectives.contrastive import collapsed_value, info_nce, pair_lower_bound

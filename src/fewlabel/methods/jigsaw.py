@@ -12,7 +12,7 @@ from torch.nn import functional
 from fewlabel.core.collective import gather, world_size
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.full_precision import full_precision
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, pooled
 from fewlabel.methods.jigsaw_tiles import TILES, TileGrid, permutation_set, random_orders, shuffled

@@ -6,7 +6,7 @@ from typing import Literal
 
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.methods.base import Losses
-from fewlabel.methods.momentum import MomentumContrast, MomentumSettings
+from fewlabel.methods.momentum_encoder_and_queue import MomentumContrast, MomentumSettings
 
 
 class MoCo(MomentumContrast):

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fewlabel.core.full_precision import full_precision
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod
 from fewlabel.nets.ema import EMAModel, bias_corrected, cosine_momentum
-from fewlabel.nets.heads import pixel_rows
+from fewlabel.nets.projection_heads import pixel_rows
 from fewlabel.nets.synchronised_batch_norm import BatchNorm
 from fewlabel.nets.unet import UNetEncoder
 from fewlabel.objectives.contrastive import anchor_mean, similarity_logits

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.methods.base import DataFacts, Losses
-from fewlabel.methods.momentum import MomentumContrast, MomentumSettings, unit_rows
+from fewlabel.methods.momentum_encoder_and_queue import MomentumContrast, MomentumSettings, unit_rows
 from fewlabel.methods.point_losses import affinity_loss, joined, region_loss, region_means
 from fewlabel.methods.points import draw_points, foreign_keys
 from fewlabel.nets.ema import EMAModel
-from fewlabel.nets.heads import PixelHead
+from fewlabel.nets.projection_heads import PixelHead
 from fewlabel.nets.unet import UNetEncoder
 from fewlabel.objectives.contrastive import similarity_logits
 from fewlabel.objectives.loss_terms import weighted_sum

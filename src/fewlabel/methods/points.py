@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from fewlabel.core.collective import gather, rank, world_size
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.objectives.correspondence import shown, to_view
-from fewlabel.objectives.points import grid_points, keep_first, sample_map
+from fewlabel.objectives.point_sampling import grid_points, keep_first, sample_map
 
 
 @dataclass(frozen=True)

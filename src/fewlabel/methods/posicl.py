@@ -7,10 +7,10 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.methods.base import DataFacts, PretrainMethod
 from fewlabel.methods.contrastive import JoinedIds, SliceContrast
-from fewlabel.nets.heads import PooledHead
+from fewlabel.nets.projection_heads import PooledHead
 from fewlabel.nets.unet import UNetEncoder
 from fewlabel.objectives.positives import close_positions
 

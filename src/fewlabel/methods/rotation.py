@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, pooled
 from fewlabel.methods.pretext import ClassHead, accuracy, watched_rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.methods.base import DataFacts, PretrainMethod
 from fewlabel.methods.contrastive import SliceContrast
 from fewlabel.nets.unet import UNetEncoder

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from fewlabel.core.collective import sum_across
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.settings.config import Floats, setting
+from fewlabel.core.settings.base import Floats, setting
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod
 from fewlabel.methods.contrastive import JoinedIds, SliceContrast
 from fewlabel.methods.guiding_labels import AUTOMATIC, Labels, choose_labels
-from fewlabel.nets.heads import PooledHead
+from fewlabel.nets.projection_heads import PooledHead
 from fewlabel.nets.unet import UNetEncoder
 from fewlabel.objectives.contrastive import anchor_mean, info_nce, pair_costs
 
@@ -95,8 +95,9 @@ class SPL(SliceContrast):
         name: Literal["spl"] = "spl"
         labels: Labels = setting(
             "auto",
-            "meta labels that guide; auto takes those of patient, position and phase that the data have",
-            source="SPL: these three",
+            "meta labels that guide; auto takes those of patient, position, phase and quarter (of cines) that at least "
+            "half of the slices have",
+            source="SPL: the first three",
         )
         label_weights: Floats = setting((), "λ_m of each label, in their order; [] for 1 each", source="SPL")
         weighting: Literal["soft", "hard"] = setting(

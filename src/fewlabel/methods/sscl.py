@@ -12,12 +12,12 @@ from torch.nn import functional
 from fewlabel.core.collective import sum_across, world_size
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.full_precision import full_precision
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.data.store import UNLABELLED
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, StepPlan
 from fewlabel.methods.contrastive import SliceContrast
-from fewlabel.nets.heads import PixelHead, pixel_rows
+from fewlabel.nets.projection_heads import PixelHead, pixel_rows
 from fewlabel.nets.unet import UNetDecoder, UNetEncoder
 from fewlabel.objectives.pixel_class_contrast import PixelSet, class_contrast, collapsed_value, lower_bound, pixel_set
 from fewlabel.objectives.pixel_sampling import aligned_blocks, per_class, strided

@@ -12,7 +12,7 @@ from pydantic import ValidationInfo, field_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fewlabel.core.settings.config import Settings, setting
+from fewlabel.core.settings.base import Settings, setting
 from fewlabel.nets.synchronised_batch_norm import activation, affine_scale, normalisation
 
 #: A depth that nobody asked for leaves this many cells of the smallest map, and is no less than this many levels.

@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 
 from fewlabel.core.collective import world_size
 from fewlabel.core.full_precision import full_precision
-from fewlabel.objectives.perturbation import own_part, row_seeds
+from fewlabel.objectives.batch_noise_and_turns import own_part, row_seeds
 
 
 def noisy(features: Tensor, parts: Sequence[int], limit: float, generator: Generator) -> Tensor:

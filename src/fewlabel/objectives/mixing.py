@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from fewlabel.core.collective import gather, world_size
-from fewlabel.objectives.perturbation import own_part
+from fewlabel.objectives.batch_noise_and_turns import own_part
 
 
 def partners(count: int, generator: Generator) -> Tensor:

@@ -8,8 +8,8 @@ from torch.nn import functional
 
 from fewlabel.core.collective import sum_across, world_size
 from fewlabel.core.full_precision import full_precision
-from fewlabel.objectives.consistency import probabilities
 from fewlabel.objectives.segmentation import IGNORE
+from fewlabel.objectives.semi_supervised_loss_parts import probabilities
 
 
 @torch.no_grad()

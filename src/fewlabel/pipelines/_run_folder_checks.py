@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.core.artifact.run_record import read_run
-from fewlabel.core.atomic_files import is_partial
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.output_paths import RUN_FILE, conflict_sentence, path_conflict
-from fewlabel.core.settings.config import Settings
+from fewlabel.core.settings.base import Settings
+from fewlabel.core.unfinished_files import is_partial
 from fewlabel.pipelines.stage_table import STAGES
 
 #: Stages whose result is kept when a run is continued; scores and report are made anew where something changed.

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from fewlabel.core.errors import FewlabelError
-from fewlabel.core.settings.config import Settings
+from fewlabel.core.settings.base import Settings
 from fewlabel.data.store import PreparedStore
 from fewlabel.pipelines.stage_table import settings_class
 from fewlabel.protocol.training_eligibility import drawn_labels

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.core.artifact.files import write_json
-from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.rng import numpy_stream
 from fewlabel.data.catalog import Catalog
-from fewlabel.data.checking import CaseFacts
 from fewlabel.data.meta_labels import edges_of, slice_table
-from fewlabel.data.planning import depths_of
+from fewlabel.data.pixel_grid_plan import depths_of
 from fewlabel.data.preprocess import Plan
+from fewlabel.data.scan_inspection import CaseFacts
 from fewlabel.data.store import STORE_FILES, UNLABELLED
 from fewlabel.data.store_writer import Written
 from fewlabel.stages.prepare import write_tables

@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import PrivateAttr, field_validator
 
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.settings.config import PathSetting, Settings, setting
+from fewlabel.core.settings.base import PathSetting, Settings, setting
 from fewlabel.core.settings.durations import parse_duration
-from fewlabel.core.settings.values import merge
+from fewlabel.core.settings.value_syntax import merge
 from fewlabel.pipelines.recipes import load_recipe
 from fewlabel.pipelines.stage_table import route_known, set_keys, settings_class
 

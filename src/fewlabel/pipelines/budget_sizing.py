@@ -9,17 +9,17 @@ from typing import Any
 
 from fewlabel.core.progress import say
 from fewlabel.core.provenance import machine_facts
-from fewlabel.core.settings.values import assignments, merge, nest
+from fewlabel.core.settings.value_syntax import assignments, merge, nest
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine import compiling
 from fewlabel.engine.runtime import choose_device, resolved_precision
-from fewlabel.pipelines import forecast, grid_sizing, step_timing, time_budget
-from fewlabel.pipelines._resolved import completed, given_steps, said, standing, unsaid
+from fewlabel.pipelines import pixel_grid_for_budget, run_duration_table, step_timing, time_budget_arithmetic
+from fewlabel.pipelines._given_and_chosen_settings import completed, given_steps, said, standing, unsaid
 from fewlabel.pipelines._run_folder_checks import before
 from fewlabel.pipelines._train_settings import OFF, TrainSettings, plan
-from fewlabel.pipelines.forecast import Row
+from fewlabel.pipelines.run_duration_table import Row
 from fewlabel.pipelines.step_timing import Measured
-from fewlabel.pipelines.time_budget import Cost, Steps
+from fewlabel.pipelines.time_budget_arithmetic import Cost, Steps
 
 #: Seconds that a report takes, about, without the predictions of the scans it shows.
 REPORT_SECONDS = 20.0
@@ -91,7 +91,7 @@ class Sizing:
         self.resolved = {"budget": self.settings.budget, "words": []}
         if all(said(self.settings.prepare, key) for key in ("size", "spacing")):
             return
-        grid = grid_sizing.choose_grid(
+        grid = pixel_grid_for_budget.choose_grid(
             _at_width(plans, self._width(plans)),
             TRAINING_SHARE * self._left,
             share=self.settings.pretrain_share,
@@ -124,8 +124,12 @@ class Sizing:
         plans = {name: values.model_copy(update=compiled.get(name)) for name, values in plans.items()}
         measured = step_timing.measure(_at_width(plans, width), store, trains=trains, evaluates=evaluates)
         steps = self._share(measured, given)
-        if width is not None and width > time_budget.NARROW and time_budget.too_wide(steps, given):
-            width = time_budget.NARROW
+        if (
+            width is not None
+            and width > time_budget_arithmetic.NARROW
+            and time_budget_arithmetic.too_wide(steps, given)
+        ):
+            width = time_budget_arithmetic.NARROW
             measured = step_timing.measure(_at_width(plans, width), store, trains=trains, evaluates=evaluates)
             steps = self._share(measured, given)
         if sized:
@@ -136,7 +140,7 @@ class Sizing:
 
     def _share(self, measured: Measured, given: Mapping[str, int]) -> Steps:
         left = self._left - (measured.evaluation or 0.0) - _report(measured)
-        return time_budget.share_out(
+        return time_budget_arithmetic.share_out(
             left, measured.pretrain, measured.arms, share=self.settings.pretrain_share, given=given
         )
 
@@ -144,7 +148,7 @@ class Sizing:
         """The width to begin with; None where one was said."""
         if any(said(getattr(self.settings, stage), "network", "width") for stage in _TRAINED):
             return None
-        return time_budget.WIDTHS[choose_device(plans["finetune"].device)]
+        return time_budget_arithmetic.WIDTHS[choose_device(plans["finetune"].device)]
 
     def _compiled(self, plans: Plans, given: Mapping[str, int]) -> dict[str, dict[str, bool]]:
         """Stage → whether its steps are compiled, where that is left open and hangs on a length to be chosen."""
@@ -172,7 +176,7 @@ class Sizing:
             "words": words,
             "command": self._command(plans, precision),
             "step_seconds": {cost.name: round(cost.step, 5) for cost in costs},
-            "forecast": {"rows": [row.record() for row in rows], "seconds": round(forecast.total(rows), 1)},
+            "forecast": {"rows": [row.record() for row in rows], "seconds": round(run_duration_table.total(rows), 1)},
             "threads": machine_facts()["threads"],
             "precision": precision,
             "device": devices,
@@ -189,30 +193,32 @@ class Sizing:
         """
         settings = self.settings
         resolved = merge(nest(self.resolved.get("words", [])), _precision(plans, settings.said, precision))
-        return forecast.command(str(settings.data), str(settings.out), settings.named_recipe, settings.said, resolved)
+        return run_duration_table.command(
+            str(settings.data), str(settings.out), settings.named_recipe, settings.said, resolved
+        )
 
     def _tell(self, rows: Sequence[Row], given: Mapping[str, int]) -> None:
         """The table, whether the budget cannot be kept, and the words that repeat the run."""
-        for line in forecast.table_lines(rows, datetime.now().astimezone()):
+        for line in run_duration_table.table_lines(rows, datetime.now().astimezone()):
             say(line)
         asked = self.settings.seconds
-        if asked is not None and forecast.total(rows) > TOLERANCE * asked:
+        if asked is not None and run_duration_table.total(rows) > TOLERANCE * asked:
             say(f"budget={self.settings.budget} cannot be kept: {self._why(given)}.")
         say("To repeat this run, here or on another machine:")
-        for line in forecast.shell_lines(self.resolved["command"]):
+        for line in run_duration_table.shell_lines(self.resolved["command"]):
             say(line)
 
     def _why(self, given: Mapping[str, int]) -> str:
         steps = [f"{stage}.steps={count}" for stage, count in given.items()]
         if steps:
             return f"{' and '.join(steps)} {'stands' if len(steps) == 1 else 'stand'} as set"
-        return f"no training has fewer than {time_budget.FEWEST} steps"
+        return f"no training has fewer than {time_budget_arithmetic.FEWEST} steps"
 
 
 def forecast_of(resolved: Mapping[str, Any]) -> tuple[dict[str, float], float]:
     """Stage → seconds that it was to take, and seconds of the whole run; empty without a forecast."""
     record = resolved.get("forecast", {"rows": [], "seconds": 0.0})
-    return forecast.by_stage([Row(**row) for row in record["rows"]]), float(record["seconds"])
+    return run_duration_table.by_stage([Row(**row) for row in record["rows"]]), float(record["seconds"])
 
 
 def _at_width(plans: Plans, width: int | None) -> Plans:

@@ -10,7 +10,7 @@ from fewlabel.core.artifact.files import building
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.core.progress import say
-from fewlabel.core.settings.config import PathSetting, setting
+from fewlabel.core.settings.base import PathSetting, setting
 from fewlabel.data.phantom.scans import write_phantom
 from fewlabel.pipelines import train
 from fewlabel.pipelines._train_settings import SizedSettings

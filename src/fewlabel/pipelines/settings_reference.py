@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fewlabel.core.errors import MISSING, Fault, SettingsError
-from fewlabel.core.settings.config import Settings
+from fewlabel.core.settings.base import Settings
 from fewlabel.core.settings.describe import describe
 from fewlabel.core.suggestions import did_you_mean
 from fewlabel.pipelines.stage_table import STAGES, nearer, route, settings_class
 
-PIPELINES = {"train": "TrainSettings", "demo": "DemoSettings"}
+PIPELINES = {"train": "TrainSettings", "demo": "DemoSettings", "learn": "LearnSettings"}
 
 
 def setting_rows(stage: str, values: Mapping[str, Any] | None = None) -> list[dict[str, str]]:

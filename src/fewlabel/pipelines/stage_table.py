@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.core.errors import UNKNOWN, Fault, SettingsError
-from fewlabel.core.settings.config import Settings
-from fewlabel.core.settings.values import merge
+from fewlabel.core.settings.base import Settings
+from fewlabel.core.settings.value_syntax import merge
 from fewlabel.core.suggestions import did_you_mean
 from fewlabel.pipelines.recipes import Recipe, load_recipe
 
@@ -43,7 +43,7 @@ STAGES: dict[str, Stage] = {
         Stage("evaluate", "data", "scores", ("data", "out", "segmenter", "control")),
         Stage("predict", "model", "predictions", ("model", "scans", "out")),
         Stage("suggest", "run", "", ("run", "out")),
-        Stage("export", "encoder", "", ("encoder", "out")),
+        Stage("export", "source", "", ("source", "out")),
         Stage("report", "run", "report", ("run", "out", "prepared", "encoder", "segmenter", "control", "scores")),
     )
 }

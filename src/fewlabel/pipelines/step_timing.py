@@ -21,7 +21,7 @@ from fewlabel.engine.compiling import plainly
 from fewlabel.engine.inference import WINDOW, folded, predict_volume
 from fewlabel.engine.runtime import choose_device
 from fewlabel.nets.unet import UNetConfig
-from fewlabel.pipelines.time_budget import Cost
+from fewlabel.pipelines.time_budget_arithmetic import Cost
 from fewlabel.pipelines.time_estimate import NOMINAL, Parts, first_seconds, mean_seconds, parts_of, seconds_of
 from fewlabel.scoring.component_rule import clean
 from fewlabel.scoring.metrics import score_case
@@ -102,7 +102,7 @@ def finetuning_costs(
         closing = _statistics(model)
         between, left_out = _selecting(arm, model, closing)
         # A left-out patient takes one network, whatever the members; where one is left out to select, it serves.
-        left_out = max(left_out, len(arm.draw.labelled) if labels.expects else 0)
+        left_out = max(left_out, labels.left_out_fits)
         fits = settings.members + left_out
         common: dict[str, Any] = {
             "fits": fits,
@@ -206,6 +206,25 @@ def evaluation_seconds(
 
     slices = sum(case.stop - case.start for case in scored)
     return (seconds_of(predict) + seconds_of(score)) / (typical.stop - typical.start) * slices
+
+
+def prediction_seconds(store: PreparedStore, fit: SegmentationTrainer, cases: Sequence[str], members: int) -> float:
+    """What it takes to predict scans of a store, by one of them of the middle number of slices.
+
+    Args:
+        store: The prepared data.
+        fit: Of a network of the architecture to come.
+        cases: The scans, by id.
+        members: Networks whose predictions are averaged.
+    """
+    scans = [case for case in store.cases if case.id in set(cases)]
+    if not scans:
+        return 0.0
+    typical, window = _typical(scans), fit.patch or WINDOW
+    ready = folded(fit.model.inference_network())
+    one = seconds_of(lambda: predict_volume(ready, _images(store, typical), window=window))
+    seconds: float = one / _depth(typical) * sum(map(_depth, scans)) * members
+    return seconds
 
 
 def shown_seconds(

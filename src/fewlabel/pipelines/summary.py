@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fewlabel.core.artifact.artifact_folder import is_artifact
 from fewlabel.core.artifact.files import read_json
-from fewlabel.core.artifact.manifest import is_artifact
 from fewlabel.scoring.distance_units import named_as_usual, units_of
 from fewlabel.stages.evaluate import gain_lines
 

@@ -9,16 +9,16 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.artifact.manifest import is_artifact
+from fewlabel.core.artifact.artifact_folder import is_artifact
 from fewlabel.core.artifact.run_record import write_run
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.output_paths import RUN_FILE
 from fewlabel.core.progress import say
 from fewlabel.core.provenance import library_versions, machine_facts
-from fewlabel.core.settings.config import Settings
+from fewlabel.core.settings.base import Settings
 from fewlabel.core.settings.durations import clock
 from fewlabel.data.store import PreparedStore
-from fewlabel.pipelines._rescoring import outdated, set_aside
+from fewlabel.pipelines._outdated_scores import outdated, set_aside
 from fewlabel.pipelines._run_folder_checks import FREE, before, refuse_other_run
 from fewlabel.pipelines._stage_checks import check_plans
 from fewlabel.pipelines._train_settings import CHAIN, TrainSettings, plan, train_settings
@@ -121,6 +121,7 @@ class _Record:
             "finished": False,
             "stages": before(self._folder).get("stages", {}),
             "use": before(self._folder).get("use"),
+            "round": before(self._folder).get("round"),
             "settings": {name: values.record() for name, values in self._plans.items()},
             "resolved": sizing.resolved,
             "versions": library_versions(),

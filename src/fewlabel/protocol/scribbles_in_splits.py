@@ -8,7 +8,7 @@ from typing import Any
 
 from fewlabel.core.errors import Fault
 from fewlabel.data.catalog import Catalog
-from fewlabel.data.io.hdf5 import Address
+from fewlabel.data.io.hdf5_and_npz_arrays import Address
 
 SCRIBBLES = "scribbles"
 FULL = "full labels"

@@ -11,11 +11,11 @@ from typing import Any
 from fewlabel.core.errors import DataError, Fault, SettingsError
 from fewlabel.core.suggestions import did_you_mean
 from fewlabel.data.catalog import Catalog
-from fewlabel.protocol import split_files
-from fewlabel.protocol.named_splits import NAMED
+from fewlabel.protocol import user_split_file
+from fewlabel.protocol.acdc_splits import NAMED
 from fewlabel.protocol.scribbles_in_splits import kind_faults, kind_notes
 
-PARTS = split_files.PARTS
+PARTS = user_split_file.PARTS
 #: With fewer labelled subjects every one of them trains: none is left to validate or test on.
 FEWEST_TO_SPLIT = 5
 
@@ -297,7 +297,7 @@ def _named(catalog: Catalog, name: str) -> dict[str, Any]:
 
 
 def _from_file(catalog: Catalog, path: Path, *, scans: bool) -> dict[str, Any]:
-    split = split_files.read_split_file(catalog, path)
+    split = user_split_file.read_split_file(catalog, path)
     given = split["parts"]
     parts = {part: given.get(part, []) for part in PARTS}
     kept, notes = _unlabelled_test(catalog), []

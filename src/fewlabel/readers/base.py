@@ -11,14 +11,16 @@ from typing import Any, ClassVar
 
 from fewlabel.core.errors import DataError, Fault, FewlabelError, reason
 from fewlabel.core.plugin_discovery import load_plugin, plugin_names
-from fewlabel.core.settings.config import Settings, resolve_plugin
+from fewlabel.core.settings.base import Settings, resolve_plugin
 from fewlabel.data.catalog import Catalog
-from fewlabel.data.checking import catalog_faults
 from fewlabel.data.closed_folders import closed_folder_faults
 from fewlabel.data.colours_and_segments import with_file_facts
-from fewlabel.data.subjects import Subjects, with_one_subject_each
+from fewlabel.data.scan_inspection import catalog_faults
+from fewlabel.data.subjects_from_names import Subjects, with_one_subject_each
+from fewlabel.readers.label_names_beside import with_label_names
 from fewlabel.readers.listing import left_out_below, listed_once
-from fewlabel.readers.unknown import unknown_layout
+from fewlabel.readers.side_tables import with_side_tables
+from fewlabel.readers.unknown_layout import unknown_layout
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,9 @@ class Reader(ABC):
     general: ClassVar[bool] = False
     #: Settings that concern labels alone: of no use where images are read to be segmented.
     label_settings: ClassVar[frozenset[str]] = frozenset()
+
+    #: Whether the names of files and folders may name persons: then nothing that is kept or said has them.
+    private: ClassVar[bool] = False
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -165,7 +170,7 @@ def read_catalog(
     Args:
         root: A folder or file.
         reader: As for :func:`choose_reader`.
-        subjects: As for :func:`fewlabel.data.subjects.with_one_subject_each`.
+        subjects: As for :func:`fewlabel.data.subjects_from_names.with_one_subject_each`.
         colours: ``rrggbb`` → class value, where masks are pictures in colours.
 
     Raises:
@@ -188,7 +193,7 @@ def collect_catalog(
     Args:
         root: A folder or file.
         reader: As for :func:`choose_reader`.
-        subjects: As for :func:`fewlabel.data.subjects.with_one_subject_each`.
+        subjects: As for :func:`fewlabel.data.subjects_from_names.with_one_subject_each`.
         colours: ``rrggbb`` → class value, where masks are pictures in colours.
 
     Raises:
@@ -201,7 +206,11 @@ def collect_catalog(
         with listed_once():
             choice = choose_reader(place, reader)
             read = collected(choice.reader, place)
-            own = left_out_below(place) if place.is_dir() and choice.name != "table" else []
+            private = choice.reader.private
+            closed = [] if private else closed
+            own = left_out_below(place) if place.is_dir() and choice.name != "table" and not private else []
+            read = read if read.reader == "table" else with_label_names(read, place, below=not private)
+            read = with_side_tables(read, place) if place.is_dir() and not private else read
         catalog = with_one_subject_each(with_file_facts(read, colours or {}), subjects)
         catalog = replace(catalog, notes=(*catalog.notes, *own))
     except DataError as error:
@@ -228,6 +237,8 @@ def collected(reader: Reader, place: Path) -> Catalog:
         # A name that is too long for a file is too long to be shown.
         shown = where if len(where) <= _MOST_SHOWN else f"{where[:_MOST_SHOWN]}…"
         fault = Fault(f"{shown} cannot be read ({reason(error)})", remedy="Correct its name, or take it out")
+        if reader.private:
+            fault = Fault(f"{place} cannot be read ({type(error).__name__})", remedy="Give its folders one by one")
         raise DataError(f"The data set {place} cannot be read:", [fault]) from error
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from fewlabel.core.errors import Fault
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.catalog import Case, Catalog, Column
 from fewlabel.data.column_types import infer_columns
 from fewlabel.data.io.composite_paths import Structures
 from fewlabel.readers.base import Match, Reader
 from fewlabel.readers.bids_names import BidsFile, parse_name, scan_name
 from fewlabel.readers.bids_tables import ACQUISITION, PARTICIPANTS, Sidecars, label_table, participants, sessions
-from fewlabel.readers.cine import with_frames
+from fewlabel.readers.cine_frames import with_frames
 from fewlabel.readers.image_names import part_of_folder
 from fewlabel.readers.listing import files_below, scans_below
 

@@ -14,10 +14,10 @@ from fewlabel.data.catalog import Case, Column, Value
 from fewlabel.data.column_types import infer_columns
 from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.data.io.itk_image import is_scan
-from fewlabel.data.subjects import guess_phases, guess_subjects
-from fewlabel.readers.cells import cell, part_of
+from fewlabel.data.subjects_from_names import guess_phases, guess_subjects
 from fewlabel.readers.column_names import meanings
-from fewlabel.readers.numbered_pictures import patients_by_case
+from fewlabel.readers.slice_number_detection import patients_by_case
+from fewlabel.readers.table_cells import cell, part_of
 from fewlabel.readers.table_file import read_table
 
 DESCRIPTION = "dataset.json"

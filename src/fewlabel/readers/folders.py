@@ -11,14 +11,16 @@ from typing import ClassVar
 from pydantic import field_validator
 
 from fewlabel.core.errors import Fault
-from fewlabel.core.settings.config import Floats, setting
+from fewlabel.core.settings.base import Floats, setting
 from fewlabel.data.catalog import Case, Catalog, Column
 from fewlabel.readers.base import Match, Reader
-from fewlabel.readers.channel_names import channel_names
-from fewlabel.readers.cine import FourthAxis, with_frames
+from fewlabel.readers.cine_frames import FourthAxis, with_frames
+from fewlabel.readers.default_channel_names import channel_names
 from fewlabel.readers.known_sets import KnownSet, known_set
 from fewlabel.readers.listing import scans_below
-from fewlabel.readers.numbered_slices import (
+from fewlabel.readers.pairing import PairedScan, Pairing, pair_files
+from fewlabel.readers.scan_ids import Placed, case_ids, patient_folders, subjects_of
+from fewlabel.readers.volumes_from_numbered_slices import (
     Row,
     Stacking,
     is_picture,
@@ -27,9 +29,6 @@ from fewlabel.readers.numbered_slices import (
     slice_patients,
     stacked,
 )
-from fewlabel.readers.pairing import PairedScan, Pairing, pair_files
-from fewlabel.readers.scan_ids import Placed, case_ids, patient_folders, subjects_of
-from fewlabel.readers.side_tables import with_side_table
 
 _MOST_STRAYS = 5
 #: Folders of at most so many names are a column of metadata.
@@ -45,7 +44,8 @@ class FoldersReader(Reader):
     for sequences at the end of names (``_t1``, ``_t1ce``, ``_t2``, ``_flair``) or four digits are channels where one
     mask stands for all. Folders named ``val`` or ``test``, also as part of a name, keep their scans for that.
 
-    A folder for each patient is the subject; else names are compared (:func:`fewlabel.data.subjects.guess_subjects`).
+    A folder for each patient is the subject; else names are compared
+    (:func:`fewlabel.data.subjects_from_names.guess_subjects`).
     Numbered pictures become slices of a volume (``stack``), and frames of 4D images scans of their own with their
     ``phase``, a quarter of the movement (``fourth_axis``). A table beside them that names the subjects or the scans is
     metadata. MMWHS, HVSMR, LiTS, KiTS, PROMISE12, M&Ms and BraTS are known by their files' names, with the names of
@@ -126,8 +126,6 @@ class FoldersReader(Reader):
             known = known_set([_known_name(scan) for scan in whole])
             cases = _scans(root, whole, placed, known)
         folder, cases = _by_folder(cases, placed)
-        beside, cases, said = with_side_table(root, cases, faults)
-        notes.extend(said)
         remedy = "To say otherwise, give reader.name=folders reader.fourth_axis=channels or time"
         masks = {
             case.id: [root / mask.path for mask in scan.masks]
@@ -141,7 +139,7 @@ class FoldersReader(Reader):
             root=root,
             reader="folders",
             cases=tuple(sorted(expanded.cases, key=lambda case: case.id)),
-            columns=(*(known.columns if known else ()), *folder, *beside, *expanded.columns),
+            columns=(*(known.columns if known else ()), *folder, *expanded.columns),
             label_names={0: "background", **known.labels} if known and known.labels else {},
             channels=channels,
             notes=(*notes, *expanded.notes),

@@ -13,11 +13,10 @@ from fewlabel.core.errors import Fault
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.io.composite_paths import Structures
 from fewlabel.readers.base import Match, Reader
-from fewlabel.readers.channel_names import channel_names
+from fewlabel.readers.default_channel_names import channel_names
 from fewlabel.readers.image_names import NamedFile, is_neither, understood
 from fewlabel.readers.listing import scans_below
 from fewlabel.readers.scan_ids import Placed, case_ids, subjects_of
-from fewlabel.readers.side_tables import with_side_table
 
 _SEPARATORS = " _-."
 _MOST_SHOWN = 3
@@ -97,16 +96,14 @@ class StructuresReader(Reader):
                     part=scan.image.part,
                 )
             )
-        columns, cases, notes = with_side_table(root, cases, faults)
         return Catalog(
             name=root.name,
             root=root,
             reader="mask_per_structure",
             cases=tuple(sorted(cases, key=lambda case: case.id)),
-            columns=columns,
             label_names={0: "background", **{index + 1: name for index, name in enumerate(names)}},
             channels=channel_names(cases),
-            notes=(*_notes(scans, names, ids), *notes),
+            notes=tuple(_notes(scans, names, ids)),
             faults=tuple(faults),
         )
 

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.column_types import infer_columns
 from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.readers.base import Match, Reader
-from fewlabel.readers.channel_names import channel_names
 from fewlabel.readers.dataset_json import DESCRIPTION, channels_of, label_names_of
-from fewlabel.readers.numbered_pictures import patients_by_case
+from fewlabel.readers.default_channel_names import channel_names
 from fewlabel.readers.scan_ids import Placed, case_ids, subjects_of
+from fewlabel.readers.slice_number_detection import patients_by_case
 
 _LISTS = {
     "training": "",

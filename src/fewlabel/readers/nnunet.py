@@ -37,8 +37,8 @@ class NnunetReader(Reader):
 
     An optional ``metadata.csv`` beside it has a column ``case``, and any others: ``subject``, ``part`` and free
     metadata; ``part`` is train, validation, test or empty. Without a ``subject`` the rule of
-    :func:`fewlabel.data.subjects.guess_subjects` finds siblings, and cases named as in Decathlon Task04 are paired as
-    by the reader ``msd``.
+    :func:`fewlabel.data.subjects_from_names.guess_subjects` finds siblings, and cases named as in Decathlon
+    Task04 are paired as by the reader ``msd``.
     """
 
     class Config(Reader.Config):

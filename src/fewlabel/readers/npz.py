@@ -11,10 +11,10 @@ from typing import ClassVar
 from pydantic import field_validator
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.core.settings.config import Floats, setting
+from fewlabel.core.settings.base import Floats, setting
 from fewlabel.data.catalog import Case, Catalog
-from fewlabel.data.io.hdf5 import NPZ, SUFFIX, Address, shapes_of
-from fewlabel.data.subjects import guess_subjects
+from fewlabel.data.io.hdf5_and_npz_arrays import NPZ, SUFFIX, Address, shapes_of
+from fewlabel.data.subjects_from_names import guess_subjects
 from fewlabel.readers.base import Match, Reader
 from fewlabel.readers.image_names import part_of_folder
 from fewlabel.readers.listing import files_below
@@ -78,7 +78,7 @@ class NpzReader(Reader):
         return Match(1.0 if 2 * slices > len(files) else 0.6, reasons)
 
     def collect(self, root: Path) -> Catalog:
-        """One case per volume; arrays are named by address (``fewlabel.data.io.hdf5``)."""
+        """One case per volume; arrays are named by address (``fewlabel.data.io.hdf5_and_npz_arrays``)."""
         faults: list[Fault] = []
         files = files_below(root)
         volumes = _volumes(files)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fewlabel.data.subjects import DATE, guess_subjects, is_side
+from fewlabel.data.subjects_from_names import DATE, guess_subjects, is_side
 from fewlabel.readers.image_names import part_of_folder
 
 Home = tuple[str, ...]

@@ -12,10 +12,10 @@ from typing import ClassVar, Literal
 from pydantic import field_validator
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.core.settings.config import Floats, setting
+from fewlabel.core.settings.base import Floats, setting
 from fewlabel.data.catalog import Case, Catalog, Column
-from fewlabel.data.io.hdf5 import SUFFIX, Address, Order, shapes_of
-from fewlabel.data.subjects import guess_subjects
+from fewlabel.data.io.hdf5_and_npz_arrays import SUFFIX, Address, Order, shapes_of
+from fewlabel.data.subjects_from_names import guess_subjects
 from fewlabel.readers.base import Match, Reader
 from fewlabel.readers.text_files import read_text
 
@@ -106,7 +106,7 @@ class Ssl4misReader(Reader):
         return Match(0.9 if named or root.is_file() else 0.6, reasons)
 
     def collect(self, root: Path) -> Catalog:
-        """One case per volume; arrays are named by address (``fewlabel.data.io.hdf5``)."""
+        """One case per volume; arrays are named by address (``fewlabel.data.io.hdf5_and_npz_arrays``)."""
         faults: list[Fault] = []
         self.beside = 0
         grouped = _cases(_files(root))

@@ -7,23 +7,27 @@ from pathlib import Path
 from typing import ClassVar
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.catalog import Case, Catalog, Column, Value
 from fewlabel.data.column_types import infer_columns
-from fewlabel.data.io.volume import read_geometry
-from fewlabel.data.subjects import guess_subjects
+from fewlabel.data.io.catalog_paths import is_file_path
+from fewlabel.data.io.file_names import is_scan
+from fewlabel.data.io.volume_reading import read_geometry
+from fewlabel.data.subjects_from_names import guess_subjects
 from fewlabel.readers.base import Match, Reader
-from fewlabel.readers.cell_files import CellFiles
-from fewlabel.readers.channel_names import channel_names
-from fewlabel.readers.cine import FourthAxis, with_frames
+from fewlabel.readers.cine_frames import FourthAxis, with_frames
 from fewlabel.readers.column_names import meanings
-from fewlabel.readers.label_names import LABELS, read_label_names
-from fewlabel.readers.numbered_pictures import patients_by_case
-from fewlabel.readers.picture_stacks import with_stacks
-from fewlabel.readers.scan_rows import ScanRow, case_ids
+from fewlabel.readers.default_channel_names import channel_names
+from fewlabel.readers.labels_json import LABELS, read_label_names
+from fewlabel.readers.listing import scans_below
+from fewlabel.readers.pairing import pair_files
+from fewlabel.readers.slice_number_detection import patients_by_case
+from fewlabel.readers.table_cell_paths import CellFiles
 from fewlabel.readers.table_file import EXCEL_SUFFIXES, TABLE_SUFFIXES, can_read_excel, read_table
 from fewlabel.readers.table_frames import with_named_frames
-from fewlabel.readers.table_rows import scan_rows
+from fewlabel.readers.table_picture_stacks import with_stacks
+from fewlabel.readers.table_row_reading import scan_rows
+from fewlabel.readers.table_scan_rows import ScanRow, case_ids
 
 _PEEKED = 20
 
@@ -44,10 +48,10 @@ class TableReader(Reader):
 
     Kinds of metadata columns, and what counts as a missing value in all of them, follow
     :func:`fewlabel.data.column_types.infer_columns`. Without a ``subject`` the rule of
-    :func:`fewlabel.data.subjects.guess_subjects` finds siblings by case name. Encoding and separator are recognised.
-    Excel workbooks need the extra ``excel``. A file ``labels.json`` beside the table may name the label values,
-    ``{"1": "left ventricle"}``, or the colours of masks, ``{"#ff0000": "left ventricle"}``; a value called ``ignore``
-    is left out of training and scoring.
+    :func:`fewlabel.data.subjects_from_names.guess_subjects` finds siblings by case name. Encoding and
+    separator are recognised. Excel workbooks need the extra ``excel``. A file ``labels.json``
+    beside the table may name the label values, ``{"1": "left ventricle"}``, or the colours of masks,
+    ``{"#ff0000": "left ventricle"}``; a value called ``ignore`` is left out of training and scoring.
     """
 
     class Config(Reader.Config):
@@ -73,6 +77,10 @@ class TableReader(Reader):
         fitting = {path: column for path in tables if (column := _image_column(path))}
         if len(fitting) == 1:
             ((path, column),) = fitting.items()
+            masks = 0 if "label" in _known_columns(path) else pair_files(scans_below(root)).labelled
+            if masks:
+                reason = f"{path.name} names images in its column {column}, but not the masks of {masks} of them"
+                return Match(0.45, (reason,))
             # Under another name it could be a list of files that belongs to another layout.
             return Match(0.85 if column.lower() == "image" else 0.7, (f"{path.name} has a column {column}",))
         if fitting:
@@ -99,6 +107,8 @@ class TableReader(Reader):
         files.say()
         rows = with_stacks(rows, meaning.get("slice", ""), _slices, path, faults, notes)
         rows = with_named_frames(rows, meaning.get("frame", ""), path, faults, notes)
+        if "label" not in meaning:
+            notes.extend(_masks_beside(rows, path))
         cases, columns = _cases(rows, path, notes)
         remedy = "reader.name=table reader.fourth_axis=time or channels says otherwise, a column frame whose a mask is"
         expanded = with_frames(cases, fourth_axis=self.chosen.fourth_axis, remedy=remedy)
@@ -186,8 +196,26 @@ def _no_column(path: Path) -> Match:
 
 def _image_column(path: Path) -> str:
     """The column that names the images; empty without one."""
+    return _known_columns(path).get("image", "")
+
+
+def _known_columns(path: Path) -> dict[str, str]:
+    """Meaning → column, by the first rows; empty where the table cannot be read."""
     if _unreadable(path):
-        return ""
+        return {}
     table = read_table(path, [], [], most=_PEEKED)
     cells = {column: [row[column] for _, row in table.rows] for column in table.columns}
-    return meanings(cells, "", [], [], CellFiles(path, [], []).is_file).known.get("image", "")
+    return meanings(cells, "", [], [], CellFiles(path, [], []).is_file).known
+
+
+def _masks_beside(rows: Sequence[ScanRow], path: Path) -> list[str]:
+    """Masks by name in the folders of the images, where no column names masks."""
+    images = {image for row in rows for image in row.images if is_file_path(image)}
+    masks = {other for folder in {image.parent for image in images} for other in folder.iterdir() if is_scan(other)}
+    masked = sum(bool(scan.masks) for scan in pair_files(sorted(images | masks)).scans)
+    if not masked:
+        return []
+    return [
+        f"{path.name}: no column names masks, but {masked} images have one beside them by its name: they are read as "
+        "scans without a label. A column label names masks"
+    ]

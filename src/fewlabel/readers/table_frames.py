@@ -10,7 +10,7 @@ from fewlabel.core.errors import Fault
 from fewlabel.data.io.axis_count import fourth_axis
 from fewlabel.data.io.catalog_paths import is_file_path, scan_stem, shown
 from fewlabel.data.io.composite_paths import Frame
-from fewlabel.readers.scan_rows import ScanRow
+from fewlabel.readers.table_scan_rows import ScanRow
 
 
 def with_named_frames(

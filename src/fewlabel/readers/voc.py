@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from fewlabel.core.errors import Fault
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.readers.base import Match, Reader
 from fewlabel.readers.text_files import read_text

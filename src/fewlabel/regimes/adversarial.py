@@ -6,10 +6,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.unet import UNet
-from fewlabel.objectives.consistency import probabilities
+from fewlabel.objectives.semi_supervised_loss_parts import probabilities
 from fewlabel.regimes.adversary import Adversary, AdversarySettings
 from fewlabel.regimes.semi_supervised import SemiSupervised, concat_streams
 

@@ -10,8 +10,8 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from fewlabel.core.full_precision import full_precision
-from fewlabel.core.settings.config import setting
-from fewlabel.gradients.adam_module import InnerAdam
+from fewlabel.core.settings.base import setting
+from fewlabel.gradients.adam_state_as_buffers import InnerAdam
 from fewlabel.nets.discriminator import Discriminator
 from fewlabel.objectives.feature_perturbation import channel_factors
 from fewlabel.regimes.semi_supervised import SemiSettings

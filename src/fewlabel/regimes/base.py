@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from fewlabel.core.settings.config import Settings
+from fewlabel.core.settings.base import Settings
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.unet import UNet, UNetEncoder
 

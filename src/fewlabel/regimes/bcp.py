@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fewlabel.core.collective import gather
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.objectives.connected_components import largest_components
 from fewlabel.objectives.mixing import boxes, matches, partners

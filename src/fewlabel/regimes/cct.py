@@ -10,8 +10,8 @@ from torch import Generator, Tensor, nn
 
 from fewlabel.nets.auxiliary_decoders import Branch
 from fewlabel.nets.unet import UNet
-from fewlabel.objectives.consistency import probabilities, squared_difference
-from fewlabel.regimes.auxiliary_predictions import Auxiliary
+from fewlabel.objectives.semi_supervised_loss_parts import probabilities, squared_difference
+from fewlabel.regimes.auxiliary_prediction_regime import Auxiliary
 from fewlabel.regimes.feature_perturbation_settings import WAYS, FeaturePerturbationSettings, perturb_features
 
 

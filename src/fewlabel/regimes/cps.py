@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.unet import UNet, UNetEncoder
 from fewlabel.objectives.segmentation import cross_entropy

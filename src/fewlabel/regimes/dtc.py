@@ -6,10 +6,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import SegmentationBatch
-from fewlabel.objectives.consistency import probabilities, squared_difference
 from fewlabel.objectives.sdf import soft_mask
+from fewlabel.objectives.semi_supervised_loss_parts import probabilities, squared_difference
 from fewlabel.regimes.semi_supervised import concat_streams
 from fewlabel.regimes.signed_distance_head import ShapeAware, ShapeSettings
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from fewlabel.data.batch import SegmentationBatch
-from fewlabel.objectives.consistency import entropy
+from fewlabel.objectives.semi_supervised_loss_parts import entropy
 from fewlabel.regimes.semi_supervised import SemiSettings, SemiSupervised, concat_streams
 
 

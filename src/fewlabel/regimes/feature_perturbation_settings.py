@@ -8,9 +8,9 @@ from typing import Literal, Self
 from pydantic import model_validator
 from torch import Generator, Tensor
 
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.objectives.feature_perturbation import active_dropped, channels_dropped, noisy
-from fewlabel.regimes.auxiliary_predictions import AuxiliarySettings
+from fewlabel.regimes.auxiliary_prediction_regime import AuxiliarySettings
 
 Way = Literal["noise", "active", "drop"]
 #: In the order of URPC's scales, finest first.

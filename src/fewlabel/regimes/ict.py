@@ -7,10 +7,10 @@ from typing import ClassVar
 from torch import Tensor
 
 from fewlabel.core.collective import gather
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import SegmentationBatch
-from fewlabel.objectives.consistency import probabilities, squared_difference
 from fewlabel.objectives.mixing import beta_shares, mix, partners
+from fewlabel.objectives.semi_supervised_loss_parts import probabilities, squared_difference
 from fewlabel.regimes.semi_supervised import concat_streams
 from fewlabel.regimes.teacher_student import TeacherStudent, TeacherStudentSettings
 

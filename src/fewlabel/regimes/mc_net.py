@@ -9,11 +9,11 @@ import torch
 from torch import Generator, Tensor
 
 from fewlabel.core.full_precision import full_precision
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.nets.auxiliary_decoders import Branch
 from fewlabel.nets.unet import UNet
-from fewlabel.objectives.consistency import probabilities, squared_difference
-from fewlabel.regimes.auxiliary_predictions import Auxiliary, AuxiliarySettings
+from fewlabel.objectives.semi_supervised_loss_parts import probabilities, squared_difference
+from fewlabel.regimes.auxiliary_prediction_regime import Auxiliary, AuxiliarySettings
 
 
 class MutualConsistency(Auxiliary):

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from fewlabel.core.collective import gather
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.objectives.mixing import beta_shares, mix, partners
 from fewlabel.objectives.segmentation import IGNORE, soft_target_cross_entropy, soft_target_dice
 from fewlabel.regimes.base import Regime
-from fewlabel.regimes.supervision import SupervisedSettings, supervised_terms
+from fewlabel.regimes.supervised_loss import SupervisedSettings, supervised_terms
 
 
 class Mixup(Regime):

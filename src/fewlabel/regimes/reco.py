@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.objectives.stratified_sampling import Sampling
 from fewlabel.regimes.arco.family import Anatomical
 from fewlabel.regimes.arco.settings import ArcoSettings

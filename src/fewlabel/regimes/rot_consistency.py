@@ -9,10 +9,10 @@ from torch import Generator, Tensor
 
 from fewlabel.core.collective import world_size
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import SegmentationBatch
-from fewlabel.objectives.consistency import probabilities, squared_difference
-from fewlabel.objectives.perturbation import own_part, quarter_turns
+from fewlabel.objectives.batch_noise_and_turns import own_part, quarter_turns
+from fewlabel.objectives.semi_supervised_loss_parts import probabilities, squared_difference
 from fewlabel.regimes.semi_supervised import SemiSettings, SemiSupervised
 
 

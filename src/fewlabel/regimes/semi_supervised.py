@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.unet import UNet
-from fewlabel.objectives.consistency import ramp_up
+from fewlabel.objectives.semi_supervised_loss_parts import ramp_up
 from fewlabel.regimes.base import Regime
 from fewlabel.regimes.stream_statistics import StreamSettings, streams
-from fewlabel.regimes.supervision import supervised_terms
+from fewlabel.regimes.supervised_loss import supervised_terms
 
 
 class SemiSettings(StreamSettings):

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from fewlabel.core.full_precision import full_precision
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.unet import UNet
-from fewlabel.objectives.consistency import masked_mean, squared_difference
 from fewlabel.objectives.sdf import signed_distances
 from fewlabel.objectives.segmentation import IGNORE
+from fewlabel.objectives.semi_supervised_loss_parts import masked_mean, squared_difference
 from fewlabel.regimes.semi_supervised import SemiSettings, SemiSupervised
 
 

@@ -7,12 +7,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.side_effect_free import preserve_buffers
 from fewlabel.nets.unet import UNet
-from fewlabel.objectives.consistency import probabilities
-from fewlabel.objectives.perturbation import gaussian_noise
+from fewlabel.objectives.batch_noise_and_turns import gaussian_noise
+from fewlabel.objectives.semi_supervised_loss_parts import probabilities
 from fewlabel.objectives.vat import dice_distance, worst_direction
 from fewlabel.regimes.semi_supervised import SemiSettings, SemiSupervised, concat_streams
 from fewlabel.regimes.ss_net_prototypes import Prototypes
@@ -26,7 +26,8 @@ class SmoothAndSeparate(SemiSupervised):
     * V: soft-Dice distance of the predictions for x and for x + ε d, d the direction of largest change, found by one
       power iteration (``objectives.vat``), over labelled and unlabelled slices; the first is a target;
     * P: mean cosine distance of pixel embeddings, behind a projection and a prediction head, to a memory of their
-      class, both sides weighted by learnt attention (``objectives.scored_memory``); classes are labels, or arg-max.
+      class, both sides weighted by learnt attention (``objectives.class_prototype_memory``); classes are labels, or
+      arg-max.
 
     The memory holds for each foreground class the projections of labelled pixels that were predicted correctly and
     score highest. It is written after the step, so at the first step P is 0.

@@ -9,9 +9,9 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from fewlabel.core.full_precision import full_precision
-from fewlabel.nets.class_attention import ClassAttention
-from fewlabel.nets.heads import PixelHead, pixel_rows
-from fewlabel.objectives.scored_memory import ScoredMemory, draw_pixels, prototype_distance
+from fewlabel.nets.embedding_scores import ClassAttention
+from fewlabel.nets.projection_heads import PixelHead, pixel_rows
+from fewlabel.objectives.class_prototype_memory import ScoredMemory, draw_pixels, prototype_distance
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from contextlib import AbstractContextManager, nullcontext
 
 from torch import nn
 
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.nets.synchronised_batch_norm import separate_statistics
-from fewlabel.regimes.supervision import SupervisedSettings
+from fewlabel.regimes.supervised_loss import SupervisedSettings
 
 
 class StreamSettings(SupervisedSettings):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.regimes.base import Regime
-from fewlabel.regimes.supervision import SupervisedSettings, supervised_terms
+from fewlabel.regimes.supervised_loss import SupervisedSettings, supervised_terms
 
 
 class Supervised(Regime):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.nets.unet import UNet
 from fewlabel.regimes.semi_supervised import SemiSettings, SemiSupervised
 from fewlabel.regimes.teacher import Teacher

@@ -8,11 +8,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Generator, Tensor
 
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.synchronised_batch_norm import separate_statistics
-from fewlabel.objectives.consistency import masked_mean, probabilities, ramp_up, squared_difference
-from fewlabel.objectives.perturbation import gaussian_noise
+from fewlabel.objectives.batch_noise_and_turns import gaussian_noise
+from fewlabel.objectives.semi_supervised_loss_parts import masked_mean, probabilities, ramp_up, squared_difference
 from fewlabel.regimes.semi_supervised import concat_streams
 from fewlabel.regimes.teacher_student import TeacherStudent, TeacherStudentSettings
 

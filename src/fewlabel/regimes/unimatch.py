@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.objectives.feature_perturbation import channels_dropped
 from fewlabel.regimes.weak_to_strong import Pseudo, WeakToStrong, WeakToStrongSettings

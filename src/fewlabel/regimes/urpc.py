@@ -9,11 +9,11 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.nets.unet import UNet
-from fewlabel.objectives.consistency import log_probabilities
-from fewlabel.objectives.pyramid import rectified_consistency
-from fewlabel.regimes.auxiliary_predictions import Auxiliary
+from fewlabel.objectives.semi_supervised_loss_parts import log_probabilities
+from fewlabel.objectives.uncertainty_rectified_consistency import rectified_consistency
+from fewlabel.regimes.auxiliary_prediction_regime import Auxiliary
 from fewlabel.regimes.feature_perturbation_settings import WAYS, FeaturePerturbationSettings, perturb_features
 
 
@@ -22,9 +22,10 @@ class PyramidConsistency(Auxiliary):
 
     The decoder's maps at strides 2, 4 and 8 have classifiers of their own; with p̄ the mean of the S predictions at
     full size and D_s = KL(p̄ ‖ p_s) at each pixel,
-    ``L_sup + λ(t) · mean_s [Σ (p_s - p̄)² e^{-D_s} / Σ e^{-D_s} + mean D_s]`` (``objectives.pyramid``). Supervision is
-    the mean over scales. The maps of coarser scales are spoilt: noise at stride 2, pixels of high activity dropped at
-    4, channels dropped at 8. The full-size prediction, whole, is the one that is kept.
+    ``L_sup + λ(t) · mean_s [Σ (p_s - p̄)² e^{-D_s} / Σ e^{-D_s} + mean D_s]``
+    (``objectives.uncertainty_rectified_consistency``). Supervision is the mean over scales. The maps of
+    coarser scales are spoilt: noise at stride 2, pixels of high activity dropped at 4, channels dropped at 8. The
+    full-size prediction, whole, is the one that is kept.
 
     What differs from the public code of SSL4MIS: coarse logits are interpolated linearly (there: nearest neighbour);
     logarithms come from log-softmax (there: log of probabilities that may be 0); changes are drawn for each slice.

@@ -13,20 +13,20 @@ from torch import Tensor
 
 from fewlabel.core.collective import gather, sum_across, world_size
 from fewlabel.core.progress import say
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.ema import EMAModel
 from fewlabel.nets.side_effect_free import preserve_buffers
 from fewlabel.nets.unet import UNet
+from fewlabel.objectives.batch_noise_and_turns import own_part
 from fewlabel.objectives.class_share_monitor import ClassShares
 from fewlabel.objectives.connected_components import component_counts
-from fewlabel.objectives.consistency import probabilities, ramp_up
 from fewlabel.objectives.mixing import partners, position_partners, random_boxes
-from fewlabel.objectives.one_piece import OnePiece
-from fewlabel.objectives.perturbation import own_part
+from fewlabel.objectives.one_piece_pseudo_labels import OnePiece
 from fewlabel.objectives.segmentation import IGNORE
+from fewlabel.objectives.semi_supervised_loss_parts import probabilities, ramp_up
 from fewlabel.regimes.semi_supervised import resting_steps
-from fewlabel.regimes.supervised_fallback import Returns
+from fewlabel.regimes.supervised_rollback_record import Returns
 from fewlabel.regimes.teacher_student import TeacherStudent, TeacherStudentSettings
 
 #: Steps in a row for which a class may be out before the supervised weights come back, and how often they may.

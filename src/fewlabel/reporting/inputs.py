@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import MANIFEST
-from fewlabel.core.artifact.manifest import Artifact
-from fewlabel.core.artifact.schema import Manifest
+from fewlabel.core.artifact.manifest_fields import Manifest
 from fewlabel.core.errors import ArtifactError, Fault
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.record import parse_record

@@ -49,6 +49,11 @@ def expected_summary(table: pd.DataFrame, class_names: Mapping[int, str]) -> dic
     }
 
 
+def dice_of_subjects(table: pd.DataFrame) -> dict[str, float]:
+    """Subject → Dice: the mean over its scans of the mean over classes, as in :func:`expected_summary`."""
+    return {str(subject): float(value) for subject, value in _of_patients(table)["dice"].items()}
+
+
 def _over_patients(table: pd.DataFrame, class_names: Mapping[int, str]) -> dict[str, Any]:
     classes = {
         str(index): {"name": name, **_ranges(_of_patients(table[table["class"] == index]))}

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.data.store import PreparedCase, PreparedStore
-from fewlabel.reporting.sections.unlabelled import ShownScan
+from fewlabel.reporting.sections.unlabelled_predictions import ShownScan
 
 #: Scans that are predicted to choose from, at most.
 SURVEYED = 40

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewlabel.core.artifact.manifest import Artifact
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.data.preprocess import Plan
 from fewlabel.engine.ensemble import Prediction, predict_ensemble
 from fewlabel.engine.inference import folded, window_of
@@ -18,7 +18,7 @@ from fewlabel.engine.runtime import Precision
 from fewlabel.engine.weight_files import load_members
 from fewlabel.nets.unet import UNet
 from fewlabel.scoring.component_rule import ComponentRule
-from fewlabel.stages._postprocess import rule_of
+from fewlabel.stages._cleaning_rule import rule_of
 
 
 @dataclass(frozen=True)

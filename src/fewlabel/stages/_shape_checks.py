@@ -9,7 +9,7 @@ from pathlib import Path
 from fewlabel.core.errors import Fault
 from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.core.progress import say
-from fewlabel.core.settings.config import Settings
+from fewlabel.core.settings.base import Settings
 from fewlabel.data.patch_positions import Patch
 from fewlabel.nets.unet import UNetConfig
 

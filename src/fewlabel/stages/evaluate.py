@@ -13,27 +13,27 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fewlabel.core.artifact.artifact_folder import Artifact, finish_artifact
 from fewlabel.core.artifact.files import building, write_bytes, write_json
-from fewlabel.core.artifact.manifest import Artifact, finish_artifact
 from fewlabel.core.errors import DataError, Fault, FewlabelError, SettingsError
 from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.core.progress import say, task
 from fewlabel.core.provenance import machine_facts
-from fewlabel.core.settings.config import PathSetting, Settings, setting
-from fewlabel.data.io.volume import needs_grid, read_geometry, read_mask
+from fewlabel.core.settings.base import PathSetting, Settings, setting
+from fewlabel.data.io.volume_reading import needs_grid, read_geometry, read_mask
 from fewlabel.data.preprocess import Plan, class_indices, prepare_mask, restore_probabilities
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.engine.runtime import Device, Precision, choose_device, resolved_precision
 from fewlabel.protocol.fair_control import differences
-from fewlabel.protocol.scorable_cases import scorable_cases, subjects_of
+from fewlabel.protocol.unseen_labelled_cases import scorable_cases, subjects_of
 from fewlabel.scoring.component_rule import POSTPROCESS_RULE, Removed, clean
 from fewlabel.scoring.disagreement import COLUMN as DISAGREEMENT
 from fewlabel.scoring.disagreement import DISAGREEMENT_RULE, disagreement_summary
 from fewlabel.scoring.distance_units import KEY, NAMES, VOXELS, named_in_voxels
 from fewlabel.scoring.metrics import DISTANCE_RULE, EMPTY_MASK_RULE, STRAY_RULE, dice_per_class, score_case
 from fewlabel.scoring.summary import MEAN_RULE, summarise
-from fewlabel.stages._postprocess import KEY as POSTPROCESS
-from fewlabel.stages._score_lines import gain_lines, score_lines
+from fewlabel.stages._cleaning_rule import KEY as POSTPROCESS
+from fewlabel.stages._console_scores import gain_lines, score_lines
 from fewlabel.stages._segmenter import Segmenter
 
 __all__ = ["SETTINGS", "EvaluateSettings", "check", "gain_lines", "reference_of", "run"]

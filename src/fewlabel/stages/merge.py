@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from fewlabel.core.artifact.artifact_folder import Artifact, finish_artifact
 from fewlabel.core.artifact.files import building
-from fewlabel.core.artifact.manifest import Artifact, finish_artifact
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.core.progress import say
-from fewlabel.core.settings.config import Names, PathSetting, Settings, setting
+from fewlabel.core.settings.base import Names, PathSetting, Settings, setting
 from fewlabel.data.merge import merge_stores
 from fewlabel.data.pose_record import write_poses
 from fewlabel.data.store import STORE_FILES, PreparedStore

@@ -8,15 +8,15 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator
 
+from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.core.artifact.files import building
-from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.errors import DataError, Fault, SettingsError
 from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.core.progress import say
-from fewlabel.core.settings.config import PathSetting, Settings, setting
-from fewlabel.data.annotation_masks import plan_with_ignored, read_annotations
-from fewlabel.data.annotations import find_annotations
+from fewlabel.core.settings.base import PathSetting, Settings, setting
+from fewlabel.data.added_mask_reading import plan_with_ignored, read_annotations
 from fewlabel.data.label_values import read_meanings
+from fewlabel.data.masks_added_later import find_annotations
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.relabel import taken_masks, write_relabelled
 from fewlabel.data.store import STORE_FILES, PreparedStore
@@ -50,7 +50,7 @@ def new_annotations(data: PreparedStore, masks: Path) -> dict[str, Path]:
     Scans of the test part are left out, and that is said: what tests is not learnt from.
 
     Raises:
-        DataError: As :func:`fewlabel.data.annotations.find_annotations`.
+        DataError: As :func:`fewlabel.data.masks_added_later.find_annotations`.
     """
     import hashlib
 

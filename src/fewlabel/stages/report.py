@@ -11,37 +11,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel import __version__
+from fewlabel.core.artifact.artifact_folder import finish_artifact, is_artifact
 from fewlabel.core.artifact.files import building
-from fewlabel.core.artifact.manifest import finish_artifact, is_artifact
 from fewlabel.core.errors import ArtifactError, Fault, SettingsError
 from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.core.progress import task
 from fewlabel.core.rng import numpy_stream, stream_seed
-from fewlabel.core.settings.config import PathSetting, Settings, setting
+from fewlabel.core.settings.base import PathSetting, Settings, setting
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.engine.runtime import Device, choose_device
-from fewlabel.engine.transfer import read_tensors
-from fewlabel.protocol.same_preprocessing import plan_differences
+from fewlabel.engine.weight_matching import read_tensors
+from fewlabel.protocol.segmenter_store_compatibility import plan_differences
 from fewlabel.reporting.blocks import Page, Section
 from fewlabel.reporting.formatting import arm_name
 from fewlabel.reporting.inputs import Inputs, find_folders, load_inputs
 from fewlabel.reporting.page import write_report
-from fewlabel.reporting.sections.cases import ShownCase, case_section, pick_cases
+from fewlabel.reporting.sections.best_and_worst_cases import ShownCase, case_section, pick_cases
 from fewlabel.reporting.sections.data import data_section
 from fewlabel.reporting.sections.embedding import EmbeddingView, LabelView, class_names, embedding_section
-from fewlabel.reporting.sections.gradients import gradient_section
+from fewlabel.reporting.sections.gradient_conflicts import gradient_section
 from fewlabel.reporting.sections.headline import headline
 from fewlabel.reporting.sections.leave_one_out import expected_section
 from fewlabel.reporting.sections.provenance import provenance_section
 from fewlabel.reporting.sections.scores import mean_dice, score_section
 from fewlabel.reporting.sections.training import finetuning_section, pretraining_section
-from fewlabel.reporting.sections.unlabelled import unlabelled_section
+from fewlabel.reporting.sections.unlabelled_predictions import unlabelled_section
 from fewlabel.scoring.component_rule import clean
 from fewlabel.scoring.embedding import neighbour_purity, silhouette, tsne
-from fewlabel.stages._postprocess import prepared_voxel
+from fewlabel.stages._cleaning_rule import prepared_voxel
+from fewlabel.stages._model_or_control import choice_of
 from fewlabel.stages._scans_to_show import candidates, shown_scans
 from fewlabel.stages._segmenter import Segmenter
-from fewlabel.stages._segmenter_in_use import choice_of
 
 __all__ = ["SETTINGS", "ReportSettings", "candidates", "run"]
 

@@ -11,7 +11,7 @@ import pytest
 
 import fewlabel
 from fewlabel.core.plugin_discovery import plugin_names
-from fewlabel.core.settings.config import resolve_plugin
+from fewlabel.core.settings.base import resolve_plugin
 from fewlabel.pipelines.stage_table import stage_settings
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"

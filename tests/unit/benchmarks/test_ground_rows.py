@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 import fewlabel
+from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.core.artifact.files import read_json
-from fewlabel.core.artifact.manifest import finish_artifact
 from kit.h5 import atrium_folder
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"

@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fewlabel.core.settings.config import resolve_plugin
-from fewlabel.data.appearance import Appearance
+from fewlabel.core.settings.base import resolve_plugin
 from fewlabel.data.augment_settings import AugmentConfig, finetuning_augmentation
+from fewlabel.data.scanner_appearance import Appearance
 from fewlabel.pipelines.stage_table import stage_settings
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"

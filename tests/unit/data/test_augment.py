@@ -16,7 +16,7 @@ from fewlabel.core.errors import SettingsError
 from fewlabel.data.augment import Augmenter
 from fewlabel.data.augment_settings import AugmentConfig, finetuning_augmentation, pretraining_augmentation
 from fewlabel.data.elastic import FOLD_LIMIT, source_points, spline_basis
-from fewlabel.data.intensity import apply_blur, apply_contrast, apply_gamma, apply_noise, standardise
+from fewlabel.data.intensity_changes import apply_blur, apply_contrast, apply_gamma, apply_noise, standardise
 
 SIZE = (40, 56)
 STILL = {

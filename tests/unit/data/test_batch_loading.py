@@ -13,7 +13,7 @@ from fewlabel.data import batch_loading, batch_source
 from fewlabel.data.augment import Augmenter
 from fewlabel.data.augment_settings import AugmentConfig
 from fewlabel.data.batch_loading import FinetuneLoader, PretrainLoader, labelled_pixel, shown_at
-from fewlabel.data.intensity import standardise
+from fewlabel.data.intensity_changes import standardise
 from fewlabel.data.sampling import SamplerConfig
 from fewlabel.data.store import PreparedStore
 from kit.stores import make_store

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from fewlabel.data.catalog import Case
-from fewlabel.data.checking import CaseFacts
 from fewlabel.data.class_faults import class_faults
 from fewlabel.data.label_values import LabelMap
+from fewlabel.data.scan_inspection import CaseFacts
 
 
 def facts(*masks):

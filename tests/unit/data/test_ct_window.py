@@ -5,11 +5,11 @@ import pytest
 
 from fewlabel.core.errors import SettingsError
 from fewlabel.data.catalog import Case
-from fewlabel.data.checking import inspect_case
 from fewlabel.data.ct_window import find_windows, looks_like_ct
-from fewlabel.data.io.volume import read_volume
+from fewlabel.data.io.volume_reading import read_volume
 from fewlabel.data.label_values import LabelMap
 from fewlabel.data.preprocess import Plan, prepare_volume
+from fewlabel.data.scan_inspection import inspect_case
 from fewlabel.data.scanner_padding import padding_values
 from kit.scans import write_scan
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from fewlabel.data.catalog import Case, Catalog
-from fewlabel.data.checking import inspect
 from fewlabel.data.duplicates import equal_scans
 from fewlabel.data.io.composite_paths import Frame
+from fewlabel.data.scan_inspection import inspect
 from kit.scans import noise, write_scan
 
 

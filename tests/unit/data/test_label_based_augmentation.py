@@ -14,7 +14,7 @@ from fewlabel.data import batch_source, label_based_augmentation
 from fewlabel.data.augment import Augmenter
 from fewlabel.data.augment_settings import AugmentConfig, finetuning_augmentation
 from fewlabel.data.batch_loading import FinetuneLoader, PretrainLoader, labelled_pixel
-from fewlabel.data.intensity import standardise
+from fewlabel.data.intensity_changes import standardise
 from fewlabel.data.label_based_augmentation import Variants, variants_of
 from fewlabel.data.patch_positions import counted, draw_window, runs_of
 from fewlabel.data.patches import PatchLoader, _shown_at

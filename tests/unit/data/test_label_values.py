@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from fewlabel.data.catalog import Case, Catalog
-from fewlabel.data.checking import CaseFacts
 from fewlabel.data.label_values import label_map
 from fewlabel.data.preprocess import Plan, class_indices
+from fewlabel.data.scan_inspection import CaseFacts
 
 ROOT = Path("/data")
 

@@ -6,7 +6,7 @@ import pytest
 from fewlabel.data.catalog import Case, Catalog, Column
 from fewlabel.data.column_types import infer_columns
 from fewlabel.data.meta_labels import case_codes, edges_of, position_part, quantile_edges, slice_table
-from fewlabel.data.subjects import guess_phases, guess_subjects
+from fewlabel.data.subjects_from_names import guess_phases, guess_subjects
 
 
 @pytest.mark.parametrize("depth", range(1, 31))

@@ -15,7 +15,7 @@ from fewlabel.data import batch_source, patches
 from fewlabel.data.augment import Augmenter
 from fewlabel.data.augment_settings import AugmentConfig
 from fewlabel.data.batch_source import SliceSource
-from fewlabel.data.intensity import standardise
+from fewlabel.data.intensity_changes import standardise
 from fewlabel.data.patch_positions import Run, counted, draw_window, first_voxel, runs_of
 from fewlabel.data.patches import PatchLoader
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from fewlabel.data.augment_settings import finetuning_augmentation
-from fewlabel.data.augmentation_ranges import (
+from fewlabel.data.augmentation_from_poses import (
     UNKNOWN_ROTATION,
     UNKNOWN_SCALE,
     UNKNOWN_TRANSLATION,

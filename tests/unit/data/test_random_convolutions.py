@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from fewlabel.data import random_convolutions as module
-from fewlabel.data.intensity import standardise
+from fewlabel.data.intensity_changes import standardise
 from fewlabel.data.random_convolutions import INNER, LAYERS, random_convolutions
 
 

@@ -15,7 +15,7 @@ from fewlabel.data import batch_source
 from fewlabel.data.augment import Augmenter
 from fewlabel.data.augment_settings import AugmentConfig
 from fewlabel.data.batch_loading import FinetuneLoader
-from fewlabel.data.intensity import standardise
+from fewlabel.data.intensity_changes import standardise
 from fewlabel.data.patches import PatchLoader
 
 SIZE = (24, 28)

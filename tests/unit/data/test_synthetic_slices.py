@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fewlabel.core.errors import SettingsError
-from fewlabel.data.intensity import apply_blur
+from fewlabel.data.intensity_changes import apply_blur
 from fewlabel.data.synthetic_slices import (
     FEATHER,
     Palette,

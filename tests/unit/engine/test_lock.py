@@ -18,7 +18,7 @@ from fewlabel.core.errors import SettingsError
 from fewlabel.core.output_paths import path_conflict
 from fewlabel.engine import lock
 from fewlabel.engine.lock import LOCK, holder, sole_run
-from fewlabel.engine.runs import close_run, finished_before, mark_run
+from fewlabel.engine.run_folder_state import close_run, finished_before, mark_run
 from kit.ranks import run_ranks
 
 SAME = {"steps": 3, "seed": 0}

@@ -10,7 +10,7 @@ from torchjd.aggregation import MGDA, GradVac, PCGrad, UPGrad
 
 from fewlabel.core.collective import average_gradients, rank, world_size
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.settings.config import resolve_plugin
+from fewlabel.core.settings.base import resolve_plugin
 from fewlabel.engine.step import gradients_of
 from fewlabel.gradients.aggregators import Aggregator, build_combiner, dual_cone_weights
 from fewlabel.gradients.combine import MeanCombiner

@@ -6,12 +6,12 @@ import torch
 from torch.nn import functional
 
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.settings.config import resolve_plugin
-from fewlabel.core.settings.values import nest
+from fewlabel.core.settings.base import resolve_plugin
+from fewlabel.core.settings.value_syntax import nest
 from fewlabel.gradients.combine import MeanCombiner
 from fewlabel.gradients.mitigator import GradMitigator
 from fewlabel.methods.gcl.pacing import pool_size
-from fewlabel.nets.heads import pixel_rows
+from fewlabel.nets.projection_heads import pixel_rows
 from fewlabel.nets.unet import UNetConfig
 from kit.golden import plant
 from kit.pretraining import META, settle, toy_batch, toy_method

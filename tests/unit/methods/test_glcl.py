@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional
 
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.settings.config import resolve_plugin
-from fewlabel.core.settings.values import nest
+from fewlabel.core.settings.base import resolve_plugin
+from fewlabel.core.settings.value_syntax import nest
 from fewlabel.engine.weight_files import load_decoder_into, load_encoder_into, save_encoder
 from fewlabel.methods.base import StepPlan
 from fewlabel.nets.unet import UNet, UNetConfig

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.settings.config import resolve_plugin
+from fewlabel.core.settings.base import resolve_plugin
 from fewlabel.methods.jigsaw_tiles import TILES, permutation_set, random_orders, shuffled
 from fewlabel.nets.unet import UNetConfig
 from fewlabel.objectives.memory import SlotMemory

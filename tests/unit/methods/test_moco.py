@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional
 
 from fewlabel.core.errors import SettingsError
-from fewlabel.methods import momentum as _momentum
-from fewlabel.methods.momentum import key_groups
+from fewlabel.methods import momentum_encoder_and_queue as _momentum
+from fewlabel.methods.momentum_encoder_and_queue import key_groups
 from fewlabel.methods.queue_contrast import Maps, QueueContrast
 from fewlabel.nets.synchronised_batch_norm import BatchNorm
 from fewlabel.nets.unet import UNetConfig

@@ -6,8 +6,8 @@ import torch
 from torch.nn import functional
 
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.settings.config import resolve_plugin
-from fewlabel.core.settings.values import nest
+from fewlabel.core.settings.base import resolve_plugin
+from fewlabel.core.settings.value_syntax import nest
 from fewlabel.nets.unet import UNetConfig
 from kit.golden import plant
 from kit.pretraining import settle, toy_batch, toy_method

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fewlabel.core.settings.config import resolve_plugin
-from fewlabel.nets.heads import PixelHead, pixel_rows
+from fewlabel.core.settings.base import resolve_plugin
+from fewlabel.nets.projection_heads import PixelHead, pixel_rows
 from kit.pretraining import toy_batch, toy_method
 
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.settings.config import resolve_plugin
-from fewlabel.core.settings.values import nest
+from fewlabel.core.settings.base import resolve_plugin
+from fewlabel.core.settings.value_syntax import nest
 from fewlabel.methods.spl import age, pair_weights, regulariser
 from fewlabel.nets.unet import UNetConfig
 from kit.golden import plant

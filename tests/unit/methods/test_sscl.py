@@ -11,10 +11,10 @@ from torch.nn import functional
 
 from fewlabel.core.errors import SettingsError
 from fewlabel.core.plugin_discovery import load_plugin
-from fewlabel.core.settings.config import resolve_plugin
+from fewlabel.core.settings.base import resolve_plugin
 from fewlabel.methods import sscl
 from fewlabel.methods.base import DataFacts
-from fewlabel.nets.heads import pixel_rows
+from fewlabel.nets.projection_heads import pixel_rows
 from fewlabel.nets.unet import UNet, UNetConfig, UNetDecoder, UNetEncoder
 from kit.golden import plant
 from kit.pretraining import META, settle, stage_steps, toy_batch, toy_masks, toy_method

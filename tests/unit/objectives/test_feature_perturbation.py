@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fewlabel.objectives import feature_perturbation, perturbation
+from fewlabel.objectives import batch_noise_and_turns, feature_perturbation
+from fewlabel.objectives.batch_noise_and_turns import row_seeds
 from fewlabel.objectives.feature_perturbation import active_dropped, channel_factors, channels_dropped, noisy
-from fewlabel.objectives.perturbation import row_seeds
 
 
 def generator(seed=0):
@@ -113,10 +113,10 @@ def test_two_ranks_draw_what_one_would_for_all_rows(spoil, monkeypatch):
     # Joined: 2 labelled rows, then 4 unlabelled ones; a rank has 1 and 2 of them.
     features = maps(rows=6)
     joined = spoil(features, (2, 4), generator())
-    monkeypatch.setattr(perturbation, "world_size", lambda: 2)
+    monkeypatch.setattr(batch_noise_and_turns, "world_size", lambda: 2)
     monkeypatch.setattr(feature_perturbation, "world_size", lambda: 2)
     for rank, own in enumerate(([0, 2, 3], [1, 4, 5])):
-        monkeypatch.setattr(perturbation, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(batch_noise_and_turns, "rank", lambda rank=rank: rank)
         assert torch.equal(spoil(features[own], (1, 2), generator()), joined[own])
 
 

@@ -15,11 +15,11 @@ from fewlabel.cli import app
 from fewlabel.cli.overrides import collect
 from fewlabel.core.artifact.files import read_json
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.settings.values import merge, nest
+from fewlabel.core.settings.value_syntax import merge, nest
 from fewlabel.engine import compiling
 from fewlabel.pipelines import train
 from fewlabel.pipelines.step_timing import Measured
-from fewlabel.pipelines.time_budget import Cost
+from fewlabel.pipelines.time_budget_arithmetic import Cost
 from kit.pipeline import Stages, whole_chain
 from kit.scans import nnunet_folder
 
@@ -410,9 +410,9 @@ class TestGrids:
     def test_a_small_budget_takes_a_coarser_one(
         self, stages: Stages, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from fewlabel.pipelines import time_budget
+        from fewlabel.pipelines import time_budget_arithmetic
 
-        monkeypatch.setattr(time_budget, "PIXELS_THICK", 1.0)
+        monkeypatch.setattr(time_budget_arithmetic, "PIXELS_THICK", 1.0)
         for name, words, spacing in (
             ("hour", "10h", [1.0, 1.0]),
             ("less", "1h", [1.5, 1.5]),

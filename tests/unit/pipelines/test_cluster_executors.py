@@ -16,9 +16,9 @@ import pytest
 from fewlabel.core.errors import SettingsError
 from fewlabel.pipelines.executors import ray_cluster, slurm
 from fewlabel.pipelines.executors.claims import attempts
-from fewlabel.pipelines.executors.here import run_here
+from fewlabel.pipelines.executors.job_progress import Glance
 from fewlabel.pipelines.executors.jobs import Job, Plan
-from fewlabel.pipelines.executors.standing import Glance
+from fewlabel.pipelines.executors.this_process import run_here
 from kit.cells import jobs, plan_of, results
 
 KIT = Path(__file__).resolve().parents[2]

@@ -16,10 +16,10 @@ import pytest
 from fewlabel.core.errors import SettingsError
 from fewlabel.pipelines.executors import worker
 from fewlabel.pipelines.executors.claims import at_work, attempts, claimed, failure, is_done
-from fewlabel.pipelines.executors.here import run_here
+from fewlabel.pipelines.executors.job_progress import Glance, Standing, seconds_of
 from fewlabel.pipelines.executors.jobs import Job, Plan, order
 from fewlabel.pipelines.executors.processes import run_in_processes
-from fewlabel.pipelines.executors.standing import Glance, Standing, seconds_of
+from fewlabel.pipelines.executors.this_process import run_here
 from kit.cells import jobs, plan_of, results
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fcntl")

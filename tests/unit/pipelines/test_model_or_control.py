@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
+from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.core.artifact.files import read_json, write_json
-from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.errors import ArtifactError
 from fewlabel.pipelines.model_or_control import MARGIN, better_of, choice_line, surprise_line
-from fewlabel.stages._segmenter_in_use import choice_of, segmenter_in_use
-from fewlabel.stages.predict import find_model
+from fewlabel.stages._model_or_control import choice_of, find_segmenter, segmenter_in_use
 from kit.pipeline import Stages, go
 
 THREE = {"labelled_subjects": ["a", "b", "c"]}
@@ -120,7 +119,7 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> Trained:
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lines: list[str] = []
-    for module in ("pipelines.train", "stages.predict"):
+    for module in ("pipelines.train", "stages._model_or_control"):
         monkeypatch.setattr(f"fewlabel.{module}.say", lines.append)
     return lines
 
@@ -137,13 +136,13 @@ def test_train_records_the_choice_and_predict_goes_by_it(stages: Trained, said: 
         "control."
     ]
     said.clear()
-    assert find_model(out).folder == out / "segmenter-control"
+    assert find_segmenter(out).folder == out / "segmenter-control"
     assert said == [
         "The control is used, which is better: mean Dice 0.500, control 0.600, by validation. "
         f"The model is {out / 'segmenter'}."
     ]
     said.clear()
-    assert find_model(out / "segmenter").folder == out / "segmenter"
+    assert find_segmenter(out / "segmenter").folder == out / "segmenter"
     assert said == []
     go(out, resume=True)
     assert read_json(out / "run.json")["use"] == use
@@ -154,7 +153,7 @@ def test_test_scans_never_lead_it(stages: Trained, said: list[str], tmp_path: Pa
     out = go(tmp_path / "run")
     assert any("the control is ahead beyond the noise" in line for line in said)
     said.clear()
-    assert find_model(out).folder == out / "segmenter"
+    assert find_segmenter(out).folder == out / "segmenter"
     assert said == ["The model is used: with one labelled patient nothing can tell which is better."]
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.settings.config import resolve_plugin
-from fewlabel.core.settings.values import parse_value
+from fewlabel.core.settings.base import resolve_plugin
+from fewlabel.core.settings.value_syntax import parse_value
 from fewlabel.pipelines.recipes import load_recipe, recipe_names
 from fewlabel.pipelines.stage_table import settings_class
 

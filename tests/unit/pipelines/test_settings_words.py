@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from fewlabel.cli import app
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.settings.values import nest
+from fewlabel.core.settings.value_syntax import nest
 from fewlabel.pipelines import stage_table
 from fewlabel.pipelines.settings_reference import setting_rows
 from fewlabel.pipelines.stage_table import STAGES

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.settings.config import Settings
+from fewlabel.core.settings.base import Settings
 from fewlabel.pipelines.recipes import Recipe
 from fewlabel.pipelines.settings_reference import markdown_table, setting_rows
 from fewlabel.pipelines.stage_table import STAGES, route, section, settings_class, stage_settings

@@ -13,7 +13,7 @@ from torch import nn
 
 from fewlabel.core.errors import DataError
 from fewlabel.core.plugin_discovery import load_plugin
-from fewlabel.core.settings.config import resolve_plugin
+from fewlabel.core.settings.base import resolve_plugin
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine import compiling
 from fewlabel.engine.loop import Loop
@@ -43,7 +43,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def label_use(settings: FinetuneSettings, selection: Any) -> LabelUse:
     drawn = drawn_labels(PreparedStore(settings.data), settings.labelled, settings.draw, settings.subjects)
-    return LabelUse(drawn, selection, expects=False)
+    return LabelUse(drawn, selection)
 
 
 def finetuning_costs(settings: FinetuneSettings, selection: Any) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fewlabel.data.store import UNLABELLED, PreparedStore
-from fewlabel.pipelines import grid_sizing, time_estimate
+from fewlabel.pipelines import pixel_grid_for_budget, time_estimate
 from fewlabel.pipelines._synthetic_store import DEPTH, write_stand_in
 from fewlabel.pipelines._train_settings import plan, train_settings
 from fewlabel.pipelines.step_timing import measure
@@ -82,10 +82,10 @@ def test_steps_can_be_taken_on_it(store: PreparedStore, data: Path, tmp_path: Pa
 def test_the_grid_is_chosen_by_real_steps_on_it(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a time that is never enough the coarsest grid is taken, with one that always is the finest."""
     monkeypatch.setattr(time_estimate, "SECONDS", 0.0)
-    monkeypatch.setattr(grid_sizing.time_budget, "PIXELS_THICK", 1.0)
+    monkeypatch.setattr(pixel_grid_for_budget.time_budget_arithmetic, "PIXELS_THICK", 1.0)
     plans = plan(train_settings({"data": data, "out": tmp_path / "run", **WORDS}))
-    tight = grid_sizing.choose_grid(plans, 0.0, share=0.25, given={})
-    ample = grid_sizing.choose_grid(plans, 1e9, share=0.25, given={})
+    tight = pixel_grid_for_budget.choose_grid(plans, 0.0, share=0.25, given={})
+    ample = pixel_grid_for_budget.choose_grid(plans, 1e9, share=0.25, given={})
     assert tight is not None
     assert ample is not None
     assert ample.size == (48, 48)
@@ -94,4 +94,4 @@ def test_the_grid_is_chosen_by_real_steps_on_it(data: Path, tmp_path: Path, monk
     assert tight.spacing[0] > 1
     # What a stage would refuse is told by that stage, once the scans are prepared.
     wrong = plan(train_settings({"data": data, "out": tmp_path / "run", **WORDS, "labelled": 99}))
-    assert grid_sizing.choose_grid(wrong, 0.0, share=0.25, given={}) == ample
+    assert pixel_grid_for_budget.choose_grid(wrong, 0.0, share=0.25, given={}) == ample

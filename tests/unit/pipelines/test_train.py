@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.core.artifact.files import read_json, write_json
-from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.artifact.run_record import write_run
 from fewlabel.core.errors import DataError, SettingsError
 from fewlabel.pipelines import demo, train

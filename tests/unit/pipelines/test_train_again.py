@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from fewlabel.core.artifact.artifact_folder import Artifact, finish_artifact
 from fewlabel.core.artifact.files import read_json, write_text
-from fewlabel.core.artifact.manifest import Artifact, finish_artifact
 from fewlabel.core.artifact.run_record import write_run
 from fewlabel.core.errors import SettingsError
 from fewlabel.pipelines import train

@@ -9,7 +9,7 @@ import pytest
 
 from fewlabel.core.artifact.files import read_json, write_json
 from fewlabel.core.errors import DataError, FewlabelError, SettingsError
-from fewlabel.core.settings.config import Settings
+from fewlabel.core.settings.base import Settings
 from fewlabel.pipelines import train
 from kit.pipeline import Stages, go
 from kit.stores import make_store

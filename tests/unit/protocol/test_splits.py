@@ -5,7 +5,7 @@ from itertools import chain
 import pytest
 
 from fewlabel.core.errors import DataError, SettingsError
-from fewlabel.protocol.named_splits import NAMED
+from fewlabel.protocol.acdc_splits import NAMED
 from fewlabel.protocol.splits import draw_labels, make_split, overlap_faults
 from kit.catalogs import catalog, names, reserved
 

@@ -68,12 +68,12 @@ def test_a_folder_without_scans_is_no_table(tmp_path):
         choose_reader(tmp_path)
 
 
-def test_dicom_files_are_to_be_converted(tmp_path):
+def test_files_that_are_dicom_by_name_alone(tmp_path):
     (tmp_path / "series").mkdir()
     for number in range(2):
         (tmp_path / "series" / f"{number}.dcm").write_bytes(b"")
         (tmp_path / "series" / f"1.2.840.{number}").write_bytes(b"")
-    with pytest.raises(DataError, match=r"2 DICOM files, 2 other files\. Convert its DICOM series to NIfTI first"):
+    with pytest.raises(DataError, match=r"2 DICOM files, 2 other files\. Its \.dcm files do not begin as DICOM does"):
         choose_reader(tmp_path)
 
 

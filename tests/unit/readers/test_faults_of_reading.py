@@ -89,16 +89,16 @@ def test_h5_files_that_hold_no_scan(tmp_path):
 
 def test_what_a_library_raises_is_a_fault_of_that_file(tmp_path, monkeypatch):
     root = nnunet_folder(tmp_path / "data", tuple("abc"))
-    from fewlabel.data import checking
+    from fewlabel.data import scan_inspection
 
-    original = checking.read_geometry
+    original = scan_inspection.read_geometry
 
     def overflow(path):
         if path.name == "b_0000.nii.gz":
             raise OverflowError("too large")
         return original(path)
 
-    monkeypatch.setattr(checking, "read_geometry", overflow)
+    monkeypatch.setattr(scan_inspection, "read_geometry", overflow)
     (root / "labelsTr" / "b.nii.gz").write_bytes(b"broken")
     faults = [str(fault) for fault in checked(root).faults]
     assert len(faults) == 2

@@ -5,7 +5,7 @@ import SimpleITK as sitk
 
 from fewlabel.core.errors import SettingsError
 from fewlabel.data.io.composite_paths import Frame, Stack, parse_composite
-from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
+from fewlabel.data.io.volume_reading import read_geometry, read_mask, read_volume
 from fewlabel.readers.base import choose_reader, collect_catalog, read_catalog
 from kit.scans import blob, noise, write_scan
 
@@ -202,7 +202,10 @@ def test_a_table_of_patients_beside_them_is_metadata(tmp_path):
         "G0H1I2_sa": {"age": None, "vendor": "B"},
     }
     assert catalog.subjects == ("A0B1C2", "D0E1F2", "G0H1I2")
-    assert "metadata is from info.csv, whose column code names the subjects; 1 scans are not in it" in catalog.notes
+    assert (
+        "metadata is from info.csv, whose column code names the subjects; 1 of 3 scans are not in it; rows of it that "
+        "name nobody here: 1"
+    ) in catalog.notes
 
 
 def four(path, frames):

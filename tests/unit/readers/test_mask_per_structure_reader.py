@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fewlabel.data.io.volume import read_mask
+from fewlabel.data.io.volume_reading import read_mask
 from fewlabel.readers.base import choose_reader, collect_catalog, read_catalog
 from kit.scans import noise, write_scan
 from kit.tiny import checked

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fewlabel.core.errors import DataError
-from fewlabel.data.checking import inspect
+from fewlabel.data.scan_inspection import inspect
 from fewlabel.protocol.splits import make_split
 from fewlabel.readers.base import choose_reader
 from fewlabel.readers.msd import MsdReader

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fewlabel.core.errors import DataError
-from fewlabel.data.io.volume import read_mask
+from fewlabel.data.io.volume_reading import read_mask
 from fewlabel.readers.base import choose_reader, collect_catalog, read_catalog
 from kit.pictures import classes, photo, write_picture
 

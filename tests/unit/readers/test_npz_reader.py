@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fewlabel.core.errors import DataError, SettingsError
-from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
+from fewlabel.data.io.volume_reading import read_geometry, read_mask, read_volume
 from fewlabel.readers.base import choose_reader, collect_catalog, read_catalog
 from kit.h5 import ball, write_h5
 

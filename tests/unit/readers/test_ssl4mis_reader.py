@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from fewlabel.core.errors import DataError, SettingsError
-from fewlabel.data.checking import inspect
-from fewlabel.data.io.hdf5 import Address
-from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
+from fewlabel.data.io.hdf5_and_npz_arrays import Address
+from fewlabel.data.io.volume_reading import read_geometry, read_mask, read_volume
 from fewlabel.data.label_values import label_map
+from fewlabel.data.scan_inspection import inspect
 from fewlabel.protocol.splits import make_split
 from fewlabel.readers.base import choose_reader, read_catalog
 from fewlabel.readers.ssl4mis import Ssl4misReader

@@ -6,7 +6,7 @@ import pytest
 import SimpleITK as sitk
 
 from fewlabel.core.errors import DataError
-from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
+from fewlabel.data.io.volume_reading import read_geometry, read_mask, read_volume
 from fewlabel.readers.table import TableReader
 from kit.scans import noise, write_scan
 
@@ -83,7 +83,7 @@ def test_slices_without_a_number_and_with_composed_masks_are_faults(slices):
         read(table(root, lines))
     text = str(error.value)
     assert "line 2: names no slice number, as other slices of p1 do" in text
-    assert "the mask of p2 has colours or one file for each structure" in text
+    assert "the mask of p2 has one file for each structure" in text
 
 
 def test_columns_of_voxel_sizes(slices):

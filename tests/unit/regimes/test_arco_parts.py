@@ -11,14 +11,14 @@ from torch.nn import functional
 
 from fewlabel.nets.representation_head import Representation
 from fewlabel.objectives.stratified_sampling import pixel_strata
+from fewlabel.regimes.arco import gradient_variance as _arco_variance
 from fewlabel.regimes.arco import relations as _arco_relations
 from fewlabel.regimes.arco import stream_rows as _arco_rows
-from fewlabel.regimes.arco import variance as _arco_variance
 from fewlabel.regimes.arco.contrast import Opponents
+from fewlabel.regimes.arco.gradient_variance import gradient_variance
 from fewlabel.regimes.arco.relations import InstanceDiscrimination, owners_of, patches
 from fewlabel.regimes.arco.settings import ArcoSettings
 from fewlabel.regimes.arco.stream_rows import Mixture, at_places, join_streams, own_index
-from fewlabel.regimes.arco.variance import gradient_variance
 
 
 def noise(*shape, seed=0):

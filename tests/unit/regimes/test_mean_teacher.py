@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.settings.config import resolve_plugin
-from fewlabel.objectives.perturbation import gaussian_noise
+from fewlabel.core.settings.base import resolve_plugin
+from fewlabel.objectives.batch_noise_and_turns import gaussian_noise
 from kit.tiny_regimes import apart, slow_mean_square, supervised, tiny, tiny_batch
 
 #: Consistency, without its weight, of the example below.

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.settings.config import resolve_plugin
+from fewlabel.core.settings.base import resolve_plugin
 from fewlabel.objectives.mixing import beta_shares, partners
 from fewlabel.objectives.segmentation import soft_target_cross_entropy, soft_target_dice
 from fewlabel.regimes import mixup

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from fewlabel.nets.unet import UNetConfig
-from fewlabel.objectives.warp import equivariance, random_warps, warp_images
+from fewlabel.objectives.affine_equivariance import equivariance, random_warps, warp_images
 from fewlabel.regimes.arco.stream_rows import Mixture
 from kit.finetuning import TOTAL, build, toy_batch
 from kit.tiny_regimes import stir

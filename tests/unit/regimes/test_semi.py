@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.settings.config import resolve_plugin
+from fewlabel.core.settings.base import resolve_plugin
 from fewlabel.nets.unet import UNet
 from fewlabel.regimes.semi_supervised import SemiSettings, SemiSupervised, concat_streams
 from kit.tiny_regimes import TINY, supervised, tiny_batch

@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional
 
 from fewlabel.engine.optim import build_optimiser
-from fewlabel.objectives.perturbation import gaussian_noise
-from fewlabel.objectives.scored_memory import draw_pixels, prototype_distance
+from fewlabel.objectives.batch_noise_and_turns import gaussian_noise
+from fewlabel.objectives.class_prototype_memory import draw_pixels, prototype_distance
 from fewlabel.objectives.vat import dice_distance, unit_size
 from fewlabel.stages.finetune import FinetuneSettings
 from kit.finetuning import TOTAL, build, toy_batch

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.settings.config import resolve_plugin
+from fewlabel.core.settings.base import resolve_plugin
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.unet import UNet, UNetConfig
 from fewlabel.objectives.segmentation import cross_entropy, soft_dice_loss

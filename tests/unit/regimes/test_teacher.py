@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fewlabel.core.plugin_discovery import load_plugin, plugin_names
-from fewlabel.core.settings.config import resolve_plugin
+from fewlabel.core.settings.base import resolve_plugin
 from fewlabel.nets.unet import UNet
 from fewlabel.regimes.teacher import Teacher
 from fewlabel.regimes.teacher_student import TeacherStudent

@@ -10,7 +10,7 @@ import math
 import pytest
 import torch
 
-from fewlabel.objectives.perturbation import gaussian_noise
+from fewlabel.objectives.batch_noise_and_turns import gaussian_noise
 from kit.tiny_regimes import EachPixel, Uniform, apart, slow_mean_square, supervised, tiny, tiny_batch, use
 
 #: For the contract suite: settings under which unlabelled slices act on an untrained network, which is sure of nothing.

@@ -11,7 +11,7 @@ from torch.nn import functional
 from fewlabel.core.errors import SettingsError
 from fewlabel.nets.unet import UNetConfig
 from fewlabel.objectives.feature_perturbation import active_dropped, channels_dropped, noisy
-from fewlabel.objectives.pyramid import rectified_consistency
+from fewlabel.objectives.uncertainty_rectified_consistency import rectified_consistency
 from kit.finetuning import TOTAL, build, toy_batch
 from kit.tiny_regimes import supervised
 

@@ -15,7 +15,7 @@ from fewlabel.reporting.inputs import Inputs, Training
 from fewlabel.reporting.sections.headline import headline
 from fewlabel.reporting.sections.leave_one_out import expected_section
 from fewlabel.reporting.sections.scores import score_section
-from fewlabel.reporting.sections.unlabelled import ShownScan, unlabelled_section
+from fewlabel.reporting.sections.unlabelled_predictions import ShownScan, unlabelled_section
 from fewlabel.scoring.leave_one_out import expected_summary
 from fewlabel.stages._scans_to_show import SURVEYED, candidates, shown_scans
 from kit.stores import make_store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fewlabel.reporting.style import draw
+from fewlabel.reporting.figure_style import draw
 
 
 @pytest.mark.parametrize("name", ["$\\frac{$", "{0}", "$x_1$ & co", "%s", "\\alpha", "<b>"])

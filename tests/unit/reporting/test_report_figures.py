@@ -9,12 +9,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from fewlabel.reporting.figure_style import CONTOURS, smooth, thin
 from fewlabel.reporting.figures.embedding import embedding_figure
-from fewlabel.reporting.figures.gradients import conflict_map
+from fewlabel.reporting.figures.gradient_conflicts import conflict_map
 from fewlabel.reporting.figures.images import choose_slices, outline, slice_box, slice_figure
 from fewlabel.reporting.figures.scores import HD95, ClassValues, Estimate, case_figure, class_figure, gain_figure
 from fewlabel.reporting.figures.training import Curve, curve, lines_figure, loss_figure, single_figure
-from fewlabel.reporting.style import CONTOURS, smooth, thin
 
 
 def content(picture):

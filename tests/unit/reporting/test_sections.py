@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewlabel.core.artifact.schema import Manifest
+from fewlabel.core.artifact.manifest_fields import Manifest
 from fewlabel.data.store import PreparedStore
 from fewlabel.reporting.blocks import Folded, Pictures, Strip, Table, Text
 from fewlabel.reporting.inputs import Inputs, Scores, Training
-from fewlabel.reporting.sections.cases import ShownCase, case_section, pick_cases
+from fewlabel.reporting.sections.best_and_worst_cases import ShownCase, case_section, pick_cases
 from fewlabel.reporting.sections.data import data_section
 from fewlabel.reporting.sections.embedding import EmbeddingView, class_names, embedding_section
-from fewlabel.reporting.sections.gradients import (
+from fewlabel.reporting.sections.gradient_conflicts import (
     both_ways,
     conflict_shares,
     gradient_section,

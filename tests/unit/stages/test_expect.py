@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.core.artifact.files import read_json, write_json
-from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.errors import SettingsError
 from fewlabel.data.store import PreparedStore
 from fewlabel.protocol.splits import LabelDraw
-from fewlabel.stages.finetune.expectation import choose_expectation, expectation_lines, nothing_else_tells
 from fewlabel.stages.finetune.leave_one_out import case_rows, labelled_cases
+from fewlabel.stages.finetune.leave_one_out_choice import choose_expectation, expectation_lines, nothing_else_tells
 from kit.stores import FILES, make_store
 
 NAMES = tuple(f"patient{number:03d}" for number in range(1, 9))

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from fewlabel.core.artifact.artifact_folder import is_artifact
 from fewlabel.core.artifact.files import read_json
-from fewlabel.core.artifact.manifest import is_artifact
 from fewlabel.core.artifact.sealed import write_sealed
 from fewlabel.core.errors import ArtifactError, SettingsError
 from fewlabel.stages import finetune, pretrain

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from fewlabel.core import progress
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import read_json, write_json
-from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.errors import ArtifactError
 from fewlabel.data.augment_settings import finetuning_augmentation
 from fewlabel.data.pose import Pose
 from fewlabel.data.pose_record import POSES, Poses
 from fewlabel.stages import finetune
-from fewlabel.stages.finetune.augmentation import fitted_augment
+from fewlabel.stages.finetune.fitted_augmentation import fitted_augment
 from kit.stores import make_store
 from kit.tiny import finetune_settings
 

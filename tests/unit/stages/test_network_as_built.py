@@ -9,7 +9,7 @@ import pytest
 
 from fewlabel.core.artifact.files import read_json
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.settings.values import nest
+from fewlabel.core.settings.value_syntax import nest
 from fewlabel.stages import finetune, pretrain
 from kit.stores import make_store
 from kit.tiny import NETWORK, finetune_settings, pretrain_settings

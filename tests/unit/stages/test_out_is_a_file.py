@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fewlabel.core.artifact.manifest import is_artifact
+from fewlabel.core.artifact.artifact_folder import is_artifact
 from fewlabel.core.errors import SettingsError
 from fewlabel.data.store import PreparedStore
 from fewlabel.pipelines import demo, train

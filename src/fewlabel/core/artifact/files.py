@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.atomic_files import abandoned, partial_beside, partials_of
 from fewlabel.core.errors import ArtifactError, Fault, reason
+from fewlabel.core.unfinished_files import abandoned, partial_beside, partials_of
 
 MANIFEST = "manifest.json"
 ANEW = "Make the artifact again"

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from fewlabel.core.artifact.files import read_json
-from fewlabel.core.artifact.schema import wrong_fields
+from fewlabel.core.artifact.manifest_fields import wrong_fields
 from fewlabel.core.artifact.sealed import SEAL, is_sealed, write_sealed
 from fewlabel.core.errors import ArtifactError, Fault
 from fewlabel.core.output_paths import RUN_FILE
@@ -25,6 +25,11 @@ class _Use(BaseModel):
     arm: str
     reason: str = ""
     content: dict[str, str] = {}
+
+
+class _Round(BaseModel):
+    number: int
+    content_hash: str = ""
 
 
 class _Resolved(BaseModel):
@@ -48,6 +53,7 @@ class _Run(BaseModel):
     kind: Literal["run"] = "run"
     stages: dict[str, _Stage] = {}
     use: _Use | None = None
+    round: _Round | None = None
     settings: dict[str, dict[str, Any]] = {}
     resolved: _Resolved = _Resolved()
 

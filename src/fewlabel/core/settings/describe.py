@@ -9,8 +9,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from fewlabel.core.plugin_discovery import load_plugin
-from fewlabel.core.settings.config import Settings, default_of, group_fields, plugin_fields, plugin_name
-from fewlabel.core.settings.values import show_value, type_name
+from fewlabel.core.settings.base import Settings, default_of, group_fields, plugin_fields, plugin_name
+from fewlabel.core.settings.value_syntax import show_value, type_name
 
 
 def describe(

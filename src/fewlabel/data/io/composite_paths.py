@@ -103,7 +103,7 @@ class Coloured:
     """A picture whose colours are classes.
 
     Attributes:
-        file: The picture.
+        file: The picture, or a stack of them as the path of a catalog.
         colours: (red, green, blue), 0 to 255, and the value that it stands for. Other colours are no class, a fault.
     """
 
@@ -112,9 +112,15 @@ class Coloured:
     colours: tuple[tuple[Colour, int], ...]
 
     @property
+    def stack(self) -> Stack | None:
+        """The pictures, where they are the slices of a volume; None for one picture."""
+        inner = parse_composite(self.file)
+        return inner if isinstance(inner, Stack) else None
+
+    @property
     def files(self) -> tuple[Path, ...]:
         """The files it is read from."""
-        return (self.file,)
+        return (self.file,) if self.stack is None else self.stack.files
 
     @property
     def path(self) -> Path:
@@ -122,7 +128,7 @@ class Coloured:
         return _path(self.kind, self.file, [[list(colour), value] for colour, value in self.colours])
 
     def __str__(self) -> str:
-        return str(self.file)
+        return str(self.stack or self.file)
 
 
 @dataclass(frozen=True)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813  # the name its own manual uses
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.data.io.colours import packed
 from fewlabel.data.io.composite_paths import Coloured, Composite, Frame, Segments, Stack, Structures
 from fewlabel.data.io.geometry import Geometry, grid_faults
 from fewlabel.data.io.itk_image import checked, read_channels, read_header, read_image
+from fewlabel.data.io.mask_colours import nameless_fault, packed
 from fewlabel.data.io.mask_file import read_mask_file, several_channels, whole_numbers
 from fewlabel.data.io.slicer_segmentation import read_segmentation
 
+_File = TypeVar("_File")
+_Content = TypeVar("_Content")
 _UPRIGHT = tuple(np.eye(3).ravel().tolist())
-_MOST_COLOURS = 5
 _OF_ONE_SIZE = "Export it in the size of the other slices of its scan, or take it out"
 _OF_ONE_KIND = "Export it as the other slices of its scan are"
 
@@ -28,7 +31,9 @@ def assembled_geometry(composite: Composite) -> Geometry:
     Raises:
         DataError: If a file cannot be read, or the files do not fit each other.
     """
-    headers = [read_header(file) for file in composite.files]
+    if isinstance(composite, Coloured) and (stack := composite.stack) is not None:
+        return Geometry(**{**vars(assembled_geometry(stack)), "components": 1})
+    headers = _of_each(composite.files, read_header)
     if isinstance(composite, Frame):
         return _frame_geometry(composite, headers[0])
     if isinstance(composite, Stack):
@@ -47,7 +52,7 @@ def assembled_image(composite: Composite) -> tuple[NDArray[np.float32], Geometry
         geometry = _frame_geometry(composite, read_header(composite.file))
         return read_channels(composite.file, composite.index)[0], geometry
     if isinstance(composite, Stack):
-        read = [read_channels(file) for file in composite.files]
+        read = _of_each(composite.files, read_channels)
         geometry = _stack_geometry(composite, [header for _, header in read])
         return np.concatenate([array for array, _ in read], axis=1), geometry
     fault = Fault(f"{composite} is a mask, not an image", remedy="Name it as the label")
@@ -70,12 +75,27 @@ def assembled_mask(composite: Composite, notes: list[str], grid: Geometry | None
     if isinstance(composite, Segments):
         return read_segmentation(composite.file, notes, grid, dict(composite.values))
     if isinstance(composite, Coloured):
-        return _classes_of_colours(composite)
+        slices = [Coloured(file, composite.colours) for file in composite.files]
+        return np.concatenate(_of_each(slices, _classes_of_colours))
     if isinstance(composite, Frame):
         _frame_geometry(composite, read_header(composite.file))
         return whole_numbers(composite.file, read_channels(composite.file, composite.index)[0][0], notes)
-    _stack_geometry(composite, [read_header(file) for file in composite.files])
-    return np.concatenate([read_mask_file(file, notes) for file in composite.files])
+    _stack_geometry(composite, _of_each(composite.files, read_header))
+    return np.concatenate(_of_each(composite.files, lambda file: read_mask_file(file, notes)))
+
+
+def _of_each(files: Sequence[_File], read: Callable[[_File], _Content]) -> list[_Content]:
+    """What is read of each file; what is wrong with all of them is raised at once."""
+    contents: list[_Content] = []
+    faults: list[Fault] = []
+    for file in files:
+        try:
+            contents.append(read(file))
+        except DataError as error:
+            faults.extend(error.faults)
+    if faults:
+        raise DataError("Files of a scan cannot be read:", faults)
+    return contents
 
 
 def _frame_geometry(frame: Frame, whole: Geometry) -> Geometry:
@@ -168,10 +188,7 @@ def _classes_of_colours(picture: Coloured) -> NDArray[np.int64]:
         known |= here
     strange = np.unique(codes[~known]).tolist()
     if strange:
-        shown = ", ".join(f"#{code:06x}" for code in strange[:_MOST_COLOURS])
-        more = f" and {len(strange) - _MOST_COLOURS} more" if len(strange) > _MOST_COLOURS else ""
-        problem = f"has the colours {shown}{more}, which stand for no class"
-        raise DataError("A mask cannot be used:", [Fault(problem, str(picture.file), "Name their classes")])
+        raise DataError("A mask cannot be used:", [nameless_fault(picture.file, strange)])
     return mask[None] if mask.ndim == 2 else mask
 
 

@@ -1,4 +1,4 @@
-"""DICOM files, which are not read as scans: what they are, and how many of their series lie beside them."""
+"""DICOM files where an image file belongs: what they are, and how many of their series lie beside them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ _KINDS = {
     "SR": "a DICOM report (SR)",
     "PR": "a DICOM presentation state (PR)",
 }
-_CONVERT = "Convert the folder of the series to NIfTI, with dcm2niix for example, and give that"
+_FOLDER = (
+    "DICOM is read as a whole: give the folder of all its files as the data. Where an image file is wanted, as in a "
+    "table, convert the series, with dcm2niix for example"
+)
 #: Of this process, as it was before GDCM was asked for the first time.
 _ENCODING = locale.setlocale(locale.LC_CTYPE)
 
@@ -34,26 +37,25 @@ def is_dicom(start: bytes) -> bool:
 
 
 def dicom_fault(path: Path) -> Fault:
-    """What is wrong with a DICOM file given as a scan or a mask."""
+    """What is wrong with a DICOM file given as an image file of a scan or a mask."""
     modality, series = _tags(path)
     if modality in _KINDS:
-        remedy = "Convert it to NIfTI, with dcmqi or 3D Slicer for example, and give that"
-        return Fault(f"is {_KINDS[modality]}, which is no image of a scan", str(path), remedy)
+        return Fault(f"is {_KINDS[modality]}, which is no image file", str(path), _FOLDER)
     files = _series_files(path.parent, series) if series else 1
     if files > 1:
         problem = f"is one DICOM file of a series of {files} in {path.parent}: one slice, not the scan"
     else:
-        problem = "is a DICOM file, which is not read as a scan"
-    return Fault(problem, str(path), _CONVERT)
+        problem = "is a DICOM file, which is no image file of a scan"
+    return Fault(problem, str(path), _FOLDER)
 
 
 def folder_fault(folder: Path) -> Fault:
-    """What is wrong with a folder given as a scan or a mask."""
+    """What is wrong with a folder given as an image file of a scan or a mask."""
     files = [path for path in folder.iterdir() if path.is_file()]
     series = sum(_has_mark(path) for path in files[:_LOOKED_AT])
     if not series:
-        return Fault("is a folder, not a file", str(folder))
-    return Fault(f"is a folder of {len(files)} files of DICOM, which is not read as a scan", str(folder), _CONVERT)
+        return Fault("is a folder, not a file", str(folder), "Name the file of the scan")
+    return Fault(f"is a folder of {len(files)} files of DICOM, which is no image file", str(folder), _FOLDER)
 
 
 def _has_mark(path: Path) -> bool:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fewlabel.core.errors import Fault
 from fewlabel.data.io.composite_paths import parse_composite
+from fewlabel.data.io.dicom.address import parse_dicom
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def origin_alone(wanted: Geometry, other_grid: Geometry) -> bool:
 
 def shown(path: Path) -> str:
     """A path of a catalog as a person reads it."""
-    return str(parse_composite(path) or path)
+    return str(parse_dicom(path) or parse_composite(path) or path)
 
 
 def _mm(values: Sequence[float]) -> str:

@@ -9,7 +9,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from fewlabel.data.io.raw_voxels import Part, Stored, promised_bytes
+from fewlabel.data.io.stored_voxel_checks import Part, Stored, promised_bytes
 
 HEADER_BYTES = 256
 _MAGIC = (0xEFFFE9B0, 0x2AE389B8)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.data.io.completeness import Examined
+from fewlabel.data.io.file_integrity import Examined
 from fewlabel.data.io.geometry import Geometry
 from fewlabel.data.io.picture_header import Picture
 from fewlabel.data.io.shear import LEAST_COSINE, MOST_DEGREES, moved_voxels, needs_resampling, off_right_angle, upright

@@ -12,9 +12,9 @@ import SimpleITK as sitk  # noqa: N813  # the name its own manual uses
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault, reason
-from fewlabel.data.io import contents
-from fewlabel.data.io.completeness import Examined, all_finite, examine, restore_not_finite
+from fewlabel.data.io import file_type_detection
 from fewlabel.data.io.dicom_faults import dicom_fault, folder_fault
+from fewlabel.data.io.file_integrity import Examined, all_finite, examine, restore_not_finite
 from fewlabel.data.io.file_names import SCAN_SUFFIXES, file_stem, is_picture, is_scan
 from fewlabel.data.io.geometry import Geometry
 from fewlabel.data.io.itk_geometry import geometry_of, picture_geometry
@@ -93,7 +93,7 @@ def read_image(path: Path, *, indices: bool = False) -> Any:
     if facts.nifti2:
         return nibabel_image(path)
     with _reading_faults(path):
-        if facts.kind == contents.NRRD and (unpacked := _bzip2(path)) is not None:
+        if facts.kind == file_type_detection.NRRD and (unpacked := _bzip2(path)) is not None:
             return unpacked
         try:
             return sitk.ReadImage(str(path))
@@ -154,7 +154,7 @@ def checked(path: Path) -> Examined:
     except OSError as error:
         fault = Fault(f"cannot be read ({reason(error)})", str(path), "Check its permissions and its disk")
         raise DataError("A file cannot be read:", [fault]) from error
-    if facts.kind == contents.DICOM:
+    if facts.kind == file_type_detection.DICOM:
         raise DataError("A file cannot be read:", [dicom_fault(path)])
     if facts.problems:
         faults = [Fault(problem, str(path), remedy) for problem, remedy in facts.problems]
@@ -193,7 +193,7 @@ def _whole(path: Path) -> bool:
 
 
 def _is_sheared(facts: Examined, error: RuntimeError) -> bool:
-    return facts.kind == contents.NIFTI and "orthonormal" in str(error)
+    return facts.kind == file_type_detection.NIFTI and "orthonormal" in str(error)
 
 
 def _read_frame(path: Path, frame: int) -> Any:

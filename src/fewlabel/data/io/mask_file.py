@@ -10,9 +10,9 @@ import SimpleITK as sitk  # noqa: N813  # the name its own manual uses
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.data.io import contents
-from fewlabel.data.io.colours import colour_fault, lossy_fault
+from fewlabel.data.io import file_type_detection
 from fewlabel.data.io.itk_image import checked, geometry_in, read_image, restored
+from fewlabel.data.io.mask_colours import colour_fault, lossy_fault
 from fewlabel.data.io.nifti_bytes import header_file, read_scale
 from fewlabel.data.io.shear import straighten
 
@@ -43,7 +43,7 @@ def read_mask_file(path: Path, notes: list[str] | None = None) -> NDArray[np.int
     elif image.GetNumberOfComponentsPerPixel() > 1 or array.ndim == 4:
         raise DataError("A mask cannot be used:", [several_channels(path, array.shape)])
     whole = whole_numbers(path, restored(path, array) if array.dtype.kind == "f" else array, notes)
-    if facts.kind in contents.PICTURES:
+    if facts.kind in file_type_detection.PICTURES:
         return whole
     return straighten(whole, geometry_in(path, image), mask=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,16 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813  # the name its own manual uses
 from numpy.typing import NDArray
 
-from fewlabel.core.atomic_files import written_beside
 from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.unfinished_files import written_beside
 from fewlabel.data.io.catalog_paths import is_file_path
 from fewlabel.data.io.composite_paths import Frame, parse_composite
+from fewlabel.data.io.geometry import Geometry
 from fewlabel.data.io.itk_image import read_image
 from fewlabel.data.io.itk_log import reading
 from fewlabel.data.io.nifti_bytes import is_marked
 from fewlabel.data.io.shear import needs_resampling, put_back
-from fewlabel.data.io.volume import read_geometry
+from fewlabel.data.io.volume_reading import read_geometry
 
 _NIFTI = (".nii.gz", ".nii", ".hdr", ".img", ".img.gz")
 #: Fields of a NIfTI header that programs fill with names of people, files and studies.
@@ -32,7 +34,7 @@ def in_smallest_type(values: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any
     return values.astype(next(fitting, np.int64))
 
 
-def write_mask(path: Path, array: NDArray[Any], reference: Path) -> None:
+def write_mask(path: Path, array: NDArray[Any], reference: Path, keys: Mapping[str, str] | None = None) -> None:
     """Write a mask on the grid of a scan.
 
     For NIfTI the header of the scan is kept (codes, matrices, pixdim, units); the data type, the intensity scaling and
@@ -42,14 +44,15 @@ def write_mask(path: Path, array: NDArray[Any], reference: Path) -> None:
     Args:
         path: Where to; the suffix chooses the format.
         array: (z, y, x) whole numbers, or (frames, z, y, x) for a 4D NIfTI, on the grid of
-            :func:`fewlabel.data.io.volume.read_volume`.
+            :func:`fewlabel.data.io.volume_reading.read_volume`.
         reference: The scan that was segmented.
+        keys: What goes into the header of an NRRD, by keys of its own; such a file has three axes even of a picture.
 
     Raises:
         DataError: If the shape differs from the scan's.
     """
     cine = array.ndim == 4
-    _write(path, array if cine else array[None], reference, single=not cine)
+    _write(path, array if cine else array[None], reference, single=not cine, keys=keys)
 
 
 def write_probabilities(path: Path, array: NDArray[np.floating[Any]], reference: Path) -> None:
@@ -62,7 +65,15 @@ def write_map(path: Path, array: NDArray[np.floating[Any]], reference: Path) -> 
     _write(path, np.asarray(array, dtype=np.float32)[None], reference, single=True)
 
 
-def _write(path: Path, array: NDArray[Any], reference: Path, *, single: bool, shares: bool = False) -> None:
+def _write(
+    path: Path,
+    array: NDArray[Any],
+    reference: Path,
+    *,
+    single: bool,
+    shares: bool = False,
+    keys: Mapping[str, str] | None = None,
+) -> None:
     """Write values (volumes, z, y, x) under the header of a scan.
 
     Args:
@@ -71,6 +82,7 @@ def _write(path: Path, array: NDArray[Any], reference: Path, *, single: bool, sh
         reference: The scan.
         single: Whether they are one volume.
         shares: Whether the values of a voxel sum to 1, the background first.
+        keys: As of :func:`write_mask`.
     """
     path, reference = Path(path), Path(reference)
     geometry = read_geometry(reference)
@@ -85,9 +97,14 @@ def _write(path: Path, array: NDArray[Any], reference: Path, *, single: bool, sh
         array = put_back(array, geometry)
         if shares:
             array[0] += 1 - array.sum(axis=0)
-    nifti = path.name.lower().endswith(_NIFTI[:2]) and reference.name.lower().endswith(_NIFTI) and is_marked(reference)
+    named = path.name.lower().endswith(_NIFTI[:2])
     with written_beside(path) as partial:
-        (_write_nifti if nifti else _write_other)(partial, array, reference, single=single)
+        if named and reference.name.lower().endswith(_NIFTI) and is_marked(reference):
+            _write_nifti(partial, array, reference, single=single)
+        elif named and geometry.exact:
+            _write_sheared_nifti(partial, array, geometry, single=single)
+        else:
+            _write_other(partial, array, reference, single=single, keys=keys)
 
 
 def _write_nifti(path: Path, array: NDArray[Any], reference: Path, *, single: bool) -> None:
@@ -115,14 +132,35 @@ def _write_nifti(path: Path, array: NDArray[Any], reference: Path, *, single: bo
     nibabel.save(kind(np.ascontiguousarray(voxels), None, header), path)
 
 
-def _write_other(path: Path, array: NDArray[Any], reference: Path, *, single: bool) -> None:
+def _write_sheared_nifti(path: Path, array: NDArray[Any], geometry: Geometry, *, single: bool) -> None:
+    """Write the header of a scan in another format anew: ITK would turn its axes to right angles."""
+    import nibabel
+
+    affine = np.eye(4)
+    affine[:3, :3] = np.asarray(geometry.exact[:9]).reshape(3, 3)
+    affine[:3, 3] = geometry.exact[9:]
+    # From left and posterior to right and anterior.
+    image = nibabel.Nifti1Image(array.transpose(3, 2, 1, 0)[..., 0 if single else slice(None)], None)
+    image.header.set_sform(np.diag([-1, -1, 1, 1]) @ affine, code=1)
+    image.header.set_zooms((*geometry.spacing[::-1], *(() if single else (1.0,))))
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, path)
+
+
+def _write_other(
+    path: Path, array: NDArray[Any], reference: Path, *, single: bool, keys: Mapping[str, str] | None = None
+) -> None:
     scan = _grid(reference)
     if scan.GetDimension() == 4:
         scan = scan[..., 0]
+    if scan.GetDimension() == 2 and keys:
+        scan = sitk.JoinSeries([scan])
     data = array[0] if single else np.moveaxis(array, 0, -1)
     data = data[0] if scan.GetDimension() == 2 else data
     image = sitk.GetImageFromArray(data, isVector=not single)
     image.CopyInformation(scan)
+    for key, value in (keys or {}).items():
+        image.SetMetaData(key, value)
     with reading(path):
         sitk.WriteImage(image, str(path), useCompression=True)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fewlabel.data.io.raw_voxels import Packing, Part, Stored, promised_bytes
+from fewlabel.data.io.stored_voxel_checks import Packing, Part, Stored, promised_bytes
 
 _MOST_LINES = 1000
 _LONGEST_LINE = 1 << 16

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fewlabel.data.io.raw_voxels import Finite
+from fewlabel.data.io.stored_voxel_checks import Finite
 
 HEADER_BYTES = 544
 _BLOCK = 1 << 22

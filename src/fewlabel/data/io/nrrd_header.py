@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fewlabel.data.io.raw_voxels import Packing, Part, Stored, promised_bytes, unpacked_blocks
+from fewlabel.data.io.stored_voxel_checks import Packing, Part, Stored, promised_bytes, unpacked_blocks
 
 MAGIC = b"NRRD000"
 _MOST = 1 << 24

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from fewlabel.data.io.tiff import ORIENTATION, BrokenTiffError, Page, read_pages, read_tags
+from fewlabel.data.io.tiff_structure import ORIENTATION, BrokenTiffError, Page, read_pages, read_tags
 
 PNG, JPEG, BMP, TIFF, GIF = "PNG", "JPEG", "BMP", "TIFF", "GIF"
 #: Bytes of pixels that one byte of a packed file can hold at most; deflate packs 1032 to one, JPEG 256 pixels.

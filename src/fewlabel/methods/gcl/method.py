@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.gradients.aggregators import build_combiner
 from fewlabel.gradients.combine import Combine, Combiner, MeanCombiner
@@ -16,7 +16,7 @@ from fewlabel.methods.base import DataFacts, Losses, PretrainMethod
 from fewlabel.methods.contrastive import SliceContrast, as_numbers
 from fewlabel.methods.gcl.pixel_contrast import PixelContrast, PixelSettings
 from fewlabel.methods.guiding_labels import AUTOMATIC, Labels, choose_labels
-from fewlabel.nets.heads import pixel_rows
+from fewlabel.nets.projection_heads import pixel_rows
 from fewlabel.nets.unet import Tail, UNetEncoder
 from fewlabel.objectives.loss_terms import weighted_sum
 from fewlabel.objectives.positives import same_id, two_views
@@ -61,7 +61,8 @@ class GCL(SliceContrast):
         name: Literal["gcl"] = "gcl"
         labels: Labels = setting(
             "auto",
-            "meta labels that guide; auto takes those of patient, position and phase that the data have; [] for none",
+            "meta labels that guide; auto takes those of patient, position, phase and quarter (of cines) that at least "
+            "half of the slices have; [] for none",
             source="GCL, Fig. 2",
         )
         temperature: float = setting(

@@ -21,7 +21,7 @@ from fewlabel.methods.gcl.pixel_loss import (
     lower_bound,
     top_pool,
 )
-from fewlabel.nets.heads import PixelHead, Projection
+from fewlabel.nets.projection_heads import PixelHead, Projection
 from fewlabel.nets.unet import Tail
 from fewlabel.objectives.contrastive import similarity_logits
 from fewlabel.objectives.two_view_order import join_views

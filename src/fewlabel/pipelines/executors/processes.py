@@ -18,8 +18,8 @@ import fewlabel
 from fewlabel.core.errors import Fault, RunStoppedError, SettingsError
 from fewlabel.core.progress import say
 from fewlabel.pipelines.executors.claims import at_work
+from fewlabel.pipelines.executors.job_progress import Glance, Standing, glance
 from fewlabel.pipelines.executors.jobs import Plan
-from fewlabel.pipelines.executors.standing import Glance, Standing, glance
 from fewlabel.pipelines.executors.worker import STOPPED
 
 LOGS = "logs"

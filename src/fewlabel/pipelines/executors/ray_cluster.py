@@ -14,8 +14,8 @@ import fewlabel
 from fewlabel.core.errors import Fault, RunStoppedError, SettingsError
 from fewlabel.core.progress import say
 from fewlabel.pipelines.executors.claims import at_work, claimed, is_done
+from fewlabel.pipelines.executors.job_progress import Glance, Standing, glance
 from fewlabel.pipelines.executors.jobs import Job, Plan
-from fewlabel.pipelines.executors.standing import Glance, Standing, glance
 from fewlabel.pipelines.executors.worker import attempt, limit_threads
 
 #: Seconds between two looks at the jobs.

@@ -14,8 +14,8 @@ from types import FrameType
 
 from fewlabel.core.errors import FewlabelError, RunStoppedError
 from fewlabel.pipelines.executors.claims import MOST_DEATHS, claimed, deaths, fail, finish, is_done, note
+from fewlabel.pipelines.executors.job_progress import Standing
 from fewlabel.pipelines.executors.jobs import Job, Plan, Work
-from fewlabel.pipelines.executors.standing import Standing
 
 #: Seconds to wait where all ready jobs are in other hands.
 PATIENCE = 0.2

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from fewlabel.core.collective import sum_across
 from fewlabel.core.full_precision import full_precision
-from fewlabel.nets.heads import pixel_rows
+from fewlabel.nets.projection_heads import pixel_rows
 from fewlabel.nets.representation_head import Representation
 from fewlabel.objectives.class_banks import ClassBanks
 from fewlabel.objectives.prototype_contrast import class_means, prototype_contrast, prototype_logits, similarity_mass

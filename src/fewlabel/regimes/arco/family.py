@@ -12,18 +12,18 @@ from torch import Tensor
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.representation_head import Pyramid, pyramid
 from fewlabel.nets.unet import UNet
+from fewlabel.objectives.affine_equivariance import equivariance, random_warps, warp_images
 from fewlabel.objectives.class_banks import ClassBanks
 from fewlabel.objectives.memory import FifoQueue
 from fewlabel.objectives.pseudo_labels import confident_cross_entropy, pseudo_labels
 from fewlabel.objectives.segmentation import IGNORE
-from fewlabel.objectives.warp import equivariance, random_warps, warp_images
-from fewlabel.regimes.arco.embedding import EmbeddingTerms
+from fewlabel.regimes.arco.embedding_losses import EmbeddingTerms
 from fewlabel.regimes.arco.relations import Relations
 from fewlabel.regimes.arco.settings import ArcoSettings
 from fewlabel.regimes.arco.stream_rows import Mixture
 from fewlabel.regimes.base import Regime
 from fewlabel.regimes.stream_statistics import streams
-from fewlabel.regimes.supervision import supervised_terms
+from fewlabel.regimes.supervised_loss import supervised_terms
 from fewlabel.regimes.teacher import Teacher
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from fewlabel.core.collective import gather, rank
 from fewlabel.core.full_precision import full_precision
-from fewlabel.nets.heads import pixel_rows
+from fewlabel.nets.projection_heads import pixel_rows
 from fewlabel.nets.representation_head import RowHead
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.contrastive import similarity_logits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fewlabel.core.settings.config import setting
+from fewlabel.core.settings.base import setting
 from fewlabel.objectives.stratified_sampling import Sampling
 from fewlabel.regimes.stream_statistics import StreamSettings
 

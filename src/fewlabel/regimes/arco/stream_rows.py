@@ -9,8 +9,8 @@ import torch
 from torch import Generator, Tensor
 
 from fewlabel.core.collective import gather, rank, world_size
+from fewlabel.objectives.batch_noise_and_turns import own_part
 from fewlabel.objectives.mixing import boxes, partners
-from fewlabel.objectives.perturbation import own_part
 
 
 def join_streams(tensor: Tensor, labelled: int) -> Tensor:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from fewlabel.reporting.blocks import Picture
-from fewlabel.reporting.style import SERIES, draw, legend_below, ordered_colours
+from fewlabel.reporting.figure_style import SERIES, draw, legend_below, ordered_colours
 
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 #: More classes than this are coloured but not named.

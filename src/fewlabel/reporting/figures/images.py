@@ -13,7 +13,7 @@ from PIL import Image
 
 from fewlabel.data.store import UNLABELLED
 from fewlabel.reporting.blocks import Picture
-from fewlabel.reporting.style import CONTOURS, embed_svg
+from fewlabel.reporting.figure_style import CONTOURS, embed_svg
 
 #: Width of a tile in CSS pixels at full size.
 _TILE = 240

@@ -12,7 +12,7 @@ from matplotlib.ticker import ScalarFormatter
 from numpy.typing import NDArray
 
 from fewlabel.reporting.blocks import Picture
-from fewlabel.reporting.style import CONTROL, INK, MODEL, MUTED, draw, legend_below
+from fewlabel.reporting.figure_style import CONTROL, INK, MODEL, MUTED, draw, legend_below
 
 
 @dataclass(frozen=True)

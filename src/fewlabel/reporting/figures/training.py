@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from fewlabel.reporting.blocks import Picture
-from fewlabel.reporting.style import BLUE, MUTED, VERMILLION, draw, legend_below, series_look, smooth, thin
+from fewlabel.reporting.figure_style import BLUE, MUTED, VERMILLION, draw, legend_below, series_look, smooth, thin
 
 
 @dataclass(frozen=True)

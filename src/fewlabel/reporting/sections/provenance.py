@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fewlabel.core.artifact.schema import Manifest
+from fewlabel.core.artifact.manifest_fields import Manifest
 from fewlabel.reporting.blocks import Block, Facts, Folded, Section, Table, Text
 from fewlabel.reporting.formatting import DASH, duration
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fewlabel.engine.regime_outcomes import outcome_sentences
+from fewlabel.engine.regime_run_summary import outcome_sentences
 from fewlabel.reporting.blocks import Block, Facts, Picture, Pictures, Section, Text
 from fewlabel.reporting.figures.training import Curve, curve, lines_figure, loss_figure, single_figure
 from fewlabel.reporting.formatting import count, listed, percent

@@ -11,13 +11,13 @@ from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.output_paths import with_a_name
 from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.core.progress import say
-from fewlabel.core.settings.config import Settings
-from fewlabel.engine.regime_outcomes import outcome_sentences
-from fewlabel.stages._planned_encoder import PlannedEncoder
+from fewlabel.core.settings.base import Settings
+from fewlabel.engine.regime_run_summary import outcome_sentences
+from fewlabel.stages._encoder_to_be_trained import PlannedEncoder
 from fewlabel.stages._shape_checks import slice_faults
 from fewlabel.stages.finetune.checking import LabelUse, check
-from fewlabel.stages.finetune.expectation import NOTHING_KNOWN, nothing_else_tells
 from fewlabel.stages.finetune.inputs import Inputs
+from fewlabel.stages.finetune.leave_one_out_choice import NOTHING_KNOWN, nothing_else_tells
 from fewlabel.stages.finetune.segmenter_run import SegmenterRun
 from fewlabel.stages.finetune.settings import FinetuneSettings, mode_of
 from fewlabel.stages.finetune.trainer import SegmentationTrainer
@@ -59,7 +59,7 @@ def run(settings: FinetuneSettings, user_network: Collection[str] | None = None)
         DivergedError: If a number is not finite.
         RunStoppedError: After Ctrl-C, once the state is saved.
     """
-    if settings.mode == "frozen" and settings.encoder is None:
+    if settings.mode == "frozen" and settings.encoder is None and settings.start is None:
         fault = Fault("mode=frozen needs an encoder to freeze", "encoder", "Add encoder=FOLDER")
         raise SettingsError("These settings are not valid:", [fault])
     inputs = Inputs(settings, user_network)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from fewlabel.core.artifact.manifest import Artifact
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import FewlabelError, SettingsError
 from fewlabel.data.store import PreparedStore
 from fewlabel.nets.unet import UNetConfig
@@ -13,11 +13,12 @@ from fewlabel.protocol.model_selection import Selection, choose_selection
 from fewlabel.protocol.splits import LabelDraw
 from fewlabel.protocol.training_eligibility import drawn_labels, labels_of_encoder
 from fewlabel.stages._batch_norm_statistics import statistics_faults
-from fewlabel.stages._planned_encoder import PlannedEncoder
+from fewlabel.stages._encoder_to_be_trained import PlannedEncoder
 from fewlabel.stages._shape_checks import slice_faults
-from fewlabel.stages.finetune.expectation import choose_expectation
+from fewlabel.stages.finetune.leave_one_out_choice import choose_expectation, choose_expectation_again
 from fewlabel.stages.finetune.network import architecture_of, built_network, encoder_faults, network_faults
 from fewlabel.stages.finetune.settings import FinetuneSettings
+from fewlabel.stages.finetune.starting_point import StartingPoint
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,26 @@ class LabelUse:
     Attributes:
         draw: Labelled and validation patients.
         selection: How the weights are selected.
-        expects: Whether labelled patients are left out in turn to estimate what to expect of new ones.
+        left_out: Labelled patients that are left out in turn to estimate what to expect of new ones.
+        unseen: Those of them whose labels the segmenter that training goes on from has not met: it scores them as it
+            is, without a training.
     """
 
     draw: LabelDraw
     selection: Selection
-    expects: bool
+    left_out: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
+
+    @property
+    def expects(self) -> bool:
+        """Whether there is an estimate."""
+        return bool(self.left_out)
+
+    @property
+    def left_out_fits(self) -> int:
+        """Trainings that leave a patient out."""
+        every = self.selection == "leave_one_out"
+        return len(self.draw.labelled) if every else len(self.left_out) - len(self.unseen)
 
     @property
     def subjects(self) -> set[str]:
@@ -45,6 +60,7 @@ def check(
     store: PreparedStore,
     encoder: Artifact | PlannedEncoder | None = None,
     *,
+    start: StartingPoint | None = None,
     user_network: Collection[str] | None = None,
 ) -> tuple[UNetConfig, LabelUse]:
     """The network to build and the use of the labels, once it is sure that the settings fit the data and the encoder.
@@ -53,22 +69,27 @@ def check(
         settings: Settings of the stage.
         store: The prepared data.
         encoder: What training starts from, or will once it is trained; None for random weights.
-        user_network: Settings of the network that the user gave, which the encoder must not contradict; None for all
-            that are set.
+        start: The segmenter of ``settings.start``, where it is open already.
+        user_network: Settings of the network that the user gave, which encoder or start must not contradict; None for
+            all that are set.
 
     Raises:
         SettingsError: With every fault: of the draw, its selection, the network, the encoder, and sides of the images.
         DataError: If there are not the labels that are asked for; with all other faults.
     """
     size = store.images.shape[2:]
-    network = built_network(settings, int(store.images.shape[1]), size, encoder)
+    start = start or StartingPoint.of(settings.start)
+    origin = encoder if start is None else PlannedEncoder(start.network)
+    network = built_network(settings, int(store.images.shape[1]), size, origin)
     faults = [*network_faults(settings, network, user_network), *statistics_faults(settings.recalibrate, network)]
-    if encoder is not None:
-        faults += encoder_faults(settings.patch, settings.encoder, architecture_of(encoder))
+    if origin is not None:
+        faults += encoder_faults(settings.patch, settings.encoder or settings.start, architecture_of(origin))
+    if start is not None:
+        faults += start.faults(store, settings.members, str(settings.start))
     if settings.patch is None:
         faults += slice_faults(size, network, str(settings.data), settings.view)
     try:
-        labels = _label_use(settings, store, encoder)
+        labels = _label_use(settings, store, encoder, start)
     except FewlabelError as error:
         if not faults:
             raise
@@ -78,8 +99,18 @@ def check(
     return network, labels
 
 
-def _label_use(settings: FinetuneSettings, store: PreparedStore, encoder: Artifact | PlannedEncoder | None) -> LabelUse:
+def _label_use(
+    settings: FinetuneSettings,
+    store: PreparedStore,
+    encoder: Artifact | PlannedEncoder | None,
+    start: StartingPoint | None,
+) -> LabelUse:
     draw = drawn_labels(store, settings.labelled, settings.draw, settings.subjects)
+    if start is not None:
+        selection = choose_selection(settings.validation, draw, sorted(start.known & set(draw.labelled)))
+        left_out = start.can_leave_out(draw.labelled)
+        left_out = choose_expectation_again(settings.expect, selection, left_out, str(settings.start))
+        return LabelUse(draw, selection, left_out, start.unseen(left_out))
     if encoder is None or settings.mode == "scratch":
         known: tuple[str, ...] = ()
     elif isinstance(encoder, PlannedEncoder):
@@ -92,4 +123,5 @@ def _label_use(settings: FinetuneSettings, store: PreparedStore, encoder: Artifa
             remedy=f"Pre-train with subjects=[{','.join(draw.labelled)}], or fine-tune on its draw",
         )
     selection = choose_selection(settings.validation, draw, known)
-    return LabelUse(draw, selection, choose_expectation(settings.expect, draw, selection, store, known))
+    expects = choose_expectation(settings.expect, draw, selection, store, known)
+    return LabelUse(draw, selection, draw.labelled if expects else ())

@@ -23,9 +23,11 @@ from fewlabel.core.collective import barrier, rank
 from fewlabel.core.errors import ArtifactError, Fault
 from fewlabel.data.io.npz import NPZ_ERRORS
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
-from fewlabel.engine.runs import mark_run
+from fewlabel.engine.run_folder_state import mark_run
+from fewlabel.engine.weight_files import left_out_file, save_left_out
+from fewlabel.nets.unet import UNet
 from fewlabel.scoring.metrics import score_case
-from fewlabel.stages._postprocess import prepared_spacing
+from fewlabel.stages._cleaning_rule import prepared_spacing
 from fewlabel.stages.finetune.trainer import MASKS, SegmentationTrainer
 
 #: Scores of the left-out patients, a row per scan and class.
@@ -42,11 +44,14 @@ class LeftOut:
         out: Folder of the run.
         same: Identity of the run: what another one has left is not taken for its own.
         store: The prepared data.
-        subjects: The labelled patients.
+        subjects: The patients to leave out.
+        unseen: Those of them whom the weights that training goes on from have never met: nothing is trained for them.
+        goes_on: Whether training goes on from weights, which are scored before.
         trainer: Makes the trainer on all but the patient it is given, in a folder.
         scored: Whether the patients are to be scored.
         compiled: Whether the steps of the run are compiled.
         dice: Step → mean validation Dice of the left-out patients, once :meth:`best_length` knows it.
+        before: Rows of :meth:`table_before`.
     """
 
     out: Path
@@ -56,7 +61,10 @@ class LeftOut:
     trainer: Callable[[str, Path], SegmentationTrainer]
     scored: bool
     compiled: bool
+    unseen: Sequence[str] = ()
+    goes_on: bool = False
     dice: dict[int, float] = field(default_factory=dict)
+    before: list[dict[str, Any]] = field(default_factory=list)
 
     def best_length(self) -> int:
         """Number of steps whose Dice, averaged over the left-out patients, is highest.
@@ -71,7 +79,8 @@ class LeftOut:
                 trainer = self._without(subject)
                 trainer.keep_masks = self.scored
                 mark_run(self.out, self.same, compiled=self.compiled)
-                trainer.run()
+                network = trainer.run()
+                self._save(subject, network)
                 curve = trainer.curve
                 self._keep(folder / _CURVE, {"curve": {str(step): curve[step] for step in curve}})
                 trainer.clean()
@@ -86,34 +95,59 @@ class LeftOut:
             length: What :meth:`best_length` chose; None where nothing was chosen that way, and then the fits are run
                 here as the model's.
         """
-        known = {subject: self._own(self._folder(subject) / _SCORES) for subject in self.subjects}
+        folders = {subject: self._folder(subject) for subject in self.subjects}
+        known = {name: self._own(place / _SCORES) if self._saved(place) else None for name, place in folders.items()}
         # All processes have looked before one of them writes.
         barrier()
         rows: list[dict[str, Any]] = []
-        for subject, kept in known.items():
-            if kept is None:
-                folder = self._folder(subject)
-                cases = labelled_cases(self.store, (subject,))
-                masks = self._masks(subject, cases) if length is None else _read_masks(folder, length, len(cases))
-                pairs = zip(cases, masks, strict=True)
-                own = [row for case, mask in pairs for row in case_rows(self.store, case, mask)]
-                self._keep(folder / _SCORES, {"rows": own})
-            rows.extend(own if kept is None else kept["rows"])
-        table = pd.DataFrame(rows, columns=list(COLUMNS))
-        return table.astype({"hd95_mm": "float64"})
+        for subject, finished in known.items():
+            scored = finished or self._score(subject, length)
+            if finished is None:
+                self._keep(folders[subject] / _SCORES, scored)
+            rows.extend(scored["rows"])
+            self.before.extend(scored.get("before", ()))
+        return _table(rows)
+
+    def table_before(self) -> pd.DataFrame:
+        """As :meth:`scores`, which comes first, of the weights that training went on from; of seen patients alone."""
+        return _table(self.before)
+
+    def files(self) -> list[str]:
+        """The weights that left patients out, relative to the folder of the run."""
+        return [left_out_file(subject) for subject in self.subjects] if self.scored else []
 
     def clean(self) -> None:
         """Take away the masks, which a finished run does without; rank 0 only."""
         for subject in self.subjects:
             shutil.rmtree(self._folder(subject) / MASKS, ignore_errors=True)
 
-    def _masks(self, subject: str, cases: Sequence[PreparedCase]) -> list[NDArray[np.uint8]]:
-        """Of a patient, by a network of the others."""
+    def _score(self, subject: str, length: int | None) -> dict[str, Any]:
+        """Rows of a patient by a network of the others, and by the weights that it went on from."""
+        cases = labelled_cases(self.store, (subject,))
+        if length is not None:
+            return {"rows": self._rows(cases, _read_masks(self._folder(subject), length, len(cases)))}
         trainer = self._without(subject)
         mark_run(self.out, self.same, compiled=self.compiled)
-        masks = trainer.masks(trainer.run(), cases)
+        found: dict[str, Any] = {}
+        if self.goes_on:
+            network = trainer.model.inference_network().eval()
+            found["before"] = self._rows(cases, trainer.masks(network, cases))
+        if subject in self.unseen:
+            found["rows"] = found.pop("before")
+        else:
+            network = trainer.run()
+            found["rows"] = self._rows(cases, trainer.masks(network, cases))
+        self._save(subject, network)
         trainer.clean()
-        return masks
+        return found
+
+    def _rows(self, cases: Sequence[PreparedCase], masks: Sequence[NDArray[np.uint8]]) -> list[dict[str, Any]]:
+        return [row for case, mask in zip(cases, masks, strict=True) for row in case_rows(self.store, case, mask)]
+
+    def _save(self, subject: str, network: UNet) -> None:
+        """Keep the weights: whoever goes on from this run leaves the patient out again."""
+        if self.scored and rank() == 0:
+            save_left_out(self.out, subject, network)
 
     def _without(self, subject: str) -> SegmentationTrainer:
         """The trainer on all but a patient, which says so beside its progress bar."""
@@ -124,6 +158,10 @@ class LeftOut:
     def _folder(self, subject: str) -> Path:
         return self.out / f"left-out-{subject}"
 
+    def _saved(self, folder: Path) -> bool:
+        """Whether the weights of a fit lie in its folder."""
+        return (folder / Path(left_out_file("")).name).is_file()
+
     def _own(self, path: Path) -> dict[str, Any] | None:
         """What this very run has left in a file."""
         content = read_sealed(path, "Delete it, and that patient is left out again") if path.is_file() else {}
@@ -131,7 +169,7 @@ class LeftOut:
 
     def _own_curve(self, folder: Path) -> dict[int, float] | None:
         """Step → validation Dice of a left-out patient, if this very run has found it before, and all it left."""
-        content = self._own(folder / _CURVE)
+        content = self._own(folder / _CURVE) if not self.scored or self._saved(folder) else None
         if content is None or (self.scored and not (folder / MASKS).is_dir() and self._own(folder / _SCORES) is None):
             return None
         return {int(step): float(value) for step, value in content["curve"].items()}
@@ -139,6 +177,10 @@ class LeftOut:
     def _keep(self, path: Path, content: Mapping[str, Any]) -> None:
         if rank() == 0:
             write_sealed(path, {"identity": self.same, **content})
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"hd95_mm": "float64"})
 
 
 def labelled_cases(store: PreparedStore, subjects: Sequence[str]) -> tuple[PreparedCase, ...]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from fewlabel.core.artifact.manifest import Artifact
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import Fault
 from fewlabel.core.progress import say
 from fewlabel.nets.unet import UNetConfig
-from fewlabel.stages._planned_encoder import PlannedEncoder
+from fewlabel.stages._encoder_to_be_trained import PlannedEncoder
 from fewlabel.stages._shape_checks import patch_side_faults
 from fewlabel.stages.finetune.settings import FinetuneSettings
 
@@ -76,8 +76,9 @@ def network_faults(
         elif key == "ndim":
             problem = f"is {wanted}, but a network of {'slices' if settings.patch is None else 'patches'} is {value}D"
         elif user_network is None or key in user_network:
-            problem = f"is {wanted}, but the encoder {settings.encoder} has {value}"
-            remedy += ", or give another encoder"
+            origin = "encoder" if settings.encoder is not None else "start"
+            problem = f"is {wanted}, but the {origin} {getattr(settings, origin)} has {value}"
+            remedy += f", or give another {origin}"
         else:
             continue
         faults.append(Fault(problem, f"network.{key}", remedy))

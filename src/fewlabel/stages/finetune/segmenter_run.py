@@ -8,17 +8,18 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import write_bytes
 from fewlabel.core.collective import barrier, rank
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.core.progress import say
 from fewlabel.core.rng import stream_seed
-from fewlabel.data.representative_slices import Spread
+from fewlabel.data.evenly_spread_slices import Spread
 from fewlabel.data.store import PreparedCase
 from fewlabel.engine.compiling import plain_seconds
 from fewlabel.engine.lock import sole_run
-from fewlabel.engine.runs import check_begun, close_run, finished_before, identity, mark_run
+from fewlabel.engine.run_folder_state import check_begun, close_run, finished_before, identity, mark_run
 from fewlabel.engine.runtime import fast_kernels, start
 from fewlabel.engine.trainer import compiles
 from fewlabel.engine.weight_files import load_decoder_into, load_encoder_into, save_segmenter_facts
@@ -26,16 +27,17 @@ from fewlabel.nets.memory_layout import channels_last
 from fewlabel.nets.unet import UNet
 from fewlabel.protocol.exposure import images_met
 from fewlabel.protocol.model_selection import say_selection
+from fewlabel.protocol.training_eligibility import unlabelled_slices
 from fewlabel.scoring.component_rule import ComponentRule
 from fewlabel.stages._batch_norm_statistics import statistics_images, statistics_words
-from fewlabel.stages._postprocess import decided_rule
+from fewlabel.stages._cleaning_rule import decided_rule
 from fewlabel.stages._shape_checks import patch_size
 from fewlabel.stages.finetune.checking import LabelUse
-from fewlabel.stages.finetune.expectation import expectation_lines
-from fewlabel.stages.finetune.facts import expectation, segmenter_facts
+from fewlabel.stages.finetune.ensemble_members import Members, member_seed
 from fewlabel.stages.finetune.inputs import Inputs
 from fewlabel.stages.finetune.leave_one_out import TABLE, LeftOut, labelled_cases
-from fewlabel.stages.finetune.members import Members, member_seed
+from fewlabel.stages.finetune.leave_one_out_choice import expectation_lines
+from fewlabel.stages.finetune.segmenter_facts import continued_facts, expectation, segmenter_facts
 from fewlabel.stages.finetune.settings import FinetuneSettings, Mode
 from fewlabel.stages.finetune.trainer import SegmentationTrainer
 
@@ -68,17 +70,18 @@ class SegmenterRun:
         self.inputs = inputs or Inputs(settings)
         self.store, self.draw = self.inputs.store, self.inputs.draw
         self.encoder = self.inputs.encoder if mode != "scratch" else None
+        self.start = self.inputs.start if mode != "scratch" else None
         self.settings = self.inputs.as_built(settings)
         labels = labels or self.inputs.labels
-        self.selection, self.expects = labels.selection, labels.expects
+        self.labels, self.selection, self.expects = labels, labels.selection, labels.expects
         self.same = {
             **identity(self.settings.record(), **self.inputs.hashes),
             "mode": mode,
             "selection": self.selection,
         }
         self.members = Members(out, settings.members, self.same)
-        #: Subjects whose images the encoder has met.
-        self.encoder_met = images_met((), self.encoder)
+        #: Subjects whose images were met before, by the encoder or the segmenter that training starts from.
+        self.encoder_met = images_met(self.start.met if self.start else (), self.encoder)
         self.inputs.check_unchanged()
         self._finished = False
         #: Whether steps are compiled, once :meth:`settle` knows it.
@@ -123,10 +126,12 @@ class SegmenterRun:
             self.out,
             self.same,
             self.store,
-            self.draw.labelled,
+            self.draw.labelled if selection == "leave_one_out" else self.labels.left_out,
             lambda subject, folder: self._left_out_trainer(fabric, subject, folder),
             scored=self.expects,
             compiled=self.compiled,
+            unseen=self.labels.unseen,
+            goes_on=self.start is not None,
         )
         stop = left.best_length() if selection == "leave_one_out" else None
         for member in range(settings.members):
@@ -146,12 +151,14 @@ class SegmenterRun:
             if table is not None:
                 write_bytes(self.out / TABLE, table.to_csv(index=False).encode())
             facts = segmenter_facts(self, looked, rule, expected)
+            if self.start is not None:
+                facts |= continued_facts(self.start, facts, left.table_before(), self.members.mean_before())
             save_segmenter_facts(self.out, settings.network, len(self.store.label_names), facts)
         close_run(
             self.out,
             "segmenter",
-            [*self.members.files(), "segmenter.json", *([] if table is None else [TABLE])],
-            parents=[self.store.artifact, *([self.encoder] if self.encoder is not None else [])],
+            [*self.members.files(), *left.files(), "segmenter.json", *([] if table is None else [TABLE])],
+            parents=[self.store.artifact, *self.origins],
             settings=settings,
             same=self.same,
             device=fabric.device,
@@ -181,11 +188,14 @@ class SegmenterRun:
         )
         trainer.title = self.members.title(trainer.title, member)
         mark_run(self.out, self.same, compiled=self.compiled)
+        # Before a checkpoint is taken up: the weights are those that training goes on from.
+        before = trainer.validate() if self.start is not None and trainer.validation else None
         network = trainer.run(stop)
         kept = stop or trainer.best_step
         outcome = trainer.model.outcome(self.store.label_names, kept or self.settings.steps)
         if rank() == 0:
-            self.members.finish(member, network, kept, dice if stop else trainer.best_dice, outcome)
+            reached = dice if stop else trainer.best_dice
+            self.members.finish(member, network, kept, reached, outcome, before=before)
         barrier()
 
     def settle(self, fabric: Fabric, steps: int | None = None) -> None:
@@ -214,8 +224,7 @@ class SegmenterRun:
         unlabelled = (settings.unlabelled_batch or settings.batch) * regime.unlabelled_views
         rows = settings.batch + (unlabelled if regime.uses_unlabelled else 0)
         size = tuple(settings.patch or settings.view or store.images.shape[2:])
-        left_out = len(self.draw.labelled) if self.expects or self.selection == "leave_one_out" else 0
-        fits = settings.members + left_out
+        fits = settings.members + self.labels.left_out_fits
         return fits * plain_seconds(settings.network, len(store.label_names), size, rows, kind)
 
     def prepare(self, steps: int | None = None) -> SegmentationTrainer:
@@ -254,9 +263,9 @@ class SegmenterRun:
             self.mode,
             fabric,
             self.store,
-            self._network(fabric.device, seed),
+            self._network(fabric.device, seed, member, *left_out),
             indices=indices,
-            unlabelled=self.store.slices_of(sorted(met - set(labelled))),
+            unlabelled=unlabelled_slices(self.store, met, labelled),
             validation=validation,
             statistics=self._statistics(met, seed),
             rule=self._rule(labelled),
@@ -268,6 +277,11 @@ class SegmenterRun:
         if self.compiled:
             trainer.compile()
         return trainer
+
+    @property
+    def origins(self) -> list[Artifact]:
+        """What training starts from, if anything."""
+        return [] if self.mode == "scratch" else self.inputs.origins
 
     def _validation(self) -> tuple[PreparedCase, ...]:
         """Scans that the model is selected by."""
@@ -285,8 +299,11 @@ class SegmenterRun:
         """How predictions are cleaned, as these labels have it."""
         return decided_rule(self.store, labelled) if self.settings.postprocess else None
 
-    def _network(self, device: torch.device, seed: int) -> UNet:
-        """A network whose weights beside the encoder are equal for all modes of one seed."""
+    def _network(self, device: torch.device, seed: int, member: int = 0, left_out: str = "") -> UNet:
+        """A network whose weights beside the encoder are equal for all modes of one seed.
+
+        Where training goes on from a segmenter, they are those of its member, or of what left the patient out.
+        """
         torch.manual_seed(stream_seed(seed, "segmenter"))
         network = UNet(self.settings.network, len(self.store.label_names))
         if self.encoder is not None:
@@ -294,4 +311,6 @@ class SegmenterRun:
             if self.settings.transfer == "all":
                 load_decoder_into(self.encoder, network.decoder)
             self.inputs.check_unchanged()
+        if self.start is not None:
+            self.start.load_into(network, member, left_out)
         return channels_last(network.to(device))

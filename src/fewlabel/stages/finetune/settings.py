@@ -6,7 +6,7 @@ from collections.abc import Set
 from typing import Literal
 
 from fewlabel.core.errors import Fault
-from fewlabel.core.settings.config import Integers, Names, PathSetting, Settings, plugin_field, setting
+from fewlabel.core.settings.base import Integers, Names, PathSetting, Settings, plugin_field, setting
 from fewlabel.data.augment_settings import AugmentConfig, finetuning_augmentation
 from fewlabel.data.patch_positions import FOREGROUND
 from fewlabel.engine.compiling import Compile
@@ -17,7 +17,7 @@ from fewlabel.protocol.model_selection import Validation
 from fewlabel.protocol.training_eligibility import draw_faults
 from fewlabel.stages._batch_norm_statistics import Recalibrate
 from fewlabel.stages._shape_checks import patch_faults, view_faults
-from fewlabel.stages.finetune.expectation import Expect
+from fewlabel.stages.finetune.leave_one_out_choice import Expect
 
 Mode = Literal["warm", "frozen", "scratch"]
 
@@ -28,6 +28,9 @@ class FinetuneSettings(Settings):
     data: PathSetting = setting(..., "prepared folder")
     out: PathSetting = setting(..., "folder of the segmenter to make; the control goes to OUT-control")
     encoder: PathSetting | None = setting(None, "encoder folder; null trains from scratch")
+    start: PathSetting | None = setting(
+        None, "segmenter folder whose weights training goes on from, in place of an encoder; null begins anew"
+    )
     regime: plugin_field("fewlabel.regimes") = setting("supervised", "how slices become a loss")  # type: ignore[valid-type]
     mode: Mode = setting("warm", "train the encoder, freeze its weights and statistics, or start from scratch")
     transfer: Literal["all", "encoder"] = setting(
@@ -145,6 +148,10 @@ class FinetuneSettings(Settings):
     def contradictions(self, where: str = "", *, without: Set[str] = frozenset()) -> list[Fault]:
         """Patches and views must fit network and regime, and a draw have its number of patients."""
         faults = []
+        if self.start is not None and without.isdisjoint({"start", "encoder", "control"}):
+            clash = ["encoder"] if self.encoder is not None else []
+            clash += ["control"] if self.control else []
+            faults += [Fault("cannot be combined with start", f"{where}{key}", f"Leave out {key}") for key in clash]
         if without.isdisjoint({"patch", "view"}):
             faults += patch_faults(self.patch, self.network, self.regime, self.encoder, where)
             faults += view_faults(self.view, self.patch, self.network, self.encoder, where)
@@ -154,5 +161,5 @@ class FinetuneSettings(Settings):
 
 
 def mode_of(settings: FinetuneSettings) -> Mode:
-    """What becomes of the encoder: without one, the run starts from scratch."""
-    return settings.mode if settings.encoder is not None else "scratch"
+    """What becomes of the encoder: without one, and without a segmenter to go on from, the run starts from scratch."""
+    return "scratch" if settings.encoder is None and settings.start is None else settings.mode

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fewlabel.core.artifact.files import write_bytes
-from fewlabel.core.atomic_files import sweep_partials
 from fewlabel.core.collective import barrier, mean_across, rank
 from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.core.progress import say
 from fewlabel.core.rng import stream_seed
+from fewlabel.core.unfinished_files import sweep_partials
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.data.batch_loading import FinetuneLoader
+from fewlabel.data.evenly_spread_slices import Spread
 from fewlabel.data.patches import PatchLoader
-from fewlabel.data.representative_slices import Spread
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.engine.checkpoint import CHECKPOINT
 from fewlabel.engine.compiling import plainly
@@ -37,7 +37,7 @@ from fewlabel.regimes.base import Regime
 from fewlabel.scoring.component_rule import ComponentRule, clean
 from fewlabel.scoring.metrics import dice_per_class
 from fewlabel.stages._batch_norm_statistics import take_statistics
-from fewlabel.stages._postprocess import prepared_voxel
+from fewlabel.stages._cleaning_rule import prepared_voxel
 from fewlabel.stages._shape_checks import patch_size, view_size
 from fewlabel.stages.finetune.settings import FinetuneSettings, Mode
 
@@ -208,7 +208,7 @@ class SegmentationTrainer(Trainer[Regime]):
         last = step == self.settings.steps - 1
         if not self.validation or not (last or (step + 1) % self.settings.validate_every == 0):
             return
-        value = self._validate()
+        value = self.validate()
         record.add(step, {"validation_dice": value})
         best = max(self.curve.values(), default=-1.0)
         self.facts["curve"][str(step + 1)] = value
@@ -227,7 +227,7 @@ class SegmentationTrainer(Trainer[Regime]):
             with self.fabric.autocast(), plainly(self.compiled):
                 take_statistics(network, self.statistics, self.settings.recalibrate_share, frozen=self.frozen)
 
-    def _validate(self) -> float:
+    def validate(self) -> float:
         """Mean Dice over validation cases and foreground classes, on the prepared grid."""
         network = self.model.inference_network()
         if self.statistics is not None:

@@ -9,26 +9,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.artifact.files import MANIFEST
-from fewlabel.core.artifact.manifest import Artifact
 from fewlabel.core.artifact.own_files import PREDICT_JOURNAL, PREDICT_REPORT
-from fewlabel.core.atomic_files import sweep_partials
 from fewlabel.core.errors import ArtifactError, DataError, Fault
 from fewlabel.core.progress import say, task
+from fewlabel.core.unfinished_files import sweep_partials
 from fewlabel.data.io.itk_log import collected_warnings
 from fewlabel.engine.lock import sole_run
 from fewlabel.engine.runtime import choose_device
+from fewlabel.stages._model_or_control import find_segmenter
 from fewlabel.stages._segmenter import Segmenter
-from fewlabel.stages._segmenter_in_use import segmenter_in_use
+from fewlabel.stages.predict.formats import MaskFormat, mask_format
 from fewlabel.stages.predict.inputs import find_scans
-from fewlabel.stages.predict.names import Scan
+from fewlabel.stages.predict.mask_names import Scan
+from fewlabel.stages.predict.output_destination import Destination, check_destination, check_files
 from fewlabel.stages.predict.outputs import Seconds, outputs, record_predictions, sizes, standing
-from fewlabel.stages.predict.places import Destination, check_destination, check_files
 from fewlabel.stages.predict.resuming import TABLE, Earlier
 from fewlabel.stages.predict.segmentation import PARTS, how_made, segment_scan
 from fewlabel.stages.predict.settings import PredictSettings
 
-__all__ = ["SETTINGS", "PredictSettings", "find_model", "run"]
+__all__ = ["SETTINGS", "PredictSettings", "find_segmenter", "run"]
 
 SETTINGS = PredictSettings
 
@@ -55,7 +54,16 @@ def run(settings: PredictSettings) -> Path:
     usual = model.facts.get("reader", "auto")
     channels = len(model.plan.channels)
     destination = Destination.of(settings.out)
-    listing = find_scans(settings.scans, channels, settings.out, reader=settings.reader, usual=usual)
+    form = mask_format(settings.format, destination.mask)
+    listing = find_scans(
+        settings.scans,
+        channels,
+        settings.out,
+        reader=settings.reader,
+        usual=usual,
+        named=form.named,
+        cases=settings.cases,
+    )
     if destination.mask and len(listing.scans) == 1:
         listing = replace(listing, scans=(replace(listing.scans[0], output=Path(destination.mask)),))
     scans = listing.scans
@@ -65,7 +73,7 @@ def run(settings: PredictSettings) -> Path:
     parts = dict.fromkeys(PARTS, 0.0)
     with _alone(destination):
         earlier = Earlier(destination)
-        missing = _missing(settings, destination, model, device, earlier, scans)
+        missing = _missing(settings, destination, model, form, device, earlier, scans)
         for line in (*listing.skipped, *map(str, listing.faults)):
             say(line)
         if kept := len(scans) - len(missing):
@@ -74,13 +82,13 @@ def run(settings: PredictSettings) -> Path:
         try:
             with task("predict", len(scans), kept) as bar:
                 for scan in missing:
-                    rows.extend(segment_scan(scan, model, settings, earlier, device, faults, parts))
+                    rows.extend(segment_scan(scan, model, settings, earlier, form, device, faults, parts))
                     bar.advance(note=scan.output.name)
         finally:
             # Also when the user stops: what is written is recorded.
             if (rows or kept) and not (destination.mask and faults):
                 seconds = Seconds(loaded, time.perf_counter() - started, parts)
-                record_predictions(settings, destination, model, rows, earlier, listing, seconds, device)
+                record_predictions(settings, destination, model, form, rows, earlier, listing, seconds, device)
                 earlier.close()
     for text, paths in collected_warnings().items():
         say(f"{len(paths)} files: {text}")
@@ -95,31 +103,6 @@ def run(settings: PredictSettings) -> Path:
     if listing.faults:
         raise DataError(f"All {done} scans that can be read are segmented, but there is more:", listing.faults)
     return settings.out
-
-
-def find_model(place: Path) -> Artifact:
-    """The segmenter that ``place`` is or, as a run folder, holds and uses; which of two is said.
-
-    Raises:
-        ArtifactError: If there is none.
-    """
-    opened: dict[Path, Artifact] = {}
-    if (segmenter := Artifact.find(place, "segmenter")) is not None:
-        segmenter.check_parents()
-        return segmenter
-    inside, why = segmenter_in_use(place, opened)
-    if why:
-        say(why)
-    if (segmenter := opened.get(inside) or Artifact.find(inside, "segmenter")) is not None:
-        segmenter.check_parents()
-        return segmenter
-    for folder in (place, inside):
-        if (folder / MANIFEST).is_file():
-            # Of several, none of the kind, the first says what is wrong.
-            return Artifact.open(folder, "segmenter")
-    problem = "is neither a segmenter nor a run folder with one" if place.exists() else "does not exist"
-    fault = Fault(f"{place} {problem}", remedy="Give the folder that finetune or train made")
-    raise ArtifactError("There is no model:", [fault])
 
 
 @contextmanager
@@ -138,6 +121,7 @@ def _missing(
     settings: PredictSettings,
     destination: Destination,
     model: Segmenter,
+    form: MaskFormat,
     device: str,
     earlier: Earlier,
     scans: Sequence[Scan],
@@ -150,21 +134,23 @@ def _missing(
     folder, in_the_way, missing = destination.folder, dict[Path, str](), []
     for scan in scans:
         output = scan.output.as_posix()
-        there = standing(folder / output, settings.beside)
+        there = standing(folder / output, form, settings.beside)
         known = not settings.overwrite and (there or output in earlier.records)
         if not known or not earlier.kept(output, how_made(scan, model, settings, device), there, in_the_way):
             missing.append(scan)
-    files = [path for scan in missing for path in outputs(folder / scan.output, settings.beside)]
+    files = [path for scan in missing for path in outputs(folder / scan.output, form, settings.beside)]
     tables = [destination.beside(name) for name in (TABLE, PREDICT_REPORT)]
-    if destination.mask and not (earlier.records or earlier.begun):
-        in_the_way.update({path: "is there already" for path in tables if path.exists()})
+    described = [destination.beside(name) for name in form.tables(model.plan, [scan.output for scan in scans])]
+    if not (earlier.records or earlier.begun):
+        others = (*described, *(tables if destination.mask else ()))
+        in_the_way.update({path: "is there already" for path in others if path.exists()})
     journal = destination.beside(PREDICT_JOURNAL)
-    check_files(destination, scans, [*files, *tables, journal], in_the_way, overwrite=settings.overwrite)
+    check_files(destination, scans, [*files, *tables, *described, journal], in_the_way, overwrite=settings.overwrite)
     return missing
 
 
 def _load(place: Path) -> Segmenter:
-    segmenter = Segmenter.load(find_model(place))
+    segmenter = Segmenter.load(find_segmenter(place))
     if "plan" not in segmenter.facts:
         where = segmenter.folder / "segmenter.json"
         raise ArtifactError("There is no model:", [Fault(f"{where} does not say how its pixels were prepared")])

@@ -5,30 +5,36 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.artifact.artifact_folder import Artifact
+from fewlabel.core.errors import DataError, Fault, SettingsError
 from fewlabel.core.plugin_discovery import load_plugin
-from fewlabel.core.settings.config import plugin_name
-from fewlabel.core.settings.values import show_value
+from fewlabel.core.settings.base import plugin_name
+from fewlabel.core.settings.value_syntax import show_value
+from fewlabel.core.suggestions import did_you_mean
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.io.catalog_paths import files_behind, is_file_path, is_there, scan_stem
-from fewlabel.data.io.hdf5 import SUFFIX as H5
+from fewlabel.data.io.dicom.file_search import is_dicom_file
+from fewlabel.data.io.dicom.pseudonyms import FOLDER as PSEUDONYMS
+from fewlabel.data.io.hdf5_and_npz_arrays import SUFFIX as H5
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.data.mask_names import is_mask_name
+from fewlabel.data.store import PreparedStore
 from fewlabel.readers.base import choose_reader, collected
 from fewlabel.stages.predict.listing import list_folder
-from fewlabel.stages.predict.names import Group, Scan, named_scans
-from fewlabel.stages.predict.unreadable import no_image_file, unreadable_faults
+from fewlabel.stages.predict.mask_names import Group, Scan, named_scans
+from fewlabel.stages.predict.unsupported_files import no_image_file, unreadable_faults
 
 #: A reader by id, or with its settings; ``auto`` for the one that fits.
 ReaderChoice = str | Mapping[str, Any]
 TABLES = (".csv", ".tsv", ".xlsx", ".xlsm", ".parquet")
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})$")
 _NOTHING = "There is nothing to segment:"
+_READERS = "fewlabel.readers"
 _REMEDY = "Give a scan, a folder of scans, or a table with an image column"
 _log = logging.getLogger(__name__)
 
@@ -49,15 +55,22 @@ class Found:
 
 
 def find_scans(
-    place: Path, channels: int, out: Path, *, reader: ReaderChoice = "auto", usual: ReaderChoice = "auto"
+    place: Path,
+    channels: int,
+    out: Path,
+    *,
+    reader: ReaderChoice = "auto",
+    usual: ReaderChoice = "auto",
+    named: Callable[[Iterable[Group], Path], tuple[Scan, ...]] = named_scans,
+    cases: Sequence[str] | None = None,
 ) -> Found:
     """All scans at ``place``.
 
     A file is one scan, or a table of scans. A folder is read by the reader that knows its convention; other image
     files in it, or all of them where no reader fits, are scans of one file each, or of one file per channel where
-    they follow nnU-Net's ``case_0000`` names. Masks, hidden files and what earlier runs made are left out, and
-    ``out`` is not entered. The mask of an array in an h5 file is a NIfTI file named by its case. Linked folders are
-    entered.
+    they follow nnU-Net's ``case_0000`` names. Of a prepared folder, the scans that it was made of are taken. Masks,
+    hidden files and what earlier runs made are left out, and ``out`` is not entered. The mask of an array in an h5
+    file is a NIfTI file named by its case. Linked folders are entered.
 
     Args:
         place: File or folder.
@@ -66,6 +79,8 @@ def find_scans(
         reader: Who reads the place; what it finds wrong is among the faults.
         usual: The reader of the model's own scans. Where it is the one that reads these, it has the settings it had
             then, but for those that ``reader`` gives and those of labels.
+        named: What masks are called, from the scans and the folder that these are expected in.
+        cases: Of a prepared folder, the scans by id; None for those of the training parts without a label.
 
     Raises:
         DataError: If there is nothing to segment, or two scans would be written to one file.
@@ -74,13 +89,18 @@ def find_scans(
     if not place.exists():
         gone = Fault(f"{place} does not exist", remedy="Check the path")
         raise DataError(_NOTHING, [no_image_file(place) if place.is_symlink() else gone])
+    if (prepared := Artifact.find(place, "prepared")) is not None:
+        return Found(named(_of_prepared(PreparedStore(prepared), cases), place), ())
+    if cases is not None:
+        fault = Fault("names scans of a prepared folder", "cases", "Leave it out")
+        raise SettingsError(f"{place} is none:", [fault])
     looking = _Looking(place, channels, usual)
     groups = looking.of_file(reader) if place.is_file() else looking.of_folder(out, reader)
     if not groups:
         left_out = f" ({'; '.join(looking.skipped)})" if looking.skipped else ""
         nothing = [] if place.is_file() else [Fault(f"{place} holds no scans{left_out}", remedy=_REMEDY)]
         raise DataError(_NOTHING, [*nothing, *looking.faults])
-    scans = named_scans(groups, place.parent if place.is_file() else place)
+    scans = named(groups, place.parent if place.is_file() else place)
     return Found(scans, tuple(looking.skipped), tuple(looking.faults))
 
 
@@ -96,6 +116,8 @@ class _Looking:
         place = self.place
         kinds = {**dict.fromkeys(TABLES, "table"), H5: "ssl4mis"}
         fitting = next((name for suffix, name in kinds.items() if place.name.lower().endswith(suffix)), "auto")
+        if fitting == "auto" and reader == "auto" and is_dicom_file(place):
+            fitting = "dicom"
         chosen = fitting if reader == "auto" else reader
         if chosen != "auto":
             catalog = self._collect(chosen)
@@ -127,6 +149,9 @@ class _Looking:
                 self.faults.extend(catalog.faults)
         if catalog is not None and catalog.reader == "table":
             return groups
+        # Where names may be those of persons, numbers must do.
+        private = catalog is not None and load_plugin(_READERS, catalog.reader).private
+        hidden = [path for path in listing.hidden if path.parent.name != PSEUDONYMS]
         of_scans = {file.resolve() for case in cases for path in case.images for file in files_behind(path)}
         named = [file for case in cases if case.label and is_there(case.label) for file in files_behind(case.label)]
         # A mask may be an array of the very file that holds its scan.
@@ -134,14 +159,17 @@ class _Looking:
         claimed = of_scans | {file.resolve() for file in labels}
         images = [path for path in listing.files if is_scan(path) and path.resolve() not in claimed]
         masks = [path for path in images if is_mask_name(path, self.place)]
-        for kind, paths in (("masks by name", [*labels, *masks]), ("hidden files", listing.hidden)):
-            if paths:
-                shown = ", ".join(path.name for path in paths[:3]) + (", …" if len(paths) > 3 else "")
-                self.skipped.append(f"left out as {kind} ({len(paths)}): {shown}")
-        if listing.artifacts:
-            shown = ", ".join(map(str, listing.artifacts[:3])) + (", …" if len(listing.artifacts) > 3 else "")
-            self.skipped.append(f"left out as made by fewlabel ({len(listing.artifacts)}): {shown}")
-        self.faults.extend(unreadable_faults(listing, {file.suffix.lower() for file in claimed}, self.place))
+        left_out = {
+            "masks by name": [path.name for path in (*(() if private else labels), *masks)],
+            "hidden files": [path.name for path in hidden],
+            "made by fewlabel": list(map(str, listing.artifacts)),
+        }
+        for kind, names in left_out.items():
+            if names:
+                shown = "" if private else f": {', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
+                self.skipped.append(f"left out as {kind} ({len(names)}){shown}")
+        understood = {file.suffix.lower() for file in claimed}
+        self.faults.extend(unreadable_faults(listing, understood, self.place, private=private))
         aside = set(masks)
         return [*groups, *_by_channel([path for path in images if path not in aside], self.channels)]
 
@@ -159,7 +187,7 @@ class _Looking:
         name = plugin_name(given)
         known: dict[str, Any] = {}
         if isinstance(self.usual, Mapping) and plugin_name(self.usual) == name:
-            aside = {*given, *load_plugin("fewlabel.readers", name, where="reader").label_settings}
+            aside = {*given, *load_plugin(_READERS, name, where="reader").label_settings}
             known = {key: value for key, value in self.usual.items() if key not in aside}
         catalog = collected(choose_reader(self.place, {**known, **given}).reader, self.place)
         if known:
@@ -167,6 +195,24 @@ class _Looking:
             self.skipped.append(f"reader {name} as for the model's own scans: {shown}")
         self.skipped.extend(catalog.notes)
         return catalog
+
+
+def _of_prepared(store: PreparedStore, ids: Sequence[str] | None) -> list[Group]:
+    """The scans that a store was made of, each called by its id."""
+    parts = store.split["parts"]
+    training = {*parts.get("train", ()), *parts.get("pretrain", ())} - {*parts.get("test", ())}
+    usual = [case.id for case in store.cases if case.label is None and case.subject in training]
+    wanted, known = usual if ids is None else ids, {case.id: case for case in store.cases}
+    faults = [
+        Fault(f'{store.folder} holds no scan "{name}"', "cases", did_you_mean(name, known))
+        for name in wanted
+        if name not in known
+    ]
+    if not wanted:
+        faults.append(Fault(f"every training scan of {store.folder} has a label", remedy="Name scans with cases"))
+    if faults:
+        raise DataError(_NOTHING, faults)
+    return [(tuple(map(Path, known[name].images)), name) for name in wanted]
 
 
 def _any_of(case: Case, files: Set[Path]) -> bool:

@@ -13,21 +13,24 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.core.artifact.files import write_json, write_text
-from fewlabel.core.artifact.manifest import finish_artifact
 from fewlabel.core.artifact.own_files import PREDICT_REPORT
+from fewlabel.core.progress import say
 from fewlabel.core.provenance import library_versions, machine_facts
 from fewlabel.data.io.catalog_paths import scan_stem
+from fewlabel.data.io.dicom.address import parse_dicom
 from fewlabel.data.io.geometry import Volume
-from fewlabel.data.io.mask_writing import in_smallest_type, write_map, write_mask, write_probabilities
+from fewlabel.data.io.mask_writing import write_map, write_probabilities
 from fewlabel.data.preprocess import Plan
 from fewlabel.engine.runtime import resolved_precision
 from fewlabel.scoring.voxel_uncertainty import ENTROPY, MUTUAL_INFORMATION
-from fewlabel.stages._postprocess import KEY as POSTPROCESS
+from fewlabel.stages._cleaning_rule import KEY as POSTPROCESS
 from fewlabel.stages._segmenter import Segmenter
+from fewlabel.stages.predict.formats import MaskFormat, files_of
 from fewlabel.stages.predict.inputs import Found
-from fewlabel.stages.predict.names import Scan, input_of
-from fewlabel.stages.predict.places import Destination
+from fewlabel.stages.predict.mask_names import Scan, input_of
+from fewlabel.stages.predict.output_destination import Destination
 from fewlabel.stages.predict.resuming import TABLE, Earlier, with_rows
 from fewlabel.stages.predict.settings import PredictSettings
 
@@ -57,17 +60,15 @@ class Seconds:
     parts: Mapping[str, float]
 
 
-def write_masks(out: Path, scan: Scan, masks: Sequence[Mask], plan: Plan) -> list[Path]:
-    """Write the mask in raw label values, 4D for a cine, and its probabilities and uncertainty if there are any.
+def write_masks(out: Path, scan: Scan, masks: Sequence[Mask], plan: Plan, form: MaskFormat) -> list[Path]:
+    """Write the mask, of all frames of a cine, and its probabilities and uncertainty if there are any.
 
     Returns:
         The files.
     """
-    lookup = in_smallest_type(np.array(plan.label_values))
-    raw = lookup[np.stack([mask.classes for mask in masks])]
     target = out / scan.output
-    write_mask(target, raw if len(masks) > 1 else raw[0], scan.images[0])
-    written = [target]
+    form.write(target, np.stack([mask.classes for mask in masks]), scan.images[0], plan)
+    written = files_of(form, target)
     for number, mask in enumerate(masks, start=1):
         frame = number if len(masks) > 1 else None
         if mask.probabilities is not None:
@@ -79,17 +80,17 @@ def write_masks(out: Path, scan: Scan, masks: Sequence[Mask], plan: Plan) -> lis
     return written
 
 
-def outputs(mask: Path, kinds: Sequence[str]) -> list[Path]:
+def outputs(mask: Path, form: MaskFormat, kinds: Sequence[str]) -> list[Path]:
     """A mask and what goes beside it, of a scan of one frame."""
-    return [mask, *(_beside(mask, kind) for kind in kinds)]
+    return [*files_of(form, mask), *(_beside(mask, kind) for kind in kinds)]
 
 
-def standing(mask: Path, kinds: Sequence[str]) -> list[Path]:
+def standing(mask: Path, form: MaskFormat, kinds: Sequence[str]) -> list[Path]:
     """What is there of a mask and of what goes beside it, of frames too, sorted; a link counts, wherever it leads."""
     frames = (_beside(mask, kind, frame=0).name for kind in kinds)
     named = [name.partition("_frame00_") for name in frames]
     numbered = [path for stem, _, kind in named for path in mask.parent.glob(f"{glob.escape(stem)}_frame*_{kind}")]
-    return sorted({*numbered, *(path for path in outputs(mask, kinds) if os.path.lexists(path))})
+    return sorted({*numbered, *(path for path in outputs(mask, form, kinds) if os.path.lexists(path))})
 
 
 def _beside(mask: Path, kind: str, frame: int | None = None) -> Path:
@@ -133,17 +134,26 @@ def sizes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
+def recorded_settings(settings: PredictSettings, found: Found) -> dict[str, Any]:
+    """The settings as they are kept: of DICOM without the folder, whose name may be that of a patient."""
+    record = settings.record()
+    if any(parse_dicom(path) is not None for scan in found.scans for path in scan.images):
+        record["scans"] = "DICOM"
+    return record
+
+
 def record_predictions(
     settings: PredictSettings,
     destination: Destination,
     model: Segmenter,
+    form: MaskFormat,
     rows: Sequence[Mapping[str, Any]],
     earlier: Earlier,
     found: Found,
     seconds: Seconds,
     device: str,
 ) -> None:
-    """Table, report and, of a folder, manifest; there rows of earlier calls stay unless their mask was made again."""
+    """Tables, report and, of a folder, manifest; there rows of earlier calls stay unless their mask was made again."""
     out, plan, precision = destination.folder, model.plan, resolved_precision(settings.precision, device)
     volumes = sum(row["status"] == "ok" for row in rows)
     table = with_rows(earlier.table, pd.DataFrame(rows), map(input_of, found.scans))
@@ -151,7 +161,7 @@ def record_predictions(
     write_text(destination.beside(TABLE), table.to_csv(index=False))
     masks = set(table.loc[table["status"] == "ok", "output"])
     report = {
-        "settings": settings.record(),
+        "settings": recorded_settings(settings, found),
         "model": {"folder": str(model.folder), "content_hash": model.content_hash, "members": len(model.networks)},
         "uncertainty": (MUTUAL_INFORMATION if len(model.networks) > 1 else ENTROPY) if settings.uncertainty else "",
         "postprocess": model.facts.get(POSTPROCESS) if settings.postprocess else None,
@@ -172,18 +182,29 @@ def record_predictions(
         "machine": machine_facts(),
     }
     write_json(destination.beside(PREDICT_REPORT), report)
+    described = form.tables(plan, sorted(map(Path, masks)))
+    for name, text in described.items():
+        _describe(destination.beside(name), text, alone=len(table) == len(rows))
     if destination.mask:
         return
     floats = (path for kind in ("probabilities", "uncertainty") for path in out.rglob(f"*_{kind}.*"))
     beside = [path.relative_to(out).as_posix() for path in floats]
-    files = {name for name in (*masks, *beside) if (out / name).is_file()}
+    with_masks = (file.as_posix() for mask in masks for file in files_of(form, Path(mask)))
+    files = {name for name in (*with_masks, *beside) if (out / name).is_file()}
     finish_artifact(
         out,
         "predictions",
-        sorted({*files, TABLE, PREDICT_REPORT}),
+        sorted({*files, *described, TABLE, PREDICT_REPORT}),
         parents=[model.artifact],
-        settings=settings.record(),
+        settings=recorded_settings(settings, found),
         device=device,
         precision=precision,
         wall_seconds=seconds.total,
     )
+
+
+def _describe(path: Path, text: str, *, alone: bool) -> None:
+    """Write what describes the masks; where it said something else of masks of another call, that is said."""
+    if not alone and path.is_file() and path.read_text(encoding="utf-8") != text:
+        say(f"{path} now describes the masks of this call; others in its folder were made by another model.")
+    write_text(path, text)

@@ -17,8 +17,8 @@ from fewlabel.core.artifact.files import file_hash, read_json
 from fewlabel.core.artifact.own_files import PREDICT_JOURNAL, PREDICT_REPORT
 from fewlabel.core.errors import ArtifactError
 from fewlabel.data.io.catalog_paths import files_behind
-from fewlabel.stages.predict.names import Scan
-from fewlabel.stages.predict.places import Destination
+from fewlabel.stages.predict.mask_names import Scan
+from fewlabel.stages.predict.output_destination import Destination
 
 TABLE = "predictions.csv"
 

@@ -15,15 +15,16 @@ from fewlabel.core.progress import say
 from fewlabel.data.io.catalog_paths import shown
 from fewlabel.data.io.fourth_axis import why_no_cine
 from fewlabel.data.io.geometry import Volume
-from fewlabel.data.io.volume import read_volume
+from fewlabel.data.io.volume_reading import read_volume
 from fewlabel.data.preprocess import Plan, prepare_volume, restore_map, restore_probabilities
 from fewlabel.data.slice_plane import cut_otherwise
-from fewlabel.data.unforeseen import unforeseen_fault
+from fewlabel.data.unexpected_errors import unforeseen_fault
 from fewlabel.engine.runtime import resolved_precision
 from fewlabel.scoring.component_rule import clean
 from fewlabel.scoring.disagreement import COLUMN as DISAGREEMENT
 from fewlabel.stages._segmenter import Segmenter
-from fewlabel.stages.predict.names import Scan, input_of
+from fewlabel.stages.predict.formats import MaskFormat
+from fewlabel.stages.predict.mask_names import Scan, input_of
 from fewlabel.stages.predict.outputs import Mask, millilitres, voxels, write_masks
 from fewlabel.stages.predict.resuming import Earlier, MaskRecord, scan_hash
 from fewlabel.stages.predict.settings import PredictSettings
@@ -37,6 +38,7 @@ def segment_scan(
     model: Segmenter,
     settings: PredictSettings,
     earlier: Earlier,
+    form: MaskFormat,
     device: str,
     faults: list[Fault],
     parts: dict[str, float],
@@ -57,7 +59,7 @@ def segment_scan(
         masks = [_segment(frame, model, settings, device) for frame in frames]
         before = time.perf_counter()
         earlier.begin(scan)
-        files = write_masks(earlier.folder, scan, masks, model.plan)
+        files = write_masks(earlier.folder, scan, masks, model.plan, form)
         parts["write"] += time.perf_counter() - before
         if odd := cut_otherwise(volume.geometry, np.asarray(model.plan.frame), model.plan.slice_axis):
             say(f"{scan.output.name}: {odd.replace('other scans', 'training scans')}")

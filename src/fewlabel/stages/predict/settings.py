@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fewlabel.core.settings.config import PathSetting, Settings, setting
+from fewlabel.core.settings.base import Names, PathSetting, Settings, setting
 from fewlabel.engine.runtime import Device, Precision
+from fewlabel.stages.predict.formats import FormatName
 
 
 class PredictSettings(Settings):
@@ -14,8 +15,16 @@ class PredictSettings(Settings):
     model: PathSetting = setting(
         ..., "segmenter folder; or run folder made by train or demo: its model, or its control where that is better"
     )
-    scans: PathSetting = setting(..., "a scan, a folder of scans, or a table of scans")
+    scans: PathSetting = setting(..., "a scan, a folder of scans, or a table of scans; or a prepared folder")
+    cases: Names | None = setting(
+        None, "of a prepared folder, the scans to segment by id; null for those of the training parts without a label"
+    )
     out: PathSetting = setting(..., "folder of the masks; or a file, such as mask.nii.gz, for the mask of one scan")
+    format: FormatName = setting(
+        "auto",
+        "of the masks; auto: as the scan, where a mask can be; nifti: .nii.gz; seg_nrrd: segmentations for 3D Slicer; "
+        "bids: a derivative data set with sub-…_dseg.nii.gz, dseg.tsv and dataset_description.json",
+    )
     reader: str | dict[str, Any] = setting(
         "auto",
         "reader of the scans by id; auto chooses by what the folder looks like; settings not given are those that "

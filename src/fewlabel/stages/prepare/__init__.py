@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fewlabel.core.artifact.artifact_folder import Artifact, finish_artifact, is_artifact
 from fewlabel.core.artifact.files import building, read_json, write_json
-from fewlabel.core.artifact.manifest import Artifact, finish_artifact, is_artifact
 from fewlabel.core.errors import ArtifactError, DataError, Fault, SettingsError
 from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.core.progress import say
 from fewlabel.data.catalog import Catalog
-from fewlabel.data.checking import CaseFacts, cores
 from fewlabel.data.dataset_plan import sized
 from fewlabel.data.io.itk_log import collected_warnings
 from fewlabel.data.meta_labels import case_codes, edges_of, slice_table
-from fewlabel.data.planning import depths_of
+from fewlabel.data.pixel_grid_plan import depths_of
 from fewlabel.data.pose_record import POSES, find_poses, write_poses
 from fewlabel.data.preprocess import Plan
+from fewlabel.data.scan_inspection import CaseFacts, cores
 from fewlabel.data.source_fingerprint import SOURCES, read_sources, source_files, source_key
 from fewlabel.data.store import STORE_FILES, UNLABELLED, PreparedStore
 from fewlabel.data.store_writer import Written, store_bytes, write_store

@@ -8,21 +8,22 @@ from typing import Any
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.catalog import Catalog
-from fewlabel.data.checking import CaseFacts, cores, inspect
 from fewlabel.data.class_faults import class_faults
 from fewlabel.data.dataset_plan import SCAN_SETTINGS, ScanPlan, plan_scans, sized
 from fewlabel.data.duplicates import equal_scans
 from fewlabel.data.io.itk_log import collected_warnings
+from fewlabel.data.io.mask_colours import with_one_colour_fault
 from fewlabel.data.label_values import LabelMap, label_map
 from fewlabel.data.meta_labels import case_codes
 from fewlabel.data.mixed_columns import mixed_columns
-from fewlabel.data.planning import PLAN_SETTINGS, make_plan
-from fewlabel.data.pose_preview import sampled_poses
+from fewlabel.data.pixel_grid_plan import PLAN_SETTINGS, make_plan
+from fewlabel.data.poses_before_preparation import sampled_poses
 from fewlabel.data.preprocess import Plan
+from fewlabel.data.scan_inspection import CaseFacts, cores, inspect
 from fewlabel.protocol.splits import make_split
 from fewlabel.readers.base import collect_catalog
-from fewlabel.stages.prepare.check_meta_labels import column_rows, label_advice, meta_label_rows
-from fewlabel.stages.prepare.check_rows import Row, catalog_rows, grid_rows, label_rows, plan_rows, split_rows
+from fewlabel.stages.prepare.check_report_meta_labels import column_rows, label_advice, meta_label_rows
+from fewlabel.stages.prepare.check_report_rows import Row, catalog_rows, grid_rows, label_rows, plan_rows, split_rows
 from fewlabel.stages.prepare.settings import PrepareSettings
 
 MOST_ODD = 10
@@ -141,7 +142,7 @@ def look_at(settings: PrepareSettings, catalog: Catalog, workers: int) -> Look:
     # A scan with a fault may have a grid of nonsense, which is not to be read.
     sound = [fact for fact in facts if not fact.faults]
     twice, same = equal_scans(catalog, sound, workers, settings.same_scans)
-    of_scans = (fault for fact in facts for fault in fact.faults)
+    of_scans = with_one_colour_fault([fault for fact in facts for fault in fact.faults], str(catalog.root))
     faults = (*of_scans, *wrong_values, *class_faults(labels, facts, str(catalog.root)), *twice)
     return Look(tuple(facts), labels, faults, tuple(same))
 
@@ -165,7 +166,7 @@ def plan_of(
     labels: LabelMap,
     split: Mapping[str, Any],
 ) -> Plan:
-    """The pixel grid that the settings ask for, see :func:`fewlabel.data.planning.make_plan`."""
+    """The pixel grid that the settings ask for, see :func:`fewlabel.data.pixel_grid_plan.make_plan`."""
     return make_plan(catalog, facts, labels, split, **{key: getattr(settings, key) for key in PLAN_SETTINGS})
 
 

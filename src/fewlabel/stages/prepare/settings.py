@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator
 
 from fewlabel.core.errors import Fault
-from fewlabel.core.settings.config import Floats, Integers, PathSetting, Settings, setting
+from fewlabel.core.settings.base import Floats, Integers, PathSetting, Settings, setting
 from fewlabel.data.ct_window import Modality
 from fewlabel.data.duplicates import SameScans
 from fewlabel.data.label_values import read_meanings
-from fewlabel.data.subjects import Subjects
+from fewlabel.data.subjects_from_names import Subjects
 from fewlabel.data.unannotated_slices import EmptySlices
 
 #: Settings that stores of earlier versions were made without, and which did what their defaults do.

@@ -8,7 +8,7 @@ from fewlabel.core.errors import DataError, Fault, FewlabelError, SettingsError
 from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.data.store import PreparedStore
 from fewlabel.protocol.training_eligibility import drawn_labels, training_slices
-from fewlabel.stages._planned_encoder import PlannedEncoder
+from fewlabel.stages._encoder_to_be_trained import PlannedEncoder
 from fewlabel.stages._shape_checks import slice_faults
 from fewlabel.stages.pretrain.settings import PretrainSettings
 

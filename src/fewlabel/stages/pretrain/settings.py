@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import field_validator
 
 from fewlabel.core.errors import Fault
-from fewlabel.core.settings.config import Names, PathSetting, Settings, plugin_field, setting
+from fewlabel.core.settings.base import Names, PathSetting, Settings, plugin_field, setting
 from fewlabel.data.augment_settings import AugmentConfig, pretraining_augmentation
 from fewlabel.data.sampling import SamplerConfig
 from fewlabel.engine.compiling import Compile

@@ -10,20 +10,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fewlabel.core.artifact.manifest import Artifact
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import ArtifactError, DataError, Fault
 from fewlabel.core.progress import task
-from fewlabel.data.annotations import FOLDER, find_annotations
+from fewlabel.data.masks_added_later import FOLDER, find_annotations
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.engine.embedding import embed_scans, pixel_embedding
 from fewlabel.engine.inference import WINDOW, predict_volume
 from fewlabel.engine.runtime import Precision
-from fewlabel.engine.weight_files import load_encoder
+from fewlabel.engine.weight_files import left_out_file, load_encoder, load_segmenter
 from fewlabel.nets.unet import UNet
-from fewlabel.protocol.same_preprocessing import plan_differences
+from fewlabel.protocol.segmenter_store_compatibility import plan_differences
 from fewlabel.scoring.disagreement import pairwise_disagreement
+from fewlabel.stages._model_or_control import FOLDERS, round_in_use, segmenter_in_use
 from fewlabel.stages._segmenter import Segmenter
-from fewlabel.stages._segmenter_in_use import FOLDERS, segmenter_in_use
+
+#: Networks beside the one in use that are asked, at most.
+MOST_LEFT_OUT = 4
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class Evidence:
         if alone is None and not prepared.is_dir():
             fault = Fault(f"{folder} is neither a run folder nor a prepared folder", remedy="Give RUN of train")
             raise ArtifactError("There is nothing to suggest from:", [fault])
+        _, latest = (0, None) if alone else round_in_use(folder)
+        prepared = prepared if latest is None else latest.with_name("prepared")
         store = PreparedStore(alone if alone is not None else prepared)
         encoder = None if alone else Artifact.find(folder / "encoder", "encoder")
         segmenters = () if alone else _segmenters(folder, store)
@@ -108,7 +113,10 @@ class Evidence:
         first, *others = self.segmenters
         members = [(network, first.window) for network in first.networks]
         words = f"{len(members)} members of the segmentation network"
-        if len(members) == 1 and others:
+        if len(members) == 1 and (left_out := _left_out_networks(first)):
+            members += [(network, first.window) for network in left_out]
+            words = f"the network and {len(left_out)} that left a patient out"
+        elif len(members) == 1 and others:
             members += [(network, others[0].window) for network in others[0].networks]
             words = "the model and its control"
         elif len(members) == 1:
@@ -123,9 +131,19 @@ class Evidence:
         return values, words
 
 
+def _left_out_networks(segmenter: Segmenter) -> list[UNet]:
+    """Networks that each left a patient out, at most so many: what the data of one patient change shows in them."""
+    subjects = segmenter.facts.get("labelled_subjects", ())
+    files = [left_out_file(subject) for subject in subjects]
+    there = [file for file in files if file in segmenter.artifact.manifest.files]
+    return [load_segmenter(segmenter.artifact, file=file)[0] for file in there[-MOST_LEFT_OUT:]]
+
+
 def _segmenters(folder: Path, store: PreparedStore) -> tuple[Segmenter, ...]:
     inside, _ = segmenter_in_use(folder)
-    places = [inside, *(folder / name for name in FOLDERS.values() if folder / name != inside)]
+    arms = [folder / name for name in FOLDERS.values()]
+    # A round goes on from one of the arms, so neither is its rival.
+    places = [inside, *(arm for arm in arms if arm != inside)] if inside in arms else [inside]
     artifacts = [Artifact.find(place, "segmenter") for place in places]
     made = tuple(Segmenter.load(artifact) for artifact in artifacts if artifact is not None)
     faults = [

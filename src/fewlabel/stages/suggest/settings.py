@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fewlabel.core.settings.config import PathSetting, Settings, setting
+from fewlabel.core.settings.base import PathSetting, Settings, setting
 from fewlabel.engine.runtime import Device, Precision
 
 Rule = Literal["coverage", "disagreement"]

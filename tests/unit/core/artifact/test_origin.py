@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fewlabel.core.artifact.manifest import Artifact, finish_artifact
+from fewlabel.core.artifact.artifact_folder import Artifact, finish_artifact
 from fewlabel.core.errors import ArtifactError
-from fewlabel.engine.runs import close_run
+from fewlabel.engine.run_folder_state import close_run
 
 
 def make(folder: Path, text: str, kind: str = "prepared") -> Artifact:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from fewlabel.core.errors import SettingsError
-from fewlabel.core.settings.config import Floats, Integers, Names, PathSetting, Settings, setting
-from fewlabel.core.settings.values import as_text_where_due, merge, nest, parse_value
+from fewlabel.core.settings.base import Floats, Integers, Names, PathSetting, Settings, setting
+from fewlabel.core.settings.value_syntax import as_text_where_due, merge, nest, parse_value
 
 
 class _Net(Settings):

@@ -11,10 +11,10 @@ from PIL import Image
 
 from fewlabel.core.errors import DataError
 from fewlabel.data.catalog import Case
-from fewlabel.data.checking import inspect_case
-from fewlabel.data.io.completeness import examine
-from fewlabel.data.io.raw_voxels import Finite
-from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
+from fewlabel.data.io.file_integrity import examine
+from fewlabel.data.io.stored_voxel_checks import Finite
+from fewlabel.data.io.volume_reading import read_geometry, read_mask, read_volume
+from fewlabel.data.scan_inspection import inspect_case
 from kit.scans import noise, write_scan
 
 SHAPE = (4, 9, 7)
@@ -268,7 +268,7 @@ def test_raw_files_of_whole_numbers_are_measured_not_read(tmp_path, monkeypatch)
     def read(*words):
         raise AssertionError("it was read")
 
-    monkeypatch.setattr("fewlabel.data.io.raw_voxels._count", read)
+    monkeypatch.setattr("fewlabel.data.io.stored_voxel_checks._count", read)
     assert examine(path).missing == ""
 
 

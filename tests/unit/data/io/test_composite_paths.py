@@ -9,7 +9,7 @@ from fewlabel.core.errors import DataError
 from fewlabel.data.io.catalog_paths import files_behind, is_file_path, is_there, scan_stem, shown
 from fewlabel.data.io.composite_paths import Coloured, Frame, Stack, Structures, parse_composite
 from fewlabel.data.io.mask_writing import write_mask
-from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
+from fewlabel.data.io.volume_reading import read_geometry, read_mask, read_volume
 
 
 def picture(path, array):

@@ -9,10 +9,10 @@ import pytest
 
 from fewlabel.core.errors import DataError
 from fewlabel.data.catalog import Case
-from fewlabel.data.checking import inspect_case
-from fewlabel.data.io import completeness, nifti_bytes
-from fewlabel.data.io.completeness import examine
-from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
+from fewlabel.data.io import file_integrity, nifti_bytes
+from fewlabel.data.io.file_integrity import examine
+from fewlabel.data.io.volume_reading import read_geometry, read_mask, read_volume
+from fewlabel.data.scan_inspection import inspect_case
 from kit.scans import blob, noise, write_scan
 
 SHAPE = (4, 9, 7)
@@ -80,8 +80,8 @@ def test_all_damaged_files_of_a_case_are_named_at_once(tmp_path):
 
 def test_a_file_is_read_through_once_until_it_changes(tmp_path, monkeypatch):
     passes = []
-    real = completeness.read_through
-    monkeypatch.setattr(completeness, "read_through", lambda *words: passes.append(words[0]) or real(*words))
+    real = file_integrity.read_through
+    monkeypatch.setattr(file_integrity, "read_through", lambda *words: passes.append(words[0]) or real(*words))
     path = write_scan(tmp_path / "s.nii.gz", noise(SHAPE))
     read_geometry(path)
     read_volume(path)
@@ -159,7 +159,7 @@ def test_a_file_that_cannot_be_opened_is_a_fault(tmp_path, monkeypatch):
     def refused(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(completeness, "read_header", refused)
+    monkeypatch.setattr(file_integrity, "read_header", refused)
     with pytest.raises(DataError, match=r"s\.nii\.gz: cannot be read .*Permission denied"):
         read_volume(path)
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from fewlabel.core import atomic_files
+from fewlabel.core import unfinished_files
 from fewlabel.core.errors import DataError
 from fewlabel.data.io.geometry import grid_faults
 from fewlabel.data.io.mask_writing import write_map, write_mask, write_probabilities
-from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
+from fewlabel.data.io.volume_reading import read_geometry, read_mask, read_volume
 from kit.scans import TILTED, acdc_like, blob, noise, write_scan
 
 
@@ -61,7 +61,7 @@ def test_no_link_is_followed(tmp_path, monkeypatch):
     assert not (tmp_path / "m.nii.gz").is_symlink()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    monkeypatch.setattr(atomic_files, "partial_beside", lambda path: tmp_path / "guessed")
+    monkeypatch.setattr(unfinished_files, "partial_beside", lambda path: tmp_path / "guessed")
     (tmp_path / "guessed").symlink_to(elsewhere, target_is_directory=True)
     with pytest.raises(FileExistsError):
         write_mask(tmp_path / "n.nii.gz", blob((3, 5, 7)), scan)

@@ -6,15 +6,15 @@ import SimpleITK as sitk
 from PIL import Image
 
 from fewlabel.core.errors import DataError, SettingsError
-from fewlabel.core.settings.values import nest
+from fewlabel.core.settings.value_syntax import nest
 from fewlabel.data.catalog import Case, Catalog
-from fewlabel.data.checking import inspect_case
 from fewlabel.data.colours_and_segments import with_file_facts
-from fewlabel.data.io.colours import parse_colours
 from fewlabel.data.io.composite_paths import Coloured
+from fewlabel.data.io.mask_colours import parse_colours
 from fewlabel.data.io.mask_writing import write_mask
 from fewlabel.data.io.picture_header import TIFF, read_picture
-from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
+from fewlabel.data.io.volume_reading import read_geometry, read_mask, read_volume
+from fewlabel.data.scan_inspection import inspect_case
 
 CLASSES = np.random.default_rng(3).integers(0, 4, (12, 10)).astype(np.uint8)
 #: How viewers show an array that is stored with each number of the tag, as Pillow does it.

@@ -7,9 +7,9 @@ import SimpleITK as sitk
 
 from fewlabel.core.errors import DataError
 from fewlabel.data.catalog import Case
-from fewlabel.data.checking import inspect_case
 from fewlabel.data.io.mask_writing import write_map, write_mask, write_probabilities
-from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
+from fewlabel.data.io.volume_reading import read_geometry, read_mask, read_volume
+from fewlabel.data.scan_inspection import inspect_case
 from kit.scans import blob, noise, write_scan
 
 SHAPE = (40, 31, 27)

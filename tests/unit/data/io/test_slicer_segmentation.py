@@ -8,11 +8,11 @@ import SimpleITK as sitk
 
 from fewlabel.core.errors import DataError
 from fewlabel.data.catalog import Case, Catalog
-from fewlabel.data.checking import inspect_case
 from fewlabel.data.colours_and_segments import with_file_facts
 from fewlabel.data.io.composite_paths import Segments, parse_composite
 from fewlabel.data.io.slicer_segmentation import read_segments, segment_names
-from fewlabel.data.io.volume import read_geometry, read_mask, read_volume
+from fewlabel.data.io.volume_reading import read_geometry, read_mask, read_volume
+from fewlabel.data.scan_inspection import inspect_case
 from kit.scans import TILTED, noise, write_scan
 
 SHAPE = (6, 12, 10)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.data.io.dicom.multiframe import frame_values, functional_groups
+from fewlabel.data.io.dicom.quiet_pydicom import quiet
 from fewlabel.data.io.dicom.tags import number_of, numbers_of, read_dataset, text_of, texts_of, whole_of
 
 #: Objects that hold no image of a scanner.
@@ -33,11 +34,11 @@ MARKS = {
 }
 _READ = (
     "SOPClassUID", "SOPInstanceUID", "Modality", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID",
-    "PatientID", "IssuerOfPatientID", "SeriesDescription", "ProtocolName", "SeriesNumber", "InstanceNumber",
-    "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "ImagePositionPatient",
-    "ImageOrientationPatient", "PixelSpacing", "ImagerPixelSpacing", "SliceThickness", "SpacingBetweenSlices",
-    "RescaleSlope", "RescaleIntercept", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
-    "DimensionIndexSequence", *MARKS,
+    "PatientID", "PatientName", "IssuerOfPatientID", "SeriesDescription", "ProtocolName", "SeriesNumber",
+    "InstanceNumber", "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation",
+    "BitsAllocated", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "ImagerPixelSpacing",
+    "SliceThickness", "SpacingBetweenSlices", "RescaleSlope", "RescaleIntercept", "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence", "DimensionIndexSequence", *MARKS,
 )  # fmt: skip
 
 
@@ -84,15 +85,18 @@ class Header:
         file: The file.
         size: In bytes.
         modality: Such as ``CT``.
+        kind_of_object: UID of the class that the object is of.
         instance: UID of the object.
         series: UID of its series; where it has none, a text that the files of its folder share.
         study: UID of its study, likewise.
         frame_of_reference: UID of its system of coordinates, or empty.
         patient: Who issued the patient's number, and the number; both may be empty.
+        person: Name of the patient.
         description: Of the series, else the name of its protocol.
         series_number: Of the series in its study; None where it says none.
         kind: Values of ``ImageType``.
         samples: Values per pixel.
+        inverted: Whether high values are dark.
         cut: Whether the file is smaller than the pixels that its header says it holds.
         planes: Its slices; none for an object without an image.
     """
@@ -100,19 +104,23 @@ class Header:
     file: Path
     size: int
     modality: str
+    kind_of_object: str
     instance: str
     series: str
     study: str
     frame_of_reference: str
     patient: tuple[str, str]
+    person: str
     description: str
     series_number: int | None
     kind: tuple[str, ...]
     samples: int
+    inverted: bool
     cut: bool
     planes: tuple[Plane, ...]
 
 
+@quiet()
 def read_header(file: Path) -> Header:
     """What decides which volume a file is of.
 
@@ -129,15 +137,18 @@ def read_header(file: Path) -> Header:
         file=file,
         size=size,
         modality=modality,
+        kind_of_object=text_of(dataset, "SOPClassUID"),
         instance=instance,
         series=text_of(dataset, "SeriesInstanceUID") or apart,
         study=text_of(dataset, "StudyInstanceUID") or apart,
         frame_of_reference=text_of(dataset, "FrameOfReferenceUID"),
         patient=(text_of(dataset, "IssuerOfPatientID"), text_of(dataset, "PatientID")),
+        person=text_of(dataset, "PatientName"),
         description=text_of(dataset, "SeriesDescription") or text_of(dataset, "ProtocolName"),
         series_number=whole_of(dataset, "SeriesNumber"),
         kind=texts_of(dataset, "ImageType"),
         samples=whole_of(dataset, "SamplesPerPixel") or 1,
+        inverted=text_of(dataset, "PhotometricInterpretation").upper() == "MONOCHROME1",
         cut=_is_cut(dataset, size),
         planes=() if modality in NO_IMAGE else _planes(file, instance, dataset),
     )

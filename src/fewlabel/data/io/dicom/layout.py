@@ -108,7 +108,7 @@ def _row_faults(part: Part, where: str) -> tuple[list[Fault], list[str]]:
         return [], []
     offsets = offsets_of(part.planes)
     steps = np.diff(offsets)
-    usual = float(np.median(steps))
+    usual = float(np.sort(steps)[(len(steps) - 1) // 2])
     even = offsets[0] + np.arange(len(offsets)) * (offsets[-1] - offsets[0]) / (len(offsets) - 1)
     off = float(np.abs(offsets - even).max() / usual)
     if off <= _FAULT:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault, reason
 from fewlabel.data.io.dicom.headers import Plane
-from fewlabel.data.io.dicom.library import pydicom_library
+from fewlabel.data.io.dicom.quiet_pydicom import pydicom_library, quiet
 from fewlabel.data.io.dicom.tags import read_dataset, whole_of
 from fewlabel.data.io.dicom_faults import gdcm
 
@@ -53,6 +52,35 @@ def read_planes(planes: Sequence[Plane], where: str) -> NDArray[np.float32]:
     return values
 
 
+def frame_reader(dataset: Any, where: str) -> Callable[[int], NDArray[Any]]:
+    """What gives the stored numbers (rows, columns) of a frame of an object, by its number from 0.
+
+    Frames are unpacked one by one where pydicom can, and all at once where only GDCM can.
+
+    Args:
+        dataset: The object, with its pixels.
+        where: What faults call it.
+    """
+    packed = _packed_for_gdcm(dataset)
+    every: list[NDArray[Any]] = []
+
+    def read(frame: int) -> NDArray[Any]:
+        try:
+            with quiet():
+                if not packed:
+                    return np.asarray(pydicom_library().pixels.pixel_array(dataset, index=frame))
+                if not every:
+                    every.append(_by_gdcm(dataset).reshape(-1, dataset.Rows, dataset.Columns))
+                return np.asarray(every[0][frame])
+        except MemoryError:
+            raise
+        except Exception as error:  # decoders raise anything on damage, and their texts may quote tags
+            fault = Fault("its pixels cannot be unpacked", where, "Copy or export it again")
+            raise DataError("A mask cannot be read:", [fault]) from error
+
+    return read
+
+
 def _stored(plane: Plane, where: str) -> NDArray[Any]:
     """Numbers (frames, rows, columns) of a file as they are stored; those of a table of values, if it has one."""
     try:
@@ -62,26 +90,30 @@ def _stored(plane: Plane, where: str) -> NDArray[Any]:
         why = reason(error) if isinstance(error, OSError) else "its file is cut off or damaged"
         fault = Fault(f"a slice cannot be read ({why})", where, _AGAIN)
         raise DataError("A scan cannot be used:", [fault]) from error
-    syntax = dataset.file_meta.get("TransferSyntaxUID")
-    packed = syntax is not None and syntax.is_transfer_syntax and syntax.is_encapsulated
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            stored = _unpacked(dataset, packed=packed and syntax != _RLE)
+        with quiet():
+            stored = _unpacked(dataset)
             if "ModalityLUTSequence" in dataset:
                 stored = np.asarray(pydicom_library().pixels.apply_modality_lut(stored, dataset))
     except MemoryError:
         raise
     except Exception as error:  # decoders raise anything on damage, and their texts may quote tags
-        problem = f"the pixels of a slice cannot be unpacked ({syntax.name if packed else 'uncompressed'})"
+        syntax = dataset.file_meta.get("TransferSyntaxUID")
+        named = "no transfer syntax" if syntax is None else str(syntax.name)
+        problem = f"the pixels of a slice cannot be unpacked ({named})"
         remedy = "Is the file complete? Export the series again, uncompressed if that is a choice"
         raise DataError("A scan cannot be used:", [Fault(problem, where, remedy)]) from error
     return stored if stored.ndim == 3 else stored[None]
 
 
-def _unpacked(dataset: Any, *, packed: bool) -> NDArray[Any]:
+def _packed_for_gdcm(dataset: Any) -> bool:
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    return syntax is not None and syntax.is_transfer_syntax and syntax.is_encapsulated and syntax != _RLE
+
+
+def _unpacked(dataset: Any) -> NDArray[Any]:
     """By ITK's GDCM, or by pydicom where that cannot: run lengths, and what nothing packs."""
-    if packed:
+    if _packed_for_gdcm(dataset):
         try:
             return _by_gdcm(dataset)
         except RuntimeError:

@@ -128,13 +128,13 @@ def _split(planes: list[Plane], marks: dict[str, Hashable]) -> list[Part]:
                 parts = sorted(groups.items(), key=lambda item: _sortable(item[0]))
                 return [
                     part
-                    for value, group in parts
-                    for part in _split([planes[index] for index in group], {**marks, name: value})
+                    for rank, (value, group) in enumerate(parts, start=1)
+                    for part in _split([planes[index] for index in group], {**marks, **_mark(name, value, rank)})
                 ]
         if whole and len(set(counts.values())) == 1 and (ranked := _ranked(planes, places, marks)):
             return ranked
-    seen = sorted({float(np.round(offsets[order][places.index(place)], 3)) for place in counts if counts[place] > 1})
-    return [Part(tuple(planes), marks, tuple(seen))]
+    doubled = sorted({float(np.round(offsets[order][places.index(place)], 3)) for place in counts if counts[place] > 1})
+    return [Part(tuple(planes), marks, tuple(doubled))]
 
 
 def _sound(group: list[int], places: list[int], counts: Counter[int], *, whole: bool) -> bool:
@@ -159,6 +159,11 @@ def _ranked(planes: list[Plane], places: list[int], marks: dict[str, Hashable]) 
                 for rank in range(count)
             ]
     return []
+
+
+def _mark(name: str, value: Hashable, rank: int) -> dict[str, Hashable]:
+    """What sets a volume apart; of moments their rank, as a time of the day is nobody's business."""
+    return {_named(name): rank} if name in MOMENTS else {name: value}
 
 
 def _named(name: str) -> str:

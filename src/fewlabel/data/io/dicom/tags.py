@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fewlabel.data.io.dicom.library import pydicom_library
+from fewlabel.data.io.dicom.quiet_pydicom import pydicom_library, quiet
 
 
 def read_dataset(file: Path, *, pixels: bool = False, tags: tuple[str, ...] | None = None) -> Any:
@@ -23,8 +23,7 @@ def read_dataset(file: Path, *, pixels: bool = False, tags: tuple[str, ...] | No
         OSError: If it cannot be read.
     """
     library = pydicom_library()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         try:
             dataset = library.dcmread(file, stop_before_pixels=not pixels, force=True, specific_tags=tags)
             known = bool(text_of(dataset, "Modality") or text_of(dataset, "SOPClassUID"))
@@ -35,6 +34,15 @@ def read_dataset(file: Path, *, pixels: bool = False, tags: tuple[str, ...] | No
     if not known:
         raise ValueError("it says neither its modality nor its kind of object")
     return dataset
+
+
+def elements_of(dataset: Any) -> Iterator[Any]:
+    """The elements of a dataset, without those that pydicom cannot make sense of."""
+    for tag in list(dataset.keys()):
+        try:
+            yield dataset[tag]
+        except Exception:  # noqa: BLE001  # a malformed value makes pydicom raise anything, and it means nothing
+            continue
 
 
 def texts_of(dataset: Any, name: str) -> tuple[str, ...]:

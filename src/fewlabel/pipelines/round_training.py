@@ -1,0 +1,126 @@
+"""What a round of ``learn`` is asked for, and the training it comes to: on which labels, from what, how long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, field_validator
+
+from fewlabel.core.artifact.artifact_folder import Artifact
+from fewlabel.core.progress import say
+from fewlabel.core.settings.base import PathSetting, Settings, setting
+from fewlabel.core.settings.durations import clock, parse_duration
+from fewlabel.core.settings.value_syntax import merge
+from fewlabel.data.label_values import read_meanings
+from fewlabel.data.store import PreparedStore
+from fewlabel.data.unannotated_slices import EmptySlices
+from fewlabel.engine.runtime import Device
+from fewlabel.pipelines import step_timing
+from fewlabel.pipelines.stage_table import stage_settings
+from fewlabel.stages import finetune
+
+#: Steps are whole multiples of the first and no fewer than the second.
+STEPS, FEWEST_STEPS = 10, 20
+#: Settings of a fine-tuning that belong to another round, and those that every round has its own of.
+_OWN = frozenset({"data", "out", "encoder", "start", "control", "labelled", "draw", "subjects", "steps"})
+_AGAIN = frozenset({"resume", "device", "checkpoint_seconds", "expect", "validate_every"})
+
+
+class LearnSettings(Settings):
+    """Settings of ``fewlabel learn``."""
+
+    run: PathSetting = setting(..., "run folder made by train or demo")
+    masks: PathSetting | None = setting(None, "folder of new and corrected masks; null for RUN/annotations")
+    budget: str = setting("4m", "time the round may take, e.g. 10m; the number of steps is chosen to keep it")
+    steps: int | None = setting(None, "length of each training; null for what the budget has room for", ge=1)
+    rate: float = setting(
+        0.5,
+        "learning rate, as a share of that of the run",
+        gt=0,
+        le=1,
+        source="own choice: the weights are good",
+    )
+    scans: int = setting(20, "unlabelled scans to predict afterwards, evenly spread", unit="scans", ge=0)
+    take: Literal["better", "always"] = setting(
+        "better", "which round predict uses from now on; better: not one that lowered the scores; always: this one"
+    )
+    use: int | None = setting(
+        None, "train nothing, and use this finished round from now on; 0 for what train left", unit="round", ge=0
+    )
+    labels: Annotated[dict[int, int | Literal["ignore"]] | None, BeforeValidator(read_meanings)] = setting(
+        None, "what values in the masks stand for, as for relabel"
+    )
+    empty_slices: EmptySlices = setting("auto", "what slices without any label are, as for relabel")
+    finetune: dict[str, Any] = setting({}, "settings of finetune that are to differ from those of the run")
+    device: Device = setting("auto", "where to compute")
+
+    @field_validator("budget")
+    @classmethod
+    def _time(cls, value: str) -> str:
+        parse_duration(value)
+        return value.strip()
+
+
+def round_tuning(
+    settings: LearnSettings, start: Artifact, store: PreparedStore, new: Mapping[str, Any], out: Path
+) -> finetune.FinetuneSettings:
+    """Settings of the training: those of the network that it goes on from, on the labels of then and of now."""
+    facts = start.json("segmenter.json")
+    held = {*store.split["parts"].get("validation", ())}
+    subjects = [*facts["labelled_subjects"], *(mask["subject"] for mask in new.values() if mask["subject"] not in held)]
+    kept = finetune.FinetuneSettings.model_fields.keys() - _OWN - _AGAIN
+    known = {key: value for key, value in start.manifest.settings.items() if key in kept}
+    optimiser = dict(known.get("optimiser", {}))
+    for key in ("lr", "min_lr"):
+        if optimiser.get(key) is not None:
+            optimiser[key] = settings.rate * float(optimiser[key])
+    own = {
+        "data": store.folder,
+        "out": out / "segmenter",
+        "start": start.folder,
+        "subjects": list(dict.fromkeys(subjects)),
+        "optimiser": optimiser,
+        "validation": facts["selection"] if facts["selection"] == "held_out" else "none",
+        "compile": False,
+        "device": settings.device,
+    }
+    made = stage_settings("finetune", merge({**known, **own}, settings.finetune))
+    if not isinstance(made, finetune.FinetuneSettings):
+        raise TypeError("finetune has settings of its own")
+    return made
+
+
+def scans_to_predict(store: PreparedStore, count: int) -> list[str]:
+    """At most so many unlabelled training scans, evenly spread."""
+    parts = store.split["parts"]
+    training = {*parts["train"], *parts["pretrain"]} - {*parts.get("test", ()), *parts.get("validation", ())}
+    cases = [case.id for case in store.cases if case.label is None and case.subject in training]
+    if len(cases) <= count:
+        return cases
+    return [cases[round(place * (len(cases) - 1) / max(count - 1, 1))] for place in range(count)]
+
+
+def sized_tuning(
+    settings: LearnSettings,
+    tuning: finetune.FinetuneSettings,
+    store: PreparedStore,
+    shown: Sequence[str],
+    started: float,
+) -> finetune.FinetuneSettings:
+    """The settings with the steps that the budget has room for, and what that comes to, said."""
+    labels = finetune.check(tuning, store)[1]
+    (cost,), fit = step_timing.finetuning_costs(tuning, labels)
+    predicting = step_timing.prediction_seconds(store, fit, shown, tuning.members)
+    spent = time.monotonic() - started
+    steps = settings.steps
+    if steps is None:
+        room = parse_duration(settings.budget) - spent - predicting - cost.fixed
+        steps = max(int(room / (cost.fits * cost.step)) // STEPS * STEPS, FEWEST_STEPS)
+    fits = "1 training" if cost.fits == 1 else f"{cost.fits} trainings"
+    whole = spent + cost.seconds(steps) + predicting
+    say(f"{fits} of {steps} steps ({cost.step:.2g} s each), then {len(shown)} scans: about {clock(whole)} in all.")
+    every = max(steps // 4, 1)
+    return tuning.model_copy(update={"steps": steps, "validate_every": every})

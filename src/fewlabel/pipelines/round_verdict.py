@@ -1,0 +1,64 @@
+"""Whether a round of ``learn`` was worth it, as far as patients can tell whose labels the networks never met."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import fmean
+from typing import Any, Literal
+
+from fewlabel.pipelines.model_or_control import MARGIN
+
+
+def round_verdict(continued: Mapping[str, Any], *, take: Literal["better", "always"] = "better") -> dict[str, Any]:
+    """Mean Dice before and after, of equal scans and masks, and whether the round is taken.
+
+    Validation tells, where there is one; else the patients who were left out before and after. A patient whose first
+    mask came in this round tells how good the network was before, but not what the round was worth.
+
+    Args:
+        continued: Of the ``segmenter.json`` of the round.
+        take: ``better``: not taken if mean Dice fell by more than the margin; ``always``: taken.
+
+    Returns:
+        ``by``: ``validation`` or ``left-out patients``, None where nothing tells; ``before`` and ``after``; ``taken``;
+        ``reason``; ``lines`` for the user.
+    """
+    by, before, after, patients = _told(continued)
+    lines = [
+        f"{subject}, whose first mask came now, had a Dice of {dice:.3f} before."
+        for subject, dice in continued["unseen"].items()
+    ]
+    if by is None:
+        reason = "nothing tells what it was worth: no patient validates, and none was left out before"
+        return _verdict(None, None, None, reason, [*lines, f"The round is taken, but {reason}."], taken=True)
+    lines += [f"{subject}: Dice {old:.3f} before, {new:.3f} after." for subject, (old, new) in patients.items()]
+    reason = f"mean Dice {before:.3f} before and {after:.3f} after, by {by}"
+    worse = after < before - MARGIN
+    taken = not worse or take == "always"
+    if worse and not taken:
+        lines.append(f"The round is NOT taken: it is worse ({reason}). What was used before is still used.")
+        lines.append("To use it all the same: fewlabel learn RUN use=NUMBER.")
+    elif worse:
+        lines.append(f"The round is worse ({reason}), and taken as take=always says.")
+    else:
+        lines.append(f"The round is taken: {reason}.")
+    return _verdict(by, before, after, reason, lines, taken=taken)
+
+
+def _told(
+    continued: Mapping[str, Any],
+) -> tuple[str | None, float, float, dict[str, tuple[float, float]]]:
+    validation, left_out = continued["validation"], continued["left_out"]
+    if validation["before"] is not None and validation["after"] is not None:
+        return "validation", float(validation["before"]), float(validation["after"]), {}
+    if not left_out["before"]:
+        return None, 0.0, 0.0, {}
+    patients = {name: (float(old), float(left_out["after"][name])) for name, old in left_out["before"].items()}
+    before, after = (fmean(values) for values in zip(*patients.values(), strict=True))
+    return "left-out patients", before, after, patients
+
+
+def _verdict(
+    by: str | None, before: float | None, after: float | None, reason: str, lines: list[str], *, taken: bool
+) -> dict[str, Any]:
+    return {"by": by, "before": before, "after": after, "taken": taken, "reason": reason, "lines": lines}

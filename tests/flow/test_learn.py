@@ -1,0 +1,142 @@
+"""``learn``: rounds of masks that come, on a run of tiny networks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from fewlabel.core.artifact.artifact_folder import Artifact
+from fewlabel.core.artifact.files import read_json, write_json
+from fewlabel.core.errors import ArtifactError, DataError, SettingsError
+from fewlabel.data.store import PreparedStore
+from fewlabel.pipelines import learn
+from fewlabel.stages import finetune, predict, suggest
+from kit.segmenters import nested_discs, prepared_discs, raw_folder
+from kit.tiny import finetune_settings
+
+SUBJECTS = ("a", "b", "c", "d", "e")
+FEW = {"steps": 2, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on five scans, two of them annotated, as train leaves it."""
+    folder = tmp_path_factory.mktemp("made")
+    raw_folder(folder / "raw", SUBJECTS, unlabelled=("c", "d", "e"))
+    prepared = prepared_discs(folder, train=("a", "b"), test=(), made=True)
+    run = folder / "run"
+    run.mkdir()
+    shutil.move(prepared, run / "prepared")
+    finetune.run(finetune_settings(run / "prepared", run / "segmenter", recalibrate="auto", steps=30))
+    write_json(run / "run.json", {"kind": "run", "stages": {"finetune": {}}, "use": None})
+    return run
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "run"))
+
+
+def annotate(run: Path, scan: str, array: np.ndarray) -> None:
+    raw = next(case for case in PreparedStore(run / "prepared").cases if case.id == scan).images[0]
+    image = sitk.GetImageFromArray(array.astype(np.uint8))
+    image.CopyInformation(sitk.ReadImage(raw))
+    (run / "annotations").mkdir(exist_ok=True)
+    sitk.WriteImage(image, str(run / "annotations" / f"{scan}.nii.gz"))
+
+
+def go(run: Path, **values: Any) -> Path:
+    return learn.run(learn.learn_settings({"run": run, **FEW, **values}))
+
+
+def test_a_round_learns_predicts_and_is_used(run: Path, said: list[str]) -> None:
+    annotate(run, "c", nested_discs(2))
+    first = go(run, scans=2, take="always")
+    record = read_json(first / "round.json")
+    assert record["labelled_subjects"] == ["a", "b", "c"]
+    assert record["masks"]["c"]["kind"] == "new"
+    assert record["scores"]["left_out"]["before"].keys() == {"a", "b"}
+    assert record["scores"]["unseen"].keys() == {"c"}
+    assert {parent.kind for parent in Artifact.open(first, "round").manifest.parents} == {
+        "prepared", "segmenter", "predictions"
+    }  # fmt: skip
+    assert sorted(path.name for path in (first / "predictions").glob("*.nii.gz")) == ["d.nii.gz", "e.nii.gz"]
+    assert record["taken"]
+    assert predict.find_segmenter(run).folder == first / "segmenter"
+    assert any("c, whose first mask came now, had a Dice of" in line for line in said)
+    with pytest.raises(DataError, match="holds no mask that is new"):
+        go(run)
+    assert not (run / "rounds" / "2").exists()
+
+    corrected = nested_discs(0)
+    corrected[0] = 0
+    annotate(run, "a", corrected)
+    second = go(run, scans=0, take="always")
+    record = read_json(second / "round.json")
+    assert record["masks"].keys() == {"a"}
+    assert record["masks"]["a"]["kind"] == "corrected"
+    assert record["start"]["content_hash"] == Artifact.open(first / "segmenter").content_hash
+    assert record["scores"]["left_out"]["before"].keys() == {"a", "b", "c"}
+    assert not (second / "predictions").exists()
+    store = PreparedStore(second / "prepared")
+    assert store.split["parts"]["train"] == ["a", "b", "c"]
+    # What comes after knows the round, too.
+    assert suggest.run(suggest.SETTINGS.parse({"run": run, "count": 1})).is_file()
+    assert any("the network and 3 that left a patient out" in line for line in said)
+
+
+def test_a_worse_round_is_kept_but_not_used(run: Path, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    annotate(run, "c", nested_discs(2))
+    spoilt = {"optimiser": {"name": "sgd", "lr": 3.0, "min_lr": 3.0}, "steps": 8}
+    monkeypatch.setattr("fewlabel.pipelines.round_verdict.MARGIN", -1.0)
+    first = go(run, finetune=spoilt, scans=1)
+    assert not read_json(first / "round.json")["taken"]
+    assert any(line.startswith("The round is NOT taken: it is worse (mean Dice") for line in said)
+    assert predict.find_segmenter(run).folder == run / "segmenter"
+    table = (first / "predictions" / "run_report.json").read_text()
+    assert json.loads(table)["model"]["content_hash"] == Artifact.open(run / "segmenter").content_hash
+    go(run, use=1)
+    assert predict.find_segmenter(run).folder == first / "segmenter"
+    go(run, use=0)
+    assert predict.find_segmenter(run).folder == run / "segmenter"
+    with pytest.raises(SettingsError, match="Rounds there are: 1"):
+        go(run, use=7)
+    # The mask has not been learnt from by what is used, so the next round takes it again.
+    monkeypatch.undo()
+    second = go(run, take="always", scans=0)
+    assert read_json(second / "round.json")["masks"].keys() == {"c"}
+    assert predict.find_segmenter(run).folder == second / "segmenter"
+
+
+def test_what_is_no_run_or_has_no_masks(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="is not a run folder"):
+        go(run / "segmenter")
+    with pytest.raises(DataError, match="annotations does not exist"):
+        go(run)
+    assert not (run / "rounds").exists()
+    with pytest.raises(SettingsError, match="a time is hours"):
+        go(run, budget="soon")
+
+
+def test_an_unfinished_round_begins_anew(run: Path, said: list[str]) -> None:
+    (run / "rounds" / "1" / "prepared").mkdir(parents=True)
+    annotate(run, "c", nested_discs(2))
+    go(run, scans=0)
+    assert any("was left unfinished, and begins anew" in line for line in said)
+    assert Artifact.find(run / "rounds" / "1", "round") is not None
+
+
+def test_scans_of_a_prepared_folder_are_predicted_by_id(made: Path, tmp_path: Path) -> None:
+    values = {"model": made, "scans": made / "prepared", "out": tmp_path / "masks", "device": "cpu"}
+    predict.run(predict.SETTINGS.parse({**values, "cases": ["d", "a"]}))
+    assert sorted(path.name for path in (tmp_path / "masks").glob("*.nii.gz")) == ["a.nii.gz", "d.nii.gz"]
+    with pytest.raises(DataError, match='holds no scan "x"'):
+        predict.run(predict.SETTINGS.parse({**values, "cases": ["x"]}))
+    with pytest.raises(SettingsError, match="names scans of a prepared folder"):
+        predict.run(predict.SETTINGS.parse({**values, "scans": made.parent / "raw", "cases": ["a"]}))
