@@ -36,7 +36,10 @@ def demo(
 
 
 def train(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Folder or table of scans.")],
+    data: Annotated[
+        str | None,
+        typer.Argument(metavar="DATA", help="Folder or table of scans; with --resume and no other word, as before."),
+    ] = None,
     words: Words = None,
     *,
     out: Out = None,
