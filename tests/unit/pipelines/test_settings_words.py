@@ -59,7 +59,7 @@ def test_known_words_are_fine(words: tuple[str, ...]) -> None:
     ("stage", "remedy"),
     [
         ("trian", "Did you mean train?"),
-        ("zzz", f"Choose from {', '.join(STAGES)}, train, demo"),
+        ("zzz", f"Choose from {', '.join(STAGES)}, train, demo, learn"),
     ],
 )
 def test_unknown_stages_get_the_nearest_or_all_there_are(stage: str, remedy: str) -> None:
