@@ -8,7 +8,7 @@ with several splits has a table for each, ``acdc-semi-chaitanya`` and ``acdc-sem
 joined in the tables of time and of variance and in that of ``--pooled``, which has one line per arm with its gain over
 all splits, M and draws. ``regime-costs`` and ``method-costs`` have a table of costs. ``acdc-ground``,
 ``hippocampus-ground`` and ``la-ground`` have tables of their own, one line per arm, split and M, with the seconds of a
-run and a list of what was not run; ``--classes`` tells them by class and phase.
+run and a list of what was not run; ``--classes`` tells them by class and phase. ``probe`` has one of its own, too.
 
 ``docs/generate.py`` writes these tables into the pages that ask for one by ``<!-- generated: summary WORDS -->``.
 """
@@ -195,6 +195,20 @@ def ground(suite: str, *, markdown: bool, by_class: bool, results: Path = RESULT
     return [*ground_summary.summarise(table), *ground_summary.unfinished(not_run(GROUNDS[suite], path))]
 
 
+def probe(*, markdown: bool, results: Path = RESULTS) -> list[str]:
+    """The table of the probe, and unless it is for a document what of it was not run."""
+    from suites import probe_summary
+
+    path = results / "probe.jsonl"
+    if not path.is_file():
+        raise SystemExit(MISSING.format("probe"))
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    if markdown:
+        return probe_summary.markdown(found)
+    more = [*probe_summary.agreement(found, rows("acdc-methods")), *probe_summary.unfinished(found)]
+    return [*probe_summary.markdown(found), *more]
+
+
 def table(words: Sequence[str]) -> list[str]:
     """The lines that the words of the command line ask for.
 
@@ -217,6 +231,8 @@ def table(words: Sequence[str]) -> list[str]:
         return [
             line for suite in asked.suites for line in ground(suite, markdown=asked.markdown, by_class=asked.classes)
         ]
+    if asked.suites == ["probe"]:
+        return probe(markdown=asked.markdown)
     if all(suite.endswith("-costs") for suite in asked.suites):
         return [line for suite in asked.suites for line in costs(suite)]
     tables = [rows(suite) for suite in asked.suites]

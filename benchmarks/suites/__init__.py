@@ -62,6 +62,12 @@ def _package(packaged: Path, arguments: argparse.Namespace) -> Path:
     return packaged if arguments.results.resolve() == RESULTS else elsewhere
 
 
+def _probe(arguments: argparse.Namespace) -> None:
+    from suites.probe import run
+
+    run(arguments.data, arguments.work, arguments.results, [arm for arm in arguments.arms.split(",") if arm])
+
+
 def _regime_costs(arguments: argparse.Namespace) -> None:
     from suites.regime_costs import PACKAGED, ROUNDS, run
 
@@ -112,6 +118,7 @@ SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
     "members": _members,
     "memory": _memory,
     "method-costs": _method_costs,
+    "probe": _probe,
     "regime-costs": _regime_costs,
     "sampling": _sampling,
     "temperature": _temperature,

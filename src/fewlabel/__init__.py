@@ -19,6 +19,7 @@ Importing this package loads neither torch nor any other heavy library; the func
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,7 @@ __all__ = [
     "pretrain",
     "relabel",
     "report",
+    "study",
     "suggest",
     "train",
 ]
@@ -285,6 +287,29 @@ def train(*, recipe: str | Path | None = None, **settings: Any) -> Path:
     """
     pipeline = _load("pipelines.train")
     return Path(pipeline.run(pipeline.train_settings(settings, recipe)))
+
+
+def study(spec: str | Path | Mapping[str, Any], **settings: Any) -> Path:
+    """Methods compared over label budgets, draws and seeds; see ``fewlabel settings study``.
+
+    Args:
+        spec: Name of a study of the package, a YAML file, or the same as a mapping.
+        **settings: Settings over those of the study; ``out`` is required, and ``data`` unless the study has it.
+
+    Returns:
+        The folder of the study; tables and statistics are in ``results``.
+
+    Raises:
+        FewlabelError: If a setting is wrong (before any work) or cells fail (once all others are done).
+
+    Example:
+        >>> small = {"prepare": {"spacing": [6.0, 6.0]}, "finetune": {"network": {"width": 4}, "steps": 2, "batch": 2}}
+        >>> arms = {"fixmatch": {}, "supervised": {"regime": "supervised"}}
+        >>> fewlabel.study({"arms": arms, "draws": 1, **small}, data="scans", out="study").name
+        'study'
+    """
+    pipeline = _load("pipelines.study")
+    return Path(pipeline.run(pipeline.study_of(spec, settings)))
 
 
 def learn(**settings: Any) -> Path:

@@ -63,11 +63,11 @@ def data(tmp_path_factory):
         inside = (y - 8) ** 2 + (x - 8 + number % 3) ** 2 < (4.0 + 0.1 * number) ** 2
         array = (200 + 500 * inside + generator.normal(0, 20, SHAPE)).clip(0).astype(np.uint16)
         tags = {
-            "PatientID": f"{NAME}{number}77", "PatientName": f"{NAME}^Jane{number}", "Modality": "MR",
+            "PatientID": f"{NAME}{number}77", "PatientName": f"{NAME}^Zyxjanezyx{number}", "Modality": "MR",
             "StudyInstanceUID": uid("study", number), "SeriesInstanceUID": uid("series", number),
             "FrameOfReferenceUID": uid("frame", number), "SeriesDescription": f"T2 tse {NAME} {DATE}",
         }  # fmt: skip
-        home = root / f"{NAME}_Jane{number}"
+        home = root / f"{NAME}_Zyxjanezyx{number}"
         files = write_slices(home / NAME, array, names=f"{NAME}" + "{:03d}", **tags)
         if number < 6:
             drawn = [circle(slice_, 8, 8 - number % 3, number) for slice_ in range(SHAPE[0])]
@@ -85,7 +85,7 @@ def command(*words):
 
 def leaks(folder):
     """Files of a folder, unpacked, in whose names or bytes something planted stands."""
-    marks = [text.encode() for text in (NAME, DATE, ROOT, "Jane")]
+    marks = [text.encode() for text in (NAME, DATE, ROOT, "Zyxjanezyx")]
     found = []
     for path in sorted(folder.rglob("*")):
         contents = [str(path.relative_to(folder)).encode()]
@@ -107,7 +107,7 @@ def test_training_and_prediction_name_nobody(data, tmp_path, caplog):
     tiny = ("finetune.steps=4", "pretrain.steps=4", "pretraining=true", "pretrain.network.width=4", "finetune.batch=4",
             "pretrain.batch=4", "device=cpu")  # fmt: skip
     said += command("train", data, "--out", run, *tiny)
-    home = next(folder for folder in data.iterdir() if folder.name.endswith("Jane6"))
+    home = next(folder for folder in data.iterdir() if folder.name.endswith("Zyxjanezyx6"))
     said += command("predict", run, home, "--out", masks, "probabilities=true")
     for folder in ("prepared", "encoder", "segmenter", "scores", "report"):
         assert (run / folder).is_dir()
@@ -135,7 +135,7 @@ def test_faults_name_nobody(data, tmp_path):
     broken = tmp_path / "data"
     for number in range(2):
         files = write_slices(
-            broken / f"{NAME}{number}", np.ones(SHAPE, np.uint16), PatientID=NAME, PatientName=f"{NAME}^Jane",
+            broken / f"{NAME}{number}", np.ones(SHAPE, np.uint16), PatientID=NAME, PatientName=f"{NAME}^Zyxjanezyx",
             SeriesInstanceUID=uid("broken", number), StudyInstanceUID=uid("broken study", number),
             each=lambda z: {"ImagePositionPatient": [0, 0, [0, 2, 7][z]]},
         )  # fmt: skip
@@ -147,5 +147,5 @@ def test_faults_name_nobody(data, tmp_path):
     assert result.exit_code == 3
     assert NAME not in result.output
     assert "not evenly spaced" in result.output
-    assert "left out: 1 pictures in colour" in result.output
-    assert "cannot be read: .fewlabel-dicom/unreadable.csv" in " ".join(result.output.split())
+    assert "left out: pictures in colour (1)" in result.output
+    assert "cannot be read: 1; .fewlabel-dicom/unreadable.csv" in " ".join(result.output.split())

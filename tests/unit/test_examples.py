@@ -36,6 +36,7 @@ FUNCTIONS = (
     "report",
     "learn",
     "demo",
+    "study",
 )
 SAMPLE = re.compile(r"<!-- sample: (\w+)/(\w+)\.py -->\n```python\n(.*?)```", re.DOTALL)
 SMALL = {"network": {"width": 4, "depth": 3}, "steps": 3, "batch": 4, "device": "cpu", "precision": "32"}

@@ -14,6 +14,7 @@ try:
 
     import fewlabel
     from fewlabel.cli import lists, pipelines, stages, table_command
+    from fewlabel.cli import lists, pipelines, stages, study_command, table_command
     from fewlabel.cli.terminal_output import any_encoding, show_progress
 except KeyboardInterrupt:
     # Most of the time before the first line is spent here, where nobody guards yet.
@@ -98,6 +99,7 @@ def _options(
 
 
 pipelines.add_to(app)
+study_command.add_to(app)
 table_command.add_to(app)
 stages.add_to(app)
 lists.add_to(app)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from math import ceil
+from math import ceil, gcd
 from typing import Literal
 
 import numpy as np
@@ -140,7 +140,8 @@ class MetaSampler:
         for subject in subjects:
             count = len(self._volumes[subject])
             offset = int(numpy_stream(self.seed, "first volume", subject).integers(count))
-            turns[subject] = [self._volumes[subject][(offset + epoch + turn) % count] for turn in range(count)]
+            apart = far_apart(count)
+            turns[subject] = [self._volumes[subject][(offset + epoch + turn * apart) % count] for turn in range(count)]
         volumes = [turns[subject][0] for subject in subjects]
         shuffled = [subjects[place] for place in generator.permutation(len(subjects))]
         for turn in range(1, max(map(len, turns.values()))):
@@ -167,6 +168,18 @@ class MetaSampler:
     def _shuffled(self, epoch: int) -> list[str]:
         generator = numpy_stream(self.seed, "subjects", epoch)
         return [self._subjects[place] for place in generator.permutation(len(self._subjects))]
+
+
+def far_apart(count: int) -> int:
+    """How many volumes on a subject's next one is: about half of them, such that all have their turn.
+
+    Neighbouring frames of a cine are nearly the same.
+
+    Example:
+        >>> [far_apart(count) for count in (1, 2, 3, 8, 30)]
+        [1, 1, 1, 3, 13]
+    """
+    return next(step for step in range(max(count // 2, 1), 0, -1) if gcd(step, count) == 1)
 
 
 def build_sampler(config: SamplerConfig, slices: pd.DataFrame, batch: int, seed: int) -> SliceSampler | MetaSampler:

@@ -62,6 +62,7 @@ class DataFacts:
         image_size: (height, width) of a view, in pixels.
         store_slices: Number of slices in the whole store; ``PretrainBatch.slices`` are below it.
         classes: Number of segmentation classes, background included; 0 if the store has no labels.
+        missing: Name → share of slices of the pre-training part without that meta label; 0 where it is not given.
     """
 
     meta_labels: Mapping[str, int]
@@ -69,6 +70,7 @@ class DataFacts:
     image_size: tuple[int, int]
     store_slices: int = 0
     classes: int = 0
+    missing: Mapping[str, float] = field(default_factory=dict)
 
 
 class PretrainMethod(nn.Module, ABC):
@@ -103,6 +105,9 @@ class PretrainMethod(nn.Module, ABC):
     #: What of the augmentation would give the task a label that nothing can tell, and its value instead, by the names
     #: of ``AugmentConfig``; whatever the settings say.
     augment_changes: ClassVar[Mapping[str, float]] = {}
+    #: Whether training hides parts of slices, so that statistics of batch normalisation have to be taken anew from
+    #: whole ones in the end; a call of the method is then the pass to take them in.
+    hides_pixels: ClassVar[bool] = False
     #: Where the method comes from, for ``fewlabel methods``.
     paper: ClassVar[str] = ""
 

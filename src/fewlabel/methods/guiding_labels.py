@@ -8,10 +8,11 @@ from pydantic import BeforeValidator
 
 from fewlabel.core.errors import Fault
 from fewlabel.core.settings.base import Names
+from fewlabel.data.meta_advice import MOST_MISSING
 from fewlabel.methods.base import DataFacts
 
-#: Labels taken by ``auto``, where the data have them.
-AUTOMATIC = ("patient", "position", "phase")
+#: Labels taken by ``auto``, where most slices have them; ``quarter`` is that of the frames of a cine.
+AUTOMATIC = ("patient", "position", "phase", "quarter")
 
 
 def _one_name(value: Any) -> Any:
@@ -34,7 +35,7 @@ def choose_labels(
 
     Args:
         wanted: Labels by name, or ``auto``.
-        automatic: Labels taken by ``auto`` where the data have them with at least 2 classes.
+        automatic: Labels taken by ``auto`` where half of the slices or more have one, of at least 2 classes.
         facts: What is known of the data.
         faults: Receives what is wrong.
         title: Name of the method, for messages.
@@ -43,7 +44,7 @@ def choose_labels(
     listed = ", ".join(f"{name} ({_classes(count)})" for name, count in facts.meta_labels.items())
     remedy = f"Choose from {listed}, or pre-train with method=simclr" if listed else "Pre-train with method=simclr"
     if wanted == "auto":
-        labels = tuple(name for name in automatic if name in usable)
+        labels = tuple(name for name in automatic if name in usable and facts.missing.get(name, 0) <= MOST_MISSING)
         if not labels:
             problem = f"{title} needs a meta label with at least 2 classes, and none of {', '.join(automatic)} is one"
             faults.append(Fault(problem, "method.labels", remedy))

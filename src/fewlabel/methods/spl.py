@@ -95,8 +95,9 @@ class SPL(SliceContrast):
         name: Literal["spl"] = "spl"
         labels: Labels = setting(
             "auto",
-            "meta labels that guide; auto takes those of patient, position and phase that the data have",
-            source="SPL: these three",
+            "meta labels that guide; auto takes those of patient, position, phase and quarter (of cines) that at least "
+            "half of the slices have",
+            source="SPL: the first three",
         )
         label_weights: Floats = setting((), "λ_m of each label, in their order; [] for 1 each", source="SPL")
         weighting: Literal["soft", "hard"] = setting(

@@ -12,7 +12,9 @@ from fewlabel.core.settings.describe import describe
 from fewlabel.core.suggestions import did_you_mean
 from fewlabel.pipelines.stage_table import STAGES, nearer, route, settings_class
 
-PIPELINES = {"train": "TrainSettings", "demo": "DemoSettings", "learn": "LearnSettings"}
+PIPELINES = {"train": "TrainSettings", "demo": "DemoSettings", "learn": "LearnSettings", "study": "StudySettings"}
+#: Pipelines that share out settings among stages.
+_SHARING = ("train", "demo", "learn")
 
 
 def setting_rows(stage: str, values: Mapping[str, Any] | None = None) -> list[dict[str, str]]:
@@ -30,7 +32,10 @@ def setting_rows(stage: str, values: Mapping[str, Any] | None = None) -> list[di
     faults = _faults(stage, settings, values or {})
     if faults:
         raise SettingsError("These settings are not valid:", faults)
-    return describe(settings, picks=values or {})
+    rows = describe(settings, picks=values or {})
+    for name, kind in getattr(settings, "INSIDE", {}).items():
+        rows += describe(kind, f"{name}.")
+    return rows
 
 
 def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
@@ -56,7 +61,7 @@ def _class_of(stage: str) -> type[Settings]:
 
 def _faults(stage: str, settings: type[Settings], values: Mapping[str, Any]) -> list[Fault]:
     """What is wrong with values of a stage or pipeline, apart from those that are missing."""
-    if stage not in PIPELINES:
+    if stage not in _SHARING:
         return _faults_of(settings, values, "")
     chain: tuple[str, ...] = importlib.import_module("fewlabel.pipelines.train").CHAIN
     # Words that only the pipeline itself takes; the recipe of train is an option of its command.

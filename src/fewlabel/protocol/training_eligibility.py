@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,22 @@ def training_slices(store: PreparedStore, parts: tuple[str, ...]) -> NDArray[np.
         fault = Fault(problem, f"parts {', '.join(parts)}", "Name other parts")
         raise DataError("There is nothing to train on:", [fault])
     return indices
+
+
+def unlabelled_slices(store: PreparedStore, met: Iterable[str], labelled: Sequence[str]) -> NDArray[np.int64]:
+    """Store indices of the slices that a training learns from without a mask.
+
+    They are those of all subjects but the labelled ones, whether or not they have masks, and those of scans of the
+    labelled ones that nobody annotated, such as the other frames of a cine.
+
+    Args:
+        store: Prepared store.
+        met: Subjects whose images may be met.
+        labelled: Subjects whose labels are learnt from.
+    """
+    bare = ~store.slices["labelled"].groupby(store.slices["case"]).transform("any").to_numpy()
+    own = store.slices_of(list(labelled))
+    return np.union1d(store.slices_of(sorted(set(met) - set(labelled))), own[bare[own]])
 
 
 def labels_of_encoder(

@@ -39,7 +39,7 @@ _COLUMNS = (
     Column("height", "continuous", f"{_INFO}: Height, cm"),
     Column("weight", "continuous", f"{_INFO}: Weight, kg"),
 )
-QUARTER = Column("quarter", "ordinal", "quarter of the frames of patientNNN_4d")
+QUARTER = Column("quarter", "ordinal", "quarter of the cycle from end diastole on, by the frames of patientNNN_4d")
 
 
 class AcdcReader(Reader):
@@ -49,15 +49,21 @@ class AcdcReader(Reader):
     Each ``patientNNN_frameFF`` is a scan; ``_gt`` beside it is its label, and a scan without one is unlabelled. The
     phase of a frame comes from ``Info.cfg``. Where that names no frame, the lower of two frames is end diastole:
     frame 01 is not always (patient090: ED 4, ES 11), the lower number is. ``patientNNN_4d`` holds all frames; with
-    ``cine`` the others are unlabelled scans, with the ``quarter`` of the cycle they lie in.
+    ``cine`` those that lie in no file of their own are unlabelled scans of the patient, except for patients in
+    ``testing``. Every frame then has the ``quarter`` of the cycle that it lies in, 0 to 3 from end diastole on.
     """
 
     class Config(Reader.Config):
         """Settings of the reader."""
 
         name: str = "acdc"
-        cine: bool = setting(False, "whether the other frames of patientNNN_4d are read too, as unlabelled scans")
+        cine: bool = setting(
+            False,
+            "whether the other frames of patientNNN_4d are read too, as unlabelled scans, but for patients in testing",
+            source="off: published protocols learn from ED and ES alone",
+        )
 
+    markers: ClassVar[tuple[str, ...]] = ("patient[0-9]*", "training", "testing", "database")
     summary: ClassVar[str] = "ACDC patient folders: patientNNN/patientNNN_frameFF.nii.gz, _gt, Info.cfg"
 
     def __init__(self, config: Config) -> None:
@@ -89,15 +95,14 @@ class AcdcReader(Reader):
             faults.append(Fault(f"{root} holds no patientNNN folders with frames"))
         columns: tuple[Column, ...] = _COLUMNS
         notes: tuple[str, ...] = ()
-        whole = sum(1 for case in _one_of_each(cases) if _cine(case) is not None)
-        if whole and not self.chosen.cine:
+        cines = {home: path for home, (case, *_) in _by_folder(cases).items() if (path := _cine(case)) is not None}
+        if cines and not self.chosen.cine:
             notes = (
-                f"{whole} patients have all frames in patientNNN_4d, which are left out; reader.name=acdc "
+                f"{len(cines)} patients have all frames in patientNNN_4d, which are left out; reader.name=acdc "
                 "reader.cine=true adds them as unlabelled scans",
             )
         if self.chosen.cine:
-            cases = [replace(case, metadata={**case.metadata, QUARTER.name: None}) for case in cases]
-            cases.extend(_other_frames(cases))
+            cases = list(_with_cines(cases, cines))
             columns = (*columns, QUARTER)
         return Catalog(
             name="acdc",
@@ -177,9 +182,12 @@ def _read_patient(folder: Path, part: str, faults: list[Fault]) -> Iterator[Case
     )
 
 
-def _one_of_each(cases: Sequence[Case]) -> list[Case]:
-    """A frame of each patient."""
-    return list({case.images[0].parent: case for case in cases}.values())
+def _by_folder(cases: Sequence[Case]) -> dict[Path, list[Case]]:
+    """Scans of each patient folder."""
+    folders: dict[Path, list[Case]] = {}
+    for case in cases:
+        folders.setdefault(case.images[0].parent, []).append(case)
+    return folders
 
 
 def _cine(case: Case) -> Path | None:
@@ -189,17 +197,26 @@ def _cine(case: Case) -> Path | None:
     return next((path for path in found if scan_stem(path) == f"{case.subject}_4d"), None)
 
 
-def _other_frames(cases: Sequence[Case]) -> Iterator[Case]:
-    """Frames of the cine beside the frames of each patient that are not among them."""
-    there = {case.id for case in cases}
-    for case in _one_of_each(cases):
-        path = _cine(case)
-        count = 0 if path is None else fourth_axis(path)
-        for index in range(count):
-            name = f"{case.subject}_frame{index + 1:02d}"
-            if path is not None and name not in there:
-                metadata = {**case.metadata, "phase": None, QUARTER.name: index * PARTS // count}
-                yield replace(case, id=name, images=(Frame(path, index).path,), label=None, metadata=metadata)
+def _with_cines(cases: Sequence[Case], cines: Mapping[Path, Path]) -> Iterator[Case]:
+    """All scans with their quarter of the cycle, and the frames of the cines that are not among them.
+
+    Args:
+        cases: The frames that have files of their own.
+        cines: Folder of a patient → the file of all frames.
+    """
+    for home, scans in _by_folder(cases).items():
+        count = fourth_axis(cines[home]) if home in cines else 1
+        numbers = {int(case.id.rpartition("_frame")[2]): case for case in scans}
+        start = next((number for number, case in numbers.items() if case.metadata["phase"] == "ED"), 1)
+        if count > 1 and scans[0].part != "test":
+            unlabelled = replace(scans[0], label=None, metadata={**scans[0].metadata, "phase": None})
+            for number in range(1, count + 1):
+                frame = Frame(cines[home], number - 1).path
+                name = f"{unlabelled.subject}_frame{number:02d}"
+                numbers.setdefault(number, replace(unlabelled, id=name, images=(frame,)))
+        for number, case in numbers.items():
+            quarter = (number - start) % count * PARTS // count if count > 1 else None
+            yield replace(case, metadata={**case.metadata, QUARTER.name: quarter})
 
 
 def _phases(folder: Path, frames: Mapping[int, Path], info: Mapping[str, str], faults: list[Fault]) -> dict[int, str]:

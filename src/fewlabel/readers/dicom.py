@@ -136,17 +136,17 @@ def _unreadable(archive: Archive, home: Path | None) -> list[Fault]:
     """One fault for all files that cannot be read: their names are in a table that stays with the data."""
     if not archive.damaged:
         return []
-    named = f": {_shown(home, UNREADABLE)} names them" if home else ""
-    problem = f"{len(archive.damaged)} DICOM files or folders cannot be read{named}"
+    named = f"; {_shown(home, UNREADABLE)} names them" if home else ""
+    problem = f"DICOM files or folders that cannot be read: {len(archive.damaged)}{named}"
     return [Fault(problem, remedy="Copy them again, allow reading them, or take them out")]
 
 
 def _notes(archive: Archive, home: Path | None) -> list[str]:
     notes = []
     if archive.unnamed:
-        notes.append(f"{archive.unnamed} studies hold no number of a patient: each counts as a person")
+        notes.append(f"studies without a number of the patient, each of which counts as a person: {archive.unnamed}")
     if images := sum(map(is_scan, archive.tree.others)):
-        notes.append(f"left out: {images} images that are not DICOM")
+        notes.append(f"left out: images that are not DICOM ({images})")
     if home is not None:
         table = _shown(home, SCANS)
         notes.append(f"pseudonyms stand for patients and series; {table} says for which: keep it to yourself")

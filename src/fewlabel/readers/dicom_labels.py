@@ -69,7 +69,7 @@ def match_labels(archive: Archive, words: str | None, structures: Sequence[str] 
         else:
             of_scan[scan].append(name)
     if aside:
-        notes.append(f"{aside} segmentations or structure sets are left out: reader.labels does not name them")
+        notes.append(f"segmentations and structure sets that reader.labels does not name are left out ({aside})")
     objects: dict[str, tuple[str, ...]] = {}
     older = 0
     for scan, names in of_scan.items():
@@ -77,11 +77,11 @@ def match_labels(archive: Archive, words: str | None, structures: Sequence[str] 
         older += len(names) - len(objects[scan])
     if older:
         notes.append(
-            f"{older} segmentations or structure sets hold structures that a newer one of their series holds, and are "
-            "left out: reader.name=dicom reader.labels=WORDS takes those whose description holds the words"
+            f"segmentations and structure sets with structures that a newer one of their series holds are left out "
+            f"({older}): reader.name=dicom reader.labels=WORDS takes those whose description holds the words"
         )
     counts, spelled = _counted(objects, archive.objects)
-    values = _values(counts, spelled, structures, faults, notes)
+    values = _values(counts, spelled, structures, len(objects), faults, notes)
     return DicomLabels(objects, values, structures is not None, tuple(notes), tuple(faults))
 
 
@@ -116,6 +116,7 @@ def _values(
     counts: Counter[str],
     spelled: Mapping[str, str],
     structures: Sequence[str] | None,
+    total: int,
     faults: list[Fault],
     notes: list[str],
 ) -> dict[str, int]:
@@ -130,7 +131,6 @@ def _values(
         aside = [spelled[low] for low in spelled if low not in {name.casefold() for name in names}]
         if aside:
             notes.append(f"structures that reader.structures does not name are left out: {_listed(sorted(aside))}")
-    total = max(counts.values(), default=0)
     partly = [f"{name} ({counts[name.casefold()]})" for name in names if 0 < counts[name.casefold()] < total]
     if partly:
         notes.append(

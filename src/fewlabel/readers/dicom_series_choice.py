@@ -144,16 +144,15 @@ def _taken(scans: Mapping[str, Series], taken: Sequence[str]) -> list[str]:
         rows, columns = _range([each.shape[1] for each in group]), _range([each.shape[2] for each in group])
         named = f'"{description}"' if description else "without description"
         volumes = f", {len(group)} volumes" if len(group) > series else ""
-        lines.append(
-            f"series {named}, {modality}, {slices} slices of {rows}x{columns}: taken of {studies} studies{volumes}"
-        )
+        what = f"series {named}, {modality}, {slices} {'slice' if slices == '1' else 'slices'} of {rows}x{columns}"
+        lines.append(f"{what}: taken of {studies} {'study' if studies == 1 else 'studies'}{volumes}")
     if len(ordered) > _MOST:
         lines.append(f"{len(ordered) - _MOST} more kinds of series are taken")
     return lines
 
 
 def _left_notes(out: Counter[str], others: Counter[str]) -> list[str]:
-    parts = [f"{count} {kind}" for kind, count in out.most_common() if count]
+    parts = [f"{kind} ({count})" for kind, count in out.most_common() if count]
     notes = [f"left out: {', '.join(parts)}"] if parts else []
     if others:
         shown = ", ".join(f"{name} ({count})" for name, count in others.most_common(_MOST))

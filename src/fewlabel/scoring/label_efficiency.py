@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fewlabel.scoring.nested_bootstrap import resamples
 from fewlabel.scoring.replicates import Scores, means_over
 
+Array = NDArray[np.float64]
 Bound = Literal["exact", "at most", "more than"]
 EFFICIENCY_RULE = (
     "The curve of an arm is its mean at each number of labelled patients M, made non-decreasing by isotonic "
@@ -55,23 +57,48 @@ def labels_needed(budgets: Sequence[int], curve: Sequence[float], score: float) 
         ValueError: If the numbers do not ascend, or there are not as many scores.
 
     Example:
-        >>> labels_needed([1, 2, 4], [0.5, 0.6, 0.8], 0.7).labelled
-        2.8284271247461903
+        >>> round(labels_needed([1, 2, 4], [0.5, 0.6, 0.8], 0.7).labelled, 2)
+        2.83
     """
     if len(budgets) != len(curve) or not budgets or any(b >= a for b, a in pairwise(budgets)):
         raise ValueError(f"a curve needs a score at each of ascending numbers, not {len(curve)} at {list(budgets)}")
-    from sklearn.isotonic import isotonic_regression
-
-    values = np.asarray(isotonic_regression(np.asarray(curve, dtype=np.float64)))
-    if score <= values[0]:
-        return Needed(float(budgets[0]), "exact" if score == values[0] else "at most")
-    if score > values[-1]:
+    values = isotonic(np.asarray([curve], dtype=np.float64))
+    reached = float(_reached(budgets, values, np.array([score], dtype=np.float64))[0])
+    if reached == math.inf:
         return Needed(float(budgets[-1]), "more than")
-    after = int(np.argmax(values >= score))
-    below, above = values[after - 1], values[after]
-    share = (score - below) / (above - below)
-    logs = [math.log(budgets[after - 1]), math.log(budgets[after])]
-    return Needed(math.exp(logs[0] + share * (logs[1] - logs[0])), "exact")
+    return Needed(reached, "at most" if score < values[0, 0] else "exact")
+
+
+def isotonic(curves: Array) -> Array:
+    """(curves, points) least-squares fits that never fall (Barlow & Brunk 1972: max over starts of min over ends).
+
+    Example:
+        >>> isotonic(np.array([[1.0, 3.0, 2.0]])).tolist()
+        [[1.0, 2.5, 2.5]]
+    """
+    count = curves.shape[1]
+    sums = np.concatenate([np.zeros((len(curves), 1)), np.cumsum(curves, axis=1)], axis=1)
+    fitted = np.empty_like(curves)
+    for at in range(count):
+        lows = [
+            np.min([(sums[:, end + 1] - sums[:, start]) / (end + 1 - start) for end in range(at, count)], axis=0)
+            for start in range(at + 1)
+        ]
+        fitted[:, at] = np.max(lows, axis=0)
+    return fitted
+
+
+def _reached(budgets: Sequence[int], curves: Array, scores: Array) -> Array:
+    """(curves,) labelled patients at which curves that never fall reach scores; infinite beyond their end."""
+    logs = np.log(np.asarray(budgets, dtype=np.float64))
+    there = curves >= scores[:, None]
+    after = np.argmax(there, axis=1)
+    rows = np.arange(len(curves))
+    above, below = curves[rows, after], curves[rows, np.maximum(after - 1, 0)]
+    step = np.where(above > below, above - below, 1.0)
+    share = np.where(after > 0, (scores - below) / step, 0.0)
+    found = logs[np.maximum(after - 1, 0)] + share * (logs[after] - logs[np.maximum(after - 1, 0)])
+    return np.asarray(np.where(there.any(axis=1), np.exp(np.where(after > 0, found, logs[0])), np.inf))
 
 
 def equivalent_labels(
@@ -87,21 +114,18 @@ def equivalent_labels(
         seed: Seed of the resampling.
     """
     found = labels_needed(budgets, [_mean(scores) for scores in others], _mean(arm))
-    ends = []
-    # Patients are the same persons in all of them; one stream of patients, and one of draws for each curve.
-    parts = [resamples(~np.isnan(scores), count, seed, "curve", at) for at, scores in enumerate((arm, *others))]
-    for taken in zip(*parts, strict=True):
-        people = taken[0].patients[0]
-        means = []
-        for scores, resample in zip((arm, *others), taken, strict=True):
-            same = people.shape[0] == scores.shape[2]
-            weights = np.broadcast_to(people, (scores.shape[0], scores.shape[2])) if same else resample.patients
-            means.append(type(resample)(resample.trainings, weights).mean(scores))
-        if not np.isnan(means).any():
-            needed = labels_needed(budgets, means[1:], means[0])
-            ends.append(math.inf if needed.bound == "more than" else needed.labelled)
-    if not ends:
+    first = resamples(~np.isnan(arm), count, seed, "curve", 0)
+    means = [first.means(arm)]
+    for at, scores in enumerate(others, start=1):
+        own = resamples(~np.isnan(scores), count, seed, "curve", at)
+        # Patients are the same persons in all curves.
+        same = first.patients.ndim == own.patients.ndim == 2 and first.patients.shape == own.patients.shape
+        means.append((replace(own, patients=first.patients) if same else own).means(scores))
+    drawn = np.stack(means, axis=1)
+    drawn = drawn[~np.isnan(drawn).any(axis=1)]
+    if not len(drawn):
         return found
+    ends = _reached(budgets, isotonic(drawn[:, 1:]), drawn[:, 0])
     low, high = np.quantile(ends, [0.025, 0.975], method="inverted_cdf")
     return Needed(found.labelled, found.bound, float(low), float(high))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,34 +20,35 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Resample:
-    """How often each draw, seed and patient was taken.
+class Resamples:
+    """How often each draw, seed and patient was taken in each of many resamples.
 
     Attributes:
-        trainings: (draws, seeds) weights.
-        patients: (draws, patients) weights.
+        trainings: (resamples, draws, seeds) weights.
+        patients: (resamples, patients) weights of patients whom all draws share, or (resamples, draws, patients).
     """
 
     trainings: Array
     patients: Array
 
-    def mean(self, scores: Scores) -> float:
-        """Weighted mean over draws of the mean over seeds of the mean over patients; NaN if nothing was taken.
+    def means(self, scores: Scores) -> Array:
+        """(resamples,) means over draws of the mean over seeds of the mean over patients; NaN where nothing was taken.
 
         Args:
             scores: (draws, seeds, patients) of the shape that was resampled.
         """
         known = ~np.isnan(scores)
-        weights = self.patients[:, None, :] * known
-        sums = (np.where(known, scores, 0.0) * weights).sum(axis=2)
-        counts = weights.sum(axis=2)
-        trainings = np.where(counts > 0, self.trainings, 0.0)
+        way = "rp,dsp->rds" if self.patients.ndim == 2 else "rdp,dsp->rds"
+        sums = np.einsum(way, self.patients, np.where(known, scores, 0.0), optimize=True)
+        counts = np.einsum(way, self.patients, known.astype(np.float64), optimize=True)
+        weights = np.where(counts > 0, self.trainings, 0.0)
+        whole = weights.sum(axis=(1, 2))
         with np.errstate(invalid="ignore", divide="ignore"):
             means = np.where(counts > 0, sums / counts, 0.0)
-            return float((means * trainings).sum() / trainings.sum()) if trainings.sum() else float("nan")
+            return np.asarray(np.where(whole > 0, (means * weights).sum(axis=(1, 2)) / whole, np.nan))
 
 
-def resamples(known: NDArray[np.bool_], count: int, seed: int, *purpose: str | int) -> Iterator[Resample]:
+def resamples(known: NDArray[np.bool_], count: int, seed: int, *purpose: str | int) -> Resamples:
     """Draw draws, seeds and patients with replacement.
 
     Args:
@@ -60,27 +60,19 @@ def resamples(known: NDArray[np.bool_], count: int, seed: int, *purpose: str | i
     draws, seeds, people = known.shape
     generator = numpy_stream(seed, "study bootstrap", count, draws, seeds, people, *purpose)
     trained, scored = np.asarray(known.any(axis=2)), np.asarray(known.any(axis=1))
+
+    def taken(there: NDArray[np.bool_]) -> Array:
+        """(resamples, length) how often each of those that are there was taken."""
+        number = int(there.sum())
+        if not number:
+            return np.zeros((count, len(there)))
+        return generator.multinomial(number, there / number, size=count).astype(np.float64)
+
+    trainings = np.stack([taken(row) / max(int(row.sum()), 1) for row in trained], axis=1)
+    trainings *= taken(np.asarray(trained.any(axis=1)))[:, :, None]
     shared = scored.sum(axis=0).max(initial=0) > 1 or draws == 1
-    for _ in range(count):
-        taken = np.bincount(generator.integers(0, draws, draws), minlength=draws).astype(float)
-        trainings = np.zeros((draws, seeds))
-        for at in range(draws):
-            there = np.flatnonzero(trained[at])
-            if taken[at] and there.size:
-                picks = generator.integers(0, there.size, there.size)
-                trainings[at, there] = taken[at] * np.bincount(picks, minlength=there.size) / there.size
-        if shared:
-            weights = np.bincount(generator.integers(0, people, people), minlength=people).astype(float)
-            patients = np.broadcast_to(weights, (draws, people))
-        else:
-            patients = np.zeros((draws, people))
-            for at in range(draws):
-                there = np.flatnonzero(scored[at])
-                if there.size:
-                    patients[at, there] = np.bincount(
-                        generator.integers(0, there.size, there.size), minlength=there.size
-                    )
-        yield Resample(trainings, patients)
+    patients = taken(np.asarray(scored.any(axis=0))) if shared else np.stack([taken(row) for row in scored], axis=1)
+    return Resamples(trainings, patients)
 
 
 def nested_bootstrap(scores: Scores, *, confidence: float = 0.95, count: int = 2000, seed: int = 0) -> Interval:
@@ -105,19 +97,7 @@ def nested_bootstrap(scores: Scores, *, confidence: float = 0.95, count: int = 2
     mean, std = float(draws.mean()), float(draws.std(ddof=1)) if draws.size > 1 else None
     if draws.size < 2 and people < 2:
         return Interval(mean, std, None, None, int(draws.size), people)
-    means = bootstrap_of(lambda taken: taken.mean(scores), known, count, seed)
+    means = resamples(known, count, seed).means(scores)
     tail = 50.0 * (1.0 - confidence)
     low, high = (float(end) for end in np.nanpercentile(means, [tail, 100.0 - tail]))
     return Interval(mean, std, round(low, 12), round(high, 12), int(draws.size), people)
-
-
-def bootstrap_of(statistic: Callable[[Resample], float], known: NDArray[np.bool_], count: int, seed: int) -> Array:
-    """(count,) values of a statistic over resamples.
-
-    Args:
-        statistic: Takes how often each draw, seed and patient was taken.
-        known: (draws, seeds, patients), where there is a score.
-        count: Number of resamples.
-        seed: Seed of the resampling.
-    """
-    return np.array([statistic(taken) for taken in resamples(known, count, seed)])

@@ -56,12 +56,9 @@ def rank_stability(arms: Mapping[str, Scores], *, count: int = 1000, seed: int =
     values = [over_seeds(scores)[:, None, :] for scores in arms.values()]
     everyone = np.logical_and.reduce([~np.isnan(value) for value in values])
     own = [float(means_over(means_over(value[:, 0], axis=1), axis=0)) for value in values]
-    drawn = np.array(
-        [
-            ranks([taken.mean(np.where(everyone, value, np.nan)) for value in values])
-            for taken in resamples(everyone, count, seed, "ranks")
-        ]
-    )
+    taken = resamples(everyone, count, seed, "ranks")
+    means = np.stack([taken.means(np.where(everyone, value, np.nan)) for value in values], axis=1)
+    drawn = np.array([ranks(row) for row in means[~np.isnan(means).any(axis=1)].tolist()])
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0, method="inverted_cdf")
     return {
         name: Rank(float(rank), float(low[at]), float(high[at]), float((drawn[:, at] == 1).mean()))

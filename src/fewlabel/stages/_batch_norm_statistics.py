@@ -8,7 +8,7 @@ from typing import Any, Literal
 from fewlabel.core.errors import Fault
 from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.core.settings.base import Settings
-from fewlabel.data.evenly_spread_slices import Spread, spread_slices
+from fewlabel.data.evenly_spread_slices import Indices, Spread, spread_slices
 from fewlabel.data.patch_positions import Patch
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.recalibrate import recalibrate
@@ -57,7 +57,11 @@ def statistics_images(
     supervised = not load_plugin("fewlabel.regimes", str(regime.name)).uses_unlabelled  # type: ignore[attr-defined]
     if network.norm != "batch" or asked == "never" or (asked == "auto" and not supervised):
         return None
-    indices = store.slices_of(sorted(subjects))
+    return representative(store, store.slices_of(sorted(subjects)), patch, seed)
+
+
+def representative(store: PreparedStore, indices: Indices, patch: Patch | None, seed: int) -> Spread:
+    """A few of these slices, or of patches about them, that stand for all."""
     return Spread(store, spread_slices(store, indices, SLICES if patch is None else PATCHES, seed), patch, seed)
 
 

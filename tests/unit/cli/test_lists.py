@@ -60,7 +60,7 @@ def test_every_method_says_what_it_is_and_needs() -> None:
     assert list(rows) == plugin_names(methods_and_regimes.METHODS)
     assert all(row["paper"] and row["summary"] and not row["summary"].endswith(".") for row in rows.values())
     needs = [rows[name]["needs"] for name in ("gcl", "glcl", "sscl", "simclr")]
-    assert needs == ["any of patient, position, phase", "position", "labels", ""]
+    assert needs == ["any of patient, position, phase, quarter", "position", "labels", ""]
     assert {row["step"] + row["memory"] for row in rows.values()} == {""}
 
 

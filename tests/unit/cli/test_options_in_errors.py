@@ -50,7 +50,7 @@ def test_options_that_are_missing_are_named_as_options() -> None:
     told = refusal("evaluate", "prepared")
     assert "Add --out DIR." in told
     assert "Add --segmenter DIR." in told
-    assert "Add --to nnunet|monai." in refusal("export", "encoder", "out=e.pth")
+    assert "Add --to TARGET." in refusal("export", "encoder", "out=e.pth")
 
 
 def test_the_place_of_a_merge_may_be_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:

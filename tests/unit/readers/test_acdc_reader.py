@@ -141,8 +141,36 @@ def test_other_frames_of_a_cine_are_unlabelled_scans_when_asked(tmp_path):
     assert [case.id for case in catalog.cases] == [f"patient007_frame{frame:02d}" for frame in range(1, 9)]
     assert [case.label is not None for case in catalog.cases] == [frame in {1, 5} for frame in range(1, 9)]
     assert [case.metadata["phase"] for case in catalog.cases] == ["ED", None, None, None, "ES", None, None, None]
-    assert [case.metadata["quarter"] for case in catalog.cases] == [None, 0, 1, 1, None, 2, 3, 3]
+    assert [case.metadata["quarter"] for case in catalog.cases] == [0, 0, 1, 1, 2, 2, 3, 3]
     assert {case.metadata["group"] for case in catalog.cases} == {"DCM"}
     assert catalog.subjects == ("patient007",)
     third = parse_composite(catalog.cases[2].images[0])
     assert third == Frame(root / "patient007/patient007_4d.nii.gz", 2)
+
+
+def test_the_cycle_of_a_cine_begins_at_end_diastole_and_goes_round(tmp_path):
+    root = cine_patient(tmp_path)
+    (root / "patient007/Info.cfg").write_text("ED: 5\nES: 1\n")
+    _, catalog = read_catalog(root, {"name": "acdc", "cine": True})
+    assert [case.metadata["phase"] for case in catalog.cases][:5] == ["ES", None, None, None, "ED"]
+    assert [case.metadata["quarter"] for case in catalog.cases] == [2, 2, 3, 3, 0, 0, 1, 1]
+
+
+def test_no_other_frame_of_a_test_patient_is_read(tmp_path):
+    for part in ("training", "testing"):
+        cine_patient(tmp_path / "database" / part)
+    (tmp_path / "database/testing/patient007").rename(tmp_path / "database/testing/patient107")
+    for path in (tmp_path / "database/testing/patient107").glob("patient007*"):
+        path.rename(path.with_name(path.name.replace("007", "107")))
+    _, catalog = read_catalog(tmp_path, {"name": "acdc", "cine": True})
+    cases = {part: [case for case in catalog.cases if case.part == part] for part in ("", "test")}
+    assert [len(part) for part in cases.values()] == [8, 2]
+    assert all(case.label is not None for case in cases["test"])
+    assert [case.metadata["quarter"] for case in cases["test"]] == [0, 2]
+
+
+def test_a_patient_without_a_cine_is_read_as_before(tmp_path):
+    cine_patient(tmp_path)
+    patient(tmp_path, 1)
+    _, catalog = read_catalog(tmp_path, {"name": "acdc", "cine": True})
+    assert [case.metadata["quarter"] for case in catalog.cases if case.subject == "patient001"] == [None, None]

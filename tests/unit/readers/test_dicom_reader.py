@@ -70,13 +70,13 @@ def test_a_tree_of_patients(tmp_path):
 def test_one_series_of_each_study_by_rule(tmp_path):
     patient(tmp_path, 0, ("loc", "T1", "T2 tse", "dwi"))
     patient(tmp_path, 1, ("T2 tse", "T1"))
-    patient(tmp_path, 2, ("t2 TSE fast", "survey"))
+    patient(tmp_path, 2, ("t2 TSE fast", "3-plane Survey"))
     patient(tmp_path, 3, ("scout",), ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     write_structure_set(tmp_path / "rt", sorted((tmp_path / "p0" / "s3").iterdir()), {"organ": []})
     _, catalog = read(tmp_path)
     assert sorted(case.metadata["sequence"] for case in catalog.cases) == ["T2 tse", "T2 tse", "t2 TSE fast"]
     assert 'series "T2 tse", MR, 4 slices of 12x10: taken of 2 studies' in catalog.notes
-    assert "left out: 1 localizers" in catalog.notes
+    assert "left out: localizers (2)" in catalog.notes
     assert any("left out: T1 (2)" in note and "reader.series=WORDS" in note for note in catalog.notes)
     _, named = read(tmp_path, series="t1 | dwi", all_series=True)
     assert sorted(case.metadata["sequence"] for case in named.cases) == ["T1", "T1", "dwi"]
@@ -121,9 +121,9 @@ def test_of_two_labels_of_a_structure_the_newer_counts(tmp_path):
     for name, date in (("new", "20240501"), ("old", "20230101")):
         write_structure_set(tmp_path / name, files, {"organ": []}, StructureSetDate=date, StructureSetLabel=name)
     _, catalog = read(tmp_path)
-    assert any("1 segmentations or structure sets hold structures that a newer one" in note for note in catalog.notes)
+    assert any("that a newer one of their series holds are left out (1)" in note for note in catalog.notes)
     _, chosen = read(tmp_path, labels="old")
-    assert any("reader.labels does not name them" in note for note in chosen.notes)
+    assert any("reader.labels does not name" in note for note in chosen.notes)
     assert chosen.cases[0].label != catalog.cases[0].label
 
 
@@ -139,7 +139,7 @@ def test_faults_name_pseudonyms_and_a_table(tmp_path):
         file.unlink()
     _, catalog = read(tmp_path)
     faults = "\n".join(map(str, catalog.faults))
-    for text in ("lacks 1 slice of 4", "1 DICOM files or folders cannot be read: .fewlabel-dicom/unreadable.csv",
+    for text in ("lacks 1 slice of 4", "DICOM files or folders that cannot be read: 1; .fewlabel-dicom/unreadable.csv",
                  "is of no series that is there"):  # fmt: skip
         assert text in faults
     assert "Name1" not in faults
@@ -161,7 +161,7 @@ def test_studies_without_a_patient(tmp_path):
         patient(tmp_path, number, PatientID=["", "ANONYMOUS"][number])
     _, catalog = read(tmp_path)
     assert len(catalog.subjects) == 2
-    assert any("2 studies hold no number of a patient" in note for note in catalog.notes)
+    assert any("each of which counts as a person: 2" in note for note in catalog.notes)
 
 
 def test_a_folder_of_other_images_with_some_dicom_is_no_dicom(tmp_path):
@@ -171,7 +171,7 @@ def test_a_folder_of_other_images_with_some_dicom_is_no_dicom(tmp_path):
     patient(tmp_path, 0)
     assert choose_reader(tmp_path).name == "folders"
     _, catalog = read(tmp_path, series=None)
-    assert any("18 images that are not DICOM" in note for note in catalog.notes)
+    assert any("images that are not DICOM (18)" in note for note in catalog.notes)
 
 
 def test_one_file_of_a_series_is_no_scan(tmp_path):

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fewlabel.core.errors import SettingsError
 from fewlabel.core.plugin_discovery import load_plugin, plugin_names
 from fewlabel.data.sampling import MetaSampler, SliceSampler
 from fewlabel.data.store import PreparedStore
+from fewlabel.engine.recalibrate import recalibrate
 from fewlabel.engine.record import read_record
+from fewlabel.engine.weight_files import load_decoder_into, load_encoder
+from fewlabel.nets.unet import UNet
 from fewlabel.stages import pretrain
 from fewlabel.stages.pretrain import PretrainingTrainer
 from kit.stores import make_store
@@ -107,3 +111,26 @@ def test_a_label_guides_only_where_the_slices_to_learn_from_show_two_classes(tmp
     assert begun(folder, tmp_path / "a", "gcl").model.uses_metadata == ("patient", "position")
     with pytest.raises(SettingsError, match=r"at least 2 classes.*phase \(0 classes\)"):
         begun(folder, tmp_path / "b", {"name": "gcl", "labels": ["phase"]})
+
+
+@pytest.mark.parametrize("name", ["mae", "inpainting"])
+def test_a_method_that_hides_parts_leaves_statistics_of_whole_slices_and_its_decoder(
+    store: Path, tmp_path: Path, name: str
+) -> None:
+    out = tmp_path / "encoder"
+    training = begun(store, out, name)
+    images = list(training.take_statistics().batches(16))
+    pretrain.run(pretrain_settings(store, out, method=name))
+    encoder, facts = load_encoder(out)
+    assert facts["recalibrated"] == {"slices": len(training.indices), "subjects": 5, "share": 1.0}
+    before = {key: tensor.clone() for key, tensor in encoder.state_dict().items()}
+    recalibrate(encoder, images)
+    for key, tensor in encoder.state_dict().items():
+        torch.testing.assert_close(tensor, before[key], rtol=1e-5, atol=1e-6)
+    network = UNet(encoder.config, classes=4)
+    assert load_decoder_into(out, network.decoder) == facts["decoder_blocks"] == len(network.decoder.blocks)
+
+
+def test_other_methods_keep_the_statistics_of_their_views(store: Path, tmp_path: Path) -> None:
+    pretrain.run(pretrain_settings(store, tmp_path / "encoder", method="simclr", steps=2))
+    assert load_encoder(tmp_path / "encoder")[1]["recalibrated"] is None

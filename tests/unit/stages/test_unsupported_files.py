@@ -135,7 +135,7 @@ def test_folders_that_may_not_be_listed(home, monkeypatch):
 def test_a_single_file_says_what_it_is(home):
     (home / "x.dcm").write_bytes(DICOM)
     (home / "gone.nii").symlink_to(home / "nowhere")
-    expected = {"x.dcm": "1 DICOM files or folders cannot be read", "gone.nii": "link that leads to nothing"}
+    expected = {"x.dcm": "DICOM files or folders that cannot be read: 1", "gone.nii": "link that leads to nothing"}
     for name, told in expected.items():
         with pytest.raises(DataError, match=told):
             find_scans(home / name, 1, home / "out")
@@ -145,7 +145,7 @@ def test_a_folder_of_nothing_but_dicom(tmp_path):
     (tmp_path / "a.dcm").write_bytes(DICOM)
     with pytest.raises(DataError, match="holds no scans") as caught:
         find_scans(tmp_path, 1, tmp_path / "out")
-    assert "1 DICOM files or folders cannot be read" in str(caught.value)
+    assert "DICOM files or folders that cannot be read: 1" in str(caught.value)
 
 
 def test_a_table_with_a_row_that_is_gone_keeps_the_others(home):

@@ -61,7 +61,8 @@ class GCL(SliceContrast):
         name: Literal["gcl"] = "gcl"
         labels: Labels = setting(
             "auto",
-            "meta labels that guide; auto takes those of patient, position and phase that the data have; [] for none",
+            "meta labels that guide; auto takes those of patient, position, phase and quarter (of cines) that at least "
+            "half of the slices have; [] for none",
             source="GCL, Fig. 2",
         )
         temperature: float = setting(

@@ -27,6 +27,7 @@ from fewlabel.nets.memory_layout import channels_last
 from fewlabel.nets.unet import UNet
 from fewlabel.protocol.exposure import images_met
 from fewlabel.protocol.model_selection import say_selection
+from fewlabel.protocol.training_eligibility import unlabelled_slices
 from fewlabel.scoring.component_rule import ComponentRule
 from fewlabel.stages._batch_norm_statistics import statistics_images, statistics_words
 from fewlabel.stages._cleaning_rule import decided_rule
@@ -266,7 +267,7 @@ class SegmenterRun:
             self.store,
             self._network(fabric.device, seed, member, *left_out),
             indices=indices,
-            unlabelled=self.store.slices_of(sorted(met - set(labelled))),
+            unlabelled=unlabelled_slices(self.store, met, labelled),
             validation=validation,
             statistics=self._statistics(met, seed),
             rule=self._rule(labelled),

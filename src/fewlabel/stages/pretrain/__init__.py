@@ -21,6 +21,8 @@ from fewlabel.engine.lock import sole_run
 from fewlabel.engine.run_folder_state import check_begun, close_run, finished_before, identity, mark_run
 from fewlabel.engine.weight_files import save_encoder
 from fewlabel.protocol.exposure import KEY
+from fewlabel.stages._batch_norm_statistics import KEY as STATISTICS
+from fewlabel.stages._batch_norm_statistics import statistics_record
 from fewlabel.stages._shape_checks import say_depth
 from fewlabel.stages.pretrain.checking import check
 from fewlabel.stages.pretrain.settings import PretrainSettings
@@ -105,6 +107,7 @@ def write_encoder(training: PretrainingTrainer) -> list[str]:
         "steps": settings.steps,
         "parameters": sum(parameter.numel() for parameter in method.encoder.parameters()),
         "labelled_subjects": list(training.label_subjects),
+        STATISTICS: statistics_record(training.take_statistics(), 1.0),
         KEY: training.met,
     }
     save_encoder(settings.out, method.encoder, facts, decoder)

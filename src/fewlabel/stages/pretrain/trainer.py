@@ -17,10 +17,12 @@ from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.core.rng import stream_seed
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.data.batch_loading import PretrainLoader
+from fewlabel.data.evenly_spread_slices import Spread
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.collapse_monitor import CollapseWatch, effective_rank, spread
 from fewlabel.engine.compiling import plain_seconds, plainly
 from fewlabel.engine.embedding import embed_slices
+from fewlabel.engine.recalibrate import recalibrate
 from fewlabel.engine.runtime import fast_kernels, start
 from fewlabel.engine.trainer import Trainer, compiles
 from fewlabel.engine.weight_files import load_encoder_into
@@ -29,6 +31,7 @@ from fewlabel.nets.memory_layout import channels_last
 from fewlabel.nets.unet import UNetEncoder
 from fewlabel.protocol.exposure import images_met
 from fewlabel.protocol.training_eligibility import labels_of_encoder, training_slices
+from fewlabel.stages._batch_norm_statistics import SLICES_AT_ONCE, representative
 from fewlabel.stages.pretrain.checking import check
 from fewlabel.stages.pretrain.settings import PretrainSettings
 
@@ -156,6 +159,19 @@ class PretrainingTrainer(Trainer[PretrainMethod]):
 
         return values
 
+    def take_statistics(self) -> Spread | None:
+        """Give a method that hides parts of slices the statistics of whole ones, once it is trained.
+
+        Returns:
+            The slices; None where the method keeps the statistics of its training.
+        """
+        if not self.model.hides_pixels or self.model.encoder.config.norm != "batch":
+            return None
+        images = representative(self.store, self.indices, None, self.settings.seed)
+        with plainly(self.compiled):
+            recalibrate(self.model, images.batches(SLICES_AT_ONCE, self.fabric.device))
+        return images
+
     def embeddings(self, slices: NDArray[np.int64]) -> Tensor:
         """(n, dim) of slices of the store, by a method in eval mode."""
         with plainly(self.compiled):
@@ -176,6 +192,7 @@ def build_method(
         image_size=(int(store.images.shape[2]), int(store.images.shape[3])),
         store_slices=len(store.slices),
         classes=len(store.label_names),
+        missing={name: float((store.slices[f"meta_{name}"].iloc[indices] < 0).mean()) for name in store.meta_labels},
     )
     torch.manual_seed(stream_seed(settings.seed, "encoder"))
     encoder = UNetEncoder(settings.network)

@@ -14,7 +14,7 @@ from fewlabel.core.output_paths import unwritable
 from fewlabel.core.progress import say
 from fewlabel.core.rng import numpy_stream
 from fewlabel.engine.runtime import choose_device
-from fewlabel.scoring.representative_scans import (
+from fewlabel.scoring.scans_worth_annotating import (
     Pick,
     mean_gap,
     pick_at_random,

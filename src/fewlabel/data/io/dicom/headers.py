@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.data.io.dicom.multiframe import frame_values, functional_groups
+from fewlabel.data.io.dicom.quiet_pydicom import quiet
 from fewlabel.data.io.dicom.tags import number_of, numbers_of, read_dataset, text_of, texts_of, whole_of
 
 #: Objects that hold no image of a scanner.
@@ -34,10 +35,10 @@ MARKS = {
 _READ = (
     "SOPClassUID", "SOPInstanceUID", "Modality", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID",
     "PatientID", "PatientName", "IssuerOfPatientID", "SeriesDescription", "ProtocolName", "SeriesNumber",
-    "InstanceNumber", "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "ImagePositionPatient",
-    "ImageOrientationPatient", "PixelSpacing", "ImagerPixelSpacing", "SliceThickness", "SpacingBetweenSlices",
-    "RescaleSlope", "RescaleIntercept", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
-    "DimensionIndexSequence", *MARKS,
+    "InstanceNumber", "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation",
+    "BitsAllocated", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "ImagerPixelSpacing",
+    "SliceThickness", "SpacingBetweenSlices", "RescaleSlope", "RescaleIntercept", "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence", "DimensionIndexSequence", *MARKS,
 )  # fmt: skip
 
 
@@ -95,6 +96,7 @@ class Header:
         series_number: Of the series in its study; None where it says none.
         kind: Values of ``ImageType``.
         samples: Values per pixel.
+        inverted: Whether high values are dark.
         cut: Whether the file is smaller than the pixels that its header says it holds.
         planes: Its slices; none for an object without an image.
     """
@@ -113,10 +115,12 @@ class Header:
     series_number: int | None
     kind: tuple[str, ...]
     samples: int
+    inverted: bool
     cut: bool
     planes: tuple[Plane, ...]
 
 
+@quiet()
 def read_header(file: Path) -> Header:
     """What decides which volume a file is of.
 
@@ -144,6 +148,7 @@ def read_header(file: Path) -> Header:
         series_number=whole_of(dataset, "SeriesNumber"),
         kind=texts_of(dataset, "ImageType"),
         samples=whole_of(dataset, "SamplesPerPixel") or 1,
+        inverted=text_of(dataset, "PhotometricInterpretation").upper() == "MONOCHROME1",
         cut=_is_cut(dataset, size),
         planes=() if modality in NO_IMAGE else _planes(file, instance, dataset),
     )

@@ -9,6 +9,7 @@ import numpy as np
 
 from fewlabel.data.catalog import Column, Value
 from fewlabel.data.io.dicom.private_text import naming_words, without_names
+from fewlabel.data.io.dicom.quiet_pydicom import quiet
 from fewlabel.data.io.dicom.series import Series
 from fewlabel.data.io.dicom.splitting import normal_of
 from fewlabel.data.io.dicom.tags import number_of, text_of
@@ -35,6 +36,7 @@ COLUMNS = (
 )
 
 
+@quiet()
 def metadata_of(series: Series, header: Any) -> dict[str, Value]:
     """A value for each of :data:`COLUMNS`; None where nothing says it.
 

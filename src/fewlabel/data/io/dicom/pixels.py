@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault, reason
 from fewlabel.data.io.dicom.headers import Plane
-from fewlabel.data.io.dicom.quiet_pydicom import pydicom_library
+from fewlabel.data.io.dicom.quiet_pydicom import pydicom_library, quiet
 from fewlabel.data.io.dicom.tags import read_dataset, whole_of
 from fewlabel.data.io.dicom_faults import gdcm
 
@@ -67,8 +66,7 @@ def frame_reader(dataset: Any, where: str) -> Callable[[int], NDArray[Any]]:
 
     def read(frame: int) -> NDArray[Any]:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with quiet():
                 if not packed:
                     return np.asarray(pydicom_library().pixels.pixel_array(dataset, index=frame))
                 if not every:
@@ -93,8 +91,7 @@ def _stored(plane: Plane, where: str) -> NDArray[Any]:
         fault = Fault(f"a slice cannot be read ({why})", where, _AGAIN)
         raise DataError("A scan cannot be used:", [fault]) from error
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             stored = _unpacked(dataset)
             if "ModalityLUTSequence" in dataset:
                 stored = np.asarray(pydicom_library().pixels.apply_modality_lut(stored, dataset))

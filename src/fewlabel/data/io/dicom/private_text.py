@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from fewlabel.data.io.dicom.quiet_pydicom import quiet
 from fewlabel.data.io.dicom.tags import elements_of, texts_of
 
 #: Tags that say who, besides all whose values are names of people: each word counts.
@@ -26,8 +26,8 @@ _WORD = re.compile(r"[^\W_]+")
 _LONG = re.compile(r"(?<!\d)(?:\d{6,}|\d{1,4}[-./]\d{1,2}[-./]\d{1,4})(?!\d)")
 _REPEATED = re.compile(r"([-_^.,;/\\])(?:\s*\1)+")
 _ENDS = " -_^.,;/\\"
-#: Shorter words are syllables and initials, which occur everywhere; so many letters count within other words, too.
-_SHORTEST, _WITHIN = 3, 5
+#: Shorter words are initials, which occur everywhere; so many letters count within other words, too.
+_SHORTEST, _WITHIN = 2, 5
 _MOST = 64
 
 
@@ -38,14 +38,14 @@ def naming_words(dataset: Any) -> frozenset[str]:
         dataset: Header of an object; items of sequences count, too.
     """
     words: set[str] = set()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for value in _people(dataset):
-            words.update(_WORD.findall(value.casefold()))
+    with quiet():
+        for value in (*_people(dataset), *_values(dataset, _PERSON)):
+            words.update(word for word in _WORD.findall(value.casefold()) if len(word) >= _SHORTEST)
         for value in _values(dataset, _NUMBER):
-            words.update(word for word in _WORD.findall(value.casefold()) if any(map(str.isdigit, word)))
+            numbers = (word for word in _WORD.findall(value.casefold()) if any(map(str.isdigit, word)))
+            words.update(word for word in numbers if len(word) > _SHORTEST)
         words.update(" ".join(value.casefold().split()) for value in _values(dataset, _PLACE))
-    return frozenset(word for word in words if len(word) >= _SHORTEST)
+    return frozenset(words - {""})
 
 
 def without_names(text: str, words: Collection[str]) -> str:
@@ -73,7 +73,6 @@ def without_names(text: str, words: Collection[str]) -> str:
 
 
 def _people(dataset: Any) -> Iterator[str]:
-    yield from _values(dataset, _PERSON)
     for element in elements_of(dataset):
         if element.VR == "SQ":
             for item in element.value or ():

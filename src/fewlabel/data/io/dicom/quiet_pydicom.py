@@ -3,13 +3,42 @@
 from __future__ import annotations
 
 import logging
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
 from fewlabel.core.errors import DataError, Fault
 
+_lock = threading.Lock()
+_inside: list[None] = []
+_filters: list[warnings.catch_warnings[None]] = []
 _INSTALL = "Install what reads it: pip install 'fewlabel[dicom]'"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """While any thread is inside, Python warns of nothing: pydicom's warnings quote tags, and come when these are read.
+
+    ``warnings.catch_warnings`` of each would leave all warnings off where threads enter and leave it in turn: they
+    share one.
+    """
+    with _lock:
+        if not _inside:
+            _filters.append(warnings.catch_warnings())
+            _filters[0].__enter__()
+            warnings.simplefilter("ignore")
+        _inside.append(None)
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside.pop()
+            if not _inside:
+                _filters.pop().__exit__(None, None, None)
 
 
 @cache

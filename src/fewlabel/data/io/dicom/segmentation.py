@@ -13,6 +13,7 @@ from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io.dicom.headers import Plane
 from fewlabel.data.io.dicom.multiframe import frame_values, functional_groups
 from fewlabel.data.io.dicom.pixels import frame_reader
+from fewlabel.data.io.dicom.quiet_pydicom import quiet
 from fewlabel.data.io.dicom.slice_grid import SliceGrid
 from fewlabel.data.io.dicom.tags import number_of, read_dataset, text_of, whole_of
 from fewlabel.data.io.dicom.undrawn_structures import Problems
@@ -32,6 +33,7 @@ class SegmentationFile:
         DataError: If it cannot be read, or is of a type that is not known.
     """
 
+    @quiet()
     def __init__(self, file: Path, where: str) -> None:
         self.where = where
         try:

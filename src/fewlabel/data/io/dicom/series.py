@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,7 @@ from fewlabel.data.io.shear import straighten
 
 #: Modalities whose images are projections, which lie nowhere.
 _PROJECTIONS = frozenset({"CR", "DX", "MG", "RG", "IO", "PX", "XA", "RF", "US", "ES", "OP", "SC", "OT", "XC"})
+_LOCALIZER = re.compile(r"(?<![a-z])(localis|localiz|scout|survey|surview|topogram)", re.IGNORECASE)
 _LEAVE = "Leave it out, or convert it to NIfTI with dcm2niix"
 _MOST = 5
 
@@ -163,7 +165,9 @@ def volumes_of(headers: Iterable[Header]) -> list[Series]:
     volumes: list[Series] = []
     for group in groups.values():
         own, copies = _without_copies(group)
-        notes = (f"{copies} files are copies of others, and are left out",) if copies else ()
+        notes = (f"files left out as copies of others: {copies}",) if copies else ()
+        if own[0].inverted:
+            notes = (*notes, "its high values are dark (MONOCHROME1); they are left as they are stored")
         owner = {plane.file: header for header in own for plane in header.planes}
         parts = [_distinct(part) for part in split_planes([plane for header in own for plane in header.planes])]
         volumes.extend(
@@ -186,8 +190,8 @@ def described(series: Series) -> str:
 
 
 def is_localizer(head: Header) -> bool:
-    """Whether a series shows where to scan, not what was scanned."""
-    return "LOCALIZER" in head.kind or "SCOUT" in head.kind
+    """Whether a series shows where to scan, not what was scanned: its images or its description say so."""
+    return bool({"LOCALIZER", "SCOUT"} & set(head.kind)) or _LOCALIZER.search(head.description) is not None
 
 
 def tree_faults(tree: Tree) -> list[Fault]:
@@ -238,7 +242,7 @@ def _distinct(part: Part) -> tuple[Part, tuple[str, ...]]:
     if len(parts) > 1 or parts[0].doubled:
         return part, ()
     count = len(part.planes) - len(kept)
-    said = f"{count} slices are there twice, value for value: one of each is taken"
+    said = f"slices that are there twice, value for value, and count once: {count}"
     return replace(parts[0], marks=part.marks), (said,)
 
 

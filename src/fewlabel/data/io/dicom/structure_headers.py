@@ -10,6 +10,7 @@ from typing import Any
 
 from fewlabel.data.io.dicom.headers import Header
 from fewlabel.data.io.dicom.private_text import naming_words, without_names
+from fewlabel.data.io.dicom.quiet_pydicom import quiet
 from fewlabel.data.io.dicom.series import Series, is_localizer
 from fewlabel.data.io.dicom.tags import elements_of, read_dataset, text_of, whole_of
 
@@ -52,6 +53,7 @@ class StructureObject:
     moment: str
 
 
+@quiet()
 def read_structures(header: Header) -> StructureObject:
     """The structures of a file, and what it refers to.
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io.dicom.contours import fill_contours
+from fewlabel.data.io.dicom.quiet_pydicom import quiet
 from fewlabel.data.io.dicom.slice_grid import SliceGrid
 from fewlabel.data.io.dicom.tags import read_dataset, text_of, texts_of, whole_of
 from fewlabel.data.io.dicom.undrawn_structures import Problems
@@ -31,6 +32,7 @@ class StructureSetFile:
         DataError: If it cannot be read, or a contour has no points.
     """
 
+    @quiet()
     def __init__(self, file: Path, where: str) -> None:
         self.where = where
         try:

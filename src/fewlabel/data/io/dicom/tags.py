@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fewlabel.data.io.dicom.quiet_pydicom import pydicom_library
+from fewlabel.data.io.dicom.quiet_pydicom import pydicom_library, quiet
 
 
 def read_dataset(file: Path, *, pixels: bool = False, tags: tuple[str, ...] | None = None) -> Any:
@@ -24,8 +23,7 @@ def read_dataset(file: Path, *, pixels: bool = False, tags: tuple[str, ...] | No
         OSError: If it cannot be read.
     """
     library = pydicom_library()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         try:
             dataset = library.dcmread(file, stop_before_pixels=not pixels, force=True, specific_tags=tags)
             known = bool(text_of(dataset, "Modality") or text_of(dataset, "SOPClassUID"))

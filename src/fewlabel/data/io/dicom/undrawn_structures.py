@@ -7,14 +7,14 @@ from collections import Counter
 from fewlabel.core.errors import Fault
 
 _FAULTS = {
-    "off": ("{count} of its contours or frames lie between two slices of the series", "Export it on this series"),
-    "grid": ("{count} of its frames have other pixels than the series", "Resample it onto the grid of the series"),
-    "nowhere": ("{count} of its frames do not say where they lie", "Export it again"),
-    "open": ("{count} of its contours are open: they enclose nothing", "Close them"),
+    "off": ("has contours or frames between two slices of the series ({count})", "Export it on this series"),
+    "grid": ("has frames with other pixels than the series ({count})", "Resample it onto the grid of the series"),
+    "nowhere": ("has frames that do not say where they lie ({count})", "Export it again"),
+    "open": ("has open contours, which enclose nothing ({count})", "Close them"),
 }
 _NOTES = {
-    "beyond": "{count} contours or frames of {name} lie beyond the first or last slice, and are left out",
-    "point": "{count} contours of {name} are points, and are left out",
+    "beyond": "{name}: contours or frames beyond the first or last slice are left out ({count})",
+    "point": "{name}: points are left out ({count})",
 }
 
 

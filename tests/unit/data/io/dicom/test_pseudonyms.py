@@ -68,13 +68,15 @@ def test_tables_keep_rows_of_other_data(tmp_path):
 
 def test_texts_without_names():
     made = dataset(
-        PatientName="Müller^Eva Maria", PatientID="AB-4711", InstitutionName="Heart Centre  North", StudyID="knee K17",
+        PatientName="Müller^Eva Maria Li=山田^太郎", PatientID="AB-4711",
+        InstitutionName="Heart Centre  North", StudyID="knee K17",
         AccessionNumber="99X", StudyDate="20240131",
         RequestAttributesSequence=item(RequestingPhysician="Okafor^B"),
     )  # fmt: skip
     words = naming_words(made)
     cases = {
-        "T1 müller sag": "T1 sag",
+        "T1 müller sag li": "T1 sag",
+        "山田 T1": "T1",
         "EvaMueller_T2_EVA": "EvaMueller_T2",
         "knee_okafors_PD": "knee__PD",
         "heart 4711 K17 knee": "heart knee",

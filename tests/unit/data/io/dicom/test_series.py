@@ -157,11 +157,11 @@ def test_stations_beside_each_other_are_volumes(tmp_path):
 def test_copies_count_once(tmp_path):
     files = write_slices(tmp_path / "a", pixels())
     (tmp_path / "copy").write_bytes(files[2].read_bytes())
-    assert open_series(tmp_path).geometry.notes == ("1 files are copies of others, and are left out",)
+    assert open_series(tmp_path).geometry.notes == ("files left out as copies of others: 1",)
     # The same slice under another UID, value for value; then another one at its place.
     write_slices(tmp_path / "b", pixels()[:1], InstanceNumber=1)
     (tmp_path / "copy").unlink()
-    assert "1 slices are there twice, value for value" in open_series(tmp_path).geometry.notes[0]
+    assert "slices that are there twice, value for value" in open_series(tmp_path).geometry.notes[0]
     write_slices(tmp_path / "b", pixels(seed=3)[:1], InstanceNumber=1)
     refused(tmp_path, "has several slices at 30 mm, and nothing in their headers tells them apart")
 
@@ -210,9 +210,10 @@ def test_what_is_no_volume_is_named(tmp_path):
 
 
 def test_a_projection_lies_nowhere(tmp_path):
-    made = with_pixels(dataset(Modality="DX", ImagerPixelSpacing=[0.2, 0.1]), pixels((7, 6)))
-    save(made, tmp_path / "one")
+    tags = {"ImagerPixelSpacing": [0.2, 0.1], "PhotometricInterpretation": "MONOCHROME1"}
+    save(with_pixels(dataset(Modality="DX", **tags), pixels((7, 6))), tmp_path / "one")
     geometry = open_series(tmp_path).geometry
+    assert "high values are dark" in geometry.notes[0]
     assert (geometry.shape, geometry.spacing, geometry.spacing_known) == ((1, 7, 6), (1.0, 0.2, 0.1), True)
 
 

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from fewlabel.scoring.representative_scans import mean_gap, pick_at_random, pick_to_cover, random_gaps, scan_distances
+from fewlabel.scoring.scans_worth_annotating import mean_gap, pick_at_random, pick_to_cover, random_gaps, scan_distances
 
 
 def line(*places: float) -> np.ndarray:

@@ -1,0 +1,201 @@
+"""The statistics of a study, as JSON-ready values: what each arm reached, and what may be said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fewlabel.pipelines.study.grid import every_budget
+from fewlabel.pipelines.study.results import MEASURES, Results
+from fewlabel.pipelines.study.spec import ClaimSettings, Study
+from fewlabel.scoring.label_efficiency import EFFICIENCY_RULE, equivalent_labels
+from fewlabel.scoring.nested_bootstrap import BOOTSTRAP_RULE, nested_bootstrap
+from fewlabel.scoring.paired_test import TEST_RULE, PairedTest, holm, paired_test, verdict
+from fewlabel.scoring.power import POWER_RULE, draws_needed
+from fewlabel.scoring.rank_stability import RANK_RULE, agreement, rank_stability
+from fewlabel.scoring.replicates import Paired, Scores, means_over, over_seeds, spread
+from fewlabel.scoring.switch_effects import SWITCH_RULE, switch_effects
+
+RULES = {
+    "test": TEST_RULE,
+    "interval": BOOTSTRAP_RULE,
+    "ranks": RANK_RULE,
+    "label efficiency": EFFICIENCY_RULE,
+    "power": POWER_RULE,
+    "switches": SWITCH_RULE,
+}
+
+
+def analyse(study: Study, results: Results) -> dict[str, Any]:
+    """All statistics of a study.
+
+    Args:
+        study: The study.
+        results: What its cells came to.
+
+    Returns:
+        ``control``; ``budgets`` that have scores; ``cells`` → arm → budget → ``spread``, ``interval`` and, against the
+        control, ``test`` with ``corrected`` and ``verdict``, each measure's; ``equivalent``, ``ranks``, ``agreement``,
+        ``power``, ``effects``, ``claims``, ``rules``, and ``missing`` cells.
+    """
+    level = 1.0 - study.settings.confidence
+    scores: dict[int | str, dict[str, Scores]] = {
+        budget: results.scores(study.arms, budget) for budget in every_budget(study)
+    }
+    scores = {budget: found for budget, found in scores.items() if found}
+    tests = _tests(study, scores)
+    return {
+        "name": study.settings.name,
+        "description": study.settings.description,
+        "control": study.control,
+        "budgets": [str(budget) for budget in scores],
+        "confidence": study.settings.confidence,
+        "cells": _cells(study, results, scores, tests, level),
+        "equivalent": _equivalent(study, scores),
+        "ranks": {str(budget): _ranks(found) for budget, found in scores.items()},
+        "agreement": {str(budget): _agreement(found) for budget, found in scores.items()},
+        "power": _power(study, scores),
+        "effects": {str(budget): _effects(study, found) for budget, found in scores.items()},
+        "claims": _claims(study.claims, scores, study.settings.confidence),
+        "rules": RULES,
+        "missing": [[cell.arm, str(cell.budget), cell.draw, cell.seed] for cell in results.missing],
+    }
+
+
+Found = Mapping[int | str, Mapping[str, Scores]]
+
+
+def difference(found: Mapping[str, Scores], arm: str, other: str) -> Paired:
+    """(draws, patients) differences of two arms, as means over the seeds that both have."""
+    both = ~np.isnan(found[arm]) & ~np.isnan(found[other])
+    return over_seeds(np.where(both, found[arm] - found[other], np.nan))
+
+
+def _tests(study: Study, scores: Found) -> dict[tuple[int | str, str], tuple[PairedTest, float | None]]:
+    """(budget, arm) → test against the control, and its corrected p."""
+    confidence = study.settings.confidence
+    tests = {
+        (budget, arm): paired_test(difference(found, arm, study.control), confidence=confidence)
+        for budget, found in scores.items()
+        if study.control in found
+        for arm in found
+        if arm != study.control
+    }
+    corrected = holm([test.p for test in tests.values()])
+    return {key: (test, p) for (key, test), p in zip(tests.items(), corrected, strict=True)}
+
+
+def _cells(
+    study: Study,
+    results: Results,
+    scores: Found,
+    tests: Mapping[tuple[int | str, str], tuple[PairedTest, float | None]],
+    level: float,
+) -> dict[str, dict[str, Any]]:
+    cells: dict[str, dict[str, Any]] = {arm: {} for arm in study.arms}
+    for budget, found in scores.items():
+        others = {name: results.scores(found, budget, name) for name in MEASURES if name != "dice"}
+        for arm, values in found.items():
+            cell: dict[str, Any] = {
+                "spread": spread(values).record(),
+                "interval": nested_bootstrap(values, confidence=study.settings.confidence).record(),
+                "measures": {name: spread(table[arm]).record() for name, table in others.items() if arm in table},
+            }
+            if (budget, arm) in tests:
+                test, corrected = tests[budget, arm]
+                cell["test"] = {
+                    **test.record(), "corrected": corrected, "verdict": verdict(test, corrected, level=level),
+                }  # fmt: skip
+            cells[arm][str(budget)] = cell
+    return cells
+
+
+def _equivalent(study: Study, scores: Found) -> list[dict[str, Any]]:
+    """How many labelled patients the control needs to be as good as each arm at each number."""
+    numbers = [budget for budget in scores if isinstance(budget, int) and study.control in scores[budget]]
+    if len(numbers) < 2:
+        return []
+    curve = [scores[budget][study.control] for budget in numbers]
+    return [
+        {"arm": arm, "with": budget, **equivalent_labels(scores[budget][arm], numbers, curve).record()}
+        for budget in scores
+        for arm in scores[budget]
+        if isinstance(budget, int) and arm != study.control
+    ]
+
+
+def _complete(found: Mapping[str, Scores]) -> dict[str, Scores]:
+    """The scores of the draws that all arms have."""
+    whole = np.logical_and.reduce([~np.isnan(scores).all(axis=(1, 2)) for scores in found.values()])
+    return {arm: scores[whole] for arm, scores in found.items()} if whole.any() else {}
+
+
+def _ranks(found: Mapping[str, Scores]) -> dict[str, Any]:
+    whole = _complete(found)
+    if len(whole) < 2:
+        return {}
+    return {arm: rank.record() for arm, rank in rank_stability(whole).items()}
+
+
+def _agreement(found: Mapping[str, Scores]) -> float | None:
+    means = [means_over(over_seeds(scores), axis=1) for scores in found.values()]
+    return agreement(np.stack(means, axis=1)) if len(means) > 1 else None
+
+
+def _power(study: Study, scores: Found) -> dict[str, dict[str, Any]]:
+    told: dict[str, dict[str, Any]] = {}
+    for budget, found in scores.items():
+        for arm in found if study.control in found else ():
+            if arm == study.control:
+                continue
+            needed = draws_needed(difference(found, arm, study.control), study.settings.gain)
+            if needed is not None:
+                told.setdefault(str(budget), {})[arm] = needed.record()
+    return told
+
+
+def _effects(study: Study, found: Mapping[str, Scores]) -> list[dict[str, Any]]:
+    switches = {name: arm.switches for name, arm in study.arms.items() if arm.switches}
+    arms = {name: over_seeds(scores) for name, scores in found.items() if name in switches}
+    effects = switch_effects(arms, switches, confidence=study.settings.confidence)
+    corrected = holm([effect.test.p for effect in effects])
+    level = 1.0 - study.settings.confidence
+    return [
+        {**effect.record(), "corrected": p, "verdict": verdict(effect.test, p, level=level)}
+        for effect, p in zip(effects, corrected, strict=True)
+    ]
+
+
+#: What a test says of a claim.
+SAYS = {"better": "holds", "worse": "does not hold", "cannot be told": "cannot be told"}
+
+
+def _claims(claims: Sequence[ClaimSettings], scores: Found, confidence: float) -> list[dict[str, Any]]:
+    """Of each claim at each number of labelled patients, whether it holds, with Holm's correction over all of them."""
+    asked = [
+        (claim, budget, paired_test(difference(found, claim.better, claim.than), confidence=confidence))
+        for claim in claims
+        for budget, found in scores.items()
+        if _asked(claim, budget) and {claim.better, claim.than} <= found.keys()
+    ]
+    corrected = holm([test.p for _, _, test in asked])
+    told = [
+        {
+            "text": claim.text,
+            "better": claim.better,
+            "than": claim.than,
+            "labelled": str(budget),
+            **test.record(),
+            "corrected": p,
+            "verdict": SAYS[verdict(test, p, level=1.0 - confidence)],
+        }
+        for (claim, budget, test), p in zip(asked, corrected, strict=True)
+    ]
+    silent = [claim for claim in claims if not any(entry["text"] == claim.text for entry in told)]
+    return [*told, *({"text": claim.text, "verdict": "cannot be told", "labelled": None} for claim in silent)]
+
+
+def _asked(claim: ClaimSettings, budget: int | str) -> bool:
+    return claim.budgets is None or budget in claim.budgets

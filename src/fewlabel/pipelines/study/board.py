@@ -1,0 +1,119 @@
+"""What is shown of a study at work: its table so far, what is being done, and how long the rest will take."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fewlabel.core.artifact.files import read_json
+from fewlabel.core.settings.durations import clock
+from fewlabel.pipelines.executors.job_progress import Glance
+from fewlabel.pipelines.executors.jobs import Job, Plan
+from fewlabel.pipelines.study.grid import LEAVES, Cell, Grid
+from fewlabel.pipelines.study.spec import Study
+from fewlabel.pipelines.study.time_left import TimeLeft
+
+#: Jobs at work that are shown by name.
+SHOWN = 8
+#: Bytes of a record that surely hold its last row.
+TAIL = 8192
+
+
+class Board:
+    """Turns a glance at a plan into lines of at most 80 columns.
+
+    Args:
+        study: The study.
+        grid: Its grid.
+        plan: Its jobs.
+        time_left: Tells how long the rest will take.
+    """
+
+    def __init__(self, study: Study, grid: Grid, plan: Plan, time_left: TimeLeft) -> None:
+        self._study, self._grid, self._plan, self._time = study, grid, plan, time_left
+        self._jobs = {job.key: job for job in plan.jobs}
+        self._dice: dict[str, float] = {}
+
+    def status(self, glance: Glance) -> str:
+        """One line: how many cells and jobs are done, and how long the rest will take."""
+        cells = self._grid.cells
+        done = sum(cell.evaluate in glance.done for cell in cells)
+        words = [f"{done} of {len(cells)} cells", f"{len(glance.done)} of {len(self._jobs)} jobs"]
+        words += [f"{len(glance.running)} at work"] if glance.running else []
+        words += [f"{len(glance.failed)} failed"] if glance.failed else []
+        left = self._left(glance)
+        if len(glance.done) + len(glance.failed) < len(self._jobs):
+            words.append("time left unknown yet" if left is None else f"{clock(left)} left")
+        return f"{self._study.settings.name}: {', '.join(words)}"
+
+    def lines(self, glance: Glance) -> list[str]:
+        """The table so far, the status, and the jobs at work."""
+        shown = [f"  {self._at_work(self._jobs[key])}"[:80] for key in glance.running[:SHOWN] if key in self._jobs]
+        return [*self.table(glance), "", self.status(glance), *shown]
+
+    def table(self, glance: Glance) -> list[str]:
+        """A row for each arm: for each number of labelled patients the cells done, and their mean Dice."""
+        budgets = list(dict.fromkeys(cell.budget for cell in self._grid.cells))
+        heads = [f"M={budget}" for budget in budgets]
+        width = max(len("arm"), *(min(len(arm), 30) for arm in self._study.arms))
+        lines = [f"{'arm':<{width}}" + "".join(f"{head:>14}" for head in heads)]
+        for arm in self._study.arms:
+            words = [
+                self._so_far([cell for cell in self._grid.cells if (cell.arm, cell.budget) == (arm, budget)], glance)
+                for budget in budgets
+            ]
+            lines.append((f"{arm[:30]:<{width}}" + "".join(f"{word:>14}" for word in words)).rstrip())
+        return lines
+
+    def _so_far(self, cells: list[Cell], glance: Glance) -> str:
+        if not cells:
+            return ""
+        done = [cell for cell in cells if cell.evaluate in glance.done]
+        dice = [self._dice_of(cell.evaluate) for cell in done]
+        count = f"{len(done)}/{len(cells)}"
+        return f"{statistics.fmean(dice):.3f} {count}" if dice else count
+
+    def _dice_of(self, key: str) -> float:
+        if key not in self._dice:
+            summary = read_json(self._plan.folder(key) / LEAVES["evaluate"] / "summary.json")
+            self._dice[key] = float(summary["arms"]["model"]["mean"]["dice"]["mean"])
+        return self._dice[key]
+
+    def _left(self, glance: Glance) -> float | None:
+        self._time.look(glance.done)
+        shares = {key: self._share(self._jobs[key]) for key in glance.running if key in self._jobs}
+        return self._time.left({*glance.done, *glance.failed}, glance.workers, shares)
+
+    def _share(self, job: Job) -> float:
+        step, steps = self._steps(job)
+        return step / steps if steps else 0.0
+
+    def _at_work(self, job: Job) -> str:
+        step, steps = self._steps(job)
+        return f"{job.title}: step {step} of {steps}" if steps else job.title
+
+    def _steps(self, job: Job) -> tuple[int, int]:
+        """The last step on record, and how many there will be; (0, 0) of what has none."""
+        settings: Mapping[str, Any] = job.payload["settings"]
+        if "steps" not in settings:
+            return 0, 0
+        path = self._plan.folder(job.key) / LEAVES[str(job.payload["stage"])] / "metrics.jsonl"
+        return last_step(path), int(settings["steps"])
+
+
+def last_step(path: Path) -> int:
+    """The step of the last whole row of a record; 0 if there is none."""
+    if not path.is_file():
+        return 0
+    with path.open("rb") as stream:
+        stream.seek(max(path.stat().st_size - TAIL, 0))
+        lines = stream.read().split(b"\n")
+    for line in reversed(lines):
+        try:
+            return int(json.loads(line)["step"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    return 0

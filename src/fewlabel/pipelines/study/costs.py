@@ -1,0 +1,128 @@
+"""What the jobs of a study take: measured by a few steps of each kind of training, and kept in its folder."""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fewlabel.core.artifact.files import read_json, write_json
+from fewlabel.core.progress import say, task
+from fewlabel.core.provenance import machine_facts
+from fewlabel.pipelines import step_timing
+from fewlabel.pipelines.executors.jobs import same_json
+from fewlabel.pipelines.study.checks import label_use, planned_encoder
+from fewlabel.pipelines.study.grid import Cell, Grid
+from fewlabel.pipelines.study.stores import Stores
+from fewlabel.pipelines.time_budget_arithmetic import Cost
+
+FILE = "measured.json"
+#: Settings in which jobs of one kind differ: they cost alike.
+_ALIKE = frozenset({"seed", "draw", "labelled", "subjects", "steps", "out", "data", "encoder", "segmenter", "resume"})
+#: With more labelled patients than this, some are held out or left out, which takes time.
+FEW = 2
+
+
+class Costs:
+    """What jobs take on this machine.
+
+    Args:
+        folder: Of the study; what is measured is kept there.
+        stores: The prepared data.
+    """
+
+    def __init__(self, folder: Path, stores: Stores) -> None:
+        self._path = folder / FILE
+        self._stores = stores
+        machine = machine_facts()
+        self._machine = {key: machine[key] for key in ("processor", "cores", "threads")}
+        self._known: dict[str, dict[str, Any]] = {}
+        if self._path.is_file():
+            record = read_json(self._path)
+            # Another machine, or other threads, take another time.
+            self._known = dict(record["costs"]) if record.get("machine") == self._machine else {}
+
+    def measure(self, grid: Grid, cells: Sequence[Cell]) -> None:
+        """Take a few steps of each kind of training that was not measured before.
+
+        Args:
+            grid: The grid.
+            cells: Whose trainings.
+
+        Raises:
+            FewlabelError: Whatever a step raises.
+        """
+        missing: dict[str, Cell] = {}
+        for cell in cells:
+            if any(self.kind(grid, key) not in self._known for key in cell.keys):
+                missing.setdefault(same_json({"kinds": [self.kind(grid, key) for key in cell.keys]}), cell)
+        if not missing:
+            return
+        say("Timing a few steps of each kind of training ...")
+        with task("timing", len(missing)) as bar:
+            for cell in missing.values():
+                self._measure(grid, cell)
+                write_json(self._path, {"machine": self._machine, "costs": self._known})
+                bar.advance(note=cell.arm)
+
+    def _measure(self, grid: Grid, cell: Cell) -> None:
+        encoder = planned_encoder(cell, grid, self._stores)
+        if cell.pretrain and self.kind(grid, cell.pretrain) not in self._known:
+            planned = grid.planned[cell.pretrain]
+            settings: Any = planned.settings
+            cost = step_timing.pretraining_cost(settings, self._stores.open(planned.store))
+            self._known[self.kind(grid, cell.pretrain)] = _plain(cost)
+        labels = label_use(cell, grid, self._stores, encoder)
+        learning: Any = grid.planned[cell.finetune].settings
+        scoring: Any = grid.planned[cell.evaluate].settings
+        costs, fit = step_timing.finetuning_costs(learning, labels, None if encoder is None else encoder.network)
+        self._known[self.kind(grid, cell.finetune)] = _plain(costs[0])
+        store = self._stores.open(cell.store)
+        seconds = step_timing.evaluation_seconds(scoring, store, fit, learning.members)
+        self._known[self.kind(grid, cell.evaluate)] = {"seconds": seconds}
+
+    def kind(self, grid: Grid, key: str) -> str:
+        """What kind of job one is: those of one kind cost alike, but for their steps."""
+        return kind_of(grid, key, self._stores)
+
+    def cost(self, grid: Grid, key: str) -> Cost | None:
+        """What the training of a job takes; None if it was not measured."""
+        known = self._known.get(self.kind(grid, key))
+        return None if known is None or "step" not in known else Cost(**known)
+
+    def seconds(self, grid: Grid, key: str) -> float | None:
+        """What a job takes; None if its kind was not measured."""
+        known = self._known.get(self.kind(grid, key))
+        if known is None:
+            return None
+        if "seconds" in known:
+            return float(known["seconds"])
+        cost, settings = self.cost(grid, key), grid.planned[key].settings
+        return None if cost is None else cost.seconds(int(settings.steps))  # type: ignore[attr-defined]
+
+
+def kind_of(grid: Grid, key: str, stores: Stores) -> str:
+    """As :meth:`Costs.kind`."""
+    planned = grid.planned[key]
+    record = planned.settings.record()
+    alike: dict[str, Any] = {name: value for name, value in record.items() if name not in _ALIKE}
+    alike |= {"stage": planned.stage, "store": stores.open(planned.store).manifest.content_hash}
+    if planned.stage == "finetune":
+        alike["many"] = (record["labelled"] or FEW + 1) > FEW
+        alike["before"] = [grid.planned[before].settings.record()["network"] for before in planned.needs]
+    if planned.stage == "evaluate":
+        alike["before"] = [kind_of(grid, before, stores) for before in planned.needs]
+    return hashlib.sha256(same_json(alike).encode()).hexdigest()[:16]
+
+
+def _plain(cost: Cost) -> dict[str, Any]:
+    """As JSON-ready values, of which no other grid is asked."""
+    return {key: value for key, value in asdict(cost).items() if key != "most_pixels"}
+
+
+def typical(seconds: Sequence[float]) -> float | None:
+    """The middle of some times; None of none."""
+    return statistics.median(seconds) if seconds else None

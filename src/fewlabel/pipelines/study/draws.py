@@ -1,0 +1,50 @@
+"""Which draws of labelled patients a study takes: different ones, so that none counts twice."""
+
+from __future__ import annotations
+
+from fewlabel.core.errors import FewlabelError, SettingsError
+from fewlabel.core.progress import say
+from fewlabel.data.store import PreparedStore
+from fewlabel.protocol.training_eligibility import drawn_labels
+
+#: Draws that are looked at for each that is wanted: of few patients many draws are alike.
+LOOKED_AT = 50
+
+
+def different_draws(store: PreparedStore, labelled: int, asked: int | tuple[int, ...]) -> tuple[int, ...]:
+    """Numbers of draws with different labelled patients.
+
+    Two draws of the same patients would be one training counted as two.
+
+    Args:
+        store: The prepared data.
+        labelled: Number of labelled patients.
+        asked: How many, or which. Of a number, as many as there are: a named split may have fewer, and so may a train
+            part of few patients. That is said.
+
+    Raises:
+        FewlabelError: If there is no such draw.
+    """
+    taken: dict[frozenset[str], int] = {}
+    if not isinstance(asked, int):
+        for draw in asked:
+            taken.setdefault(frozenset(drawn_labels(store, labelled, draw).labelled), draw)
+        if len(taken) < len(asked):
+            alike = [draw for draw in asked if draw not in taken.values()]
+            say(f"M={labelled}: draw {', '.join(map(str, alike))} has the patients of another draw and is left out.")
+        return tuple(taken.values())
+    for draw in range(asked * LOOKED_AT):
+        try:
+            patients = frozenset(drawn_labels(store, labelled, draw).labelled)
+        except SettingsError:
+            # A named split has no more of its own.
+            break
+        except FewlabelError:
+            # The draw itself is at fault: it is told where its cell is checked.
+            patients = frozenset({f"draw {draw}"})
+        taken.setdefault(patients, draw)
+        if len(taken) == asked:
+            break
+    if len(taken) < asked:
+        say(f"M={labelled}: there are {len(taken)} different draws, not {asked}.")
+    return tuple(taken.values())

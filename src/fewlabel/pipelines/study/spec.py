@@ -1,0 +1,250 @@
+"""What a study is: data, split, arms, budgets of labelled patients, draws, seeds and time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.settings.base import Names, PathSetting, Settings, setting
+from fewlabel.core.suggestions import did_you_mean
+
+#: Number of labelled patients; ``all`` for the whole train part.
+Budget = int | Literal["all"]
+Budgets = Annotated[tuple[Budget, ...], Field(strict=False)]
+#: How many, or which.
+Count = int | Annotated[tuple[int, ...], Field(strict=False)]
+Executor = Literal["here", "processes", "ray", "slurm"]
+#: The study's own data among those that an arm is pre-trained on.
+OWN = "own"
+
+
+class SourceSettings(Settings):
+    """Further data that arms are pre-trained on."""
+
+    data: PathSetting = setting(..., "folder or table of scans")
+    prepare: dict[str, Any] = setting({}, "settings of prepare over the study's, e.g. prepare.reader=msd")
+
+
+class ArmSettings(Settings):
+    """One arm: a pre-training method, or none, a regime of fine-tuning, and their settings."""
+
+    doc: str = setting("", "what it is, for the tables")
+    method: str | dict[str, Any] | None = setting(
+        None, "pre-training method and its settings; null: from scratch, or from the encoder of pretrain_on"
+    )
+    regime: str | dict[str, Any] | None = setting(None, "regime and its settings; null for that of the study")
+    prepare: dict[str, Any] = setting({}, "settings of prepare over the study's")
+    pretrain: dict[str, Any] = setting({}, "settings of pretrain over the study's")
+    finetune: dict[str, Any] = setting({}, "settings of finetune over the study's")
+    evaluate: dict[str, Any] = setting({}, "settings of evaluate over the study's")
+    pretrain_on: Names = setting(
+        (OWN,), "what the encoder learns from: own for the study's data, and names of sources; several are merged"
+    )
+    budgets: Budgets | None = setting(None, "numbers of labelled patients; null for those of the study")
+    minutes: float | None = setting(None, "time of a training with its pre-training; null for the study's", gt=0)
+    published: str = setting("", "the arm's name in the published table")
+    switches: dict[str, bool] = setting({}, "of an ablation: which parts are on, for the effect of each")
+
+
+class ClaimSettings(Settings):
+    """A published claim: one arm is better than another."""
+
+    text: str = setting(..., "the claim in words, with where it is from")
+    better: str = setting(..., "the arm that is said to be better")
+    than: str = setting(..., "the arm that it is better than")
+    budgets: Budgets | None = setting(None, "at which numbers of labelled patients; null for all")
+
+
+class PublishedSettings(Settings):
+    """The published figures that a study is put beside."""
+
+    table: str = setting("", "table of the package: gcl, arco-acdc, arco-la or sscl; empty for none")
+    part: str = setting("", "the part of the table, such as the number it has in the paper")
+    dataset: str = setting("", "data set in the table")
+    budgets: dict[str, str] = setting({}, "what the table counts → labelled patients, where that differs: {5 %: 10}")
+    differences: Names = setting((), "differences of protocol, a sentence each")
+
+
+class StudySettings(Settings):
+    """Settings of ``fewlabel study``."""
+
+    #: What is inside settings of keys and values, for the list of settings.
+    INSIDE: ClassVar[Mapping[str, type[Settings]]] = {
+        "arms.NAME": ArmSettings,
+        "sources.NAME": SourceSettings,
+        "claims": ClaimSettings,
+    }
+
+    data: PathSetting = setting(..., "folder or table of scans")
+    out: PathSetting = setting(..., "folder of the study; what is done there is not done again")
+    name: str = setting("study", "what it is called")
+    description: str = setting("", "what it asks, in a sentence")
+    recipe: str = setting("default", "recipe that all settings start from, as for train")
+    size: str = setting("", "one of the sizes")
+    sizes: dict[str, Any] = setting({}, "name → settings of the study over the others, such as lite and paper")
+    sources: dict[str, Any] = setting({}, "further data to pre-train on, by name")
+    split: str = setting("auto", "as prepare.split")
+    resplit: bool = setting(
+        False, "each draw has a random split of its own, for sets too small for one; its seed is the number of the draw"
+    )
+    prepare: dict[str, Any] = setting({}, "settings of prepare")
+    pretrain: dict[str, Any] = setting({}, "settings of pretrain")
+    finetune: dict[str, Any] = setting({}, "settings of finetune")
+    evaluate: dict[str, Any] = setting({}, "settings of evaluate")
+    arms: dict[str, Any] = setting(..., "what is compared, by name")
+    control: str | None = setting(None, "the arm that all others are tested against; null for the first")
+    budgets: Budgets = setting((1,), "numbers of labelled patients, or all", unit="patients")
+    draws: Count = setting(3, "how many draws of labelled patients, or which")
+    seeds: Count = setting(1, "how many seeds of fine-tuning, or which")
+    encoders: Literal["shared", "by_seed"] = setting(
+        "shared", "one encoder for an arm, or one for each seed; a method that learns from labels has one for each draw"
+    )
+    minutes: float | None = setting(
+        None, "time of a training with its pre-training, from which steps follow; null for the steps that are set", gt=0
+    )
+    pretrain_share: float = setting(0.25, "share of the minutes that pre-training gets", unit="0 to 1", gt=0, lt=1)
+    confidence: float = setting(0.95, "coverage of the intervals", unit="0 to 1", gt=0, lt=1)
+    gain: float = setting(0.02, "gain of Dice for which the number of draws is told that would show it", gt=0)
+    published: PublishedSettings = setting(PublishedSettings(), "published figures to put beside")
+    claims: tuple[dict[str, Any], ...] = setting((), "published claims to test", strict=False)
+    executor: Executor = setting("here", "this process, processes of this machine, a Ray cluster, or SLURM arrays")
+    workers: int = setting(0, "jobs at a time, of processes and slurm; 0 for as many as cores have room for", ge=0)
+    threads: int = setting(0, "threads of a job; 0: all cores for here, shared by processes, 1 else", ge=0)
+    gpus: float = setting(0.0, "graphics processors of a job on Ray or SLURM; on Ray 0.25 lets four share one", ge=0)
+    cluster: str = setting("", "address of the Ray cluster, such as auto; empty for one on this machine")
+    slurm: dict[str, Any] = setting({}, "parameters of sbatch, such as slurm.partition=gpu slurm.timeout_min=600")
+
+    @field_validator("budgets")
+    @classmethod
+    def _rising(cls, value: tuple[int | str, ...]) -> tuple[int | str, ...]:
+        numbers = [number for number in value if isinstance(number, int)]
+        if not value or min(numbers, default=1) < 1 or numbers != sorted(set(numbers)) or "all" in value[:-1]:
+            raise ValueError("budgets are numbers from 1 in rising order, all at the end, as in [1,2,8,all]")
+        return value
+
+    @field_validator("draws", "seeds")
+    @classmethod
+    def _some(cls, value: int | tuple[int, ...]) -> int | tuple[int, ...]:
+        numbers = (value - 1,) if isinstance(value, int) else value
+        if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
+            raise ValueError("give how many, from 1, or different numbers from 0, as in [0,2]")
+        return value
+
+
+def numbers_of(count: int | tuple[int, ...]) -> tuple[int, ...]:
+    """Draws or seeds by number."""
+    return tuple(range(count)) if isinstance(count, int) else count
+
+
+class Study:
+    """A study as it was asked for: settings, arms, sources and claims, each checked by itself.
+
+    Args:
+        settings: Its settings.
+        arms: Name → arm, in order.
+        sources: Name → further data.
+        claims: Published claims.
+    """
+
+    def __init__(
+        self,
+        settings: StudySettings,
+        arms: Mapping[str, ArmSettings],
+        sources: Mapping[str, SourceSettings],
+        claims: tuple[ClaimSettings, ...] = (),
+    ) -> None:
+        self.settings = settings
+        self.arms = dict(arms)
+        self.sources = dict(sources)
+        self.claims = claims
+
+    @property
+    def control(self) -> str:
+        """Name of the arm that all others are tested against."""
+        return self.settings.control or next(iter(self.arms))
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the study."""
+        return self.settings.out
+
+    def budgets_of(self, arm: str) -> tuple[Budget, ...]:
+        """Numbers of labelled patients of an arm."""
+        own = self.arms[arm].budgets
+        return self.settings.budgets if own is None else own
+
+    def minutes_of(self, arm: str) -> float | None:
+        """Time of a training of an arm; None for the steps that are set."""
+        own = self.arms[arm].minutes
+        return self.settings.minutes if own is None else own
+
+
+def parse_study(values: Mapping[str, Any]) -> Study:
+    """A study of nested values; every fault at once.
+
+    Args:
+        values: As in a file of a study, with ``data`` and ``out``.
+
+    Raises:
+        SettingsError: With every unknown or missing setting, bad value and name that is not there.
+    """
+    faults: list[Fault] = []
+    settings: StudySettings | None = None
+    try:
+        settings = StudySettings.parse(values)
+    except SettingsError as error:
+        faults.extend(error.faults)
+    # What is wrong within arms is told at once with what is wrong beside them.
+    arms = _each(ArmSettings, values.get("arms", {}), "arms", faults)
+    sources = _each(SourceSettings, values.get("sources", {}), "sources", faults)
+    claims = _each(ClaimSettings, values.get("claims", ()), "claims", faults)
+    faults += _unknown_names(values, arms, claims)
+    if settings is not None and not values["arms"]:
+        faults.append(Fault("must name one arm or more", "arms", "Write arms: {NAME: {method: gcl}}"))
+    if settings is None or faults:
+        raise SettingsError("The study is not valid:", list(dict.fromkeys(faults)))
+    return Study(settings, arms, sources, tuple(claims.values()))
+
+
+def _unknown_names(
+    values: Mapping[str, Any], arms: Mapping[str, ArmSettings], claims: Mapping[int, ClaimSettings]
+) -> list[Fault]:
+    """A fault for each name of an arm or a source that is none."""
+    named = values.get("arms", {})
+    names = [str(name) for name in named] if isinstance(named, Mapping) else []
+    asked = [("control", str(values.get("control") or ""))]
+    asked += [(f"claims.{at}.{key}", getattr(claim, key)) for at, claim in claims.items() for key in ("better", "than")]
+    faults = [
+        Fault(f'there is no arm "{name}"', where, did_you_mean(name, names))
+        for where, name in asked
+        if name and name not in names
+    ]
+    given = values.get("sources", {})
+    known = [OWN, *map(str, given if isinstance(given, Mapping) else ())]
+    return faults + [
+        Fault(f'there is no source "{source}"', f"arms.{name}.pretrain_on", did_you_mean(source, known))
+        for name, arm in arms.items()
+        for source in arm.pretrain_on
+        if source not in known
+    ]
+
+
+def _each(kind: type[Any], given: Any, where: str, faults: list[Fault]) -> dict[Any, Any]:
+    """Settings of each name, or number; what is wrong with them is added to the faults."""
+    built: dict[Any, Any] = {}
+    if not isinstance(given, Mapping | list | tuple):
+        # Told as a fault of the setting itself.
+        return built
+    for name, values in given.items() if isinstance(given, Mapping) else enumerate(given):
+        if values is not None and not isinstance(values, Mapping):
+            faults.append(Fault(f"must hold settings, not {values!r}", f"{where}.{name}", "Write key: value lines"))
+            continue
+        try:
+            built[name] = kind.parse(values or {}, where=f"{where}.{name}.")
+        except SettingsError as error:
+            faults.extend(error.faults)
+    return built

@@ -1,0 +1,57 @@
+"""Settings in YAML files: those of recipes and of studies."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fewlabel.core.errors import Fault, SettingsError
+
+ENDINGS = frozenset({".yaml", ".yml"})
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 scalars: ``1e-3`` is a number, ``002`` and ``yes`` are text, as on the command line."""
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("null", r"~|null|", ["~", "n", ""]),
+    ("bool", r"true|false", list("tf")),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*)", list("-+0123456789")),
+    ("float", r"[-+]?(?:0|[1-9][0-9]*)(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?|[-+]?\.[0-9]+", list("-+.0123456789")),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first)
+
+
+def read_settings_file(path: Path, what: str) -> dict[str, Any] | None:
+    """Nested values of a file; None if it does not exist.
+
+    Args:
+        path: The file.
+        what: What it is, for messages: ``recipe`` or ``study``.
+
+    Raises:
+        SettingsError: If it is not a YAML mapping or may not be read.
+    """
+    cannot = f"A {what} cannot be used:"
+    try:
+        text = path.read_text() if path.is_file() else None
+        # The loader is SafeLoader with other patterns for plain scalars: it builds no Python objects.
+        content = None if text is None else yaml.load(text, Loader=_Loader)
+    except OSError as error:
+        why = error.strerror or str(error)
+        fault = Fault(f"{path} cannot be read: {why}", remedy="Make it readable, or give another one")
+        raise SettingsError(cannot, [fault]) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        fault = Fault(f"{path} is not valid YAML: {' '.join(str(error).split())}", remedy="Correct the file")
+        raise SettingsError(cannot, [fault]) from error
+    if text is None:
+        return None
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        problem = f"{path} must map names to settings, not hold a {type(content).__name__}"
+        raise SettingsError(cannot, [Fault(problem, remedy="Write key: value lines")])
+    return dict(content)

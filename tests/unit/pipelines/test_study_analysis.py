@@ -1,0 +1,152 @@
+"""Statistics and tables of a study whose scores are made up: what is planted is found, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fewlabel.pipelines.study.analysis import analyse
+from fewlabel.pipelines.study.grid import Cell
+from fewlabel.pipelines.study.results import Results
+from fewlabel.pipelines.study.spec import Study, parse_study
+from fewlabel.reporting.blocks import Table
+from fewlabel.reporting.page import render
+from fewlabel.reporting.study.as_text import escaped, latex, markdown
+from fewlabel.reporting.study.page import StudyFacts, all_tables, compose
+
+ARMS: dict[str, Any] = {
+    "base": {"switches": {"a": False, "b": False}},
+    "a": {"switches": {"a": True, "b": False}, "doc": "with part a"},
+    "ab": {"switches": {"a": True, "b": True}},
+    "same": {},
+}
+#: Arm → what it adds to the Dice of the control.
+GAINS = {"base": 0.0, "a": 0.1, "ab": 0.07, "same": 0.0}
+LEVEL = {1: 0.5, 2: 0.6, 4: 0.7}
+
+
+def study(**over: Any) -> Study:
+    claims = [
+        {"text": "a beats base", "better": "a", "than": "base"},
+        {"text": "base beats a", "better": "base", "than": "a", "budgets": [1]},
+        {"text": "same beats base", "better": "same", "than": "base", "budgets": [1]},
+        {"text": "at 8", "better": "a", "than": "base", "budgets": [8]},
+    ]
+    values = {"data": "d", "out": "o", "arms": ARMS, "budgets": [1, 2, 4], "draws": 5, "claims": claims, **over}
+    return parse_study(values)
+
+
+def made_up(*, leave_out: tuple[str, int] | None = None) -> Results:
+    """Scores of five draws and two seeds on ten patients with two scans and two classes each."""
+    rng = np.random.default_rng(0)
+    people = rng.normal(0, 0.05, 10)
+    rows = []
+    missing = []
+    for budget, level in LEVEL.items():
+        for draw in range(5):
+            own = rng.normal(0, 0.02)
+            for arm, gain in GAINS.items():
+                if leave_out == (arm, draw):
+                    missing.append(Cell(arm, budget, draw, 0, Path(), "", "", ""))
+                    continue
+                for seed in range(2):
+                    for person in range(10):
+                        for scan in ("ED", "ES"):
+                            noise = rng.normal(0, 0.01, 2)
+                            rows += [
+                                (arm, str(budget), draw, seed, f"p{person}", f"p{person}_{scan}", index,
+                                 level + gain + own + people[person] + noise[index], 10.0 - 10 * gain)
+                                for index in range(2)
+                            ]  # fmt: skip
+    heads = ["arm", "labelled", "draw", "seed", "subject", "case", "class", "dice", "hd95_mm"]
+    return Results(pd.DataFrame(), pd.DataFrame(rows, columns=heads), tuple(missing))
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Any]:
+    return analyse(study(), made_up())
+
+
+def test_gains_that_are_there_are_called_better_and_those_that_are_not_are_not(found: dict[str, Any]) -> None:
+    for budget in ("1", "2", "4"):
+        verdicts = {arm: cells[budget].get("test", {}).get("verdict") for arm, cells in found["cells"].items()}
+        assert verdicts == {"base": None, "a": "better", "ab": "better", "same": "cannot be told"}
+        assert found["cells"]["a"][budget]["test"]["mean"] == pytest.approx(0.1, abs=0.005)
+        assert found["cells"]["a"][budget]["spread"]["trainings"] == 10
+        assert found["cells"]["a"][budget]["measures"]["hd95_mm"]["mean"] == pytest.approx(9.0)
+    reverse = analyse(study(control="a"), made_up())
+    assert reverse["cells"]["base"]["1"]["test"]["verdict"] == "worse"
+
+
+def test_what_is_worth_how_many_labels_ranks_power_and_switches(found: dict[str, Any]) -> None:
+    needed = {(entry["arm"], entry["with"]): entry for entry in found["equivalent"]}
+    # A tenth of Dice is one step of the control's curve.
+    assert needed["a", 1]["labelled"] == pytest.approx(2, abs=0.15)
+    assert needed["a", 2]["labelled"] == pytest.approx(4, abs=0.5) or needed["a", 2]["bound"] == "more than"
+    assert found["ranks"]["2"]["a"]["rank"] == 1
+    assert found["ranks"]["2"]["ab"]["rank"] == 2
+    assert found["agreement"]["1"] > 0.8
+    assert found["power"]["1"]["a"]["draws"] <= 5
+    effects = {(effect["switch"], budget): effect for budget, part in found["effects"].items() for effect in part}
+    assert effects["a", "1"]["mean"] == pytest.approx(0.1, abs=0.01)
+    assert effects["a", "1"]["verdict"] == "better"
+    assert effects["b", "1"]["mean"] == pytest.approx(-0.03, abs=0.01)
+    assert effects["b", "1"]["verdict"] == "worse"
+
+
+def test_claims_hold_do_not_or_cannot_be_told(found: dict[str, Any]) -> None:
+    told = [(claim["text"], claim["labelled"], claim["verdict"]) for claim in found["claims"]]
+    assert told == [
+        *(("a beats base", budget, "holds") for budget in ("1", "2", "4")),
+        ("base beats a", "1", "does not hold"),
+        ("same beats base", "1", "cannot be told"),
+        ("at 8", None, "cannot be told"),
+    ]
+
+
+def test_pairs_are_of_the_draws_that_both_have() -> None:
+    results = made_up(leave_out=("a", 3))
+    found = analyse(study(), results)
+    assert found["cells"]["a"]["1"]["test"]["draws"] == 4
+    assert found["cells"]["ab"]["1"]["test"]["draws"] == 5
+    assert found["cells"]["a"]["1"]["test"]["mean"] == pytest.approx(0.1, abs=0.005)
+    assert found["missing"] == [["a", str(budget), 3, 0] for budget in LEVEL]
+    nothing = analyse(study(), Results(pd.DataFrame(), pd.DataFrame(), ()))
+    assert (nothing["budgets"], nothing["cells"]["a"]) == ([], {})
+    assert compose(StudyFacts(nothing)).headline.tone == "open"
+
+
+def test_the_page_and_the_tables_say_it_all(found: dict[str, Any]) -> None:
+    facts = StudyFacts(
+        found, {("a", "1"): "0.612 ± 0.010"}, ["Other patients."], "A paper, Table 3", {"a": "with part a"}
+    )
+    titles = [table.caption.split(";")[0] for table in all_tables(facts)]
+    assert titles == ["Results", "Published claims", "Label efficiency", "Effects of switches", "Ranks", "Power"]
+    page = render(compose(facts))
+    for words in ("0.612 ± 0.010", "Other patients.", "A paper, Table 3", "with part a", "Better than base: a (M=1)"):
+        assert words in page
+    for table in all_tables(facts):
+        assert all(len(row) == len(table.head) for row in table.rows)
+        assert markdown(table).count("\n") == len(table.rows) + 3
+        assert latex(table).count(r"\\") == len(table.rows) + 1
+    assert "data:image/svg+xml" in page
+    results = all_tables(facts)[0]
+    assert results.rows[1][:4] == ["a", "1", "5 × 2", results.rows[1][3]]
+    assert 1 in results.strong
+
+
+def test_latex_and_markdown_take_nothing_for_their_own() -> None:
+    table = Table(["a_b", "5 %"], [["x|y", "−0.1 ± 0.2"], ["{z}", "<1"]], "A & B", frozenset({1}), frozenset({1}))
+    assert markdown(table).splitlines()[-1] == "| {z} | <1 |"
+    assert r"| x\|y |" in markdown(table)
+    made = latex(table, "tab:one")
+    assert r"\caption{A \& B}" in made
+    assert r"a\_b & 5 \%" in made
+    assert r"x|y & $-$0.1 $\pm$ 0.2 \\" in made
+    assert r"\textbf{\{z\}} & \textbf{$<$1} \\" in made
+    assert made.count(r"\label{tab:one}") == 1
+    assert escaped("a\\b") == r"a\textbackslash{}b"
