@@ -13,7 +13,6 @@ try:
     from typer.core import TyperGroup
 
     import fewlabel
-    from fewlabel.cli import lists, pipelines, stages, table_command
     from fewlabel.cli import lists, pipelines, stages, study_command, table_command
     from fewlabel.cli.terminal_output import any_encoding, show_progress
 except KeyboardInterrupt:
