@@ -424,19 +424,12 @@ def test_the_end_says_which_is_better_which_is_used_and_what_is_of_no_use(tmp_pa
     expected = {"mean": {"dice": {"mean": 0.04, "low": 0.0}}}
     for folder in ("segmenter", "segmenter-control"):
         write_json(tmp_path / folder / "segmenter.json", {"expected": expected})
-    use = {
-        "arm": "control",
-        "by": "left-out patients",
-        "reason": "mean Dice 0.010, control 0.040, by left-out patients",
-    }
-    write_json(tmp_path / "run.json", {"use": use})
+    reason = "mean Dice 0.010, control 0.040, by left-out patients"
+    write_json(tmp_path / "run.json", {"use": {"arm": "control", "by": "left-out patients", "reason": reason}})
     assert closing_lines(tmp_path) == [
         "Expect a Dice of about 0.04 on a new patient (lowest left out 0.00).",
-        "The control is the better one (mean Dice 0.010, control 0.040, by left-out patients): predict on the run folder "
-        "uses the control.",
+        f"The control is the better one ({reason}): predict on the run folder uses the control.",
         "With a mean Dice of 0.04 the network finds next to nothing: it is of no use, whatever its gain.",
     ]
-    write_json(
-        tmp_path / "run.json", {"use": {"arm": "model", "by": None, "reason": "with one labelled patient nothing"}}
-    )
+    write_json(tmp_path / "run.json", {"use": {"arm": "model", "by": None, "reason": "one patient tells nothing"}})
     assert "cannot be told" in closing_lines(tmp_path)[1]
