@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from fewlabel.core.artifact.artifact_folder import Artifact
+from fewlabel.core.artifact.sealed import write_sealed
 from fewlabel.core.errors import ArtifactError
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.weight_files import load_decoder_into, load_encoder, load_encoder_into, load_segmenter
@@ -139,7 +140,7 @@ def test_a_manifest_that_says_nothing_is_told_in_words(run: Path, content: str) 
 def test_a_manifest_names_the_fields_it_lacks(run: Path) -> None:
     path = run / "encoder/manifest.json"
     values = json.loads(path.read_text())
-    path.write_text(json.dumps({**values, "kind": 3, "files": ["a"]}))
+    write_sealed(path, {**values, "kind": 3, "files": ["a"]})
     with pytest.raises(ArtifactError, match=r"not a valid manifest \(kind .*, files .*\)\."):
         Artifact.open(run / "encoder")
     path.write_text("{}")
@@ -176,6 +177,25 @@ def test_pretrained_decoder_blocks_too(run: Path, tmp_path: Path) -> None:
     noise(folder / "decoder.safetensors")
     with pytest.raises(ArtifactError, match=r"decoder\.safetensors has changed"):
         load_decoder_into(folder, UNetDecoder(settings.network))
+
+
+def test_a_bit_of_a_manifest_is_missed(run: Path) -> None:
+    path = run / "encoder/manifest.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(ArtifactError, match=r"manifest\.json is not as it was written"):
+        Artifact.open(run / "encoder")
+
+
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy"])
+@pytest.mark.parametrize("stage", [pretrained, tuned, told])
+def test_a_bit_of_a_prepared_array_is_missed(run: Path, name: str, stage: Callable) -> None:
+    if (name, stage) == ("labels.npy", pretrained):
+        pytest.skip("pre-training reads no mask")
+    content = bytearray((run / "prepared" / name).read_bytes())
+    content[-5] ^= 1
+    (run / "prepared" / name).write_bytes(bytes(content))
+    with pytest.raises(ArtifactError, match=rf"{name} has changed since it was made"):
+        stage(run)
 
 
 @pytest.mark.parametrize("name", ["images.npy", "labels.npy"])

@@ -42,7 +42,7 @@ def test_report_is_an_artifact_of_its_parents(whole, page):
 def test_whole_run_shows_everything(page):
     _, html = page
     for words in (
-        "Verdict: ", "gain in Dice over the control", "Dice by class", "Best: ", "Median: ", "Worst: ",
+        "No verdict: ", "gain in Dice over the control", "Dice by class", "Best: ", "Median: ", "Worst: ",
         "pre-trained with gcl, mean Dice", "from scratch, mean Dice", "Metadata of the slices", "collapse value",
         "Effective rank", "Cosine between gradients", "Conflict rate by level", "How pure are neighbourhoods?",
         "Fine-tuning loss", "content hash", "Settings of encoder",

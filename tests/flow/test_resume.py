@@ -19,6 +19,7 @@ from fewlabel.data.store import PreparedStore
 from fewlabel.engine.checkpoint import CHECKPOINT
 from fewlabel.engine.loop import Loop
 from fewlabel.engine.record import read_record
+from fewlabel.engine.tensor_file import read_tensors_of_run, write_tensors
 from fewlabel.objectives.class_share_monitor import ClassShares
 from fewlabel.regimes import weak_to_strong as _weak_to_strong
 from fewlabel.stages import finetune, pretrain
@@ -72,18 +73,12 @@ def test_targets_of_the_mitigator_are_part_of_the_checkpoint(store, tmp_path, mo
         _die_after(patch, 3)
         with pytest.raises(PowerCut):
             pretrain.run(pretrain_settings(store, tmp_path / "cut", checkpoint_seconds=0))
-    from safetensors.torch import load_file, save_file
-
     path = tmp_path / "cut" / CHECKPOINT
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as stream:
-        header = stream.metadata()
-    tensors = load_file(path)
+    tensors, header = read_tensors_of_run(path, "")
     extra = [key for key in tensors if key.startswith("extra/")]
     assert extra
     assert any(tensors[key].abs().sum() > 0 for key in extra)
-    save_file({k: (v * 0 if k in extra else v) for k, v in tensors.items()}, path, metadata=header)
+    write_tensors(path, {k: (v * 0 if k in extra else v) for k, v in tensors.items()}, header)
     pretrain.run(pretrain_settings(store, tmp_path / "cut", checkpoint_seconds=0, resume=True))
     assert (tmp_path / "cut/encoder.safetensors").read_bytes() != (tmp_path / "whole/encoder.safetensors").read_bytes()
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from fewlabel.core.artifact.artifact_folder import Artifact
-from fewlabel.core.artifact.files import read_json, write_json
+from fewlabel.core.artifact.files import read_json
+from fewlabel.core.artifact.run_record import write_run
 from fewlabel.data.phantom.scans import write_phantom
 from fewlabel.pipelines import train
 from fewlabel.stages import predict
@@ -56,14 +57,14 @@ def test_two_patients_tell_what_to_expect_and_which_network_to_use(run: Path) ->
 @pytest.mark.parametrize("arm", ["model", "control"])
 def test_predict_uses_what_was_chosen_and_the_model_when_it_is_named(run: Path, tmp_path: Path, arm: str) -> None:
     record = read_json(run / "run.json")
-    write_json(run / "run.json", {**record, "use": {**record["use"], "arm": arm}})
+    write_run(run, {**record, "use": {**record["use"], "arm": arm}})
     scan = next((run.parent / "scans" / "images").glob("*.nii.gz"))
     found = {}
     for model in (run, run / "segmenter"):
         values = {"model": model, "scans": scan, "out": tmp_path / model.name, "device": "cpu"}
         out = predict.run(predict.PredictSettings.parse(values))
         found[model] = read_json(out / "run_report.json")["model"]["content_hash"]
-    write_json(run / "run.json", record)
+    write_run(run, record)
     folder = {"model": "segmenter", "control": "segmenter-control"}[arm]
     assert found[run] == Artifact.open(run / folder).content_hash
     assert found[run / "segmenter"] == Artifact.open(run / "segmenter").content_hash

@@ -12,6 +12,7 @@ try:
     import typer
     from typer.core import TyperGroup
 
+    import fewlabel
     from fewlabel.cli import lists, pipelines, stages, study_command, table_command
     from fewlabel.cli.terminal_output import any_encoding, show_progress
 except KeyboardInterrupt:
@@ -23,6 +24,7 @@ EPILOG = "Exit codes: 0 ok, 2 usage or settings, 3 data, 4 diverged, 5 out of me
 
 #: Where a context keeps the words of the command line.
 _WORDS = "fewlabel.words"
+_VERBOSE = ("-v", "--verbose")
 
 
 class _Guarded(TyperGroup):
@@ -31,8 +33,11 @@ class _Guarded(TyperGroup):
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
         """Read the words; typer leaves without a word where it is interrupted."""
         words = list(args)
+        verbose = [word for word in args if word in _VERBOSE]
         try:
-            context = super().make_context(info_name, args, *rest, **extra)
+            # It may stand behind the command, too.
+            moved = [*verbose, *(word for word in args if word not in _VERBOSE)]
+            context = super().make_context(info_name, moved, *rest, **extra)
         except KeyboardInterrupt:
             sys.stderr.write("Interrupted.\n")
             raise typer.Exit(130) from None
@@ -70,10 +75,20 @@ app = typer.Typer(
 )
 
 
+def _show_version(asked: bool) -> None:
+    """Print the version alone, for scripts; ``fewlabel version`` says more."""
+    if asked:
+        sys.stdout.write(f"fewlabel {fewlabel.__version__}\n")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     *,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what the library logs.")] = False,
+    version: Annotated[  # noqa: ARG001
+        bool, typer.Option("--version", help="Show the version and leave.", is_eager=True, callback=_show_version)
+    ] = False,
 ) -> None:
     logging.basicConfig(level=logging.DEBUG if verbose else logging.ERROR, format="%(name)s: %(message)s", force=True)
     if verbose:

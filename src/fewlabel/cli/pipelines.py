@@ -36,7 +36,10 @@ def demo(
 
 
 def train(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Folder or table of scans.")],
+    data: Annotated[
+        str | None,
+        typer.Argument(metavar="DATA", help="Folder or table of scans; with --resume and no other word, as before."),
+    ] = None,
     words: Words = None,
     *,
     out: Out = None,
@@ -85,13 +88,15 @@ def learn(
 
 def _end(run: Path) -> None:
     """The outcome, last and on stdout."""
-    from fewlabel.pipelines.summary import heads, outcome, verdict
+    from fewlabel.pipelines.summary import closing_lines, heads, outcome, verdict
 
     console = stdout()
     rows = outcome(run)
     if rows:
         console.print(table(rows, heads(run)))
         console.print(verdict(run), soft_wrap=console.soft_wrap)
+    for line in closing_lines(run):
+        console.print(line, soft_wrap=console.soft_wrap)
     page = run / "report" / "report.html"
     if page.is_file():
         console.print(f"report: {page}", soft_wrap=True)

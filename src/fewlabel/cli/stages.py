@@ -162,11 +162,11 @@ def export(
     *,
     to: Annotated[
         str | None,
-        typer.Option("--to", metavar="TARGET", help="For whom (required): nnunet, monai, onnx or monai_bundle."),
+        typer.Option("--to", metavar="TARGET", help="Required: onnx, monai_bundle, nnunet_raw, nnunet or monai."),
     ] = None,
     out: Annotated[
         str | None,
-        typer.Option("--out", metavar="FILE|DIR", help="The file, or folder of a bundle (required)."),
+        typer.Option("--out", metavar="FILE|DIR", help="The file or folder (required)."),
     ] = None,
 ) -> None:
     """Write what was trained for other programs."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
+from fewlabel.core.errors import reason
 from fewlabel.core.unfinished_files import is_partial
 
 #: The file by which a run folder, as ``train`` and ``demo`` make them, is known.
@@ -52,7 +54,14 @@ def unwritable(folder: Path) -> str:
         return f"the link {above}, which leads to nothing"
     if not above.is_dir():
         return f"the file {above}"
-    return "" if os.access(above, os.W_OK | os.X_OK) else f"no permission to write in {above}"
+    if not os.access(above, os.W_OK | os.X_OK):
+        return f"no permission to write in {above}"
+    try:
+        # Some disks let themselves be asked and refuse all the same; the file has no name where the system can.
+        with tempfile.TemporaryFile(dir=above):
+            return ""
+    except OSError as error:
+        return f"{reason(error).lower()}: no file can be made in {above}"
 
 
 def _nearest(place: Path) -> Path:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 
 class Bar(Protocol):
@@ -25,6 +25,9 @@ class Listener(Protocol):
 
     def say(self, text: str) -> None:
         """One line for the user."""
+
+
+Heard = TypeVar("Heard", bound=Listener)
 
 
 class _Silence:
@@ -52,6 +55,17 @@ def listen(listener: Listener) -> None:
 def say(text: str) -> None:
     """Tell the user one line."""
     _listener[0].say(text)
+
+
+@contextmanager
+def passing_through(make: Callable[[Listener], Heard]) -> Iterator[Heard]:
+    """Within, progress goes to another listener, which is given the usual one to pass things on to."""
+    before = _listener[0]
+    _listener[0] = made = make(before)
+    try:
+        yield made
+    finally:
+        _listener[0] = before
 
 
 @contextmanager

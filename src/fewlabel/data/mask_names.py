@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 #: Words for a mask wherever they stand in a name: ``x_seg``, ``label0001``, ``mask_liver``, ``p1_seg_liver``.
 _MASK = re.compile(
     r"masks?|msk|segs?|segm|segmask|segmentations?|dseg|probseg|gmseg|lesionseg|softseg|labels?|labelmaps?|lbl|gts?|"
-    r"groundtruth|annots?|annotations?|parcellation|aseg|aparc|laendo"
+    r"groundtruth|annots?|annotations?|parcellation|aseg|aparc|laendo|"
+    # German, French and Spanish, without accents.
+    r"masken?|kontur(?:en)?|segmentierung(?:en)?|masques?|mascaras?|segmentacion(?:es)?|etiquetas?"
 )
 #: Words for a mask at the end of a name, or as all of it: ``x_manual1``, ``truth``.
 _LAST = re.compile(
@@ -23,7 +26,7 @@ _QUALIFIER = re.compile(
 #: What may follow the word for masks in the name of a folder.
 _OF_FOLDER = re.compile(rf"{_QUALIFIER.pattern}|class|object|instance|png|nii|nifti|raw|fine|coarse|data|files|aug")
 _MASK_FOLDER = re.compile(rf"{_MASK.pattern}|manuals?|truths?|ground|contours|rois|annotated|trainannot")
-_IMAGE_FOLDER = re.compile(r"images?|imgs?|scans?|volumes?")
+_IMAGE_FOLDER = re.compile(r"images?|imgs?|scans?|volumes?|bild(?:er)?|imagen(?:es)?")
 _NUMBER = re.compile(r"\d+(st|nd|rd|th)?$")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _BETWEEN = re.compile(r"[^A-Za-z0-9]+")
@@ -69,7 +72,8 @@ def _is_mask_stem(stem: str) -> bool:
 
 
 def _words(name: str) -> list[str]:
-    """The words of a name in lower case, without the numbers between and after them."""
+    """The words of a name in lower case and without accents, without the numbers between and after them."""
+    name = "".join(each for each in unicodedata.normalize("NFKD", name) if not unicodedata.combining(each))
     words = [word.lower() for word in _BETWEEN.split(_CAMEL.sub(" ", name).replace(" ", "_")) if word]
     words = [_NUMBER.sub("", word) for word in words]
     return [parted["word"] if (parted := _PARTED.match(word)) else word for word in words if word]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -57,7 +58,7 @@ def merge_stores(stores: Sequence[PreparedStore], folder: Path) -> None:
             table[f"meta_{label}"] = codes.where(codes < 0, codes + classes.get(label, 0))
             classes[label] = classes.get(label, 0) + count
         tables.append(table)
-        catalogs.append(pd.read_parquet(store.folder / "catalog.parquet").assign(dataset=name))
+        catalogs.append(pd.read_parquet(io.BytesIO(store.artifact.content("catalog.parquet"))).assign(dataset=name))
         for case in store.cases:
             named = replace(case, id=f"{name}:{case.id}", subject=f"{name}:{case.subject}")
             placed = replace(named, start=case.start + start, stop=case.stop + start)

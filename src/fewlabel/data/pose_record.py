@@ -180,7 +180,7 @@ def read_poses(folder: Path) -> Poses | None:
         return None
     try:
         return Poses.load(read_json(path))
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (LookupError, AttributeError, TypeError, ValueError, OverflowError) as error:
         problem = f"{path} is not a valid record of poses ({type(error).__name__}: {error})"
         fault = Fault(problem, remedy="Remove it, then prepare the scans again")
         raise ArtifactError("An artifact is damaged:", [fault]) from error

@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file with weights, optimiser and extra state; written atomically, never pickled."""
+"""Checkpoints: one safetensors file with weights, optimiser and extra state; atomic, with a checksum, never pickled."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fewlabel.core.artifact.files import write_bytes
 from fewlabel.core.collective import any_rank, barrier, rank
-from fewlabel.core.errors import ArtifactError, Fault, SettingsError
+from fewlabel.core.errors import ArtifactError, Fault, SettingsError, reason
 from fewlabel.core.unfinished_files import sweep_partials
+from fewlabel.engine.tensor_file import read_tensors_of_run, write_tensors
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -94,7 +92,7 @@ class Checkpointer:
         if rank() == 0:
             header = {"step": step, "identity": self._identity, "facts": dict(facts or {})}
             sweep_partials(self.path.parent, self.path.name)
-            write_bytes(self.path, save(self._tensors(), metadata={"fewlabel": json.dumps(header)}))
+            write_tensors(self.path, self._tensors(), header)
         barrier()
         self._saved = step
         self._last = time.monotonic()
@@ -103,20 +101,19 @@ class Checkpointer:
         """Restore the last checkpoint: its step and facts; (0, {}) if there is none.
 
         Raises:
-            ArtifactError: If the file is damaged.
+            ArtifactError: If a bit of the file is another, or its tensors do not fit.
             SettingsError: If it belongs to a run with other settings; each difference is named.
         """
         if not self.path.is_file():
             return 0, {}
-        try:
-            with safe_open(self.path, framework="pt") as stream:
-                header = json.loads((stream.metadata() or {})["fewlabel"])
-                tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118
-        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-            fault = Fault(f"{self.path} is damaged: {error}", remedy="Delete it to start over")
-            raise ArtifactError("The run cannot be resumed:", [fault]) from error
+        tensors, header = read_tensors_of_run(self.path, "Delete it to start over")
         self._compare(header["identity"])
-        self._restore(tensors)
+        try:
+            self._restore(tensors)
+        except (RuntimeError, ValueError, KeyError) as error:
+            problem = f"{self.path} does not fit the network as this version builds it: {reason(error)}"
+            fault = Fault(problem, remedy="Resume it with the version that began it, or delete it to start over")
+            raise ArtifactError("The run cannot be resumed:", [fault]) from error
         self._saved = int(header["step"])
         return int(header["step"]), dict(header["facts"])
 
@@ -140,7 +137,7 @@ class Checkpointer:
                     tensors[f"optimiser/{name}/{key}"] = value
         for key, value in (self._extra.state() if self._extra else {}).items():
             tensors[f"extra/{key}"] = value
-        return {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+        return tensors
 
     def _restore(self, tensors: Mapping[str, Tensor]) -> None:
         def part(prefix: str) -> dict[str, Tensor]:

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fewlabel.core.artifact.files import write_text
 from fewlabel.core.collective import rank
+from fewlabel.core.errors import ArtifactError, Fault
 
 
 class Record:
@@ -26,7 +28,7 @@ class Record:
             return
         folder.mkdir(parents=True, exist_ok=True)
         kept = [row for row in read_record(self.path) if row["step"] < first_step]
-        self.path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        write_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
 
     def add(self, step: int, values: Mapping[str, Any]) -> None:
         """Write one row; numbers that are not finite become null."""
@@ -38,14 +40,36 @@ class Record:
 
 
 def read_record(path: Path) -> list[dict[str, Any]]:
-    """All complete rows of a record; a row cut off by a kill is left out."""
-    rows = []
-    if path.is_file():
-        for line in path.read_text().splitlines():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
+    """All rows of a record, none if it is not there.
+
+    Raises:
+        ArtifactError: As :func:`parse_record`.
+    """
+    return parse_record(path.read_bytes(), path) if path.is_file() else []
+
+
+def parse_record(content: bytes, path: Path) -> list[dict[str, Any]]:
+    """All rows of a record but a last one that was cut off by a kill.
+
+    Args:
+        content: Of the file.
+        path: For messages.
+
+    Raises:
+        ArtifactError: If another line is no row.
+    """
+    rows: list[dict[str, Any]] = []
+    lines = content.splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            rows.append(row)
+        elif number < len(lines) or content.endswith(b"\n"):
+            problem = f"{path} is damaged: line {number} is not a row of a record"
+            raise ArtifactError("An artifact is damaged:", [Fault(problem, remedy="Remove the line")])
     return rows
 
 

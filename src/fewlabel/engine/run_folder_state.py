@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from fewlabel.core.artifact.artifact_folder import Artifact, finish_artifact
-from fewlabel.core.artifact.files import MANIFEST, read_json, write_json
+from fewlabel.core.artifact.files import MANIFEST
+from fewlabel.core.artifact.sealed import read_sealed, write_sealed
 from fewlabel.core.collective import barrier, rank
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.output_paths import conflict_sentence, path_conflict
@@ -85,17 +86,21 @@ def mark_run(out: Path, same: Mapping[str, Any], *, compiled: bool | None = None
         compiled: Whether its steps are compiled, for :func:`begun_compiled`.
     """
     if rank() == 0 and not any((out / name).is_file() for name in (IDENTITY, CHECKPOINT, RECORD)):
-        write_json(out / IDENTITY, {**_plain(same), **({} if compiled is None else {_COMPILED: compiled})})
+        write_sealed(out / IDENTITY, {**_plain(same), **({} if compiled is None else {_COMPILED: compiled})})
 
 
 def begun_compiled(out: Path) -> bool | None:
     """Whether the steps of an unfinished run are compiled, as its mark has it; None where nothing says so."""
-    compiled = read_json(out / IDENTITY).get(_COMPILED) if (out / IDENTITY).is_file() else None
+    compiled = _mark_of(out).get(_COMPILED) if (out / IDENTITY).is_file() else None
     return None if compiled is None else bool(compiled)
 
 
 def _identity_of(out: Path) -> dict[str, Any]:
-    return {key: value for key, value in read_json(out / IDENTITY).items() if key != _COMPILED}
+    return {key: value for key, value in _mark_of(out).items() if key != _COMPILED}
+
+
+def _mark_of(out: Path) -> dict[str, Any]:
+    return read_sealed(out / IDENTITY, "Give another --out, or remove the folder to start over")
 
 
 def check_begun(out: Path, kind: str, same: Mapping[str, Any], *, resume: bool) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.artifact.files import read_json
+from fewlabel.core.artifact.run_record import read_run
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.output_paths import RUN_FILE, conflict_sentence, path_conflict
 from fewlabel.core.settings.base import Settings
@@ -51,22 +51,19 @@ def never_begun(folder: Path) -> bool:
     names = {path.name for path in folder.iterdir() if not is_partial(path)} if folder.is_dir() else set()
     if names != {RUN_FILE}:
         return False
-    record = read_json(folder / RUN_FILE)
-    return isinstance(record, dict) and record.get("kind") == "run" and not record.get("stages")
+    record = read_run(folder)
+    return record.get("kind") == "run" and not record.get("stages")
 
 
 def before(folder: Path) -> dict[str, Any]:
     """The record of the run in a folder; empty where there is none, or none of whose stages has finished."""
-    path = folder / RUN_FILE
-    record = read_json(path) if path.is_file() else {}
-    ours = isinstance(record, dict) and record.get("kind") == "run" and bool(record.get("stages"))
-    return record if ours else {}
+    record = read_run(folder)
+    return record if record.get("stages") else {}
 
 
 def _differences(folder: Path, plans: Mapping[str, Settings]) -> list[Fault]:
     """Settings that were different when the finished stages were made."""
-    path = folder / RUN_FILE
-    known: dict[str, Any] = read_json(path)["settings"] if path.is_file() else {}
+    known = read_run(folder).get("settings", {})
     faults: list[Fault] = []
     for name in [name for name in LASTING if name in plans]:
         now = plans[name].record()

@@ -8,10 +8,12 @@ from typing import Any
 
 from pydantic import PrivateAttr, field_validator
 
+from fewlabel.core.artifact.files import read_json
 from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.output_paths import RUN_FILE
 from fewlabel.core.settings.base import PathSetting, Settings, setting
 from fewlabel.core.settings.durations import parse_duration
-from fewlabel.core.settings.value_syntax import merge
+from fewlabel.core.settings.value_syntax import assignments, merge, nest
 from fewlabel.pipelines.recipes import load_recipe
 from fewlabel.pipelines.stage_table import route_known, set_keys, settings_class
 
@@ -114,8 +116,45 @@ OWN = frozenset({"data", "out", "resume", *SizedSettings.model_fields})
 _OF_RECIPES = frozenset(SizedSettings.model_fields)
 
 
+def asked_for(settings: TrainSettings) -> dict[str, Any]:
+    """What ``run.json`` keeps of what the user asked for, so that a run is continued without another word."""
+    file = Path(settings.named_recipe)
+    recipe = str(file.absolute()) if settings.named_recipe and file.is_file() else settings.named_recipe
+    return {"data": str(settings.data.absolute()), "recipe": recipe, "words": assignments(settings.said)}
+
+
+def with_earlier_words(
+    values: Mapping[str, Any], recipe: str | Path | None
+) -> tuple[Mapping[str, Any], str | Path | None]:
+    """Values and recipe of a run that is to be continued and whose data are not named, from its ``run.json``.
+
+    Args:
+        values: As for :func:`train_settings`; those that are given win.
+        recipe: As for :func:`train_settings`.
+
+    Raises:
+        SettingsError: If no run lies there, or it does not say what it was asked for.
+    """
+    if not values.get("resume") or "data" in values or "out" not in values:
+        return values, recipe
+    path = Path(values["out"]) / RUN_FILE
+    record = read_json(path) if path.is_file() else None
+    if not isinstance(record, dict):
+        remedy = "Begin one with fewlabel train DATA --out DIR"
+        why = "none was begun there, or it stopped before its data were prepared"
+        fault = Fault(f"{path.parent} holds no run that could be continued: {why}", "out", remedy)
+        raise SettingsError("There is nothing to resume:", [fault])
+    asked = record.get("asked")
+    if not isinstance(asked, dict):
+        fault = Fault(f"{path} does not say what was asked for", "data", "Repeat the words of the command")
+        raise SettingsError("There is nothing to resume:", [fault])
+    return merge({"data": asked["data"], **nest(asked["words"])}, values), recipe or asked["recipe"] or None
+
+
 def train_settings(values: Mapping[str, Any], recipe: str | Path | None = None) -> TrainSettings:
     """Settings of the pipeline from a recipe and nested values, which win.
+
+    With ``resume`` and without ``data``, values and recipe are those that the run in ``out`` was asked for.
 
     Without a recipe they start from the one named ``default``. Its budget is for runs whose steps nobody set: steps in
     ``values`` switch it off. Settings of pre-training switch that on, which it leaves out.
@@ -127,6 +166,7 @@ def train_settings(values: Mapping[str, Any], recipe: str | Path | None = None) 
     Raises:
         SettingsError: Naming each key that no stage knows, and with them what :func:`plan` would refuse of the others.
     """
+    values, recipe = with_earlier_words(values, recipe)
     own = {key: value for key, value in values.items() if key in OWN}
     rest = {key: value for key, value in values.items() if key not in own}
     read = load_recipe(DEFAULT_RECIPE if recipe is None else recipe)

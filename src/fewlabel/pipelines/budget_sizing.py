@@ -215,10 +215,15 @@ class Sizing:
         return f"no training has fewer than {time_budget_arithmetic.FEWEST} steps"
 
 
+def forecast_rows(resolved: Mapping[str, Any]) -> list[Row]:
+    """The forecast of a run, as ``run.json`` keeps it; empty without."""
+    return [Row(**row) for row in resolved.get("forecast", {}).get("rows", ())]
+
+
 def forecast_of(resolved: Mapping[str, Any]) -> tuple[dict[str, float], float]:
     """Stage → seconds that it was to take, and seconds of the whole run; empty without a forecast."""
-    record = resolved.get("forecast", {"rows": [], "seconds": 0.0})
-    return run_duration_table.by_stage([Row(**row) for row in record["rows"]]), float(record["seconds"])
+    seconds = float(resolved.get("forecast", {}).get("seconds", 0.0))
+    return run_duration_table.by_stage(forecast_rows(resolved)), seconds
 
 
 def _at_width(plans: Plans, width: int | None) -> Plans:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.core.artifact.artifact_folder import Artifact, finish_artifact
-from fewlabel.core.artifact.files import read_json, write_json
+from fewlabel.core.artifact.files import write_json
+from fewlabel.core.artifact.run_record import read_run, write_run
 from fewlabel.core.errors import ArtifactError, DataError, Fault, SettingsError
 from fewlabel.core.output_paths import ROUNDS, RUN_FILE, unwritable
 from fewlabel.core.progress import say
@@ -141,8 +142,7 @@ def _use(run_folder: Path, number: int) -> Path:
 
 
 def _note(run_folder: Path, use: dict[str, Any] | None) -> None:
-    path = run_folder / RUN_FILE
-    write_json(path, {**read_json(path), "round": use})
+    write_run(run_folder, {**read_run(run_folder), "round": use})
 
 
 def _finished(rounds: Path) -> list[int]:

@@ -8,9 +8,13 @@ from typing import Any
 
 from fewlabel.core.artifact.artifact_folder import is_artifact
 from fewlabel.core.artifact.files import read_json
+from fewlabel.core.output_paths import RUN_FILE
 from fewlabel.scoring.distance_units import named_as_usual, units_of
+from fewlabel.scoring.statistics import useless_sentence
 from fewlabel.stages.evaluate import gain_lines
 
+#: Arm → its folder in a run.
+FOLDERS = {"model": "segmenter", "control": "segmenter-control"}
 #: Measure → its digits and its head.
 _MEASURES = {"dice": (3, "Dice"), "hd95_mm": (1, "HD95 {distance}")}
 
@@ -55,6 +59,52 @@ def verdict(run: Path) -> str:
     return "\n  ".join(
         [f"{' against '.join(_compared(summary))}:", *gain_lines(summary["gain"]["mean"], units_of(summary))]
     )
+
+
+def closing_lines(run: Path) -> list[str]:
+    """What the run is worth and what ``predict`` uses: which of model and control is better, as far as that is known.
+
+    Args:
+        run: Folder made by ``train`` or ``demo``; without a segmenter there is nothing to say.
+    """
+    use = _use(run)
+    facts = {arm: _facts(run / folder) for arm, folder in FOLDERS.items()}
+    if not facts["model"]:
+        return []
+    arm = str(use.get("arm", "model"))
+    lines = []
+    expected = {name: (known.get("expected") or {}).get("mean", {}) for name, known in facts.items()}
+    if not _summary(run) and expected[arm]:
+        dice = expected[arm]["dice"]
+        lines.append(f"Expect a Dice of about {dice['mean']:.2f} on a new patient (lowest left out {dice['low']:.2f}).")
+    lines.append(_better(use, both=bool(facts["control"])))
+    tested = _summary(run).get("arms", {}).get(arm, {}).get("mean", {}).get("dice", {})
+    known_dice = tested.get("mean") if tested else (expected[arm] or {}).get("dice", {}).get("mean")
+    if sentence := useless_sentence(known_dice):
+        lines.append(sentence)
+    return lines
+
+
+def _better(use: Mapping[str, Any], *, both: bool) -> str:
+    arm, reason = str(use.get("arm", "model")), str(use.get("reason", ""))
+    if not both:
+        return "There is no control to compare with; predict on the run folder uses the model."
+    uses = f"predict on the run folder uses the {arm}"
+    if use.get("by") is None:
+        return f"Which of model and control is better cannot be told: {reason}; {uses}."
+    return f"The {arm} is the better one ({reason}): {uses}."
+
+
+def _use(run: Path) -> dict[str, Any]:
+    path = run / RUN_FILE
+    record = read_json(path) if path.is_file() else {}
+    use = record.get("use") if isinstance(record, dict) else None
+    return use if isinstance(use, dict) else {}
+
+
+def _facts(segmenter: Path) -> dict[str, Any]:
+    name = "segmenter.json"
+    return dict(read_json(segmenter / name)) if (segmenter / name).is_file() else {}
 
 
 def _summary(run: Path) -> dict[str, Any]:

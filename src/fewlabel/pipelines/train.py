@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.core.artifact.artifact_folder import is_artifact
-from fewlabel.core.artifact.files import write_json
+from fewlabel.core.artifact.run_record import write_run
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.output_paths import RUN_FILE
 from fewlabel.core.progress import say
@@ -21,10 +21,11 @@ from fewlabel.data.store import PreparedStore
 from fewlabel.pipelines._outdated_scores import outdated, set_aside
 from fewlabel.pipelines._run_folder_checks import FREE, before, refuse_other_run
 from fewlabel.pipelines._stage_checks import check_plans
-from fewlabel.pipelines._train_settings import CHAIN, TrainSettings, plan, train_settings
-from fewlabel.pipelines.budget_sizing import Sizing, forecast_of
+from fewlabel.pipelines._train_settings import CHAIN, TrainSettings, asked_for, plan, train_settings
+from fewlabel.pipelines.budget_sizing import Sizing, forecast_of, forecast_rows
 from fewlabel.pipelines.model_or_control import choice, choice_line, surprise_line
 from fewlabel.pipelines.stage_table import STAGES, run_stage
+from fewlabel.pipelines.whole_run import WholeRun, following
 
 __all__ = ["CHAIN", "TrainSettings", "plan", "run", "train_settings"]
 
@@ -73,8 +74,17 @@ def run(settings: TrainSettings) -> Path:
     if trains or settings.pretrains:
         sizing.choose_steps(plans, store, trains=trains, evaluates=evaluates)
         record.settle()
+    with following(forecast_rows(sizing.resolved)) as whole:
+        record.whole = whole
+        return _stages(settings, record, plans, trains=trains, evaluates=evaluates)
+
+
+def _stages(
+    settings: TrainSettings, record: _Record, plans: Mapping[str, Any], *, trains: bool, evaluates: bool
+) -> Path:
+    """All stages after preparing."""
     if settings.pretrains:
-        if trains and plans["finetune"].mode == "scratch":  # type: ignore[attr-defined]
+        if trains and plans["finetune"].mode == "scratch":
             say("finetune.mode=scratch takes nothing from the encoder; pretraining=false would train none.")
         record.stage("pretrain")
     elif settings.on_volumes:
@@ -110,6 +120,8 @@ class _Record:
 
     def __init__(self, sizing: Sizing) -> None:
         settings = sizing.settings
+        #: The bar over all stages, where there is a forecast.
+        self.whole: WholeRun | None = None
         self._sizing = sizing
         self._folder = settings.out
         self._plans: Mapping[str, Settings] = plan(settings)
@@ -117,6 +129,7 @@ class _Record:
             "kind": "run",
             "schema_version": RUN_SCHEMA,
             "data": str(settings.data),
+            "asked": asked_for(settings),
             "recipe": settings.recipe,
             "finished": False,
             "stages": before(self._folder).get("stages", {}),
@@ -142,6 +155,8 @@ class _Record:
         """Run one stage and note what it took, beside what it was to take."""
         settings = self._plans[name]
         out = Path(settings.out)  # type: ignore[attr-defined]
+        if self.whole is not None:
+            self.whole.enter(name)
         anew = name == "evaluate" and outdated(out, settings.record(), FREE)
         if anew:
             say(f"{out} holds scores of other settings or weights, which are replaced.")
@@ -187,4 +202,4 @@ class _Record:
         return self._folder
 
     def _write(self) -> None:
-        write_json(self._folder / RUN_FILE, self._content)
+        write_run(self._folder, self._content)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fewlabel.core.artifact.artifact_folder import Artifact
-from fewlabel.core.artifact.files import read_json
 
 KEY = "image_subjects"
 
@@ -29,7 +28,7 @@ def images_of(encoder: Artifact) -> set[str]:
         subjects |= images_of(Artifact.bare(before))
     if prepared is not None:
         part_names = encoder.manifest.settings.get("parts", ["pretrain"])
-        parts = read_json(prepared / "split.json")["parts"]
+        parts = Artifact.bare(prepared).json("split.json")["parts"]
         subjects |= {subject for name in part_names for subject in parts.get(name, [])}
     return subjects
 

@@ -63,6 +63,7 @@ class AcdcReader(Reader):
             source="off: published protocols learn from ED and ES alone",
         )
 
+    markers: ClassVar[tuple[str, ...]] = ("patient[0-9]*", "training", "testing", "database")
     summary: ClassVar[str] = "ACDC patient folders: patientNNN/patientNNN_frameFF.nii.gz, _gt, Info.cfg"
 
     def __init__(self, config: Config) -> None:

@@ -17,6 +17,7 @@ from fewlabel.data.closed_folders import closed_folder_faults
 from fewlabel.data.colours_and_segments import with_file_facts
 from fewlabel.data.scan_inspection import catalog_faults
 from fewlabel.data.subjects_from_names import Subjects, with_one_subject_each
+from fewlabel.readers.data_sets_inside import data_sets_inside, which_one
 from fewlabel.readers.label_names_beside import with_label_names
 from fewlabel.readers.listing import left_out_below, listed_once
 from fewlabel.readers.side_tables import with_side_tables
@@ -49,6 +50,8 @@ class Reader(ABC):
     #: Settings that concern labels alone: of no use where images are read to be segmented.
     label_settings: ClassVar[frozenset[str]] = frozenset()
 
+    #: Names of files and folders, as glob patterns, that show where a data set of this convention begins.
+    markers: ClassVar[tuple[str, ...]] = ()
     #: Whether the names of files and folders may name persons: then nothing that is kept or said has them.
     private: ClassVar[bool] = False
 
@@ -84,6 +87,8 @@ PLUGIN_BASE = Reader
 _FAMILY = "fewlabel.readers"
 _LOWEST = 0.5
 _APART = 0.1
+#: A folder that a reader fits so well is not looked into for others.
+_CERTAIN = 0.8
 _MOST_SHOWN = 300
 
 
@@ -93,11 +98,19 @@ class UnknownLayoutError(DataError):
 
 @dataclass(frozen=True)
 class Choice:
-    """The reader that was chosen for a path, and why."""
+    """The reader that was chosen for a path, and why.
+
+    Attributes:
+        name: Its id.
+        reader: With its settings.
+        match: How well it fits.
+        place: What it reads: the path that was given, or the one data set inside of that.
+    """
 
     name: str
     reader: Reader
     match: Match
+    place: Path
 
 
 def choose_reader(root: Path, reader: str | Mapping[str, Any] = "auto") -> Choice:
@@ -108,11 +121,13 @@ def choose_reader(root: Path, reader: str | Mapping[str, Any] = "auto") -> Choic
         reader: ``auto``, a reader's id, or a mapping with ``name`` and that reader's settings. Anything but ``auto``
             is taken without asking for a score.
 
-    A general reader, such as that of plain folders, counts only where no other scores 0.5.
+    A general reader, such as that of plain folders, counts only where no other scores 0.5. Where a folder holds one
+    data set, one or two folders deeper, and nothing else, that is taken (``Choice.place``).
 
     Raises:
         UnknownLayoutError: If no reader scores 0.5; it says what was seen and what is nearest.
-        DataError: If the path does not exist, or the two best are within 0.1 and do not read the same of it.
+        DataError: If the path does not exist, the two best are within 0.1 and do not read the same of it, or
+            it holds several data sets.
         SettingsError: If the reader or one of its settings is unknown.
     """
     root = Path(root)
@@ -123,11 +138,15 @@ def choose_reader(root: Path, reader: str | Mapping[str, Any] = "auto") -> Choic
         # A Config built from a mapping carries the reader's id; a bare id needs no settings.
         name = reader if isinstance(reader, str) else str(reader["name"])
         kind = load_plugin(_FAMILY, name, where="reader")
-        found: Match = kind.match(root)
-        return Choice(name, kind(config), Match(found.score, ("chosen by the user", *found.reasons)))
+        own: Match = kind.match(root)
+        inside = _inside(root, {name: kind}, own.score, config)
+        return inside or Choice(name, kind(config), Match(own.score, ("chosen by the user", *own.reasons)), root)
     with listed_once():
         kinds = {name: load_plugin(_FAMILY, name) for name in plugin_names(_FAMILY)}
         matches = {name: _match(kind, root) for name, kind in kinds.items()}
+        special = max(match.score for name, match in matches.items() if not kinds[name].general)
+        if (inside := _inside(root, kinds, special)) is not None:
+            return inside
     # One that takes what no other knows comes after all that fit.
     fits = {name for name, match in matches.items() if match.score >= _LOWEST}
     ranked = sorted(matches, key=lambda name: (name not in fits, kinds[name].general, -matches[name].score, name))
@@ -147,7 +166,32 @@ def choose_reader(root: Path, reader: str | Mapping[str, Any] = "auto") -> Choic
         )
         fault = Fault(f"No reader fits clearly best. These do: {fitting}", remedy=f"Choose one, such as reader={best}")
         raise DataError(f"Several readers understand {root}:", [fault])
-    return Choice(best, kinds[best](resolve_plugin(_FAMILY, best)), matches[best])
+    return Choice(best, kinds[best](resolve_plugin(_FAMILY, best)), matches[best], root)
+
+
+def _inside(root: Path, kinds: Mapping[str, type[Reader]], score: float, config: Any = None) -> Choice | None:
+    """The one data set below a folder that a reader fits better than any fits the folder itself; None without one.
+
+    Args:
+        root: The folder.
+        kinds: Readers by id.
+        score: Of the best reader for the folder itself.
+        config: Settings of the one reader that the user chose; None for any.
+
+    Raises:
+        DataError: If there are several, or images beside it.
+    """
+    if not root.is_dir() or score >= _CERTAIN:
+        return None
+    inside = [each for each in data_sets_inside(root, kinds, _match, _LOWEST) if each.match.score > score]
+    if not inside:
+        return None
+    if (fault := which_one(root, inside)) is not None:
+        raise DataError(f"The data set {root} cannot be read:", [fault])
+    only = inside[0]
+    reasons = (f"in its folder {only.place.relative_to(root)}", *only.match.reasons)
+    settings: Any = config or resolve_plugin(_FAMILY, only.reader)
+    return Choice(only.reader, kinds[only.reader](settings), Match(only.match.score, reasons), only.place)
 
 
 def _read_alike(root: Path, readers: Sequence[Reader]) -> bool:
@@ -205,6 +249,7 @@ def collect_catalog(
     try:
         with listed_once():
             choice = choose_reader(place, reader)
+            place = choice.place
             read = collected(choice.reader, place)
             private = choice.reader.private
             closed = [] if private else closed

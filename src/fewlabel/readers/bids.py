@@ -54,6 +54,7 @@ class BidsReader(Reader):
             None, "folder of derivatives that the masks are taken from; null: the one with most masks"
         )
 
+    markers: ClassVar[tuple[str, ...]] = ("dataset_description.json", "participants.tsv")
     summary: ClassVar[str] = (
         "BIDS: sub-01/anat/sub-01_T1w.nii.gz, masks (_dseg, _mask) among derivatives, participants.tsv"
     )
@@ -76,6 +77,9 @@ class BidsReader(Reader):
         reasons = (f"{images} images named sub-NAME_SUFFIX", _DESCRIPTION if described else f"no {_DESCRIPTION}")
         folders = any(part.startswith("sub-") for file in named for part in file.path.parts[:-1])
         table = (root / PARTICIPANTS).is_file()
+        deeper = [] if described or table else _described_below(root)
+        if deeper:
+            return Match(0.4, (*reasons, f"{_DESCRIPTION} lies deeper: give {root / deeper[0]}"))
         if not (described or folders or table):
             return Match(0.4, (*reasons, "no folders sub-NAME"))
         return Match(1.0 if described else 0.9 if folders else 0.7, reasons)
@@ -150,6 +154,16 @@ class BidsReader(Reader):
             )
         names = dict.fromkeys(name for row in rows for name in row)
         return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _described_below(root: Path) -> list[Path]:
+    """Folders of a folder that are data sets of their own, but those of derivatives and of parts, such as ``test``."""
+    places = (path.parent for path in files_below(root) if path.name == _DESCRIPTION)
+    return [place for place in places if not any(map(_is_inner, place.parts))]
+
+
+def _is_inner(folder: str) -> bool:
+    return folder == "derivatives" or folder.startswith("sub-") or part_of_folder(folder) is not None
 
 
 def _part(image: BidsFile) -> str:

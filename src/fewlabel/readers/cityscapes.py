@@ -68,6 +68,7 @@ class CityscapesReader(Reader):
 
         name: str = "cityscapes"
 
+    markers: ClassVar[tuple[str, ...]] = ("leftImg8bit",)
     summary: ClassVar[str] = (
         "Cityscapes: leftImg8bit/train/CITY/SCENE_leftImg8bit.png, gtFine/train/CITY/SCENE_gtFine_labelIds.png"
     )

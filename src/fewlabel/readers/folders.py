@@ -18,6 +18,7 @@ from fewlabel.readers.cine_frames import FourthAxis, with_frames
 from fewlabel.readers.default_channel_names import channel_names
 from fewlabel.readers.known_sets import KnownSet, known_set
 from fewlabel.readers.listing import scans_below
+from fewlabel.readers.masks_by_content import roles_by_content
 from fewlabel.readers.pairing import PairedScan, Pairing, pair_files
 from fewlabel.readers.scan_ids import Placed, case_ids, patient_folders, subjects_of
 from fewlabel.readers.volumes_from_numbered_slices import (
@@ -40,9 +41,10 @@ class FoldersReader(Reader):
 
     A mask is told by its name (``x_mask``, ``x_seg``, ``x_label``, ``x-label``, ``x_gt``, ``x_segmentation``,
     ``x_manual1``, ``segmentation-0``, ``x.seg.nrrd``) or by its folder (``labels``, ``masks``, ``labelsTr``,
-    ``GroundTruth``, in any case), and belongs to the image of the same name, or to the one image of its folder. Words
-    for sequences at the end of names (``_t1``, ``_t1ce``, ``_t2``, ``_flair``) or four digits are channels where one
-    mask stands for all. Folders named ``val`` or ``test``, also as part of a name, keep their scans for that.
+    ``GroundTruth``, in any case); where none is, by its content: whole numbers of few values on the grid of an image.
+    It belongs to the image of the same name, or to the one image of its folder. Words for sequences at the end of names
+    (``_t1``, ``_t1ce``, ``_t2``, ``_flair``) or four digits are channels where one mask stands for all. Folders named
+    ``val`` or ``test``, also as part of a name, keep their scans for that.
 
     A folder for each patient is the subject; else names are compared
     (:func:`fewlabel.data.subjects_from_names.guess_subjects`).
@@ -92,8 +94,9 @@ class FoldersReader(Reader):
         files = scans_below(root)
         if not files:
             return Match(0.0, ("no image files",))
-        pairing = pair_files(files)
-        reasons: tuple[str, ...] = (f"{pairing.labelled} of {len(pairing.scans)} images have a mask by name",)
+        pairing, kinds = _pairing(root)
+        what = f"by content ({', '.join(kinds)})" if kinds else "by name"
+        reasons: tuple[str, ...] = (f"{pairing.labelled} of {len(pairing.scans)} images have a mask {what}",)
         if pairing.strays:
             reasons = (*reasons, f"{len(pairing.strays)} masks have no image")
         if pairing.labelled == 0:
@@ -104,7 +107,13 @@ class FoldersReader(Reader):
         """One case per image, volume of pictures, or frame."""
         faults: list[Fault] = []
         notes: list[str] = []
-        pairing = _with_chosen_masks(pair_files(scans_below(root)), self.chosen.mask, notes)
+        pairing, kinds = _pairing(root)
+        if kinds:
+            notes.append(
+                f"no name tells masks, so their content does: {', '.join(kinds)} hold whole numbers of few values on "
+                f"the grid of a scan. If they are no masks, write a table with `fewlabel table {root}` and correct it"
+            )
+        pairing = _with_chosen_masks(pairing, self.chosen.mask, notes)
         if not pairing.scans:
             faults.append(Fault(f"{root} holds no images"))
         faults.extend(_strays(root, pairing))
@@ -145,6 +154,16 @@ class FoldersReader(Reader):
             notes=(*notes, *expanded.notes),
             faults=(*faults, *expanded.faults),
         )
+
+
+def _pairing(root: Path) -> tuple[Pairing, tuple[str, ...]]:
+    """Scans with their masks by name; where no name tells any, by content, with the kinds of files that are masks."""
+    files = scans_below(root)
+    pairing = pair_files(files)
+    if pairing.labelled or pairing.strays:
+        return pairing, ()
+    roles, kinds = roles_by_content(files, root)
+    return (pair_files(files, roles), kinds) if kinds else (pairing, ())
 
 
 def _places_of_rows(rows: Sequence[Row]) -> list[Placed]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path, PurePath
@@ -14,14 +15,16 @@ from fewlabel.data.mask_names import is_mask_name
 #: of the field of view or of the brain.
 _MASK_WORDS = {
     r"(?:1st|2nd|first|second)[ _-]?manual|manual\d*|(?:1st|2nd)HO|gt|ground[ _-]?truths?|truths?": 0,
-    r"labels?|labelmaps?|lbl|segmentations?|segm?s?|dseg|annotations?|annots?|annotated|contours?": 1,
-    r"masks?": 2,
+    r"labels?|labelmaps?|lbl|segmentations?|segm?s?|dseg|annotations?|annots?|annotated|contours?"
+    r"|kontur(?:en)?|segmentierung(?:en)?|segmentaci[oó]n(?:es)?|etiquetas?": 1,
+    r"masks?|masken?|masques?|m[aá]scaras?": 2,
 }
 _LEAST = max(_MASK_WORDS.values()) + 1
 _MASK = "|".join(_MASK_WORDS)
 #: Folders may say a little less clearly what is in them.
 _MASK_FOLDER = rf"{_MASK}|lab|labs|targets?|SegmentationClass(?:PNG)?|gtFine|gtCoarse"
 _IMAGE = r"images?|imgs?|imaging|volumes?|vols?|scans?|slices?|orig|originals?|inputs?|raw|photos?|pictures?"
+_IMAGE += r"|bild(?:er)?|aufnahmen?|im[aá]gen(?:es)?"
 #: Names of files may also say the part: 21_training.
 _IMAGE_FILE = rf"{_IMAGE}|training|test"
 _IMAGE_FOLDER = rf"{_IMAGE}|data|JPEGImages|leftImg8bit"
@@ -86,16 +89,6 @@ class NamedFile:
     word: str = ""
     rank: int = _LEAST
     image_folder: bool = False
-
-
-def is_mask_folder(name: str) -> bool:
-    """Whether a folder's name says that it holds masks: ``labels``, ``masksTr``, ``train_masks``, ``GroundTruth``."""
-    return _mask_folder_word(name) is not None
-
-
-def is_image_folder(name: str) -> bool:
-    """Whether a folder's name says that it holds images: ``images``, ``imagesTs``, ``val_img``."""
-    return not is_mask_folder(name) and _folder_word(name, _IMAGE_FOLDER) is not None
 
 
 def is_neither(path: PurePath) -> bool:
@@ -168,7 +161,8 @@ def _folders(names: tuple[str, ...]) -> _Folders:
 @lru_cache(maxsize=1 << 16)
 def _file(name: str) -> tuple[str, str, bool, str, int]:
     """Name without words for masks, without those for images, whether it is a mask by name, by which word, its rank."""
-    path = Path(name)
+    # One name may be spelled in two ways, with accents of their own or not.
+    path = Path(unicodedata.normalize("NFC", name))
     stem = scan_stem(path)
     split = _split_mask(stem)
     if split is None and name.lower().endswith(_SLICER):

@@ -47,6 +47,7 @@ class MsdReader(Reader):
 
         name: str = "msd"
 
+    markers: ClassVar[tuple[str, ...]] = ("dataset.json",)
     summary: ClassVar[str] = "Medical Segmentation Decathlon: a dataset.json that lists image and label pairs"
 
     @classmethod
@@ -55,9 +56,7 @@ class MsdReader(Reader):
         if not root.is_dir():
             return Match(0.0, ("not a folder",))
         if not (root / DESCRIPTION).is_file():
-            inside = sorted(path.parent.name for path in root.glob(f"*/{DESCRIPTION}"))
-            deeper = (f"{DESCRIPTION} lies one folder deeper: give {root / inside[0]}",) if inside else ()
-            return Match(0.0, (f"no {DESCRIPTION}", *deeper))
+            return Match(0.0, (f"no {DESCRIPTION}",))
         rows = listed_rows(read_description(root, []), "training")
         if not rows:
             return Match(0.1, (f"{DESCRIPTION} has no list training",))

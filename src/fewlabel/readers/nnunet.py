@@ -46,6 +46,7 @@ class NnunetReader(Reader):
 
         name: str = "nnunet"
 
+    markers: ClassVar[tuple[str, ...]] = ("imagesTr", "dataset.json")
     summary: ClassVar[str] = "nnU-Net folders: imagesTr, labelsTr, imagesTs, dataset.json, metadata.csv"
 
     @classmethod
@@ -57,13 +58,6 @@ class NnunetReader(Reader):
         described = (root / "dataset.json").is_file()
         reasons = [f"{images} images in imagesTr" if images else "no images in imagesTr"]
         reasons.append("dataset.json" if described else "no dataset.json")
-        inside = [
-            folder.name
-            for folder in sorted(root.iterdir())
-            if not folder.name.startswith(".") and (folder / "imagesTr").is_dir()
-        ]
-        if inside and not images:
-            reasons.append(f"imagesTr lies one folder deeper: give {root / inside[0]}")
         score = (0.7 if images else 0.1) + (0.3 if described else 0.0) if images or described else 0.0
         if described and lists_files_as_they_are(root):
             # It can be read here too, but a reader of its own fits better.

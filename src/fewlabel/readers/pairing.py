@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -59,13 +59,15 @@ class Pairing:
         return sum(bool(scan.masks) for scan in self.scans)
 
 
-def pair_files(files: Iterable[Path]) -> Pairing:
+def pair_files(files: Iterable[Path], roles: Mapping[Path, NamedFile] | None = None) -> Pairing:
     """Scans with their masks.
 
     Args:
         files: Image files, relative to the folder of the data set.
+        roles: What some files are, whatever their names say.
     """
-    named = _with_roles([understood(path) for path in files if not is_neither(path)])
+    known = roles or {}
+    named = _with_roles([known.get(path) or understood(path) for path in files if not is_neither(path)])
     images = [file for file in named if not file.mask]
     masks = [file for file in named if file.mask]
     scans, channels = _scans(images, masks)

@@ -86,6 +86,7 @@ class Ssl4misReader(Reader):
             return value
 
     config: Config
+    markers: ClassVar[tuple[str, ...]] = ("*.list",)
     summary: ClassVar[str] = "h5 files with image, label, scribble, and train.list, val.list, test.list (SSL4MIS)"
     label_settings: ClassVar[frozenset[str]] = frozenset({"label", "unmarked"})
 

@@ -15,7 +15,7 @@ from fewlabel.core.artifact.files import MANIFEST
 from fewlabel.core.artifact.manifest_fields import Manifest
 from fewlabel.core.errors import ArtifactError, Fault
 from fewlabel.data.store import PreparedStore
-from fewlabel.engine.record import read_record
+from fewlabel.engine.record import parse_record
 from fewlabel.scoring.distance_units import NAMES, named_as_usual
 
 #: Role in a report → name of the folder in a run, and kind of the artifact.
@@ -134,11 +134,12 @@ def load_inputs(folders: Mapping[str, Path]) -> Inputs:
 def _training(artifact: Artifact | None, facts: str) -> Training | None:
     if artifact is None:
         return None
-    details = "details.json"
+    details, record = "details.json", "metrics.jsonl"
+    path = artifact.folder / record
     return Training(
         folder=artifact.folder,
         facts=dict(artifact.json(facts)),
-        rows=read_record(artifact.folder / "metrics.jsonl"),
+        rows=parse_record(artifact.content(record), path) if path.is_file() else [],
         details=dict(artifact.json(details)) if (artifact.folder / details).is_file() else {},
     )
 

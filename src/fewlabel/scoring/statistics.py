@@ -12,6 +12,21 @@ from numpy.typing import NDArray
 
 from fewlabel.core.rng import numpy_stream
 
+#: Mean Dice below which a network is of no use, whatever its gain over another.
+USELESS = 0.1
+
+
+def useless_sentence(dice: float | None) -> str:
+    """What is to be said of a network whose mean Dice is near 0; empty for any other, and where nothing is known."""
+    if dice is None or dice >= USELESS:
+        return ""
+    return f"With a mean Dice of {dice:.2f} the network finds next to nothing: it is of no use, whatever its gain."
+
+
+def is_drawn(verdict: str) -> bool:
+    """Whether a :attr:`Comparison.verdict` says gain, loss or neither; if not, it says why that cannot be told."""
+    return verdict == "no difference" or verdict.endswith("the noise")
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -20,7 +35,8 @@ class Interval:
     Attributes:
         mean: Mean of the values; None without values.
         std: Sample standard deviation; None below two values.
-        low: Lower end of the interval; None where one subject or draw says nothing about the next.
+        low: Lower end of the interval; None where one subject or draw, or two subjects of a bootstrap, say nothing
+            about the next.
         high: Upper end of the interval.
         n: Number of values.
         subjects: Number of independent units behind them.
@@ -45,7 +61,7 @@ class Comparison:
     Attributes:
         gain: Mean paired difference, model minus control, with its interval over subjects.
         p: Two-sided Wilcoxon signed-rank p over subjects' mean differences; None below two subjects.
-        verdict: What may be said, in words.
+        verdict: What may be said, in words, as :func:`is_drawn` has it.
     """
 
     gain: Interval
@@ -85,7 +101,8 @@ def bootstrap_interval(
         return Interval(None, None, None, None, 0, 0)
     mean, std = float(kept.mean()), float(kept.std(ddof=1)) if kept.size > 1 else None
     low = high = None
-    if sums.size > 1:
+    # A bootstrap of two gives back the two.
+    if sums.size > 2:
         generator = numpy_stream(seed, "bootstrap", resamples, sums.size)
         rows = generator.integers(0, sums.size, size=(resamples, sums.size))
         means = sums[rows].sum(axis=1) / counts[rows].sum(axis=1)
@@ -161,12 +178,12 @@ def _verdict(gain: Interval, p: float | None, *, larger_is_better: bool, level: 
         return "no case to compare"
     better = gain.mean > 0 if larger_is_better else gain.mean < 0
     word = "no difference" if gain.mean == 0 else "gain" if better else "loss"
-    if p is None or gain.low is None or gain.high is None:
-        return f"{word}, but one subject says nothing about the next"
+    if gain.subjects < 2:
+        return "one patient says nothing about the next"
     # The smallest two-sided p of n subjects is 2 / 2^n.
     fewest = math.floor(1.0 + math.log2(1.0 / level)) + 1
-    if gain.subjects < fewest:
-        return f"{word}, but {gain.subjects} subjects are too few for a test (at least {fewest})"
+    if gain.subjects < fewest or p is None or gain.low is None or gain.high is None:
+        return f"{gain.subjects} patients are too few to tell a gain from a loss (at least {fewest})"
     if gain.low <= 0.0 <= gain.high or p >= level:
         return "no difference" if gain.mean == 0 else f"{word} inside the noise"
     return f"{word} outside the noise"

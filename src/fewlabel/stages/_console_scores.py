@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fewlabel.scoring.distance_units import Units, units_of
+from fewlabel.scoring.statistics import is_drawn, useless_sentence
 
 UNITS = Units()
 #: Measure → its name, its unit and its digits.
@@ -30,6 +31,8 @@ def score_lines(summary: Mapping[str, Any]) -> list[str]:
     for name, apart in summary.get("disagreement", {}).items():
         rank = "" if apart["spearman"] is None else f", rank correlation with Dice {apart['spearman']:+.2f}"
         lines.append(f"{name}: disagreement of its networks {apart['mean']:.3f}{rank}")
+    if sentence := useless_sentence(summary["arms"]["model"]["mean"]["dice"]["mean"]):
+        lines.append(sentence)
     if summary["gain"]:
         lines.append("gain over the control:")
         lines += [f"  {line}" for line in gain_lines(summary["gain"]["mean"], units)]
@@ -41,7 +44,7 @@ def score_lines(summary: Mapping[str, Any]) -> list[str]:
 def gain_lines(mean: Mapping[str, Any], units: Units = UNITS) -> list[str]:
     """``Dice +0.050 (+0.010 to +0.090), p = 0.031: gain outside the noise``, and HD95 likewise, where it was measured.
 
-    What keeps a gain from being judged, such as too few subjects, follows in a line of its own; then there is no test.
+    What keeps a gain from being judged, such as too few patients, follows in a line of its own; then there is no test.
 
     Args:
         mean: Of the ``gain`` of a ``summary.json``, the entry ``mean``.
@@ -53,12 +56,15 @@ def gain_lines(mean: Mapping[str, Any], units: Units = UNITS) -> list[str]:
         gain = mean[key]
         if gain["mean"] is None:
             continue
-        verdict, _, why = str(gain["verdict"]).partition(", but ")
-        p = "" if gain["p"] is None or why else f", p = {gain['p']:.3g}"
-        lines.append(
-            f"{name} {gain['mean']:+.{digits}f}{_between(gain, digits, '+')}{_unit(unit, units)}{p}: {verdict}"
-        )
-        untold += [why] if why else []
+        line = f"{name} {gain['mean']:+.{digits}f}{_between(gain, digits, '+')}{_unit(unit, units)}"
+        # Scores of earlier versions say "gain, but ..." of too few.
+        verdict = str(gain["verdict"]).rpartition(", but ")[2]
+        if is_drawn(verdict):
+            p = "" if gain["p"] is None else f", p = {gain['p']:.3g}"
+            line = f"{line}{p}: {verdict}"
+        else:
+            untold.append(verdict)
+        lines.append(line)
     return [*lines, *dict.fromkeys(untold)]
 
 

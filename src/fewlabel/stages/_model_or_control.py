@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.core.artifact.artifact_folder import Artifact
-from fewlabel.core.artifact.files import MANIFEST, read_json
+from fewlabel.core.artifact.files import MANIFEST
+from fewlabel.core.artifact.run_record import read_run
 from fewlabel.core.errors import ArtifactError, Fault
 from fewlabel.core.output_paths import ROUNDS, RUN_FILE
 from fewlabel.core.progress import say
@@ -90,7 +91,7 @@ def round_in_use(run: Path, opened: dict[Path, Artifact] | None = None) -> tuple
     Raises:
         ArtifactError: If ``run.json`` is damaged.
     """
-    record = _run_record(run).get("round") or {}
+    record = read_run(run).get("round") or {}
     number = int(record.get("number", 0))
     folder = run / ROUNDS / str(number) / FOLDERS["model"]
     artifact = Artifact.find(folder, "segmenter") if number else None
@@ -101,16 +102,10 @@ def round_in_use(run: Path, opened: dict[Path, Artifact] | None = None) -> tuple
     return number, folder
 
 
-def _run_record(run: Path) -> dict[str, Any]:
-    path = run / RUN_FILE
-    record = read_json(path) if path.is_file() else {}
-    return record if isinstance(record, dict) else {}
-
-
 def _recorded(run: Path) -> dict[str, Any]:
     """The choice as it was written down; empty where there is none, or no such file."""
-    use = _run_record(run).get("use")
-    return use if isinstance(use, dict) and use.get("arm") in FOLDERS else {}
+    use = read_run(run).get("use") or {}
+    return use if use.get("arm") in FOLDERS else {}
 
 
 def _holds(run: Path, use: Mapping[str, Any], opened: dict[Path, Artifact]) -> bool:

@@ -10,6 +10,7 @@ import torch
 
 from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.core.artifact.files import read_json, write_json
+from fewlabel.core.artifact.sealed import read_sealed, write_sealed
 from fewlabel.core.errors import ArtifactError, SettingsError
 from fewlabel.engine.checkpoint import CHECKPOINT
 from fewlabel.engine.run_folder_state import IDENTITY, close_run, finished_before, mark_run
@@ -50,7 +51,7 @@ def test_a_folder_without_a_run_is_not_resumed(tmp_path: Path, name: str) -> Non
 
 @pytest.mark.parametrize("name", [CHECKPOINT, "metrics.jsonl", IDENTITY])
 def test_an_unfinished_run_is_continued_when_asked(tmp_path: Path, name: str) -> None:
-    write_json(tmp_path / name, SAME)
+    (write_sealed if name == IDENTITY else write_json)(tmp_path / name, SAME)
     assert "holds an unfinished run. Give --resume to continue it, or another --out." in refusal(tmp_path)
     assert not finished_before(tmp_path, "encoder", SAME, resume=True)
 
@@ -58,7 +59,7 @@ def test_an_unfinished_run_is_continued_when_asked(tmp_path: Path, name: str) ->
 def test_a_run_of_other_settings_is_not_continued(tmp_path: Path) -> None:
     out = tmp_path / "run"
     mark_run(out, SAME)
-    assert read_json(out / IDENTITY) == SAME
+    assert read_sealed(out / IDENTITY, "") == SAME
     told = refusal(out, {**SAME, "seed": 99, "batch": 2}, resume=True)
     assert "seed: was 0 when the run began and is 99 now" in told
     assert "batch: was None when the run began and is 2 now" in told

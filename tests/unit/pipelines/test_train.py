@@ -11,6 +11,7 @@ import pytest
 
 from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.core.artifact.files import read_json, write_json
+from fewlabel.core.artifact.run_record import write_run
 from fewlabel.core.errors import DataError, SettingsError
 from fewlabel.pipelines import demo, train
 from fewlabel.scoring.summary import summarise
@@ -97,7 +98,7 @@ def test_resuming_asks_every_stage_to_resume_and_keeps_times(stages: Stages, tmp
     assert record["finished"] is False
     assert list(record["stages"]) == ["prepare", "pretrain"]
     record["stages"]["pretrain"]["seconds"] = 1234.0
-    write_json(out / "run.json", record)
+    write_run(out, record)
     stages.fail = ""
     stages.asked.clear()
     go(out, resume=True)
@@ -176,7 +177,7 @@ def test_a_run_begun_without_a_control_may_go_on_with_one(stages: Stages, tmp_pa
     out = go(tmp_path / "run", patch=[16, 32, 32], regime="mean_teacher")
     record = read_json(out / "run.json")
     record["settings"]["finetune"]["control"] = False
-    write_json(out / "run.json", record)
+    write_run(out, record)
     stages.asked.clear()
     go(out, patch=[16, 32, 32], regime="mean_teacher", resume=True)
     assert dict(stages.asked)["finetune"].control is True  # type: ignore[attr-defined]
@@ -325,7 +326,7 @@ def test_the_table_has_room_in_80_columns_and_only_what_was_scored(tmp_path: Pat
 def test_the_outcome_names_what_was_compared(tmp_path: Path) -> None:
     from fewlabel.pipelines.summary import verdict
 
-    dice = {"mean": 0.1, "low": None, "high": None, "p": None, "verdict": "gain"}
+    dice = {"mean": 0.1, "low": None, "high": None, "p": 0.5, "verdict": "gain inside the noise"}
     known = {
         "model": {"regime": "mean_teacher", "initialisation": "scratch"},
         "control": {"regime": "supervised", "initialisation": "scratch"},
@@ -335,7 +336,7 @@ def test_the_outcome_names_what_was_compared(tmp_path: Path) -> None:
         scores / "summary.json", {"gain": {"mean": {"dice": dice, "hd95_mm": {"mean": None}}}, "segmenters": known}
     )
     finish_artifact(scores, "scores", ["summary.json"])
-    assert verdict(tmp_path) == "mean_teacher against supervised:\n  Dice +0.100: gain"
+    assert verdict(tmp_path) == "mean_teacher against supervised:\n  Dice +0.100, p = 0.5: gain inside the noise"
 
 
 def test_words_for_pre_training_switch_it_on_where_no_recipe_decides(tmp_path: Path) -> None:
@@ -387,3 +388,49 @@ def test_a_setting_of_train_itself_is_known_where_one_is_written_wrong(tmp_path:
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("pretraning: false\n")
     assert "Did you mean pretraining?" in refusal(lambda: train.train_settings(values, recipe))
+
+
+def test_resume_needs_no_other_word(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made = Stages.instead(monkeypatch)
+    made.fail = "evaluate"
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("finetune: {regime: supervised, batch: 3}\n")
+    values = {"data": tmp_path / "raw", "out": tmp_path / "run", "budget": "off", "finetune": {"steps": 7}}
+    with pytest.raises(DataError, match="evaluate failed"):
+        train.run(train.train_settings(values, recipe))
+    made.fail = ""
+    again = train.train_settings({"out": str(tmp_path / "run"), "resume": True, "device": "cpu"})
+    train.run(again)
+    first, second = (settings for name, settings in made.asked if name == "finetune")
+    assert (second.steps, second.batch, second.device) == (7, 3, "cpu")
+    assert first.model_copy(update={"resume": True, "device": "cpu"}) == second
+    # And once more, from what the second call left.
+    assert train.train_settings({"out": tmp_path / "run", "resume": True}).finetune["steps"] == 7
+
+
+def test_resume_of_nothing_begins_nothing(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="holds no run that could be continued"):
+        train.train_settings({"out": tmp_path / "run", "resume": True})
+    (tmp_path / "old").mkdir()
+    write_json(tmp_path / "old" / "run.json", {"kind": "run", "stages": {"prepare": {}}})
+    with pytest.raises(SettingsError, match="does not say what was asked for"):
+        train.train_settings({"out": tmp_path / "old", "resume": True})
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_end_says_which_is_better_which_is_used_and_what_is_of_no_use(tmp_path: Path) -> None:
+    from fewlabel.pipelines.summary import closing_lines
+
+    assert closing_lines(tmp_path) == []
+    expected = {"mean": {"dice": {"mean": 0.04, "low": 0.0}}}
+    for folder in ("segmenter", "segmenter-control"):
+        write_json(tmp_path / folder / "segmenter.json", {"expected": expected})
+    reason = "mean Dice 0.010, control 0.040, by left-out patients"
+    write_json(tmp_path / "run.json", {"use": {"arm": "control", "by": "left-out patients", "reason": reason}})
+    assert closing_lines(tmp_path) == [
+        "Expect a Dice of about 0.04 on a new patient (lowest left out 0.00).",
+        f"The control is the better one ({reason}): predict on the run folder uses the control.",
+        "With a mean Dice of 0.04 the network finds next to nothing: it is of no use, whatever its gain.",
+    ]
+    write_json(tmp_path / "run.json", {"use": {"arm": "model", "by": None, "reason": "one patient tells nothing"}})
+    assert "cannot be told" in closing_lines(tmp_path)[1]

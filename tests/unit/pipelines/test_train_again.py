@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from fewlabel.core.artifact.artifact_folder import Artifact, finish_artifact
-from fewlabel.core.artifact.files import read_json, write_json, write_text
+from fewlabel.core.artifact.files import read_json, write_text
+from fewlabel.core.artifact.run_record import write_run
 from fewlabel.core.errors import SettingsError
 from fewlabel.pipelines import train
 from fewlabel.pipelines.stage_table import STAGES
@@ -74,7 +75,7 @@ def test_scores_of_other_settings_are_made_anew_in_the_same_place(go: Callable[.
     (out / "scores" / "plots" / "a.png").write_text("mine")
     record = read_json(out / "run.json")
     record["stages"]["evaluate"]["seconds"] = 1234.0
-    write_json(out / "run.json", record)
+    write_run(out, record)
     go(resume=True, evaluate={"flip": True})
     assert read_json(out / "scores" / "summary.json")["protocol"]["flip"] is True
     assert Artifact.open(out / "scores", "scores").manifest.created >= before

@@ -1,3 +1,6 @@
+import json
+import shutil
+
 import pytest
 
 from fewlabel.core.errors import DataError, SettingsError
@@ -117,3 +120,70 @@ def test_catalog_paths_are_absolute(tmp_path, monkeypatch):
 
     _, catalog = read_catalog(Path("data"))
     assert all(path.is_absolute() for case in catalog.cases for path in case.images)
+
+
+def bids_folder(root):
+    for name in ("sub-1", "sub-2"):
+        write_scan(root / f"{name}/anat/{name}_T1w.nii.gz", noise((2, 4, 4)))
+    (root / "dataset_description.json").write_text("{}")
+    (root / "participants.tsv").write_text("participant_id\tage\nsub-1\t20\nsub-2\t30\n")
+
+
+def decathlon_folder(root):
+    nnunet_folder(root)
+    for path in (root / "imagesTr").iterdir():
+        path.rename(path.with_name(path.name.replace("_0000", "")))
+    rows = [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in "ab"]
+    (root / "dataset.json").write_text(json.dumps({"training": rows, "labels": {"0": "background", "1": "organ"}}))
+
+
+def acdc_folder(root):
+    for number in (1, 2):
+        write_scan(root / f"training/patient00{number}/patient00{number}_frame01.nii.gz", noise((2, 4, 4)))
+
+
+@pytest.mark.parametrize(
+    ("write", "inside", "reader"),
+    [
+        (nnunet_folder, "Dataset001_X", "nnunet"),
+        (nnunet_folder, "nnUNet_raw/Dataset001_X", "nnunet"),
+        (decathlon_folder, "Task04_X", "msd"),
+        (bids_folder, "ds000001", "bids"),
+        (acdc_folder, "ACDC", "acdc"),
+        (acdc_folder, "x/ACDC", "acdc"),
+    ],
+)
+def test_the_one_data_set_inside_of_a_folder_is_taken(tmp_path, write, inside, reader):
+    write(tmp_path / inside)
+    for asked in ("auto", reader):
+        choice, catalog = read_catalog(tmp_path, asked)
+        assert (choice.name, choice.place, catalog.root) == (reader, tmp_path / inside, tmp_path / inside)
+        assert f"in its folder {inside}" in choice.match.reasons
+        assert len(catalog.subjects) == 2
+    if reader == "bids":
+        assert [case.metadata["age"] for case in catalog.cases] == [20, 30]
+
+
+def test_of_several_data_sets_inside_one_is_asked_for(tmp_path):
+    for name in ("Dataset001_X", "Dataset002_Y"):
+        nnunet_folder(tmp_path / name)
+    with pytest.raises(DataError) as error:
+        choose_reader(tmp_path)
+    assert str(error.value.faults[0]) == (
+        f"{tmp_path}: holds 2 data sets: Dataset001_X (nnunet), Dataset002_Y (nnunet). "
+        f"Give one of them, such as {tmp_path}/Dataset001_X."
+    )
+    shutil.rmtree(tmp_path / "Dataset002_Y")
+    write_scan(tmp_path / "more/x.nii.gz", noise((2, 4, 4)))
+    with pytest.raises(DataError, match=r"other images beside it \(1\), such as more/x.nii.gz. Give .*Dataset001_X"):
+        choose_reader(tmp_path)
+    assert choose_reader(tmp_path, "folders").place == tmp_path
+
+
+def test_parts_of_a_set_like_bids_are_one_set(tmp_path):
+    for part, name in (("train", "sub-1"), ("test", "sub-2")):
+        write_scan(tmp_path / f"{part}/{name}/{name}_T1w.nii.gz", noise((2, 4, 4)))
+        (tmp_path / part / "dataset_description.json").write_text("{}")
+    choice, catalog = read_catalog(tmp_path)
+    assert (choice.name, choice.place) == ("bids", tmp_path)
+    assert [case.part for case in catalog.cases] == ["", "test"]

@@ -2,34 +2,36 @@ from pathlib import Path
 
 import pytest
 
-from fewlabel.readers.image_names import (
-    is_image_folder,
-    is_mask_folder,
-    is_neither,
-    part_of_folder,
-    split_channel,
-    understood,
-)
+from fewlabel.readers.image_names import is_neither, part_of_folder, split_channel, understood
+
+
+def of_folder(name):
+    """Whether what lies in a folder is a mask, and whether it is an image, by the folder's name."""
+    named = understood(Path(name, "x.nii.gz"))
+    return named.mask, named.image_folder
 
 
 @pytest.mark.parametrize(
-    "name", ["labels", "Labels", "labelsTr", "masks_train", "train_masks", "MASK", "GroundTruth", "Ground truth", "gt"]
+    "name",
+    [
+        *("labels", "Labels", "labelsTr", "masks_train", "train_masks", "MASK", "GroundTruth", "Ground truth", "gt"),
+        *("Masken", "masques", "máscaras", "Segmentierungen", "Kontur"),
+    ],
 )
 def test_folders_of_masks(name):
-    assert is_mask_folder(name)
-    assert not is_image_folder(name)
+    assert of_folder(name) == (True, False)
 
 
-@pytest.mark.parametrize("name", ["images", "imagesTs", "val_img", "JPEGImages", "Image", "ISIC_Training_Data"])
+@pytest.mark.parametrize(
+    "name", ["images", "imagesTs", "val_img", "JPEGImages", "Image", "ISIC_Training_Data", "Bilder", "imágenes"]
+)
 def test_folders_of_images(name):
-    assert is_image_folder(name)
-    assert not is_mask_folder(name)
+    assert of_folder(name) == (False, True)
 
 
-@pytest.mark.parametrize("name", ["labelled", "patient01", "unmasked", "s0001", "segmentation_study"])
+@pytest.mark.parametrize("name", ["labelled", "patient01", "unmasked", "s0001", "segmentation_study", "Bildung"])
 def test_other_folders(name):
-    assert not is_mask_folder(name)
-    assert not is_image_folder(name)
+    assert of_folder(name) == (False, False)
 
 
 @pytest.mark.parametrize(

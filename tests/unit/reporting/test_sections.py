@@ -187,7 +187,7 @@ def test_score_tables_by_hand(tmp_path):
     few = gain_table(scores(tmp_path, 3).summary["gain"], "95 % interval")
     # Too few for a test, so there is none.
     assert few.rows[-1][3] == "–"
-    assert "too few for a test" in few.rows[-1][-1]
+    assert "too few to tell" in few.rows[-1][-1]
     assert mean_dice(data.per_case, "model")["c3"] == pytest.approx(0.78)
 
 

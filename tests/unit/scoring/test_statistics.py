@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fewlabel.scoring.statistics import bootstrap_interval, paired_comparison, signed_rank_p, t_interval
+from fewlabel.scoring.statistics import (
+    bootstrap_interval,
+    is_drawn,
+    paired_comparison,
+    signed_rank_p,
+    t_interval,
+    useless_sentence,
+)
 
 
 def test_bootstrap_of_three_subjects_against_full_enumeration():
@@ -125,7 +132,7 @@ def test_the_unit_of_the_test_is_the_subject():
     found = paired_comparison(model, control, subjects)
     assert (found.gain.n, found.gain.subjects) == (8, 4)
     assert found.p == pytest.approx(2 / 2**4)
-    assert found.verdict == "gain, but 4 subjects are too few for a test (at least 6)"
+    assert found.verdict == "4 patients are too few to tell a gain from a loss (at least 6)"
 
 
 @pytest.mark.parametrize(
@@ -155,9 +162,21 @@ def test_noise_is_called_noise():
 
 
 def test_verdicts_without_enough_subjects():
-    assert "one subject" in paired_comparison([0.9, 0.8], [0.1, 0.2], ["a", "a"]).verdict
+    assert "one patient" in paired_comparison([0.9, 0.8], [0.1, 0.2], ["a", "a"]).verdict
     nothing = paired_comparison([None], [0.1], ["a"])
     assert (nothing.verdict, nothing.p) == ("no case to compare", None)
     # A level of 0.1 can be reached by five subjects.
     five = paired_comparison([0.6] * 5, [0.5] * 5, list(range(5)), confidence=0.9)
     assert five.verdict == "gain outside the noise"
+
+
+def test_two_subjects_give_neither_an_interval_nor_a_verdict():
+    found = paired_comparison([0.9, 0.8], [0.1, 0.2], ["a", "b"])
+    assert (found.gain.low, found.gain.high) == (None, None)
+    assert not is_drawn(found.verdict)
+    assert all(map(is_drawn, ("no difference", "gain inside the noise", "loss outside the noise")))
+
+
+def test_a_network_that_finds_nothing_is_called_useless():
+    assert "of no use" in useless_sentence(0.03)
+    assert useless_sentence(0.1) == useless_sentence(None) == ""

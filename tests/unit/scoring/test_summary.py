@@ -45,7 +45,8 @@ def test_one_arm():
     assert mean["dice"]["mean"] == pytest.approx(0.75)
     assert mean["hd95_mm"]["mean"] == pytest.approx(20.5 / 3)
     assert (mean["missed"], mean["invented"]) == (1, 1)
-    assert 0.6 <= mean["dice"]["low"] < mean["dice"]["high"] <= 0.825 + 1e-9
+    # A bootstrap of two subjects gives back the two.
+    assert mean["dice"]["low"] is None
 
 
 def test_counts_and_volumes_by_hand():

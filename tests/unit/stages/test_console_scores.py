@@ -68,21 +68,21 @@ def test_without_distances_control_or_intervals() -> None:
     gain["gain"]["mean"]["dice"] = interval(0.1, p=None, verdict="gain, but one subject says nothing about the next")
     told = score_lines(gain)
     assert told[told.index("gain over the control:") + 1 : -1] == [
-        "  Dice +0.100: gain",
+        "  Dice +0.100",
         "  one subject says nothing about the next",
     ]
 
 
 def test_too_few_subjects_are_told_once_and_without_a_test() -> None:
     gain = copy.deepcopy(SUMMARY)
-    few = "but 3 subjects are too few for a test (at least 6)"
-    gain["gain"]["mean"]["dice"] = interval(-0.062, 0.04, p=0.25, verdict=f"loss, {few}")
-    gain["gain"]["mean"]["hd95_mm"] = interval(-103.9, 101.5, p=0.25, verdict=f"gain, {few}")
+    few = "3 patients are too few to tell a gain from a loss (at least 6)"
+    gain["gain"]["mean"]["dice"] = interval(-0.062, 0.04, p=0.25, verdict=few)
+    gain["gain"]["mean"]["hd95_mm"] = interval(-103.9, 101.5, p=0.25, verdict=few)
     told = score_lines(gain)
     assert told[told.index("gain over the control:") + 1 : -1] == [
-        "  Dice -0.062 (-0.102 to -0.022): loss",
-        "  HD95 -103.9 (-205.4 to -2.4) mm: gain",
-        "  3 subjects are too few for a test (at least 6)",
+        "  Dice -0.062 (-0.102 to -0.022)",
+        "  HD95 -103.9 (-205.4 to -2.4) mm",
+        "  3 patients are too few to tell a gain from a loss (at least 6)",
     ]
     assert max(map(len, told)) <= 80
 

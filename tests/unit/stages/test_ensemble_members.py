@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
-from fewlabel.core.artifact.files import write_json
+from fewlabel.core.artifact.sealed import write_sealed
+from fewlabel.core.errors import ArtifactError
 from fewlabel.engine.weight_files import load_members, load_segmenter, save_segmenter_facts
 from fewlabel.nets.unet import UNet, UNetConfig
 from fewlabel.stages.finetune.ensemble_members import Members, member_seed
@@ -65,5 +67,16 @@ def test_a_member_is_finished_once_it_is_kept_and_only_for_its_own_run(tmp_path:
 def test_a_mark_of_something_else_is_no_mark(tmp_path: Path) -> None:
     members = Members(tmp_path, 1, {"seed": 0})
     members.finish(0, UNet(CONFIG, 2), None)
-    write_json(tmp_path / "member.json", {"best_step": 3})
+    write_sealed(tmp_path / "member.json", {"best_step": 3})
     assert not members.finished(0)
+
+
+@pytest.mark.parametrize("name", ["member.json", "segmenter.safetensors"])
+def test_a_damaged_member_is_named(tmp_path: Path, name: str) -> None:
+    members = Members(tmp_path, 1, {"seed": 0})
+    members.finish(0, UNet(CONFIG, 2), None)
+    content = bytearray((tmp_path / name).read_bytes())
+    content[-20] ^= 1
+    (tmp_path / name).write_bytes(bytes(content))
+    with pytest.raises(ArtifactError, match=rf"{name} .*network is trained again"):
+        members.finished(0)

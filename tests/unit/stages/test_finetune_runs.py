@@ -9,7 +9,8 @@ import pytest
 
 from fewlabel.core.artifact.artifact_folder import is_artifact
 from fewlabel.core.artifact.files import read_json
-from fewlabel.core.errors import SettingsError
+from fewlabel.core.artifact.sealed import write_sealed
+from fewlabel.core.errors import ArtifactError, SettingsError
 from fewlabel.stages import finetune, pretrain
 from fewlabel.stages.finetune.segmenter_run import SegmenterRun
 from fewlabel.stages.finetune.trainer import SegmentationTrainer
@@ -171,6 +172,9 @@ def test_leaving_out_is_not_resumed_with_other_settings(store, cut, fits, over) 
 def test_the_curve_of_another_run_is_made_again(store, cut, fits) -> None:
     path = cut / "left-out-patient001" / "curve.json"
     path.write_text('{"1": 0.5}')
+    with pytest.raises(ArtifactError, match=r"curve\.json is damaged: .*that patient is left out again"):
+        finetune.run(finetune_settings(store, cut, **LEFT_OUT, resume=True))
+    write_sealed(path, {"identity": {"seed": 9}, "curve": {"1": 0.5}})
     finetune.run(finetune_settings(store, cut, **LEFT_OUT, resume=True))
     assert fits[0] == "left-out-patient001"
     assert set(read_json(path)["curve"]) == {"2", "4"}

@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fewlabel.core.artifact.files import ANEW, MANIFEST, file_hash, unreadable_json, write_text
+from fewlabel.core.artifact.files import ANEW, MANIFEST, file_hash, hash_once, unreadable_json
 from fewlabel.core.artifact.manifest_fields import SCHEMA_VERSION, Manifest, Parent, content_hash_at, read_manifest
+from fewlabel.core.artifact.sealed import write_sealed
 from fewlabel.core.errors import ArtifactError, Fault, reason
 from fewlabel.core.provenance import git_revision, library_versions, machine_facts
 
@@ -123,7 +124,7 @@ class Artifact:
         content = self.content(name)
         try:
             return json.loads(content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise unreadable_json(self.folder / name, error) from error
 
     def verified(self, name: str) -> Path:
@@ -133,7 +134,7 @@ class Artifact:
             ArtifactError: If the file is missing, or not as it was made.
         """
         if name in self.manifest.files:
-            self._held(name, file_hash, str)
+            self._held(name, hash_once, str)
         return self.folder / name
 
     def once(self, name: str, make: Callable[[Path], Made]) -> Made:
@@ -272,7 +273,7 @@ def finish_artifact(
         git_revision=git_revision(),
         machine=machine_facts() | ({} if threads is None else {"threads": threads}),
     )
-    write_text(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+    write_sealed(folder / MANIFEST, manifest.model_dump(mode="json"))
     return manifest
 
 

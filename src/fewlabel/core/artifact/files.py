@@ -51,7 +51,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise unreadable_json(path, error) from error
 
 
@@ -64,6 +64,20 @@ def file_hash(path: Path) -> str:
     """SHA-256 of a file's content."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def hash_once(path: Path) -> str:
+    """As :func:`file_hash`; a file that the file system says is the same is read once by a process."""
+    state = path.stat()
+    stamp = state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
+    place = os.path.realpath(path)
+    if place not in _hashes or _hashes[place][0] != stamp:
+        _hashes[place] = stamp, file_hash(path)
+    return _hashes[place][1]
+
+
+#: File → what the file system would say otherwise had it changed, and its hash.
+_hashes: dict[str, tuple[tuple[int, ...], str]] = {}
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fewlabel.core.artifact.files import ANEW, MANIFEST, read_json
+from fewlabel.core.artifact.sealed import SEAL, is_sealed
 from fewlabel.core.errors import ArtifactError, Fault
 
 SCHEMA_VERSION = 1
@@ -53,7 +54,7 @@ def read_manifest(path: Path) -> Manifest:
     """The manifest in a file.
 
     Raises:
-        ArtifactError: If it is no manifest, or of a newer schema.
+        ArtifactError: If it is no manifest, not as it was written, or of a newer schema.
     """
     # Before it is read: what is written in between is taken for new.
     stamp = _stamp(path) if path.is_file() else ()
@@ -62,17 +63,20 @@ def read_manifest(path: Path) -> Manifest:
     if isinstance(version, int) and version > SCHEMA_VERSION:
         problem = f"{path.parent} has schema {version}, but this version reads schemas up to {SCHEMA_VERSION}"
         raise ArtifactError("An artifact cannot be used:", [Fault(problem, remedy="Upgrade fewlabel")])
+    if isinstance(values, dict) and SEAL in values and not is_sealed(values):
+        fault = Fault(f"{path} is not as it was written", remedy=f"Put the old file back, or {ANEW.lower()}")
+        raise ArtifactError("An artifact cannot be used:", [fault])
     try:
         manifest = Manifest.model_validate(values)
     except ValidationError as error:
-        fault = Fault(f"{path} is not a valid manifest ({_wrong(error)})", remedy=ANEW)
+        fault = Fault(f"{path} is not a valid manifest ({wrong_fields(error)})", remedy=ANEW)
         raise ArtifactError("An artifact cannot be used:", [fault]) from error
     _known[Path(os.path.realpath(path))] = stamp, manifest.content_hash
     return manifest
 
 
-def _wrong(error: ValidationError) -> str:
-    """What is wrong with a manifest, on one line."""
+def wrong_fields(error: ValidationError) -> str:
+    """What is wrong with the fields of a manifest or another record, on one line."""
     wrong = []
     for problem in error.errors(include_url=False):
         field = ".".join(map(str, problem["loc"]))

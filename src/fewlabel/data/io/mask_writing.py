@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +171,13 @@ def _grid(reference: Path) -> Any:
         return read_image(reference)
     geometry = read_geometry(reference)
     image = sitk.Image(list(geometry.shape[::-1]), sitk.sitkUInt8)
-    image.SetSpacing(geometry.spacing[::-1])
-    image.SetOrigin(geometry.origin)
-    image.SetDirection(geometry.direction)
+    steps = np.asarray(geometry.direction).reshape(3, 3) * geometry.spacing[::-1]
+    origin: Sequence[float] = geometry.origin
+    if geometry.exact:
+        # The mask lies on the axes of the scan again, which are not at right angles.
+        steps, origin = np.asarray(geometry.exact[:9]).reshape(3, 3), geometry.exact[9:]
+    sizes = np.linalg.norm(steps, axis=0)
+    image.SetSpacing(sizes.tolist())
+    image.SetOrigin(origin)
+    image.SetDirection((steps / sizes).ravel().tolist())
     return image

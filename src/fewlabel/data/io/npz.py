@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +16,10 @@ import numpy as np
 from numpy.lib import format as npy
 
 #: What NumPy and zipfile raise on a damaged file.
-NPZ_ERRORS = (zipfile.BadZipFile, ValueError, EOFError, KeyError, NotImplementedError)
+NPZ_ERRORS = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, SyntaxError),
+    *(ValueError, TypeError, LookupError, ArithmeticError, RuntimeError),
+)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from fewlabel.reporting.blocks import Headline
 from fewlabel.reporting.formatting import arm_name, between, count, interval_name, number, p_value
 from fewlabel.reporting.inputs import Inputs, Scores, Training
 from fewlabel.scoring.distance_units import units_of
+from fewlabel.scoring.statistics import is_drawn, useless_sentence
 
 
 def headline(inputs: Inputs) -> Headline:
@@ -42,6 +43,7 @@ def _without_scores(inputs: Inputs, trained: str) -> Headline:
         f"worst, {expected['lowest']}, reached {number(dice['low'], 2)}. With so few patients this estimate is rough, "
         "and slightly pessimistic."
     )
+    outcome = f"{outcome} {useless_sentence(dice['mean'])}".strip()
     other = (inputs.segmenter if inputs.used is inputs.control else inputs.control) or None
     beside = (other.facts.get("expected") or {}).get("mean", {}) if other else {}
     name = "model" if inputs.used is inputs.control else "control"
@@ -73,6 +75,7 @@ def _with_scores(inputs: Inputs, scores: Scores, trained: str) -> Headline:
     model = summary["arms"]["model"]["mean"]
     mm = _and_far(model["hd95_mm"], summary, "a mean HD95 of ")
     sentence = f"{trained} On {scans} it reaches a mean Dice of {number(model['dice']['mean'])}{mm}."
+    sentence = f"{sentence} {useless_sentence(model['dice']['mean'])}".strip()
     if not summary["gain"]:
         sentence += " There is no control, so nothing can be said about a gain."
         return Headline(sentence, _figures(summary), "", _tone("", 0.0))
@@ -131,6 +134,8 @@ def _figures(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
 def _verdict(gain: dict[str, Any]) -> str:
     """What may be said of the gains in Dice and HD95."""
     dice = gain["dice"]
+    if not is_drawn(dice["verdict"]):
+        return f"No verdict: {dice['verdict'].rpartition(', but ')[2]}."
     tested = dice["p"] is not None and dice["verdict"].endswith("the noise")
     how = f" (paired signed-rank test over patients, p {_p(dice['p'])})" if tested else ""
     far = f" HD95: {gain['hd95_mm']['verdict']}." if gain["hd95_mm"]["mean"] is not None else ""
@@ -188,7 +193,8 @@ def _amount(store: PreparedStore) -> str:
 
 def _interval(record: dict[str, Any], summary: dict[str, Any], digits: int = 3, *, sign: bool = False) -> str:
     if record["low"] is None:
-        return "no interval from one patient"
+        few = "one patient" if record["subjects"] == 1 else "two patients"
+        return f"no interval from {few}"
     return f"{interval_name(summary)} {between(record['low'], record['high'], digits, sign=sign)}"
 
 

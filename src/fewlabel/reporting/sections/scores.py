@@ -22,6 +22,7 @@ from fewlabel.reporting.figures.scores import (
 from fewlabel.reporting.formatting import DASH, between, count, estimate, interval_name, number, p_value
 from fewlabel.reporting.inputs import Scores
 from fewlabel.scoring.distance_units import Units, units_of
+from fewlabel.scoring.statistics import is_drawn
 
 UNITS = Units()
 TITLE = "Segmentation quality"
@@ -212,7 +213,7 @@ def gain_table(gain: Mapping[str, Any], interval: str, units: Units = UNITS) -> 
             str(entry["name"]),
             number(entry["dice"]["mean"], sign=True),
             between(entry["dice"]["low"], entry["dice"]["high"], sign=True),
-            p_value(None if ", but " in entry["dice"]["verdict"] else entry["dice"]["p"]),
+            p_value(entry["dice"]["p"] if is_drawn(entry["dice"]["verdict"]) else None),
             number(entry["hd95_mm"]["mean"], 1, sign=True),
             between(entry["hd95_mm"]["low"], entry["hd95_mm"]["high"], 1, sign=True),
             str(entry["dice"]["verdict"]),

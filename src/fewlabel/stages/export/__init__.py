@@ -27,4 +27,8 @@ def run(settings: ExportSettings) -> Path:
         from fewlabel.stages.export.bundle import write_bundle
 
         return write_bundle(settings)
+    if settings.to == "nnunet_raw":
+        from fewlabel.stages.export.nnunet_raw import write_nnunet_raw
+
+        return write_nnunet_raw(settings)
     return write_encoder(settings, settings.to)

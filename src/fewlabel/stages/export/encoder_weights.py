@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fewlabel.core.artifact.artifact_folder import Artifact, is_artifact
-from fewlabel.core.artifact.files import MANIFEST, read_json, write_bytes, write_json
+from fewlabel.core.artifact.files import MANIFEST, write_bytes, write_json
 from fewlabel.core.errors import ArtifactError, Fault
 from fewlabel.core.progress import say
 from fewlabel.core.provenance import library_versions
@@ -115,7 +115,7 @@ def architecture(theirs: Foreign, config: UNetConfig) -> dict[str, Any]:
 def _inputs(artifact: Artifact, facts: dict[str, Any], config: UNetConfig) -> dict[str, Any]:
     """What the encoder was trained to see; the percentiles only while the prepared folder is there."""
     prepared = artifact.parent_folder("prepared")
-    plan = read_json(prepared / "plan.json") if prepared is not None else {}
+    plan = Artifact.bare(prepared).json("plan.json") if prepared is not None else {}
     return {
         "channels": facts.get("channels"),
         "spacing_mm": facts.get("spacing"),

@@ -7,18 +7,22 @@ run's own, as a network alone has, the others ``member-1`` and so on inside of i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.artifact.files import read_json, write_json
+from fewlabel.core.artifact.files import file_hash
+from fewlabel.core.artifact.sealed import read_sealed, write_sealed
+from fewlabel.core.errors import ArtifactError, Fault
 from fewlabel.core.rng import stream_seed
 from fewlabel.engine.weight_files import member_file, save_member
 from fewlabel.nets.unet import UNet
 from fewlabel.stages.finetune.trainer import clear
 
 _MARK = "member.json"
+_REMEDY = "Delete it, and that network is trained again"
 
 
 def member_seed(seed: int, member: int) -> int:
@@ -52,10 +56,20 @@ class Members:
         return title if self.count == 1 else f"{title}, network {member + 1} of {self.count}"
 
     def finished(self, member: int) -> bool:
-        """Whether this very run has finished a member before."""
-        mark = self.folder(member) / _MARK
-        known = mark.is_file() and read_json(mark).get("identity") == self.same
-        return known and (self.out / member_file(member)).is_file()
+        """Whether this very run has finished a member before.
+
+        Raises:
+            ArtifactError: If what it left is damaged.
+        """
+        if not (self.folder(member) / _MARK).is_file():
+            return False
+        mark, weights = self._mark(member), self.out / member_file(member)
+        if mark.get("identity") != json.loads(json.dumps(dict(self.same))) or not weights.is_file():
+            return False
+        if mark["weights"] != file_hash(weights):
+            fault = Fault(f"{weights} is damaged: it is not as it was written", remedy=_REMEDY)
+            raise ArtifactError("The run cannot be resumed:", [fault])
+        return True
 
     def finish(
         self,
@@ -80,15 +94,16 @@ class Members:
         save_member(self.out, member, network)
         mark = {"identity": self.same, "best_step": best_step, "dice": dice, "outcome": dict(outcome or {})}
         mark["before"] = before
-        write_json(self.folder(member) / _MARK, mark)
+        weights = file_hash(self.out / member_file(member))
+        write_sealed(self.folder(member) / _MARK, {**mark, "weights": weights})
 
     def best_steps(self) -> list[int | None]:
         """What :meth:`finish` was told of each member."""
-        return [read_json(self.folder(member) / _MARK)["best_step"] for member in range(self.count)]
+        return [self._mark(member)["best_step"] for member in range(self.count)]
 
     def outcomes(self) -> list[dict[str, Any]]:
         """What the regime said of the run of each member."""
-        return [read_json(self.folder(member) / _MARK).get("outcome", {}) for member in range(self.count)]
+        return [self._mark(member)["outcome"] for member in range(self.count)]
 
     def mean_dice(self) -> float | None:
         """Mean validation Dice of the members; None where it is not known of each."""
@@ -99,8 +114,11 @@ class Members:
         return self._mean("before")
 
     def _mean(self, key: str) -> float | None:
-        scores = [read_json(self.folder(member) / _MARK).get(key) for member in range(self.count)]
+        scores = [self._mark(member)[key] for member in range(self.count)]
         return None if None in scores else sum(scores) / len(scores)
+
+    def _mark(self, member: int) -> dict[str, Any]:
+        return read_sealed(self.folder(member) / _MARK, _REMEDY)
 
     def files(self) -> list[str]:
         """Weights and records of all members, relative to the run's folder."""

@@ -7,6 +7,7 @@ Each has a folder ``left-out-PATIENT`` in that of the run. A finished one says s
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,8 +18,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fewlabel.core.artifact.files import read_json, write_json
+from fewlabel.core.artifact.sealed import read_sealed, write_sealed
 from fewlabel.core.collective import barrier, rank
+from fewlabel.core.errors import ArtifactError, Fault
+from fewlabel.data.io.npz import NPZ_ERRORS
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.engine.run_folder_state import mark_run
 from fewlabel.engine.weight_files import left_out_file, save_left_out
@@ -161,8 +164,8 @@ class LeftOut:
 
     def _own(self, path: Path) -> dict[str, Any] | None:
         """What this very run has left in a file."""
-        content = read_json(path) if path.is_file() else {}
-        return content if isinstance(content, dict) and content.get("identity") == self.same else None
+        content = read_sealed(path, "Delete it, and that patient is left out again") if path.is_file() else {}
+        return content if content.get("identity") == json.loads(json.dumps(dict(self.same))) else None
 
     def _own_curve(self, folder: Path) -> dict[int, float] | None:
         """Step → validation Dice of a left-out patient, if this very run has found it before, and all it left."""
@@ -173,7 +176,7 @@ class LeftOut:
 
     def _keep(self, path: Path, content: Mapping[str, Any]) -> None:
         if rank() == 0:
-            write_json(path, {"identity": self.same, **content})
+            write_sealed(path, {"identity": self.same, **content})
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -232,5 +235,12 @@ def _phase(store: PreparedStore, case: PreparedCase) -> str:
 
 
 def _read_masks(folder: Path, length: int, count: int) -> list[NDArray[np.uint8]]:
-    with np.load(io.BytesIO((folder / MASKS / f"{length}.npz").read_bytes())) as kept:
-        return [np.asarray(kept[f"arr_{index}"], dtype=np.uint8) for index in range(count)]
+    path = folder / MASKS / f"{length}.npz"
+    try:
+        # Arrays in it have a checksum each.
+        with np.load(io.BytesIO(path.read_bytes())) as kept:
+            return [np.asarray(kept[f"arr_{index}"], dtype=np.uint8) for index in range(count)]
+    except (*NPZ_ERRORS, OSError) as error:
+        remedy = f"Delete {folder}, and that patient is left out again"
+        fault = Fault(f"{path} is damaged: {error}", remedy=remedy)
+        raise ArtifactError("The run cannot be resumed:", [fault]) from error

@@ -67,7 +67,7 @@ def segmenter_facts(
         "validation_dice": members.mean_dice(),
         RECALIBRATED: statistics_record(statistics[0] if statistics else None, settings.recalibrate_share),
         POSTPROCESS: None if rule is None else rule.record(),
-        EXPECTED: expected if expected is None or start is None else {**expected, "again": True},
+        EXPECTED: expected,
     }
     if any(outcomes := members.outcomes()):
         facts[OUTCOMES] = outcomes

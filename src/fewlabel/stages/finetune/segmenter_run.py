@@ -144,6 +144,8 @@ class SegmenterRun:
         if rule is not None:
             say(f"Kept of predictions: {rule.words(self.store.label_names)}, as in the labelled masks.")
         expected = None if table is None else expectation(table, self.store.label_names, selection)
+        if expected is not None and self.start is not None:
+            expected["again"] = True
         if expected is not None:
             for line in expectation_lines(expected, control=self.follows):
                 say(line)

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from fewlabel.core.artifact.files import write_bytes
@@ -30,6 +29,7 @@ from fewlabel.engine.checkpoint import CHECKPOINT
 from fewlabel.engine.compiling import plainly
 from fewlabel.engine.inference import WINDOW, predict_volume
 from fewlabel.engine.record import Record
+from fewlabel.engine.tensor_file import read_tensors_of_run, write_tensors
 from fewlabel.engine.trainer import Trainer
 from fewlabel.nets.memory_layout import channels_last
 from fewlabel.nets.unet import UNet, UNetEncoder
@@ -149,7 +149,8 @@ class SegmentationTrainer(Trainer[Regime]):
         self.train(stop)
         network = self.model.inference_network()
         if self.keep_best and (self.folder / BEST).is_file():
-            network.load_state_dict(load_file(self.folder / BEST))
+            weights, _ = read_tensors_of_run(self.folder / BEST, f"Delete {self.folder} to start over")
+            network.load_state_dict(weights)
         self.take_statistics(network)
         network.eval()
         return network
@@ -217,8 +218,7 @@ class SegmentationTrainer(Trainer[Regime]):
             (self.folder / MASKS).mkdir(exist_ok=True)
             write_bytes(self.folder / MASKS / f"{step + 1}.npz", stream.getvalue())
         if self.keep_best and value > best and rank() == 0:
-            weights = self.model.inference_network().state_dict()
-            write_bytes(self.folder / BEST, save({key: tensor.cpu().contiguous() for key, tensor in weights.items()}))
+            write_tensors(self.folder / BEST, self.model.inference_network().state_dict(), {"step": step + 1})
         barrier()
 
     def take_statistics(self, network: UNet) -> None:

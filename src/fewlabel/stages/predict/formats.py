@@ -1,4 +1,4 @@
-"""What masks can be written as: like their scan, NIfTI, segmentations for 3D Slicer, or BIDS derivatives."""
+"""What masks can be written as: like their scan, NIfTI, segmentations for 3D Slicer, BIDS derivatives, or DICOM."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ from fewlabel.data.io.mask_writing import in_smallest_type, write_mask
 from fewlabel.data.io.segment_writing import write_segmentation
 from fewlabel.data.preprocess import Plan
 from fewlabel.stages.predict import bids
+from fewlabel.stages.predict.dicom_formats import SUFFIX as DICOM
+from fewlabel.stages.predict.dicom_formats import named_by_series, write_rtstruct, write_seg
 from fewlabel.stages.predict.mask_names import Group, Scan, named_scans
 
-FormatName = Literal["auto", "nifti", "seg_nrrd", "bids"]
+FormatName = Literal["auto", "nifti", "seg_nrrd", "bids", "dicom_seg", "dicom_labelmap", "rtstruct"]
 NIFTI = ".nii.gz"
 LABELS = "labels.txt"
 
@@ -56,7 +58,8 @@ def mask_format(name: FormatName, mask: str) -> MaskFormat:
         SettingsError: If a file of that name cannot be in that format.
     """
     if name == "auto":
-        name = "seg_nrrd" if mask.lower().endswith(SEGMENTATION_SUFFIX) else "auto"
+        by_suffix: dict[str, FormatName] = {SEGMENTATION_SUFFIX: "seg_nrrd", DICOM: "dicom_seg"}
+        name = next((form for suffix, form in by_suffix.items() if mask.lower().endswith(suffix)), name)
     form = FORMATS[name]
     if mask and name == "bids":
         fault = Fault(f"bids is a folder of masks, and --out {mask} is a file", "format", "Give a folder as --out")
@@ -128,4 +131,7 @@ FORMATS: dict[str, MaskFormat] = {
     "nifti": MaskFormat(_as(NIFTI), _write_image, (), _label_descriptions, NIFTI),
     "seg_nrrd": MaskFormat(_as(SEGMENTATION_SUFFIX), _write_segments, (), _no_tables, SEGMENTATION_SUFFIX),
     "bids": MaskFormat(bids.named_by_bids, _write_bids, (".json",), _bids_tables, NIFTI),
+    "dicom_seg": MaskFormat(named_by_series, write_seg("BINARY"), (), _no_tables, DICOM),
+    "dicom_labelmap": MaskFormat(named_by_series, write_seg("LABELMAP"), (), _no_tables, DICOM),
+    "rtstruct": MaskFormat(named_by_series, write_rtstruct, (), _no_tables, DICOM),
 }

@@ -189,7 +189,8 @@ class _Looking:
         if isinstance(self.usual, Mapping) and plugin_name(self.usual) == name:
             aside = {*given, *load_plugin(_READERS, name, where="reader").label_settings}
             known = {key: value for key, value in self.usual.items() if key not in aside}
-        catalog = collected(choose_reader(self.place, {**known, **given}).reader, self.place)
+        choice = choose_reader(self.place, {**known, **given})
+        catalog = collected(choice.reader, choice.place)
         if known:
             shown = ", ".join(f"{key}={show_value(value)}" for key, value in known.items())
             self.skipped.append(f"reader {name} as for the model's own scans: {shown}")

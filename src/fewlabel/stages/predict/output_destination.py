@@ -37,7 +37,8 @@ class Destination:
             >>> Destination.of(Path("new/mask.nii.gz")).beside("predictions.csv").as_posix()
             'new/mask_predictions.csv'
         """
-        return cls(out.parent, out.name) if is_scan(out) and not out.is_dir() else cls(out)
+        named = is_scan(out) or out.name.lower().endswith(".dcm")
+        return cls(out.parent, out.name) if named and not out.is_dir() else cls(out)
 
     def beside(self, name: str) -> Path:
         """Where a file about the masks goes: into their folder, or beside the one mask under a name with its own."""

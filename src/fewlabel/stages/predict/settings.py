@@ -23,7 +23,8 @@ class PredictSettings(Settings):
     format: FormatName = setting(
         "auto",
         "of the masks; auto: as the scan, where a mask can be; nifti: .nii.gz; seg_nrrd: segmentations for 3D Slicer; "
-        "bids: a derivative data set with sub-…_dseg.nii.gz, dseg.tsv and dataset_description.json",
+        "bids: a derivative data set with sub-…_dseg.nii.gz, dseg.tsv and dataset_description.json; of DICOM series "
+        "also dicom_seg: segmentations of bits; dicom_labelmap: of numbers; rtstruct: structure sets",
     )
     reader: str | dict[str, Any] = setting(
         "auto",

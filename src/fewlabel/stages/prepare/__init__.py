@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fewlabel.core.artifact.artifact_folder import finish_artifact, is_artifact
+from fewlabel.core.artifact.artifact_folder import Artifact, finish_artifact, is_artifact
 from fewlabel.core.artifact.files import building, read_json, write_json
-from fewlabel.core.errors import DataError, Fault, SettingsError
+from fewlabel.core.errors import ArtifactError, DataError, Fault, SettingsError
 from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.core.progress import say
 from fewlabel.data.catalog import Catalog
@@ -51,7 +51,7 @@ def run(settings: PrepareSettings) -> Path:
     _, catalog = read_catalog(settings.data, settings.reader, settings.subject_names, settings.colours)
     files = source_files(catalog, settings.out)
     key = source_key(catalog, files, _key_settings(settings))
-    if read_sources(settings.out).get("key") == key and is_artifact(settings.out, "prepared"):
+    if read_sources(settings.out).get("key") == key and _is_whole(settings.out):
         say(f"{settings.out} is up to date: {len(catalog.cases)} scans unchanged")
         _add_poses(settings.out)
         return settings.out
@@ -94,6 +94,18 @@ def run(settings: PrepareSettings) -> Path:
     for line in read_json(settings.out / "qc.json")["notes"]:
         say(line)
     return settings.out
+
+
+def _is_whole(out: Path) -> bool:
+    """Whether a finished store lies there, its arrays as they were made; that they are not is said."""
+    if (artifact := Artifact.find(out, "prepared")) is None:
+        return False
+    try:
+        store = PreparedStore(artifact)
+        return len(store.labels) == len(store.images)
+    except ArtifactError as error:
+        say(f"{error.faults[0].problem}: it is made again.")
+        return False
 
 
 def _add_poses(out: Path) -> None:

@@ -15,6 +15,7 @@ from fewlabel.core.artifact import artifact_folder, files
 from fewlabel.core.artifact.artifact_folder import Artifact, finish_artifact, is_artifact
 from fewlabel.core.artifact.files import MANIFEST, building, read_json, write_bytes, write_json, write_text
 from fewlabel.core.artifact.manifest_fields import SCHEMA_VERSION
+from fewlabel.core.artifact.sealed import write_sealed
 from fewlabel.core.errors import ArtifactError
 
 
@@ -34,7 +35,7 @@ def fault_of(folder: Path, kind: str | None = None) -> str:
 
 
 def rewrite(folder: Path, **values: object) -> None:
-    write_json(folder / MANIFEST, {**read_json(folder / MANIFEST), **values})
+    write_sealed(folder / MANIFEST, {**read_json(folder / MANIFEST), **values})
 
 
 def test_a_manifest_says_what_the_folder_holds(tmp_path: Path) -> None:
