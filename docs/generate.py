@@ -149,10 +149,10 @@ def studies() -> str:
 
 
 BLOCKS: dict[str, Callable[..., str]] = {
-    "studies": studies,
     "names": names,
     "supervised-when": supervised_when,
     "readers": readers,
+    "studies": studies,
     "summary": summary,
 }
 
