@@ -104,7 +104,7 @@ def test_the_split_parts_subjects_and_the_reader_knows_them(exported):
 
 def rows(*subjects, validate=()):
     return [
-        SimpleNamespace(case=SimpleNamespace(id=f"{subject}_{phase}", subject=subject), validates=subject in validate)
+        SimpleNamespace(name=f"{subject}_{phase}", case=SimpleNamespace(subject=subject), validates=subject in validate)
         for subject in subjects
         for phase in ("ED", "ES")
     ]
