@@ -117,7 +117,7 @@ def test_folds():
     assert fold == {"train": ["a_ED", "a_ES", "b_ED", "b_ES"], "val": ["c_ED", "c_ES"]}
     folds = _folds(rows(*"abcdefg"))
     assert len(folds) == 5
-    assert sorted(case for fold in folds for case in fold["val"]) == sorted(row.case.id for row in rows(*"abcdefg"))
+    assert sorted(case for fold in folds for case in fold["val"]) == sorted(row.name for row in rows(*"abcdefg"))
     for fold in folds:
         assert not {case[0] for case in fold["train"]} & {case[0] for case in fold["val"]}
 
