@@ -5,6 +5,7 @@ from __future__ import annotations
 from fewlabel.core.errors import FewlabelError, SettingsError
 from fewlabel.core.progress import say
 from fewlabel.data.store import PreparedStore
+from fewlabel.pipelines.study.spec import Budget, Study, numbers_of
 from fewlabel.protocol.training_eligibility import drawn_labels
 
 #: Draws that are looked at for each that is wanted: of few patients many draws are alike.
@@ -48,3 +49,28 @@ def different_draws(store: PreparedStore, labelled: int, asked: int | tuple[int,
     if len(taken) < asked:
         say(f"M={labelled}: there are {len(taken)} different draws, not {asked}.")
     return tuple(taken.values())
+
+
+def every_budget(study: Study) -> list[Budget]:
+    """All numbers of labelled patients, rising, last all of them."""
+    asked = {budget for arm in study.arms for budget in study.budgets_of(arm)}
+    numbers: list[Budget] = sorted(budget for budget in asked if budget != "all")
+    return [*numbers, *(["all"] if "all" in asked else [])]  # type: ignore[list-item]
+
+
+def draws_of(study: Study, store: PreparedStore, budget: Budget) -> tuple[int, ...]:
+    """Draws at a number of labelled patients, the same for all arms.
+
+    Args:
+        study: The study.
+        store: The prepared data of an arm; all have the same split.
+        budget: Number of labelled patients.
+
+    Raises:
+        FewlabelError: If there is no such draw.
+    """
+    asked = study.settings.draws
+    if study.settings.resplit:
+        return numbers_of(asked)
+    # All patients are one draw.
+    return (0,) if budget == "all" else different_draws(store, budget, asked)

@@ -14,7 +14,7 @@ from fewlabel.engine.run_folder_state import identity
 from fewlabel.pipelines.executors.jobs import JOBS, Job, order, same_json
 from fewlabel.pipelines.stage_table import STAGES
 from fewlabel.pipelines.study.arms import ArmPlan
-from fewlabel.pipelines.study.draws import different_draws
+from fewlabel.pipelines.study.draws import draws_of, every_budget
 from fewlabel.pipelines.study.spec import Budget, Study, numbers_of
 from fewlabel.pipelines.study.stores import Stores
 
@@ -110,27 +110,11 @@ def make_grid(study: Study, plans: Mapping[str, ArmPlan], stores: Stores, steps:
     settings = study.settings
     for budget in every_budget(study):
         takers = {name: plan for name, plan in plans.items() if budget in study.budgets_of(name)}
-        for draw in _draws(study, next(iter(takers.values())), stores, budget):
+        for draw in draws_of(study, stores.open(stores.own(next(iter(takers.values())), 0)), budget):
             for seed in numbers_of(settings.seeds):
                 for plan in takers.values():
                     builder.add(plan, None if budget == "all" else budget, draw, seed)
     return Grid(tuple(builder.cells), order(builder.jobs), builder.planned)
-
-
-def every_budget(study: Study) -> list[Budget]:
-    """All numbers of labelled patients, rising, last all of them."""
-    asked = {budget for arm in study.arms for budget in study.budgets_of(arm)}
-    numbers: list[Budget] = sorted(budget for budget in asked if budget != "all")
-    return [*numbers, *(["all"] if "all" in asked else [])]  # type: ignore[list-item]
-
-
-def _draws(study: Study, plan: ArmPlan, stores: Stores, budget: Budget) -> tuple[int, ...]:
-    """Draws at a number of labelled patients, the same for all arms."""
-    asked = study.settings.draws
-    if study.settings.resplit:
-        return numbers_of(asked)
-    # All patients are one draw.
-    return (0,) if budget == "all" else different_draws(stores.open(stores.own(plan, 0)), budget, asked)
 
 
 class _Builder:
