@@ -14,7 +14,7 @@ from fewlabel import __version__
 from fewlabel.core.artifact.artifact_folder import finish_artifact, is_artifact
 from fewlabel.core.artifact.files import building
 from fewlabel.core.errors import ArtifactError, Fault, SettingsError
-from fewlabel.core.output_paths import conflict_sentence, path_conflict
+from fewlabel.core.output_paths import conflict_sentence, outside_of, path_conflict
 from fewlabel.core.progress import task
 from fewlabel.core.rng import numpy_stream, stream_seed
 from fewlabel.core.settings.base import PathSetting, Settings, setting
@@ -112,6 +112,9 @@ def _place(settings: ReportSettings) -> Path:
     if out is None:
         fault = Fault("is required without a run folder", "out", "Add --out DIR")
         raise SettingsError("These settings are not valid:", [fault])
+    if settings.out is None and settings.run is not None and (place := outside_of(out / REPORT, settings.run)):
+        fault = Fault(f"{out} would be written to {place}, outside of the run", remedy="Remove the link, or give --out")
+        raise SettingsError("Nothing was written:", [fault])
     obstacle = path_conflict(out)
     if obstacle and not is_artifact(out, "report"):
         fault = Fault(conflict_sentence(out, obstacle), remedy="Give another --out")
