@@ -5,8 +5,10 @@ from __future__ import annotations
 from fewlabel.core.errors import FewlabelError, SettingsError
 from fewlabel.core.progress import say
 from fewlabel.data.store import PreparedStore
+from fewlabel.engine.embedding import pixel_embedding
 from fewlabel.pipelines.study.spec import Budget, Study, numbers_of
 from fewlabel.protocol.training_eligibility import drawn_labels
+from fewlabel.scoring.scans_worth_annotating import pick_to_cover, scan_distances
 
 #: Draws that are looked at for each that is wanted: of few patients many draws are alike.
 LOOKED_AT = 50
@@ -74,3 +76,19 @@ def draws_of(study: Study, store: PreparedStore, budget: Budget) -> tuple[int, .
         return numbers_of(asked)
     # All patients are one draw.
     return (0,) if budget == "all" else different_draws(store, budget, asked)
+
+
+def covering_patients(store: PreparedStore, count: int) -> tuple[str, ...]:
+    """The patients of the train part whose scans most others are near to, by small pictures of the scans.
+
+    Args:
+        store: The prepared data.
+        count: How many.
+    """
+    train = set(store.split["parts"]["train"])
+    cases = [case for case in store.cases if case.subject in train]
+    owners = [case.subject for case in cases]
+    distances = scan_distances(pixel_embedding(store, cases))
+    # A subject gives a second scan only once every other one gave one.
+    picks = pick_to_cover(distances, [], range(len(cases)), owners, count)
+    return tuple(dict.fromkeys(owners[pick.index] for pick in picks))

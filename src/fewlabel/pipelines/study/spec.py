@@ -43,6 +43,11 @@ class ArmSettings(Settings):
         (OWN,), "what the encoder learns from: own for the study's data, and names of sources; several are merged"
     )
     budgets: Budgets | None = setting(None, "numbers of labelled patients; null for those of the study")
+    labelled_by: Literal["draws", "coverage"] = setting(
+        "draws",
+        "who is labelled: the patients of each draw, or those whose scans most others are near to, as suggest picks "
+        "them before any training; these are the same in all draws, and trained on with another seed in each",
+    )
     minutes: float | None = setting(None, "time of a training with its pre-training; null for the study's", gt=0)
     published: str = setting("", "the arm's name in the published table")
     switches: dict[str, bool] = setting({}, "of an ablation: which parts are on, for the effect of each")
