@@ -24,6 +24,7 @@ from fewlabel.pipelines.methods_and_regimes import METHODS, REGIMES, cost_note, 
 from fewlabel.pipelines.recipes import load_recipe, recipe_names
 from fewlabel.pipelines.settings_reference import PIPELINES, markdown_table, setting_rows
 from fewlabel.pipelines.stage_table import STAGES
+from fewlabel.pipelines.study import study_names, study_values
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
@@ -141,10 +142,17 @@ def summary(*words: str) -> str:
         sys.path.remove(place)
 
 
+def studies() -> str:
+    """A table of the studies that come with the package."""
+    rows = [f"| `{name}` | {study_values(name)['description']} |" for name in study_names()]
+    return "\n".join(["| study | what it asks |", "|---|---|", *rows])
+
+
 BLOCKS: dict[str, Callable[..., str]] = {
     "names": names,
     "supervised-when": supervised_when,
     "readers": readers,
+    "studies": studies,
     "summary": summary,
 }
 

@@ -104,7 +104,7 @@ def test_held_out_selection_is_each_members_own(store: Path, tmp_path: Path, mon
         seen.append(self.model.inference_network().classifier.weight.detach().clone())
         return values[len(seen) - 1]
 
-    monkeypatch.setattr(SegmentationTrainer, "_validate", validate)
+    monkeypatch.setattr(SegmentationTrainer, "validate", validate)
     out = finetune.run(finetune_settings(store, tmp_path / "out", validation="held_out", members=3))
     facts = read_json(out / "segmenter.json")
     assert (facts["best_step"], facts["best_steps"]) == (2, [2, 4, 2])
@@ -117,7 +117,7 @@ def test_leaving_out_chooses_one_length_for_all(
     store: Path, tmp_path: Path, fits: list[tuple[str, int | None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        SegmentationTrainer, "_validate", lambda self: 0.9 if self.facts["curve"].keys() == {"2"} else 0.3
+        SegmentationTrainer, "validate", lambda self: 0.9 if self.facts["curve"].keys() == {"2"} else 0.3
     )
     over = {"validation": "leave_one_out", "subjects": THREE, "members": 3, "expect": "never"}
     out = finetune.run(finetune_settings(store, tmp_path / "out", **over))

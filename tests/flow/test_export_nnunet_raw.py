@@ -104,7 +104,7 @@ def test_the_split_parts_subjects_and_the_reader_knows_them(exported):
 
 def rows(*subjects, validate=()):
     return [
-        SimpleNamespace(case=SimpleNamespace(id=f"{subject}_{phase}", subject=subject), validates=subject in validate)
+        SimpleNamespace(name=f"{subject}_{phase}", case=SimpleNamespace(subject=subject), validates=subject in validate)
         for subject in subjects
         for phase in ("ED", "ES")
     ]
@@ -117,7 +117,7 @@ def test_folds():
     assert fold == {"train": ["a_ED", "a_ES", "b_ED", "b_ES"], "val": ["c_ED", "c_ES"]}
     folds = _folds(rows(*"abcdefg"))
     assert len(folds) == 5
-    assert sorted(case for fold in folds for case in fold["val"]) == sorted(row.case.id for row in rows(*"abcdefg"))
+    assert sorted(case for fold in folds for case in fold["val"]) == sorted(row.name for row in rows(*"abcdefg"))
     for fold in folds:
         assert not {case[0] for case in fold["train"]} & {case[0] for case in fold["val"]}
 

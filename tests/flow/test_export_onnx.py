@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import SimpleITK as sitk
 import torch
 from typer.testing import CliRunner
 
@@ -23,6 +26,8 @@ from fewlabel.stages.export import exported_model_agreement, onnx_model
 from fewlabel.stages.export.bundle_scripts import network as shipped
 from kit.scans import noise, write_scan
 from kit.segmenters import make_segmenter, prepared_discs
+
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "exports.md"
 
 
 def unsure_network(config, classes=3):
@@ -81,6 +86,20 @@ def test_the_model_is_sound_and_says_nothing_of_the_machine(exported):
     content = exported.read_bytes()
     assert str(exported.parent).encode() not in content
     assert b".py" not in content
+
+
+def test_the_guides_example(run, exported, tmp_path, monkeypatch):
+    (tmp_path / "fewlabel-demo").symlink_to(run, target_is_directory=True)
+    (tmp_path / "exported").symlink_to(exported.parent, target_is_directory=True)
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    scan = write_scan(tmp_path / "scan.nii.gz", noise((4, 40, 30)), (1.5, 2.0, 8.0))
+    names = {"SCAN": scan}
+    exec(compile(code, str(GUIDE), "exec"), names)
+    values = {"model": run, "scans": scan, "out": tmp_path / "mask.nii.gz", "device": "cpu"}
+    fewlabel.predict(**values, precision="32", postprocess=False)
+    mask = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "mask.nii.gz")))
+    np.testing.assert_array_equal(np.array(names["plan"].label_values)[names["mask"]], mask)
 
 
 @pytest.mark.slow

@@ -76,6 +76,20 @@ def test_masks_belong_to_their_series_and_are_read_back(model, tmp_path, form):
         np.testing.assert_array_equal(mask, nested_discs(number))
 
 
+def test_formats_lie_beside_each_other_and_none_stands_for_another(model, tmp_path):
+    scans = write_series(tmp_path / "ct")
+    for form in FORMATS:
+        run(model, scans, tmp_path / "out", format=form)
+    ends = sorted(path.name.rpartition("_")[2] for path in (tmp_path / "out").glob("*.dcm"))
+    assert ends == ["labelmap.dcm", "rtstruct.dcm", "seg.dcm"]
+    run(model, scans, tmp_path / "mask.dcm")
+    before = (tmp_path / "mask.dcm").read_bytes()
+    run(model, scans, tmp_path / "mask.dcm")
+    with pytest.raises(SettingsError, match="was made with another format"):
+        run(model, scans, tmp_path / "mask.dcm", format="rtstruct")
+    assert (tmp_path / "mask.dcm").read_bytes() == before
+
+
 def test_one_mask_as_a_file(model, tmp_path):
     scans = write_series(tmp_path / "ct")
     assert pydicom.dcmread(run(model, scans, tmp_path / "mask.dcm")).SegmentationType == "BINARY"

@@ -144,7 +144,10 @@ def test_settings_in_the_pages_exist() -> None:
     keys = {stage: {row["key"] for row in setting_rows(stage)} for stage in (*STAGES, *PIPELINES)}
     every = set().union(*keys.values())
     open_ended = {
-        row["key"] for stage in STAGES for row in setting_rows(stage) if "keys and values" in row["type"].lower()
+        row["key"]
+        for stage in (*STAGES, "study")
+        for row in setting_rows(stage)
+        if "keys and values" in row["type"].lower()
     }
     unknown = []
     for page in PAGES:

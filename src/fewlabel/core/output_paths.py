@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import tempfile
 from pathlib import Path
 
 from fewlabel.core.errors import reason
 from fewlabel.core.unfinished_files import is_partial
 
+#: What names of files may not hold, and the sign that is put in its place.
+_NOT_IN_NAMES = re.compile(r"[/\\%\x00-\x1f\x7f]")
+#: Bytes of a name that leave room for what is put before and behind it.
+_LONGEST = 120
 #: The file by which a run folder, as ``train`` and ``demo`` make them, is known.
 RUN_FILE = "run.json"
 #: Folder of a run that holds the rounds of ``learn``, each by its number.
@@ -62,6 +68,30 @@ def unwritable(folder: Path) -> str:
             return ""
     except OSError as error:
         return f"{reason(error).lower()}: no file can be made in {above}"
+
+
+def outside_of(target: Path, top: Path) -> str:
+    """Where a file would be written instead of below a folder, because of a link or a name; empty if it stays below."""
+    home = target.parent.resolve()
+    return "" if home.is_relative_to(top.resolve()) else str(home)
+
+
+def as_file_name(text: str) -> str:
+    """A name for a file or folder from a name that people gave: of a subject, a scan.
+
+    The usual ones stay as they are, and different ones stay different. What would lead to another folder, or hide the
+    file, is written as ``%`` and its number.
+
+    Example:
+        >>> as_file_name("patient 01"), as_file_name("../../x")
+        ('patient 01', '%2e.%2f..%2fx')
+    """
+    name = _NOT_IN_NAMES.sub(lambda match: f"%{ord(match[0]):02x}", text)
+    name = f"%2e{name[1:]}" if name.startswith(".") else name
+    if len(name.encode()) > _LONGEST:
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        name = f"{name.encode()[:_LONGEST].decode(errors='ignore')}%{digest}"
+    return name or "%"
 
 
 def _nearest(place: Path) -> Path:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from fewlabel.core.artifact.files import write_json
+from fewlabel.core.output_paths import as_file_name
 from fewlabel.data.added_mask_reading import AnnotationMask
 from fewlabel.data.io.catalog_paths import mask_suffix
 from fewlabel.data.io.mask_writing import in_smallest_type, write_mask
@@ -59,7 +60,7 @@ def write_relabelled(
         _link(store.folder / kept["file"], folder / kept["file"])
     labels, now = np.array(store.labels), {mask.case.id: mask for mask in masks}
     for mask in masks:
-        case, name = mask.case, f"{MASKS}/{mask.case.id}{mask_suffix(Path(mask.case.images[0]))}"
+        case, name = mask.case, f"{MASKS}/{as_file_name(mask.case.id)}{mask_suffix(Path(mask.case.images[0]))}"
         labels[case.start : case.stop] = prepare_mask(mask.values, _bare(case.record), plan)
         (folder / name).unlink(missing_ok=True)
         write_mask(folder / name, in_smallest_type(mask.values), Path(case.images[0]))

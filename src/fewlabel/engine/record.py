@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.artifact.files import write_text
+from fewlabel.core.artifact.files import append_line, write_text
 from fewlabel.core.collective import rank
 from fewlabel.core.errors import ArtifactError, Fault
 
@@ -35,8 +35,7 @@ class Record:
         if not self._active:
             return
         row = {"step": step, **{key: _finite(value) for key, value in values.items()}}
-        with self.path.open("a") as stream:
-            stream.write(json.dumps(row) + "\n")
+        append_line(self.path, json.dumps(row))
 
 
 def read_record(path: Path) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from torch import nn
 from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import write_bytes, write_json
 from fewlabel.core.errors import ArtifactError, Fault, SettingsError
+from fewlabel.core.output_paths import as_file_name
 from fewlabel.engine.weight_matching import load_strictly, read_tensors
 from fewlabel.nets.unet import UNet, UNetConfig, UNetDecoder, UNetEncoder
 
@@ -23,7 +24,7 @@ def member_file(member: int) -> str:
 
 def left_out_file(subject: str) -> str:
     """The weights of the network that left a patient out, relative to the folder of the segmenter."""
-    return f"left-out-{subject}/segmenter.safetensors"
+    return f"left-out-{as_file_name(subject)}/segmenter.safetensors"
 
 
 def save_left_out(folder: Path, subject: str, network: UNet) -> None:

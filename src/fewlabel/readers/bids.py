@@ -12,19 +12,15 @@ from fewlabel.core.errors import Fault
 from fewlabel.core.settings.base import setting
 from fewlabel.data.catalog import Case, Catalog, Column
 from fewlabel.data.column_types import infer_columns
-from fewlabel.data.io.composite_paths import Structures
 from fewlabel.readers.base import Match, Reader
+from fewlabel.readers.bids_masks import labels_of, masks_of, of_one_pipeline
 from fewlabel.readers.bids_names import BidsFile, parse_name, scan_name
-from fewlabel.readers.bids_tables import ACQUISITION, PARTICIPANTS, Sidecars, label_table, participants, sessions
+from fewlabel.readers.bids_tables import ACQUISITION, PARTICIPANTS, Sidecars, participants, sessions
 from fewlabel.readers.cine_frames import with_frames
 from fewlabel.readers.image_names import part_of_folder
 from fewlabel.readers.listing import files_below, scans_below
 
 _DESCRIPTION = "dataset_description.json"
-#: How well a mask says that it is the label of a scan, by its suffix.
-_SUFFIXES = ("dseg", "seg", "lesion", "lesionseg", "gmseg", "segmentation", "labels", "label", "roi", "mask")
-#: Masks that come with preprocessing: of the brain, not of what is looked for.
-_BY_THE_WAY = frozenset({"brain", "head", "skull", "brainmask"})
 _MOST = 5
 
 
@@ -90,14 +86,12 @@ class BidsReader(Reader):
         notes: list[str] = []
         files = files_below(root)
         named = [file for path in scans_below(root) if (file := parse_name(path)) is not None]
-        masks = _of_pipeline([file for file in named if file.is_mask], self.chosen.derivative, notes, faults)
+        masks = of_one_pipeline([file for file in named if file.is_mask], self.chosen.derivative, notes, faults)
         suffixes, groups = _images(named, masks, self.chosen.suffix, notes, faults, root)
         images = [group[0] for group in groups]
-        of_image, strays = _assign(images, masks)
-        if strays:
-            shown = ", ".join(str(mask.path) for mask in strays[:3]) + (", …" if len(strays) > 3 else "")
-            notes.append(f"{len(strays)} masks are of no image that is read: {shown}")
-        labels, label_names = _labels(root, of_image, notes, faults)
+        others = [file for file in named if file.is_image and not file.pipeline]
+        of_image = masks_of(images, masks, others, root, notes, faults)
+        labels, label_names = labels_of(root, of_image, notes, faults)
         rows = self._metadata(root, images, files, faults)
         columns, typed = infer_columns(rows, "BIDS")
         several = len({scan_name(image, suffix=False) for image in images}) < len(images)
@@ -176,28 +170,6 @@ def _source(column: str) -> str:
     return "sidecars" if column in ACQUISITION.values() else PARTICIPANTS
 
 
-def _of_pipeline(
-    masks: Sequence[BidsFile], wanted: str | None, notes: list[str], faults: list[Fault]
-) -> list[BidsFile]:
-    """Masks of one folder of derivatives, so that two raters or programs are not mixed."""
-    there = Counter(mask.pipeline for mask in masks if mask.entities.get("desc", "") not in _BY_THE_WAY)
-    there = there or Counter(mask.pipeline for mask in masks)
-    if wanted is not None:
-        if wanted not in there:
-            present = ", ".join(name or "none" for name in sorted(there)) or "no masks at all"
-            faults.append(Fault(f"there are no masks in derivatives/{wanted}, but in {present}", "reader.derivative"))
-        return [mask for mask in masks if mask.pipeline == wanted]
-    if len(there) < 2:
-        return list(masks)
-    best = max(there, key=lambda name: (there[name], "manual" in name.lower(), name))
-    others = ", ".join(f"{name or 'the raw data'} ({there[name]})" for name in sorted(there) if name != best)
-    notes.append(
-        f"masks are those of {best or 'the raw data'} ({there[best]}), not of {others}. To take others, give "
-        "reader.name=bids reader.derivative=NAME"
-    )
-    return [mask for mask in masks if mask.pipeline == best]
-
-
 def _images(
     named: Sequence[BidsFile],
     masks: Sequence[BidsFile],
@@ -251,64 +223,3 @@ def _words_of(mask: BidsFile) -> set[str]:
     """Words of a mask's name that may be suffixes of its image."""
     own = (mask.entities.get(key, "") for key in ("space", "desc", "from"))
     return {word.lower() for word in (*own, mask.of_suffix) if word}
-
-
-def _assign(images: Sequence[BidsFile], masks: Sequence[BidsFile]) -> tuple[dict[Path, list[BidsFile]], list[BidsFile]]:
-    """Image → its masks, and masks of none."""
-    by_subject: dict[str, list[BidsFile]] = defaultdict(list)
-    for image in images:
-        by_subject[image.entities["sub"]].append(image)
-    found: dict[Path, list[BidsFile]] = {image.path: [] for image in images}
-    strays = []
-    for mask in masks:
-        fitting = [image for image in by_subject.get(mask.entities["sub"], ()) if mask.is_of(image)]
-        if not fitting:
-            # One that leaves out an entity of the only image there can be.
-            looser = [image for image in by_subject.get(mask.entities["sub"], ()) if mask.is_of(image, all_of=False)]
-            fitting = looser if len(looser) == 1 else []
-        for image in fitting:
-            found[image.path].append(mask)
-        if not fitting:
-            strays.append(mask)
-    return found, strays
-
-
-def _labels(
-    root: Path, of_image: Mapping[Path, list[BidsFile]], notes: list[str], faults: list[Fault]
-) -> tuple[dict[Path, Path], dict[int, str]]:
-    """Image → its label, and names of values."""
-    names = sorted(
-        {mask.entities["label"] for masks in of_image.values() for mask in masks if "label" in mask.entities}
-    )
-    labels: dict[Path, Path] = {}
-    if len(names) > 1:
-        for image, masks in of_image.items():
-            parts = {mask.entities["label"]: mask for mask in masks if "label" in mask.entities}
-            if parts:
-                joined = tuple((names.index(name) + 1, root / parts[name].path) for name in names if name in parts)
-                labels[image] = Structures(joined).path
-        return labels, {0: "background", **{index + 1: name for index, name in enumerate(names)}}
-    several: list[tuple[BidsFile, BidsFile]] = []
-    taken = []
-    for image, masks in of_image.items():
-        ranked = sorted(masks, key=_rank)
-        if ranked:
-            labels[image] = root / ranked[0].path
-            taken.append(ranked[0])
-        if len(ranked) > 1:
-            several.append((ranked[0], ranked[1]))
-    if several:
-        first, second = several[0]
-        notes.append(f"{len(several)} scans have several masks: {first.path.name} is taken, not {second.path.name}")
-    table = label_table(root, taken, faults)
-    return labels, table or ({0: "background", 1: names[0]} if names and taken else {})
-
-
-def _rank(mask: BidsFile) -> tuple[bool, int, bool, str]:
-    suffix = mask.suffix.lower()
-    return (
-        mask.entities.get("desc", "").lower() in _BY_THE_WAY,
-        _SUFFIXES.index(suffix) if suffix in _SUFFIXES else len(_SUFFIXES),
-        "manual" not in mask.entities.get("desc", "").lower(),
-        mask.path.as_posix(),
-    )

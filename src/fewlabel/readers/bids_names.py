@@ -15,6 +15,10 @@ _MASKS = frozenset({"dseg", "mask", "seg", "roi", "label", "labels", "segmentati
 _NEITHER = frozenset({"probseg", "xfm", "warp", "sbref", "bvec", "bval", "events", "defacemask", "probabilities"})
 #: Entities of a mask that say how it was made or what it shows, not what of.
 _OWN = frozenset({"desc", "label", "res", "den", "space", "from", "to", "mode", "seg", "atlas", "hemi", "roi", "rater"})
+#: Entities that tell scans of one kind apart.
+_REPEATS = frozenset({"ses", "run", "acq", "rec", "ce"})
+#: Folders of one kind of image each.
+_DATATYPES = frozenset({"anat", "func", "dwi", "fmap", "perf", "pet", "ct", "micr"})
 #: Values of ``space`` that mean the image's own grid.
 _OWN_SPACES = frozenset({"orig", "native", "individual", "scanner", "t1w", "t2w", "flair", "anat"})
 
@@ -47,6 +51,11 @@ class BidsFile:
         """Whether it is an image."""
         return not self.is_mask and not self.of_suffix and self.suffix.lower() not in _NEITHER
 
+    @property
+    def of_scan(self) -> dict[str, str]:
+        """Entities that say which scan it is of; whole numbers without leading zeros."""
+        return {key: _plain(value) for key, value in self.entities.items() if key not in _OWN}
+
     def is_of(self, image: BidsFile, *, all_of: bool = True) -> bool:
         """Whether it is a mask on the grid of an image: its entities are those of the image, and it is in its space.
 
@@ -54,21 +63,37 @@ class BidsFile:
             image: The image.
             all_of: Whether a mask must name the session, run and acquisition of an image that has them.
         """
-        if self.of_suffix not in {"", image.suffix}:
+        if self.of_suffix not in {"", image.suffix} or not self.of_scan.items() <= image.of_scan.items():
             return False
-        for key, value in self.entities.items():
-            if key in _OWN:
-                continue
-            if key not in image.entities or image.entities[key] != value:
-                return False
         if all_of and any(key in {"ses", "run", "acq"} and key not in self.entities for key in image.entities):
             # A mask of the subject is not one of each of its sessions and runs.
+            return False
+        return self._fits(image)
+
+    def may_be_of(self, image: BidsFile) -> bool:
+        """Whether a mask on the grid of an image may be its, though it names a visit or run that the image does not."""
+        more = set(self.of_scan) - set(image.of_scan)
+        return self.is_near(image) and more <= _REPEATS and self.of_suffix in {"", image.suffix} and self._fits(image)
+
+    def is_near(self, image: BidsFile) -> bool:
+        """Whether no entity that both a mask and an image have differs."""
+        others = image.of_scan
+        return all(others[key] == value for key, value in self.of_scan.items() if key in others)
+
+    def _fits(self, image: BidsFile) -> bool:
+        """Whether a mask is in the space of an image, and of its kind by their folders."""
+        kinds = {file.path.parent.name for file in (self, image)} & _DATATYPES
+        if len(kinds) > 1:
             return False
         space = self.entities.get("space")
         return space in {None, image.entities.get("space")} or str(space).lower() in {
             *_OWN_SPACES,
             image.suffix.lower(),
         }
+
+
+def _plain(value: str) -> str:
+    return str(int(value)) if value.isdigit() else value
 
 
 def parse_name(path: Path) -> BidsFile | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,36 +11,44 @@ from pathlib import Path
 from fewlabel.core.errors import Fault
 from fewlabel.data.io.itk_image import is_scan
 
-#: What a column of each meaning is called, without case and without anything but letters and digits.
+#: What a column of each meaning is called, without case, accents and anything but letters and digits: in English, and
+#: where people name it otherwise in German, French and Spanish.
 SYNONYMS = {
-    "image": "image|images|img|imgs|file|files|scan|scans|volume|volumes|path|filepath|filename|nifti|picture|pictures",
+    "image": (
+        "image|images|img|imgs|file|files|scan|scans|volume|volumes|path|filepath|filename|nifti|picture|pictures"
+        "|bild|bilder|aufnahme|datei|pfad|fichier|chemin|imagen|imagenes|archivo|ruta"
+    ),
     "label": (
         "label|labels|mask|masks|seg|segs|segmentation|segmentations|segmentationmask|gt|gts|groundtruth|annotation"
-        "|annotations|labelmap|truth"
+        "|annotations|labelmap|truth|maske|masken|segmentierung|kontur|masque|masques|mascara|mascaras|segmentacion"
     ),
     "subject": (
         "subject|subjects|subjectid|subjectkey|subjectno|subjectnr|subjectnumber|subj|subjid|sub|subid|patient|patients"
         "|patientid|patientkey|patientno|patientnr|patientnumber|pat|patid|patno|pid|participant|participants"
         "|participantid|participantno|person|personid|individual|individualid|proband|probandid|volunteer|volunteerid"
-        "|animal|animalid|mrn"
+        "|animal|animalid|mrn|patienten|patientenid|patientennr|patientennummer|patientin|probanden|probandennr"
+        "|teilnehmer|sujet|sujets|idsujet|patiente|idpatient|numeropatient|sujeto|sujetos|idsujeto|paciente|pacientes"
+        "|idpaciente|numeropaciente|participante"
     ),
-    "case": "case",
-    "part": "part|split|datasplit|subset|partition",
-    "slice": "slice|slicenumber|sliceno|slicenr|sliceindex|sliceid|sliceidx|z|zindex|instance|instancenumber",
+    "case": "case|fall|cas|caso",
+    "part": "part|split|datasplit|subset|partition|aufteilung|teilmenge|ensemble|conjunto|particion",
+    "slice": (
+        "slice|slicenumber|sliceno|slicenr|sliceindex|sliceid|sliceidx|z|zindex|instance|instancenumber|schicht"
+        "|schichtnummer|schichtnr|coupe|numerocoupe|corte|numerocorte"
+    ),
     "frame": "frame|framenumber|frameno|framenr|frameindex|frameid",
 }
-#: What may follow a name without changing what it means: mask_path, image_filename.
-_ENDINGS = ("filename", "filepath", "file", "path", "name")
+#: What may follow a name without changing what it means: mask_path, image_filename, Bilddatei.
+_ENDINGS = (
+    *("filename", "filepath", "file", "path", "dateiname", "dateipfad", "datei", "pfad", "fichier", "chemin"),
+    *("archivo", "ruta", "name"),
+)
 _MEANING = {word: meaning for meaning, words in SYNONYMS.items() for word in words.split("|")}
 #: What such a column says, where it is not called ``part``, and the part that it means.
 PART_WORDS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
+    **dict.fromkeys(("train", "training", "entrainement", "entraînement", "entrenamiento"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validierung", "validacion", "validación"), "validation"),
+    **dict.fromkeys(("test", "testing", "prueba"), "test"),
 }
 #: A name of the case, but of the person where no other column names that.
 _CASE_OR_SUBJECT = "caseid"
@@ -100,7 +109,7 @@ def meanings(
             by_meaning.setdefault("", []).extend(unlike)
     unknown = by_meaning.pop("", [])
     metadata = tuple(column for column in cells if column in unknown)
-    ids = [column for column in by_meaning.get("case", ()) if _plain(column) == _CASE_OR_SUBJECT]
+    ids = [column for column in by_meaning.get("case", ()) if plain_name(column) == _CASE_OR_SUBJECT]
     if ids and "subject" not in by_meaning:
         by_meaning["subject"] = ids
         by_meaning["case"] = [column for column in by_meaning["case"] if column not in ids]
@@ -129,7 +138,7 @@ def _meaning(column: str, values: Sequence[str], is_file: Callable[[str], bool])
     low = column.strip().lower()
     if CHANNEL.match(low):
         return low
-    word = _plain(low)
+    word = plain_name(low)
     stem = next((word.removesuffix(ending) for ending in _ENDINGS if word.endswith(ending)), word)
     meaning = _MEANING.get(word) or _MEANING.get(stem) or ("case" if word == _CASE_OR_SUBJECT else "")
     if meaning in _FILES and low != meaning and not looks_like_files(values, is_file):
@@ -151,8 +160,10 @@ def no_files(column: str, meaning: str, values: Sequence[str], where: str) -> Fa
     return Fault(problem, where, "Rename it if it is metadata, such as the class of a whole scan")
 
 
-def _plain(column: str) -> str:
-    return re.sub(r"[\W_]+", "", column.lower())
+def plain_name(column: str) -> str:
+    """A column's name in lower case and without accents, without anything but letters and digits."""
+    letters = unicodedata.normalize("NFKD", column.lower())
+    return re.sub(r"[\W_]+", "", "".join(each for each in letters if not unicodedata.combining(each)))
 
 
 def _word(meaning: str) -> str:

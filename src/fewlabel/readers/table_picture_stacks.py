@@ -11,15 +11,17 @@ from pathlib import Path
 from fewlabel.core.errors import Fault
 from fewlabel.data.io.catalog_paths import files_behind, is_file_path
 from fewlabel.data.io.composite_paths import Coloured, Stack, parse_composite
-from fewlabel.readers.table_scan_rows import ScanRow, plain_name
+from fewlabel.readers.column_names import plain_name
+from fewlabel.readers.table_scan_rows import ScanRow
 
 Spacing = tuple[float, float, float]
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
 _SPACING = {
-    "slice": "spacingz|zspacing|slicespacing|spacingbetweenslices|slicedistance|slicethickness|thickness",
+    "slice": "spacingz|zspacing|slicespacing|spacingbetweenslices|slicedistance|slicethickness|thickness"
+    "|schichtabstand|schichtdicke|epaisseurcoupe|espacementcoupes|grosorcorte|espesorcorte",
     "row": "spacingy|yspacing|rowspacing|pixelheight",
     "column": "spacingx|xspacing|columnspacing|pixelwidth",
-    "plane": "pixelspacing|pixelsize|inplanespacing",
+    "plane": "pixelspacing|pixelsize|inplanespacing|pixelabstand|pixelgroße|pixelgroesse|taillepixel|tamanopixel",
 }
 _AXIS = {word: axis for axis, words in _SPACING.items() for word in words.split("|")}
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")

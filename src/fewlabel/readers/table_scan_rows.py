@@ -10,12 +10,14 @@ from pathlib import Path
 from fewlabel.core.errors import Fault
 from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.data.io.composite_paths import Structures
+from fewlabel.readers.column_names import plain_name
 
 _UNSAFE = re.compile(r"[^\w.\-]+")
 #: Columns that set two scans of one person apart.
 _APART = re.compile(
     r"(visit|session|ses|series|seriesuid|seriesinstanceuid|study|studyuid|studyinstanceuid|scan|scanid|timepoint"
-    r"|date|phase|view|volume|run|acquisition|eye|side)$"
+    r"|date|phase|view|volume|run|acquisition|eye|side|besuch|sitzung|serie|untersuchung|zeitpunkt|datum|auge|seite"
+    r"|visite|seance|examen|oeil|cote|visita|sesion|estudio|fecha|ojo|lado|fase)$"
 )
 
 
@@ -59,11 +61,6 @@ class ScanRow:
             return (self.subject, *apart)
         image = self.images[0]
         return (image.parent.name, scan_stem(image).rstrip("0123456789").rstrip("_-. "), *apart)
-
-
-def plain_name(column: str) -> str:
-    """A column's name in lower case, without anything but letters and digits."""
-    return re.sub(r"[\W_]+", "", column.lower())
 
 
 def case_ids(rows: Sequence[ScanRow]) -> list[str]:

@@ -12,7 +12,8 @@ import pytest
 from fewlabel.pipelines.study.analysis import analyse
 from fewlabel.pipelines.study.grid import Cell
 from fewlabel.pipelines.study.results import Results
-from fewlabel.pipelines.study.spec import Study, parse_study
+from fewlabel.pipelines.study.spec import Study
+from fewlabel.pipelines.study.spec_parsing import parse_study
 from fewlabel.reporting.blocks import Table
 from fewlabel.reporting.page import render
 from fewlabel.reporting.study.as_text import escaped, latex, markdown

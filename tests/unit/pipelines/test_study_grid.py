@@ -116,6 +116,16 @@ def test_draws_of_the_same_patients_do_not_count_twice(data: Path, out: Path, sa
     assert any("has the patients of another draw and is left out" in line for line in said)
 
 
+def test_suggested_patients_are_the_same_in_each_draw_and_trained_on_anew(data: Path, out: Path) -> None:
+    grid = grid_of(study(data, out, arms={"random": {}, "coverage": {"labelled_by": "coverage"}}, budgets=[2], seeds=2))
+    records = {key: grid.planned[key].settings.record() for key in keys(grid, "finetune")}
+    covering = [record for record in records.values() if record["subjects"]]
+    assert len({tuple(record["subjects"]) for record in covering}) == 1
+    assert sorted(record["seed"] % 1000 for record in covering) == [0, 0, 1, 1]
+    assert all(len(record["subjects"]) == 2 and record["labelled"] is None for record in covering)
+    assert len(records) == 8
+
+
 def test_what_the_data_lack_is_told_before_anything_is_trained(data: Path, out: Path) -> None:
     asked = study(data, out, budgets=[1, 9], arms={"scratch": {}, "far": {"evaluate": {"part": "train"}}})
     stores = Stores(asked)

@@ -101,6 +101,18 @@ def test_a_size_is_over_the_study_and_the_user_over_both() -> None:
     assert 'size: there is no size "lit". Did you mean lite?' in faults_of(values, size="lit")
 
 
+def test_arms_may_be_left_out_but_not_what_others_stand_on() -> None:
+    values = {
+        **SPEC,
+        "sources": {"more": {}},
+        "arms": {**SPEC["arms"], "far": {"method": "gcl", "pretrain_on": ["more"]}},
+    }
+    assert "sources.more.data: this setting is required. Add it, or leave out the arms" in faults_of(values)
+    assert list(study_of(values, {"data": "d", "out": "o", "skip": ["far"]}).arms) == list(SPEC["arms"])
+    assert "skip: leaves out the control" in faults_of({**values, "control": "far", "skip": ["far"]})
+    assert 'skip: there is no arm "fra". Did you mean far?' in faults_of(values, skip=["fra"])
+
+
 def test_what_is_no_study_is_told(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"SPEC: .*nothing\.yaml does not exist"):
         study_of(tmp_path / "nothing.yaml")
@@ -147,7 +159,9 @@ def test_every_shipped_study_is_valid_in_every_size(name: str) -> None:
     sizes = study_values(name)["sizes"]
     assert {"lite", "paper"} <= set(sizes)
     for size in sizes:
-        study = study_of(name, {"data": "d", "out": "o", "size": size})
+        others = {source: {"data": "d"} for source in study_values(name).get("sources", {})}
+        over = {"data": "d", "out": "o", "size": size, "skip": [], **({"sources": others} if others else {})}
+        study = study_of(name, over)
         arm_plans(study)
         published_of(study)
         assert study.settings.description

@@ -125,9 +125,53 @@ def test_a_mask_of_a_subject_is_not_that_of_each_run(tmp_path):
     (root / "sub-02/anat/sub-02_T1w.nii.gz").unlink()
     for run in ("1", "2"):
         scan(root / f"sub-02/anat/sub-02_run-{run}_T1w.nii.gz")
-    found, catalog = read(root)
-    assert [name for name, case in found.items() if case.label] == ["sub-01"]
-    assert "1 masks are of no image that is read" in catalog.notes[0]
+    catalog = collect_catalog(root)[1]
+    assert [case.id for case in catalog.cases if case.label] == ["sub-01"]
+    (fault,) = catalog.faults
+    assert fault.where == f"{root}/derivatives/manual/sub-02/anat/sub-02_dseg.nii.gz"
+    assert fault.problem == "may be the mask of sub-02_run-1_T1w.nii.gz or sub-02_run-2_T1w.nii.gz"
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        (["run-1_T1w"], ["dseg"]),
+        (["T1w"], ["run-1_dseg"]),
+        (["T1w"], ["acq-mprage_dseg"]),
+        (["run-01_T1w"], ["run-1_dseg"]),
+        (["ses-1_run-1_T1w", "ses-2_run-1_T1w"], ["ses-1_dseg", "ses-2_dseg"]),
+        (["ses-1_T1w", "ses-2_T1w"], ["ses-1_run-1_dseg", "ses-2_run-1_dseg"]),
+        (["run-1_T1w", "run-2_T1w"], ["run-01_dseg", "run-02_dseg"]),
+    ],
+)
+def test_masks_and_images_that_name_a_run_each_in_their_way(tmp_path, images, masks):
+    (tmp_path / "dataset_description.json").write_text("{}")
+    for subject in ("sub-1", "sub-2"):
+        for name in images:
+            scan(tmp_path / f"{subject}/anat/{subject}_{name}.nii.gz")
+        for name in masks:
+            mask(tmp_path / f"derivatives/x/{subject}/anat/{subject}_{name}.nii.gz")
+        mask(tmp_path / f"derivatives/x/{subject}/func/{subject}_task-rest_desc-brain_mask.nii.gz")
+    found, _ = read(tmp_path)
+    wanted = dict(zip(images, masks, strict=True))
+    assert {name: case.label.name for name, case in found.items()} == {
+        f"{subject}_{image.removesuffix('_T1w').removesuffix('T1w')}".rstrip("_"): f"{subject}_{name}.nii.gz"
+        for subject in ("sub-1", "sub-2")
+        for image, name in wanted.items()
+    }
+
+
+def test_a_mask_without_an_image_and_two_for_one_are_faults(tmp_path):
+    root = dataset(tmp_path)
+    (root / "sub-02/anat/sub-02_T1w.nii.gz").unlink()
+    manual = root / "derivatives/manual/sub-03/anat"
+    (manual / "sub-03_dseg.nii.gz").rename(manual / "sub-03_run-1_dseg.nii.gz")
+    mask(manual / "sub-03_run-2_dseg.nii.gz")
+    catalog = collect_catalog(root)[1]
+    faults = [str(fault) for fault in catalog.faults]
+    assert len(faults) == 2
+    assert "sub-02_dseg.nii.gz is a mask, but has no image: there is none with its entities" in faults[0]
+    assert "sub-03_run-1_dseg.nii.gz and sub-03_run-2_dseg.nii.gz may both be masks of sub-03_T1w.nii.gz" in faults[1]
 
 
 def test_a_mask_may_leave_out_an_entity_of_the_only_image(tmp_path):

@@ -259,6 +259,31 @@ def test_synonyms_of_subject_are_the_subject_and_said(folder, column):
     assert catalog.notes == (f"column {column} is read as the subject",)
 
 
+@pytest.mark.parametrize(
+    ("image", "label", "subject", "part", "age"),
+    [
+        ("Bild", "Maske", "Patient", "Aufteilung", "Alter"),
+        ("Bilddatei", "Maskenpfad", "Patientennummer", "Teilmenge", "Größe"),
+        ("Chemin", "Masque", "Numéro patient", "Ensemble", "Âge"),
+        ("Imagen", "Máscara", "ID paciente", "Partición", "Edad"),
+        ("Aufnahme", "Segmentierung", "Proband", "Split", "Alter"),
+    ],
+)
+def test_headers_in_german_french_and_spanish(folder, image, label, subject, part, age):
+    columns = [image, label, subject, part, age]
+    rows = [("s1/a.nii.gz", "s1/a_m.nii.gz", "p1", "Test", "40"), ("c2.nii.gz", "", "p1", "Validierung", "41")]
+    table = folder / "Tabelle.csv"
+    table.write_text("\n".join(";".join(row) for row in (columns, *rows)), encoding="utf-8-sig")
+    first, second = sorted(read(table).cases, key=lambda case: case.part)
+    assert (first.images[0].name, first.label.name, first.subject, first.part) == (
+        "a.nii.gz",
+        "a_m.nii.gz",
+        "p1",
+        "test",
+    )
+    assert (second.label, second.part, dict(second.metadata)) == (None, "validation", {age: 41})
+
+
 def test_a_synonym_without_files_is_metadata(folder):
     rows = [{"image": "s1/a.nii.gz", "volume": "120.5", "gt": "benign", "slice": "apex", "z": "1.5"}]
     catalog = read(write(folder, "scans.csv", rows))

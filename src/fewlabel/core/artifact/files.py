@@ -38,6 +38,25 @@ def write_bytes(path: Path, content: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
+def append_line(path: Path, line: str, *, sync: bool = False) -> None:
+    """Add a line to a text file; a link in its place is not followed.
+
+    Args:
+        path: The file; made if it is not there.
+        line: Without its end.
+        sync: Whether to wait until it is on the disk.
+
+    Raises:
+        OSError: If that is so, or the line cannot be written.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+    with os.fdopen(os.open(path, flags, 0o666), "ab") as stream:
+        stream.write(f"{line}\n".encode())
+        if sync:
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically, indented."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

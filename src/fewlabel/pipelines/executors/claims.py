@@ -16,7 +16,7 @@ from typing import Any
 
 from filelock import lock_descriptor
 
-from fewlabel.core.artifact.files import read_json, write_json
+from fewlabel.core.artifact.files import append_line, read_json, write_json
 from fewlabel.core.errors import ArtifactError, Fault, SettingsError
 from fewlabel.pipelines.executors.jobs import Job, Plan
 
@@ -38,7 +38,7 @@ def claimed(plan: Plan, job: Job) -> Iterator[bool]:
     """
     path = plan.lock(job.key)
     path.parent.mkdir(parents=True, exist_ok=True)
-    stream = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    stream = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
     try:
         yield _locked(stream, path)
     finally:
@@ -86,8 +86,7 @@ def note(plan: Plan, job: Job, event: str, **facts: Any) -> None:
     line = {"event": event, "launch": plan.launch, "at": now, "process": os.getpid(), **facts}
     folder = plan.folder(job.key)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ATTEMPTS).open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps({**line, "host": socket.gethostname()}) + "\n")
+    append_line(folder / ATTEMPTS, json.dumps({**line, "host": socket.gethostname()}))
 
 
 def attempts(plan: Plan, key: str) -> list[dict[str, Any]]:

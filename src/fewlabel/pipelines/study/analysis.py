@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from fewlabel.pipelines.study.grid import every_budget
+from fewlabel.pipelines.study.claims import Found, claims_told, difference
+from fewlabel.pipelines.study.draws import every_budget
 from fewlabel.pipelines.study.results import MEASURES, Results
-from fewlabel.pipelines.study.spec import ClaimSettings, Study
+from fewlabel.pipelines.study.spec import Study
 from fewlabel.scoring.label_efficiency import EFFICIENCY_RULE, equivalent_labels
 from fewlabel.scoring.nested_bootstrap import BOOTSTRAP_RULE, nested_bootstrap
 from fewlabel.scoring.paired_test import TEST_RULE, PairedTest, holm, paired_test, verdict
 from fewlabel.scoring.power import POWER_RULE, draws_needed
 from fewlabel.scoring.rank_stability import RANK_RULE, agreement, rank_stability
-from fewlabel.scoring.replicates import Paired, Scores, means_over, over_seeds, spread
+from fewlabel.scoring.replicates import Scores, means_over, over_seeds, spread
 from fewlabel.scoring.switch_effects import SWITCH_RULE, switch_effects
 
 RULES = {
@@ -38,7 +39,7 @@ def analyse(study: Study, results: Results) -> dict[str, Any]:
     Returns:
         ``control``; ``budgets`` that have scores; ``cells`` → arm → budget → ``spread``, ``interval`` and, against the
         control, ``test`` with ``corrected`` and ``verdict``, each measure's; ``equivalent``, ``ranks``, ``agreement``,
-        ``power``, ``effects``, ``claims``, ``rules``, and ``missing`` cells.
+        ``power``, ``effects``, ``claims``, ``recorded``, ``rules``, and ``missing`` cells.
     """
     level = 1.0 - study.settings.confidence
     scores: dict[int | str, dict[str, Scores]] = {
@@ -58,19 +59,11 @@ def analyse(study: Study, results: Results) -> dict[str, Any]:
         "agreement": {str(budget): _agreement(found) for budget, found in scores.items()},
         "power": _power(study, scores),
         "effects": {str(budget): _effects(study, found) for budget, found in scores.items()},
-        "claims": _claims(study.claims, scores, study.settings.confidence),
+        "claims": claims_told(study.claims, scores, study.settings.confidence),
+        "recorded": _recorded(study, results),
         "rules": RULES,
         "missing": [[cell.arm, str(cell.budget), cell.draw, cell.seed] for cell in results.missing],
     }
-
-
-Found = Mapping[int | str, Mapping[str, Scores]]
-
-
-def difference(found: Mapping[str, Scores], arm: str, other: str) -> Paired:
-    """(draws, patients) differences of two arms, as means over the seeds that both have."""
-    both = ~np.isnan(found[arm]) & ~np.isnan(found[other])
-    return over_seeds(np.where(both, found[arm] - found[other], np.nan))
 
 
 def _tests(study: Study, scores: Found) -> dict[tuple[int | str, str], tuple[PairedTest, float | None]]:
@@ -168,34 +161,15 @@ def _effects(study: Study, found: Mapping[str, Scores]) -> list[dict[str, Any]]:
     ]
 
 
-#: What a test says of a claim.
-SAYS = {"better": "holds", "worse": "does not hold", "cannot be told": "cannot be told"}
-
-
-def _claims(claims: Sequence[ClaimSettings], scores: Found, confidence: float) -> list[dict[str, Any]]:
-    """Of each claim at each number of labelled patients, whether it holds, with Holm's correction over all of them."""
-    asked = [
-        (claim, budget, paired_test(difference(found, claim.better, claim.than), confidence=confidence))
-        for claim in claims
-        for budget, found in scores.items()
-        if _asked(claim, budget) and {claim.better, claim.than} <= found.keys()
-    ]
-    corrected = holm([test.p for _, _, test in asked])
-    told = [
-        {
-            "text": claim.text,
-            "better": claim.better,
-            "than": claim.than,
-            "labelled": str(budget),
-            **test.record(),
-            "corrected": p,
-            "verdict": SAYS[verdict(test, p, level=1.0 - confidence)],
-        }
-        for (claim, budget, test), p in zip(asked, corrected, strict=True)
-    ]
-    silent = [claim for claim in claims if not any(entry["text"] == claim.text for entry in told)]
-    return [*told, *({"text": claim.text, "verdict": "cannot be told", "labelled": None} for claim in silent)]
-
-
-def _asked(claim: ClaimSettings, budget: int | str) -> bool:
-    return claim.budgets is None or budget in claim.budgets
+def _recorded(study: Study, results: Results) -> dict[str, dict[str, dict[str, Any]]]:
+    """Budget → arm → figure of the records → mean and deviation over trainings."""
+    told: dict[str, dict[str, dict[str, Any]]] = {}
+    rows = results.rows
+    for name in study.settings.recorded:
+        column = f"recorded/{name}"
+        if column not in rows:
+            continue
+        for (budget, arm), values in rows.dropna(subset=[column]).groupby(["labelled", "arm"], sort=False)[column]:
+            own = told.setdefault(str(budget), {}).setdefault(str(arm), {})
+            own[name] = spread(values.to_numpy(dtype=np.float64)[:, None, None]).record()
+    return told

@@ -5,7 +5,10 @@ from __future__ import annotations
 from fewlabel.core.errors import FewlabelError, SettingsError
 from fewlabel.core.progress import say
 from fewlabel.data.store import PreparedStore
+from fewlabel.engine.embedding import pixel_embedding
+from fewlabel.pipelines.study.spec import Budget, Study, numbers_of
 from fewlabel.protocol.training_eligibility import drawn_labels
+from fewlabel.scoring.scans_worth_annotating import pick_to_cover, scan_distances
 
 #: Draws that are looked at for each that is wanted: of few patients many draws are alike.
 LOOKED_AT = 50
@@ -48,3 +51,44 @@ def different_draws(store: PreparedStore, labelled: int, asked: int | tuple[int,
     if len(taken) < asked:
         say(f"M={labelled}: there are {len(taken)} different draws, not {asked}.")
     return tuple(taken.values())
+
+
+def every_budget(study: Study) -> list[Budget]:
+    """All numbers of labelled patients, rising, last all of them."""
+    asked = {budget for arm in study.arms for budget in study.budgets_of(arm)}
+    numbers: list[Budget] = sorted(budget for budget in asked if budget != "all")
+    return [*numbers, *(["all"] if "all" in asked else [])]  # type: ignore[list-item]
+
+
+def draws_of(study: Study, store: PreparedStore, budget: Budget) -> tuple[int, ...]:
+    """Draws at a number of labelled patients, the same for all arms.
+
+    Args:
+        study: The study.
+        store: The prepared data of an arm; all have the same split.
+        budget: Number of labelled patients.
+
+    Raises:
+        FewlabelError: If there is no such draw.
+    """
+    asked = study.settings.draws
+    if study.settings.resplit:
+        return numbers_of(asked)
+    # All patients are one draw.
+    return (0,) if budget == "all" else different_draws(store, budget, asked)
+
+
+def covering_patients(store: PreparedStore, count: int) -> tuple[str, ...]:
+    """The patients of the train part whose scans most others are near to, by small pictures of the scans.
+
+    Args:
+        store: The prepared data.
+        count: How many.
+    """
+    train = set(store.split["parts"]["train"])
+    cases = [case for case in store.cases if case.subject in train]
+    owners = [case.subject for case in cases]
+    distances = scan_distances(pixel_embedding(store, cases))
+    # A subject gives a second scan only once every other one gave one.
+    picks = pick_to_cover(distances, [], range(len(cases)), owners, count)
+    return tuple(dict.fromkeys(owners[pick.index] for pick in picks))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.core.settings.base import Settings
-from fewlabel.engine.run_folder_state import identity
-from fewlabel.pipelines.executors.jobs import JOBS, Job, order, same_json
+from fewlabel.pipelines.executors.jobs import JOBS, Job, order
 from fewlabel.pipelines.stage_table import STAGES
 from fewlabel.pipelines.study.arms import ArmPlan
-from fewlabel.pipelines.study.draws import different_draws
+from fewlabel.pipelines.study.draws import covering_patients, draws_of, every_budget
+from fewlabel.pipelines.study.job_keys import job_key, stage_of
 from fewlabel.pipelines.study.spec import Budget, Study, numbers_of
 from fewlabel.pipelines.study.stores import Stores
 
-#: Settings of evaluate that change no score.
-_FREE_OF_SCORES = frozenset({"data", "segmenter", "control", "out", "device", "batch"})
+#: Seeds are numbers below this, where draws differ in their seed alone.
+SEEDS_OF_A_DRAW = 1000
 #: Stage → name of the artifact in the folder of its job.
 LEAVES = {"pretrain": "encoder", "finetune": "segmenter", "evaluate": "scores"}
 
@@ -110,27 +109,11 @@ def make_grid(study: Study, plans: Mapping[str, ArmPlan], stores: Stores, steps:
     settings = study.settings
     for budget in every_budget(study):
         takers = {name: plan for name, plan in plans.items() if budget in study.budgets_of(name)}
-        for draw in _draws(study, next(iter(takers.values())), stores, budget):
+        for draw in draws_of(study, stores.open(stores.own(next(iter(takers.values())), 0)), budget):
             for seed in numbers_of(settings.seeds):
                 for plan in takers.values():
                     builder.add(plan, None if budget == "all" else budget, draw, seed)
     return Grid(tuple(builder.cells), order(builder.jobs), builder.planned)
-
-
-def every_budget(study: Study) -> list[Budget]:
-    """All numbers of labelled patients, rising, last all of them."""
-    asked = {budget for arm in study.arms for budget in study.budgets_of(arm)}
-    numbers: list[Budget] = sorted(budget for budget in asked if budget != "all")
-    return [*numbers, *(["all"] if "all" in asked else [])]  # type: ignore[list-item]
-
-
-def _draws(study: Study, plan: ArmPlan, stores: Stores, budget: Budget) -> tuple[int, ...]:
-    """Draws at a number of labelled patients, the same for all arms."""
-    asked = study.settings.draws
-    if study.settings.resplit:
-        return numbers_of(asked)
-    # All patients are one draw.
-    return (0,) if budget == "all" else different_draws(stores.open(stores.own(plan, 0)), budget, asked)
 
 
 class _Builder:
@@ -139,11 +122,22 @@ class _Builder:
         self.cells: list[Cell] = []
         self.jobs: list[Job] = []
         self.planned: dict[str, Planned] = {}
+        self._covered: dict[tuple[Path, int], tuple[str, ...]] = {}
+
+    def _covering(self, store: Path, count: int) -> tuple[str, ...]:
+        if (store, count) not in self._covered:
+            self._covered[store, count] = covering_patients(self.stores.open(store), count)
+        return self._covered[store, count]
 
     def add(self, plan: ArmPlan, labelled: int | None, draw: int, seed: int) -> None:
         """Add a cell with its jobs."""
         store = self.stores.own(plan, draw)
-        drawn: dict[str, int | None] = {"labelled": labelled, "draw": 0 if labelled is None else draw}
+        drawn: dict[str, Any] = {"labelled": labelled, "draw": 0 if labelled is None else draw}
+        trained = seed
+        if labelled is not None and self.study.arms[plan.name].labelled_by == "coverage":
+            drawn = {"subjects": list(self._covering(store, labelled))}
+            # The patients are the same in each draw, the training is not.
+            trained = SEEDS_OF_A_DRAW * draw + seed
         chosen = self.steps.get(plan.name, {})
         words = f"{plan.name}, M={'all' if labelled is None else labelled}, draw {draw}, seed {seed}"
         pretrain, values = "", dict[str, Any]()
@@ -154,7 +148,7 @@ class _Builder:
             title = f"pretrain {words}" if of_labels or own_seed else f"pretrain {plan.name}"
             where = self.stores.pretraining(plan, draw)
             pretrain = self._job(plan, "pretrain", values, where, title)
-        values = {**_steps(chosen, "finetune", plan.finetune), **drawn, "seed": seed, "control": False}
+        values = {**_steps(chosen, "finetune", plan.finetune), **drawn, "seed": trained, "control": False}
         if pretrain:
             values["encoder"] = "encoder"
         finetune = self._job(plan, "finetune", values, store, f"finetune {words}", {"encoder": pretrain})
@@ -175,16 +169,10 @@ class _Builder:
         settings = plan.stage(stage, {"data": store, "out": "out", **values})
         parents = {link: key for link, key in (needs or {}).items() if key}
         record = settings.record()
-        deciding = {
-            "stage": stage,
-            "store": self.stores.open(store).manifest.content_hash,
-            "settings": _deciding(stage, record),
-            "parents": parents,
-        }
-        key = f"{_look(stage, record)}-{hashlib.sha256(same_json(deciding).encode()).hexdigest()[:12]}"
+        key = job_key(stage, record, self.stores.open(store).manifest.content_hash, parents)
         if key not in self.planned:
             self.planned[key] = Planned(stage, settings, store, tuple(parents.values()))
-            links = {link: f"{JOBS}/{parent}/{LEAVES[_stage_of(parent)]}" for link, parent in parents.items()}
+            links = {link: f"{JOBS}/{parent}/{LEAVES[stage_of(parent)]}" for link, parent in parents.items()}
             payload = {
                 "stage": stage,
                 "settings": {name: value for name, value in record.items() if name not in STAGES[stage].links},
@@ -198,24 +186,3 @@ class _Builder:
 def _steps(chosen: Mapping[str, int], stage: str, given: Mapping[str, Any]) -> dict[str, int]:
     """Steps that were chosen, unless they are set."""
     return {"steps": chosen[stage]} if stage in chosen and "steps" not in given else {}
-
-
-def _deciding(stage: str, record: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that change a result."""
-    if stage == "evaluate":
-        return {key: value for key, value in record.items() if key not in _FREE_OF_SCORES}
-    return identity(record)
-
-
-def _look(stage: str, record: Mapping[str, Any]) -> str:
-    """The readable part of a key."""
-    if stage == "pretrain":
-        return f"{stage}-{record['method']['name']}"
-    if stage == "finetune":
-        drawn = f"m{record['labelled'] or 'all'}-d{record['draw']}-s{record['seed']}"
-        return f"{stage}-{record['regime']['name']}-{drawn}"
-    return stage
-
-
-def _stage_of(key: str) -> str:
-    return key.split("-", maxsplit=1)[0]

@@ -11,6 +11,7 @@ import pandas as pd
 from fewlabel.core.artifact.files import write_bytes, write_json, write_text
 from fewlabel.core.settings.durations import clock
 from fewlabel.pipelines.study.analysis import analyse
+from fewlabel.pipelines.study.embeddings import Embeddings
 from fewlabel.pipelines.study.grid import Grid
 from fewlabel.pipelines.study.published import published_of
 from fewlabel.pipelines.study.results import Results, collect
@@ -39,9 +40,15 @@ def write_results(study: Study, grid: Grid) -> Path:
     Raises:
         SettingsError: If the published figures asked for are not there.
     """
-    results = collect(study.folder, grid.cells, {name: arm.doc for name, arm in study.arms.items()})
+    results = collect(
+        study.folder,
+        grid.cells,
+        {name: arm.doc for name, arm in study.arms.items()},
+        study.settings.recorded,
+    )
     published, source = published_of(study)
-    statistics = analyse(study, results)
+    embeddings = Embeddings(study.folder, grid, study.settings.embeddings)
+    statistics = {**analyse(study, results), "embeddings": embeddings.statistics()}
     facts = StudyFacts(
         statistics=statistics,
         published=published,
@@ -50,6 +57,7 @@ def write_results(study: Study, grid: Grid) -> Path:
         docs={name: arm.doc for name, arm in study.arms.items()},
         gain=study.settings.gain,
         facts=_facts(results),
+        maps=embeddings.pictures(),
     )
     folder = study.folder / FOLDER
     write_bytes(folder / "rows.parquet", _plain(results.rows).to_parquet(index=False))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,13 +69,14 @@ class Results:
         return found
 
 
-def collect(root: Path, cells: Iterable[Cell], docs: Mapping[str, str]) -> Results:
+def collect(root: Path, cells: Iterable[Cell], docs: Mapping[str, str], recorded: Sequence[str] = ()) -> Results:
     """Read the scores of all cells that are done.
 
     Args:
         root: Folder of the study.
         cells: Of the grid.
         docs: Arm → what it is.
+        recorded: Figures of the records whose medians are taken.
     """
     rows, cases, missing = [], [], []
     for cell in cells:
@@ -83,7 +84,7 @@ def collect(root: Path, cells: Iterable[Cell], docs: Mapping[str, str]) -> Resul
         if scores is None:
             missing.append(cell)
             continue
-        rows.append(_row(root, cell, scores, docs.get(cell.arm, "")))
+        rows.append({**_row(root, cell, scores, docs.get(cell.arm, "")), **_recorded(root, cell, recorded)})
         table = pd.read_parquet(scores.folder / "per_case.parquet").rename(columns=NAMES)
         # Cells of all labelled patients have a name of their own, so the column is text.
         table["arm"] = cell.arm
@@ -94,6 +95,19 @@ def collect(root: Path, cells: Iterable[Cell], docs: Mapping[str, str]) -> Resul
         pd.concat(cases, ignore_index=True) if cases else pd.DataFrame(),
         tuple(missing),
     )
+
+
+def _recorded(root: Path, cell: Cell, names: Sequence[str]) -> dict[str, float]:
+    """``recorded/NAME`` → the median over the rows of a training, or of its pre-training, that have the figure."""
+    folders = [(cell.finetune, "finetune"), *([(cell.pretrain, "pretrain")] if cell.pretrain else [])]
+    records = [read_record(root / JOBS / key / LEAVES[stage] / "metrics.jsonl") for key, stage in folders]
+    found = {}
+    for name in names:
+        values = next((rows for rows in ([row[name] for row in rows if name in row] for rows in records) if rows), [])
+        known = [value for value in values if value is not None]
+        if known:
+            found[f"recorded/{name}"] = float(statistics.median(known))
+    return found
 
 
 def _row(root: Path, cell: Cell, scores: Artifact, doc: str) -> dict[str, Any]:

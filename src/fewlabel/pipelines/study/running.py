@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,72 +12,21 @@ from fewlabel.core.errors import DataError, Fault, RunStoppedError, SettingsErro
 from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.core.progress import say
 from fewlabel.core.provenance import git_revision, library_versions, machine_facts
-from fewlabel.core.settings.durations import clock
 from fewlabel.engine.lock import sole_run
-from fewlabel.pipelines.executors.claims import is_done
 from fewlabel.pipelines.executors.job_progress import Glance
-from fewlabel.pipelines.executors.jobs import Plan
-from fewlabel.pipelines.executors.worker import limit_threads
 from fewlabel.pipelines.study.arms import arm_plans
 from fewlabel.pipelines.study.board import Board
-from fewlabel.pipelines.study.checks import check_grid
-from fewlabel.pipelines.study.chosen_steps import choose_steps
-from fewlabel.pipelines.study.costs import Costs
-from fewlabel.pipelines.study.execution import execute, plan_of, threads_of, workers_of
-from fewlabel.pipelines.study.grid import Grid, make_grid
+from fewlabel.pipelines.study.execution import execute, threads_of
+from fewlabel.pipelines.study.grid import Grid
+from fewlabel.pipelines.study.layout import Laid, forecast_lines, lay_out
 from fewlabel.pipelines.study.outputs import write_results
-from fewlabel.pipelines.study.published import published_of
 from fewlabel.pipelines.study.spec import Study
-from fewlabel.pipelines.study.stores import Stores
-from fewlabel.pipelines.study.time_left import TimeLeft, whole_seconds
 
 #: The file by which the folder of a study is known.
 STUDY_FILE = "study.json"
 SCHEMA = 1
 #: Shows how far a study is: takes its board and a glance at its jobs.
 Show = Callable[[Board, Glance], None]
-
-
-@dataclass(frozen=True)
-class Laid:
-    """A study whose data are prepared and whose cells are known.
-
-    Attributes:
-        study: The study.
-        grid: Its cells and jobs.
-        plan: The jobs as an executor takes them.
-        costs: What jobs take.
-        time_left: Tells how long the rest will take.
-    """
-
-    study: Study
-    grid: Grid
-    plan: Plan
-    costs: Costs
-    time_left: TimeLeft
-
-    @property
-    def missing(self) -> list[str]:
-        """Keys of jobs that are not done."""
-        return [job.key for job in self.plan.jobs if not is_done(self.plan, job.key)]
-
-
-def lay_out(study: Study) -> Laid:
-    """Prepare the data of a study and lay out its cells, all of which are checked.
-
-    Raises:
-        SettingsError: If settings are wrong, or the folder of the study holds something else.
-        FewlabelError: If data cannot be prepared, or do not have what cells ask for.
-    """
-    plans = arm_plans(study)
-    published_of(study)
-    stores = Stores(study)
-    limit_threads(threads_of(study.settings))
-    check_grid(make_grid(study, plans, stores, {}), stores)
-    costs = Costs(study.folder, stores)
-    grid = make_grid(study, plans, stores, choose_steps(study, plans, stores, costs))
-    plan = plan_of(study, grid)
-    return Laid(study, grid, plan, costs, TimeLeft(plan, grid, costs))
 
 
 def dry_run(study: Study) -> list[str]:
@@ -95,30 +43,6 @@ def dry_run(study: Study) -> list[str]:
         keys = set(laid.missing)
         laid.costs.measure(laid.grid, [cell for cell in laid.grid.cells if keys & set(cell.keys)])
     return forecast_lines(laid)
-
-
-def forecast_lines(laid: Laid) -> list[str]:
-    """The grid, how many jobs are missing of each stage, and how long all of them will take."""
-    done = frozenset(key for key in (job.key for job in laid.plan.jobs) if key not in set(laid.missing))
-    glance = Glance(done, (), {}, len(laid.missing), workers_of(laid.study.settings))
-    lines = [*Board(laid.study, laid.grid, laid.plan, laid.time_left).table(glance), ""]
-    laid.time_left.look(done)
-    jobs = [job for job in laid.plan.jobs if job.key not in done]
-    seconds = {job.key: laid.time_left.of(job) or 0.0 for job in jobs}
-    for stage in ("pretrain", "finetune", "evaluate"):
-        keys = [job.key for job in jobs if laid.grid.planned[job.key].stage == stage]
-        there = sum(laid.grid.planned[key].stage == stage for key in done)
-        if keys or there:
-            spent = sum(seconds[key] for key in keys)
-            lines.append(f"{stage:<9} {len(keys):>5} to do, {there:>5} done, {clock(spent):>9} of one worker")
-    whole = whole_seconds(jobs, seconds, glance.workers)
-    by = "one worker" if glance.workers == 1 else f"{glance.workers} workers"
-    lines.append(f"all of it: about {clock(whole)} by {by} of {_threads(laid.plan.threads)}")
-    return lines
-
-
-def _threads(count: int) -> str:
-    return "one thread" if count == 1 else f"{count} threads"
 
 
 def run(study: Study, show: Show | None = None) -> Path:

@@ -9,7 +9,8 @@ from typing import Any
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.settings.value_syntax import merge
 from fewlabel.core.suggestions import did_you_mean
-from fewlabel.pipelines.study.spec import Study, parse_study
+from fewlabel.pipelines.study.spec import Study
+from fewlabel.pipelines.study.spec_parsing import parse_study
 from fewlabel.pipelines.yaml_files import ENDINGS, read_settings_file
 
 FOLDER = Path(__file__).resolve().parents[2] / "studies"

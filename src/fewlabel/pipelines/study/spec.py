@@ -8,9 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.settings.base import Names, PathSetting, Settings, setting
-from fewlabel.core.suggestions import did_you_mean
 
 #: Number of labelled patients; ``all`` for the whole train part.
 Budget = int | Literal["all"]
@@ -25,7 +23,7 @@ OWN = "own"
 class SourceSettings(Settings):
     """Further data that arms are pre-trained on."""
 
-    data: PathSetting = setting(..., "folder or table of scans")
+    data: PathSetting | None = setting(None, "folder or table of scans; required where an arm learns from it")
     prepare: dict[str, Any] = setting({}, "settings of prepare over the study's, e.g. prepare.reader=msd")
 
 
@@ -45,6 +43,11 @@ class ArmSettings(Settings):
         (OWN,), "what the encoder learns from: own for the study's data, and names of sources; several are merged"
     )
     budgets: Budgets | None = setting(None, "numbers of labelled patients; null for those of the study")
+    labelled_by: Literal["draws", "coverage"] = setting(
+        "draws",
+        "who is labelled: the patients of each draw, or those whose scans most others are near to, as suggest picks "
+        "them before any training; these are the same in all draws, and trained on with another seed in each",
+    )
     minutes: float | None = setting(None, "time of a training with its pre-training; null for the study's", gt=0)
     published: str = setting("", "the arm's name in the published table")
     switches: dict[str, bool] = setting({}, "of an ablation: which parts are on, for the effect of each")
@@ -96,6 +99,7 @@ class StudySettings(Settings):
     finetune: dict[str, Any] = setting({}, "settings of finetune")
     evaluate: dict[str, Any] = setting({}, "settings of evaluate")
     arms: dict[str, Any] = setting(..., "what is compared, by name")
+    skip: Names = setting((), "arms to leave out")
     control: str | None = setting(None, "the arm that all others are tested against; null for the first")
     budgets: Budgets = setting((1,), "numbers of labelled patients, or all", unit="patients")
     draws: Count = setting(3, "how many draws of labelled patients, or which")
@@ -109,6 +113,8 @@ class StudySettings(Settings):
     pretrain_share: float = setting(0.25, "share of the minutes that pre-training gets", unit="0 to 1", gt=0, lt=1)
     confidence: float = setting(0.95, "coverage of the intervals", unit="0 to 1", gt=0, lt=1)
     gain: float = setting(0.02, "gain of Dice for which the number of draws is told that would show it", gt=0)
+    embeddings: Names = setting((), "meta labels by which the encoders' embeddings are mapped and measured")
+    recorded: Names = setting((), "figures of metrics.jsonl whose medians over a training are told, e.g. seconds")
     published: PublishedSettings = setting(PublishedSettings(), "published figures to put beside")
     claims: tuple[dict[str, Any], ...] = setting((), "published claims to test", strict=False)
     executor: Executor = setting("here", "this process, processes of this machine, a Ray cluster, or SLURM arrays")
@@ -181,70 +187,3 @@ class Study:
         """Time of a training of an arm; None for the steps that are set."""
         own = self.arms[arm].minutes
         return self.settings.minutes if own is None else own
-
-
-def parse_study(values: Mapping[str, Any]) -> Study:
-    """A study of nested values; every fault at once.
-
-    Args:
-        values: As in a file of a study, with ``data`` and ``out``.
-
-    Raises:
-        SettingsError: With every unknown or missing setting, bad value and name that is not there.
-    """
-    faults: list[Fault] = []
-    settings: StudySettings | None = None
-    try:
-        settings = StudySettings.parse(values)
-    except SettingsError as error:
-        faults.extend(error.faults)
-    # What is wrong within arms is told at once with what is wrong beside them.
-    arms = _each(ArmSettings, values.get("arms", {}), "arms", faults)
-    sources = _each(SourceSettings, values.get("sources", {}), "sources", faults)
-    claims = _each(ClaimSettings, values.get("claims", ()), "claims", faults)
-    faults += _unknown_names(values, arms, claims)
-    if settings is not None and not values["arms"]:
-        faults.append(Fault("must name one arm or more", "arms", "Write arms: {NAME: {method: gcl}}"))
-    if settings is None or faults:
-        raise SettingsError("The study is not valid:", list(dict.fromkeys(faults)))
-    return Study(settings, arms, sources, tuple(claims.values()))
-
-
-def _unknown_names(
-    values: Mapping[str, Any], arms: Mapping[str, ArmSettings], claims: Mapping[int, ClaimSettings]
-) -> list[Fault]:
-    """A fault for each name of an arm or a source that is none."""
-    named = values.get("arms", {})
-    names = [str(name) for name in named] if isinstance(named, Mapping) else []
-    asked = [("control", str(values.get("control") or ""))]
-    asked += [(f"claims.{at}.{key}", getattr(claim, key)) for at, claim in claims.items() for key in ("better", "than")]
-    faults = [
-        Fault(f'there is no arm "{name}"', where, did_you_mean(name, names))
-        for where, name in asked
-        if name and name not in names
-    ]
-    given = values.get("sources", {})
-    known = [OWN, *map(str, given if isinstance(given, Mapping) else ())]
-    return faults + [
-        Fault(f'there is no source "{source}"', f"arms.{name}.pretrain_on", did_you_mean(source, known))
-        for name, arm in arms.items()
-        for source in arm.pretrain_on
-        if source not in known
-    ]
-
-
-def _each(kind: type[Any], given: Any, where: str, faults: list[Fault]) -> dict[Any, Any]:
-    """Settings of each name, or number; what is wrong with them is added to the faults."""
-    built: dict[Any, Any] = {}
-    if not isinstance(given, Mapping | list | tuple):
-        # Told as a fault of the setting itself.
-        return built
-    for name, values in given.items() if isinstance(given, Mapping) else enumerate(given):
-        if values is not None and not isinstance(values, Mapping):
-            faults.append(Fault(f"must hold settings, not {values!r}", f"{where}.{name}", "Write key: value lines"))
-            continue
-        try:
-            built[name] = kind.parse(values or {}, where=f"{where}.{name}.")
-        except SettingsError as error:
-            faults.extend(error.faults)
-    return built

@@ -64,6 +64,8 @@ class Stores:
                 folders.append(self.own(plan, draw))
                 continue
             source = self._study.sources[name]
+            if source.data is None:
+                raise ValueError(f"source {name} has no data")
             base = {key: value for key, value in plan.prepare.items() if key not in _OF_OWN_DATA}
             folders.append(self._prepare(name, source.data, merge(base, source.prepare)))
         return folders[0] if len(folders) == 1 else self._merged(folders)

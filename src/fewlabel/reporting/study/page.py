@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fewlabel import __version__
-from fewlabel.reporting.blocks import Block, Facts, Folded, Headline, Page, Section, Table, Text
+from fewlabel.reporting.blocks import Block, Facts, Folded, Headline, Page, Picture, Pictures, Section, Table, Text
 from fewlabel.reporting.formatting import count, listed
 from fewlabel.reporting.study import tables
 from fewlabel.reporting.study.curves import curves
+from fewlabel.scoring.embedding import PURITY_RULE, SILHOUETTE_RULE
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class StudyFacts:
         docs: Arm → what it is.
         gain: The gain that power is told for.
         facts: Terms and values: machine, versions, times.
+        maps: Of embeddings.
     """
 
     statistics: Mapping[str, Any]
@@ -34,6 +36,7 @@ class StudyFacts:
     docs: Mapping[str, str] = field(default_factory=dict)
     gain: float = 0.02
     facts: Sequence[tuple[str, str]] = ()
+    maps: Sequence[Picture] = ()
 
 
 def all_tables(study: StudyFacts) -> list[Table]:
@@ -44,6 +47,8 @@ def all_tables(study: StudyFacts) -> list[Table]:
         tables.claim_table(found),
         tables.label_table(found),
         tables.effect_table(found),
+        tables.recorded_table(found),
+        tables.embedding_table(found),
         tables.rank_table(found),
         tables.power_table(found, study.gain),
     ]
@@ -69,6 +74,8 @@ def compose(study: StudyFacts) -> Page:
         blocks: list[Block] = [table]
         if title == "Results":
             blocks += [*curves(found), *_beside(study)]
+        if title == "Embeddings":
+            blocks += [Pictures(study.maps), Text(f"{PURITY_RULE} {SILHOUETTE_RULE}", "note")]
         blocks += [Text(found["rules"][rule], "note") for rule in _RULES.get(title, ())]
         sections.append(Section(title.lower().replace(" ", "-"), title, _lead(title, study), blocks))
     return Page(

@@ -153,5 +153,46 @@ def claim_table(statistics: Statistics) -> Table | None:
     return Table(head, rows, "Published claims", frozenset({1, 2, 3}), wrapped=frozenset({0})) if rows else None
 
 
+def recorded_table(statistics: Statistics) -> Table | None:
+    """Medians of what trainings recorded; None where none was asked for."""
+    found = statistics.get("recorded", {})
+    names = list(dict.fromkeys(name for arms in found.values() for own in arms.values() for name in own))
+    if not names:
+        return None
+    rows = [
+        [arm, budget, *(_significant(own.get(name)) for name in names)]
+        for budget, arms in found.items()
+        for arm, own in arms.items()
+    ]
+    head = ["arm", "M", *names]
+    return Table(head, rows, "Records of trainings; medians, means and deviations over them", _all_but_first(head))
+
+
+def _significant(spread: Mapping[str, Any] | None) -> str:
+    """Three digits, whatever the size."""
+    if spread is None or spread["mean"] is None:
+        return DASH
+    words = [f"{value:.3g}" for value in (spread["mean"], spread["std"]) if value is not None]
+    return " ± ".join(words).replace("-", "\N{MINUS SIGN}")
+
+
+def embedding_table(statistics: Statistics) -> Table | None:
+    """How encoders order slices by meta labels; None where it was not asked for."""
+    rows = [
+        [
+            arm,
+            label,
+            str(own["purity"]["encoders"]),
+            mean_and_deviation(own["silhouette"]),
+            mean_and_deviation(own["purity"]),
+            number(own["chance"]["mean"]),
+        ]
+        for arm, labels in statistics.get("embeddings", {}).items()
+        for label, own in labels.items()
+    ]
+    head = ["arm", "meta label", "encoders", "silhouette", "purity of 10 neighbours", "chance"]
+    return Table(head, rows, "Embeddings", frozenset({2, 3, 4, 5})) if rows else None
+
+
 def _all_but_first(head: list[str]) -> frozenset[int]:
     return frozenset(range(1, len(head)))

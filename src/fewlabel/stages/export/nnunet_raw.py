@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fewlabel.core.artifact.artifact_folder import Artifact, is_artifact
 from fewlabel.core.artifact.files import MANIFEST, building, write_json, write_text
 from fewlabel.core.errors import ArtifactError, DataError, Fault, FewlabelError, SettingsError, is_disk_full
+from fewlabel.core.output_paths import as_file_name, outside_of
 from fewlabel.core.progress import say, task
 from fewlabel.core.provenance import library_versions
 from fewlabel.data.io.image_writing import write_volume
@@ -40,6 +41,11 @@ class _Row:
     part: str
     validates: bool = False
 
+    @property
+    def name(self) -> str:
+        """What its files are called."""
+        return as_file_name(self.case.id)
+
 
 def write_nnunet_raw(settings: ExportSettings) -> Path:
     """Write ``nnUNet_raw/DatasetNNN_NAME`` and ``nnUNet_preprocessed/DatasetNNN_NAME/splits_final.json`` below ``out``.
@@ -59,7 +65,10 @@ def write_nnunet_raw(settings: ExportSettings) -> Path:
     home = f"Dataset{settings.number:03d}_{_clean(settings.name or plan.dataset) or 'fewlabel'}"
     raw = settings.out / "nnUNet_raw" / home
     splits = settings.out / "nnUNet_preprocessed" / home / "splits_final.json"
-    check_folder(raw, "dataset.json", overwrite=settings.overwrite)
+    check_folder(raw, "dataset.json", overwrite=settings.overwrite, top=settings.out)
+    if place := outside_of(splits, settings.out):
+        fault = Fault(f"{splits} would be written to {place}, outside of --out", remedy="Remove the link")
+        raise SettingsError("Nothing was written:", [fault])
     if splits.exists() and not settings.overwrite:
         fault = Fault(
             f"{splits} exists already", "out", "Give another --out or number, or overwrite=true to replace it"
@@ -79,7 +88,7 @@ def write_nnunet_raw(settings: ExportSettings) -> Path:
             for row in rows:
                 try:
                     ignored = _write(folder, row, plan) or ignored
-                except (FewlabelError, OSError, RuntimeError, ValueError) as error:
+                except Exception as error:
                     if is_disk_full(error):
                         raise
                     faults.extend(_faults(error, row.case))
@@ -87,7 +96,7 @@ def write_nnunet_raw(settings: ExportSettings) -> Path:
         if faults:
             raise DataError("Nothing was written, because scans cannot be read as they were prepared:", faults)
         write_json(folder / "dataset.json", _description(plan, len(trained), ignored=ignored))
-        table = pd.DataFrame({"case": [row.case.id for row in rows], "subject": [row.case.subject for row in rows]})
+        table = pd.DataFrame({"case": [row.name for row in rows], "subject": [row.case.subject for row in rows]})
         table["part"] = ["test" if row.part == _TEST else "validation" if row.validates else "train" for row in rows]
         write_text(folder / "metadata.csv", table[[row.part != _UNLABELLED for row in rows]].to_csv(index=False))
     folds = _folds(trained)
@@ -128,14 +137,14 @@ def _write(folder: Path, row: _Row, plan: Plan) -> bool:
     volume = read_volume([Path(path) for path in case.images])
     geometry = volume.geometry.sized(plan.voxel_size, known=plan.voxel_size_given)
     for number, channel in enumerate(volume.array):
-        name = f"{case.id}_{number:04d}{_ENDING}"
+        name = f"{row.name}_{number:04d}{_ENDING}"
         write_volume(folder / f"images{row.part}" / name, _stored(channel), geometry)
     if case.label is None:
         return False
     classes = class_indices(read_mask(Path(case.label), grid=volume.geometry), case.record, plan)
     ignore = classes == UNLABELLED
     classes[ignore] = len(plan.label_values)
-    write_volume(folder / f"labels{row.part}" / f"{case.id}{_ENDING}", classes, geometry)
+    write_volume(folder / f"labels{row.part}" / f"{row.name}{_ENDING}", classes, geometry)
     return bool(ignore.any())
 
 
@@ -179,8 +188,8 @@ def _folds(trained: Sequence[_Row]) -> list[dict[str, list[str]]]:
         groups = [set(subjects[first::count]) for first in range(count)] if count > 1 else []
     return [
         {
-            "train": [row.case.id for row in trained if row.case.subject not in group],
-            "val": [row.case.id for row in trained if row.case.subject in group],
+            "train": [row.name for row in trained if row.case.subject not in group],
+            "val": [row.name for row in trained if row.case.subject in group],
         }
         for group in groups
     ]

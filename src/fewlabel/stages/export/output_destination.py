@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fewlabel.core.artifact.files import MANIFEST
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.output_paths import RUN_FILE, conflict_sentence, path_conflict, unwritable
+from fewlabel.core.output_paths import RUN_FILE, conflict_sentence, outside_of, path_conflict, unwritable
 
 
 def check_file(out: Path, suffixes: tuple[str, ...], example: str, *, overwrite: bool) -> None:
@@ -41,17 +41,21 @@ def check_file(out: Path, suffixes: tuple[str, ...], example: str, *, overwrite:
         raise SettingsError("Nothing was written:", faults)
 
 
-def check_folder(out: Path, mark: str, *, overwrite: bool) -> None:
+def check_folder(out: Path, mark: str, *, overwrite: bool, top: Path | None = None) -> None:
     """Make sure that a folder may be made, or made anew.
 
     Args:
         out: The folder.
         mark: A file in it by which an earlier export is known.
         overwrite: Whether an earlier export may be replaced; other folders never are.
+        top: A folder that it must lie below, wherever links lead.
 
     Raises:
         SettingsError: If it may not.
     """
+    if top is not None and (place := outside_of(out / mark, top)):
+        fault = Fault(f"{out} would be written to {place}, outside of --out", remedy="Remove the link")
+        raise SettingsError("Nothing was written:", [fault])
     obstacle = path_conflict(out)
     if obstacle == "other files" and (out / mark).is_file():
         if overwrite:

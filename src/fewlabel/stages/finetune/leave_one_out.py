@@ -162,7 +162,7 @@ class LeftOut:
         return trainer
 
     def _folder(self, subject: str) -> Path:
-        return self.out / f"left-out-{subject}"
+        return (self.out / left_out_file(subject)).parent
 
     def _saved(self, folder: Path) -> bool:
         """Whether the weights of a fit lie in its folder."""

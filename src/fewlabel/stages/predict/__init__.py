@@ -136,7 +136,7 @@ def _missing(
         output = scan.output.as_posix()
         there = standing(folder / output, form, settings.beside)
         known = not settings.overwrite and (there or output in earlier.records)
-        if not known or not earlier.kept(output, how_made(scan, model, settings, device), there, in_the_way):
+        if not known or not earlier.kept(output, how_made(scan, model, settings, form, device), there, in_the_way):
             missing.append(scan)
     files = [path for scan in missing for path in outputs(folder / scan.output, form, settings.beside)]
     tables = [destination.beside(name) for name in (TABLE, PREDICT_REPORT)]

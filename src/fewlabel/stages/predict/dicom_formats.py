@@ -23,15 +23,16 @@ SUFFIX = ".dcm"
 _MOST_NAMED = 3
 
 
-def named_by_series(groups: Iterable[Group], root: Path) -> tuple[Scan, ...]:
-    """Masks of DICOM series, named by their pseudonyms.
+def named_by_series(kind: str) -> Callable[[Iterable[Group], Path], tuple[Scan, ...]]:
+    """What names masks of DICOM series, by their pseudonyms and the kind of the mask."""
+    return lambda groups, root: named_scans(_of_series(groups), root, f"_{kind}{SUFFIX}")
 
-    Args:
-        groups: The scans.
-        root: Folder that they are expected in.
+
+def _of_series(groups: Iterable[Group]) -> list[Group]:
+    """The scans, if all are series of DICOM.
 
     Raises:
-        SettingsError: If a scan is none of DICOM.
+        SettingsError: If one is none.
     """
     groups = list(groups)
     others = [shown(images[0]) for images, _ in groups if not isinstance(parse_dicom(images[0]), DicomScan)]
@@ -39,7 +40,7 @@ def named_by_series(groups: Iterable[Group], root: Path) -> tuple[Scan, ...]:
         more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
         problem = f"is for series of DICOM, and not for {', '.join(others[:_MOST_NAMED])}{more}"
         raise SettingsError("Nothing was written:", [Fault(problem, "format", "Choose nifti, seg_nrrd or bids")])
-    return named_scans(groups, root, SUFFIX)
+    return groups
 
 
 def write_seg(kind: Kind) -> Callable[[Path, NDArray[np.uint8], Path, Plan], None]:

@@ -38,6 +38,7 @@ class MaskFormat:
         beside: Suffixes, put in the place of a mask's own, of the files that ``write`` adds.
         tables: Name → content of the files about all masks, from the plan and the names of the masks.
         suffix: What every name ends in; empty if that depends on the scan.
+        kind: What sets its files apart from those of others that may have the same name; empty if nothing has to.
     """
 
     named: Callable[[Iterable[Group], Path], tuple[Scan, ...]]
@@ -45,6 +46,7 @@ class MaskFormat:
     beside: tuple[str, ...]
     tables: Callable[[Plan, Sequence[Path]], Mapping[str, str]]
     suffix: str = ""
+    kind: str = ""
 
 
 def mask_format(name: FormatName, mask: str) -> MaskFormat:
@@ -131,7 +133,9 @@ FORMATS: dict[str, MaskFormat] = {
     "nifti": MaskFormat(_as(NIFTI), _write_image, (), _label_descriptions, NIFTI),
     "seg_nrrd": MaskFormat(_as(SEGMENTATION_SUFFIX), _write_segments, (), _no_tables, SEGMENTATION_SUFFIX),
     "bids": MaskFormat(bids.named_by_bids, _write_bids, (".json",), _bids_tables, NIFTI),
-    "dicom_seg": MaskFormat(named_by_series, write_seg("BINARY"), (), _no_tables, DICOM),
-    "dicom_labelmap": MaskFormat(named_by_series, write_seg("LABELMAP"), (), _no_tables, DICOM),
-    "rtstruct": MaskFormat(named_by_series, write_rtstruct, (), _no_tables, DICOM),
+    "dicom_seg": MaskFormat(named_by_series("seg"), write_seg("BINARY"), (), _no_tables, DICOM, "dicom_seg"),
+    "dicom_labelmap": MaskFormat(
+        named_by_series("labelmap"), write_seg("LABELMAP"), (), _no_tables, DICOM, "dicom_labelmap"
+    ),
+    "rtstruct": MaskFormat(named_by_series("rtstruct"), write_rtstruct, (), _no_tables, DICOM, "rtstruct"),
 }

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.data.io.catalog_paths import mask_suffix, recorded
+from fewlabel.core.output_paths import as_file_name
+from fewlabel.data.io.catalog_paths import is_file_path, mask_suffix, recorded
 
 #: The images of a scan, one path per channel, and what it is called.
 Group = tuple[tuple[Path, ...], str]
@@ -47,7 +48,9 @@ def named_scans(groups: Iterable[Group], root: Path, suffix: str = "") -> tuple[
     """
     named: dict[Path, list[tuple[tuple[Path, ...], Path]]] = defaultdict(list)
     for images, stem in groups:
-        flat = Path(f"{stem}{suffix or mask_suffix(images[0])}")
+        # Only names of files are sure to be names of files.
+        name = stem if is_file_path(images[0]) else as_file_name(stem)
+        flat = Path(f"{name}{suffix or mask_suffix(images[0])}")
         named[flat].append((images, flat))
     scans = []
     for flat, members in named.items():

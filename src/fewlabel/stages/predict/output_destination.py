@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,13 @@ from pathlib import Path
 from fewlabel.core.artifact.files import MANIFEST
 from fewlabel.core.artifact.own_files import own_files
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.output_paths import RUN_FILE, conflict_sentence, path_conflict, unwritable
+from fewlabel.core.output_paths import RUN_FILE, conflict_sentence, outside_of, path_conflict, unwritable
 from fewlabel.data.io.catalog_paths import files_behind, scan_stem
 from fewlabel.data.io.file_names import SEGMENTATION_SUFFIX, is_scan, lossless
 from fewlabel.stages.predict.mask_names import Scan
 
 _OTHER_OUT = "Give another --out"
+_APART = "Segment the scans of these names one at a time"
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,14 @@ def check_files(
     Raises:
         SettingsError: With everything that stands in the way.
     """
-    faults = []
+    faults: list[Fault] = []
     inputs = {file.resolve() for scan in scans for path in scan.images for file in files_behind(path)}
-    top = destination.folder.resolve()
-    for target in files:
-        if not target.parent.resolve().is_relative_to(top):
+    twice = [target for target, count in Counter(files).items() if count > 1]
+    faults.extend(Fault(f"{target} would be written twice", remedy=_APART) for target in twice)
+    for target in dict.fromkeys(files):
+        if place := outside_of(target, destination.folder):
             # A link in the output folder: what is written must not follow it.
-            problem = f"{target} would be written to {target.parent.resolve()}, outside of --out"
+            problem = f"{target} would be written to {place}, outside of --out"
             faults.append(Fault(problem, remedy=f"Remove the link, or {_OTHER_OUT[0].lower()}{_OTHER_OUT[1:]}"))
         elif target.resolve() in inputs:
             faults.append(Fault(f"{target} is a scan, which a mask would replace", remedy=_OTHER_OUT))

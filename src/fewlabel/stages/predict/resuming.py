@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from fewlabel.core.artifact.files import file_hash, read_json
+from fewlabel.core.artifact.files import append_line, file_hash, read_json
 from fewlabel.core.artifact.own_files import PREDICT_JOURNAL, PREDICT_REPORT
 from fewlabel.core.errors import ArtifactError
 from fewlabel.data.io.catalog_paths import files_behind
@@ -148,12 +147,8 @@ class Earlier:
 
     def _append(self, line: Mapping[str, Any]) -> None:
         self._journal.parent.mkdir(parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
-        with os.fdopen(os.open(self._journal, flags, 0o666), "ab") as stream:
-            # A line that a kill cut short ends here.
-            stream.write(b"\n" + json.dumps(line).encode() + b"\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+        # A line that a kill cut short ends here.
+        append_line(self._journal, f"\n{json.dumps(line)}", sync=True)
 
 
 def with_rows(before: pd.DataFrame, rows: pd.DataFrame, tried: Iterable[str] = ()) -> pd.DataFrame:

@@ -92,14 +92,15 @@ def segment_scan(
         }
         for number, mask in enumerate(masks, start=1)
     ]
-    earlier.finish(scan, how_made(scan, model, settings, device), files, rows)
+    earlier.finish(scan, how_made(scan, model, settings, form, device), files, rows)
     return rows
 
 
-def how_made(scan: Scan, model: Segmenter, settings: PredictSettings, device: str) -> MaskRecord:
+def how_made(scan: Scan, model: Segmenter, settings: PredictSettings, form: MaskFormat, device: str) -> MaskRecord:
     """How the mask of a scan is made by this call."""
     precision = resolved_precision(settings.precision, device)
-    changing = {"flip": settings.flip, "postprocess": settings.postprocess, "precision": precision}
+    changing: dict[str, Any] = {"flip": settings.flip, "postprocess": settings.postprocess, "precision": precision}
+    changing |= {"format": form.kind} if form.kind else {}
     return MaskRecord(model.content_hash, changing, scan_hash(scan), settings.beside)
 
 
