@@ -130,7 +130,14 @@ def _figure(structures: Sequence[str], scores: Mapping[str, UnseenScores]) -> Pi
                 rows = found.table[found.table["class_name"] == structure]
                 dice = rows["dice"].to_numpy(np.float64)
                 axes.scatter(dice, np.full(len(dice), height), s=9, color=colour, alpha=0.35, linewidth=0)
-                look = {"s": 64, "color": colour, "marker": mark, "edgecolor": "white", "linewidth": 0.8, "zorder": 3}
+                look: dict[str, Any] = {
+                    "s": 64,
+                    "color": colour,
+                    "marker": mark,
+                    "edgecolor": "white",
+                    "linewidth": 0.8,
+                    "zorder": 3,
+                }
                 label = name if structure == structures[0] else None
                 axes.scatter([found.mean(rows, "dice")], [height], label=label, **look)
         axes.set_yticks(range(len(structures)), structures)
