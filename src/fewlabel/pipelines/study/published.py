@@ -101,9 +101,10 @@ def published_of(study: Study) -> tuple[dict[tuple[str, str], str], str]:
         faults = [Fault(f"{asked.table} has nothing of {asked.dataset}", "published.dataset", "See the table")]
     if faults:
         raise SettingsError("The study is not valid:", faults)
-    found = {}
+    found, sources = {}, {}
     for name, arm in study.arms.items():
         for figure in figures:
             if figure.method == arm.published:
                 found[name, asked.budgets.get(figure.labelled, figure.labelled)] = figure.words()
-    return found, "; ".join(dict.fromkeys(figure.source for figure in figures))
+                sources[figure.source] = None
+    return found, "; ".join(sources)
