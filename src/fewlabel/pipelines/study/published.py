@@ -101,7 +101,8 @@ def published_of(study: Study) -> tuple[dict[tuple[str, str], str], str]:
         faults = [Fault(f"{asked.table} has nothing of {asked.dataset}", "published.dataset", "See the table")]
     if faults:
         raise SettingsError("The study is not valid:", faults)
-    found, sources = {}, {}
+    found: dict[tuple[str, str], str] = {}
+    sources: dict[str, None] = {}
     for name, arm in study.arms.items():
         for figure in figures:
             if figure.method == arm.published:
