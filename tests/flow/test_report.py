@@ -45,11 +45,35 @@ def test_whole_run_shows_everything(page):
         "No verdict: ", "gain in Dice over the control", "Dice by class", "Best: ", "Median: ", "Worst: ",
         "pre-trained with gcl, mean Dice", "from scratch, mean Dice", "Metadata of the slices", "collapse value",
         "Effective rank", "Cosine between gradients", "Conflict rate by level", "How pure are neighbourhoods?",
-        "Fine-tuning loss", "content hash", "Settings of encoder",
+        "Fine-tuning loss", "content hash", "Settings of encoder", "What it was trained on", "first third",
+        "Volumes against the annotation", "limits of agreement", "Stray objects", "Predictions on unlabelled scans",
+        "What to do next", "fewlabel suggest",
     ):  # fmt: skip
         assert words in html, words
     assert html.count('class="missing"') == 1  # no validation with one patient
     assert "http" not in re.sub(r'(src|href)="data:[^"]*"', "", html)
+
+
+def test_what_explains_comes_after_what_everybody_is_to_know_and_is_folded(page):
+    _, html = page
+    before, fold, after = html.partition('<details class="technical"')
+    assert fold
+    for words in ("What it was trained on", "How good it is", "What to do next"):
+        assert words in before.partition("</nav>")[2]
+    for words in ("Effective rank", "Cosine between gradients", "t-SNE", "content hash"):
+        assert words in after
+        assert words not in before
+
+
+def test_runs_stand_side_by_side(whole, tmp_path):
+    other = make_run(tmp_path / "other", subjects=8, size=(32, 32), unlabelled=3)
+    folder = run(ReportSettings.parse({"run": str(whole), "beside": [str(other)]}))
+    html = (folder / "report.html").read_text()
+    assert folder == whole / "comparison"
+    for words in ("2 runs side by side", "Dice by structure", "Differences on the same scans", "Settings that differ"):
+        assert words in html, words
+    parents = Artifact.open(folder, "report").manifest.parents
+    assert sum(parent.kind == "scores" for parent in parents) == 2
 
 
 def test_same_run_gives_the_same_page_and_replaces_it(whole, page):
@@ -78,8 +102,11 @@ def test_run_without_labels_reports_its_encoder(tmp_path):
     encoder = make_encoder(tmp_path / "enc", prepared, labels=("views",), steps=5)
     folder, html = report(prepared=prepared, encoder=encoder, out=tmp_path / "out")
     assert folder == tmp_path / "out"
-    for words in ("No scores", "No fine-tuning", "simclr used no meta labels", "needs scores"):
+    for words in ("Nothing was scored", "No fine-tuning", "simclr used no meta labels"):
         assert words in html, words
+    # What cannot be said has no section.
+    for words in ("Best, median and worst", "Volumes against", "What to do next", "Segmentation quality"):
+        assert words not in html, words
     alone = tmp_path / "alone"
     assert "not given, so they cannot be described" in report(encoder=encoder, out=alone)[1]
 

@@ -18,6 +18,7 @@ from fewlabel.engine.weight_files import save_encoder, save_segmenter
 from fewlabel.gradients.mitigator import GradMitigator
 from fewlabel.nets.unet import UNet, UNetConfig, UNetEncoder
 from fewlabel.scoring.summary import summarise
+from fewlabel.scoring.thirds import COLUMNS as THIRDS
 from kit.stores import make_store
 
 NETWORK = UNetConfig(width=4, depth=3)
@@ -128,7 +129,7 @@ def make_scores(folder: Path, prepared: Path, segmenter: Path, control: Path | N
                 rows.append(
                     (arm, case.id, case.subject, index, name, 0.0 if missed else dice, far, far / 4, missed, False,
                      120.0, 0.0 if missed else 120.0 * dice, 2 if index == 1 else 0, 1.5 if index == 1 else 0.0,
-                     1, 0.5, 0.0 if missed else dice - 0.01)
+                     1, 0.5, 0.0 if missed else dice - 0.01, dice - 0.2 if index == 1 else dice, dice, dice)
                 )  # fmt: skip
     columns = [
         "arm",
@@ -148,6 +149,7 @@ def make_scores(folder: Path, prepared: Path, segmenter: Path, control: Path | N
         "removed",
         "removed_ml",
         "dice_before",
+        *THIRDS,
     ]
     table = pd.DataFrame(rows, columns=columns)
     summary = {

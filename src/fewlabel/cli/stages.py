@@ -175,11 +175,15 @@ def export(
 
 def report(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Folder made by train or demo.")],
-    words: Words = None,
+    others: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN...]", help="Further runs to put beside it, and settings.")
+    ] = None,
     *,
     out: Annotated[
         str | None, typer.Option("--out", metavar="DIR", help="Where the page goes; RUN/report by default.")
     ] = None,
 ) -> None:
-    """Write one HTML page about a run."""
-    _run("report", {"run": run}, words, None, {"out": out})
+    """Write one HTML page about a run, or about several side by side."""
+    beside = [word for word in others or [] if not is_assignment(word)]
+    words = [word for word in others or [] if is_assignment(word)]
+    _run("report", {"run": run}, words, None, {"out": out, "beside": beside or None})

@@ -248,19 +248,18 @@ def shown_seconds(
     """
     learning = plans["finetune"]
     scored = set(store.split["parts"].get(plans["evaluate"].part, ()))
-    if evaluates:
-        scans = [case for case in store.cases if case.subject in scored and case.label is not None]
-        # The best, the median and the worst; which these are is not known yet.
-        cases, networks = [_typical(scans)] * min(SHOWN, len(scans)), arms
-    else:
-        cases, networks = candidates(store, labels.subjects) if plans["report"].unlabelled else [], 1
+    # Unlabelled scans are shown anyhow, chosen from so many that are predicted by the network in use.
+    surveyed = candidates(store, labels.subjects) if plans["report"].unlabelled else []
+    scans = [case for case in store.cases if case.subject in scored and case.label is not None] if evaluates else []
+    # The best, the median and the worst; which these are is not known yet.
+    cases = [*surveyed, *([_typical(scans)] * min(SHOWN, len(scans)) * arms if scans else [])]
     if not cases:
         return 0.0
     typical = _typical([case for case in store.cases if case.subject not in scored])
     ready, window = folded(fit.model.inference_network()), fit.patch or WINDOW
     device = choose_device(plans["report"].device)
     one = seconds_of(lambda: predict_volume(ready, _images(store, typical), device=device, window=window))
-    seconds: float = one / _depth(typical) * sum(map(_depth, cases)) * networks * learning.members
+    seconds: float = one / _depth(typical) * sum(map(_depth, cases)) * learning.members
     return seconds
 
 

@@ -47,8 +47,9 @@ class DicomLabels:
 def match_labels(archive: Archive, words: str | None, structures: Sequence[str] | None) -> DicomLabels:
     """The segmentations and structure sets of each volume.
 
-    Where two of one volume hold structures of one name, the newer counts. Structures have values by the order that is
-    given, else by that of the alphabet; they are the same whatever their case is.
+    What ``predict`` wrote is no label, unless ``words`` ask for it. Where two of one volume hold structures of one
+    name, the newer counts. Structures have values by the order that is given, else by that of the alphabet; they are
+    the same whatever their case is.
 
     Args:
         archive: The data set.
@@ -58,10 +59,13 @@ def match_labels(archive: Archive, words: str | None, structures: Sequence[str] 
     notes: list[str] = []
     faults: list[Fault] = []
     of_scan: dict[str, list[str]] = defaultdict(list)
-    aside = 0
+    aside = predicted = 0
     for name, held in archive.objects.items():
         if words is not None and words.casefold() not in held.description.casefold():
             aside += 1
+            continue
+        if words is None and held.predicted:
+            predicted += 1
             continue
         scan, problem = owner_of(held, archive.scans)
         if problem:
@@ -70,6 +74,11 @@ def match_labels(archive: Archive, words: str | None, structures: Sequence[str] 
             of_scan[scan].append(name)
     if aside:
         notes.append(f"segmentations and structure sets that reader.labels does not name are left out ({aside})")
+    if predicted:
+        notes.append(
+            f"segmentations and structure sets that fewlabel predicted are left out ({predicted}): they are nobody's "
+            "annotation. reader.name=dicom reader.labels=fewlabel takes them, where somebody has corrected them"
+        )
     objects: dict[str, tuple[str, ...]] = {}
     older = 0
     for scan, names in of_scan.items():

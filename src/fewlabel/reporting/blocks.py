@@ -126,10 +126,11 @@ class Headline:
 
 @dataclass(frozen=True)
 class Page:
-    """A whole report."""
+    """A whole report: what everybody is to know, and behind a fold what explains it."""
 
     title: str
     subtitle: str
     headline: Headline
     sections: Sequence[Section] = field(default_factory=tuple)
     footer: str = ""
+    technical: Sequence[Section] = field(default_factory=tuple)

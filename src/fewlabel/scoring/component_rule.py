@@ -110,18 +110,21 @@ class ComponentRule:
         }
 
     def words(self, names: Mapping[int, str]) -> str:
-        """What is kept, for people, e.g. ``the largest piece of the foreground and of RV; of tumour 12 mm³ or more``.
+        """What is kept, for people: ``all structures together in one piece; RV in one piece; tumour from 12 mm³ on``.
 
         Args:
             names: Class index → name.
         """
         called = {index: names.get(index, f"class {index}") for index in (*self.largest, *self.least_mm3)}
-        by_size = self.foreground and not self.contacts
-        whole = [*(["the foreground"] if by_size else []), *(called[index] for index in self.largest)]
-        kept = ["of the foreground the piece most like the labelled masks"] if self.contacts else []
-        kept += [f"the largest piece of {' and of '.join(whole)}"] if whole else []
+        kept = ["all structures together in one piece"] if self.foreground or self.contacts else []
+        if self.contacts:
+            kept = [f"{kept[0]}, the one most like the labelled masks"]
+        single = [called[index] for index in self.largest]
+        if single:
+            every = " and ".join([", ".join(single[:-1]), single[-1]]) if len(single) > 1 else single[0]
+            kept.append(f"{every} in one piece{' each' if len(single) > 1 else ''}")
         for index, volume in self.least_mm3.items():
-            kept.append(f"of {called[index]} pieces of {volume:{'.3g' if volume < 1000 else '.0f'}} mm³ or more")
+            kept.append(f"{called[index]} in pieces of {volume:{'.3g' if volume < 1000 else '.0f'}} mm³ or more")
         return "; ".join(kept) or "everything"
 
 

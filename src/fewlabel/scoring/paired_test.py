@@ -11,14 +11,17 @@ import numpy as np
 
 from fewlabel.scoring.replicates import Paired, means_over
 
-#: What a difference was judged over: other draws and other patients, other patients only, or other draws only.
-Scope = Literal["draws and patients", "patients", "draws", "nothing"]
+#: What trainings differ in: draws of labelled patients, or of one draw the seeds.
+Factor = Literal["draws", "seeds"]
+#: What a difference was judged over.
+Scope = Literal["draws and patients", "draws", "seeds and patients", "seeds", "patients", "nothing"]
 TEST_RULE = (
     "Paired test with draws and test patients as random factors: the variance of the mean difference is that of a "
     "two-way layout, (MS draws + MS patients - MS rest) / (draws x patients), with Satterthwaite's degrees of freedom "
     "(Clark 1973's min F'). By simulation it is wrong in 5 of 100 comparisons of equal arms with five draws or more, "
-    "and in up to 8 with three. With one draw it is judged over patients alone, and says nothing of other labelled "
-    "patients. p is corrected by Holm's method over all comparisons with the control."
+    "and in up to 8 with three. Of one draw the seeds take the place of draws, and nothing is said of other labelled "
+    "patients; one training of an arm tells nothing of the arm. p is corrected by Holm's method over all comparisons "
+    "with the control."
 )
 
 
@@ -33,7 +36,7 @@ class PairedTest:
         p: Two-sided; None like the ends.
         freedom: Degrees of freedom of Student's t.
         scope: What the test generalises to.
-        draws: Draws that both arms have.
+        draws: Draws, or seeds of one draw, that both arms have.
         patients: Patients whom both have scores of.
     """
 
@@ -78,7 +81,7 @@ class Components:
         )
 
 
-def paired_test(differences: Paired, *, confidence: float = 0.95) -> PairedTest:
+def paired_test(differences: Paired, *, factor: Factor = "draws", confidence: float = 0.95) -> PairedTest:
     """Test whether a mean difference is 0.
 
     Where all draws are scored on the same patients, both are random factors. Where each draw has its own, draws alone
@@ -86,6 +89,7 @@ def paired_test(differences: Paired, *, confidence: float = 0.95) -> PairedTest:
 
     Args:
         differences: (draws, patients), NaN where a patient is not scored in a draw.
+        factor: What the rows are: draws, or the seeds of one draw.
         confidence: Coverage of the interval, in (0, 1).
 
     Example:
@@ -99,7 +103,7 @@ def paired_test(differences: Paired, *, confidence: float = 0.95) -> PairedTest:
     if not known.any():
         return PairedTest(None, None, None, None, None, "nothing", 0, 0)
     mean = float(means_over(means_over(rows, axis=1), axis=0))
-    variance, freedom, scope = _variance(rows)
+    variance, freedom, scope = _variance(rows, factor)
     mean = round(mean, 12)
     if variance is None or freedom is None:
         return PairedTest(mean, None, None, None, None, scope, count, people)
@@ -110,8 +114,10 @@ def paired_test(differences: Paired, *, confidence: float = 0.95) -> PairedTest:
     return PairedTest(mean, mean - half, mean + half, p, freedom, scope, count, people)
 
 
-def _variance(rows: Paired) -> tuple[float | None, float | None, Scope]:
+def _variance(rows: Paired, factor: Factor) -> tuple[float | None, float | None, Scope]:
     """Variance of the mean, its degrees of freedom and what it covers."""
+    alone: Scope = factor
+    both: Scope = "draws and patients" if factor == "draws" else "seeds and patients"
     count, people = rows.shape
     known = ~np.isnan(rows)
     draws = means_over(rows, axis=1)
@@ -119,13 +125,13 @@ def _variance(rows: Paired) -> tuple[float | None, float | None, Scope]:
         values = rows[0][known[0]]
         return (*_of_means(values), "patients") if values.size > 1 else (None, None, "nothing")
     if people == 1 or known.sum(axis=0).max() == 1:
-        return (*_of_means(draws), "draws")
+        return (*_of_means(draws), alone)
     if known.all():
-        return (*_of_layout(components(rows)), "draws and patients")
+        return (*_of_layout(components(rows)), both)
     parts = [_of_means(draws), _of_means(means_over(rows, axis=0))]
     total = sum(variance for variance, _ in parts)
     weighted = sum(variance**2 / freedom for variance, freedom in parts)
-    return total, total**2 / weighted if weighted else float(count - 1), "draws and patients"
+    return total, total**2 / weighted if weighted else float(count - 1), both
 
 
 def _of_means(values: Paired) -> tuple[float, float]:
@@ -193,7 +199,10 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
 
 
 def verdict(test: PairedTest, corrected: float | None, *, level: float = 0.05) -> str:
-    """``better``, ``worse`` or ``cannot be told``: the first two only where the corrected p is below the level."""
-    if test.mean is None or corrected is None or corrected >= level or test.mean == 0:
+    """``better``, ``worse`` or ``cannot be told``: the first two only where the corrected p is below the level.
+
+    One training of each arm tells nothing of the arms, however sure the difference of these two networks is.
+    """
+    if test.mean is None or test.scope == "patients" or corrected is None or corrected >= level or test.mean == 0:
         return "cannot be told"
     return "better" if test.mean > 0 else "worse"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fewlabel.scoring.paired_test import PairedTest, paired_test
+from fewlabel.scoring.paired_test import Factor, PairedTest, paired_test
 from fewlabel.scoring.replicates import Paired, means_over
 
 SWITCH_RULE = (
@@ -60,12 +60,15 @@ def matched_pairs(switches: Switches) -> dict[str, list[tuple[str, str]]]:
     return pairs
 
 
-def switch_effects(arms: Mapping[str, Paired], switches: Switches, *, confidence: float = 0.95) -> list[Effect]:
+def switch_effects(
+    arms: Mapping[str, Paired], switches: Switches, *, factor: Factor = "draws", confidence: float = 0.95
+) -> list[Effect]:
     """The effect of each switch that some pair of arms differs in alone.
 
     Args:
         arms: Name → (draws, patients) scores as means over seeds, of the same draws and patients.
         switches: Arm → switch → whether it is on; arms without scores are left out.
+        factor: What the rows of the scores are: draws, or the seeds of one draw.
         confidence: Coverage of the intervals.
     """
     known = {name: states for name, states in switches.items() if name in arms}
@@ -73,6 +76,6 @@ def switch_effects(arms: Mapping[str, Paired], switches: Switches, *, confidence
     for switch, pairs in matched_pairs(known).items():
         if pairs:
             differences = np.stack([arms[on] - arms[off] for on, off in pairs])
-            whole = paired_test(means_over(differences, axis=0), confidence=confidence)
+            whole = paired_test(means_over(differences, axis=0), factor=factor, confidence=confidence)
             effects.append(Effect(switch, tuple(pairs), whole))
     return effects

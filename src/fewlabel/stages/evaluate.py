@@ -32,6 +32,8 @@ from fewlabel.scoring.disagreement import DISAGREEMENT_RULE, disagreement_summar
 from fewlabel.scoring.distance_units import KEY, NAMES, VOXELS, named_in_voxels
 from fewlabel.scoring.metrics import DISTANCE_RULE, EMPTY_MASK_RULE, STRAY_RULE, dice_per_class, score_case
 from fewlabel.scoring.summary import MEAN_RULE, summarise
+from fewlabel.scoring.thirds import COLUMNS as THIRDS
+from fewlabel.scoring.thirds import THIRDS_RULE, dice_of_thirds
 from fewlabel.stages._cleaning_rule import KEY as POSTPROCESS
 from fewlabel.stages._console_scores import gain_lines, score_lines
 from fewlabel.stages._segmenter import Segmenter
@@ -57,6 +59,7 @@ COLUMNS = (
     "removed",
     "removed_ml",
     "dice_before",
+    *THIRDS,
 )
 UNSIZED = "voxels: the files do not say how large these are"
 #: Settings that change no score, or that the parents' hashes stand for.
@@ -232,6 +235,7 @@ def _score(
                 predicted, removed = clean(whole, rule, prod(spacing), across)
                 predicted[ignored] = whole[ignored] = 0
                 before = dice_per_class(whole, reference, len(store.label_names))
+                thirds = dict(zip(classes, dice_of_thirds(predicted, reference, classes, across), strict=True))
                 for score in score_case(predicted, reference, steps, classes, surface=settings.surface):
                     values = asdict(score)
                     index = values.pop("index")
@@ -239,13 +243,13 @@ def _score(
                     cleaning = (took.pieces, took.voxels * prod(steps) / 1000.0, float(before[index - 1]))
                     apart = None if prediction.by_class is None else float(prediction.by_class[index - 1])
                     named = (name, case.id, case.subject, index, store.label_names[index])
-                    rows.append((*named, *values.values(), *cleaning, apart))
+                    rows.append((*named, *values.values(), *cleaning, *thirds[index], apart))
                 bar.advance(note=case.id)
     if faults:
         raise DataError("The evaluation cannot be done:", faults)
     table = pd.DataFrame(rows, columns=[*COLUMNS, DISAGREEMENT])
     # Undefined distances are missing numbers, not objects.
-    table = table.astype({"hd95_mm": "float64", "assd_mm": "float64", DISAGREEMENT: "float64"})
+    table = table.astype(dict.fromkeys(("hd95_mm", "assd_mm", *THIRDS, DISAGREEMENT), "float64"))
     if not sized:
         volumes = [name for name in table.columns if name.endswith("_ml")]
         # Of steps of one voxel, millilitres are thousandths of voxels.
@@ -329,6 +333,7 @@ def _protocol(settings: EvaluateSettings, store: PreparedStore, *, sized: bool) 
         "empty_masks": _in_units(EMPTY_MASK_RULE, sized=sized),
         "distances": _in_units(DISTANCE_RULE, sized=sized) if settings.surface else "Not measured.",
         "stray": STRAY_RULE,
+        "thirds": THIRDS_RULE,
         "postprocess": _in_units(POSTPROCESS_RULE, sized=sized) if settings.postprocess else "Left out.",
         "means": MEAN_RULE,
         "leaks": "No scored subject's label was trained on or chose the model; checked against the segmenter's record.",

@@ -8,12 +8,13 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fewlabel.core.errors import SettingsError
+from fewlabel.core.errors import RunStoppedError, SettingsError
 from fewlabel.pipelines.executors import ray_cluster, slurm
 from fewlabel.pipelines.executors.claims import attempts
 from fewlabel.pipelines.executors.job_progress import Glance
@@ -54,7 +55,10 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         from ray.cluster_utils import Cluster
 
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(KIT), os.environ.get("PYTHONPATH", "")]))
-        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": ray_cluster.OBJECTS})
+        made = Cluster(
+            initialize_head=True,
+            head_node_args={"num_cpus": 2, "num_gpus": 1, "object_store_memory": ray_cluster.OBJECTS},
+        )
         try:
             yield made
         finally:
@@ -92,6 +96,29 @@ def test_ray_loses_no_job_though_a_worker_is_killed_and_a_machine_is_lost_and_ad
     assert results(plan.root) == reference(tmp_path, made)
     assert ended(plan) == {1: len(made)}
     assert not (plan.root / "twice").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_jobs_share_a_graphics_processor_on_ray_and_ctrl_c_ends_them(tmp_path: Path, cluster: Any) -> None:
+    plan = replace(plan_of(tmp_path / "shared", jobs(4, 0, seconds=1.0)), gpus=0.5)
+    at_once: list[tuple[int, int]] = []
+    ray_cluster.run_on_ray(
+        plan, plan.write(), cluster.address, lambda seen: at_once.append((seen.workers, len(seen.running)))
+    )
+    assert {workers for workers, _ in at_once} == {2}
+    assert max(running for _, running in at_once) <= 2
+    assert ended(plan) == {1: 4}
+    stopped = plan_of(tmp_path / "stopped", jobs(2, 1, seconds=3.0))
+
+    def stop(seen: Glance) -> None:
+        if len(seen.running) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(RunStoppedError):
+        ray_cluster.run_on_ray(stopped, stopped.write(), cluster.address, stop)
+    assert [row["event"] for row in attempts(stopped, "p0")] == ["began", "stopped"]
+    assert attempts(stopped, "c0-0") == []
 
 
 @pytest.mark.slow

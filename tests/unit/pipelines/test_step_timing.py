@@ -313,8 +313,9 @@ def test_the_report_is_timed_by_the_scans_it_predicts(
             patch.setattr(step_timing, "predict_volume", predict)
             return step_timing.shown_seconds(plans, made, fit, label_use(learning, "none"), arms, evaluates=evaluates)
 
-    # Three scored scans of as many slices as the one that is timed, by two members of each arm.
-    assert shown(discs, evaluates=True, arms=2, members=2, labelled=1) == pytest.approx(3 * 2 * 2 * 6.0)
+    # Three scored scans of as many slices as the one that is timed, by two members of each arm; and one without a label
+    # by those of the arm that is used.
+    assert shown(discs, evaluates=True, arms=2, members=2, labelled=1) == pytest.approx((3 * 2 + 1) * 2 * 6.0)
     # Of unlabelled scans all are predicted to choose from, by the arm that is used.
     parts = store.split["parts"]
     one = finetune_settings(store.folder, tmp_path / "s", labelled=1)

@@ -109,6 +109,20 @@ def test_claims_hold_do_not_or_cannot_be_told(found: dict[str, Any]) -> None:
     ]
 
 
+def test_seeds_take_the_place_of_a_single_draw_and_one_training_tells_nothing() -> None:
+    whole = made_up()
+    one_draw = Results(whole.rows, whole.cases[whole.cases["draw"] == 0], ())
+    found = analyse(study(), one_draw)
+    test = found["cells"]["a"]["1"]["test"]
+    assert (test["scope"], test["draws"], test["verdict"]) == ("seeds and patients", 2, "better")
+    assert found["power"]["1"]["a"]["of"] == "seeds"
+    assert found["effects"]["1"][0]["scope"] == "seeds and patients"
+    one = analyse(study(), Results(whole.rows, one_draw.cases[one_draw.cases["seed"] == 0], ()))
+    test = one["cells"]["a"]["1"]["test"]
+    assert (test["scope"], test["verdict"]) == ("patients", "cannot be told")
+    assert test["corrected"] < 0.001
+
+
 def test_pairs_are_of_the_draws_that_both_have() -> None:
     results = made_up(leave_out=("a", 3))
     found = analyse(study(), results)

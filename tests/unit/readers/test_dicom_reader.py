@@ -127,6 +127,23 @@ def test_of_two_labels_of_a_structure_the_newer_counts(tmp_path):
     assert chosen.cases[0].label != catalog.cases[0].label
 
 
+def test_what_predict_wrote_is_no_label_unless_it_is_asked_for(tmp_path):
+    files = patient(tmp_path, 0)["T2 tse"]
+    made = {"Manufacturer": "fewlabel", "ManufacturerModelName": "fewlabel"}
+    write_structure_set(
+        tmp_path / "predicted", files, {"organ": []}, StructureSetDate="20240501", StructureSetLabel="fewlabel", **made
+    )
+    _, alone = read(tmp_path)
+    assert all(case.label is None for case in alone.cases)
+    assert any("that fewlabel predicted are left out (1)" in note for note in alone.notes)
+    write_structure_set(
+        tmp_path / "drawn", files, {"organ": []}, StructureSetDate="20230101", StructureSetLabel="by me"
+    )
+    _, catalog = read(tmp_path)
+    assert catalog.cases[0].label == read(tmp_path, labels="by me")[1].cases[0].label is not None
+    assert read(tmp_path, labels="fewlabel")[1].cases[0].label not in (None, catalog.cases[0].label)
+
+
 def test_faults_name_pseudonyms_and_a_table(tmp_path):
     patient(tmp_path, 0)
     files = patient(tmp_path, 1, folder="Name1_Ann")["T2 tse"]

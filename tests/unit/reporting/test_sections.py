@@ -367,7 +367,7 @@ def test_finetuning_says_what_was_done_after_it(tmp_path):
         ("Batch-norm statistics, theirs", "100 % from 1 patch of 1 patient, without their masks"),
         (
             "Post-processing keeps, ours",
-            "the largest piece of the foreground and of wall; of spot pieces of 40 mm³ or more",
+            "all structures together in one piece; wall in one piece; spot in pieces of 40 mm³ or more",
         ),
     ]
 

@@ -309,11 +309,11 @@ def test_stray_pieces_share_no_voxel_with_the_truth():
 def test_a_rule_in_words():
     whole = ComponentRule(True, (1, 2), {3: 12.34})
     assert whole.words(NAMES) == (
-        "the largest piece of the foreground and of RV and of myo; of tumour pieces of 12.3 mm³ or more"
+        "all structures together in one piece; RV and myo in one piece each; tumour in pieces of 12.3 mm³ or more"
     )
     assert ComponentRule().words(NAMES) == "everything"
-    assert ComponentRule(least_mm3={7: 12345.6}).words(NAMES) == "of class 7 pieces of 12346 mm³ or more"
-    assert ComponentRule(largest=(7,)).words(NAMES) == "the largest piece of class 7"
+    assert ComponentRule(least_mm3={7: 12345.6}).words(NAMES) == "class 7 in pieces of 12346 mm³ or more"
+    assert ComponentRule(largest=(7,)).words(NAMES) == "class 7 in one piece"
     assert HEART_RULE.words(NAMES) == (
-        "of the foreground the piece most like the labelled masks; the largest piece of RV and of myo"
+        "all structures together in one piece, the one most like the labelled masks; RV and myo in one piece each"
     )

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from fewlabel.pipelines.study.claims import Found, claims_told, difference
+from fewlabel.pipelines.study.claims import Found, claims_told, difference, rows_of, test_of
 from fewlabel.pipelines.study.draws import every_budget
 from fewlabel.pipelines.study.results import MEASURES, Results
 from fewlabel.pipelines.study.spec import Study
 from fewlabel.scoring.label_efficiency import EFFICIENCY_RULE, equivalent_labels
 from fewlabel.scoring.nested_bootstrap import BOOTSTRAP_RULE, nested_bootstrap
-from fewlabel.scoring.paired_test import TEST_RULE, PairedTest, holm, paired_test, verdict
+from fewlabel.scoring.paired_test import TEST_RULE, Factor, PairedTest, holm, verdict
 from fewlabel.scoring.power import POWER_RULE, draws_needed
 from fewlabel.scoring.rank_stability import RANK_RULE, agreement, rank_stability
 from fewlabel.scoring.replicates import Scores, means_over, over_seeds, spread
@@ -70,7 +70,7 @@ def _tests(study: Study, scores: Found) -> dict[tuple[int | str, str], tuple[Pai
     """(budget, arm) → test against the control, and its corrected p."""
     confidence = study.settings.confidence
     tests = {
-        (budget, arm): paired_test(difference(found, arm, study.control), confidence=confidence)
+        (budget, arm): test_of(found, arm, study.control, confidence)
         for budget, found in scores.items()
         if study.control in found
         for arm in found
@@ -143,16 +143,19 @@ def _power(study: Study, scores: Found) -> dict[str, dict[str, Any]]:
         for arm in found if study.control in found else ():
             if arm == study.control:
                 continue
-            needed = draws_needed(difference(found, arm, study.control), study.settings.gain)
+            differences, factor = difference(found, arm, study.control)
+            needed = draws_needed(differences, study.settings.gain)
             if needed is not None:
-                told.setdefault(str(budget), {})[arm] = needed.record()
+                told.setdefault(str(budget), {})[arm] = {**needed.record(), "of": factor}
     return told
 
 
 def _effects(study: Study, found: Mapping[str, Scores]) -> list[dict[str, Any]]:
     switches = {name: arm.switches for name, arm in study.arms.items() if arm.switches}
-    arms = {name: over_seeds(scores) for name, scores in found.items() if name in switches}
-    effects = switch_effects(arms, switches, confidence=study.settings.confidence)
+    rows = {name: rows_of(scores) for name, scores in found.items() if name in switches}
+    factor: Factor = next((factor for _, factor in rows.values()), "draws")
+    arms = {name: scores for name, (scores, _) in rows.items()}
+    effects = switch_effects(arms, switches, factor=factor, confidence=study.settings.confidence)
     corrected = holm([effect.test.p for effect in effects])
     level = 1.0 - study.settings.confidence
     return [

@@ -41,7 +41,7 @@ class Embeddings:
     def statistics(self) -> dict[str, dict[str, Any]]:
         """Arm → meta label → ``silhouette``, ``purity`` and ``chance``, each with mean and deviation over encoders."""
         found: dict[str, dict[str, Any]] = {}
-        for arm in dict.fromkeys(cell.arm for cell in self._grid.cells):
+        for arm in self._arms():
             figures: dict[str, dict[str, list[float]]] = {}
             for vectors, slices, store in self._of(arm):
                 patients = slices["meta_patient"].to_numpy(np.int64)
@@ -62,7 +62,7 @@ class Embeddings:
     def pictures(self) -> list[Picture]:
         """A map of the first encoder of each arm, coloured by the first meta label."""
         made = []
-        for arm in dict.fromkeys(cell.arm for cell in self._grid.cells):
+        for arm in self._arms():
             for vectors, slices, store in self._of(arm):
                 names = self._there(store)
                 if names and len(vectors) > 2:
@@ -80,6 +80,9 @@ class Embeddings:
                     )
                 break
         return made
+
+    def _arms(self) -> list[str]:
+        return list(dict.fromkeys(cell.arm for cell in self._grid.cells)) if self._labels else []
 
     def _there(self, store: PreparedStore) -> list[str]:
         return [label for label in self._labels if label in store.meta_labels]

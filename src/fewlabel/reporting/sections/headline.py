@@ -37,9 +37,11 @@ def _without_scores(inputs: Inputs, trained: str) -> Headline:
     dice, far = expected["mean"]["dice"], expected["mean"]["hd95_mm"]
     patients = len(expected["subjects"])
     which = "expect the control to reach" if inputs.use.get("arm") == "control" else "expect"
+    how = f"who were left out in turn, with {patients - 1} to learn from each time"
+    how = "whose labels the network that segmented them had never met" if expected.get("again") else how
     outcome = (
         f"On a new patient, {which} a mean Dice of about {number(dice['mean'], 2)}{_about(far)}: the mean over "
-        f"{patients} annotated patients who were left out in turn, with {patients - 1} to learn from each time. The "
+        f"{count(patients, 'annotated patient')} {how}. The "
         f"worst, {expected['lowest']}, reached {number(dice['low'], 2)}. With so few patients this estimate is rough, "
         "and slightly pessimistic."
     )

@@ -115,7 +115,7 @@ def power_table(statistics: Statistics, gain: float) -> Table | None:
     """How many draws would show a gain; None where nothing tells."""
     if not statistics["power"]:
         return None
-    head = ["arm", "M", f"chance to see a gain of {gain:g} now", "draws for a chance of 80 %"]
+    head = ["arm", "M", f"chance to see a gain of {gain:g} now", "what gives a chance of 80 %"]
     rows = [
         [arm, budget, percent(entry["now"]), _draws(entry)]
         for budget, arms in statistics["power"].items()
@@ -127,7 +127,7 @@ def power_table(statistics: Statistics, gain: float) -> Table | None:
 def _draws(entry: Mapping[str, Any]) -> str:
     if entry["draws"] is None:
         return f"no number, with {entry['patients']} test patients"
-    return str(entry["draws"])
+    return f"{entry['draws']} {entry['of']}"
 
 
 def effect_table(statistics: Statistics) -> Table | None:

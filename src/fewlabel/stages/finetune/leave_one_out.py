@@ -27,12 +27,18 @@ from fewlabel.engine.run_folder_state import mark_run
 from fewlabel.engine.weight_files import left_out_file, save_left_out
 from fewlabel.nets.unet import UNet
 from fewlabel.scoring.metrics import score_case
+from fewlabel.scoring.thirds import COLUMNS as THIRDS
+from fewlabel.scoring.thirds import dice_of_thirds
 from fewlabel.stages._cleaning_rule import prepared_spacing
 from fewlabel.stages.finetune.trainer import MASKS, SegmentationTrainer
 
 #: Scores of the left-out patients, a row per scan and class.
 TABLE = "left_out.csv"
-COLUMNS = ("subject", "case", "phase", "class", "class_name", "dice", "hd95_mm", "missed", "invented")
+COLUMNS = (
+    *("subject", "case", "phase", "class", "class_name", "dice", "hd95_mm", "missed", "invented"),
+    *("reference_ml", "predicted_ml", "stray", "stray_ml"),
+    *THIRDS,
+)
 _CURVE, _SCORES = "curve.json", "scores.json"
 
 
@@ -180,7 +186,8 @@ class LeftOut:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"hd95_mm": "float64"})
+    figures = ("hd95_mm", "reference_ml", "predicted_ml", "stray_ml", *THIRDS)
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict.fromkeys(figures, "float64"))
 
 
 def labelled_cases(store: PreparedStore, subjects: Sequence[str]) -> tuple[PreparedCase, ...]:
@@ -201,8 +208,10 @@ def case_rows(store: PreparedStore, case: PreparedCase, predicted: NDArray[np.ui
     reference[ignored] = 0
     spacing = prepared_spacing(store, case) if case.record.get("spacing_known", True) else None
     names = {index: name for index, name in store.label_names.items() if index}
+    cleaned = np.where(ignored, 0, predicted)
+    thirds = dict(zip(names, dice_of_thirds(cleaned, reference, list(names)), strict=True))
     scores = score_case(
-        np.where(ignored, 0, predicted),
+        cleaned,
         reference,
         spacing or (1.0, 1.0, 1.0),
         list(names),
@@ -218,6 +227,11 @@ def case_rows(store: PreparedStore, case: PreparedCase, predicted: NDArray[np.ui
             "hd95_mm": score.hd95_mm,
             "missed": score.missed,
             "invented": score.invented,
+            # Where nobody knows how large voxels are, there is no volume.
+            **{key: getattr(score, key) if spacing else None for key in ("reference_ml", "predicted_ml")},
+            "stray": score.stray,
+            "stray_ml": score.stray_ml if spacing else None,
+            **dict(zip(THIRDS, thirds[score.index], strict=True)),
         }
         for score in scores
     ]

@@ -142,7 +142,7 @@ class SegmenterRun:
             share = f"{settings.recalibrate_share:.0%}"
             say(f"Statistics of batch normalisation: {share} from {statistics_words(looked[0])}, masks unread.")
         if rule is not None:
-            say(f"Kept of predictions: {rule.words(self.store.label_names)}, as in the labelled masks.")
+            say(f"Predictions are cleaned to be as the labelled masks: {rule.words(self.store.label_names)}.")
         expected = None if table is None else expectation(table, self.store.label_names, selection)
         if expected is not None and self.start is not None:
             expected["again"] = True

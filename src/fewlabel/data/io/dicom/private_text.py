@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -19,11 +20,21 @@ _NUMBER = (
     "AccessionNumber", "StudyID", "StationName", "DeviceSerialNumber", "AdmissionID", "IssuerOfPatientID",
     "RequestingService",
 )  # fmt: skip
-#: Tags that say where: the whole of it counts, as its words occur elsewhere.
-_PLACE = ("InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName")
+#: Tags that say where: the whole of it counts, and each word of five letters or more that says no kind of place.
+_PLACE = ("InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName", "StationName")
+_KIND_OF_PLACE = re.compile(
+    "abdom|abteil|ambulan|body|cardi|cent(er|re|r)|chest|child|clini|depart|diagno|divisi|gener|german|health|heart|"
+    "hosp|hôpital|image|imaging|instit|internat|klini|kranken|magnet|medi[cz]|nation|neuro|nucle|oncol|ospedal|pa?edia|"
+    "praxis|radiol|region|resear|resona|scann|school|secti|servic|spine|stati|thora|unit$|univers"
+)
 _WORD = re.compile(r"[^\W_]+")
 #: Dates, and numbers as long as those of patients and examinations.
-_LONG = re.compile(r"(?<!\d)(?:\d{6,}|\d{1,4}[-./]\d{1,2}[-./]\d{1,4})(?!\d)")
+_LONG = re.compile(
+    r"(?<!\d)(?:\d{6,}|\d{1,4}[-./]\d{1,2}[-./]\d{1,4}|\d{1,2}[-./ ]?"
+    r"(?:jan|feb|ma?r|apr|ma[iy]|jun|jul|aug|sep|o[ck]t|nov|de[cz])[a-z]*[-./ ]?\d{2,4})(?!\d)",
+    re.IGNORECASE,
+)
+_SPELLED_OUT = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa", "æ": "ae", "ß": "ss"})
 _REPEATED = re.compile(r"([-_^.,;/\\])(?:\s*\1)+")
 _ENDS = " -_^.,;/\\"
 #: Shorter words are initials, which occur everywhere; so many letters count within other words, too.
@@ -44,8 +55,11 @@ def naming_words(dataset: Any) -> frozenset[str]:
         for value in _values(dataset, _NUMBER):
             numbers = (word for word in _WORD.findall(value.casefold()) if any(map(str.isdigit, word)))
             words.update(word for word in numbers if len(word) > _SHORTEST)
-        words.update(" ".join(value.casefold().split()) for value in _values(dataset, _PLACE))
-    return frozenset(words - {""})
+        for value in _values(dataset, _PLACE):
+            words.add(" ".join(value.casefold().split()))
+            parts = (word for word in _WORD.findall(value.casefold()) if len(word) >= _WITHIN)
+            words.update(word for word in parts if not _KIND_OF_PLACE.match(word))
+    return frozenset(spelling for word in words for spelling in _spellings(word)) - {""}
 
 
 def without_names(text: str, words: Collection[str]) -> str:
@@ -68,8 +82,19 @@ def without_names(text: str, words: Collection[str]) -> str:
     plain = " ".join(_LONG.sub("", text).split())
     for phrase in (word for word in words if not _WORD.fullmatch(word)):
         plain = re.sub(re.escape(phrase), "", plain, flags=re.IGNORECASE)
+    for name in filter(str.isalpha, long):
+        # A name may be written in several words.
+        spread = r"[\W_]?".join(name)
+        plain = re.sub(rf"(?<![^\W_]){spread}(?![^\W_])", "", plain, flags=re.IGNORECASE)
     plain = _REPEATED.sub(r"\1", _WORD.sub(kept, plain))
     return " ".join(plain.split())[:_MOST].strip(_ENDS)
+
+
+def _spellings(word: str) -> Iterator[str]:
+    """A word as it is, with its umlauts spelled out, and without marks on its letters."""
+    yield word
+    yield word.translate(_SPELLED_OUT)
+    yield "".join(letter for letter in unicodedata.normalize("NFD", word) if not unicodedata.combining(letter))
 
 
 def _people(dataset: Any) -> Iterator[str]:

@@ -12,9 +12,9 @@ from fewlabel.core.provenance import library_versions
 from fewlabel.core.unfinished_files import written_beside
 from fewlabel.data.io.dicom.quiet_pydicom import quiet
 from fewlabel.data.io.dicom.series import Series
+from fewlabel.data.io.dicom.structure_headers import MAKER
 from fewlabel.data.io.dicom.tags import text_of, whole_of
 
-MAKER = "fewlabel"
 UNICODE = "ISO_IR 192"
 #: Added to the number of the series: results stand behind what a scanner numbers.
 _NUMBERS = 1000

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io.dicom.quiet_pydicom import pydicom_library
-from fewlabel.data.io.dicom.result_headers import MAKER, check_identity, filled, series_number, version, writing
+from fewlabel.data.io.dicom.result_headers import check_identity, filled, series_number, version, writing
 from fewlabel.data.io.dicom.series import Series
+from fewlabel.data.io.dicom.structure_headers import MAKER
 from fewlabel.data.io.label_tables import Label
 from fewlabel.data.io.shear import put_back
 

@@ -15,6 +15,8 @@ from fewlabel.data.io.dicom.series import Series, is_localizer
 from fewlabel.data.io.dicom.tags import elements_of, read_dataset, text_of, whole_of
 
 _KINDS = {"SEG": "segmentation", "RTSTRUCT": "structure set"}
+#: Who made them, as ``predict`` writes it into its own.
+MAKER = "fewlabel"
 _CONTOURS = "ROIContourSequence"
 
 
@@ -40,6 +42,7 @@ class StructureObject:
         series: UIDs of their series.
         frames_of_reference: UIDs of the systems of coordinates of what it holds.
         moment: When it was made, for comparisons alone.
+        predicted: Whether ``predict`` wrote it.
     """
 
     file: Path
@@ -51,6 +54,7 @@ class StructureObject:
     series: frozenset[str]
     frames_of_reference: frozenset[str]
     moment: str
+    predicted: bool
 
 
 @quiet()
@@ -93,6 +97,7 @@ def read_structures(header: Header) -> StructureObject:
         series=frozenset(references["SeriesInstanceUID"]),
         frames_of_reference=frozenset(filter(None, frames)),
         moment=next(filter(None, moments), ""),
+        predicted={text_of(dataset, name) for name in ("Manufacturer", "ManufacturerModelName")} == {MAKER},
     )
 
 

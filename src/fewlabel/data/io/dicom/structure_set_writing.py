@@ -15,7 +15,6 @@ from fewlabel.data.io.dicom.mask_polygons import polygons_of
 from fewlabel.data.io.dicom.quiet_pydicom import pydicom_library
 from fewlabel.data.io.dicom.result_headers import (
     ALSO,
-    MAKER,
     PATIENT_AND_STUDY,
     UNICODE,
     check_identity,
@@ -25,6 +24,7 @@ from fewlabel.data.io.dicom.result_headers import (
     writing,
 )
 from fewlabel.data.io.dicom.series import Series
+from fewlabel.data.io.dicom.structure_headers import MAKER
 from fewlabel.data.io.dicom.tags import text_of
 from fewlabel.data.io.label_tables import Label
 from fewlabel.data.io.shear import put_back

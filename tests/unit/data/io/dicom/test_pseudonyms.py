@@ -77,7 +77,7 @@ def test_texts_without_names():
     cases = {
         "T1 müller sag li": "T1 sag",
         "山田 T1": "T1",
-        "EvaMueller_T2_EVA": "EvaMueller_T2",
+        "EvaMueller_T2_EVA": "T2",
         "knee_okafors_PD": "knee__PD",
         "heart 4711 K17 knee": "heart knee",
         "Heart Centre North T1": "T1",
@@ -88,3 +88,21 @@ def test_texts_without_names():
     cleaned["knee_okafors_PD"] = cleaned["knee_okafors_PD"].replace("knee_PD", "knee__PD")
     assert cleaned == cases
     assert len(without_names("x " * 200, words)) <= 64
+
+
+@pytest.mark.parametrize(
+    ("tags", "text", "left"),
+    [
+        ({"PatientName": "Müller^Jürgen"}, "Abd Mueller", "Abd"),
+        ({"PatientName": "Müller^Jürgen"}, "Abd MULLER ax", "Abd ax"),
+        ({"PatientName": "Vandermeer^Kai"}, "Abd van der Meer 3/17/19", "Abd"),
+        ({}, "abd 17MAR2019 ax", "abd ax"),
+        ({}, "abd 17-Mar-19", "abd"),
+        ({}, "3 march 5", "3 march 5"),
+        ({"InstitutionName": "Kuckucksheim Radiology"}, "radiology Kuckucksheim T1", "radiology T1"),
+        ({"InstitutionalDepartmentName": "Klinik Zwischenahn"}, "Light Zwischenahn", "Light"),
+        ({"StationName": "STATIONQQ"}, "T2 STATIONQQ tse", "T2 tse"),
+    ],
+)
+def test_names_in_other_spellings_places_and_dates_in_words(tags, text, left):
+    assert without_names(text, naming_words(dataset(**tags))) == left
