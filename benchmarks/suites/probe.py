@@ -79,9 +79,9 @@ def rows_of(store: PreparedStore, work: Path, name: str, seed: int, draws: Seque
     """Train an encoder if there is none yet, probe it, and describe both: a row for each draw."""
     arm = ARMS[name]
     settings = settings_of(arm, seed, draws[0])
-    encoder = trained(store, work, name, arm, seed, draws[0]) if arm.kind == "encoder" else None
+    encoder = trained(store, work, arm.of or name, arm, seed, draws[0]) if arm.kind == "encoder" else None
     began = time.monotonic()
-    found = probed(store, described(arm.kind, store, encoder, seed), draws)
+    found = probed(store, described(arm, store, encoder, seed), draws)
     seconds = round((time.monotonic() - began) / len(draws), 1)
     known = {} if encoder is None else training_facts(encoder)
     return [

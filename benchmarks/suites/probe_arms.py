@@ -38,6 +38,7 @@ class Arm:
         steps: Length of the pre-training.
         pretrain: Further settings of ``pretrain`` over the recipe.
         seeds: Seeds of the encoder.
+        of: Another arm, whose encoder is probed with the decoder that it left, or that is as random as itself.
     """
 
     kind: Kind = "encoder"
@@ -45,6 +46,7 @@ class Arm:
     steps: int = STEPS
     pretrain: Mapping[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
+    of: str = ""
 
     @property
     def labels(self) -> bool:
@@ -69,6 +71,8 @@ def _variants() -> Iterator[tuple[str, Arm]]:
         yield f"{name}, temperature 0.5", Arm(method={"name": name, "temperature": 0.5})
         yield f"{name}, plain slices", Arm(method={"name": name}, pretrain={"sampler": {"kind": "slices"}})
         yield f"{name}, 2000 steps", Arm(method={"name": name}, steps=2000)
+    for name in ("mae", "inpainting"):
+        yield f"{name}, decoder", Arm(method={"name": name}, of=name)
     yield "mae, equal weights", Arm(method={"name": "mae", "weighting": "none"})
     yield "mae, share 0.5", Arm(method={"name": "mae", "share": 0.5})
     yield "mae, wide", Arm(method={"name": "mae"}, pretrain={"augment": WIDE})
@@ -87,6 +91,7 @@ def _variants() -> Iterator[tuple[str, Arm]]:
 
 ARMS: dict[str, Arm] = {
     "random": Arm("random", seeds=RANDOM_SEEDS),
+    "random, decoder": Arm("random", seeds=RANDOM_SEEDS, of="random"),
     "intensities": Arm("intensities"),
     "places": Arm("places"),
     **dict(_methods()),

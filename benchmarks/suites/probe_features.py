@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fewlabel.nets.unet import UNetEncoder
+from fewlabel.nets.unet import UNetDecoder, UNetEncoder
 from fewlabel.scoring.probe import IGNORED
 
 #: Side of a cell in pixels.
@@ -48,6 +48,20 @@ def of_encoder(encoder: UNetEncoder) -> Description:
         return torch.cat([_resized(level, size) for level in maps], dim=1)
 
     return Description(features, encoder.config.widths[1:])
+
+
+def of_network(encoder: UNetEncoder, decoder: UNetDecoder) -> Description:
+    """The same, and all maps of the decoder."""
+    plain = of_encoder(encoder)
+
+    @torch.inference_mode()
+    def features(images: Tensor, heights: Tensor) -> Tensor:
+        del heights
+        size = (images.shape[2] // STRIDE, images.shape[3] // STRIDE)
+        maps = encoder(images.contiguous(memory_format=torch.channels_last))
+        return torch.cat([_resized(level, size) for level in [*maps[1:], *decoder(maps)]], dim=1)
+
+    return Description(features, (*plain.sizes, *reversed(encoder.config.widths[:-1])))
 
 
 def of_intensities() -> Description:

@@ -20,15 +20,16 @@ from fewlabel.data.intensity_changes import standardise
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.collapse_monitor import effective_rank, spread
 from fewlabel.engine.recalibrate import recalibrate
-from fewlabel.engine.weight_files import load_encoder
+from fewlabel.engine.weight_files import load_decoder_into, load_encoder, load_encoder_into
 from fewlabel.methods.base import pooled
-from fewlabel.nets.unet import UNetConfig, UNetEncoder
+from fewlabel.nets.unet import UNet, UNetConfig, UNetEncoder
 from fewlabel.protocol.exposure import images_of, met_among
 from fewlabel.protocol.training_eligibility import drawn_labels, training_slices
 from fewlabel.scoring.embedding import neighbour_purity
 from fewlabel.scoring.metrics import score_case
 from fewlabel.scoring.probe import IGNORED, Probe, Scale, balanced_rows, coarse_labels, scale_of
 from suites import probe_features
+from suites.probe_arms import Arm
 from suites.probe_features import STRIDE, Description
 
 #: Training slices that statistics and scales are of, and rows of a pass.
@@ -53,29 +54,33 @@ class Probed:
     slices: Mapping[str, Any]
 
 
-def described(
-    kind: str, store: PreparedStore, folder: Path | None, seed: int
-) -> tuple[Description, UNetEncoder | None]:
+def described(arm: Arm, store: PreparedStore, folder: Path | None, seed: int) -> tuple[Description, UNetEncoder | None]:
     """Features of an arm, and its encoder with the statistics of whole training slices.
 
     Raises:
         ValueError: If the encoder has met images of scored patients.
     """
-    if kind == "intensities":
+    if arm.kind == "intensities":
         return probe_features.of_intensities(), None
-    if kind == "places":
+    if arm.kind == "places":
         return probe_features.of_places(), None
-    if folder is None:
-        torch.manual_seed(stream_seed(seed, "encoder"))
-        encoder = UNetEncoder(UNetConfig(width=WIDTH, in_channels=int(store.images.shape[1])))
-    else:
+    torch.manual_seed(stream_seed(seed, "encoder"))
+    config = UNetConfig(width=WIDTH, in_channels=int(store.images.shape[1]))
+    if folder is not None:
         met = met_among(scored(store), images_of(Artifact.open(folder, "encoder")), "acdc")
         if met:
             raise ValueError(f"{folder} has met images of patients who are scored: {', '.join(sorted(met))}")
-        encoder, _ = load_encoder(folder)
-    encoder = encoder.eval().to(memory_format=torch.channels_last)
-    recalibrate(encoder, _training(store).batches(ROWS))
-    return probe_features.of_encoder(encoder), encoder
+        config = load_encoder(folder)[0].config
+    network = UNet(config, classes=1)
+    if folder is not None:
+        load_encoder_into(folder, network.encoder)
+        if arm.of:
+            load_decoder_into(folder, network.decoder)
+    network = network.eval().to(memory_format=torch.channels_last)
+    recalibrate(network if arm.of else network.encoder, _training(store).batches(ROWS))
+    if arm.of:
+        return probe_features.of_network(network.encoder, network.decoder), network.encoder
+    return probe_features.of_encoder(network.encoder), network.encoder
 
 
 def probed(store: PreparedStore, description: tuple[Description, UNetEncoder | None], draws: Sequence[int]) -> Probed:

@@ -13,7 +13,7 @@ import torch
 
 import fewlabel
 from fewlabel.data.store import PreparedStore
-from fewlabel.nets.unet import UNetConfig, UNetEncoder
+from fewlabel.nets.unet import UNetConfig, UNetDecoder, UNetEncoder
 from kit.stores import make_store
 from kit.tiny import pretrain_settings
 
@@ -36,6 +36,7 @@ def tiny(suites, tmp_path, monkeypatch):
         "intensities": suites.probe_arms.ARMS["intensities"],
         "places": suites.probe_arms.ARMS["places"],
         "mae, short": suites.probe_arms.Arm(method={"name": "mae"}, steps=2),
+        "mae, short, decoder": suites.probe_arms.Arm(method={"name": "mae"}, steps=2, of="mae, short"),
         "sscl": suites.probe_arms.Arm(method={"name": "sscl"}, steps=2),
     }
     monkeypatch.setattr(suites.probe_arms, "DRAWS", (0, 1))
@@ -82,6 +83,7 @@ def test_every_arm_has_a_row_for_each_seed_and_draw_made_once(suites, tiny):
         "`random`",
         "`intensities`",
         "`places`",
+        "`mae, short, decoder`",
         "`sscl`",
     ]
 
@@ -89,12 +91,12 @@ def test_every_arm_has_a_row_for_each_seed_and_draw_made_once(suites, tiny):
 def test_an_encoder_that_has_met_scored_patients_is_refused(suites, tiny, monkeypatch):
     store = PreparedStore(tiny.prepared)
     suites.probe.run(Path("data"), tiny.work, tiny.results, ["mae-short"])
-    folder = tiny.work / "probe" / "mae-short-s0"
-    assert suites.probe_row.described("encoder", store, folder, 0)[1] is not None
+    folder, arm = tiny.work / "probe" / "mae-short-s0", suites.probe.ARMS["mae, short"]
+    assert suites.probe_row.described(arm, store, folder, 0)[1] is not None
     patient = suites.probe_row.scored(store)[0]
     monkeypatch.setattr(suites.probe_row, "images_of", lambda encoder: {patient, "another"})
     with pytest.raises(ValueError, match=f"who are scored: {patient}$"):
-        suites.probe_row.described("encoder", store, folder, 0)
+        suites.probe_row.described(arm, store, folder, 0)
 
 
 def test_an_unknown_arm_is_answered_with_the_known_ones(suites):
@@ -122,6 +124,12 @@ def test_levels_of_an_encoder_are_averaged_or_enlarged_to_cells(suites):
     maps = encoder(images)
     torch.testing.assert_close(found[0, :8, 0, 0], maps[1][0, :, :2, :2].mean(dim=(1, 2)))
     torch.testing.assert_close(found[0, 8:24], maps[2][0])
+    decoder = UNetDecoder(encoder.config).eval()
+    whole = suites.probe_features.of_network(encoder, decoder)
+    both = whole.features(images, torch.zeros(1))
+    assert both.shape[1] == sum(whole.sizes)
+    assert torch.equal(both[:, : found.shape[1]], found)
+    torch.testing.assert_close(both[0, -4:, 0, 0], decoder(maps)[-1][0, :, :4, :4].mean(dim=(1, 2)))
 
 
 def test_quarter_turns_of_a_slice_and_its_mask_are_exact(suites):
