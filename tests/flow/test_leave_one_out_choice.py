@@ -10,6 +10,7 @@ import pytest
 
 from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import read_json
+from fewlabel.core.artifact.sealed import write_sealed
 from fewlabel.core.errors import SettingsError
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.inference import predict_volume
@@ -203,7 +204,7 @@ def test_scores_of_another_run_are_made_again(
         with pytest.raises(PowerCut):
             finetune.run(finetune_settings(store, tmp_path / "out", **TWO))
     path = tmp_path / "out" / LEFT[0] / "scores.json"
-    path.write_text('{"rows": []}')
+    write_sealed(path, {"rows": []})
     fits.clear()
     out = finetune.run(finetune_settings(store, tmp_path / "out", **TWO, resume=True))
     assert names(fits) == [LEFT[0]]

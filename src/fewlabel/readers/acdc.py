@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -17,6 +17,7 @@ from fewlabel.data.io.composite_paths import Frame
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.readers.base import Match, Reader
 from fewlabel.readers.cine_frames import PARTS
+from fewlabel.readers.copies import without_copies
 
 _PATIENT = re.compile(r"patient\d+$")
 _FRAME = re.compile(r"(?P<patient>patient\d+)_frame(?P<frame>\d+)$")
@@ -134,27 +135,32 @@ def _frames(folder: Path) -> Iterator[tuple[int, Path]]:
     except PermissionError:
         # Looking for a fitting reader goes on without it; reading names it.
         return
-    for path in paths:
-        match = _FRAME.match(scan_stem(path)) if is_scan(path) else None
-        if match:
+    yield from _framed(path for path in paths if is_scan(path))
+
+
+def _framed(scans: Iterable[Path]) -> Iterator[tuple[int, Path]]:
+    """Frames by number."""
+    for path in scans:
+        if (match := _FRAME.match(scan_stem(path))) is not None:
             yield int(match["frame"]), path
 
 
 def _read_patient(folder: Path, part: str, faults: list[Fault]) -> Iterator[Case]:
     try:
-        files = list(folder.iterdir())
+        names = sorted(Path(path.name) for path in folder.iterdir() if is_scan(path))
+        files = [folder / name for name in without_copies(names, folder, faults)]
         info = _read_info(folder / _INFO, faults)
     except PermissionError as error:
         remedy = "Allow reading it, or take it out of the data set"
         faults.append(Fault(f"{folder} cannot be read ({reason(error)})", remedy=remedy))
         return
     frames: dict[int, Path] = {}
-    for frame, path in _frames(folder):
+    for frame, path in _framed(files):
         if frame in frames:
             problem = f"{frames[frame]} and {path} are the same frame"
             faults.append(Fault(problem, remedy="Remove one of the two"))
         frames[frame] = path
-    truths = {scan_stem(path): path for path in files if is_scan(path) and scan_stem(path).endswith("_gt")}
+    truths = {scan_stem(path): path for path in files if scan_stem(path).endswith("_gt")}
     if not frames:
         remedy = "Restore its images, or take the folder out of the data set"
         faults.append(Fault(f"{folder} holds no patientNNN_frameFF images", remedy=remedy))

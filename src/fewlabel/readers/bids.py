@@ -17,6 +17,7 @@ from fewlabel.readers.bids_masks import labels_of, masks_of, of_one_pipeline
 from fewlabel.readers.bids_names import BidsFile, parse_name, scan_name
 from fewlabel.readers.bids_tables import ACQUISITION, PARTICIPANTS, Sidecars, participants, sessions
 from fewlabel.readers.cine_frames import with_frames
+from fewlabel.readers.copies import without_copies
 from fewlabel.readers.image_names import part_of_folder
 from fewlabel.readers.listing import files_below, scans_below
 
@@ -85,7 +86,8 @@ class BidsReader(Reader):
         faults: list[Fault] = []
         notes: list[str] = []
         files = files_below(root)
-        named = [file for path in scans_below(root) if (file := parse_name(path)) is not None]
+        scans = without_copies(scans_below(root), root, faults)
+        named = [file for path in scans if (file := parse_name(path)) is not None]
         masks = of_one_pipeline([file for file in named if file.is_mask], self.chosen.derivative, notes, faults)
         suffixes, groups = _images(named, masks, self.chosen.suffix, notes, faults, root)
         images = [group[0] for group in groups]

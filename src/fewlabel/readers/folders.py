@@ -15,6 +15,7 @@ from fewlabel.core.settings.base import Floats, setting
 from fewlabel.data.catalog import Case, Catalog, Column
 from fewlabel.readers.base import Match, Reader
 from fewlabel.readers.cine_frames import FourthAxis, with_frames
+from fewlabel.readers.copies import without_copies
 from fewlabel.readers.default_channel_names import channel_names
 from fewlabel.readers.known_sets import KnownSet, known_set
 from fewlabel.readers.listing import scans_below
@@ -94,7 +95,7 @@ class FoldersReader(Reader):
         files = scans_below(root)
         if not files:
             return Match(0.0, ("no image files",))
-        pairing, kinds = _pairing(root)
+        pairing, kinds = _pairing(root, [])
         what = f"by content ({', '.join(kinds)})" if kinds else "by name"
         reasons: tuple[str, ...] = (f"{pairing.labelled} of {len(pairing.scans)} images have a mask {what}",)
         if pairing.strays:
@@ -107,7 +108,7 @@ class FoldersReader(Reader):
         """One case per image, volume of pictures, or frame."""
         faults: list[Fault] = []
         notes: list[str] = []
-        pairing, kinds = _pairing(root)
+        pairing, kinds = _pairing(root, faults)
         if kinds:
             notes.append(
                 f"no name tells masks, so their content does: {', '.join(kinds)} hold whole numbers of few values on "
@@ -156,14 +157,16 @@ class FoldersReader(Reader):
         )
 
 
-def _pairing(root: Path) -> tuple[Pairing, tuple[str, ...]]:
+def _pairing(root: Path, faults: list[Fault]) -> tuple[Pairing, tuple[str, ...]]:
     """Scans with their masks by name; where no name tells any, by content, with the kinds of files that are masks."""
     files = scans_below(root)
-    pairing = pair_files(files)
-    if pairing.labelled or pairing.strays:
-        return pairing, ()
-    roles, kinds = roles_by_content(files, root)
-    return (pair_files(files, roles), kinds) if kinds else (pairing, ())
+    copies: list[Fault] = []
+    pairing = pair_files(without_copies(files, root, copies))
+    roles, kinds = ({}, ()) if pairing.labelled or pairing.strays else roles_by_content(files, root)
+    if kinds:
+        return pair_files(files, roles), kinds
+    faults.extend(copies)
+    return pairing, ()
 
 
 def _places_of_rows(rows: Sequence[Row]) -> list[Placed]:

@@ -13,6 +13,7 @@ from fewlabel.core.errors import Fault
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.io.composite_paths import Structures
 from fewlabel.readers.base import Match, Reader
+from fewlabel.readers.copies import without_copies
 from fewlabel.readers.default_channel_names import channel_names
 from fewlabel.readers.image_names import NamedFile, is_neither, understood
 from fewlabel.readers.listing import scans_below
@@ -56,7 +57,7 @@ class StructuresReader(Reader):
         """By names of masks that occur with several scans."""
         if not root.is_dir():
             return Match(0.0, ("not a folder",))
-        scans, strays = _scans(scans_below(root))
+        scans, strays = _scans(without_copies(scans_below(root), root, []))
         several = sum(len(scan.masks) > 1 for scan in scans)
         shared = Counter(name for scan in scans for name in scan.masks)
         common = [name for name, count in shared.items() if count > 1 or len(scans) == 1]
@@ -73,7 +74,7 @@ class StructuresReader(Reader):
     def collect(self, root: Path) -> Catalog:
         """One case per image; its label joins the masks."""
         faults: list[Fault] = []
-        scans, strays = _scans(scans_below(root))
+        scans, strays = _scans(without_copies(scans_below(root), root, faults))
         if not scans:
             faults.append(Fault(f"{root} holds no images"))
         faults.extend(

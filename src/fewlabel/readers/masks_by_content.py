@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -49,10 +49,10 @@ class _Layout:
 def roles_by_content(files: Sequence[Path], root: Path) -> tuple[dict[Path, NamedFile], tuple[str, ...]]:
     """What each file is where no name says so, and the kinds of files that are masks; empty where none are.
 
-    Files are of one scan that lie in one folder (``p1/Bild``, ``p1/Herz``), have one name in several folders
-    (``Daten/p1``, ``Herz/p1``), or names that begin alike (``p1``, ``p1_Herz``). Of three scans all are read: a kind of
-    file is a mask if it holds at most 64 values, all of them whole numbers, each time, and lies on the grid of another
-    that does not.
+    Files are of one scan that have one name but for the format (``p1.jpg``, ``p1.png``), lie in one folder
+    (``p1/Bild``, ``p1/Herz``), have one name in several folders (``Daten/p1``, ``Herz/p1``), or names that begin alike
+    (``p1``, ``p1_Herz``). Of three scans all are read: a kind of file is a mask if it holds at most 64 values, all of
+    them whole numbers, each time, and lies on the grid of another that does not.
 
     Args:
         files: Images, relative to ``root``.
@@ -78,7 +78,9 @@ def _layouts(files: Sequence[Path]) -> Iterable[_Layout]:
         if (match := _ENDING.match(scan_stem(path))) is not None:
             bases_of[match["kind"]].add(match["base"])
     endings = {kind for kind, bases in bases_of.items() if len(bases) > 1} or set(bases_of)
+    stems = Counter((path.parent, scan_stem(path)) for path in files)
     ways: tuple[tuple[Callable[[Path], _Split | None], Callable[[tuple[str, ...]], Placement]], ...] = (
+        (lambda path: _of_one_stem(path, stems), lambda common: (common[:-1], common[-1])),
         (_in_one_folder, lambda common: (common, "")),
         (_of_one_name, lambda common: (common[:-1], common[-1])),
         (lambda path: _of_one_beginning(path, endings), lambda common: (common[:-1], common[-1])),
@@ -94,6 +96,11 @@ def _layouts(files: Sequence[Path]) -> Iterable[_Layout]:
         held = sum(kind in kinds for group in groups.values() for kind in group)
         if 1 < len(kinds) <= _MOST_KINDS and again and held >= _HELD * len(files):
             yield _Layout(groups, placed)
+
+
+def _of_one_stem(path: Path, stems: Mapping[tuple[Path, str], int]) -> _Split | None:
+    stem = scan_stem(path)
+    return ((*path.parent.parts, stem), path.name.removeprefix(stem)) if max(stems.values()) > 1 else None
 
 
 def _in_one_folder(path: Path) -> _Split | None:
