@@ -134,11 +134,11 @@ def full(*words):
 def test_a_full_disk_stops_prepare_and_leaves_nothing(tmp_path, monkeypatch, capsys):
     data = nnunet_folder(tmp_path / "data")
     monkeypatch.setattr(os, "posix_fallocate", full)
-    assert rc("prepare", str(data), "--out", str(tmp_path / "p")) == 1
+    assert rc("prepare", str(data), "--out", str(tmp_path / "p")) == 6
     told = " ".join(capsys.readouterr().err.split())
     assert "The disk is full" in told
-    assert "bytes needed" in told
-    assert "bytes free" in told
+    assert "bytes are needed" in told
+    assert "iB free" in told
     assert "should not happen" not in told
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
@@ -147,6 +147,6 @@ def test_a_full_disk_stops_merge_and_leaves_nothing(tmp_path, monkeypatch, capsy
     one = make_store(tmp_path / "one", subjects=4, depth=4, size=(32, 32), seed=1)
     two = make_store(tmp_path / "two", subjects=4, depth=4, size=(32, 32), seed=2)
     monkeypatch.setattr(os, "posix_fallocate", full)
-    assert rc("merge", str(one), str(two), "--out", str(tmp_path / "both")) == 1
+    assert rc("merge", str(one), str(two), "--out", str(tmp_path / "both")) == 6
     assert "The disk is full" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]

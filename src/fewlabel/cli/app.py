@@ -15,12 +15,16 @@ try:
     import fewlabel
     from fewlabel.cli import lists, pipelines, stages, study_command, table_command
     from fewlabel.cli.terminal_output import any_encoding, show_progress
+    from fewlabel.core.stop_signals import stopping_on_signals
 except KeyboardInterrupt:
     # Most of the time before the first line is spent here, where nobody guards yet.
     sys.stderr.write("Interrupted.\n")
     sys.exit(130)
 
-EPILOG = "Exit codes: 0 ok, 2 usage or settings, 3 data, 4 diverged, 5 out of memory, 130 interrupted and saved."
+EPILOG = (
+    "Exit codes: 0 ok, 2 usage or settings, 3 data, 4 diverged, 5 out of memory, 6 disk full, 7 another process lost, "
+    "130 interrupted and saved."
+)
 
 #: Where a context keeps the words of the command line.
 _WORDS = "fewlabel.words"
@@ -112,7 +116,8 @@ def main(words: Sequence[str] | None = None) -> None:
     """
     try:
         any_encoding()
-        app(args=list(words) if words is not None else None, prog_name="fewlabel")
+        with stopping_on_signals():
+            app(args=list(words) if words is not None else None, prog_name="fewlabel")
     except KeyboardInterrupt:
         # While the commands are put together, before one of them is guarded.
         sys.stderr.write("Interrupted.\n")

@@ -6,9 +6,11 @@ import errno
 import sys
 import textwrap
 import traceback
+from pathlib import Path
 
 from fewlabel.cli.terminal_output import rank, stderr
-from fewlabel.core.errors import Fault, FewlabelError, SettingsError, is_disk_full
+from fewlabel.core.disk_room import full_disk_fault
+from fewlabel.core.errors import DiskFullError, Fault, FewlabelError, SettingsError, is_disk_full
 
 INTERRUPTED = 130
 OUT_OF_MEMORY = 5
@@ -17,8 +19,8 @@ OUT_OF_MEMORY = 5
 def report_failure(error: BaseException) -> int:
     """Show the user what went wrong; returns the exit code.
 
-    2 usage, settings or a path that may not be read or written, 3 data, 4 diverged, 5 out of memory, 130 interrupted;
-    1 for a full disk and for what nobody foresaw.
+    2 usage, settings or a path that may not be read or written, 3 data, 4 diverged, 5 out of memory, 6 a full disk,
+    7 a lost process, 130 interrupted; 1 for what nobody foresaw.
     """
     if isinstance(error, FewlabelError):
         _show(str(error))
@@ -31,10 +33,8 @@ def report_failure(error: BaseException) -> int:
         return OUT_OF_MEMORY
     if isinstance(error, OSError):
         if is_disk_full(error):
-            # Which command it was is not known here, and only some can go on.
-            remedy = "Free some space and repeat the command; one that trains continues with --resume."
-            _show(f"The disk is full ({error}).\n  - {remedy}")
-            return 1
+            place = None if error.filename is None else Path(str(error.filename))
+            return report_failure(DiskFullError("The disk is full:", [full_disk_fault(place)]))
         if closed := _closed_path(error):
             return report_failure(closed)
     sys.stderr.write("".join(traceback.format_exception(error)))

@@ -128,6 +128,14 @@ def any_rank_each(flags: Sequence[bool]) -> list[bool]:
     return [bool(flag) for flag in tensor.tolist()]
 
 
+def is_lost_process(error: BaseException) -> bool:
+    """Whether an error says that another process of this run ended or cannot be reached."""
+    if world_size() == 1 or not isinstance(error, RuntimeError):
+        return False
+    # gloo has no exception of its own.
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
+
+
 def barrier() -> None:
     """Wait for all ranks."""
     if world_size() > 1:

@@ -8,6 +8,8 @@
     │   └── ArtifactError  3    a folder made by a stage is missing, of the wrong kind or changed
     ├── DivergedError      4    training left the finite numbers, or its embeddings collapsed
     ├── MemoryLimitError   5    the device or the machine ran out of memory
+    ├── DiskFullError      6    there is no room on the disk
+    ├── LostProcessError   7    another process of the same run ended or cannot be reached
     └── RunStoppedError     130  stopped by the user after saving
 """
 
@@ -105,6 +107,18 @@ class MemoryLimitError(FewlabelError):
     """The device or the machine ran out of memory."""
 
     exit_code = 5
+
+
+class DiskFullError(FewlabelError):
+    """There is no room on the disk, by the user's quota, or for so large a file."""
+
+    exit_code = 6
+
+
+class LostProcessError(FewlabelError):
+    """Another process of the same run ended, or cannot be reached any more."""
+
+    exit_code = 7
 
 
 class RunStoppedError(FewlabelError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import re
@@ -17,6 +18,8 @@ from pathlib import Path
 STALE_SECONDS = 3600.0
 #: Of the name of what is written, so much goes into the hidden one: names of files have at most 255 bytes.
 _MOST_BYTES = 120
+#: Bytes of a disk on which nothing can be written any more.
+_NO_ROOM = 2**16
 #: What :func:`partial_beside` makes, and made before it named the writer; the lock of a run is not among them.
 _PARTIAL = re.compile(r"\..+?(\.(?P<host>[^.]+)-(?P<process>\d+))?\.[0-9a-f]{8}\.partial")
 
@@ -37,12 +40,29 @@ def written_beside(path: Path) -> Iterator[Path]:
     partial = partial_beside(path)
     partial.mkdir()
     try:
-        yield partial / path.name
-        with (partial / path.name).open("r+b") as stream:
-            os.fsync(stream.fileno())
+        with naming(path):
+            yield partial / path.name
+            with (partial / path.name).open("r+b") as stream:
+                os.fsync(stream.fileno())
         (partial / path.name).replace(path)
+    except Exception as error:
+        # Libraries in C++ do not say that the disk is full.
+        if not isinstance(error, OSError) and shutil.disk_usage(path.parent).free < _NO_ROOM:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors of the system that name no file, as those of a full disk, name this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def is_partial(path: Path) -> bool:

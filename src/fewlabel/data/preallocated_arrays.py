@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from fewlabel.core.errors import Fault, FewlabelError, is_disk_full
-from fewlabel.core.unfinished_files import is_partial
+from fewlabel.core.disk_room import full_disk_fault
+from fewlabel.core.errors import DiskFullError, is_disk_full
 
 #: File systems and libraries that cannot take space ahead.
 _UNABLE = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV})
@@ -29,7 +29,7 @@ def reserved_arrays(folder: Path, arrays: Mapping[str, tuple[DTypeLike, Sequence
         arrays: Name of each file to the data type and shape of its array.
 
     Raises:
-        FewlabelError: If there is no room; names the folder, the bytes needed and the bytes free. No file is left.
+        DiskFullError: If there is no room; names the folder, what is needed and what is free. No file is left.
         OSError: If a file cannot be made.
     """
     free = shutil.disk_usage(folder).free
@@ -43,7 +43,7 @@ def reserved_arrays(folder: Path, arrays: Mapping[str, tuple[DTypeLike, Sequence
         for name in arrays:
             (folder / name).unlink(missing_ok=True)
         if is_disk_full(error):
-            raise _full(folder, arrays, free) from error
+            raise _full(folder, arrays) from error
         raise
     return maps
 
@@ -74,10 +74,6 @@ def _taken(path: Path) -> bool:
     return True
 
 
-def _full(folder: Path, arrays: Mapping[str, tuple[DTypeLike, Sequence[int]]], free: int) -> FewlabelError:
+def _full(folder: Path, arrays: Mapping[str, tuple[DTypeLike, Sequence[int]]]) -> DiskFullError:
     needed = sum(int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize for dtype, shape in arrays.values())
-    # A folder being built has a hidden name; the user knows it by the other.
-    shown = folder.with_name(folder.name[1:].rsplit(".", 3)[0]) if is_partial(folder) else folder
-    problem = f"not enough room on its disk: {needed} bytes needed, {free} bytes free"
-    fault = Fault(problem, str(shown), "Free some space or give another folder")
-    return FewlabelError("The disk is full; nothing was written:", [fault])
+    return DiskFullError("The disk is full; nothing was written:", [full_disk_fault(folder, needed)])

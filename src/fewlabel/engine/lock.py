@@ -56,8 +56,10 @@ def take(out: Path) -> FileLock | None:
 
 
 def _sign(stream: int) -> None:
-    os.ftruncate(stream, 0)
-    os.write(stream, f"process {os.getpid()} on {socket.gethostname()}".encode())
+    # Whose it is is a courtesy: on a full disk the lock holds without.
+    with suppress(OSError):
+        os.ftruncate(stream, 0)
+        os.write(stream, f"process {os.getpid()} on {socket.gethostname()}".encode())
 
 
 def free(out: Path, lock: FileLock | None) -> None:

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.errors import UNKNOWN, Fault, SettingsError
+from fewlabel.core.errors import UNKNOWN, Fault, LostProcessError, SettingsError
 from fewlabel.core.settings.base import Settings
 from fewlabel.core.settings.value_syntax import merge
 from fewlabel.core.suggestions import did_you_mean
 from fewlabel.pipelines.recipes import Recipe, load_recipe
+
+_LOST = "Another process of this run has ended or cannot be reached; start all of them again with --resume."
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,18 @@ def run_stage(name: str, settings: Settings, **known: Any) -> Path:
         name: The stage.
         settings: Its settings.
         **known: What else its ``run`` is to know.
+
+    Raises:
+        LostProcessError: If another process of the run was lost.
     """
-    return Path(importlib.import_module(f"fewlabel.stages.{name}").run(settings, **known))
+    try:
+        return Path(importlib.import_module(f"fewlabel.stages.{name}").run(settings, **known))
+    except RuntimeError as error:
+        from fewlabel.core.collective import is_lost_process
+
+        if not is_lost_process(error):
+            raise
+        raise LostProcessError(_LOST) from error
 
 
 def run_values(name: str, values: Mapping[str, Any], recipe: str | Path | None = None) -> Path:

@@ -83,8 +83,9 @@ def test_an_interrupt_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     result = failing_command(monkeypatch, OSError(28, "No space left on device"))
-    assert result.exit_code == 1
+    assert result.exit_code == 6
     assert "The disk is full" in result.stderr
+    assert "Free some space" in result.stderr
     assert "Traceback" not in result.stderr
 
 

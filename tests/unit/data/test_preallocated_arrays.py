@@ -54,8 +54,8 @@ def test_a_full_disk_names_folder_and_bytes(tmp_path, monkeypatch, code, after):
         reserved_arrays(partial, ARRAYS)
     (fault,) = caught.value.faults
     assert fault.where == str(tmp_path / "my.store")
-    assert fault.problem == f"not enough room on its disk: {BYTES} bytes needed, 1234 bytes free"
-    assert caught.value.exit_code == 1
+    assert fault.problem == f"no room on its disk: {BYTES} bytes are needed, 1234 bytes free"
+    assert caught.value.exit_code == 6
     assert list(partial.iterdir()) == []
 
 
@@ -70,7 +70,7 @@ def test_without_reservation_the_free_space_is_compared(tmp_path, monkeypatch, f
     if free > BYTES:
         assert [array.shape for array in reserved_arrays(tmp_path, ARRAYS)] == [shape for _, shape in ARRAYS.values()]
         return
-    with pytest.raises(FewlabelError, match=f"{BYTES} bytes needed, {free} bytes free"):
+    with pytest.raises(FewlabelError, match=f"{BYTES} bytes are needed, {free} bytes free"):
         reserved_arrays(tmp_path, ARRAYS)
     assert list(tmp_path.iterdir()) == []
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.core.errors import ArtifactError, Fault, reason
-from fewlabel.core.unfinished_files import abandoned, partial_beside, partials_of
+from fewlabel.core.unfinished_files import abandoned, naming, partial_beside, partials_of
 
 MANIFEST = "manifest.json"
 ANEW = "Make the artifact again"
@@ -29,7 +29,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     partial = partial_beside(path)
     try:
         # A fresh file: no link is followed.
-        with partial.open("xb") as stream:
+        with naming(path), partial.open("xb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
@@ -50,7 +50,7 @@ def append_line(path: Path, line: str, *, sync: bool = False) -> None:
         OSError: If that is so, or the line cannot be written.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
-    with os.fdopen(os.open(path, flags, 0o666), "ab") as stream:
+    with naming(path), os.fdopen(os.open(path, flags, 0o666), "ab") as stream:
         stream.write(f"{line}\n".encode())
         if sync:
             stream.flush()
@@ -115,7 +115,8 @@ def building(folder: Path) -> Iterator[Path]:
     partial = partial_beside(folder)
     partial.mkdir()
     try:
-        yield partial
+        with naming(folder):
+            yield partial
         if folder.exists():
             _replace(folder, partial)
         else:

@@ -10,9 +10,9 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 from fewlabel.core.errors import FewlabelError, RunStoppedError
+from fewlabel.core.stop_signals import stopping_on_signals
 from fewlabel.pipelines.executors.claims import MOST_DEATHS, claimed, deaths, fail, finish, is_done, note
 from fewlabel.pipelines.executors.job_progress import Standing
 from fewlabel.pipelines.executors.jobs import Job, Plan, Work
@@ -86,15 +86,6 @@ def limit_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def stop_on_signals() -> None:
-    """Make SIGTERM end a job as Ctrl-C does, also outside a training's loop."""
-
-    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
-
-
 def _follow_parent() -> None:
     """End this process as SIGTERM does once whoever started it is gone, however that came: its end of the pipe is."""
 
@@ -108,12 +99,12 @@ def _follow_parent() -> None:
 
 def main(path: Path) -> int:
     """Be a worker of the plan in a file, as a process of its own; the exit code."""
-    stop_on_signals()
-    _follow_parent()
     try:
-        plan = Plan.read(path)
-        limit_threads(plan.threads)
-        work_through(plan)
+        with stopping_on_signals():
+            _follow_parent()
+            plan = Plan.read(path)
+            limit_threads(plan.threads)
+            work_through(plan)
     except (RunStoppedError, KeyboardInterrupt):
         return STOPPED
     except FewlabelError as error:
