@@ -29,7 +29,8 @@ def without_copies(files: Sequence[Path], root: Path, faults: list[Fault]) -> li
     copies = [sorted(paths, key=_preference) for paths in named.values() if len(paths) > 1]
     for paths in copies[:_MOST] if len(copies) <= _MOST else copies[:1]:
         first, *others = paths
-        problem = f"{root / first} is there in another format, too: {', '.join(path.name for path in others)}"
+        names = ", ".join(path.name for path in others)
+        problem = f"{root / first} is there in another format, too, under the same name: {names}"
         if len(copies) > _MOST:
             problem += f"; so are {len(copies) - 1} more files"
         faults.append(Fault(problem, remedy="Keep one of each"))

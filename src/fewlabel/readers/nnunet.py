@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -73,10 +73,11 @@ class NnunetReader(Reader):
         described = read_description(root, faults)
         channels = channels_of(described)
         cases: list[Case] = []
+        incomplete: set[str] = set()
         for images, labels, part in _PARTS:
-            cases.extend(_read_part(root / images, root / labels, part, channels, faults))
-        _check_listed(root, described, cases, faults)
-        if not cases:
+            cases.extend(_read_part(root / images, root / labels, part, channels, incomplete, faults))
+        _check_listed(root, described, {case.id for case in cases} | incomplete, faults)
+        if not cases and not incomplete:
             faults.append(Fault(f"{root / 'imagesTr'} holds no images"))
         if channels is None:
             channels = tuple(f"channel {i}" for i in range(max((len(case.images) for case in cases), default=1)))
@@ -97,7 +98,12 @@ class NnunetReader(Reader):
 
 
 def _read_part(
-    images: Path, labels: Path, part: str, channels: tuple[str, ...] | None, faults: list[Fault]
+    images: Path,
+    labels: Path,
+    part: str,
+    channels: tuple[str, ...] | None,
+    incomplete: set[str],
+    faults: list[Fault],
 ) -> list[Case]:
     files = sorted(path for path in images.glob("*") if is_scan(path))
     truths: dict[str, Path] = {}
@@ -124,6 +130,9 @@ def _read_part(
         if missing:
             remedy = "Restore it, or take the case out"
             faults.append(Fault(f"{images / case} has no file for channel {', '.join(missing)}", remedy=remedy))
+            incomplete.add(case)
+            truths.pop(case, None)
+            continue
         paths = tuple(row[channel] for channel in sorted(row))
         cases.append(Case(id=case, subject=case, images=paths, label=truths.pop(case, None), part=part))
     faults.extend(
@@ -144,8 +153,7 @@ def _has_channel_suffix(stems: list[str], truths: Mapping[str, Path], channels: 
     return bool(matches) and all(match is not None and int(match["channel"]) < limit for match in matches)
 
 
-def _check_listed(root: Path, described: Mapping[str, Any], cases: list[Case], faults: list[Fault]) -> None:
-    known = {case.id for case in cases}
+def _check_listed(root: Path, described: Mapping[str, Any], known: Collection[str], faults: list[Fault]) -> None:
     for image, _ in listed_rows(described, "training"):
         name = scan_stem(Path(image))
         if name and name not in known:

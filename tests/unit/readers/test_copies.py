@@ -39,7 +39,10 @@ def test_a_file_in_two_formats_is_named_and_read_once(tmp_path, reader, image, m
     assert choice.name == reader
     assert catalog.cases == before
     names = [image.format(2), masks[0].format(3)]
-    wanted = [f"{name}.nii.gz is there in another format, too: {name.rpartition('/')[2]}.{suffix}" for name in names]
+    wanted = [
+        f"{name}.nii.gz is there in another format, too, under the same name: {name.rpartition('/')[2]}.{suffix}"
+        for name in names
+    ]
     assert sorted(map(str, catalog.faults)) == sorted(f"{tmp_path}/{text}. Keep one of each." for text in wanted)
 
 

@@ -1,10 +1,12 @@
 import json
+import shutil
 
 import pytest
 
 from fewlabel.core.errors import DataError
 from fewlabel.readers.nnunet import NnunetReader
 from kit.scans import blob, nnunet_folder, noise, write_scan
+from kit.tiny import checked
 
 
 def read(root):
@@ -85,6 +87,18 @@ def test_metadata_table_is_joined_by_case(tmp_path):
 )
 def test_label_names_either_way_round(tmp_path, labels, names):
     assert read(nnunet_folder(tmp_path, labels=labels)).label_names == names
+
+
+def test_a_case_without_one_of_its_channels_is_one_fault(tmp_path):
+    root = nnunet_folder(tmp_path, ("a", "b", "c"))
+    described = json.loads((root / "dataset.json").read_text())
+    (root / "dataset.json").write_text(json.dumps(described | {"channel_names": {"0": "T1", "1": "T2"}}))
+    for case in "ab":
+        shutil.copy(root / "imagesTr" / f"{case}_0000.nii.gz", root / "imagesTr" / f"{case}_0001.nii.gz")
+    report = checked(root, workers=1)
+    [fault] = report.faults
+    assert "c has no file for channel 0001" in fault.problem
+    assert [case.id for case in report.catalog.cases] == ["a", "b"]
 
 
 def test_every_fault_is_named_at_once(tmp_path):

@@ -49,7 +49,8 @@ def geometry_of(path: Path, source: Any, facts: Examined) -> Geometry:
     size = [int(side) for side in source.GetSize()]
     n = len(size)
     if n not in {2, 3, 4}:
-        fault = Fault(f"must be a 2D, 3D or 4D image, but has {n} axes", str(path))
+        remedy = "Save each point in time, or each channel, as an image of its own"
+        fault = Fault(f"must be a 2D, 3D or 4D image, but has {n} axes", str(path), remedy)
         raise DataError("A scan cannot be used:", [fault])
     inner = min(n, 3)
     spacing = np.array((*source.GetSpacing(), 1.0)[:3])

@@ -140,6 +140,11 @@ def header_if_readable(path: Path) -> Any:
     return reader
 
 
+def _gone(path: Path) -> Fault:
+    problem = f"no such file: it is a link to {path.readlink()}" if path.is_symlink() else "no such file"
+    return Fault(problem, str(path), "Restore it, or take its scan out")
+
+
 def checked(path: Path) -> Examined:
     """What a look at the bytes of a file says, where it may be read.
 
@@ -147,8 +152,7 @@ def checked(path: Path) -> Examined:
         DataError: With all that is wrong with it.
     """
     if not path.is_file():
-        fault = folder_fault(path) if path.is_dir() else Fault("no such file", str(path))
-        raise DataError("A file cannot be read:", [fault])
+        raise DataError("A file cannot be read:", [folder_fault(path) if path.is_dir() else _gone(path)])
     try:
         facts = examine(path)
     except OSError as error:

@@ -85,6 +85,9 @@ def test_channels_must_share_a_grid(tmp_path):
 def test_missing_damaged_and_fractional_files_are_faults_that_name_them(tmp_path):
     with pytest.raises(DataError, match=r"gone\.nii\.gz.*no such file"):
         read_volume(tmp_path / "gone.nii.gz")
+    (tmp_path / "link.nii.gz").symlink_to("archive.nii.gz")
+    with pytest.raises(DataError, match=r"no such file: it is a link to archive\.nii\.gz\. Restore it"):
+        read_volume(tmp_path / "link.nii.gz")
     (tmp_path / "text.nii.gz").write_text("hello")
     with pytest.raises(DataError, match=r"text\.nii\.gz"):
         read_geometry(tmp_path / "text.nii.gz")
