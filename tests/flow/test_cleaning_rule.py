@@ -18,6 +18,7 @@ from fewlabel.scoring.component_rule import ComponentRule
 from fewlabel.stages import evaluate, finetune, predict, report
 from fewlabel.stages._cleaning_rule import decided_rule, prepared_voxel
 from fewlabel.stages.finetune import trainer
+from fewlabel.stages.report import predicted_scans
 from kit.scans import write_scan
 from kit.segmenters import LABELS, SPACING, bright_is_core, disc_plan, make_segmenter, nested_discs, prepared_discs
 from kit.stores import make_store
@@ -150,8 +151,10 @@ def test_the_report_shows_scans_as_they_were_scored(store, tmp_path, monkeypatch
     monkeypatch.setattr(ensemble, "predict_volume", answers(store, with_specks))
     scored(store, segmenter, tmp_path / "scores", postprocess=cleaned)
     shown: list[Any] = []
-    original = report.case_section
-    monkeypatch.setattr(report, "case_section", lambda cases, *rest: shown.extend(cases) or original(cases, *rest))
+    original = predicted_scans.case_section
+    monkeypatch.setattr(
+        predicted_scans, "case_section", lambda cases, *rest: shown.extend(cases) or original(cases, *rest)
+    )
     given = {"prepared": store.folder, "segmenter": segmenter, "scores": tmp_path / "scores"}
     page = report.run(report.ReportSettings.parse({**given, "out": tmp_path / "report", "device": "cpu"}))
     assert len(shown) == 2

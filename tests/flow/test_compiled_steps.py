@@ -6,7 +6,6 @@ derived, and all of it is run as it stands.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from safetensors.torch import load_file
 
 from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import read_json
+from fewlabel.core.artifact.sealed import write_sealed
 from fewlabel.core.errors import SettingsError
 from fewlabel.engine import compiling
 from fewlabel.engine.checkpoint import CHECKPOINT
@@ -157,9 +157,9 @@ def test_a_run_that_was_begun_goes_on_as_it_began(store: Path, tmp_path: Path, m
     monkeypatch.setattr(compiling, "unpaid", lambda *machine: "")
     monkeypatch.setattr(compiling, "PAYS_FROM", 0.0)
     monkeypatch.setattr(compiling, "broken", lambda kind: "no working compiler (none)")
-    mark.write_text(json.dumps({**content, "compiled": True}))
+    write_sealed(mark, {**content, "compiled": True})
     with pytest.raises(SettingsError, match="the run began with compiled steps, and there is no working compiler"):
         pretrain.run(settings(resume=True))
-    mark.write_text(json.dumps(content))
+    write_sealed(mark, content)
     pretrain.run(settings(resume=True))
     assert not Artifact.open(tmp_path / "out", "encoder").manifest.compiled

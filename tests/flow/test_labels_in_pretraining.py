@@ -20,7 +20,7 @@ from fewlabel.engine.checkpoint import CHECKPOINT
 from fewlabel.engine.loop import Loop
 from fewlabel.engine.record import read_record
 from fewlabel.stages import finetune, pretrain
-from kit.stores import make_store
+from kit.stores import make_store, resealed
 from kit.tiny import finetune_settings, pretrain_settings
 
 #: Half of the steps for each stage; whose labels: one patient of four.
@@ -82,7 +82,7 @@ def poisoned(store: Path, folder: Path, subjects: list[str]) -> Path:
     chosen = opened.slices_of(subjects)
     labels[chosen] = np.random.default_rng(0).integers(0, 4, labels[chosen].shape)
     np.save(folder / "labels.npy", labels)
-    return folder
+    return resealed(folder)
 
 
 @pytest.mark.parametrize("limit", [0.0, 2.0])

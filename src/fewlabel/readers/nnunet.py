@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -130,6 +130,7 @@ def _read_part(
         if missing:
             remedy = "Restore it, or take the case out"
             faults.append(Fault(f"{images / case} has no file for channel {', '.join(missing)}", remedy=remedy))
+            faults.extend(_dead_links(row.values()))
             incomplete.add(case)
             truths.pop(case, None)
             continue
@@ -140,6 +141,11 @@ def _read_part(
         for case, path in truths.items()
     )
     return cases
+
+
+def _dead_links(files: Iterable[Path]) -> list[Fault]:
+    dead = [path for path in files if path.is_symlink() and not path.exists()]
+    return [Fault(f"{path} is a link to {path.readlink()}, which does not exist", remedy="Restore it") for path in dead]
 
 
 def _has_channel_suffix(stems: list[str], truths: Mapping[str, Path], channels: tuple[str, ...] | None) -> bool:

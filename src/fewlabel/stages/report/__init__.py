@@ -12,7 +12,7 @@ from fewlabel import __version__
 from fewlabel.core.artifact.artifact_folder import finish_artifact, is_artifact
 from fewlabel.core.artifact.files import building, read_json
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.output_paths import ROUNDS, conflict_sentence, path_conflict
+from fewlabel.core.output_paths import ROUNDS, conflict_sentence, outside_of, path_conflict
 from fewlabel.core.progress import task
 from fewlabel.reporting.blocks import Page, Section
 from fewlabel.reporting.comparison import comparison_page
@@ -120,6 +120,9 @@ def _place(settings: ReportSettings) -> Path:
     if out is None:
         fault = Fault("is required without a run folder", "out", "Add --out DIR")
         raise SettingsError("These settings are not valid:", [fault])
+    if settings.out is None and settings.run is not None and (place := outside_of(out / REPORT, settings.run)):
+        fault = Fault(f"{out} would be written to {place}, outside of the run", remedy="Remove the link, or give --out")
+        raise SettingsError("Nothing was written:", [fault])
     obstacle = path_conflict(out)
     if obstacle and not is_artifact(out, "report"):
         fault = Fault(conflict_sentence(out, obstacle), remedy="Give another --out")
