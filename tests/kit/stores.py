@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.core.artifact.files import building, file_hash, write_json
+from fewlabel.core.artifact.sealed import write_sealed
 from fewlabel.core.rng import numpy_stream
 
 FILES = (
