@@ -8,7 +8,8 @@ with several splits has a table for each, ``acdc-semi-chaitanya`` and ``acdc-sem
 joined in the tables of time and of variance and in that of ``--pooled``, which has one line per arm with its gain over
 all splits, M and draws. ``regime-costs`` and ``method-costs`` have a table of costs. ``acdc-ground``,
 ``hippocampus-ground`` and ``la-ground`` have tables of their own, one line per arm, split and M, with the seconds of a
-run and a list of what was not run; ``--classes`` tells them by class and phase. ``probe`` has one of its own, too.
+run and a list of what was not run; ``--classes`` tells them by class and phase. ``probe`` has one of its own, too,
+with gains over random weights unless ``--reference`` names another arm.
 
 ``docs/generate.py`` writes these tables into the pages that ask for one by ``<!-- generated: summary WORDS -->``.
 """
@@ -195,7 +196,7 @@ def ground(suite: str, *, markdown: bool, by_class: bool, results: Path = RESULT
     return [*ground_summary.summarise(table), *ground_summary.unfinished(not_run(GROUNDS[suite], path))]
 
 
-def probe(*, markdown: bool, results: Path = RESULTS) -> list[str]:
+def probe(*, markdown: bool, reference: str, results: Path = RESULTS) -> list[str]:
     """The table of the probe, and unless it is for a document what of it was not run."""
     from suites import probe_summary
 
@@ -203,10 +204,11 @@ def probe(*, markdown: bool, results: Path = RESULTS) -> list[str]:
     if not path.is_file():
         raise SystemExit(MISSING.format("probe"))
     found = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = probe_summary.markdown(found, probe_summary.REFERENCE if reference == "scratch" else reference)
     if markdown:
-        return probe_summary.markdown(found)
+        return lines
     more = [*probe_summary.agreement(found, rows("acdc-methods")), *probe_summary.unfinished(found)]
-    return [*probe_summary.markdown(found), *more]
+    return [*lines, *more]
 
 
 def table(words: Sequence[str]) -> list[str]:
@@ -232,7 +234,7 @@ def table(words: Sequence[str]) -> list[str]:
             line for suite in asked.suites for line in ground(suite, markdown=asked.markdown, by_class=asked.classes)
         ]
     if asked.suites == ["probe"]:
-        return probe(markdown=asked.markdown)
+        return probe(markdown=asked.markdown, reference=asked.reference)
     if all(suite.endswith("-costs") for suite in asked.suites):
         return [line for suite in asked.suites for line in costs(suite)]
     tables = [rows(suite) for suite in asked.suites]

@@ -147,9 +147,13 @@ def _probe(store: PreparedStore, how: Description, scale: Scale, draw: int, clas
     labels = coarse_labels(masks.numpy(), STRIDE, classes)
     slices = np.arange(len(labels)).repeat(labels[0].size)
     taken = balanced_rows(labels.ravel(), slices, numpy_stream(draw, "probe"))
-    parts = zip(images.split(ROWS), heights.split(ROWS), strict=True)
-    cells = torch.cat([_cells(how.features(*part)) for part in parts])
-    return Probe(cells[torch.from_numpy(taken)], labels.ravel()[taken], subjects, scale, classes)
+    bank, first = [], 0
+    for part in zip(images.split(ROWS), heights.split(ROWS), strict=True):
+        cells = _cells(how.features(*part))
+        own = taken[(taken >= first) & (taken < first + len(cells))]
+        bank.append(cells[torch.from_numpy(own - first)])
+        first += len(cells)
+    return Probe(torch.cat(bank), labels.ravel()[taken], subjects, scale, classes)
 
 
 def _images(store: PreparedStore, rows: NDArray[np.int64]) -> Tensor:

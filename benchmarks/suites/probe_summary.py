@@ -17,23 +17,28 @@ PROBES = ("neighbours", "linear")
 FINE_TUNED = {"random": "scratch", **{name: name for name in ("simclr", "gcl", "spl", "moco", "posicl")}}
 
 
-def markdown(table: Sequence[Mapping[str, Any]]) -> list[str]:
+def markdown(table: Sequence[Mapping[str, Any]], reference: str = REFERENCE) -> list[str]:
     """A row for each arm in the order in which they appear.
 
-    Dice are means over draws, after those over seeds; gains over random weights are of the linear probe, on the same
-    draws, with a 95 % t-interval over draws.
+    Dice are means over draws, after those over seeds; gains are of the linear probe, on the same draws, with a 95 %
+    t-interval over draws.
+
+    Args:
+        table: Rows of the suite.
+        reference: The arm that gains are over.
     """
+    gain_head = f"gain over {reference}, 95 % interval"
     lines = [
-        "| arm | steps | draws | neighbours | linear | gain over random, 95 % interval | spread | rank | position |",
+        f"| arm | steps | draws | neighbours | linear | {gain_head} | spread | rank | position |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    base = by_draw(table, REFERENCE, "linear")
+    base = by_draw(table, reference, "linear")
     for arm in dict.fromkeys(row["arm"] for row in table):
         own = [row for row in table if row["arm"] == arm]
         dice = {name: by_draw(own, arm, name) for name in PROBES}
         gain = t_interval([value - base[draw] for draw, value in dice["linear"].items() if draw in base])
         worth = ""
-        if arm != REFERENCE and gain.mean is not None:
+        if arm != reference and gain.mean is not None:
             interval = "one draw" if gain.low is None else f"{gain.low:+.3f} to {gain.high:+.3f}"
             worth = f"{gain.mean:+.3f} ({interval})"
         cells = [
