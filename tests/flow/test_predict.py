@@ -15,11 +15,11 @@ from fewlabel.core.artifact.files import MANIFEST, read_json
 from fewlabel.core.errors import ArtifactError, DataError, SettingsError
 from fewlabel.core.progress import listen
 from fewlabel.engine import ensemble
-from fewlabel.stages import predict
 from fewlabel.stages._model_or_control import find_segmenter
 from fewlabel.stages.predict import segmentation
 from kit.scans import TILTED, write_scan
 from kit.segmenters import LABELS, bright_is_core, disc_plan, make_segmenter, nested_discs
+from kit.tiny import run_predict as run
 
 GEOMETRY = {"spacing": (2.0, 2.0, 9.0), "origin": (3, -4, 50), "direction": TILTED}
 
@@ -33,11 +33,6 @@ def model(tmp_path_factory):
 def bright(monkeypatch):
     """A network that is right about discs."""
     monkeypatch.setattr(ensemble, "predict_volume", bright_is_core)
-
-
-def run(model, scans, out, **over):
-    values = {"model": model, "scans": scans, "out": out, "device": "cpu"}
-    return predict.run(predict.PredictSettings.parse({**values, **over}))
 
 
 def picture(mask):

@@ -14,10 +14,10 @@ from fewlabel.data.io.dicom.address import DicomMask
 from fewlabel.data.io.dicom.data_set_index import open_archive
 from fewlabel.data.io.volume_reading import read_mask
 from fewlabel.engine import ensemble
-from fewlabel.stages import predict
 from kit.dicom import uid, write_slices
 from kit.scans import write_scan
 from kit.segmenters import LABELS, bright_is_core, disc_plan, make_segmenter, nested_discs
+from kit.tiny import run_predict as run
 
 PERSON = {"PatientName": "Zyxjane^Qqplant", "PatientID": "qqplant77", "SpecificCharacterSet": "ISO_IR 100"}
 FORMATS = ("dicom_seg", "dicom_labelmap", "rtstruct")
@@ -32,11 +32,6 @@ def bright(monkeypatch):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return make_segmenter(tmp_path_factory.mktemp("model") / "segmenter", disc_plan())
-
-
-def run(model, scans, out, **over):
-    values = {"model": model, "scans": scans, "out": out, "device": "cpu"}
-    return predict.run(predict.PredictSettings.parse({**values, **over}))
 
 
 def write_series(folder, number=0, **tags):

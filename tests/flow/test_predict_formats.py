@@ -18,9 +18,9 @@ from fewlabel.data.io.slicer_segmentation import read_segments
 from fewlabel.data.io.volume_reading import mask_faults, read_geometry, read_mask
 from fewlabel.engine import ensemble
 from fewlabel.readers.base import choose_reader
-from fewlabel.stages import predict
 from kit.scans import TILTED, write_scan
 from kit.segmenters import LABELS, bright_is_core, disc_plan, make_segmenter, nested_discs
+from kit.tiny import run_predict as run
 
 GEOMETRY = {"spacing": (2.0, 2.0, 9.0), "origin": (3, -4, 50), "direction": TILTED}
 NAMES = ("background", 'left "heart" über', "ring\nof: fire")
@@ -35,11 +35,6 @@ def bright(monkeypatch):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return make_segmenter(tmp_path_factory.mktemp("model") / "segmenter", disc_plan())
-
-
-def run(model, scans, out, **over):
-    values = {"model": model, "scans": scans, "out": out, "device": "cpu"}
-    return predict.run(predict.PredictSettings.parse({**values, **over}))
 
 
 def picture(mask):

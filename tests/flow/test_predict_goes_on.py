@@ -20,6 +20,7 @@ from fewlabel.stages import predict
 from fewlabel.stages.predict.resuming import Earlier
 from kit.scans import noise, write_scan
 from kit.segmenters import disc_plan, make_segmenter
+from kit.tiny import run_predict as run
 
 NAMES = ("a.nii", "b.nii", "c.nii")
 
@@ -34,11 +35,6 @@ def scans(tmp_path):
     for number, name in enumerate(NAMES):
         write_scan(tmp_path / "in" / name, noise((3, 20, 22), number))
     return tmp_path / "in"
-
-
-def run(model, scans, out, **over):
-    values = {"model": model, "scans": scans, "out": out, "device": "cpu", **over}
-    return predict.run(predict.PredictSettings.parse(values))
 
 
 class Killed(BaseException):

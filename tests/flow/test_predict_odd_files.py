@@ -21,17 +21,12 @@ from fewlabel.stages import predict
 from kit.scans import noise, write_scan
 from kit.segmenters import disc_plan, make_segmenter
 from kit.stores import make_store
+from kit.tiny import run_predict as run
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return make_segmenter(tmp_path_factory.mktemp("model") / "segmenter", disc_plan())
-
-
-def run(model, scans, out, **over):
-    return predict.run(
-        predict.PredictSettings.parse({"model": model, "scans": scans, "out": out, "device": "cpu", **over})
-    )
 
 
 def outcome(out):

@@ -22,10 +22,11 @@ from fewlabel.engine.weight_files import load_members, load_segmenter
 from fewlabel.nets.unet import UNet, UNetConfig
 from fewlabel.scoring.metrics import dice_per_class
 from fewlabel.scoring.voxel_uncertainty import entropy
-from fewlabel.stages import evaluate, predict, report
+from fewlabel.stages import evaluate, report
 from fewlabel.stages.predict import segmentation
 from kit.scans import TILTED, write_scan
 from kit.segmenters import LABELS, bright_is_core, disc_plan, make_segmenter, nested_discs, prepared_discs
+from kit.tiny import run_predict as run
 
 GEOMETRY = {"spacing": (2.0, 2.0, 9.0), "origin": (3, -4, 50), "direction": TILTED}
 
@@ -52,12 +53,6 @@ def divided(monkeypatch):
         return np.stack([background, core, ring] if first else [background, 0 * core, ring + core])
 
     monkeypatch.setattr(ensemble, "predict_volume", answer)
-
-
-def run(model, scans, out, **over):
-    return predict.run(
-        predict.PredictSettings.parse({"model": model, "scans": scans, "out": out, "device": "cpu", **over})
-    )
 
 
 def picture(mask):

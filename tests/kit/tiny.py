@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from fewlabel.stages import predict
 from fewlabel.stages.finetune import FinetuneSettings
 from fewlabel.stages.prepare import CheckReport, PrepareSettings, check
 from fewlabel.stages.pretrain import PretrainSettings
@@ -48,3 +49,10 @@ def finetune_settings(data: Path, out: Path, **over: Any) -> FinetuneSettings:
         "log_every": 1,
     }
     return FinetuneSettings.parse({**values, **over})
+
+
+def run_predict(model: Path, scans: Path, out: Path, **over: Any) -> Path:
+    """``predict`` on the CPU."""
+    return predict.run(
+        predict.PredictSettings.parse({"model": model, "scans": scans, "out": out, "device": "cpu", **over})
+    )
