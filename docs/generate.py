@@ -113,10 +113,14 @@ def readers() -> str:
 
 
 def names() -> str:
-    """A table of all methods and regimes by name."""
+    """A table of all methods, regimes and readers by name."""
     rows = [
         f"| {what} | {', '.join(f'`{name}`' for name in plugin_names(family))} |"
-        for what, family in (("pre-training, `method=`", METHODS), ("fine-tuning, `regime=`", REGIMES))
+        for what, family in (
+            ("pre-training, `method=`", METHODS),
+            ("fine-tuning, `regime=`", REGIMES),
+            ("layout of the data, `--reader`", READERS),
+        )
     ]
     return "\n".join(["| setting | choices |", "|---|---|", *rows])
 
@@ -151,7 +155,6 @@ def studies() -> str:
 BLOCKS: dict[str, Callable[..., str]] = {
     "names": names,
     "supervised-when": supervised_when,
-    "readers": readers,
     "studies": studies,
     "summary": summary,
 }
