@@ -75,6 +75,12 @@ def _compiled(arguments: argparse.Namespace) -> None:
     run(arguments.results)
 
 
+def _executors(arguments: argparse.Namespace) -> None:
+    from suites.executors import run
+
+    run(arguments.results)
+
+
 def _members(arguments: argparse.Namespace) -> None:
     from suites.members import run
 
@@ -85,6 +91,7 @@ SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
     "speed": _speed,
     "acdc-ground": _ground,
     "compiled": _compiled,
+    "executors": _executors,
     "hippocampus-ground": _ground,
     "la-ground": _ground,
     "members": _members,
