@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 import threading
@@ -114,5 +115,7 @@ def _stop(server: uvicorn.Server, ended: threading.Event) -> None:
         while not ended.wait(0.2):
             pass
     except KeyboardInterrupt:
+        # What is cut short would be told with a traceback each.
+        logging.getLogger("uvicorn.error").disabled = True
         server.force_exit = True
         ended.wait(_GRACE)

@@ -67,8 +67,9 @@ def test_a_server_answers_on_loopback_alone_and_ends_without_a_word(number: int)
         assert get(url) == "there"
         with pytest.raises(urllib.error.HTTPError) as refused:
             get(url.replace("secret", "wrong"))
-        assert refused.value.code == 401
-        assert "server" not in refused.value.headers
+        with refused.value as answer:
+            assert answer.code == 401
+            assert "server" not in answer.headers
         process.send_signal(number)
         out, err = process.communicate(timeout=20)
     assert (process.returncode, out, err) == (0, "stopped\n", "")
