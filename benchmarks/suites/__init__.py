@@ -75,6 +75,12 @@ def _compiled(arguments: argparse.Namespace) -> None:
     run(arguments.results)
 
 
+def _batched(arguments: argparse.Namespace) -> None:
+    from suites.batched import run
+
+    run(arguments.results)
+
+
 def _executors(arguments: argparse.Namespace) -> None:
     from suites.executors import run
 
@@ -87,9 +93,17 @@ def _members(arguments: argparse.Namespace) -> None:
     run(arguments.results)
 
 
+def _versus(arguments: argparse.Namespace) -> None:
+    from suites.versus import run
+
+    chosen = [arm for arm in arguments.arms.split(",") if arm]
+    run(arguments.data, arguments.work, arguments.results, chosen, arguments.minutes)
+
+
 SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
     "speed": _speed,
     "acdc-ground": _ground,
+    "batched": _batched,
     "compiled": _compiled,
     "executors": _executors,
     "hippocampus-ground": _ground,
@@ -101,4 +115,5 @@ SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
     "regime-costs": _regime_costs,
     "sampling": _sampling,
     "temperature": _temperature,
+    "versus": _versus,
 }
