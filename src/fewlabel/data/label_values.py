@@ -129,8 +129,8 @@ def label_map(
         remedy = "Where each object has a number of its own, such as a cell, write masks with one value for each kind"
         faults.append(Fault(problem, str(catalog.root), remedy))
     # A mask that cannot be read may hold what the others do not.
-    known = {} if any(fact.labels is None and fact.case.label is not None for fact in facts) else declared
-    missing = {value: name for value, name in known.items() if value and value not in classes}
+    unread = any(fact.labels is None and fact.case.label is not None for fact in facts)
+    missing = {value: name for value, name in declared.items() if value and value not in classes and not unread}
     notes = [*_missing(missing), *_notes(classes, values, names, declared, said)] if counts and not faults else []
     unused = sorted(set(said) - set(counts))
     if unused and counts:

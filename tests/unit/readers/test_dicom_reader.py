@@ -248,3 +248,24 @@ def test_files_that_earlier_runs_made_are_counted(tmp_path):
         (home / name).touch()
     _, catalog = read(tmp_path)
     assert "left out: files made by fewlabel (3)" in catalog.notes
+
+
+def test_patients_who_share_uids_are_parted(tmp_path):
+    own = {"StudyInstanceUID": uid("shared"), "SeriesInstanceUID": uid("shared series")}
+    for number in range(2):
+        patient(tmp_path, number, **own)
+    # Some files of a study without the number are no other patient's.
+    patient(tmp_path, 2, each=lambda z: {"PatientID": "id2" if z else ""})
+    _, catalog = read(tmp_path)
+    assert len(catalog.subjects) == len(catalog.cases) == 3
+    assert catalog.faults == ()
+    assert any("of several patients, by their numbers: 1" in note for note in catalog.notes)
+
+
+def test_a_localizer_within_a_series_is_left_out_and_counted(tmp_path):
+    patient(tmp_path, 0)
+    patient(tmp_path, 0, folder="across", shape=(1, 12, 10), orientation=(1, 0, 0, 0, 0, -1),
+            ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])  # fmt: skip
+    _, catalog = read(tmp_path)
+    assert [read_geometry(case.images[0]).shape for case in catalog.cases] == [SHAPE]
+    assert "left out: localizers (1)" in catalog.notes
