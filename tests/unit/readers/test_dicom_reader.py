@@ -1,6 +1,7 @@
 """The reader of DICOM: which series are scans, what they are called, what is known of them, and their labels."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,6 +80,22 @@ def test_a_tree_of_patients(tmp_path):
     assert not table.exists()
     assert read(tmp_path)[1].cases == catalog.cases == settled.cases
     assert read(tmp_path)[1].notes == settled.notes
+
+
+def test_a_path_from_within_the_data_has_the_same_names(tmp_path, monkeypatch):
+    for number in range(2):
+        patient(tmp_path, number)
+    choice, catalog = read(tmp_path)
+    choice.reader.settle(catalog)
+    table = (tmp_path / FOLDER / "scans.csv").read_text()
+    monkeypatch.chdir(tmp_path / "p0")
+    for place in (Path(), Path("../p0"), Path("s1")):
+        alone = choice.reader.collect(place)
+        assert alone.cases[0].id in {case.id for case in catalog.cases}
+        assert read_volume(alone.cases[0].images).array.shape == (1, *SHAPE)
+        # The table says it already.
+        assert any(".fewlabel-dicom/scans.csv beside the data" in note for note in alone.notes)
+    assert (tmp_path / FOLDER / "scans.csv").read_text() == table
 
 
 def test_one_series_of_each_study_by_rule(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -96,6 +97,8 @@ def open_archive(root: Path, *, anew: bool = False) -> Archive:
     Raises:
         DataError: If pydicom is not installed, or there is no place for a key of pseudonyms.
     """
+    # The key of pseudonyms is sought in the folders above.
+    root = Path(os.path.abspath(root))  # noqa: PTH100  # Path.absolute keeps "..", and resolve follows links
     with _LOCK:
         if anew or root not in _OPEN:
             _OPEN[root] = _read_archive(root)
@@ -144,8 +147,8 @@ def keep_beside_the_data(root: Path) -> Archive:
     """
     archive = open_archive(root)
     with _LOCK:
-        _OPEN[root] = replace(archive, names=archive.names.beside_the_data())
-        return _OPEN[root]
+        _OPEN[archive.root] = replace(archive, names=archive.names.beside_the_data())
+        return _OPEN[archive.root]
 
 
 def _read_archive(root: Path) -> Archive:
