@@ -1,5 +1,5 @@
 // The picture: NiiVue with one scan, masks over it, and a drawing.
-import { NVImage, Niivue, SHOW_RENDER, SLICE_TYPE } from "@niivue/niivue";
+import { MULTIPLANAR_TYPE, NVImage, Niivue, SHOW_RENDER, SLICE_TYPE } from "@niivue/niivue";
 
 const PLANES = [SLICE_TYPE.SAGITTAL, SLICE_TYPE.CORONAL, SLICE_TYPE.AXIAL];
 const NAMES = ["Sagittal", "Coronal", "Axial"];
@@ -39,6 +39,8 @@ export class Viewer {
       clipPlaneHotKey: "",
       loadingText: "",
       logLevel: "error",
+      multiplanarLayout: MULTIPLANAR_TYPE.GRID,
+      multiplanarPadPixels: 4,
       multiplanarShowRender: SHOW_RENDER.ALWAYS,
       // Undo is our own: see drawing.js.
       maxDrawUndoBitmaps: 1,
@@ -133,6 +135,13 @@ export class Viewer {
     return place;
   }
 
+  /** Go to a voxel by the axes of the picture. */
+  set voxel(place) {
+    this.nv.scene.crosshairPos = this.nv.vox2frac(place);
+    this.nv.drawScene();
+    this.nv.onLocationChange();
+  }
+
   get slice() {
     return this.voxel[this.axis];
   }
@@ -140,9 +149,7 @@ export class Viewer {
   set slice(wanted) {
     const place = this.voxel;
     place[this.axis] = Math.min(Math.max(wanted, 0), this.size[this.axis] - 1);
-    this.nv.scene.crosshairPos = this.nv.vox2frac(place);
-    this.nv.drawScene();
-    this.nv.onLocationChange();
+    this.voxel = place;
   }
 
   get grey() {

@@ -8,28 +8,17 @@ from typing import Any
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.progress import say
-from fewlabel.core.settings.base import Names, PathSetting, Settings, setting
 from fewlabel.core.settings.value_syntax import show_value
-from fewlabel.service.learn_process import LearnProcess
+from fewlabel.service.view.learn_process import LearnProcess
 from fewlabel.service.loopback_server import link, loopback_socket, serve_until_stopped
-from fewlabel.service.predictions_on_demand import PredictionQueue
+from fewlabel.service.view.predictions_on_demand import PredictionQueue
 from fewlabel.service.protection import protected
 from fewlabel.service.token_check import new_token
-from fewlabel.service.view_routes import POLICY, Viewing, view_app
-from fewlabel.service.viewed_scans import ViewedScans, viewed_scans
+from fewlabel.service.view.page_routes import POLICY, Viewing, view_app
+from fewlabel.service.view.settings import ViewSettings
+from fewlabel.service.view.viewed_scans import ViewedScans, viewed_scans
 
-
-class ViewSettings(Settings):
-    """Settings of ``fewlabel view``."""
-
-    place: PathSetting = setting(..., "run folder made by train or demo; or a scan, a folder or a table of scans")
-    port: int | None = setting(None, "of this machine; null for the first free one from 8600 on", ge=1, le=65535)
-    masks: PathSetting | None = setting(
-        None, "folder that masks are saved into; null for RUN/annotations, and for scans alone nowhere"
-    )
-    classes: Names = setting((), "of scans alone: what is drawn, in the order of values from 1; a run knows its own")
-    learn: dict[str, Any] = setting({}, "settings of learn for rounds that the page begins")
-    largest_mask: int = setting(512, "largest mask that may be saved", unit="MiB", ge=1)
+__all__ = ["ViewSettings", "run", "view_settings"]
 
 
 def view_settings(values: Mapping[str, Any]) -> ViewSettings:

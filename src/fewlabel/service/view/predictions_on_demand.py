@@ -15,7 +15,7 @@ from fewlabel.core.output_paths import ROUNDS
 from fewlabel.core.progress import silence
 from fewlabel.data.io.catalog_paths import shown
 from fewlabel.data.unexpected_errors import unforeseen_fault
-from fewlabel.service.viewed_scans import ViewedScan, ViewedScans
+from fewlabel.service.view.viewed_scans import ViewedScan, ViewedScans
 from fewlabel.stages import predict
 
 #: Folder of a run that keeps them, by the content of the network.

@@ -36,13 +36,14 @@ class LearnProcess:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self._lines: deque[str] = deque(maxlen=_LINES)
+        self._ears: list[threading.Thread] = []
         self._folder = ""
         self._number = 0
 
     def start(self) -> bool:
         """Begin a round; False if one is at work."""
         with self._lock:
-            if self._process is not None and self._process.poll() is None:
+            if self._running():
                 return False
             self._lines.clear()
             self._folder, self._number = "", self._number + 1
@@ -57,9 +58,18 @@ class LearnProcess:
                 start_new_session=True,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
-            for stream in (self._process.stdout, self._process.stderr):
-                threading.Thread(target=self._listen, args=(stream,), name="learn", daemon=True).start()
+            self._ears = [
+                threading.Thread(target=self._listen, args=(stream,), name="learn", daemon=True)
+                for stream in (self._process.stdout, self._process.stderr)
+            ]
+            for ear in self._ears:
+                ear.start()
             return True
+
+    def _running(self) -> bool:
+        """Whether a round is at work, or not all that it said has been read."""
+        ended = self._process is None or self._process.poll() is not None
+        return not ended or any(ear.is_alive() for ear in self._ears)
 
     def _listen(self, stream: Any) -> None:
         with stream:
@@ -74,10 +84,11 @@ class LearnProcess:
     def state(self) -> dict[str, Any]:
         """``number`` of rounds begun here, ``running``, ``code`` at the end, ``lines``, and the ``round``'s outcome."""
         with self._lock:
-            code = self._process.poll() if self._process is not None else None
-            known = {"number": self._number, "code": code, "lines": list(self._lines)}
+            running = self._running()
+            code = None if running or self._process is None else self._process.returncode
+            known = {"number": self._number, "running": running, "code": code, "lines": list(self._lines)}
             folder = self._folder
-        return {**known, "running": self._number > 0 and code is None, "round": _outcome(folder) if code == 0 else None}
+        return {**known, "round": _outcome(folder) if code == 0 else None}
 
     def stop(self) -> None:
         """End a round that is at work, as Ctrl-C does; what it has not finished begins anew another time."""

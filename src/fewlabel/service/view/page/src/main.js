@@ -53,7 +53,7 @@ async function choose(wanted) {
   }
 }
 
-const open = trying(async (wanted, slice) => {
+const open = trying(async (wanted, voxel) => {
   const mine = ++turn;
   const stale = () => mine !== turn;
   leaveDrawing();
@@ -72,7 +72,7 @@ const open = trying(async (wanted, slice) => {
     ...[...Array(about.channels).keys()].map((at) => new Option(known.channels[at] ?? `${at}`, at)),
   );
   el("slice").max = viewer.size[viewer.axis] - 1;
-  viewer.slice = slice ?? viewer.slice;
+  viewer.voxel = voxel ?? viewer.voxel;
   showGreys();
   await layers.load(place, about, stale);
   if (stale()) {
@@ -219,7 +219,7 @@ const save = trying(async () => {
     drawing.unsaved = 0;
     await refresh(await server.state());
     tell(`Saved as ${done.file} by ${done.who} at ${new Date(done.when).toLocaleTimeString()}.`, false, "saved");
-    await open(place, viewer.slice);
+    await open(place, viewer.voxel);
   } finally {
     el("save").disabled = false;
   }
@@ -272,7 +272,7 @@ async function learnt(state) {
     tell("The round is done.", false, "learn-outcome");
   }
   if (!drawing.open) {
-    await open(place, viewer.slice);
+    await open(place, viewer.voxel);
   }
 }
 

@@ -23,8 +23,8 @@ from fewlabel.data.io.geometry import Geometry
 from fewlabel.data.io.mask_writing import write_mask
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.store import PreparedCase
-from fewlabel.service.viewed_scans import ViewedScan, ViewedScans
-from fewlabel.service.volumes_for_browser import NOT_LOOKED_AT, affine_of, raw_values, received_indices
+from fewlabel.service.view.viewed_scans import ViewedScan, ViewedScans
+from fewlabel.service.view.volumes_for_browser import NOT_LOOKED_AT, affine_of, raw_values, received_indices
 
 #: Folder, in that of the annotations, of earlier versions and of who saved what when. Hidden: it holds no annotations.
 HISTORY, JOURNAL = ".history", "saved.jsonl"

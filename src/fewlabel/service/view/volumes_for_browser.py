@@ -57,8 +57,9 @@ def nifti_bytes(array: NDArray[Any], geometry: Geometry) -> bytes:
 
 
 def scan_for_browser(channel: NDArray[np.float32]) -> NDArray[Any]:
-    """One channel (z, y, x) without what is not finite, in 16 bits where that loses nothing."""
-    finite = np.nan_to_num(channel, nan=float(np.nanmin(channel, initial=0.0)), posinf=0.0, neginf=0.0)
+    """One channel (z, y, x) in 16 bits where that loses nothing; what is not finite is dark."""
+    known = np.isfinite(channel)
+    finite = np.where(known, channel, channel[known].min(initial=0)).astype(np.float32)
     low, high = float(finite.min(initial=0)), float(finite.max(initial=0))
     if _INT16.min <= low and high <= _INT16.max and not (finite % 1).any():
         return finite.astype(np.int16)

@@ -22,11 +22,11 @@ from fewlabel.data.added_mask_reading import read_annotations
 from fewlabel.data.io.geometry import Volume
 from fewlabel.data.io.label_tables import labels_of
 from fewlabel.data.io.volume_reading import read_mask, read_volume
-from fewlabel.service.learn_process import LearnProcess
-from fewlabel.service.predictions_on_demand import PredictionQueue, prediction_file
-from fewlabel.service.saved_annotations import drawing_of, only_drawn_slices, save_annotation, saved_by
-from fewlabel.service.viewed_scans import ViewedScan, ViewedScans
-from fewlabel.service.volumes_for_browser import (
+from fewlabel.service.view.learn_process import LearnProcess
+from fewlabel.service.view.predictions_on_demand import PredictionQueue, prediction_file
+from fewlabel.service.view.saved_annotations import drawing_of, only_drawn_slices, save_annotation, saved_by
+from fewlabel.service.view.viewed_scans import ViewedScan, ViewedScans
+from fewlabel.service.view.volumes_for_browser import (
     class_indices,
     dice_of_classes,
     errors_between,
@@ -262,7 +262,7 @@ def _slice_axis(scan: ViewedScan, volume: Volume) -> int:
 
 def _file(name: str, kind: str) -> Callable[[Request], Response]:
     def send(request: Request) -> Response:  # noqa: ARG001
-        content = (files("fewlabel.service") / "page" / "built" / name).read_bytes()
+        content = (files("fewlabel.service.view") / "page" / "built" / name).read_bytes()
         return Response(content, media_type=kind)
 
     return send
