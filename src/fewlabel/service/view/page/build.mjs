@@ -26,15 +26,9 @@ for (const name of ["index.html", "page.css"]) {
   await copyFile(join("src", name), join(out, name));
 }
 
-/** Folders of the packages whose code is in the script. */
-const packages = new Set(
-  Object.keys(made.metafile.inputs)
-    .map((input) => input.match(/.*node_modules\/(?:@[^/]+\/)?[^/]+/)?.[0])
-    .filter(Boolean),
-);
-// NiiVue comes bundled: what it took in is named by its own list of dependencies.
-const niivue = JSON.parse(await readFile("node_modules/@niivue/niivue/package.json", "utf8"));
-const queue = Object.keys(niivue.dependencies);
+/** Folders of all packages that the page is made of: NiiVue and what it depends on, those that were bundled among them. */
+const packages = new Set();
+const queue = ["@niivue/niivue"];
 while (queue.length > 0) {
   const folder = join("node_modules", queue.pop());
   if (!packages.has(folder)) {
@@ -42,13 +36,19 @@ while (queue.length > 0) {
     queue.push(...Object.keys(JSON.parse(await readFile(join(folder, "package.json"), "utf8")).dependencies ?? {}));
   }
 }
+for (const input of Object.keys(made.metafile.inputs)) {
+  const folder = input.match(/node_modules\/(?:@[^/]+\/)?[^/]+/)?.[0];
+  if (folder && !packages.has(folder)) {
+    throw new Error(`${folder} is bundled, and nothing depends on it`);
+  }
+}
 const parts = [];
 for (const folder of [...packages].sort()) {
   const about = JSON.parse(await readFile(join(folder, "package.json"), "utf8"));
   const names = (await readdir(folder)).filter((name) => /^(licen[cs]e|copying|notice)/i.test(name)).sort();
-  const texts = await Promise.all(names.map((name) => readFile(join(folder, name), "utf8")));
-  const author = typeof about.author === "string" ? about.author : (about.author?.name ?? "");
-  const text = texts.join("\n").trim() || `Its package holds no text of the licence. Author: ${author || "not named"}.`;
+  // Where the package leaves out the text of its licence, it lies beside this file, from the project's own repository.
+  const given = names.length ? names.map((name) => join(folder, name)) : [`licences/${about.name.replace("/", "-")}.txt`];
+  const text = (await Promise.all(given.map((name) => readFile(name, "utf8")))).join("\n").trim();
   const kind = typeof about.license === "string" ? about.license : (about.license?.type ?? "not named");
   parts.push(`${about.name} ${about.version} (${kind})\n\n${text}\n`);
 }
