@@ -1,11 +1,11 @@
-"""A sitting with fewlabel: two patients are annotated; then a scan is suggested, corrected and learnt from, again and again.
+"""A sitting with fewlabel: two patients are annotated; then a scan is suggested, corrected and learnt from, and again.
 
     python benchmarks/sitting.py --data ACDC --work FOLDER [--rounds 2] [--budget 4m] [--seed 0] [WORD ...]
 
 DATA is annotated throughout. The sitting is shown the masks of two patients, and of those who test: they take no part,
 and every round is scored on them. The person's correction is the mask of DATA for the scan that was suggested. Commands
-and what they print are printed as a person sees them; WORDs go to ``train``. At the end stands the Dice after each round.
-A sitting that was stopped goes on where it was: what is in FOLDER is not done again.
+and what they print are printed as a person sees them; WORDs go to ``train``. At the end stands the Dice after each
+round. A sitting that was stopped goes on where it was: what is in FOLDER is not done again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from fewlabel.core.artifact.files import read_json
-from fewlabel.data.catalog import Case, Catalog
+from fewlabel.data.catalog import Catalog
 from fewlabel.data.io.file_names import file_stem
 from fewlabel.readers.base import choose_reader, collected
 
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def write_table(catalog: Catalog, folder: Path, unlabelled: int, test: int, seed: int) -> None:
-    """``scans.csv`` and ``labels.json``: patients in a random order test, then two are annotated, then come the others."""
+    """``scans.csv`` and ``labels.json``: patients in random order test, two are annotated, the others follow."""
     twins = {name for group in catalog.known_equal for name in group}
     order = [name for name in catalog.labelled_subjects if name not in twins]
     np.random.default_rng(seed).shuffle(order)
@@ -118,7 +118,11 @@ def shell(*words: str) -> None:
     print(f"\n$ fewlabel {shlex.join(words)}", flush=True)
     started = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "fewlabel", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        [sys.executable, "-m", "fewlabel", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
     for line in done.stdout.splitlines():
         if line.strip() and not _BAR.match(line):

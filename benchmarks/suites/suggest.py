@@ -103,7 +103,10 @@ def rows_of(table: Path) -> list[dict[str, Any]]:
 
 def summary(rows: list[dict[str, Any]]) -> list[str]:
     """A table of mean Dice and of the gain over a random choice with its 95 % t-interval, and a verdict."""
-    lines = ["| data | patients | rule | starts | Dice | gain over random, 95 % interval |", "|---|---:|---|---:|---:|---|"]
+    lines = [
+        "| data | patients | rule | starts | Dice | gain over random, 95 % interval |",
+        "|---|---:|---|---:|---:|---|",
+    ]
     dice = {(row["data"], row["labelled"], row["arm"], row["start"]): row["dice"] for row in rows}
     better = []
     for data in sorted({row["data"] for row in rows}):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import shutil
 import time
@@ -125,7 +124,9 @@ def test_scans_and_masks_are_listed_and_sent(client: TestClient, run: Path, tmp_
 def test_a_mask_of_the_network_lies_on_the_grid_of_its_scan(
     client: TestClient, run: Path, tmp_path: Path, suffix: str
 ) -> None:
-    asked = {} if suffix == ".nii.gz" else {"result_extension": ".nrrd", "result_dtype": "uint16", "result_compress": False}
+    asked = (
+        {} if suffix == ".nii.gz" else {"result_extension": ".nrrd", "result_dtype": "uint16", "result_compress": False}
+    )
     data = {"params": json.dumps({**asked, "client_id": "me"})}
     response = client.post("/infer/segmentation", params={"image": "c"}, data=data)
     params, name, content = both_parts(response)
@@ -152,7 +153,10 @@ def test_scans_that_are_sent_are_segmented_alike(client: TestClient, run: Path, 
     own = client.post("/infer/segmentation", params={"image": "d", "output": "image"}, data={"params": "{}"})
     scan = image_of(run, "d").read_bytes()
     as_file = client.post(
-        "/infer/segmentation", params={"output": "image"}, files={"file": ("/tmp/x.nii.gz", scan)}, data={"params": "{}"}
+        "/infer/segmentation",
+        params={"output": "image"},
+        files={"file": ("/tmp/x.nii.gz", scan)},
+        data={"params": "{}"},
     )
     np.testing.assert_array_equal(read(as_file.content, tmp_path), read(own.content, tmp_path, "own.nii.gz"))
     session = client.put("/session/", files=[("files", ("x.nii.gz", scan))]).json()["session_id"]
@@ -163,7 +167,9 @@ def test_scans_that_are_sent_are_segmented_alike(client: TestClient, run: Path, 
     assert client.delete(f"/session/{session}").status_code == 200
     assert client.get(f"/session/{session}").status_code == 404
     assert client.post("/infer/segmentation", params=asked, data={"params": "{}"}).status_code == 404
-    sent = client.put("/datastore/", params={"image": "mine"}, files={"file": ("x.nii.gz", scan)}, data={"params": "{}"})
+    sent = client.put(
+        "/datastore/", params={"image": "mine"}, files={"file": ("x.nii.gz", scan)}, data={"params": "{}"}
+    )
     assert sent.json() == {"image": "mine"}
     assert client.get("/datastore/image", params={"image": "mine"}).content == scan
     of_upload = client.post("/infer/segmentation", params={"image": "mine", "output": "image"}, data={"params": "{}"})
@@ -263,7 +269,7 @@ def test_a_refused_mask_leaves_the_earlier_one(client: TestClient, run: Path) ->
 
 @pytest.mark.parametrize("name", ["../../evil", "..", "a/b", "/etc/passwd", "a\\b", ".hidden", "", "x" * 300, "a\x00b"])
 def test_names_lead_nowhere_else(client: TestClient, run: Path, name: str) -> None:
-    before = {path for path in run.parent.rglob("*")}
+    before = set(run.parent.rglob("*"))
     scan = image_of(run, "d").read_bytes()
     sent = client.put("/datastore/", params={"image": name}, files={"file": (f"{name or '..'}.nii.gz", scan)})
     assert sent.status_code == 400
@@ -271,7 +277,7 @@ def test_names_lead_nowhere_else(client: TestClient, run: Path, name: str) -> No
     assert client.get("/datastore/image", params={"image": name}).status_code == 404
     assert client.get("/datastore/label", params={"label": name}).status_code == 404
     (run.parent / "drawn.nii.gz").unlink()
-    assert {path for path in run.parent.rglob("*")} == before
+    assert set(run.parent.rglob("*")) == before
 
 
 def test_a_header_may_not_point_at_files_of_this_machine(client: TestClient, run: Path) -> None:
@@ -283,7 +289,10 @@ def test_a_header_may_not_point_at_files_of_this_machine(client: TestClient, run
         f"space origin: (0,0,0)\ndata file: {secret}\n\n"
     )
     response = client.post(
-        "/infer/segmentation", files={"file": ("x.nrrd", head.encode())}, data={"params": "{}"}, params={"output": "image"}
+        "/infer/segmentation",
+        files={"file": ("x.nrrd", head.encode())},
+        data={"params": "{}"},
+        params={"output": "image"},
     )
     assert response.status_code == 422
     assert "its voxels lie in another file" in response.json()["detail"]
@@ -317,7 +326,9 @@ def test_a_round_is_learnt_one_at_a_time_and_stopped(client: TestClient, run: Pa
     assert "steps" in wrong.json()["detail"]
     assert client.post("/train/heart").status_code == 422
     # Slicer sends empty text for what has no value, and words of its own.
-    begun = client.post("/train/segmentation", json={"steps": 100_000, "budget": "", "scans": 2, "client_id": "me"}).json()
+    begun = client.post(
+        "/train/segmentation", json={"steps": 100_000, "budget": "", "scans": 2, "client_id": "me"}
+    ).json()
     assert begun["status"] == "RUNNING"
     assert begun["request"]["steps"] == 100_000
     assert client.post("/train/segmentation").status_code == 429
@@ -442,11 +453,13 @@ def sent_by_monailabel(fields: dict[str, str], files: dict[str, tuple[str, bytes
 def test_the_client_of_monailabel_is_understood(client: TestClient, run: Path, tmp_path: Path) -> None:
     """Its calls as recorded; ``test_serve_real_client`` makes them by the client itself."""
     # Query words are quoted with plus signs, JSON bodies come with their length alone beside the type.
-    sample = client.post("/activelearning/suggest", content=b'{"client_id": "user-xyz"}', headers={"content-type": "application/json"})
+    sample = client.post(
+        "/activelearning/suggest", content=b'{"client_id": "user-xyz"}', headers={"content-type": "application/json"}
+    )
     scan = sample.json()["id"]
     headers, body = sent_by_monailabel({"params": '{"flip": false, "client_id": "user-xyz"}'}, {})
     answer = client.post(f"/infer/segmentation?image={scan}", content=body, headers=headers)
-    params, name, content = both_parts(answer)
+    _, name, content = both_parts(answer)
     assert name == f"{scan}.nii.gz"
     assert read(content, tmp_path).shape == SHAPE
     told = {"label_info": [{"name": "core", "idx": 1}, {"name": "ring", "idx": 2}], "client_id": "user-xyz"}
@@ -455,6 +468,8 @@ def test_the_client_of_monailabel_is_understood(client: TestClient, run: Path, t
     assert client.put(f"/datastore/label?image={scan}", content=body, headers=headers).status_code == 200
     assert (run / "annotations" / f"{scan}.nii.gz").is_file()
     whole = image_of(run, "d").read_bytes()
-    headers, body = sent_by_monailabel({"params": '{"client_id": null}'}, {"file": ("/tmp/slicer/tmpcd34.nii.gz", whole)})
+    headers, body = sent_by_monailabel(
+        {"params": '{"client_id": null}'}, {"file": ("/tmp/slicer/tmpcd34.nii.gz", whole)}
+    )
     assert client.put("/datastore/?image=MR+head", content=body, headers=headers).json() == {"image": "MR head"}
     assert client.post("/infer/segmentation?image=MR+head", content=body, headers=headers).status_code == 200

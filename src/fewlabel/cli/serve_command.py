@@ -23,7 +23,9 @@ def serve(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Folder made by train or demo.")],
     words: Words = None,
     *,
-    port: Annotated[int | None, typer.Option("--port", metavar="N", help="Port of this machine; 8000 by default.")] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", metavar="N", help="Port of this machine; 8000 by default.")
+    ] = None,
     no_token: Annotated[
         bool, typer.Option("--no-token", help="Let every program of this machine call, without the token.")
     ] = False,

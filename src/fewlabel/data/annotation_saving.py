@@ -24,7 +24,7 @@ from fewlabel.data.masks_added_later import find_annotations
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.store import PreparedCase, PreparedStore
 
-#: Folder, in that of the annotations, of earlier masks and of who saved what when; hidden, so that it is not learnt from.
+#: Folder, in that of the annotations, of earlier masks and of who saved what when. Hidden: it is not learnt from.
 HISTORY, JOURNAL = ".history", "saved.jsonl"
 
 
@@ -61,7 +61,13 @@ def save_annotation(folder: Path, store: PreparedStore, case: PreparedCase, valu
             kept = f"{now:%Y%m%dT%H%M%S}.{now.microsecond:06d}-{before.name}"
             before.rename(history / kept)
         made.replace(target)
-    line = {"case": case.id, "file": target.name, "who": _who(), "when": now.isoformat(timespec="seconds"), "before": kept}
+    line = {
+        "case": case.id,
+        "file": target.name,
+        "who": _who(),
+        "when": now.isoformat(timespec="seconds"),
+        "before": kept,
+    }
     append_line(history / JOURNAL, json.dumps(line))
     return target
 

@@ -101,8 +101,11 @@ class LearningJob:
             return made
 
     def _follow(self, process: subprocess.Popen[str], made: Round) -> None:
-        if process.stdout is not None:
-            for line in process.stdout:
+        stream = process.stdout
+        if stream is None:
+            raise ValueError("its output is not listened to")
+        with stream:
+            for line in stream:
                 made.lines = [*made.lines[1 - _LINES :], line.rstrip("\n")]
         code = process.wait()
         made.ended = datetime.now().astimezone()

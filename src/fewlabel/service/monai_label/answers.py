@@ -110,4 +110,6 @@ def mask_and_params(mask: Path, params: dict[str, Any]) -> tuple[bytes, str]:
 
 def _extension(case: PreparedCase) -> str:
     path = Path(case.images[0])
-    return "".join(path.suffixes[-2:]) if path.name.endswith(".gz") else path.suffix if is_file_path(path) else ".nii.gz"
+    return (
+        "".join(path.suffixes[-2:]) if path.name.endswith(".gz") else path.suffix if is_file_path(path) else ".nii.gz"
+    )

@@ -16,7 +16,7 @@ _WHENCE = (b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest")
 
 
 class KnownCallers:
-    """Lets those through :class:`fewlabel.service.token_check.TokenCheck`, which it wraps, who have the token in the path.
+    """Lets those who have the token in the path through :class:`fewlabel.service.token_check.TokenCheck`, behind it.
 
     ``http://127.0.0.1:8000/TOKEN/`` is an address that clients put ``info/`` and the like behind. Slicer loads scans
     by it without any header, and OHIF sends none at all, so that neither a header nor a cookie would do.

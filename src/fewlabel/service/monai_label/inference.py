@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813
 
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.progress import silence
@@ -64,7 +64,12 @@ class Inference:
         store = self.scans.state().store
         # A NIfTI beside which nothing is lost: the mask of a DICOM series is one, too.
         made = folder / "predicted" / f"{stem}.nii.gz"
-        given = {"model": self.scans.run, "scans": store.folder if inside else scan, "out": made, "device": self.device}
+        given: dict[str, Any] = {
+            "model": self.scans.run,
+            "scans": store.folder if inside else scan,
+            "out": made,
+            "device": self.device,
+        }
         given |= {"cases": [stem]} if inside else {}
         given |= {"flip": bool(params.get("flip", False))}
         made.parent.mkdir()

@@ -62,21 +62,23 @@ def _numbers(image: Path, sent: Path) -> NDArray[np.int64]:
     grid = read_geometry(image)
     if sent.suffix == BARE:
         content, voxels = sent.read_bytes(), int(np.prod(grid.shape))
-        kinds = {voxels: np.dtype("u1"), 2 * voxels: np.dtype("<u2")}
+        kinds: dict[int, Any] = {voxels: np.uint8, 2 * voxels: np.dtype("<u2")}
         if len(content) not in kinds:
             shape = "x".join(map(str, grid.shape[::-1]))
             problem = f"has {len(content)} bytes, but the scan has {voxels} voxels ({shape})"
             raise DataError("The mask cannot be saved:", [Fault(problem, "label", "Send one or two bytes a voxel")])
-        return np.frombuffer(content, kinds[len(content)]).reshape(grid.shape).astype(np.int64)
+        bare: NDArray[Any] = np.frombuffer(content, kinds[len(content)])
+        return bare.reshape(grid.shape).astype(np.int64)
     try:
         _, apart = mask_faults(image, grid, sent)
-        if apart:
-            raise DataError("The mask cannot be saved:", apart)
-        return read_mask(sent, grid=grid)
+        values = None if apart else read_mask(sent, grid=grid)
     except DataError as error:
+        apart, values = list(error.faults), None
+    if values is None:
         # Of the file as it was received, the name says nothing to its sender.
-        faults = [Fault(f.problem.replace(str(sent), "the mask"), "label", f.remedy) for f in error.faults]
-        raise DataError("The mask cannot be saved:", faults) from error
+        faults = [Fault(fault.problem.replace(str(sent), "the mask"), "label", fault.remedy) for fault in apart]
+        raise DataError("The mask cannot be saved:", faults)
+    return values
 
 
 def _names(label_info: Any) -> dict[int, str] | None:

@@ -85,7 +85,9 @@ class RunScans:
                     fault = Fault(f"the prepared data of {segmenter.folder} are gone", remedy="Train again")
                     raise ArtifactError("There is nothing to serve:", [fault])
                 store = PreparedStore(data)
-                self._state = State(segmenter.content_hash, segmenter.json("segmenter.json"), store, Plan.load(store.plan))
+                self._state = State(
+                    segmenter.content_hash, segmenter.json("segmenter.json"), store, Plan.load(store.plan)
+                )
             return self._state
 
     def case(self, image: str) -> PreparedCase:
@@ -130,7 +132,7 @@ class RunScans:
         return made
 
     def to_numbers(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
-        """A mask of values of the data set in the numbers of the protocol; what is no class is what nobody looked at."""
+        """A mask of the data set's values in the numbers of the protocol; what is no class is what nobody looked at."""
         state = self.state()
         numbers = {value: number for number, value in enumerate(state.plan.label_values)}
         numbers |= {alias: numbers[value] for alias, value in state.plan.label_aliases.items() if value in numbers}
@@ -152,7 +154,8 @@ class RunScans:
         state = self.state()
         value_of = dict(zip(state.plan.label_names, state.plan.label_values, strict=True))
         background = state.plan.label_names[0]
-        known = {0: background} | ({number: name for name, number in state.numbers.items()} if names is None else dict(names))
+        own = {number: name for name, number in state.numbers.items()}
+        known = {0: background, **(own if names is None else names)}
         faults: list[Fault] = []
         made = np.empty_like(numbers)
         for number in np.unique(numbers).tolist():

@@ -75,7 +75,11 @@ class WorkRoutes:
         """Whether the token of this request is right: nobody comes here without."""
         return {}
 
-    def next_sample(self, strategy: str, params: Annotated[dict[str, Any] | None, Body()] = None) -> dict[str, Any]:  # noqa: ARG002
+    def next_sample(
+        self,
+        strategy: str,
+        params: Annotated[dict[str, Any] | None, Body()] = None,  # noqa: ARG002
+    ) -> dict[str, Any]:
         """The scan to annotate next, as suggest ranks them; empty where all are annotated."""
         with self.parts.place() as place:
             scan = found(lambda: self.parts.next_scan.choose(strategy, place))
@@ -85,7 +89,7 @@ class WorkRoutes:
 
     def infer(
         self,
-        model: Model,
+        model: Model,  # noqa: ARG002
         image: Annotated[str, Query(description="Id of a scan, or SeriesInstanceUID of its DICOM series")] = "",
         session_id: str = "",
         output: Literal["", "all", "image", "json"] = "",
@@ -122,7 +126,7 @@ class WorkRoutes:
             raise HTTPException(400, "Name a scan by image or session_id, or send one as file")
         return self.parts.uploads.find(image) or found(lambda: self.parts.scans.case(image))
 
-    def training(self, check_if_running: bool = False, all: bool = False) -> Any:  # noqa: A002, FBT001, FBT002
+    def training(self, check_if_running: bool = False, all: bool = False) -> Any:
         """The last round, or all of this server; with check_if_running, 404 unless one is under way."""
         learning = self.parts.learning
         made = learning.running if check_if_running else (learning.rounds[-1] if learning.rounds else None)
