@@ -1,6 +1,6 @@
 """A sitting with fewlabel: two patients are annotated; then a scan is suggested, corrected and learnt from, and again.
 
-    python benchmarks/sitting.py --data ACDC --work FOLDER [--rounds 2] [--budget 4m] [--seed 0] [WORD ...]
+    python benchmarks/sitting.py --data ACDC --work FOLDER [--rounds 2] [--learn steps=200] [--seed 0] [WORD ...]
 
 DATA is annotated throughout. The sitting is shown the masks of two patients, and of those who test: they take no part,
 and every round is scored on them. The person's correction is the mask of DATA for the scan that was suggested. Commands
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=2, help="rounds of suggest, correct and learn")
-    parser.add_argument("--budget", default="4m", help="of train, and of each round")
+    parser.add_argument("--learn", default="budget=4m", help="settings of each round, with spaces between")
     parser.add_argument("--unlabelled", type=int, default=18, help="patients without masks")
     parser.add_argument("--test", type=int, default=8, help="patients who take no part")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of patients")
@@ -51,8 +51,9 @@ def main() -> None:
     write_table(catalog, asked.work, asked.unlabelled, asked.test, asked.seed)
     masks = {case.id: case.label for case in catalog.cases if case.label is not None}
     os.chdir(asked.work)
-    rows = [("train", *first_round(asked.budget, asked.words))]
-    rows += [(f"round {number}", *next_round(number, asked.budget, masks)) for number in range(1, asked.rounds + 1)]
+    rows = [("train", *first_round(asked.words))]
+    words = shlex.split(asked.learn)
+    rows += [(f"round {number}", *next_round(number, words, masks)) for number in range(1, asked.rounds + 1)]
     print("\n| after | annotated scans | Dice on patients who took no part | time |\n|---|---:|---:|---:|")
     for name, scans, dice, seconds in rows:
         print(f"| {name} | {scans} | {dice:.3f} | {int(seconds // 60)}:{int(seconds % 60):02d} |")
@@ -79,17 +80,17 @@ def write_table(catalog: Catalog, folder: Path, unlabelled: int, test: int, seed
     (folder / "labels.json").write_text(json.dumps({str(v): name for v, name in catalog.label_names.items() if v}))
 
 
-def first_round(budget: str, words: list[str]) -> tuple[int, float, float]:
+def first_round(words: list[str]) -> tuple[int, float, float]:
     """Annotated scans, Dice and seconds of what ``train`` makes of the two patients."""
     run = Path("run")
     if not (run / "scores" / "summary.json").is_file():
-        shell("train", "scans.csv", "--out", "run", f"budget={budget}", *words, *(["--resume"] if run.exists() else []))
+        shell("train", "scans.csv", "--out", "run", *words, *(["--resume"] if run.exists() else []))
     stages = [read_json(path) for path in run.glob("*/manifest.json")]
     annotated = read_json(run / "segmenter" / "segmenter.json")["labelled_scans"]
     return annotated, dice_of(run / "scores"), sum(float(stage.get("wall_seconds") or 0) for stage in stages)
 
 
-def next_round(number: int, budget: str, masks: dict[str, Path]) -> tuple[int, float, float]:
+def next_round(number: int, words: list[str], masks: dict[str, Path]) -> tuple[int, float, float]:
     """The same of a round, for which one scan is suggested and corrected."""
     made, scores = Path("run", "rounds", str(number)), Path("scores", str(number))
     if not (made / "manifest.json").is_file():
@@ -100,7 +101,7 @@ def next_round(number: int, budget: str, masks: dict[str, Path]) -> tuple[int, f
         corrected.parent.mkdir(exist_ok=True)
         print(f"# the person corrects {case}, and saves {corrected}")
         shutil.copyfile(masks[case], corrected)
-        shell("learn", "run", f"budget={budget}")
+        shell("learn", "run", *words)
     if not (scores / "summary.json").is_file():
         shell("evaluate", f"{made}/prepared", "--segmenter", f"{made}/segmenter", "--out", str(scores))
     record = read_json(made / "round.json")
