@@ -27,6 +27,7 @@ import numpy as np
 from fewlabel.core.artifact.files import read_json
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.io.file_names import file_stem
+from fewlabel.data.store import PreparedStore
 from fewlabel.readers.base import choose_reader, collected
 
 #: A bar as it stood at a moment, and the forecast of a run whose true times follow.
@@ -86,7 +87,7 @@ def first_round(words: list[str]) -> tuple[int, float, float]:
     if not (run / "scores" / "summary.json").is_file():
         shell("train", "scans.csv", "--out", "run", *words, *(["--resume"] if run.exists() else []))
     stages = [read_json(path) for path in run.glob("*/manifest.json")]
-    annotated = read_json(run / "segmenter" / "segmenter.json")["labelled_scans"]
+    annotated = annotated_scans(run / "prepared", run / "segmenter")
     return annotated, dice_of(run / "scores"), sum(float(stage.get("wall_seconds") or 0) for stage in stages)
 
 
@@ -105,8 +106,14 @@ def next_round(number: int, words: list[str], masks: dict[str, Path]) -> tuple[i
     if not (scores / "summary.json").is_file():
         shell("evaluate", f"{made}/prepared", "--segmenter", f"{made}/segmenter", "--out", str(scores))
     record = read_json(made / "round.json")
-    annotated = read_json(made / "segmenter" / "segmenter.json")["labelled_scans"]
+    annotated = annotated_scans(made / "prepared", made / "segmenter")
     return annotated, dice_of(scores), float(record["seconds"])
+
+
+def annotated_scans(prepared: Path, segmenter: Path) -> int:
+    """Scans that a network learnt from."""
+    subjects = read_json(segmenter / "segmenter.json")["labelled_subjects"]
+    return sum(case.label is not None and case.subject in subjects for case in PreparedStore(prepared).cases)
 
 
 def dice_of(scores: Path) -> float:
