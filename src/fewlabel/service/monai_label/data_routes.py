@@ -11,6 +11,7 @@ from fastapi.responses import FileResponse, Response
 
 from fewlabel.core.artifact.files import file_hash
 from fewlabel.core.progress import say
+from fewlabel.data.io.catalog_paths import recorded
 from fewlabel.service.monai_label import answers
 from fewlabel.service.monai_label.mask_intake import BARE, save_mask, save_mask_of_upload
 from fewlabel.service.monai_label.parts import Parts, as_mapping, found, sent_file
@@ -66,7 +67,7 @@ class DataRoutes:
             return answers.status(self.scans)
         masks = self.scans.masks()
         return [
-            {"image": case.images[0], "label": str(list(masks[case.id].values())[-1])}
+            {"image": recorded(Path(case.images[0])), "label": recorded(list(masks[case.id].values())[-1])}
             for case in self.scans.state().store.cases
             if masks[case.id]
         ]

@@ -104,11 +104,13 @@ class WorkRoutes:
         with self.parts.place(keep=output == "image") as place:
             received = None if file is None else self.parts.uploads.receive(file.file, file.filename)
             try:
-                mask, said = self.parts.inference.infer(received or self._scan(image, session_id), asked, place)
+                scan = received or self._scan(image, session_id)
+                mask, said = self.parts.inference.infer(scan, asked, place)
             finally:
                 if received is not None:
                     shutil.rmtree(received.parent)
-            say(f"{image or mask.name}: segmented.")
+            # By its id: the SeriesInstanceUID that it may be asked for by tells who was scanned.
+            say(f"{scan.id if isinstance(scan, PreparedCase) else 'A scan that was sent'}: segmented.")
             if output == "image":
                 return sent_file(mask, place)
             if output == "json":
