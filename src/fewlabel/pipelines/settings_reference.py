@@ -14,7 +14,10 @@ from fewlabel.pipelines.stage_table import STAGES, nearer, route, settings_class
 
 PIPELINES = {"train": "TrainSettings", "demo": "DemoSettings", "learn": "LearnSettings", "study": "StudySettings"}
 #: What serves a browser, and where its settings are declared: above the pipelines, which know it by name alone.
-SERVICES = {"view": "fewlabel.service.view.settings:ViewSettings"}
+SERVICES = {
+    "view": "fewlabel.service.view.settings:ViewSettings",
+    "serve": "fewlabel.service.monai_label.settings:ServeSettings",
+}
 #: Pipelines that share out settings among stages.
 _SHARING = ("train", "demo", "learn")
 
