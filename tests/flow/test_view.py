@@ -23,8 +23,8 @@ import pytest
 
 from fewlabel.core.artifact.files import write_json
 from fewlabel.core.errors import DataError, SettingsError
-from fewlabel.service.view import run as serve
-from fewlabel.service.view import view_settings
+from fewlabel.service.view.server import run as serve
+from fewlabel.service.view.settings import ViewSettings
 from fewlabel.stages import finetune
 from kit.scans import TILTED, write_scan
 from kit.segmenters import LABELS, SHAPE, SPACING, prepared_discs, raw_folder
@@ -83,12 +83,12 @@ def test_scans_alone_are_served_until_ctrl_c(tmp_path: Path) -> None:
 
 def test_what_cannot_be_shown_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere does not exist"):
-        serve(view_settings({"place": tmp_path / "nowhere"}))
+        serve(ViewSettings.parse({"place": tmp_path / "nowhere"}))
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no scans"):
-        serve(view_settings({"place": tmp_path / "empty"}))
+        serve(ViewSettings.parse({"place": tmp_path / "empty"}))
     with pytest.raises(SettingsError, match="port: must be at most 65535"):
-        view_settings({"place": tmp_path, "port": 70000})
+        ViewSettings.parse({"place": tmp_path, "port": 70000})
 
 
 def every_voxel_another(number: int) -> np.ndarray:

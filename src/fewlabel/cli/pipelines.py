@@ -100,14 +100,15 @@ def view(
 ) -> None:
     """Look at scans and masks in a browser, correct masks, and learn from them."""
     values = collect({"place": place}, words, {"port": port, "masks": masks})
-    from fewlabel.service import view as service
+    from fewlabel.service.view.server import run
+    from fewlabel.service.view.settings import ViewSettings
 
     def show(link: str) -> None:
         console = stdout()
         console.print(f"Open {link}", soft_wrap=True)
         console.print("Only this machine can. Ctrl-C ends it.", soft_wrap=True)
 
-    service.run(service.view_settings(values), show)
+    run(ViewSettings.parse(values), show)
 
 
 def _end(run: Path) -> None:
