@@ -49,7 +49,7 @@ class FoldersReader(Reader):
 
     A folder for each patient is the subject; else names are compared
     (:func:`fewlabel.data.subjects_from_names.guess_subjects`).
-    Numbered pictures become slices of a volume (``stack``), and frames of 4D images scans of their own with their
+    Numbered pictures become slices of a volume (``stack``) where what they show goes along with it, and frames of 4D images scans of their own with their
     ``phase``, a quarter of the movement (``fourth_axis``). A table beside them that names the subjects or the scans is
     metadata. MMWHS, HVSMR, LiTS, KiTS, PROMISE12, M&Ms and BraTS are known by their files' names, with the names of
     their labels.
@@ -120,7 +120,7 @@ class FoldersReader(Reader):
         faults.extend(_strays(root, pairing))
         size = self.chosen.spacing
         spacing = None if size is None else (size[0], size[1], size[2])
-        rows = rows_of_slices(pairing.scans, root, self.chosen.stack)
+        rows = rows_of_slices(pairing.scans, root, self.chosen.stack, notes)
         known: KnownSet | None
         placed: list[Placed]
         if rows:
