@@ -49,10 +49,10 @@ class FoldersReader(Reader):
 
     A folder for each patient is the subject; else names are compared
     (:func:`fewlabel.data.subjects_from_names.guess_subjects`).
-    Numbered pictures become slices of a volume (``stack``) where what they show goes along with it, and frames of 4D images scans of their own with their
-    ``phase``, a quarter of the movement (``fourth_axis``). A table beside them that names the subjects or the scans is
-    metadata. MMWHS, HVSMR, LiTS, KiTS, PROMISE12, M&Ms and BraTS are known by their files' names, with the names of
-    their labels.
+    Numbered pictures become slices of a volume (``stack``) where what they show goes along with it, and frames of 4D
+    images scans of their own with their ``phase``, a quarter of the movement (``fourth_axis``). A table beside them
+    that names the subjects or the scans is metadata. MMWHS, HVSMR, LiTS, KiTS, PROMISE12, M&Ms and BraTS are known by
+    their files' names, with the names of their labels.
     """
 
     class Config(Reader.Config):
