@@ -31,6 +31,7 @@ from fewlabel.readers.volumes_from_numbered_slices import (
     slice_patients,
     stacked,
 )
+from fewlabel.readers.voxel_size_setting import three_sizes
 
 _MOST_STRAYS = 5
 #: Folders of at most so many names are a column of metadata.
@@ -70,12 +71,7 @@ class FoldersReader(Reader):
             "auto", "what the fourth axis of 4D images holds: time, so that each frame is a scan, or channels"
         )
 
-        @field_validator("spacing")
-        @classmethod
-        def _three_sizes(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
-            if value is not None and (len(value) != 3 or min(value) <= 0):
-                raise ValueError("must be three positive numbers: slice, row, column")
-            return value
+        _sizes = field_validator("spacing")(three_sizes)
 
     summary: ClassVar[str] = (
         "images with masks beside them (x_mask, x_seg, x_gt), in images/ and labels/, or by patient"
