@@ -1,4 +1,4 @@
-"""The command for runs that go elsewhere: copies that name nobody."""
+"""The commands about runs that go elsewhere: copies that name nobody, and whether a run is what it claims to be."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from fewlabel.cli.overrides import collect
-from fewlabel.cli.terminal_output import stdout
+from fewlabel.cli.overrides import Device, Words, collect
+from fewlabel.cli.terminal_output import stdout, table
 
 PANEL = "Runs that go elsewhere"
 
@@ -17,6 +17,7 @@ Run = Annotated[str, typer.Argument(metavar="RUN", help="Folder made by train or
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command(rich_help_panel=PANEL)(share)
+    app.command(rich_help_panel=PANEL)(verify)
 
 
 def share(
@@ -29,3 +30,16 @@ def share(
     from fewlabel.pipelines import share as pipeline
 
     stdout().print(str(pipeline.run(pipeline.ShareSettings.parse(values))), soft_wrap=True)
+
+
+def verify(run: Run, words: Words = None, *, device: Device = None) -> None:
+    """Say whether a run is what it claims to be: hashes, scores and first steps, made again."""
+    values = collect({"run": run}, words, {"device": device})
+    from fewlabel.pipelines import verify as pipeline
+
+    found = pipeline.run(pipeline.VerifySettings.parse(values))
+    console = stdout()
+    console.print(table([[one.part, one.verdict, one.detail] for one in found.findings], ["part", "", "how"]))
+    console.print(found.sentence, soft_wrap=console.soft_wrap)
+    if found.differing:
+        raise typer.Exit(3)

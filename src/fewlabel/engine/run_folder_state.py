@@ -27,8 +27,11 @@ RECORD = "metrics.jsonl"
 _COMPILED = "compiled"
 
 #: Settings that may differ between a run and its resumption. Another ``device`` rounds otherwise, and with
-#: ``precision=auto`` may compute in bfloat16 what was float32; the rest changes no number of the result.
-FREE_SETTINGS = frozenset({"out", "resume", "checkpoint_seconds", "device", "control", "data", "encoder", "start"})
+#: ``precision=auto`` may compute in bfloat16 what was float32, other ``threads`` round otherwise; the rest changes no
+#: number of the result.
+FREE_SETTINGS = frozenset(
+    {"out", "resume", "checkpoint_seconds", "device", "threads", "control", "data", "encoder", "start"}
+)
 
 
 def identity(settings: Mapping[str, Any], **parents: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from fewlabel.core.settings.base import PathSetting, Settings, setting
 from fewlabel.data.io.volume_reading import needs_grid, read_geometry, read_mask
 from fewlabel.data.preprocess import Plan, class_indices, prepare_mask, restore_probabilities
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
-from fewlabel.engine.runtime import Device, Precision, choose_device, resolved_precision
+from fewlabel.engine.runtime import Device, Precision, choose_device, resolved_precision, thread_setting, use_threads
 from fewlabel.protocol.fair_control import differences
 from fewlabel.protocol.unseen_labelled_cases import scorable_cases, subjects_of
 from fewlabel.scoring.component_rule import POSTPROCESS_RULE, Removed, clean
@@ -63,7 +63,7 @@ COLUMNS = (
 )
 UNSIZED = "voxels: the files do not say how large these are"
 #: Settings that change no score, or that the parents' hashes stand for.
-_FREE_SETTINGS = frozenset({"data", "segmenter", "control", "out", "device", "batch"})
+_FREE_SETTINGS = frozenset({"data", "segmenter", "control", "out", "device", "batch", "threads"})
 
 
 class EvaluateSettings(Settings):
@@ -86,6 +86,7 @@ class EvaluateSettings(Settings):
     seed: int = setting(0, "seed of the bootstrap", ge=0)
     device: Device = setting("auto", "where to predict")
     precision: Precision = setting("auto", "bf16 where the hardware supports it; probabilities are always float32")
+    threads: int = thread_setting()
 
 
 SETTINGS = EvaluateSettings
@@ -104,6 +105,7 @@ def run(settings: EvaluateSettings) -> Path:
     store = PreparedStore(settings.data)
     subjects = subjects_of(store, settings.part)
     device = choose_device(settings.device)
+    use_threads(settings.threads)
     folders = {"model": settings.segmenter, **({"control": settings.control} if settings.control else {})}
     arms = {name: Segmenter.load(folder) for name, folder in folders.items()}
     same = {

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fewlabel.core.artifact.files import ANEW, MANIFEST, file_hash, hash_once, unreadable_json
+from fewlabel.core.artifact.files import ANEW, MANIFEST, hash_now, hash_once, unreadable_json
 from fewlabel.core.artifact.manifest_fields import (
     SCHEMA_VERSION,
     Manifest,
@@ -250,7 +250,7 @@ def finish_artifact(
         wall_seconds: Time it took, in seconds.
     """
     home = (final_folder or folder).absolute()
-    hashes = {name: file_hash(folder / name) for name in sorted(files)}
+    hashes = {name: hash_now(folder / name) for name in sorted(files)}
     summed = content_hash_of(kind, hashes)
     opened = (
         parent if isinstance(parent, Artifact) else Artifact.open(parent, check_parents=False) for parent in parents

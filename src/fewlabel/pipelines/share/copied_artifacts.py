@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fewlabel.core.artifact.artifact_folder import Artifact
-from fewlabel.core.artifact.files import MANIFEST, file_hash, write_bytes
+from fewlabel.core.artifact.files import MANIFEST, hash_now, write_bytes
 from fewlabel.core.artifact.manifest_fields import Parent, content_hash_of
 from fewlabel.core.artifact.sealed import write_sealed
 from fewlabel.core.errors import ArtifactError, Fault
@@ -63,7 +63,7 @@ def copy_artifact(artifact: Artifact, run: Path, copy: Path, rewriter: Rewriter)
             continue
         new = rewriter.path(name)
         _write(artifact, name, out / new, rewriter)
-        hashes[new] = file_hash(out / new)
+        hashes[new] = hash_now(out / new)
     if (artifact.folder / POSES).is_file():
         write_bytes(out / POSES, rewriter.file(POSES, (artifact.folder / POSES).read_bytes(), artifact.folder / POSES))
     old = artifact.manifest
