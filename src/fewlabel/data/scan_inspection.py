@@ -17,8 +17,10 @@ from fewlabel.core.progress import task
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.images_given_as_masks import image_given_as_mask
 from fewlabel.data.io.catalog_paths import shown
+from fewlabel.data.io.composite_paths import slices_without_mask
 from fewlabel.data.io.dicom.address import parse_dicom
-from fewlabel.data.io.dicom.data_set_index import names_a_patient, open_archive
+from fewlabel.data.io.dicom.data_set_index import open_archive
+from fewlabel.data.io.dicom.data_set_people import names_a_patient
 from fewlabel.data.io.geometry import Geometry, grid_faults, origin_alone
 from fewlabel.data.io.volume_reading import mask_faults, read_geometry, read_mask, value_counts
 from fewlabel.data.label_extents import LabelShape, label_shapes
@@ -116,7 +118,7 @@ def inspect_case(
         odd.append("its mask is all background")
     named = tuple(replace(fault, where=f"case {case.id}, {fault.where}") for fault in faults)
     placed = None if first is None else first.sized(voxel_size or ASSUMED, known=voxel_size is not None)
-    shapes, annotated = ({}, ()) if mask is None else (label_shapes(mask), annotated_slices(mask))
+    shapes, annotated = ({}, ()) if mask is None else (label_shapes(mask), _annotated(case, mask))
     return CaseFacts(case, placed, labels, named, tuple(odd), shapes, annotated)
 
 
@@ -172,7 +174,11 @@ def _naming_faults(catalog: Catalog) -> list[Fault]:
     roots = {dicom.root for case in catalog.cases for path in case.images if (dicom := parse_dicom(path)) is not None}
     problem = "its path names a patient, and what is made from the data says where they lie"
     remedy = "Give a link to it under another name, the folder above it, or rename it"
-    return [Fault(problem, str(root), remedy) for root in sorted(roots) if names_a_patient(open_archive(root))]
+    return [
+        Fault(problem, str(root), remedy)
+        for root in sorted(roots)
+        if names_a_patient(root, open_archive(root).tree.headers)
+    ]
 
 
 def _blank_faults(path: Path, geometry: Geometry) -> list[Fault]:
@@ -188,6 +194,13 @@ def _blank_faults(path: Path, geometry: Geometry) -> list[Fault]:
 def _turned(geometry: Geometry) -> bool:
     """Whether a picture is turned by its EXIF tag."""
     return any("EXIF" in note for note in geometry.notes)
+
+
+def _annotated(case: Case, mask: NDArray[np.int64]) -> tuple[Annotated, ...]:
+    """Slices with a label along (z, y, x); pictures without a mask are slices along z."""
+    z, y, x = annotated_slices(mask)
+    without = () if case.label is None else slices_without_mask(case.label)
+    return (replace(z, without=without), y, x)
 
 
 def _mask(
