@@ -38,7 +38,7 @@ from fewlabel.stages._cleaning_rule import KEY as POSTPROCESS
 from fewlabel.stages._console_scores import gain_lines, score_lines
 from fewlabel.stages._segmenter import Segmenter
 
-__all__ = ["SETTINGS", "EvaluateSettings", "check", "gain_lines", "reference_of", "run", "segmented"]
+__all__ = ["SETTINGS", "EvaluateSettings", "Segmenter", "check", "gain_lines", "reference_of", "run", "segmented"]
 
 FILES = ("per_case.parquet", "per_case.csv", "summary.json")
 COLUMNS = (

@@ -22,8 +22,7 @@ from fewlabel.reporting.formatting import count
 from fewlabel.scoring.distance_units import NAMES, named_as_usual
 from fewlabel.scoring.summary import summarise
 from fewlabel.stages import evaluate
-from fewlabel.stages._segmenter import Segmenter
-from fewlabel.stages.evaluate import EvaluateSettings
+from fewlabel.stages.evaluate import EvaluateSettings, Segmenter
 
 _NAMED = ("arm", "case", "class")
 #: What is known of a prediction where the label is gone.

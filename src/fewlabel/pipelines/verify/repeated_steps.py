@@ -6,22 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import FewlabelError
-from fewlabel.data.store import UNLABELLED, PreparedStore
-from fewlabel.engine.inference import predict_volume, window_of
+from fewlabel.data.store import PreparedStore
 from fewlabel.engine.record import parse_record, read_record
 from fewlabel.engine.run_folder_state import RECORD, identity
 from fewlabel.engine.runtime import Precision
-from fewlabel.engine.weight_files import load_segmenter
 from fewlabel.pipelines.verify.findings import Finding, agreement, differs, not_checked, refused, threads
 from fewlabel.reporting.formatting import count
-from fewlabel.scoring.component_rule import clean
-from fewlabel.scoring.metrics import dice_per_class
-from fewlabel.stages._cleaning_rule import prepared_voxel, rule_of
-from fewlabel.stages.finetune import FinetuneSettings, SegmenterRun
+from fewlabel.stages.finetune import FinetuneSettings, SegmenterRun, validated_again
 from fewlabel.stages.pretrain import PretrainingTrainer, PretrainSettings
 
 #: Figures of a step that are not of the training.
@@ -122,30 +115,18 @@ def repeated_validation(
     """
     part = f"{name}: validation"
     facts = segmenter.json("segmenter.json")
-    claimed, subjects = facts.get("validation_dice"), set(facts.get("validation_subjects", ()))
+    claimed = facts.get("validation_dice")
     if facts.get("selection") != "held_out" or claimed is None:
         return None
     if int(facts.get("members", 1)) > 1:
         return not_checked(part, "each member was selected by its own")
-    cases = [case for case in store.cases if case.subject in subjects and case.label is not None]
     try:
         with threads(segmenter.manifest.machine.get("threads")):
-            network, _ = load_segmenter(segmenter)
-            rule, precision = rule_of(facts), _precision(segmenter)
-            dice = []
-            for case in cases:
-                images = np.asarray(store.images[case.start : case.stop], dtype=np.float32).swapaxes(0, 1)
-                # As training validates: batch normalisation unfolded.
-                shares = predict_volume(network, images, device=device, precision=precision, window=window_of(facts))
-                classes = shares.argmax(axis=0).astype(np.uint8)
-                cleaned, _ = clean(classes, rule, prepared_voxel(store, case))
-                reference = np.asarray(store.labels[case.start : case.stop])
-                known = reference != UNLABELLED
-                dice.append(float(np.mean(dice_per_class(cleaned[known], reference[known], network.classes))))
+            dice, count_of = validated_again(segmenter, store, device, _precision(segmenter))
     except FewlabelError as error:
         return refused(part, error)
-    found = agreement({"mean Dice": (claimed, float(np.mean(dice)) if dice else None)})
-    return found.finding(part, f"{count(len(cases), 'scan')} predicted", tolerance)
+    found = agreement({"mean Dice": (claimed, dice)})
+    return found.finding(part, f"{count(count_of, 'scan')} predicted", tolerance)
 
 
 def _precision(artifact: Artifact) -> Precision:
