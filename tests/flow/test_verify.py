@@ -23,7 +23,15 @@ from kit.segmenters import raw_folder
 SMALL = {
     "prepare": {"size": [32, 32]},
     "pretrain": {"steps": 3, "batch": 4, "network": {"width": 4, "depth": 3}, "log_every": 1},
-    "finetune": {"steps": 3, "batch": 2, "network": {"width": 4, "depth": 3}, "log_every": 1, "validate_every": 2},
+    # Enough for model and control to see different things.
+    "finetune": {
+        "steps": 40,
+        "batch": 4,
+        "network": {"width": 4, "depth": 3},
+        "log_every": 1,
+        "validate_every": 20,
+        "optimiser": {"lr": 0.01},
+    },
     "pretraining": True,
     "device": "cpu",
 }
@@ -79,8 +87,9 @@ def test_an_untouched_run_holds(made):
     assert "This run is what it claims to be" in " ".join(result.stdout.split())
     findings = found(made / "run")
     assert {verdict for verdict, _ in findings.values()} == {"held"}
-    for part in ("encoder: first steps", "segmenter: first steps", "segmenter-control: first steps"):
-        assert findings[part] == ("held", "3 steps from the seed: identical")
+    steps = {"encoder": 3, "segmenter": 11, "segmenter-control": 11}
+    for name, count in steps.items():
+        assert findings[f"{name}: first steps"] == ("held", f"{count} steps from the seed: identical")
     assert "identical" in findings["scores: repeated"][1]
     assert "identical" in findings["segmenter: validation"][1]
     assert findings["prepared: remade"] == ("held", "1 of 7 scans prepared again: identical")
@@ -156,7 +165,10 @@ def test_scores_without_label_files(run):
     assert findings["prepared: scans"][0] == "not checked"
     assert "predicted volumes: identical; Dice on the prepared grid up to 0." in findings["scores: repeated"][1]
     table = pd.read_parquet(run / "scores" / "per_case.parquet")
-    for column, value in (("predicted_ml", table.loc[0, "predicted_ml"] * 1.5 + 1), ("dice", 0.95)):
+    for column, value in (
+        ("predicted_ml", table.loc[0, "predicted_ml"] * 1.5 + 1),
+        ("dice", float(table.loc[0, "dice"] < 0.5)),
+    ):
         changed = table.copy()
         changed.loc[0, column] = value
         changed.to_parquet(run / "scores" / "per_case.parquet", index=False)
@@ -234,8 +246,9 @@ def test_a_run_that_moved_and_a_shared_copy(made, tmp_path):
     result = CliRunner().invoke(app, ["verify", str(copy), "--device", "cpu"])
     assert result.exit_code == 0, result.output
     findings = found(copy)
-    for part in ("encoder: first steps", "segmenter: first steps", "segmenter-control: first steps"):
-        assert findings[part] == ("held", "3 steps from the seed: identical")
+    steps = {"encoder": 3, "segmenter": 11, "segmenter-control": 11}
+    for name, count in steps.items():
+        assert findings[f"{name}: first steps"] == ("held", f"{count} steps from the seed: identical")
     assert "predicted volumes: identical" in findings["scores: repeated"][1]
     assert findings["prepared: scans"][0] == "not checked"
 

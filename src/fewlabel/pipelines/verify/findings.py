@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from fewlabel.core.errors import FewlabelError, RunStoppedError
+from fewlabel.core.errors import FewlabelError, MemoryLimitError, RunStoppedError, SettingsError
 
 Verdict = Literal["held", "differs", "not checked"]
 
@@ -46,14 +46,16 @@ def not_checked(part: str, why: str) -> Finding:
 
 
 def refused(part: str, error: FewlabelError) -> Finding:
-    """What was to be repeated cannot be, for what an artifact says of itself.
+    """What was to be repeated cannot be: for what an artifact says of itself, or what this version or machine lacks.
 
     Raises:
         RunStoppedError: If it was the user who stopped it.
     """
     if isinstance(error, RunStoppedError):
         raise error
-    faults = "; ".join(fault.problem for fault in error.faults[:3]) or error.message
+    faults = "; ".join(str(fault) for fault in error.faults[:2]) or error.message
+    if isinstance(error, SettingsError | MemoryLimitError):
+        return not_checked(part, f"cannot be repeated by this version or machine: {faults}")
     return differs(part, f"cannot be repeated: {faults}")
 
 

@@ -21,7 +21,7 @@ from fewlabel.pipelines.verify.findings import Finding, differs, held, not_check
 #: Stage → folder of a run and what is the same in its manifest and in ``run.json``.
 _STAGES = {"prepare": "prepared", "pretrain": "encoder", "finetune": "segmenter", "evaluate": "scores"}
 #: Settings that a stage makes fit the data before it records them, and those that change no result.
-_FITTED = frozenset({"network", "augment", "identity", "workers", "batch", *FREE_SETTINGS})
+_FITTED = frozenset({"network", "augment", "identity", "workers", *FREE_SETTINGS})
 
 
 #: In place of the content hash in a manifest that cannot be read, which its own line says.
