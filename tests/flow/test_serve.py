@@ -464,7 +464,9 @@ def test_the_client_of_monailabel_is_understood(client: TestClient, run: Path, t
     assert read(content, tmp_path).shape == SHAPE
     told = {"label_info": [{"name": "core", "idx": 1}, {"name": "ring", "idx": 2}], "client_id": "user-xyz"}
     mask = drawn(run, scan, numbered(nested_discs(2)))
-    headers, body = sent_by_monailabel({"params": json.dumps(told)}, {"label": ("/var/tmp/slicer/tmpab12.nii.gz", mask)})
+    headers, body = sent_by_monailabel(
+        {"params": json.dumps(told)}, {"label": ("/var/tmp/slicer/tmpab12.nii.gz", mask)}
+    )
     assert client.put(f"/datastore/label?image={scan}", content=body, headers=headers).status_code == 200
     assert (run / "annotations" / f"{scan}.nii.gz").is_file()
     whole = image_of(run, "d").read_bytes()
