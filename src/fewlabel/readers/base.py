@@ -144,7 +144,8 @@ def choose_reader(root: Path, reader: str | Mapping[str, Any] = "auto") -> Choic
     """
     root = Path(root)
     if not root.exists():
-        raise DataError("The data set cannot be read:", [Fault(f"{root} does not exist", remedy="Check the path")])
+        remedy = "Check the path, or name the data set where it is now"
+        raise DataError("The data set cannot be read:", [Fault(f"{root} does not exist", remedy=remedy)])
     if reader != "auto":
         config: Any = resolve_plugin(_FAMILY, reader, where="reader")
         # A Config built from a mapping carries the reader's id; a bare id needs no settings.
