@@ -128,7 +128,7 @@ def test_every_mask_that_cannot_be_used_is_named(prepared: Path, tmp_path: Path)
     with pytest.raises(DataError) as error:
         taken(prepared, masks)
     words = str(error.value)
-    assert "[8] occur. Say what they stand for" in words
+    assert "where nobody looked, not 8. Say what they stand for" in words
     assert "a_seg.nii.gz: holds no annotation at all" in words
     assert "b.nii.gz" in words
     assert not (tmp_path / "again").exists()

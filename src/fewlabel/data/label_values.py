@@ -122,8 +122,12 @@ def label_map(
     told = {value: declared.get(value, "") for value in {*declared, *targets} - {0}} if set(declared) - {0} else {}
     faults = mask_value_faults(masks, counts, {0, *said, *targets, *declared, *ignored}, told, str(catalog.root))
     if len(values) > MOST_CLASSES + 1 and not faults:
-        problem = f"masks may hold up to {MOST_CLASSES} classes, not {len(values)}"
-        faults.append(Fault(problem, str(catalog.root), "Are these masks, or images?"))
+        most = max(masks, key=lambda mask: len(mask.counts))
+        problem = (
+            f"masks may hold up to {MOST_CLASSES} classes, not {len(values)} ({most.name} alone {len(most.counts)})"
+        )
+        remedy = "Where each object has a number of its own, such as a cell, write masks with one value for each kind"
+        faults.append(Fault(problem, str(catalog.root), remedy))
     notes = _notes(classes, values, names, declared, said) if counts and not faults else []
     unused = sorted(set(said) - set(counts))
     if unused and counts:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.progress import task
 from fewlabel.data.catalog import Case, Catalog
+from fewlabel.data.images_given_as_masks import image_given_as_mask
 from fewlabel.data.io.catalog_paths import shown
 from fewlabel.data.io.dicom.address import parse_dicom
 from fewlabel.data.io.dicom.data_set_index import names_a_patient, open_archive
@@ -203,10 +204,14 @@ def _mask(
             odd.append("its label has no EXIF tag: it is taken to lie on the image as viewers show it")
         if image is not None and not apart and origin_alone(image, geometry):
             odd.append("its label has another origin, which is accepted: the voxels are taken as they are")
-        return read_mask(case.label, odd, image if not apart else None)
+        mask = read_mask(case.label, odd, image if not apart else None)
     except DataError as error:
         faults.extend(error.faults)
         return None
     except Exception as error:  # noqa: BLE001  # of whatever kind
         faults.append(unforeseen_fault(error, shown(case.label)))
         return None
+    if (fault := image_given_as_mask(mask, len(value_counts(mask)), shown(case.label))) is not None:
+        faults.append(fault)
+        return None
+    return mask

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault, reason
+from fewlabel.data.io.files_named_in_files import check_h5_links
 from fewlabel.data.io.machine_memory import machine_memory
 from fewlabel.data.io.npz import NPZ_ERRORS, NpzFile
 
@@ -216,6 +217,8 @@ def _shapes(content: Any) -> dict[str, tuple[int, ...]]:
 
 def _item(content: Any, name: str) -> Any:
     try:
+        if not isinstance(content, NpzFile):
+            check_h5_links(content, name)
         return content[name]
     except (KeyError, OSError) as error:
         # A link, within the file or into another one.

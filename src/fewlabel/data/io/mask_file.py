@@ -18,6 +18,8 @@ from fewlabel.data.io.shear import straighten
 
 #: How far from a whole number a value of a mask may lie to be read as it.
 ROUNDING = 1e-3
+#: Interpolation leaves fractions at outlines alone: with a greater share of them, a file holds no mask.
+_CONTINUOUS = 0.5
 
 
 def read_mask_file(path: Path, notes: list[str] | None = None) -> NDArray[np.int64]:
@@ -74,7 +76,7 @@ def whole_numbers(
         off[~np.isfinite(array)] = np.inf
         wrong = off > ROUNDING
         if wrong.any():
-            raise DataError("A mask cannot be used:", [_fractions(path, array[wrong], off[wrong])])
+            raise DataError("A mask cannot be used:", [_fractions(path, array[wrong], off[wrong], array.size)])
         if notes is not None and (rounded := int((off > 0).sum())):
             notes.append(f"{rounded} voxels of {path.name} were rounded: they lie within {ROUNDING:g} of whole numbers")
         array = nearest
@@ -87,12 +89,15 @@ def several_channels(path: Path, shape: tuple[int, ...]) -> Fault:
     return Fault(f"must have one channel, but has shape {shape}", str(path), "Store one class index per voxel")
 
 
-def _fractions(path: Path, values: NDArray[Any], off: NDArray[Any]) -> Fault:
+def _fractions(path: Path, values: NDArray[Any], off: NDArray[Any], size: int) -> Fault:
     problem = f"{values.size} voxels are not whole numbers, such as {values.flat[0]:.4g}"
     scale = _scale(path)
     if scale != 1.0 and np.isfinite(off).all() and off.max() <= abs(scale) / 2 * 1.01:
         problem += f": its header scales the stored numbers by {scale:.6g}, which rounds the classes"
         return Fault(problem, str(path), "Store the classes as whole numbers with a scale (scl_slope) of 1")
+    if values.size > _CONTINUOUS * size and np.isfinite(off).all():
+        remedy = "Give the mask: this seems to be an image, or a map of probabilities"
+        return Fault(problem, str(path), remedy)
     return Fault(problem, str(path), "Resample masks with nearest neighbour")
 
 
