@@ -67,7 +67,9 @@ def _all(chosen: Sequence[str], given: argparse.Namespace) -> int:
             stop = min(start + given.part, given.inputs)
             if first >= stop or time.monotonic() - begun > 60 * given.minutes:
                 continue
-            tally = run(name, given.seed, first, stop, lambda index, outcome, name=name: _tell(name, given.seed, index, outcome))
+            tally = run(
+                name, given.seed, first, stop, lambda index, outcome, name=name: _tell(name, given.seed, index, outcome)
+            )
             if given.rows:
                 append(given.rows, tally)
             total += tally.tried

@@ -9,7 +9,17 @@ from math import prod
 
 from fuzz.trees import Tree
 
-_NRRD_BYTES = {"double": 8, "float": 4, "int64": 8, "uint64": 8, "short": 2, "ushort": 2, "int16": 2, "uint16": 2, "int": 4}
+_NRRD_BYTES = {
+    "double": 8,
+    "float": 4,
+    "int64": 8,
+    "uint64": 8,
+    "short": 2,
+    "ushort": 2,
+    "int16": 2,
+    "uint16": 2,
+    "int": 4,
+}
 
 
 def declared_mib(tree: Tree) -> float:

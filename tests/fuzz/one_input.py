@@ -12,13 +12,13 @@ from fewlabel.core.errors import FewlabelError
 from fuzz.declared import declared_mib
 from fuzz.mutations import mutated
 from fuzz.outcomes import ERROR, FOREIGN, MEMORY, OUTSIDE, SILENT, SOUND, Outcome, where_from
-from fuzz.targets.base import Target
+from fuzz.targets.base import NOT_THERE, Target
 from fuzz.trees import Entry, Tree, remove_tree, write_tree
 from fuzz.watching import FREE_MIB, Memory, Writes
 
 #: Memory that reading may take over what an input declares.
 TIMES = 4
-_PLACE = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
+_PLACE = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 class Bench:
@@ -74,7 +74,7 @@ class Bench:
         outside += [f"left {path.name}" for path in folder.parent.iterdir() if path != folder]
         grown = self._memory.grown_mib()
         remove_tree(folder.parent)
-        if verdict == SOUND and self.target.sealed and tree is not self.base and result != self._sound_result:
+        if verdict == SOUND and self.target.sealed and result not in (NOT_THERE, self._sound_result):
             verdict, why = SILENT, "taken although it is another"
         if outside:
             verdict, why = OUTSIDE, "; ".join(outside[:3])

@@ -29,7 +29,9 @@ def row_of(tally: Tally) -> dict[str, Any]:
         "held": tally.tried - tally.failed,
         "failed": tally.failed,
         "verdicts": dict(sorted(tally.verdicts.items())),
-        "failures": [{"input": index, "verdict": each.verdict, "why": each.why} for index, each in tally.failures[:_NAMED]],
+        "failures": [
+            {"input": index, "verdict": each.verdict, "why": each.why} for index, each in tally.failures[:_NAMED]
+        ],
         "seconds": round(tally.seconds, 1),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "revision": git_revision(),

@@ -55,7 +55,7 @@ class Writes:
         if not isinstance(path, str | bytes | os.PathLike):
             return
         name = os.fsdecode(path)
-        place = os.path.join(os.path.realpath(os.path.dirname(name)), os.path.basename(name))  # noqa: PTH118, PTH120
+        place = os.path.join(os.path.realpath(os.path.dirname(name)), os.path.basename(name))  # noqa: PTH118, PTH119, PTH120
         if place != "/dev/null" and not place.startswith(f"{self.folder}{os.sep}") and place != self.folder:
             self.outside.append(f"{event} {place}"[:300])
 

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from random import Random
 
-_WORDS = (b"\0", b"\xff", b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x80", b"\n", b"{")
+_WORDS = (
+    b"\0",
+    b"\xff",
+    b"\0\0\0\0",
+    b"\xff\xff\xff\xff",
+    b"\x7f\xff\xff\xff",
+    b"\xff\xff\xff\x7f",
+    b"\x80",
+    b"\n",
+    b"{",
+)
 _MOST = 1 << 16
 
 

@@ -88,7 +88,9 @@ def workbook(content: bytes, rng: Random) -> tuple[bytes, str]:
         pieces = data.split(b"<v>")
         if len(pieces) > 1:
             place = rng.randrange(1, len(pieces))
-            given = str(values.number(rng)).encode() if rng.random() < 0.7 else values.text(rng).encode(errors="replace")
+            given = (
+                str(values.number(rng)).encode() if rng.random() < 0.7 else values.text(rng).encode(errors="replace")
+            )
             pieces[place] = given.replace(b"<", b"&lt;") + pieces[place][pieces[place].find(b"</v>") :]
         members[sheet] = name, b"<v>".join(pieces)
         what = "a cell"

@@ -16,7 +16,12 @@ _NRRD = {
     "line skip": ("0", "1", "99999999", "-1"),
     "space": ("left-posterior-superior", "RAS", "scanner-xyz", "3D-right-handed", "LPST", "nowhere"),
     "kinds": ("domain domain domain", "list domain domain domain", "RGB-color domain domain", "none none none", "x"),
-    "space directions": ("none none none", "(1,0,0) (0,1,0)", "(nan,0,0) (0,nan,0) (0,0,nan)", "(0,0,0) (0,0,0) (0,0,0)"),
+    "space directions": (
+        "none none none",
+        "(1,0,0) (0,1,0)",
+        "(nan,0,0) (0,nan,0) (0,0,nan)",
+        "(0,0,0) (0,0,0) (0,0,0)",
+    ),
     "space origin": ("(0,0)", "(nan,nan,nan)", "(1e300,0,0)", "none"),
     "sizes": ("0 0 0", "99999 99999 99999", "4294967296 1 1", "-1 8 8", "8 8", "8 8 8 8", "2147483647 2147483647 3"),
     "Segment0_LabelValue:": ("0", "-1", "256", "x", "1.5"),
@@ -37,9 +42,26 @@ _META = {
     "ElementSpacing": ("0 0 0", "-1 1 1", "nan 1 1", "1e30 1e30 1e30", "1e-30 1 1", "1"),
     "ElementNumberOfChannels": ("0", "1", "3", "-1", "99999", "2147483647"),
     "DimSize": ("0 0 0", "99999 99999 99999", "4294967296 1 1", "-1 8 8", "8 8", "8 8 8 8", "2147483647 2147483647 3"),
-    "ElementType": ("MET_FLOAT", "MET_UCHAR", "MET_DOUBLE", "MET_STRING", "MET_NONE", "MET_LONG_LONG", "MET_FLOAT_ARRAY"),
+    "ElementType": (
+        "MET_FLOAT",
+        "MET_UCHAR",
+        "MET_DOUBLE",
+        "MET_STRING",
+        "MET_NONE",
+        "MET_LONG_LONG",
+        "MET_FLOAT_ARRAY",
+    ),
     "HeaderSize": ("0", "-1", "-2", "99999999", "100"),
-    "ElementDataFile": ("LOCAL", "LIST", "../x.raw", "/etc/passwd", "image.mhd", "x%d.raw 1 3 1", "Local", "nothing.raw"),
+    "ElementDataFile": (
+        "LOCAL",
+        "LIST",
+        "../x.raw",
+        "/etc/passwd",
+        "image.mhd",
+        "x%d.raw 1 3 1",
+        "Local",
+        "nothing.raw",
+    ),
 }
 
 

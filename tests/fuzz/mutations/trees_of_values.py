@@ -11,6 +11,17 @@ import yaml
 
 from fuzz.mutations import values
 
+#: Documents, or parts of some, that only YAML knows.
+_YAML = (
+    *(b"!!python/object/apply:os.getpid []", b"&a [*a]", b"? {a: b}\n: c", b"a: *b", b"- x\n- y", b"%YAML 9.9\n---\n"),
+    *(b"a: 1\na: 2\n", b"\t\n", b"{" * 2000, b"<<: {a: 1}\n", b"x: !!float x\n", b"3: y\n", b"x: !!int 1_x\n"),
+    *(
+        b"a: &a [x]\nb: &b [*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b]\nd: [*c,*c,*c,*c]\n",
+        b"x: !!timestamp 9\n",
+        b"x: !!set a\n",
+    ),
+)
+
 
 def json_document(content: bytes, rng: Random) -> tuple[bytes, str]:
     """One node of a document, or the document as a whole."""
@@ -35,9 +46,7 @@ def json_lines(content: bytes, rng: Random) -> tuple[bytes, str]:
 def yaml_document(content: bytes, rng: Random) -> tuple[bytes, str]:
     """One node of a document, or text of YAML's own."""
     if rng.random() < 0.15:
-        odd = rng.choice((b"!!python/object/apply:os.getpid []", b"&a [*a]", b"? {a: b}\n: c", b"a: *b", b"- x\n- y",
-                          b"%YAML 9.9\n---\n", b"a: 1\na: 2\n", b"\t\n", b"{" * 2000, b"<<: {a: 1}\n", b"x: !!float x\n",
-                          b"3: y\n", b"a: &a [x]\nb: &b [*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b]\nd: [*c,*c,*c,*c]\n"))  # fmt: skip
+        odd = rng.choice(_YAML)
         return rng.choice((odd, content + b"\n" + odd, odd + b"\n" + content)), f"{odd[:40]!r}"
     document, what = _changed(yaml.safe_load(content), rng)
     return yaml.safe_dump(document, allow_unicode=True, sort_keys=False).encode(errors="surrogatepass"), what

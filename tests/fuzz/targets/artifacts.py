@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fuzz.targets.base import Target
+from fuzz.targets.base import NOT_THERE, Target
 
 #: (height, width) of prepared slices.
 SIZE = (8, 8)
@@ -53,8 +53,8 @@ def open_prepared(folder: Path, index: int) -> str:
     store = PreparedStore(folder / "prepared")
     content = store.images.tobytes(), store.labels.tobytes()
     rows = store.slices.to_csv(), store.cases, store.plan, store.split, store.meta_labels, store.label_names
-    if not Artifact.find(folder / "prepared", "prepared"):
-        return ""
+    if Artifact.find(folder / "prepared", "prepared") is None:
+        return NOT_THERE
     return digest(store.manifest, rows, hashlib.sha256(b"".join(content)).hexdigest())
 
 
@@ -140,7 +140,7 @@ def run_record() -> None:
     use = {"arm": "model", "reason": "is better", "content": {"model": "0" * 64}}
     asked = {"data": "raw", "recipe": "default", "words": ["budget=1h"]}
     values = {"kind": "run", "stages": stages, "use": use, "resolved": resolved, "asked": asked}
-    write_run(Path("."), {**values, "settings": {"finetune": {"steps": 100, "seed": 0}}, "round": {"number": 1}})
+    write_run(Path(), {**values, "settings": {"finetune": {"steps": 100, "seed": 0}}, "round": {"number": 1}})
 
 
 def open_run_record(folder: Path, index: int) -> str:
@@ -150,7 +150,7 @@ def open_run_record(folder: Path, index: int) -> str:
 
     values = read_run(folder)
     closing_lines(folder)
-    return digest(json.dumps(values, sort_keys=True)) if values else ""
+    return digest(json.dumps(values, sort_keys=True)) if values else NOT_THERE
 
 
 def checkpoint() -> None:
@@ -199,7 +199,7 @@ def open_checkpoint(folder: Path, index: int) -> str:
     # The record is no part of the state: a line may be lost.
     del rows
     whole = all((run / name).is_file() for name in ("checkpoint.safetensors", "identity.json"))
-    return digest(step, facts, state, done, begun_compiled(run)) if whole else ""
+    return digest(step, facts, state, done, begun_compiled(run)) if whole else NOT_THERE
 
 
 def predictions() -> None:
@@ -214,7 +214,11 @@ def predictions() -> None:
         path.write_bytes(name.encode() * 50)
         record = {"model": "0" * 64, "settings": {"flip": False}, "scan": "1" * 64, "beside": []}
         masks[path.name] = {**record, "files": {path.name: file_hash(path)}}
-    lines = ["input,output,status,fault,model,seconds", "a.nii.gz,a.nii.gz,ok,,000,0.1", "b.nii.gz,b.nii.gz,ok,,000,0.1"]
+    lines = [
+        "input,output,status,fault,model,seconds",
+        "a.nii.gz,a.nii.gz,ok,,000,0.1",
+        "b.nii.gz,b.nii.gz,ok,,000,0.1",
+    ]
     Path("out/predictions.csv").write_text("\n".join(lines) + "\n")
     Path("out/run_report.json").write_text(json.dumps({"masks": masks, "seconds": 3.5}))
     finish_artifact(Path("out"), "predictions", ["a.nii.gz", "b.nii.gz", "predictions.csv", "run_report.json"])
@@ -249,7 +253,10 @@ def study_jobs() -> None:
     from fewlabel.pipelines.executors.jobs import Job, Plan
 
     payload = {"stage": "finetune", "settings": {"steps": 9}}
-    jobs = (Job("finetune-a", "a", payload), Job("evaluate-b", "b", {"stage": "evaluate", "settings": {}}, ("finetune-a",)))
+    jobs = (
+        Job("finetune-a", "a", payload),
+        Job("evaluate-b", "b", {"stage": "evaluate", "settings": {}}, ("finetune-a",)),
+    )
     Plan(Path("study"), "fewlabel.pipelines.study.work:do", jobs, "l1").write()
     done = {"title": "a", "launch": "l1", "seconds": 3.5, "host": "h", "finished": 1.0, "payload": payload}
     failed = {"title": "b", "launch": "l1", "error": "no labels"}
@@ -306,7 +313,11 @@ def study_spec() -> None:
     """A study of the user's."""
     import yaml
 
-    arms = {"scratch": {}, "gcl": {"method": "gcl", "doc": "contrast"}, "mt": {"regime": "mean_teacher", "budgets": [1]}}
+    arms = {
+        "scratch": {},
+        "gcl": {"method": "gcl", "doc": "contrast"},
+        "mt": {"regime": "mean_teacher", "budgets": [1]},
+    }
     values = {"description": "Which is best?", "recipe": "demo", "arms": arms, "budgets": [1, 2, "all"], "draws": 2}
     values |= {"seeds": [0, 1], "finetune": {"steps": 9}, "sources": {"more": {"data": "raw2"}}, "split": "random"}
     values |= {"claims": [{"text": "t", "better": "gcl", "than": "scratch"}], "sizes": {"lite": {"draws": 1}}}
@@ -341,7 +352,7 @@ def poses() -> None:
     from fewlabel.data.pose_record import write_poses
     from fewlabel.data.store import PreparedStore
 
-    write_poses(PreparedStore(_prepared(Path("prepared"))), Path("."))
+    write_poses(PreparedStore(_prepared(Path("prepared"))), Path())
     import shutil
 
     shutil.rmtree("prepared")

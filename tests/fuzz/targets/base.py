@@ -14,6 +14,9 @@ from fuzz.trees import Tree, read_tree
 
 Kind = Literal["reader", "file", "artifact", "command"]
 
+#: What is met in place of a sealed artifact that the product says is not there, or none of its own.
+NOT_THERE = "not there"
+
 
 @dataclass(frozen=True)
 class Target:

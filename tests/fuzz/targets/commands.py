@@ -68,7 +68,7 @@ def three_cases() -> None:
     """A folder of nnU-Net of three cases, one without a label."""
     from kit.scans import nnunet_folder
 
-    nnunet_folder(Path("."), ("a", "b", "c", "d"), labelled=("a", "b", "c"), shape=readers.SHAPE)
+    nnunet_folder(Path(), ("a", "b", "c", "d"), labelled=("a", "b", "c"), shape=readers.SHAPE)
     write_scan(Path("labelsTr/c.nii.gz"), blob(readers.SHAPE), (1.0, 1.0, 5.0))
 
 

@@ -153,7 +153,7 @@ def msd() -> None:
 
 def nnunet() -> None:
     """A folder of nnU-Net with a table of metadata."""
-    nnunet_folder(Path("."), ("a", "b"), shape=SHAPE)
+    nnunet_folder(Path(), ("a", "b"), shape=SHAPE)
     text("metadata.csv", "case,subject,age,part\na,s1,50,\nb,s2,61,test\n")
     text("splits_final.json", json.dumps([{"train": ["a"], "val": ["b"]}]))
 
@@ -220,7 +220,9 @@ def workbook() -> None:
     book.save(stream)
     with zipfile.ZipFile(stream) as archive:
         # Without the time at which it was made.
-        members = [(info.filename, archive.read(info)) for info in archive.infolist() if "core.xml" not in info.filename]
+        members = [
+            (info.filename, archive.read(info)) for info in archive.infolist() if "core.xml" not in info.filename
+        ]
     Path("scans.xlsx").write_bytes(zipped(members, zipfile.ZIP_DEFLATED))
 
 
@@ -243,20 +245,20 @@ def voc() -> None:
     text("ImageSets/Segmentation/val.txt", "2007_000002\n")
 
 
+def _cine(folder: Path, index: int) -> None:
+    asked = PrepareSettings.parse({"data": folder, "out": folder / "unused", "workers": 1})
+    _, catalog = collect_catalog(asked.data, {"name": "acdc", "cine": True})
+    look_at(asked, catalog, 1)
+
+
 READERS = [
     *(
         Target(f"reader-{build.__name__.replace('_', '-')}", "reader", build, read_as(build.__name__))
         for build in (acdc, bids, cityscapes, dicom, folders, mask_per_structure, monai, msd, nnunet, npz, ssl4mis)
     ),
     *(Target(f"reader-{build.__name__}", "reader", build, read_as(build.__name__)) for build in (sunrgbd, voc)),
-    Target("reader-acdc-cine", "reader", cine, lambda folder, index: _cine(folder, index)),
+    Target("reader-acdc-cine", "reader", cine, _cine),
     Target("reader-table-csv", "reader", table, read_as("table", "scans.csv")),
     Target("reader-table-xlsx", "reader", workbook, read_as("table", "scans.xlsx")),
     Target("reader-table-parquet", "reader", parquet_table, read_as("table", "scans.parquet")),
 ]
-
-
-def _cine(folder: Path, index: int) -> None:
-    asked = PrepareSettings.parse({"data": folder, "out": folder / "unused", "workers": 1})
-    _, catalog = collect_catalog(asked.data, {"name": "acdc", "cine": True})
-    look_at(asked, catalog, 1)

@@ -162,7 +162,7 @@ def _other(path: Path, content: Contents) -> Examined:
         return Examined(content.kind, _damage(missing), missing, *answer, unpacked=size)
     if content.kind == file_type_detection.META:
         # ITK would say so on the console itself.
-        problem = "its header lacks DimSize, ElementType or ElementDataFile, or they cannot be read"
+        problem = "its header lacks NDims, DimSize, ElementType or ElementDataFile, has one twice, or they do not fit"
         return Examined(content.kind, ((problem, _COPY),))
     if is_packed(path):
         read_through(path, None)
