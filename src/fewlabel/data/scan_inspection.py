@@ -17,6 +17,7 @@ from fewlabel.core.progress import task
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.images_given_as_masks import image_given_as_mask
 from fewlabel.data.io.catalog_paths import shown
+from fewlabel.data.io.composite_paths import slices_without_mask
 from fewlabel.data.io.dicom.address import parse_dicom
 from fewlabel.data.io.dicom.data_set_index import names_a_patient, open_archive
 from fewlabel.data.io.geometry import Geometry, grid_faults, origin_alone
@@ -116,7 +117,7 @@ def inspect_case(
         odd.append("its mask is all background")
     named = tuple(replace(fault, where=f"case {case.id}, {fault.where}") for fault in faults)
     placed = None if first is None else first.sized(voxel_size or ASSUMED, known=voxel_size is not None)
-    shapes, annotated = ({}, ()) if mask is None else (label_shapes(mask), annotated_slices(mask))
+    shapes, annotated = ({}, ()) if mask is None else (label_shapes(mask), _annotated(case, mask))
     return CaseFacts(case, placed, labels, named, tuple(odd), shapes, annotated)
 
 
@@ -188,6 +189,13 @@ def _blank_faults(path: Path, geometry: Geometry) -> list[Fault]:
 def _turned(geometry: Geometry) -> bool:
     """Whether a picture is turned by its EXIF tag."""
     return any("EXIF" in note for note in geometry.notes)
+
+
+def _annotated(case: Case, mask: NDArray[np.int64]) -> tuple[Annotated, ...]:
+    """Slices with a label along (z, y, x); pictures without a mask are slices along z."""
+    z, y, x = annotated_slices(mask)
+    without = () if case.label is None else slices_without_mask(case.label)
+    return (replace(z, without=without), y, x)
 
 
 def _mask(

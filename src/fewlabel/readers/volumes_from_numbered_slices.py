@@ -10,7 +10,7 @@ from typing import Literal
 
 from fewlabel.core.errors import Fault
 from fewlabel.data.io.axis_count import slice_size
-from fewlabel.data.io.composite_paths import Stack
+from fewlabel.data.io.composite_paths import Stack, mask_stack
 from fewlabel.readers.pairing import PairedScan
 from fewlabel.readers.slice_number_detection import (
     NumberedName,
@@ -76,20 +76,11 @@ def rows_of_slices(scans: Sequence[PairedScan], root: Path, stacking: Stacking) 
 def stacked(
     row: Row, root: Path, spacing: tuple[float, float, float] | None, faults: list[Fault]
 ) -> tuple[Path, Path | None]:
-    """Image and label of a volume; no label where some slices lack a mask, which is a fault unless all do."""
+    """Image and label of a volume; slices without a mask are not annotated, and without any there is no label."""
     _check_numbers(row, root, faults)
     image = Stack(tuple(root / scan.first.path for scan in row.scans), spacing).path
-    without = [scan for scan in row.scans if not scan.masks]
-    if without:
-        if len(without) < len(row.scans):
-            problem = f"{len(without)} of {len(row.scans)} slices have no mask: {_names(without)}"
-            remedy = (
-                "Add their masks: empty ones where nothing is to be seen, or full of a value that labels.json calls "
-                "ignore where nobody looked"
-            )
-            faults.append(Fault(problem, str(root / row.scans[0].first.path.parent), remedy))
-        return image, None
-    return image, Stack(tuple(root / scan.masks[0].path for scan in row.scans), spacing).path
+    label = mask_stack([root / scan.masks[0].path if scan.masks else None for scan in row.scans], spacing)
+    return image, None if label is None else label.path
 
 
 def slice_notes(rows: Iterable[Row], spacing: object) -> list[str]:
