@@ -262,17 +262,26 @@ def study_jobs() -> None:
     failed = {"title": "b", "launch": "l1", "error": "no labels"}
     rows = [{"event": event, "launch": "l1", "at": "2026", "process": 1, "host": "h"} for event in ("began", "failed")]
     metrics = [{"step": step, "loss": 1.0, "seconds": 0.1} for step in range(3)]
-    summary = {"arms": {"model": {"mean": {"dice": {"mean": 0.5}}}}}
     for name, values in {
         "jobs/finetune-a/done.json": [done],
         "jobs/evaluate-b/failed.json": [failed],
         "jobs/finetune-a/attempts.jsonl": rows,
         "jobs/finetune-a/segmenter/metrics.jsonl": metrics,
-        "jobs/evaluate-b/scores/summary.json": [summary],
+        "study.json": [{"kind": "study", "schema_version": 1, "finished": False}],
+        "steps.json": [{"k": {"pretrain": 4, "finetune": 9}}],
+        "measured.json": [
+            {"machine": _machine(), "costs": {"k": {"name": "finetune", "step": 0.5}, "e": {"seconds": 3}}}
+        ],
     }.items():
         path = Path("study", name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(json.dumps(value) + "\n" for value in values))
+
+
+def _machine() -> dict[str, Any]:
+    from fewlabel.core.provenance import machine_facts
+
+    return {key: machine_facts()[key] for key in ("processor", "cores", "threads")}
 
 
 def go_on_with_study(folder: Path, index: int) -> None:
@@ -281,6 +290,10 @@ def go_on_with_study(folder: Path, index: int) -> None:
     from fewlabel.pipelines.executors.job_progress import seconds_of
     from fewlabel.pipelines.executors.jobs import Plan
     from fewlabel.pipelines.study.board import last_step
+    from fewlabel.pipelines.study.chosen_steps import kept_steps
+    from fewlabel.pipelines.study.costs import Costs
+    from fewlabel.pipelines.study.running import _refuse_other_folder
+    from fewlabel.pipelines.time_budget_arithmetic import Cost
 
     plan = Plan.read(folder / "study/plans/l1.json")
     for key in ("finetune-a", "evaluate-b"):
@@ -290,6 +303,10 @@ def go_on_with_study(folder: Path, index: int) -> None:
         if is_done(plan, key):
             seconds_of(plan, key)
     last_step(plan.folder("finetune-a") / "segmenter/metrics.jsonl")
+    kept_steps(folder / "study/steps.json")
+    _refuse_other_folder(folder / "study")
+    known = Costs(folder / "study", None)._known
+    [Cost(**cost) for cost in known.values() if "step" in cost]
 
 
 def recipe() -> None:

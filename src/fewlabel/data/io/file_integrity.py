@@ -152,6 +152,9 @@ def _picture(path: Path, content: Contents) -> Examined:
 
 
 def _other(path: Path, content: Contents) -> Examined:
+    header = read_nrrd_header(path) if content.kind == file_type_detection.NRRD else None
+    if header is not None and header.unparsed:
+        return Examined(content.kind, ((header.unparsed, _COPY),))
     stored = _stored(path, content)
     if stored is not None and stored.outside:
         return Examined(content.kind, ((outside_problem(stored.outside), REMEDY),))

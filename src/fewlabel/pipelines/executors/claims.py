@@ -76,7 +76,8 @@ def failure(plan: Plan, key: str) -> str:
         return ""
     with suppress(ArtifactError):
         record = read_json(path)
-        return str(record["error"]) if record.get("launch") == plan.launch else ""
+        if isinstance(record, dict) and record.get("launch") == plan.launch:
+            return str(record.get("error", "it does not say why"))
     return ""
 
 
@@ -90,12 +91,14 @@ def note(plan: Plan, job: Job, event: str, **facts: Any) -> None:
 
 
 def attempts(plan: Plan, key: str) -> list[dict[str, Any]]:
-    """What was noted of a job; a line that was cut off by a kill is left out."""
+    """What was noted of a job; a line that was cut off by a kill, or is damaged, is left out."""
     path = plan.folder(key) / ATTEMPTS
     found = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        with suppress(ValueError):
-            found.append(dict(json.loads(line)))
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
+        with suppress(ValueError, RecursionError):
+            row = json.loads(line)
+            if isinstance(row, dict) and isinstance(row.get("event"), str):
+                found.append(row)
     return found
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from fewlabel.core.artifact.files import read_json
+from fewlabel.core.errors import ArtifactError
 from fewlabel.pipelines.executors.claims import DONE, failure, is_done
 from fewlabel.pipelines.executors.jobs import Job, Plan
 
@@ -92,6 +95,10 @@ def glance(standing: Standing, running: Iterator[str] | list[str] | tuple[str, .
 
 
 def seconds_of(plan: Plan, key: str) -> float | None:
-    """What a finished job took; None if it is not done."""
+    """What a finished job took; None if it is not done, or does not say."""
     path = plan.folder(key) / DONE
-    return float(read_json(path)["seconds"]) if path.is_file() else None
+    record = None
+    with suppress(ArtifactError):
+        record = read_json(path) if path.is_file() else None
+    seconds = record.get("seconds") if isinstance(record, dict) else None
+    return float(seconds) if isinstance(seconds, int | float) and math.isfinite(seconds) else None

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from fewlabel.core.artifact.files import read_json, write_json
+from fewlabel.core.artifact.manifest_fields import wrong_fields
+from fewlabel.core.errors import ArtifactError, Fault
 from fewlabel.core.progress import say
 from fewlabel.pipelines import time_budget_arithmetic
 from fewlabel.pipelines.executors.jobs import same_json
@@ -38,7 +43,7 @@ def choose_steps(study: Study, plans: Mapping[str, ArmPlan], stores: Stores, cos
     if not timed:
         return {}
     path = study.folder / FILE
-    kept: dict[str, dict[str, int]] = read_json(path) if path.is_file() else {}
+    kept = kept_steps(path)
     grid = make_grid(study, timed, stores, {})
     chosen = {}
     for name, plan in timed.items():
@@ -54,6 +59,21 @@ def choose_steps(study: Study, plans: Mapping[str, ArmPlan], stores: Stores, cos
             say(f"{name}: {minutes:g} minutes are {words or 'what its steps are set to'}.")
         chosen[name] = kept[key]
     return chosen
+
+
+def kept_steps(path: Path) -> dict[str, dict[str, int]]:
+    """Key → stage → steps, as they were chosen before; none if nothing was.
+
+    Raises:
+        ArtifactError: If the file is damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        return TypeAdapter(dict[str, dict[str, int]]).validate_python(read_json(path))
+    except ValidationError as error:
+        fault = Fault(f"{path} does not hold steps ({wrong_fields(error)})", remedy="Delete it to choose steps anew")
+        raise ArtifactError("An artifact is damaged:", [fault]) from error
 
 
 def _given(plan: ArmPlan) -> dict[str, int]:

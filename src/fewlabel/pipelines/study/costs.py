@@ -9,7 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, TypeAdapter, ValidationError, field_validator
+
 from fewlabel.core.artifact.files import read_json, write_json
+from fewlabel.core.errors import ArtifactError
 from fewlabel.core.progress import say, task
 from fewlabel.core.provenance import machine_facts
 from fewlabel.pipelines import step_timing
@@ -24,6 +27,20 @@ FILE = "measured.json"
 _ALIKE = frozenset({"seed", "draw", "labelled", "subjects", "steps", "out", "data", "encoder", "segmenter", "resume"})
 #: With more labelled patients than this, some are held out or left out, which takes time.
 FEW = 2
+_COST = TypeAdapter(Cost)
+
+
+class _Record(BaseModel):
+    machine: dict[str, Any]
+    costs: dict[str, dict[str, Any]]
+
+    @field_validator("costs")
+    @classmethod
+    def _whole(cls, costs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for cost in costs.values():
+            # Of an evaluation the seconds alone.
+            TypeAdapter(float).validate_python(cost["seconds"]) if "seconds" in cost else _COST.validate_python(cost)
+        return costs
 
 
 class Costs:
@@ -39,11 +56,9 @@ class Costs:
         self._stores = stores
         machine = machine_facts()
         self._machine = {key: machine[key] for key in ("processor", "cores", "threads")}
-        self._known: dict[str, dict[str, Any]] = {}
-        if self._path.is_file():
-            record = read_json(self._path)
-            # Another machine, or other threads, take another time.
-            self._known = dict(record["costs"]) if record.get("machine") == self._machine else {}
+        record = _record(self._path)
+        # Another machine, or other threads, take another time.
+        self._known: dict[str, dict[str, Any]] = record["costs"] if record.get("machine") == self._machine else {}
 
     def measure(self, grid: Grid, cells: Sequence[Cell]) -> None:
         """Take a few steps of each kind of training that was not measured before.
@@ -102,6 +117,14 @@ class Costs:
             return float(known["seconds"])
         cost, settings = self.cost(grid, key), grid.planned[key].settings
         return None if cost is None else cost.seconds(int(settings.steps))  # type: ignore[attr-defined]
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """What was measured before; what is damaged is measured again."""
+    try:
+        return _Record.model_validate(read_json(path)).model_dump() if path.is_file() else {}
+    except (ArtifactError, ValidationError):
+        return {}
 
 
 def kind_of(grid: Grid, key: str, stores: Stores) -> str:

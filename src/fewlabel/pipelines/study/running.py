@@ -106,7 +106,8 @@ def _own_folder(study: Study) -> Iterator[None]:
 
 def _refuse_other_folder(out: Path) -> None:
     """Refuse a folder that holds something else than a study."""
-    if (out / STUDY_FILE).is_file() and read_json(out / STUDY_FILE).get("kind") == "study":
+    record = read_json(out / STUDY_FILE) if (out / STUDY_FILE).is_file() else None
+    if isinstance(record, dict) and record.get("kind") == "study":
         return
     obstacle = path_conflict(out)
     if obstacle:

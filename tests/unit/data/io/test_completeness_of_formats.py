@@ -309,3 +309,13 @@ def test_a_metaimage_has_the_axes_that_it_says(tmp_path, line, other):
     refused(path, "its header lacks NDims, DimSize")
     assert header_if_readable(path) is None
     assert colours_of(path) == 1
+
+
+@pytest.mark.parametrize("line", ["x", "x" * 1100, "x" * 3000 + ": 3", "kinds: " + "x" * 1100])
+def test_a_line_of_an_nrrd_that_is_no_field_does_not_reach_itk(tmp_path, line):
+    """ITK writes a long one into its message, for which there is no room."""
+    voxels = np.arange(8, dtype=np.int16).tobytes()
+    path = nrrd(tmp_path / "s.nrrd", "raw", voxels, "2 2 2", more=f"{line}\n")
+    refused(path, "its header has a line that is no field")
+    long = "content: " + "x" * 5000 + "\nnote:=" + "y" * 5000 + "\n# " + "z" * 5000 + "\n"
+    read_volume(nrrd(tmp_path / "t.nrrd", "raw", voxels, "2 2 2", more=long))
