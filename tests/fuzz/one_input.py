@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fewlabel.cli.failures import _closed_path
 from fewlabel.core.errors import FewlabelError
 from fuzz.declared import declared_mib
 from fuzz.mutations import mutated
@@ -70,6 +71,9 @@ class Bench:
                 verdict, why = FOREIGN, f"an empty message of {type(error).__name__}"
         except Exception as error:  # noqa: BLE001  # that is what is looked for
             verdict, why = FOREIGN, where_from(error)
+            if isinstance(error, OSError) and _closed_path(error) is not None:
+                # The command line has words for it.
+                verdict, why = ERROR, ""
         outside = self._writes.rest()
         # What libraries read and write by themselves raises no event, but leaves its mark beside the folder.
         outside += [] if bait is None else bait.taken()
