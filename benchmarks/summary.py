@@ -9,7 +9,8 @@ joined in the tables of time and of variance and in that of ``--pooled``, which 
 all splits, M and draws. ``regime-costs`` and ``method-costs`` have a table of costs. ``acdc-ground``,
 ``hippocampus-ground`` and ``la-ground`` have tables of their own, one line per arm, split and M, with the seconds of a
 run and a list of what was not run; ``--classes`` tells them by class and phase. ``probe`` has one of its own, too,
-with gains over random weights unless ``--reference`` names another arm.
+with gains over random weights unless ``--reference`` names another arm. ``fuzz`` says of mutated inputs how many were
+tried of each reader, kind of file and kind of artifact, and how many held.
 
 ``docs/generate.py`` writes these tables into the pages that ask for one by ``<!-- generated: summary WORDS -->``.
 """
@@ -211,6 +212,19 @@ def probe(*, markdown: bool, reference: str, results: Path = RESULTS) -> list[st
     return [*lines, *more]
 
 
+def fuzz(*, markdown: bool, results: Path = RESULTS) -> list[str]:
+    """The table of mutated inputs."""
+    from suites import fuzz_summary
+
+    path = results / "fuzz.jsonl"
+    if not path.is_file():
+        raise SystemExit(
+            "No results of fuzz are committed; `python tests/fuzz --rows benchmarks/results/fuzz.jsonl` makes them"
+        )
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    return fuzz_summary.markdown(found) if markdown else fuzz_summary.summarise(found)
+
+
 def table(words: Sequence[str]) -> list[str]:
     """The lines that the words of the command line ask for.
 
@@ -233,8 +247,9 @@ def table(words: Sequence[str]) -> list[str]:
         return [
             line for suite in asked.suites for line in ground(suite, markdown=asked.markdown, by_class=asked.classes)
         ]
-    if asked.suites == ["probe"]:
-        return probe(markdown=asked.markdown, reference=asked.reference)
+    if asked.suites in (["probe"], ["fuzz"]):
+        of_probe = asked.suites == ["probe"]
+        return probe(markdown=asked.markdown, reference=asked.reference) if of_probe else fuzz(markdown=asked.markdown)
     if all(suite.endswith("-costs") for suite in asked.suites):
         return [line for suite in asked.suites for line in costs(suite)]
     tables = [rows(suite) for suite in asked.suites]

@@ -8,13 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fewlabel.cli.failures import _closed_path
 from fewlabel.core.errors import FewlabelError
 from fuzz.declared import declared_mib
 from fuzz.mutations import mutated
 from fuzz.outcomes import ERROR, FOREIGN, MEMORY, OUTSIDE, SILENT, SOUND, Outcome, where_from
 from fuzz.targets.base import NOT_THERE, Target
 from fuzz.trees import Entry, Tree, remove_tree, write_tree
-from fuzz.watching import FREE_MIB, Memory, Writes
+from fuzz.watching import FREE_MIB, Bait, Memory, Writes
 
 #: Memory that reading may take over what an input declares.
 TIMES = 4
@@ -57,9 +58,10 @@ class Bench:
     def _met(self, tree: Mapping[str, Entry], index: int) -> Outcome:
         self._memory.begin()
         folder = self._home / f"x{index}" / "case"
-        result, verdict, why = None, SOUND, ""
+        result, verdict, why, bait = None, SOUND, "", None
         try:
             folder.parent.mkdir()
+            bait = Bait(folder.parent) if self.target.confined else None
             write_tree(folder, tree)
             self._writes.watch(folder)
             result = self.target.meet(folder, index)
@@ -69,8 +71,12 @@ class Bench:
                 verdict, why = FOREIGN, f"an empty message of {type(error).__name__}"
         except Exception as error:  # noqa: BLE001  # that is what is looked for
             verdict, why = FOREIGN, where_from(error)
+            if isinstance(error, OSError) and _closed_path(error) is not None:
+                # The command line has words for it.
+                verdict, why = ERROR, ""
         outside = self._writes.rest()
-        # What libraries write by themselves raises no event, but lies beside the folder.
+        # What libraries read and write by themselves raises no event, but leaves its mark beside the folder.
+        outside += [] if bait is None else bait.taken()
         outside += [f"left {path.name}" for path in folder.parent.iterdir() if path != folder]
         grown = self._memory.grown_mib()
         remove_tree(folder.parent)

@@ -90,6 +90,16 @@ def test_a_change_outside_of_the_folder_is_seen(writes, act):
     assert verdicts(writes, lambda folder, index: act(folder) if index > 1 else None)[2:] == [OUTSIDE] * 4
 
 
+def test_reading_a_file_elsewhere_is_seen_where_it_must_not_be(writes):
+    def meet(folder, index):
+        # Not by Python.
+        subprocess.run(["cat", folder / "../elsewhere.raw"], capture_output=True, check=False)
+
+    assert verdicts(writes, meet, 2, confined=True) == [OUTSIDE] * 2
+    assert verdicts(writes, meet, 2) == [SOUND] * 2
+    assert verdicts(writes, lambda folder, index: None, 2, confined=True) == [SOUND] * 2
+
+
 def test_what_is_written_into_the_folder_is_nobodys_matter(writes):
     def meet(folder, index):
         (folder / "new").mkdir()

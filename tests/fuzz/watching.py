@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,43 @@ class Writes:
         place = os.path.join(os.path.realpath(os.path.dirname(name)), os.path.basename(name))  # noqa: PTH118, PTH119, PTH120
         if place != "/dev/null" and not place.startswith(f"{self.folder}{os.sep}") and place != self.folder:
             self.outside.append(f"{event} {place}"[:300])
+
+
+class Bait:
+    """Files beside the folder of an input that nobody is to read; the system notes when they are.
+
+    Args:
+        place: Where they are laid.
+    """
+
+    NAMES = ("elsewhere.raw", "elsewhere.h5")
+
+    def __init__(self, place: Path) -> None:
+        self._files = [place / name for name in self.NAMES]
+        self._files[0].write_bytes(bytes(1 << 14))
+        self._files[1].write_bytes(_array_file())
+        for file in self._files:
+            os.utime(file, (0, file.stat().st_mtime))
+
+    def taken(self) -> list[str]:
+        """Which of them were read; they are taken away."""
+        found = [f"read {file.name}" for file in self._files if file.is_file() and file.stat().st_atime]
+        for file in self._files:
+            file.unlink(missing_ok=True)
+        return found
+
+
+@cache
+def _array_file() -> bytes:
+    import io
+
+    import h5py
+    import numpy as np
+
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        file["image"] = file["label"] = np.ones((3, 12, 10), np.uint8)
+    return stream.getvalue()
 
 
 class Memory:

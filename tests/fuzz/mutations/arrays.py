@@ -44,7 +44,7 @@ def hdf5(content: bytes, rng: Random) -> tuple[bytes, str]:
 
 def _replaced(file: h5py.File, name: str, old: np.ndarray, done: int, rng: Random) -> str:
     if done == 3:
-        file[name] = h5py.ExternalLink(rng.choice(("../other.h5", "/etc/passwd", "nowhere.h5")), "/image")
+        file[name] = h5py.ExternalLink(rng.choice(("../elsewhere.h5", "/etc/passwd", "nowhere.h5")), "/image")
         return "a link into another file"
     if done == 4:
         file[name] = h5py.SoftLink(rng.choice((f"/{name}", "/nowhere", "/", "/label")))

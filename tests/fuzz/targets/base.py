@@ -29,6 +29,7 @@ class Target:
         meet: Lets the product meet an input in a folder; a number tells inputs apart, for what only some undergo.
         sealed: Whether another result than that of the sound input is a failure: each bit has a checksum.
         spare: Files that are not changed.
+        confined: Whether a file elsewhere that an input names must not be read; a table may name scans anywhere.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Target:
     meet: Callable[[Path, int], Any]
     sealed: bool = False
     spare: frozenset[str] = frozenset()
+    confined: bool = False
 
     def base(self) -> Tree:
         """The sound input."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import nibabel
@@ -119,22 +120,26 @@ def arrays(name: str, reader: str) -> Callable[[Path, int], None]:
     return meet
 
 
+def _file(name: str, build: Callable[[], None], meet: Callable[[Path, int], None], **more: Any) -> Target:
+    return Target(f"file-{name}", "file", build, meet, confined=True, **more)
+
+
 FILES = [
-    Target("file-nii", "file", in_format(".nii"), look("image.nii", "mask.nii")),
-    Target("file-nii-gz", "file", in_format(".nii.gz"), look("image.nii.gz", "mask.nii.gz")),
-    Target("file-hdr-img", "file", analyze_pair, look("image.hdr", "mask.hdr")),
-    Target("file-nrrd", "file", in_format(".nrrd"), look("image.nrrd", "mask.nrrd")),
-    Target("file-nrrd-packed", "file", in_format(".nrrd", compress=True), look("image.nrrd", "mask.nrrd")),
-    Target("file-nhdr", "file", in_format(".nhdr"), look("image.nhdr", "mask.nhdr")),
-    Target("file-seg-nrrd", "file", segments, look("image.nrrd", "mask.seg.nrrd")),
-    Target("file-mha", "file", in_format(".mha"), look("image.mha", "mask.mha")),
-    Target("file-mha-packed", "file", in_format(".mha", compress=True), look("image.mha", "mask.mha")),
-    Target("file-mhd", "file", in_format(".mhd"), look("image.mhd", "mask.mhd")),
-    Target("file-png", "file", pictures(".png", ".png"), look("image.png", "mask.png")),
-    Target("file-jpeg", "file", pictures(".jpg", ".png"), look("image.jpg", "mask.png"), spare=frozenset({"mask.png"})),
-    Target("file-bmp", "file", pictures(".bmp", ".bmp"), look("image.bmp", "mask.bmp")),
-    Target("file-tiff", "file", pictures(".tif", ".tif"), look("image.tif", "mask.tif")),
-    Target("file-tiff-stack", "file", tiff_stack, look("image.tif", "mask.tif")),
-    Target("file-h5", "file", hdf5, arrays("scan.h5", "ssl4mis")),
-    Target("file-npz", "file", npz, arrays("", "npz")),
+    _file("nii", in_format(".nii"), look("image.nii", "mask.nii")),
+    _file("nii-gz", in_format(".nii.gz"), look("image.nii.gz", "mask.nii.gz")),
+    _file("hdr-img", analyze_pair, look("image.hdr", "mask.hdr")),
+    _file("nrrd", in_format(".nrrd"), look("image.nrrd", "mask.nrrd")),
+    _file("nrrd-packed", in_format(".nrrd", compress=True), look("image.nrrd", "mask.nrrd")),
+    _file("nhdr", in_format(".nhdr"), look("image.nhdr", "mask.nhdr")),
+    _file("seg-nrrd", segments, look("image.nrrd", "mask.seg.nrrd")),
+    _file("mha", in_format(".mha"), look("image.mha", "mask.mha")),
+    _file("mha-packed", in_format(".mha", compress=True), look("image.mha", "mask.mha")),
+    _file("mhd", in_format(".mhd"), look("image.mhd", "mask.mhd")),
+    _file("png", pictures(".png", ".png"), look("image.png", "mask.png")),
+    _file("jpeg", pictures(".jpg", ".png"), look("image.jpg", "mask.png"), spare=frozenset({"mask.png"})),
+    _file("bmp", pictures(".bmp", ".bmp"), look("image.bmp", "mask.bmp")),
+    _file("tiff", pictures(".tif", ".tif"), look("image.tif", "mask.tif")),
+    _file("tiff-stack", tiff_stack, look("image.tif", "mask.tif")),
+    _file("h5", hdf5, arrays("scan.h5", "ssl4mis")),
+    _file("npz", npz, arrays("", "npz")),
 ]
