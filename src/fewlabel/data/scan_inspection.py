@@ -19,7 +19,8 @@ from fewlabel.data.images_given_as_masks import image_given_as_mask
 from fewlabel.data.io.catalog_paths import shown
 from fewlabel.data.io.composite_paths import slices_without_mask
 from fewlabel.data.io.dicom.address import parse_dicom
-from fewlabel.data.io.dicom.data_set_index import names_a_patient, open_archive
+from fewlabel.data.io.dicom.data_set_index import open_archive
+from fewlabel.data.io.dicom.data_set_people import names_a_patient
 from fewlabel.data.io.geometry import Geometry, grid_faults, origin_alone
 from fewlabel.data.io.volume_reading import mask_faults, read_geometry, read_mask, value_counts
 from fewlabel.data.label_extents import LabelShape, label_shapes
@@ -173,7 +174,11 @@ def _naming_faults(catalog: Catalog) -> list[Fault]:
     roots = {dicom.root for case in catalog.cases for path in case.images if (dicom := parse_dicom(path)) is not None}
     problem = "its path names a patient, and what is made from the data says where they lie"
     remedy = "Give a link to it under another name, the folder above it, or rename it"
-    return [Fault(problem, str(root), remedy) for root in sorted(roots) if names_a_patient(open_archive(root))]
+    return [
+        Fault(problem, str(root), remedy)
+        for root in sorted(roots)
+        if names_a_patient(root, open_archive(root).tree.headers)
+    ]
 
 
 def _blank_faults(path: Path, geometry: Geometry) -> list[Fault]:

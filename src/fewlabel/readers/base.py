@@ -70,6 +70,17 @@ class Reader(ABC):
         Every file that a case names is there: a scan without its file is left out, and a fault.
         """
 
+    def settle(self, catalog: Catalog) -> Catalog:
+        """What is to lie beside the data once an artifact is made of them, is put there; reading writes nothing there.
+
+        Args:
+            catalog: As :meth:`collect` made it.
+
+        Returns:
+            The catalog, with notes that are true from then on.
+        """
+        return catalog
+
     def read(self, root: Path) -> Catalog:
         """The catalog of ``root``.
 

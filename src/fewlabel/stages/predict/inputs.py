@@ -159,15 +159,20 @@ class _Looking:
         claimed = of_scans | {file.resolve() for file in labels}
         images = [path for path in listing.files if is_scan(path) and path.resolve() not in claimed]
         masks = [path for path in images if is_mask_name(path, self.place)]
+        masks_by_name = [path.name for path in (*(() if private else labels), *masks)]
         left_out = {
-            "masks by name": [path.name for path in (*(() if private else labels), *masks)],
-            "hidden files": [path.name for path in hidden],
-            "made by fewlabel": list(map(str, listing.artifacts)),
+            "masks by name": (len(masks_by_name), masks_by_name),
+            "hidden files": (len(hidden), [path.name for path in hidden]),
+            # A private reader says it itself.
+            "made by fewlabel": (
+                0 if private else sum(artifact.count for artifact in listing.artifacts),
+                list(map(str, listing.artifacts)),
+            ),
         }
-        for kind, names in left_out.items():
-            if names:
+        for kind, (count, names) in left_out.items():
+            if count:
                 shown = "" if private else f": {', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
-                self.skipped.append(f"left out as {kind} ({len(names)}){shown}")
+                self.skipped.append(f"left out as {kind} ({count}){shown}")
         understood = {file.suffix.lower() for file in claimed}
         self.faults.extend(unreadable_faults(listing, understood, self.place, private=private))
         aside = set(masks)

@@ -48,7 +48,7 @@ def run(settings: PrepareSettings) -> Path:
     """
     started = time.perf_counter()
     _check_out(settings.out)
-    _, catalog = read_catalog(settings.data, settings.reader, settings.subject_names, settings.colours)
+    choice, catalog = read_catalog(settings.data, settings.reader, settings.subject_names, settings.colours)
     files = source_files(catalog, settings.out)
     key = source_key(catalog, files, _key_settings(settings))
     if read_sources(settings.out).get("key") == key and _is_whole(settings.out):
@@ -60,6 +60,7 @@ def run(settings: PrepareSettings) -> Path:
     seen = look_at(settings, catalog, workers)
     if seen.faults:
         raise DataError(f"The data set {settings.data} cannot be prepared:", seen.faults)
+    catalog = choice.reader.settle(catalog)
     facts = seen.facts
     split = split_of(settings, catalog)
     planned = scan_plan_of(settings, catalog, facts, seen.labels, split, workers)
