@@ -146,6 +146,16 @@ def summary(*words: str) -> str:
         sys.path.remove(place)
 
 
+def claims() -> str:
+    """What committed rows of studies say of published claims, as ``benchmarks/claims.py`` prints it."""
+    place = str(ROOT / "benchmarks")
+    sys.path.insert(0, place)
+    try:
+        return "\n".join(importlib.import_module("claims").lines())
+    finally:
+        sys.path.remove(place)
+
+
 def studies() -> str:
     """A table of the studies that come with the package."""
     rows = [f"| `{name}` | {study_values(name)['description']} |" for name in study_names()]
@@ -154,6 +164,7 @@ def studies() -> str:
 
 BLOCKS: dict[str, Callable[..., str]] = {
     "names": names,
+    "claims": claims,
     "supervised-when": supervised_when,
     "studies": studies,
     "summary": summary,

@@ -128,11 +128,24 @@ def label_map(
         )
         remedy = "Where each object has a number of its own, such as a cell, write masks with one value for each kind"
         faults.append(Fault(problem, str(catalog.root), remedy))
-    notes = _notes(classes, values, names, declared, said) if counts and not faults else []
+    # A mask that cannot be read may hold what the others do not.
+    unread = any(fact.labels is None and fact.case.label is not None for fact in facts)
+    missing = {value: name for value, name in declared.items() if value and value not in classes and not unread}
+    notes = [*_missing(missing), *_notes(classes, values, names, declared, said)] if counts and not faults else []
     unused = sorted(set(said) - set(counts))
     if unused and counts:
         notes.append(f"labels names {', '.join(map(str, unused))}, which no mask holds")
     return LabelMap(tuple(values), names, ignore, tuple(totals), aliases, tuple(notes)), faults
+
+
+def _missing(named: Mapping[int, str]) -> list[str]:
+    """A sentence on classes that no mask holds, if there are any."""
+    if not named:
+        return []
+    shown = ", ".join(f"{value} ({name})" for value, name in sorted(named.items()))
+    if len(named) == 1:
+        return [f"no mask holds label {shown}, which is declared: it is neither learnt nor scored"]
+    return [f"no mask holds labels {shown}, which are declared: they are neither learnt nor scored"]
 
 
 def _notes(
@@ -142,12 +155,7 @@ def _notes(
     declared: Mapping[int, str],
     said: Meanings,
 ) -> list[str]:
-    missing = {value: name for value, name in declared.items() if value and value not in classes}
     notes = [
-        f"no mask holds label {value} ({name}), which is declared: it is neither learnt nor scored"
-        for value, name in sorted(missing.items())
-    ]
-    notes += [
         f"label {written} in masks stands for {meaning} ({name}); predictions write {written}"
         for meaning, written, name in zip(classes, values, names, strict=True)
         if meaning != written

@@ -162,6 +162,11 @@ def _notes(archive: Archive) -> list[str]:
     notes = []
     if archive.unnamed:
         notes.append(f"studies without a number of the patient, each of which counts as a person: {archive.unnamed}")
+    if archive.shared_studies:
+        notes.append(
+            f"studies whose files are of several patients, by their numbers: {archive.shared_studies}; they are parted "
+            "by patient. Were their UIDs made anew by a program that anonymises?"
+        )
     if archive.tree.own:
         notes.append(f"left out: files made by fewlabel ({archive.tree.own})")
     if images := sum(map(is_scan, archive.tree.others)):

@@ -290,7 +290,7 @@ def go_on_with_study(folder: Path, index: int) -> None:
     from fewlabel.pipelines.executors.job_progress import seconds_of
     from fewlabel.pipelines.executors.jobs import Plan
     from fewlabel.pipelines.study.board import last_step
-    from fewlabel.pipelines.study.chosen_steps import kept_steps
+    from fewlabel.pipelines.study.chosen_steps import _kept
     from fewlabel.pipelines.study.costs import Costs
     from fewlabel.pipelines.study.running import _refuse_other_folder
     from fewlabel.pipelines.time_budget_arithmetic import Cost
@@ -303,7 +303,7 @@ def go_on_with_study(folder: Path, index: int) -> None:
         if is_done(plan, key):
             seconds_of(plan, key)
     last_step(plan.folder("finetune-a") / "segmenter/metrics.jsonl")
-    kept_steps(folder / "study/steps.json")
+    _kept(folder / "study/steps.json")
     _refuse_other_folder(folder / "study")
     known = Costs(folder / "study", None)._known
     [Cost(**cost) for cost in known.values() if "step" in cost]

@@ -15,7 +15,7 @@ import pytest
 
 from fewlabel.core.errors import SettingsError
 from fewlabel.pipelines.executors import worker
-from fewlabel.pipelines.executors.claims import at_work, attempts, claimed, failure, is_done
+from fewlabel.pipelines.executors.claims import ATTEMPTS, DONE, FAILED, at_work, attempts, claimed, failure, is_done
 from fewlabel.pipelines.executors.job_progress import Glance, Standing, seconds_of
 from fewlabel.pipelines.executors.jobs import Job, Plan, order
 from fewlabel.pipelines.executors.processes import run_in_processes
@@ -123,6 +123,22 @@ def test_a_job_that_kills_its_process_every_time_is_given_up(tmp_path: Path, mon
     again = plan_of(tmp_path, plan.jobs, "two")
     run_here(again, lambda _: None)
     assert is_done(again, job.key)
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"3", b"null", b"{}", b"\xff\x00", b'{"seconds": "soon"}'])
+def test_a_damaged_note_beside_a_job_ends_nothing(tmp_path: Path, text: bytes) -> None:
+    plan = plan_of(tmp_path, jobs(1, 1))
+    folder = plan.folder("p0")
+    folder.mkdir(parents=True)
+    for name in (FAILED, ATTEMPTS):
+        (folder / name).write_bytes(text)
+    run_here(plan, lambda _: None)
+    assert is_done(plan, "c0-0")
+    (folder / DONE).write_bytes(text)
+    glances: list[Glance] = []
+    run_here(plan, glances.append)
+    assert glances[-1].done == {"p0", "c0-0"}
+    assert seconds_of(plan, "p0") is None
 
 
 def test_a_stopped_job_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

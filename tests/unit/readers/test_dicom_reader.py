@@ -1,6 +1,7 @@
 """The reader of DICOM: which series are scans, what they are called, what is known of them, and their labels."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,6 +80,22 @@ def test_a_tree_of_patients(tmp_path):
     assert not table.exists()
     assert read(tmp_path)[1].cases == catalog.cases == settled.cases
     assert read(tmp_path)[1].notes == settled.notes
+
+
+def test_a_path_from_within_the_data_has_the_same_names(tmp_path, monkeypatch):
+    for number in range(2):
+        patient(tmp_path, number)
+    choice, catalog = read(tmp_path)
+    choice.reader.settle(catalog)
+    table = (tmp_path / FOLDER / "scans.csv").read_text()
+    monkeypatch.chdir(tmp_path / "p0")
+    for place in (Path(), Path("../p0"), Path("s1")):
+        alone = choice.reader.collect(place)
+        assert alone.cases[0].id in {case.id for case in catalog.cases}
+        assert read_volume(alone.cases[0].images).array.shape == (1, *SHAPE)
+        # The table says it already.
+        assert any(".fewlabel-dicom/scans.csv beside the data" in note for note in alone.notes)
+    assert (tmp_path / FOLDER / "scans.csv").read_text() == table
 
 
 def test_one_series_of_each_study_by_rule(tmp_path):
@@ -248,3 +265,24 @@ def test_files_that_earlier_runs_made_are_counted(tmp_path):
         (home / name).touch()
     _, catalog = read(tmp_path)
     assert "left out: files made by fewlabel (3)" in catalog.notes
+
+
+def test_patients_who_share_uids_are_parted(tmp_path):
+    own = {"StudyInstanceUID": uid("shared"), "SeriesInstanceUID": uid("shared series")}
+    for number in range(2):
+        patient(tmp_path, number, **own)
+    # Some files of a study without the number are no other patient's.
+    patient(tmp_path, 2, each=lambda z: {"PatientID": "id2" if z else ""})
+    _, catalog = read(tmp_path)
+    assert len(catalog.subjects) == len(catalog.cases) == 3
+    assert catalog.faults == ()
+    assert any("of several patients, by their numbers: 1" in note for note in catalog.notes)
+
+
+def test_a_localizer_within_a_series_is_left_out_and_counted(tmp_path):
+    patient(tmp_path, 0)
+    patient(tmp_path, 0, folder="across", shape=(1, 12, 10), orientation=(1, 0, 0, 0, 0, -1),
+            ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])  # fmt: skip
+    _, catalog = read(tmp_path)
+    assert [read_geometry(case.images[0]).shape for case in catalog.cases] == [SHAPE]
+    assert "left out: localizers (1)" in catalog.notes

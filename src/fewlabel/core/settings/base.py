@@ -7,7 +7,7 @@ import types
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Self, Union, get_origin
+from typing import Annotated, Any, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError
 from pydantic.fields import FieldInfo
@@ -32,6 +32,9 @@ _PROBLEMS = {
     "string_type": "must be text",
     "literal_error": "must be {expected}",
     "tuple_type": "must be a list",
+    "dict_type": "must hold names and their values",
+    "model_type": "must hold settings",
+    "path_type": "must be a path",
     "too_short": "must have at least {min_length} values",
     "too_long": "must have at most {max_length} values",
 }
@@ -277,7 +280,7 @@ def _fault(settings: type[Settings], detail: Any, where: str) -> Fault:
     field = settings.model_fields.get(str(location[0])) if location else None
     remedy = _default_remedy(field)
     if detail["type"] == "tuple_type":
-        remedy = f"Write a list, such as {_as_list(detail['input'], key)}"
+        remedy = f"Write a list, such as {_as_list(detail['input'], key, field)}"
     if detail["type"] == "string_type" and len(location) > 1 and not isinstance(detail["input"], str):
         remedy = f'Put it in quotes: ["{show_value(detail["input"])}"]'
     return Fault(_problem(detail, value), key or where.rstrip("."), remedy)
@@ -295,11 +298,12 @@ def _problem(detail: Any, value: str) -> str:
     return text if text.endswith(f"not {value}") else f"{text} (given {value})"
 
 
-def _as_list(value: Any, key: str) -> str:
-    """A single value as the list that it should have been; lists of numbers are sizes, one number per axis."""
+def _as_list(value: Any, key: str, field: FieldInfo | None) -> str:
+    """A single value as the list that it should have been; a list of so many numbers is a size, one for each axis."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     text = show_value(value) if number or isinstance(value, str) else "a"
-    return f"{key}=[{text},{text}]" if number else f"{key}=[{text}]"
+    open_ended = field is not None and Ellipsis in get_args(field.annotation)
+    return f"{key}=[{text},{text}]" if number and not open_ended else f"{key}=[{text}]"
 
 
 def _default_remedy(field: FieldInfo | None) -> str:

@@ -71,14 +71,17 @@ def is_done(plan: Plan, key: str) -> bool:
 
 def failure(plan: Plan, key: str) -> str:
     """Why a job failed in this start; empty if it did not."""
-    path = plan.folder(key) / FAILED
-    if not path.is_file():
-        return ""
-    with suppress(ArtifactError):
-        record = read_json(path)
-        if isinstance(record, dict) and record.get("launch") == plan.launch:
-            return str(record.get("error", "it does not say why"))
-    return ""
+    record = noted(plan.folder(key) / FAILED)
+    return str(record.get("error", "")) if record.get("launch") == plan.launch else ""
+
+
+def noted(path: Path) -> dict[str, Any]:
+    """What a file beside a job says; nothing if it is not there, or damaged: it holds no result."""
+    if path.is_file():
+        with suppress(ArtifactError):
+            record = read_json(path)
+            return record if isinstance(record, dict) else {}
+    return {}
 
 
 def note(plan: Plan, job: Job, event: str, **facts: Any) -> None:
@@ -91,14 +94,13 @@ def note(plan: Plan, job: Job, event: str, **facts: Any) -> None:
 
 
 def attempts(plan: Plan, key: str) -> list[dict[str, Any]]:
-    """What was noted of a job; a line that was cut off by a kill, or is damaged, is left out."""
+    """What was noted of a job; a line that was cut off by a kill, or is another's, is left out."""
     path = plan.folder(key) / ATTEMPTS
     found = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
         with suppress(ValueError, RecursionError):
             row = json.loads(line)
-            if isinstance(row, dict) and isinstance(row.get("event"), str):
-                found.append(row)
+            found += [row] if isinstance(row, dict) and "event" in row else []
     return found
 
 
@@ -106,6 +108,11 @@ def deaths(plan: Plan, key: str) -> int:
     """How often in this start a process was killed at a job."""
     events = [row["event"] for row in attempts(plan, key) if row.get("launch") == plan.launch]
     return events.count("began") - len([event for event in events if event != "began"])
+
+
+def forget(plan: Plan, key: str) -> None:
+    """Say that a job is to be done again."""
+    (plan.folder(key) / DONE).unlink(missing_ok=True)
 
 
 def finish(plan: Plan, job: Job, seconds: float) -> None:

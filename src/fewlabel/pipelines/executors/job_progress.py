@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 
-from fewlabel.core.artifact.files import read_json
-from fewlabel.core.errors import ArtifactError
-from fewlabel.pipelines.executors.claims import DONE, failure, is_done
+from fewlabel.pipelines.executors.claims import DONE, failure, is_done, noted
 from fewlabel.pipelines.executors.jobs import Job, Plan
 
 
@@ -95,10 +91,6 @@ def glance(standing: Standing, running: Iterator[str] | list[str] | tuple[str, .
 
 
 def seconds_of(plan: Plan, key: str) -> float | None:
-    """What a finished job took; None if it is not done, or does not say."""
-    path = plan.folder(key) / DONE
-    record = None
-    with suppress(ArtifactError):
-        record = read_json(path) if path.is_file() else None
-    seconds = record.get("seconds") if isinstance(record, dict) else None
-    return float(seconds) if isinstance(seconds, int | float) and math.isfinite(seconds) else None
+    """What a finished job took; None if it is not done, or nothing says so any more."""
+    seconds = noted(plan.folder(key) / DONE).get("seconds")
+    return float(seconds) if isinstance(seconds, int | float) else None

@@ -7,10 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from fewlabel.core.artifact.files import read_json, write_json
-from fewlabel.core.artifact.manifest_fields import wrong_fields
 from fewlabel.core.errors import ArtifactError, Fault
 from fewlabel.core.progress import say
 from fewlabel.pipelines import time_budget_arithmetic
@@ -43,7 +40,7 @@ def choose_steps(study: Study, plans: Mapping[str, ArmPlan], stores: Stores, cos
     if not timed:
         return {}
     path = study.folder / FILE
-    kept = kept_steps(path)
+    kept = _kept(path)
     grid = make_grid(study, timed, stores, {})
     chosen = {}
     for name, plan in timed.items():
@@ -61,19 +58,18 @@ def choose_steps(study: Study, plans: Mapping[str, ArmPlan], stores: Stores, cos
     return chosen
 
 
-def kept_steps(path: Path) -> dict[str, dict[str, int]]:
-    """Key → stage → steps, as they were chosen before; none if nothing was.
+def _kept(path: Path) -> dict[str, dict[str, int]]:
+    """Steps that were chosen before.
 
     Raises:
-        ArtifactError: If the file is damaged.
+        ArtifactError: If the file is damaged: other steps would be other trainings.
     """
-    if not path.is_file():
-        return {}
-    try:
-        return TypeAdapter(dict[str, dict[str, int]]).validate_python(read_json(path))
-    except ValidationError as error:
-        fault = Fault(f"{path} does not hold steps ({wrong_fields(error)})", remedy="Delete it to choose steps anew")
-        raise ArtifactError("An artifact is damaged:", [fault]) from error
+    kept = read_json(path) if path.is_file() else {}
+    whole = isinstance(kept, dict) and all(isinstance(steps, dict) for steps in kept.values())
+    if whole and all(isinstance(count, int) for steps in kept.values() for count in steps.values()):
+        return dict(kept)
+    remedy = "Delete it to have steps chosen anew, and the arms that have minutes trained again"
+    raise ArtifactError("The study cannot go on:", [Fault(f"{path} does not hold steps of arms", remedy=remedy)])
 
 
 def _given(plan: ArmPlan) -> dict[str, int]:

@@ -9,13 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError, field_validator
-
-from fewlabel.core.artifact.files import read_json, write_json
-from fewlabel.core.errors import ArtifactError
+from fewlabel.core.artifact.files import write_json
 from fewlabel.core.progress import say, task
 from fewlabel.core.provenance import machine_facts
 from fewlabel.pipelines import step_timing
+from fewlabel.pipelines.executors.claims import noted
 from fewlabel.pipelines.executors.jobs import same_json
 from fewlabel.pipelines.study.checks import label_use, planned_encoder
 from fewlabel.pipelines.study.grid import Cell, Grid
@@ -27,20 +25,6 @@ FILE = "measured.json"
 _ALIKE = frozenset({"seed", "draw", "labelled", "subjects", "steps", "out", "data", "encoder", "segmenter", "resume"})
 #: With more labelled patients than this, some are held out or left out, which takes time.
 FEW = 2
-_COST = TypeAdapter(Cost)
-
-
-class _Record(BaseModel):
-    machine: dict[str, Any]
-    costs: dict[str, dict[str, Any]]
-
-    @field_validator("costs")
-    @classmethod
-    def _whole(cls, costs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        for cost in costs.values():
-            # Of an evaluation the seconds alone.
-            TypeAdapter(float).validate_python(cost["seconds"]) if "seconds" in cost else _COST.validate_python(cost)
-        return costs
 
 
 class Costs:
@@ -56,9 +40,11 @@ class Costs:
         self._stores = stores
         machine = machine_facts()
         self._machine = {key: machine[key] for key in ("processor", "cores", "threads")}
-        record = _record(self._path)
-        # Another machine, or other threads, take another time.
-        self._known: dict[str, dict[str, Any]] = record["costs"] if record.get("machine") == self._machine else {}
+        self._known: dict[str, dict[str, Any]] = {}
+        # Another machine, or other threads, take another time; what is no record of times is measured anew.
+        record = noted(self._path)
+        if record.get("machine") == self._machine and isinstance(record.get("costs"), dict):
+            self._known = {key: cost for key, cost in record["costs"].items() if _is_cost(cost)}
 
     def measure(self, grid: Grid, cells: Sequence[Cell]) -> None:
         """Take a few steps of each kind of training that was not measured before.
@@ -119,14 +105,6 @@ class Costs:
         return None if cost is None else cost.seconds(int(settings.steps))  # type: ignore[attr-defined]
 
 
-def _record(path: Path) -> dict[str, Any]:
-    """What was measured before; what is damaged is measured again."""
-    try:
-        return _Record.model_validate(read_json(path)).model_dump() if path.is_file() else {}
-    except (ArtifactError, ValidationError):
-        return {}
-
-
 def kind_of(grid: Grid, key: str, stores: Stores) -> str:
     """As :meth:`Costs.kind`."""
     planned = grid.planned[key]
@@ -139,6 +117,15 @@ def kind_of(grid: Grid, key: str, stores: Stores) -> str:
     if planned.stage == "evaluate":
         alike["before"] = [kind_of(grid, before, stores) for before in planned.needs]
     return hashlib.sha256(same_json(alike).encode()).hexdigest()[:16]
+
+
+def _is_cost(cost: Any) -> bool:
+    """Whether a value is as :meth:`Costs.measure` writes them."""
+    if not isinstance(cost, dict):
+        return False
+    numbers = {key: value for key, value in cost.items() if key != "name"}
+    known = numbers.keys() == {"seconds"} or {"name", "step"} <= cost.keys() <= Cost.__dataclass_fields__.keys()
+    return known and all(isinstance(value, int | float) for value in numbers.values())
 
 
 def _plain(cost: Cost) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from fewlabel.core.errors import DataError, Fault, reason
 from fewlabel.data.io.dicom.address import DicomMask, DicomScan
-from fewlabel.data.io.dicom.data_set_people import NameFilter, subjects_of
+from fewlabel.data.io.dicom.data_set_people import NameFilter, patients_apart, subjects_of
 from fewlabel.data.io.dicom.file_search import Tree, read_tree
 from fewlabel.data.io.dicom.private_text import is_nobody, naming_words
 from fewlabel.data.io.dicom.pseudonym_tables import known_patients, write_scans
@@ -35,6 +36,7 @@ class Archive:
         objects: Pseudonym of each segmentation and structure set → what it holds.
         damaged: Files that cannot be read, and why.
         unnamed: Studies that hold no patient's number: each counts as a person.
+        shared_studies: Studies with files of several patients, parted by patient.
         tree: Its files.
         names_out: What takes the names of its patients out of texts.
         own_words: Pseudonym of each volume → the words that name its patient.
@@ -47,6 +49,7 @@ class Archive:
     objects: Mapping[str, StructureObject]
     damaged: tuple[tuple[Path, str], ...]
     unnamed: int
+    shared_studies: int
     tree: Tree
     names_out: NameFilter
     own_words: Mapping[str, frozenset[str]]
@@ -94,6 +97,8 @@ def open_archive(root: Path, *, anew: bool = False) -> Archive:
     Raises:
         DataError: If pydicom is not installed, or there is no place for a key of pseudonyms.
     """
+    # The key of pseudonyms is sought in the folders above.
+    root = Path(os.path.abspath(root))  # noqa: PTH100  # Path.absolute keeps "..", and resolve follows links
     with _LOCK:
         if anew or root not in _OPEN:
             _OPEN[root] = _read_archive(root)
@@ -142,13 +147,15 @@ def keep_beside_the_data(root: Path) -> Archive:
     """
     archive = open_archive(root)
     with _LOCK:
-        _OPEN[root] = replace(archive, names=archive.names.beside_the_data())
-        return _OPEN[root]
+        _OPEN[archive.root] = replace(archive, names=archive.names.beside_the_data())
+        return _OPEN[archive.root]
 
 
 def _read_archive(root: Path) -> Archive:
     names = load_pseudonyms(root)
     tree = read_tree(root)
+    headers, shared_studies = patients_apart(tree.headers)
+    tree = replace(tree, headers=tuple(headers))
     volumes = volumes_of(tree.headers)
     known_by = subjects_of((*tree.headers, *(series.head for series in volumes)))
     persons = {study: _subject(names, words) for study, words in known_by.items()}
@@ -165,6 +172,7 @@ def _read_archive(root: Path) -> Archive:
         objects={name: held.nameless(names_out.clean) for name, held in objects.items()},
         damaged=(*tree.unreadable, *damaged),
         unnamed=len({series.head.study for series in volumes if is_nobody(series.head.patient[1])}),
+        shared_studies=shared_studies,
         tree=tree,
         names_out=names_out,
         own_words={scan: own or frozenset() for scan, own in own_words.items()},

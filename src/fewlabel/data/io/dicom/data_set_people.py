@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fewlabel.data.io.dicom.headers import Header
@@ -50,6 +51,26 @@ class NameFilter:
             return plain
         parts = body_parts()
         return without_names(text, words - parts, self.patients - parts)
+
+
+def patients_apart(headers: Sequence[Header]) -> tuple[list[Header], int]:
+    """Headers in whose studies and series there is one patient each, and how many studies had several.
+
+    UIDs belong to one patient. Where a program that anonymises gave several the same, the number of the patient is made
+    part of it, so that nobody's slices get among those of another.
+    """
+    numbers: dict[str, set[str]] = defaultdict(set)
+    for header in headers:
+        if not is_nobody(header.patient[1]):
+            numbers[header.study].add(header.patient[1])
+    shared = {study for study, several in numbers.items() if len(several) > 1}
+    apart = [
+        replace(header, study=f"{header.study} {header.patient[1]}", series=f"{header.series} {header.patient[1]}")
+        if header.study in shared
+        else header
+        for header in headers
+    ]
+    return apart, len(shared)
 
 
 def subjects_of(headers: Iterable[Header]) -> Mapping[str, tuple[str, ...]]:

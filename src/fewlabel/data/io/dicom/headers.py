@@ -41,6 +41,9 @@ _READ = (
     "PerFrameFunctionalGroupsSequence", "DimensionIndexSequence", *MARKS,
 )  # fmt: skip
 
+#: Bytes of the tag of pixels, with its length and, where it is there, its type.
+_TAG, _TAG_WITH_TYPE = 8, 12
+
 
 @dataclass(frozen=True)
 class Plane:
@@ -97,7 +100,7 @@ class Header:
         kind: Values of ``ImageType``.
         samples: Values per pixel.
         inverted: Whether high values are dark.
-        cut: Whether the file is smaller than the pixels that its header says it holds.
+        cut: Whether the file ends before the pixels that its header says it holds.
         planes: Its slices; none for an object without an image.
     """
 
@@ -129,7 +132,9 @@ def read_header(file: Path) -> Header:
         ValueError: If it is no DICOM file, or is damaged.
         OSError: If it cannot be read.
     """
-    dataset = read_dataset(file, tags=_READ)
+    with file.open("rb") as stream:
+        dataset = read_dataset(stream, tags=_READ)
+        rest = file.stat().st_size - stream.tell()
     instance = text_of(dataset, "SOPInstanceUID") or text_of(dataset.file_meta, "MediaStorageSOPInstanceUID")
     modality = text_of(dataset, "Modality")
     apart, size = f"folder {file.parent}", file.stat().st_size
@@ -149,19 +154,20 @@ def read_header(file: Path) -> Header:
         kind=texts_of(dataset, "ImageType"),
         samples=whole_of(dataset, "SamplesPerPixel") or 1,
         inverted=text_of(dataset, "PhotometricInterpretation").upper() == "MONOCHROME1",
-        cut=_is_cut(dataset, size),
+        cut=_is_cut(dataset, rest),
         planes=() if modality in NO_IMAGE else _planes(file, instance, dataset),
     )
 
 
-def _is_cut(dataset: Any, size: int) -> bool:
+def _is_cut(dataset: Any, rest: int) -> bool:
+    """Whether less is left of a file, from the tag of its pixels on, than these take; not known of packed ones."""
     syntax = dataset.file_meta.get("TransferSyntaxUID")
-    if syntax is not None and (syntax.is_private or syntax.is_compressed):
-        # How many bytes packed pixels take is not known.
+    if syntax is not None and (syntax.is_private or syntax.is_compressed or syntax.is_deflated):
         return False
     sides = [whole_of(dataset, name) for name in ("Rows", "Columns", "BitsAllocated")]
     more = [whole_of(dataset, name) or 1 for name in ("NumberOfFrames", "SamplesPerPixel")]
-    return None not in sides and math.prod((*filter(None, sides), *more)) > 8 * size
+    tag = _TAG if syntax is None or syntax.is_implicit_VR else _TAG_WITH_TYPE
+    return None not in sides and math.prod((*filter(None, sides), *more)) > 8 * (rest - tag)
 
 
 def _planes(file: Path, instance: str, dataset: Any) -> tuple[Plane, ...]:

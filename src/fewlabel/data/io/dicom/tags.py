@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from fewlabel.data.io.dicom.quiet_pydicom import pydicom_library, quiet
 
 
-def read_dataset(file: Path, *, pixels: bool = False, tags: tuple[str, ...] | None = None) -> Any:
+def read_dataset(file: Path | BinaryIO, *, pixels: bool = False, tags: tuple[str, ...] | None = None) -> Any:
     """A file as pydicom reads it.
 
     Args:
-        file: The file; its preamble may be missing.
+        file: The file; its preamble may be missing. An open one is left where the pixels begin, if it has any.
         pixels: Whether to read the pixels too.
         tags: Names of what to read, sequences with all that is in them; None for all.
 
