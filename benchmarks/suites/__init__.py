@@ -57,6 +57,12 @@ def _sampling(arguments: argparse.Namespace) -> None:
     run(arguments.results)
 
 
+def _suggest(arguments: argparse.Namespace) -> None:
+    from suites.suggest import run
+
+    run(arguments.data, arguments.work, arguments.results, [arm for arm in arguments.arms.split(",") if arm])
+
+
 def _temperature(arguments: argparse.Namespace) -> None:
     from suites.temperature import run
 
@@ -93,5 +99,6 @@ SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
     "probe": _probe,
     "regime-costs": _regime_costs,
     "sampling": _sampling,
+    "suggest": _suggest,
     "temperature": _temperature,
 }

@@ -28,7 +28,7 @@ def moved(tree: Tree, name: str, rng: Random) -> str:
         tree[name] = Folder()
         return "a folder in its place"
     if done == 3:
-        to = rng.choice(("nowhere", name.rsplit("/", 1)[-1], ".", "..", "/dev/null", "/etc/hostname"))
+        to = rng.choice(("nowhere", name.rsplit("/", 1)[-1], ".", "/dev/null", "/etc/hostname"))
         tree[name] = Link(to)
         return f"a link to {to}"
     if done == 4:

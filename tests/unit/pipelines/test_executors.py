@@ -207,11 +207,11 @@ def wait_until(holds: object, seconds: float = 20.0) -> None:
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_workers_end_with_whoever_started_them(tmp_path: Path, how: signal.Signals) -> None:
-    plan = plan_of(tmp_path / "study", jobs(2, 0, seconds=60))
+    plan = plan_of(tmp_path / "study", jobs(2, 0, seconds=300))
     process = start(tmp_path / "study" / "plans" / "one.json", 2)
     wait_until(lambda: len(list((plan.root / "jobs").glob("*/at-work"))) == 2)
     process.send_signal(how)
-    process.wait(20)
+    process.wait(120)
     wait_until(lambda: not processes_of(plan))
     assert results(plan.root) == {}
     assert [row["event"] for row in attempts(plan, "p0")] == ["began", "stopped"]
