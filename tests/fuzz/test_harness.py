@@ -17,7 +17,7 @@ from fuzz import rows, workers
 from fuzz.declared import declared_mib
 from fuzz.mutations import mutated
 from fuzz.mutations.aware import BY_ENDING, aware
-from fuzz.one_input import Bench
+from fuzz.one_input import Bench, of_before_seals
 from fuzz.outcomes import DIED, ERROR, FOREIGN, HANG, MEMORY, OUTSIDE, SILENT, SOUND, Outcome
 from fuzz.targets import TARGETS
 from fuzz.targets.base import NOT_THERE, Target
@@ -133,6 +133,12 @@ def test_a_sealed_artifact_that_is_another_is_not_taken(writes):
     finally:
         made.close()
     assert SILENT in found
+
+
+def test_what_no_seal_vouches_for_is_of_before_seals():
+    assert of_before_seals({"a/manifest.json": b'{"kind": "x"}'})
+    assert not of_before_seals({"a/manifest.json": b'{"kind": "x", "sha256": "0"}', "b.json": b"{}"})
+    assert not of_before_seals({"run.json": b"[" * 5000, "manifest.json": b"3"})
 
 
 def test_processes_that_hang_or_die_are_begun_anew(monkeypatch):
