@@ -203,8 +203,13 @@ def test_a_record_of_another_shape_is_none(model, scans, tmp_path, values):
 
 def test_notes_of_another_shape_are_none(model, scans, tmp_path):
     out = run(model, scans / "a.nii", tmp_path / "out")
-    rows = [3, {"output": "a.nii", "status": "ok"}]
-    notes = [{"begun": True}, {"begun": {"a": 1}}, {"output": 3, "rows": []}, {"output": "b", "rows": rows}]
+    rows = [3, {"output": "a.nii", "status": "ok"}, {"input": "a.nii", "output": {"a": 1}, "status": "ok"}]
+    notes = [
+        {"begun": True},
+        {"begun": {"a": 1}},
+        {"output": 3, "rows": []},
+        *({"output": "b", "rows": [row]} for row in rows),
+    ]
     (out / "unfinished.jsonl").write_text("".join(f"{json.dumps(note)}\n" for note in notes))
     run(model, scans / "a.nii", out)
 

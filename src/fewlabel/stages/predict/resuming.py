@@ -233,5 +233,5 @@ def _is_finish(note: Mapping[str, Any]) -> bool:
         "begun" not in note
         and isinstance(note.get("output"), str)
         and isinstance(rows, list)
-        and all(isinstance(row, dict) and set(row) >= _COLUMNS for row in rows)
+        and all(isinstance(row, dict) and all(isinstance(row.get(key), str) for key in _COLUMNS) for row in rows)
     )
