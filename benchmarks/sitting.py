@@ -118,7 +118,7 @@ def annotated_scans(prepared: Path, segmenter: Path) -> int:
 
 def dice_of(scores: Path) -> float:
     """Mean Dice over patients and structures."""
-    return float(read_json(scores / "summary.json")["model"]["mean"]["dice"]["mean"])
+    return float(read_json(scores / "summary.json")["arms"]["model"]["mean"]["dice"]["mean"])
 
 
 def shell(*words: str) -> None:

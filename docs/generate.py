@@ -22,7 +22,7 @@ from fewlabel.cli import app
 from fewlabel.core.plugin_discovery import load_plugin, plugin_names
 from fewlabel.pipelines.methods_and_regimes import METHODS, REGIMES, cost_note, packaged_costs, plugin_rows
 from fewlabel.pipelines.recipes import load_recipe, recipe_names
-from fewlabel.pipelines.settings_reference import PIPELINES, markdown_table, setting_rows
+from fewlabel.pipelines.settings_reference import PIPELINES, SERVICES, markdown_table, setting_rows
 from fewlabel.pipelines.stage_table import STAGES
 from fewlabel.pipelines.study import study_names, study_values
 
@@ -56,7 +56,7 @@ def commands() -> str:
 def settings() -> str:
     """Every setting of every stage and pipeline, and of every plug-in they may choose."""
     lines = ["# Settings\n"]
-    for name in (*STAGES, *PIPELINES):
+    for name in (*STAGES, *PIPELINES, *SERVICES):
         lines.append(f"## {name}\n\n{markdown_table(setting_rows(name))}\n")
     lines.append("## Settings of the other plug-ins\n")
     for stage, key, family in (("pretrain", "method", METHODS), ("finetune", "regime", REGIMES)):

@@ -89,7 +89,7 @@ def run(data: Path, work: Path, results: Path, arms: list[str]) -> None:
                 if not (scores / "summary.json").is_file():
                     values = {"data": store.folder, "segmenter": folder / "segmenter", "out": scores}
                     evaluate.run(evaluate.SETTINGS.parse(values))
-                dice = read_json(scores / "summary.json")["model"]["mean"]["dice"]["mean"]
+                dice = read_json(scores / "summary.json")["arms"]["model"]["mean"]["dice"]["mean"]
                 row = {"data": name, "arm": rule, "start": start, "labelled": len(subjects), "dice": round(dice, 5)}
                 row |= {"subjects": subjects, "steps": ground.steps, "seconds": round(time.monotonic() - began, 1)}
                 append_line(table, json.dumps({**row, **facts()}))

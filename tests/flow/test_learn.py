@@ -58,6 +58,9 @@ def test_a_round_learns_predicts_and_is_used(run: Path, said: list[str]) -> None
     }  # fmt: skip
     assert sorted(path.name for path in (first / "predictions").glob("*.nii.gz")) == ["d.nii.gz", "e.nii.gz"]
     assert record["taken"]
+    assert record["seconds_of"].keys() == {"masks", "timing of steps", "training", "predictions"}
+    assert sum(record["seconds_of"].values()) == pytest.approx(record["seconds"], abs=0.3)
+    assert any(line.startswith("Round 1 took 0:") and ": masks 0:" in line for line in said)
     assert predict.find_segmenter(run).folder == first / "segmenter"
     assert any("c, whose first mask came now, had a Dice of" in line for line in said)
     with pytest.raises(DataError, match="holds no mask that is new"):

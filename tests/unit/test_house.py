@@ -19,7 +19,17 @@ import fewlabel
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "fewlabel"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-HEAVY = ("torch", "pandas", "numpy", "monai", "SimpleITK", "matplotlib", "fewlabel.core.settings.base")
+HEAVY = (
+    "torch",
+    "pandas",
+    "numpy",
+    "monai",
+    "SimpleITK",
+    "matplotlib",
+    "fewlabel.core.settings.base",
+    "starlette",
+    "uvicorn",
+)
 
 
 def text(name: str) -> str:
@@ -138,10 +148,10 @@ def test_commands_in_the_pages_exist() -> None:
 
 
 def test_settings_in_the_pages_exist() -> None:
-    from fewlabel.pipelines.settings_reference import PIPELINES, setting_rows
+    from fewlabel.pipelines.settings_reference import PIPELINES, SERVICES, setting_rows
     from fewlabel.pipelines.stage_table import STAGES
 
-    keys = {stage: {row["key"] for row in setting_rows(stage)} for stage in (*STAGES, *PIPELINES)}
+    keys = {stage: {row["key"] for row in setting_rows(stage)} for stage in (*STAGES, *PIPELINES, *SERVICES)}
     every = set().union(*keys.values())
     open_ended = {
         row["key"]
