@@ -71,8 +71,8 @@ def test_quoted_scalars_are_text(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("- 1\n", "list"),
-        ("", "NoneType"),
-        ("1: 2\n", "dict"),
+        ("", "nothing"),
+        ("1: 2\n", "names that are no text"),
         ("a: [1\n", "YAML"),
         ("a: !!python/name:os.system\n", "YAML"),
     ],
