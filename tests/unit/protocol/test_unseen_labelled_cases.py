@@ -146,7 +146,9 @@ def test_a_label_that_is_gone_and_a_record_that_is_none(store: PreparedStore) ->
     (case,) = [case for case in store.cases if case.subject == "patient007"]
     Path(case.label or "").unlink()
     where = f"case {case.id}: its label file {case.label} is gone."
-    assert told(store) == [f"{where} Restore the file, or score with grid=prepared."]
+    (fault,) = told(store)
+    assert fault.startswith(f"{where} Restore them or, if they have moved, say where: fewlabel prepare DATA --out ")
+    assert fault.endswith(f"{store.folder}. To do without, score with grid=prepared.")
     assert scored(store, label_files=False) == [case.id]
     case.record.clear()
     wanted = f"case {case.id}: has no record of its geometry. Prepare the scans again."
