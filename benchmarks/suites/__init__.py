@@ -87,10 +87,16 @@ def _temperature(arguments: argparse.Namespace) -> None:
     run(arguments.data, arguments.work, arguments.results)
 
 
+def _freed_memory(arguments: argparse.Namespace) -> None:
+    from suites.freed_memory import run
+
+    run(arguments.results)
+
+
 def _memory(arguments: argparse.Namespace) -> None:
     from suites.memory import run
 
-    run(arguments.results)
+    run(arguments.results, [arm for arm in arguments.arms.split(",") if arm])
 
 
 def _compiled(arguments: argparse.Namespace) -> None:
@@ -112,6 +118,7 @@ SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
     "acdc-methods": _acdc_methods,
     "acdc-semi": _acdc_semi,
     "compiled": _compiled,
+    "freed-memory": _freed_memory,
     "hippocampus-ground": _ground,
     "la-ground": _ground,
     "la-lite": _la_lite,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,11 @@ from fewlabel.data.io.catalog_paths import shown
 from fewlabel.data.io.dicom.address import parse_dicom
 from fewlabel.data.io.dicom.data_set_index import names_a_patient, open_archive
 from fewlabel.data.io.geometry import Geometry, grid_faults, origin_alone
-from fewlabel.data.io.volume_reading import mask_faults, read_geometry, read_mask, value_counts
+from fewlabel.data.io.volume_reading import mask_faults, read_geometry, read_mask
 from fewlabel.data.label_extents import LabelShape, label_shapes
 from fewlabel.data.unannotated_slices import Annotated, annotated_slices
 from fewlabel.data.unexpected_errors import unforeseen_fault
+from fewlabel.data.voxel_counts import value_counts
 
 #: Voxel size (z, y, x) in mm of files that do not hold one: distances in it are voxels.
 ASSUMED = (1.0, 1.0, 1.0)
@@ -191,7 +192,7 @@ def _turned(geometry: Geometry) -> bool:
 
 def _mask(
     case: Case, image: Geometry | None, faults: list[Fault], odd: list[str], *, accept_origin: bool
-) -> NDArray[np.int64] | None:
+) -> NDArray[np.integer[Any]] | None:
     """The mask of a case; None where there is none, or none that can be used."""
     if case.label is None:
         return None

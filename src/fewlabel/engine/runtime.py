@@ -111,7 +111,7 @@ def _keep_memory() -> None:
     """Ask glibc to reuse freed blocks of any size.
 
     By default it hands large blocks back to the kernel, so that each training step faults in and zeroes the pages
-    of every activation anew, a large part of a step (``benchmarks/run.py --suite memory``).
+    of every activation anew, a large part of a step (``benchmarks/run.py --suite freed-memory``).
     """
     if platform.libc_ver()[0] != "glibc":
         return
