@@ -99,6 +99,18 @@ def _memory(arguments: argparse.Namespace) -> None:
     run(arguments.results, [arm for arm in arguments.arms.split(",") if arm])
 
 
+def _scaling(arguments: argparse.Namespace) -> None:
+    from suites.scaling import run
+
+    run(arguments.results, [arm for arm in arguments.arms.split(",") if arm])
+
+
+def _streaming(arguments: argparse.Namespace) -> None:
+    from suites.streaming import run
+
+    run(arguments.results, [arm for arm in arguments.arms.split(",") if arm])
+
+
 def _compiled(arguments: argparse.Namespace) -> None:
     from suites.compiled import run
 
@@ -128,5 +140,7 @@ SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
     "probe": _probe,
     "regime-costs": _regime_costs,
     "sampling": _sampling,
+    "scaling": _scaling,
+    "streaming": _streaming,
     "temperature": _temperature,
 }

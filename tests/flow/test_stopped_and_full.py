@@ -148,5 +148,6 @@ def test_a_lost_process_is_one_line(monkeypatch, capsys):
         stage_table.run_stage("report", None)
     assert code_of("report", "run") == 7
     assert " ".join(capsys.readouterr().err.split()) == (
-        "Another process of this run has ended or cannot be reached; start all of them again with --resume."
+        "Another process of this run has ended, hangs or cannot be reached; start all of them again with --resume, "
+        "which goes on from the state that was saved last."
     )

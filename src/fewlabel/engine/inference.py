@@ -113,11 +113,13 @@ def predict_slabs(
         ]
         for slabs in zip(*passes, strict=True):
             total = slabs[0]
-            for other in slabs[1:]:
-                total.add_(other)
-            if flip:
-                total.div_(len(_FLIPS))
-            yield np.asarray(total.cpu().numpy(), dtype=np.float32)
+            with torch.inference_mode():
+                for other in slabs[1:]:
+                    total += other
+                if flip:
+                    total /= len(_FLIPS)
+                found = np.asarray(total.cpu().numpy(), dtype=np.float32)
+            yield found
 
 
 def usual_batch(network: UNet, kind: str) -> int:

@@ -13,8 +13,10 @@ from typing import Literal
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.strategies import DDPStrategy
 
 from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.engine.stalled_processes import PATIENCE
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "32", "bf16"]
@@ -49,7 +51,7 @@ def start(device: Device = "auto", precision: Precision = "auto") -> Fabric:
             accelerator=kind,
             devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
             num_nodes=max(processes // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1),
-            strategy="ddp" if processes > 1 else "auto",
+            strategy=DDPStrategy(timeout=PATIENCE) if processes > 1 else "auto",
             precision="bf16-mixed" if resolved == "bf16-mixed" else "32-true",
             # Alone, whatever a scheduler reserved.
             plugins=[] if processes > 1 else [LightningEnvironment()],

@@ -29,7 +29,7 @@ from fewlabel.data.io.nifti_bytes import (
 from fewlabel.data.io.nifti_grid import nifti_problems
 from fewlabel.data.io.nrrd_header import nrrd_stored, read_nrrd_header
 from fewlabel.data.io.picture_header import Picture, read_picture
-from fewlabel.data.io.stored_voxel_checks import Stored, beyond_deflate, read_stored
+from fewlabel.data.io.stored_voxel_checks import Stored, beyond_deflate, falls_short, read_stored
 
 #: Files whose answer is remembered: those of a large data set, a few hundred bytes each.
 _REMEMBERED = 1 << 16
@@ -157,7 +157,8 @@ def _other(path: Path, content: Contents) -> Examined:
     stored = _stored(path, content)
     if stored is not None:
         size = sum(part.promised for part in stored.parts)
-        if problem := too_large(needed(size, size // (2 if stored.dtype is None else stored.dtype.itemsize))):
+        values = size // (2 if stored.dtype is None else stored.dtype.itemsize)
+        if not falls_short(stored) and (problem := too_large(needed(size, values))):
             return Examined(content.kind, ((problem, _RIGHT),))
         missing, finite = read_stored(stored, path)
         answer = (True, ()) if finite is None else (finite.all, finite.blank)
@@ -184,18 +185,18 @@ def _nifti(path: Path) -> Examined:
         problem = f"its voxels are missing: there is no {path.with_suffix('.img').name} beside it"
         return Examined(file_type_detection.NIFTI, ((problem, "Restore the other half of the pair"),))
     promised = 0 if header is None else header.promised
-    impossible = beyond_deflate(promised, voxels.stat().st_size) if is_packed(voxels) else ""
-    if header is not None and (large := too_large(needed(promised, header.count))):
-        problems = _damage(impossible) or ((large, _RIGHT),)
-        return Examined(file_type_detection.NIFTI, problems, impossible)
-    if impossible:
+    size, packed = voxels.stat().st_size, is_packed(voxels)
+    if packed and (impossible := beyond_deflate(promised, size)):
         return Examined(file_type_detection.NIFTI, _damage(impossible), impossible)
+    whole = packed or size >= promised
+    if header is not None and whole and (large := too_large(needed(promised, header.count))):
+        return Examined(file_type_detection.NIFTI, ((large, _RIGHT),))
     length, finite = read_through(voxels, header)
     missing = ""
-    if length > 2 * promised + HARMLESS and header is not None and is_packed(voxels):
+    if length > 2 * promised + HARMLESS and header is not None and packed:
         missing = f"it unpacks to more than twice the {promised} bytes that its header promises"
     if header is not None and length < header.promised:
-        unit = "bytes unpacked" if is_packed(voxels) else "bytes"
+        unit = "bytes unpacked" if packed else "bytes"
         where = f" in {voxels.name}" if voxels != path else ""
         missing = f"{length} {unit}{where} of the {header.promised} that its header promises"
     second = header is not None and header.nifti2

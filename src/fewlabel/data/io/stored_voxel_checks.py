@@ -141,6 +141,16 @@ def read_stored(stored: Stored, own: Path) -> tuple[str, Finite | None]:
     return shown, finite if complete and not problems else None
 
 
+def falls_short(stored: Stored) -> bool:
+    """Whether a file is too small for the voxels that are to lie in it, or is not there; what is packed is not read."""
+    for part in stored.parts:
+        size = part.file.stat().st_size if part.file.is_file() else 0
+        raw = part.packing == "" and size < part.promised
+        if raw or not size or (part.packing == "gzip" and beyond_deflate(part.promised, size)):
+            return True
+    return False
+
+
 def _read_part(part: Part, own: Path, dtype: np.dtype[Any] | None, finite: Finite | None, first: int) -> str:
     size = part.file.stat().st_size
     unit = "bytes"
