@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK = 1 << 18
+_BLOCK = 1 << 16
 _HALF = 1 << 16
 
 

@@ -107,6 +107,8 @@ def subject_views(
     open_groups: list[list[_Middle]] = []
     for case, array, record in scans:
         scan = _middle(case, array, record)
+        # What it was made of is let go of before the next is read.
+        del array
         for group in open_groups:
             if _phases(group[0], scan):
                 group.append(scan)
@@ -147,10 +149,10 @@ def _phases(first: _Middle, second: _Middle) -> bool:
 
 
 def _view(subject: str, phases: Sequence[_Middle]) -> View:
-    stacks = np.stack([phase.slices for phase in phases])
-    mean = stacks.mean(axis=0)
-    motion = None
+    mean, motion = phases[0].slices, None
     if len(phases) > 1:
+        stacks = np.stack([phase.slices for phase in phases])
+        mean = stacks.mean(axis=0)
         # Blurred slice by slice: what moves in one slice only is noise of the same strength in all.
         differences = 2 * np.abs(stacks - mean).mean(axis=0)
         motion = _framed(ndimage.gaussian_filter(differences, (0, 2, 2)).mean(axis=0), phases[0])

@@ -50,5 +50,6 @@ def _read(subject: str, cases: Sequence[Case], plan: Plan) -> list[View]:
             except DataError:
                 continue
             yield case.id, preparation, preparation.record
+            del preparation
 
     return subject_views(subject, scans())

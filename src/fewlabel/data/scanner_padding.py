@@ -15,7 +15,7 @@ _AIR, _APART = -1024, 100
 #: Values that different programs pad one scan with.
 _MOST_VALUES = 3
 _SAMPLE = 1 << 18
-_BLOCK = 1 << 20
+_BLOCK = 1 << 17
 _PERCENTILES = (1, 99)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK = 1 << 20
+_BLOCK = 1 << 17
 _FEW = 1 << 16
 
 
