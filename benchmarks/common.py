@@ -126,3 +126,13 @@ def write(path: Path, content: Any) -> None:
     """JSON, indented."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def append(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a row of a training to a results file and print it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as stream:
+        stream.write(json.dumps(row) + "\n")
+    print(
+        f"{row['arm']} M={row['labelled']} draw {row['draw']}: Dice {row['dice']:.3f} ({row['seconds']} s)", flush=True
+    )

@@ -1,4 +1,4 @@
-"""Run a benchmark suite: ``python benchmarks/run.py --suite speed`` or ``--suite acdc-lite --data FOLDER``."""
+"""Run a benchmark suite: ``python benchmarks/run.py --suite speed`` or ``--suite acdc-ground --data FOLDER``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if __name__ == "__main__":
         "--data",
         type=Path,
         default=Path("data"),
-        help="folder of ACDC scans (la-lite, la-ground: of the left atrium; hippocampus-ground: of Decathlon's "
+        help="folder of ACDC scans (la-ground: of the left atrium; hippocampus-ground: of Decathlon's "
         "Task04), for the tables; default: data",
     )
     parser.add_argument("--work", type=Path, default=Path("runs/benchmarks"), help="where runs are kept")

@@ -22,7 +22,7 @@ from fewlabel.cli import app
 from fewlabel.core.plugin_discovery import load_plugin, plugin_names
 from fewlabel.pipelines.methods_and_regimes import METHODS, REGIMES, cost_note, packaged_costs, plugin_rows
 from fewlabel.pipelines.recipes import load_recipe, recipe_names
-from fewlabel.pipelines.settings_reference import PIPELINES, markdown_table, setting_rows
+from fewlabel.pipelines.settings_reference import PIPELINES, SERVICES, markdown_table, setting_rows
 from fewlabel.pipelines.stage_table import STAGES
 from fewlabel.pipelines.study import study_names, study_values
 
@@ -56,7 +56,7 @@ def commands() -> str:
 def settings() -> str:
     """Every setting of every stage and pipeline, and of every plug-in they may choose."""
     lines = ["# Settings\n"]
-    for name in (*STAGES, *PIPELINES):
+    for name in (*STAGES, *PIPELINES, *SERVICES):
         lines.append(f"## {name}\n\n{markdown_table(setting_rows(name))}\n")
     lines.append("## Settings of the other plug-ins\n")
     for stage, key, family in (("pretrain", "method", METHODS), ("finetune", "regime", REGIMES)):
@@ -146,6 +146,16 @@ def summary(*words: str) -> str:
         sys.path.remove(place)
 
 
+def claims() -> str:
+    """What committed rows of studies say of published claims, as ``benchmarks/claims.py`` prints it."""
+    place = str(ROOT / "benchmarks")
+    sys.path.insert(0, place)
+    try:
+        return "\n".join(importlib.import_module("claims").lines())
+    finally:
+        sys.path.remove(place)
+
+
 def studies() -> str:
     """A table of the studies that come with the package."""
     rows = [f"| `{name}` | {study_values(name)['description']} |" for name in study_names()]
@@ -154,6 +164,7 @@ def studies() -> str:
 
 BLOCKS: dict[str, Callable[..., str]] = {
     "names": names,
+    "claims": claims,
     "supervised-when": supervised_when,
     "studies": studies,
     "summary": summary,

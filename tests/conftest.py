@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("real scans are not beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _folder_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keys of pseudonyms that lie in the folder of the user lie in one of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("user")))
+        yield
 
 
 @pytest.fixture

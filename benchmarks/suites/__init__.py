@@ -16,36 +16,12 @@ def _speed(arguments: argparse.Namespace) -> None:
     run(arguments.results)
 
 
-def _acdc_lite(arguments: argparse.Namespace) -> None:
-    from suites.acdc_lite import run
-
-    run(arguments.data, arguments.work, arguments.results, [arm for arm in arguments.arms.split(",") if arm])
-
-
-def _acdc_methods(arguments: argparse.Namespace) -> None:
-    from suites.acdc_methods import run
-
-    run(arguments.data, arguments.work, arguments.results, [arm for arm in arguments.arms.split(",") if arm])
-
-
-def _acdc_semi(arguments: argparse.Namespace) -> None:
-    from suites.acdc_semi import run
-
-    run(arguments.data, arguments.work, arguments.results, [arm for arm in arguments.arms.split(",") if arm])
-
-
 def _ground(arguments: argparse.Namespace) -> None:
     from suites.ground_run import run
     from suites.grounds import GROUNDS
 
     chosen = [arm for arm in arguments.arms.split(",") if arm]
     run(GROUNDS[arguments.suite], arguments.data, arguments.work, arguments.results, chosen)
-
-
-def _la_lite(arguments: argparse.Namespace) -> None:
-    from suites.la_lite import run
-
-    run(arguments.data, arguments.work, arguments.results, [arm for arm in arguments.arms.split(",") if arm])
 
 
 def _method_costs(arguments: argparse.Namespace) -> None:
@@ -79,6 +55,12 @@ def _sampling(arguments: argparse.Namespace) -> None:
     from suites.sampling import run
 
     run(arguments.results)
+
+
+def _suggest(arguments: argparse.Namespace) -> None:
+    from suites.suggest import run
+
+    run(arguments.data, arguments.work, arguments.results, [arm for arm in arguments.arms.split(",") if arm])
 
 
 def _temperature(arguments: argparse.Namespace) -> None:
@@ -126,14 +108,10 @@ def _members(arguments: argparse.Namespace) -> None:
 SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
     "speed": _speed,
     "acdc-ground": _ground,
-    "acdc-lite": _acdc_lite,
-    "acdc-methods": _acdc_methods,
-    "acdc-semi": _acdc_semi,
     "compiled": _compiled,
     "freed-memory": _freed_memory,
     "hippocampus-ground": _ground,
     "la-ground": _ground,
-    "la-lite": _la_lite,
     "members": _members,
     "memory": _memory,
     "method-costs": _method_costs,
@@ -142,5 +120,6 @@ SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
     "sampling": _sampling,
     "scaling": _scaling,
     "streaming": _streaming,
+    "suggest": _suggest,
     "temperature": _temperature,
 }

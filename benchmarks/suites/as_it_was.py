@@ -1,4 +1,4 @@
-"""Fine-tuning as it was when the tables before ``acdc-ground`` were made: their rows are told it word by word."""
+"""Augmentation of fine-tuning as it was before :mod:`suites.ground`, word by word: the arms that show what changed."""
 
 from __future__ import annotations
 
@@ -32,10 +32,4 @@ PLAIN: dict[str, Any] = {
     "shift": 0.0,
     "anatomy": {"probability": 0.0},
     "synthesis": {"probability": 0.0},
-}
-AS_IT_WAS: dict[str, Any] = {
-    "augment": PLAIN,
-    "widen_augment": False,
-    "recalibrate": "never",
-    "postprocess": False,
 }

@@ -15,10 +15,12 @@ from common import facts, settings_hash
 from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import MANIFEST, read_json
 from fewlabel.engine.record import read_record
-from suites.acdc_lite import RECIPE
 from suites.ground import Cell, Ground
 from suites.ground_arms import ARMS, TRAININGS, encoder_steps, steps_of
 from suites.ground_readout import with_statistics
+
+#: Recipe of the pre-training of the arms that have one.
+RECIPE = "acdc-lite"
 
 
 def row_of(ground: Ground, cell: Cell, data: Path, work: Path) -> dict[str, Any]:

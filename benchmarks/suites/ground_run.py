@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from common import append
 from fewlabel.core.artifact.files import MANIFEST
-from suites.acdc_lite import append
 from suites.ground import Cell, Ground, keys_of, made, rows, wanted
 from suites.ground_row import row_of
 

@@ -25,7 +25,7 @@ from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import MANIFEST
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.record import read_record
-from suites.acdc_methods import pretraining_facts
+from suites.pretraining_facts import pretraining_facts
 from suites.probe_arms import ARMS, Arm
 from suites.probe_row import Probed, described, probed
 

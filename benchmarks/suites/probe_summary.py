@@ -6,15 +6,11 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from scipy.stats import spearmanr
-
 from fewlabel.scoring.statistics import t_interval
 from suites.probe import keys_of, planned
 
 REFERENCE = "random"
 PROBES = ("neighbours", "linear")
-#: Arm of the probe → arm of ``acdc-methods`` whose committed fine-tunings are of the recipe and the method as they are.
-FINE_TUNED = {"random": "scratch", **{name: name for name in ("simclr", "gcl", "spl", "moco", "posicl")}}
 
 
 def markdown(table: Sequence[Mapping[str, Any]], reference: str = REFERENCE) -> list[str]:
@@ -70,33 +66,6 @@ def embedded(own: Sequence[Mapping[str, Any]]) -> list[str]:
     chance = statistics.mean(row["purity"]["position"]["chance"] for row in own)
     spread, rank = (statistics.mean(row[key] for row in own) for key in ("spread", "effective_rank"))
     return [f"{spread:.3f}", f"{rank:.1f}", f"{purity:.2f} ({chance:.2f})"]
-
-
-def agreement(table: Sequence[Mapping[str, Any]], tuned: Sequence[Mapping[str, Any]]) -> list[str]:
-    """How the probes rank encoders beside their fine-tunings on another split: Spearman's correlation for each M.
-
-    Args:
-        table: Rows of the probe.
-        tuned: Rows of ``acdc-methods``.
-
-    Returns:
-        Lines; none where fewer than three encoders have both.
-    """
-    lines = []
-    for labelled in sorted({row["labelled"] for row in tuned}):
-        pairs = {
-            arm: [row["dice"] for row in tuned if (row["arm"], row["labelled"]) == (theirs, labelled)]
-            for arm, theirs in FINE_TUNED.items()
-            if any(row["arm"] == arm for row in table)
-        }
-        both = {arm: statistics.mean(dice) for arm, dice in pairs.items() if dice}
-        if len(both) < 3:
-            continue
-        for name in PROBES:
-            ours = [statistics.mean(by_draw(table, arm, name).values()) for arm in both]
-            value = spearmanr(ours, list(both.values())).statistic
-            lines.append(f"{name} against fine-tuning, M={labelled}: {value:+.2f} over {', '.join(both)}")
-    return lines
 
 
 def unfinished(table: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -12,30 +12,20 @@ import pytest
 import SimpleITK as sitk
 
 from fewlabel.core.artifact.artifact_folder import Artifact
-from fewlabel.core.artifact.files import read_json, write_json
+from fewlabel.core.artifact.files import read_json
 from fewlabel.core.errors import ArtifactError, DataError, SettingsError
 from fewlabel.data.store import PreparedStore
 from fewlabel.pipelines import learn
-from fewlabel.stages import finetune, predict, suggest
-from kit.segmenters import nested_discs, prepared_discs, raw_folder
-from kit.tiny import finetune_settings
+from fewlabel.stages import predict, suggest
+from kit.segmenters import LABELS, SHAPE, nested_discs, trained_run
 
-SUBJECTS = ("a", "b", "c", "d", "e")
 FEW = {"steps": 2, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on five scans, two of them annotated, as train leaves it."""
-    folder = tmp_path_factory.mktemp("made")
-    raw_folder(folder / "raw", SUBJECTS, unlabelled=("c", "d", "e"))
-    prepared = prepared_discs(folder, train=("a", "b"), test=(), made=True)
-    run = folder / "run"
-    run.mkdir()
-    shutil.move(prepared, run / "prepared")
-    finetune.run(finetune_settings(run / "prepared", run / "segmenter", recalibrate="auto", steps=30))
-    write_json(run / "run.json", {"kind": "run", "stages": {"finetune": {}}, "use": None})
-    return run
+    return trained_run(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture
@@ -68,6 +58,9 @@ def test_a_round_learns_predicts_and_is_used(run: Path, said: list[str]) -> None
     }  # fmt: skip
     assert sorted(path.name for path in (first / "predictions").glob("*.nii.gz")) == ["d.nii.gz", "e.nii.gz"]
     assert record["taken"]
+    assert record["seconds_of"].keys() == {"masks", "timing of steps", "training", "predictions"}
+    assert sum(record["seconds_of"].values()) == pytest.approx(record["seconds"], abs=0.3)
+    assert any(line.startswith("Round 1 took 0:") and ": masks 0:" in line for line in said)
     assert predict.find_segmenter(run).folder == first / "segmenter"
     assert any("c, whose first mask came now, had a Dice of" in line for line in said)
     with pytest.raises(DataError, match="holds no mask that is new"):
@@ -112,6 +105,36 @@ def test_a_worse_round_is_kept_but_not_used(run: Path, said: list[str], monkeypa
     second = go(run, take="always", scans=0)
     assert read_json(second / "round.json")["masks"].keys() == {"c"}
     assert predict.find_segmenter(run).folder == second / "segmenter"
+
+
+def test_a_part_of_a_mask_is_learnt_from_and_the_rest_is_not_background(run: Path, said: list[str]) -> None:
+    # Two whole slices of c; of d a few strokes, of each class one; nobody looked at anything else.
+    truth, slices, strokes = nested_discs(2), np.full(SHAPE, 255), np.full(SHAPE, 255)
+    slices[1:3] = truth[1:3]
+    drawn = {"core": (nested_discs(3) == LABELS["core"]), "ring": nested_discs(3) == LABELS["ring"]}
+    for name, where in drawn.items():
+        strokes[3][where[3] & (np.arange(SHAPE[2]) % 3 == 0)] = LABELS[name]
+    strokes[3, 0] = 0
+    annotate(run, "c", slices)
+    annotate(run, "d", strokes)
+    made = go(run, take="always", scans=1)
+    record = read_json(made / "round.json")
+    assert record["masks"]["c"]["slices_annotated"] == pytest.approx(2 / 6, abs=1e-3)
+    assert record["masks"]["d"]["slices_annotated"] == pytest.approx(1 / 6, abs=1e-3)
+    assert record["labelled_subjects"] == ["a", "b", "c", "d"]
+    assert any("c: new, 33% of its voxels annotated" in line for line in said)
+    # The grid of the store is that of the scans, padded with background: voxel for voxel what was drawn, and no more.
+    store = PreparedStore(made / "prepared")
+    for scan, mask in (("c", slices), ("d", strokes)):
+        case = next(case for case in store.cases if case.id == scan)
+        got = np.asarray(store.labels[case.start : case.stop])
+        assert [(got == 1).sum(), (got == 2).sum()] == [(mask == LABELS[name]).sum() for name in ("core", "ring")]
+        looked_at = (mask < 255).any(axis=(1, 2))
+        assert (got[~looked_at] == 255).all()
+        assert (got[looked_at] == 255).sum() == (mask[looked_at] == 255).sum()
+    # What the network was worth on them is told of the annotated voxels, too.
+    assert record["scores"]["unseen"].keys() == {"c", "d"}
+    assert all(0 <= dice <= 1 for dice in record["scores"]["unseen"].values())
 
 
 def test_what_is_no_run_or_has_no_masks(run: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from fewlabel.data.store import UNLABELLED, PreparedStore
 from fewlabel.engine import ensemble
 from fewlabel.stages import evaluate, predict
 from fewlabel.stages.prepare import PrepareSettings, run
+from kit.pictures import write_picture
 from kit.scans import write_scan
 from kit.segmenters import as_slabs, make_segmenter
 from kit.tiny import checked
@@ -196,6 +197,31 @@ def test_slices_nobody_annotated_are_neither_learnt_nor_scored(tmp_path, bright)
     scores = pd.read_parquet(score(learnt, model, tmp_path / "background") / "per_case.parquet")
     # The network is right about the slices that nobody annotated, and the mask is not.
     assert scores["dice"].tolist() == pytest.approx([2 * 3 / (6 + 3)] * 2)
+
+
+def test_pictures_without_a_mask_are_neither_learnt_nor_scored(tmp_path, bright):
+    whole = [structure(n) for n in range(5)]
+    for number, mask in enumerate(whole):
+        for z, (image, truth) in enumerate(zip(picture(mask), mask, strict=True)):
+            write_picture(tmp_path / f"raw/s{number}/{z}.png", image.astype(np.uint8))
+            if z % 3:
+                write_picture(tmp_path / f"raw/s{number}/{z}_mask.png", truth)
+    split = splitting(tmp_path / "s.json", 5)
+    report = checked(tmp_path / "raw", split=split)
+    assert report.faults == ()
+    assert any("15 slices of 5 masks (s0, s1, s2, …) have no mask file" in line for line in report.lines)
+    store = prepared(tmp_path / "raw", tmp_path / "p", split=split)
+    assert [case.record["unannotated"] for case in store.cases] == [[0, 3, 6]] * 5
+    assert store.slices["labelled"].sum() == 5 * 4
+    model = make_segmenter(tmp_path / "model", store.plan, labelled_subjects=["s0"])
+    scores = pd.read_parquet(score(store, model, tmp_path / "scores") / "per_case.parquet")
+    assert scores["dice"].tolist() == [1, 1]
+    learnt = prepared(tmp_path / "raw", tmp_path / "q", split=split, empty_slices="background")
+    assert learnt.slices["labelled"].all()
+    # Slices are the pictures: across them, nothing could be left out.
+    (fault, *_) = checked(tmp_path / "raw", split=split, slice_axis="x").faults
+    assert "case s0" in fault.where
+    assert "slices are cut across them" in fault.problem
 
 
 def test_a_thin_scan_is_cut_as_the_others_at_prepare_and_predict(tmp_path, said, bright):

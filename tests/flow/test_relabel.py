@@ -60,7 +60,8 @@ def test_a_new_mask_is_prepared_as_if_it_had_been_there(prepared: Path, tmp_path
     assert now.split["parts"]["train"] == ["a", "b", "c"]
     assert now.slices.groupby("subject")["labelled"].all().to_dict() == {"a": True, "b": True, "c": True, "d": False}
     table = pd.read_parquet(now.folder / "catalog.parquet").set_index("case")
-    assert table.loc["c", "label"] == str(now.folder / "masks" / "c.nii.gz")
+    assert table.loc["c", "label"] == "./masks/c.nii.gz"
+    assert {case.id: case.label for case in now.cases}["c"] == str(now.folder / "masks" / "c.nii.gz")
     assert now.manifest.parents[0].content_hash == before.manifest.content_hash
     assert (now.folder / "images.npy").stat().st_ino == (before.folder / "images.npy").stat().st_ino
 
@@ -128,7 +129,7 @@ def test_every_mask_that_cannot_be_used_is_named(prepared: Path, tmp_path: Path)
     with pytest.raises(DataError) as error:
         taken(prepared, masks)
     words = str(error.value)
-    assert "[8] occur. Say what they stand for" in words
+    assert "where nobody looked, not 8. Say what they stand for" in words
     assert "a_seg.nii.gz: holds no annotation at all" in words
     assert "b.nii.gz" in words
     assert not (tmp_path / "again").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from typer.testing import CliRunner
 
 from fewlabel.cli import app
 from fewlabel.core.artifact.artifact_folder import Artifact
-from fewlabel.core.errors import DataError, SettingsError
+from fewlabel.core.errors import ArtifactError, DataError, SettingsError
 from fewlabel.pipelines import study as pipeline
 from fewlabel.pipelines.study.running import STUDY_FILE
 from kit.studies import SPEC, scans, study
@@ -65,6 +66,9 @@ def test_a_study_leaves_tables_of_all_its_cells(done: Path) -> None:
     text = (results / "tables.md").read_text()
     assert "| simclr | 1 | 2 × 1 |" in text
     assert "gain over scratch (95 % interval)" in text
+    lines = (results / "tables.txt").read_text().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "gain (95 % interval)" in lines[2]
     assert r"\begin{tabular}" in (results / "tables.tex").read_text()
     page = (results / "report.html").read_text()
     assert "Study study" in page
@@ -136,6 +140,33 @@ def test_a_cell_that_fails_is_told_and_the_others_are_done(data: Path, tmp_path:
     statistics = json.loads((tmp_path / "out" / "results" / "statistics.json").read_text())
     assert statistics["missing"] == [["wild", "1", 0, 0]]
     assert list(statistics["cells"]["scratch"]) == ["1"]
+
+
+def test_what_was_deleted_is_done_again_and_what_is_damaged_is_told(
+    data: Path, tmp_path: Path, said: list[str]
+) -> None:
+    asked = study(data, tmp_path / "out", arms={"scratch": {}}, draws=1)
+    out = pipeline.run(asked)
+    made = weights(out)
+    (scores,) = out.glob("jobs/evaluate-*/scores")
+    (training,) = out.glob("jobs/finetune-*/segmenter")
+    shutil.rmtree(scores)
+    (training.parent / DONE).write_text("[]")
+    (out / "measured.json").write_text('{"machine": 3}')
+    (out / STUDY_FILE).write_text("")
+    pipeline.run(asked)
+    assert "1 of 2 jobs lost their results and are done again." in said
+    assert json.loads((out / "results" / "statistics.json").read_text())["missing"] == []
+    assert weights(out) == made
+    table = scores / "per_case.parquet"
+    whole = table.read_bytes()
+    table.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ArtifactError, match=r"evaluate scratch, M=1, draw 0, seed 0: .* is damaged(.|\n)*Delete "):
+        pipeline.run(asked)
+    table.write_bytes(whole)
+    (out / STUDY_FILE).write_text(json.dumps({"kind": "study", "schema_version": 99}))
+    with pytest.raises(SettingsError, match="is a study of format 99, and this version"):
+        pipeline.run(asked)
 
 
 def test_another_folder_is_left_alone(data: Path, tmp_path: Path) -> None:

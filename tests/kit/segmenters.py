@@ -128,3 +128,19 @@ def bright_is_core(network: UNet, array: np.ndarray, **_: Any) -> np.ndarray:
     level = array[0]
     core, ring = level > 0.8, (level > 0.3) & (level <= 0.8)
     return np.stack([~core & ~ring, core, ring]).astype(np.float32)
+
+
+def trained_run(folder: Path) -> Path:
+    """A run as train leaves it, on scans a to e, a and b of them annotated, with a network of a few steps."""
+    from fewlabel.core.artifact.files import write_json
+    from fewlabel.stages import finetune
+    from kit.tiny import finetune_settings
+
+    raw_folder(folder / "raw", ("a", "b", "c", "d", "e"), unlabelled=("c", "d", "e"))
+    prepared = prepared_discs(folder, train=("a", "b"), test=(), made=True)
+    run = folder / "run"
+    run.mkdir()
+    prepared.rename(run / "prepared")
+    finetune.run(finetune_settings(run / "prepared", run / "segmenter", recalibrate="auto", steps=30))
+    write_json(run / "run.json", {"kind": "run", "stages": {"finetune": {}}, "use": None})
+    return run

@@ -1,4 +1,4 @@
-"""The commands that do everything: demo, check, train, learn."""
+"""The commands that do everything: demo, check, train, learn, view."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PANEL = "The whole way"
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    for command in (demo, check, train, learn):
+    for command in (demo, check, train, learn, view):
         app.command(rich_help_panel=PANEL)(command)
 
 
@@ -84,6 +84,31 @@ def learn(
     from fewlabel.pipelines import learn as pipeline
 
     stdout().print(str(pipeline.run(pipeline.learn_settings(values))), soft_wrap=True)
+
+
+def view(
+    place: Annotated[
+        str,
+        typer.Argument(metavar="RUN|SCANS", help="Folder made by train or demo; or a scan, folder or table of scans."),
+    ],
+    words: Words = None,
+    *,
+    port: Annotated[int | None, typer.Option("--port", metavar="N", help="A free one from 8600 on by default.")] = None,
+    masks: Annotated[
+        str | None, typer.Option("--masks", metavar="DIR", help="Where masks are saved; RUN/annotations by default.")
+    ] = None,
+) -> None:
+    """Look at scans and masks in a browser, correct masks, and learn from them."""
+    values = collect({"place": place}, words, {"port": port, "masks": masks})
+    from fewlabel.service.view.server import run
+    from fewlabel.service.view.settings import ViewSettings
+
+    def show(link: str) -> None:
+        console = stdout()
+        console.print(f"Open {link}", soft_wrap=True)
+        console.print("Only this machine can. Ctrl-C ends it.", soft_wrap=True)
+
+    run(ViewSettings.parse(values), show)
 
 
 def _end(run: Path) -> None:

@@ -85,7 +85,7 @@ def _list() -> None:
 def _end(folder: Path) -> None:
     """The outcome, last and on stdout."""
     console = stdout()
-    text = (folder / "results" / "tables.md").read_text(encoding="utf-8")
+    text = (folder / "results" / "tables.txt").read_text(encoding="utf-8")
     for line in text.splitlines():
         console.print(line, soft_wrap=True)
     console.print(f"report: {folder / 'results' / 'report.html'}", soft_wrap=True)

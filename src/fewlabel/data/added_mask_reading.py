@@ -21,6 +21,7 @@ from fewlabel.data.voxel_counts import value_counts
 
 #: What marks voxels of a mask that nobody looked at, unless it is a class.
 NOT_LOOKED_AT = 255
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,8 @@ def _read(case: PreparedCase, path: Path, plan: Plan, ignore: int, meanings: Mea
     unknown = [value for value in sorted(present) if stands_for.get(value) not in {*classes, ignore}]
     if unknown:
         names = ", ".join(f"{value} ({name})" for value, name in zip(plan.label_values, plan.label_names, strict=True))
-        problem = f"must hold {names}, or {NOT_LOOKED_AT} where nobody looked, but {unknown} occur"
+        few = ", ".join(map(str, unknown[:_MOST_NAMED])) + (", …" if len(unknown) > _MOST_NAMED else "")
+        problem = f"must hold {names}, or {NOT_LOOKED_AT} where nobody looked, not {few}"
         remedy = "Say what they stand for, as in labels={4: ignore}"
         raise DataError("A mask cannot be used:", [Fault(problem, shown(path), remedy)])
     values = np.empty(raw.shape, dtype=np.int64)

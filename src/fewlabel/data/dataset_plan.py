@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.ct_window import find_windows
+from fewlabel.data.io.catalog_paths import shown
 from fewlabel.data.label_values import LabelMap
 from fewlabel.data.orient import orient_to
 from fewlabel.data.pixel_grid_plan import deciding, make_plan, oddly_cut
@@ -56,6 +58,9 @@ def plan_scans(
         scan_settings: Values of :data:`SCAN_SETTINGS`; what is not given is left to the data.
         plan_settings: Further arguments of :func:`~fewlabel.data.pixel_grid_plan.make_plan`.
         workers: Threads.
+
+    Raises:
+        DataError: If pictures without a mask make up a scan that is not cut into its pictures.
     """
     plan = make_plan(catalog, facts, labels, split, **plan_settings)
     windows = find_windows(
@@ -77,9 +82,31 @@ def plan_scans(
         for fact in facts
         if fact.geometry is not None and fact.annotated
     }
-    left_out, notes = unannotated(slices, scan_settings.get("empty_slices", "auto"))
+    mode = scan_settings.get("empty_slices", "auto")
+    if mode != "background":
+        _refuse_cut_pictures(facts, plan)
+    left_out, notes = unannotated(slices, mode)
     told = (*labels.notes, *oddly_cut(facts, plan), *windows.notes, *notes, *size_notes(facts))
     return ScanPlan(plan, left_out, told)
+
+
+def _refuse_cut_pictures(facts: Sequence[CaseFacts], plan: Plan) -> None:
+    """Pictures without a mask can be left out only where they are what is learnt from."""
+    frame = np.asarray(plan.frame)
+    faults = [
+        Fault(
+            "some of its pictures have no mask, and slices are cut across them",
+            f"case {fact.case.id}, {shown(fact.case.images[0])}",
+            "Give prepare.slice_axis=z, so that slices are the pictures, or prepare.empty_slices=background",
+        )
+        for fact in facts
+        if fact.geometry is not None
+        and fact.annotated
+        and fact.annotated[0].without
+        and orient_to(fact.geometry, frame, plan.slice_axis).axes[0] != 0
+    ]
+    if faults:
+        raise DataError("These scans cannot be used:", faults)
 
 
 def sized(facts: Sequence[CaseFacts]) -> bool:

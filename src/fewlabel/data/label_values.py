@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from fewlabel.core.errors import Fault
 from fewlabel.data.catalog import Catalog
-from fewlabel.data.mask_value_faults import MaskValues, mask_value_faults
+from fewlabel.data.mask_value_faults import MaskValues, is_jpeg, mask_value_faults
 from fewlabel.data.scan_inspection import CaseFacts
 
 #: Names of a label value that is neither class nor background.
@@ -122,13 +122,34 @@ def label_map(
     told = {value: declared.get(value, "") for value in {*declared, *targets} - {0}} if set(declared) - {0} else {}
     faults = mask_value_faults(masks, counts, {0, *said, *targets, *declared, *ignored}, told, str(catalog.root))
     if len(values) > MOST_CLASSES + 1 and not faults:
-        problem = f"masks may hold up to {MOST_CLASSES} classes, not {len(values)}"
-        faults.append(Fault(problem, str(catalog.root), "Are these masks, or images?"))
-    notes = _notes(classes, values, names, declared, said) if counts and not faults else []
+        most = max(masks, key=lambda mask: len(mask.counts))
+        problem = (
+            f"masks may hold up to {MOST_CLASSES} classes, not {len(values)} ({most.name} alone {len(most.counts)})"
+        )
+        remedy = "Where each object has a number of its own, such as a cell, write masks with one value for each kind"
+        faults.append(Fault(problem, str(catalog.root), remedy))
+    # A mask that cannot be read may hold what the others do not.
+    unread = any(fact.labels is None and fact.case.label is not None for fact in facts)
+    missing = {value: name for value, name in declared.items() if value and value not in classes and not unread}
+    notes = [*_missing(missing), *_notes(classes, values, names, declared, said)] if counts and not faults else []
+    if counts and not faults and (jpegs := sum(map(is_jpeg, masks))):
+        notes.append(
+            f"{jpegs} of {len(masks)} masks are JPEG pictures in black and white: each pixel is taken for the nearer"
+        )
     unused = sorted(set(said) - set(counts))
     if unused and counts:
         notes.append(f"labels names {', '.join(map(str, unused))}, which no mask holds")
     return LabelMap(tuple(values), names, ignore, tuple(totals), aliases, tuple(notes)), faults
+
+
+def _missing(named: Mapping[int, str]) -> list[str]:
+    """A sentence on classes that no mask holds, if there are any."""
+    if not named:
+        return []
+    shown = ", ".join(f"{value} ({name})" for value, name in sorted(named.items()))
+    if len(named) == 1:
+        return [f"no mask holds label {shown}, which is declared: it is neither learnt nor scored"]
+    return [f"no mask holds labels {shown}, which are declared: they are neither learnt nor scored"]
 
 
 def _notes(
@@ -138,12 +159,7 @@ def _notes(
     declared: Mapping[int, str],
     said: Meanings,
 ) -> list[str]:
-    missing = {value: name for value, name in declared.items() if value and value not in classes}
     notes = [
-        f"no mask holds label {value} ({name}), which is declared: it is neither learnt nor scored"
-        for value, name in sorted(missing.items())
-    ]
-    notes += [
         f"label {written} in masks stands for {meaning} ({name}); predictions write {written}"
         for meaning, written, name in zip(classes, values, names, strict=True)
         if meaning != written

@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.progress import task
 from fewlabel.data.catalog import Case, Catalog
+from fewlabel.data.images_given_as_masks import image_given_as_mask
 from fewlabel.data.io.catalog_paths import shown
+from fewlabel.data.io.composite_paths import slices_without_mask
 from fewlabel.data.io.dicom.address import parse_dicom
-from fewlabel.data.io.dicom.data_set_index import names_a_patient, open_archive
+from fewlabel.data.io.dicom.data_set_index import open_archive
+from fewlabel.data.io.dicom.data_set_patients import names_a_patient
 from fewlabel.data.io.geometry import Geometry, grid_faults, origin_alone
 from fewlabel.data.io.volume_reading import mask_faults, read_geometry, read_mask
 from fewlabel.data.label_extents import LabelShape, label_shapes
@@ -116,7 +119,7 @@ def inspect_case(
         odd.append("its mask is all background")
     named = tuple(replace(fault, where=f"case {case.id}, {fault.where}") for fault in faults)
     placed = None if first is None else first.sized(voxel_size or ASSUMED, known=voxel_size is not None)
-    shapes, annotated = ({}, ()) if mask is None else (label_shapes(mask), annotated_slices(mask))
+    shapes, annotated = ({}, ()) if mask is None else (label_shapes(mask), _annotated(case, mask))
     return CaseFacts(case, placed, labels, named, tuple(odd), shapes, annotated)
 
 
@@ -172,7 +175,11 @@ def _naming_faults(catalog: Catalog) -> list[Fault]:
     roots = {dicom.root for case in catalog.cases for path in case.images if (dicom := parse_dicom(path)) is not None}
     problem = "its path names a patient, and what is made from the data says where they lie"
     remedy = "Give a link to it under another name, the folder above it, or rename it"
-    return [Fault(problem, str(root), remedy) for root in sorted(roots) if names_a_patient(open_archive(root))]
+    return [
+        Fault(problem, str(root), remedy)
+        for root in sorted(roots)
+        if names_a_patient(root, open_archive(root).tree.headers)
+    ]
 
 
 def _blank_faults(path: Path, geometry: Geometry) -> list[Fault]:
@@ -190,6 +197,13 @@ def _turned(geometry: Geometry) -> bool:
     return any("EXIF" in note for note in geometry.notes)
 
 
+def _annotated(case: Case, mask: NDArray[np.int64]) -> tuple[Annotated, ...]:
+    """Slices with a label along (z, y, x); pictures without a mask are slices along z."""
+    z, y, x = annotated_slices(mask)
+    without = () if case.label is None else slices_without_mask(case.label)
+    return (replace(z, without=without), y, x)
+
+
 def _mask(
     case: Case, image: Geometry | None, faults: list[Fault], odd: list[str], *, accept_origin: bool
 ) -> NDArray[np.integer[Any]] | None:
@@ -204,10 +218,14 @@ def _mask(
             odd.append("its label has no EXIF tag: it is taken to lie on the image as viewers show it")
         if image is not None and not apart and origin_alone(image, geometry):
             odd.append("its label has another origin, which is accepted: the voxels are taken as they are")
-        return read_mask(case.label, odd, image if not apart else None)
+        mask = read_mask(case.label, odd, image if not apart else None)
     except DataError as error:
         faults.extend(error.faults)
         return None
     except Exception as error:  # noqa: BLE001  # of whatever kind
         faults.append(unforeseen_fault(error, shown(case.label)))
         return None
+    if (fault := image_given_as_mask(mask, len(value_counts(mask)), shown(case.label))) is not None:
+        faults.append(fault)
+        return None
+    return mask

@@ -11,6 +11,8 @@ annotated ones are taken for unannotated where all of this holds, for a scan:
 Where annotated slices follow each other in equal steps, such as every second one, nobody looked at the slices less than
 a step beyond the first and the last either: they are left out, too.
 
+Of a volume made of pictures, slices without a mask picture are left out, and empty pictures are background.
+
 Everything else is background, as it stands in the mask; ``check`` and ``prepare`` say what was taken for what.
 """
 
@@ -38,18 +40,20 @@ class Annotated:
         count: Slices.
         filled: Those with a label, ascending.
         continued: Whether the structures go on across every gap, in one piece; False without a gap.
+        without: Slices that have no mask file, where others have.
     """
 
     count: int
     filled: tuple[int, ...]
     continued: bool
+    without: tuple[int, ...] = ()
 
     @property
     def between(self) -> tuple[int, ...]:
-        """Empty slices between the first and the last with a label."""
+        """Empty slices between the first and the last with a label; none that have no mask file."""
         if not self.filled:
             return ()
-        held = set(self.filled)
+        held = {*self.filled, *self.without}
         return tuple(at for at in range(self.filled[0], self.filled[-1]) if at not in held)
 
     @property
@@ -59,9 +63,9 @@ class Annotated:
 
     @property
     def empty(self) -> tuple[int, ...]:
-        """All empty slices; none where the whole mask is empty."""
-        held = set(self.filled)
-        return tuple(at for at in range(self.count) if at not in held) if held else ()
+        """All empty slices but those without a mask file; none where the whole mask is empty."""
+        held = {*self.filled, *self.without}
+        return tuple(at for at in range(self.count) if at not in held) if self.filled else ()
 
     @property
     def beyond(self) -> tuple[int, ...]:
@@ -76,9 +80,12 @@ class Annotated:
 
     @property
     def sparse(self) -> bool:
-        """Whether the structures cannot have vanished in the gaps, and the gaps are no rare slip."""
+        """Whether the structures cannot have vanished in the gaps, and the gaps are no rare slip.
+
+        Where slices without a mask file say what nobody annotated, an empty mask says that nothing is there.
+        """
         span = self.filled[-1] - self.filled[0] + 1 if self.filled else 0
-        return self.continued and len(self.between) >= _SHARE * span
+        return self.continued and not self.without and len(self.between) >= _SHARE * span
 
 
 def annotated_slices(mask: NDArray[np.integer[Any]]) -> tuple[Annotated, Annotated, Annotated]:
@@ -95,8 +102,31 @@ def unannotated(
     Args:
         scans: Case → its slices, along the data set's slice axis.
         mode: ``background``: none; ``between``: empty ones between those with a label; ``all``: all empty ones of masks
-            that hold a label; ``auto``: those between, by the rule of this module.
+            that hold a label; ``auto``: those between, by the rule of this module. All but ``background`` leave out
+            slices without a mask file.
     """
+    lacking = {case: scan.without for case, scan in scans.items() if scan.without}
+    empty, notes = _empty_slices(scans, mode)
+    if lacking and mode == "background":
+        notes = [f"{_counted(lacking, 'slice')} have no mask file: taken for background, as empty_slices={mode} says"]
+        return {}, notes
+    left_out = {
+        case: tuple(sorted((*lacking.get(case, ()), *empty.get(case, ()))))
+        for case in scans
+        if case in lacking or case in empty
+    }
+    if lacking:
+        notes.insert(
+            0,
+            f"{_counted(lacking, 'slice')} have no mask file, but others of the same scan do: they are left out of "
+            "training and scoring. If no file means that nothing is there, empty_slices=background takes them for "
+            "background",
+        )
+    return left_out, notes
+
+
+def _empty_slices(scans: Mapping[str, Annotated], mode: EmptySlices) -> tuple[dict[str, tuple[int, ...]], list[str]]:
+    """The empty slices of masks that are to be left out, but those without a mask file; and what to say of them."""
     annotated = {case: scan for case, scan in scans.items() if scan.filled}
     if mode == "background":
         return {}, []
@@ -111,7 +141,11 @@ def unannotated(
         for case, scan in sparse.items()
         if common or scan.gaps >= _GAPS
     }
-    kept = {case: scan.between for case, scan in annotated.items() if scan.between and case not in left_out}
+    kept = {
+        case: scan.between
+        for case, scan in annotated.items()
+        if scan.between and not scan.without and case not in left_out
+    }
     notes = []
     if left_out:
         notes.append(
@@ -143,9 +177,9 @@ def _continued(mask: NDArray[np.integer[Any]], filled: NDArray[np.int64]) -> boo
     return int(ndimage.label(held, np.ones((3, 3, 3)))[1]) == 1
 
 
-def _counted(slices: Mapping[str, Sequence[int]]) -> str:
+def _counted(slices: Mapping[str, Sequence[int]], what: str = "empty slice") -> str:
     """``12 empty slices of 4 masks (a, b, c, …)``."""
     names = ", ".join(list(slices)[:_MOST_NAMED]) + (", …" if len(slices) > _MOST_NAMED else "")
     masks = "1 mask" if len(slices) == 1 else f"{len(slices)} masks"
     count = sum(map(len, slices.values()))
-    return f"{'1 empty slice' if count == 1 else f'{count} empty slices'} of {masks} ({names})"
+    return f"{f'1 {what}' if count == 1 else f'{count} {what}s'} of {masks} ({names})"

@@ -14,6 +14,7 @@ from fewlabel.core.artifact.run_record import read_run, write_run
 from fewlabel.core.errors import ArtifactError, DataError, Fault, SettingsError
 from fewlabel.core.output_paths import ROUNDS, RUN_FILE, unwritable
 from fewlabel.core.progress import say
+from fewlabel.core.settings.base import path_from
 from fewlabel.core.settings.durations import clock
 from fewlabel.data.masks_added_later import FOLDER as ANNOTATIONS
 from fewlabel.data.relabel import taken_masks
@@ -86,11 +87,14 @@ def _round(settings: LearnSettings, rounds: Path, started: float) -> Path:
     given = {"labels": settings.labels, "empty_slices": settings.empty_slices}
     asked = {"data": data, "masks": masks, "out": out / "prepared", **given}
     store = PreparedStore(run_stage("relabel", stage_settings("relabel", asked)))
+    ends = {"masks": time.monotonic()}
     new = _changed(PreparedStore(data), store)
     tuning = round_tuning(settings, start, store, new, out)
     shown = scans_to_predict(store, settings.scans)
     tuning = sized_tuning(settings, tuning, store, shown, started)
+    ends["timing of steps"] = time.monotonic()
     run_stage("finetune", tuning)
+    ends["training"] = time.monotonic()
     made = Artifact.open(out / "segmenter", "segmenter")
     facts = made.json("segmenter.json")
     verdict = round_verdict(facts["continued"], take=settings.take)
@@ -102,7 +106,7 @@ def _round(settings: LearnSettings, rounds: Path, started: float) -> Path:
         "round": number,
         "masks": new,
         "labelled_subjects": facts["labelled_subjects"],
-        "start": {"folder": str(start.folder), "content_hash": start.content_hash},
+        "start": {"folder": path_from(out, start.folder), "content_hash": start.content_hash},
         "steps": facts["steps"],
         "scores": {key: facts["continued"][key] for key in ("left_out", "unseen", "validation")},
         "expected": facts["expected"],
@@ -115,12 +119,16 @@ def _round(settings: LearnSettings, rounds: Path, started: float) -> Path:
         values = {"model": in_use.folder, "scans": store.folder, "cases": shown, "out": out / "predictions"}
         run_stage("predict", stage_settings("predict", {**values, "device": settings.device}))
         parents.append(Artifact.open(out / "predictions", "predictions"))
-    write_json(out / RECORD, {**record, "seconds": round(time.monotonic() - started, 1)})
-    wall = time.monotonic() - started
-    finish_artifact(out, "round", [RECORD], parents=parents, settings=settings.record(), wall_seconds=wall)
+    ends["predictions"] = time.monotonic()
+    took = {
+        part: round(end - begun, 1) for (part, end), begun in zip(ends.items(), (started, *ends.values()), strict=False)
+    }
+    wall = ends["predictions"] - started
+    write_json(out / RECORD, {**record, "seconds": round(wall, 1), "seconds_of": took})
+    finish_artifact(out, "round", [RECORD], parents=parents, settings=settings.record(out), wall_seconds=wall)
     if verdict["taken"]:
         _note(settings.run, use)
-    say(f"Round {number} took {clock(wall)}.")
+    say(f"Round {number} took {clock(wall)}: {', '.join(f'{part} {clock(value)}' for part, value in took.items())}.")
     return out
 
 

@@ -13,6 +13,11 @@ from fewlabel.core.suggestions import did_you_mean
 from fewlabel.pipelines.stage_table import STAGES, nearer, route, settings_class
 
 PIPELINES = {"train": "TrainSettings", "demo": "DemoSettings", "learn": "LearnSettings", "study": "StudySettings"}
+#: What serves a browser, and where its settings are declared: above the pipelines, which know it by name alone.
+SERVICES = {
+    "view": "fewlabel.service.view.settings:ViewSettings",
+    "serve": "fewlabel.service.monai_label.settings:ServeSettings",
+}
 #: Pipelines that share out settings among stages.
 _SHARING = ("train", "demo", "learn")
 
@@ -53,8 +58,12 @@ def _class_of(stage: str) -> type[Settings]:
     if stage in PIPELINES:
         declared: type[Settings] = getattr(importlib.import_module(f"fewlabel.pipelines.{stage}"), PIPELINES[stage])
         return declared
+    if stage in SERVICES:
+        module, _, name = SERVICES[stage].partition(":")
+        service: type[Settings] = getattr(importlib.import_module(module), name)
+        return service
     if stage not in STAGES:
-        fault = Fault(f'Unknown stage "{stage}"', remedy=did_you_mean(stage, [*STAGES, *PIPELINES]))
+        fault = Fault(f'Unknown stage "{stage}"', remedy=did_you_mean(stage, [*STAGES, *PIPELINES, *SERVICES]))
         raise SettingsError("The command line is not valid:", [fault])
     return settings_class(stage)
 

@@ -11,6 +11,8 @@ import yaml
 from fewlabel.core.errors import Fault, SettingsError
 
 ENDINGS = frozenset({".yaml", ".yml"})
+#: What a file may hold in place of settings, in words.
+_WORDS = {type(None): "nothing", list: "a list", dict: "names that are no text"}
 
 
 class _Loader(yaml.SafeLoader):
@@ -39,7 +41,9 @@ def read_settings_file(path: Path, what: str) -> dict[str, Any] | None:
     """
     cannot = f"A {what} cannot be used:"
     try:
-        text = path.read_text() if path.is_file() else None
+        text = path.read_text(encoding="utf-8") if path.is_file() else None
+        if text is not None:
+            _refuse_endless_and_doubled(yaml.compose(text, Loader=_Loader))
         # The loader is SafeLoader with other patterns for plain scalars: it builds no Python objects.
         content = None if text is None else yaml.load(text, Loader=_Loader)
     except OSError as error:
@@ -52,6 +56,27 @@ def read_settings_file(path: Path, what: str) -> dict[str, Any] | None:
     if text is None:
         return None
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        problem = f"{path} must map names to settings, not hold a {type(content).__name__}"
+        problem = f"{path} must map names to settings, not hold {_WORDS.get(type(content), 'a single value')}"
         raise SettingsError(cannot, [Fault(problem, remedy="Write key: value lines")])
     return dict(content)
+
+
+def _refuse_endless_and_doubled(node: yaml.Node | None, above: tuple[yaml.Node, ...] = ()) -> None:
+    """Refuse a value that holds itself, and a key that is there twice: YAML would keep the last one without a word.
+
+    Raises:
+        YAMLError: With the line.
+    """
+    if node is None or isinstance(node, yaml.ScalarNode):
+        return
+    line = node.start_mark.line + 1
+    if any(node is other for other in above):
+        raise yaml.YAMLError(f"what begins in line {line} holds itself")
+    inner = node.value
+    if isinstance(node, yaml.MappingNode):
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if doubled := [key for at, key in enumerate(keys) if key in keys[:at]]:
+            raise yaml.YAMLError(f'"{doubled[0]}" is there twice in what begins in line {line}')
+        inner = [value for _, value in node.value]
+    for value in inner:
+        _refuse_endless_and_doubled(value, (*above, node))

@@ -116,8 +116,10 @@ def _masks(label: Path | None, count: int) -> Sequence[Path | None]:
     """The mask of each slice of a stack."""
     composite = None if label is None else parse_composite(label)
     if isinstance(composite, Coloured):
-        return [Coloured(file, composite.colours).path for file in composite.files]
-    return composite.files if isinstance(composite, Stack) else [label] * count
+        stack = composite.stack
+        files = composite.files if stack is None else stack.slices
+        return [None if file is None else Coloured(file, composite.colours).path for file in files]
+    return composite.slices if isinstance(composite, Stack) else [label] * count
 
 
 def _plain(path: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,10 +11,16 @@ from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.settings.base import Names, setting
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.io.dicom.address import DicomScan
-from fewlabel.data.io.dicom.data_set_index import Archive, open_archive, write_tables
+from fewlabel.data.io.dicom.data_set_index import (
+    Archive,
+    keep_beside_the_data,
+    open_archive,
+    write_tables,
+)
 from fewlabel.data.io.dicom.file_search import is_dicom_file, series_files
 from fewlabel.data.io.dicom.metadata import COLUMNS, metadata_of
-from fewlabel.data.io.dicom.pseudonyms import FOLDER, SCANS, UNREADABLE
+from fewlabel.data.io.dicom.pseudonym_tables import SCANS, write_unreadable
+from fewlabel.data.io.dicom.pseudonyms import FOLDER
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.readers.base import Match, Reader
 from fewlabel.readers.dicom_labels import DicomLabels, match_labels
@@ -86,8 +93,8 @@ class DicomReader(Reader):
         archive = open_archive(root, anew=True)
         labels = match_labels(archive, self.wanted.labels, self.wanted.structures)
         choice = choose_series(archive.scans, labels.objects, self.wanted.series, every=self.wanted.all_series)
-        home = write_tables(archive, choice.scans)
-        faults = [*_unreadable(archive, home), *labels.faults]
+        table = write_tables(archive, choice.scans)
+        faults = [*_unreadable(archive), *labels.faults]
         cases: list[Case] = []
         for scan in sorted(choice.scans):
             case = _case(archive, labels, scan, faults)
@@ -105,9 +112,18 @@ class DicomReader(Reader):
             ),
             columns=columns,
             label_names={0: "background", **{value: name for name, value in labels.values.items()}} if labelled else {},
-            notes=(*choice.notes, *labels.notes, *_notes(archive, home)),
+            notes=(*choice.notes, *labels.notes, *_notes(archive), *_way_back(table)),
             faults=tuple(faults),
         )
+
+    def settle(self, catalog: Catalog) -> Catalog:
+        """The key and the table of the pseudonyms are moved beside the data, if they can be written to."""
+        before = open_archive(catalog.root).names
+        after = keep_beside_the_data(catalog.root).names
+        if (before.user_folder / SCANS).is_file():
+            return catalog
+        moved = dict(zip(_way_back(before.user_folder / SCANS), _way_back(after.home / SCANS), strict=True))
+        return replace(catalog, notes=tuple(moved.get(note, note) for note in catalog.notes))
 
 
 def _case(archive: Archive, labels: DicomLabels, scan: str, faults: list[Fault]) -> Case | None:
@@ -117,7 +133,7 @@ def _case(archive: Archive, labels: DicomLabels, scan: str, faults: list[Fault])
         faults.extend(series.faults)
         return None
     try:
-        metadata = metadata_of(series, series.header(0))
+        metadata = metadata_of(series, series.header(0), partial(archive.nameless, scan))
     except DataError as error:
         faults.extend(error.faults)
         return None
@@ -132,27 +148,42 @@ def _is_dicom(file: Path) -> bool:
         return False
 
 
-def _unreadable(archive: Archive, home: Path | None) -> list[Fault]:
-    """One fault for all files that cannot be read: their names are in a table that stays with the data."""
+def _unreadable(archive: Archive) -> list[Fault]:
+    """One fault for all files that cannot be read: their names are in a table that only the user may read."""
+    table = write_unreadable(archive.damaged, archive.names.user_folder)
     if not archive.damaged:
         return []
-    named = f"; {_shown(home, UNREADABLE)} names them" if home else ""
+    named = f"; {_shown(table)} names them" if table else ""
     problem = f"DICOM files or folders that cannot be read: {len(archive.damaged)}{named}"
     return [Fault(problem, remedy="Copy them again, allow reading them, or take them out")]
 
 
-def _notes(archive: Archive, home: Path | None) -> list[str]:
+def _notes(archive: Archive) -> list[str]:
     notes = []
     if archive.unnamed:
         notes.append(f"studies without a number of the patient, each of which counts as a person: {archive.unnamed}")
+    if archive.shared_studies:
+        notes.append(
+            f"studies whose files are of several patients, by their numbers: {archive.shared_studies}; they are parted "
+            "by patient. Were their UIDs made anew by a program that anonymises?"
+        )
+    if archive.tree.own:
+        notes.append(f"left out: files made by fewlabel ({archive.tree.own})")
     if images := sum(map(is_scan, archive.tree.others)):
         notes.append(f"left out: images that are not DICOM ({images})")
-    if home is not None:
-        table = _shown(home, SCANS)
-        notes.append(f"pseudonyms stand for patients and series; {table} says for which: keep it to yourself")
     return notes
 
 
-def _shown(home: Path, name: str) -> str:
-    """A table as notes name it, which are kept: without the folder of the data."""
-    return f"{FOLDER}/{name} beside the data" if home.name == FOLDER else str(home / name)
+def _way_back(table: Path | None) -> list[str]:
+    """What says where a table of pseudonyms lies; nothing without one."""
+    if table is None:
+        return []
+    return [f"pseudonyms stand for patients and series; {_shown(table)} says for which: keep it to yourself"]
+
+
+def _shown(table: Path) -> str:
+    """A table as notes name it, which are kept: without the folder of the data, or the name of the user."""
+    if table.parent.name == FOLDER:
+        return f"{FOLDER}/{table.name} beside the data"
+    home = Path.home()
+    return f"~/{table.relative_to(home).as_posix()}" if table.is_relative_to(home) else str(table)

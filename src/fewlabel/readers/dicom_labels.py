@@ -40,8 +40,9 @@ class DicomLabels:
         if not objects:
             return None
         held = {each.name.casefold() for name in objects for each in archive.objects[name].structures}
-        values = tuple((name, value) for name, value in self.values.items() if name.casefold() in held)
-        return DicomMask(archive.root, scan, objects, values, self.ordered).path if values else None
+        if held.isdisjoint(name.casefold() for name in self.values):
+            return None
+        return DicomMask(archive.root, scan, objects, tuple(self.values.items()), self.ordered).path
 
 
 def match_labels(archive: Archive, words: str | None, structures: Sequence[str] | None) -> DicomLabels:

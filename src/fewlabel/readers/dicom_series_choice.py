@@ -46,11 +46,11 @@ def choose_series(
         words: Only series whose description holds one of these words or phrases, with ``|`` between; None for any.
         every: Whether to take all series, not one of each study.
     """
-    out: Counter[str] = Counter()
+    out: dict[str, set[str]] = defaultdict(set)
     studies: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for scan, series in scans.items():
         if kind := _left_out(series, words):
-            out[kind] += series.number == 1
+            out[kind].add(series.head.series)
         else:
             studies[series.head.study][series.head.series].append(scan)
     usual = _usual(scans, studies, labelled)
@@ -73,7 +73,7 @@ def _left_out(series: Series, words: str | None) -> str:
         return "localizers"
     if head.samples > 1:
         return "pictures in colour"
-    if head.kind_of_object.startswith(_SECONDARY_CAPTURE):
+    if f"{head.kind_of_object}.".startswith(f"{_SECONDARY_CAPTURE}."):
         return "screenshots"
     if _COMPUTED & set(head.kind):
         return "projections and reports"
@@ -151,8 +151,8 @@ def _taken(scans: Mapping[str, Series], taken: Sequence[str]) -> list[str]:
     return lines
 
 
-def _left_notes(out: Counter[str], others: Counter[str]) -> list[str]:
-    parts = [f"{kind} ({count})" for kind, count in out.most_common() if count]
+def _left_notes(out: Mapping[str, Collection[str]], others: Counter[str]) -> list[str]:
+    parts = [f"{kind} ({len(series)})" for kind, series in sorted(out.items(), key=lambda item: -len(item[1]))]
     notes = [f"left out: {', '.join(parts)}"] if parts else []
     if others:
         shown = ", ".join(f"{name} ({count})" for name, count in others.most_common(_MOST))

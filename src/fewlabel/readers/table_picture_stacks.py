@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fewlabel.core.errors import Fault
 from fewlabel.data.io.catalog_paths import files_behind, is_file_path
-from fewlabel.data.io.composite_paths import Coloured, Stack, parse_composite
+from fewlabel.data.io.composite_paths import Coloured, Stack, mask_stack, parse_composite
 from fewlabel.readers.column_names import plain_name
 from fewlabel.readers.table_scan_rows import ScanRow
 
@@ -116,21 +116,21 @@ def _stack(
     images = tuple(
         Stack(tuple(row.images[channel] for row in ordered), spacing).path for channel in range(len(first.images))
     )
-    label = _stacked_masks([row.label for row in ordered if row.label is not None], spacing)
+    label = _stacked_masks([row.label for row in ordered], spacing)
     # Without a person or a name, the files give one.
     case = "_".join(words) if first.case or first.subject else ""
     return replace(first, images=images, label=label, case=case, slice="", frame="")
 
 
-def _stacked_masks(masks: Sequence[Path], spacing: Spacing | None) -> Path | None:
-    """The mask of a stack; colours that stand for classes are those of all its pictures."""
-    if not masks:
-        return None
-    coloured = parse_composite(masks[0])
-    if not isinstance(coloured, Coloured):
-        return Stack(tuple(masks), spacing).path
-    files = tuple(file for mask in masks for file in files_behind(mask))
-    return Coloured(Stack(files, spacing).path, coloured.colours).path
+def _stacked_masks(masks: Sequence[Path | None], spacing: Spacing | None) -> Path | None:
+    """The mask of a stack, some of whose slices may have none; colours that stand for classes are those of all."""
+    kinds = [None if mask is None else parse_composite(mask) for mask in masks]
+    coloured = next((kind for kind in kinds if isinstance(kind, Coloured)), None)
+    files = [kind.file if isinstance(kind, Coloured) else mask for kind, mask in zip(kinds, masks, strict=True)]
+    stack = mask_stack(files, spacing)
+    if stack is None or coloured is None:
+        return None if stack is None else stack.path
+    return Coloured(stack.path, coloured.colours).path
 
 
 def _check_numbers(
@@ -145,7 +145,7 @@ def _check_numbers(
 
 
 def _check_group(ordered: list[ScanRow], name: str, table: Path, faults: list[Fault]) -> None:
-    """Rows of one scan agree in their subject, part and channels, and all or none have a mask."""
+    """Rows of one scan agree in their subject, part and channels."""
     first = ordered[0]
     for row in ordered[1:]:
         for what in ("subject", "part"):
@@ -160,12 +160,6 @@ def _check_group(ordered: list[ScanRow], name: str, table: Path, faults: list[Fa
     if composed:
         problem = f"the mask of {name} has one file for each structure, which slices cannot have"
         faults.append(Fault(problem, f"{table}, line {composed[0].line}", "Write masks of numbers, one for each slice"))
-    without = [row for row in ordered if row.label is None]
-    if 0 < len(without) < len(ordered):
-        lines = ", ".join(str(row.line) for row in without[:5]) + (" …" if len(without) > 5 else "")
-        problem = f"{len(without)} of {len(ordered)} slices of {name} have no mask, in lines {lines}"
-        remedy = "Give empty masks, or masks full of a value that labels.json calls ignore"
-        faults.append(Fault(problem, str(table), remedy))
 
 
 def _is_composed(label: Path) -> bool:

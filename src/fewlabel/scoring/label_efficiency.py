@@ -70,22 +70,15 @@ def labels_needed(budgets: Sequence[int], curve: Sequence[float], score: float) 
 
 
 def isotonic(curves: Array) -> Array:
-    """(curves, points) least-squares fits that never fall (Barlow & Brunk 1972: max over starts of min over ends).
+    """(curves, points) least-squares fits that never fall.
 
     Example:
         >>> isotonic(np.array([[1.0, 3.0, 2.0]])).tolist()
         [[1.0, 2.5, 2.5]]
     """
-    count = curves.shape[1]
-    sums = np.concatenate([np.zeros((len(curves), 1)), np.cumsum(curves, axis=1)], axis=1)
-    fitted = np.empty_like(curves)
-    for at in range(count):
-        lows = [
-            np.min([(sums[:, end + 1] - sums[:, start]) / (end + 1 - start) for end in range(at, count)], axis=0)
-            for start in range(at + 1)
-        ]
-        fitted[:, at] = np.max(lows, axis=0)
-    return fitted
+    from scipy.optimize import isotonic_regression
+
+    return np.stack([isotonic_regression(curve).x for curve in curves])
 
 
 def _reached(budgets: Sequence[int], curves: Array, scores: Array) -> Array:

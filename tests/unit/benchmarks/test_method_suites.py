@@ -13,109 +13,24 @@ import torch
 from torch import nn
 
 import fewlabel
-from fewlabel.core.plugin_discovery import plugin_names
 from fewlabel.pipelines import methods_and_regimes
 from fewlabel.stages.pretrain import PretrainingTrainer
 from kit.stores import make_store
 from kit.tiny import pretrain_settings
 
 BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
-SUMMARY = BENCHMARKS / "summary.py"
 
 
 @pytest.fixture(scope="module")
 def suites():
-    """``suites.acdc_methods`` and ``suites.method_costs``, imported as ``benchmarks/run.py`` does."""
+    """``suites.pretraining_facts`` and ``suites.method_costs``, imported as ``benchmarks/run.py`` does."""
     sys.path.insert(0, str(BENCHMARKS))
     try:
         yield SimpleNamespace(**{
-            name: importlib.import_module(f"suites.{name}") for name in ("acdc_methods", "acdc_lite", "method_costs")
+            name: importlib.import_module(f"suites.{name}") for name in ("pretraining_facts", "method_costs")
         })  # fmt: skip
     finally:
         sys.path.remove(str(BENCHMARKS))
-
-
-@pytest.fixture
-def calls(suites, monkeypatch):
-    """Stages that only say what they were asked for; a pre-training leaves a record, as the real one does."""
-    made = {"pretrain": [], "score": []}
-
-    def pretrain(**settings):
-        made["pretrain"].append({key: value for key, value in settings.items() if key not in ("data", "recipe")})
-        folder = settings["out"]
-        folder.mkdir(parents=True)
-        (folder / "manifest.json").write_text("{}")
-        rows = [
-            {"step": step, "loss": 5.0 - step / 10, "spread": 0.9, "effective_rank": step} for step in range(0, 30, 10)
-        ]
-        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return folder
-
-    def score(suite, work, prepared, encoder, arm, labelled, draw, **settings):
-        made["score"].append((arm, labelled, draw, encoder and encoder.name))
-        return {"suite": suite, "arm": arm, "labelled": labelled, "draw": draw, "dice": 0.5, "seconds": 1.0}
-
-    monkeypatch.setattr(fewlabel, "prepare", lambda **settings: settings["out"])
-    monkeypatch.setattr(fewlabel, "pretrain", pretrain)
-    monkeypatch.setattr(suites.acdc_methods, "score", score)
-    return made
-
-
-def table(results):
-    return [json.loads(line) for line in (results / "acdc-methods.jsonl").read_text().splitlines()]
-
-
-def test_every_method_is_trained_once_and_sscl_once_per_draw(suites, calls, tmp_path):
-    suites.acdc_methods.run(tmp_path / "acdc", tmp_path / "work", tmp_path / "results", [])
-    rows = table(tmp_path / "results")
-    methods = plugin_names("fewlabel.methods")
-    cells = {(arm, m, draw) for arm in ["scratch", *methods] for m in (1, 2) for draw in (0, 1, 2)}
-    assert [(row["arm"], row["labelled"], row["draw"]) for row in rows] == [row[:3] for row in calls["score"]]
-    assert {row[:3] for row in calls["score"]} >= cells
-    trained = [call["out"].name for call in calls["pretrain"]]
-    assert sorted(trained) == sorted(set(trained))
-    assert {f"encoder-{name}" for name in methods if name != "sscl"} <= set(trained)
-    own = {call["out"].name: call for call in calls["pretrain"] if call["method"]["name"] == "sscl"}
-    assert set(own) == {f"encoder-sscl-m{m}-d{draw}" for m in (1, 2) for draw in (0, 1, 2)}
-    assert (own["encoder-sscl-m2-d1"]["labelled"], own["encoder-sscl-m2-d1"]["draw"]) == (2, 1)
-    # Nothing but its name: a method's settings are its defaults, not those of the recipe's own method.
-    assert {json.dumps(call["method"]) for call in calls["pretrain"]} >= {json.dumps({"name": "moco"})}
-    assert ("scratch", 1, 0, None) in calls["score"]
-    assert ("sscl", 1, 2, "encoder-sscl-m1-d2") in calls["score"]
-
-
-def test_a_stopped_table_goes_on_and_takes_what_is_there(suites, calls, tmp_path):
-    """Rows of this table stay, rows of acdc-lite are copied, encoders in the work folder are used again."""
-    results, work = tmp_path / "results", tmp_path / "work"
-    results.mkdir()
-    lite = [
-        {"suite": "acdc-lite", "arm": arm, "labelled": 1, "draw": 0, "dice": 0.7, "seconds": 9}
-        for arm in ("simclr", "gcl")
-    ]
-    (results / "acdc-lite.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lite))
-    before = (results / "acdc-lite.jsonl").read_text()
-    suites.acdc_methods.run(tmp_path, work, results, ["simclr"])
-    assert [call["out"].name for call in calls["pretrain"]] == ["encoder-simclr"]
-    assert len(calls["score"]) == 5
-    first = table(results)
-    assert [row["dice"] for row in first] == [0.7, *[0.5] * 5]
-    assert first[0]["pretraining"][0]["loss_first"] == 5.0
-    suites.acdc_methods.run(tmp_path, work, results, ["simclr", "gcl"])
-    assert table(results)[:6] == first
-    assert [call["out"].name for call in calls["pretrain"]] == ["encoder-simclr", "encoder-gcl"]
-    assert (results / "acdc-lite.jsonl").read_text() == before
-
-
-def test_the_summary_prints_the_table(suites, calls, tmp_path):
-    import runpy
-
-    suites.acdc_methods.run(tmp_path, tmp_path / "work", tmp_path, ["scratch", "moco"])
-    summary = runpy.run_path(str(SUMMARY))
-    lines = summary["summarise"](table(tmp_path))
-    assert lines[0] == "arm M draws mean std gain low high"
-    assert [line.split()[:4] for line in lines[1:]] == [
-        [arm, m, "3", "0.500"] for m in ("1", "2") for arm in ("scratch", "moco")
-    ]
 
 
 def test_what_a_row_says_of_pretraining_by_stage(suites):
@@ -133,7 +48,7 @@ def test_what_a_row_says_of_pretraining_by_stage(suites):
         }
         for step in range(100)
     ]
-    first, second = suites.acdc_methods.pretraining_facts(record)
+    first, second = suites.pretraining_facts.pretraining_facts(record)
     assert (first["terms"], first["steps"]) == (["views"], [0, 59])
     assert (second["terms"], second["steps"]) == (["local"], [60, 99])
     assert first["loss_first"] == 100.0

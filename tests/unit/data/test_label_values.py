@@ -1,6 +1,7 @@
 """Raw values of masks as classes, and the questions that odd ones raise."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,16 @@ def test_found_and_declared_values_become_classes():
     assert labels.voxels == (58, 1, 2)
     # Declared, but in no mask: neither learnt nor scored.
     assert labels.notes == ("no mask holds label 7 (declared), which is declared: it is neither learnt nor scored",)
+
+
+def test_classes_that_no_mask_holds_are_said_in_one_sentence():
+    catalog, facts = build([{0: 9, 1: 1}, {0: 9, 1: 1}], {1: "a", 2: "b", 4: "c"})
+    assert label_map(catalog, facts)[0].notes == (
+        "no mask holds labels 2 (b), 4 (c), which are declared: they are neither learnt nor scored",
+    )
+    # A mask that cannot be read may hold them.
+    facts[1] = replace(facts[1], labels=None)
+    assert label_map(catalog, facts)[0].notes == ()
 
 
 def test_without_masks_all_that_is_declared_is_kept():

@@ -65,8 +65,18 @@ def test_wrong_number_of_channels(tmp_path):
 def test_images_given_as_masks_are_a_fault(tmp_path):
     mask = np.arange(400, dtype=np.int16).reshape(1, 20, 20)
     catalog = build(tmp_path, [("a", (1, 20, 20), (1, 1, 5), mask)])
+    (facts,) = inspect(catalog, 1)
+    assert facts.labels is None
+    (fault,) = facts.faults
+    assert "a_l.nii.gz: holds 400 different values" in str(fault)
+
+
+def test_more_objects_than_there_may_be_classes_are_a_fault(tmp_path):
+    mask = np.kron(np.arange(400).reshape(20, 20), np.ones((4, 4))).astype(np.int16)[None]
+    catalog = build(tmp_path, [("a", (1, 80, 80), (1, 1, 5), mask)])
     (fault,) = label_map(catalog, inspect(catalog, 1))[1]
     assert "254 classes, not 400" in str(fault)
+    assert "a_l.nii.gz alone 400" in str(fault)
 
 
 def test_empty_and_ambiguous_catalogs():

@@ -1,5 +1,6 @@
 """Slices of a mask that nobody annotated, told from background."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,20 @@ def test_the_user_decides():
     left_out, (note,) = unannotated(scans, "all")
     assert left_out == {"a": (0, 4)}
     assert "as empty_slices=all says" in note
+
+
+def test_slices_without_a_mask_file_are_left_out_and_empty_files_are_background():
+    # Of slices 3 to 5 the middle one has an empty mask: somebody looked.
+    whole = along_z(a=emptied(column(), 3, 4, 5), b=column(), c=column() * 0)
+    scans = {**whole, "a": replace(whole["a"], without=(3, 5)), "c": replace(whole["c"], without=(0,))}
+    left_out, (note,) = unannotated(scans)
+    assert left_out == {"a": (3, 5), "c": (0,)}
+    assert note.startswith("3 slices of 2 masks (a, c) have no mask file, but others of the same scan do")
+    assert unannotated(scans, "between")[0] == {"a": (3, 4, 5), "c": (0,)}
+    assert unannotated(scans, "all")[0] == {"a": (3, 4, 5), "c": (0,)}
+    left_out, (note,) = unannotated(scans, "background")
+    assert left_out == {}
+    assert note == "3 slices of 2 masks (a, c) have no mask file: taken for background, as empty_slices=background says"
 
 
 @pytest.mark.parametrize("slice_axis", ["z", "x"])

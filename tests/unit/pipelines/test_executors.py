@@ -15,7 +15,7 @@ import pytest
 
 from fewlabel.core.errors import SettingsError
 from fewlabel.pipelines.executors import worker
-from fewlabel.pipelines.executors.claims import at_work, attempts, claimed, failure, is_done
+from fewlabel.pipelines.executors.claims import ATTEMPTS, DONE, FAILED, at_work, attempts, claimed, failure, is_done
 from fewlabel.pipelines.executors.job_progress import Glance, Standing, seconds_of
 from fewlabel.pipelines.executors.jobs import Job, Plan, order
 from fewlabel.pipelines.executors.processes import run_in_processes
@@ -125,6 +125,22 @@ def test_a_job_that_kills_its_process_every_time_is_given_up(tmp_path: Path, mon
     assert is_done(again, job.key)
 
 
+@pytest.mark.parametrize("text", [b"", b"[]", b"3", b"null", b"{}", b"\xff\x00", b'{"seconds": "soon"}'])
+def test_a_damaged_note_beside_a_job_ends_nothing(tmp_path: Path, text: bytes) -> None:
+    plan = plan_of(tmp_path, jobs(1, 1))
+    folder = plan.folder("p0")
+    folder.mkdir(parents=True)
+    for name in (FAILED, ATTEMPTS):
+        (folder / name).write_bytes(text)
+    run_here(plan, lambda _: None)
+    assert is_done(plan, "c0-0")
+    (folder / DONE).write_bytes(text)
+    glances: list[Glance] = []
+    run_here(plan, glances.append)
+    assert glances[-1].done == {"p0", "c0-0"}
+    assert seconds_of(plan, "p0") is None
+
+
 def test_a_stopped_job_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_of(tmp_path, jobs(1, 1))
 
@@ -191,11 +207,11 @@ def wait_until(holds: object, seconds: float = 20.0) -> None:
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_workers_end_with_whoever_started_them(tmp_path: Path, how: signal.Signals) -> None:
-    plan = plan_of(tmp_path / "study", jobs(2, 0, seconds=60))
+    plan = plan_of(tmp_path / "study", jobs(2, 0, seconds=300))
     process = start(tmp_path / "study" / "plans" / "one.json", 2)
     wait_until(lambda: len(list((plan.root / "jobs").glob("*/at-work"))) == 2)
     process.send_signal(how)
-    process.wait(20)
+    process.wait(120)
     wait_until(lambda: not processes_of(plan))
     assert results(plan.root) == {}
     assert [row["event"] for row in attempts(plan, "p0")] == ["began", "stopped"]

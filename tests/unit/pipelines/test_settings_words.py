@@ -12,7 +12,7 @@ from fewlabel.cli import app
 from fewlabel.core.errors import SettingsError
 from fewlabel.core.settings.value_syntax import nest
 from fewlabel.pipelines import stage_table
-from fewlabel.pipelines.settings_reference import PIPELINES, setting_rows
+from fewlabel.pipelines.settings_reference import PIPELINES, SERVICES, setting_rows
 from fewlabel.pipelines.stage_table import STAGES
 from fewlabel.pipelines.train import plan, train_settings
 
@@ -59,7 +59,7 @@ def test_known_words_are_fine(words: tuple[str, ...]) -> None:
     ("stage", "remedy"),
     [
         ("trian", "Did you mean train?"),
-        ("zzz", f"Choose from {', '.join([*STAGES, *PIPELINES])}"),
+        ("zzz", f"Choose from {', '.join([*STAGES, *PIPELINES, *SERVICES])}"),
     ],
 )
 def test_unknown_stages_get_the_nearest_or_all_there_are(stage: str, remedy: str) -> None:

@@ -16,8 +16,9 @@ from fewlabel.pipelines.study.spec import Study
 from fewlabel.pipelines.study.spec_parsing import parse_study
 from fewlabel.reporting.blocks import Table
 from fewlabel.reporting.page import render
-from fewlabel.reporting.study.as_text import escaped, latex, markdown
+from fewlabel.reporting.study.as_text import escaped, latex, markdown, plain
 from fewlabel.reporting.study.page import StudyFacts, all_tables, compose
+from fewlabel.reporting.study.tables import short_table
 
 ARMS: dict[str, Any] = {
     "base": {"switches": {"a": False, "b": False}},
@@ -149,9 +150,38 @@ def test_the_page_and_the_tables_say_it_all(found: dict[str, Any]) -> None:
         assert markdown(table).count("\n") == len(table.rows) + 3
         assert latex(table).count(r"\\") == len(table.rows) + 1
     assert "data:image/svg+xml" in page
+    heads = {table.caption.split(";")[0]: " ".join(table.head) for table in all_tables(facts)}
+    for title in ("Results", "Published claims", "Effects of switches"):
+        assert "95 % interval" in heads[title]
+    narrow = all_tables(StudyFacts({**found, "confidence": 0.9, "units": "voxels"}))
+    assert all("95 % interval" not in " ".join(table.head) for table in narrow)
+    assert "HD95 in voxels, mean ± SD" in narrow[0].head
     results = all_tables(facts)[0]
     assert results.rows[1][:4] == ["a", "1", "5 × 2", results.rows[1][3]]
     assert 1 in results.strong
+
+
+def test_distances_are_in_the_units_of_the_scores() -> None:
+    made = made_up()
+    in_voxels = Results(pd.DataFrame({"units": ["voxels", "voxels"]}), made.cases, ())
+    assert analyse(study(), in_voxels)["units"] == "voxels"
+
+
+def test_a_table_fits_into_80_columns_and_loses_no_word(found: dict[str, Any]) -> None:
+    long = "gcl-with-a-name-as-long-as-names-of-arms-may-be-in-a-study-file"
+    claim = "GCL is better than GLCL, the best before it at M=1 (Table 1: .729 to .702)"
+    table = Table(["arm", "claim", "Dice"], [[long, claim, "0.71"], ["b", "", "0.7"]], numeric=frozenset({2}))
+    lines = plain(table)
+    assert max(map(len, lines)) <= 80
+    assert lines[-1].startswith("b ")
+    assert lines[-1].endswith("0.7")
+    said = "".join("".join(line) for line in zip(*(line.ljust(80) for line in lines), strict=True)).replace(" ", "")
+    assert sorted(said) == sorted("".join([*table.head, *table.rows[0], *table.rows[1]]).replace(" ", ""))
+    for wide in all_tables(StudyFacts(found)):
+        assert max(map(len, plain(wide))) <= 80
+    short = plain(short_table(found))
+    assert max(map(len, short)) <= 80
+    assert len(short) == 13
 
 
 def test_latex_and_markdown_take_nothing_for_their_own() -> None:

@@ -47,13 +47,48 @@ def test_every_fault_is_told_at_once() -> None:
         "arms.c: must hold settings, not 3",
         'there is no source "acdc"',
         'control: there is no arm "d"',
-        "budgets: budgets are numbers from 1 in rising order",
-        "draws: give how many, from 1",
+        "budgets: must be numbers from 1 in rising order",
+        "draws: must say how many, 1 to 1000",
         "claims.0.than: this setting is required",
         "seed: unknown setting. Did you mean seeds?",
     ):
         assert words in told
     assert "arms: must name one arm or more" in faults_of({"arms": {}})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "must map names to settings, not hold nothing"),
+        ("arms: {a: {}}\narms: {b: {}}", '"arms" is there twice in what begins in line 1'),
+        ("arms: &all {a: *all}", "what begins in line 1 holds itself"),
+        ("arms: {a: }\nsizes: {lite: 3}\nsize: lite", "sizes.lite: must hold settings, not 3"),
+        ("arms: {a: }\nsizes: {lite: {}}\nsize: [lite]", 'size: must be text, not ["lite"]'),
+        ("arms: [a]", 'arms: must hold names and their values, not ["a"]'),
+        ('arms: {"": {}}', "arms: '' cannot name an arm"),
+        ('arms: {"a\\nb": {}}', "cannot name an arm. Use a line of 1 to 60 characters"),
+        ("arms: {a: {finetune: {network: 3}}}", "arms.a.finetune.network: must hold settings, not 3"),
+        ("arms: {a: {budgets: [2, 1]}}", "arms.a.budgets: must be numbers from 1 in rising order"),
+        ("arms: {a: }\nbudgets: 3", "Write a list, such as budgets=[3]."),
+        ("arms: {a: }\ndraws: 99999999999", "draws: must say how many, 1 to 1000"),
+        ("arms: {a: }\nskip: [a]", "skip: leaves out every arm"),
+        ("arms: {a: }\nsources: {own: {data: x}}", "sources.own: names the data of the study itself"),
+        ("arms: {a: {method: gcl, pretrain_on: []}}", "arms.a.pretrain_on: must name different data, one or more"),
+        ("arms: {a: {method: gcl, pretrain_on: [own, own]}}", "arms.a.pretrain_on: must name different data"),
+        ("arms: {a: }\nclaims: [{text: x, better: a, than: a}]", 'claims.0.than: compares "a" with itself'),
+    ],
+)
+def test_files_of_the_wrong_shape_end_in_a_fault_with_its_place(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        arm_plans(study_of(path, {"data": "d", "out": "o"}))
+    assert words in str(caught.value)
+
+
+def test_settings_of_a_method_without_its_name_are_those_of_the_default_one() -> None:
+    plans = arm_plans(study_of({**SPEC, "arms": {"a": {"method": {"dim": 8}}}}, {"data": "d", "out": "o"}))
+    assert not plans["a"].uses_labels
 
 
 def test_faults_of_the_stages_are_told_at_their_arm_and_together() -> None:

@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 
 from fewlabel.cli import app
 from fewlabel.core.errors import DataError
+from fewlabel.data.io.composite_paths import slices_without_mask
+from fewlabel.data.io.volume_reading import read_mask
 from fewlabel.readers.base import UnknownLayoutError, read_catalog
 from fewlabel.readers.catalog_as_table import write_table
 from kit.pictures import classes, photo, write_picture
@@ -119,6 +121,27 @@ def test_voxel_sizes_of_stacks_are_kept(tmp_path):
     reader = {"name": "folders", "spacing": [7, 1.5, 2]}
     (tmp_path / "scans.csv").write_text(write_table(root, reader).text)
     assert facts(read_catalog(tmp_path / "scans.csv")[1]) == facts(read_catalog(root, reader)[1])
+
+
+@pytest.mark.parametrize("coloured", [False, True])
+def test_slices_without_a_mask_stay_without(tmp_path, coloured):
+    root = slices(tmp_path / "data")
+    (root / "p2" / "2_mask.png").unlink()
+    if coloured:
+        for path in root.glob("*/*_mask.png"):
+            write_picture(path, np.array([(0, 0, 0), (255, 0, 0), (0, 0, 255)], np.uint8)[classes()])
+        names = '{"#ff0000": "a", "#0000ff": "b"}'
+        (tmp_path / "labels.json").write_text(names)
+        (root / "labels.json").write_text(names)
+    _, before = read_catalog(root)
+    (tmp_path / "scans.csv").write_text(write_table(root).text)
+    _, after = read_catalog(tmp_path / "scans.csv")
+    assert facts(after) == facts(before)
+    assert [slices_without_mask(case.label) for case in after.cases] == [(), (1,)]
+    for case in after.cases:
+        without = slices_without_mask(case.label)
+        wanted = [classes() * (place not in without) for place in range(3)]
+        assert np.array_equal(read_mask(case.label), np.stack(wanted))
 
 
 def test_an_unknown_layout_is_a_table_of_all_images(tmp_path):

@@ -1,9 +1,13 @@
 """The reader of DICOM: which series are scans, what they are called, what is known of them, and their labels."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from fewlabel.core.errors import DataError
+from fewlabel.data.io.dicom.data_set_index import open_archive
 from fewlabel.data.io.dicom.pseudonyms import FOLDER
 from fewlabel.data.io.volume_reading import read_geometry, read_mask, read_volume
 from fewlabel.readers.base import choose_reader, collect_catalog
@@ -63,8 +67,35 @@ def test_a_tree_of_patients(tmp_path):
     assert [case.id for case in read(tmp_path)[1].cases] == [case.id for case in catalog.cases]
     [alone] = read(tmp_path / "moved")[1].cases
     assert alone.id in {case.id for case in catalog.cases}
+    # Reading writes nothing into the data; a run does.
+    assert not (tmp_path / FOLDER).exists()
+    choice, catalog = read(tmp_path)
+    table = open_archive(tmp_path).names.user_folder / "scans.csv"
+    assert any(f"{table} says for which" in note for note in catalog.notes)
+    rows = table.read_text()
+    assert all(f"id{number}" in rows for number in range(3))
+    settled = choice.reader.settle(catalog)
+    assert any("; .fewlabel-dicom/scans.csv beside the data says for which" in note for note in settled.notes)
+    assert (tmp_path / FOLDER / "scans.csv").read_text() == rows
+    assert not table.exists()
+    assert read(tmp_path)[1].cases == catalog.cases == settled.cases
+    assert read(tmp_path)[1].notes == settled.notes
+
+
+def test_a_path_from_within_the_data_has_the_same_names(tmp_path, monkeypatch):
+    for number in range(2):
+        patient(tmp_path, number)
+    choice, catalog = read(tmp_path)
+    choice.reader.settle(catalog)
     table = (tmp_path / FOLDER / "scans.csv").read_text()
-    assert all(f"id{number}" in table for number in range(3))
+    monkeypatch.chdir(tmp_path / "p0")
+    for place in (Path(), Path("../p0"), Path("s1")):
+        alone = choice.reader.collect(place)
+        assert alone.cases[0].id in {case.id for case in catalog.cases}
+        assert read_volume(alone.cases[0].images).array.shape == (1, *SHAPE)
+        # The table says it already.
+        assert any(".fewlabel-dicom/scans.csv beside the data" in note for note in alone.notes)
+    assert (tmp_path / FOLDER / "scans.csv").read_text() == table
 
 
 def test_one_series_of_each_study_by_rule(tmp_path):
@@ -156,12 +187,13 @@ def test_faults_name_pseudonyms_and_a_table(tmp_path):
         file.unlink()
     _, catalog = read(tmp_path)
     faults = "\n".join(map(str, catalog.faults))
-    for text in ("lacks 1 slice of 4", "DICOM files or folders that cannot be read: 1; .fewlabel-dicom/unreadable.csv",
+    unreadable = open_archive(tmp_path).names.user_folder / "unreadable.csv"
+    for text in ("lacks 1 slice of 4", f"DICOM files or folders that cannot be read: 1; {unreadable} names them",
                  "is of no series that is there"):  # fmt: skip
         assert text in faults
     assert "Name1" not in faults
     assert len(catalog.cases) == 1
-    assert str(broken[1]) in (tmp_path / FOLDER / "unreadable.csv").read_text()
+    assert str(broken[1]) in unreadable.read_text()
 
 
 def test_a_path_that_names_a_patient_is_refused(tmp_path):
@@ -198,3 +230,70 @@ def test_one_file_of_a_series_is_no_scan(tmp_path):
     for file in files[1:]:
         file.unlink()
     assert len(read(files[0])[1].cases) == 1
+
+
+def test_a_question_on_the_order_lists_all_structures_of_the_data_set(tmp_path):
+    one, other = patient(tmp_path, 0)["T2 tse"], patient(tmp_path, 1)["T2 tse"]
+    body = np.zeros(SHAPE, bool)
+    body[:, 1:11, 1:9] = True
+    dot = np.zeros(SHAPE, bool)
+    dot[1, 4, 3] = True
+    write_segmentation(tmp_path / "p0" / "seg", one, {"organ": organ(), "wrap": body})
+    write_segmentation(tmp_path / "p1" / "seg", other, {"vest": body, "dot": dot})
+    _, catalog = read(tmp_path)
+    texts = {}
+    for case in catalog.cases:
+        with pytest.raises(DataError) as caught:
+            read_mask(case.label)
+        texts.setdefault(str(caught.value).split("reader.structures=")[1], []).append(case.id)
+    # The same in each fault: pasted, it leaves nothing out.
+    assert len(texts) == 1
+    assert next(iter(texts)).startswith(("[vest,wrap,organ,dot]", "[wrap,vest,organ,dot]"))
+    names = next(iter(texts)).split("]")[0][1:].split(",")
+    _, ordered = read(tmp_path, structures=names)
+    masks = [read_mask(case.label) for case in ordered.cases]
+    assert sorted(len(np.unique(mask)) for mask in masks) == [3, 3]
+
+
+def test_files_that_earlier_runs_made_are_counted(tmp_path):
+    patient(tmp_path, 0)
+    home = tmp_path / "earlier"
+    home.mkdir()
+    masks = {f"case{number}": {"files": [f"case{number}.dcm", f"case{number}.txt"]} for number in range(2)}
+    (home / "run_report.json").write_text(json.dumps({"masks": masks}))
+    for name in ("case0.dcm", "case0.txt", "case1.dcm"):
+        (home / name).touch()
+    _, catalog = read(tmp_path)
+    assert "left out: files made by fewlabel (3)" in catalog.notes
+
+
+def test_patients_who_share_uids_are_parted(tmp_path):
+    own = {"StudyInstanceUID": uid("shared"), "SeriesInstanceUID": uid("shared series")}
+    for number in range(2):
+        patient(tmp_path, number, **own)
+    # Some files of a study without the number are no other patient's.
+    patient(tmp_path, 2, each=lambda z: {"PatientID": "id2" if z else ""})
+    _, catalog = read(tmp_path)
+    assert len(catalog.subjects) == len(catalog.cases) == 3
+    assert catalog.faults == ()
+    assert any("of several patients, by their numbers: 1" in note for note in catalog.notes)
+
+
+def test_a_localizer_within_a_series_is_left_out_and_counted(tmp_path):
+    patient(tmp_path, 0)
+    patient(tmp_path, 0, folder="across", shape=(1, 12, 10), orientation=(1, 0, 0, 0, 0, -1),
+            ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])  # fmt: skip
+    _, catalog = read(tmp_path)
+    assert [read_geometry(case.images[0]).shape for case in catalog.cases] == [SHAPE]
+    assert "left out: localizers (1)" in catalog.notes
+
+
+def test_screenshots_are_left_out_and_microscopy_is_none(tmp_path):
+    patient(tmp_path, 0)
+    capture, slides = "1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.77.1.6"
+    patient(tmp_path, 1, SOPClassUID=slides)
+    for number, kind in enumerate([capture, f"{capture}.2"], start=2):
+        patient(tmp_path, number, SOPClassUID=kind)
+    _, catalog = read(tmp_path)
+    assert "left out: screenshots (2)" in catalog.notes
+    assert len(catalog.cases) == 2

@@ -4,7 +4,7 @@ import pytest
 import SimpleITK as sitk
 
 from fewlabel.core.errors import SettingsError
-from fewlabel.data.io.composite_paths import Frame, Stack, parse_composite
+from fewlabel.data.io.composite_paths import Frame, Stack, parse_composite, slices_without_mask
 from fewlabel.data.io.volume_reading import read_geometry, read_mask, read_volume
 from fewlabel.readers.base import choose_reader, collect_catalog, read_catalog
 from kit.scans import blob, noise, write_scan
@@ -328,15 +328,17 @@ def test_a_column_of_a_table_beside_them_may_keep_scans_for_testing(tmp_path):
     assert [column.name for column in catalog.columns] == ["age"]
 
 
-def test_a_slice_without_mask_is_a_fault_and_gaps_are_said(tmp_path):
+def test_a_slice_without_mask_is_not_annotated_and_gaps_are_said(tmp_path):
     for patient in (1, 2):
         for number in (1, 2, 4):
             picture(tmp_path / f"p{patient}/{number}.png", number)
             picture(tmp_path / f"p{patient}/{number}_mask.png", number, value=1)
     (tmp_path / "p2/2_mask.png").unlink()
     _, catalog = collect_catalog(tmp_path)
-    assert [case.label is None for case in catalog.cases] == [False, True]
-    assert "1 of 3 slices have no mask: 2.png" in str(catalog.faults[0])
+    assert catalog.faults == ()
+    assert [slices_without_mask(case.label) for case in catalog.cases] == [(), (1,)]
+    assert read_geometry(catalog.cases[1].label).shape == (3, 8, 6)
+    assert read_mask(catalog.cases[1].label).any(axis=(1, 2)).tolist() == [True, False, True]
     assert any("numbers of slices have gaps in 2 of 2 volumes (p1: 2 then 4" in note for note in catalog.notes)
     assert isinstance(parse_composite(catalog.cases[0].images[0]), Stack)
     assert read_geometry(catalog.cases[0].images[0]).shape == (3, 8, 6)

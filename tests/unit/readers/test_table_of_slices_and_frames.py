@@ -6,6 +6,7 @@ import pytest
 import SimpleITK as sitk
 
 from fewlabel.core.errors import DataError
+from fewlabel.data.io.composite_paths import slices_without_mask
 from fewlabel.data.io.volume_reading import read_geometry, read_mask, read_volume
 from fewlabel.readers.table import TableReader
 from kit.scans import noise, write_scan
@@ -65,14 +66,21 @@ def test_gaps_are_noted_and_even_steps_are_none(slices):
 def test_faults_of_slices_come_with_their_lines(slices):
     root, lines = slices
     lines[2] = lines[2].replace(",2,", ",10,")
-    lines[6] = lines[6].replace("m/p2_1.png", "")
     lines[5] = lines[5].replace("p2,2", "p2,2").replace("i/p2_2", "i/gone")
     with pytest.raises(DataError) as error:
         read(table(root, lines))
     text = str(error.value)
     assert "line 3: slice 10 of p1 is there already, in line 2" in text
     assert "line 6: the image" in text
-    assert "1 of 2 slices of p2 have no mask, in lines 7" in text
+
+
+def test_slices_without_a_mask_are_not_annotated(slices):
+    root, lines = slices
+    lines[6] = lines[6].replace("m/p2_1.png", "")
+    first, second = read(table(root, lines)).cases
+    assert slices_without_mask(first.label) == ()
+    assert slices_without_mask(second.label) == (0,)
+    assert read_mask(second.label).shape == (3, 4, 5)
 
 
 def test_slices_without_a_number_and_with_composed_masks_are_faults(slices):

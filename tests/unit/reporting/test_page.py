@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from html.parser import HTMLParser
 
@@ -75,13 +77,35 @@ def test_text_is_escaped_everywhere():
 
 def test_nothing_is_fetched():
     html = render(page())
-    assert "http" not in html
+    assert "http:" not in html
+    assert "https:" not in html
     assert "@import" not in html
     assert "url(" not in html
     for tag, values in parse(html).tags:
         assert tag not in {"link", "script", "iframe"}
         for name in ("src", "href"):
             assert values.get(name, "#").startswith(("#", "data:")), (tag, values)
+
+
+def test_the_page_forbids_itself_the_rest():
+    html = render(page())
+    tags = parse(html).tags
+    [policy] = [values["content"] for _, values in tags if values.get("http-equiv") == "Content-Security-Policy"]
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    # The text of the element is what a browser hashes.
+    [style] = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert rules == {
+        "default-src": "'none'",
+        "img-src": "data:",
+        "style-src": f"'sha256-{digest}'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    # It counts from where it stands: before anything that it is to forbid.
+    assert html.index("Content-Security-Policy") < html.index("<title>") < html.index("<style>")
+    for tag, values in tags:
+        assert not [name for name in values if name == "style" or name.startswith("on")], (tag, values)
 
 
 def test_reader_without_sight_or_mouse():

@@ -28,8 +28,13 @@ class OwnFiles:
     kind: str
     files: frozenset[Path]
 
+    @property
+    def count(self) -> int:
+        """How many of the files are there."""
+        return sum(file.is_file() for file in self.files)
+
     def __str__(self) -> str:
-        return f"{self.folder} ({self.kind}, {len(self.files)} files)"
+        return f"{self.folder} ({self.kind}, {self.count} files)"
 
 
 def own_files(folder: Path, names: Iterable[str]) -> OwnFiles | None:

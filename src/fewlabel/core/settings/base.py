@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import types
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Self, Union, get_origin
+from typing import Annotated, Any, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError
 from pydantic.fields import FieldInfo
@@ -32,6 +33,9 @@ _PROBLEMS = {
     "string_type": "must be text",
     "literal_error": "must be {expected}",
     "tuple_type": "must be a list",
+    "dict_type": "must hold names and their values",
+    "model_type": "must hold settings",
+    "path_type": "must be a path",
     "too_short": "must have at least {min_length} values",
     "too_long": "must have at most {max_length} values",
 }
@@ -154,9 +158,52 @@ class Settings(BaseModel):
         built.model_fields_set.intersection_update(values)
         return built
 
-    def record(self) -> dict[str, Any]:
-        """All settings as JSON-ready values, plug-ins included."""
-        return dict(json.loads(self.model_dump_json()))
+    def record(self, home: Path | None = None) -> dict[str, Any]:
+        """All settings as JSON-ready values, plug-ins included.
+
+        Args:
+            home: Folder from which paths are written, so that they hold true wherever it goes with what they name, and
+                name no folder above the one that holds both; None leaves them as they were given.
+        """
+        values = dict(json.loads(self.model_dump_json()))
+        if home is not None:
+            paths = {name for name in values if isinstance(getattr(self, name), Path)}
+            values = {
+                name: path_from(home, value) if name in paths else without_absolute(home, value)
+                for name, value in values.items()
+            }
+        return values
+
+
+def path_from(home: Path, path: Path | str) -> str:
+    """A path from a folder on, as records have it; absolute only where there is no way, as to another drive."""
+    try:
+        return Path(os.path.relpath(os.path.realpath(path), os.path.realpath(home))).as_posix()
+    except ValueError:
+        return str(path)
+
+
+def without_absolute(home: Path, value: Any) -> Any:
+    """A value, nested or not, whose absolute paths are written from a folder on; of a word ``key=value`` its value."""
+    if isinstance(value, Mapping):
+        return {key: without_absolute(home, inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_absolute(home, inner) for inner in value]
+    if not isinstance(value, str):
+        return value
+    key, equals, text = value.rpartition("=")
+    return f"{key}{equals}{path_from(home, text)}" if Path(text).is_absolute() else value
+
+
+def found_from(home: Path, value: Any) -> Any:
+    """What :func:`without_absolute` gave, with the paths that lead to something as they are from here."""
+    if isinstance(value, Mapping):
+        return {key: found_from(home, inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [found_from(home, inner) for inner in value]
+    if not isinstance(value, str) or "/" not in value or Path(value).is_absolute():
+        return value
+    return os.path.normpath(home / value) if (home / value).exists() else value
 
 
 def _without(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
@@ -277,7 +324,7 @@ def _fault(settings: type[Settings], detail: Any, where: str) -> Fault:
     field = settings.model_fields.get(str(location[0])) if location else None
     remedy = _default_remedy(field)
     if detail["type"] == "tuple_type":
-        remedy = f"Write a list, such as {_as_list(detail['input'], key)}"
+        remedy = f"Write a list, such as {_as_list(detail['input'], key, field)}"
     if detail["type"] == "string_type" and len(location) > 1 and not isinstance(detail["input"], str):
         remedy = f'Put it in quotes: ["{show_value(detail["input"])}"]'
     return Fault(_problem(detail, value), key or where.rstrip("."), remedy)
@@ -295,11 +342,12 @@ def _problem(detail: Any, value: str) -> str:
     return text if text.endswith(f"not {value}") else f"{text} (given {value})"
 
 
-def _as_list(value: Any, key: str) -> str:
-    """A single value as the list that it should have been; lists of numbers are sizes, one number per axis."""
+def _as_list(value: Any, key: str, field: FieldInfo | None) -> str:
+    """A single value as the list that it should have been; a list of so many numbers is a size, one for each axis."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     text = show_value(value) if number or isinstance(value, str) else "a"
-    return f"{key}=[{text},{text}]" if number else f"{key}=[{text}]"
+    open_ended = field is not None and Ellipsis in get_args(field.annotation)
+    return f"{key}=[{text},{text}]" if number and not open_ended else f"{key}=[{text}]"
 
 
 def _default_remedy(field: FieldInfo | None) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -53,17 +54,32 @@ class Stack:
     Attributes:
         files: One for each slice.
         spacing: Voxel size in mm along (slice, row, column); None where it is not known.
+        without: Of a mask, places from 0 of slices that have no file, ascending; they are not in ``files``.
+
+    Example:
+        >>> from pathlib import Path
+        >>> [None if file is None else file.name for file in Stack((Path("1.png"), Path("3.png")), without=(1,)).slices]
+        ['1.png', None, '3.png']
     """
 
     kind: ClassVar[str] = "stack"
     files: tuple[Path, ...]
     spacing: tuple[float, float, float] | None = None
+    without: tuple[int, ...] = ()
 
     @property
     def path(self) -> Path:
         """The stack as the path of a catalog."""
         home = self.files[0].parent
-        return _path(self.kind, self.files[0], [[_relative(file, home) for file in self.files], self.spacing])
+        details = [[_relative(file, home) for file in self.files], self.spacing]
+        return _path(self.kind, self.files[0], [*details, self.without] if self.without else details)
+
+    @property
+    def slices(self) -> tuple[Path | None, ...]:
+        """The file of each slice; None for one without."""
+        files = iter(self.files)
+        count = len(self.files) + len(self.without)
+        return tuple(None if place in self.without else next(files) for place in range(count))
 
     def __str__(self) -> str:
         more = len(self.files) - 1
@@ -178,12 +194,32 @@ def parse_composite(path: Path) -> Composite | None:
     return _parsed(match["kind"], first, details)
 
 
+def mask_stack(slices: Sequence[Path | None], spacing: tuple[float, float, float] | None) -> Stack | None:
+    """The mask of pictures that are stacked, of which some may have none; None where all have none.
+
+    Args:
+        slices: The mask of each picture.
+        spacing: As of :class:`Stack`.
+    """
+    files = tuple(file for file in slices if file is not None)
+    without = tuple(place for place, file in enumerate(slices) if file is None)
+    return Stack(files, spacing, without) if files else None
+
+
+def slices_without_mask(label: Path) -> tuple[int, ...]:
+    """The slices of a mask, from 0, that have no file; none for a mask that is no stack of pictures."""
+    composite = parse_composite(label)
+    stack = composite.stack if isinstance(composite, Coloured) else composite
+    return stack.without if isinstance(stack, Stack) else ()
+
+
 def _parsed(kind: str, first: Path, details: Any) -> Composite:
     if kind == Frame.kind:
         return Frame(first, int(details))
     if kind == Stack.kind:
-        files, spacing = details
-        return Stack(tuple(_beside(first, name) for name in files), None if spacing is None else _three(spacing))
+        names, spacing, *rest = details
+        files = tuple(_beside(first, name) for name in names)
+        return Stack(files, None if spacing is None else _three(spacing), tuple(rest[0]) if rest else ())
     if kind == Structures.kind:
         return Structures(tuple((int(value), _beside(first, name)) for value, name in details))
     if kind == Segments.kind:

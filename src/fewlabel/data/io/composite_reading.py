@@ -90,12 +90,22 @@ def assembled_mask(composite: Composite, notes: list[str], grid: Geometry | None
         return read_segmentation(composite.file, notes, grid, dict(composite.values))
     if isinstance(composite, Coloured):
         slices = [Coloured(file, composite.colours) for file in composite.files]
-        return np.concatenate(_of_each(slices, _classes_of_colours))
+        return _with_empty_slices(_of_each(slices, _classes_of_colours), composite.stack)
     if isinstance(composite, Frame):
         _frame_geometry(composite, read_header(composite.file))
         return whole_numbers(composite.file, read_channels(composite.file, composite.index)[0][0], notes)
     _stack_geometry(composite, _of_each(composite.files, read_header))
-    return np.concatenate(_of_each(composite.files, lambda file: read_mask_file(file, notes)))
+    return _with_empty_slices(_of_each(composite.files, lambda file: read_mask_file(file, notes)), composite)
+
+
+def _with_empty_slices(masks: Sequence[NDArray[np.integer[Any]]], stack: Stack | None) -> NDArray[np.integer[Any]]:
+    """Masks of slices as one, with zeros where a slice of the stack has no file."""
+    joined = np.concatenate(masks)
+    if stack is None or not stack.without:
+        return joined
+    whole = np.zeros((len(stack.slices), *joined.shape[1:]), dtype=joined.dtype)
+    whole[[place for place, file in enumerate(stack.slices) if file is not None]] = joined
+    return whole
 
 
 def _of_each(files: Sequence[_File], read: Callable[[_File], _Content]) -> list[_Content]:
@@ -143,7 +153,7 @@ def _stack_geometry(stack: Stack, slices: list[Geometry]) -> Geometry:
     if faults:
         raise DataError("A stack of slices cannot be used:", faults)
     spacing = stack.spacing or (1.0, *first.spacing[1:])
-    shape = (len(slices), *first.shape[1:])
+    shape = (len(stack.slices), *first.shape[1:])
     blank = tuple(number for number in first.blank if all(number in each.blank for each in slices))
     return Geometry(shape, spacing, (0.0, 0.0, 0.0), _UPRIGHT, first.components, blank=blank)
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fewlabel.core.memory_limit import too_large
 from fewlabel.data.io import file_type_detection
 from fewlabel.data.io.file_type_detection import Contents, look_into
+from fewlabel.data.io.files_named_in_files import REMEDY, outside_problem
 from fewlabel.data.io.gipl_header import gipl_stored
 from fewlabel.data.io.metaimage_header import metaimage_stored
 from fewlabel.data.io.nifti_bytes import (
@@ -155,6 +156,8 @@ def _picture(path: Path, content: Contents) -> Examined:
 
 def _other(path: Path, content: Contents) -> Examined:
     stored = _stored(path, content)
+    if stored is not None and stored.outside:
+        return Examined(content.kind, ((outside_problem(stored.outside), REMEDY),))
     if stored is not None:
         size = sum(part.promised for part in stored.parts)
         values = size // (2 if stored.dtype is None else stored.dtype.itemsize)

@@ -19,6 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from fewlabel.core.errors import DataError, Fault, reason
 from fewlabel.core.memory_limit import too_large
+from fewlabel.data.io.files_named_in_files import check_h5_links
 from fewlabel.data.io.npz import NPZ_ERRORS, NpzArray, NpzFile
 
 SUFFIX = ".h5"
@@ -228,6 +229,8 @@ def _shapes(content: Any) -> dict[str, tuple[int, ...]]:
 
 def _item(content: Any, name: str) -> Any:
     try:
+        if not isinstance(content, NpzFile):
+            check_h5_links(content, name)
         return content[name]
     except (KeyError, OSError) as error:
         # A link, within the file or into another one.

@@ -14,18 +14,21 @@ from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io import file_type_detection
 from fewlabel.data.io.integer_types import integer_type, integers
 from fewlabel.data.io.itk_image import checked, geometry_in, read_image, restored
-from fewlabel.data.io.mask_colours import colour_fault, lossy_fault
+from fewlabel.data.io.mask_colours import black_and_white, colour_fault, lossy_fault
 from fewlabel.data.io.nifti_bytes import header_file, read_scale
 from fewlabel.data.io.shear import straighten
 
 #: How far from a whole number a value of a mask may lie to be read as it.
 ROUNDING = 1e-3
+#: Interpolation leaves fractions at outlines alone: with a greater share of them, a file holds no mask.
+_CONTINUOUS = 0.5
 
 
 def read_mask_file(path: Path, notes: list[str] | None = None) -> NDArray[np.integer[Any]]:
     """A mask (z, y, x) in a file of its own.
 
-    Of an indexed picture the places in its table of colours count, of other pictures the grey value. Of a file with
+    Of an indexed picture the places in its table of colours count, of other pictures the grey value, and of a JPEG in
+    black and white, which blurs their border, the nearer of the two. Of a file with
     sheared axes, the voxels are those of the nearest grid at right angles.
 
     Args:
@@ -39,9 +42,13 @@ def read_mask_file(path: Path, notes: list[str] | None = None) -> NDArray[np.int
     image = read_image(path, indices=True)
     array = np.asarray(sitk.GetArrayViewFromImage(image))
     if facts.picture is not None:
-        array = _grey(path, array, image.GetNumberOfComponentsPerPixel(), alpha=facts.picture.alpha)
-        if facts.picture.lossy and (fault := lossy_fault(path, array)) is not None:
-            raise DataError("A mask cannot be used:", [fault])
+        two = black_and_white(array) if facts.picture.lossy else None
+        if two is None:
+            array = _grey(path, array, image.GetNumberOfComponentsPerPixel(), alpha=facts.picture.alpha)
+            if facts.picture.lossy and (fault := lossy_fault(path, array)) is not None:
+                raise DataError("A mask cannot be used:", [fault])
+        else:
+            array = two
     elif image.GetNumberOfComponentsPerPixel() > 1 or array.ndim == 4:
         raise DataError("A mask cannot be used:", [several_channels(path, array.shape)])
     whole = whole_numbers(path, restored(path, array) if array.dtype.kind == "f" else array, notes)
@@ -93,7 +100,7 @@ def _rounded(path: Path, array: NDArray[np.floating[Any]], notes: list[str] | No
         elif plane.size:
             low, high = min(low, int(nearest.min())), max(high, int(nearest.max()))
     if wrong.count:
-        raise DataError("A mask cannot be used:", [_fractions(path, wrong)])
+        raise DataError("A mask cannot be used:", [_fractions(path, wrong, array.size)])
     if notes is not None and rounded:
         notes.append(f"{rounded} voxels of {path.name} were rounded: they lie within {ROUNDING:g} of whole numbers")
     # What no int64 holds is cut as NumPy cuts it.
@@ -124,12 +131,15 @@ def several_channels(path: Path, shape: tuple[int, ...]) -> Fault:
     return Fault(f"must have one channel, but has shape {shape}", str(path), "Store one class index per voxel")
 
 
-def _fractions(path: Path, wrong: _Wrong) -> Fault:
+def _fractions(path: Path, wrong: _Wrong, size: int) -> Fault:
     problem = f"{wrong.count} voxels are not whole numbers, such as {wrong.first:.4g}"
     scale = _scale(path)
     if scale != 1.0 and np.isfinite(wrong.furthest) and wrong.furthest <= abs(scale) / 2 * 1.01:
         problem += f": its header scales the stored numbers by {scale:.6g}, which rounds the classes"
         return Fault(problem, str(path), "Store the classes as whole numbers with a scale (scl_slope) of 1")
+    if wrong.count > _CONTINUOUS * size and np.isfinite(wrong.furthest):
+        remedy = "Give the mask: this seems to be an image, or a map of probabilities"
+        return Fault(problem, str(path), remedy)
     return Fault(problem, str(path), "Resample masks with nearest neighbour")
 
 

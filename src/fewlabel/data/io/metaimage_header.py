@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 
+from fewlabel.data.io.files_named_in_files import leading_outside
 from fewlabel.data.io.stored_voxel_checks import MOST_FILES, Packing, Part, Stored, promised_bytes
 
 _MOST_LINES = 1000
@@ -37,13 +39,15 @@ def metaimage_stored(path: Path) -> Stored | None:
     sizes = _integers(values.get("dimsize", ""))
     kind = values.get("elementtype", "").upper().removeprefix("MET_").removesuffix("_ARRAY")
     named = values.get("elementdatafile", "")
+    files = _files(path, named, rest, sizes or (1,)) if named else []
+    if elsewhere := leading_outside(path, files):
+        return Stored((), outside=os.path.relpath(elsewhere[0], path.parent))
     if not sizes or kind not in _BITS or not named:
         return None
     components = max(1, *_integers(values.get("elementnumberofchannels", "1")), 1)
     text = _no(values.get("binarydata", "True"))
     packing: Packing = "text" if text else "gzip" if not _no(values.get("compresseddata", "False")) else ""
     promised = promised_bytes((*sizes, components), 8 if text else _BITS[kind])
-    files = _files(path, named, rest, sizes)
     before = (_integers(values.get("headersize", "0")) or (0,))[0]
     start = None if before < 0 else length if named.upper() == "LOCAL" else before
     parts = tuple(Part(file, promised // len(files), start, packing) for file in files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fewlabel.data.io.files_named_in_files import leading_outside
 from fewlabel.data.io.stored_voxel_checks import MOST_FILES, Packing, Part, Stored, promised_bytes, unpacked_blocks
 
 MAGIC = b"NRRD000"
@@ -95,15 +97,18 @@ def read_nrrd_header(path: Path) -> NrrdHeader | None:
 
 def nrrd_stored(header: NrrdHeader) -> Stored | None:
     """Where the voxels lie; None where the header is for ITK to refuse."""
+    given = [header.fields[name] for name in ("data file", "datafile") if name in header.fields]
+    named = given[0] if given else ""
+    files = [file for name in given for file in _files(header, name)] or _files(header, "")
+    if elsewhere := leading_outside(header.path, files):
+        return Stored((), outside=os.path.relpath(elsewhere[0], header.path.parent))
     kind = header.fields.get("type", "").lower()
     bits = next((bits for bits, kinds in _BITS.items() if kind in kinds), None)
     packing = _ENCODINGS.get(header.fields.get("encoding", "").lower())
     sizes = header.sizes
-    if bits is None or packing is None or not sizes:
+    if bits is None or packing is None or not sizes or len(given) > 1:
         return None
     promised = promised_bytes(sizes, 8 if packing == "text" else bits)
-    named = header.fields.get("data file", header.fields.get("datafile", ""))
-    files = _files(header, named)
     lines, skip = _first(header.fields, "line skip", "lineskip"), _first(header.fields, "byte skip", "byteskip")
     parts = []
     for file in files:

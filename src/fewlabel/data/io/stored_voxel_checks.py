@@ -61,12 +61,14 @@ class Stored:
         dtype: Of floating-point values, in the byte order of the file; None for whole numbers.
         components: Values per voxel, or volumes one after the other.
         interleaved: Whether the values of one voxel lie together.
+        outside: A file elsewhere that the header names; then there are no parts.
     """
 
     parts: tuple[Part, ...]
     dtype: np.dtype[Any] | None = None
     components: int = 1
     interleaved: bool = False
+    outside: str = ""
 
 
 class Finite:

@@ -71,13 +71,17 @@ def is_done(plan: Plan, key: str) -> bool:
 
 def failure(plan: Plan, key: str) -> str:
     """Why a job failed in this start; empty if it did not."""
-    path = plan.folder(key) / FAILED
-    if not path.is_file():
-        return ""
-    with suppress(ArtifactError):
-        record = read_json(path)
-        return str(record["error"]) if record.get("launch") == plan.launch else ""
-    return ""
+    record = noted(plan.folder(key) / FAILED)
+    return str(record.get("error", "")) if record.get("launch") == plan.launch else ""
+
+
+def noted(path: Path) -> dict[str, Any]:
+    """What a file beside a job says; nothing if it is not there, or damaged: it holds no result."""
+    if path.is_file():
+        with suppress(ArtifactError):
+            record = read_json(path)
+            return record if isinstance(record, dict) else {}
+    return {}
 
 
 def note(plan: Plan, job: Job, event: str, **facts: Any) -> None:
@@ -90,12 +94,13 @@ def note(plan: Plan, job: Job, event: str, **facts: Any) -> None:
 
 
 def attempts(plan: Plan, key: str) -> list[dict[str, Any]]:
-    """What was noted of a job; a line that was cut off by a kill is left out."""
+    """What was noted of a job; a line that was cut off by a kill, or is another's, is left out."""
     path = plan.folder(key) / ATTEMPTS
     found = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
         with suppress(ValueError):
-            found.append(dict(json.loads(line)))
+            row = json.loads(line)
+            found += [row] if isinstance(row, dict) and "event" in row else []
     return found
 
 
@@ -105,9 +110,14 @@ def deaths(plan: Plan, key: str) -> int:
     return events.count("began") - len([event for event in events if event != "began"])
 
 
+def forget(plan: Plan, key: str) -> None:
+    """Say that a job is to be done again."""
+    (plan.folder(key) / DONE).unlink(missing_ok=True)
+
+
 def finish(plan: Plan, job: Job, seconds: float) -> None:
     """Say that a job is done."""
-    facts = {"title": job.title, "launch": plan.launch, "seconds": round(seconds, 3), "host": socket.gethostname()}
+    facts = {"title": job.title, "launch": plan.launch, "seconds": round(seconds, 3)}
     (plan.folder(job.key) / FAILED).unlink(missing_ok=True)
     write_json(plan.folder(job.key) / DONE, {**facts, "finished": time.time(), "payload": dict(job.payload)})
     note(plan, job, "ended", seconds=round(seconds, 3))

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fewlabel.core.artifact.files import read_json
-from fewlabel.pipelines.executors.claims import DONE, failure, is_done
+from fewlabel.pipelines.executors.claims import DONE, failure, is_done, noted
 from fewlabel.pipelines.executors.jobs import Job, Plan
 
 
@@ -92,6 +91,6 @@ def glance(standing: Standing, running: Iterator[str] | list[str] | tuple[str, .
 
 
 def seconds_of(plan: Plan, key: str) -> float | None:
-    """What a finished job took; None if it is not done."""
-    path = plan.folder(key) / DONE
-    return float(read_json(path)["seconds"]) if path.is_file() else None
+    """What a finished job took; None if it is not done, or nothing says so any more."""
+    seconds = noted(plan.folder(key) / DONE).get("seconds")
+    return float(seconds) if isinstance(seconds, int | float) else None

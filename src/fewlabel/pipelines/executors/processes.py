@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
 import fewlabel
 from fewlabel.core.errors import Fault, RunStoppedError, SettingsError
 from fewlabel.core.progress import say
+from fewlabel.core.stop_signals import stopping_on_signals
 from fewlabel.pipelines.executors.claims import at_work
 from fewlabel.pipelines.executors.job_progress import Glance, Standing, glance
 from fewlabel.pipelines.executors.jobs import Plan
@@ -134,7 +132,7 @@ def run_in_processes(plan: Plan, path: Path, workers: int, watch: Callable[[Glan
     if standing.settled():
         watch(glance(standing, (), workers))
         return
-    with _interrupt_on_sigterm():
+    with stopping_on_signals():
         try:
             crew.fill()
             known, took = len(standing.done), 0.0
@@ -171,20 +169,3 @@ def _running(standing: Standing) -> Iterator[str]:
 def _close(process: subprocess.Popen[bytes]) -> None:
     if process.stdin is not None:
         process.stdin.close()
-
-
-@contextmanager
-def _interrupt_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM mean what Ctrl-C does."""
-
-    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

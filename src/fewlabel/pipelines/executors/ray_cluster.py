@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from typing import Any
 import fewlabel
 from fewlabel.core.errors import Fault, RunStoppedError, SettingsError
 from fewlabel.core.progress import say
+from fewlabel.core.stop_signals import stopping_on_signals
 from fewlabel.pipelines.executors.claims import at_work, claimed, is_done
 from fewlabel.pipelines.executors.job_progress import Glance, Standing, glance
 from fewlabel.pipelines.executors.jobs import Job, Plan
@@ -41,11 +44,11 @@ def run_on_ray(plan: Plan, path: Path, address: str, watch: Callable[[Glance], N
 
     Raises:
         SettingsError: If Ray is not installed, cannot be reached, or has no machine for a job.
-        RunStoppedError: After Ctrl-C.
+        RunStoppedError: After Ctrl-C or SIGTERM, once all tasks have saved their state.
     """
     ray = _ray()
     standing = Standing(plan)
-    with _cluster(ray, address, plan):
+    with stopping_on_signals(), _cluster(ray, address, plan):
         task = ray.remote(num_cpus=plan.threads, num_gpus=plan.gpus, max_retries=-1)(do_one)
         offered: dict[Any, str] = {}
         again: dict[str, float] = {}
@@ -113,7 +116,8 @@ def _cluster(ray: Any, address: str, plan: Plan) -> Iterator[None]:
     variables = {"PYTHONPATH": paths, "OMP_NUM_THREADS": str(plan.threads)}
     own: dict[str, Any] = {"address": address} if address else {"object_store_memory": OBJECTS}
     try:
-        ray.init(**own, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": variables})
+        with _own_sigterm():
+            ray.init(**own, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": variables})
     except (ConnectionError, RuntimeError, ValueError) as error:
         fault = Fault(
             f"no Ray cluster answers at {address or 'this machine'} ({error})", "cluster", "Check the address"
@@ -130,6 +134,17 @@ def _cluster(ray: Any, address: str, plan: Plan) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep what SIGTERM does here: Ray would have it end this process, and the tasks with it unsaved."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _places(ray: Any, plan: Plan) -> int:

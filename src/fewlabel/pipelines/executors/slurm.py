@@ -10,6 +10,7 @@ from typing import Any
 
 from fewlabel.core.errors import Fault, RunStoppedError, SettingsError
 from fewlabel.core.progress import say
+from fewlabel.core.stop_signals import stopping_on_signals
 from fewlabel.pipelines.executors.claims import at_work
 from fewlabel.pipelines.executors.job_progress import Glance, Standing, glance
 from fewlabel.pipelines.executors.jobs import Plan
@@ -54,7 +55,7 @@ def run_on_slurm(
     *,
     scheduler: str = "slurm",
 ) -> None:
-    """Submit an array of workers and watch them; Ctrl-C ends the watching alone.
+    """Submit an array of workers and watch them; Ctrl-C and SIGTERM end the watching alone.
 
     Args:
         plan: The plan.
@@ -66,7 +67,7 @@ def run_on_slurm(
 
     Raises:
         SettingsError: If submitit is not installed, there is no SLURM, or a parameter is unknown.
-        RunStoppedError: After Ctrl-C: the array goes on.
+        RunStoppedError: After Ctrl-C or SIGTERM: the array goes on.
     """
     standing = Standing(plan)
     standing.refresh()
@@ -75,18 +76,23 @@ def run_on_slurm(
         name = str(array[0].job_id).split("_")[0]
         say(f"Submitted {len(array)} workers as job {name}; they write to {plan.root / FOLDER}.")
         try:
-            while not standing.settled():
-                time.sleep(LOOK_EVERY)
-                over = all(job.done() for job in array)
-                standing.refresh()
-                running = [job.key for job in standing.open() if at_work(plan, job)]
-                watch(glance(standing, running, len(array)))
-                if over and not standing.settled():
-                    raise SettingsError("The jobs were given up:", [_ended(array, plan)])
+            with stopping_on_signals():
+                _watch(plan, standing, array, watch)
         except KeyboardInterrupt:
             told = f"The workers go on: scancel {name} ends them, the same command watches and adds others."
             raise RunStoppedError(told) from None
     watch(glance(standing, (), workers))
+
+
+def _watch(plan: Plan, standing: Standing, array: list[Any], watch: Callable[[Glance], None]) -> None:
+    while not standing.settled():
+        time.sleep(LOOK_EVERY)
+        over = all(job.done() for job in array)
+        standing.refresh()
+        running = [job.key for job in standing.open() if at_work(plan, job)]
+        watch(glance(standing, running, len(array)))
+        if over and not standing.settled():
+            raise SettingsError("The jobs were given up:", [_ended(array, plan)])
 
 
 def _submit(plan: Plan, path: Path, workers: int, parameters: Mapping[str, Any], scheduler: str) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from fewlabel.core.stop_signals import stopping_on_signals
 from fewlabel.pipelines.executors.job_progress import Glance, Standing, glance
 from fewlabel.pipelines.executors.jobs import Job, Plan
 from fewlabel.pipelines.executors.worker import limit_threads, work_through
@@ -43,7 +44,8 @@ def run_here(plan: Plan, watch: Callable[[Glance], None]) -> None:
     watcher = threading.Thread(target=look, daemon=True)
     watcher.start()
     try:
-        work_through(plan, begins=begins)
+        with stopping_on_signals():
+            work_through(plan, begins=begins)
     finally:
         over.set()
         watcher.join()

@@ -37,9 +37,10 @@ def analyse(study: Study, results: Results) -> dict[str, Any]:
         results: What its cells came to.
 
     Returns:
-        ``control``; ``budgets`` that have scores; ``cells`` → arm → budget → ``spread``, ``interval`` and, against the
-        control, ``test`` with ``corrected`` and ``verdict``, each measure's; ``equivalent``, ``ranks``, ``agreement``,
-        ``power``, ``effects``, ``claims``, ``recorded``, ``rules``, and ``missing`` cells.
+        ``control``; ``budgets`` that have scores; ``units`` of distances; ``cells`` → arm → budget → ``spread``,
+        ``interval`` and, against the control, ``test`` with ``corrected`` and ``verdict``, each measure's;
+        ``equivalent``, ``ranks``, ``agreement``, ``power``, ``effects``, ``claims``, ``recorded``, ``rules``, and
+        ``missing`` cells.
     """
     level = 1.0 - study.settings.confidence
     scores: dict[int | str, dict[str, Scores]] = {
@@ -53,6 +54,7 @@ def analyse(study: Study, results: Results) -> dict[str, Any]:
         "control": study.control,
         "budgets": [str(budget) for budget in scores],
         "confidence": study.settings.confidence,
+        "units": _units(results),
         "cells": _cells(study, results, scores, tests, level),
         "equivalent": _equivalent(study, scores),
         "ranks": {str(budget): _ranks(found) for budget, found in scores.items()},
@@ -64,6 +66,11 @@ def analyse(study: Study, results: Results) -> dict[str, Any]:
         "rules": RULES,
         "missing": [[cell.arm, str(cell.budget), cell.draw, cell.seed] for cell in results.missing],
     }
+
+
+def _units(results: Results) -> str:
+    """What distances are in: mm, voxels where nobody knows how large one is."""
+    return " or ".join(dict.fromkeys(results.rows["units"])) if len(results.rows) else "mm"
 
 
 def _tests(study: Study, scores: Found) -> dict[tuple[int | str, str], tuple[PairedTest, float | None]]:

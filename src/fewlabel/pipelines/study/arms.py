@@ -50,16 +50,17 @@ class ArmPlan:
         self.pretrain: dict[str, Any] | None = None
         if arm.method is not None:
             self.pretrain = merge(_values(study, arm, "pretrain", recipe), {"method": arm.method})
-        self.user_network = set_keys(arm.finetune.get("network", {}))
+        network = arm.finetune.get("network", {})
+        # What is no group of settings is told as a fault of fine-tuning.
+        self.user_network = set_keys(network) if isinstance(network, Mapping) else frozenset[str]()
 
     @property
     def uses_labels(self) -> bool:
         """Whether its pre-training learns from the labels of a draw."""
         if self.pretrain is None:
             return False
-        method = self.pretrain["method"]
-        name = method if isinstance(method, str) else method["name"]
-        return bool(load_plugin("fewlabel.methods", str(name)).uses_labels)
+        settings: Any = self.stage("pretrain", {"data": "data", "out": "out"})
+        return bool(load_plugin("fewlabel.methods", settings.method.name).uses_labels)
 
     def stage(self, stage: str, links: Mapping[str, Any]) -> Settings:
         """Settings of a stage with what the study gives it.

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from fewlabel.core.artifact.files import read_json
+from fewlabel.core.errors import ArtifactError
 from fewlabel.core.settings.durations import clock
 from fewlabel.pipelines.executors.job_progress import Glance
 from fewlabel.pipelines.executors.jobs import Job, Plan
@@ -72,15 +74,17 @@ class Board:
         if not cells:
             return ""
         done = [cell for cell in cells if cell.evaluate in glance.done]
-        dice = [self._dice_of(cell.evaluate) for cell in done]
+        dice = [value for value in (self._dice_of(cell.evaluate) for cell in done) if value is not None]
         count = f"{len(done)}/{len(cells)}"
         return f"{statistics.fmean(dice):.3f} {count}" if dice else count
 
-    def _dice_of(self, key: str) -> float:
+    def _dice_of(self, key: str) -> float | None:
         if key not in self._dice:
-            summary = read_json(self._plan.folder(key) / LEAVES["evaluate"] / "summary.json")
-            self._dice[key] = float(summary["arms"]["model"]["mean"]["dice"]["mean"])
-        return self._dice[key]
+            # What is shown is no result: what is damaged is told when the tables are made.
+            with suppress(ArtifactError, KeyError, TypeError, ValueError):
+                summary = read_json(self._plan.folder(key) / LEAVES["evaluate"] / "summary.json")
+                self._dice[key] = float(summary["arms"]["model"]["mean"]["dice"]["mean"])
+        return self._dice.get(key)
 
     def _left(self, glance: Glance) -> float | None:
         self._time.look(glance.done)

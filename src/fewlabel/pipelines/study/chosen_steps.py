@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from fewlabel.core.artifact.files import read_json, write_json
+from fewlabel.core.errors import ArtifactError, Fault
 from fewlabel.core.progress import say
 from fewlabel.pipelines import time_budget_arithmetic
 from fewlabel.pipelines.executors.jobs import same_json
@@ -38,7 +40,7 @@ def choose_steps(study: Study, plans: Mapping[str, ArmPlan], stores: Stores, cos
     if not timed:
         return {}
     path = study.folder / FILE
-    kept: dict[str, dict[str, int]] = read_json(path) if path.is_file() else {}
+    kept = _kept(path)
     grid = make_grid(study, timed, stores, {})
     chosen = {}
     for name, plan in timed.items():
@@ -54,6 +56,20 @@ def choose_steps(study: Study, plans: Mapping[str, ArmPlan], stores: Stores, cos
             say(f"{name}: {minutes:g} minutes are {words or 'what its steps are set to'}.")
         chosen[name] = kept[key]
     return chosen
+
+
+def _kept(path: Path) -> dict[str, dict[str, int]]:
+    """Steps that were chosen before.
+
+    Raises:
+        ArtifactError: If the file is damaged: other steps would be other trainings.
+    """
+    kept = read_json(path) if path.is_file() else {}
+    whole = isinstance(kept, dict) and all(isinstance(steps, dict) for steps in kept.values())
+    if whole and all(isinstance(count, int) for steps in kept.values() for count in steps.values()):
+        return dict(kept)
+    remedy = "Delete it to have steps chosen anew, and the arms that have minutes trained again"
+    raise ArtifactError("The study cannot go on:", [Fault(f"{path} does not hold steps of arms", remedy=remedy)])
 
 
 def _given(plan: ArmPlan) -> dict[str, int]:

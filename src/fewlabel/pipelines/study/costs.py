@@ -9,10 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.artifact.files import read_json, write_json
+from fewlabel.core.artifact.files import write_json
 from fewlabel.core.progress import say, task
 from fewlabel.core.provenance import machine_facts
 from fewlabel.pipelines import step_timing
+from fewlabel.pipelines.executors.claims import noted
 from fewlabel.pipelines.executors.jobs import same_json
 from fewlabel.pipelines.study.checks import label_use, planned_encoder
 from fewlabel.pipelines.study.grid import Cell, Grid
@@ -21,7 +22,9 @@ from fewlabel.pipelines.time_budget_arithmetic import Cost
 
 FILE = "measured.json"
 #: Settings in which jobs of one kind differ: they cost alike.
-_ALIKE = frozenset({"seed", "draw", "labelled", "subjects", "steps", "out", "data", "encoder", "segmenter", "resume"})
+_ALIKE = frozenset(
+    {"seed", "draw", "labelled", "subjects", "steps", "threads", "out", "data", "encoder", "segmenter", "resume"}
+)
 #: With more labelled patients than this, some are held out or left out, which takes time.
 FEW = 2
 
@@ -40,10 +43,10 @@ class Costs:
         machine = machine_facts()
         self._machine = {key: machine[key] for key in ("processor", "cores", "threads")}
         self._known: dict[str, dict[str, Any]] = {}
-        if self._path.is_file():
-            record = read_json(self._path)
-            # Another machine, or other threads, take another time.
-            self._known = dict(record["costs"]) if record.get("machine") == self._machine else {}
+        # Another machine, or other threads, take another time; what is no record of times is measured anew.
+        record = noted(self._path)
+        if record.get("machine") == self._machine and isinstance(record.get("costs"), dict):
+            self._known = {key: cost for key, cost in record["costs"].items() if _is_cost(cost)}
 
     def measure(self, grid: Grid, cells: Sequence[Cell]) -> None:
         """Take a few steps of each kind of training that was not measured before.
@@ -116,6 +119,15 @@ def kind_of(grid: Grid, key: str, stores: Stores) -> str:
     if planned.stage == "evaluate":
         alike["before"] = [kind_of(grid, before, stores) for before in planned.needs]
     return hashlib.sha256(same_json(alike).encode()).hexdigest()[:16]
+
+
+def _is_cost(cost: Any) -> bool:
+    """Whether a value is as :meth:`Costs.measure` writes them."""
+    if not isinstance(cost, dict):
+        return False
+    numbers = {key: value for key, value in cost.items() if key != "name"}
+    known = numbers.keys() == {"seconds"} or {"name", "step"} <= cost.keys() <= Cost.__dataclass_fields__.keys()
+    return known and all(isinstance(value, int | float) for value in numbers.values())
 
 
 def _plain(cost: Cost) -> dict[str, Any]:

@@ -14,11 +14,9 @@ from fewlabel.pipelines.stage_table import STAGES
 from fewlabel.pipelines.study.arms import ArmPlan
 from fewlabel.pipelines.study.draws import covering_patients, draws_of, every_budget
 from fewlabel.pipelines.study.job_keys import job_key, stage_of
-from fewlabel.pipelines.study.spec import Budget, Study, numbers_of
+from fewlabel.pipelines.study.spec import MOST, Budget, Study, numbers_of
 from fewlabel.pipelines.study.stores import Stores
 
-#: Seeds are numbers below this, where draws differ in their seed alone.
-SEEDS_OF_A_DRAW = 1000
 #: Stage → name of the artifact in the folder of its job.
 LEAVES = {"pretrain": "encoder", "finetune": "segmenter", "evaluate": "scores"}
 
@@ -137,7 +135,7 @@ class _Builder:
         if labelled is not None and self.study.arms[plan.name].labelled_by == "coverage":
             drawn = {"subjects": list(self._covering(store, labelled))}
             # The patients are the same in each draw, the training is not.
-            trained = SEEDS_OF_A_DRAW * draw + seed
+            trained = MOST * draw + seed
         chosen = self.steps.get(plan.name, {})
         words = f"{plan.name}, M={'all' if labelled is None else labelled}, draw {draw}, seed {seed}"
         pretrain, values = "", dict[str, Any]()

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fewlabel.core.artifact.artifact_folder import Artifact
+from fewlabel.core.artifact.files import MANIFEST
+from fewlabel.core.errors import ArtifactError, Fault
+from fewlabel.core.progress import say
 from fewlabel.core.settings.durations import clock
-from fewlabel.pipelines.executors.claims import is_done
+from fewlabel.pipelines.executors.claims import forget, is_done
 from fewlabel.pipelines.executors.job_progress import Glance
 from fewlabel.pipelines.executors.jobs import Plan
 from fewlabel.pipelines.executors.worker import limit_threads
@@ -15,7 +19,7 @@ from fewlabel.pipelines.study.checks import check_grid
 from fewlabel.pipelines.study.chosen_steps import choose_steps
 from fewlabel.pipelines.study.costs import Costs
 from fewlabel.pipelines.study.execution import plan_of, threads_of, workers_of
-from fewlabel.pipelines.study.grid import Grid, make_grid
+from fewlabel.pipelines.study.grid import LEAVES, Grid, make_grid
 from fewlabel.pipelines.study.published import published_of
 from fewlabel.pipelines.study.spec import Study
 from fewlabel.pipelines.study.stores import Stores
@@ -61,7 +65,32 @@ def lay_out(study: Study) -> Laid:
     costs = Costs(study.folder, stores)
     grid = make_grid(study, plans, stores, choose_steps(study, plans, stores, costs))
     plan = plan_of(study, grid)
+    _forget_lost(plan, grid)
     return Laid(study, grid, plan, costs, TimeLeft(plan, grid, costs))
+
+
+def _forget_lost(plan: Plan, grid: Grid) -> None:
+    """Have jobs done again whose results were deleted.
+
+    Raises:
+        ArtifactError: If results are there but damaged, or of another kind: what they were is not ours to throw away.
+    """
+    faults, lost = [], 0
+    for job in plan.jobs:
+        leaf = LEAVES[grid.planned[job.key].stage]
+        folder = plan.folder(job.key)
+        if not is_done(plan, job.key) or Artifact.find(folder / leaf, leaf) is not None:
+            continue
+        if (folder / leaf / MANIFEST).exists():
+            remedy = f"Delete {folder}; the same command makes it again"
+            faults.append(Fault(f"{folder / leaf} is damaged, or not what this study made", job.title, remedy))
+        else:
+            forget(plan, job.key)
+            lost += 1
+    if faults:
+        raise ArtifactError("The study cannot go on:", faults)
+    if lost:
+        say(f"{lost} of {len(plan.jobs)} jobs lost their results and are done again.")
 
 
 def forecast_lines(laid: Laid) -> list[str]:

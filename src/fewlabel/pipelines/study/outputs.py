@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import pandas as pd
@@ -16,9 +17,11 @@ from fewlabel.pipelines.study.grid import Grid
 from fewlabel.pipelines.study.published import published_of
 from fewlabel.pipelines.study.results import Results, collect
 from fewlabel.pipelines.study.spec import Study
+from fewlabel.reporting.blocks import Table
 from fewlabel.reporting.page import write_report
-from fewlabel.reporting.study.as_text import latex, markdown
+from fewlabel.reporting.study.as_text import latex, markdown, plain
 from fewlabel.reporting.study.page import StudyFacts, all_tables, compose, headline
+from fewlabel.reporting.study.tables import claim_table, short_table
 
 FOLDER = "results"
 
@@ -28,7 +31,7 @@ def write_results(study: Study, grid: Grid) -> Path:
 
     ``rows.parquet`` has a row for each cell, ``cases.parquet`` one for each of its scans and classes,
     ``statistics.json`` all that the tables are made of; ``report.html``, ``tables.md`` and ``tables.tex`` are for
-    reading.
+    reading, ``tables.txt`` in a terminal of 80 columns.
 
     Args:
         study: The study.
@@ -64,6 +67,7 @@ def write_results(study: Study, grid: Grid) -> Path:
     write_bytes(folder / "cases.parquet", results.cases.to_parquet(index=False))
     write_json(folder / "statistics.json", statistics)
     write_text(folder / "tables.md", _markdown(facts))
+    write_text(folder / "tables.txt", "\n".join(_text(facts)) + "\n")
     name = study.settings.name
     texts = [latex(table, f"tab:{name}-{at}") for at, table in enumerate(all_tables(facts))]
     write_text(folder / "tables.tex", "\n\n".join(texts) + "\n")
@@ -84,6 +88,18 @@ def _markdown(facts: StudyFacts) -> str:
     if facts.published:
         lines += [f"Published figures: {facts.source}.", f"Differences of protocol: {' '.join(facts.differences)}"]
     return "\n\n".join(line for line in lines if line) + "\n"
+
+
+def _text(facts: StudyFacts) -> list[str]:
+    """What came out, in lines of 80 columns."""
+    found = facts.statistics
+    told = [*wrap(headline(found).verdict, 80), "", *plain(short_table(found))]
+    claims = claim_table(found)
+    if claims is not None:
+        kept = [0, 1, 4]
+        short = Table([claims.head[at] for at in kept], [[row[at] for at in kept] for row in claims.rows])
+        told += ["", *plain(short)]
+    return told
 
 
 def _facts(results: Results) -> list[tuple[str, str]]:

@@ -92,13 +92,16 @@ def published_of(study: Study) -> tuple[dict[tuple[str, str], str], str]:
         if figure.dataset == asked.dataset and asked.part in ("", figure.part)
     ]
     methods = list(dict.fromkeys(figure.method for figure in figures))
+    sets = list(dict.fromkeys(figure.dataset for figure in read_table(asked.table)))
     faults = [
         Fault(f'"{arm.published}" is not in the table', f"arms.{name}.published", did_you_mean(arm.published, methods))
         for name, arm in study.arms.items()
         if arm.published and arm.published not in methods
     ]
     if not methods:
-        faults = [Fault(f"{asked.table} has nothing of {asked.dataset}", "published.dataset", "See the table")]
+        part = f" in part {asked.part}" if asked.part else ""
+        problem = f'the table {asked.table} has nothing of "{asked.dataset}"{part}'
+        faults = [Fault(problem, "published.dataset", did_you_mean(asked.dataset, sets))]
     if faults:
         raise SettingsError("The study is not valid:", faults)
     found: dict[tuple[str, str], str] = {}

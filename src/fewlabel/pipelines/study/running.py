@@ -7,13 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.artifact.files import read_json, write_json
+from fewlabel.core.artifact.files import write_json
 from fewlabel.core.errors import DataError, Fault, RunStoppedError, SettingsError
 from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.core.progress import say
 from fewlabel.core.provenance import git_revision, library_versions, machine_facts
 from fewlabel.engine.lock import sole_run
+from fewlabel.pipelines.executors.claims import noted
 from fewlabel.pipelines.executors.job_progress import Glance
+from fewlabel.pipelines.executors.jobs import PLANS
 from fewlabel.pipelines.study.arms import arm_plans
 from fewlabel.pipelines.study.board import Board
 from fewlabel.pipelines.study.execution import execute, threads_of
@@ -105,8 +107,16 @@ def _own_folder(study: Study) -> Iterator[None]:
 
 
 def _refuse_other_folder(out: Path) -> None:
-    """Refuse a folder that holds something else than a study."""
-    if (out / STUDY_FILE).is_file() and read_json(out / STUDY_FILE).get("kind") == "study":
+    """Refuse a folder that holds something else than a study, or one of a later version.
+
+    A study whose file was damaged is known by its jobs; the file is written anew.
+    """
+    record = noted(out / STUDY_FILE)
+    if record.get("kind") == "study" or ((out / STUDY_FILE).is_file() and not record and (out / PLANS).is_dir()):
+        if (version := record.get("schema_version", SCHEMA)) != SCHEMA:
+            problem = f"{out} is a study of format {version}, and this version of fewlabel knows format {SCHEMA}"
+            fault = Fault(problem, "out", "Use the version that began it, or give another --out")
+            raise SettingsError("Nothing was written:", [fault])
         return
     obstacle = path_conflict(out)
     if obstacle:
@@ -119,7 +129,7 @@ def _write_study(study: Study, grid: Grid | None = None, *, finished: bool = Fal
         "kind": "study",
         "schema_version": SCHEMA,
         "finished": finished,
-        "settings": study.settings.record(),
+        "settings": study.settings.record(study.folder),
         "cells": [
             {"arm": cell.arm, "labelled": str(cell.budget), "draw": cell.draw, "seed": cell.seed, "jobs": cell.keys}
             for cell in (grid.cells if grid else ())

@@ -55,8 +55,13 @@ def study_of(spec: str | Path | Mapping[str, Any], over: Mapping[str, Any] | Non
     values, own = study_values(spec), dict(over or {})
     sizes, size = values.get("sizes", {}), own.get("size", values.get("size", ""))
     if size and isinstance(sizes, Mapping):
-        if size not in sizes:
-            remedy = did_you_mean(str(size), list(sizes), otherwise="Leave out size")
+        # What is no name at all is told as a fault of the setting.
+        if isinstance(size, str) and size not in sizes:
+            remedy = did_you_mean(size, [str(name) for name in sizes], otherwise="Leave out size")
             raise SettingsError("The study is not valid:", [Fault(f'there is no size "{size}"', "size", remedy)])
-        values = merge(values, sizes[size] or {})
+        chosen = sizes[size] if isinstance(size, str) else None
+        if chosen is not None and not isinstance(chosen, Mapping):
+            fault = Fault(f"must hold settings, not {chosen!r}", f"sizes.{size}", "Write key: value lines")
+            raise SettingsError("The study is not valid:", [fault])
+        values = merge(values, chosen or {})
     return parse_study(merge(values, own))

@@ -6,13 +6,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from fewlabel.core.settings.base import Names, PathSetting, Settings, setting
 
 #: Number of labelled patients; ``all`` for the whole train part.
 Budget = int | Literal["all"]
-Budgets = Annotated[tuple[Budget, ...], Field(strict=False)]
+#: Draws and seeds are numbers below this; a seed tells the trainings of one draw apart.
+MOST = 1000
+
+
+def _rising(value: tuple[Budget, ...]) -> tuple[Budget, ...]:
+    numbers = [number for number in value if isinstance(number, int)]
+    if not value or min(numbers, default=1) < 1 or numbers != sorted(set(numbers)) or "all" in value[:-1]:
+        raise ValueError("must be numbers from 1 in rising order, all at the end, as in [1,2,8,all]")
+    return value
+
+
+Budgets = Annotated[tuple[Budget, ...], Field(strict=False), AfterValidator(_rising)]
 #: How many, or which.
 Count = int | Annotated[tuple[int, ...], Field(strict=False)]
 Executor = Literal["here", "processes", "ray", "slurm"]
@@ -124,20 +135,12 @@ class StudySettings(Settings):
     cluster: str = setting("", "address of the Ray cluster, such as auto; empty for one on this machine")
     slurm: dict[str, Any] = setting({}, "parameters of sbatch, such as slurm.partition=gpu slurm.timeout_min=600")
 
-    @field_validator("budgets")
-    @classmethod
-    def _rising(cls, value: tuple[int | str, ...]) -> tuple[int | str, ...]:
-        numbers = [number for number in value if isinstance(number, int)]
-        if not value or min(numbers, default=1) < 1 or numbers != sorted(set(numbers)) or "all" in value[:-1]:
-            raise ValueError("budgets are numbers from 1 in rising order, all at the end, as in [1,2,8,all]")
-        return value
-
     @field_validator("draws", "seeds")
     @classmethod
     def _some(cls, value: int | tuple[int, ...]) -> int | tuple[int, ...]:
         numbers = (value - 1,) if isinstance(value, int) else value
-        if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
-            raise ValueError("give how many, from 1, or different numbers from 0, as in [0,2]")
+        if not numbers or min(numbers) < 0 or max(numbers) >= MOST or len(set(numbers)) < len(numbers):
+            raise ValueError(f"must say how many, 1 to {MOST}, or which, different numbers from 0, as in [0,2]")
         return value
 
 

@@ -9,6 +9,9 @@ from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.suggestions import did_you_mean
 from fewlabel.pipelines.study.spec import OWN, ArmSettings, ClaimSettings, SourceSettings, Study, StudySettings
 
+#: Characters that a name of an arm, a source or a size may have.
+LONGEST = 60
+
 
 def parse_study(values: Mapping[str, Any]) -> Study:
     """A study of nested values; every fault at once.
@@ -29,10 +32,15 @@ def parse_study(values: Mapping[str, Any]) -> Study:
     arms = _each(ArmSettings, values.get("arms", {}), "arms", faults)
     sources = _each(SourceSettings, values.get("sources", {}), "sources", faults)
     claims = _each(ClaimSettings, values.get("claims", ()), "claims", faults)
-    faults += _unknown_names(values, arms, claims)
+    faults += _unknown_names(values, arms, claims) + _names(values)
+    faults += [
+        Fault(f'compares "{claim.better}" with itself', f"claims.{at}.than", "Name another arm")
+        for at, claim in claims.items()
+        if claim.better == claim.than
+    ]
     if settings is not None and not values["arms"]:
         faults.append(Fault("must name one arm or more", "arms", "Write arms: {NAME: {method: gcl}}"))
-    if settings is not None:
+    elif settings is not None:
         arms = {name: arm for name, arm in arms.items() if name not in settings.skip}
         faults += _left_out(settings, arms, sources)
     if settings is None or faults:
@@ -45,13 +53,31 @@ def _left_out(
 ) -> list[Fault]:
     """A fault where what is left out is needed: the control, or the data of an arm."""
     faults = []
-    if settings.control in settings.skip:
+    if not settings.arms.keys() - set(settings.skip):
+        faults.append(Fault("leaves out every arm", "skip", "Keep one or more"))
+    elif settings.control in settings.skip:
         faults.append(Fault("leaves out the control", "skip", "Name another control"))
     for source, data in sources.items():
         takers = [name for name, arm in arms.items() if source in arm.pretrain_on]
         if data.data is None and takers:
             remedy = f"Add it, or leave out the arms that learn from it: skip=[{','.join(takers)}]"
             faults.append(Fault("this setting is required", f"sources.{source}.data", remedy))
+    return faults
+
+
+def _names(values: Mapping[str, Any]) -> list[Fault]:
+    """A fault for each name that no table could show, and for what is named as the study's own data are."""
+    faults = []
+    for what, kind in (("arms", "an arm"), ("sources", "a source"), ("sizes", "a size")):
+        given = values.get(what, {})
+        names = [name for name in given if isinstance(name, str)] if isinstance(given, Mapping) else []
+        faults += [
+            Fault(f"{name[:LONGEST]!r} cannot name {kind}", what, f"Use a line of 1 to {LONGEST} characters")
+            for name in names
+            if not (name.strip() and name.isprintable() and len(name) <= LONGEST)
+        ]
+        if what == "sources" and OWN in names:
+            faults.append(Fault("names the data of the study itself", f"{what}.{OWN}", "Use another name"))
     return faults
 
 
@@ -72,12 +98,16 @@ def _unknown_names(
     ]
     given = values.get("sources", {})
     known = [OWN, *map(str, given if isinstance(given, Mapping) else ())]
-    return faults + [
-        Fault(f'there is no source "{source}"', f"arms.{name}.pretrain_on", did_you_mean(source, known))
-        for name, arm in arms.items()
-        for source in arm.pretrain_on
-        if source not in known
-    ]
+    for name, arm in arms.items():
+        where = f"arms.{name}.pretrain_on"
+        faults += [
+            Fault(f'there is no source "{source}"', where, did_you_mean(source, known))
+            for source in arm.pretrain_on
+            if source not in known
+        ]
+        if not arm.pretrain_on or len(set(arm.pretrain_on)) < len(arm.pretrain_on):
+            faults.append(Fault("must name different data, one or more", where, f"Write [{OWN}], or names of sources"))
+    return faults
 
 
 def _each(kind: type[Any], given: Any, where: str, faults: list[Fault]) -> dict[Any, Any]:

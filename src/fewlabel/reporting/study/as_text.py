@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 from fewlabel.reporting.blocks import Table
 
@@ -45,6 +46,40 @@ def markdown(table: Table) -> str:
 
 def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def plain(table: Table, width: int = 80) -> list[str]:
+    r"""A table as lines of at most so many columns, its cells wrapped where they would be wider.
+
+    Columns that are short keep their width; long ones share what is left.
+
+    Example:
+        >>> print("\n".join(plain(Table(["arm", "Dice"], [["gcl", "0.71"]], numeric=frozenset({1})))))
+        arm  Dice
+        gcl  0.71
+    """
+    rows = [list(table.head), *[list(row) for row in table.rows]]
+    widths = _fitting([max(map(len, column)) for column in zip(*rows, strict=True)], width)
+    lines = []
+    for row in rows:
+        cells = [wrap(cell, size) or [""] for cell, size in zip(row, widths, strict=True)]
+        for at in range(max(map(len, cells))):
+            parts = [cell[at] if at < len(cell) else "" for cell in cells]
+            placed = [
+                part.rjust(size) if number in table.numeric else part.ljust(size)
+                for number, (part, size) in enumerate(zip(parts, widths, strict=True))
+            ]
+            lines.append("  ".join(placed).rstrip())
+    return lines
+
+
+def _fitting(wanted: Sequence[int], width: int) -> list[int]:
+    """Widths of columns that fit side by side, with two blanks in between."""
+    room = width - 2 * (len(wanted) - 1)
+    widths = list(wanted)
+    while sum(widths) > room and max(widths) > 1:
+        widths[widths.index(max(widths))] -= 1
+    return widths
 
 
 def latex(table: Table, label: str = "") -> str:

@@ -20,10 +20,10 @@ def results_table(statistics: Statistics, published: Published) -> Table:
         statistics: As the study leaves them.
         published: Published figures of these arms; without any there is no column of them.
     """
-    control, coverage = statistics["control"], f"{100 * statistics['confidence']:g} %"
-    head = ["arm", "M", "draws × seeds", "Dice", f"gain over {control} ({coverage} interval)", "corrected p", "verdict"]
-    units = _units(statistics)
-    head += [f"HD95 in {units}", *(["published Dice"] if published else [])]
+    control, coverage = statistics["control"], _coverage(statistics)
+    head = ["arm", "M", "draws × seeds", "Dice, mean ± SD", f"{coverage} interval of the mean"]
+    head += [f"gain over {control} ({coverage} interval)", "corrected p", "verdict"]
+    head += [f"HD95 in {_units(statistics)}, mean ± SD", *(["published Dice"] if published else [])]
     rows: list[list[str]] = []
     strong: set[int] = set()
     for budget in statistics["budgets"]:
@@ -35,15 +35,28 @@ def results_table(statistics: Statistics, published: Published) -> Table:
             if test is not None and test["verdict"] == "better":
                 strong.add(len(rows))
             row = [arm, budget, trainings(cell["spread"]), mean_and_deviation(cell["spread"])]
+            row.append(between(cell["interval"]["low"], cell["interval"]["high"]))
             row += ["", "", "control" if arm == control else ""] if test is None else _tested(test)
             row.append(mean_and_deviation(cell["measures"].get("hd95_mm", {}), 1))
             rows.append([*row, *([published.get((arm, budget), "")] if published else [])])
-    numeric = frozenset({1, 2, 3, 4, 5, 7} | ({8} if published else set()))
+    numeric = frozenset({1, 2, 3, 4, 5, 6, 8} | ({9} if published else set()))
     return Table(head, rows, "Results", numeric, frozenset(strong))
 
 
+def short_table(statistics: Statistics) -> Table:
+    """Of the results what fits into 80 columns: Dice, gain over the control and verdict."""
+    whole = results_table(statistics, {})
+    wanted = [0, 1, 3, 5, 7]
+    head = ["arm", "M", "Dice, mean ± SD", f"gain ({_coverage(statistics)} interval)", "verdict"]
+    return Table(head, [[row[at] for at in wanted] for row in whole.rows], "", frozenset({1, 2, 3}), whole.strong)
+
+
+def _coverage(statistics: Statistics) -> str:
+    return f"{100 * statistics['confidence']:g} %"
+
+
 def _units(statistics: Statistics) -> str:
-    return str(statistics.get("units", "mm"))
+    return str(statistics["units"])
 
 
 def trainings(spread: Mapping[str, Any]) -> str:
@@ -70,7 +83,7 @@ def rank_table(statistics: Statistics) -> Table | None:
     budgets = [budget for budget in statistics["budgets"] if statistics["ranks"].get(budget)]
     if not budgets:
         return None
-    head = ["arm", *(word for budget in budgets for word in (f"rank at M={budget}", "range", "first"))]
+    head = ["arm", *(word for budget in budgets for word in (f"rank at M={budget}", "95 % range", "came first"))]
     rows = []
     for arm in statistics["cells"]:
         cells = [statistics["ranks"][budget].get(arm) for budget in budgets]
@@ -92,7 +105,7 @@ def label_table(statistics: Statistics) -> Table | None:
     """How many labelled patients the control needs to be as good; None without a curve of it."""
     if not statistics["equivalent"]:
         return None
-    head = ["arm", "with labelled patients", f"equals {statistics['control']} with", "95 % range"]
+    head = ["arm", "with labelled patients", f"equals {statistics['control']} with", "95 % range of it"]
     rows = [[entry["arm"], str(entry["with"]), needed(entry), _range(entry)] for entry in statistics["equivalent"]]
     return Table(head, rows, "Label efficiency", frozenset({1, 2, 3}))
 
@@ -115,7 +128,7 @@ def power_table(statistics: Statistics, gain: float) -> Table | None:
     """How many draws would show a gain; None where nothing tells."""
     if not statistics["power"]:
         return None
-    head = ["arm", "M", f"chance to see a gain of {gain:g} now", "what gives a chance of 80 %"]
+    head = ["arm", "M", f"chance to see a gain of {gain:g} Dice now", "what gives a chance of 80 %"]
     rows = [
         [arm, budget, percent(entry["now"]), _draws(entry)]
         for budget, arms in statistics["power"].items()
@@ -132,7 +145,8 @@ def _draws(entry: Mapping[str, Any]) -> str:
 
 def effect_table(statistics: Statistics) -> Table | None:
     """What each switch of an ablation is worth; None without switches."""
-    head = ["switch", "M", "pairs of arms", "effect (95 % interval)", "corrected p", "verdict"]
+    effect_head = f"effect on Dice ({_coverage(statistics)} interval)"
+    head = ["switch", "M", "pairs of arms", effect_head, "corrected p", "verdict"]
     rows = [
         [effect["switch"], budget, str(len(effect["pairs"])), *_tested(effect)]
         for budget, effects in statistics["effects"].items()
@@ -143,7 +157,7 @@ def effect_table(statistics: Statistics) -> Table | None:
 
 def claim_table(statistics: Statistics) -> Table | None:
     """Published claims and whether they hold; None without claims."""
-    head = ["claim", "M", "difference here (95 % interval)", "corrected p", "it"]
+    head = ["claim", "M", f"difference of Dice here ({_coverage(statistics)} interval)", "corrected p", "it"]
     rows = [
         [entry["text"], str(entry["labelled"]), *_tested(entry)]
         if entry["labelled"] is not None
@@ -165,7 +179,7 @@ def recorded_table(statistics: Statistics) -> Table | None:
         for arm, own in arms.items()
     ]
     head = ["arm", "M", *names]
-    return Table(head, rows, "Records of trainings; medians, means and deviations over them", _all_but_first(head))
+    return Table(head, rows, "Records of trainings; of the median of each, mean ± SD over them", _all_but_first(head))
 
 
 def _significant(spread: Mapping[str, Any] | None) -> str:
@@ -190,7 +204,7 @@ def embedding_table(statistics: Statistics) -> Table | None:
         for arm, labels in statistics.get("embeddings", {}).items()
         for label, own in labels.items()
     ]
-    head = ["arm", "meta label", "encoders", "silhouette", "purity of 10 neighbours", "chance"]
+    head = ["arm", "meta label", "encoders", "silhouette, mean ± SD", "purity of 10 neighbours, mean ± SD", "by chance"]
     return Table(head, rows, "Embeddings", frozenset({2, 3, 4, 5})) if rows else None
 
 

@@ -17,19 +17,19 @@ from fewlabel.data.io.itk_log import collected_warnings
 from fewlabel.engine.fitting_batch import fitting_batch
 from fewlabel.engine.inference import usual_batch
 from fewlabel.engine.lock import sole_run
-from fewlabel.engine.runtime import choose_device
+from fewlabel.engine.runtime import choose_device, use_threads
 from fewlabel.stages._model_or_control import find_segmenter
 from fewlabel.stages._segmenter import Segmenter
 from fewlabel.stages.predict.formats import MaskFormat, mask_format
 from fewlabel.stages.predict.inputs import find_scans
-from fewlabel.stages.predict.mask_names import Scan
+from fewlabel.stages.predict.mask_names import Scan, named_scans
 from fewlabel.stages.predict.output_destination import Destination, check_destination, check_files
 from fewlabel.stages.predict.outputs import Seconds, outputs, record_predictions, sizes, standing
 from fewlabel.stages.predict.resuming import TABLE, Earlier
 from fewlabel.stages.predict.segmentation import PARTS, how_made, segment_scan
 from fewlabel.stages.predict.settings import PredictSettings
 
-__all__ = ["SETTINGS", "PredictSettings", "find_segmenter", "run"]
+__all__ = ["SETTINGS", "PredictSettings", "find_scans", "find_segmenter", "mask_path", "run"]
 
 SETTINGS = PredictSettings
 
@@ -53,6 +53,7 @@ def run(settings: PredictSettings) -> Path:
     model = _load(settings.model)
     loaded = time.perf_counter() - started
     device = choose_device(settings.device)
+    use_threads(settings.threads)
     usual = model.facts.get("reader", "auto")
     channels = len(model.plan.channels)
     settings = _fitting(settings, model, device)
@@ -106,6 +107,16 @@ def run(settings: PredictSettings) -> Path:
     if listing.faults:
         raise DataError(f"All {done} scans that can be read are segmented, but there is more:", listing.faults)
     return settings.out
+
+
+def mask_path(images: Sequence[Path], case: str) -> Path:
+    """Where, below the output, the mask of a scan of a prepared folder goes.
+
+    Args:
+        images: One path per channel.
+        case: The id of the scan.
+    """
+    return named_scans([(tuple(images), case)], images[0].parent)[0].output
 
 
 @contextmanager

@@ -17,12 +17,13 @@ from fewlabel.core.settings.base import plugin_name
 from fewlabel.core.settings.value_syntax import show_value
 from fewlabel.core.suggestions import did_you_mean
 from fewlabel.data.catalog import Case, Catalog
-from fewlabel.data.io.catalog_paths import files_behind, is_file_path, is_there, scan_stem
+from fewlabel.data.io.catalog_paths import files_behind, is_file_path, is_there, recorded, scan_stem
 from fewlabel.data.io.dicom.file_search import is_dicom_file
 from fewlabel.data.io.dicom.pseudonyms import FOLDER as PSEUDONYMS
 from fewlabel.data.io.hdf5_and_npz_arrays import SUFFIX as H5
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.data.mask_names import is_mask_name
+from fewlabel.data.scan_locations import moved_remedy
 from fewlabel.data.store import PreparedStore
 from fewlabel.readers.base import choose_reader, collected
 from fewlabel.stages.predict.listing import list_folder
@@ -159,15 +160,20 @@ class _Looking:
         claimed = of_scans | {file.resolve() for file in labels}
         images = [path for path in listing.files if is_scan(path) and path.resolve() not in claimed]
         masks = [path for path in images if is_mask_name(path, self.place)]
+        masks_by_name = [path.name for path in (*(() if private else labels), *masks)]
         left_out = {
-            "masks by name": [path.name for path in (*(() if private else labels), *masks)],
-            "hidden files": [path.name for path in hidden],
-            "made by fewlabel": list(map(str, listing.artifacts)),
+            "masks by name": (len(masks_by_name), masks_by_name),
+            "hidden files": (len(hidden), [path.name for path in hidden]),
+            # A private reader says it itself.
+            "made by fewlabel": (
+                0 if private else sum(artifact.count for artifact in listing.artifacts),
+                list(map(str, listing.artifacts)),
+            ),
         }
-        for kind, names in left_out.items():
-            if names:
+        for kind, (count, names) in left_out.items():
+            if count:
                 shown = "" if private else f": {', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
-                self.skipped.append(f"left out as {kind} ({len(names)}){shown}")
+                self.skipped.append(f"left out as {kind} ({count}){shown}")
         understood = {file.suffix.lower() for file in claimed}
         self.faults.extend(unreadable_faults(listing, understood, self.place, private=private))
         aside = set(masks)
@@ -209,6 +215,13 @@ def _of_prepared(store: PreparedStore, ids: Sequence[str] | None) -> list[Group]
         for name in wanted
         if name not in known
     ]
+    faults += [
+        Fault(f"its file {recorded(path)} is gone", f"case {name}", moved_remedy(store.folder))
+        for name in wanted
+        if name in known
+        for path in map(Path, known[name].images)
+        if not is_there(path)
+    ][:1]
     if not wanted:
         faults.append(Fault(f"every training scan of {store.folder} has a label", remedy="Name scans with cases"))
     if faults:

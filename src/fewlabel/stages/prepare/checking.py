@@ -103,8 +103,12 @@ def check(settings: PrepareSettings) -> CheckReport:
     sound = [fact for fact in seen.facts if fact.geometry is not None and not fact.faults]
     if proposed is not None:
         rows.extend(split_rows(proposed))
-        if sound:
-            planned = scan_plan_of(settings, catalog, sound, seen.labels, proposed, workers)
+        planned: ScanPlan | None = None
+        try:
+            planned = scan_plan_of(settings, catalog, sound, seen.labels, proposed, workers) if sound else None
+        except DataError as error:
+            faults.extend(error.faults)
+        if planned is not None:
             plan = planned.plan
             rows.extend(plan_rows(plan, sound, seen.labels, proposed, settings))
             readable = replace(catalog, cases=tuple(fact.case for fact in sound))

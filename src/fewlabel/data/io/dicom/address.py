@@ -44,8 +44,9 @@ class DicomMask:
         root: The folder that was given.
         scan: Pseudonym of the volume.
         objects: Pseudonyms of the segmentations or structure sets.
-        values: Name of a structure → its value in the mask, in the order in which structures take voxels: the later one
-            has a voxel that lies in several. Other structures are left out.
+        values: Name of each structure of the data set, whether this volume has it or not → its value in the mask, in
+            the order in which structures take voxels: the later one has a voxel that lies in several. Other structures
+            are left out.
         ordered: Whether somebody has said that this is the order.
     """
 

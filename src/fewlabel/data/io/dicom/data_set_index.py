@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import re
+import os
 import threading
-from collections import defaultdict
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fewlabel.core.errors import DataError, Fault, reason
 from fewlabel.data.io.dicom.address import DicomMask, DicomScan
+from fewlabel.data.io.dicom.data_set_patients import NameFilter, patients_apart, subjects_of
 from fewlabel.data.io.dicom.file_search import Tree, read_tree
-from fewlabel.data.io.dicom.headers import Header
-from fewlabel.data.io.dicom.private_text import naming_words, without_names
-from fewlabel.data.io.dicom.pseudonyms import FOLDER, Pseudonyms, load_pseudonyms
+from fewlabel.data.io.dicom.private_text import is_nobody, naming_words
+from fewlabel.data.io.dicom.pseudonym_tables import known_patients, write_scans
+from fewlabel.data.io.dicom.pseudonyms import Pseudonyms, load_pseudonyms
 from fewlabel.data.io.dicom.series import Series, described, volumes_of
 from fewlabel.data.io.dicom.structure_headers import StructureObject, read_structures
 
-#: What stands for a patient's number where there is none.
-_NOBODY = re.compile(
-    r"|0+|x+|anon\w*|unknown|none|n\.?/?a\.?|null|no ?name|patient|removed|de-?identified|default|test", re.IGNORECASE
-)
 _BACK = "Put its files back; if the folder of its key was lost, prepare the data again"
-#: Shorter numbers are in many paths by chance.
-_LONG_NUMBER = 4
 _LOCK = threading.Lock()
 _OPEN: dict[Path, Archive] = {}
 
 
-@dataclass(frozen=True)
+# Compared by identity, so that what is found of one can be kept.
+@dataclass(frozen=True, eq=False)
 class Archive:
     """What lies below a folder.
 
@@ -41,7 +36,10 @@ class Archive:
         objects: Pseudonym of each segmentation and structure set → what it holds.
         damaged: Files that cannot be read, and why.
         unnamed: Studies that hold no patient's number: each counts as a person.
+        shared_studies: Studies with files of several patients, parted by patient.
         tree: Its files.
+        name_filter: What takes the names of its patients out of texts.
+        own_words: Pseudonym of each volume → the words that name its patient.
     """
 
     root: Path
@@ -51,7 +49,14 @@ class Archive:
     objects: Mapping[str, StructureObject]
     damaged: tuple[tuple[Path, str], ...]
     unnamed: int
+    shared_studies: int
     tree: Tree
+    name_filter: NameFilter
+    own_words: Mapping[str, frozenset[str]]
+
+    def nameless(self, scan: str, text: str) -> str:
+        """A text of a tag of a volume, without names."""
+        return self.name_filter.clean(text, self.own_words[scan])
 
     def files_of(self, address: DicomScan | DicomMask) -> tuple[Path, ...]:
         """The files that a volume or a mask is read from; none where they are not there any more."""
@@ -92,33 +97,23 @@ def open_archive(root: Path, *, anew: bool = False) -> Archive:
     Raises:
         DataError: If pydicom is not installed, or there is no place for a key of pseudonyms.
     """
+    # The key of pseudonyms is sought in the folders above.
+    root = Path(os.path.abspath(root))  # noqa: PTH100  # Path.absolute keeps "..", and resolve follows links
     with _LOCK:
         if anew or root not in _OPEN:
             _OPEN[root] = _read_archive(root)
         return _OPEN[root]
 
 
-def names_a_patient(archive: Archive) -> bool:
-    """Whether a part of the path of the data holds the number of one of its patients, or two words of a name."""
-    parts = [part.casefold() for part in archive.root.parts]
-    for header in archive.tree.headers:
-        number = header.patient[1].strip().casefold()
-        numbered = len(number) >= _LONG_NUMBER and not _is_nobody(header) and any(number in part for part in parts)
-        words = set(re.findall(r"[^\W\d_]{3,}", header.person.casefold()))
-        if numbered or any(sum(word in part for word in words) > 1 for part in parts):
-            return True
-    return False
-
-
 def write_tables(archive: Archive, used: Collection[str]) -> Path | None:
-    """Write which patient, series and folder each pseudonym stands for, beside the key.
+    """Write which patient, series and folder each pseudonym stands for.
 
     Args:
         archive: The data set.
         used: Pseudonyms of the volumes that are scans of it.
 
     Returns:
-        As :meth:`fewlabel.data.io.dicom.pseudonyms.Pseudonyms.write_tables`.
+        As :func:`fewlabel.data.io.dicom.pseudonym_tables.write_scans`.
     """
     rows = [
         {
@@ -126,6 +121,7 @@ def write_tables(archive: Archive, used: Collection[str]) -> Path | None:
             "subject": archive.subjects[scan],
             "used": "yes" if scan in used else "no",
             "patient": series.head.patient[1],
+            "name": series.head.person,
             "study": series.head.study,
             "series": series.head.series,
             "folder": str(series.files[0].parent),
@@ -137,66 +133,109 @@ def write_tables(archive: Archive, used: Collection[str]) -> Path | None:
         {"scan": name, "study": held.study, "folder": str(held.file.parent), "description": held.kind}
         for name, held in archive.objects.items()
     )
-    return archive.names.write_tables(rows, archive.damaged)
+    return write_scans(rows, archive.names.home, archive.names.user_folder)
+
+
+def keep_beside_the_data(root: Path) -> Archive:
+    """The data set, with its key and table of scans beside it, see :meth:`Pseudonyms.beside_the_data`.
+
+    Args:
+        root: As for :func:`open_archive`.
+
+    Raises:
+        DataError: As :func:`open_archive`, or if there is another key beside the data by now.
+    """
+    archive = open_archive(root)
+    with _LOCK:
+        _OPEN[archive.root] = replace(archive, names=archive.names.beside_the_data())
+        return _OPEN[archive.root]
 
 
 def _read_archive(root: Path) -> Archive:
     names = load_pseudonyms(root)
     tree = read_tree(root)
-    volumes = [_nameless(series) for series in volumes_of(tree.headers)]
-    persons = {series.head.study: _subject(names, series.head) for series in volumes}
-    subjects = {scan: persons[series.head.study] for scan, series in _by_code(names, volumes, persons).items()}
-    scans = {scan: replace(series, where=scan) for scan, series in _by_code(names, volumes, persons).items()}
+    headers, shared_studies = patients_apart(tree.headers)
+    tree = replace(tree, headers=tuple(headers))
+    volumes = volumes_of(tree.headers)
+    known_by = subjects_of((*tree.headers, *(series.head for series in volumes)))
+    persons = {study: _subject(names, words) for study, words in known_by.items()}
+    objects, damaged = _structures(names, tree)
+    words = [_naming_words(series) for series in volumes]
+    name_filter = NameFilter.of(tree.headers, known_patients(names.home, names.user_folder))
+    scans = _by_code(names, volumes, persons)
+    own_words = dict(zip(scans, words, strict=True))
+    return Archive(
+        root,
+        names,
+        scans={scan: _nameless(series, scan, own_words[scan], name_filter) for scan, series in scans.items()},
+        subjects={scan: persons[series.head.study] for scan, series in scans.items()},
+        objects={name: held.nameless(name_filter.clean) for name, held in objects.items()},
+        damaged=(*tree.unreadable, *damaged),
+        unnamed=len({series.head.study for series in volumes if is_nobody(series.head.patient[1])}),
+        shared_studies=shared_studies,
+        tree=tree,
+        name_filter=name_filter,
+        own_words={scan: own or frozenset() for scan, own in own_words.items()},
+    )
+
+
+def _structures(names: Pseudonyms, tree: Tree) -> tuple[dict[str, StructureObject], list[tuple[Path, str]]]:
+    """Segmentations and structure sets by their pseudonyms, and those that cannot be read."""
     objects: dict[str, StructureObject] = {}
-    damaged = list(tree.unreadable)
+    damaged = []
     for header in tree.headers:
         if header.modality in {"SEG", "RTSTRUCT"}:
             try:
                 objects[f"o{names.code('object', header.instance or str(header.file))}"] = read_structures(header)
             except (OSError, ValueError) as error:
                 damaged.append((header.file, f"cannot be read ({reason(error)})"))
-    unnamed = len({series.head.study for series in volumes if _is_nobody(series.head)})
-    return Archive(root, names, scans, subjects, objects, tuple(damaged), unnamed, tree)
+    return objects, damaged
 
 
-def _nameless(series: Series) -> Series:
-    """A volume whose description, and what sets it apart from others, are without names."""
+def _naming_words(series: Series) -> frozenset[str] | None:
+    """What names the patient of a volume; None where its header cannot be read as a whole."""
     try:
-        words = naming_words(series.header(0))
+        return naming_words(series.header(0))
     except DataError:
-        return replace(series, head=replace(series.head, description=""), part=replace(series.part, marks={}))
-    marks = {name: _plain(value, words) for name, value in series.part.marks.items()}
-    head = replace(series.head, description=without_names(series.head.description, words))
-    return replace(series, head=head, part=replace(series.part, marks=marks))
+        return None
 
 
-def _plain(value: Hashable, words: Collection[str]) -> Hashable:
-    return tuple(without_names(str(each), words) for each in value) if isinstance(value, tuple) else value
+def _nameless(series: Series, scan: str, words: frozenset[str] | None, name_filter: NameFilter) -> Series:
+    """A volume that is called by its pseudonym, with description and marks that name nobody."""
+    if words is None:
+        head, marks = replace(series.head, description=""), {}
+    else:
+        head = replace(series.head, description=name_filter.clean(series.head.description, words))
+        marks = {
+            name: tuple(name_filter.clean(str(each), words) for each in value) if isinstance(value, tuple) else value
+            for name, value in series.part.marks.items()
+        }
+    return replace(series, head=head, part=replace(series.part, marks=marks), where=scan)
 
 
 def _by_code(names: Pseudonyms, volumes: Sequence[Series], persons: Mapping[str, str]) -> dict[str, Series]:
-    """Volumes by a pseudonym that is as short as keeps them apart."""
+    """Volumes, in their order, by a pseudonym that is as short as keeps them apart."""
     for digits in (6, 12, 24):
-        coded: dict[str, list[Series]] = defaultdict(list)
-        for series in volumes:
-            own = names.code("series", _relative(names, series.head.series), digits=digits)
-            number = f"_{series.number}" if series.count > 1 else ""
-            coded[f"{persons[series.head.study]}_s{own}{number}"].append(series)
+        codes = {
+            uid: names.code("series", _relative(names, uid), digits=digits)
+            for uid in dict.fromkeys(series.head.series for series in volumes)
+        }
+        coded = {
+            f"{persons[series.head.study]}_s{codes[series.head.series]}"
+            f"{f'_{series.number}' if series.count > 1 else ''}": series
+            for series in volumes
+        }
         if len(coded) == len(volumes):
             break
-    return {scan: each[0] for scan, each in coded.items()}
+    return coded
 
 
-def _subject(names: Pseudonyms, head: Header) -> str:
-    words = ("study", _relative(names, head.study)) if _is_nobody(head) else ("patient", *head.patient)
+def _subject(names: Pseudonyms, known_by: Sequence[str]) -> str:
+    words = ("patient", *known_by) if len(known_by) > 1 else ("study", _relative(names, known_by[0]))
     return f"p{names.code(*words)}"
-
-
-def _is_nobody(head: Header) -> bool:
-    return _NOBODY.fullmatch(head.patient[1].strip()) is not None
 
 
 def _relative(names: Pseudonyms, uid: str) -> str:
     """A UID; what stands for one by its folder, as that lies below the one of the key."""
-    start = f"folder {names.home.parent if names.home.name == FOLDER else names.root}"
+    start = f"folder {names.base}"
     return f"folder{uid.removeprefix(start)}" if uid.startswith(start) else uid

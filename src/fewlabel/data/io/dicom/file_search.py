@@ -26,11 +26,13 @@ class Tree:
         headers: Of its DICOM files, by path.
         unreadable: Files and folders that cannot be read, and why.
         others: Files that are no DICOM.
+        own: How many files earlier runs made, which are passed over.
     """
 
     headers: tuple[Header, ...]
     unreadable: tuple[tuple[Path, str], ...]
     others: tuple[Path, ...]
+    own: int = 0
 
 
 def read_tree(root: Path) -> Tree:
@@ -47,7 +49,8 @@ def read_tree(root: Path) -> Tree:
     headers: list[Header] = []
     unreadable: list[tuple[Path, str]] = []
     others: list[Path] = []
-    files = [root] if root.is_file() else list(_walked(root, unreadable))
+    own: set[Path] = set()
+    files = [root] if root.is_file() else list(_walked(root, unreadable, own))
     with task("headers", len(files)) as bar:
         for file in files:
             try:
@@ -60,7 +63,7 @@ def read_tree(root: Path) -> Tree:
             except ValueError as error:
                 unreadable.append((file, f"cannot be read as DICOM: {error}"))
             bar.advance()
-    return Tree(tuple(headers), tuple(unreadable), tuple(others))
+    return Tree(tuple(headers), tuple(unreadable), tuple(others), sum(path.is_file() for path in own))
 
 
 def series_files(file: Path) -> int:
@@ -95,18 +98,22 @@ def is_dicom_file(file: Path) -> bool:
     return file.suffix.lower() in _NAMED and len(start) == _START and start[:2] in {b"\x08\0", b"\x02\0"}
 
 
-def _walked(root: Path, unreadable: list[tuple[Path, str]]) -> Iterator[Path]:
-    """Files below a folder, sorted; each folder once, though links may lead to it again."""
+def _walked(root: Path, unreadable: list[tuple[Path, str]], own: set[Path]) -> Iterator[Path]:
+    """Files below a folder, sorted; each folder once, though links may lead to it again.
+
+    Args:
+        root: The folder.
+        unreadable: Takes folders that cannot be listed, and why.
+        own: Takes what earlier runs made, which is no label unless somebody puts it elsewhere.
+    """
     entered: set[Path] = set()
 
     def closed(error: OSError) -> None:
         unreadable.append((Path(error.filename), f"cannot be listed ({reason(error)})"))
 
-    own: set[Path] = set()
     for place, folders, names in os.walk(root, onerror=closed, followlinks=True):
         here = Path(place)
         if (artifact := own_files(here, names)) is not None:
-            # What was predicted is no label, unless somebody puts it elsewhere.
             own |= artifact.files
         if here.resolve() in entered:
             folders.clear()

@@ -43,6 +43,9 @@ _READ = (
 #: Pixels that nobody minds, whatever a file declares; and pixels that one byte of a file can hold at most.
 _HARMLESS, _DENSEST = 1 << 24, 2048
 
+#: Bytes of the tag of pixels, with its length and, where it is there, its type.
+_TAG, _TAG_WITH_TYPE = 8, 12
+
 
 @dataclass(frozen=True)
 class Plane:
@@ -99,7 +102,7 @@ class Header:
         kind: Values of ``ImageType``.
         samples: Values per pixel.
         inverted: Whether high values are dark.
-        cut: Whether the file is smaller than the pixels that its header says it holds.
+        cut: Whether the file ends before the pixels that its header says it holds.
         planes: Its slices; none for an object without an image.
     """
 
@@ -131,11 +134,13 @@ def read_header(file: Path) -> Header:
         ValueError: If it is no DICOM file, or is damaged.
         OSError: If it cannot be read.
     """
-    dataset = read_dataset(file, tags=_READ)
+    with file.open("rb") as stream:
+        dataset = read_dataset(stream, tags=_READ)
+        rest = file.stat().st_size - stream.tell()
     instance = text_of(dataset, "SOPInstanceUID") or text_of(dataset.file_meta, "MediaStorageSOPInstanceUID")
     modality = text_of(dataset, "Modality")
     apart, size = f"folder {file.parent}", file.stat().st_size
-    cut = _is_cut(dataset, size)
+    cut = _is_cut(dataset, rest)
     return Header(
         file=file,
         size=size,
@@ -157,15 +162,18 @@ def read_header(file: Path) -> Header:
     )
 
 
-def _is_cut(dataset: Any, size: int) -> bool:
+def _is_cut(dataset: Any, rest: int) -> bool:
+    """Whether less is left of a file, from the tag of its pixels on, than these take; not known of packed ones."""
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     sides = [max(0, whole_of(dataset, name) or 0) for name in ("Rows", "Columns")]
     more = [max(1, whole_of(dataset, name) or 1) for name in ("NumberOfFrames", "SamplesPerPixel")]
     pixels = math.prod((*sides, *more))
     if syntax is not None and (syntax.is_private or syntax.is_compressed or syntax.is_deflated):
         # How many bytes packed pixels take is not known; but no packing makes nothing of them.
-        return pixels > _HARMLESS and pixels > _DENSEST * size
-    return pixels * (whole_of(dataset, "BitsAllocated") or 1) > 8 * size
+        return pixels > _HARMLESS and pixels > _DENSEST * rest
+    tag = _TAG if syntax is None or syntax.is_implicit_VR else _TAG_WITH_TYPE
+    bits = whole_of(dataset, "BitsAllocated")
+    return pixels > 0 and pixels * (bits or 1) > 8 * (rest - tag) and (bits is not None or pixels > _HARMLESS)
 
 
 def _planes(file: Path, instance: str, dataset: Any, *, cut: bool) -> tuple[Plane, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io.dicom.address import DicomMask
-from fewlabel.data.io.dicom.data_set_index import open_archive
+from fewlabel.data.io.dicom.data_set_index import Archive, open_archive
 from fewlabel.data.io.dicom.segmentation import SegmentationFile
 from fewlabel.data.io.dicom.slice_grid import SliceGrid
+from fewlabel.data.io.dicom.structure_headers import StructureObject, owner_of
 from fewlabel.data.io.dicom.structure_set import StructureSetFile
 from fewlabel.data.io.dicom.undrawn_structures import Problems
 from fewlabel.data.io.integer_types import integer_type
@@ -41,9 +43,8 @@ def read_dicom_mask(mask: DicomMask, notes: list[str]) -> NDArray[np.integer[Any
     files: list[tuple[dict[str, int], SegmentationFile | StructureSetFile]] = []
     for name in mask.objects:
         held = archive.held(name)
-        where = f"{held.kind} {name}"
-        kind = SegmentationFile if held.kind == "segmentation" else StructureSetFile
-        files.append(({each.name.casefold(): each.number for each in held.structures}, kind(held.file, where)))
+        file = _open(held, f"{held.kind} {name}")
+        files.append(({each.name.casefold(): each.number for each in held.structures}, file))
     notes.extend(
         f"{file.where} holds shares of voxels: from one half on, a voxel counts as inside"
         for _, file in files
@@ -68,7 +69,7 @@ def read_dicom_mask(mask: DicomMask, notes: list[str]) -> NDArray[np.integer[Any
         # The place in the order, until all are drawn: two structures may share a value.
         joined[inside] = place
     if not mask.ordered:
-        faults.extend(_taken_faults(mask, joined, sizes))
+        faults.extend(_taken_faults(mask, joined, sizes, archive))
     if faults:
         raise DataError("A mask cannot be used:", faults)
     classes = [0, *(value for _, value in mask.values)]
@@ -76,7 +77,13 @@ def read_dicom_mask(mask: DicomMask, notes: list[str]) -> NDArray[np.integer[Any
     return straighten(values[joined], geometry, mask=True)
 
 
-def _taken_faults(mask: DicomMask, joined: NDArray[np.integer[Any]], sizes: Sequence[int]) -> list[Fault]:
+def _open(held: StructureObject, where: str) -> SegmentationFile | StructureSetFile:
+    return (SegmentationFile if held.kind == "segmentation" else StructureSetFile)(held.file, where)
+
+
+def _taken_faults(
+    mask: DicomMask, joined: NDArray[np.integer[Any]], sizes: Sequence[int], archive: Archive
+) -> list[Fault]:
     """Structures that others cover, as the outline of the body does an organ: somebody has to say which has a voxel."""
     left = counts_of(joined, len(sizes) + 1)[1:]
     covered = [
@@ -86,11 +93,31 @@ def _taken_faults(mask: DicomMask, joined: NDArray[np.integer[Any]], sizes: Sequ
     ]
     if not covered:
         return []
-    order = sorted(range(len(sizes)), key=lambda place: -sizes[place])
-    names = ",".join(mask.values[place][0] for place in order if sizes[place])
+    # All of the data set: what the setting does not name is left out, of other scans, too.
+    volumes = {name: _usual_volume(archive, name) for name, _ in mask.values}
+    names = ",".join(sorted(volumes, key=lambda name: -volumes[name]))
     problem = f"most voxels of {', '.join(covered)} lie in other structures too, and a voxel has one class"
     remedy = (
         f"Say which structures count, later ones having the voxels that they share: "
-        f"'reader.name=dicom reader.structures=[{names}]' for example"
+        f"'reader.name=dicom reader.structures=[{names}]' for example, from the largest to the smallest"
     )
     return [Fault(problem, str(mask), remedy)]
+
+
+@lru_cache(maxsize=256)
+def _usual_volume(archive: Archive, name: str) -> float:
+    """Volume in mm³ of a structure in the first scan that has it; 0 where it cannot be drawn."""
+    for held in archive.objects.values():
+        numbers = [each.number for each in held.structures if each.name.casefold() == name.casefold()]
+        scan, _ = owner_of(held, archive.scans)
+        if not numbers or not scan or archive.scans[scan].faults:
+            continue
+        series = archive.scans[scan]
+        inside = np.zeros(series.shape, dtype=np.bool_)
+        try:
+            _open(held, "").draw(numbers[0], SliceGrid.of(series.planes), inside, Problems(name, ""))
+        except DataError:
+            continue
+        if inside.any():
+            return float(inside.sum() * np.prod(series.geometry.spacing))
+    return 0.0

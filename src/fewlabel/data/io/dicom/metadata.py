@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from fewlabel.data.catalog import Column, Value
-from fewlabel.data.io.dicom.private_text import naming_words, without_names
 from fewlabel.data.io.dicom.quiet_pydicom import quiet
 from fewlabel.data.io.dicom.series import Series
 from fewlabel.data.io.dicom.splitting import normal_of
@@ -37,19 +36,17 @@ COLUMNS = (
 
 
 @quiet()
-def metadata_of(series: Series, header: Any) -> dict[str, Value]:
+def metadata_of(series: Series, header: Any, nameless: Callable[[str], str]) -> dict[str, Value]:
     """A value for each of :data:`COLUMNS`; None where nothing says it.
-
-    Texts are without the words of tags that name a person or a place, without dates and long numbers.
 
     Args:
         series: The volume.
         header: Of its first slice.
+        nameless: Takes a text, and gives what of it names nobody.
     """
-    words = naming_words(header)
 
     def text(*names: str) -> str | None:
-        parts = [without_names(text_of(header, name).replace("\\", " "), words) for name in names]
+        parts = [nameless(text_of(header, name).replace("\\", " ")) for name in names]
         return " ".join(filter(None, parts)) or None
 
     field = number_of(header, "MagneticFieldStrength")

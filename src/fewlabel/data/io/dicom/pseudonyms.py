@@ -1,8 +1,9 @@
 """Pseudonyms of patients and series, by a random key that stays with the DICOM files.
 
 The key lies in the folder ``.fewlabel-dicom`` of the data, or of a folder above it, where whoever can read it can read
-the files as well; and where the data cannot be written to, in a folder of the user. With the key, one patient has one
-pseudonym in every run; without it, nobody finds the patient to a pseudonym. A table beside it does: it is the way back.
+the files as well. ``prepare`` writes it there, see :meth:`Pseudonyms.beside_the_data`; until then, and where the data
+are read-only, it lies in a folder of the user. With the key, one patient has one pseudonym in every run; without it,
+nobody finds the patient to a pseudonym. A table beside it does (:mod:`fewlabel.data.io.dicom.pseudonym_tables`).
 """
 
 from __future__ import annotations
@@ -10,25 +11,20 @@ from __future__ import annotations
 import csv
 import hashlib
 import hmac
-import io
 import os
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fewlabel.core.artifact.files import write_text
 from fewlabel.core.errors import DataError, Fault, reason
 from fewlabel.core.unfinished_files import partial_beside
+from fewlabel.data.io.dicom.pseudonym_tables import SCANS, merge_scans
 
-#: Of the key and the tables, in the folder of the data.
+#: Of the key and the table, in the folder of the data.
 FOLDER = ".fewlabel-dicom"
-#: Tables: what each pseudonym stands for, and which files cannot be read.
-SCANS, UNREADABLE = "scans.csv", "unreadable.csv"
 _KEY = "key"
 _BYTES = 32
-_COLUMNS = ("scan", "subject", "used", "patient", "study", "series", "folder", "description")
 
 
 @dataclass(frozen=True)
@@ -37,13 +33,18 @@ class Pseudonyms:
 
     Attributes:
         key: Random bytes.
-        home: Folder of the key and the tables.
-        root: Folder of the data.
+        base: Folder that the key is of: that of the data, or one above it.
+        home: Folder that the key lies in.
     """
 
     key: bytes
+    base: Path
     home: Path
-    root: Path
+
+    @property
+    def user_folder(self) -> Path:
+        """Folder of the user for what belongs to the data, and may not be written there."""
+        return _user_folder(self.base)
 
     def code(self, kind: str, *words: str, digits: int = 10) -> str:
         """A pseudonym, as hexadecimal digits: the HMAC-SHA256 of words, begun by their kind.
@@ -55,37 +56,34 @@ class Pseudonyms:
         text = "\0".join((kind, *words))
         return hmac.new(self.key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:digits]
 
-    def write_tables(self, scans: Sequence[Mapping[str, str]], unreadable: Sequence[tuple[Path, str]]) -> Path | None:
-        """Write which patient, series and folder each pseudonym stands for, and which files cannot be read.
+    def beside_the_data(self) -> Pseudonyms:
+        """The same, with the key and the table of scans moved from the folder of the user to that of the data.
 
-        Rows of other data with the same key stay.
+        They stay where they are if the data cannot be written to. A folder without the permission to write counts as
+        read-only for the administrator, too.
 
-        Args:
-            scans: A value for each column: ``scan``, ``subject``, ``used``, ``patient``, ``study``, ``series``,
-                ``folder`` and ``description``.
-            unreadable: Files that cannot be read, and why.
-
-        Returns:
-            Their folder; None where they cannot be written, which does no harm but that nobody finds the way back.
+        Raises:
+            DataError: If there is another key beside the data by now.
         """
-        for home in dict.fromkeys((self.home, _own_folder(self.root))):
-            try:
-                before = _rows(home / SCANS)
-                rows = {row["scan"]: row for row in (*before, *scans)}
-                _write_changed(home / SCANS, _COLUMNS, [rows[scan] for scan in sorted(rows)])
-                lost = [{"file": str(path), "problem": problem} for path, problem in unreadable]
-                if lost:
-                    _write_changed(home / UNREADABLE, ("file", "problem"), lost)
-                else:
-                    (home / UNREADABLE).unlink(missing_ok=True)
-            except OSError:
-                continue
-            return home
-        return None
+        home = self.base / FOLDER
+        place = home if home.is_dir() else self.base
+        try:
+            if not place.stat().st_mode & 0o222:
+                return self
+            if _created(home / _KEY, self.key) != self.key:
+                problem = "holds another key of pseudonyms, which was made in the meantime"
+                raise DataError("DICOM cannot be read:", [Fault(problem, str(home), "Start again")])
+            if (self.user_folder / SCANS).is_file():
+                merge_scans(self.user_folder / SCANS, home / SCANS)
+                (self.user_folder / SCANS).unlink()
+            (self.user_folder / _KEY).unlink(missing_ok=True)
+        except (OSError, csv.Error):
+            return self
+        return replace(self, home=home)
 
 
 def load_pseudonyms(root: Path) -> Pseudonyms:
-    """The pseudonyms of data: by the key in its folder or one above it, or by a new one.
+    """The pseudonyms of data: by the key in its folder or one above it, or by a new one, in a folder of the user.
 
     Args:
         root: The data: an absolute path of a folder or a file.
@@ -95,27 +93,28 @@ def load_pseudonyms(root: Path) -> Pseudonyms:
     """
     folder = root if root.is_dir() else root.parent
     above = (folder, *folder.parents)
-    for home in (*(place / FOLDER for place in above), *map(_own_folder, above)):
+    for base, home in (*((base, base / FOLDER) for base in above), *((base, _user_folder(base)) for base in above)):
         if (home / _KEY).exists():
-            return Pseudonyms(_read(home / _KEY), home, folder)
-    beside, own = folder / FOLDER, _own_folder(folder)
-    for home in (beside, own):
-        try:
-            return Pseudonyms(_created(home / _KEY), home, folder)
-        except OSError as error:
-            problem = f"cannot be written ({reason(error)}), so there is no place for the key of pseudonyms"
-    remedy = f"Allow writing to {folder}, or to your own folder"
-    raise DataError("DICOM cannot be read:", [Fault(problem, str(own), remedy)])
+            return Pseudonyms(_read(home / _KEY), base, home)
+    home = _user_folder(folder)
+    try:
+        return Pseudonyms(_created(home / _KEY, secrets.token_bytes(_BYTES)), folder, home)
+    except OSError as error:
+        problem = f"cannot be written ({reason(error)}), so there is no place for the key of pseudonyms"
+        remedy = "Allow writing to it, or name another folder in XDG_DATA_HOME"
+        raise DataError("DICOM cannot be read:", [Fault(problem, str(home), remedy)]) from error
 
 
-def _own_folder(folder: Path) -> Path:
-    """Folder of the user for a folder of data that cannot be written to; its name does not say which."""
-    if sys.platform == "win32":
+def _user_folder(folder: Path) -> Path:
+    """Folder of the user for a folder of data; its name does not say which."""
+    if given := os.environ.get("XDG_DATA_HOME"):
+        base = Path(given)
+    elif sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
         base = Path.home() / "Library" / "Application Support"
     else:
-        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+        base = Path.home() / ".local" / "share"
     return base / "fewlabel" / f"dicom-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
 
 
@@ -133,13 +132,16 @@ def _read(path: Path) -> bytes:
     return key
 
 
-def _created(path: Path) -> bytes:
-    """A new key, or that of another process which was faster."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _created(path: Path, key: bytes) -> bytes:
+    """A key that is written, or the one that is there already, as of another process which was faster."""
+    if path.exists():
+        return _read(path)
+    # A folder of the user is nobody else's; that of the data is open to those who may read them.
+    path.parent.mkdir(mode=0o777 if path.parent.name == FOLDER else 0o700, parents=True, exist_ok=True)
     partial = partial_beside(path)
     try:
         with partial.open("x", encoding="ascii") as stream:
-            stream.write(secrets.token_hex(_BYTES) + "\n")
+            stream.write(key.hex() + "\n")
         try:
             os.link(partial, path)
         except FileExistsError:
@@ -151,20 +153,3 @@ def _created(path: Path) -> bytes:
     finally:
         partial.unlink(missing_ok=True)
     return _read(path)
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as stream:
-        return [{name: row.get(name) or "" for name in _COLUMNS} for row in csv.DictReader(stream) if row.get("scan")]
-
-
-def _write_changed(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    if not path.is_file() or path.read_bytes() != text.getvalue().encode():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, text.getvalue())

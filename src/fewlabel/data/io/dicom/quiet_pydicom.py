@@ -55,3 +55,15 @@ def pydicom_library() -> Any:
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     return pydicom
+
+
+def code_dictionary() -> Any:
+    """The codes of the standard as pydicom has them, which takes a second to load.
+
+    Raises:
+        DataError: If pydicom is not installed.
+    """
+    pydicom_library()
+    from pydicom.sr.codedict import codes
+
+    return codes

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.data.io.dicom.quiet_pydicom import pydicom_library
+from fewlabel.data.io.dicom.quiet_pydicom import code_dictionary
 from fewlabel.data.io.dicom.result_headers import check_identity, filled, series_number, version, writing
 from fewlabel.data.io.dicom.series import Series
 from fewlabel.data.io.dicom.structure_headers import MAKER
@@ -97,7 +97,7 @@ def _with_sources(mask: NDArray[Any], series: Series) -> tuple[list[Any], NDArra
 
 
 def _described(label: Label, highdicom: Any) -> Any:
-    codes = pydicom_library().sr.codedict.codes
+    codes = code_dictionary()
     return highdicom.seg.SegmentDescription(
         segment_number=label.value,
         segment_label=label.name[:64],

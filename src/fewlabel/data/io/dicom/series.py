@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -171,12 +171,17 @@ def volumes_of(headers: Iterable[Header]) -> list[Series]:
         owner = {plane.file: header for header in own for plane in header.planes}
         parts = [_distinct(part) for part in split_planes([plane for header in own for plane in header.planes])]
         volumes.extend(
-            Series(owner[part.planes[0].file], part, number, len(parts), notes=(*notes, *said))
+            Series(_head(part, owner), part, number, len(parts), notes=(*notes, *said))
             for number, (part, said) in enumerate(parts, start=1)
         )
     return sorted(
         volumes, key=lambda each: (each.head.study, each.head.series_number or 0, each.head.series, each.number)
     )
+
+
+def _head(part: Part, owner: Mapping[Path, Header]) -> Header:
+    """The header of the first slice, which is cut if any is."""
+    return replace(owner[part.planes[0].file], cut=any(owner[plane.file].cut for plane in part.planes))
 
 
 def described(series: Series) -> str:

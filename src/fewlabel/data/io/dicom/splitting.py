@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,22 +43,22 @@ def split_planes(planes: Sequence[Plane]) -> list[Part]:
     Slices that differ in size, in distance of pixels or in direction are of different volumes. Where several lie at one
     place, they are of as many volumes, told apart by the first of their marks that gives each volume a slice at every
     place; or by their order in time, or in the series, where they are as many at every place. Slices without a place
-    are a volume each.
+    are a volume for each file.
     """
-    parts: list[Part] = []
+    nowhere: dict[Path, list[Plane]] = defaultdict(list)
     groups: list[list[Plane]] = []
     for plane in planes:
         if plane.position is None or plane.orientation is None:
-            parts.append(Part((plane,)))
+            nowhere[plane.file].append(plane)
             continue
         same = next((group for group in groups if _alike(group[0], plane)), None)
         if same is None:
             groups.append([plane])
         else:
             same.append(plane)
+    parts = [Part(tuple(frames)) for frames in nowhere.values()]
     for group in groups:
-        stacks = _stacks(group)
-        for stack in stacks:
+        for stack in _stacks(group):
             parts.extend(_split(stack, {}))
     return parts
 

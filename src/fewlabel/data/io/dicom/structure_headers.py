@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fewlabel.data.io.dicom.headers import Header
-from fewlabel.data.io.dicom.private_text import naming_words, without_names
+from fewlabel.data.io.dicom.private_text import naming_words
 from fewlabel.data.io.dicom.quiet_pydicom import quiet
 from fewlabel.data.io.dicom.series import Series, is_localizer
 from fewlabel.data.io.dicom.tags import elements_of, read_dataset, text_of, whole_of
@@ -35,7 +35,7 @@ class StructureObject:
     Attributes:
         file: The file.
         kind: ``segmentation`` or ``structure set``.
-        structures: In the order of the file; names name no person, and no two are equal.
+        structures: In the order of the file.
         description: Of its series, its label and its own.
         study: UID of its study.
         instances: UIDs of the images that it is drawn on.
@@ -43,6 +43,7 @@ class StructureObject:
         frames_of_reference: UIDs of the systems of coordinates of what it holds.
         moment: When it was made, for comparisons alone.
         predicted: Whether ``predict`` wrote it.
+        words: That name a person or a place, see :func:`fewlabel.data.io.dicom.private_text.naming_words`.
     """
 
     file: Path
@@ -55,25 +56,35 @@ class StructureObject:
     frames_of_reference: frozenset[str]
     moment: str
     predicted: bool
+    words: frozenset[str]
+
+    def nameless(self, clean: Callable[[str, frozenset[str]], str]) -> StructureObject:
+        """The object with texts that name nobody, and structures of which no two are called alike.
+
+        A structure of whose name nothing is left is called by its number.
+
+        Args:
+            clean: Takes a text and the words that name whom it is on, and gives what may be kept of it.
+        """
+        names = [clean(each.name, self.words) or f"structure {each.number}" for each in self.structures]
+        repeated = {name for name, count in Counter(map(str.casefold, names)).items() if count > 1}
+        structures = tuple(
+            Structure(f"{name} {each.number}" if name.casefold() in repeated else name, each.number)
+            for name, each in zip(names, self.structures, strict=True)
+        )
+        return replace(self, structures=structures, description=clean(self.description, self.words))
 
 
 @quiet()
 def read_structures(header: Header) -> StructureObject:
-    """The structures of a file, and what it refers to.
+    """The structures of a file, called as it calls them, and what it refers to.
 
     Raises:
         ValueError: If the file is damaged.
         OSError: If it cannot be read.
     """
     dataset = read_dataset(header.file)
-    words = naming_words(dataset)
-    listed = list(_segments(dataset) if header.modality == "SEG" else _regions(dataset))
-    names = [without_names(name, words) or f"structure {number}" for name, number in listed]
-    repeated = {name for name, count in Counter(map(str.casefold, names)).items() if count > 1}
-    structures = tuple(
-        Structure(f"{name} {number}" if name.casefold() in repeated else name, number)
-        for name, (_, number) in zip(names, listed, strict=True)
-    )
+    listed = _segments(dataset) if header.modality == "SEG" else _regions(dataset)
     said = (text_of(dataset, name) for name in ("SeriesDescription", "ContentLabel", "StructureSetLabel"))
     references: dict[str, set[str]] = {"ReferencedSOPInstanceUID": set(), "SeriesInstanceUID": set()}
     frames = {header.frame_of_reference}
@@ -90,14 +101,15 @@ def read_structures(header: Header) -> StructureObject:
     return StructureObject(
         file=header.file,
         kind=_KINDS[header.modality],
-        structures=structures,
-        description=without_names(" ".join(dict.fromkeys(filter(None, said))), words),
+        structures=tuple(Structure(name, number) for name, number in listed),
+        description=" ".join(dict.fromkeys(filter(None, said))),
         study=header.study,
         instances=frozenset(references["ReferencedSOPInstanceUID"]),
         series=frozenset(references["SeriesInstanceUID"]),
         frames_of_reference=frozenset(filter(None, frames)),
         moment=next(filter(None, moments), ""),
         predicted={text_of(dataset, name) for name in ("Manufacturer", "ManufacturerModelName")} == {MAKER},
+        words=naming_words(dataset),
     )
 
 

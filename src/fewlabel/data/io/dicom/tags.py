@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from fewlabel.core.memory_limit import too_large
 from fewlabel.data.io.dicom.quiet_pydicom import pydicom_library, quiet
@@ -15,11 +15,11 @@ _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _BEGINNING, _AT_ONCE = 1 << 12, 1 << 22
 
 
-def read_dataset(file: Path, *, pixels: bool = False, tags: tuple[str, ...] | None = None) -> Any:
+def read_dataset(file: Path | BinaryIO, *, pixels: bool = False, tags: tuple[str, ...] | None = None) -> Any:
     """A file as pydicom reads it.
 
     Args:
-        file: The file; its preamble may be missing.
+        file: The file; its preamble may be missing. An open one is left where the pixels begin, if it has any.
         pixels: Whether to read the pixels too.
         tags: Names of what to read, sequences with all that is in them; None for all.
 
@@ -47,17 +47,18 @@ class _TooLargeError(ValueError):
     """A file that is packed as a whole needs more memory than there is."""
 
 
-def _check_unpacked_size(file: Path, library: Any) -> None:
+def _check_unpacked_size(file: Path | BinaryIO, library: Any) -> None:
     """Refuse a file that is deflated as a whole and would not fit into memory: pydicom unpacks it before all else.
 
     Raises:
         ValueError: If so.
     """
-    with file.open("rb") as stream:
+    place = file if isinstance(file, Path) else Path(file.name)
+    with place.open("rb") as stream:
         if _DEFLATED not in stream.read(_BEGINNING):
             return
         # Preamble, mark and the length of the group that says how the rest is packed.
-        start = 144 + int(library.filereader.read_file_meta_info(file).FileMetaInformationGroupLength)
+        start = 144 + int(library.filereader.read_file_meta_info(place).FileMetaInformationGroupLength)
         stream.seek(start)
         unpack, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
         while block := stream.read(_BEGINNING):

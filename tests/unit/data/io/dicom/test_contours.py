@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib import path
 
 from fewlabel.data.io.dicom.contours import fill_contours
 
@@ -73,3 +74,13 @@ def test_any_polygons_are_those_of_the_slow_loop(seed):
     contours = [generator.uniform(-3, 13, (count, 2)) for count in (3, 5, 8)]
     contours.append(np.rint(generator.uniform(-1, 10, (7, 2))))
     assert np.array_equal(fill_contours(contours, SHAPE), slow(contours, SHAPE))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_polygons_whose_edges_meet_no_centre_are_those_of_matplotlib(seed):
+    shape = (40, 41)
+    contours = [np.random.default_rng(seed).uniform(-3, 43, (count, 2)) for count in (3, 5, 8, 20)]
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    centres = np.stack([x.ravel(), y.ravel()], axis=1)
+    inside = [path.Path([*points, points[0]]).contains_points(centres) for points in contours]
+    assert np.array_equal(fill_contours(contours, shape), np.logical_xor.reduce(inside).reshape(shape))

@@ -1,12 +1,11 @@
-"""Pseudonyms: one for a patient wherever the key is the same, and texts that name nobody."""
+"""Pseudonyms: one for a patient wherever the key is the same, which reading writes nowhere near the data."""
 
 import pytest
 
 from fewlabel.core.errors import DataError
 from fewlabel.data.io.dicom import pseudonyms
-from fewlabel.data.io.dicom.private_text import naming_words, without_names
+from fewlabel.data.io.dicom.pseudonym_tables import merge_scans, write_scans, write_unreadable
 from fewlabel.data.io.dicom.pseudonyms import FOLDER, load_pseudonyms
-from kit.dicom import dataset, item
 
 
 @pytest.fixture(autouse=True)
@@ -14,39 +13,78 @@ def _own_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "own"))
 
 
-def test_a_folder_keeps_its_key_and_gives_it_to_those_below(tmp_path):
+def code(names):
+    return names.code("patient", "", "4711")
+
+
+def test_reading_writes_nothing_into_the_data_and_finds_the_same_key_again(tmp_path):
     below = tmp_path / "data" / "p1"
     below.mkdir(parents=True)
     above = load_pseudonyms(tmp_path / "data")
-    code = above.code("patient", "", "4711")
-    assert len(code) == 10
-    assert load_pseudonyms(tmp_path / "data").code("patient", "", "4711") == code
-    assert load_pseudonyms(below).code("patient", "", "4711") == code
-    assert above.code("study", "", "4711") != code
+    assert len(code(above)) == 10
+    assert above.home == above.user_folder
+    assert above.home.is_relative_to(tmp_path / "own")
+    assert "data" not in above.home.name
+    assert above.home.stat().st_mode & 0o077 == 0
+    assert list((tmp_path / "data").iterdir()) == [below]
+    assert code(load_pseudonyms(tmp_path / "data")) == code(load_pseudonyms(below)) == code(above)
+    assert above.code("study", "", "4711") != code(above)
     (tmp_path / "other").mkdir()
-    assert load_pseudonyms(tmp_path / "other").code("patient", "", "4711") != code
-    assert not (below / FOLDER).exists()
+    assert code(load_pseudonyms(tmp_path / "other")) != code(above)
 
 
-def test_where_the_data_cannot_be_written_to_the_user_keeps_it(tmp_path, monkeypatch):
+def test_the_key_moves_beside_the_data_with_its_table(tmp_path, monkeypatch):
+    (tmp_path / "data" / "p1").mkdir(parents=True)
+    first = load_pseudonyms(tmp_path / "data")
+    write_scans([{"scan": "p1"}], first.home, first.user_folder)
+    # Started on a part, it moves to the folder that it is of.
+    moved = load_pseudonyms(tmp_path / "data" / "p1").beside_the_data()
+    assert moved.home == tmp_path / "data" / FOLDER
+    assert (moved.home / "scans.csv").read_text().splitlines()[1].startswith("p1,")
+    assert list(first.user_folder.iterdir()) == []
+    assert code(moved) == code(first)
+    # Another user finds it.
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "another"))
+    again = load_pseudonyms(tmp_path / "data")
+    assert (code(again), again.home) == (code(first), moved.home)
+    assert again.beside_the_data() == again
+
+
+def test_read_only_data_keep_their_key_with_the_user(tmp_path, monkeypatch):
     data = tmp_path / "data"
     (data / "p1").mkdir(parents=True)
+    data.chmod(0o555)
+    try:
+        first = load_pseudonyms(data)
+        assert first.beside_the_data() == first
+        assert [path.name for path in data.iterdir()] == ["p1"]
+    finally:
+        data.chmod(0o755)
     made = pseudonyms._created
 
-    def refuse(path):
+    def refuse(path, key):
         if path.is_relative_to(data):
             raise PermissionError(13, "Permission denied")
-        return made(path)
+        return made(path, key)
 
     monkeypatch.setattr(pseudonyms, "_created", refuse)
-    first = load_pseudonyms(data)
-    assert first.home.is_relative_to(tmp_path / "own")
-    assert "data" not in first.home.name
-    assert load_pseudonyms(data / "p1").key == first.key
-    monkeypatch.setattr(pseudonyms, "_created", lambda path: refuse(data))
-    (tmp_path / "third").mkdir()
-    with pytest.raises(DataError, match=r"no place for the key.*Allow writing"):
-        load_pseudonyms(tmp_path / "third")
+    assert first.beside_the_data() == first
+    assert code(load_pseudonyms(data / "p1")) == code(first)
+
+
+def test_two_keys_of_one_data_set_are_not_mixed(tmp_path, monkeypatch):
+    first = load_pseudonyms(tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "another"))
+    load_pseudonyms(tmp_path).beside_the_data()
+    with pytest.raises(DataError, match="another key"):
+        first.beside_the_data()
+
+
+def test_without_a_place_for_the_key(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
+    with pytest.raises(DataError, match=r"no place for the key.*XDG_DATA_HOME"):
+        load_pseudonyms(tmp_path)
 
 
 def test_a_damaged_key_is_not_replaced(tmp_path):
@@ -56,53 +94,23 @@ def test_a_damaged_key_is_not_replaced(tmp_path):
         load_pseudonyms(tmp_path)
 
 
-def test_tables_keep_rows_of_other_data(tmp_path):
-    (tmp_path / "a").mkdir()
-    names = load_pseudonyms(tmp_path)
-    assert names.write_tables([{"scan": "p1", "patient": "4711"}], [(tmp_path / "x", "is cut off")]) == names.home
-    load_pseudonyms(tmp_path / "a").write_tables([{"scan": "p2", "patient": "4712"}], [])
-    rows = (names.home / "scans.csv").read_text().splitlines()
-    assert [row.split(",")[0] for row in rows] == ["scan", "p1", "p2"]
-    assert not (names.home / "unreadable.csv").exists()
+def test_tables_keep_rows_of_other_data_and_leave_a_table_alone_that_says_it_already(tmp_path):
+    home, own = tmp_path / "home", tmp_path / "user"
+    rows = [{"scan": "p2", "patient": "4711"}, {"scan": "p1", "folder": "/\udcff"}]
+    assert write_scans(rows, home, own) == own / "scans.csv"
+    assert write_scans([{"scan": "p3"}], home, own) == own / "scans.csv"
+    lines = (own / "scans.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["scan", "p1", "p2", "p3"]
+    merge_scans(own / "scans.csv", home / "scans.csv")
+    (own / "scans.csv").unlink()
+    assert write_scans(rows[:1], home, own) == home / "scans.csv"
+    assert not (own / "scans.csv").exists()
+    assert write_scans([{"scan": "p2", "patient": "4712"}], home, own) == own / "scans.csv"
+    assert "4712" not in (home / "scans.csv").read_text()
 
 
-def test_texts_without_names():
-    made = dataset(
-        PatientName="Müller^Eva Maria Li=山田^太郎", PatientID="AB-4711",
-        InstitutionName="Heart Centre  North", StudyID="knee K17",
-        AccessionNumber="99X", StudyDate="20240131",
-        RequestAttributesSequence=item(RequestingPhysician="Okafor^B"),
-    )  # fmt: skip
-    words = naming_words(made)
-    cases = {
-        "T1 müller sag li": "T1 sag",
-        "山田 T1": "T1",
-        "EvaMueller_T2_EVA": "T2",
-        "knee_okafors_PD": "knee__PD",
-        "heart 4711 K17 knee": "heart knee",
-        "Heart Centre North T1": "T1",
-        "scan 2024-01-31 20240131 12345678": "scan",
-        "t1_mprage_0.9mm": "t1_mprage_0.9mm",
-    }
-    cleaned = {text: without_names(text, words) for text in cases}
-    cleaned["knee_okafors_PD"] = cleaned["knee_okafors_PD"].replace("knee_PD", "knee__PD")
-    assert cleaned == cases
-    assert len(without_names("x " * 200, words)) <= 64
-
-
-@pytest.mark.parametrize(
-    ("tags", "text", "left"),
-    [
-        ({"PatientName": "Müller^Jürgen"}, "Abd Mueller", "Abd"),
-        ({"PatientName": "Müller^Jürgen"}, "Abd MULLER ax", "Abd ax"),
-        ({"PatientName": "Vandermeer^Kai"}, "Abd van der Meer 3/17/19", "Abd"),
-        ({}, "abd 17MAR2019 ax", "abd ax"),
-        ({}, "abd 17-Mar-19", "abd"),
-        ({}, "3 march 5", "3 march 5"),
-        ({"InstitutionName": "Kuckucksheim Radiology"}, "radiology Kuckucksheim T1", "radiology T1"),
-        ({"InstitutionalDepartmentName": "Klinik Zwischenahn"}, "Light Zwischenahn", "Light"),
-        ({"StationName": "STATIONQQ"}, "T2 STATIONQQ tse", "T2 tse"),
-    ],
-)
-def test_names_in_other_spellings_places_and_dates_in_words(tags, text, left):
-    assert without_names(text, naming_words(dataset(**tags))) == left
+def test_the_table_of_damaged_files_goes_with_them(tmp_path):
+    table = write_unreadable([(tmp_path / "x", "is cut off")], tmp_path)
+    assert table.read_text() == f"file,problem\n{tmp_path / 'x'},is cut off\n"
+    assert write_unreadable([], tmp_path) is None
+    assert not table.exists()

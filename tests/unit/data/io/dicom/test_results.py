@@ -1,12 +1,16 @@
 """Segmentations and structure sets that are written for a series: read back by other programs and by this one."""
 
+import json
 import shutil
 import subprocess
+from importlib.util import find_spec
+from pathlib import Path
 
 import highdicom
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK as sitk
 
 from fewlabel.core.errors import DataError
 from fewlabel.data.io.dicom.segmentation_writing import write_segmentation
@@ -151,6 +155,34 @@ def test_dicom3tools_finds_no_error(series, tmp_path):
     write_structure_set(tmp_path / "rt.dcm", ring(), LABELS, series)
     assert refused_by_dciodvfy(tmp_path / "seg.dcm") == []
     assert refused_by_dciodvfy(tmp_path / "rt.dcm") == []
+
+
+@pytest.mark.skipif(find_spec("dcmqi") is None, reason="dcmqi is not installed")
+@pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
+def test_dcmqi_reads_names_and_places(series, tmp_path, kind):
+    write_segmentation(tmp_path / "seg.dcm", ring(), LABELS, series, kind)
+    said, found = read_by_dcmqi(tmp_path / "seg.dcm", tmp_path)
+    assert [said[name] for name in NAMES[1:]] == [class_colour(1), class_colour(2), class_colour(3)]
+    for number in (1, 2):
+        lie, expected = found[NAMES[number]], places(series, ring() == number)
+        np.testing.assert_allclose(in_order(lie), in_order(expected), atol=0.02)
+
+
+def read_by_dcmqi(file, folder):
+    """Name of each segment → its colour, and → (n, 3) in mm of its voxels, as dcmqi's converter has them."""
+    program = Path(find_spec("dcmqi").origin).parent / "bin" / "segimage2itkimage"
+    words = ["--inputDICOM", file, "--outputDirectory", folder, "--outputType", "nrrd"]
+    subprocess.run([program, *words], check=True, capture_output=True)
+    colours, found = {}, {}
+    listed = json.loads((folder / "meta.json").read_text())["segmentAttributes"]
+    for number, segments in enumerate(listed, start=1):
+        image = sitk.ReadImage(folder / f"{number}.nrrd")
+        array = sitk.GetArrayFromImage(image)
+        for segment in segments:
+            colours[segment["SegmentLabel"]] = tuple(segment["recommendedDisplayRGBValue"])
+            voxels = np.argwhere(array == segment["labelID"])[:, ::-1].tolist()
+            found[segment["SegmentLabel"]] = np.array(list(map(image.TransformIndexToPhysicalPoint, voxels)))
+    return colours, found
 
 
 def test_a_mask_of_nothing(series, tmp_path):

@@ -2,8 +2,10 @@
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
 from fewlabel.core.errors import DataError
 from fewlabel.data.io.dicom import quiet_pydicom
@@ -224,9 +226,38 @@ def test_damage_is_named(tmp_path):
     tree = read_tree(tmp_path / "cut")
     assert [path.name for path, _ in tree.unreadable] == ["IM001"]
     refused(tmp_path / "cut", "IM001: cannot be read as DICOM(?s:.*)has a file that is cut off")
+    # A byte of any slice is enough.
+    short = write_slices(tmp_path / "short", pixels((3, 7, 6)))
+    short[2].write_bytes(short[2].read_bytes()[:-1])
+    refused(short[0].parent, "has a file that is cut off")
     packed = write_slices(tmp_path / "packed", pixels((1, 40, 40)), syntax=RLE)
     packed[0].write_bytes(packed[0].read_bytes()[:-1500])
     refused(tmp_path / "packed", "a slice cannot be read")
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])
+def test_encodings_of_old(tmp_path, syntax):
+    array = pixels()
+    for file in write_slices(tmp_path, array):
+        made = pydicom.dcmread(file)
+        made.file_meta.TransferSyntaxUID = syntax
+        if syntax == ExplicitVRBigEndian:
+            made.PixelData = np.frombuffer(made.PixelData, "<u2").astype(">u2").tobytes()
+        pydicom.dcmwrite(
+            file, made, implicit_vr=False, little_endian=syntax != ExplicitVRBigEndian, force_encoding=True
+        )
+    series = open_series(tmp_path)
+    assert series.faults == ()
+    assert np.array_equal(series.read().array[0], array)
+
+
+def test_frames_that_lie_nowhere_are_one_fault(tmp_path):
+    made = with_pixels(dataset("1.2.840.10008.5.1.4.1.1.3.1", Modality="US"), pixels())
+    made.NumberOfFrames = 5
+    save(made, tmp_path / "cine")
+    [series] = volumes(tmp_path)
+    [fault] = series.faults
+    assert "is one file of 5 frames that does not say where each of them lies" in str(fault)
 
 
 def test_a_file_without_preamble(tmp_path):

@@ -1,0 +1,192 @@
+"""The scans of a run as a data store of MONAI Label: ids, files, masks, and the numbers of the classes."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewlabel.core.errors import ArtifactError, DataError, Fault
+from fewlabel.core.progress import silence
+from fewlabel.core.suggestions import did_you_mean
+from fewlabel.data.added_mask_reading import NOT_LOOKED_AT
+from fewlabel.data.io.catalog_paths import files_behind, is_file_path
+from fewlabel.data.io.dicom.address import parse_dicom
+from fewlabel.data.io.image_writing import write_volume
+from fewlabel.data.io.mask_writing import in_smallest_type, write_mask
+from fewlabel.data.io.volume_reading import read_geometry, read_mask, read_volume
+from fewlabel.data.masks_added_later import FOLDER, find_annotations
+from fewlabel.data.preprocess import Plan
+from fewlabel.data.store import PreparedCase, PreparedStore
+from fewlabel.stages import predict
+
+#: What the masks of the data set and those that a person saved are called.
+ORIGINAL, FINAL = "original", "final"
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
+
+
+@dataclass(frozen=True)
+class State:
+    """What a run is at a moment: ``learn`` changes it.
+
+    Attributes:
+        segmenter: Content hash of the network in use.
+        facts: Its ``segmenter.json``.
+        store: The data it learnt from.
+        plan: Of these data.
+    """
+
+    segmenter: str
+    facts: Mapping[str, Any]
+    store: PreparedStore
+    plan: Plan
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """Class → its number in masks of the protocol; no background."""
+        return {name: number for number, name in enumerate(self.plan.label_names) if number}
+
+    @property
+    def ignored(self) -> int | None:
+        """Number of what nobody looked at; None where it is that of a class."""
+        return NOT_LOOKED_AT if len(self.plan.label_names) <= NOT_LOOKED_AT else None
+
+
+class RunScans:
+    """The scans of a run.
+
+    Args:
+        run: Its folder, as ``train`` made it.
+
+    Raises:
+        ArtifactError: If it is no run with a network.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self._lock = threading.Lock()
+        self._uids: dict[str, str] | None = None
+        self._state: State | None = None
+        self.state()
+
+    def state(self) -> State:
+        """The run as it is now."""
+        with self._lock, silence():
+            segmenter = predict.find_segmenter(self.run)
+            if self._state is None or self._state.segmenter != segmenter.content_hash:
+                data = segmenter.parent_folder("prepared")
+                if data is None:
+                    fault = Fault(f"the prepared data of {segmenter.folder} are gone", remedy="Train again")
+                    raise ArtifactError("There is nothing to serve:", [fault])
+                store = PreparedStore(data)
+                self._state = State(
+                    segmenter.content_hash, segmenter.json("segmenter.json"), store, Plan.load(store.plan)
+                )
+            return self._state
+
+    def case(self, image: str) -> PreparedCase:
+        """A scan by its id, or by the SeriesInstanceUID of its DICOM series, as OHIF calls it.
+
+        Raises:
+            KeyError: If there is none, with what may have been meant.
+        """
+        cases = {case.id: case for case in self.state().store.cases}
+        if image not in cases and _UID.fullmatch(image):
+            image = self._by_uid(cases).get(image, image)
+        if image not in cases:
+            raise KeyError(f"There is no scan {image!r}. {did_you_mean(image, cases)}")
+        return cases[image]
+
+    def masks(self) -> dict[str, dict[str, Path]]:
+        """Scan → what its masks are called → where they are."""
+        store = self.state().store
+        saved = find_annotations(self.run / FOLDER, store.cases) if (self.run / FOLDER).is_dir() else {}
+        found: dict[str, dict[str, Path]] = {}
+        for case in store.cases:
+            own = {ORIGINAL: Path(case.label)} if case.label is not None else {}
+            found[case.id] = {**own, **({FINAL: saved[case.id]} if case.id in saved else {})}
+        return found
+
+    def image_file(self, case: PreparedCase, folder: Path) -> Path:
+        """A file with the first channel of a scan: its own, or a NIfTI made of what lies in series and archives."""
+        path = Path(case.images[0])
+        if is_file_path(path):
+            return path
+        volume = read_volume([path])
+        made = folder / f"{case.id}.nii.gz"
+        write_volume(made, volume.array[0], volume.geometry)
+        return made
+
+    def mask_file(self, case: PreparedCase, path: Path, folder: Path) -> Path:
+        """A NIfTI with a mask in the numbers of the protocol."""
+        image = Path(case.images[0])
+        numbers = self.to_numbers(read_mask(path, grid=read_geometry(image)))
+        made = folder / f"{case.id}.nii.gz"
+        write_mask(made, in_smallest_type(numbers), image)
+        return made
+
+    def to_numbers(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
+        """A mask of the data set's values in the numbers of the protocol; what is no class is what nobody looked at."""
+        state = self.state()
+        numbers = {value: number for number, value in enumerate(state.plan.label_values)}
+        numbers |= {alias: numbers[value] for alias, value in state.plan.label_aliases.items() if value in numbers}
+        made = np.full_like(values, state.ignored or 0)
+        for value, number in numbers.items():
+            made[values == value] = number
+        return made
+
+    def to_values(self, numbers: NDArray[np.int64], names: Mapping[int, str] | None = None) -> NDArray[np.int64]:
+        """The other way round.
+
+        Args:
+            numbers: The mask.
+            names: What its numbers stand for, where its sender says so; None for those of the protocol.
+
+        Raises:
+            DataError: If it holds a number, or a name, that stands for no class.
+        """
+        state = self.state()
+        value_of = dict(zip(state.plan.label_names, state.plan.label_values, strict=True))
+        background = state.plan.label_names[0]
+        own = {number: name for name, number in state.numbers.items()}
+        known = {0: background, **(own if names is None else names)}
+        faults: list[Fault] = []
+        made = np.empty_like(numbers)
+        for number in np.unique(numbers).tolist():
+            name = known.get(number)
+            if number == state.ignored and name is None:
+                made[numbers == number] = NOT_LOOKED_AT
+            elif name in value_of:
+                made[numbers == number] = value_of[name]
+            else:
+                named = f" ({name})" if name is not None else ""
+                remedy = did_you_mean(name, value_of) if name is not None else f"Use {_listed(state)}"
+                faults.append(Fault(f"{number}{named} is no class of this run", remedy=remedy))
+        if faults:
+            raise DataError("The mask cannot be saved:", faults)
+        return made
+
+    def _by_uid(self, cases: Mapping[str, PreparedCase]) -> dict[str, str]:
+        """SeriesInstanceUID → id; read once, from a file of each series."""
+        if self._uids is None:
+            found: dict[str, str] = {}
+            for case in cases.values():
+                if parse_dicom(Path(case.images[0])) is not None:
+                    import pydicom
+
+                    header = pydicom.dcmread(files_behind(Path(case.images[0]))[0], stop_before_pixels=True)
+                    found.setdefault(str(header.SeriesInstanceUID), case.id)
+            self._uids = found
+        return self._uids
+
+
+def _listed(state: State) -> str:
+    classes = [f"{number} ({name})" for name, number in state.numbers.items()]
+    ignored = [f"{state.ignored} where nobody looked"] if state.ignored is not None else []
+    return ", ".join(["0 (background)", *classes, *ignored])

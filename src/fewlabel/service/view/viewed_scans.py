@@ -1,0 +1,175 @@
+"""The scans that are shown, and what is known of each: of a run, or of a folder of scans alone."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from fewlabel.core.artifact.artifact_folder import Artifact
+from fewlabel.core.errors import ArtifactError, Fault
+from fewlabel.core.output_paths import RUN_FILE
+from fewlabel.data.added_mask_reading import plan_with_ignored
+from fewlabel.data.io.catalog_paths import scan_stem
+from fewlabel.data.masks_added_later import FOLDER, find_annotations
+from fewlabel.data.preprocess import Plan
+from fewlabel.data.store import PreparedCase, PreparedStore
+from fewlabel.stages.predict import find_scans, find_segmenter
+
+#: The parts of a split that are told apart.
+_HELD = ("test", "validation")
+_PLACE = Path("scans")
+
+
+@dataclass(frozen=True)
+class ViewedScan:
+    """One scan.
+
+    Attributes:
+        case: Its id, images and label; of a scan alone the record is empty.
+        part: ``test``, ``validation`` or empty.
+        learnt: Whether the network has met its label.
+        score: Dice of a network that had not met it, mean over classes; None where nobody measured it.
+        disagreement: Of networks on it, in [0, 1]; None where nobody asked them.
+    """
+
+    case: PreparedCase
+    part: str = ""
+    learnt: bool = False
+    score: float | None = None
+    disagreement: float | None = None
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """One path per channel."""
+        return tuple(map(Path, self.case.images))
+
+
+@dataclass(frozen=True)
+class ViewedScans:
+    """Scans, their classes, and where masks of them go.
+
+    Attributes:
+        scans: In the order of their ids.
+        plan: What values in masks stand for, with a value for voxels that nobody looked at.
+        annotations: Folder that masks are saved into; None where there is nowhere.
+        run: The run folder; None for scans alone.
+        store: Its prepared data.
+        segmenter: Its network in use; None where none was trained.
+    """
+
+    scans: tuple[ViewedScan, ...]
+    plan: Plan
+    annotations: Path | None
+    run: Path | None = None
+    store: PreparedStore | None = None
+    segmenter: Artifact | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def cases(self) -> tuple[PreparedCase, ...]:
+        """What the scans are prepared from."""
+        return tuple(scan.case for scan in self.scans)
+
+    def added_masks(self) -> dict[str, Path]:
+        """Id → the mask that somebody saved or put into the folder of annotations.
+
+        Raises:
+            DataError: If a mask there belongs to no scan, or a scan has several.
+        """
+        if self.annotations is None or not self.annotations.is_dir():
+            return {}
+        return find_annotations(self.annotations, self.cases)
+
+
+def viewed_scans(place: Path, annotations: Path | None = None, classes: Sequence[str] = ()) -> ViewedScans:
+    """What lies at a place.
+
+    Args:
+        place: A run folder, or a scan, a folder or a table of scans.
+        annotations: Folder for masks; None for that of the run.
+        classes: Of scans alone: names of what is drawn; the first has the value 1.
+
+    Raises:
+        ArtifactError: If it is a run without prepared data.
+        DataError: If there are no scans.
+    """
+    if (place / RUN_FILE).is_file():
+        return _of_run(place, annotations or place / FOLDER)
+    found = find_scans(place, 1, annotations or _PLACE)
+    ids = [str(scan.output.with_name(scan_stem(scan.output))) for scan in found.scans]
+    cases = [
+        PreparedCase(name, name, 0, 0, tuple(map(str, scan.images)), None, {})
+        for name, scan in zip(ids, found.scans, strict=True)
+    ]
+    values = tuple(range(len(classes) + 1))
+    plan = Plan((1.0, 1.0), (1, 1), label_values=values, label_names=("background", *classes))
+    notes = (*found.skipped, *map(str, found.faults))
+    return ViewedScans(tuple(map(ViewedScan, cases)), plan_with_ignored(plan), annotations, notes=notes)
+
+
+def _of_run(run: Path, annotations: Path) -> ViewedScans:
+    segmenter = _segmenter(run)
+    folder = (segmenter.parent_folder("prepared") if segmenter is not None else None) or run / "prepared"
+    if not folder.is_dir():
+        fault = Fault(f"the prepared data of {run} are gone", remedy="Train again")
+        raise ArtifactError("There is nothing to show:", [fault])
+    store = PreparedStore(folder)
+    learnt = set(segmenter.json("segmenter.json").get("labelled_subjects", ())) if segmenter is not None else set()
+    parts = {subject: part for part in _HELD for subject in store.split["parts"].get(part, ())}
+    scores, apart = _scores(run, segmenter), _disagreement(run)
+    scans = [
+        ViewedScan(
+            case,
+            parts.get(case.subject, ""),
+            case.subject in learnt and case.label is not None,
+            scores.get(case.id),
+            apart.get(case.id),
+        )
+        for case in store.cases
+    ]
+    plan = plan_with_ignored(Plan.load(store.plan))
+    return ViewedScans(tuple(scans), plan, annotations, run, store, segmenter)
+
+
+def _segmenter(run: Path) -> Artifact | None:
+    """The network in use; None where the run has trained none yet."""
+    try:
+        return find_segmenter(run)
+    except ArtifactError:
+        if any((run / name).exists() for name in ("segmenter", "segmenter-control")):
+            raise
+        return None
+
+
+def _scores(run: Path, segmenter: Artifact | None) -> dict[str, float]:
+    """Id → mean Dice of test scans, or of those that were left out in turn, by the network in use or its like."""
+    tables = []
+    scores = Artifact.find(run / "scores", "scores")
+    if scores is not None and segmenter is not None:
+        made_of = {parent.content_hash for parent in scores.manifest.parents}
+        table = pd.read_parquet(io.BytesIO(scores.content("per_case.parquet")))
+        arm = "control" if segmenter.folder.name == "segmenter-control" else "model"
+        tables += [table[table["arm"] == arm]] if segmenter.content_hash in made_of else []
+    if segmenter is not None and "left_out.csv" in segmenter.manifest.files:
+        tables.append(pd.read_csv(io.BytesIO(segmenter.content("left_out.csv")), dtype={"case": str}))
+    return {
+        str(case): float(dice)
+        for table in tables
+        for case, dice in table.groupby("case")["dice"].mean().items()
+        if dice == dice  # noqa: PLR0124  # NaN: nothing to score
+    }
+
+
+def _disagreement(run: Path) -> dict[str, float]:
+    """Id → what ``suggest`` asked last."""
+    try:
+        table = pd.read_csv(run / "suggestions.csv", dtype={"case": str}).dropna(subset=["disagreement"])
+        return dict(zip(table["case"], table["disagreement"].astype(float), strict=True))
+    except (OSError, ValueError, KeyError):
+        # A table of somebody else, or none.
+        return {}

@@ -1,0 +1,168 @@
+"""Masks from the page: on the scan's own grid, never over the source, and what was there before is kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from fewlabel.core.errors import DataError
+from fewlabel.data.io.volume_reading import read_mask, read_volume
+from fewlabel.service.view.saved_annotations import (
+    HISTORY,
+    JOURNAL,
+    drawing_of,
+    only_drawn_slices,
+    save_annotation,
+    saved_by,
+)
+from fewlabel.service.view.viewed_scans import ViewedScans, viewed_scans
+from fewlabel.service.view.volumes_for_browser import NOT_LOOKED_AT, nifti_bytes
+from kit.dicom import write_slices
+from kit.pictures import write_picture
+from kit.scans import PERMUTED, TILTED, noise, write_scan
+from kit.segmenters import LABELS
+from kit.viewing import discs_run
+
+SHAPE = (4, 9, 7)
+
+
+def drawing(shape: tuple[int, ...] = SHAPE) -> np.ndarray:
+    """Class indices, different along every axis."""
+    made = np.zeros(shape, np.uint8)
+    made[0, 2:4, 1] = 1
+    made[-1, 1, 2:5] = 2
+    return made
+
+
+def scans_of(folder: Path, suffix: str = ".nii.gz", direction: np.ndarray | None = TILTED) -> ViewedScans:
+    where = {"spacing": (1.5, 2, 8), "origin": (5, -7, 11), "direction": direction}
+    write_scan(folder / "scans" / f"p01{suffix}", noise(SHAPE), **where)
+    return viewed_scans(folder / "scans", folder / "masks", ("core", "ring"))
+
+
+@pytest.mark.parametrize("direction", [None, PERMUTED, TILTED])
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".nrrd", ".mha"])
+def test_a_mask_lies_on_the_grid_of_its_scan(tmp_path: Path, suffix: str, direction: np.ndarray | None) -> None:
+    scans = scans_of(tmp_path, suffix, direction)
+    source = scans.scans[0].images[0]
+    before = source.read_bytes()
+    volume = read_volume(source)
+    received = drawing_of(nifti_bytes(drawing(), volume.geometry), volume.geometry, scans.plan)
+    saved = save_annotation(scans, scans.scans[0], received)
+    assert saved.file == tmp_path / "masks" / f"p01{suffix}"
+    mask = read_volume(saved.file)
+    assert np.array_equal(mask.array[0], drawing())
+    np.testing.assert_allclose(mask.geometry.corners(), volume.geometry.corners(), atol=1e-4)
+    if suffix.startswith(".nii"):
+        assert np.array_equal(nibabel.load(saved.file).affine, nibabel.load(source).affine)
+    assert source.read_bytes() == before
+    assert scans.added_masks() == {"p01": saved.file}
+
+
+def test_masks_of_series_and_pictures(tmp_path: Path) -> None:
+    write_slices(tmp_path / "dicom", noise(SHAPE).clip(0, 255).astype(np.uint16), PatientName="Zyx^Abc")
+    write_picture(tmp_path / "pictures" / "leaf.png", noise(SHAPE)[0].clip(0, 255).astype(np.uint8))
+    for place, suffix in (("dicom", ".nii.gz"), ("pictures", ".png")):
+        scans = viewed_scans(tmp_path / place, tmp_path / f"{place}-masks", ("core", "ring"))
+        (scan,) = scans.scans
+        volume = read_volume(scan.images)
+        saved = save_annotation(scans, scan, drawing(volume.geometry.shape))
+        assert saved.file.name == f"{scan.case.id}{suffix}"
+        assert np.array_equal(read_mask(saved.file), drawing(volume.geometry.shape))
+        assert scans.added_masks() == {scan.case.id: saved.file}
+        assert "Zyx" not in str(saved)
+
+
+def test_what_was_there_is_kept_with_who_and_when(tmp_path: Path) -> None:
+    scans = scans_of(tmp_path)
+    scan, first, second = scans.scans[0], drawing(), drawing()
+    second[1] = 1
+    save_annotation(scans, scan, first)
+    saved = save_annotation(scans, scan, second)
+    assert np.array_equal(read_mask(saved.file), second)
+    history = tmp_path / "masks" / HISTORY
+    (kept,) = history.glob("*.nii.gz")
+    assert np.array_equal(read_mask(kept), first)
+    lines = [json.loads(line) for line in (history / JOURNAL).read_text().splitlines()]
+    assert [line["before"] for line in lines] == ["", kept.name]
+    assert saved_by(tmp_path / "masks") == {"p01": {"who": saved.who, "when": saved.when}}
+    with (history / JOURNAL).open("a") as stream:
+        stream.write('{"case": "p')
+    assert saved_by(tmp_path / "masks").keys() == {"p01"}
+    # Nothing is left half written, and the history is no annotation.
+    assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == [HISTORY, "p01.nii.gz"]
+
+
+def test_a_mask_of_another_name_is_replaced_and_kept(tmp_path: Path) -> None:
+    scans = scans_of(tmp_path)
+    other = write_scan(tmp_path / "masks" / "p01_seg.nrrd", drawing())
+    saved = save_annotation(scans, scans.scans[0], drawing())
+    assert scans.added_masks() == {"p01": saved.file}
+    assert not other.exists()
+    assert [path.name[23:] for path in (tmp_path / "masks" / HISTORY).glob("*.nrrd")] == ["p01_seg.nrrd"]
+
+
+def test_a_run_saves_values_of_its_data_and_255_where_nobody_looked(tmp_path: Path) -> None:
+    scans = viewed_scans(discs_run(tmp_path))
+    scan = next(each for each in scans.scans if each.case.id == "c")
+    made = drawing(read_volume(scan.images).geometry.shape)
+    made[2] = NOT_LOOKED_AT
+    saved = save_annotation(scans, scan, made)
+    assert saved.file == tmp_path / "run" / "annotations" / "c.nii.gz"
+    values = read_mask(saved.file)
+    assert set(np.unique(values).tolist()) == {*LABELS.values(), 255}
+    assert np.array_equal(values == LABELS["ring"], made == 2)
+    assert (values[2] == 255).all()
+
+
+def test_only_slices_that_were_drawn_in_count() -> None:
+    before = drawing()
+    after = before.copy()
+    after[1, 3, 3] = 2
+    made = only_drawn_slices(after, before, 0)
+    assert np.array_equal(made[1], after[1])
+    assert (made[[0, 2, 3]] == NOT_LOOKED_AT).all()
+    across = only_drawn_slices(after, before, 2)
+    assert np.array_equal(across[..., 3], after[..., 3])
+    assert (across != NOT_LOOKED_AT).sum() == after[..., 3].size
+    with pytest.raises(DataError, match="no slice was changed"):
+        only_drawn_slices(before, before, 0)
+
+
+def test_what_is_no_drawing_of_the_scan_is_refused(tmp_path: Path) -> None:
+    scans = scans_of(tmp_path)
+    geometry = read_volume(scans.scans[0].images).geometry
+
+    def sent(array: np.ndarray, **over: object) -> bytes:
+        image = nibabel.Nifti1Image.from_bytes(nifti_bytes(array, geometry))
+        affine = image.affine.copy()
+        affine[0, 3] += float(over.get("shift", 0))  # type: ignore[arg-type]
+        return bytes(nibabel.Nifti1Image(np.asanyarray(image.dataobj), affine).to_bytes())
+
+    for body, problem in (
+        (b"", "is no NIfTI file"),
+        (b"x" * 1000, "is no NIfTI file"),
+        (nifti_bytes(drawing(), geometry)[:400], "is no NIfTI file"),
+        (sent(drawing((3, 9, 7))), r"has shape \(7, 9, 3\), but the scan has \(7, 9, 4\)"),
+        (sent(drawing(), shift=3.0), "lies elsewhere"),
+        (sent(drawing().astype(np.float32)), "not whole ones"),
+        (sent(drawing().astype(np.int16) - 1), "holds -1 to 1"),
+        (sent(drawing() * 2), r"holds 4; classes are 0 to 2"),
+    ):
+        with pytest.raises(DataError, match=problem):
+            drawing_of(body, geometry, scans.plan)
+    assert np.array_equal(drawing_of(sent(drawing()), geometry, scans.plan), drawing())
+
+
+def test_nothing_is_saved_without_a_folder_or_an_annotation(tmp_path: Path) -> None:
+    scans = scans_of(tmp_path)
+    with pytest.raises(DataError, match="nothing is annotated"):
+        save_annotation(scans, scans.scans[0], np.full(SHAPE, NOT_LOOKED_AT, np.uint8))
+    nowhere = viewed_scans(tmp_path / "scans", None, ("core",))
+    with pytest.raises(DataError, match="Start view with --masks DIR"):
+        save_annotation(nowhere, nowhere.scans[0], drawing())
+    assert not (tmp_path / "masks").exists()
