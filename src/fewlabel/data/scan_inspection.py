@@ -197,7 +197,7 @@ def _turned(geometry: Geometry) -> bool:
     return any("EXIF" in note for note in geometry.notes)
 
 
-def _annotated(case: Case, mask: NDArray[np.int64]) -> tuple[Annotated, ...]:
+def _annotated(case: Case, mask: NDArray[np.integer[Any]]) -> tuple[Annotated, ...]:
     """Slices with a label along (z, y, x); pictures without a mask are slices along z."""
     z, y, x = annotated_slices(mask)
     without = () if case.label is None else slices_without_mask(case.label)

@@ -27,7 +27,7 @@ def stacks_if_stalled() -> Iterator[None]:
     if world_size() == 1:
         yield
         return
-    faulthandler.dump_traceback_later(PATIENCE.total_seconds() * (1 - _BEFORE), file=sys.__stderr__)
+    faulthandler.dump_traceback_later(PATIENCE.total_seconds() * (1 - _BEFORE), file=sys.__stderr__ or 2)
     try:
         yield
     finally:
