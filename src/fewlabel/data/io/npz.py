@@ -48,6 +48,12 @@ class NpzArray:
     def __getitem__(self, place: Any) -> Any:
         return self._values[place]
 
+    @property
+    def held(self) -> int:
+        """Bytes of the archive that it is in; none where it declares more than these unpack to."""
+        member = self.archive.getinfo(self.member)
+        return member.compress_size if self.nbytes <= member.file_size else 0
+
     @cached_property
     def _values(self) -> Any:
         with self.archive.open(self.member) as stream:

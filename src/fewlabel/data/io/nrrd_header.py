@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fewlabel.data.io.files_named_in_files import leading_outside
-from fewlabel.data.io.stored_voxel_checks import Packing, Part, Stored, promised_bytes, unpacked_blocks
+from fewlabel.data.io.stored_voxel_checks import MOST_FILES, Packing, Part, Stored, promised_bytes, unpacked_blocks
 
 MAGIC = b"NRRD000"
 _MOST = 1 << 24
@@ -143,6 +143,8 @@ def _files(header: NrrdHeader, named: str) -> list[Path]:
     if "%" in words[0] and len(words) >= 4:
         first, last, step = _integers(" ".join(words[1:4])) or (0, -1, 1)
         numbers = range(first, last + (1 if step > 0 else -1), step or 1)
+        if len(numbers) > MOST_FILES:
+            return [home / named]
         try:
             return [home / (words[0] % number) for number in numbers] or [header.path]
         except (TypeError, ValueError):
