@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -17,14 +17,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from fewlabel.core.artifact.files import read_json
 from fewlabel.core.errors import DataError, Fault, FewlabelError
 from fewlabel.data.added_mask_reading import read_annotations
 from fewlabel.data.io.geometry import Volume
 from fewlabel.data.io.label_tables import labels_of
 from fewlabel.data.io.volume_reading import read_mask, read_volume
-from fewlabel.service.view.learn_process import LearnProcess
+from fewlabel.service.learning_job import LearningJob
 from fewlabel.service.view.predictions_on_demand import PredictionQueue, prediction_file
-from fewlabel.service.view.saved_annotations import drawing_of, only_drawn_slices, save_annotation, saved_by
+from fewlabel.service.view.saved_annotations import drawing_of, save_annotation, saved_by, slices_alone
 from fewlabel.service.view.viewed_scans import ViewedScan, ViewedScans
 from fewlabel.service.view.volumes_for_browser import (
     class_indices,
@@ -53,8 +54,6 @@ _PAGE = {
 }
 _NIFTI = "application/octet-stream"
 _REFUSED, _GONE, _BUSY = 422, 404, 409
-#: What a drawing may begin with.
-_STARTS = ("prediction", "annotation", "nothing")
 
 
 class Viewing:
@@ -62,32 +61,35 @@ class Viewing:
 
     Args:
         scans: What is shown.
-        load: Reads it again, after a round of ``learn``.
-        learn: Begins rounds; None where there is no run.
         predictions: Makes masks.
+        learn: Runs rounds; None where there is no run.
+        learning: Settings of these rounds.
     """
 
     def __init__(
         self,
         scans: ViewedScans,
-        load: Callable[[], ViewedScans],
-        learn: LearnProcess | None,
         predictions: PredictionQueue,
+        learn: LearningJob | None = None,
+        learning: Mapping[str, Any] | None = None,
     ) -> None:
-        self.scans, self._load = scans, load
-        self.learn, self.predictions = learn, predictions
+        self._scans = scans
+        self.predictions, self.learn, self.learning = predictions, learn, learning or {}
         self.volume = lru_cache(maxsize=2)(read_volume)
 
-    def reload(self) -> None:
-        """Take up what a round of ``learn`` has changed."""
-        self.scans = self._load()
+    @property
+    def scans(self) -> ViewedScans:
+        """What is shown, after the last round of ``learn``."""
+        self._scans = self._scans.latest()
+        return self._scans
 
     def scan(self, request: Request) -> ViewedScan:
         """The scan that a request names by its place in the list."""
         place = int(request.path_params["place"])
-        if place >= len(self.scans.scans):
+        scans = self.scans.scans
+        if place >= len(scans):
             raise HTTPException(_GONE, "There is no such scan.")
-        return self.scans.scans[place]
+        return scans[place]
 
     def prediction(self, scan: ViewedScan) -> NDArray[np.uint8] | None:
         """(z, y, x) class indices; None if it is not made yet."""
@@ -149,53 +151,43 @@ def view_app(viewing: Viewing, title: str) -> Starlette:
     def save(request: Request, body: bytes) -> Response:
         scan, query = viewing.scan(request), request.query_params
         drawing = drawing_of(body, viewing.volume(scan.images).geometry, viewing.scans.plan)
-        if query.get("slices", "all") == "drawn":
-            begun = query.get("began", "nothing")
-            if begun not in _STARTS:
-                raise HTTPException(_REFUSED, f"began: must be one of {', '.join(_STARTS)}.")
-            before = None if begun == "nothing" else _mask(viewing, scan, begun)
-            axis = _slice_axis(scan, viewing.volume(scan.images))
-            drawing = only_drawn_slices(drawing, np.zeros_like(drawing) if before is None else before, axis)
+        if "slices" in query:
+            numbers = [int(word) for word in query["slices"].split(",") if word.isdecimal()]
+            drawing = slices_alone(drawing, numbers, _slice_axis(scan, viewing.volume(scan.images)))
         return JSONResponse(save_annotation(viewing.scans, scan, drawing).record(), 201)
 
     async def saving(request: Request) -> Response:
         return await run_in_threadpool(save, request, await request.body())
 
-    def learn(request: Request) -> Response:  # noqa: ARG001
+    def learn(request: Request) -> Response:
         if viewing.learn is None:
             raise HTTPException(_GONE, "There is no run that could learn.")
-        if not viewing.learn.start():
+        if request.method == "POST" and viewing.learn.begin(viewing.learning) is None:
             raise HTTPException(_BUSY, "A round is at work already.")
-        return JSONResponse(viewing.learn.state(), 202)
-
-    def learning(request: Request) -> Response:  # noqa: ARG001
-        if viewing.learn is None:
-            raise HTTPException(_GONE, "There is no run that could learn.")
-        return JSONResponse(viewing.learn.state())
-
-    def reload(request: Request) -> Response:  # noqa: ARG001
-        viewing.reload()
-        return JSONResponse(_state(viewing, title))
+        return JSONResponse(_last_round(viewing.learn))
 
     routes = [
         Route("/api/state", state),
-        Route("/api/reload", reload, methods=["POST"]),
         Route("/api/scans/{place:int}", about),
         Route("/api/scans/{place:int}/image", image),
         Route("/api/scans/{place:int}/prediction", predict, methods=["POST"]),
         Route("/api/scans/{place:int}/prediction/state", predicting),
         Route("/api/scans/{place:int}/annotation", saving, methods=["POST"]),
         Route("/api/scans/{place:int}/{kind}", mask),
-        Route("/api/learn", learn, methods=["POST"]),
-        Route("/api/learn", learning),
+        Route("/api/learn", learn, methods=["GET", "POST"]),
         *(Route(f"/{path}", _file(*file)) for path, file in _PAGE.items()),
     ]
     return Starlette(routes=routes, exception_handlers={HTTPException: _told, FewlabelError: _refused})
 
 
 def _state(viewing: Viewing, title: str) -> dict[str, Any]:
-    scans = viewing.scans
-    added, saved = scans.added_masks(), saved_by(scans.annotations)
+    scans, notes = viewing.scans, list(viewing.scans.notes)
+    saved = saved_by(scans.annotations)
+    try:
+        added = scans.added_masks()
+    except DataError as error:
+        # Masks that cannot be used keep nobody from looking at scans.
+        added, notes = {}, [*notes, error.message, *map(str, error.faults)]
     plan = scans.plan
     return {
         "title": title,
@@ -207,7 +199,7 @@ def _state(viewing: Viewing, title: str) -> dict[str, Any]:
         "predicts": scans.segmenter is not None,
         "saves": scans.annotations is not None and len(plan.label_values) > 1,
         "learns": viewing.learn is not None and scans.segmenter is not None,
-        "notes": list(scans.notes),
+        "notes": notes,
         "scans": [
             {
                 "id": scan.case.id,
@@ -227,8 +219,15 @@ def _state(viewing: Viewing, title: str) -> dict[str, Any]:
 def _about(viewing: Viewing, scan: ViewedScan) -> dict[str, Any]:
     """What the page needs before it draws a scan."""
     volume = viewing.volume(scan.images)
-    prediction, annotation = viewing.prediction(scan), viewing.annotation(scan)
-    both = prediction is not None and annotation is not None
+    masks: dict[str, NDArray[np.uint8] | None] = {}
+    problems = []
+    for kind, read in (("prediction", viewing.prediction), ("annotation", viewing.annotation)):
+        try:
+            masks[kind] = read(scan)
+        except DataError as error:
+            masks[kind] = None
+            problems += [error.message, *map(str, error.faults)]
+    prediction, annotation = masks["prediction"], masks["annotation"]
     names = viewing.scans.plan.label_names
     return {
         "shape": list(volume.geometry.shape[::-1]),
@@ -238,8 +237,29 @@ def _about(viewing: Viewing, scan: ViewedScan) -> dict[str, Any]:
         "slice_axis": 2 - _slice_axis(scan, volume),
         "prediction": prediction is not None,
         "annotation": annotation is not None,
-        "dice": dice_of_classes(prediction, annotation, len(names)) if both else None,  # type: ignore[arg-type]
+        "dice": None
+        if prediction is None or annotation is None
+        else dice_of_classes(prediction, annotation, len(names)),
+        "problem": " ".join(problems),
     }
+
+
+def _last_round(learn: LearningJob) -> dict[str, Any]:
+    """How the last round that was begun here stands, what it said, and what came of it."""
+    if not learn.rounds:
+        return {"status": "", "lines": [], "round": None}
+    made = learn.rounds[-1]
+    outcome = _outcome(made.lines) if made.status == "DONE" else None
+    return {"status": made.status, "lines": made.lines, "round": outcome}
+
+
+def _outcome(lines: Sequence[str]) -> dict[str, Any] | None:
+    """Number of a round, whether it is used, and why; None where it cannot be read. Its folder is the last line."""
+    try:
+        record = read_json(Path(lines[-1] if lines else "") / "round.json")
+    except (FewlabelError, OSError):
+        return None
+    return {"number": record["round"], "taken": bool(record["taken"]), "reason": record["reason"]}
 
 
 def _mask(viewing: Viewing, scan: ViewedScan, kind: str) -> NDArray[np.uint8] | None:
