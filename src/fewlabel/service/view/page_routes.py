@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable
 from importlib.resources import files
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -17,25 +12,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from fewlabel.core.artifact.files import read_json
-from fewlabel.core.errors import DataError, Fault, FewlabelError
-from fewlabel.data.added_mask_reading import read_annotations
-from fewlabel.data.io.geometry import Volume
-from fewlabel.data.io.label_tables import labels_of
-from fewlabel.data.io.volume_reading import read_mask, read_volume
-from fewlabel.service.learning_job import LearningJob
-from fewlabel.service.view.predictions_on_demand import PredictionQueue, prediction_file
-from fewlabel.service.view.saved_annotations import drawing_of, save_annotation, saved_by, slices_alone
-from fewlabel.service.view.viewed_scans import ViewedScan, ViewedScans
-from fewlabel.service.view.volumes_for_browser import (
-    class_indices,
-    dice_of_classes,
-    errors_between,
-    nifti_bytes,
-    scan_for_browser,
-    sent_indices,
-    shown_window,
-)
+from fewlabel.core.errors import DataError, Fault, FewlabelError, is_disk_full, reason
+from fewlabel.service.view.page_state import Viewing, mask_of, page_state, round_state, scan_state, slice_axis
+from fewlabel.service.view.saved_annotations import drawing_of, save_annotation, slices_alone
+from fewlabel.service.view.viewed_scans import ViewedScan
+from fewlabel.service.view.volumes_for_browser import nifti_bytes, scan_for_browser, sent_indices
 
 #: What the page opens of the content security policy. NiiVue reads its fonts and pictures from addresses that hold them
 #: (``data:``). Scripts come from this server alone: no inline script, no ``eval``, no WebAssembly, no worker.
@@ -53,61 +34,7 @@ _PAGE = {
     "licences.txt": ("licences.txt", "text/plain; charset=utf-8"),
 }
 _NIFTI = "application/octet-stream"
-_REFUSED, _GONE, _BUSY = 422, 404, 409
-
-
-class Viewing:
-    """The scans as they are now, and the work that goes on.
-
-    Args:
-        scans: What is shown.
-        predictions: Makes masks.
-        learn: Runs rounds; None where there is no run.
-        learning: Settings of these rounds.
-    """
-
-    def __init__(
-        self,
-        scans: ViewedScans,
-        predictions: PredictionQueue,
-        learn: LearningJob | None = None,
-        learning: Mapping[str, Any] | None = None,
-    ) -> None:
-        self._scans = scans
-        self.predictions, self.learn, self.learning = predictions, learn, learning or {}
-        self.volume = lru_cache(maxsize=2)(read_volume)
-
-    @property
-    def scans(self) -> ViewedScans:
-        """What is shown, after the last round of ``learn``."""
-        self._scans = self._scans.latest()
-        return self._scans
-
-    def scan(self, request: Request) -> ViewedScan:
-        """The scan that a request names by its place in the list."""
-        place = int(request.path_params["place"])
-        scans = self.scans.scans
-        if place >= len(scans):
-            raise HTTPException(_GONE, "There is no such scan.")
-        return scans[place]
-
-    def prediction(self, scan: ViewedScan) -> NDArray[np.uint8] | None:
-        """(z, y, x) class indices; None if it is not made yet."""
-        file = prediction_file(self.scans, scan)
-        grid = self.volume(scan.images).geometry
-        return None if file is None else class_indices(read_mask(file, grid=grid), self.scans.plan)
-
-    def annotation(self, scan: ViewedScan) -> NDArray[np.uint8] | None:
-        """(z, y, x) class indices of the mask that was saved last, else of that of the data; None without."""
-        file = self.scans.added_masks().get(scan.case.id) or scan.case.label
-        if file is None:
-            return None
-        if "axes" not in scan.case.record:
-            grid = self.volume(scan.images).geometry
-            return class_indices(read_mask(Path(file), grid=grid), self.scans.plan)
-        cases = {scan.case.id: scan.case}
-        masks, _ = read_annotations({scan.case.id: Path(file)}, cases, self.scans.plan, None, "background")
-        return class_indices(masks[0].values, self.scans.plan)
+_REFUSED, _GONE, _BUSY, _BROKEN, _NO_ROOM = 422, 404, 409, 500, 507
 
 
 def view_app(viewing: Viewing, title: str) -> Starlette:
@@ -119,21 +46,21 @@ def view_app(viewing: Viewing, title: str) -> Starlette:
     """
 
     def state(request: Request) -> Response:  # noqa: ARG001
-        return JSONResponse(_state(viewing, title))
+        return JSONResponse(page_state(viewing, title))
 
     def image(request: Request) -> Response:
-        volume = viewing.volume(viewing.scan(request).images)
-        channel = int(request.query_params.get("channel", "0"))
-        if not 0 <= channel < len(volume.array):
+        volume = viewing.volume(_scan(viewing, request).images)
+        channel = request.query_params.get("channel", "0")
+        if channel not in map(str, range(len(volume.array))):
             raise HTTPException(_GONE, "There is no such channel.")
-        return Response(nifti_bytes(scan_for_browser(volume.array[channel]), volume.geometry), media_type=_NIFTI)
+        return Response(nifti_bytes(scan_for_browser(volume.array[int(channel)]), volume.geometry), media_type=_NIFTI)
 
     def about(request: Request) -> Response:
-        return JSONResponse(_about(viewing, viewing.scan(request)))
+        return JSONResponse(scan_state(viewing, _scan(viewing, request)))
 
     def mask(request: Request) -> Response:
-        scan, kind = viewing.scan(request), request.path_params["kind"]
-        array = _mask(viewing, scan, kind)
+        scan, kind = _scan(viewing, request), request.path_params["kind"]
+        array = mask_of(viewing, scan, kind)
         if array is None:
             raise HTTPException(_GONE, f"There is no {kind} of this scan.")
         sent = sent_indices(array, viewing.scans.plan) if kind != "errors" else array
@@ -142,18 +69,18 @@ def view_app(viewing: Viewing, title: str) -> Starlette:
     def predict(request: Request) -> Response:
         if viewing.scans.segmenter is None:
             raise HTTPException(_GONE, "There is no network to predict with.")
-        return JSONResponse(vars(viewing.predictions.ask(viewing.scans, viewing.scan(request))), 202)
+        return JSONResponse(vars(viewing.predictions.ask(viewing.scans, _scan(viewing, request))), 202)
 
     def predicting(request: Request) -> Response:
-        making = viewing.predictions.state(viewing.scans, viewing.scan(request))
+        making = viewing.predictions.state(viewing.scans, _scan(viewing, request))
         return JSONResponse(vars(making) if making is not None else {"state": "none", "problem": ""})
 
     def save(request: Request, body: bytes) -> Response:
-        scan, query = viewing.scan(request), request.query_params
+        scan, query = _scan(viewing, request), request.query_params
         drawing = drawing_of(body, viewing.volume(scan.images).geometry, viewing.scans.plan)
         if "slices" in query:
             numbers = [int(word) for word in query["slices"].split(",") if word.isdecimal()]
-            drawing = slices_alone(drawing, numbers, _slice_axis(scan, viewing.volume(scan.images)))
+            drawing = slices_alone(drawing, numbers, slice_axis(scan, viewing.volume(scan.images)))
         return JSONResponse(save_annotation(viewing.scans, scan, drawing).record(), 201)
 
     async def saving(request: Request) -> Response:
@@ -164,7 +91,7 @@ def view_app(viewing: Viewing, title: str) -> Starlette:
             raise HTTPException(_GONE, "There is no run that could learn.")
         if request.method == "POST" and viewing.learn.begin(viewing.learning) is None:
             raise HTTPException(_BUSY, "A round is at work already.")
-        return JSONResponse(_last_round(viewing.learn))
+        return JSONResponse(round_state(viewing.learn))
 
     routes = [
         Route("/api/state", state),
@@ -177,107 +104,17 @@ def view_app(viewing: Viewing, title: str) -> Starlette:
         Route("/api/learn", learn, methods=["GET", "POST"]),
         *(Route(f"/{path}", _file(*file)) for path, file in _PAGE.items()),
     ]
-    return Starlette(routes=routes, exception_handlers={HTTPException: _told, FewlabelError: _refused})
+    return Starlette(
+        routes=routes, exception_handlers={HTTPException: _told, FewlabelError: _refused, OSError: _failed}
+    )
 
 
-def _state(viewing: Viewing, title: str) -> dict[str, Any]:
-    scans, notes = viewing.scans, list(viewing.scans.notes)
-    saved = saved_by(scans.annotations)
-    try:
-        added = scans.added_masks()
-    except DataError as error:
-        # Masks that cannot be used keep nobody from looking at scans.
-        added, notes = {}, [*notes, error.message, *map(str, error.faults)]
-    plan = scans.plan
-    return {
-        "title": title,
-        "classes": [
-            {"name": label.name, "value": label.value, "colour": list(label.colour)}
-            for label in labels_of(plan.label_names, plan.label_values)
-        ],
-        "channels": list(plan.channels),
-        "predicts": scans.segmenter is not None,
-        "saves": scans.annotations is not None and len(plan.label_values) > 1,
-        "learns": viewing.learn is not None and scans.segmenter is not None,
-        "notes": notes,
-        "scans": [
-            {
-                "id": scan.case.id,
-                "part": scan.part,
-                "learnt": scan.learnt,
-                "labelled": scan.case.label is not None,
-                "added": scan.case.id in added,
-                "saved": saved.get(scan.case.id) if scan.case.id in added else None,
-                "score": scan.score,
-                "disagreement": scan.disagreement,
-            }
-            for scan in scans.scans
-        ],
-    }
-
-
-def _about(viewing: Viewing, scan: ViewedScan) -> dict[str, Any]:
-    """What the page needs before it draws a scan."""
-    volume = viewing.volume(scan.images)
-    masks: dict[str, NDArray[np.uint8] | None] = {}
-    problems = []
-    for kind, read in (("prediction", viewing.prediction), ("annotation", viewing.annotation)):
-        try:
-            masks[kind] = read(scan)
-        except DataError as error:
-            masks[kind] = None
-            problems += [error.message, *map(str, error.faults)]
-    prediction, annotation = masks["prediction"], masks["annotation"]
-    names = viewing.scans.plan.label_names
-    return {
-        "shape": list(volume.geometry.shape[::-1]),
-        "spacing": list(volume.geometry.spacing[::-1]),
-        "window": shown_window(volume.array[0]),
-        "channels": len(volume.array),
-        "slice_axis": 2 - _slice_axis(scan, volume),
-        "prediction": prediction is not None,
-        "annotation": annotation is not None,
-        "dice": None
-        if prediction is None or annotation is None
-        else dice_of_classes(prediction, annotation, len(names)),
-        "problem": " ".join(problems),
-    }
-
-
-def _last_round(learn: LearningJob) -> dict[str, Any]:
-    """How the last round that was begun here stands, what it said, and what came of it."""
-    if not learn.rounds:
-        return {"status": "", "lines": [], "round": None}
-    made = learn.rounds[-1]
-    outcome = _outcome(made.lines) if made.status == "DONE" else None
-    return {"status": made.status, "lines": made.lines, "round": outcome}
-
-
-def _outcome(lines: Sequence[str]) -> dict[str, Any] | None:
-    """Number of a round, whether it is used, and why; None where it cannot be read. Its folder is the last line."""
-    try:
-        record = read_json(Path(lines[-1] if lines else "") / "round.json")
-    except (FewlabelError, OSError):
-        return None
-    return {"number": record["round"], "taken": bool(record["taken"]), "reason": record["reason"]}
-
-
-def _mask(viewing: Viewing, scan: ViewedScan, kind: str) -> NDArray[np.uint8] | None:
-    if kind == "prediction":
-        return viewing.prediction(scan)
-    if kind == "annotation":
-        return viewing.annotation(scan)
-    if kind != "errors":
-        raise HTTPException(_GONE, "There is no such kind of mask.")
-    prediction, annotation = viewing.prediction(scan), viewing.annotation(scan)
-    return None if prediction is None or annotation is None else errors_between(prediction, annotation)
-
-
-def _slice_axis(scan: ViewedScan, volume: Volume) -> int:
-    """Across the slices, of (z, y, x): as the scan was prepared, else the thickest."""
-    if "axes" in scan.case.record:
-        return int(scan.case.record["axes"][0])
-    return int(np.argmax(volume.spacing)) if volume.geometry.shape[0] > 1 else 0
+def _scan(viewing: Viewing, request: Request) -> ViewedScan:
+    """The scan that a request names by its place in the list."""
+    place, scans = int(request.path_params["place"]), viewing.scans.scans
+    if place >= len(scans):
+        raise HTTPException(_GONE, "There is no such scan.")
+    return scans[place]
 
 
 def _file(name: str, kind: str) -> Callable[[Request], Response]:
@@ -300,3 +137,9 @@ def _refused(request: Request, error: Exception) -> Response:  # noqa: ARG001
     faults = error.faults or (Fault(error.message),)
     detail = " ".join([error.message, *map(str, faults)] if error.faults else map(str, faults))
     return JSONResponse({"detail": detail}, _REFUSED if isinstance(error, DataError) else _BUSY)
+
+
+def _failed(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    """What the system refuses, such as a full disk: said on the page, which keeps the drawing."""
+    where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+    return JSONResponse({"detail": f"{where}{reason(error)}."}, _NO_ROOM if is_disk_full(error) else _BROKEN)

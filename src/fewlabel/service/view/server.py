@@ -10,7 +10,8 @@ from fewlabel.service.learning_job import LearningJob
 from fewlabel.service.loopback_server import link, loopback_socket, serve_until_stopped
 from fewlabel.service.protection import protected
 from fewlabel.service.token_check import new_token
-from fewlabel.service.view.page_routes import POLICY, Viewing, view_app
+from fewlabel.service.view.page_routes import POLICY, view_app
+from fewlabel.service.view.page_state import Viewing
 from fewlabel.service.view.predictions_on_demand import PredictionQueue
 from fewlabel.service.view.settings import ViewSettings
 from fewlabel.service.view.viewed_scans import viewed_scans

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -17,7 +19,8 @@ from starlette.testclient import TestClient
 from fewlabel.core.artifact.files import write_json
 from fewlabel.data.io.volume_reading import read_mask, read_volume
 from fewlabel.service.learning_job import LearningJob
-from fewlabel.service.view.page_routes import Viewing, view_app
+from fewlabel.service.view.page_routes import view_app
+from fewlabel.service.view.page_state import Viewing
 from fewlabel.service.view.predictions_on_demand import PredictionQueue
 from fewlabel.service.view.viewed_scans import viewed_scans
 from fewlabel.service.view.volumes_for_browser import nifti_bytes
@@ -93,7 +96,7 @@ def test_scan_and_annotation_are_those_of_the_files(run: Path) -> None:
     assert about["spacing"] == pytest.approx([1.5, 2, 8])
     assert (about["annotation"], about["prediction"], about["dice"]) == (True, False, None)
     assert browser.get(f"/api/scans/{C}/annotation").status_code == 404
-    for path in ("4", "9/image", "0/image?channel=1", "0/prediction", "0/errors", "0/nothing"):
+    for path in ("4", "9/image", "0/image?channel=1", "0/image?channel=x", "0/prediction", "0/errors", "0/nothing"):
         assert browser.get(f"/api/scans/{path}").status_code == 404
     assert browser.get("/api/scans/x").status_code == 404
 
@@ -187,6 +190,17 @@ def test_a_drawing_that_is_none_is_refused_with_the_reason(run: Path) -> None:
         assert answer.status_code == 422
         assert reason in answer.json()["detail"]
     assert not (run / "annotations").exists()
+
+
+def test_a_full_disk_is_said(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*words: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "c.nii.gz")
+
+    monkeypatch.setattr("fewlabel.service.view.saved_annotations.write_mask", full)
+    browser = page(run)
+    answer = browser.post(f"/api/scans/{C}/annotation", content=browser.get(f"/api/scans/{A}/annotation").content)
+    assert answer.status_code == 507
+    assert answer.json()["detail"] == "c.nii.gz: No space left on device."
 
 
 def test_a_round_is_begun_once_and_its_result_is_shown(run: Path) -> None:
