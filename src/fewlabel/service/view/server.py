@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.output_paths import with_a_name
 from fewlabel.core.progress import say
 from fewlabel.service.learning_job import LearningJob
 from fewlabel.service.loopback_server import link, loopback_socket, serve_until_stopped
@@ -43,7 +44,7 @@ def run(settings: ViewSettings, ready: Callable[[str], None] = say) -> None:
     viewing = Viewing(scans, PredictionQueue(), learn, {**masks, **settings.learn})
     token = new_token()
     app = protected(
-        view_app(viewing, settings.place.resolve().name),
+        view_app(viewing, with_a_name(settings.place).name),
         token,
         largest_body=settings.largest_mask * 2**20,
         policy=POLICY,

@@ -24,6 +24,8 @@ from fewlabel.service.view.page_state import Viewing
 from fewlabel.service.view.predictions_on_demand import PredictionQueue
 from fewlabel.service.view.viewed_scans import viewed_scans
 from fewlabel.service.view.volumes_for_browser import nifti_bytes
+from kit.dicom import write_slices
+from kit.h5 import atrium_folder
 from kit.pictures import write_picture
 from kit.scans import noise, write_scan
 from kit.segmenters import LABELS, make_segmenter, nested_discs
@@ -241,6 +243,24 @@ def test_scans_alone_are_shown_but_neither_predicted_nor_learnt_from(tmp_path: P
     assert browser.post("/api/scans/0/prediction").status_code == 404
     assert browser.post("/api/learn").status_code == 404
     assert page(tmp_path / "scans", annotations=tmp_path / "m", classes=("x",)).get("/api/state").json()["saves"]
+
+
+def test_series_and_arrays_are_sent_on_their_own_grid(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 900, (4, 9, 7)).astype(np.uint16)
+    write_slices(tmp_path / "dicom" / "ct", values, PatientName="Zyx^Abc", spacing=(2.0, 1.5), distance=6.0)
+    atrium_folder(tmp_path / "h5", ("a",), ())
+    for place in ("dicom", "h5"):
+        browser = page(tmp_path / place)
+        scan = viewed_scans(tmp_path / place).scans[0]
+        volume = read_volume(scan.images)
+        answer = browser.get("/api/scans/0/image")
+        assert np.array_equal(voxels(answer), volume.array[0])
+        lies = np.asarray(volume.geometry.origin) * (-1, -1, 1)
+        np.testing.assert_allclose(nibabel.Nifti1Image.from_bytes(answer.content).affine[:3, 3], lies, atol=1e-5)
+        assert "Zyx" not in browser.get("/api/state").text + str(answer.content[:400])
+    assert np.array_equal(
+        np.sort(voxels(page(tmp_path / "dicom").get("/api/scans/0/image")), None), np.sort(values, None)
+    )
 
 
 def test_the_page_itself_is_there(run: Path) -> None:

@@ -20,6 +20,8 @@ let known;
 let place;
 let about;
 let began = "nothing";
+/** Which masks were shown when drawing began. */
+let shownBefore;
 /** Grows with every scan that is opened: what was asked for an earlier one is dropped. */
 let turn = 0;
 
@@ -175,9 +177,8 @@ const startDrawing = trying(async () => {
   el("only-drawn-row").hidden = began === "annotation";
   el("only-drawn").checked = true;
   // What is drawn would not be seen below the masks that it begins with.
-  for (const kind of ["prediction", "annotation", "errors"]) {
-    layers.show(kind, false);
-  }
+  shownBefore = { ...layers.shown };
+  layers.show({ prediction: false, annotation: false, errors: false });
   if (viewer.view === "solid") {
     setView("plane");
   }
@@ -188,8 +189,7 @@ const startDrawing = trying(async () => {
 function leaveDrawing() {
   if (drawing.open) {
     drawing.end();
-    layers.show("prediction", true);
-    layers.show("annotation", true);
+    layers.show(shownBefore);
   }
   showTools();
 }
@@ -225,6 +225,7 @@ const save = trying(async () => {
     const slices = alone ? drawing.changedSlices().map((each) => viewer.fileNumber(each)) : undefined;
     const done = await server.save(place, await drawing.bytes(), slices);
     drawing.unsaved = 0;
+    Object.assign(shownBefore, { annotation: true, prediction: false });
     await refresh(await server.state());
     tell(`Saved as ${done.file} by ${done.who} at ${new Date(done.when).toLocaleTimeString()}.`, false, "saved");
     await open(place, viewer.voxel);
@@ -393,6 +394,8 @@ const begin = trying(async () => {
   await refresh(await server.state());
   el("title").textContent = document.title = known.title;
   layers.make(known.classes);
+  // One mask at a time, to begin with: of two, nobody sees which is which.
+  layers.shown.annotation = !known.predicts;
   makeClasses();
   showTools();
   listenToAll();

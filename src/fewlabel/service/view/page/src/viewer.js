@@ -29,7 +29,7 @@ export class Viewer {
     this.nv = new Niivue({
       backColor: [0, 0, 0, 1],
       crosshairColor: [0.34, 0.71, 0.91, 0.7],
-      crosshairWidth: 0.15,
+      crosshairWidth: 0.25,
       // As on films: the patient's right is on the left.
       isRadiologicalConvention: true,
       show3Dcrosshair: true,
