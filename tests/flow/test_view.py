@@ -104,10 +104,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     raw_folder(folder / "raw", ("a", "b", "c", "d"), unlabelled=("c", "d"))
     where = {"spacing": SPACING, "origin": (5, -7, 11), "direction": TILTED}
     write_scan(folder / "raw" / "imagesTr" / "c_0000.nii.gz", every_voxel_another(0), **where)
-    prepared = prepared_discs(folder, train=("a", "b"), test=(), made=True)
     place = folder / "run"
-    place.mkdir()
-    shutil.move(prepared, place / "prepared")
+    prepared_discs(folder, train=("a", "b"), test=(), made=True, out=place / "prepared")
     finetune.run(finetune_settings(place / "prepared", place / "segmenter", recalibrate="auto", steps=4))
     write_json(place / "run.json", {"kind": "run", "stages": {"finetune": {}}, "use": None})
     return place

@@ -41,7 +41,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "run"))
+    # With its scans, which it finds from where it lies.
+    return Path(shutil.copytree(made.parent, tmp_path / "made")) / "run"
 
 
 def page(place: Path, code: str = "", **over: Any) -> TestClient:
