@@ -19,7 +19,7 @@ from fewlabel.stages import evaluate, predict
 from fewlabel.stages.prepare import PrepareSettings, run
 from kit.pictures import write_picture
 from kit.scans import write_scan
-from kit.segmenters import make_segmenter
+from kit.segmenters import as_slabs, make_segmenter
 from kit.tiny import checked
 
 SHAPE = (7, 32, 40)
@@ -71,7 +71,7 @@ def bright(monkeypatch):
         inside = (array[0] > 0.5).astype(np.float32)
         return np.stack([1 - inside, inside])
 
-    monkeypatch.setattr(ensemble, "predict_volume", found)
+    monkeypatch.setattr(ensemble, "predict_slabs", as_slabs(found))
 
 
 @pytest.fixture
@@ -293,7 +293,7 @@ def test_distances_in_voxels_are_those_of_the_file(tmp_path, monkeypatch):
         mask = np.roll(known[at : at + 1], 1, axis=2)
         return np.stack([mask == 0, mask == 1]).astype(np.float32)
 
-    monkeypatch.setattr(ensemble, "predict_volume", shifted)
+    monkeypatch.setattr(ensemble, "predict_slabs", as_slabs(shifted))
     model = make_segmenter(tmp_path / "model", store.plan, labelled_subjects=["s0"])
     table_of = pd.read_parquet(score(store, model, tmp_path / "scores", grid="prepared") / "per_case.parquet")
     assert table_of["hd95_voxels"].tolist() == [2, 2]
