@@ -47,16 +47,16 @@ class TensorBoard:
     def __init__(self, folder: Path, first_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder / EVENTS), purge_step=first_step or None)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(folder / EVENTS), purge_step=first_step or None)
 
     def add(self, step: int, figures: Mapping[str, float]) -> None:
         """Take the figures of a step."""
         for name, value in figures.items():
-            self._writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Write what is not written yet."""
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
 
 class MLflow:
