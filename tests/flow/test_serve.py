@@ -330,7 +330,7 @@ def test_a_round_is_learnt_one_at_a_time_and_stopped(client: TestClient, run: Pa
         "/train/segmentation", json={"steps": 100_000, "budget": "", "scans": 2, "client_id": "me"}
     ).json()
     assert begun["status"] == "RUNNING"
-    assert begun["request"]["steps"] == 100_000
+    assert begun["request"] == {"model": "segmentation", "budget": "4m", "steps": "100000", "scans": "2"}
     assert client.post("/train/segmentation").status_code == 429
     assert client.get("/train/", params={"check_if_running": True}).json()["id"] == begun["id"]
     stopped = client.delete("/train/").json()

@@ -16,6 +16,7 @@ from fewlabel.core.errors import ArtifactError, DataError, Fault
 from fewlabel.core.progress import silence
 from fewlabel.core.suggestions import did_you_mean
 from fewlabel.data.added_mask_reading import NOT_LOOKED_AT
+from fewlabel.data.annotation_saving import NOTHING
 from fewlabel.data.io.catalog_paths import files_behind, is_file_path
 from fewlabel.data.io.dicom.address import parse_dicom
 from fewlabel.data.io.image_writing import write_volume
@@ -169,7 +170,7 @@ class RunScans:
                 remedy = did_you_mean(name, value_of) if name is not None else f"Use {_listed(state)}"
                 faults.append(Fault(f"{number}{named} is no class of this run", remedy=remedy))
         if faults:
-            raise DataError("The mask cannot be saved:", faults)
+            raise DataError(NOTHING, faults)
         return made
 
     def _by_uid(self, cases: Mapping[str, PreparedCase]) -> dict[str, str]:

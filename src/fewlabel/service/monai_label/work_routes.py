@@ -11,9 +11,10 @@ from fastapi import APIRouter, Body, File, Form, HTTPException, Query, UploadFil
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from fewlabel.core.progress import say
+from fewlabel.core.settings.value_syntax import show_value
 from fewlabel.data.store import PreparedCase
 from fewlabel.pipelines.learn import learn_settings
-from fewlabel.service.learning_job import Round
+from fewlabel.service.learn_process import Round
 from fewlabel.service.monai_label import answers
 from fewlabel.service.monai_label.answers import MODEL
 from fewlabel.service.monai_label.mask_intake import BARE
@@ -58,7 +59,8 @@ class WorkRoutes:
     def logs(self, lines: Annotated[int, Query(ge=1, le=1000)] = 300) -> PlainTextResponse:
         """What the last round of learning printed."""
         rounds = self.parts.learning.rounds
-        return PlainTextResponse("\n".join(rounds[-1].lines[-lines:]) + "\n" if rounds else "Nothing was learnt yet.\n")
+        said = list(rounds[-1].lines.copy())[-lines:] if rounds else ["Nothing was learnt yet."]
+        return PlainTextResponse("\n".join([*said, ""]))
 
     def login_needed(self) -> dict[str, Any]:
         """Whether a token is needed."""
@@ -131,7 +133,7 @@ class WorkRoutes:
     def training(self, check_if_running: bool = False, all: bool = False) -> Any:
         """The last round, or all of this server; with check_if_running, 404 unless one is under way."""
         learning = self.parts.learning
-        made = learning.running if check_if_running else (learning.rounds[-1] if learning.rounds else None)
+        made = learning.at_work if check_if_running else (learning.rounds[-1] if learning.rounds else None)
         if made is None:
             raise HTTPException(404, "Nothing is learning" if check_if_running else "Nothing was learnt yet")
         return [answers.task(each) for each in learning.rounds] if all and not check_if_running else answers.task(made)
@@ -155,7 +157,7 @@ class WorkRoutes:
         given = {key: params[key] for key in OF_A_ROUND if params.get(key) not in {None, ""}}
         settings = {"budget": self.parts.budget, **given}
         learn_settings({"run": self.parts.scans.run, **settings})
-        made = self.parts.learning.begin(settings)
+        made = self.parts.learning.start([f"{key}={show_value(value)}" for key, value in settings.items()])
         if made is None:
             raise HTTPException(429, "A round is under way: wait, or stop it")
         say("A round of learning has begun.")

@@ -19,12 +19,13 @@ from starlette.routing import Route
 
 from fewlabel.core.errors import DataError, Fault, FewlabelError
 from fewlabel.data.added_mask_reading import read_annotations
+from fewlabel.data.annotation_saving import saved_by
 from fewlabel.data.io.geometry import Volume
 from fewlabel.data.io.label_tables import labels_of
 from fewlabel.data.io.volume_reading import read_mask, read_volume
-from fewlabel.service.view.learn_process import LearnProcess
+from fewlabel.service.learn_process import LearnProcess
 from fewlabel.service.view.predictions_on_demand import PredictionQueue, prediction_file
-from fewlabel.service.view.saved_annotations import drawing_of, only_drawn_slices, save_annotation, saved_by
+from fewlabel.service.view.saved_annotations import drawing_of, only_drawn_slices, save_annotation
 from fewlabel.service.view.viewed_scans import ViewedScan, ViewedScans
 from fewlabel.service.view.volumes_for_browser import (
     class_indices,

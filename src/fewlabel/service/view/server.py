@@ -9,10 +9,10 @@ from typing import Any
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.progress import say
 from fewlabel.core.settings.value_syntax import show_value
+from fewlabel.service.learn_process import LearnProcess
 from fewlabel.service.loopback_server import link, loopback_socket, serve_until_stopped
 from fewlabel.service.protection import protected
 from fewlabel.service.token_check import new_token
-from fewlabel.service.view.learn_process import LearnProcess
 from fewlabel.service.view.page_routes import POLICY, Viewing, view_app
 from fewlabel.service.view.predictions_on_demand import PredictionQueue
 from fewlabel.service.view.settings import ViewSettings

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from fewlabel.core.artifact.files import write_json
 from fewlabel.data.io.volume_reading import read_mask, read_volume
-from fewlabel.service.view.learn_process import LearnProcess
+from fewlabel.service.learn_process import LearnProcess
 from fewlabel.service.view.page_routes import Viewing, view_app
 from fewlabel.service.view.predictions_on_demand import PredictionQueue
 from fewlabel.service.view.viewed_scans import viewed_scans

@@ -10,15 +10,9 @@ import numpy as np
 import pytest
 
 from fewlabel.core.errors import DataError
+from fewlabel.data.annotation_saving import HISTORY, JOURNAL, saved_by
 from fewlabel.data.io.volume_reading import read_mask, read_volume
-from fewlabel.service.view.saved_annotations import (
-    HISTORY,
-    JOURNAL,
-    drawing_of,
-    only_drawn_slices,
-    save_annotation,
-    saved_by,
-)
+from fewlabel.service.view.saved_annotations import drawing_of, only_drawn_slices, save_annotation
 from fewlabel.service.view.viewed_scans import ViewedScans, viewed_scans
 from fewlabel.service.view.volumes_for_browser import NOT_LOOKED_AT, nifti_bytes
 from kit.dicom import write_slices

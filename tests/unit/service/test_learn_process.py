@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fewlabel.service.view.learn_process import LearnProcess
+from fewlabel.service.learn_process import LearnProcess
 from kit.viewing import wait_until
 
 
