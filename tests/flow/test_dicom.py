@@ -124,7 +124,13 @@ def test_training_and_prediction_name_nobody(data, tmp_path, caplog):
         assert not any(word in text.replace(str(home), "").lower() for word in (NAME, "zyxberg", "zyxoez", "joerg"))
         assert DATE not in text
         assert ROOT not in text
+    # Nor does a copy to give away, which has not even the pseudonyms.
+    command("share", run, "--out", tmp_path / "copy")
+    assert leaks(tmp_path / "copy") == []
     catalog = pd.read_parquet(run / "prepared" / "catalog.parquet")
+    pseudonyms = [name.encode() for name in {*catalog["case"], *catalog["subject"]}]
+    for path in (tmp_path / "copy").rglob("*"):
+        assert not path.is_file() or not any(name in path.read_bytes() for name in pseudonyms), path
     assert set(catalog["sequence"]) == {"T2 tse"}
     # The mask lies where the series does.
     [mask] = masks.glob("p*_s??????.nii.gz")

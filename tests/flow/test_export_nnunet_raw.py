@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,8 +15,9 @@ import SimpleITK as sitk
 
 import fewlabel
 from fewlabel.core.errors import ArtifactError, DataError, SettingsError
+from fewlabel.data.preprocess import Plan
 from fewlabel.readers.base import choose_reader
-from fewlabel.stages.export.nnunet_raw import _folds
+from fewlabel.stages.export.nnunet_raw import _channel_names, _folds
 from kit.segmenters import LABELS, nested_discs, prepared_discs, raw_folder
 
 HOME = "Dataset501_discs"
@@ -100,6 +105,41 @@ def test_the_split_parts_subjects_and_the_reader_knows_them(exported):
         **{name: (name, "") for name in cases},
         "s5": ("s5", "test"),
     }
+
+
+def test_what_is_ct_is_called_so_for_nnunet_normalises_by_it():
+    plan = Plan(spacing=(1.0, 1.0), size=(8, 8), channels=("image", "mr"), windows=((-100.0, 200.0), None))
+    assert _channel_names(plan, given=False) == ["CT", "mr"]
+    assert _channel_names(plan, given=True) == ["image", "mr"]
+
+
+_BY_NNUNET = """
+import sys
+if __name__ == "__main__":
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
+    from nnunetv2.run.run_training import get_trainer_from_args
+    extract_fingerprints([501], check_dataset_integrity=True, num_processes=1)
+    plans = plan_experiments([501])
+    preprocess([501], plans_identifier=plans, configurations=["2d"], num_processes=[1])
+    for fold in range(3):
+        trainer = get_trainer_from_args("501", "2d", fold, device=__import__("torch").device("cpu"))
+        train, validation = trainer.do_split()
+        print("fold", fold, *sorted(train), "|", *sorted(validation))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("nnunetv2") is None, reason="nnU-Net is not installed")
+def test_nnunet_itself_takes_data_and_split(exported, tmp_path):
+    (tmp_path / "use.py").write_text(_BY_NNUNET)
+    home = exported.parents[1]
+    places = {f"nnUNet_{name}": str(home / f"nnUNet_{name}") for name in ("raw", "preprocessed", "results")}
+    done = subprocess.run(
+        [sys.executable, tmp_path / "use.py"], env={**os.environ, **places}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    folds = [line for line in done.stdout.splitlines() if line.startswith("fold ")]
+    assert folds == ["fold 0 s2 s3 | s1", "fold 1 s1 s3 | s2", "fold 2 s1 s2 | s3"]
 
 
 def rows(*subjects, validate=()):

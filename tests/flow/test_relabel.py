@@ -60,7 +60,8 @@ def test_a_new_mask_is_prepared_as_if_it_had_been_there(prepared: Path, tmp_path
     assert now.split["parts"]["train"] == ["a", "b", "c"]
     assert now.slices.groupby("subject")["labelled"].all().to_dict() == {"a": True, "b": True, "c": True, "d": False}
     table = pd.read_parquet(now.folder / "catalog.parquet").set_index("case")
-    assert table.loc["c", "label"] == str(now.folder / "masks" / "c.nii.gz")
+    assert table.loc["c", "label"] == "./masks/c.nii.gz"
+    assert {case.id: case.label for case in now.cases}["c"] == str(now.folder / "masks" / "c.nii.gz")
     assert now.manifest.parents[0].content_hash == before.manifest.content_hash
     assert (now.folder / "images.npy").stat().st_ino == (before.folder / "images.npy").stat().st_ino
 

@@ -155,7 +155,7 @@ def test_scans_that_are_sent_are_segmented_alike(client: TestClient, run: Path, 
     as_file = client.post(
         "/infer/segmentation",
         params={"output": "image"},
-        files={"file": ("/tmp/x.nii.gz", scan)},
+        files={"file": ("/var/tmp/x.nii.gz", scan)},
         data={"params": "{}"},
     )
     np.testing.assert_array_equal(read(as_file.content, tmp_path), read(own.content, tmp_path, "own.nii.gz"))
@@ -464,12 +464,14 @@ def test_the_client_of_monailabel_is_understood(client: TestClient, run: Path, t
     assert read(content, tmp_path).shape == SHAPE
     told = {"label_info": [{"name": "core", "idx": 1}, {"name": "ring", "idx": 2}], "client_id": "user-xyz"}
     mask = drawn(run, scan, numbered(nested_discs(2)))
-    headers, body = sent_by_monailabel({"params": json.dumps(told)}, {"label": ("/tmp/slicer/tmpab12.nii.gz", mask)})
+    headers, body = sent_by_monailabel(
+        {"params": json.dumps(told)}, {"label": ("/var/tmp/slicer/tmpab12.nii.gz", mask)}
+    )
     assert client.put(f"/datastore/label?image={scan}", content=body, headers=headers).status_code == 200
     assert (run / "annotations" / f"{scan}.nii.gz").is_file()
     whole = image_of(run, "d").read_bytes()
     headers, body = sent_by_monailabel(
-        {"params": '{"client_id": null}'}, {"file": ("/tmp/slicer/tmpcd34.nii.gz", whole)}
+        {"params": '{"client_id": null}'}, {"file": ("/var/tmp/slicer/tmpcd34.nii.gz", whole)}
     )
     assert client.put("/datastore/?image=MR+head", content=body, headers=headers).json() == {"image": "MR head"}
     assert client.post("/infer/segmentation?image=MR+head", content=body, headers=headers).status_code == 200

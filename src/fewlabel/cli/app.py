@@ -13,7 +13,7 @@ try:
     from typer.core import TyperGroup
 
     import fewlabel
-    from fewlabel.cli import lists, pipelines, serve_command, stages, study_command, table_command
+    from fewlabel.cli import lists, pipelines, run_checks, serve_command, stages, study_command, table_command
     from fewlabel.cli.terminal_output import any_encoding, show_progress
     from fewlabel.core.stop_signals import stopping_on_signals
 except KeyboardInterrupt:
@@ -106,6 +106,7 @@ study_command.add_to(app)
 table_command.add_to(app)
 serve_command.add_to(app)
 stages.add_to(app)
+run_checks.add_to(app)
 lists.add_to(app)
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 from fewlabel.core.artifact.files import write_json
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.preallocated_arrays import reserved_arrays
+from fewlabel.data.scan_locations import below, holding, write_data_folder
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 
 #: What must be equal for masks to be kept, and its key in the plan.
@@ -62,19 +63,43 @@ def merge_stores(stores: Sequence[PreparedStore], folder: Path) -> None:
         for case in store.cases:
             named = replace(case, id=f"{name}:{case.id}", subject=f"{name}:{case.subject}")
             placed = replace(named, start=case.start + start, stop=case.stop + start)
-            cases.append(vars(placed if keep_masks else replace(placed, label=None)))
+            cases.append(placed if keep_masks else replace(placed, label=None))
         start += len(table)
     slices = pd.concat(tables, ignore_index=True)
     for label in classes:
         slices[f"meta_{label}"] = slices[f"meta_{label}"].fillna(-1).astype("int64")
     slices.to_parquet(folder / "slices.parquet", index=False)
-    pd.concat(catalogs, ignore_index=True).to_parquet(folder / "catalog.parquet", index=False)
-    write_json(folder / "cases.json", cases)
+    rows = _named_below(cases, folder)
+    catalog = pd.concat(catalogs, ignore_index=True)
+    catalog["images"], catalog["label"] = [row["images"] for row in rows], [row["label"] for row in rows]
+    catalog.to_parquet(folder / "catalog.parquet", index=False)
+    write_json(folder / "cases.json", rows)
     write_json(folder / "plan.json", _plan(stores, names, classes, keep_masks=keep_masks))
     write_json(folder / "split.json", _split(stores, names))
     notes = [] if keep_masks else [f"masks are left out: the data sets differ in {' and '.join(differ)}"]
     write_json(folder / "qc.json", {"cases": [], "warnings": {}, "notes": notes})
     _copy_arrays(stores, folder, start, keep_masks=keep_masks)
+
+
+def _named_below(cases: Sequence[PreparedCase], folder: Path) -> list[dict[str, Any]]:
+    """Rows of ``cases.json`` with the scans below the folder that holds those of all data sets, which is noted."""
+    placed = [path for case in cases for path in (*case.images, case.label) if path and Path(path).is_absolute()]
+    if not placed:
+        return [vars(case) for case in cases]
+    home = holding(placed)
+    write_data_folder(folder, home)
+
+    def named(path: str) -> str:
+        return below(path, home) if Path(path).is_absolute() else path
+
+    return [
+        {
+            **vars(case),
+            "images": [named(path) for path in case.images],
+            "label": None if case.label is None else named(case.label),
+        }
+        for case in cases
+    ]
 
 
 def _check(stores: Sequence[PreparedStore]) -> None:

@@ -19,6 +19,7 @@ from fewlabel.data.io.catalog_paths import mask_suffix
 from fewlabel.data.io.mask_writing import in_smallest_type, write_mask
 from fewlabel.data.pose_record import POSES
 from fewlabel.data.preprocess import Plan, prepare_mask
+from fewlabel.data.scan_locations import in_store, read_data_folder, write_data_folder
 from fewlabel.data.store import UNLABELLED, PreparedStore
 
 #: Folder of the masks as they were taken, and the record of where each is from.
@@ -46,7 +47,7 @@ def write_relabelled(
         masks: What it takes, at most one of each scan.
         plan: Of the store, with a value to ignore.
         folder: Where to; must exist.
-        final: What the folder will be called: its scans name their masks by it.
+        final: What the folder will be called.
 
     Returns:
         Names of the files beside those of every store.
@@ -64,16 +65,19 @@ def write_relabelled(
         labels[case.start : case.stop] = prepare_mask(mask.values, _bare(case.record), plan)
         (folder / name).unlink(missing_ok=True)
         write_mask(folder / name, in_smallest_type(mask.values), Path(case.images[0]))
-        record[case.id] = {"file": name, "source": str(mask.source), "sha256": mask.digest}
-    paths = {case_id: str(final.absolute() / kept["file"]) for case_id, kept in record.items()}
+        source = Path(os.path.relpath(os.path.realpath(mask.source), os.path.realpath(final))).as_posix()
+        record[case.id] = {"file": name, "source": source, "sha256": mask.digest}
+    paths = {case_id: in_store(kept["file"]) for case_id, kept in record.items()}
     rows = [
         {
-            **vars(case),
-            "label": paths.get(case.id, case.label),
-            "record": _bare(case.record) if case.id in now else case.record,
+            **row,
+            "label": paths.get(row["id"], row["label"]),
+            "record": _bare(row["record"]) if row["id"] in now else row["record"],
         }
-        for case in store.cases
+        for row in store.artifact.json("cases.json")
     ]
+    if (home := read_data_folder(store.folder)) is not None:
+        write_data_folder(folder, home, final)
     np.save(folder / "labels.npy", labels)
     slices = store.slices.copy()
     slices["labelled"] = (labels != UNLABELLED).any(axis=(1, 2))

@@ -6,6 +6,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from fewlabel.core.errors import DataError, Fault, reason
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.io.catalog_paths import files_behind
 from fewlabel.data.io.dicom.address import parse_dicom
+from fewlabel.data.scan_locations import below, located, read_data_folder
 
 SOURCES = "sources.json"
 #: Raised when the same input would be prepared into other numbers or other files.
 PREPARE_FORMAT = 1
 
 
-def source_files(catalog: Catalog, folder: Path | None = None) -> dict[str, list[Any]]:
+def source_files(catalog: Catalog, folder: Path | None = None, home: Path | None = None) -> dict[str, list[Any]]:
     """Size, modification time and content hash of every image and label, by absolute path.
 
     Those of a DICOM series are summed up under its path in the catalog: the names of its files may name a person.
@@ -28,6 +30,7 @@ def source_files(catalog: Catalog, folder: Path | None = None) -> dict[str, list
         catalog: The data set.
         folder: A store made before: where size and time are as it recorded them, its hash is taken over, so that
             nothing is read.
+        home: Folder below which that store names files; None for absolute paths.
 
     Raises:
         DataError: Naming every file that is not there.
@@ -42,7 +45,8 @@ def source_files(catalog: Catalog, folder: Path | None = None) -> dict[str, list
                 continue
             try:
                 facts = _state(parts)
-                before = known.get(name)
+                # By its absolute path in stores of before.
+                before = known.get(name) if home is None else known.get(below(name, home), known.get(name))
                 same = before is not None and list(before[:2]) == facts
                 files[name] = [*facts, before[2] if before is not None and same else _digest(parts)]
             except OSError as error:
@@ -52,22 +56,35 @@ def source_files(catalog: Catalog, folder: Path | None = None) -> dict[str, list
     return files
 
 
-def source_key(catalog: Catalog, files: Mapping[str, list[Any]], settings: Mapping[str, Any]) -> str:
-    """One hash of what the store depends on: file contents, catalog, settings and the format of this version."""
+def source_key(
+    catalog: Catalog, files: Mapping[str, list[Any]], settings: Mapping[str, Any], home: Path | None = None
+) -> str:
+    """One hash of what the store depends on: file contents, catalog, settings and the format of this version.
+
+    Args:
+        catalog: The data set.
+        files: As :func:`source_files` gives them.
+        settings: Those that change the store.
+        home: Folder below which scans are named, so that the key is the same wherever it lies; None for absolute paths.
+    """
+
+    def named(path: Path) -> str:
+        return str(path) if home is None else below(path, home)
+
     cases = [
         [
             case.id,
             case.subject,
             case.part,
             {name: case.metadata[name] for name in sorted(case.metadata)},
-            [[str(path), _content(path, files)] for path in case.images],
-            [str(case.label), _content(case.label, files)] if case.label is not None else None,
+            [[named(path), _content(path, files)] for path in case.images],
+            [named(case.label), _content(case.label, files)] if case.label is not None else None,
         ]
         for case in catalog.cases
     ]
     described = {
         "format": PREPARE_FORMAT,
-        "root": str(catalog.root.absolute()),
+        "root": str(catalog.root.absolute()) if home is None else below(catalog.root, home),
         "reader": catalog.reader,
         "name": catalog.name,
         "cases": cases,
@@ -83,6 +100,42 @@ def _content(path: Path, files: Mapping[str, list[Any]]) -> Any:
     """Hash of the file, or those of all files behind an address."""
     hashes = [files[name][2] for name, _ in _sources(path)]
     return hashes[0] if len(hashes) == 1 else hashes
+
+
+@dataclass(frozen=True)
+class SourceChanges:
+    """What has become of the files a store was made of.
+
+    Attributes:
+        same: How many are as they were.
+        gone: How many are not where the store has them.
+        changed: The others, by their paths in the store.
+    """
+
+    same: int
+    gone: int
+    changed: tuple[str, ...]
+
+
+def changed_sources(folder: Path) -> SourceChanges | None:
+    """Hold the files that a store was made of against their hashes; None where it does not know them."""
+    recorded, home = read_sources(folder).get("files", {}), read_data_folder(folder)
+    if not isinstance(recorded, dict) or not recorded:
+        return None
+    same, gone, changed = 0, 0, []
+    for name, facts in recorded.items():
+        try:
+            parts = [part for _, parts in _sources(Path(located(name, folder, home))) for part in parts]
+            now = _digest(parts) if parts else None
+        except (OSError, DataError):
+            now = None
+        if now is None:
+            gone += 1
+        elif now == facts[2]:
+            same += 1
+        else:
+            changed.append(name)
+    return SourceChanges(same, gone, tuple(changed))
 
 
 def read_sources(folder: Path) -> dict[str, Any]:

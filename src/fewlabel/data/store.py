@@ -4,7 +4,8 @@ A prepared folder holds ``images.npy`` (slices, channels, height, width; float16
 ``labels.npy`` (slices, height, width; uint8 class indices, 255 where the scan has no label), ``slices.parquet``
 (a row per slice), ``catalog.parquet`` (a row per case), ``cases.json`` (per-case geometry record), ``plan.json``,
 ``split.json`` and ``qc.json``. A volume is a run of consecutive slices, so 2D and 3D training read one file. Beside
-them, and no part of the content, lie ``sources.json`` and ``pose.json`` (:mod:`fewlabel.data.pose_record`).
+them, and no part of the content, lie ``sources.json``, ``pose.json`` (:mod:`fewlabel.data.pose_record`) and
+``data_folder.json`` (:mod:`fewlabel.data.scan_locations`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import ArtifactError, Fault, reason
+from fewlabel.data.scan_locations import located, read_data_folder
 
 UNLABELLED = 255
 
@@ -103,8 +105,18 @@ class PreparedStore:
     def cases(self) -> tuple[PreparedCase, ...]:
         """All scans, in store order."""
         rows = self.artifact.json("cases.json")
+        folder = read_data_folder(self.folder)
         self.artifact.check_unchanged()
-        return tuple(PreparedCase(**{**row, "images": tuple(row["images"])}) for row in rows)
+        return tuple(
+            PreparedCase(
+                **{
+                    **row,
+                    "images": tuple(located(path, self.folder, folder) for path in row["images"]),
+                    "label": None if row["label"] is None else located(row["label"], self.folder, folder),
+                }
+            )
+            for row in rows
+        )
 
     @property
     def meta_labels(self) -> dict[str, int]:

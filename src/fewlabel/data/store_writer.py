@@ -16,6 +16,7 @@ from fewlabel.data.io.volume_reading import read_mask, read_volume, value_counts
 from fewlabel.data.preallocated_arrays import reserved_arrays
 from fewlabel.data.preprocess import Plan, prepare_mask, prepare_volume
 from fewlabel.data.scan_inspection import in_threads
+from fewlabel.data.scan_locations import below
 from fewlabel.data.store import UNLABELLED
 from fewlabel.data.unexpected_errors import unforeseen_fault
 
@@ -44,6 +45,8 @@ def write_store(
     plan: Plan,
     workers: int,
     unannotated: Mapping[str, Sequence[int]] | None = None,
+    *,
+    home: Path,
 ) -> list[Written]:
     """Prepare all volumes into ``folder``.
 
@@ -54,6 +57,7 @@ def write_store(
         plan: What is done to each.
         workers: Threads; each holds one volume at a time.
         unannotated: Case → slices of its mask, along the file axis across slices, that nobody annotated.
+        home: Folder below which scans are named.
 
     Raises:
         FewlabelError: If there is no room for the arrays on the disk; nothing is written then.
@@ -72,8 +76,8 @@ def write_store(
             "subject": case.subject,
             "start": start,
             "stop": stop,
-            "images": [str(path) for path in case.images],
-            "label": None if case.label is None else str(case.label),
+            "images": [below(path, home) for path in case.images],
+            "label": None if case.label is None else below(case.label, home),
         }
         try:
             left_out = (unannotated or {}).get(case.id, ())

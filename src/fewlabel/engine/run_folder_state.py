@@ -27,8 +27,11 @@ RECORD = "metrics.jsonl"
 _COMPILED = "compiled"
 
 #: Settings that may differ between a run and its resumption. Another ``device`` rounds otherwise, and with
-#: ``precision=auto`` may compute in bfloat16 what was float32; the rest changes no number of the result.
-FREE_SETTINGS = frozenset({"out", "resume", "checkpoint_seconds", "device", "control", "data", "encoder", "start"})
+#: ``precision=auto`` may compute in bfloat16 what was float32, other ``threads`` round otherwise; the rest changes no
+#: number of the result.
+FREE_SETTINGS = frozenset(
+    {"out", "resume", "checkpoint_seconds", "device", "threads", "control", "data", "encoder", "start"}
+)
 
 
 def identity(settings: Mapping[str, Any], **parents: str) -> dict[str, Any]:
@@ -151,7 +154,7 @@ def close_run(
             kind,
             files,
             parents=parents,
-            settings={**settings.record(), "identity": dict(same)},
+            settings={**settings.record(out), "identity": dict(same)},
             seed=settings.seed,
             device=str(device),
             precision=resolved_precision(settings.precision, device.type),

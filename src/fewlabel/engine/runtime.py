@@ -8,13 +8,14 @@ import os
 import platform
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
 from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.settings.base import setting
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "32", "bf16"]
@@ -22,17 +23,36 @@ Precision = Literal["auto", "32", "bf16"]
 Resolved = Literal["32", "bf16-mixed"]
 
 
-def start(device: Device = "auto", precision: Precision = "auto") -> Fabric:
+def thread_setting() -> Any:
+    """The setting of stages that compute with networks, for :func:`use_threads`."""
+    return setting(
+        0,
+        "threads to compute with: equal ones make two machines of the same kind agree to the bit; 0: as many as the "
+        "process has, which are all cores unless OMP_NUM_THREADS is set",
+        unit="threads",
+        ge=0,
+    )
+
+
+def use_threads(count: int) -> None:
+    """Compute with so many threads from now on, for sums are rounded by how they are shared out; 0 changes nothing."""
+    if count:
+        torch.set_num_threads(count)
+
+
+def start(device: Device = "auto", precision: Precision = "auto", threads: int = 0) -> Fabric:
     """Start on a device, as one of the processes that ``torchrun`` launched, or alone.
 
     Args:
         device: ``auto`` takes CUDA, then MPS, then the CPU.
         precision: ``auto`` runs the network in bfloat16 where the hardware computes in it, else in float32;
             losses are float32 always.
+        threads: As for :func:`use_threads`.
 
     Raises:
         SettingsError: If the device is not there, or ``srun`` launched several of these.
     """
+    use_threads(threads)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
     if processes == 1 and tasks > 1:

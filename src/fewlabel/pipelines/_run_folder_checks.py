@@ -10,14 +10,14 @@ from typing import Any
 from fewlabel.core.artifact.run_record import read_run
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.output_paths import RUN_FILE, conflict_sentence, path_conflict
-from fewlabel.core.settings.base import Settings
+from fewlabel.core.settings.base import Settings, without_absolute
 from fewlabel.core.unfinished_files import is_partial
 from fewlabel.pipelines.stage_table import STAGES
 
 #: Stages whose result is kept when a run is continued; scores and report are made anew where something changed.
 LASTING = ("prepare", "pretrain", "finetune")
 #: Settings that change no result, so a continued run may change them.
-FREE = frozenset({"resume", "checkpoint_seconds", "device", "workers", "control"})
+FREE = frozenset({"resume", "checkpoint_seconds", "device", "threads", "workers", "control"})
 
 
 def refuse_other_run(folder: Path, plans: Mapping[str, Settings], *, resume: bool) -> None:
@@ -66,12 +66,14 @@ def _differences(folder: Path, plans: Mapping[str, Settings]) -> list[Fault]:
     known = read_run(folder).get("settings", {})
     faults: list[Fault] = []
     for name in [name for name in LASTING if name in plans]:
-        now = plans[name].record()
-        # The raw data must stay the same; the other links lie in the run folder.
-        skip = FREE | (set(STAGES[name].links) - ({"data"} if name == "prepare" else set()))
+        now = plans[name].record(folder)
+        # The raw data must stay the same, unless they have moved, which prepare sees by their content; the other links
+        # lie in the run folder.
+        raw = {"data"} if name == "prepare" and not _moved(folder, known.get(name, {}), now) else set()
+        skip = FREE | (set(STAGES[name].links) - raw)
         if name not in known or not Path(plans[name].out).exists():  # type: ignore[attr-defined]
             continue
-        old = {key: value for key, value in known[name].items() if key not in skip}
+        old = {key: without_absolute(folder, value) for key, value in known[name].items() if key not in skip}
         faults.extend(
             Fault(
                 f"was {json.dumps(then)} when the run began and is {json.dumps(today)} now",
@@ -81,6 +83,12 @@ def _differences(folder: Path, plans: Mapping[str, Settings]) -> list[Fault]:
             for key, then, today in _apart(old, {key: now[key] for key in now.keys() - skip}, name)
         )
     return faults
+
+
+def _moved(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether the data set is no longer where it was, and there is one where it is now."""
+    before, today = (folder / str(values.get("data", "")) for values in (then, now))
+    return not before.exists() and today.exists()
 
 
 def _apart(old: Any, now: Any, where: str) -> Iterator[tuple[str, Any, Any]]:

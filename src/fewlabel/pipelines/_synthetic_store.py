@@ -17,6 +17,7 @@ from fewlabel.data.meta_labels import edges_of, slice_table
 from fewlabel.data.pixel_grid_plan import depths_of
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.scan_inspection import CaseFacts
+from fewlabel.data.scan_locations import folder_of
 from fewlabel.data.store import STORE_FILES, UNLABELLED
 from fewlabel.data.store_writer import Written
 from fewlabel.stages.prepare import write_tables
@@ -68,7 +69,7 @@ def write_stand_in(
         start = stop
     images.flush()
     labels.flush()
-    write_tables(folder, catalog, table, written)
+    write_tables(folder, catalog, table, written, folder_of(catalog))
     write_json(folder / "plan.json", replace(plan, meta_labels=classes).record())
     write_json(folder / "split.json", dict(split))
     write_json(folder / "qc.json", {})

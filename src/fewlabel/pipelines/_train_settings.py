@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from pydantic import PrivateAttr, field_validator
 from fewlabel.core.artifact.files import read_json
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.output_paths import RUN_FILE
-from fewlabel.core.settings.base import PathSetting, Settings, setting
+from fewlabel.core.settings.base import PathSetting, Settings, found_from, path_from, setting, without_absolute
 from fewlabel.core.settings.durations import parse_duration
 from fewlabel.core.settings.value_syntax import assignments, merge, nest
 from fewlabel.pipelines.recipes import load_recipe
@@ -118,9 +119,10 @@ _OF_RECIPES = frozenset(SizedSettings.model_fields)
 
 def asked_for(settings: TrainSettings) -> dict[str, Any]:
     """What ``run.json`` keeps of what the user asked for, so that a run is continued without another word."""
-    file = Path(settings.named_recipe)
-    recipe = str(file.absolute()) if settings.named_recipe and file.is_file() else settings.named_recipe
-    return {"data": str(settings.data.absolute()), "recipe": recipe, "words": assignments(settings.said)}
+    home, file = settings.out, Path(settings.named_recipe)
+    recipe = path_from(home, file) if settings.named_recipe and file.is_file() else settings.named_recipe
+    words = assignments(without_absolute(home, settings.said))
+    return {"data": path_from(home, settings.data), "recipe": recipe, "words": words}
 
 
 def with_earlier_words(
@@ -148,7 +150,11 @@ def with_earlier_words(
     if not isinstance(asked, dict):
         fault = Fault(f"{path} does not say what was asked for", "data", "Repeat the words of the command")
         raise SettingsError("There is nothing to resume:", [fault])
-    return merge({"data": asked["data"], **nest(asked["words"])}, values), recipe or asked["recipe"] or None
+    home = path.parent
+    earlier = {"data": os.path.normpath(home / asked["data"]), **found_from(home, nest(asked["words"]))}
+    # By name, unless it was a file.
+    file = home / asked["recipe"]
+    return merge(earlier, values), recipe or (str(file) if file.is_file() else asked["recipe"]) or None
 
 
 def train_settings(values: Mapping[str, Any], recipe: str | Path | None = None) -> TrainSettings:

@@ -14,6 +14,7 @@ from fewlabel.core.artifact.run_record import read_run, write_run
 from fewlabel.core.errors import ArtifactError, DataError, Fault, SettingsError
 from fewlabel.core.output_paths import ROUNDS, RUN_FILE, unwritable
 from fewlabel.core.progress import say
+from fewlabel.core.settings.base import path_from
 from fewlabel.core.settings.durations import clock
 from fewlabel.data.masks_added_later import FOLDER as ANNOTATIONS
 from fewlabel.data.relabel import taken_masks
@@ -105,7 +106,7 @@ def _round(settings: LearnSettings, rounds: Path, started: float) -> Path:
         "round": number,
         "masks": new,
         "labelled_subjects": facts["labelled_subjects"],
-        "start": {"folder": str(start.folder), "content_hash": start.content_hash},
+        "start": {"folder": path_from(out, start.folder), "content_hash": start.content_hash},
         "steps": facts["steps"],
         "scores": {key: facts["continued"][key] for key in ("left_out", "unseen", "validation")},
         "expected": facts["expected"],
@@ -124,7 +125,7 @@ def _round(settings: LearnSettings, rounds: Path, started: float) -> Path:
     }
     wall = ends["predictions"] - started
     write_json(out / RECORD, {**record, "seconds": round(wall, 1), "seconds_of": took})
-    finish_artifact(out, "round", [RECORD], parents=parents, settings=settings.record(), wall_seconds=wall)
+    finish_artifact(out, "round", [RECORD], parents=parents, settings=settings.record(out), wall_seconds=wall)
     if verdict["taken"]:
         _note(settings.run, use)
     say(f"Round {number} took {clock(wall)}: {', '.join(f'{part} {clock(value)}' for part, value in took.items())}.")

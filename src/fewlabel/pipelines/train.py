@@ -15,7 +15,7 @@ from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.output_paths import RUN_FILE
 from fewlabel.core.progress import say
 from fewlabel.core.provenance import library_versions, machine_facts
-from fewlabel.core.settings.base import Settings
+from fewlabel.core.settings.base import Settings, path_from, without_absolute
 from fewlabel.core.settings.durations import clock
 from fewlabel.data.store import PreparedStore
 from fewlabel.pipelines._outdated_scores import outdated, set_aside
@@ -128,15 +128,15 @@ class _Record:
         self._content: dict[str, Any] = {
             "kind": "run",
             "schema_version": RUN_SCHEMA,
-            "data": str(settings.data),
+            "data": path_from(self._folder, settings.data),
             "asked": asked_for(settings),
             "recipe": settings.recipe,
             "finished": False,
             "stages": before(self._folder).get("stages", {}),
             "use": before(self._folder).get("use"),
             "round": before(self._folder).get("round"),
-            "settings": {name: values.record() for name, values in self._plans.items()},
-            "resolved": sizing.resolved,
+            "settings": self._recorded(),
+            "resolved": without_absolute(self._folder, sizing.resolved),
             "versions": library_versions(),
             "machine": machine_facts(),
         }
@@ -147,8 +147,8 @@ class _Record:
     def settle(self) -> None:
         """Take up what the steps were sized to."""
         self._plans = plan(self._sizing.settings)
-        self._content["settings"] = {name: values.record() for name, values in self._plans.items()}
-        self._content["resolved"] = self._sizing.resolved
+        self._content["settings"] = self._recorded()
+        self._content["resolved"] = without_absolute(self._folder, self._sizing.resolved)
         self._write()
 
     def stage(self, name: str) -> None:
@@ -200,6 +200,10 @@ class _Record:
             taken = whole + sum(stages[name]["seconds"] - seconds for name, seconds in wanted.items())
             say(f"It took {clock(taken)}; the forecast was {clock(whole)}.")
         return self._folder
+
+    def _recorded(self) -> dict[str, dict[str, Any]]:
+        """The settings of all stages, with paths from the run folder on."""
+        return {name: values.record(self._folder) for name, values in self._plans.items()}
 
     def _write(self) -> None:
         write_run(self._folder, self._content)

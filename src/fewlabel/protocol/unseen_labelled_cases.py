@@ -11,6 +11,7 @@ from fewlabel.core.errors import DataError, Fault, SettingsError
 from fewlabel.core.progress import say
 from fewlabel.core.suggestions import did_you_mean
 from fewlabel.data.io.catalog_paths import is_there
+from fewlabel.data.scan_locations import moved_remedy
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.protocol.exposure import KEY, images_of, met_among
 from fewlabel.protocol.segmenter_store_compatibility import plan_differences
@@ -72,7 +73,7 @@ def scorable_cases(
         if not case.record:
             faults.append(Fault("has no record of its geometry", f"case {case.id}", "Prepare the scans again"))
         elif label_files and not is_there(Path(case.label or "")):
-            remedy = "Restore the file, or score with grid=prepared"
+            remedy = f"{moved_remedy(store.folder)}. To do without, score with grid=prepared"
             faults.append(Fault(f"its label file {case.label} is gone", f"case {case.id}", remedy))
     if faults:
         raise DataError("The evaluation cannot be done:", faults)

@@ -22,6 +22,7 @@ from fewlabel.readers.label_names_beside import with_label_names
 from fewlabel.readers.listing import left_out_below, listed_once
 from fewlabel.readers.side_tables import with_side_tables
 from fewlabel.readers.unknown_layout import unknown_layout
+from fewlabel.readers.unread_files import unread_files
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,8 @@ def choose_reader(root: Path, reader: str | Mapping[str, Any] = "auto") -> Choic
     """
     root = Path(root)
     if not root.exists():
-        raise DataError("The data set cannot be read:", [Fault(f"{root} does not exist", remedy="Check the path")])
+        remedy = "Check the path, or name the data set where it is now"
+        raise DataError("The data set cannot be read:", [Fault(f"{root} does not exist", remedy=remedy)])
     if reader != "auto":
         config: Any = resolve_plugin(_FAMILY, reader, where="reader")
         # A Config built from a mapping carries the reader's id; a bare id needs no settings.
@@ -264,11 +266,13 @@ def collect_catalog(
             read = collected(choice.reader, place)
             private = choice.reader.private
             closed = [] if private else closed
-            own = left_out_below(place) if place.is_dir() and choice.name != "table" and not private else []
+            listed = place.is_dir() and choice.name != "table" and not private
+            own = left_out_below(place) if listed else []
+            packed, unread = unread_files(place) if listed else ([], [])
             read = read if read.reader == "table" else with_label_names(read, place, below=not private)
             read = with_side_tables(read, place) if place.is_dir() and not private else read
         catalog = with_one_subject_each(with_file_facts(read, colours or {}), subjects)
-        catalog = replace(catalog, notes=(*catalog.notes, *own))
+        catalog = replace(catalog, notes=(*catalog.notes, *own, *unread), faults=(*catalog.faults, *packed))
     except DataError as error:
         if not closed:
             raise

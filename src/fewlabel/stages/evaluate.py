@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from fewlabel.core.settings.base import PathSetting, Settings, setting
 from fewlabel.data.io.volume_reading import needs_grid, read_geometry, read_mask
 from fewlabel.data.preprocess import Plan, class_indices, prepare_mask, restore_probabilities
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
-from fewlabel.engine.runtime import Device, Precision, choose_device, resolved_precision
+from fewlabel.engine.runtime import Device, Precision, choose_device, resolved_precision, thread_setting, use_threads
 from fewlabel.protocol.fair_control import differences
 from fewlabel.protocol.unseen_labelled_cases import scorable_cases, subjects_of
 from fewlabel.scoring.component_rule import POSTPROCESS_RULE, Removed, clean
@@ -38,7 +38,7 @@ from fewlabel.stages._cleaning_rule import KEY as POSTPROCESS
 from fewlabel.stages._console_scores import gain_lines, score_lines
 from fewlabel.stages._segmenter import Segmenter
 
-__all__ = ["SETTINGS", "EvaluateSettings", "check", "gain_lines", "reference_of", "run"]
+__all__ = ["SETTINGS", "EvaluateSettings", "Segmenter", "check", "gain_lines", "reference_of", "run", "segmented"]
 
 FILES = ("per_case.parquet", "per_case.csv", "summary.json")
 COLUMNS = (
@@ -63,7 +63,7 @@ COLUMNS = (
 )
 UNSIZED = "voxels: the files do not say how large these are"
 #: Settings that change no score, or that the parents' hashes stand for.
-_FREE_SETTINGS = frozenset({"data", "segmenter", "control", "out", "device", "batch"})
+_FREE_SETTINGS = frozenset({"data", "segmenter", "control", "out", "device", "batch", "threads"})
 
 
 class EvaluateSettings(Settings):
@@ -86,6 +86,7 @@ class EvaluateSettings(Settings):
     seed: int = setting(0, "seed of the bootstrap", ge=0)
     device: Device = setting("auto", "where to predict")
     precision: Precision = setting("auto", "bf16 where the hardware supports it; probabilities are always float32")
+    threads: int = thread_setting()
 
 
 SETTINGS = EvaluateSettings
@@ -104,6 +105,7 @@ def run(settings: EvaluateSettings) -> Path:
     store = PreparedStore(settings.data)
     subjects = subjects_of(store, settings.part)
     device = choose_device(settings.device)
+    use_threads(settings.threads)
     folders = {"model": settings.segmenter, **({"control": settings.control} if settings.control else {})}
     arms = {name: Segmenter.load(folder) for name, folder in folders.items()}
     same = {
@@ -148,7 +150,7 @@ def run(settings: EvaluateSettings) -> Path:
             FILES,
             parents=[store.artifact, *(arm.artifact for arm in arms.values())],
             final_folder=settings.out,
-            settings={**settings.record(), "identity": same},
+            settings={**settings.record(settings.out), "identity": same},
             seed=settings.seed,
             device=device,
             precision=resolved_precision(settings.precision, device),
@@ -223,16 +225,8 @@ def _score(
             reference[ignored] = 0
             images = np.asarray(pixels[case.start : case.stop], dtype=np.float32).swapaxes(0, 1)
             for name, arm in arms.items():
-                prediction = arm.predict(
-                    images, batch=settings.batch, flip=settings.flip, device=device, precision=settings.precision
-                )
-                probabilities = prediction.probabilities
-                if settings.grid == "original":
-                    probabilities = restore_probabilities(probabilities, case.record)
-                whole = probabilities.argmax(axis=0).astype(np.uint8)
-                rule = arm.rule if settings.postprocess else None
-                across = int(case.record["axes"][0]) if settings.grid == "original" else 0
-                predicted, removed = clean(whole, rule, prod(spacing), across)
+                found = segmented(arm, images, case, settings, device, prod(spacing))
+                whole, predicted, removed, across = found.whole, found.cleaned, found.removed, found.across
                 predicted[ignored] = whole[ignored] = 0
                 before = dice_per_class(whole, reference, len(store.label_names))
                 thirds = dict(zip(classes, dice_of_thirds(predicted, reference, classes, across), strict=True))
@@ -241,7 +235,7 @@ def _score(
                     index = values.pop("index")
                     took = removed.get(index, Removed(0, 0))
                     cleaning = (took.pieces, took.voxels * prod(steps) / 1000.0, float(before[index - 1]))
-                    apart = None if prediction.by_class is None else float(prediction.by_class[index - 1])
+                    apart = None if found.by_class is None else float(found.by_class[index - 1])
                     named = (name, case.id, case.subject, index, store.label_names[index])
                     rows.append((*named, *values.values(), *cleaning, *thirds[index], apart))
                 bar.advance(note=case.id)
@@ -256,6 +250,56 @@ def _score(
         table[volumes] *= 1000.0
     ensembles = any(len(arm.networks) > 1 for arm in arms.values())
     return table if ensembles else table.drop(columns=DISAGREEMENT)
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """What a segmenter says of a scan, on the grid that is scored.
+
+    Attributes:
+        whole: Class indices (z, y, x) before they are cleaned.
+        cleaned: And after.
+        removed: Class → what cleaning took.
+        across: The axis across slices.
+        by_class: How far the members lie apart, for each class; None of one network.
+    """
+
+    whole: NDArray[np.uint8]
+    cleaned: NDArray[np.uint8]
+    removed: Mapping[int, Removed]
+    across: int
+    by_class: Any
+
+
+def segmented(
+    arm: Segmenter,
+    images: NDArray[np.float32],
+    case: PreparedCase,
+    settings: EvaluateSettings,
+    device: str,
+    voxel: float,
+) -> Segmented:
+    """What a segmenter says of a scan.
+
+    Args:
+        arm: The segmenter.
+        images: The scan as it was prepared, (channels, depth, height, width) in [0, 1].
+        case: The scan.
+        settings: Of the stage.
+        device: Where to predict.
+        voxel: Volume of a voxel of the grid that is scored, in mm³.
+    """
+    prediction = arm.predict(
+        images, batch=settings.batch, flip=settings.flip, device=device, precision=settings.precision
+    )
+    original = settings.grid == "original"
+    probabilities = prediction.probabilities
+    if original:
+        probabilities = restore_probabilities(probabilities, case.record)
+    whole = probabilities.argmax(axis=0).astype(np.uint8)
+    across = int(case.record["axes"][0]) if original else 0
+    cleaned, removed = clean(whole, arm.rule if settings.postprocess else None, voxel, across)
+    return Segmented(whole, cleaned, removed, across, prediction.by_class)
 
 
 def voxel_steps(case: PreparedCase, plan: Plan, grid: str) -> tuple[float, float, float]:

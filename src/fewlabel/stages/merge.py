@@ -55,7 +55,7 @@ def run(settings: MergeSettings) -> Path:
             STORE_FILES,
             parents=folders,
             final_folder=out,
-            settings=settings.record(),
+            settings=settings.record(settings.out),
             wall_seconds=time.monotonic() - started,
         )
         write_poses(PreparedStore(partial), partial)

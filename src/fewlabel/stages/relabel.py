@@ -105,7 +105,7 @@ def run(settings: RelabelSettings) -> Path:
             [*STORE_FILES, *more],
             parents=[store.artifact],
             final_folder=settings.out,
-            settings=settings.record(),
+            settings=settings.record(settings.out),
             wall_seconds=time.monotonic() - started,
         )
     return settings.out

@@ -13,6 +13,7 @@ from fewlabel.core.artifact.artifact_folder import Artifact, finish_artifact
 from fewlabel.core.artifact.files import read_json, write_text
 from fewlabel.core.artifact.run_record import write_run
 from fewlabel.core.errors import SettingsError
+from fewlabel.data.scan_locations import write_data_folder
 from fewlabel.pipelines import train
 from fewlabel.pipelines.stage_table import STAGES
 from fewlabel.stages import evaluate
@@ -39,6 +40,7 @@ def go(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
             return out
         if name == "prepare":
             shutil.copytree(made, out)
+            write_data_folder(out, made.parent / "raw")
         elif name == "finetune":
             for folder in (out, out.with_name("segmenter-control")):
                 if not folder.exists():

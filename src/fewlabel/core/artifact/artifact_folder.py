@@ -11,8 +11,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fewlabel.core.artifact.files import ANEW, MANIFEST, file_hash, hash_once, unreadable_json
-from fewlabel.core.artifact.manifest_fields import SCHEMA_VERSION, Manifest, Parent, content_hash_at, read_manifest
+from fewlabel.core.artifact.files import ANEW, MANIFEST, hash_now, hash_once, unreadable_json
+from fewlabel.core.artifact.manifest_fields import (
+    SCHEMA_VERSION,
+    Manifest,
+    Parent,
+    content_hash_at,
+    content_hash_of,
+    read_manifest,
+)
 from fewlabel.core.artifact.sealed import write_sealed
 from fewlabel.core.errors import ArtifactError, Fault, reason
 from fewlabel.core.provenance import git_revision, library_versions, machine_facts
@@ -243,8 +250,8 @@ def finish_artifact(
         wall_seconds: Time it took, in seconds.
     """
     home = (final_folder or folder).absolute()
-    hashes = {name: file_hash(folder / name) for name in sorted(files)}
-    summed = hashlib.sha256(json.dumps([kind, hashes], sort_keys=True).encode()).hexdigest()
+    hashes = {name: hash_now(folder / name) for name in sorted(files)}
+    summed = content_hash_of(kind, hashes)
     opened = (
         parent if isinstance(parent, Artifact) else Artifact.open(parent, check_parents=False) for parent in parents
     )

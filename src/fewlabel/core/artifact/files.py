@@ -87,16 +87,28 @@ def file_hash(path: Path) -> str:
 
 def hash_once(path: Path) -> str:
     """As :func:`file_hash`; a file that the file system says is the same is read once by a process."""
+    number, stamp = _state(path)
+    if number not in _hashes or _hashes[number][0] != stamp:
+        return hash_now(path)
+    return _hashes[number][1]
+
+
+def hash_now(path: Path) -> str:
+    """As :func:`file_hash`, of the file as it is, whatever was read of it before; :func:`hash_once` knows it then."""
+    number, stamp = _state(path)
+    digest = file_hash(path)
+    _hashes[number] = stamp, digest
+    return digest
+
+
+def _state(path: Path) -> tuple[tuple[int, int], tuple[int, ...]]:
+    """Which file it is, wherever it is moved to, and what the file system would say otherwise had it changed."""
     state = path.stat()
-    stamp = state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
-    place = os.path.realpath(path)
-    if place not in _hashes or _hashes[place][0] != stamp:
-        _hashes[place] = stamp, file_hash(path)
-    return _hashes[place][1]
+    return (state.st_dev, state.st_ino), (state.st_size, state.st_mtime_ns, state.st_ctime_ns)
 
 
-#: File → what the file system would say otherwise had it changed, and its hash.
-_hashes: dict[str, tuple[tuple[int, ...], str]] = {}
+#: File → its state, and its hash.
+_hashes: dict[tuple[int, int], tuple[tuple[int, ...], str]] = {}
 
 
 @contextmanager

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +51,16 @@ class Manifest(BaseModel):
     versions: dict[str, str] = {}
     git_revision: str = ""
     machine: dict[str, Any] = {}
+
+
+def content_hash_of(kind: str, files: Mapping[str, str]) -> str:
+    """What sums up the content of an artifact.
+
+    Args:
+        kind: Of the artifact.
+        files: Name → SHA-256.
+    """
+    return hashlib.sha256(json.dumps([kind, dict(files)], sort_keys=True).encode()).hexdigest()
 
 
 def read_manifest(path: Path) -> Manifest:

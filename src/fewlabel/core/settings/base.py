@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import types
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
@@ -157,9 +158,52 @@ class Settings(BaseModel):
         built.model_fields_set.intersection_update(values)
         return built
 
-    def record(self) -> dict[str, Any]:
-        """All settings as JSON-ready values, plug-ins included."""
-        return dict(json.loads(self.model_dump_json()))
+    def record(self, home: Path | None = None) -> dict[str, Any]:
+        """All settings as JSON-ready values, plug-ins included.
+
+        Args:
+            home: Folder from which paths are written, so that they hold true wherever it goes with what they name, and
+                name no folder above the one that holds both; None leaves them as they were given.
+        """
+        values = dict(json.loads(self.model_dump_json()))
+        if home is not None:
+            paths = {name for name in values if isinstance(getattr(self, name), Path)}
+            values = {
+                name: path_from(home, value) if name in paths else without_absolute(home, value)
+                for name, value in values.items()
+            }
+        return values
+
+
+def path_from(home: Path, path: Path | str) -> str:
+    """A path from a folder on, as records have it; absolute only where there is no way, as to another drive."""
+    try:
+        return Path(os.path.relpath(os.path.realpath(path), os.path.realpath(home))).as_posix()
+    except ValueError:
+        return str(path)
+
+
+def without_absolute(home: Path, value: Any) -> Any:
+    """A value, nested or not, whose absolute paths are written from a folder on; of a word ``key=value`` its value."""
+    if isinstance(value, Mapping):
+        return {key: without_absolute(home, inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_absolute(home, inner) for inner in value]
+    if not isinstance(value, str):
+        return value
+    key, equals, text = value.rpartition("=")
+    return f"{key}{equals}{path_from(home, text)}" if Path(text).is_absolute() else value
+
+
+def found_from(home: Path, value: Any) -> Any:
+    """What :func:`without_absolute` gave, with the paths that lead to something as they are from here."""
+    if isinstance(value, Mapping):
+        return {key: found_from(home, inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [found_from(home, inner) for inner in value]
+    if not isinstance(value, str) or "/" not in value or Path(value).is_absolute():
+        return value
+    return os.path.normpath(home / value) if (home / value).exists() else value
 
 
 def _without(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:

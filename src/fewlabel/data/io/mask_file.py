@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io import file_type_detection
 from fewlabel.data.io.itk_image import checked, geometry_in, read_image, restored
-from fewlabel.data.io.mask_colours import colour_fault, lossy_fault
+from fewlabel.data.io.mask_colours import black_and_white, colour_fault, lossy_fault
 from fewlabel.data.io.nifti_bytes import header_file, read_scale
 from fewlabel.data.io.shear import straighten
 
@@ -25,7 +25,8 @@ _CONTINUOUS = 0.5
 def read_mask_file(path: Path, notes: list[str] | None = None) -> NDArray[np.int64]:
     """A mask (z, y, x) in a file of its own.
 
-    Of an indexed picture the places in its table of colours count, of other pictures the grey value. Of a file with
+    Of an indexed picture the places in its table of colours count, of other pictures the grey value, and of a JPEG in
+    black and white, which blurs their border, the nearer of the two. Of a file with
     sheared axes, the voxels are those of the nearest grid at right angles.
 
     Args:
@@ -39,9 +40,13 @@ def read_mask_file(path: Path, notes: list[str] | None = None) -> NDArray[np.int
     image = read_image(path, indices=True)
     array = np.asarray(sitk.GetArrayViewFromImage(image))
     if facts.picture is not None:
-        array = _grey(path, array, image.GetNumberOfComponentsPerPixel(), alpha=facts.picture.alpha)
-        if facts.picture.lossy and (fault := lossy_fault(path, array)) is not None:
-            raise DataError("A mask cannot be used:", [fault])
+        two = black_and_white(array) if facts.picture.lossy else None
+        if two is None:
+            array = _grey(path, array, image.GetNumberOfComponentsPerPixel(), alpha=facts.picture.alpha)
+            if facts.picture.lossy and (fault := lossy_fault(path, array)) is not None:
+                raise DataError("A mask cannot be used:", [fault])
+        else:
+            array = two
     elif image.GetNumberOfComponentsPerPixel() > 1 or array.ndim == 4:
         raise DataError("A mask cannot be used:", [several_channels(path, array.shape)])
     whole = whole_numbers(path, restored(path, array) if array.dtype.kind == "f" else array, notes)

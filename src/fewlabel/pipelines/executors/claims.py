@@ -117,7 +117,7 @@ def forget(plan: Plan, key: str) -> None:
 
 def finish(plan: Plan, job: Job, seconds: float) -> None:
     """Say that a job is done."""
-    facts = {"title": job.title, "launch": plan.launch, "seconds": round(seconds, 3), "host": socket.gethostname()}
+    facts = {"title": job.title, "launch": plan.launch, "seconds": round(seconds, 3)}
     (plan.folder(job.key) / FAILED).unlink(missing_ok=True)
     write_json(plan.folder(job.key) / DONE, {**facts, "finished": time.time(), "payload": dict(job.payload)})
     note(plan, job, "ended", seconds=round(seconds, 3))

@@ -22,7 +22,9 @@ from fewlabel.pipelines.time_budget_arithmetic import Cost
 
 FILE = "measured.json"
 #: Settings in which jobs of one kind differ: they cost alike.
-_ALIKE = frozenset({"seed", "draw", "labelled", "subjects", "steps", "out", "data", "encoder", "segmenter", "resume"})
+_ALIKE = frozenset(
+    {"seed", "draw", "labelled", "subjects", "steps", "threads", "out", "data", "encoder", "segmenter", "resume"}
+)
 #: With more labelled patients than this, some are held out or left out, which takes time.
 FEW = 2
 

@@ -10,7 +10,7 @@ from fewlabel.engine.run_folder_state import identity
 from fewlabel.pipelines.executors.jobs import same_json
 
 #: Settings of evaluate that change no score.
-_FREE_OF_SCORES = frozenset({"data", "segmenter", "control", "out", "device", "batch"})
+_FREE_OF_SCORES = frozenset({"data", "segmenter", "control", "out", "device", "batch", "threads"})
 
 
 def job_key(stage: str, record: Mapping[str, Any], store: str, parents: Mapping[str, str]) -> str:

@@ -129,7 +129,7 @@ def _write_study(study: Study, grid: Grid | None = None, *, finished: bool = Fal
         "kind": "study",
         "schema_version": SCHEMA,
         "finished": finished,
-        "settings": study.settings.record(),
+        "settings": study.settings.record(study.folder),
         "cells": [
             {"arm": cell.arm, "labelled": str(cell.budget), "draw": cell.draw, "seed": cell.seed, "jobs": cell.keys}
             for cell in (grid.cells if grid else ())

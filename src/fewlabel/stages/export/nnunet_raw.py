@@ -95,7 +95,8 @@ def write_nnunet_raw(settings: ExportSettings) -> Path:
                 bar.advance(note=row.case.id)
         if faults:
             raise DataError("Nothing was written, because scans cannot be read as they were prepared:", faults)
-        write_json(folder / "dataset.json", _description(plan, len(trained), ignored=ignored))
+        channels = _channel_names(plan, given=store.manifest.settings.get("window") is not None)
+        write_json(folder / "dataset.json", _description(plan, channels, len(trained), ignored=ignored))
         table = pd.DataFrame({"case": [row.name for row in rows], "subject": [row.case.subject for row in rows]})
         table["part"] = ["test" if row.part == _TEST else "validation" if row.validates else "train" for row in rows]
         write_text(folder / "metadata.csv", table[[row.part != _UNLABELLED for row in rows]].to_csv(index=False))
@@ -158,7 +159,18 @@ def _stored(channel: NDArray[np.float32]) -> NDArray[Any]:
     return channel.astype(np.int16) if whole else channel
 
 
-def _description(plan: Plan, count: int, *, ignored: bool) -> dict[str, Any]:
+def _channel_names(plan: Plan, *, given: bool) -> list[str]:
+    """Names of the channels; those that were found to be CT are called so, since nnU-Net normalises by that name.
+
+    Args:
+        plan: Of the data set.
+        given: Whether the user gave the windows of intensities: then they do not say what is CT.
+    """
+    windows = plan.windows if plan.windows and not given else (None,) * len(plan.channels)
+    return [name if window is None else "CT" for name, window in zip(plan.channels, windows, strict=True)]
+
+
+def _description(plan: Plan, channels: Sequence[str], count: int, *, ignored: bool) -> dict[str, Any]:
     """The content of ``dataset.json``, version 2."""
     often = Counter(plan.label_names[1:])
     labels: dict[str, int] = {"background": 0}
@@ -168,7 +180,7 @@ def _description(plan: Plan, count: int, *, ignored: bool) -> dict[str, Any]:
     if ignored:
         labels["ignore"] = len(plan.label_values)
     return {
-        "channel_names": {str(number): name for number, name in enumerate(plan.channels)},
+        "channel_names": {str(number): name for number, name in enumerate(channels)},
         "labels": labels,
         "numTraining": count,
         "file_ending": _ENDING,
@@ -208,7 +220,7 @@ def _say_what_was_done(
     say(
         f"{out / 'nnUNet_raw' / home}: {often[_TRAIN]} scans to train on, {often[_TEST]} to test on"
         + (
-            f", {often[_UNLABELLED]} unlabelled ones in imagesUn, which nnU-Net leaves alone"
+            f", {often[_UNLABELLED]} without a label in imagesUn, which nnU-Net leaves alone"
             if often[_UNLABELLED]
             else ""
         )

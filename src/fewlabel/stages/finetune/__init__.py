@@ -21,6 +21,7 @@ from fewlabel.stages.finetune.leave_one_out_choice import NOTHING_KNOWN, nothing
 from fewlabel.stages.finetune.segmenter_run import SegmenterRun
 from fewlabel.stages.finetune.settings import FinetuneSettings, mode_of
 from fewlabel.stages.finetune.trainer import SegmentationTrainer
+from fewlabel.stages.finetune.validation_of_weights import validated_again
 
 __all__ = [
     "SETTINGS",
@@ -36,6 +37,7 @@ __all__ = [
     "mode_of",
     "run",
     "slice_faults",
+    "validated_again",
 ]
 
 SETTINGS = FinetuneSettings

@@ -107,7 +107,7 @@ class SegmenterRun:
             self._train(fabric, started)
 
     def _start(self) -> Fabric:
-        fabric = start(self.settings.device, self.settings.precision)
+        fabric = start(self.settings.device, self.settings.precision, self.settings.threads)
         fast_kernels(fabric.device.type)
         return fabric
 

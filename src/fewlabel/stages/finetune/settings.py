@@ -11,7 +11,7 @@ from fewlabel.data.augment_settings import AugmentConfig, finetuning_augmentatio
 from fewlabel.data.patch_positions import FOREGROUND
 from fewlabel.engine.compiling import Compile
 from fewlabel.engine.optim import OptimiserConfig
-from fewlabel.engine.runtime import Device, Precision
+from fewlabel.engine.runtime import Device, Precision, thread_setting
 from fewlabel.nets.unet import UNetConfig
 from fewlabel.protocol.model_selection import Validation
 from fewlabel.protocol.training_eligibility import draw_faults
@@ -135,6 +135,7 @@ class FinetuneSettings(Settings):
     )
     device: Device = setting("auto", "where to train")
     precision: Precision = setting("auto", "bf16 where the hardware supports it; losses are always float32")
+    threads: int = thread_setting()
     compile: Compile = setting(
         "auto",
         "compile training steps, which takes a minute or two; auto: on a CPU with AMX or a GPU, where a compiler works "

@@ -15,7 +15,7 @@ from fewlabel.core.progress import say, task
 from fewlabel.core.unfinished_files import sweep_partials
 from fewlabel.data.io.itk_log import collected_warnings
 from fewlabel.engine.lock import sole_run
-from fewlabel.engine.runtime import choose_device
+from fewlabel.engine.runtime import choose_device, use_threads
 from fewlabel.stages._model_or_control import find_segmenter
 from fewlabel.stages._segmenter import Segmenter
 from fewlabel.stages.predict.formats import MaskFormat, mask_format
@@ -51,6 +51,7 @@ def run(settings: PredictSettings) -> Path:
     model = _load(settings.model)
     loaded = time.perf_counter() - started
     device = choose_device(settings.device)
+    use_threads(settings.threads)
     usual = model.facts.get("reader", "auto")
     channels = len(model.plan.channels)
     destination = Destination.of(settings.out)

@@ -17,12 +17,13 @@ from fewlabel.core.settings.base import plugin_name
 from fewlabel.core.settings.value_syntax import show_value
 from fewlabel.core.suggestions import did_you_mean
 from fewlabel.data.catalog import Case, Catalog
-from fewlabel.data.io.catalog_paths import files_behind, is_file_path, is_there, scan_stem
+from fewlabel.data.io.catalog_paths import files_behind, is_file_path, is_there, recorded, scan_stem
 from fewlabel.data.io.dicom.file_search import is_dicom_file
 from fewlabel.data.io.dicom.pseudonyms import FOLDER as PSEUDONYMS
 from fewlabel.data.io.hdf5_and_npz_arrays import SUFFIX as H5
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.data.mask_names import is_mask_name
+from fewlabel.data.scan_locations import moved_remedy
 from fewlabel.data.store import PreparedStore
 from fewlabel.readers.base import choose_reader, collected
 from fewlabel.stages.predict.listing import list_folder
@@ -214,6 +215,13 @@ def _of_prepared(store: PreparedStore, ids: Sequence[str] | None) -> list[Group]
         for name in wanted
         if name not in known
     ]
+    faults += [
+        Fault(f"its file {recorded(path)} is gone", f"case {name}", moved_remedy(store.folder))
+        for name in wanted
+        if name in known
+        for path in map(Path, known[name].images)
+        if not is_there(path)
+    ][:1]
     if not wanted:
         faults.append(Fault(f"every training scan of {store.folder} has a label", remedy="Name scans with cases"))
     if faults:

@@ -18,6 +18,7 @@ from fewlabel.core.artifact.files import write_json, write_text
 from fewlabel.core.artifact.own_files import PREDICT_REPORT
 from fewlabel.core.progress import say
 from fewlabel.core.provenance import library_versions, machine_facts
+from fewlabel.core.settings.base import path_from
 from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.data.io.dicom.address import parse_dicom
 from fewlabel.data.io.geometry import Volume
@@ -134,9 +135,9 @@ def sizes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def recorded_settings(settings: PredictSettings, found: Found) -> dict[str, Any]:
+def recorded_settings(settings: PredictSettings, found: Found, home: Path) -> dict[str, Any]:
     """The settings as they are kept: of DICOM without the folder, whose name may be that of a patient."""
-    record = settings.record()
+    record = settings.record(home)
     if any(parse_dicom(path) is not None for scan in found.scans for path in scan.images):
         record["scans"] = "DICOM"
     return record
@@ -161,8 +162,12 @@ def record_predictions(
     write_text(destination.beside(TABLE), table.to_csv(index=False))
     masks = set(table.loc[table["status"] == "ok", "output"])
     report = {
-        "settings": recorded_settings(settings, found),
-        "model": {"folder": str(model.folder), "content_hash": model.content_hash, "members": len(model.networks)},
+        "settings": recorded_settings(settings, found, out),
+        "model": {
+            "folder": path_from(out, model.folder),
+            "content_hash": model.content_hash,
+            "members": len(model.networks),
+        },
         "uncertainty": (MUTUAL_INFORMATION if len(model.networks) > 1 else ENTROPY) if settings.uncertainty else "",
         "postprocess": model.facts.get(POSTPROCESS) if settings.postprocess else None,
         "masks": {name: asdict(record) for name, record in sorted(earlier.records.items()) if name in masks},
@@ -196,7 +201,7 @@ def record_predictions(
         "predictions",
         sorted({*files, *described, TABLE, PREDICT_REPORT}),
         parents=[model.artifact],
-        settings=recorded_settings(settings, found),
+        settings=recorded_settings(settings, found, out),
         device=device,
         precision=precision,
         wall_seconds=seconds.total,

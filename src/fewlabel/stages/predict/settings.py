@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fewlabel.core.settings.base import Names, PathSetting, Settings, setting
-from fewlabel.engine.runtime import Device, Precision
+from fewlabel.engine.runtime import Device, Precision, thread_setting
 from fewlabel.stages.predict.formats import FormatName
 
 
@@ -44,6 +44,7 @@ class PredictSettings(Settings):
     batch: int = setting(0, "slices, or windows of a 3D network, in one pass; 0 for what suits the device", ge=0)
     device: Device = setting("auto", "where to predict")
     precision: Precision = setting("auto", "bf16 where the hardware supports it; probabilities are always float32")
+    threads: int = thread_setting()
 
     @property
     def beside(self) -> tuple[str, ...]:

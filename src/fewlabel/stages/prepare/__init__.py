@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pandas as pd
 
 from fewlabel.core.artifact.artifact_folder import Artifact, finish_artifact, is_artifact
 from fewlabel.core.artifact.files import building, read_json, write_json
-from fewlabel.core.errors import ArtifactError, DataError, Fault, SettingsError
+from fewlabel.core.errors import ArtifactError, DataError, Fault, SettingsError, reason
 from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.core.progress import say
 from fewlabel.data.catalog import Catalog
@@ -24,6 +25,7 @@ from fewlabel.data.pixel_grid_plan import depths_of
 from fewlabel.data.pose_record import POSES, find_poses, write_poses
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.scan_inspection import CaseFacts, cores
+from fewlabel.data.scan_locations import DATA_FOLDER, below, folder_of, read_data_folder, write_data_folder
 from fewlabel.data.source_fingerprint import SOURCES, read_sources, source_files, source_key
 from fewlabel.data.store import STORE_FILES, UNLABELLED, PreparedStore
 from fewlabel.data.store_writer import Written, store_bytes, write_store
@@ -49,11 +51,15 @@ def run(settings: PrepareSettings) -> Path:
     started = time.perf_counter()
     _check_out(settings.out)
     choice, catalog = read_catalog(settings.data, settings.reader, settings.subject_names, settings.colours)
-    files = source_files(catalog, settings.out)
-    key = source_key(catalog, files, _key_settings(settings))
-    if read_sources(settings.out).get("key") == key and _is_whole(settings.out):
+    home = folder_of(catalog)
+    files = source_files(catalog, settings.out, home)
+    key = source_key(catalog, files, _key_settings(settings), home)
+    # A store of before has absolute paths, in its key as well.
+    keys = {key, source_key(catalog, files, _key_settings(settings))}
+    if read_sources(settings.out).get("key") in keys and _is_whole(settings.out):
         say(f"{settings.out} is up to date: {len(catalog.cases)} scans unchanged")
         _add_poses(settings.out)
+        _find_again(settings.out, home)
         return settings.out
     workers = settings.workers or cores()
     collected_warnings(clear=True)
@@ -71,21 +77,22 @@ def run(settings: PrepareSettings) -> Path:
     if is_artifact(settings.out, "prepared"):
         say(f"{settings.out} was made from other data or settings and is replaced; models made from it cannot use it.")
     with building(settings.out) as folder:
-        written = write_store(folder, catalog.cases, depths, plan, workers, planned.unannotated)
+        written = write_store(folder, catalog.cases, depths, plan, workers, planned.unannotated, home=home)
         # Nothing can be learnt from a slice of which nothing is known.
         known = np.load(folder / "labels.npy", mmap_mode="r")
         table["labelled"] &= np.array([bool((mask != UNLABELLED).any()) for mask in known], dtype=bool)
-        write_tables(folder, catalog, table, written)
+        write_tables(folder, catalog, table, written, home)
         write_json(folder / "plan.json", plan.record())
         write_json(folder / "split.json", split)
         write_json(folder / "qc.json", _quality(catalog, facts, written, split, (*seen.notes, *planned.notes)))
-        write_json(folder / SOURCES, {"key": key, "files": files})
+        write_json(folder / SOURCES, {"key": key, "files": {below(name, home): facts for name, facts in files.items()}})
+        write_data_folder(folder, home, settings.out)
         finish_artifact(
             folder,
             "prepared",
             STORE_FILES,
             final_folder=settings.out,
-            settings=settings.record(),
+            settings=settings.record(settings.out),
             seed=settings.seed,
             threads=workers,
             wall_seconds=time.perf_counter() - started,
@@ -125,6 +132,19 @@ def _add_poses(out: Path) -> None:
     except OSError as error:
         why = error.strerror or str(error)
         say(f"{POSES} cannot be written to {out} ({why}): fine-tuning will not know how the scans lie.")
+
+
+def _find_again(out: Path, home: Path) -> None:
+    """Note that the scans of a store have moved; where it cannot be written, that is said."""
+    before = read_data_folder(out)
+    if before is None or os.path.realpath(before) == os.path.realpath(home):
+        return
+    try:
+        write_data_folder(out, home)
+    except OSError as error:
+        say(f"{DATA_FOLDER} cannot be written to {out} ({reason(error)}): the store looks for its scans in {before}.")
+        return
+    say(f"The scans of {out} have moved to {home}; that is noted.")
 
 
 def _check_out(out: Path) -> None:
@@ -173,7 +193,7 @@ def _voxels(fact: CaseFacts) -> int:
     return z * y * x
 
 
-def write_tables(folder: Path, catalog: Catalog, table: dict[str, Any], written: Sequence[Written]) -> None:
+def write_tables(folder: Path, catalog: Catalog, table: dict[str, Any], written: Sequence[Written], home: Path) -> None:
     """Write ``slices.parquet``, ``catalog.parquet`` and ``cases.json``.
 
     Args:
@@ -181,6 +201,7 @@ def write_tables(folder: Path, catalog: Catalog, table: dict[str, Any], written:
         catalog: The data set.
         table: Columns of the slice table.
         written: What each scan left, in catalog order.
+        home: Folder below which scans are named.
     """
     pd.DataFrame(table).to_parquet(folder / "slices.parquet", index=False)
     rows = [
@@ -188,8 +209,8 @@ def write_tables(folder: Path, catalog: Catalog, table: dict[str, Any], written:
             "case": case.id,
             "subject": case.subject,
             "part": case.part,
-            "images": [str(path) for path in case.images],
-            "label": None if case.label is None else str(case.label),
+            "images": [below(path, home) for path in case.images],
+            "label": None if case.label is None else below(case.label, home),
             **{column.name: case.metadata.get(column.name) for column in catalog.columns},
         }
         for case in catalog.cases

@@ -13,7 +13,7 @@ from fewlabel.data.augment_settings import AugmentConfig, pretraining_augmentati
 from fewlabel.data.sampling import SamplerConfig
 from fewlabel.engine.compiling import Compile
 from fewlabel.engine.optim import OptimiserConfig
-from fewlabel.engine.runtime import Device, Precision
+from fewlabel.engine.runtime import Device, Precision, thread_setting
 from fewlabel.nets.unet import UNetConfig
 from fewlabel.protocol.training_eligibility import draw_faults
 
@@ -58,6 +58,7 @@ class PretrainSettings(Settings):
     seed: int = setting(0, "seed of weights, batches and augmentation", ge=0)
     device: Device = setting("auto", "where to train")
     precision: Precision = setting("auto", "bf16 where the hardware supports it; losses are always float32")
+    threads: int = thread_setting()
     checkpoint_seconds: float = setting(300.0, "time between checkpoints", unit="s", ge=0)
     resume: bool = setting(False, "continue an unfinished run, keep a finished one")
     compile: Compile = setting(

@@ -104,7 +104,7 @@ class PretrainingTrainer(Trainer[PretrainMethod]):
         """Open the device and, unless they are open, the data and the encoder to start from, and build the method."""
         if encoder is None and settings.encoder is not None:
             encoder = Artifact.open(settings.encoder, "encoder")
-        fabric = start(settings.device, settings.precision)
+        fabric = start(settings.device, settings.precision, settings.threads)
         fast_kernels(fabric.device.type)
         return cls(settings, fabric, store or PreparedStore(settings.data), same or {}, encoder)
 

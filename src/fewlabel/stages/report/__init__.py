@@ -64,7 +64,7 @@ def run(settings: ReportSettings) -> Path:
     out = _place(settings)
     inputs = opened(settings.run, settings)
     if settings.run is not None and settings.beside:
-        runs = {str(place): opened(place) for place in (settings.run, *map(Path, settings.beside))}
+        runs = {_called(place): opened(place) for place in (settings.run, *map(Path, settings.beside))}
         page = comparison_page(runs, f"Made by fewlabel {__version__}. {NO_DEVICE}")
         parents = [artifact for each in runs.values() for artifact in each.artifacts.values()]
     else:
@@ -78,7 +78,7 @@ def run(settings: ReportSettings) -> Path:
             [REPORT],
             parents=parents,
             final_folder=out,
-            settings=settings.record(),
+            settings=settings.record(out),
             seed=settings.seed,
             wall_seconds=time.monotonic() - started,
         )
@@ -99,6 +99,11 @@ def opened(run: Path | None, settings: ReportSettings | None = None) -> Inputs:
         return load_inputs({"prepared": latest.with_name("prepared"), "segmenter": latest})
     inputs = load_inputs(find_folders(run, given))
     return replace(inputs, use=choice_of(run)) if run is not None and not own else inputs
+
+
+def _called(run: Path) -> str:
+    """A run as the page names it: as it was given, without the folders that an absolute path begins with."""
+    return run.name if run.is_absolute() and run.name else str(run)
 
 
 def _rounds(run: Path | None) -> list[dict[str, Any]]:
@@ -143,7 +148,7 @@ def compose(inputs: Inputs, settings: ReportSettings, rounds: Sequence[Mapping[s
     used = list(inputs.encoder.facts.get("meta_labels", [])) if inputs.encoder else []
     trained, names = {model: inputs.segmenter, control: inputs.control}, {"model": model, "control": control}
     expected, scores = expected_section(trained), unseen_scores(inputs)
-    run = str(settings.run) if settings.run else "RUN"
+    run = _called(settings.run) if settings.run else "RUN"
     clinical: list[Callable[[], Section | None]] = [
         lambda: basis_section(inputs.store, labelled, inputs.used),
         lambda: structure_section(scores),

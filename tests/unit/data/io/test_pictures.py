@@ -193,14 +193,27 @@ def test_a_mask_that_lies_in_its_transparency_is_named(tmp_path):
         read_mask(path)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("quality", [60, 75, 95])
+def test_a_lossy_mask_of_black_and_white_is_read_by_the_nearer(tmp_path, channels, quality):
+    y, x = np.mgrid[:100, :120]
+    disc = (((y - 40) ** 2 + (x - 60) ** 2 < 900) * 255).astype(np.uint8)
+    path = saved(tmp_path / "m.jpg", disc if channels == 1 else np.stack([disc] * 3, -1), quality=quality)
+    assert len(np.unique(read_volume(path).array)) > 10
+    mask = read_mask(path)[0]
+    assert np.unique(mask).tolist() == [0, 255]
+    assert (mask != disc).sum() < 20
+
+
 def test_lossy_masks_are_named_and_may_be_mapped(tmp_path):
     classes = np.kron(CLASSES > 1, np.ones((5, 5)))
-    path = saved(tmp_path / "m.jpg", (classes * 255).astype(np.uint8), quality=70)
+    blurred = np.where(classes, 180, 60).astype(np.uint8)
+    path = saved(tmp_path / "m.jpg", blurred, quality=70)
     with pytest.raises(DataError, match=r"m\.jpg: is a mask in a lossy format such as JPEG, which blurs .* values"):
         read_mask(path)
     near = parse_colours({"#000000": 0, "#ffffff": 1})
     np.testing.assert_array_equal(read_mask(Coloured(path, near).path)[0], classes)
-    rgb = saved(tmp_path / "c.jpg", np.stack([(classes * 255).astype(np.uint8)] * 3, -1), quality=70)
+    rgb = saved(tmp_path / "c.jpg", np.stack([blurred] * 3, -1), quality=70)
     with pytest.raises(DataError, match=r"mask in colours"):
         read_mask(rgb)
     np.testing.assert_array_equal(read_mask(Coloured(rgb, near).path)[0], classes)

@@ -1,0 +1,122 @@
+"""``share``: a copy of a run that names nobody, to be given away; the key stays with the original."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fewlabel.core.artifact.artifact_folder import Artifact
+from fewlabel.core.artifact.files import building, write_text
+from fewlabel.core.artifact.run_record import read_run, write_run
+from fewlabel.core.errors import ArtifactError, DataError, Fault, SettingsError
+from fewlabel.core.output_paths import RUN_FILE, conflict_sentence, path_conflict
+from fewlabel.core.progress import say
+from fewlabel.core.settings.base import PathSetting, Settings, setting
+from fewlabel.data.store import PreparedStore
+from fewlabel.pipelines.share.copied_artifacts import artifacts_of, copy_artifact, leftovers
+from fewlabel.pipelines.share.identifying_names import Names, names_of
+from fewlabel.pipelines.share.rewritten_files import LEFT_OUT, Rewriter
+from fewlabel.pipelines.share.search import found_in
+from fewlabel.pipelines.stage_table import run_stage, stage_settings
+
+__all__ = ["KEY", "ShareSettings", "run"]
+
+#: The key, in the folder of the original.
+KEY = "share-key.csv"
+
+
+class ShareSettings(Settings):
+    """Settings of ``fewlabel share``."""
+
+    run: PathSetting = setting(..., "run folder, as train or demo leaves it")
+    out: PathSetting = setting(..., "folder of the copy to make")
+
+
+def run(settings: ShareSettings) -> Path:
+    """Copy a run without the names of scans, subjects, files, folders, user and machine.
+
+    Scans and subjects have numbers, ``case-001`` and ``subject-001``, in the order of their ids; the key is written to
+    ``share-key.csv`` in the run, and never to the copy. Every file is written anew, and so are the report and the
+    manifests: the copy opens as any run, with seals of its own. What pixels show, such as burnt-in text or a face,
+    stays: they are the data.
+
+    Returns:
+        The folder of the copy.
+
+    Raises:
+        ArtifactError: If the folder is no run, or an artifact in it is damaged.
+        SettingsError: If the copy would lie in the run, or in the place of something else.
+        DataError: If a name is found in the copy, which is then not left.
+    """
+    source, out = settings.run, settings.out
+    _check(source, out)
+    artifacts = artifacts_of(source)
+    stores = [PreparedStore(artifact) for artifact in artifacts if artifact.kind == "prepared"]
+    if not stores:
+        fault = Fault(f"{source} holds no prepared scans", remedy="Train first")
+        raise ArtifactError("There is nothing to share:", [fault])
+    names = names_of(source, stores)
+    with building(out) as partial:
+        # In a folder of its final name, which the report shows.
+        copy = partial / out.resolve().name
+        copy.mkdir()
+        _copy(source, copy, artifacts, names)
+        _check_copy(copy, names)
+        for path in copy.iterdir():
+            path.rename(partial / path.name)
+        copy.rmdir()
+    _write_key(source / KEY, names)
+    if others := leftovers(source, artifacts, KEY):
+        say(f"Not in the copy: {', '.join(others)}.")
+    say(f"{len(names.cases)} scans of {len(names.subjects)} subjects have numbers; the key is {source / KEY}.")
+    return out
+
+
+def _check(source: Path, out: Path) -> None:
+    if not (source / RUN_FILE).is_file():
+        fault = Fault(f"{source} is not a run folder: it has no {RUN_FILE}", remedy="Give the folder that train made")
+        raise ArtifactError("There is nothing to share:", [fault])
+    if obstacle := path_conflict(out):
+        fault = Fault(conflict_sentence(out, obstacle), remedy="Give another --out")
+        raise SettingsError("Nothing was written:", [fault])
+    if out.resolve().is_relative_to(source.resolve()):
+        fault = Fault(f"{out} lies in the run itself", remedy="Give an --out beside it")
+        raise SettingsError("Nothing was written:", [fault])
+
+
+def _copy(source: Path, copy: Path, artifacts: Sequence[Artifact], names: Names) -> None:
+    rewriter = Rewriter(names)
+    for artifact in artifacts:
+        copy_artifact(artifact, source, copy, rewriter)
+    write_run(copy, _record(read_run(source), rewriter))
+    # What was reported of the original holds names in its pictures, too.
+    values = {"run": copy, "out": copy / "report"}
+    if (source / "report").is_dir():
+        run_stage("report", stage_settings("report", values))
+
+
+def _record(record: Mapping[str, Any], rewriter: Rewriter) -> dict[str, Any]:
+    """``run.json`` of the copy."""
+    settings = {stage: rewriter.settings(values) for stage, values in record.get("settings", {}).items()}
+    rest = {key: value for key, value in record.items() if key not in ("settings", "data", "asked")}
+    return {**rewriter.json(rest), "settings": settings, "data": LEFT_OUT, "shared": True}
+
+
+def _check_copy(copy: Path, names: Names) -> None:
+    if found := found_in(copy, names.words):
+        faults = [
+            Fault(f"would hold {', '.join(words[:5])}", name, "Give another --out, or report this: it should not")
+            for name, words in found.items()
+        ]
+        raise DataError("The copy is not made, for names were found in it:", faults)
+
+
+def _write_key(path: Path, names: Names) -> None:
+    """For the eyes of its owner only."""
+    before = os.umask(0o077)
+    try:
+        write_text(path, names.key().to_csv(index=False))
+    finally:
+        os.umask(before)

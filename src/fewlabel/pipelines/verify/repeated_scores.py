@@ -1,0 +1,165 @@
+"""Whether the scores of a run are those of its weights: predicted and scored again."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fewlabel.core.artifact.artifact_folder import Artifact
+from fewlabel.core.errors import FewlabelError
+from fewlabel.data.io.catalog_paths import is_there
+from fewlabel.data.store import PreparedCase, PreparedStore
+from fewlabel.engine.runtime import choose_device
+from fewlabel.pipelines.verify.findings import Finding, agreement, differs, held, not_checked, refused, threads
+from fewlabel.reporting.formatting import count
+from fewlabel.scoring.distance_units import NAMES, named_as_usual
+from fewlabel.scoring.summary import summarise
+from fewlabel.stages import evaluate
+from fewlabel.stages.evaluate import EvaluateSettings, Segmenter
+
+_NAMED = ("arm", "case", "class")
+#: What is known of a prediction where the label is gone.
+_OF_PREDICTION = ("predicted_ml", "removed", "removed_ml")
+#: Dice on the prepared grid is this near to that on the label's own.
+RESAMPLED = 0.1
+
+
+def table_of(scores: Artifact) -> pd.DataFrame:
+    """The per-case table of scores, with the usual names of measures."""
+    return pd.read_parquet(io.BytesIO(scores.content("per_case.parquet"))).rename(columns=NAMES)
+
+
+def sums_of_scores(scores: Artifact, part: str) -> Finding:
+    """Whether table, text and summary say the same."""
+    raw = pd.read_parquet(io.BytesIO(scores.content("per_case.parquet")))
+    if raw.to_csv(index=False).encode() != scores.content("per_case.csv"):
+        return differs(part, "per_case.csv is not the table per_case.parquet")
+    summary, settings = named_as_usual(dict(scores.json("summary.json"))), scores.manifest.settings
+    names = {int(index): name for index, name in summary["classes"].items()}
+    options = {key: settings[key] for key in ("confidence", "resamples", "seed")}
+    made = json.loads(json.dumps(summarise(table_of(scores), names, **options)))
+    pairs = {key: (one, two) for key, one, two in _leaves({k: summary.get(k) for k in made}, made)}
+    texts = {key: pair for key, pair in pairs.items() if any(isinstance(value, str) for value in pair)}
+    if wrong := [key for key, (one, two) in texts.items() if one != two]:
+        return differs(part, f"{wrong[0]} of summary.json is not what the table gives")
+    numbers = {key: pair for key, pair in pairs.items() if key not in texts}
+    return agreement(numbers).finding(part, "means, intervals and tests from the table", 1e-6)
+
+
+def repeated_scores(
+    scores: Artifact, store: PreparedStore, arms: Mapping[str, Path], folder: Path, device: str, tolerance: float
+) -> Finding:
+    """Predict and score again.
+
+    Args:
+        scores: The scores.
+        store: The prepared data.
+        arms: ``model`` and, if there is one, ``control`` → folder of the segmenter.
+        folder: A folder to work in.
+        device: Where to predict.
+        tolerance: Relative, of a measure.
+    """
+    part = "scores: repeated"
+    recorded = {key: value for key, value in scores.manifest.settings.items() if key != "identity"}
+    places = {"data": store.folder, "segmenter": arms["model"], "control": arms.get("control"), "out": folder}
+    precision = "bf16" if scores.manifest.precision.startswith("bf16") else "32"
+    known = table_of(scores)
+    cases = {case.id: case for case in store.cases}
+    try:
+        settings = EvaluateSettings.parse({**recorded, **places, "device": device, "precision": precision})
+        with threads(scores.manifest.machine.get("threads")):
+            wanted = [cases[name] for name in known["case"].unique() if name in cases]
+            if settings.grid == "original" and not all(is_there(Path(case.label or "")) for case in wanted):
+                return _without_labels(known, store, wanted, settings, tolerance, part)
+            evaluate.run(settings)
+    except FewlabelError as error:
+        return refused(part, error)
+    again = pd.read_parquet(folder / "per_case.parquet").rename(columns=NAMES)
+    if list(map(tuple, again[list(_NAMED)].to_numpy())) != list(map(tuple, known[list(_NAMED)].to_numpy())):
+        return differs(part, "other scans, arms or structures are scored")
+    return agreement(_pairs(known, again)).finding(
+        part, f"{count(len(wanted), 'scan')} predicted and scored", tolerance
+    )
+
+
+def _without_labels(
+    known: pd.DataFrame,
+    store: PreparedStore,
+    cases: list[PreparedCase],
+    settings: EvaluateSettings,
+    tolerance: float,
+    part: str,
+) -> Finding:
+    """What can be known without the label files: volumes of predictions, and Dice on the prepared grid."""
+    rows = _predictions(store, cases, settings)
+    if not rows:
+        return not_checked(part, "the label files are gone")
+    again = known[list(_NAMED)].merge(pd.DataFrame(rows), on=list(_NAMED), how="left")
+    found = agreement(_pairs(known, again, _OF_PREDICTION)).finding(part, "predicted volumes", tolerance)
+    if found.verdict == "differs":
+        return found
+    evaluate.run(settings.model_copy(update={"grid": "prepared", "surface": False}))
+    rough = pd.read_parquet(settings.out / "per_case.parquet").rename(columns=NAMES)
+    apart = known[[*_NAMED, "dice"]].merge(rough[[*_NAMED, "dice"]], on=list(_NAMED), how="left")
+    farthest = float(np.nanmax(np.abs(apart["dice_x"] - apart["dice_y"]), initial=0.0))
+    told = f"{found.detail}; Dice on the prepared grid up to {farthest:.2f} off, for the label files are gone"
+    return held(part, told) if farthest <= RESAMPLED else differs(part, told)
+
+
+def _predictions(store: PreparedStore, cases: list[PreparedCase], settings: EvaluateSettings) -> list[dict[str, Any]]:
+    """Rows of what is known of predictions alone."""
+    folders = {"model": settings.segmenter, **({"control": settings.control} if settings.control else {})}
+    arms = {name: Segmenter.load(folder) for name, folder in folders.items()}
+    device = choose_device(settings.device)
+    sized = all(case.record.get("spacing_known", True) for case in cases)
+    rows = []
+    for case in cases:
+        images = np.asarray(store.images[case.start : case.stop], dtype=np.float32).swapaxes(0, 1)
+        voxel = prod(map(float, case.record["spacing"]))
+        # In files that do not say how large a voxel is, volumes are counts of voxels.
+        size, of = (voxel, 1000.0) if sized else (1.0, 1.0)
+        for name, arm in arms.items():
+            found = evaluate.segmented(arm, images, case, settings, device, voxel)
+            for index in (index for index in store.label_names if index):
+                took = found.removed.get(index)
+                pieces, voxels = (took.pieces, took.voxels) if took else (0, 0)
+                cleaned = int((found.cleaned == index).sum())
+                measures = (cleaned * (size / of), pieces, voxels * size / of)
+                measured = dict(zip(_OF_PREDICTION, measures, strict=True))
+                rows.append({"arm": name, "case": case.id, "class": index, **measured})
+    return rows
+
+
+def _pairs(
+    known: pd.DataFrame, again: pd.DataFrame, columns: tuple[str, ...] | None = None
+) -> dict[str, tuple[Any, Any]]:
+    """Name of a number → recorded and repeated, of all columns of numbers or of these."""
+    numbers = known.select_dtypes(["number", "bool"]).columns if columns is None else columns
+    return {
+        f"{column} of {row['case']}, {row['arm']}, class {row['class']}": (row[column], other[column])
+        for column in numbers
+        if column != "class" and column in again
+        for row, other in zip(known.to_dict("records"), again.to_dict("records"), strict=True)
+    }
+
+
+def _leaves(one: Any, two: Any, key: str = "") -> list[tuple[str, Any, Any]]:
+    """Key, and values on both sides, of nested values."""
+    if isinstance(one, dict) and isinstance(two, dict):
+        return [
+            leaf
+            for name in sorted({*one, *two})
+            for leaf in _leaves(one.get(name), two.get(name), f"{key}.{name}".lstrip("."))
+        ]
+    if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
+        return [leaf for at, pair in enumerate(zip(one, two, strict=True)) for leaf in _leaves(*pair, f"{key}.{at}")]
+    if isinstance(one, dict | list) or isinstance(two, dict | list):
+        return [(key, json.dumps(one), json.dumps(two))]
+    return [(key, one, two)]
