@@ -20,7 +20,7 @@ from fewlabel.data.io.catalog_paths import shown
 from fewlabel.data.io.composite_paths import slices_without_mask
 from fewlabel.data.io.dicom.address import parse_dicom
 from fewlabel.data.io.dicom.data_set_index import open_archive
-from fewlabel.data.io.dicom.data_set_people import names_a_patient
+from fewlabel.data.io.dicom.data_set_patients import names_a_patient
 from fewlabel.data.io.geometry import Geometry, grid_faults, origin_alone
 from fewlabel.data.io.volume_reading import mask_faults, read_geometry, read_mask, value_counts
 from fewlabel.data.label_extents import LabelShape, label_shapes
