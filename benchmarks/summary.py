@@ -2,8 +2,8 @@
 
 ``acdc-ground``, ``hippocampus-ground`` and ``la-ground`` have a line per arm, split and M, with the seconds of a run
 and a list of what was not run; ``--classes`` tells them by class and phase. ``probe`` has gains over random weights
-unless ``--reference`` names another arm. ``regime-costs`` and ``method-costs`` have a table of costs. ``--markdown``
-prints the table alone, as the documentation shows it.
+unless ``--reference`` names another arm. ``suggest`` has gains over patients at random. ``regime-costs`` and
+``method-costs`` have a table of costs. ``--markdown`` prints the table alone, as the documentation shows it.
 
 Methods are compared by ``fewlabel study``; ``benchmarks/claims.py`` prints what its committed rows say of claims.
 ``docs/generate.py`` writes these tables into the pages that ask for one by ``<!-- generated: summary WORDS -->``.
@@ -67,6 +67,16 @@ def probe(*, markdown: bool, reference: str, results: Path = RESULTS) -> list[st
     return lines if markdown else [*lines, *probe_summary.unfinished(found)]
 
 
+def suggest(results: Path = RESULTS) -> list[str]:
+    """What suggested patients are worth beside others at random, as a table; and whether any rule is better."""
+    from suites.suggest import rows_of, summary
+
+    path = results / "suggest.jsonl"
+    if not path.is_file():
+        raise SystemExit(MISSING.format("suggest"))
+    return summary(rows_of(path))
+
+
 def table(words: Sequence[str]) -> list[str]:
     """The lines that the words of the command line ask for.
 
@@ -85,6 +95,8 @@ def table(words: Sequence[str]) -> list[str]:
             lines += ground(suite, markdown=asked.markdown, by_class=asked.classes)
         elif suite.endswith("-costs"):
             lines += costs(suite)
+        elif suite == "suggest":
+            lines += suggest()
         elif suite == "probe":
             lines += probe(markdown=asked.markdown, reference=asked.reference)
         else:
