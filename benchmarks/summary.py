@@ -3,7 +3,8 @@
 ``acdc-ground``, ``hippocampus-ground`` and ``la-ground`` have a line per arm, split and M, with the seconds of a run
 and a list of what was not run; ``--classes`` tells them by class and phase. ``probe`` has gains over random weights
 unless ``--reference`` names another arm. ``suggest`` has gains over patients at random. ``regime-costs`` and
-``method-costs`` have a table of costs. ``--markdown`` prints the table alone, as the documentation shows it.
+``method-costs`` have a table of costs. ``fuzz`` says of mutated inputs how many were tried of each reader, kind of
+file and kind of artifact, and how many held. ``--markdown`` prints the table alone, as the documentation shows it.
 
 Methods are compared by ``fewlabel study``; ``benchmarks/claims.py`` prints what its committed rows say of claims.
 ``docs/generate.py`` writes these tables into the pages that ask for one by ``<!-- generated: summary WORDS -->``.
@@ -77,6 +78,19 @@ def suggest(results: Path = RESULTS) -> list[str]:
     return summary(rows_of(path))
 
 
+def fuzz(*, markdown: bool, results: Path = RESULTS) -> list[str]:
+    """The table of mutated inputs."""
+    from suites import fuzz_summary
+
+    path = results / "fuzz.jsonl"
+    if not path.is_file():
+        raise SystemExit(
+            "No results of fuzz are committed; `python tests/fuzz --rows benchmarks/results/fuzz.jsonl` makes them"
+        )
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    return fuzz_summary.markdown(found) if markdown else fuzz_summary.summarise(found)
+
+
 def table(words: Sequence[str]) -> list[str]:
     """The lines that the words of the command line ask for.
 
@@ -99,6 +113,8 @@ def table(words: Sequence[str]) -> list[str]:
             lines += suggest()
         elif suite == "probe":
             lines += probe(markdown=asked.markdown, reference=asked.reference)
+        elif suite == "fuzz":
+            lines += fuzz(markdown=asked.markdown)
         else:
             raise SystemExit(MISSING.format(suite))
     return lines

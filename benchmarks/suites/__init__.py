@@ -69,10 +69,28 @@ def _temperature(arguments: argparse.Namespace) -> None:
     run(arguments.data, arguments.work, arguments.results)
 
 
+def _freed_memory(arguments: argparse.Namespace) -> None:
+    from suites.freed_memory import run
+
+    run(arguments.results)
+
+
 def _memory(arguments: argparse.Namespace) -> None:
     from suites.memory import run
 
-    run(arguments.results)
+    run(arguments.results, [arm for arm in arguments.arms.split(",") if arm])
+
+
+def _scaling(arguments: argparse.Namespace) -> None:
+    from suites.scaling import run
+
+    run(arguments.results, [arm for arm in arguments.arms.split(",") if arm])
+
+
+def _streaming(arguments: argparse.Namespace) -> None:
+    from suites.streaming import run
+
+    run(arguments.results, [arm for arm in arguments.arms.split(",") if arm])
 
 
 def _compiled(arguments: argparse.Namespace) -> None:
@@ -91,6 +109,7 @@ SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
     "speed": _speed,
     "acdc-ground": _ground,
     "compiled": _compiled,
+    "freed-memory": _freed_memory,
     "hippocampus-ground": _ground,
     "la-ground": _ground,
     "members": _members,
@@ -99,6 +118,8 @@ SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
     "probe": _probe,
     "regime-costs": _regime_costs,
     "sampling": _sampling,
+    "scaling": _scaling,
+    "streaming": _streaming,
     "suggest": _suggest,
     "temperature": _temperature,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,15 @@ def disc_plan(**over: Any) -> dict[str, Any]:
     return Plan(**{**values, **over}).record()
 
 
+def as_slabs(predict: Callable[..., np.ndarray]) -> Callable[..., Iterator[np.ndarray]]:
+    """Stands in for ``ensemble.predict_slabs``: a function of whole volumes, whose answer is one slab."""
+
+    def slabs(network: UNet, array: Any, **named: Any) -> Iterator[np.ndarray]:
+        yield predict(network, array if isinstance(array, np.ndarray) else array.slab(0, array.shape[1]), **named)
+
+    return slabs
+
+
 def bright_is_core(network: UNet, array: np.ndarray, **_: Any) -> np.ndarray:
     """Stands in for a network: dark is background, the brightest fifth of the range is core, between is ring."""
     level = array[0]
@@ -128,8 +137,10 @@ def trained_run(folder: Path) -> Path:
     from kit.tiny import finetune_settings
 
     raw_folder(folder / "raw", ("a", "b", "c", "d", "e"), unlabelled=("c", "d", "e"))
+    prepared = prepared_discs(folder, train=("a", "b"), test=(), made=True)
     run = folder / "run"
-    prepared_discs(folder, train=("a", "b"), test=(), made=True, out=run / "prepared")
+    run.mkdir()
+    prepared.rename(run / "prepared")
     finetune.run(finetune_settings(run / "prepared", run / "segmenter", recalibrate="auto", steps=30))
     write_json(run / "run.json", {"kind": "run", "stages": {"finetune": {}}, "use": None})
     return run

@@ -28,7 +28,7 @@ def row(arm: str, start: int, size: int, dice: float) -> dict[str, Any]:
 def test_a_rule_is_better_only_beyond_its_interval(suggest: Any) -> None:
     rows = [row("random", start, 2, 0.5 + 0.01 * start) for start in range(5)]
     rows += [row("coverage", start, 2, 0.6 + 0.01 * start + 0.001 * (start % 2)) for start in range(5)]
-    rows += [row("disagreement", start, 2, 0.5 + 0.02 * start) for start in range(5)]
+    rows += [row("disagreement", start, 2, 0.49 + 0.02 * start) for start in range(5)]
     lines = suggest.summary(rows)
     assert lines[2] == "| acdc | 2 | `random` | 5 | 0.520 |  |"
     # Gains of .100 and .101 in turn: mean .1004, standard error .0005477 / sqrt(5), t(4) = 2.776.

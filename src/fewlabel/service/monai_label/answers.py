@@ -10,7 +10,7 @@ from typing import Any
 import fewlabel
 from fewlabel.data.io.catalog_paths import is_file_path, mask_suffix
 from fewlabel.data.store import PreparedCase
-from fewlabel.service.learn_process import Round
+from fewlabel.service.learning_job import Round
 from fewlabel.service.monai_label.next_scan import STRATEGIES
 from fewlabel.service.monai_label.run_scans import RunScans
 
@@ -79,17 +79,16 @@ def image_info(case: PreparedCase) -> dict[str, Any]:
 
 def task(made: Round) -> dict[str, Any]:
     """A round as a task of the protocol."""
-    done, lines = made.code is not None, list(made.lines.copy())
-    status = "RUNNING" if not done else "STOPPED" if made.stopped else "DONE" if made.code == 0 else "ERROR"
     ended = {} if made.ended is None else {"end_ts": made.ended.strftime(_DATE)}
+    last = made.lines[-1] if made.lines else ""
     return {
         "id": made.id,
-        "status": status,
-        "request": {"model": MODEL, **dict(word.split("=", 1) for word in made.words)},
+        "status": made.status,
+        "request": {"model": MODEL, **made.settings},
         "start_ts": made.begun.strftime(_DATE),
         **ended,
-        "details": lines[-20:],
-        "result": made.folder if status == "DONE" else lines[-1] if lines else "",
+        "details": made.lines[-20:],
+        "result": last,
     }
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.data.added_mask_reading import NOT_LOOKED_AT
-from fewlabel.data.annotation_saving import NOTHING, save_annotation
+from fewlabel.data.annotation_saving import save_annotation
 from fewlabel.data.io.catalog_paths import mask_suffix, scan_stem
-from fewlabel.data.io.mask_writing import in_smallest_type, write_mask
+from fewlabel.data.io.integer_types import in_smallest_type
+from fewlabel.data.io.mask_writing import write_mask
 from fewlabel.data.io.volume_reading import mask_faults, read_geometry, read_mask
 from fewlabel.data.masks_added_later import FOLDER
 from fewlabel.data.store import PreparedCase
@@ -41,9 +41,7 @@ def save_mask(scans: RunScans, case: PreparedCase, sent: Path, label_info: Any) 
     """
     numbers = _numbers(Path(case.images[0]), sent)
     values = scans.to_values(numbers, _names(label_info))
-    if scans.state().ignored is not None and (values == NOT_LOOKED_AT).all():
-        raise DataError(NOTHING, [Fault("holds no annotation at all", "label", "Draw something")])
-    return save_annotation(scans.run / FOLDER, case, scans.state().store.cases, values).file
+    return save_annotation(scans.run / FOLDER, scans.state().store, case, values)
 
 
 def save_mask_of_upload(scans: RunScans, image: Path, sent: Path, label_info: Any) -> Path:
@@ -61,7 +59,7 @@ def save_mask_of_upload(scans: RunScans, image: Path, sent: Path, label_info: An
     return target
 
 
-def _numbers(image: Path, sent: Path) -> NDArray[np.int64]:
+def _numbers(image: Path, sent: Path) -> NDArray[np.integer[Any]]:
     grid = read_geometry(image)
     if sent.suffix == BARE:
         content, voxels = sent.read_bytes(), int(np.prod(grid.shape))
@@ -69,7 +67,7 @@ def _numbers(image: Path, sent: Path) -> NDArray[np.int64]:
         if len(content) not in kinds:
             shape = "x".join(map(str, grid.shape[::-1]))
             problem = f"has {len(content)} bytes, but the scan has {voxels} voxels ({shape})"
-            raise DataError(NOTHING, [Fault(problem, "label", "Send one or two bytes a voxel")])
+            raise DataError("The mask cannot be saved:", [Fault(problem, "label", "Send one or two bytes a voxel")])
         bare: NDArray[Any] = np.frombuffer(content, kinds[len(content)])
         return bare.reshape(grid.shape).astype(np.int64)
     try:
@@ -80,7 +78,7 @@ def _numbers(image: Path, sent: Path) -> NDArray[np.int64]:
     if values is None:
         # Of the file as it was received, the name says nothing to its sender.
         faults = [Fault(fault.problem.replace(str(sent), "the mask"), "label", fault.remedy) for fault in apart]
-        raise DataError(NOTHING, faults)
+        raise DataError("The mask cannot be saved:", faults)
     return values
 
 

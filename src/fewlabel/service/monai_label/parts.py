@@ -15,7 +15,7 @@ from fastapi import HTTPException
 from fastapi.responses import FileResponse
 from starlette.background import BackgroundTask
 
-from fewlabel.service.learn_process import LearnProcess
+from fewlabel.service.learning_job import LearningJob
 from fewlabel.service.monai_label.inference import Inference
 from fewlabel.service.monai_label.next_scan import NextScan
 from fewlabel.service.monai_label.run_scans import RunScans
@@ -43,7 +43,7 @@ class Parts:
     uploads: Uploads
     inference: Inference
     next_scan: NextScan
-    learning: LearnProcess
+    learning: LearningJob
     budget: str
     token: str
     temporary: Path

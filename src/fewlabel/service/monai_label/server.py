@@ -13,7 +13,7 @@ import fewlabel
 from fewlabel.core.errors import DataError, Fault, FewlabelError, SettingsError
 from fewlabel.core.output_paths import unwritable
 from fewlabel.core.progress import say
-from fewlabel.service.learn_process import LearnProcess
+from fewlabel.service.learning_job import LearningJob
 from fewlabel.service.loopback_server import HOST, loopback_socket, serve_until_stopped
 from fewlabel.service.monai_label.api_page import STYLE_POLICY, api_page
 from fewlabel.service.monai_label.callers import for_callers
@@ -68,7 +68,7 @@ def parts_of(settings: ServeSettings, token: str, temporary: Path) -> Parts:
         uploads=Uploads(settings.run / UPLOADS, temporary),
         inference=Inference(scans, settings.device),
         next_scan=NextScan(scans, settings.device),
-        learning=LearnProcess(settings.run.absolute()),
+        learning=LearningJob(settings.run),
         budget=settings.budget,
         token=token if settings.token else "",
         temporary=temporary,

@@ -11,10 +11,9 @@ from fastapi import APIRouter, Body, File, Form, HTTPException, Query, UploadFil
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from fewlabel.core.progress import say
-from fewlabel.core.settings.value_syntax import show_value
 from fewlabel.data.store import PreparedCase
 from fewlabel.pipelines.learn import learn_settings
-from fewlabel.service.learn_process import Round
+from fewlabel.service.learning_job import Round
 from fewlabel.service.monai_label import answers
 from fewlabel.service.monai_label.answers import MODEL
 from fewlabel.service.monai_label.mask_intake import BARE
@@ -46,7 +45,7 @@ class WorkRoutes:
         add("/auth/token/valid", self.logged_in, methods=["GET"], tags=["Login"])
         add("/activelearning/{strategy}", self.next_sample, methods=["POST"], tags=["Next scan"])
         add("/infer/{model}", self.infer, methods=["POST"], tags=["Predict"], response_class=Response)
-        learn = {"tags": ["Learn"]}
+        learn: dict[str, Any] = {"tags": ["Learn"]}
         add("/train/", self.training, methods=["GET"], **learn)
         add("/train/", self.train_all, methods=["POST"], **learn)
         add("/train/{model}", self.train, methods=["POST"], **learn)
@@ -59,8 +58,7 @@ class WorkRoutes:
     def logs(self, lines: Annotated[int, Query(ge=1, le=1000)] = 300) -> PlainTextResponse:
         """What the last round of learning printed."""
         rounds = self.parts.learning.rounds
-        said = list(rounds[-1].lines.copy())[-lines:] if rounds else ["Nothing was learnt yet."]
-        return PlainTextResponse("\n".join([*said, ""]))
+        return PlainTextResponse("\n".join(rounds[-1].lines[-lines:]) + "\n" if rounds else "Nothing was learnt yet.\n")
 
     def login_needed(self) -> dict[str, Any]:
         """Whether a token is needed."""
@@ -133,7 +131,7 @@ class WorkRoutes:
     def training(self, check_if_running: bool = False, all: bool = False) -> Any:
         """The last round, or all of this server; with check_if_running, 404 unless one is under way."""
         learning = self.parts.learning
-        made = learning.at_work if check_if_running else (learning.rounds[-1] if learning.rounds else None)
+        made = learning.running if check_if_running else (learning.rounds[-1] if learning.rounds else None)
         if made is None:
             raise HTTPException(404, "Nothing is learning" if check_if_running else "Nothing was learnt yet")
         return [answers.task(each) for each in learning.rounds] if all and not check_if_running else answers.task(made)
@@ -157,7 +155,7 @@ class WorkRoutes:
         given = {key: params[key] for key in OF_A_ROUND if params.get(key) not in {None, ""}}
         settings = {"budget": self.parts.budget, **given}
         learn_settings({"run": self.parts.scans.run, **settings})
-        made = self.parts.learning.start([f"{key}={show_value(value)}" for key, value in settings.items()])
+        made = self.parts.learning.begin(settings)
         if made is None:
             raise HTTPException(429, "A round is under way: wait, or stop it")
         say("A round of learning has begun.")
