@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,8 @@ def spoilt_decathlon(root: Path) -> DataSet:
     data.plant("mask of another shape", write(root / "labelsTr" / "e.nii.gz", mask((6, 20, 22))), "shape")
     write(root / "imagesTr" / "f.nii.gz", image(214, (2, *SHAPE)))
     data.plant("two channels where one is declared", "f.nii.gz", "channel")
+    (root / "imagesTr" / "h.rar").write_bytes(b"Rar!\x1a\x07\x01\0")
+    data.plant("packed scan", "h.rar", "packed")
     ids = np.arange(np.prod(SHAPE)).reshape(SHAPE).astype(np.int32)
     data.plant("as many classes as voxels", write(root / "labelsTr" / "a.nii.gz", ids), "classes|values|labels")
     return data
@@ -133,4 +136,7 @@ def spoilt_bids(root: Path) -> DataSet:
     data.plant("mask of another shape", write(masks / "sub-02/anat/sub-02_T2w_dseg.nii.gz", mask((5, 20, 24))), "shape")
     (root / "sub-03/anat/sub-03_T2w.nii.gz").unlink()
     data.plant("mask without its image", "sub-03_T2w_dseg.nii.gz", _GONE)
+    with zipfile.ZipFile(root / "sub-07.zip", "w") as archive:
+        archive.write(root / "sub-04/anat/sub-04_T2w.nii.gz", "sub-07/anat/sub-07_T2w.nii.gz")
+    data.plant("packed scan", "sub-07.zip", "packed")
     return data

@@ -69,14 +69,44 @@ def _temperature(arguments: argparse.Namespace) -> None:
     run(arguments.data, arguments.work, arguments.results)
 
 
-def _memory(arguments: argparse.Namespace) -> None:
-    from suites.memory import run
+def _freed_memory(arguments: argparse.Namespace) -> None:
+    from suites.freed_memory import run
 
     run(arguments.results)
 
 
+def _memory(arguments: argparse.Namespace) -> None:
+    from suites.memory import run
+
+    run(arguments.results, [arm for arm in arguments.arms.split(",") if arm])
+
+
+def _scaling(arguments: argparse.Namespace) -> None:
+    from suites.scaling import run
+
+    run(arguments.results, [arm for arm in arguments.arms.split(",") if arm])
+
+
+def _streaming(arguments: argparse.Namespace) -> None:
+    from suites.streaming import run
+
+    run(arguments.results, [arm for arm in arguments.arms.split(",") if arm])
+
+
 def _compiled(arguments: argparse.Namespace) -> None:
     from suites.compiled import run
+
+    run(arguments.results)
+
+
+def _batched(arguments: argparse.Namespace) -> None:
+    from suites.batched import run
+
+    run(arguments.results)
+
+
+def _executors(arguments: argparse.Namespace) -> None:
+    from suites.executors import run
 
     run(arguments.results)
 
@@ -87,10 +117,20 @@ def _members(arguments: argparse.Namespace) -> None:
     run(arguments.results)
 
 
+def _versus(arguments: argparse.Namespace) -> None:
+    from suites.versus import run
+
+    chosen = [arm for arm in arguments.arms.split(",") if arm]
+    run(arguments.data, arguments.work, arguments.results, chosen, arguments.minutes)
+
+
 SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
     "speed": _speed,
     "acdc-ground": _ground,
+    "batched": _batched,
     "compiled": _compiled,
+    "executors": _executors,
+    "freed-memory": _freed_memory,
     "hippocampus-ground": _ground,
     "la-ground": _ground,
     "members": _members,
@@ -99,6 +139,9 @@ SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
     "probe": _probe,
     "regime-costs": _regime_costs,
     "sampling": _sampling,
+    "scaling": _scaling,
+    "streaming": _streaming,
     "suggest": _suggest,
     "temperature": _temperature,
+    "versus": _versus,
 }

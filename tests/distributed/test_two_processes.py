@@ -1,4 +1,4 @@
-"""Two gloo processes equal one process on the joined batch, in weights after several steps."""
+"""Two and four gloo processes equal one process on the joined batch, in weights after several steps."""
 
 from __future__ import annotations
 
@@ -54,22 +54,25 @@ def _same_record(one: Path, two: Path) -> None:
             assert second[key] == pytest.approx(first[key], rel=5e-3, abs=5e-3), key
 
 
-@pytest.mark.parametrize("method", ["gcl", "simclr"])
-def test_pretraining(store, tmp_path, method):
+@pytest.mark.parametrize(
+    ("method", "processes"), [("gcl", 2), ("simclr", 2), pytest.param("gcl", 4, marks=pytest.mark.slow)]
+)
+def test_pretraining(store, tmp_path, method, processes):
     # In float32, centring and pools of nearly tied pixels blow up rounding: test_methods_two_ranks has them in float64.
     calm = ["method.centre=false", *(["method.pixel=false"] if method == "gcl" else [])]
     words = ["pretrain", str(store), f"method={method}", *calm, "batch=8", "optimiser.lr=0.005", *TINY]
     _run([*words, "--out", str(tmp_path / "one")], 1)
-    _run([*words, "--out", str(tmp_path / "two")], 2)
+    _run([*words, "--out", str(tmp_path / "two")], processes)
     _same(tmp_path / "one/encoder.safetensors", tmp_path / "two/encoder.safetensors")
     # What is logged is the joined batch's, too.
     _same_record(tmp_path / "one", tmp_path / "two")
 
 
-def test_finetuning(store, tmp_path):
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_finetuning(store, tmp_path, processes):
     words = ["finetune", str(store), "batch=4", "optimiser.name=sgd", "optimiser.lr=0.005", *TINY]
     _run([*words, "--out", str(tmp_path / "one")], 1)
-    _run([*words, "--out", str(tmp_path / "two")], 2)
+    _run([*words, "--out", str(tmp_path / "two")], processes)
     _same(tmp_path / "one/segmenter.safetensors", tmp_path / "two/segmenter.safetensors")
     _same_record(tmp_path / "one", tmp_path / "two")
 

@@ -20,7 +20,16 @@ from fewlabel.stages._cleaning_rule import decided_rule, prepared_voxel
 from fewlabel.stages.finetune import trainer
 from fewlabel.stages.report import predicted_scans
 from kit.scans import write_scan
-from kit.segmenters import LABELS, SPACING, bright_is_core, disc_plan, make_segmenter, nested_discs, prepared_discs
+from kit.segmenters import (
+    LABELS,
+    SPACING,
+    as_slabs,
+    bright_is_core,
+    disc_plan,
+    make_segmenter,
+    nested_discs,
+    prepared_discs,
+)
 from kit.stores import make_store
 from kit.tiny import finetune_settings
 
@@ -124,7 +133,7 @@ def scored(store: PreparedStore, segmenter: Path, out: Path, **over: Any) -> tup
 @pytest.mark.parametrize("grid", ["original", "prepared"])
 def test_scores_are_of_cleaned_predictions_and_say_what_that_changed(store, tmp_path, monkeypatch, grid):
     segmenter = make_segmenter(tmp_path / "segmenter", store.plan, postprocess=RULE)
-    monkeypatch.setattr(ensemble, "predict_volume", answers(store, with_specks))
+    monkeypatch.setattr(ensemble, "predict_slabs", as_slabs(answers(store, with_specks)))
     table, summary = scored(store, segmenter, tmp_path / "on", grid=grid)
     raw, plain = scored(store, segmenter, tmp_path / "off", grid=grid, postprocess=False)
     assert (table["dice"] == 1).all()
@@ -148,7 +157,7 @@ def test_scores_are_of_cleaned_predictions_and_say_what_that_changed(store, tmp_
 def test_the_report_shows_scans_as_they_were_scored(store, tmp_path, monkeypatch, cleaned):
     segmenter = make_segmenter(tmp_path / "segmenter", store.plan, postprocess=RULE)
     (segmenter / "metrics.jsonl").write_text("")
-    monkeypatch.setattr(ensemble, "predict_volume", answers(store, with_specks))
+    monkeypatch.setattr(ensemble, "predict_slabs", as_slabs(answers(store, with_specks)))
     scored(store, segmenter, tmp_path / "scores", postprocess=cleaned)
     shown: list[Any] = []
     original = predicted_scans.case_section
@@ -165,7 +174,7 @@ def test_the_report_shows_scans_as_they_were_scored(store, tmp_path, monkeypatch
 
 
 def test_segmenters_without_a_rule_are_left_as_they_are(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(ensemble, "predict_volume", answers(store, with_specks))
+    monkeypatch.setattr(ensemble, "predict_slabs", as_slabs(answers(store, with_specks)))
     old = make_segmenter(tmp_path / "old", store.plan)
     none = make_segmenter(tmp_path / "none", store.plan, postprocess=None)
     tables = [scored(store, model, tmp_path / f"{model.name}-scores", grid="prepared")[0] for model in (old, none)]
@@ -175,7 +184,7 @@ def test_segmenters_without_a_rule_are_left_as_they_are(store, tmp_path, monkeyp
 
 
 def test_a_control_without_a_rule_is_not_a_fair_one_unless_none_is_used(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(ensemble, "predict_volume", answers(store))
+    monkeypatch.setattr(ensemble, "predict_slabs", as_slabs(answers(store)))
     model = make_segmenter(tmp_path / "model", store.plan, postprocess=RULE)
     control = make_segmenter(tmp_path / "control", store.plan, postprocess=None)
     _, summary = scored(store, model, tmp_path / "on", control=control)
@@ -186,7 +195,7 @@ def test_a_control_without_a_rule_is_not_a_fair_one_unless_none_is_used(store, t
 
 def test_masks_are_cleaned_and_probabilities_are_not(tmp_path, monkeypatch):
     """A scan with a bright speck: removed from the mask on its own grid, and told in the table."""
-    monkeypatch.setattr(ensemble, "predict_volume", bright_is_core)
+    monkeypatch.setattr(ensemble, "predict_slabs", as_slabs(bright_is_core))
     mask = nested_discs(1)
     spoilt = mask.copy()
     spoilt[0, 24:26, 20:22] = LABELS["core"]

@@ -17,7 +17,7 @@ from fewlabel.engine import ensemble
 from fewlabel.stages import predict
 from fewlabel.stages.prepare import PrepareSettings, run
 from kit.scans import blob, nnunet_folder, noise, write_scan
-from kit.segmenters import bright_is_core, disc_plan, make_segmenter, nested_discs
+from kit.segmenters import as_slabs, bright_is_core, disc_plan, make_segmenter, nested_discs
 from kit.stores import make_store
 from kit.tiny import checked
 
@@ -69,7 +69,7 @@ def test_prepare_names_every_damaged_file_and_writes_nothing(damaged, tmp_path):
 
 
 def test_predict_names_every_damaged_file_and_segments_the_others(tmp_path, monkeypatch):
-    monkeypatch.setattr(ensemble, "predict_volume", bright_is_core)
+    monkeypatch.setattr(ensemble, "predict_slabs", as_slabs(bright_is_core))
     model = make_segmenter(tmp_path / "segmenter", disc_plan())
     scans = tmp_path / "scans"
     for name in "abc":
@@ -115,7 +115,7 @@ def test_predict_takes_them_as_the_lowest_intensity_too(tmp_path, monkeypatch):
         met.append(array)
         return bright_is_core(network, array, **words)
 
-    monkeypatch.setattr(ensemble, "predict_volume", seen)
+    monkeypatch.setattr(ensemble, "predict_slabs", as_slabs(seen))
     image = nested_discs(1).astype(np.float32) - 500
     holed = image.copy()
     holed[:, :, :4] = np.nan

@@ -16,7 +16,7 @@ from fewlabel.data.store import PreparedStore
 from fewlabel.engine import ensemble
 from fewlabel.scoring.statistics import bootstrap_interval, paired_comparison
 from fewlabel.stages import evaluate
-from kit.segmenters import LABELS, SPACING, make_segmenter, prepared_discs, raw_folder
+from kit.segmenters import LABELS, SPACING, as_slabs, make_segmenter, prepared_discs, raw_folder
 
 ROWS, COLUMNS = SPACING[1], SPACING[0]
 
@@ -61,7 +61,7 @@ def table_of(out):
 
 
 def test_a_perfect_answer_is_perfect_on_the_original_grid(store, segmenter, tmp_path, monkeypatch):
-    monkeypatch.setattr(ensemble, "predict_volume", answer(store))
+    monkeypatch.setattr(ensemble, "predict_slabs", as_slabs(answer(store)))
     out = evaluate.run(settings(store, segmenter, tmp_path / "scores"))
     table = table_of(out)
     assert list(table.columns) == list(evaluate.COLUMNS)
@@ -84,7 +84,7 @@ def test_a_perfect_answer_is_perfect_on_the_original_grid(store, segmenter, tmp_
 @pytest.mark.parametrize(("axis", "step"), [(1, ROWS), (2, COLUMNS)])
 def test_distances_are_in_mm_of_the_file(store, segmenter, tmp_path, monkeypatch, axis, step):
     """Shifted by two pixels in the plane, the core lies two pixel sizes off."""
-    monkeypatch.setattr(ensemble, "predict_volume", answer(store, lambda mask: np.roll(mask, 2, axis=axis)))
+    monkeypatch.setattr(ensemble, "predict_slabs", as_slabs(answer(store, lambda mask: np.roll(mask, 2, axis=axis))))
     out = evaluate.run(settings(store, segmenter, tmp_path / "scores"))
     core = table_of(out).query("class_name == 'core'")
     assert core["hd95_mm"].tolist() == pytest.approx([2 * step] * 2)
@@ -93,7 +93,7 @@ def test_distances_are_in_mm_of_the_file(store, segmenter, tmp_path, monkeypatch
 
 
 def test_both_grids_agree_where_the_way_back_is_exact(store, segmenter, tmp_path, monkeypatch):
-    monkeypatch.setattr(ensemble, "predict_volume", answer(store, lambda mask: np.roll(mask, 1, axis=2)))
+    monkeypatch.setattr(ensemble, "predict_slabs", as_slabs(answer(store, lambda mask: np.roll(mask, 1, axis=2))))
     one = table_of(evaluate.run(settings(store, segmenter, tmp_path / "one")))
     two = table_of(evaluate.run(settings(store, segmenter, tmp_path / "two", grid="prepared")))
     assert 0.3 < one["dice"].min() < one["dice"].max() < 1
@@ -101,7 +101,9 @@ def test_both_grids_agree_where_the_way_back_is_exact(store, segmenter, tmp_path
 
 
 def test_missed_and_invented_structures_count(store, segmenter, tmp_path, monkeypatch):
-    monkeypatch.setattr(ensemble, "predict_volume", answer(store, lambda mask: np.where(mask == 1, 2, mask), only="s4"))
+    monkeypatch.setattr(
+        ensemble, "predict_slabs", as_slabs(answer(store, lambda mask: np.where(mask == 1, 2, mask), only="s4"))
+    )
     out = evaluate.run(settings(store, segmenter, tmp_path / "scores"))
     core = table_of(out).query("class_name == 'core'").set_index("case")
     shape, spacing = (6, 26, 22), SPACING[::-1]
@@ -123,7 +125,7 @@ def test_summary_and_gain_follow_from_the_table(store, segmenter, control, tmp_p
         calls.append(network)
         return (good if network is calls[0] else bad)(network, array)
 
-    monkeypatch.setattr(ensemble, "predict_volume", predict)
+    monkeypatch.setattr(ensemble, "predict_slabs", as_slabs(predict))
     out = evaluate.run(settings(store, segmenter, tmp_path / "scores", control=control, seed=5))
     assert len({id(network) for network in calls}) == 2
     table, summary = table_of(out), read_json(out / "summary.json")
@@ -164,7 +166,7 @@ def test_ignored_voxels_count_for_nobody(tmp_path, monkeypatch, grid):
     def rim_is_core(mask):
         return np.where(mask == 255, 1, mask)
 
-    monkeypatch.setattr(ensemble, "predict_volume", answer(store, rim_is_core))
+    monkeypatch.setattr(ensemble, "predict_slabs", as_slabs(answer(store, rim_is_core)))
     table = table_of(evaluate.run(settings(store, segmenter, tmp_path / "scores", grid=grid)))
     assert (table["dice"] == 1).all()
     assert (table["hd95_mm"] == 0).all()

@@ -10,28 +10,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from fewlabel.data.store import PreparedStore
-from fewlabel.stages import finetune, predict, prepare
 from kit.h5 import write_h5
+from kit.layouts import SUBJECTS, anatomy, learnt_and_predicted, save, understood
 from kit.pictures import classes, photo, write_picture
-from kit.scans import write_scan
-from kit.tiny import checked, finetune_settings
-
-SUBJECTS = tuple("abcdef")
-SHAPE = (3, 32, 24)
-
-
-def anatomy(number: int) -> tuple[np.ndarray, np.ndarray]:
-    """A scan (z, y, x) with two structures, and its mask."""
-    z, y, x = np.meshgrid(*map(np.arange, SHAPE), indexing="ij")
-    mask = ((y - 14 - number % 3) ** 2 + (x - 12) ** 2 < 50).astype(np.uint8)
-    mask[(y - 14 - number % 3) ** 2 + (x - 10) ** 2 < 12] = 2
-    noise = np.random.default_rng(number).normal(0, 8, SHAPE)
-    return (100 + 60 * mask + noise + z).astype(np.float32), mask
-
-
-def save(path: Path, array: np.ndarray) -> None:
-    write_scan(path, array, (1.5, 1.5, 6))
 
 
 def flat(root: Path) -> None:
@@ -213,23 +194,11 @@ LAYOUTS: dict[Callable[[Path], None], tuple[str, int, int]] = {
 def test_a_layout_trains_and_predicts_with_no_hand_work(tmp_path: Path, layout: Callable[[Path], None]) -> None:
     root = tmp_path / "data"
     layout(root)
-    reader, scans, labelled = LAYOUTS[layout]
-    report = checked(root)
-    assert report.faults == ()
-    assert report.catalog is not None
-    assert report.catalog.reader == reader
-    assert len(report.catalog.cases) == scans
-    assert sum(case.label is not None for case in report.catalog.cases) == labelled
-    assert len(report.catalog.subjects) == 6
-    settings = {"data": root, "out": tmp_path / "prepared", "workers": 1}
-    store = prepare.run(prepare.PrepareSettings.parse(settings))
-    found = PreparedStore(store)
-    assert len(found.cases) == scans
-    learnt = set(np.unique(found.labels).tolist()) - {255}
+    _, scans, _ = LAYOUTS[layout]
+    understood(root, *LAYOUTS[layout])
+    store, masks = learnt_and_predicted(root, tmp_path)
+    assert len(store.cases) == scans
+    learnt = set(np.unique(store.labels).tolist()) - {255}
     # Streets are padded with the class 0, which no mask of them holds.
     assert len(learnt) == {voc: 2, streets: 4}.get(layout, 3)
-    over = {"regime": "supervised", "steps": 2, "batch": 2}
-    segmenter = finetune.run(finetune_settings(store, tmp_path / "segmenter", **over))
-    asked = {"model": segmenter, "scans": root, "out": tmp_path / "masks", "device": "cpu"}
-    masks = predict.run(predict.PredictSettings.parse(asked))
-    assert len([path for path in masks.rglob("*") if path.name.endswith((".nii.gz", ".nrrd", ".png"))]) == scans
+    assert masks == scans

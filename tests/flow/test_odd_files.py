@@ -17,7 +17,7 @@ from fewlabel.stages import predict
 from fewlabel.stages.evaluate import reference_of
 from fewlabel.stages.prepare import PrepareSettings, run
 from kit.scans import blob, noise, write_scan
-from kit.segmenters import LABELS, bright_is_core, disc_plan, make_segmenter, nested_discs
+from kit.segmenters import LABELS, as_slabs, bright_is_core, disc_plan, make_segmenter, nested_discs
 from kit.tiny import checked
 
 SIZES = (1.5, 1.5, 6.0)
@@ -70,7 +70,7 @@ def test_sheared_scans_are_prepared_and_large_shears_refused(tmp_path):
 
 
 def test_a_sheared_scan_gets_its_mask_on_its_own_grid(tmp_path, monkeypatch):
-    monkeypatch.setattr(ensemble, "predict_volume", bright_is_core)
+    monkeypatch.setattr(ensemble, "predict_slabs", as_slabs(bright_is_core))
     model = make_segmenter(tmp_path / "segmenter", disc_plan())
     truth = nested_discs(1)
     scan = sheared(

@@ -19,7 +19,7 @@ from fewlabel.stages import evaluate, predict
 from fewlabel.stages.prepare import PrepareSettings, run
 from kit.pictures import write_picture
 from kit.scans import write_scan
-from kit.segmenters import make_segmenter
+from kit.segmenters import as_slabs, make_segmenter
 from kit.tiny import checked
 
 SHAPE = (7, 32, 40)
@@ -71,7 +71,7 @@ def bright(monkeypatch):
         inside = (array[0] > 0.5).astype(np.float32)
         return np.stack([1 - inside, inside])
 
-    monkeypatch.setattr(ensemble, "predict_volume", found)
+    monkeypatch.setattr(ensemble, "predict_slabs", as_slabs(found))
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def test_pictures_without_a_mask_are_neither_learnt_nor_scored(tmp_path, bright)
     split = splitting(tmp_path / "s.json", 5)
     report = checked(tmp_path / "raw", split=split)
     assert report.faults == ()
-    assert any("15 slices of 5 masks (s0, s1, s2, …) have no mask file" in line for line in report.lines)
+    assert any("no mask file for 15 slices of 5 masks (s0, s1, s2, …)" in line for line in report.lines)
     store = prepared(tmp_path / "raw", tmp_path / "p", split=split)
     assert [case.record["unannotated"] for case in store.cases] == [[0, 3, 6]] * 5
     assert store.slices["labelled"].sum() == 5 * 4
@@ -293,7 +293,7 @@ def test_distances_in_voxels_are_those_of_the_file(tmp_path, monkeypatch):
         mask = np.roll(known[at : at + 1], 1, axis=2)
         return np.stack([mask == 0, mask == 1]).astype(np.float32)
 
-    monkeypatch.setattr(ensemble, "predict_volume", shifted)
+    monkeypatch.setattr(ensemble, "predict_slabs", as_slabs(shifted))
     model = make_segmenter(tmp_path / "model", store.plan, labelled_subjects=["s0"])
     table_of = pd.read_parquet(score(store, model, tmp_path / "scores", grid="prepared") / "per_case.parquet")
     assert table_of["hd95_voxels"].tolist() == [2, 2]

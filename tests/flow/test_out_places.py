@@ -118,7 +118,7 @@ def refuse_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def worked(*words: object, **options: object) -> None:
         pytest.fail("the work was begun")
 
-    monkeypatch.setattr(ensemble, "predict_volume", worked)
+    monkeypatch.setattr(ensemble, "predict_slabs", worked)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from fewlabel.engine import ensemble
 from fewlabel.stages._model_or_control import find_segmenter
 from fewlabel.stages.predict import segmentation
 from kit.scans import TILTED, write_scan
-from kit.segmenters import LABELS, bright_is_core, disc_plan, make_segmenter, nested_discs
+from kit.segmenters import LABELS, as_slabs, bright_is_core, disc_plan, make_segmenter, nested_discs
 from kit.tiny import run_predict as run
 
 GEOMETRY = {"spacing": (2.0, 2.0, 9.0), "origin": (3, -4, 50), "direction": TILTED}
@@ -32,7 +32,7 @@ def model(tmp_path_factory):
 @pytest.fixture
 def bright(monkeypatch):
     """A network that is right about discs."""
-    monkeypatch.setattr(ensemble, "predict_volume", bright_is_core)
+    monkeypatch.setattr(ensemble, "predict_slabs", as_slabs(bright_is_core))
 
 
 def picture(mask):

@@ -16,7 +16,7 @@ from fewlabel.data.io.volume_reading import read_mask
 from fewlabel.engine import ensemble
 from kit.dicom import uid, write_slices
 from kit.scans import write_scan
-from kit.segmenters import LABELS, bright_is_core, disc_plan, make_segmenter, nested_discs
+from kit.segmenters import LABELS, as_slabs, bright_is_core, disc_plan, make_segmenter, nested_discs
 from kit.tiny import run_predict as run
 
 PERSON = {"PatientName": "Zyxjane^Qqplant", "PatientID": "qqplant77", "SpecificCharacterSet": "ISO_IR 100"}
@@ -26,7 +26,7 @@ FORMATS = ("dicom_seg", "dicom_labelmap", "rtstruct")
 @pytest.fixture(autouse=True)
 def bright(monkeypatch):
     """A network that is right about discs."""
-    monkeypatch.setattr(ensemble, "predict_volume", bright_is_core)
+    monkeypatch.setattr(ensemble, "predict_slabs", as_slabs(bright_is_core))
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,7 @@ def test_masks_belong_to_their_series_and_are_read_back(model, tmp_path, form):
     for number in range(2):
         write_series(scans / f"ct{number}", number, PatientID=f"qqplant{number}")
     out = run(model, scans, tmp_path / "out", format=form)
+    assert not list(scans.rglob(".*"))
     table = pd.read_csv(out / "predictions.csv")
     assert sorted(path.name for path in out.glob("*.dcm")) == sorted(table["output"])
     assert table["ml_core"].tolist() == [pytest.approx((nested_discs(0) == LABELS["core"]).sum() * 0.036)] * 2

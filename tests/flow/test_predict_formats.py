@@ -19,7 +19,7 @@ from fewlabel.data.io.volume_reading import mask_faults, read_geometry, read_mas
 from fewlabel.engine import ensemble
 from fewlabel.readers.base import choose_reader
 from kit.scans import TILTED, write_scan
-from kit.segmenters import LABELS, bright_is_core, disc_plan, make_segmenter, nested_discs
+from kit.segmenters import LABELS, as_slabs, bright_is_core, disc_plan, make_segmenter, nested_discs
 from kit.tiny import run_predict as run
 
 GEOMETRY = {"spacing": (2.0, 2.0, 9.0), "origin": (3, -4, 50), "direction": TILTED}
@@ -29,7 +29,7 @@ NAMES = ("background", 'left "heart" über', "ring\nof: fire")
 @pytest.fixture(autouse=True)
 def bright(monkeypatch):
     """A network that is right about discs."""
-    monkeypatch.setattr(ensemble, "predict_volume", bright_is_core)
+    monkeypatch.setattr(ensemble, "predict_slabs", as_slabs(bright_is_core))
 
 
 @pytest.fixture(scope="module")

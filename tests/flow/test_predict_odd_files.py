@@ -76,14 +76,14 @@ def test_a_scan_that_fails_in_any_way_is_one_row(model, tmp_path, capsys):
 def test_errors_that_nobody_foresaw_are_rows_too(model, tmp_path, monkeypatch, error):
     for name in ("a", "b"):
         write_scan(tmp_path / f"in/{name}.nii", noise())
-    original = predict.segmentation.prepare_volume
+    original = predict.segmentation.ScanPreparation
 
     def fail_at_a(volume, plan):
         if volume.paths[0].name == "a.nii":
             raise error
         return original(volume, plan)
 
-    monkeypatch.setattr(predict.segmentation, "prepare_volume", fail_at_a)
+    monkeypatch.setattr(predict.segmentation, "ScanPreparation", fail_at_a)
     with pytest.raises(DataError, match=rf"a\.nii: cannot be segmented \({type(error).__name__}"):
         run(model, tmp_path / "in", tmp_path / "out")
     assert outcome(tmp_path / "out") == {"a.nii": "failed", "b.nii": "ok"}

@@ -61,7 +61,7 @@ def test_predict_records_what_it_wrote(tmp_path, monkeypatch, capsys, number):
     model = make_segmenter(tmp_path / "segmenter", disc_plan())
     for name in "abc":
         write_scan(tmp_path / f"in/{name}.nii", noise())
-    monkeypatch.setattr(predict.segmentation, "prepare_volume", at(predict.segmentation.prepare_volume, 2, number))
+    monkeypatch.setattr(predict.segmentation, "ScanPreparation", at(predict.segmentation.ScanPreparation, 2, number))
     words = ["predict", model, tmp_path / "in", "--out", tmp_path / "out", "device=cpu"]
     assert code_of(*words) == 130
     assert capsys.readouterr().err.endswith("Interrupted.\n")
@@ -79,7 +79,7 @@ def test_prepare_evaluate_and_report_leave_nothing(tmp_path, monkeypatch, number
     model = make_segmenter(tmp_path / "segmenter", PreparedStore(store).plan, [store], labelled_subjects=["s1"])
     before = sorted(tmp_path.rglob("*"))
     for module, name, words in (
-        (store_writer, "prepare_volume", ["prepare", data, "--out", tmp_path / "p", "workers=1"]),
+        (store_writer, "ScanPreparation", ["prepare", data, "--out", tmp_path / "p", "workers=1"]),
         (evaluate, "score_case", ["evaluate", store, "--segmenter", model, "--out", tmp_path / "s", "device=cpu"]),
         (report, "write_report", ["report", run, "--out", tmp_path / "r", "unlabelled=0"]),
     ):
@@ -148,5 +148,6 @@ def test_a_lost_process_is_one_line(monkeypatch, capsys):
         stage_table.run_stage("report", None)
     assert code_of("report", "run") == 7
     assert " ".join(capsys.readouterr().err.split()) == (
-        "Another process of this run has ended or cannot be reached; start all of them again with --resume."
+        "Another process of this run has ended, hangs or cannot be reached; start all of them again with --resume, "
+        "which goes on from the state that was saved last."
     )

@@ -25,7 +25,7 @@ from fewlabel.scoring.voxel_uncertainty import entropy
 from fewlabel.stages import evaluate, report
 from fewlabel.stages.predict import segmentation
 from kit.scans import TILTED, write_scan
-from kit.segmenters import LABELS, bright_is_core, disc_plan, make_segmenter, nested_discs, prepared_discs
+from kit.segmenters import LABELS, as_slabs, bright_is_core, disc_plan, make_segmenter, nested_discs, prepared_discs
 from kit.tiny import run_predict as run
 
 GEOMETRY = {"spacing": (2.0, 2.0, 9.0), "origin": (3, -4, 50), "direction": TILTED}
@@ -52,7 +52,7 @@ def divided(monkeypatch):
         first = len(calls) % 2 == 1
         return np.stack([background, core, ring] if first else [background, 0 * core, ring + core])
 
-    monkeypatch.setattr(ensemble, "predict_volume", answer)
+    monkeypatch.setattr(ensemble, "predict_slabs", as_slabs(answer))
 
 
 def picture(mask):
@@ -152,7 +152,7 @@ def test_the_mask_is_that_of_the_mean(pair, tmp_path):
 def test_a_scan_is_read_and_resampled_once_however_many_members(tmp_path, monkeypatch):
     model = make_segmenter(tmp_path / "m", disc_plan(), members=4)
     scan = write_scan(tmp_path / "a.nii.gz", picture(nested_discs(0)), **GEOMETRY)
-    counts = dict.fromkeys(("read_volume", "prepare_volume", "restore_probabilities", "restore_map"), 0)
+    counts = dict.fromkeys(("read_volume", "ScanPreparation", "Restoration"), 0)
 
     def counted(name, original):
         def call(*words):
@@ -276,7 +276,7 @@ def test_disagreement_that_follows_the_errors_is_worth_its_rank(store, tmp_path,
         # The shifted member is the surer one, so the mean follows it.
         return sure if network is not calls[0] else 0.5 * sure + 0.5 / 3
 
-    monkeypatch.setattr(ensemble, "predict_volume", answer)
+    monkeypatch.setattr(ensemble, "predict_slabs", as_slabs(answer))
     out = scored(store, tmp_path / "scores", segmenter=model)
     summary = read_json(out / "summary.json")
     assert summary["disagreement"]["model"]["spearman"] == pytest.approx(-1)

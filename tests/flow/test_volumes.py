@@ -79,13 +79,13 @@ def test_scores_and_masks_come_from_windows_of_the_patch(
     raw: Path, segmenter: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    original = ensemble.predict_volume
+    original = ensemble.predict_slabs
 
     def watched(*args, **named):
         seen.append(named["window"])
         return original(*args, **named)
 
-    monkeypatch.setattr(ensemble, "predict_volume", watched)
+    monkeypatch.setattr(ensemble, "predict_slabs", watched)
     # In bfloat16 the store's rounding to float16 turns some voxels on the border.
     exact = {"device": "cpu", "precision": "32"}
     values = {"data": store, "segmenter": segmenter, "out": tmp_path / "scores", "resamples": 20, **exact}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,15 @@ def disc_plan(**over: Any) -> dict[str, Any]:
         "label_names": tuple(LABELS),
     }
     return Plan(**{**values, **over}).record()
+
+
+def as_slabs(predict: Callable[..., np.ndarray]) -> Callable[..., Iterator[np.ndarray]]:
+    """Stands in for ``ensemble.predict_slabs``: a function of whole volumes, whose answer is one slab."""
+
+    def slabs(network: UNet, array: Any, **named: Any) -> Iterator[np.ndarray]:
+        yield predict(network, array if isinstance(array, np.ndarray) else array.slab(0, array.shape[1]), **named)
+
+    return slabs
 
 
 def bright_is_core(network: UNet, array: np.ndarray, **_: Any) -> np.ndarray:

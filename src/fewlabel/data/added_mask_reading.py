@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io.catalog_paths import shown
-from fewlabel.data.io.volume_reading import mask_faults, read_geometry, read_mask, value_counts
+from fewlabel.data.io.volume_reading import mask_faults, read_geometry, read_mask
 from fewlabel.data.label_values import IGNORE, Meanings
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.store import PreparedCase
 from fewlabel.data.unannotated_slices import EmptySlices, annotated_slices, unannotated
+from fewlabel.data.voxel_counts import value_counts
 
 #: What marks voxels of a mask that nobody looked at, unless it is a class.
 NOT_LOOKED_AT = 255
@@ -127,7 +128,7 @@ def _read(case: PreparedCase, path: Path, plan: Plan, ignore: int, meanings: Mea
         problem = f"must hold {names}, or {NOT_LOOKED_AT} where nobody looked, not {few}"
         remedy = "Say what they stand for, as in labels={4: ignore}"
         raise DataError("A mask cannot be used:", [Fault(problem, shown(path), remedy)])
-    values = np.empty_like(raw)
+    values = np.empty(raw.shape, dtype=np.int64)
     for value in present:
         values[raw == value] = stands_for[value]
     if (values == ignore).all():

@@ -19,7 +19,8 @@ from fewlabel.core.artifact.files import append_line
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.added_mask_reading import plan_with_ignored, read_annotations
 from fewlabel.data.io.catalog_paths import mask_suffix
-from fewlabel.data.io.mask_writing import in_smallest_type, write_mask
+from fewlabel.data.io.integer_types import in_smallest_type
+from fewlabel.data.io.mask_writing import write_mask
 from fewlabel.data.masks_added_later import find_annotations
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.store import PreparedCase, PreparedStore

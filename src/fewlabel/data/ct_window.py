@@ -119,7 +119,7 @@ def looks_like_ct(channel: NDArray[np.floating[Any]]) -> bool:
     Args:
         channel: Finite intensities, padding left out.
     """
-    values = channel.ravel()[:: max(1, channel.size // _SAMPLE)]
+    values = channel.reshape(-1)[:: max(1, channel.size // _SAMPLE)]
     if not values.size:
         return False
     air = ((values >= _AIR[0]) & (values <= _AIR[1])).mean()
@@ -137,7 +137,8 @@ def _looks(facts: Sequence[CaseFacts], channels: int, workers: int) -> list[_Loo
             return None
         seen, padded = [], []
         for channel in array:
-            finite = channel[np.isfinite(channel)]
+            whole = all(np.isfinite(plane).all() for plane in channel)
+            finite = channel if whole else channel[np.isfinite(channel)]
             values = padding_values(finite)
             inside = finite[finite > values[-1]] if values else finite
             padded += [(values[0], 1 - inside.size / finite.size)] if values else []
@@ -195,7 +196,7 @@ def _measure(facts: Sequence[CaseFacts], labels: LabelMap, channels: int, worker
         labelled, body = [], []
         for channel in array:
             finite = np.isfinite(channel)
-            values = padding_values(channel[finite])
+            values = padding_values(channel if finite.all() else channel[finite])
             seen = finite & (channel > values[-1]) if values else finite
             labelled.append(_some(channel[seen & inside] if inside is not None else channel[:0].ravel()))
             body.append(_some(channel[seen & (channel > _BODY)]))

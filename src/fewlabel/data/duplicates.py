@@ -144,8 +144,10 @@ def _content(image: _Image) -> str | None:
         array = read_volume(image.path).array
     except DataError:
         return None
-    known = array[np.isfinite(array)]
-    return None if not len(known) or known.min() == known.max() else _digest(array)
+    planes = [plane for channel in array for plane in channel]
+    low = min((float(plane.min(where=np.isfinite(plane), initial=np.inf)) for plane in planes), default=np.inf)
+    high = max((float(plane.max(where=np.isfinite(plane), initial=-np.inf)) for plane in planes), default=-np.inf)
+    return None if low >= high else _digest(array)
 
 
 def _slice(path: Path, index: int) -> Any:
@@ -169,7 +171,7 @@ def _slice(path: Path, index: int) -> Any:
 def _digest(*parts: Any) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
-        digest.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).tobytes())
+        digest.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).view(np.uint8).reshape(-1).data)
     return digest.hexdigest()
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from fewlabel.data.voxel_counts import counts_of, value_counts
 
 Triple = tuple[int, int, int]
 
@@ -52,11 +56,9 @@ def label_shapes(mask: NDArray[np.integer[Any]]) -> dict[int, LabelShape]:
         return {}
     start = [int(shapes[0]) for shapes in inside]
     part = mask[tuple(slice(shapes[0], shapes[-1] + 1) for shapes in inside)]
-    values = np.unique(part)
-    values = values[values != 0]
-    # Numbered from 1 with a border of 0, which is the background.
-    numbers = np.pad(np.where(part == 0, 0, np.searchsorted(values, part) + 1).astype(np.int32), 1)
-    voxels = np.bincount(numbers.ravel(), minlength=len(values) + 1)
+    values = np.array([value for value in value_counts(part) if value], dtype=part.dtype)
+    numbers = _numbered(part, values)
+    voxels = counts_of(numbers, len(values) + 1)
     borders = [_borders(numbers, axis, len(values) + 1) for axis in range(3)]
     shapes: dict[int, LabelShape] = {}
     for index, box in enumerate(ndimage.find_objects(numbers), start=1):
@@ -72,9 +74,23 @@ def label_shapes(mask: NDArray[np.integer[Any]]) -> dict[int, LabelShape]:
     return shapes
 
 
-def _borders(numbers: NDArray[np.int32], axis: int, count: int) -> NDArray[np.int64]:
+def _numbered(part: NDArray[np.integer[Any]], values: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+    """The places of values, ascending and none of them 0, from 1, with a border of 0, which is the background."""
+    kind: type[np.integer[Any]] = np.uint8 if len(values) < 255 else np.int32
+    numbers = np.zeros([side + 2 for side in part.shape], dtype=kind)
+    for inner, plane in zip(numbers[1:-1, 1:-1, 1:-1], part, strict=True):
+        inner[...] = np.where(plane == 0, 0, np.searchsorted(values, plane) + 1)
+    return numbers
+
+
+def _borders(numbers: NDArray[np.integer[Any]], axis: int, count: int) -> NDArray[np.int64]:
     """How often each number begins or ends along an axis."""
-    lines = np.moveaxis(numbers, axis, 0)
-    before, after = lines[:-1], lines[1:]
-    differ = before != after
-    return np.bincount(before[differ], minlength=count) + np.bincount(after[differ], minlength=count)
+    pairs: Iterable[tuple[Any, Any]] = pairwise(numbers)
+    if axis:
+        lines = (np.moveaxis(plane, axis - 1, 0) for plane in numbers)
+        pairs = ((each[:-1], each[1:]) for each in lines)
+    crossed = np.zeros(count, dtype=np.int64)
+    for here, there in pairs:
+        differ = here != there
+        crossed += np.bincount(here[differ], minlength=count) + np.bincount(there[differ], minlength=count)
+    return crossed

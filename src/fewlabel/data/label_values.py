@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from fewlabel.core.errors import Fault
 from fewlabel.data.catalog import Catalog
-from fewlabel.data.mask_value_faults import MaskValues, mask_value_faults
+from fewlabel.data.mask_value_faults import MaskValues, is_jpeg, mask_value_faults
 from fewlabel.data.scan_inspection import CaseFacts
 
 #: Names of a label value that is neither class nor background.
@@ -132,6 +132,10 @@ def label_map(
     unread = any(fact.labels is None and fact.case.label is not None for fact in facts)
     missing = {value: name for value, name in declared.items() if value and value not in classes and not unread}
     notes = [*_missing(missing), *_notes(classes, values, names, declared, said)] if counts and not faults else []
+    if counts and not faults and (jpegs := sum(map(is_jpeg, masks))):
+        notes.append(
+            f"{jpegs} of {len(masks)} masks are JPEG pictures in black and white: each pixel is taken for the nearer"
+        )
     unused = sorted(set(said) - set(counts))
     if unused and counts:
         notes.append(f"labels names {', '.join(map(str, unused))}, which no mask holds")

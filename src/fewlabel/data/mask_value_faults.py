@@ -149,7 +149,7 @@ def _undeclared_sets(
 
 
 def _lossy(masks: Sequence[MaskValues], counts: Mapping[int, int], known: Collection[int], where: str) -> list[Fault]:
-    pictures = [mask for mask in masks if _is_jpeg(mask) and len(mask.counts) > 2 and set(mask.counts) - set(known)]
+    pictures = [mask for mask in masks if is_jpeg(mask) and len(mask.counts) > 2 and set(mask.counts) - set(known)]
     if pictures:
         most = max(pictures, key=lambda mask: len(mask.counts))
         many = "one mask is a JPEG picture" if len(pictures) == 1 else f"{len(pictures)} masks are JPEG pictures"
@@ -214,7 +214,8 @@ def _listed(values: Sequence[int]) -> str:
     return ", ".join(map(str, values[:5])) + (", …" if len(values) > 5 else "")
 
 
-def _is_jpeg(mask: MaskValues) -> bool:
+def is_jpeg(mask: MaskValues) -> bool:
+    """Whether a mask is in pictures that do not keep values."""
     return mask.case.label is not None and any(
         file.name.lower().endswith(_LOSSY) for file in files_behind(mask.case.label)
     )

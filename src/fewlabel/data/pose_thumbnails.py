@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from fewlabel.data.preallocated_arrays import let_go
+from fewlabel.data.preprocess import ScanPreparation
 from fewlabel.data.store import PreparedCase, PreparedStore
 
 #: Scans that are compared, at most: pairs grow with the square of it.
@@ -76,6 +78,7 @@ def store_views(store: PreparedStore) -> list[View]:
         arrays = [np.asarray(store.images[case.start : case.stop]) for case in groups[subject]]
         rows = zip(groups[subject], arrays, strict=True)
         views.extend(subject_views(subject, [(case.id, array.swapaxes(0, 1), case.record) for case, array in rows]))
+        let_go(store.images)
     return [views[at] for at in evenly([view.subject in annotated for view in views], MOST_VIEWS)]
 
 
@@ -91,16 +94,21 @@ def evenly(first: Sequence[bool], most: int) -> list[int]:
     return sorted([*marked, *rest])
 
 
-def subject_views(subject: str, scans: Sequence[tuple[str, NDArray[Any], Mapping[str, Any]]]) -> list[View]:
+def subject_views(
+    subject: str, scans: Iterable[tuple[str, NDArray[Any] | ScanPreparation, Mapping[str, Any]]]
+) -> list[View]:
     """Pictures of one subject's scans; phases of the same stack make one.
 
     Args:
         subject: Its id.
-        scans: Id, array (channels, slices, height, width) in [0, 1], and record of preparation of each.
+        scans: Id, array (channels, slices, height, width) in [0, 1] or what makes it, and record of preparation of
+            each; one is asked for after the other.
     """
     open_groups: list[list[_Middle]] = []
     for case, array, record in scans:
         scan = _middle(case, array, record)
+        # What it was made of is let go of before the next is read.
+        del array
         for group in open_groups:
             if _phases(group[0], scan):
                 group.append(scan)
@@ -110,15 +118,18 @@ def subject_views(subject: str, scans: Sequence[tuple[str, NDArray[Any], Mapping
     return [_view(subject, group) for group in open_groups]
 
 
-def _middle(case: str, array: NDArray[Any], record: Mapping[str, Any]) -> _Middle:
+def _middle(case: str, array: NDArray[Any] | ScanPreparation, record: Mapping[str, Any]) -> _Middle:
     count, height, width = array.shape[1:]
     shrink = _shrink((height, width))
-    kept = array[:, count // 4 : max(count - count // 4, 1)].astype(np.float32).mean(axis=0)
     rows, columns = height // shrink, width // shrink
     top, left = (height - rows * shrink) // 2, (width - columns * shrink) // 2
-    cut = kept[:, top : top + rows * shrink, left : left + columns * shrink]
-    pooled = cut.reshape(len(cut), rows, shrink, columns, shrink).mean(axis=(2, 4))
-    return _Middle(case, pooled, record, array.shape)
+    middle = range(count // 4, max(count - count // 4, 1))
+    pooled = np.empty((len(middle), rows, columns), dtype=np.float32)
+    for place, at in enumerate(middle):
+        kept = array.slab(at, at + 1) if isinstance(array, ScanPreparation) else array[:, at : at + 1]
+        cut = kept.astype(np.float32).mean(axis=0)[:, top : top + rows * shrink, left : left + columns * shrink]
+        pooled[place] = cut.reshape(1, rows, shrink, columns, shrink).mean(axis=(2, 4))[0]
+    return _Middle(case, pooled, record, tuple(array.shape))
 
 
 def _shrink(size: tuple[int, int]) -> int:
@@ -138,10 +149,10 @@ def _phases(first: _Middle, second: _Middle) -> bool:
 
 
 def _view(subject: str, phases: Sequence[_Middle]) -> View:
-    stacks = np.stack([phase.slices for phase in phases])
-    mean = stacks.mean(axis=0)
-    motion = None
+    mean, motion = phases[0].slices, None
     if len(phases) > 1:
+        stacks = np.stack([phase.slices for phase in phases])
+        mean = stacks.mean(axis=0)
         # Blurred slice by slice: what moves in one slice only is noise of the same strength in all.
         differences = 2 * np.abs(stacks - mean).mean(axis=0)
         motion = _framed(ndimage.gaussian_filter(differences, (0, 2, 2)).mean(axis=0), phases[0])

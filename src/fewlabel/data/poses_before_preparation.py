@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fewlabel.core.errors import DataError
@@ -10,7 +10,7 @@ from fewlabel.data.catalog import Case
 from fewlabel.data.io.volume_reading import read_volume
 from fewlabel.data.pose_record import Poses, poses_of
 from fewlabel.data.pose_thumbnails import View, evenly, subject_views
-from fewlabel.data.preprocess import Plan, prepare_volume
+from fewlabel.data.preprocess import Plan, ScanPreparation
 from fewlabel.data.scan_inspection import CaseFacts, in_threads
 
 #: Subjects whose intensities are read, at most.
@@ -42,11 +42,14 @@ def sampled_poses(facts: Sequence[CaseFacts], split: Mapping[str, Any], plan: Pl
 
 def _read(subject: str, cases: Sequence[Case], plan: Plan) -> list[View]:
     """Pictures of a subject's scans; a scan that cannot be read is passed over."""
-    scans = []
-    for case in cases:
-        try:
-            array, record = prepare_volume(read_volume(case.images), plan)
-        except DataError:
-            continue
-        scans.append((case.id, array, record))
-    return subject_views(subject, scans)
+
+    def scans() -> Iterator[tuple[str, ScanPreparation, dict[str, Any]]]:
+        for case in cases:
+            try:
+                preparation = ScanPreparation(read_volume(case.images), plan)
+            except DataError:
+                continue
+            yield case.id, preparation, preparation.record
+            del preparation
+
+    return subject_views(subject, scans())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -46,6 +47,18 @@ def reserved_arrays(folder: Path, arrays: Mapping[str, tuple[DTypeLike, Sequence
             raise _full(folder, arrays) from error
         raise
     return maps
+
+
+def let_go(array: Any) -> None:
+    """Give back the memory that pages of a memory-mapped file take in this process; their content stays in the file.
+
+    Args:
+        array: Such an array or a part of one; of others nothing happens. What is read next comes from the file again.
+    """
+    while array is not None and not isinstance(array, mmap.mmap):
+        array = getattr(array, "base", None)
+    if array is not None and hasattr(mmap, "MADV_DONTNEED"):
+        array.madvise(mmap.MADV_DONTNEED)
 
 
 def _take(paths: Sequence[Path], free: int) -> None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
+from scipy.sparse import csr_array
 
 from fewlabel.core.errors import DataError, Fault
+from fewlabel.data.exact_percentiles import percentiles
 from fewlabel.data.io.geometry import Volume
-from fewlabel.data.io.volume_reading import value_counts
 from fewlabel.data.orient import Orientation, orient_to
 from fewlabel.data.resample import AxisRecord, resample_plane
 from fewlabel.data.scanner_padding import padding_values
 from fewlabel.data.store import UNLABELLED
+from fewlabel.data.voxel_counts import value_counts
 
+#: Slices that are worked on at a time.
+SLAB = 16
 _IDENTITY = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
 
 
@@ -109,8 +113,92 @@ class Plan:
         return cls(**values)
 
 
+class ScanPreparation:
+    """Brings a scan to the plan's pixel grid, slab by slab: of what is prepared only a slab is in memory.
+
+    Args:
+        volume: The scan.
+        plan: What to do.
+
+    Attributes:
+        record: JSON-ready, what :func:`prepare_mask` and :class:`Restoration` need.
+
+    Raises:
+        DataError: If the number of channels differs from the plan's, or no voxel is finite.
+    """
+
+    def __init__(self, volume: Volume, plan: Plan) -> None:
+        if len(volume.array) != len(plan.channels):
+            present = f"{len(volume.array)} in {', '.join(map(str, volume.paths))}"
+            problem = f"must have the channels {', '.join(plan.channels)}, but there are {present}"
+            fault = Fault(problem, str(volume.paths[0]))
+            raise DataError("A scan cannot be used:", [fault])
+        geometry = volume.geometry.sized(plan.voxel_size, known=plan.voxel_size_given)
+        self._orientation = orient_to(geometry, np.asarray(plan.frame), plan.slice_axis)
+        axes = self._orientation.axes
+        spacing, shape = [geometry.spacing[axis] for axis in axes], [geometry.shape[axis] for axis in axes]
+        rows = AxisRecord.plan(shape[1], spacing[1], plan.spacing[0], plan.size[0])
+        columns = AxisRecord.plan(shape[2], spacing[2], plan.spacing[1], plan.size[1])
+        self._rows, self._columns = csr_array(rows.forward()), csr_array(columns.forward())
+        self._depth, self._size = shape[0], plan.size
+        self._channels = [_finite(raw, volume) for raw in volume.array]
+        self._windows: list[tuple[float, float]] = []
+        padded: list[tuple[float, ...]] = []
+        for channel, finite in enumerate(self._channels):
+            window = plan.windows[channel] if plan.windows else None
+            padded.append(padding_values(finite))
+            if window is None:
+                low, high = percentiles(finite, (plan.low, plan.high), padded[-1][-1] if padded[-1] else None)
+                window = (low, high)
+            self._windows.append(window)
+        self.record: dict[str, Any] = {
+            "shape": list(geometry.shape),
+            "spacing": list(geometry.spacing),
+            "axes": list(axes),
+            "flips": list(self._orientation.flips),
+            "rows": rows.record(),
+            "columns": columns.record(),
+            "percentiles": [list(window) for window in self._windows],
+        }
+        if any(padded):
+            self.record["padding"] = [list(values) for values in padded]
+        if not geometry.spacing_known:
+            self.record["spacing_known"] = False
+        self._last: tuple[tuple[int, int], NDArray[np.float32]] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(channels, slices, height, width) of what is prepared."""
+        return (len(self._channels), self._depth, *self._size)
+
+    def slab(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Slices ``start`` to ``stop`` (channels, stop - start, height, width) in [0, 1], zero where padded.
+
+        What is asked for twice in a row, as by the members of an ensemble, is made once; it is not to be changed.
+        """
+        if self._last is None or self._last[0] != (start, stop):
+            self._last = None
+            slab = np.empty((len(self._channels), stop - start, *self._size), dtype=np.float32)
+            for channel, window in enumerate(self._windows):
+                # Clipped before resampling: one outlier must not brighten its neighbours. The weights keep [0, 1].
+                raw = self._orientation.apply(self._channels[channel])[start:stop]
+                laid = np.ascontiguousarray(_normalise(raw, window))
+                slab[channel] = resample_plane(laid, self._rows, self._columns)
+            self._last = ((start, stop), slab)
+        return self._last[1]
+
+    def slabs(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """All of it: which slices, and :meth:`slab`."""
+        return ((at, self.slab(at.start, at.stop)) for at in slabs_of(self._depth))
+
+
+def slabs_of(slices: int) -> Iterator[slice]:
+    """A volume's slices in order, some at a time."""
+    return (slice(start, min(start + SLAB, slices)) for start in range(0, slices, SLAB))
+
+
 def prepare_volume(volume: Volume, plan: Plan) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """Bring a scan to the plan's pixel grid.
+    """Bring a scan to the plan's pixel grid, all of it in memory.
 
     Args:
         volume: The scan.
@@ -121,48 +209,13 @@ def prepare_volume(volume: Volume, plan: Plan) -> tuple[NDArray[np.float32], dic
         :func:`prepare_mask` and :func:`restore_probabilities` need.
 
     Raises:
-        DataError: If the number of channels differs from the plan's, or no voxel is finite.
+        DataError: As :class:`ScanPreparation`.
     """
-    if len(volume.array) != len(plan.channels):
-        present = f"{len(volume.array)} in {', '.join(map(str, volume.paths))}"
-        problem = f"must have the channels {', '.join(plan.channels)}, but there are {present}"
-        fault = Fault(problem, str(volume.paths[0]))
-        raise DataError("A scan cannot be used:", [fault])
-    geometry = volume.geometry.sized(plan.voxel_size, known=plan.voxel_size_given)
-    orientation = orient_to(geometry, np.asarray(plan.frame), plan.slice_axis)
-    spacing = [geometry.spacing[axis] for axis in orientation.axes]
-    shape = [geometry.shape[axis] for axis in orientation.axes]
-    rows = AxisRecord.plan(shape[1], spacing[1], plan.spacing[0], plan.size[0])
-    columns = AxisRecord.plan(shape[2], spacing[2], plan.spacing[1], plan.size[1])
-    out = np.empty((len(volume.array), shape[0], *plan.size), dtype=np.float32)
-    windows: list[tuple[float, float]] = []
-    padded: list[tuple[float, ...]] = []
-    for channel, raw in enumerate(volume.array):
-        finite = _finite(raw, volume)
-        window = plan.windows[channel] if plan.windows else None
-        padded.append(padding_values(finite))
-        if window is None:
-            inside = finite[finite > padded[-1][-1]] if padded[-1] else finite
-            low, high = (float(value) for value in np.percentile(inside, (plan.low, plan.high)))
-            window = (low, high)
-        windows.append(window)
-        # Clipped before resampling: one outlier must not brighten its neighbours. The weights keep [0, 1].
-        laid = np.ascontiguousarray(orientation.apply(_normalise(finite, window)))
-        out[channel] = resample_plane(laid, rows.forward(), columns.forward())
-    record = {
-        "shape": list(geometry.shape),
-        "spacing": list(geometry.spacing),
-        "axes": list(orientation.axes),
-        "flips": list(orientation.flips),
-        "rows": rows.record(),
-        "columns": columns.record(),
-        "percentiles": [list(window) for window in windows],
-    }
-    if any(padded):
-        record["padding"] = [list(values) for values in padded]
-    if not geometry.spacing_known:
-        record["spacing_known"] = False
-    return out, record
+    preparation = ScanPreparation(volume, plan)
+    out = np.empty(preparation.shape, dtype=np.float32)
+    for at, slab in preparation.slabs():
+        out[:, at] = slab
+    return out, preparation.record
 
 
 def prepare_mask(mask: NDArray[np.integer[Any]], record: Mapping[str, Any], plan: Plan) -> NDArray[np.uint8]:
@@ -185,14 +238,28 @@ def prepare_mask(mask: NDArray[np.integer[Any]], record: Mapping[str, Any], plan
     indices = class_indices(mask, record, plan)
     orientation, rows, columns = _steps(record)
     laid = orientation.apply(indices)
-    row_matrix, column_matrix = rows.forward(), columns.forward()
-    inside = np.outer(row_matrix.sum(1), column_matrix.sum(1))
     result = np.zeros((laid.shape[0], rows.size, columns.size), dtype=np.uint8)
+    row_matrix, column_matrix = rows.forward(), columns.forward()
+    # One-hot masks of some slices at a time.
+    for at in slabs_of(laid.shape[0]):
+        _heaviest_classes(laid[at], row_matrix, column_matrix, len(plan.label_values), result[at])
+    return result
+
+
+def _heaviest_classes(
+    laid: NDArray[np.uint8],
+    rows: NDArray[np.float32],
+    columns: NDArray[np.float32],
+    classes: int,
+    result: NDArray[np.uint8],
+) -> None:
+    """Of slices (n, h, w) of class indices, those (n, height, width) on the prepared grid, into ``result``."""
+    inside = np.outer(rows.sum(1), columns.sum(1))
     # The background starts with the weight that no class has taken, and with all of it where padded.
     rest = np.broadcast_to(inside, result.shape).copy()
     heaviest = np.zeros(result.shape, dtype=np.float32)
-    for index in (*range(1, len(plan.label_values)), UNLABELLED):
-        weight = _class_weight(laid == index, row_matrix, column_matrix)
+    for index in (*range(1, classes), UNLABELLED):
+        weight = _class_weight(laid == index, rows, columns)
         if weight is None:
             continue
         rest -= weight
@@ -202,7 +269,6 @@ def prepare_mask(mask: NDArray[np.integer[Any]], record: Mapping[str, Any], plan
     result[rest >= heaviest] = 0
     # A slice of which nothing is known holds no background around the scan either.
     result[(laid == UNLABELLED).all(axis=(1, 2))] = UNLABELLED
-    return result
 
 
 def class_indices(mask: NDArray[np.integer[Any]], record: Mapping[str, Any], plan: Plan) -> NDArray[np.uint8]:
@@ -241,6 +307,39 @@ def class_indices(mask: NDArray[np.integer[Any]], record: Mapping[str, Any], pla
     return indices
 
 
+class Restoration:
+    """The way back to the grid of a scan's file, slab by slab along the slices.
+
+    Args:
+        record: Of the scan, from :class:`ScanPreparation`.
+    """
+
+    def __init__(self, record: Mapping[str, Any]) -> None:
+        self._orientation, rows, columns = _steps(record)
+        row_matrix, column_matrix = rows.backward(), columns.backward()
+        self._outside = 1 - np.outer(row_matrix.sum(1), column_matrix.sum(1))
+        self._rows, self._columns = csr_array(row_matrix), csr_array(column_matrix)
+        self._shape = tuple(record["shape"])
+
+    def probabilities(self, slab: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Class probabilities (classes, slices, height, width) with the rows and columns of the file's slices.
+
+        Outside the crop the background, class 0, has probability 1; sums stay 1.
+        """
+        plane = self.values(slab)
+        plane[0] += self._outside
+        return plane
+
+    def values(self, slab: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Values (..., slices, height, width) with the rows and columns of the file's slices; 0 outside the crop."""
+        return resample_plane(np.asarray(slab, dtype=np.float32), self._rows, self._columns)
+
+    def empty(self, dtype: DTypeLike, *lead: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """A new array (*lead, z, y, x) on the file's grid, and the same memory as (*lead, slices, rows, columns)."""
+        whole = np.empty((*lead, *self._shape), dtype=dtype)
+        return whole, self._orientation.apply(whole)
+
+
 def restore_probabilities(probabilities: NDArray[np.floating[Any]], record: Mapping[str, Any]) -> NDArray[np.float32]:
     """Bring class probabilities back to the grid of the scan's file.
 
@@ -251,11 +350,11 @@ def restore_probabilities(probabilities: NDArray[np.floating[Any]], record: Mapp
     Returns:
         (classes, z, y, x) float32. Outside the crop the background has probability 1; sums stay 1.
     """
-    orientation, rows, columns = _steps(record)
-    row_matrix, column_matrix = rows.backward(), columns.backward()
-    plane = resample_plane(np.asarray(probabilities, dtype=np.float32), row_matrix, column_matrix)
-    plane[0] += 1 - np.outer(row_matrix.sum(1), column_matrix.sum(1))
-    return np.ascontiguousarray(orientation.undo(plane))
+    restoration = Restoration(record)
+    whole, laid = restoration.empty(np.float32, len(probabilities))
+    for at in slabs_of(probabilities.shape[1]):
+        laid[:, at] = restoration.probabilities(probabilities[:, at])
+    return whole
 
 
 def restore_map(values: NDArray[np.floating[Any]], record: Mapping[str, Any]) -> NDArray[np.float32]:
@@ -268,9 +367,11 @@ def restore_map(values: NDArray[np.floating[Any]], record: Mapping[str, Any]) ->
     Returns:
         (z, y, x) float32, between the map's least and largest value or 0: outside the crop it is 0.
     """
-    orientation, rows, columns = _steps(record)
-    plane = resample_plane(np.asarray(values, dtype=np.float32), rows.backward(), columns.backward())
-    return np.ascontiguousarray(orientation.undo(plane))
+    restoration = Restoration(record)
+    whole, laid = restoration.empty(np.float32)
+    for at in slabs_of(len(values)):
+        laid[at] = restoration.values(values[at])
+    return whole
 
 
 def _steps(record: Mapping[str, Any]) -> tuple[Orientation, AxisRecord, AxisRecord]:
@@ -281,19 +382,20 @@ def _steps(record: Mapping[str, Any]) -> tuple[Orientation, AxisRecord, AxisReco
 
 
 def _finite(raw: NDArray[np.float32], volume: Volume) -> NDArray[np.float32]:
-    good = np.isfinite(raw)
-    if good.all():
+    if all(np.isfinite(plane).all() for plane in raw):
         return raw
+    good = np.isfinite(raw)
     if not good.any():
         raise DataError("A scan cannot be used:", [Fault("has no finite intensity", str(volume.paths[0]))])
-    return np.where(good, raw, raw[good].min())
+    return np.where(good, raw, np.min(raw, where=good, initial=np.inf))
 
 
 def _normalise(raw: NDArray[np.float32], window: Sequence[float]) -> NDArray[np.float32]:
     low, high = window
     if high <= low:
         return np.zeros_like(raw)
-    scaled: NDArray[np.float32] = (raw - np.float32(low)) * np.float32(1 / (high - low))
+    scaled: NDArray[np.float32] = raw - np.float32(low)
+    scaled *= np.float32(1 / (high - low))
     return np.clip(scaled, 0, 1, out=scaled)
 
 

@@ -16,7 +16,8 @@ from fewlabel.core.artifact.files import write_json
 from fewlabel.core.output_paths import as_file_name
 from fewlabel.data.added_mask_reading import AnnotationMask
 from fewlabel.data.io.catalog_paths import mask_suffix
-from fewlabel.data.io.mask_writing import in_smallest_type, write_mask
+from fewlabel.data.io.integer_types import in_smallest_type
+from fewlabel.data.io.mask_writing import write_mask
 from fewlabel.data.pose_record import POSES
 from fewlabel.data.preprocess import Plan, prepare_mask
 from fewlabel.data.scan_locations import in_store, read_data_folder, write_data_folder

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 #: Planes resampled at a time.
-_BLOCK = 32
+_BLOCK = 8
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,9 @@ def linear_weights(source: int, wanted: int, step: float) -> NDArray[np.float32]
 
 
 def resample_plane(
-    array: NDArray[np.float32], rows: NDArray[np.float32], columns: NDArray[np.float32]
+    array: NDArray[np.float32], rows: NDArray[np.float32] | csr_array, columns: NDArray[np.float32] | csr_array
 ) -> NDArray[np.float32]:
-    """Apply a row matrix (H, h) and a column matrix (W, w) to the last two axes (h, w) → (H, W).
+    """Apply a row matrix (H, h) and a column matrix (W, w), sparse or not, to the last two axes (h, w) → (H, W).
 
     The matrices are almost empty, so sparse products beat dense ones, and they leave the cores to the threads that
     work on other volumes (a BLAS would start its own).
@@ -97,7 +97,9 @@ def resample_plane(
     lead, (h, w) = array.shape[:-2], array.shape[-2:]
     planes = array.reshape(-1, h, w)
     tall, wide = csr_array(rows), csr_array(columns)
-    out = np.empty((len(planes), rows.shape[0], columns.shape[0]), dtype=np.result_type(array, rows, columns))
+    out = np.empty(
+        (len(planes), rows.shape[0], columns.shape[0]), dtype=np.result_type(array.dtype, rows.dtype, columns.dtype)
+    )
     # The copies in between are of some planes at a time, however many the volume has.
     for start in range(0, len(planes), _BLOCK):
         block = np.moveaxis(planes[start : start + _BLOCK], 1, 0)

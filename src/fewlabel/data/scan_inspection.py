@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,13 @@ from fewlabel.data.io.catalog_paths import shown
 from fewlabel.data.io.composite_paths import slices_without_mask
 from fewlabel.data.io.dicom.address import parse_dicom
 from fewlabel.data.io.dicom.data_set_index import open_archive
-from fewlabel.data.io.dicom.data_set_people import names_a_patient
+from fewlabel.data.io.dicom.data_set_patients import names_a_patient
 from fewlabel.data.io.geometry import Geometry, grid_faults, origin_alone
-from fewlabel.data.io.volume_reading import mask_faults, read_geometry, read_mask, value_counts
+from fewlabel.data.io.volume_reading import mask_faults, read_geometry, read_mask
 from fewlabel.data.label_extents import LabelShape, label_shapes
 from fewlabel.data.unannotated_slices import Annotated, annotated_slices
 from fewlabel.data.unexpected_errors import unforeseen_fault
+from fewlabel.data.voxel_counts import value_counts
 
 #: Voxel size (z, y, x) in mm of files that do not hold one: distances in it are voxels.
 ASSUMED = (1.0, 1.0, 1.0)
@@ -196,7 +197,7 @@ def _turned(geometry: Geometry) -> bool:
     return any("EXIF" in note for note in geometry.notes)
 
 
-def _annotated(case: Case, mask: NDArray[np.int64]) -> tuple[Annotated, ...]:
+def _annotated(case: Case, mask: NDArray[np.integer[Any]]) -> tuple[Annotated, ...]:
     """Slices with a label along (z, y, x); pictures without a mask are slices along z."""
     z, y, x = annotated_slices(mask)
     without = () if case.label is None else slices_without_mask(case.label)
@@ -205,7 +206,7 @@ def _annotated(case: Case, mask: NDArray[np.int64]) -> tuple[Annotated, ...]:
 
 def _mask(
     case: Case, image: Geometry | None, faults: list[Fault], odd: list[str], *, accept_origin: bool
-) -> NDArray[np.int64] | None:
+) -> NDArray[np.integer[Any]] | None:
     """The mask of a case; None where there is none, or none that can be used."""
     if case.label is None:
         return None

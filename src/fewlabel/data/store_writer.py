@@ -12,13 +12,14 @@ import numpy as np
 from fewlabel.core.errors import DataError, Fault, FewlabelError, is_disk_full
 from fewlabel.core.progress import task
 from fewlabel.data.catalog import Case
-from fewlabel.data.io.volume_reading import read_mask, read_volume, value_counts
-from fewlabel.data.preallocated_arrays import reserved_arrays
-from fewlabel.data.preprocess import Plan, prepare_mask, prepare_volume
+from fewlabel.data.io.volume_reading import read_mask, read_volume
+from fewlabel.data.preallocated_arrays import let_go, reserved_arrays
+from fewlabel.data.preprocess import Plan, ScanPreparation, prepare_mask
 from fewlabel.data.scan_inspection import in_threads
 from fewlabel.data.scan_locations import below
 from fewlabel.data.store import UNLABELLED
 from fewlabel.data.unexpected_errors import unforeseen_fault
+from fewlabel.data.voxel_counts import value_counts
 
 _PERCENTILES = (1, 25, 50, 75, 99)
 _SAMPLE = 1 << 16
@@ -97,6 +98,8 @@ def write_store(
     with task("prepare", len(cases)) as bar:
         for result in in_threads(write, range(len(cases)), workers):
             done.append(result)
+            for array in (images, labels):
+                let_go(array)
             bar.advance(note=result.case["id"])
     faults = [fault for result in done for fault in result.faults]
     if faults:
@@ -110,25 +113,29 @@ def _write_case(
     case: Case, row: dict[str, Any], plan: Plan, images: Any, labels: Any, unannotated: Sequence[int]
 ) -> Written:
     volume = read_volume(case.images)
-    array, record = prepare_volume(volume, plan)
-    images[:] = array.transpose(1, 0, 2, 3)
+    preparation = ScanPreparation(volume, plan)
+    record, geometry = preparation.record, volume.geometry
+    for at, slab in preparation.slabs():
+        images[at] = slab.transpose(1, 0, 2, 3)
     if unannotated:
         record["unannotated"] = list(unannotated)
     quality: dict[str, Any] = {
         "id": case.id,
-        "shape": list(volume.geometry.shape),
+        "shape": list(geometry.shape),
         "spacing": record["spacing"],
         "intensities": [_percentiles(channel) for channel in volume.array],
         "odd": [],
     }
     if any(low >= high for low, high in record["percentiles"]):
         quality["odd"].append("an image channel is constant between its percentiles")
-    if not np.isfinite(volume.array).all():
+    if not all(np.isfinite(plane).all() for channel in volume.array for plane in channel):
         quality["odd"].append("voxels that are not finite were set to the lowest intensity")
+    # The mask is read when the scan is not needed any more.
+    del volume, preparation
     if case.label is None:
         labels[:] = UNLABELLED
     else:
-        mask = read_mask(case.label, grid=volume.geometry)
+        mask = read_mask(case.label, grid=geometry)
         labels[:] = prepare_mask(mask, record, plan)
         counts = value_counts(mask)
         known = record.get("spacing_known", True)
@@ -153,7 +160,7 @@ def _foreground_lost(record: dict[str, Any], labels: Any, quality: dict[str, Any
     if whole <= 0 or "unannotated" in record:
         return ""
     axis = record["axes"][0]
-    kept = int(((labels > 0) & (labels != UNLABELLED)).sum())
+    kept = sum(int(((plane > 0) & (plane != UNLABELLED)).sum()) for plane in labels)
     millilitres = kept * plan.spacing[0] * plan.spacing[1] * record["spacing"][axis] / unit
     lost = 1 - millilitres / whole
     return f"{lost:.0%} of the labelled volume lies outside the crop" if lost > 0.1 else ""
@@ -161,8 +168,8 @@ def _foreground_lost(record: dict[str, Any], labels: Any, quality: dict[str, Any
 
 def _percentiles(channel: Any) -> dict[str, float]:
     # An even sample is enough to look at, and a tenth of the time.
-    flat = channel.ravel()
-    finite = np.isfinite(flat)
-    flat = flat if finite.all() else flat[finite]
+    flat = channel.reshape(-1)
+    if not all(np.isfinite(plane).all() for plane in channel):
+        flat = flat[np.isfinite(flat)]
     values = np.percentile(flat[:: max(1, flat.size // _SAMPLE)], _PERCENTILES)
     return {str(key): round(float(value), 4) for key, value in zip(_PERCENTILES, values, strict=True)}

@@ -79,8 +79,8 @@ def _without(pattern: re.Pattern[str], names: Iterable[str]) -> dict[str, str]:
 
 def guess_phases(cases: Sequence[str]) -> dict[str, str | None]:
     """Case name → ``ED`` or ``ES`` where its last token says so (``_ED``, ``_systole`` …), else None."""
-    found = {case: _TOKEN.match(case) for case in cases}
-    return {case: _PHASES.get(match["token"].lower()) if match else None for case, match in found.items()}
+    tokens = {case: _TOKEN.match(case) for case in cases}
+    return {case: _PHASES.get(match["token"].lower()) if match else None for case, match in tokens.items()}
 
 
 def spelling_key(name: str) -> Key:
@@ -172,8 +172,8 @@ def _note(joined: Mapping[str, Sequence[str]]) -> str:
 
 def _without_letter(name: str) -> Iterator[tuple[str, str]]:
     """A name without each side and each single letter that stands for itself in it, and these in lower case."""
-    if found := _AFTER_NUMBER.match(name):
-        yield found[1], found[2].lower()
+    if match := _AFTER_NUMBER.match(name):
+        yield match[1], match[2].lower()
     words = list(_WORDS.finditer(name))
     for word in reversed(words) if len(words) > 1 else ():
         low = word[0].lower()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fewlabel.engine.inference import WINDOW, predict_volume
+from fewlabel.engine.inference import WINDOW, Pixels, joined, predict_slabs
 from fewlabel.engine.runtime import Precision
 from fewlabel.nets.unet import UNet
-from fewlabel.scoring.disagreement import pairwise_disagreement
+from fewlabel.scoring.disagreement import Disagreement
 from fewlabel.scoring.voxel_uncertainty import entropy, mutual_information
 
 
@@ -37,9 +37,66 @@ class Prediction:
         return None if self.by_class is None else float(self.by_class.mean())
 
 
+@dataclass(frozen=True)
+class Slab:
+    """What an ensemble says of some consecutive slices.
+
+    Attributes:
+        probabilities: (classes, slices, height, width) float32, the mean over members.
+        masks: (slices, height, width) class indices of each member; none of one alone.
+        uncertainty: (slices, height, width) float32 in nats, as :class:`Prediction` has it.
+    """
+
+    probabilities: NDArray[np.float32]
+    masks: tuple[NDArray[np.uint8], ...] = ()
+    uncertainty: NDArray[np.float32] | None = None
+
+
+def predict_ensemble_slabs(
+    networks: Sequence[UNet],
+    array: NDArray[np.float32] | Pixels,
+    *,
+    uncertainty: bool = False,
+    batch: int = 0,
+    flip: bool = False,
+    device: torch.device | str | None = None,
+    precision: Precision = "auto",
+    window: tuple[int, int, int] = WINDOW,
+) -> Iterator[Slab]:
+    """Predict by every network and average their probabilities (Lakshminarayanan et al. 2017, deep ensembles).
+
+    Args:
+        networks: The members, at least one; the prediction of one alone is that of ``predict_slabs``, bit for bit.
+        array: (channels, depth, height, width) in [0, 1], or what makes its slices.
+        uncertainty: Whether to make the map.
+        batch: As ``predict_slabs``.
+        flip: As ``predict_slabs``, for each member.
+        device: As ``predict_slabs``.
+        precision: As ``predict_slabs``.
+        window: As ``predict_slabs``.
+    """
+    if not networks:
+        raise ValueError("an ensemble has at least one network")
+    members = [
+        predict_slabs(network, array, batch=batch, flip=flip, device=device, precision=precision, window=window)
+        for network in networks
+    ]
+    for slabs in zip(*members, strict=True):
+        unsure = [entropy(slab) for slab in slabs] if uncertainty else []
+        if len(slabs) == 1:
+            yield Slab(slabs[0], (), unsure[0] if uncertainty else None)
+            continue
+        masks = tuple(slab.argmax(axis=0).astype(np.uint8) for slab in slabs)
+        total, *others = slabs
+        for other in others:
+            np.add(total, other, out=total)
+        total /= np.float32(len(slabs))
+        yield Slab(total, masks, mutual_information(total, np.mean(unsure, axis=0)) if uncertainty else None)
+
+
 def predict_ensemble(
     networks: Sequence[UNet],
-    array: NDArray[np.float32],
+    array: NDArray[np.float32] | Pixels,
     *,
     uncertainty: bool = False,
     batch: int = 0,
@@ -48,36 +105,31 @@ def predict_ensemble(
     precision: Precision = "auto",
     window: tuple[int, int, int] = WINDOW,
 ) -> Prediction:
-    """Predict by every network and average their probabilities (Lakshminarayanan et al. 2017, deep ensembles).
+    """What :func:`predict_ensemble_slabs` says of a volume, all of it in memory."""
+    slabs = predict_ensemble_slabs(
+        networks,
+        array,
+        uncertainty=uncertainty,
+        batch=batch,
+        flip=flip,
+        device=device,
+        precision=precision,
+        window=window,
+    )
+    apart: Disagreement | None = None
+    maps: list[NDArray[np.float32]] = []
 
-    Of each member only its mask is kept and, for the map, one value per voxel.
+    def shares() -> Iterator[NDArray[np.float32]]:
+        nonlocal apart
+        for slab in slabs:
+            if slab.uncertainty is not None:
+                maps.append(slab.uncertainty)
+            if slab.masks:
+                apart = apart or Disagreement(len(slab.probabilities))
+                apart.add(slab.masks)
+            yield slab.probabilities
 
-    Args:
-        networks: The members, at least one; the prediction of one alone is that of ``predict_volume``, bit for bit.
-        array: (channels, depth, height, width) in [0, 1].
-        uncertainty: Whether to make the map.
-        batch: As ``predict_volume``.
-        flip: As ``predict_volume``, for each member.
-        device: As ``predict_volume``.
-        precision: As ``predict_volume``.
-        window: As ``predict_volume``.
-    """
-    total: NDArray[np.float32] | None = None
-    unsure: list[NDArray[np.float32]] = []
-    masks: list[NDArray[np.uint8]] = []
-    for network in networks:
-        probabilities = predict_volume(
-            network, array, batch=batch, flip=flip, device=device, precision=precision, window=window
-        )
-        if uncertainty:
-            unsure.append(entropy(probabilities))
-        if len(networks) > 1:
-            masks.append(probabilities.argmax(axis=0).astype(np.uint8))
-        total = probabilities if total is None else np.add(total, probabilities, out=total)
-    if total is None:
-        raise ValueError("an ensemble has at least one network")
-    if len(networks) == 1:
-        return Prediction(total, None, unsure[0] if uncertainty else None)
-    total /= np.float32(len(networks))
-    apart = mutual_information(total, np.mean(unsure, axis=0)) if uncertainty else None
-    return Prediction(total, pairwise_disagreement(masks, len(total)), apart)
+    depth = array.shape[1]
+    whole = joined(shares(), depth)
+    by_class = None if apart is None else apart.by_class
+    return Prediction(whole, by_class, joined(maps, depth) if uncertainty else None)

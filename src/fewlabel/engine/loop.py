@@ -24,6 +24,7 @@ from fewlabel.engine.checkpoint import Checkpointer
 from fewlabel.engine.collapse_monitor import not_finite
 from fewlabel.engine.optim import OptimiserConfig, learning_rate, set_rate
 from fewlabel.engine.record import Record
+from fewlabel.engine.stalled_processes import stacks_if_stalled
 from fewlabel.engine.step import apply_gradients, total_norm
 
 
@@ -100,9 +101,10 @@ class Loop:
                         # Moments of another loss's gradients, often far larger, would shrink this stage's steps.
                         self.optimiser.state.clear()
                     set_rate(self.optimiser, learning_rate(self.config, step - begun, length))
-                    result = step_function(step)
-                    norm = total_norm(result.gradients)
-                    loss = float(sum_across(result.loss.float()) / world_size())
+                    with stacks_if_stalled():
+                        result = step_function(step)
+                        norm = total_norm(result.gradients)
+                        loss = float(sum_across(result.loss.float()) / world_size())
                     self._guard(loss, norm, step, result.slices)
                     apply_gradients(parameters, result.gradients, norm, self.config.clip)
                     self.optimiser.step()

@@ -13,9 +13,11 @@ from typing import Any, Literal
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.settings.base import setting
+from fewlabel.engine.stalled_processes import PATIENCE
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "32", "bf16"]
@@ -69,7 +71,7 @@ def start(device: Device = "auto", precision: Precision = "auto", threads: int =
             accelerator=kind,
             devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
             num_nodes=max(processes // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1),
-            strategy="ddp" if processes > 1 else "auto",
+            strategy=DDPStrategy(timeout=PATIENCE) if processes > 1 else "auto",
             precision="bf16-mixed" if resolved == "bf16-mixed" else "32-true",
             # Alone, whatever a scheduler reserved.
             plugins=[] if processes > 1 else [LightningEnvironment()],
@@ -131,7 +133,7 @@ def _keep_memory() -> None:
     """Ask glibc to reuse freed blocks of any size.
 
     By default it hands large blocks back to the kernel, so that each training step faults in and zeroes the pages
-    of every activation anew, a large part of a step (``benchmarks/run.py --suite memory``).
+    of every activation anew, a large part of a step (``benchmarks/run.py --suite freed-memory``).
     """
     if platform.libc_ver()[0] != "glibc":
         return

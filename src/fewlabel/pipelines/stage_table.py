@@ -14,7 +14,10 @@ from fewlabel.core.settings.value_syntax import merge
 from fewlabel.core.suggestions import did_you_mean
 from fewlabel.pipelines.recipes import Recipe, load_recipe
 
-_LOST = "Another process of this run has ended or cannot be reached; start all of them again with --resume."
+_LOST = (
+    "Another process of this run has ended, hangs or cannot be reached; start all of them again with --resume, "
+    "which goes on from the state that was saved last."
+)
 
 
 @dataclass(frozen=True)

@@ -199,8 +199,8 @@ def _by_folder(cases: Sequence[Case]) -> dict[Path, list[Case]]:
 def _cine(case: Case) -> Path | None:
     """All frames of a patient in one file, beside a frame; None if there is none."""
     folder = case.images[0].parent
-    found = sorted(path for path in folder.glob(f"{case.subject}_4d*") if is_scan(path))
-    return next((path for path in found if scan_stem(path) == f"{case.subject}_4d"), None)
+    cines = sorted(path for path in folder.glob(f"{case.subject}_4d*") if is_scan(path))
+    return next((path for path in cines if scan_stem(path) == f"{case.subject}_4d"), None)
 
 
 def _with_cines(cases: Sequence[Case], cines: Mapping[Path, Path]) -> Iterator[Case]:

@@ -22,6 +22,7 @@ from fewlabel.readers.label_names_beside import with_label_names
 from fewlabel.readers.listing import left_out_below, listed_once
 from fewlabel.readers.side_tables import with_side_tables
 from fewlabel.readers.unknown_layout import unknown_layout
+from fewlabel.readers.unread_files import unread_files
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def choose_reader(root: Path, reader: str | Mapping[str, Any] = "auto") -> Choic
         # A Config built from a mapping carries the reader's id; a bare id needs no settings.
         name = reader if isinstance(reader, str) else str(reader["name"])
         kind = load_plugin(_FAMILY, name, where="reader")
-        own: Match = kind.match(root)
+        own = _match(kind, root)
         inside = _inside(root, {name: kind}, own.score, config)
         return inside or Choice(name, kind(config), Match(own.score, ("chosen by the user", *own.reasons)), root)
     with listed_once():
@@ -265,11 +266,13 @@ def collect_catalog(
             read = collected(choice.reader, place)
             private = choice.reader.private
             closed = [] if private else closed
-            own = left_out_below(place) if place.is_dir() and choice.name != "table" and not private else []
+            listed = place.is_dir() and choice.name != "table" and not private
+            own = left_out_below(place) if listed else []
+            packed, unread = unread_files(place) if listed else ([], [])
             read = read if read.reader == "table" else with_label_names(read, place, below=not private)
             read = with_side_tables(read, place) if place.is_dir() and not private else read
         catalog = with_one_subject_each(with_file_facts(read, colours or {}), subjects)
-        catalog = replace(catalog, notes=(*catalog.notes, *own))
+        catalog = replace(catalog, notes=(*catalog.notes, *own, *unread), faults=(*catalog.faults, *packed))
     except DataError as error:
         if not closed:
             raise
@@ -303,7 +306,7 @@ def _match(kind: type[Reader], root: Path) -> Match:
     """How well a reader fits; not at all where it meets what cannot be read."""
     try:
         return kind.match(root)
-    except (OSError, ValueError, RecursionError) as error:
+    except Exception as error:  # noqa: BLE001  # of whatever kind: others may fit
         return Match(0.0, (f"{getattr(error, 'filename', None) or root} cannot be read ({reason(error)})",))
 
 

@@ -106,17 +106,17 @@ def parse_name(path: Path) -> BidsFile | None:
     entities: dict[str, str] = {}
     of_suffix = ""
     for word in words:
-        found = _ENTITY.match(word)
-        if found is None and (of_suffix or not word.isalnum()):
+        entity = _ENTITY.match(word)
+        if entity is None and (of_suffix or not word.isalnum()):
             return None
-        if found is None:
+        if entity is None:
             of_suffix = word
         else:
-            entities[found["key"].lower()] = found["value"]
-    if (found := _ENTITY.match(suffix)) is not None:
+            entities[entity["key"].lower()] = entity["value"]
+    if (entity := _ENTITY.match(suffix)) is not None:
         # As the Spinal Cord Toolbox names masks: sub-01_T2w_seg-manual.
-        suffix = found["key"]
-        entities["desc"] = found["value"]
+        suffix = entity["key"]
+        entities["desc"] = entity["value"]
     if "sub" not in entities:
         return None
     parts = path.parts

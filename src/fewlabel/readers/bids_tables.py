@@ -76,7 +76,7 @@ class Sidecars:
 
     def of(self, image: BidsFile) -> dict[str, Any]:
         """Acquisition of an image, by column; fields that are no text or number are left out."""
-        found: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
         for named, path in self.files:
             speaks = (
                 named.suffix == image.suffix
@@ -84,14 +84,14 @@ class Sidecars:
                 and named.entities.items() <= image.entities.items()
             )
             if speaks:
-                found.update(self._fields(path))
-        return found
+                fields.update(self._fields(path))
+        return fields
 
     def _fields(self, path: Path) -> dict[str, Any]:
         if path not in self.read:
             try:
                 content = json.loads((self.root / path).read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, RecursionError) as error:
                 problem = f"{self.root / path} cannot be read as JSON ({reason(error)})"
                 self.faults.append(Fault(problem, remedy="Correct it or take it away"))
                 content = {}
@@ -106,11 +106,11 @@ class Sidecars:
 
 def _shared(path: Path) -> BidsFile | None:
     """A sidecar without a subject, such as ``T1w.json`` or ``task-rest_bold.json``."""
-    found = parse_name(path.with_name(f"sub-any_{path.stem}.nii"))
-    if found is None:
+    name = parse_name(path.with_name(f"sub-any_{path.stem}.nii"))
+    if name is None:
         return None
-    entities = {key: value for key, value in found.entities.items() if key != "sub"}
-    return BidsFile(path, entities, found.suffix, found.pipeline)
+    entities = {key: value for key, value in name.entities.items() if key != "sub"}
+    return BidsFile(path, entities, name.suffix, name.pipeline)
 
 
 def _rows(path: Path, key: str, prefix: str, faults: list[Fault]) -> dict[str, dict[str, str]]:

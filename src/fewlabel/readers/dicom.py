@@ -120,9 +120,9 @@ class DicomReader(Reader):
         """The key and the table of the pseudonyms are moved beside the data, if they can be written to."""
         before = open_archive(catalog.root).names
         after = keep_beside_the_data(catalog.root).names
-        if (before.own / SCANS).is_file():
+        if (before.user_folder / SCANS).is_file():
             return catalog
-        moved = dict(zip(_way_back(before.own / SCANS), _way_back(after.home / SCANS), strict=True))
+        moved = dict(zip(_way_back(before.user_folder / SCANS), _way_back(after.home / SCANS), strict=True))
         return replace(catalog, notes=tuple(moved.get(note, note) for note in catalog.notes))
 
 
@@ -150,7 +150,7 @@ def _is_dicom(file: Path) -> bool:
 
 def _unreadable(archive: Archive) -> list[Fault]:
     """One fault for all files that cannot be read: their names are in a table that only the user may read."""
-    table = write_unreadable(archive.damaged, archive.names.own)
+    table = write_unreadable(archive.damaged, archive.names.user_folder)
     if not archive.damaged:
         return []
     named = f"; {_shown(table)} names them" if table else ""

@@ -73,7 +73,7 @@ def _left_out(series: Series, words: str | None) -> str:
         return "localizers"
     if head.samples > 1:
         return "pictures in colour"
-    if head.kind_of_object.startswith(_SECONDARY_CAPTURE):
+    if f"{head.kind_of_object}.".startswith(f"{_SECONDARY_CAPTURE}."):
         return "screenshots"
     if _COMPUTED & set(head.kind):
         return "projections and reports"

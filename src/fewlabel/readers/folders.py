@@ -31,6 +31,7 @@ from fewlabel.readers.volumes_from_numbered_slices import (
     slice_patients,
     stacked,
 )
+from fewlabel.readers.voxel_size_setting import three_sizes
 
 _MOST_STRAYS = 5
 #: Folders of at most so many names are a column of metadata.
@@ -49,10 +50,10 @@ class FoldersReader(Reader):
 
     A folder for each patient is the subject; else names are compared
     (:func:`fewlabel.data.subjects_from_names.guess_subjects`).
-    Numbered pictures become slices of a volume (``stack``), and frames of 4D images scans of their own with their
-    ``phase``, a quarter of the movement (``fourth_axis``). A table beside them that names the subjects or the scans is
-    metadata. MMWHS, HVSMR, LiTS, KiTS, PROMISE12, M&Ms and BraTS are known by their files' names, with the names of
-    their labels.
+    Numbered pictures become slices of a volume (``stack``) where what they show goes along with it, and frames of 4D
+    images scans of their own with their ``phase``, a quarter of the movement (``fourth_axis``). A table beside them
+    that names the subjects or the scans is metadata. MMWHS, HVSMR, LiTS, KiTS, PROMISE12, M&Ms and BraTS are known by
+    their files' names, with the names of their labels.
     """
 
     class Config(Reader.Config):
@@ -70,12 +71,7 @@ class FoldersReader(Reader):
             "auto", "what the fourth axis of 4D images holds: time, so that each frame is a scan, or channels"
         )
 
-        @field_validator("spacing")
-        @classmethod
-        def _three_sizes(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
-            if value is not None and (len(value) != 3 or min(value) <= 0):
-                raise ValueError("must be three positive numbers: slice, row, column")
-            return value
+        _sizes = field_validator("spacing")(three_sizes)
 
     summary: ClassVar[str] = (
         "images with masks beside them (x_mask, x_seg, x_gt), in images/ and labels/, or by patient"
@@ -120,7 +116,7 @@ class FoldersReader(Reader):
         faults.extend(_strays(root, pairing))
         size = self.chosen.spacing
         spacing = None if size is None else (size[0], size[1], size[2])
-        rows = rows_of_slices(pairing.scans, root, self.chosen.stack)
+        rows = rows_of_slices(pairing.scans, root, self.chosen.stack, notes)
         known: KnownSet | None
         placed: list[Placed]
         if rows:

@@ -147,8 +147,8 @@ def _folders(names: tuple[str, ...]) -> _Folders:
     for folder in names:
         named = part_of_folder(folder)
         part = part if named is None else named
-        if (found := _mask_folder_word(folder)) is not None:
-            word, rank, image_folder = folder, _rank(found), False
+        if (mask_word := _mask_folder_word(folder)) is not None:
+            word, rank, image_folder = folder, _rank(mask_word), False
         elif _folder_word(folder, _IMAGE_FOLDER) is not None:
             word, rank, image_folder = "", _LEAST, True
         elif named is None or _PART_ALONE.fullmatch(folder) is None:
@@ -177,24 +177,24 @@ def _file(name: str) -> tuple[str, str, bool, str, int]:
 
 def split_channel(name: str) -> tuple[str, str] | None:
     """A name and the channel at its end: ``BraTS_001_t1ce`` is ``BraTS_001`` and ``t1ce``; None without one."""
-    found = _CHANNEL.match(name)
-    if found is None:
+    match = _CHANNEL.match(name)
+    if match is None:
         return None
-    return re.sub(rf"{_SEPARATOR}$", "", found["rest"]), found["channel"]
+    return re.sub(rf"{_SEPARATOR}$", "", match["rest"]), match["channel"]
 
 
 def _split_mask(stem: str) -> tuple[str, str] | None:
     """A stem without its word for a mask, and that word; None if there is none."""
     for pattern in _MASK_FILE:
-        if found := pattern.fullmatch(stem):
-            return found["rest"] + found["number"], found["word"]
+        if match := pattern.fullmatch(stem):
+            return match["rest"] + match["number"], match["word"]
     return None
 
 
 def _without_image(name: str) -> str:
     for pattern in _IMAGE_NAMED:
-        if found := pattern.fullmatch(name):
-            return found["rest"] + found["number"]
+        if match := pattern.fullmatch(name):
+            return match["rest"] + match["number"]
     return name
 
 
@@ -213,8 +213,8 @@ def _rank(word: str) -> int:
 
 def _folder_word(name: str, words: str) -> str | None:
     """The word that names a folder: alone, with a part (``labelsTr``, ``train_masks``), or last (``…_GroundTruth``)."""
-    found = (pattern.fullmatch(name) for pattern in _folder_patterns(words))
-    return next((match["word"] for match in found if match), None)
+    matches = (pattern.fullmatch(name) for pattern in _folder_patterns(words))
+    return next((match["word"] for match in matches if match), None)
 
 
 @cache

@@ -34,13 +34,13 @@ class KnownSet:
 
     def metadata(self, scan: str) -> dict[str, Value]:
         """Metadata in the name of a scan."""
-        found = self.scan.match(scan)
-        return {column.name: found[column.name].upper() if found else None for column in self.columns}
+        match = self.scan.match(scan)
+        return {column.name: match[column.name].upper() if match else None for column in self.columns}
 
     def subject(self, scan: str) -> str | None:
         """Who was scanned, where the name of the scan says so."""
-        found = self.scan.match(scan)
-        return found["subject"] if found is not None and "subject" in self.scan.groupindex else None
+        match = self.scan.match(scan)
+        return match["subject"] if match is not None and "subject" in self.scan.groupindex else None
 
 
 def _named(pattern: str) -> re.Pattern[str]:

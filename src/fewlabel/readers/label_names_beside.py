@@ -1,4 +1,7 @@
-"""``labels.json`` beside scans of any layout: its names and colours, joined to what a reader found."""
+"""The names of a ``labels.json`` beside scans, put into the catalog that a reader of any layout has made.
+
+The file itself is read by :mod:`fewlabel.readers.labels_json`.
+"""
 
 from __future__ import annotations
 

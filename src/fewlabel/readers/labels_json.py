@@ -1,4 +1,7 @@
-"""``labels.json``: what the values or colours of masks are called."""
+"""The file ``labels.json``: what the values or colours of masks are called.
+
+Its names come into a catalog by :mod:`fewlabel.readers.label_names_beside`, and into a table's by the table's reader.
+"""
 
 from __future__ import annotations
 
@@ -98,10 +101,10 @@ def _number(key: str) -> int | None:
 def _colour(value: Any) -> Colour | None:
     if isinstance(value, list | tuple):
         numbers = [int(part) for part in value] if all(isinstance(part, int) for part in value) else []
-    elif isinstance(value, str) and (found := _HEX.match(value.strip())):
-        numbers = [int(part, 16) for part in found.groups()]
-    elif isinstance(value, str) and (found := _TRIPLE.match(value.strip())):
-        numbers = [int(part) for part in found.groups()]
+    elif isinstance(value, str) and (channels := _HEX.match(value.strip())):
+        numbers = [int(part, 16) for part in channels.groups()]
+    elif isinstance(value, str) and (channels := _TRIPLE.match(value.strip())):
+        numbers = [int(part) for part in channels.groups()]
     else:
         numbers = []
     if len(numbers) != 3 or not all(0 <= number <= 255 for number in numbers):

@@ -119,7 +119,7 @@ class MonaiReader(Reader):
 def _lists(root: Path) -> list[tuple[Path, Mapping[str, Any]]]:
     """JSON files that list images, and their content."""
     files = [root] if root.is_file() else sorted(root.glob("*.json"))
-    found: list[tuple[Path, Mapping[str, Any]]] = []
+    datalists: list[tuple[Path, Mapping[str, Any]]] = []
     for path in files:
         if path.suffix.lower() != ".json" or path.name.startswith(".") or not path.is_file():
             continue
@@ -127,11 +127,11 @@ def _lists(root: Path) -> list[tuple[Path, Mapping[str, Any]]]:
             continue
         try:
             content = json.loads(path.read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         if isinstance(content, dict) and _rows(content):
-            found.append((path, content))
-    return found
+            datalists.append((path, content))
+    return datalists
 
 
 def _rows(content: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:

@@ -19,6 +19,7 @@ from fewlabel.readers.base import Match, Reader
 from fewlabel.readers.image_names import part_of_folder
 from fewlabel.readers.listing import files_below
 from fewlabel.readers.text_files import read_text
+from fewlabel.readers.voxel_size_setting import three_sizes
 
 _SLICE = re.compile(r"(?P<case>.+?)_?slice_?(?P<stage>ED|ES)?_?(?P<number>\d+)$", re.IGNORECASE)
 _IMAGES, _LABELS = ("image", "img", "data"), ("label", "mask", "seg", "gt")
@@ -50,12 +51,7 @@ class NpzReader(Reader):
             unit="mm",
         )
 
-        @field_validator("spacing")
-        @classmethod
-        def _three_sizes(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
-            if value is not None and (len(value) != 3 or min(value) <= 0):
-                raise ValueError("must be three positive numbers: slice, row, column")
-            return value
+        _sizes = field_validator("spacing")(three_sizes)
 
     summary: ClassVar[str] = (
         "npz slices and h5 volumes (TransUNet's Synapse): train_npz/case0005_slice000.npz, test_vol_h5"
@@ -88,12 +84,12 @@ class NpzReader(Reader):
         spacing = self.chosen.spacing
         cases = []
         subjects = guess_subjects(list(volumes))
-        for name, found in sorted(volumes.items()):
+        for name, members in sorted(volumes.items()):
             if parts and name not in parts:
                 continue
-            part = parts.get(name, part_of_folder(found[0].parent.name) or "")
+            part = parts.get(name, part_of_folder(members[0].parent.name) or "")
             try:
-                cases.append(_case(root, name, subjects[name], found, part, spacing))
+                cases.append(_case(root, name, subjects[name], members, part, spacing))
             except DataError as error:
                 faults.extend(error.faults)
         notes = []
@@ -144,11 +140,11 @@ def _known(arrays: Mapping[str, object], names: Sequence[str]) -> str | None:
 
 def _volumes(files: Sequence[Path]) -> dict[str, list[Path]]:
     """Case → its file, or its slices."""
-    found: dict[str, list[Path]] = defaultdict(list)
+    volumes: dict[str, list[Path]] = defaultdict(list)
     for path in files:
         if path.suffix in {NPZ, SUFFIX}:
-            found[_case_of(path.name)].append(path)
-    return dict(found)
+            volumes[_case_of(path.name)].append(path)
+    return dict(volumes)
 
 
 def _case_of(name: str) -> str:

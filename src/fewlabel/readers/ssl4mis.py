@@ -18,6 +18,7 @@ from fewlabel.data.io.hdf5_and_npz_arrays import SUFFIX, Address, Order, shapes_
 from fewlabel.data.subjects_from_names import guess_subjects
 from fewlabel.readers.base import Match, Reader
 from fewlabel.readers.text_files import read_text
+from fewlabel.readers.voxel_size_setting import three_sizes
 
 #: Where h5 files lie below the root, such as ``ID/mri_norm2.h5`` and ``data/slices/CASE_slice_0.h5``.
 _DEPTHS = ("*", "*/*", "*/*/*")
@@ -78,12 +79,7 @@ class Ssl4misReader(Reader):
             "auto", "array axis across the slices; auto: last in mri_norm2.h5, else first"
         )
 
-        @field_validator("spacing")
-        @classmethod
-        def _three_sizes(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
-            if value is not None and (len(value) != 3 or min(value) <= 0):
-                raise ValueError("must be three positive numbers: slice, row, column")
-            return value
+        _sizes = field_validator("spacing")(three_sizes)
 
     config: Config
     markers: ClassVar[tuple[str, ...]] = ("*.list",)

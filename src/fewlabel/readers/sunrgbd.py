@@ -137,8 +137,8 @@ def _files(root: Path) -> tuple[dict[int, Path], dict[int, tuple[str, Path]]]:
     images: dict[int, Path] = {}
     labels: dict[int, tuple[str, Path]] = {}
     for path in scans_below(root):
-        if found := _IMAGE.match(path.name):
-            images[int(found["number"])] = path
-        elif (found := _LABEL.match(path.name)) and "depth" not in path.as_posix().lower():
-            labels[int(found["number"])] = (found["classes"] or "37", path)
+        if match := _IMAGE.match(path.name):
+            images[int(match["number"])] = path
+        elif (match := _LABEL.match(path.name)) and "depth" not in path.as_posix().lower():
+            labels[int(match["number"])] = (match["classes"] or "37", path)
     return images, labels

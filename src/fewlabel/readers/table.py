@@ -149,7 +149,7 @@ def _cases(rows: Sequence[ScanRow], path: Path, notes: list[str]) -> tuple[list[
         notes.append(f"{path.name}: {without} scans have no subject, so the names of their files say who they show")
     cases = []
     for index, row in enumerate(rows):
-        metadata: dict[str, Value] = {name: found[index] for name, found in typed.items()}
+        metadata: dict[str, Value] = {name: values[index] for name, values in typed.items()}
         subject = row.subject or subjects[sources[index]]
         cases.append(Case(ids[index], subject, row.images, row.label, metadata, row.part))
     return cases, columns
@@ -169,8 +169,8 @@ def _slices(path: Path) -> int:
 
 
 def _tables(root: Path) -> list[Path]:
-    found = (path for path in root.iterdir() if path.is_file() and not path.name.startswith((".", "~$")))
-    return sorted(path for path in found if path.suffix.lower() in TABLE_SUFFIXES)
+    files = (path for path in root.iterdir() if path.is_file() and not path.name.startswith((".", "~$")))
+    return sorted(path for path in files if path.suffix.lower() in TABLE_SUFFIXES)
 
 
 def _table_of(root: Path) -> Path:

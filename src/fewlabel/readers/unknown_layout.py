@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fewlabel.core.errors import Fault
 from fewlabel.data.io.itk_image import SCAN_SUFFIXES, is_scan
+from fewlabel.data.io.unread_formats import PACKED, why_unreadable
 from fewlabel.data.mask_names import is_mask_name
 from fewlabel.readers.image_names import understood
 from fewlabel.readers.listing import files_below
@@ -56,6 +57,10 @@ def unknown_layout(root: Path, matches: Mapping[str, Match]) -> Fault:
         remedy = "Give a folder of scans, or a table with a column image"
     elif any(is_scan(path) for path in files_below(root)):
         remedy = f"Write a table of it with `fewlabel table {root} > scans.csv`, complete it and give that"
+    elif any((why_unreadable(root / path) or ("",))[0] == PACKED for path in files_below(root)):
+        remedy = "Unpack its packed files"
+    elif unread := {path.suffix.lower() for path in files_below(root)} & set(_UNREADABLE):
+        remedy = f"Convert its images, since {', '.join(sorted(unread))} is not read: pictures to PNG, volumes to NIfTI"
     elif any(path.suffix.lower() == ".dcm" for path in files_below(root)):
         remedy = "Its .dcm files do not begin as DICOM does: are they complete?"
     else:

@@ -21,6 +21,7 @@ from fewlabel.readers.slice_number_detection import (
     patients_of_slices,
     series_of,
 )
+from fewlabel.readers.unrelated_pictures import why_unrelated
 
 Stacking = Literal["auto", "always", "never"]
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
@@ -49,16 +50,18 @@ class Row:
         return ", ".join(f"{low} then {high}" for low, high in gaps_between(self.numbers)[:_MOST_SHOWN])
 
 
-def rows_of_slices(scans: Sequence[PairedScan], root: Path, stacking: Stacking) -> tuple[Row, ...]:
+def rows_of_slices(scans: Sequence[PairedScan], root: Path, stacking: Stacking, notes: list[str]) -> tuple[Row, ...]:
     """The volumes that numbered pictures make up; none where they are pictures of their own.
 
-    ``auto`` follows :func:`fewlabel.readers.slice_number_detection.are_volumes`; a picture without a number is a row
-    of its own.
+    ``auto`` follows :func:`fewlabel.readers.slice_number_detection.are_volumes`, and looks at the pictures where no
+    word says that they are slices (:mod:`fewlabel.readers.unrelated_pictures`). A picture without a number is a row of
+    its own.
 
     Args:
         scans: Pictures with their masks, one file each.
         root: Folder that their paths are relative to.
         stacking: ``always`` asks for numbers only.
+        notes: Takes why pictures that are numbered like slices are none.
     """
     if stacking == "never" or not scans or not all(is_picture(scan) for scan in scans):
         return ()
@@ -67,6 +70,14 @@ def rows_of_slices(scans: Sequence[PairedScan], root: Path, stacking: Stacking) 
     unnumbered = [scan for scan, name in zip(scans, names, strict=True) if name is None]
     if stacking == "auto" and not are_volumes(series, len(scans), lambda at: slice_size(root / scans[at].first.path)):
         return ()
+    if stacking == "auto" and not all(each.by_word for each in series):
+        why = why_unrelated([[root / scans[index].first.path for index in each.members] for each in series])
+        if why:
+            notes.append(
+                f"pictures are numbered as slices are, but {why}: each is a scan of its own. If they are the slices of "
+                "volumes, give reader.name=folders reader.stack=always"
+            )
+            return ()
     rows = [
         Row(each.place[1], each.name, tuple(scans[index] for index in each.members), each.numbers) for each in series
     ]

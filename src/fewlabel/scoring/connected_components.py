@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from fewlabel.data.voxel_counts import counts_of
+
 
 @dataclass(frozen=True)
 class Pieces:
@@ -29,8 +31,8 @@ def pieces_of(mask: NDArray[np.bool_]) -> Pieces:
     box = box_of(mask)
     if box is None:
         return Pieces((slice(0, 0),) * mask.ndim, np.zeros((0,) * mask.ndim, np.int32), np.zeros(0, np.int64))
-    numbers, _ = ndimage.label(mask[box], structure=np.ones((3,) * mask.ndim))
-    return Pieces(box, numbers, np.bincount(numbers.ravel())[1:])
+    numbers, count = ndimage.label(mask[box], structure=np.ones((3,) * mask.ndim))
+    return Pieces(box, numbers, counts_of(numbers, count + 1)[1:])
 
 
 def box_of(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:

@@ -10,8 +10,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fewlabel.scoring.metrics import dice_per_class
-
 #: Column of the per-case table and of predictions.csv.
 COLUMN = "disagreement"
 DISAGREEMENT_RULE = (
@@ -40,10 +38,52 @@ def pairwise_disagreement(masks: Sequence[NDArray[np.integer]], classes: int) ->
     Raises:
         ValueError: If there are fewer than two masks.
     """
-    if len(masks) < 2:
-        raise ValueError(f"disagreement takes two masks, not {len(masks)}")
-    dice = [dice_per_class(one, other, classes) for one, other in combinations(masks, 2)]
-    return np.asarray(1.0 - np.mean(dice, axis=0), dtype=np.float64)
+    counted = Disagreement(classes)
+    counted.add(masks)
+    return counted.by_class
+
+
+class Disagreement:
+    """What :func:`pairwise_disagreement` says of masks that come slab by slab.
+
+    Args:
+        classes: Number of classes, background included.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self._classes = classes
+        self._pairs: dict[tuple[int, int], NDArray[np.int64]] = {}
+
+    def add(self, masks: Sequence[NDArray[np.integer]]) -> None:
+        """Count some slices, of all members alike.
+
+        Raises:
+            ValueError: If there are fewer than two masks.
+        """
+        if len(masks) < 2:
+            raise ValueError(f"disagreement takes two masks, not {len(masks)}")
+        sizes = [self._counts(mask) for mask in masks]
+        for one, other in combinations(range(len(masks)), 2):
+            both = self._counts(masks[one][masks[one] == masks[other]])
+            counts = np.stack([both, sizes[one] + sizes[other]])
+            self._pairs[one, other] = self._pairs.get((one, other), 0) + counts
+
+    @property
+    def by_class(self) -> NDArray[np.float64]:
+        """(classes - 1,) values in [0, 1], class 1 first."""
+        dice = [
+            [2.0 * int(both) / int(total) if total else 1.0 for both, total in counts.T[1:]]
+            for counts in self._pairs.values()
+        ]
+        return np.asarray(1.0 - np.mean(dice, axis=0), dtype=np.float64)
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over the foreground classes; None as long as nothing was counted."""
+        return float(self.by_class.mean()) if self._pairs else None
+
+    def _counts(self, mask: NDArray[np.integer]) -> NDArray[np.int64]:
+        return np.bincount(mask.ravel(), minlength=self._classes)[: self._classes]
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:

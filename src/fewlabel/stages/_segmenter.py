@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 
 from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.data.preprocess import Plan
-from fewlabel.engine.ensemble import Prediction, predict_ensemble
-from fewlabel.engine.inference import folded, window_of
+from fewlabel.engine.ensemble import Prediction, Slab, predict_ensemble, predict_ensemble_slabs
+from fewlabel.engine.inference import Pixels, folded, window_of
 from fewlabel.engine.runtime import Precision
 from fewlabel.engine.weight_files import load_members
 from fewlabel.nets.unet import UNet
@@ -55,7 +56,6 @@ class Segmenter:
         flip: bool = False,
         device: str | None = None,
         precision: Precision = "auto",
-        uncertainty: bool = False,
     ) -> Prediction:
         """What its networks say of a prepared volume: their mean, and how far they lie apart.
 
@@ -65,11 +65,34 @@ class Segmenter:
             flip: Average over the flips of the slice plane.
             device: Where to compute.
             precision: Of the networks.
-            uncertainty: Whether to make the map.
         """
         return predict_ensemble(
+            self.networks, array, batch=batch, flip=flip, device=device, precision=precision, window=self.window
+        )
+
+    def predict_slabs(
+        self,
+        pixels: Pixels,
+        *,
+        batch: int = 0,
+        flip: bool = False,
+        device: str | None = None,
+        precision: Precision = "auto",
+        uncertainty: bool = False,
+    ) -> Iterator[Slab]:
+        """As :meth:`predict`, slab by slab along the slices: neither volume nor probabilities are in memory as a whole.
+
+        Args:
+            pixels: What makes the slices.
+            batch: As of :meth:`predict`.
+            flip: As of :meth:`predict`.
+            device: As of :meth:`predict`.
+            precision: As of :meth:`predict`.
+            uncertainty: Whether to make the map.
+        """
+        return predict_ensemble_slabs(
             self.networks,
-            array,
+            pixels,
             uncertainty=uncertainty,
             batch=batch,
             flip=flip,

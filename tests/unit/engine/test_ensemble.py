@@ -79,9 +79,9 @@ def test_every_member_sees_the_volume_as_it_is_told(monkeypatch):
 
     def watched(network, array, **options):
         seen.append((network, array, options))
-        return np.full((2, 1, 1, 1), 0.5, np.float32)
+        yield np.full((2, VOLUME.shape[1], 1, 1), 0.5, np.float32)
 
-    monkeypatch.setattr(ensemble, "predict_volume", watched)
+    monkeypatch.setattr(ensemble, "predict_slabs", watched)
     options = {"batch": 3, "flip": True, "device": "cpu", "precision": "bf16", "window": (8, 16, 16)}
     predict_ensemble(["a", "b", "c"], VOLUME, **options)
     assert [network for network, _, _ in seen] == ["a", "b", "c"]

@@ -70,7 +70,7 @@ def test_a_tree_of_patients(tmp_path):
     # Reading writes nothing into the data; a run does.
     assert not (tmp_path / FOLDER).exists()
     choice, catalog = read(tmp_path)
-    table = open_archive(tmp_path).names.own / "scans.csv"
+    table = open_archive(tmp_path).names.user_folder / "scans.csv"
     assert any(f"{table} says for which" in note for note in catalog.notes)
     rows = table.read_text()
     assert all(f"id{number}" in rows for number in range(3))
@@ -187,7 +187,7 @@ def test_faults_name_pseudonyms_and_a_table(tmp_path):
         file.unlink()
     _, catalog = read(tmp_path)
     faults = "\n".join(map(str, catalog.faults))
-    unreadable = open_archive(tmp_path).names.own / "unreadable.csv"
+    unreadable = open_archive(tmp_path).names.user_folder / "unreadable.csv"
     for text in ("lacks 1 slice of 4", f"DICOM files or folders that cannot be read: 1; {unreadable} names them",
                  "is of no series that is there"):  # fmt: skip
         assert text in faults
@@ -286,3 +286,14 @@ def test_a_localizer_within_a_series_is_left_out_and_counted(tmp_path):
     _, catalog = read(tmp_path)
     assert [read_geometry(case.images[0]).shape for case in catalog.cases] == [SHAPE]
     assert "left out: localizers (1)" in catalog.notes
+
+
+def test_screenshots_are_left_out_and_microscopy_is_none(tmp_path):
+    patient(tmp_path, 0)
+    capture, slides = "1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.77.1.6"
+    patient(tmp_path, 1, SOPClassUID=slides)
+    for number, kind in enumerate([capture, f"{capture}.2"], start=2):
+        patient(tmp_path, number, SOPClassUID=kind)
+    _, catalog = read(tmp_path)
+    assert "left out: screenshots (2)" in catalog.notes
+    assert len(catalog.cases) == 2

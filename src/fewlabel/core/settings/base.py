@@ -252,7 +252,7 @@ def resolve_plugin(package: str, value: Any, *, where: str = "") -> Settings:
     """
     if isinstance(value, Settings):
         return value
-    values = {"name": value} if isinstance(value, str) else dict(value)
+    values = {"name": value} if isinstance(value, str) else dict(value) if isinstance(value, Mapping) else {}
     name = values.get("name")
     if not isinstance(name, str):
         fault = Fault(f"a name is missing in {quoted(value)}", where, f"Write {where or 'key'}=NAME")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813  # the name its own manual uses
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io.composite_paths import Coloured, Composite, Frame, Segments, Stack, Structures
 from fewlabel.data.io.geometry import Geometry, grid_faults
+from fewlabel.data.io.integer_types import integer_type
 from fewlabel.data.io.itk_image import checked, read_channels, read_header, read_image
 from fewlabel.data.io.mask_colours import nameless_fault, packed
 from fewlabel.data.io.mask_file import read_mask_file, several_channels, whole_numbers
@@ -52,14 +54,26 @@ def assembled_image(composite: Composite) -> tuple[NDArray[np.float32], Geometry
         geometry = _frame_geometry(composite, read_header(composite.file))
         return read_channels(composite.file, composite.index)[0], geometry
     if isinstance(composite, Stack):
-        read = _of_each(composite.files, read_channels)
-        geometry = _stack_geometry(composite, [header for _, header in read])
-        return np.concatenate([array for array, _ in read], axis=1), geometry
+        whole = np.empty((0, 0, 0, 0), dtype=np.float32)
+
+        def laid(place: tuple[int, Path]) -> Geometry:
+            nonlocal whole
+            number, file = place
+            array, header = read_channels(file)
+            if number == 0:
+                whole = np.empty((len(array), len(composite.files), *array.shape[2:]), dtype=np.float32)
+            if array.shape == (len(whole), 1, *whole.shape[2:]):
+                whole[:, number] = array[:, 0]
+            return header
+
+        # What has another shape is told by the headers, all of it at once.
+        geometry = _stack_geometry(composite, _of_each(list(enumerate(composite.files)), laid))
+        return whole, geometry
     fault = Fault(f"{composite} is a mask, not an image", remedy="Name it as the label")
     raise DataError("A scan cannot be used:", [fault])
 
 
-def assembled_mask(composite: Composite, notes: list[str], grid: Geometry | None = None) -> NDArray[np.int64]:
+def assembled_mask(composite: Composite, notes: list[str], grid: Geometry | None = None) -> NDArray[np.integer[Any]]:
     """Whole numbers (z, y, x).
 
     Args:
@@ -84,12 +98,12 @@ def assembled_mask(composite: Composite, notes: list[str], grid: Geometry | None
     return _with_empty_slices(_of_each(composite.files, lambda file: read_mask_file(file, notes)), composite)
 
 
-def _with_empty_slices(masks: Sequence[NDArray[np.int64]], stack: Stack | None) -> NDArray[np.int64]:
+def _with_empty_slices(masks: Sequence[NDArray[np.integer[Any]]], stack: Stack | None) -> NDArray[np.integer[Any]]:
     """Masks of slices as one, with zeros where a slice of the stack has no file."""
     joined = np.concatenate(masks)
     if stack is None or not stack.without:
         return joined
-    whole = np.zeros((len(stack.slices), *joined.shape[1:]), dtype=np.int64)
+    whole = np.zeros((len(stack.slices), *joined.shape[1:]), dtype=joined.dtype)
     whole[[place for place, file in enumerate(stack.slices) if file is not None]] = joined
     return whole
 
@@ -155,13 +169,13 @@ def _on_one_grid(composite: Composite, headers: list[Geometry]) -> None:
         raise DataError("The masks of a scan must share one grid:", faults)
 
 
-def _joined(structures: Structures, notes: list[str]) -> NDArray[np.int64]:
+def _joined(structures: Structures, notes: list[str]) -> NDArray[np.integer[Any]]:
     _on_one_grid(structures, [read_header(file) for file in structures.files])
-    joined: NDArray[np.int64] | None = None
+    joined: NDArray[np.integer[Any]] | None = None
     for value, file in structures.parts:
         inside = read_mask_file(file, notes) != 0
         if joined is None:
-            joined = np.zeros(inside.shape, dtype=np.int64)
+            joined = np.zeros(inside.shape, dtype=integer_type(number for number, _ in structures.parts))
         taken = joined[inside]
         for before in np.unique(taken[taken != 0]).tolist():
             other = next(path for number, path in structures.parts if number == before)
@@ -173,7 +187,7 @@ def _joined(structures: Structures, notes: list[str]) -> NDArray[np.int64]:
     return joined
 
 
-def _classes_of_colours(picture: Coloured) -> NDArray[np.int64]:
+def _classes_of_colours(picture: Coloured) -> NDArray[np.integer[Any]]:
     """Of a grey picture, grey counts as a colour; of a lossy one, the nearest colour counts."""
     image = read_image(picture.file)
     array = np.asarray(sitk.GetArrayViewFromImage(image))
@@ -202,7 +216,7 @@ def _classes_of_colours(picture: Coloured) -> NDArray[np.int64]:
     return mask[None] if mask.ndim == 2 else mask
 
 
-def _nearest(pixels: NDArray[np.integer], picture: Coloured) -> NDArray[np.int64]:
+def _nearest(pixels: NDArray[np.integer], picture: Coloured) -> NDArray[np.integer[Any]]:
     """The value of the colour that each pixel is nearest to, the first of equal ones."""
     values = np.array([value for _, value in picture.colours], dtype=np.int64)
     apart = np.stack(

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fewlabel.core.memory_limit import too_large
 from fewlabel.data.io import file_type_detection
 from fewlabel.data.io.file_type_detection import Contents, look_into
 from fewlabel.data.io.files_named_in_files import REMEDY, outside_problem
 from fewlabel.data.io.gipl_header import gipl_stored
 from fewlabel.data.io.metaimage_header import metaimage_stored
 from fewlabel.data.io.nifti_bytes import (
+    HARMLESS,
     header_file,
     is_packed,
     put_back_not_finite,
@@ -28,11 +30,12 @@ from fewlabel.data.io.nifti_bytes import (
 from fewlabel.data.io.nifti_grid import nifti_problems
 from fewlabel.data.io.nrrd_header import nrrd_stored, read_nrrd_header
 from fewlabel.data.io.picture_header import Picture, read_picture
-from fewlabel.data.io.stored_voxel_checks import Stored, read_stored
+from fewlabel.data.io.stored_voxel_checks import Stored, beyond_deflate, falls_short, read_stored
 
 #: Files whose answer is remembered: those of a large data set, a few hundred bytes each.
 _REMEMBERED = 1 << 16
 _COPY = "Copy or download it again"
+_RIGHT = "Is its header right? If it is, use a machine with more memory"
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,6 @@ class Examined:
         blank: Channels without a finite value, as far as that was looked at.
         picture: Its header if it is a PNG, JPEG, BMP, GIF or TIFF.
         nifti2: Whether it is NIfTI of the second version.
-        unpacked: Bytes of its voxels, as its header has them.
     """
 
     kind: str
@@ -57,7 +59,6 @@ class Examined:
     blank: tuple[int, ...] = ()
     picture: Picture | None = None
     nifti2: bool = False
-    unpacked: int = 0
 
 
 def examine(path: Path) -> Examined:
@@ -145,24 +146,32 @@ def _examined(path: Path, stamps: tuple[tuple[int, ...], ...]) -> Examined:
 def _picture(path: Path, content: Contents) -> Examined:
     picture = read_picture(path, content.kind)
     problems = _damage(picture.missing)
+    if not problems and (large := too_large(needed(picture.unpacked, picture.values))):
+        problems = ((large, _RIGHT),)
     if picture.kind == file_type_detection.TIFF and picture.orientation != 1:
         turned = f"its orientation tag {picture.turn}, and of TIFF files that is not followed"
         problems = (*problems, (turned, "Store it upright and without the tag"))
-    return Examined(content.kind, problems, picture.missing, picture=picture, unpacked=picture.unpacked)
+    return Examined(content.kind, problems, picture.missing, picture=picture)
 
 
 def _other(path: Path, content: Contents) -> Examined:
+    header = read_nrrd_header(path) if content.kind == file_type_detection.NRRD else None
+    if header is not None and header.unparsed:
+        return Examined(content.kind, ((header.unparsed, _COPY),))
     stored = _stored(path, content)
     if stored is not None and stored.outside:
         return Examined(content.kind, ((outside_problem(stored.outside), REMEDY),))
     if stored is not None:
+        size = sum(part.promised for part in stored.parts)
+        values = size // (2 if stored.dtype is None else stored.dtype.itemsize)
+        if not falls_short(stored) and (problem := too_large(needed(size, values))):
+            return Examined(content.kind, ((problem, _RIGHT),))
         missing, finite = read_stored(stored, path)
         answer = (True, ()) if finite is None else (finite.all, finite.blank)
-        size = sum(part.promised for part in stored.parts)
-        return Examined(content.kind, _damage(missing), missing, *answer, unpacked=size)
+        return Examined(content.kind, _damage(missing), missing, *answer)
     if content.kind == file_type_detection.META:
         # ITK would say so on the console itself.
-        problem = "its header lacks DimSize, ElementType or ElementDataFile, or they cannot be read"
+        problem = "its header lacks NDims, DimSize, ElementType or ElementDataFile, has one twice, or they do not fit"
         return Examined(content.kind, ((problem, _COPY),))
     if is_packed(path):
         read_through(path, None)
@@ -181,13 +190,22 @@ def _nifti(path: Path) -> Examined:
     if header is not None and voxels == path and path.suffix.lower() == ".hdr" and header.content[344:347] != b"n+1":
         problem = f"its voxels are missing: there is no {path.with_suffix('.img').name} beside it"
         return Examined(file_type_detection.NIFTI, ((problem, "Restore the other half of the pair"),))
+    promised = 0 if header is None else header.promised
+    size, packed = voxels.stat().st_size, is_packed(voxels)
+    if packed and (impossible := beyond_deflate(promised, size)):
+        return Examined(file_type_detection.NIFTI, _damage(impossible), impossible)
+    whole = packed or size >= promised
+    if header is not None and whole and (large := too_large(needed(promised, header.count))):
+        return Examined(file_type_detection.NIFTI, ((large, _RIGHT),))
     length, finite = read_through(voxels, header)
     missing = ""
+    if length > 2 * promised + HARMLESS and header is not None and packed:
+        missing = f"it unpacks to more than twice the {promised} bytes that its header promises"
     if header is not None and length < header.promised:
-        unit = "bytes unpacked" if is_packed(voxels) else "bytes"
+        unit = "bytes unpacked" if packed else "bytes"
         where = f" in {voxels.name}" if voxels != path else ""
         missing = f"{length} {unit}{where} of the {header.promised} that its header promises"
-    second, size = header is not None and header.nifti2, 0 if header is None else header.promised
+    second = header is not None and header.nifti2
     placed = [] if header is None else nifti_problems(header.content, single=voxels == own)
     blank = () if missing else finite.blank
     return Examined(
@@ -197,8 +215,12 @@ def _nifti(path: Path) -> Examined:
         finite.all,
         blank,
         nifti2=second,
-        unpacked=size,
     )
+
+
+def needed(stored: int, values: int) -> int:
+    """Bytes that reading takes: so many as they are stored, and so many values as float32."""
+    return stored + 4 * values
 
 
 def _stored(path: Path, content: Contents) -> Stored | None:

@@ -15,17 +15,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from fewlabel.core.errors import DataError, Fault, reason
+from fewlabel.core.memory_limit import too_large
 from fewlabel.data.io.files_named_in_files import check_h5_links
-from fewlabel.data.io.machine_memory import machine_memory
-from fewlabel.data.io.npz import NPZ_ERRORS, NpzFile
+from fewlabel.data.io.npz import NPZ_ERRORS, NpzArray, NpzFile
 
 SUFFIX = ".h5"
 NPZ = ".npz"
 #: Order of the stored axes: ``zyx`` has the slices first, ``xyz`` last.
 Order = Literal["zyx", "xyz"]
+#: Bytes that nobody minds, whatever a file declares; and bytes that one byte of a file can hold at most.
+_HARMLESS, _DENSEST = 1 << 26, 2048
 _ASSUMED = (1.0, 1.0, 1.0)
 _ADDRESS = re.compile(
     r"(?P<file>.+\.(?:h5|npz))#(?P<key>[^,#]+),(?P<order>zyx|xyz),"
@@ -112,15 +114,18 @@ class Address:
         depth, height, width = shape if self.order == "zyx" else shape[::-1]
         return (depth, height, width)
 
-    def read(self) -> NDArray[Any]:
-        """The array (z, y, x), in the data type it is stored in.
+    def read(self, dtype: DTypeLike | None = None) -> NDArray[Any]:
+        """The array (z, y, x).
+
+        Args:
+            dtype: Of the result; None for that which it is stored in.
 
         Raises:
             DataError: If a file cannot be read, holds no such array, a slice of a stack is missing, or slices differ
                 in size.
         """
         files = self._present()
-        arrays = [self._voxels(file) for file in files]
+        arrays = [self._voxels(file, dtype) for file in files]
         if "*" not in self.file.name:
             array = arrays[0]
             if array.ndim == 2:
@@ -179,14 +184,21 @@ class Address:
             raise DataError("A stack of slices cannot be used:", [fault])
         return (shape[0], shape[1])
 
-    def _voxels(self, file: Path) -> NDArray[Any]:
+    def _voxels(self, file: Path, dtype: DTypeLike | None) -> NDArray[Any]:
         with _opened(file) as content:
             shape = self._stored_shape(file, _shapes(content))
             if "*" in self.file.name:
                 self._slice_shape(file, shape)
             array = content[self.key]
             _check_numbers(array, f"{file}, {self.key}")
-            return np.asarray(array[()])
+            if dtype is None or array.dtype == dtype or file.suffix == NPZ:
+                return np.asarray(array[()], dtype=dtype)
+            # Some rows of chunks at a time: the whole is there once, in the type that is asked for.
+            whole = np.empty(shape, dtype=dtype)
+            deep = array.chunks[0] if array.chunks else 1
+            for first in range(0, shape[0], deep):
+                whole[first : first + deep] = array[first : first + deep]
+            return whole
 
 
 @lru_cache(maxsize=1 << 16)
@@ -262,10 +274,12 @@ def _check_numbers(array: Any, where: str) -> None:
         fault = Fault(f"must hold numbers, not {array.dtype}", where, "Store the voxels as numbers")
         raise DataError("A scan cannot be used:", [fault])
     # A file may declare more than it holds, which would all be filled in.
-    memory = machine_memory()
-    if memory is not None and array.nbytes > memory:
-        size = f"{array.nbytes / 2**30:.0f} GiB for its shape {tuple(array.shape)}"
-        fault = Fault(f"needs {size}, more than this machine has", where, "Check its shape, or cut it")
+    held = array.held if isinstance(array, NpzArray) else int(array.id.get_storage_size())
+    problem = too_large(array.nbytes + 4 * array.size)
+    if not problem and array.nbytes > _HARMLESS and array.nbytes > _DENSEST * held:
+        problem = f"has {held} bytes in the file, which cannot hold {array.nbytes}"
+    if problem:
+        fault = Fault(f"{problem} (its shape is {tuple(array.shape)})", where, "Check its shape, or write it again")
         raise DataError("A scan cannot be used:", [fault])
 
 

@@ -19,7 +19,6 @@ from fewlabel.data.io.file_names import SCAN_SUFFIXES, file_stem, is_picture, is
 from fewlabel.data.io.geometry import Geometry
 from fewlabel.data.io.itk_geometry import geometry_of, picture_geometry
 from fewlabel.data.io.itk_log import reading
-from fewlabel.data.io.machine_memory import machine_memory
 from fewlabel.data.io.nibabel_image import nibabel_grid, nibabel_image
 from fewlabel.data.io.nrrd_header import nrrd_stored, raw_copy, read_nrrd_header
 from fewlabel.data.io.picture_decoding import by_itk, decode
@@ -130,6 +129,11 @@ def colours_of(path: Path) -> int:
 
 def header_if_readable(path: Path) -> Any:
     """ITK's reader with the header of a file; None where it cannot be read, which reading all of it will say."""
+    try:
+        # ITK itself does not survive every header.
+        checked(path)
+    except DataError:
+        return None
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -163,16 +167,7 @@ def checked(path: Path) -> Examined:
     if facts.problems:
         faults = [Fault(problem, str(path), remedy) for problem, remedy in facts.problems]
         raise DataError("A file cannot be read:", faults)
-    _refuse_too_large(path, facts.unpacked)
     return facts
-
-
-def _refuse_too_large(path: Path, needed: int) -> None:
-    """Refuse an image whose voxels, in bytes, are more than the machine's memory."""
-    there = machine_memory()
-    if there is not None and needed > there:
-        problem = f"needs {needed / 2**30:.1f} GB of memory, and this machine has {there / 2**30:.1f} GB"
-        raise DataError("A file cannot be read:", [Fault(problem, str(path), "Is its header right?")])
 
 
 def _blank(path: Path) -> tuple[int, ...]:
@@ -253,7 +248,19 @@ def _channels(path: Path, image: Any) -> NDArray[np.float32]:
         array = array[None]
     if image.GetDimension() == 2:
         array = array[:, None]
+    if array.dtype == np.float32 and array.flags.c_contiguous:
+        return np.asarray(_Voxels(image, array))
     return np.array(array, dtype=np.float32, order="C")
+
+
+class _Voxels:
+    """The voxels of an image as NumPy takes them over without a copy; the image lives as long as they do."""
+
+    def __init__(self, image: Any, view: NDArray[Any]) -> None:
+        self._image = image
+        address, _ = view.__array_interface__["data"]
+        # Nobody else has the image: its voxels may be written to.
+        self.__array_interface__ = {**view.__array_interface__, "data": (address, False)}
 
 
 def restored(path: Path, array: NDArray[Any]) -> NDArray[Any]:

@@ -17,6 +17,9 @@ from fewlabel.data.io.composite_paths import Colour
 
 _MOST_SHOWN = 8
 _BLACK, _WHITE = "#000000", "#ffffff"
+#: How far from black and white JPEG leaves most pixels of a mask, what share of them may lie between, along its
+#: outlines, and how far apart red, green and blue of a grey one.
+_NEAR, _BETWEEN, _GREY = 32, 0.05, 8
 #: What is wrong with masks in colours: of one cause in many files there is one thing to say.
 _COLOURED, _LOSSY, _NAMELESS = "coloured", "lossy", "nameless"
 
@@ -128,6 +131,21 @@ def _of_all(same: Sequence[ColourFault], where: str) -> Fault:
     problem = f"{example} are in colours, not in class indices: together they hold {held}"
     remedy = f"Name them in labels.json, or say which class each is, for all masks at once, as in {_proposed(shown)}"
     return Fault(problem, where, remedy)
+
+
+def black_and_white(array: NDArray[Any]) -> NDArray[np.uint8] | None:
+    """The 0 and 255 of a mask in a lossy file, each pixel the nearer of the two; None if it holds more than these.
+
+    Args:
+        array: Bytes (y, x), or (y, x, 3) that are grey.
+    """
+    if array.dtype != np.uint8 or (array.ndim == 3 and int(np.ptp(array, axis=-1).max(initial=0)) > _GREY):
+        return None
+    grey = array if array.ndim == 2 else array[..., 0]
+    between = (grey >= _NEAR) & (grey <= 255 - _NEAR)
+    if int(grey.max(initial=0)) <= 255 - _NEAR or between.mean() > _BETWEEN:
+        return None
+    return np.where(grey < 128, 0, 255).astype(np.uint8)
 
 
 def lossy_fault(path: Path, array: NDArray[Any]) -> Fault | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io import file_type_detection
+from fewlabel.data.io.integer_types import integer_type, integers
 from fewlabel.data.io.itk_image import checked, geometry_in, read_image, restored
-from fewlabel.data.io.mask_colours import colour_fault, lossy_fault
+from fewlabel.data.io.mask_colours import black_and_white, colour_fault, lossy_fault
 from fewlabel.data.io.nifti_bytes import header_file, read_scale
 from fewlabel.data.io.shear import straighten
 
@@ -22,10 +24,11 @@ ROUNDING = 1e-3
 _CONTINUOUS = 0.5
 
 
-def read_mask_file(path: Path, notes: list[str] | None = None) -> NDArray[np.int64]:
+def read_mask_file(path: Path, notes: list[str] | None = None) -> NDArray[np.integer[Any]]:
     """A mask (z, y, x) in a file of its own.
 
-    Of an indexed picture the places in its table of colours count, of other pictures the grey value. Of a file with
+    Of an indexed picture the places in its table of colours count, of other pictures the grey value, and of a JPEG in
+    black and white, which blurs their border, the nearer of the two. Of a file with
     sheared axes, the voxels are those of the nearest grid at right angles.
 
     Args:
@@ -39,9 +42,13 @@ def read_mask_file(path: Path, notes: list[str] | None = None) -> NDArray[np.int
     image = read_image(path, indices=True)
     array = np.asarray(sitk.GetArrayViewFromImage(image))
     if facts.picture is not None:
-        array = _grey(path, array, image.GetNumberOfComponentsPerPixel(), alpha=facts.picture.alpha)
-        if facts.picture.lossy and (fault := lossy_fault(path, array)) is not None:
-            raise DataError("A mask cannot be used:", [fault])
+        two = black_and_white(array) if facts.picture.lossy else None
+        if two is None:
+            array = _grey(path, array, image.GetNumberOfComponentsPerPixel(), alpha=facts.picture.alpha)
+            if facts.picture.lossy and (fault := lossy_fault(path, array)) is not None:
+                raise DataError("A mask cannot be used:", [fault])
+        else:
+            array = two
     elif image.GetNumberOfComponentsPerPixel() > 1 or array.ndim == 4:
         raise DataError("A mask cannot be used:", [several_channels(path, array.shape)])
     whole = whole_numbers(path, restored(path, array) if array.dtype.kind == "f" else array, notes)
@@ -54,7 +61,7 @@ def whole_numbers(
     path: Path,
     array: NDArray[Any],
     notes: list[str] | None = None,
-) -> NDArray[np.int64]:
+) -> NDArray[np.integer[Any]]:
     """The values of a mask, 2D or 3D, as (z, y, x) whole numbers.
 
     Args:
@@ -69,19 +76,54 @@ def whole_numbers(
         raise DataError("A mask cannot be used:", [several_channels(path, array.shape)])
     if array.dtype.kind == "c":
         raise DataError("A mask cannot be used:", [Fault("holds complex numbers", str(path), "Store class indices")])
-    if array.dtype.kind == "f":
-        with np.errstate(invalid="ignore", over="ignore"):
-            nearest = np.rint(array)
-            off = np.abs(array - nearest)
-        off[~np.isfinite(array)] = np.inf
-        wrong = off > ROUNDING
-        if wrong.any():
-            raise DataError("A mask cannot be used:", [_fractions(path, array[wrong], off[wrong], array.size)])
-        if notes is not None and (rounded := int((off > 0).sum())):
-            notes.append(f"{rounded} voxels of {path.name} were rounded: they lie within {ROUNDING:g} of whole numbers")
-        array = nearest
-    whole = array.astype(np.int64)
+    whole = _rounded(path, array, notes) if array.dtype.kind == "f" else integers(array)
     return whole[None] if whole.ndim == 2 else whole
+
+
+def _rounded(path: Path, array: NDArray[np.floating[Any]], notes: list[str] | None) -> NDArray[np.integer[Any]]:
+    """The whole numbers that floating-point ones stand for, plane by plane, in a small type.
+
+    Raises:
+        DataError: If some values are further than :data:`ROUNDING` from a whole number.
+    """
+    planes = array if array.ndim == 3 else array[None]
+    rounded, low, high = 0, 0, 0
+    wrong = _Wrong()
+    for plane in planes:
+        with np.errstate(invalid="ignore", over="ignore"):
+            nearest = np.rint(plane)
+            off = np.abs(plane - nearest)
+        off[~np.isfinite(plane)] = np.inf
+        rounded += int((off > 0).sum())
+        if (far := off > ROUNDING).any():
+            wrong.add(plane[far], off[far])
+        elif plane.size:
+            low, high = min(low, int(nearest.min())), max(high, int(nearest.max()))
+    if wrong.count:
+        raise DataError("A mask cannot be used:", [_fractions(path, wrong, array.size)])
+    if notes is not None and rounded:
+        notes.append(f"{rounded} voxels of {path.name} were rounded: they lie within {ROUNDING:g} of whole numbers")
+    # What no int64 holds is cut as NumPy cuts it.
+    whole = np.empty(array.shape, dtype=integer_type([low, high]))
+    for made, plane in zip(whole if array.ndim == 3 else whole[None], planes, strict=True):
+        made[...] = np.rint(plane).astype(np.int64)
+    return whole
+
+
+@dataclass
+class _Wrong:
+    """Values that are no whole numbers: how many, the first, and how far off they are at most."""
+
+    count: int = 0
+    first: float = 0.0
+    furthest: float = 0.0
+
+    def add(self, values: NDArray[np.floating[Any]], off: NDArray[np.floating[Any]]) -> None:
+        """Count some more."""
+        if not self.count:
+            self.first = float(values[0])
+        self.count += values.size
+        self.furthest = max(self.furthest, float(off.max()))
 
 
 def several_channels(path: Path, shape: tuple[int, ...]) -> Fault:
@@ -89,13 +131,13 @@ def several_channels(path: Path, shape: tuple[int, ...]) -> Fault:
     return Fault(f"must have one channel, but has shape {shape}", str(path), "Store one class index per voxel")
 
 
-def _fractions(path: Path, values: NDArray[Any], off: NDArray[Any], size: int) -> Fault:
-    problem = f"{values.size} voxels are not whole numbers, such as {values.flat[0]:.4g}"
+def _fractions(path: Path, wrong: _Wrong, size: int) -> Fault:
+    problem = f"{wrong.count} voxels are not whole numbers, such as {wrong.first:.4g}"
     scale = _scale(path)
-    if scale != 1.0 and np.isfinite(off).all() and off.max() <= abs(scale) / 2 * 1.01:
+    if scale != 1.0 and np.isfinite(wrong.furthest) and wrong.furthest <= abs(scale) / 2 * 1.01:
         problem += f": its header scales the stored numbers by {scale:.6g}, which rounds the classes"
         return Fault(problem, str(path), "Store the classes as whole numbers with a scale (scl_slope) of 1")
-    if values.size > _CONTINUOUS * size and np.isfinite(off).all():
+    if wrong.count > _CONTINUOUS * size and np.isfinite(wrong.furthest):
         remedy = "Give the mask: this seems to be an image, or a map of probabilities"
         return Fault(problem, str(path), remedy)
     return Fault(problem, str(path), "Resample masks with nearest neighbour")

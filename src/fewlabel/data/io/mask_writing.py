@@ -14,8 +14,9 @@ from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.unfinished_files import written_beside
 from fewlabel.data.io.catalog_paths import is_file_path
 from fewlabel.data.io.composite_paths import Frame, parse_composite
+from fewlabel.data.io.file_names import is_picture
 from fewlabel.data.io.geometry import Geometry
-from fewlabel.data.io.itk_image import read_image
+from fewlabel.data.io.itk_image import header_if_readable, read_image
 from fewlabel.data.io.itk_log import reading
 from fewlabel.data.io.nifti_bytes import is_marked
 from fewlabel.data.io.shear import needs_resampling, put_back
@@ -24,14 +25,6 @@ from fewlabel.data.io.volume_reading import read_geometry
 _NIFTI = (".nii.gz", ".nii", ".hdr", ".img", ".img.gz")
 #: Fields of a NIfTI header that programs fill with names of people, files and studies.
 _FREE_TEXT = ("descrip", "db_name", "aux_file", "intent_name")
-
-
-def in_smallest_type(values: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
-    """The same values in the first of uint8, int16, int32 and int64 that holds them all: what viewers read."""
-    low, high = int(values.min(initial=0)), int(values.max(initial=0))
-    kinds: tuple[type[np.integer[Any]], ...] = (np.uint8, np.int16, np.int32)
-    fitting = (kind for kind in kinds if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
-    return values.astype(next(fitting, np.int64))
 
 
 def write_mask(path: Path, array: NDArray[Any], reference: Path, keys: Mapping[str, str] | None = None) -> None:
@@ -168,7 +161,15 @@ def _write_other(
 def _grid(reference: Path) -> Any:
     """An image with the geometry of a scan."""
     if is_file_path(reference):
-        return read_image(reference)
+        header = None if is_picture(reference) else header_if_readable(reference)
+        if header is None:
+            return read_image(reference)
+        # Its grid alone: the voxels of the scan are not read again.
+        image = sitk.Image(header.GetSize(), sitk.sitkUInt8)
+        image.SetSpacing(header.GetSpacing())
+        image.SetOrigin(header.GetOrigin())
+        image.SetDirection(header.GetDirection())
+        return image
     geometry = read_geometry(reference)
     image = sitk.Image(list(geometry.shape[::-1]), sitk.sitkUInt8)
     steps = np.asarray(geometry.direction).reshape(3, 3) * geometry.spacing[::-1]

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from fewlabel.data.io.files_named_in_files import leading_outside
-from fewlabel.data.io.stored_voxel_checks import Packing, Part, Stored, promised_bytes
+from fewlabel.data.io.stored_voxel_checks import MOST_FILES, Packing, Part, Stored, promised_bytes
 
 _MOST_LINES = 1000
 _LONGEST_LINE = 1 << 16
+#: Axes that MetaIO has room for; it writes past its arrays where a header asks for more.
+_MOST_AXES = 10
 _BITS = {
     "CHAR": 8, "UCHAR": 8, "SHORT": 16, "USHORT": 16, "INT": 32, "UINT": 32, "LONG": 32, "ULONG": 32,
     "LONG_LONG": 64, "ULONG_LONG": 64, "FLOAT": 32, "DOUBLE": 64,
@@ -31,6 +33,9 @@ def metaimage_stored(path: Path) -> Stored | None:
             key, equals, value = line.decode("latin-1").partition("=")
             if not equals:
                 return None
+            if key.strip().lower() in values:
+                # MetaIO may go by the first.
+                return None
             values[key.strip().lower()] = value.strip()
             if key.strip().lower() == "elementdatafile":
                 break
@@ -42,7 +47,7 @@ def metaimage_stored(path: Path) -> Stored | None:
     files = _files(path, named, rest, sizes or (1,)) if named else []
     if elsewhere := leading_outside(path, files):
         return Stored((), outside=os.path.relpath(elsewhere[0], path.parent))
-    if not sizes or kind not in _BITS or not named:
+    if not sizes or kind not in _BITS or not named or not _axes_fit(values.get("ndims", ""), sizes):
         return None
     components = max(1, *_integers(values.get("elementnumberofchannels", "1")), 1)
     text = _no(values.get("binarydata", "True"))
@@ -58,6 +63,11 @@ def metaimage_stored(path: Path) -> Stored | None:
     return Stored(parts, dtype, components, interleaved=True)
 
 
+def _axes_fit(stated: str, sizes: tuple[int, ...]) -> bool:
+    """Whether a file has as many axes as it says, and not more than can be read."""
+    return _integers(stated) == (len(sizes),) and len(sizes) <= _MOST_AXES
+
+
 def _files(path: Path, named: str, listed: list[str], sizes: tuple[int, ...]) -> list[Path]:
     if named.upper() == "LOCAL":
         return [path]
@@ -70,8 +80,11 @@ def _files(path: Path, named: str, listed: list[str], sizes: tuple[int, ...]) ->
             if len(words) < 4
             else (_integers(" ".join(words[1:4])) or (1, sizes[-1], 1))
         )
+        numbers = range(first, last + 1, max(1, step))
+        if len(numbers) > MOST_FILES:
+            return [path.parent / named]
         try:
-            return [path.parent / (words[0] % number) for number in range(first, last + 1, max(1, step))] or [path]
+            return [path.parent / (words[0] % number) for number in numbers] or [path]
         except (TypeError, ValueError):
             return [path.parent / named]
     return [path.parent / named]

@@ -18,6 +18,8 @@ from fewlabel.data.io.stored_voxel_checks import Finite
 HEADER_BYTES = 544
 _BLOCK = 1 << 22
 _BEYOND = 1 << 40
+#: Bytes that nobody minds, whatever a header says.
+HARMLESS = 1 << 28
 _FLOATS = {16: "f4", 64: "f8"}
 #: Bits of a value by the code of its type; what a header says of them beside it may be wrong.
 _BITS = {
@@ -125,7 +127,7 @@ def read_through(path: Path, header: Header | None) -> tuple[int, Finite]:
     """Bytes of a file, unpacked, and which floating-point values are finite; checks the sums of gzip files.
 
     Args:
-        path: The file; all members of a gzip file are read.
+        path: The file; all members of a gzip file are read, up to some more than twice of what the header promises.
         header: Of the file; without one, or with one of whole numbers, nothing is said to be not finite.
 
     Raises:
@@ -141,7 +143,9 @@ def read_through(path: Path, header: Header | None) -> tuple[int, Finite]:
                 finite.add(first, values)
         if not is_packed(path):
             return stream.seek(0, os.SEEK_END), finite
-        while stream.read(_BLOCK):
+        # What nobody promised is read for its checksum, but not without end.
+        most = 2 * header.promised + HARMLESS if header is not None else None
+        while stream.read(_BLOCK) and (most is None or stream.tell() <= most):
             pass
         return stream.tell(), finite
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from numpy.lib import format as npy
 
 #: What NumPy and zipfile raise on a damaged file.
 NPZ_ERRORS = (
-    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, SyntaxError, tokenize.TokenError),
     *(ValueError, TypeError, LookupError, ArithmeticError, RuntimeError),
 )
 
@@ -46,6 +47,12 @@ class NpzArray:
 
     def __getitem__(self, place: Any) -> Any:
         return self._values[place]
+
+    @property
+    def held(self) -> int:
+        """Bytes of the archive that it is in; none where it declares more than these unpack to."""
+        member = self.archive.getinfo(self.member)
+        return member.compress_size if self.nbytes <= member.file_size else 0
 
     @cached_property
     def _values(self) -> Any:

@@ -71,6 +71,11 @@ class Picture:
         return self.width * self.height * self.samples * self.pages * max(1, self.bits // 8)
 
     @property
+    def values(self) -> int:
+        """Values that its pixels have as an image."""
+        return self.width * self.height * self.channels * self.pages
+
+    @property
     def shown(self) -> tuple[int, int]:
         """Height and width as viewers show it."""
         return (self.width, self.height) if self.orientation > 4 else (self.height, self.width)

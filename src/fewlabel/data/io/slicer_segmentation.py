@@ -16,6 +16,7 @@ from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io.composite_paths import Colour
 from fewlabel.data.io.file_names import is_segmentation
 from fewlabel.data.io.geometry import Geometry, grid_faults
+from fewlabel.data.io.integer_types import integer_type, integers
 from fewlabel.data.io.itk_image import geometry_in, read_header, read_image
 from fewlabel.data.io.nrrd_header import read_nrrd_header
 from fewlabel.data.io.shear import straighten
@@ -82,7 +83,7 @@ def segment_names(path: Path) -> dict[int, str]:
 
 def read_segmentation(
     path: Path, notes: list[str], grid: Geometry | None = None, values: Mapping[str, int] | None = None
-) -> NDArray[np.int64]:
+) -> NDArray[np.integer[Any]]:
     """A segmentation as a mask (z, y, x).
 
     Args:
@@ -109,7 +110,7 @@ def read_segmentation(
         fault = Fault(f"has {layers.shape[0]} layers, and does not say which segments lie in them", str(path))
         raise DataError("A mask cannot be used:", [fault])
     else:
-        mask = layers[0].astype(np.int64)
+        mask = integers(layers[0])
         if mask.ndim == 2:
             mask = mask[None]
     mask = straighten(mask, geometry, mask=True)
@@ -134,7 +135,7 @@ def _joined(
     segments: tuple[Segment, ...],
     notes: list[str],
     values: Mapping[str, int] | None,
-) -> NDArray[np.int64]:
+) -> NDArray[np.integer[Any]]:
     """All layers as one mask; a segment that comes later in the file has the voxels that it shares."""
     strange = [segment.name for segment in segments if values is not None and segment.name not in values]
     lost = [segment.name for segment in segments if segment.layer >= len(layers)]
@@ -142,9 +143,10 @@ def _joined(
         names = ", ".join(strange or lost)
         why = "stand for no class" if strange else f"lie in layers that it does not have: it has {len(layers)}"
         raise DataError("A mask cannot be used:", [Fault(f"its segments {names} {why}", str(path))])
-    joined = np.zeros(layers.shape[1:], dtype=np.int64)
-    owner = np.zeros(layers.shape[1:], dtype=np.int64)
-    for number, segment in enumerate(segments, start=1):
+    numbers = [segment.value if values is None else values[segment.name] for segment in segments]
+    joined = np.zeros(layers.shape[1:], dtype=integer_type(numbers))
+    owner = np.zeros(layers.shape[1:], dtype=np.int32)
+    for number, (segment, value) in enumerate(zip(segments, numbers, strict=True), start=1):
         inside = layers[segment.layer] == segment.stored
         taken = owner[inside]
         for before in np.unique(taken[taken != 0]).tolist():
@@ -153,7 +155,7 @@ def _joined(
                 f"{count} voxels lie in {segments[before - 1].name} and in {segment.name}: the latter has them"
             )
         owner[inside] = number
-        joined[inside] = segment.value if values is None else values[segment.name]
+        joined[inside] = value
     for number, layer in enumerate(layers):
         known = [0, *(segment.stored for segment in segments if segment.layer == number)]
         unknown = np.setdiff1d(np.unique(layer), known).tolist()
@@ -179,12 +181,14 @@ def _place(own: Geometry, wanted: Geometry) -> tuple[int, int, int] | None:
     return z, y, x
 
 
-def _pasted(path: Path, mask: NDArray[np.int64], own: Geometry, grid: Geometry, notes: list[str]) -> NDArray[np.int64]:
+def _pasted(
+    path: Path, mask: NDArray[np.integer[Any]], own: Geometry, grid: Geometry, notes: list[str]
+) -> NDArray[np.integer[Any]]:
     place = _place(own, grid)
     if place is None:
         problem = f"has shape {own.shape}, and does not lie on the voxels of its scan of {grid.shape} (z, y, x)"
         raise DataError("A mask cannot be used:", [Fault(problem, str(path), "Export it on the grid of the scan")])
-    whole = np.zeros(grid.shape, dtype=np.int64)
+    whole = np.zeros(grid.shape, dtype=mask.dtype)
     ours, theirs = [], []
     for start, side, room in zip(place, own.shape, grid.shape, strict=True):
         ours.append(slice(max(0, start), min(room, start + side)))

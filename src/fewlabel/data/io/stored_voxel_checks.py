@@ -18,6 +18,10 @@ from fewlabel.core.errors import reason
 
 Packing = Literal["", "gzip", "bzip2", "text", "hex"]
 _BLOCK = 1 << 22
+#: Files that the voxels of one image may lie in.
+MOST_FILES = 1 << 16
+#: Bytes that one byte of a deflated stream can hold at most; shorter streams may begin with a table.
+_DEFLATED, _TABLE = 1032, 1 << 10
 #: What goes wrong while damaged content is unpacked; a missing permission is not among it.
 UNPACKING = (EOFError, zlib.error, gzip.BadGzipFile)
 
@@ -39,6 +43,13 @@ class Part:
     start: int | None = 0
     packing: Packing = ""
     skip: int = 0
+
+
+def beyond_deflate(promised: int, packed: int) -> str:
+    """What is wrong with a promise of more bytes than so many of a deflated stream can hold; empty where it can."""
+    if promised <= _DEFLATED * (packed + _TABLE):
+        return ""
+    return f"its header promises {promised} bytes, more than {packed} bytes of gzip can hold"
 
 
 @dataclass(frozen=True)
@@ -121,12 +132,25 @@ def read_stored(stored: Stored, own: Path) -> tuple[str, Finite | None]:
         if not part.file.is_file():
             problems.append(f"its voxels are to lie in {part.file.name}, and there is no such file")
             continue
+        if part.packing == "gzip" and (problem := beyond_deflate(part.promised, part.file.stat().st_size)):
+            problems.append(problem)
+            continue
         problem = _read_part(part, own, None if part.packing in ("text", "hex") else dtype, finite, first)
         problems.extend([problem] if problem else [])
         first += part.promised // size
     shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
     complete = finite is not None and not any(part.packing in ("text", "hex") for part in stored.parts)
     return shown, finite if complete and not problems else None
+
+
+def falls_short(stored: Stored) -> bool:
+    """Whether a file is too small for the voxels that are to lie in it, or is not there; what is packed is not read."""
+    for part in stored.parts:
+        size = part.file.stat().st_size if part.file.is_file() else 0
+        raw = part.packing == "" and size < part.promised
+        if raw or not size or (part.packing == "gzip" and beyond_deflate(part.promised, size)):
+            return True
+    return False
 
 
 def _read_part(part: Part, own: Path, dtype: np.dtype[Any] | None, finite: Finite | None, first: int) -> str:

@@ -56,7 +56,7 @@ def read_volume(paths: Path | Sequence[Path]) -> Volume:
     """
     files = (paths,) if isinstance(paths, Path) else tuple(paths)
     read = [_read_image(path) for path in files]
-    arrays, geometries = [array for array, _ in read], [geometry for _, geometry in read]
+    geometries = [geometry for _, geometry in read]
     faults = [
         fault
         for path, geometry in zip(files[1:], geometries[1:], strict=True)
@@ -64,10 +64,18 @@ def read_volume(paths: Path | Sequence[Path]) -> Volume:
     ]
     if faults:
         raise DataError("The channels of a scan must share one grid:", faults)
-    return Volume(np.concatenate(arrays) if len(arrays) > 1 else arrays[0], geometries[0], files)
+    if len(read) == 1:
+        return Volume(read[0][0], geometries[0], files)
+    whole = np.empty((sum(len(array) for array, _ in read), *geometries[0].shape), dtype=np.float32)
+    first = 0
+    while read:
+        array, _ = read.pop(0)
+        whole[first : first + len(array)] = array
+        first += len(array)
+    return Volume(whole, geometries[0], files)
 
 
-def read_mask(path: Path, notes: list[str] | None = None, grid: Geometry | None = None) -> NDArray[np.int64]:
+def read_mask(path: Path, notes: list[str] | None = None, grid: Geometry | None = None) -> NDArray[np.integer[Any]]:
     """Read a mask as whole numbers (z, y, x).
 
     Args:
@@ -118,19 +126,9 @@ def mask_faults(
     return own, grid_faults(image, wanted, mask, own, accept_origin=accept_origin)
 
 
-def value_counts(mask: NDArray[np.integer[Any]]) -> dict[int, int]:
-    """Voxels of each value that occurs in a mask."""
-    low, high = int(mask.min(initial=0)), int(mask.max(initial=0))
-    if high - low < 1 << 16:
-        counts = np.bincount((mask - low).ravel())
-        return {int(index) + low: int(counts[index]) for index in np.flatnonzero(counts)}
-    values, many = np.unique(mask, return_counts=True)
-    return {int(value): int(count) for value, count in zip(values, many, strict=True)}
-
-
 def _read_image(path: Path) -> tuple[NDArray[np.float32], Geometry]:
     if (address := Address.parse(path)) is not None:
-        return np.array(address.read()[None], dtype=np.float32, order="C"), _unplaced(address)
+        return np.ascontiguousarray(address.read(np.float32)[None]), _unplaced(address)
     if (dicom := parse_dicom(path)) is not None:
         volume = open_archive(dicom.root).series(dicom.scan).read()
         return volume.array, volume.geometry
@@ -139,7 +137,7 @@ def _read_image(path: Path) -> tuple[NDArray[np.float32], Geometry]:
     return array, _told(path, geometry)
 
 
-def _dicom_mask(path: Path, dicom: DicomScan | DicomMask, notes: list[str]) -> NDArray[np.int64]:
+def _dicom_mask(path: Path, dicom: DicomScan | DicomMask, notes: list[str]) -> NDArray[np.integer[Any]]:
     if isinstance(dicom, DicomMask):
         return read_dicom_mask(dicom, notes)
     # An image of labels.

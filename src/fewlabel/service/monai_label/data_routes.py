@@ -44,7 +44,8 @@ class DataRoutes:
 
     def add_to(self, router: APIRouter) -> None:
         """Register them."""
-        add, store = router.add_api_route, {"tags": ["Datastore"]}
+        add = router.add_api_route
+        store: dict[str, Any] = {"tags": ["Datastore"]}
         add("/datastore/", self.datastore, methods=["GET"], **store)
         add("/datastore/image", self.image, methods=["GET"], response_class=FileResponse, **store)
         add("/datastore/image", self.check_image, methods=["HEAD"], **store)
@@ -54,7 +55,7 @@ class DataRoutes:
         add("/datastore/", self.add_image, methods=["PUT"], include_in_schema=False)
         add("/datastore/label", self.label, methods=["GET"], response_class=FileResponse, **store)
         add("/datastore/label", self.save_label, methods=["PUT"], **store)
-        session = {"tags": ["Session"]}
+        session: dict[str, Any] = {"tags": ["Session"]}
         add("/session/", self.begin_session, methods=["PUT"], **session)
         add("/session/{session_id}", self.session, methods=["GET"], **session)
         add("/session/{session_id}", self.end_session, methods=["DELETE"], **session)

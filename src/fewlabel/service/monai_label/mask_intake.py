@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.annotation_saving import save_annotation
 from fewlabel.data.io.catalog_paths import mask_suffix, scan_stem
-from fewlabel.data.io.mask_writing import in_smallest_type, write_mask
+from fewlabel.data.io.integer_types import in_smallest_type
+from fewlabel.data.io.mask_writing import write_mask
 from fewlabel.data.io.volume_reading import mask_faults, read_geometry, read_mask
 from fewlabel.data.masks_added_later import FOLDER
 from fewlabel.data.store import PreparedCase
@@ -58,7 +59,7 @@ def save_mask_of_upload(scans: RunScans, image: Path, sent: Path, label_info: An
     return target
 
 
-def _numbers(image: Path, sent: Path) -> NDArray[np.int64]:
+def _numbers(image: Path, sent: Path) -> NDArray[np.integer[Any]]:
     grid = read_geometry(image)
     if sent.suffix == BARE:
         content, voxels = sent.read_bytes(), int(np.prod(grid.shape))

@@ -19,7 +19,8 @@ from fewlabel.data.added_mask_reading import NOT_LOOKED_AT
 from fewlabel.data.io.catalog_paths import files_behind, is_file_path
 from fewlabel.data.io.dicom.address import parse_dicom
 from fewlabel.data.io.image_writing import write_volume
-from fewlabel.data.io.mask_writing import in_smallest_type, write_mask
+from fewlabel.data.io.integer_types import in_smallest_type
+from fewlabel.data.io.mask_writing import write_mask
 from fewlabel.data.io.volume_reading import read_geometry, read_mask, read_volume
 from fewlabel.data.masks_added_later import FOLDER, find_annotations
 from fewlabel.data.preprocess import Plan
@@ -131,17 +132,17 @@ class RunScans:
         write_mask(made, in_smallest_type(numbers), image)
         return made
 
-    def to_numbers(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
+    def to_numbers(self, values: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
         """A mask of the data set's values in the numbers of the protocol; what is no class is what nobody looked at."""
         state = self.state()
         numbers = {value: number for number, value in enumerate(state.plan.label_values)}
         numbers |= {alias: numbers[value] for alias, value in state.plan.label_aliases.items() if value in numbers}
-        made = np.full_like(values, state.ignored or 0)
+        made = np.full(values.shape, state.ignored or 0, dtype=np.int64)
         for value, number in numbers.items():
             made[values == value] = number
         return made
 
-    def to_values(self, numbers: NDArray[np.int64], names: Mapping[int, str] | None = None) -> NDArray[np.int64]:
+    def to_values(self, numbers: NDArray[np.integer[Any]], names: Mapping[int, str] | None = None) -> NDArray[np.int64]:
         """The other way round.
 
         Args:
@@ -157,7 +158,7 @@ class RunScans:
         own = {number: name for name, number in state.numbers.items()}
         known = {0: background, **(own if names is None else names)}
         faults: list[Fault] = []
-        made = np.empty_like(numbers)
+        made = np.empty(numbers.shape, dtype=np.int64)
         for number in np.unique(numbers).tolist():
             name = known.get(number)
             if number == state.ignored and name is None:

@@ -45,7 +45,7 @@ class WorkRoutes:
         add("/auth/token/valid", self.logged_in, methods=["GET"], tags=["Login"])
         add("/activelearning/{strategy}", self.next_sample, methods=["POST"], tags=["Next scan"])
         add("/infer/{model}", self.infer, methods=["POST"], tags=["Predict"], response_class=Response)
-        learn = {"tags": ["Learn"]}
+        learn: dict[str, Any] = {"tags": ["Learn"]}
         add("/train/", self.training, methods=["GET"], **learn)
         add("/train/", self.train_all, methods=["POST"], **learn)
         add("/train/{model}", self.train, methods=["POST"], **learn)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io.geometry import Geometry
-from fewlabel.data.io.mask_writing import in_smallest_type
+from fewlabel.data.io.integer_types import in_smallest_type
 from fewlabel.data.preprocess import Plan
 
 #: What a mask of class indices holds where nobody looked. The browser is sent the index after the last class instead:

@@ -7,8 +7,8 @@ import re
 from types import ModuleType
 
 from fewlabel.core import errors
-from fewlabel.data import orient, preprocess, resample, scanner_padding, store
-from fewlabel.data.io import composite_paths, geometry, volume_reading
+from fewlabel.data import exact_percentiles, orient, preprocess, resample, scanner_padding, store, voxel_counts
+from fewlabel.data.io import composite_paths, geometry
 from fewlabel.data.io.dicom import address
 from fewlabel.scoring import class_contacts, component_rule, connected_components
 from fewlabel.stages.export import bundle_scripts
@@ -23,6 +23,7 @@ _MODULES: tuple[ModuleType, ...] = (
     composite_paths,
     connected_components,
     errors,
+    exact_percentiles,
     geometry,
     network,
     orient,
@@ -30,6 +31,7 @@ _MODULES: tuple[ModuleType, ...] = (
     preprocess,
     resample,
     scanner_padding,
+    voxel_counts,
 )
 _OWN_IMPORT = re.compile(r"^(\s*)from (fewlabel[\w.]*) import ", re.MULTILINE)
 
@@ -40,15 +42,7 @@ def bundle_sources() -> dict[str, str]:
     Raises:
         RuntimeError: If a module imports something of this package that does not go with it.
     """
-    # What else its module reads from needs all formats of images.
-    counts = [
-        '"""Counts of values."""',
-        "from __future__ import annotations",
-        "from typing import Any",
-        "import numpy as np\nfrom numpy.typing import NDArray\n",
-        inspect.getsource(volume_reading.value_counts),
-    ]
-    sources = {"__init__.py": f'"""{inspect.getdoc(bundle_scripts)}"""\n', "value_counts.py": "\n\n".join(counts)}
+    sources = {"__init__.py": f'"""{inspect.getdoc(bundle_scripts)}"""\n'}
     for module in _MODULES:
         sources[f"{_short(module)}.py"] = _moved(inspect.getsource(module), module)
     return sources
@@ -56,10 +50,8 @@ def bundle_sources() -> dict[str, str]:
 
 def _moved(source: str, module: ModuleType) -> str:
     """A module's source with its imports of this package turned to its new neighbours."""
-    counted = f"from {volume_reading.__name__} import value_counts"
     unlabelled = f"from {store.__name__} import UNLABELLED"
     source = source.replace(unlabelled, f"UNLABELLED = {store.UNLABELLED}")
-    source = source.replace(counted, "from .value_counts import value_counts")
     known = {other.__name__: _short(other) for other in _MODULES}
 
     def moved(match: re.Match[str]) -> str:

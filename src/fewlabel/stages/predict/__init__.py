@@ -15,6 +15,8 @@ from fewlabel.core.errors import ArtifactError, DataError, Fault
 from fewlabel.core.progress import say, task
 from fewlabel.core.unfinished_files import sweep_partials
 from fewlabel.data.io.itk_log import collected_warnings
+from fewlabel.engine.fitting_batch import fitting_batch
+from fewlabel.engine.inference import usual_batch
 from fewlabel.engine.lock import sole_run
 from fewlabel.engine.runtime import choose_device, use_threads
 from fewlabel.stages._model_or_control import find_segmenter
@@ -55,6 +57,7 @@ def run(settings: PredictSettings) -> Path:
     use_threads(settings.threads)
     usual = model.facts.get("reader", "auto")
     channels = len(model.plan.channels)
+    settings = _fitting(settings, model, device)
     destination = Destination.of(settings.out)
     form = mask_format(settings.format, destination.mask)
     listing = find_scans(
@@ -159,6 +162,18 @@ def _missing(
     journal = destination.beside(PREDICT_JOURNAL)
     check_files(destination, scans, [*files, *tables, *described, journal], in_the_way, overwrite=settings.overwrite)
     return missing
+
+
+def _fitting(settings: PredictSettings, model: Segmenter, device: str) -> PredictSettings:
+    """The settings, with the batch that memory has room for where that is less than what was asked for or is usual."""
+    height, width = model.plan.size
+    network = model.networks[0]
+    wanted = settings.batch or usual_batch(network, device)
+    fits = fitting_batch(network, (height, width), device, batch=settings.batch, window=model.window)
+    if fits == wanted:
+        return settings
+    say(f"batch: {fits} instead of {wanted}, for which there is not enough memory")
+    return settings.model_copy(update={"batch": fits})
 
 
 def _load(place: Path) -> Segmenter:

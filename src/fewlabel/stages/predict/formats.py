@@ -14,8 +14,9 @@ from fewlabel.core.artifact.files import write_json
 from fewlabel.core.errors import DataError, Fault, SettingsError
 from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.data.io.file_names import PICTURE_SUFFIXES, SEGMENTATION_SUFFIX
+from fewlabel.data.io.integer_types import in_smallest_type
 from fewlabel.data.io.label_tables import Label, bids_lookup_table, itk_snap_labels, labels_of, one_line
-from fewlabel.data.io.mask_writing import in_smallest_type, write_mask
+from fewlabel.data.io.mask_writing import write_mask
 from fewlabel.data.io.segment_writing import write_segmentation
 from fewlabel.data.preprocess import Plan
 from fewlabel.stages.predict import bids

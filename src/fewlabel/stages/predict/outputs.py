@@ -21,9 +21,10 @@ from fewlabel.core.provenance import library_versions, machine_facts
 from fewlabel.core.settings.base import path_from
 from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.data.io.dicom.address import parse_dicom
-from fewlabel.data.io.geometry import Volume
+from fewlabel.data.io.geometry import Geometry
 from fewlabel.data.io.mask_writing import write_map, write_probabilities
 from fewlabel.data.preprocess import Plan
+from fewlabel.data.voxel_counts import counts_of
 from fewlabel.engine.runtime import resolved_precision
 from fewlabel.scoring.voxel_uncertainty import ENTROPY, MUTUAL_INFORMATION
 from fewlabel.stages._cleaning_rule import KEY as POSTPROCESS
@@ -68,7 +69,8 @@ def write_masks(out: Path, scan: Scan, masks: Sequence[Mask], plan: Plan, form: 
         The files.
     """
     target = out / scan.output
-    form.write(target, np.stack([mask.classes for mask in masks]), scan.images[0], plan)
+    frames = np.stack([mask.classes for mask in masks]) if len(masks) > 1 else masks[0].classes[None]
+    form.write(target, frames, scan.images[0], plan)
     written = files_of(form, target)
     for number, mask in enumerate(masks, start=1):
         frame = number if len(masks) > 1 else None
@@ -104,18 +106,18 @@ def _beside(mask: Path, kind: str, frame: int | None = None) -> Path:
     return mask.with_name(f"{stem}{number}_{kind}{suffix}")
 
 
-def millilitres(classes: NDArray[np.uint8], volume: Volume, plan: Plan) -> dict[str, float]:
+def millilitres(classes: NDArray[np.uint8], geometry: Geometry, plan: Plan) -> dict[str, float]:
     """Volume of every class but the background, as columns of the table."""
-    counts = np.bincount(classes.ravel(), minlength=len(plan.label_names))
-    voxel = float(np.prod(volume.spacing)) / 1000.0
+    counts = counts_of(classes, len(plan.label_names))
+    voxel = float(np.prod(geometry.spacing)) / 1000.0
     return {
         f"ml_{name}": round(float(counts[index]) * voxel, 4) for index, name in enumerate(plan.label_names) if index
     }
 
 
-def voxels(classes: NDArray[np.uint8], volume: Volume, plan: Plan) -> dict[str, int]:  # noqa: ARG001
+def voxels(classes: NDArray[np.uint8], geometry: Geometry, plan: Plan) -> dict[str, int]:  # noqa: ARG001
     """Voxels of every class but the background, as columns of the table, where nobody knows how large they are."""
-    counts = np.bincount(classes.ravel(), minlength=len(plan.label_names))
+    counts = counts_of(classes, len(plan.label_names))
     return {f"voxels_{name}": int(counts[index]) for index, name in enumerate(plan.label_names) if index}
 
 

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault, FewlabelError, is_disk_full
 from fewlabel.core.progress import say
 from fewlabel.data.io.catalog_paths import shown
 from fewlabel.data.io.fourth_axis import why_no_cine
-from fewlabel.data.io.geometry import Volume
+from fewlabel.data.io.geometry import Geometry, Volume
 from fewlabel.data.io.volume_reading import read_volume
-from fewlabel.data.preprocess import Plan, prepare_volume, restore_map, restore_probabilities
+from fewlabel.data.preprocess import Plan, Restoration, ScanPreparation
 from fewlabel.data.slice_plane import cut_otherwise
 from fewlabel.data.unexpected_errors import unforeseen_fault
 from fewlabel.engine.runtime import resolved_precision
 from fewlabel.scoring.component_rule import clean
 from fewlabel.scoring.disagreement import COLUMN as DISAGREEMENT
+from fewlabel.scoring.disagreement import Disagreement
 from fewlabel.stages._segmenter import Segmenter
 from fewlabel.stages.predict.formats import MaskFormat
 from fewlabel.stages.predict.mask_names import Scan, input_of
@@ -55,13 +58,19 @@ def segment_scan(
     try:
         volume = _sized(read_volume(scan.images), model.plan)
         parts["read"] += time.perf_counter() - started
-        frames = _frames(volume, scan, model.plan)
-        masks = [_segment(frame, model, settings, device) for frame in frames]
+        geometry, frames = volume.geometry, _frames(volume, scan, model.plan)
+        del volume
+        masks = []
+        while frames:
+            predicted = _predict(frames[0], model, settings, device)
+            # Nothing of the scan but what was found in it is needed from here on.
+            del frames[0]
+            masks.append(_cleaned(predicted, geometry, model, settings))
         before = time.perf_counter()
         earlier.begin(scan)
         files = write_masks(earlier.folder, scan, masks, model.plan, form)
         parts["write"] += time.perf_counter() - before
-        if odd := cut_otherwise(volume.geometry, np.asarray(model.plan.frame), model.plan.slice_axis):
+        if odd := cut_otherwise(geometry, np.asarray(model.plan.frame), model.plan.slice_axis):
             say(f"{scan.output.name}: {odd.replace('other scans', 'training scans')}")
     except Exception as error:
         if is_disk_full(error):
@@ -75,18 +84,18 @@ def segment_scan(
         for name, seconds in mask.seconds.items():
             parts[name] += seconds
     seconds = round((time.perf_counter() - started) / len(masks), 4)
-    known = volume.geometry.spacing_known
+    known = geometry.spacing_known
     rows = [
         {
             **row,
             "frame": number if len(masks) > 1 else None,
             # Along x, y and z, as viewers show them.
-            "size": "x".join(map(str, volume.geometry.shape[::-1])),
-            "spacing_mm": "x".join(f"{step:.6g}" for step in volume.spacing[::-1]) if known else None,
-            **(millilitres if known else voxels)(mask.classes, volume, model.plan),
+            "size": "x".join(map(str, geometry.shape[::-1])),
+            "spacing_mm": "x".join(f"{step:.6g}" for step in geometry.spacing[::-1]) if known else None,
+            **(millilitres if known else voxels)(mask.classes, geometry, model.plan),
             **({"removed_ml": round(mask.removed_ml, 4)} if known else {"removed_voxels": mask.removed}),
             "confidence": None if mask.confidence is None else round(mask.confidence, 4),
-            **({"note": "; ".join(volume.geometry.notes)} if volume.geometry.notes else {}),
+            **({"note": "; ".join(geometry.notes)} if geometry.notes else {}),
             **({} if mask.disagreement is None else {DISAGREEMENT: round(mask.disagreement, 4)}),
             "seconds": seconds,
         }
@@ -133,28 +142,92 @@ def _frames(volume: Volume, scan: Scan, plan: Plan) -> list[Volume]:
     return [Volume(volume.array[index : index + 1], volume.geometry, volume.paths) for index in range(count)]
 
 
-def _segment(volume: Volume, model: Segmenter, settings: PredictSettings, device: str) -> Mask:
-    clock = [time.perf_counter()]
-    array, record = prepare_volume(volume, model.plan)
-    clock.append(time.perf_counter())
-    prediction = model.predict(
-        array,
+@dataclass(frozen=True)
+class _Predicted:
+    """What networks say of a scan, on the grid of its file.
+
+    Attributes:
+        classes: (z, y, x) the class with the highest probability.
+        best: (z, y, x) float32, that probability.
+        across: The axis across the slices that the networks were given.
+        seconds: Part → what it took.
+        probabilities: (classes, z, y, x) float32, where they are to be written.
+        uncertainty: (z, y, x) float32, where it is to be written.
+        disagreement: Of several networks, mean over the foreground classes.
+    """
+
+    classes: NDArray[np.uint8]
+    best: NDArray[np.float32]
+    across: int
+    seconds: Mapping[str, float]
+    probabilities: NDArray[np.float32] | None
+    uncertainty: NDArray[np.float32] | None
+    disagreement: float | None
+
+
+def _predict(volume: Volume, model: Segmenter, settings: PredictSettings, device: str) -> _Predicted:
+    """Slab by slab from the voxels of the file to classes on its grid."""
+    clock = time.perf_counter()
+    preparation = ScanPreparation(volume, model.plan)
+    way_back = Restoration(preparation.record)
+    taken = dict.fromkeys(("prepare", "network", "restore"), 0.0)
+    clock = _lap(taken, "prepare", clock)
+    classes, laid_classes = way_back.empty(np.uint8)
+    best, laid_best = way_back.empty(np.float32)
+    count = len(model.plan.label_values)
+    shares, laid_shares = way_back.empty(np.float32, count) if settings.probabilities else (None, None)
+    unsure, laid_unsure = way_back.empty(np.float32) if settings.uncertainty else (None, None)
+    apart = Disagreement(count)
+    done = 0
+    for slab in model.predict_slabs(
+        preparation,
         batch=settings.batch,
         flip=settings.flip,
         device=device,
         precision=settings.precision,
         uncertainty=settings.uncertainty,
-    )
-    clock.append(time.perf_counter())
-    probabilities = restore_probabilities(prediction.probabilities, record)
-    best, index = torch.from_numpy(probabilities).max(dim=0)
-    rule, voxel_mm3 = model.rule if settings.postprocess else None, prod(volume.spacing)
-    classes, removed = clean(index.to(torch.uint8).numpy(), rule, voxel_mm3, int(record["axes"][0]))
+    ):
+        clock = _lap(taken, "network", clock)
+        at = slice(done, done + slab.probabilities.shape[1])
+        done = at.stop
+        if slab.masks:
+            apart.add(slab.masks)
+        restored = way_back.probabilities(slab.probabilities)
+        values, index = torch.from_numpy(restored).max(dim=0)
+        laid_best[at], laid_classes[at] = values.numpy(), index.numpy()
+        if laid_shares is not None:
+            laid_shares[:, at] = restored
+        if laid_unsure is not None and slab.uncertainty is not None:
+            laid_unsure[at] = way_back.values(slab.uncertainty)
+        clock = _lap(taken, "restore", clock)
+    across = int(preparation.record["axes"][0])
+    return _Predicted(classes, best, across, taken, shares, unsure, apart.mean)
+
+
+def _lap(taken: dict[str, float], part: str, since: float) -> float:
+    """Count the time since then as that of a part; the time now."""
+    now = time.perf_counter()
+    taken[part] += now - since
+    return now
+
+
+def _cleaned(predicted: _Predicted, geometry: Geometry, model: Segmenter, settings: PredictSettings) -> Mask:
+    """The mask after the rule for pieces, if there is one."""
+    before = time.perf_counter()
+    rule, voxel_mm3 = model.rule if settings.postprocess else None, prod(geometry.spacing)
+    classes, removed = clean(predicted.classes, rule, voxel_mm3, predicted.across)
     took = sum(pieces.voxels for pieces in removed.values())
     inside = classes > 0
-    confidence = float(best.numpy()[inside].mean(dtype=np.float64)) if inside.any() else None
-    uncertainty = None if prediction.uncertainty is None else restore_map(prediction.uncertainty, record)
-    clock.append(time.perf_counter())
-    taken = dict(zip(("prepare", "network", "restore"), np.diff(clock).tolist(), strict=True))
-    kept = probabilities if settings.probabilities else None
-    return Mask(classes, kept, confidence, taken, took * voxel_mm3 / 1000.0, uncertainty, prediction.disagreement, took)
+    confidence = float(predicted.best[inside].mean(dtype=np.float64)) if inside.any() else None
+    taken = {**predicted.seconds, "restore": predicted.seconds["restore"] + time.perf_counter() - before}
+    millilitres_taken = took * voxel_mm3 / 1000.0
+    return Mask(
+        classes,
+        predicted.probabilities,
+        confidence,
+        taken,
+        millilitres_taken,
+        predicted.uncertainty,
+        predicted.disagreement,
+        took,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -174,10 +175,7 @@ def _key_settings(settings: PrepareSettings) -> dict[str, Any]:
 
 def _say_estimate(plan: Plan, catalog: Catalog, facts: Sequence[CaseFacts], depths: list[int], workers: int) -> None:
     disk = store_bytes(sum(depths), len(plan.channels), plan.size) / 2**20
-    prepared = max(depths, default=0) * plan.size[0] * plan.size[1]
-    voxels = max(prepared, *(_voxels(fact) for fact in facts))
-    # Bytes per voxel of the largest volume, per worker: measured with tracemalloc, masks with two classes.
-    memory = workers * (32 + 12 * len(plan.channels)) * voxels / 2**20
+    memory = workers * scan_memory(facts, depths, plan) / 2**20
     unit = "mm" if sized(facts) else "of the files' pixels"
     grid = f"{plan.size[0]}x{plan.size[1]} pixels of {plan.spacing[0]:.4g}x{plan.spacing[1]:.4g} {unit}"
     say(
@@ -186,11 +184,23 @@ def _say_estimate(plan: Plan, catalog: Catalog, facts: Sequence[CaseFacts], dept
     )
 
 
-def _voxels(fact: CaseFacts) -> int:
-    if fact.geometry is None:
-        return 0
-    z, y, x = fact.geometry.shape
-    return z * y * x
+def scan_memory(facts: Sequence[CaseFacts], depths: Sequence[int], plan: Plan) -> int:
+    """Bytes that one thread takes for the largest scan, above what the program itself takes.
+
+    They are the scan as float32 together with its numbers of two bytes in the file, or with what is written of it, two
+    bytes for a voxel of an image and one for one of the mask (``benchmarks/run.py --suite memory``).
+
+    Args:
+        facts: Of each scan.
+        depths: Slices of each when prepared.
+        plan: What is done to them.
+    """
+    channels, most = len(plan.channels), 0
+    for fact, depth in zip(facts, depths, strict=True):
+        voxels = 0 if fact.geometry is None else math.prod(fact.geometry.shape)
+        written = depth * plan.size[0] * plan.size[1] * (2 * channels + 1)
+        most = max(most, channels * voxels * 4 + max(channels * voxels * 2, written))
+    return most
 
 
 def write_tables(folder: Path, catalog: Catalog, table: dict[str, Any], written: Sequence[Written], home: Path) -> None:

@@ -204,7 +204,8 @@ def test_a_place_that_no_file_reaches_is_no_crash(tmp_path, kind):
     (tmp_path / "s.nii").write_bytes(content)
     (tmp_path / "s.nii.gz").write_bytes(gzip.compress(content))
     for name in ("s.nii", "s.nii.gz"):
-        with pytest.raises(DataError, match=rf"{len(content)} bytes.* that its header promises"):
+        wrong = rf"{len(content)} bytes.* that its header promises|more than \d+ bytes of gzip can hold"
+        with pytest.raises(DataError, match=wrong):
             read_volume(tmp_path / name)
 
 

@@ -127,7 +127,7 @@ def test_the_house_reads_addresses_like_scans(tmp_path):
     assert read_geometry(image.path) == volume.geometry
     np.testing.assert_array_equal(volume.array[0], image.read())
     label = read_mask(address(file, "label", "xyz").path)
-    assert label.dtype == np.int64
+    assert label.dtype == np.uint8
     np.testing.assert_array_equal(label, mask.transpose(2, 1, 0))
     with pytest.raises(DataError, match="whole numbers"):
         read_mask(address(file, "half").path)

@@ -1,5 +1,7 @@
 """Pictures: turned by EXIF, of few or many bits, with a table of colours, transparency, and lossy masks."""
 
+import struct
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -193,14 +195,27 @@ def test_a_mask_that_lies_in_its_transparency_is_named(tmp_path):
         read_mask(path)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("quality", [60, 75, 95])
+def test_a_lossy_mask_of_black_and_white_is_read_by_the_nearer(tmp_path, channels, quality):
+    y, x = np.mgrid[:100, :120]
+    disc = (((y - 40) ** 2 + (x - 60) ** 2 < 900) * 255).astype(np.uint8)
+    path = saved(tmp_path / "m.jpg", disc if channels == 1 else np.stack([disc] * 3, -1), quality=quality)
+    assert len(np.unique(read_volume(path).array)) > 10
+    mask = read_mask(path)[0]
+    assert np.unique(mask).tolist() == [0, 255]
+    assert (mask != disc).sum() < 20
+
+
 def test_lossy_masks_are_named_and_may_be_mapped(tmp_path):
     classes = np.kron(CLASSES > 1, np.ones((5, 5)))
-    path = saved(tmp_path / "m.jpg", (classes * 255).astype(np.uint8), quality=70)
+    blurred = np.where(classes, 180, 60).astype(np.uint8)
+    path = saved(tmp_path / "m.jpg", blurred, quality=70)
     with pytest.raises(DataError, match=r"m\.jpg: is a mask in a lossy format such as JPEG, which blurs .* values"):
         read_mask(path)
     near = parse_colours({"#000000": 0, "#ffffff": 1})
     np.testing.assert_array_equal(read_mask(Coloured(path, near).path)[0], classes)
-    rgb = saved(tmp_path / "c.jpg", np.stack([(classes * 255).astype(np.uint8)] * 3, -1), quality=70)
+    rgb = saved(tmp_path / "c.jpg", np.stack([blurred] * 3, -1), quality=70)
     with pytest.raises(DataError, match=r"mask in colours"):
         read_mask(rgb)
     np.testing.assert_array_equal(read_mask(Coloured(rgb, near).path)[0], classes)
@@ -265,3 +280,22 @@ def test_an_animation_is_no_picture(tmp_path):
 def test_a_jpeg_named_png_is_read_by_its_content(tmp_path):
     Image.fromarray(CLASSES * 60).save(tmp_path / "s.png", "JPEG", quality=95)
     assert read_volume(tmp_path / "s.png").array.shape == (1, 1, 12, 10)
+
+
+@pytest.mark.parametrize("back_to", [0, 1])
+def test_pages_of_a_tiff_that_lead_back_are_named(tmp_path, back_to):
+    """Whoever follows them never ends."""
+    pages = [Image.fromarray(np.full((4, 5), value, np.uint8)) for value in range(3)]
+    path = tmp_path / "a.tif"
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    content = bytearray(path.read_bytes())
+    places = []
+    at = 4
+    while place := struct.unpack_from("<I", content, at)[0]:
+        places.append(place)
+        at = place + 2 + 12 * struct.unpack_from("<H", content, place)[0]
+    assert len(places) == 3
+    struct.pack_into("<I", content, at, places[back_to])
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="its pages lead back to one of them"):
+        read_geometry(path)

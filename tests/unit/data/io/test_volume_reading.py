@@ -13,7 +13,8 @@ from fewlabel.data.io.file_integrity import examine
 from fewlabel.data.io.geometry import Geometry, grid_faults
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.data.io.itk_log import collected_warnings
-from fewlabel.data.io.volume_reading import read_geometry, read_mask, read_volume, value_counts
+from fewlabel.data.io.volume_reading import read_geometry, read_mask, read_volume
+from fewlabel.data.voxel_counts import value_counts
 from kit.scans import TILTED, acdc_like, blob, noise, write_scan
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fewlabel.core.errors import DataError, Fault, reason
 from fewlabel.data.io.dicom.address import DicomMask, DicomScan
-from fewlabel.data.io.dicom.data_set_people import NameFilter, patients_apart, subjects_of
+from fewlabel.data.io.dicom.data_set_patients import NameFilter, patients_apart, subjects_of
 from fewlabel.data.io.dicom.file_search import Tree, read_tree
 from fewlabel.data.io.dicom.private_text import is_nobody, naming_words
 from fewlabel.data.io.dicom.pseudonym_tables import known_patients, write_scans
@@ -38,7 +38,7 @@ class Archive:
         unnamed: Studies that hold no patient's number: each counts as a person.
         shared_studies: Studies with files of several patients, parted by patient.
         tree: Its files.
-        names_out: What takes the names of its patients out of texts.
+        name_filter: What takes the names of its patients out of texts.
         own_words: Pseudonym of each volume → the words that name its patient.
     """
 
@@ -51,12 +51,12 @@ class Archive:
     unnamed: int
     shared_studies: int
     tree: Tree
-    names_out: NameFilter
+    name_filter: NameFilter
     own_words: Mapping[str, frozenset[str]]
 
     def nameless(self, scan: str, text: str) -> str:
         """A text of a tag of a volume, without names."""
-        return self.names_out.clean(text, self.own_words[scan])
+        return self.name_filter.clean(text, self.own_words[scan])
 
     def files_of(self, address: DicomScan | DicomMask) -> tuple[Path, ...]:
         """The files that a volume or a mask is read from; none where they are not there any more."""
@@ -133,7 +133,7 @@ def write_tables(archive: Archive, used: Collection[str]) -> Path | None:
         {"scan": name, "study": held.study, "folder": str(held.file.parent), "description": held.kind}
         for name, held in archive.objects.items()
     )
-    return write_scans(rows, archive.names.home, archive.names.own)
+    return write_scans(rows, archive.names.home, archive.names.user_folder)
 
 
 def keep_beside_the_data(root: Path) -> Archive:
@@ -161,20 +161,20 @@ def _read_archive(root: Path) -> Archive:
     persons = {study: _subject(names, words) for study, words in known_by.items()}
     objects, damaged = _structures(names, tree)
     words = [_naming_words(series) for series in volumes]
-    names_out = NameFilter.of(tree.headers, known_patients(names.home, names.own))
+    name_filter = NameFilter.of(tree.headers, known_patients(names.home, names.user_folder))
     scans = _by_code(names, volumes, persons)
     own_words = dict(zip(scans, words, strict=True))
     return Archive(
         root,
         names,
-        scans={scan: _nameless(series, scan, own_words[scan], names_out) for scan, series in scans.items()},
+        scans={scan: _nameless(series, scan, own_words[scan], name_filter) for scan, series in scans.items()},
         subjects={scan: persons[series.head.study] for scan, series in scans.items()},
-        objects={name: held.nameless(names_out.clean) for name, held in objects.items()},
+        objects={name: held.nameless(name_filter.clean) for name, held in objects.items()},
         damaged=(*tree.unreadable, *damaged),
         unnamed=len({series.head.study for series in volumes if is_nobody(series.head.patient[1])}),
         shared_studies=shared_studies,
         tree=tree,
-        names_out=names_out,
+        name_filter=name_filter,
         own_words={scan: own or frozenset() for scan, own in own_words.items()},
     )
 
@@ -200,14 +200,14 @@ def _naming_words(series: Series) -> frozenset[str] | None:
         return None
 
 
-def _nameless(series: Series, scan: str, words: frozenset[str] | None, names_out: NameFilter) -> Series:
+def _nameless(series: Series, scan: str, words: frozenset[str] | None, name_filter: NameFilter) -> Series:
     """A volume that is called by its pseudonym, with description and marks that name nobody."""
     if words is None:
         head, marks = replace(series.head, description=""), {}
     else:
-        head = replace(series.head, description=names_out.clean(series.head.description, words))
+        head = replace(series.head, description=name_filter.clean(series.head.description, words))
         marks = {
-            name: tuple(names_out.clean(str(each), words) for each in value) if isinstance(value, tuple) else value
+            name: tuple(name_filter.clean(str(each), words) for each in value) if isinstance(value, tuple) else value
             for name, value in series.part.marks.items()
         }
     return replace(series, head=head, part=replace(series.part, marks=marks), where=scan)

@@ -40,6 +40,8 @@ _READ = (
     "SliceThickness", "SpacingBetweenSlices", "RescaleSlope", "RescaleIntercept", "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence", "DimensionIndexSequence", *MARKS,
 )  # fmt: skip
+#: Pixels that nobody minds, whatever a file declares; and pixels that one byte of a file can hold at most.
+_HARMLESS, _DENSEST = 1 << 24, 2048
 
 #: Bytes of the tag of pixels, with its length and, where it is there, its type.
 _TAG, _TAG_WITH_TYPE = 8, 12
@@ -138,6 +140,7 @@ def read_header(file: Path) -> Header:
     instance = text_of(dataset, "SOPInstanceUID") or text_of(dataset.file_meta, "MediaStorageSOPInstanceUID")
     modality = text_of(dataset, "Modality")
     apart, size = f"folder {file.parent}", file.stat().st_size
+    cut = _is_cut(dataset, rest)
     return Header(
         file=file,
         size=size,
@@ -154,23 +157,26 @@ def read_header(file: Path) -> Header:
         kind=texts_of(dataset, "ImageType"),
         samples=whole_of(dataset, "SamplesPerPixel") or 1,
         inverted=text_of(dataset, "PhotometricInterpretation").upper() == "MONOCHROME1",
-        cut=_is_cut(dataset, rest),
-        planes=() if modality in NO_IMAGE else _planes(file, instance, dataset),
+        cut=cut,
+        planes=() if modality in NO_IMAGE else _planes(file, instance, dataset, cut=cut),
     )
 
 
 def _is_cut(dataset: Any, rest: int) -> bool:
     """Whether less is left of a file, from the tag of its pixels on, than these take; not known of packed ones."""
     syntax = dataset.file_meta.get("TransferSyntaxUID")
+    sides = [max(0, whole_of(dataset, name) or 0) for name in ("Rows", "Columns")]
+    more = [max(1, whole_of(dataset, name) or 1) for name in ("NumberOfFrames", "SamplesPerPixel")]
+    pixels = math.prod((*sides, *more))
     if syntax is not None and (syntax.is_private or syntax.is_compressed or syntax.is_deflated):
-        return False
-    sides = [whole_of(dataset, name) for name in ("Rows", "Columns", "BitsAllocated")]
-    more = [whole_of(dataset, name) or 1 for name in ("NumberOfFrames", "SamplesPerPixel")]
+        # How many bytes packed pixels take is not known; but no packing makes nothing of them.
+        return pixels > _HARMLESS and pixels > _DENSEST * rest
     tag = _TAG if syntax is None or syntax.is_implicit_VR else _TAG_WITH_TYPE
-    return None not in sides and math.prod((*filter(None, sides), *more)) > 8 * (rest - tag)
+    bits = whole_of(dataset, "BitsAllocated")
+    return pixels > 0 and pixels * (bits or 1) > 8 * (rest - tag) and (bits is not None or pixels > _HARMLESS)
 
 
-def _planes(file: Path, instance: str, dataset: Any) -> tuple[Plane, ...]:
+def _planes(file: Path, instance: str, dataset: Any, *, cut: bool) -> tuple[Plane, ...]:
     rows, columns = whole_of(dataset, "Rows"), whole_of(dataset, "Columns")
     if not rows or not columns:
         return ()
@@ -179,7 +185,7 @@ def _planes(file: Path, instance: str, dataset: Any) -> tuple[Plane, ...]:
     groups = functional_groups(dataset)
     if groups:
         values = [frame_values(dataset, group) for group in groups]
-    elif count == 1:
+    elif count == 1 or cut:
         values = [_values(dataset)]
     else:
         # Frames whose places nobody says.

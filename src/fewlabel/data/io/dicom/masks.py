@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +17,15 @@ from fewlabel.data.io.dicom.slice_grid import SliceGrid
 from fewlabel.data.io.dicom.structure_headers import StructureObject, owner_of
 from fewlabel.data.io.dicom.structure_set import StructureSetFile
 from fewlabel.data.io.dicom.undrawn_structures import Problems
+from fewlabel.data.io.integer_types import integer_type
 from fewlabel.data.io.shear import straighten
+from fewlabel.data.voxel_counts import counts_of
 
 #: Share of a structure's voxels that later ones may take without anybody having said which come later.
 _MOST_TAKEN = 0.5
 
 
-def read_dicom_mask(mask: DicomMask, notes: list[str]) -> NDArray[np.int64]:
+def read_dicom_mask(mask: DicomMask, notes: list[str]) -> NDArray[np.integer[Any]]:
     """The structures of a mask as whole numbers (z, y, x), on the grid of its volume.
 
     Args:
@@ -47,7 +50,7 @@ def read_dicom_mask(mask: DicomMask, notes: list[str]) -> NDArray[np.int64]:
         for _, file in files
         if isinstance(file, SegmentationFile) and file.type == "FRACTIONAL"
     )
-    joined = np.zeros(series.shape, dtype=np.int64)
+    joined = np.zeros(series.shape, dtype=np.int16 if len(mask.values) < 1 << 15 else np.int32)
     sizes: list[int] = []
     faults: list[Fault] = []
     for place, (name, _) in enumerate(mask.values, start=1):
@@ -69,7 +72,8 @@ def read_dicom_mask(mask: DicomMask, notes: list[str]) -> NDArray[np.int64]:
         faults.extend(_taken_faults(mask, joined, sizes, archive))
     if faults:
         raise DataError("A mask cannot be used:", faults)
-    values = np.array([0, *(value for _, value in mask.values)], dtype=np.int64)
+    classes = [0, *(value for _, value in mask.values)]
+    values = np.array(classes, dtype=integer_type(classes))
     return straighten(values[joined], geometry, mask=True)
 
 
@@ -77,9 +81,11 @@ def _open(held: StructureObject, where: str) -> SegmentationFile | StructureSetF
     return (SegmentationFile if held.kind == "segmentation" else StructureSetFile)(held.file, where)
 
 
-def _taken_faults(mask: DicomMask, joined: NDArray[np.int64], sizes: Sequence[int], archive: Archive) -> list[Fault]:
+def _taken_faults(
+    mask: DicomMask, joined: NDArray[np.integer[Any]], sizes: Sequence[int], archive: Archive
+) -> list[Fault]:
     """Structures that others cover, as the outline of the body does an organ: somebody has to say which has a voxel."""
-    left = np.bincount(joined.ravel(), minlength=len(sizes) + 1)[1:]
+    left = counts_of(joined, len(sizes) + 1)[1:]
     covered = [
         mask.values[place][0]
         for place, size in enumerate(sizes)

@@ -12,6 +12,7 @@ import SimpleITK as sitk  # noqa: N813  # the name its own manual uses
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault, reason
+from fewlabel.core.memory_limit import too_large
 from fewlabel.data.io.dicom.headers import Plane
 from fewlabel.data.io.dicom.quiet_pydicom import pydicom_library, quiet
 from fewlabel.data.io.dicom.tags import read_dataset, whole_of
@@ -38,6 +39,9 @@ def read_planes(planes: Sequence[Plane], where: str) -> NDArray[np.float32]:
     Raises:
         DataError: If a file cannot be read or its pixels cannot be unpacked.
     """
+    count = len(planes) * planes[0].shape[0] * planes[0].shape[1]
+    if problem := too_large(4 * count + 2 * count // len({plane.file for plane in planes})):
+        raise DataError("A scan cannot be used:", [Fault(problem, where, "Are its headers right?")])
     values = np.empty((len(planes), *planes[0].shape), dtype=np.float32)
     file: Path | None = None
     stored: NDArray[Any] = np.empty(0)

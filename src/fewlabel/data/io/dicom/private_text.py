@@ -135,7 +135,7 @@ def without_names(text: str, own: Collection[str], others: Collection[str] = fro
     long = [word for word in own if len(word) >= _WITHIN]
 
     def kept(match: re.Match[str]) -> str:
-        spelled = set(_spellings(match[0].casefold()))
+        spelled = set(spellings(match[0].casefold()))
         return "" if not spelled.isdisjoint(own) or any(part in word for word in spelled for part in long) else match[0]
 
     plain = " ".join(_LONG.sub("", unicodedata.normalize("NFC", text)).split())
@@ -169,7 +169,7 @@ def _without_others(text: str, names: Collection[str]) -> str:
 
 def _is_name(text: str, names: Collection[str]) -> bool:
     # Okafors is of Okafor.
-    return any(word in names or word.removesuffix("s") in names for word in _spellings(text.casefold()))
+    return any(word in names or word.removesuffix("s") in names for word in spellings(text.casefold()))
 
 
 def _parts(word: str) -> list[str]:
@@ -182,10 +182,10 @@ def _parts(word: str) -> list[str]:
 
 
 def _all_spellings(words: Collection[str]) -> frozenset[str]:
-    return frozenset(spelling for word in words for spelling in _spellings(word)) - {""}
+    return frozenset(spelling for word in words for spelling in spellings(word)) - {""}
 
 
-def _spellings(word: str) -> Iterator[str]:
+def spellings(word: str) -> Iterator[str]:
     """A word as it is, with its umlauts spelled out, and without marks on its letters."""
     yield word
     if not word.isascii():

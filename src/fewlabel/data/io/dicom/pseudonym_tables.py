@@ -14,7 +14,7 @@ SCANS, UNREADABLE = "scans.csv", "unreadable.csv"
 _COLUMNS = ("scan", "subject", "used", "patient", "name", "study", "series", "folder", "description")
 
 
-def write_scans(rows: Sequence[Mapping[str, str]], home: Path, own: Path) -> Path | None:
+def write_scans(rows: Sequence[Mapping[str, str]], home: Path, user_folder: Path) -> Path | None:
     """Write which patient, series and folder each pseudonym stands for, unless the table of the key says it already.
 
     Rows of other data with the same key stay.
@@ -23,7 +23,7 @@ def write_scans(rows: Sequence[Mapping[str, str]], home: Path, own: Path) -> Pat
         rows: A value for each column: ``scan``, ``subject``, ``used``, ``patient``, ``name``, ``study``, ``series``,
             ``folder`` and ``description``.
         home: Folder of the key, where nothing is written.
-        own: Folder of the user.
+        user_folder: Folder of the user.
 
     Returns:
         The table; None where it cannot be written, which does no harm but that nobody finds the way back.
@@ -32,10 +32,10 @@ def write_scans(rows: Sequence[Mapping[str, str]], home: Path, own: Path) -> Pat
         there = {row["scan"]: row for row in _rows(home / SCANS)}
         if rows and all(there.get(row["scan"]) == _whole(row) for row in rows):
             return home / SCANS
-        _merge([*_rows(own / SCANS), *rows], own / SCANS)
+        _merge([*_rows(user_folder / SCANS), *rows], user_folder / SCANS)
     except (OSError, csv.Error):
         return None
-    return own / SCANS
+    return user_folder / SCANS
 
 
 def known_patients(*folders: Path) -> set[tuple[str, str]]:
@@ -58,17 +58,17 @@ def merge_scans(table: Path, into: Path) -> None:
     _merge([*_rows(into), *_rows(table)], into)
 
 
-def write_unreadable(files: Sequence[tuple[Path, str]], own: Path) -> Path | None:
+def write_unreadable(files: Sequence[tuple[Path, str]], user_folder: Path) -> Path | None:
     """Write which files cannot be read, and why; without any, the table is removed.
 
     Args:
         files: Each with what is wrong with it.
-        own: Folder of the user.
+        user_folder: Folder of the user.
 
     Returns:
         The table; None where there is none.
     """
-    path = own / UNREADABLE
+    path = user_folder / UNREADABLE
     try:
         if not files:
             path.unlink(missing_ok=True)

@@ -42,9 +42,9 @@ class Pseudonyms:
     home: Path
 
     @property
-    def own(self) -> Path:
+    def user_folder(self) -> Path:
         """Folder of the user for what belongs to the data, and may not be written there."""
-        return _own_folder(self.base)
+        return _user_folder(self.base)
 
     def code(self, kind: str, *words: str, digits: int = 10) -> str:
         """A pseudonym, as hexadecimal digits: the HMAC-SHA256 of words, begun by their kind.
@@ -73,10 +73,10 @@ class Pseudonyms:
             if _created(home / _KEY, self.key) != self.key:
                 problem = "holds another key of pseudonyms, which was made in the meantime"
                 raise DataError("DICOM cannot be read:", [Fault(problem, str(home), "Start again")])
-            if (self.own / SCANS).is_file():
-                merge_scans(self.own / SCANS, home / SCANS)
-                (self.own / SCANS).unlink()
-            (self.own / _KEY).unlink(missing_ok=True)
+            if (self.user_folder / SCANS).is_file():
+                merge_scans(self.user_folder / SCANS, home / SCANS)
+                (self.user_folder / SCANS).unlink()
+            (self.user_folder / _KEY).unlink(missing_ok=True)
         except (OSError, csv.Error):
             return self
         return replace(self, home=home)
@@ -93,19 +93,19 @@ def load_pseudonyms(root: Path) -> Pseudonyms:
     """
     folder = root if root.is_dir() else root.parent
     above = (folder, *folder.parents)
-    for base, home in (*((base, base / FOLDER) for base in above), *((base, _own_folder(base)) for base in above)):
+    for base, home in (*((base, base / FOLDER) for base in above), *((base, _user_folder(base)) for base in above)):
         if (home / _KEY).exists():
             return Pseudonyms(_read(home / _KEY), base, home)
-    own = _own_folder(folder)
+    home = _user_folder(folder)
     try:
-        return Pseudonyms(_created(own / _KEY, secrets.token_bytes(_BYTES)), folder, own)
+        return Pseudonyms(_created(home / _KEY, secrets.token_bytes(_BYTES)), folder, home)
     except OSError as error:
         problem = f"cannot be written ({reason(error)}), so there is no place for the key of pseudonyms"
         remedy = "Allow writing to it, or name another folder in XDG_DATA_HOME"
-        raise DataError("DICOM cannot be read:", [Fault(problem, str(own), remedy)]) from error
+        raise DataError("DICOM cannot be read:", [Fault(problem, str(home), remedy)]) from error
 
 
-def _own_folder(folder: Path) -> Path:
+def _user_folder(folder: Path) -> Path:
     """Folder of the user for a folder of data; its name does not say which."""
     if given := os.environ.get("XDG_DATA_HOME"):
         base = Path(given)

@@ -42,8 +42,9 @@ class SegmentationFile:
             raise DataError("A mask cannot be read:", [Fault("its file is damaged", where, "Copy it again")]) from error
         self.type = text_of(dataset, "SegmentationType").upper()
         if self.type not in {"BINARY", "FRACTIONAL", "LABELMAP"}:
-            remedy = "Export it as a binary segmentation"
-            raise DataError("A mask cannot be read:", [Fault(f"is a segmentation of type {self.type}", where, remedy)])
+            problem = "is neither a binary or fractional segmentation nor a label map (SegmentationType)"
+            fault = Fault(problem, where, "Export it as a binary segmentation")
+            raise DataError("A mask cannot be read:", [fault])
         self._scale = number_of(dataset, "MaximumFractionalValue") or 1.0
         rows, columns = whole_of(dataset, "Rows") or 0, whole_of(dataset, "Columns") or 0
         groups = functional_groups(dataset)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from fewlabel.core.memory_limit import too_large
 from fewlabel.data.io.dicom.quiet_pydicom import pydicom_library, quiet
+
+#: Transfer syntax of files that are deflated as a whole.
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_BEGINNING, _AT_ONCE = 1 << 12, 1 << 22
 
 
 def read_dataset(file: Path | BinaryIO, *, pixels: bool = False, tags: tuple[str, ...] | None = None) -> Any:
@@ -25,15 +31,42 @@ def read_dataset(file: Path | BinaryIO, *, pixels: bool = False, tags: tuple[str
     library = pydicom_library()
     with quiet():
         try:
+            _check_unpacked_size(file, library)
             dataset = library.dcmread(file, stop_before_pixels=not pixels, force=True, specific_tags=tags)
             known = bool(text_of(dataset, "Modality") or text_of(dataset, "SOPClassUID"))
-        except OSError:
+        except (OSError, _TooLargeError):
             raise
         except Exception as error:  # damage makes pydicom raise anything, and none of it names a cause
             raise ValueError(f"its header is damaged ({type(error).__name__})") from error
     if not known:
         raise ValueError("it says neither its modality nor its kind of object")
     return dataset
+
+
+class _TooLargeError(ValueError):
+    """A file that is packed as a whole needs more memory than there is."""
+
+
+def _check_unpacked_size(file: Path | BinaryIO, library: Any) -> None:
+    """Refuse a file that is deflated as a whole and would not fit into memory: pydicom unpacks it before all else.
+
+    Raises:
+        ValueError: If so.
+    """
+    place = file if isinstance(file, Path) else Path(file.name)
+    with place.open("rb") as stream:
+        if _DEFLATED not in stream.read(_BEGINNING):
+            return
+        # Preamble, mark and the length of the group that says how the rest is packed.
+        start = 144 + int(library.filereader.read_file_meta_info(place).FileMetaInformationGroupLength)
+        stream.seek(start)
+        unpack, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while block := stream.read(_BEGINNING):
+            while block and not unpack.eof:
+                size += len(unpack.decompress(block, _AT_ONCE))
+                block = unpack.unconsumed_tail
+            if problem := too_large(2 * size):
+                raise _TooLargeError(f"it is deflated and {problem}")
 
 
 def elements_of(dataset: Any) -> Iterator[Any]:

@@ -212,3 +212,13 @@ def test_a_real_structure_set(shared_data, tmp_path):
         areas.append(abs(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)) / 2)
     assert mask[1].sum() == 0
     assert mask[0].sum() * 0.488281**2 == pytest.approx(areas[0] - areas[1], rel=0.03)
+
+
+def test_a_segmentation_of_no_known_type_is_named_without_its_text(tmp_path, series):
+    file = write_segmentation(tmp_path / "seg", series, {"one": blob()})
+    made = pydicom.dcmread(file)
+    made.SegmentationType = "QQPLANT"
+    made.save_as(file)
+    with pytest.raises(DataError, match="SegmentationType") as caught:
+        read(tmp_path, "one")
+    assert "QQPLANT" not in str(caught.value)

@@ -1,9 +1,12 @@
 """Texts that name nobody: neither the patient that they are on, nor another of the data set."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from fewlabel.data.io.dicom.data_set_index import open_archive, write_tables
+from fewlabel.data.io.dicom.data_set_patients import names_a_patient
 from fewlabel.data.io.dicom.private_text import naming_words, patient_names, without_names
 from kit.dicom import dataset, item, uid, write_slices, write_structure_set
 
@@ -113,3 +116,25 @@ def test_patients_of_the_data_set_are_known_where_one_is_read_alone(tmp_path):
     write_tables(open_archive(tmp_path, anew=True), ())
     [alone] = open_archive(tmp_path / "p1", anew=True).scans.values()
     assert alone.head.description == "T2 like"
+
+
+def test_names_in_private_tags_count(tmp_path):
+    made = dataset(SeriesDescription="T1 Zuname")
+    made.private_block(0x0029, "SCANNER", create=True).add_new(0x01, "PN", "Zuname^Geheim")
+    assert without_names("T1 Zuname", naming_words(made)) == "T1"
+
+
+@pytest.mark.parametrize(
+    ("folder", "named"),
+    [
+        ("Mueller_Joerg", True),
+        ("JÖRG mu\u0308ller", True),
+        ("scans of AB-4711", True),
+        ("mueller", False),
+        ("ct", False),
+    ],
+)
+def test_a_path_that_names_a_patient(tmp_path, folder, named):
+    study(tmp_path / "data", 0, "Müller^Jörg", "T2", PatientID="ab-4711")
+    headers = open_archive(tmp_path / "data", anew=True).tree.headers
+    assert names_a_patient(Path("scans") / folder / "ct", headers) == named

@@ -22,7 +22,7 @@ def test_reading_writes_nothing_into_the_data_and_finds_the_same_key_again(tmp_p
     below.mkdir(parents=True)
     above = load_pseudonyms(tmp_path / "data")
     assert len(code(above)) == 10
-    assert above.home == above.own
+    assert above.home == above.user_folder
     assert above.home.is_relative_to(tmp_path / "own")
     assert "data" not in above.home.name
     assert above.home.stat().st_mode & 0o077 == 0
@@ -36,12 +36,12 @@ def test_reading_writes_nothing_into_the_data_and_finds_the_same_key_again(tmp_p
 def test_the_key_moves_beside_the_data_with_its_table(tmp_path, monkeypatch):
     (tmp_path / "data" / "p1").mkdir(parents=True)
     first = load_pseudonyms(tmp_path / "data")
-    write_scans([{"scan": "p1"}], first.home, first.own)
+    write_scans([{"scan": "p1"}], first.home, first.user_folder)
     # Started on a part, it moves to the folder that it is of.
     moved = load_pseudonyms(tmp_path / "data" / "p1").beside_the_data()
     assert moved.home == tmp_path / "data" / FOLDER
     assert (moved.home / "scans.csv").read_text().splitlines()[1].startswith("p1,")
-    assert list(first.own.iterdir()) == []
+    assert list(first.user_folder.iterdir()) == []
     assert code(moved) == code(first)
     # Another user finds it.
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "another"))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fewlabel.data.io.dicom.headers import Header
-from fewlabel.data.io.dicom.private_text import body_parts, is_nobody, patient_names, without_names
+from fewlabel.data.io.dicom.private_text import body_parts, is_nobody, patient_names, spellings, without_names
 
 #: Shorter numbers are in many paths by chance.
 _LONG_NUMBER = 4
@@ -61,7 +62,7 @@ def patients_apart(headers: Sequence[Header]) -> tuple[list[Header], int]:
     """
     numbers: dict[str, set[str]] = defaultdict(set)
     for header in headers:
-        if not is_nobody(header.patient[1]):
+        if header.planes and not is_nobody(header.patient[1]):
             numbers[header.study].add(header.patient[1])
     shared = {study for study, several in numbers.items() if len(several) > 1}
     apart = [
@@ -80,10 +81,13 @@ def subjects_of(headers: Iterable[Header]) -> Mapping[str, tuple[str, ...]]:
 
 def names_a_patient(path: Path, headers: Iterable[Header]) -> bool:
     """Whether a part of a path holds the number of a patient, or two words of a name."""
-    parts = [part.casefold() for part in path.parts]
+    parts = [unicodedata.normalize("NFC", part).casefold() for part in path.parts]
     for person, number in {(header.person, header.patient[1].strip()) for header in headers}:
         numbered = len(number) >= _LONG_NUMBER and not is_nobody(number)
-        words = set(re.findall(r"[^\W\d_]{3,}", person.casefold()))
-        if any((numbered and number.casefold() in part) or sum(word in part for word in words) > 1 for part in parts):
-            return True
+        words = [set(spellings(word)) for word in set(re.findall(r"[^\W\d_]{3,}", person.casefold()))]
+        for part in parts:
+            if numbered and number.casefold() in part:
+                return True
+            if sum(any(spelled in part for spelled in word) for word in words) > 1:
+                return True
     return False

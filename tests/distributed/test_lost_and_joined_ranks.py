@@ -1,0 +1,120 @@
+"""A process that dies or hangs ends the run by one line, and it goes on from what was saved; two nodes equal one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kit.stores import make_store
+
+TINY = ["network.width=4", "network.depth=3", "device=cpu", "precision=32", "log_every=1", "steps=8"]
+#: The command line, but process 1 does not come back from its sixth step, and patience is short.
+FAILING = """
+import os, signal, sys, time
+from datetime import timedelta
+from fewlabel.engine import loop, runtime, stalled_processes
+stalled_processes.PATIENCE = runtime.PATIENCE = timedelta(seconds={patience})
+usual, calls = loop.total_norm, iter(range(100))
+def failing(gradients):
+    if next(calls) == 5 and os.environ["RANK"] == "1":
+        {failure}
+    return usual(gradients)
+loop.total_norm = failing
+from fewlabel.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_store(tmp_path_factory.mktemp("lost") / "prepared", subjects=6, depth=5, size=(32, 32))
+
+
+@pytest.fixture
+def words(store: Path) -> list[str]:
+    return ["pretrain", str(store), "method=simclr", "method.centre=false", "batch=8", "checkpoint_seconds=0", *TINY]
+
+
+def _torchrun(*launch: str) -> list[str]:
+    return [sys.executable, "-m", "torch.distributed.run", *launch]
+
+
+def _environment() -> dict[str, str]:
+    # Where torchrun is told how many threads, it says nothing of them.
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def _plain(words: list[str], out: Path, *more: str) -> None:
+    command = [sys.executable, "-m", "fewlabel", *words, "--out", str(out), *more]
+    done = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def _same(one: Path, two: Path) -> None:
+    first, second = (load_file(place / "encoder.safetensors") for place in (one, two))
+    assert first.keys() == second.keys()
+    for key, tensor in first.items():
+        torch.testing.assert_close(tensor, second[key], rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("failure", "patience"),
+    [("os.kill(os.getpid(), signal.SIGKILL)", 600), ("time.sleep(3600)", 20)],
+    ids=["dies", "hangs"],
+)
+def test_a_lost_process_ends_the_run_by_one_line_and_it_goes_on(
+    words: list[str], tmp_path: Path, failure: str, patience: int
+) -> None:
+    script = tmp_path / "failing.py"
+    script.write_text(FAILING.format(failure=failure, patience=patience))
+    out = tmp_path / "run"
+    launch = _torchrun("--standalone", "--nproc_per_node", "2", str(script), *words, "--out", str(out))
+    done = subprocess.run(launch, env=_environment(), capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode != 0
+    told = " ".join(done.stderr.split())
+    assert told.count("Another process of this run has ended, hangs or cannot be reached") == 1
+    assert "goes on from the state that was saved last" in told
+    assert "This should not happen" not in told
+    if "sleep" in failure:
+        # Where each of the two stands: one in the step, one in the exchange.
+        assert told.count("Timeout (0:00:19)!") == 2
+        assert 'failing.py", line 9 in failing' in told
+    assert (out / "checkpoint.safetensors").is_file()
+    _plain(words, out, "--resume")
+    _plain(words, tmp_path / "whole")
+    _same(out, tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_two_nodes_equal_one_process(words: list[str], tmp_path: Path) -> None:
+    """As docs/how-to/cluster.md has it: one torchrun a node, which meet at an address of the first."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    nodes = []
+    for number in range(2):
+        launch = _torchrun(
+            *("--nnodes", "2", "--node_rank", str(number), "--nproc_per_node", "1"),
+            *("--master_addr", "127.0.0.1", "--master_port", str(port)),
+            *("-m", "fewlabel", *words, "--out", str(tmp_path / "two")),
+        )
+        nodes.append(subprocess.Popen(launch, env=_environment(), stderr=subprocess.PIPE, text=True))
+    try:
+        for node in nodes:
+            _, errors = node.communicate(timeout=300)
+            assert node.returncode == 0, errors[-3000:]
+    finally:
+        for node in nodes:
+            if node.poll() is None:
+                node.send_signal(signal.SIGKILL)
+    _plain(words, tmp_path / "one")
+    _same(tmp_path / "one", tmp_path / "two")
