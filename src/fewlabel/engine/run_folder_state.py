@@ -30,7 +30,7 @@ _COMPILED = "compiled"
 #: ``precision=auto`` may compute in bfloat16 what was float32, other ``threads`` round otherwise; the rest changes no
 #: number of the result.
 FREE_SETTINGS = frozenset(
-    {"out", "resume", "checkpoint_seconds", "device", "threads", "control", "data", "encoder", "start"}
+    {"out", "resume", "checkpoint_seconds", "device", "threads", "control", "data", "encoder", "start", "tracking"}
 )
 
 
