@@ -67,6 +67,12 @@ def objects(path: Path) -> None:
     np.save(path, np.array([{}, None]), allow_pickle=True)
 
 
+def endless_header(path: Path) -> None:
+    """A header that Python's own tokenizer gives up on."""
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"'fortran_order'", b"'fortran_order\n", 1))
+
+
 def scored(run: Path) -> None:
     data, out = run / "prepared", run / "again"
     settings = EvaluateSettings(data=data, segmenter=run / "segmenter", out=out, grid="prepared", device="cpu")
@@ -93,6 +99,7 @@ DAMAGED = [
     ("prepared/images.npy", empty, pretrained),
     ("prepared/images.npy", header, pretrained),
     ("prepared/images.npy", longer, pretrained),
+    ("prepared/images.npy", endless_header, pretrained),
     ("prepared/images.npy", objects, pretrained),
     ("prepared/images.npy", fewer_slices, pretrained),
     ("prepared/labels.npy", half, tuned),

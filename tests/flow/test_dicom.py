@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from fewlabel.cli import app
 from fewlabel.data.io.dicom.series import open_series
+from fewlabel.readers.base import collect_catalog
 from kit.dicom import ROOT, dataset, save, uid, with_pixels, write_slices, write_structure_set
 
 #: Stands in every text that names anybody.
@@ -109,6 +110,9 @@ def test_training_and_prediction_name_nobody(data, tmp_path, caplog):
     caplog.set_level(logging.DEBUG)
     said = command("check", data)
     assert "No faults" in said
+    # Nothing is written beside the data, and yet training names the scans alike.
+    assert not (data / ".fewlabel-dicom").exists()
+    ids = {case.id for case in collect_catalog(data)[1].cases}
     run, masks = tmp_path / "run", tmp_path / "masks"
     tiny = ("finetune.steps=4", "pretrain.steps=4", "pretraining=true", "pretrain.network.width=4", "finetune.batch=4",
             "pretrain.batch=4", "device=cpu")  # fmt: skip
@@ -128,6 +132,8 @@ def test_training_and_prediction_name_nobody(data, tmp_path, caplog):
     command("share", run, "--out", tmp_path / "copy")
     assert leaks(tmp_path / "copy") == []
     catalog = pd.read_parquet(run / "prepared" / "catalog.parquet")
+    assert set(catalog["case"]) == ids
+    assert (data / ".fewlabel-dicom" / "key").is_file()
     pseudonyms = [name.encode() for name in {*catalog["case"], *catalog["subject"]}]
     for path in (tmp_path / "copy").rglob("*"):
         assert not path.is_file() or not any(name in path.read_bytes() for name in pseudonyms), path

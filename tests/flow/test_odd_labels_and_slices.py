@@ -209,7 +209,7 @@ def test_pictures_without_a_mask_are_neither_learnt_nor_scored(tmp_path, bright)
     split = splitting(tmp_path / "s.json", 5)
     report = checked(tmp_path / "raw", split=split)
     assert report.faults == ()
-    assert any("15 slices of 5 masks (s0, s1, s2, …) have no mask file" in line for line in report.lines)
+    assert any("no mask file for 15 slices of 5 masks (s0, s1, s2, …)" in line for line in report.lines)
     store = prepared(tmp_path / "raw", tmp_path / "p", split=split)
     assert [case.record["unannotated"] for case in store.cases] == [[0, 3, 6]] * 5
     assert store.slices["labelled"].sum() == 5 * 4

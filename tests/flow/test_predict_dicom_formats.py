@@ -54,6 +54,7 @@ def test_masks_belong_to_their_series_and_are_read_back(model, tmp_path, form):
     for number in range(2):
         write_series(scans / f"ct{number}", number, PatientID=f"qqplant{number}")
     out = run(model, scans, tmp_path / "out", format=form)
+    assert not list(scans.rglob(".*"))
     table = pd.read_csv(out / "predictions.csv")
     assert sorted(path.name for path in out.glob("*.dcm")) == sorted(table["output"])
     assert table["ml_core"].tolist() == [pytest.approx((nested_discs(0) == LABELS["core"]).sum() * 0.036)] * 2

@@ -176,6 +176,44 @@ def test_damaged_notes_of_earlier_calls_are_no_notes(model, scans, tmp_path):
             run(model, scans / "a.nii", out)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"settings": 5},
+        {"settings": []},
+        {"beside": True},
+        {"beside": [3]},
+        {"files": ["a.nii"]},
+        {"files": {"a.nii": None}},
+        {"files": {"../a.nii": "0"}},
+        {"files": {"/a.nii": "0"}},
+        {"model": None},
+        {"scan": {}},
+    ],
+)
+def test_a_record_of_another_shape_is_none(model, scans, tmp_path, values):
+    out = run(model, scans / "a.nii", tmp_path / "out")
+    path = out / "run_report.json"
+    record = json.loads(path.read_text())
+    record["masks"]["a.nii"].update(values)
+    path.write_text(json.dumps(record))
+    with pytest.raises(SettingsError, match=r"a\.nii is there already"):
+        run(model, scans / "a.nii", out)
+
+
+def test_notes_of_another_shape_are_none(model, scans, tmp_path):
+    out = run(model, scans / "a.nii", tmp_path / "out")
+    rows = [3, {"output": "a.nii", "status": "ok"}, {"input": "a.nii", "output": {"a": 1}, "status": "ok"}]
+    notes = [
+        {"begun": True},
+        {"begun": {"a": 1}},
+        {"output": 3, "rows": []},
+        *({"output": "b", "rows": [row]} for row in rows),
+    ]
+    (out / "unfinished.jsonl").write_text("".join(f"{json.dumps(note)}\n" for note in notes))
+    run(model, scans / "a.nii", out)
+
+
 def test_a_single_mask_stays_too(model, scans, tmp_path):
     mask = tmp_path / "out/heart.nii"
     run(model, scans / "a.nii", mask)

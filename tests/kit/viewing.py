@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +14,8 @@ from kit.segmenters import make_segmenter, prepared_discs, raw_folder
 def discs_run(folder: Path) -> Path:
     """A run on tilted scans ``a`` and ``b`` (learnt from), ``c`` (no label) and ``t`` (test), by a random network."""
     raw_folder(folder / "raw", ("a", "b", "c", "t"), unlabelled=("c",))
-    prepared = prepared_discs(folder, train=("a", "b"), test=("t",), made=True)
     run = folder / "run"
-    run.mkdir()
-    shutil.move(prepared, run / "prepared")
+    prepared_discs(folder, train=("a", "b"), test=("t",), made=True, out=run / "prepared")
     plan = json.loads((run / "prepared" / "plan.json").read_text())
     make_segmenter(run / "segmenter", plan, [run / "prepared"], labelled_subjects=["a", "b"])
     write_json(run / "run.json", {"kind": "run", "stages": {"finetune": {}}, "use": None})

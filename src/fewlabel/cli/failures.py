@@ -50,6 +50,13 @@ def _closed_path(error: OSError) -> SettingsError | None:
         problem, remedy = "is on a read-only disk", "Give a path elsewhere"
     elif isinstance(error, PermissionError) and path:
         problem, remedy = "cannot be read or written: permission denied", "Change its permissions, or give another path"
+    elif isinstance(error, IsADirectoryError | NotADirectoryError) and path:
+        what = (
+            "a folder where a file is to be"
+            if isinstance(error, IsADirectoryError)
+            else "a file where a folder is to be"
+        )
+        problem, remedy = f"cannot be read or written: there is {what}", "Take it away, or give another path"
     else:
         return None
     return SettingsError("A file or folder cannot be used:", [Fault(f"{path} {problem}".strip(), remedy=remedy)])

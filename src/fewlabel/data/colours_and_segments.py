@@ -106,7 +106,8 @@ def _with_segments(catalog: Catalog) -> Catalog:
     }
     cases = tuple(replace(case, label=moved[case.label]) if case.label in moved else case for case in catalog.cases)
     named = catalog.label_names or {0: "background", **{value: name for name, value in values.items()}}
-    note = f"{len(moved)} segmentations number their segments differently: they are matched by name"
+    which = "1 segmentation numbers its" if len(moved) == 1 else f"{len(moved)} segmentations number their"
+    note = f"{which} segments differently from the others: segments are matched by name"
     return replace(catalog, cases=cases, label_names=named, notes=(*catalog.notes, note) if moved else catalog.notes)
 
 

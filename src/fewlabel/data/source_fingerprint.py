@@ -142,7 +142,7 @@ def read_sources(folder: Path) -> dict[str, Any]:
     """The recorded key and files of a store; empty where there is none or it cannot be read."""
     try:
         values = json.loads((folder / SOURCES).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import ArtifactError, Fault, reason
+from fewlabel.data.io.npz import NPZ_ERRORS
 from fewlabel.data.scan_locations import located, read_data_folder
 
 UNLABELLED = 255
@@ -146,7 +147,7 @@ class PreparedStore:
         try:
             array = np.load(path, mmap_mode="r")
             size = path.stat().st_size
-        except (OSError, ValueError, EOFError) as error:
+        except (*NPZ_ERRORS, OSError) as error:
             self.artifact.check_unchanged()
             raise self._damaged(name, reason(error) or "it is empty") from error
         self.artifact.check_unchanged()

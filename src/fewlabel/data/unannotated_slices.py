@@ -108,7 +108,7 @@ def unannotated(
     lacking = {case: scan.without for case, scan in scans.items() if scan.without}
     empty, notes = _empty_slices(scans, mode)
     if lacking and mode == "background":
-        notes = [f"{_counted(lacking, 'slice')} have no mask file: taken for background, as empty_slices={mode} says"]
+        notes = [f"no mask file for {_counted(lacking, 'slice')}: background, as empty_slices={mode} says"]
         return {}, notes
     left_out = {
         case: tuple(sorted((*lacking.get(case, ()), *empty.get(case, ()))))
@@ -118,9 +118,8 @@ def unannotated(
     if lacking:
         notes.insert(
             0,
-            f"{_counted(lacking, 'slice')} have no mask file, but others of the same scan do: they are left out of "
-            "training and scoring. If no file means that nothing is there, empty_slices=background takes them for "
-            "background",
+            f"no mask file for {_counted(lacking, 'slice')}, but for others of the same scan: left out of training and "
+            "scoring. If no file means that nothing is there, empty_slices=background takes them for background",
         )
     return left_out, notes
 

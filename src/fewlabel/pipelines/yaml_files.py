@@ -10,6 +10,8 @@ import yaml
 
 from fewlabel.core.errors import Fault, SettingsError
 
+#: What its loader raises on a text that is no YAML, or whose tags do not fit their values.
+_YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 ENDINGS = frozenset({".yaml", ".yml"})
 #: What a file may hold in place of settings, in words.
 _WORDS = {type(None): "nothing", list: "a list", dict: "names that are no text"}
@@ -50,7 +52,7 @@ def read_settings_file(path: Path, what: str) -> dict[str, Any] | None:
         why = error.strerror or str(error)
         fault = Fault(f"{path} cannot be read: {why}", remedy="Make it readable, or give another one")
         raise SettingsError(cannot, [fault]) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except _YAML_ERRORS as error:
         fault = Fault(f"{path} is not valid YAML: {' '.join(str(error).split())}", remedy="Correct the file")
         raise SettingsError(cannot, [fault]) from error
     if text is None:

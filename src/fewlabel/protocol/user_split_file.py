@@ -50,7 +50,7 @@ def read_split_file(catalog: Catalog, path: Path) -> dict[str, Any]:
 def _content(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         fault = Fault(f"{path} is not a readable JSON file ({reason(error)})", remedy=_SHAPE)
         raise DataError("The split cannot be read:", [fault]) from error
     if not isinstance(content, dict) or not isinstance(content.get("parts"), dict):

@@ -151,7 +151,7 @@ def choose_reader(root: Path, reader: str | Mapping[str, Any] = "auto") -> Choic
         # A Config built from a mapping carries the reader's id; a bare id needs no settings.
         name = reader if isinstance(reader, str) else str(reader["name"])
         kind = load_plugin(_FAMILY, name, where="reader")
-        own: Match = kind.match(root)
+        own = _match(kind, root)
         inside = _inside(root, {name: kind}, own.score, config)
         return inside or Choice(name, kind(config), Match(own.score, ("chosen by the user", *own.reasons)), root)
     with listed_once():
@@ -306,7 +306,7 @@ def _match(kind: type[Reader], root: Path) -> Match:
     """How well a reader fits; not at all where it meets what cannot be read."""
     try:
         return kind.match(root)
-    except (OSError, ValueError, RecursionError) as error:
+    except Exception as error:  # noqa: BLE001  # of whatever kind: others may fit
         return Match(0.0, (f"{getattr(error, 'filename', None) or root} cannot be read ({reason(error)})",))
 
 

@@ -91,7 +91,7 @@ class Sidecars:
         if path not in self.read:
             try:
                 content = json.loads((self.root / path).read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, RecursionError) as error:
                 problem = f"{self.root / path} cannot be read as JSON ({reason(error)})"
                 self.faults.append(Fault(problem, remedy="Correct it or take it away"))
                 content = {}

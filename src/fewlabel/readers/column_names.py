@@ -80,7 +80,8 @@ def meanings(
     """What columns mean. A name is known in any case and with any separators.
 
     One that can also mean something else (``volume``, ``gt``) counts as files only where its cells look like them.
-    ``case_id`` names the person where no other column does, else the case.
+    ``case_id`` names the person where no other column does, else the case. Where no name says which column keeps scans
+    for testing, the one does whose cells are all words for parts.
 
     Args:
         cells: Column → its cells.
@@ -107,6 +108,10 @@ def meanings(
             unlike = [column for column in others if not any(map(is_file, cells[column]))]
             by_meaning[meaning] = [column for column in by_meaning[meaning] if column not in unlike]
             by_meaning.setdefault("", []).extend(unlike)
+    told = [column for column in by_meaning.get("", ()) if _tells_parts(cells[column])]
+    if "part" in wanted and "part" not in by_meaning and len(told) == 1:
+        by_meaning["part"] = told
+        by_meaning[""].remove(told[0])
     unknown = by_meaning.pop("", [])
     metadata = tuple(column for column in cells if column in unknown)
     ids = [column for column in by_meaning.get("case", ()) if plain_name(column) == _CASE_OR_SUBJECT]
@@ -150,6 +155,12 @@ def _meaning(column: str, values: Sequence[str], is_file: Callable[[str], bool])
     if meaning in {"slice", "frame"} and any(value and not _is_number(value) for value in values):
         return ""
     return meaning
+
+
+def _tells_parts(values: Sequence[str]) -> bool:
+    """Whether all cells, whatever their column is called, are words for two or more parts."""
+    parts = {PART_WORDS.get(value.lower(), "") for value in values if value}
+    return len(parts) > 1 and "" not in parts
 
 
 def no_files(column: str, meaning: str, values: Sequence[str], where: str) -> Fault:

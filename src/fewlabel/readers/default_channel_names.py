@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
 
 from fewlabel.core.errors import DataError
 from fewlabel.data.catalog import Case
@@ -10,24 +11,29 @@ from fewlabel.data.io.volume_reading import read_geometry
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _COLOURS = ("red", "green", "blue")
+#: Scans that are looked at.
+_SAMPLE = 20
 
 
-def channel_names(cases: Iterable[Case], usual: str = "image") -> tuple[str, ...]:
-    """Channels of the first scan that can be read, from its header: colours of a picture, else numbers.
+def channel_names(cases: Sequence[Case], usual: str = "image") -> tuple[str, ...]:
+    """Channels of most scans, by the headers of a few: colours of pictures, else numbers.
 
     Args:
         cases: Of one file each.
         usual: Name of the channel where there is one.
     """
-    for case in cases:
+    kinds: Counter[tuple[str, ...]] = Counter()
+    for case in cases[:: max(1, len(cases) // _SAMPLE)]:
         path = case.images[0]
         try:
             count = sum(read_geometry(image).components for image in case.images)
         except DataError:
             continue
+        picture = len(case.images) == 1 and path.name.partition("#")[0].lower().endswith(_PICTURES)
         if count == 1:
-            break
-        if count == len(_COLOURS) and len(case.images) == 1 and path.name.partition("#")[0].lower().endswith(_PICTURES):
-            return _COLOURS
-        return tuple(f"channel {index}" for index in range(count))
-    return (usual,)
+            kinds[(usual,)] += 1
+        elif count == len(_COLOURS) and picture:
+            kinds[_COLOURS] += 1
+        else:
+            kinds[tuple(f"channel {index}" for index in range(count))] += 1
+    return kinds.most_common(1)[0][0] if kinds else (usual,)

@@ -24,6 +24,14 @@ _MOST_SHOWN = 3
 #: Masks of one structure by several people, or joined of theirs.
 _OF_RATERS = re.compile(r"aggregated|annotation|annotator|instance|rater|reader|observer", re.IGNORECASE)
 
+#: Stages of one mask, of which one is to be chosen.
+_OF_VERSIONS = re.compile(
+    r"(?:old|new|final|orig(?:inal)?|initial|draft|latest|first|second|corr(?:ected)?|edit(?:ed)?|review(?:ed)?|copy"
+    r"|backup|bak|auto(?:matic)?|manual|expert|gt|pred(?:iction|icted)?|ai|nnunet|alt|neu|korrigiert|v|ver|version)?"
+    r"[ _.-]*\d*",
+    re.IGNORECASE,
+)
+
 
 @dataclass
 class _Scan:
@@ -66,8 +74,13 @@ class StructuresReader(Reader):
         reasons = (f"{several} of {len(scans)} scans have several masks, of {len(shared)} structures",)
         labelled = sum(bool(scan.masks) for scan in scans)
         raters = sum(_OF_RATERS.search(name) is not None for name in shared)
+        versions = all(_OF_VERSIONS.fullmatch(name) for name in shared)
         fits = (
-            len(common) > 1 and not raters and 2 * several >= labelled and len(strays) <= labelled and "" not in shared
+            len(common) > 1
+            and not (raters or versions)
+            and 2 * several >= labelled
+            and len(strays) <= labelled
+            and "" not in shared
         )
         return Match(0.9 if fits else 0.3, reasons)
 

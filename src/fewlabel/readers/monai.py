@@ -127,7 +127,7 @@ def _lists(root: Path) -> list[tuple[Path, Mapping[str, Any]]]:
             continue
         try:
             content = json.loads(path.read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         if isinstance(content, dict) and _rows(content):
             datalists.append((path, content))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import zipfile
 from collections import Counter
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -56,8 +55,9 @@ def read_table(path: Path, faults: list[Fault], notes: list[str], most: int | No
             lines = _parquet(path, most)
         else:
             lines = _text(path, faults, notes, most)
-    except (OSError, ValueError, KeyError, csv.Error, zipfile.BadZipFile) as error:
-        faults.append(Fault(f"{path} is not a readable table ({reason(error)})"))
+    except Exception as error:  # noqa: BLE001  # of zip, XML, Parquet and openpyxl itself, which share no base
+        problem = f"{path} is not a readable table ({reason(error)})"
+        faults.append(Fault(problem, remedy="Save it anew with the program that made it"))
     return _shaped(path, lines, faults, notes) if lines else Table((), ())
 
 
@@ -143,8 +143,8 @@ def _excel(path: Path, faults: list[Fault], notes: list[str], most: int | None) 
         return []
     import openpyxl
 
-    # The values of formulas are those that Excel stored.
-    book: Any = openpyxl.load_workbook(path, read_only=False, data_only=True)
+    # The values of formulas are those that Excel stored. Of a damaged file openpyxl would leave the stream open.
+    book: Any = openpyxl.load_workbook(io.BytesIO(path.read_bytes()), read_only=False, data_only=True)
     sheets = {sheet.title: _sheet(sheet, most) for sheet in book.worksheets}
     book.close()
     filled = {title: lines for title, lines in sheets.items() if lines}

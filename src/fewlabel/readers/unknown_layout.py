@@ -59,6 +59,8 @@ def unknown_layout(root: Path, matches: Mapping[str, Match]) -> Fault:
         remedy = f"Write a table of it with `fewlabel table {root} > scans.csv`, complete it and give that"
     elif any((why_unreadable(root / path) or ("",))[0] == PACKED for path in files_below(root)):
         remedy = "Unpack its packed files"
+    elif unread := {path.suffix.lower() for path in files_below(root)} & set(_UNREADABLE):
+        remedy = f"Convert its images, since {', '.join(sorted(unread))} is not read: pictures to PNG, volumes to NIfTI"
     elif any(path.suffix.lower() == ".dcm" for path in files_below(root)):
         remedy = "Its .dcm files do not begin as DICOM does: are they complete?"
     else:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -48,10 +48,12 @@ class LearningJob:
 
     Args:
         run: The run folder.
+        program: The command line up to ``learn``; that of this installation by default.
     """
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, program: Sequence[str] = (sys.executable, "-m", "fewlabel")) -> None:
         self.run = run
+        self._program = program
         self.rounds: list[Round] = []
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
@@ -67,9 +69,8 @@ class LearningJob:
         with self._lock:
             if self.running is not None:
                 return None
-            words = [f"{key}={show_value(value)}" for key, value in settings.items()]
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "fewlabel", "learn", str(self.run.absolute()), *words],
+                [*self._program, "learn", str(self.run.absolute()), *_words(settings)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -111,3 +112,14 @@ class LearningJob:
         made.ended = datetime.now().astimezone()
         if made.status == "RUNNING":
             made.status = "DONE" if code == 0 else "ERROR"
+
+
+def _words(settings: Mapping[str, Any], above: str = "") -> list[str]:
+    """Settings as words of a command, groups of them with a dot."""
+    words = []
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            words += _words(value, f"{above}{key}.")
+        else:
+            words.append(f"{above}{key}={show_value(value)}")
+    return words

@@ -29,6 +29,11 @@ def call(*words: str) -> Result:
         (PermissionError(errno.EACCES, "Permission denied", "/data/scan.nii.gz"), ("/data/scan.nii.gz", "permission")),
         (PermissionError(errno.EPERM, "Operation not permitted", "/data/x"), ("/data/x", "permission")),
         (OSError(errno.EROFS, "Read-only file system", "/mnt/out/.x.partial"), ("/mnt/out", "read-only")),
+        (
+            IsADirectoryError(errno.EISDIR, "Is a directory", ".x", None, "/out/x"),
+            ("/out/x", "there is a folder where"),
+        ),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "/out/x"), ("/out/x", "there is a file where a folder")),
     ],
 )
 def test_a_path_without_permission_is_2(

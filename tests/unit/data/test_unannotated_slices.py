@@ -110,12 +110,12 @@ def test_slices_without_a_mask_file_are_left_out_and_empty_files_are_background(
     scans = {**whole, "a": replace(whole["a"], without=(3, 5)), "c": replace(whole["c"], without=(0,))}
     left_out, (note,) = unannotated(scans)
     assert left_out == {"a": (3, 5), "c": (0,)}
-    assert note.startswith("3 slices of 2 masks (a, c) have no mask file, but others of the same scan do")
+    assert note.startswith("no mask file for 3 slices of 2 masks (a, c), but for others of the same scan: left out")
     assert unannotated(scans, "between")[0] == {"a": (3, 4, 5), "c": (0,)}
     assert unannotated(scans, "all")[0] == {"a": (3, 4, 5), "c": (0,)}
     left_out, (note,) = unannotated(scans, "background")
     assert left_out == {}
-    assert note == "3 slices of 2 masks (a, c) have no mask file: taken for background, as empty_slices=background says"
+    assert note == "no mask file for 3 slices of 2 masks (a, c): background, as empty_slices=background says"
 
 
 @pytest.mark.parametrize("slice_axis", ["z", "x"])

@@ -71,8 +71,8 @@ def test_quoted_scalars_are_text(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("- 1\n", "list"),
-        ("", "NoneType"),
-        ("1: 2\n", "dict"),
+        ("", "nothing"),
+        ("1: 2\n", "names that are no text"),
         ("a: [1\n", "YAML"),
         ("a: !!python/name:os.system\n", "YAML"),
     ],
@@ -140,3 +140,18 @@ def test_the_default_recipe_is_where_the_defaults_of_train_are_set() -> None:
         "pretrain": {"method": "gcl"},
         "finetune": {"regime": "fixmatch", "view": [128, 128], "optimiser": {"lr": 2e-3}},
     }
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: !!float x", "a: !!int 1_x", "a: !!timestamp 9", "a: !!bool x", "{" * 2000, "a: !!set x", "a: *b", "\t"],
+)
+def test_yaml_that_is_none_is_named_whatever_its_loader_raises(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SettingsError, match=r"mine\.yaml is not valid YAML"):
+        load_recipe(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("value", [None, 3, True, ["gcl"], [["a", "b", "c"]]])
+def test_a_plugin_that_is_no_name_is_told(value: Any) -> None:
+    with pytest.raises(SettingsError, match="a name is missing"):
+        resolve_plugin("fewlabel.methods", value, where="method")

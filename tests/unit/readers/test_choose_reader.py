@@ -66,6 +66,13 @@ def test_masks_in_a_format_that_is_not_read_are_named(tmp_path):
         choose_reader(tmp_path)
 
 
+def test_a_folder_of_images_in_a_format_that_is_not_read_says_what_to_do(tmp_path):
+    for number in (1, 2):
+        (tmp_path / f"im{number:04d}.ppm").write_bytes(b"P6")
+    with pytest.raises(DataError, match=r"2 PPM files\. Convert its images, since \.ppm is not read: pictures to PNG"):
+        choose_reader(tmp_path)
+
+
 def test_a_folder_without_scans_is_no_table(tmp_path):
     with pytest.raises(DataError, match=r"Unknown layout: no files\. Give the folder that holds the scans"):
         choose_reader(tmp_path)

@@ -82,3 +82,11 @@ def test_two_raters_of_one_structure_are_not_structures(tmp_path):
         write_scan(tmp_path / f"1st_manual/{name}_manual1.nii.gz", structure(0))
         write_scan(tmp_path / f"mask/{name}_training_mask.nii.gz", structure(0))
     assert choose_reader(tmp_path).name == "folders"
+
+
+@pytest.mark.parametrize("names", [("final", "old"), ("v1", "v2", "v3"), ("neu", "alt"), ("auto", "corrected")])
+def test_versions_of_one_mask_are_not_structures(tmp_path, names):
+    root = write(tmp_path, "{}/mri.nii.gz", "{}/Segmentation_{}.nii.gz", names=names)
+    choice, catalog = collect_catalog(root)
+    assert choice.name == "folders"
+    assert any("3 images have several masks" in note for note in catalog.notes)

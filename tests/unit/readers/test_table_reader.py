@@ -359,6 +359,21 @@ def test_a_file_that_is_nearly_there_is_asked_for(folder):
     assert f"is a link to {folder / 'nowhere.nii.gz'}, which does not exist" in fifth
 
 
+@pytest.mark.parametrize("column", ["set", "Data Part", "fold", "usage"])
+def test_a_column_of_parts_is_known_by_what_it_says(folder, column):
+    rows = [{**row, column: part} for row, part in zip(ROWS, ("train", "Training", "test"), strict=True)]
+    catalog = read(write(folder, "scans.csv", rows))
+    assert [case.part for case in catalog.cases] == ["", "", "test"]
+    assert f"column {column} is read as the part" in catalog.notes
+    assert column not in [each.name for each in catalog.columns]
+    # One word alone, or others beside, say something else; of two such columns nobody knows which.
+    for parts in (("train", "train", ""), ("train", "test", "Bonn")):
+        rows = [{**row, column: part} for row, part in zip(ROWS, parts, strict=True)]
+        assert {case.part for case in read(write(folder, "scans.csv", rows)).cases} == {""}
+    rows = [{**row, column: part, "other": part} for row, part in zip(ROWS, ("train", "val", "test"), strict=True)]
+    assert {case.part for case in read(write(folder, "scans.csv", rows)).cases} == {""}
+
+
 def test_a_split_column_keeps_its_parts(folder):
     rows = [{"image": "s1/a.nii.gz", "split": "val"}, {"image": "c2.nii.gz", "split": "Testing"}]
     catalog = read(write(folder, "scans.csv", rows))

@@ -1,9 +1,11 @@
 import importlib.util
+import zipfile
 
 import pytest
 
 from fewlabel.core.errors import DataError
 from fewlabel.readers import table, table_file
+from fewlabel.readers.base import collect_catalog
 from fewlabel.readers.table import TableReader
 from kit.scans import noise, write_scan
 
@@ -50,3 +52,42 @@ def test_a_workbook_is_read_as_it_looks(folder):
     (folder / "scans.xlsx").write_bytes(b"no workbook")
     with pytest.raises(DataError, match="is not a readable table"):
         read(folder / "scans.xlsx")
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("xl/workbook.xml", lambda content: content[:40]),
+        ("xl/workbook.xml", lambda content: content.replace(b"workbook", b"w\x80rkbook")),
+        ("[Content_Types].xml", lambda content: content.replace(b"Extension=", b"Extensio.=")),
+        ("xl/worksheets/sheet1.xml", lambda content: content.replace(b"<v>", b"<v>x")),
+        ("xl/worksheets/sheet1.xml", lambda content: b""),
+        ("xl/styles.xml", lambda content: b"<styleSheet/>"),
+        ("", lambda content: content[:300] + bytes(40) + content[340:]),
+    ],
+)
+def test_a_damaged_workbook_is_named_whatever_its_reader_raises(folder, part, change):
+    if importlib.util.find_spec("openpyxl") is None:
+        pytest.skip("openpyxl, of the extra excel, is not installed")
+    import openpyxl
+
+    book, path = openpyxl.Workbook(), folder / "scans.xlsx"
+    book.active.append(["image", "age"])
+    book.active.append(["a.nii.gz", 41.5])
+    book.save(path)
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    if part:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in parts.items():
+                archive.writestr(name, change(content) if name == part else content)
+    else:
+        path.write_bytes(change(path.read_bytes()))
+    told = []
+    for choice in ("auto", "table"):
+        for place in (path, folder):
+            try:
+                told.extend(collect_catalog(place, choice)[1].faults)
+            except DataError as error:
+                told.extend(error.faults)
+    assert all(fault.remedy for fault in told)

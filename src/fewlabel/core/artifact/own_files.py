@@ -59,11 +59,21 @@ def own_files(folder: Path, names: Iterable[str]) -> OwnFiles | None:
         elif name.endswith(PREDICT_REPORT):
             masks = next(_objects(folder / name, lines=False), {}).get("masks")
             records = masks.values() if isinstance(masks, dict) else ()
-            files |= {folder / file for record in records for file in record.get("files", ())}
+            files |= {folder / file for record in records for file in _names(record)}
         elif name.endswith(PREDICT_JOURNAL):
             lines = _objects(folder / name, lines=True)
-            files |= {folder / file for line in lines for file in (line.get("begun"), *line.get("files", ())) if file}
+            files |= {folder / file for line in lines for file in _names(line)}
     return OwnFiles(folder, kind or "predictions", frozenset(files)) if files else None
+
+
+def _names(record: Any) -> Iterator[str]:
+    """The files that a record of a mask names, or a note on one."""
+    if not isinstance(record, dict):
+        return
+    files = record.get("files")
+    for name in (record.get("begun"), *(files if isinstance(files, dict | list) else ())):
+        if isinstance(name, str) and name:
+            yield name
 
 
 def _objects(path: Path, *, lines: bool) -> Iterator[dict[str, Any]]:

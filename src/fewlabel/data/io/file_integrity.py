@@ -155,6 +155,9 @@ def _picture(path: Path, content: Contents) -> Examined:
 
 
 def _other(path: Path, content: Contents) -> Examined:
+    header = read_nrrd_header(path) if content.kind == file_type_detection.NRRD else None
+    if header is not None and header.unparsed:
+        return Examined(content.kind, ((header.unparsed, _COPY),))
     stored = _stored(path, content)
     if stored is not None and stored.outside:
         return Examined(content.kind, ((outside_problem(stored.outside), REMEDY),))
@@ -168,7 +171,7 @@ def _other(path: Path, content: Contents) -> Examined:
         return Examined(content.kind, _damage(missing), missing, *answer)
     if content.kind == file_type_detection.META:
         # ITK would say so on the console itself.
-        problem = "its header lacks DimSize, ElementType or ElementDataFile, or they cannot be read"
+        problem = "its header lacks NDims, DimSize, ElementType or ElementDataFile, has one twice, or they do not fit"
         return Examined(content.kind, ((problem, _COPY),))
     if is_packed(path):
         read_through(path, None)

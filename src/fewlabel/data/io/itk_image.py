@@ -129,6 +129,11 @@ def colours_of(path: Path) -> int:
 
 def header_if_readable(path: Path) -> Any:
     """ITK's reader with the header of a file; None where it cannot be read, which reading all of it will say."""
+    try:
+        # ITK itself does not survive every header.
+        checked(path)
+    except DataError:
+        return None
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:

@@ -12,6 +12,8 @@ from fewlabel.data.io.stored_voxel_checks import MOST_FILES, Packing, Part, Stor
 
 _MOST_LINES = 1000
 _LONGEST_LINE = 1 << 16
+#: Axes that MetaIO has room for; it writes past its arrays where a header asks for more.
+_MOST_AXES = 10
 _BITS = {
     "CHAR": 8, "UCHAR": 8, "SHORT": 16, "USHORT": 16, "INT": 32, "UINT": 32, "LONG": 32, "ULONG": 32,
     "LONG_LONG": 64, "ULONG_LONG": 64, "FLOAT": 32, "DOUBLE": 64,
@@ -31,6 +33,9 @@ def metaimage_stored(path: Path) -> Stored | None:
             key, equals, value = line.decode("latin-1").partition("=")
             if not equals:
                 return None
+            if key.strip().lower() in values:
+                # MetaIO may go by the first.
+                return None
             values[key.strip().lower()] = value.strip()
             if key.strip().lower() == "elementdatafile":
                 break
@@ -42,7 +47,7 @@ def metaimage_stored(path: Path) -> Stored | None:
     files = _files(path, named, rest, sizes or (1,)) if named else []
     if elsewhere := leading_outside(path, files):
         return Stored((), outside=os.path.relpath(elsewhere[0], path.parent))
-    if not sizes or kind not in _BITS or not named:
+    if not sizes or kind not in _BITS or not named or not _axes_fit(values.get("ndims", ""), sizes):
         return None
     components = max(1, *_integers(values.get("elementnumberofchannels", "1")), 1)
     text = _no(values.get("binarydata", "True"))
@@ -56,6 +61,11 @@ def metaimage_stored(path: Path) -> Stored | None:
     if components == 1 and len(sizes) == 4:
         return Stored(parts, dtype, max(1, sizes[3]))
     return Stored(parts, dtype, components, interleaved=True)
+
+
+def _axes_fit(stated: str, sizes: tuple[int, ...]) -> bool:
+    """Whether a file has as many axes as it says, and not more than can be read."""
+    return _integers(stated) == (len(sizes),) and len(sizes) <= _MOST_AXES
 
 
 def _files(path: Path, named: str, listed: list[str], sizes: tuple[int, ...]) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from numpy.lib import format as npy
 
 #: What NumPy and zipfile raise on a damaged file.
 NPZ_ERRORS = (
-    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, SyntaxError, tokenize.TokenError),
     *(ValueError, TypeError, LookupError, ArithmeticError, RuntimeError),
 )
 

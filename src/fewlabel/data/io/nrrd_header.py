@@ -15,6 +15,8 @@ from fewlabel.data.io.stored_voxel_checks import MOST_FILES, Packing, Part, Stor
 
 MAGIC = b"NRRD000"
 _MOST = 1 << 24
+#: Longer lines that ITK cannot parse end the process: it writes them into a message without room for them.
+_LONGEST_FIELD = 500
 _ENCODINGS: dict[str, Packing] = {
     "raw": "", "gzip": "gzip", "gz": "gzip", "bzip2": "bzip2", "bz2": "bzip2",
     "text": "text", "txt": "text", "ascii": "text", "hex": "hex",
@@ -40,6 +42,7 @@ class NrrdHeader:
         keys: Keys of the program that wrote it → value.
         names: Files of a ``LIST``.
         length: Bytes of the header in its file.
+        unparsed: Why a line of it must not reach ITK; empty if all may.
     """
 
     path: Path
@@ -47,6 +50,7 @@ class NrrdHeader:
     keys: dict[str, str]
     names: tuple[str, ...]
     length: int
+    unparsed: str = ""
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -78,7 +82,7 @@ def read_nrrd_header(path: Path) -> NrrdHeader | None:
         fields: dict[str, str] = {}
         keys: dict[str, str] = {}
         names: list[str] = []
-        listed = False
+        listed, unparsed = False, ""
         while (line := stream.readline(_MOST)) and line.strip():
             text = line.decode("utf-8", errors="replace").strip()
             if text.startswith("#"):
@@ -88,11 +92,13 @@ def read_nrrd_header(path: Path) -> NrrdHeader | None:
             elif ":=" in text and (": " not in text or text.index(":=") < text.index(": ")):
                 key, value = text.split(":=", 1)
                 keys[key] = value.replace("\\n", "\n").replace("\\\\", "\\")
-            elif ":" in text:
+            elif ":" in text and (len(line) <= _LONGEST_FIELD or text.lower().startswith("content:")):
                 key, value = text.split(":", 1)
                 fields[key.strip().lower()] = value.strip()
                 listed = key.strip().lower() in ("data file", "datafile") and value.strip().startswith("LIST")
-        return NrrdHeader(path, fields, keys, tuple(names), stream.tell())
+            else:
+                unparsed = unparsed or f'its header has a line that is no field: "{text[:40]}"'
+        return NrrdHeader(path, fields, keys, tuple(names), stream.tell(), unparsed)
 
 
 def nrrd_stored(header: NrrdHeader) -> Stored | None:

@@ -116,7 +116,10 @@ def read_tags(stream: BinaryIO, length: int) -> list[Page]:
     place = struct.unpack_from(order + ("Q" if big else "I"), start, 8 if big else 4)[0]
     pages: list[Page] = []
     known: set[int] = set()
-    while place and place not in known and len(pages) < _MOST_PAGES:
+    while place and len(pages) < _MOST_PAGES:
+        if place in known:
+            # Whoever follows it never ends.
+            raise BrokenTiffError("its pages lead back to one of them")
         known.add(place)
         page, place = _page(stream, length, order, place, big=big)
         pages.append(page)

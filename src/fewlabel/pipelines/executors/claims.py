@@ -98,7 +98,7 @@ def attempts(plan: Plan, key: str) -> list[dict[str, Any]]:
     path = plan.folder(key) / ATTEMPTS
     found = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             row = json.loads(line)
             found += [row] if isinstance(row, dict) and "event" in row else []
     return found

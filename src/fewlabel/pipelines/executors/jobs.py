@@ -5,11 +5,15 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from fewlabel.core.artifact.files import read_json, write_json
+from fewlabel.core.artifact.manifest_fields import wrong_fields
+from fewlabel.core.errors import ArtifactError, Fault
 
 #: Folders below that of a plan: of the jobs, of their locks, and of plans as they were begun.
 JOBS, LOCKS, PLANS = "jobs", "locks", "plans"
@@ -83,8 +87,14 @@ class Plan:
             ArtifactError: If it cannot be read.
         """
         values = read_json(path)
-        jobs = tuple(Job(**{**job, "needs": tuple(job["needs"])}) for job in values.pop("jobs"))
-        return cls(**{**values, "root": path.resolve().parents[1], "jobs": jobs})
+        try:
+            plan: Plan = TypeAdapter(cls).validate_python(values)
+        except ValidationError as error:
+            fault = Fault(
+                f"{path} is not a valid plan ({wrong_fields(error)})", remedy="Repeat the command of the study"
+            )
+            raise ArtifactError("An artifact is damaged:", [fault]) from error
+        return replace(plan, root=path.resolve().parents[1])
 
     def worker(self) -> Work:
         """The function that does a job."""

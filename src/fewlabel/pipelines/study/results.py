@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from fewlabel.core.artifact.artifact_folder import Artifact
-from fewlabel.core.artifact.files import read_json
 from fewlabel.engine.record import read_record
 from fewlabel.pipelines.executors.jobs import JOBS
 from fewlabel.pipelines.study.grid import LEAVES, Cell
@@ -85,7 +85,7 @@ def collect(root: Path, cells: Iterable[Cell], docs: Mapping[str, str], recorded
             missing.append(cell)
             continue
         rows.append({**_row(root, cell, scores, docs.get(cell.arm, "")), **_recorded(root, cell, recorded)})
-        table = pd.read_parquet(scores.folder / "per_case.parquet").rename(columns=NAMES)
+        table = pd.read_parquet(io.BytesIO(scores.content("per_case.parquet"))).rename(columns=NAMES)
         # Cells of all labelled patients have a name of their own, so the column is text.
         table["arm"] = cell.arm
         table["labelled"], table["draw"], table["seed"] = str(cell.budget), cell.draw, cell.seed
@@ -112,7 +112,7 @@ def _recorded(root: Path, cell: Cell, names: Sequence[str]) -> dict[str, float]:
 
 def _row(root: Path, cell: Cell, scores: Artifact, doc: str) -> dict[str, Any]:
     segmenter = Artifact.open(root / JOBS / cell.finetune / LEAVES["finetune"], "segmenter", check_parents=False)
-    summary = read_json(scores.folder / "summary.json")
+    summary = scores.json("summary.json")
     mean = summary["arms"]["model"]["mean"]
     steps = [row["seconds"] for row in read_record(segmenter.folder / "metrics.jsonl") if "seconds" in row]
     seconds = segmenter.manifest.wall_seconds

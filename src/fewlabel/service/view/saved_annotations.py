@@ -6,11 +6,11 @@ import getpass
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -28,8 +28,6 @@ from fewlabel.service.view.volumes_for_browser import NOT_LOOKED_AT, affine_of, 
 
 #: Folder, in that of the annotations, of earlier versions and of who saved what when. Hidden: it holds no annotations.
 HISTORY, JOURNAL = ".history", "saved.jsonl"
-#: Which slices of a drawing count: all, or those that differ from what the drawing began with.
-Slices = Literal["all", "drawn"]
 #: The largest number in 8 bits.
 _MOST = 255
 _NOTHING = "The mask was not saved:"
@@ -75,23 +73,25 @@ def drawing_of(body: bytes, geometry: Geometry, plan: Plan) -> NDArray[np.uint8]
     return received_indices(np.ascontiguousarray(voxels.transpose(2, 1, 0)).astype(np.uint8), plan)
 
 
-def only_drawn_slices(drawing: NDArray[np.uint8], before: NDArray[np.uint8], axis: int) -> NDArray[np.uint8]:
-    """The drawing with slices that nothing was changed in marked as not looked at.
+def slices_alone(drawing: NDArray[np.uint8], slices: Sequence[int], axis: int) -> NDArray[np.uint8]:
+    """The drawing, all slices but these marked as not looked at.
 
     Args:
         drawing: (z, y, x).
-        before: What it began with.
+        slices: Those that count, by their number along the axis.
         axis: Across the slices.
 
     Raises:
-        DataError: If nothing was changed at all.
+        DataError: If there are none of them, or the scan has no such slice.
     """
-    other = tuple(each for each in range(3) if each != axis)
-    changed = (drawing != before).any(axis=other)
-    if not changed.any():
-        raise DataError(_NOTHING, [Fault("no slice was changed", remedy="Draw, or save all slices")])
-    made = drawing.copy()
-    np.moveaxis(made, axis, 0)[~changed] = NOT_LOOKED_AT
+    count = drawing.shape[axis]
+    wrong = sorted({number for number in slices if not 0 <= number < count})
+    if wrong:
+        raise DataError(_NOTHING, [Fault(f"there is no slice {wrong[0]}; they are 0 to {count - 1}")])
+    if not slices:
+        raise DataError(_NOTHING, [Fault("no slice was changed", remedy="Draw, or let all slices count")])
+    made = np.full_like(drawing, NOT_LOOKED_AT)
+    np.moveaxis(made, axis, 0)[list(slices)] = np.moveaxis(drawing, axis, 0)[list(slices)]
     return made
 
 

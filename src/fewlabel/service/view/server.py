@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.output_paths import with_a_name
 from fewlabel.core.progress import say
-from fewlabel.core.settings.value_syntax import show_value
+from fewlabel.service.learning_job import LearningJob
 from fewlabel.service.loopback_server import link, loopback_socket, serve_until_stopped
 from fewlabel.service.protection import protected
 from fewlabel.service.token_check import new_token
-from fewlabel.service.view.learn_process import LearnProcess
-from fewlabel.service.view.page_routes import POLICY, Viewing, view_app
+from fewlabel.service.view.page_routes import POLICY, view_app
+from fewlabel.service.view.page_state import Viewing
 from fewlabel.service.view.predictions_on_demand import PredictionQueue
 from fewlabel.service.view.settings import ViewSettings
-from fewlabel.service.view.viewed_scans import ViewedScans, viewed_scans
+from fewlabel.service.view.viewed_scans import viewed_scans
 
 
 def run(settings: ViewSettings, ready: Callable[[str], None] = say) -> None:
@@ -37,17 +36,15 @@ def run(settings: ViewSettings, ready: Callable[[str], None] = say) -> None:
         fault = Fault(f"{settings.place} does not exist", remedy="Check the path")
         raise DataError("There is nothing to show:", [fault])
 
-    def load() -> ViewedScans:
-        return viewed_scans(settings.place, settings.masks, settings.classes)
-
-    scans = load()
+    scans = viewed_scans(settings.place, settings.masks, settings.classes)
     for note in scans.notes:
         say(note)
-    learn = None if scans.run is None else LearnProcess(scans.run, _words(settings, scans.run))
-    viewing = Viewing(scans, load, learn, PredictionQueue())
+    learn = None if scans.run is None else LearningJob(scans.run)
+    masks = {} if settings.masks is None else {"masks": settings.masks.absolute()}
+    viewing = Viewing(scans, PredictionQueue(), learn, {**masks, **settings.learn})
     token = new_token()
     app = protected(
-        view_app(viewing, settings.place.resolve().name),
+        view_app(viewing, with_a_name(settings.place).name),
         token,
         largest_body=settings.largest_mask * 2**20,
         policy=POLICY,
@@ -58,19 +55,3 @@ def run(settings: ViewSettings, ready: Callable[[str], None] = say) -> None:
     finally:
         if learn is not None:
             learn.stop()
-
-
-def _words(settings: ViewSettings, run: Path) -> list[str]:
-    """Words of ``fewlabel learn``."""
-    masks = [] if settings.masks is None or settings.masks == run / "annotations" else [f"masks={settings.masks}"]
-    return [*masks, *_flat(settings.learn)]
-
-
-def _flat(values: Mapping[str, Any], above: str = "") -> list[str]:
-    words = []
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            words += _flat(value, f"{above}{key}.")
-        else:
-            words.append(f"{above}{key}={show_value(value)}")
-    return words

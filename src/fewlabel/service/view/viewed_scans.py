@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -22,7 +22,9 @@ from fewlabel.stages.predict import find_scans, find_segmenter
 
 #: The parts of a split that are told apart.
 _HELD = ("test", "validation")
-_PLACE = Path("scans")
+#: The table that ``suggest`` leaves in a run.
+SUGGESTIONS = "suggestions.csv"
+_NOWHERE = Path("no-masks")
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class ViewedScans:
         run: The run folder; None for scans alone.
         store: Its prepared data.
         segmenter: Its network in use; None where none was trained.
+        notes: What was left out of a folder of scans, and why.
+        stamp: When what a run says of itself was written.
     """
 
     scans: tuple[ViewedScan, ...]
@@ -68,7 +72,14 @@ class ViewedScans:
     run: Path | None = None
     store: PreparedStore | None = None
     segmenter: Artifact | None = None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    stamp: tuple[int, ...] = ()
+
+    def latest(self) -> ViewedScans:
+        """The same as it is after another round of ``learn`` or another ``suggest``; itself if there was none."""
+        if self.run is None or self.annotations is None or _stamp(self.run) == self.stamp:
+            return self
+        return _of_run(self.run, self.annotations)
 
     @cached_property
     def cases(self) -> tuple[PreparedCase, ...]:
@@ -100,7 +111,7 @@ def viewed_scans(place: Path, annotations: Path | None = None, classes: Sequence
     """
     if (place / RUN_FILE).is_file():
         return _of_run(place, annotations or place / FOLDER)
-    found = find_scans(place, 1, annotations or _PLACE)
+    found = find_scans(place, 1, annotations or _NOWHERE)
     ids = [str(scan.output.with_name(scan_stem(scan.output))) for scan in found.scans]
     cases = [
         PreparedCase(name, name, 0, 0, tuple(map(str, scan.images)), None, {})
@@ -113,6 +124,7 @@ def viewed_scans(place: Path, annotations: Path | None = None, classes: Sequence
 
 
 def _of_run(run: Path, annotations: Path) -> ViewedScans:
+    stamp = _stamp(run)
     segmenter = _segmenter(run)
     folder = (segmenter.parent_folder("prepared") if segmenter is not None else None) or run / "prepared"
     if not folder.is_dir():
@@ -133,7 +145,13 @@ def _of_run(run: Path, annotations: Path) -> ViewedScans:
         for case in store.cases
     ]
     plan = plan_with_ignored(Plan.load(store.plan))
-    return ViewedScans(tuple(scans), plan, annotations, run, store, segmenter)
+    return ViewedScans(tuple(scans), plan, annotations, run, store, segmenter, stamp=stamp)
+
+
+def _stamp(run: Path) -> tuple[int, ...]:
+    """When the files were written that say which network is used, and on which scans networks disagree."""
+    files = (run / RUN_FILE, run / SUGGESTIONS)
+    return tuple(file.stat().st_mtime_ns if file.is_file() else 0 for file in files)
 
 
 def _segmenter(run: Path) -> Artifact | None:
@@ -168,7 +186,7 @@ def _scores(run: Path, segmenter: Artifact | None) -> dict[str, float]:
 def _disagreement(run: Path) -> dict[str, float]:
     """Id → what ``suggest`` asked last."""
     try:
-        table = pd.read_csv(run / "suggestions.csv", dtype={"case": str}).dropna(subset=["disagreement"])
+        table = pd.read_csv(run / SUGGESTIONS, dtype={"case": str}).dropna(subset=["disagreement"])
         return dict(zip(table["case"], table["disagreement"].astype(float), strict=True))
     except (OSError, ValueError, KeyError):
         # A table of somebody else, or none.

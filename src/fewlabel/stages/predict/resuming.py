@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
@@ -20,6 +20,8 @@ from fewlabel.stages.predict.mask_names import Scan
 from fewlabel.stages.predict.output_destination import Destination
 
 TABLE = "predictions.csv"
+#: What its rows are told apart by.
+_COLUMNS = frozenset({"input", "output", "status"})
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,17 @@ class MaskRecord:
     def parse(cls, values: Any) -> MaskRecord | None:
         """A record as JSON has it; None if it is none."""
         try:
-            return cls(**values)
+            record = cls(**values)
         except TypeError:
             return None
+        texts = (record.model, record.scan)
+        shaped = (
+            isinstance(record.settings, dict) and isinstance(record.beside, list) and isinstance(record.files, dict)
+        )
+        if not shaped or not all(isinstance(text, str) for text in (*texts, *record.beside, *record.files.values())):
+            return None
+        # What lies elsewhere is not of this folder.
+        return None if any(_leads_out(name) for name in record.files) else record
 
     def unlike(self, other: MaskRecord) -> str:
         """In what a mask of this record is not the mask of another, as the end of a sentence; empty if they are one."""
@@ -56,6 +66,11 @@ class MaskRecord:
             return f"was made by another model, {self.model[:12]}"
         differing = [key for key in other.settings if self.settings.get(key) != other.settings[key]]
         return f"was made with another {', '.join(differing)}" if differing else ""
+
+
+def _leads_out(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.is_absolute() or ".." in path.parts or "\0" in name
 
 
 def scan_hash(scan: Scan) -> str:
@@ -75,10 +90,13 @@ class Earlier:
         records: Mask, relative to the folder → how it was made.
         begun: Masks that a call had begun when it was killed.
         table: The rows about them, those of the killed call among them.
+        home: From where the table names scans; None for their paths as they were given.
     """
 
-    def __init__(self, destination: Destination) -> None:
+    def __init__(self, destination: Destination, *, of_store: bool = False) -> None:
         self.folder = destination.folder
+        # Of a prepared folder nobody gave a path, and what lies beside it moves with it.
+        self.home = destination.folder if of_store else None
         self._journal = destination.beside(PREDICT_JOURNAL)
         lines = list(_lines(self._journal))
         self.begun: set[str] = set()
@@ -177,7 +195,7 @@ def _table(path: Path) -> pd.DataFrame:
         table = pd.read_csv(io.BytesIO(path.read_bytes()))
     except (OSError, ValueError):
         table = pd.DataFrame()
-    return table if {"input", "output", "status"} <= set(table) else pd.DataFrame(columns=["input", "output", "status"])
+    return table if set(table) >= _COLUMNS else pd.DataFrame(columns=sorted(_COLUMNS))
 
 
 def _recorded(report: Path) -> Iterator[tuple[str, Any]]:
@@ -207,7 +225,16 @@ def _lines(journal: Path) -> Iterator[dict[str, Any]]:
             value = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(value, dict) and (
-            "begun" in value or (isinstance(value.get("rows"), list) and "output" in value)
-        ):
+        if isinstance(value, dict) and (isinstance(value.get("begun"), str) or _is_finish(value)):
             yield value
+
+
+def _is_finish(note: Mapping[str, Any]) -> bool:
+    """Whether a note says that a mask is written, with its rows of the table."""
+    rows = note.get("rows")
+    return (
+        "begun" not in note
+        and isinstance(note.get("output"), str)
+        and isinstance(rows, list)
+        and all(isinstance(row, dict) and all(isinstance(row.get(key), str) for key in _COLUMNS) for row in rows)
+    )

@@ -74,7 +74,8 @@ def label_rows(labels: LabelMap, facts: Sequence[CaseFacts]) -> list[Row]:
     """The classes, and in how many masks each of them is."""
     masks = [fact.labels for fact in facts if fact.labels is not None]
     if not masks:
-        return [("classes", "none: no scan has a label")]
+        given = any(fact.case.label is not None for fact in facts)
+        return [("classes", "not known: no mask can be used" if given else "none: no scan has a label")]
     rows = []
     for index, (value, name) in enumerate(zip(labels.values, labels.names, strict=True)):
         raws = [value, *(raw for raw, other in labels.aliases.items() if other == value)]

@@ -12,6 +12,7 @@ from PIL import Image
 from fewlabel.core.errors import DataError
 from fewlabel.data.catalog import Case
 from fewlabel.data.io.file_integrity import examine
+from fewlabel.data.io.itk_image import colours_of, header_if_readable
 from fewlabel.data.io.stored_voxel_checks import Finite
 from fewlabel.data.io.volume_reading import read_geometry, read_mask, read_volume
 from fewlabel.data.scan_inspection import inspect_case
@@ -286,3 +287,35 @@ def test_pairs_without_their_other_half(tmp_path):
     refused(tmp_path / "b.hdr", r"its voxels are missing: there is no b\.img beside it")
     (tmp_path / "c.hdr").unlink()
     refused(tmp_path / "c.img", r"its header is missing: there is no c\.hdr beside it")
+
+
+@pytest.mark.parametrize(
+    ("line", "other"),
+    [
+        ("NDims = 3", "NDims = 99999"),
+        ("NDims = 3", "NDims = 2"),
+        ("NDims = 3", "NDims = x"),
+        ("NDims = 3\n", ""),
+        ("NDims = 3", "NDims = 99999\nNDims = 3"),
+        ("DimSize = 7 9 4", f"DimSize = {'1 ' * 50}"),
+    ],
+)
+def test_a_metaimage_has_the_axes_that_it_says(tmp_path, line, other):
+    """MetaIO writes past its arrays otherwise, which ends the process."""
+    path = written(tmp_path / "s.mha", packed=False)
+    head, _, voxels = path.read_bytes().partition(b"ElementDataFile")
+    assert line.encode() in head
+    path.write_bytes(head.replace(line.encode(), other.encode()) + b"ElementDataFile" + voxels)
+    refused(path, "its header lacks NDims, DimSize")
+    assert header_if_readable(path) is None
+    assert colours_of(path) == 1
+
+
+@pytest.mark.parametrize("line", ["x", "x" * 1100, "x" * 3000 + ": 3", "kinds: " + "x" * 1100])
+def test_a_line_of_an_nrrd_that_is_no_field_does_not_reach_itk(tmp_path, line):
+    """ITK writes a long one into its message, for which there is no room."""
+    voxels = np.arange(8, dtype=np.int16).tobytes()
+    path = nrrd(tmp_path / "s.nrrd", "raw", voxels, "2 2 2", more=f"{line}\n")
+    refused(path, "its header has a line that is no field")
+    long = "content: " + "x" * 5000 + "\nnote:=" + "y" * 5000 + "\n# " + "z" * 5000 + "\n"
+    read_volume(nrrd(tmp_path / "t.nrrd", "raw", voxels, "2 2 2", more=long))

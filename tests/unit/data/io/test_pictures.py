@@ -1,5 +1,7 @@
 """Pictures: turned by EXIF, of few or many bits, with a table of colours, transparency, and lossy masks."""
 
+import struct
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -278,3 +280,22 @@ def test_an_animation_is_no_picture(tmp_path):
 def test_a_jpeg_named_png_is_read_by_its_content(tmp_path):
     Image.fromarray(CLASSES * 60).save(tmp_path / "s.png", "JPEG", quality=95)
     assert read_volume(tmp_path / "s.png").array.shape == (1, 1, 12, 10)
+
+
+@pytest.mark.parametrize("back_to", [0, 1])
+def test_pages_of_a_tiff_that_lead_back_are_named(tmp_path, back_to):
+    """Whoever follows them never ends."""
+    pages = [Image.fromarray(np.full((4, 5), value, np.uint8)) for value in range(3)]
+    path = tmp_path / "a.tif"
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    content = bytearray(path.read_bytes())
+    places = []
+    at = 4
+    while place := struct.unpack_from("<I", content, at)[0]:
+        places.append(place)
+        at = place + 2 + 12 * struct.unpack_from("<H", content, place)[0]
+    assert len(places) == 3
+    struct.pack_into("<I", content, at, places[back_to])
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="its pages lead back to one of them"):
+        read_geometry(path)

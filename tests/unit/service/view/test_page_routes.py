@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -16,14 +18,17 @@ from starlette.testclient import TestClient
 
 from fewlabel.core.artifact.files import write_json
 from fewlabel.data.io.volume_reading import read_mask, read_volume
-from fewlabel.service.view.learn_process import LearnProcess
-from fewlabel.service.view.page_routes import Viewing, view_app
+from fewlabel.service.learning_job import LearningJob
+from fewlabel.service.view.page_routes import view_app
+from fewlabel.service.view.page_state import Viewing
 from fewlabel.service.view.predictions_on_demand import PredictionQueue
 from fewlabel.service.view.viewed_scans import viewed_scans
 from fewlabel.service.view.volumes_for_browser import nifti_bytes
+from kit.dicom import write_slices
+from kit.h5 import atrium_folder
 from kit.pictures import write_picture
 from kit.scans import noise, write_scan
-from kit.segmenters import LABELS, nested_discs
+from kit.segmenters import LABELS, make_segmenter, nested_discs
 from kit.viewing import discs_run, wait_until
 
 A, B, C, T = range(4)
@@ -36,17 +41,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "run"))
+    # With its scans, which it finds from where it lies.
+    return Path(shutil.copytree(made.parent, tmp_path / "made")) / "run"
 
 
 def page(place: Path, code: str = "", **over: Any) -> TestClient:
     """The page's way to the server; ``learn`` runs this code."""
-
-    def load() -> Any:
-        return viewed_scans(place, **over)
-
-    learn = LearnProcess(place, (), [sys.executable, "-c", code]) if code else None
-    return TestClient(view_app(Viewing(load(), load, learn, PredictionQueue()), "run"))
+    learn = LearningJob(place, [sys.executable, "-c", code]) if code else None
+    return TestClient(view_app(Viewing(viewed_scans(place, **over), PredictionQueue(), learn), "run"))
 
 
 def voxels(answer: Any) -> np.ndarray:
@@ -97,7 +99,7 @@ def test_scan_and_annotation_are_those_of_the_files(run: Path) -> None:
     assert about["spacing"] == pytest.approx([1.5, 2, 8])
     assert (about["annotation"], about["prediction"], about["dice"]) == (True, False, None)
     assert browser.get(f"/api/scans/{C}/annotation").status_code == 404
-    for path in ("4", "9/image", "0/image?channel=1", "0/prediction", "0/errors", "0/nothing"):
+    for path in ("4", "9/image", "0/image?channel=1", "0/image?channel=x", "0/prediction", "0/errors", "0/nothing"):
         assert browser.get(f"/api/scans/{path}").status_code == 404
     assert browser.get("/api/scans/x").status_code == 404
 
@@ -155,21 +157,31 @@ def test_a_drawing_is_saved_shown_and_listed(run: Path) -> None:
     assert row["saved"]["who"] == answer.json()["who"]
 
 
-def test_slices_that_were_not_drawn_in_are_left_open(run: Path) -> None:
+def test_slices_that_do_not_count_are_left_open(run: Path) -> None:
     browser = page(run)
     answer = browser.get(f"/api/scans/{A}/annotation")
-    geometry = read_volume(viewed_scans(run).scans[A].images).geometry
-    drawing = voxels(answer).copy()
-    drawing[3, 0, 0] = 1
-    words = "slices=drawn&began=annotation"
-    assert browser.post(f"/api/scans/{A}/annotation?{words}", content=nifti_bytes(drawing, geometry)).status_code == 201
+    body = answer.content
+    assert browser.post(f"/api/scans/{A}/annotation?slices=3,1", content=body).status_code == 201
     values = read_mask(run / "annotations" / "a.nii.gz")
-    assert (values[[0, 1, 2, 4, 5]] == 255).all()
-    assert (values[3] != 255).all()
+    assert (values[[0, 2, 4, 5]] == 255).all()
+    assert np.array_equal(values[[1, 3]], nested_discs(0)[[1, 3]])
     # Voxels that nobody looked at come back as the index after the last class.
     assert (voxels(browser.get(f"/api/scans/{A}/annotation"))[0] == 3).all()
-    again = browser.post(f"/api/scans/{A}/annotation?slices=drawn&began=x", content=nifti_bytes(drawing, geometry))
-    assert again.status_code == 422
+    for words in ("slices=6", "slices="):
+        assert browser.post(f"/api/scans/{A}/annotation?{words}", content=body).status_code == 422
+
+
+def test_a_mask_that_cannot_be_used_keeps_nobody_from_looking(run: Path) -> None:
+    write_scan(run / "annotations" / "c.nii.gz", np.ones((1, 2, 3), np.uint8))
+    browser = page(run)
+    about = browser.get(f"/api/scans/{C}").json()
+    assert not about["annotation"]
+    assert "c.nii.gz: has shape (1, 2, 3)" in about["problem"]
+    assert browser.get(f"/api/scans/{C}/image").status_code == 200
+    write_scan(run / "annotations" / "c_seg.nrrd", np.ones((1, 2, 3), np.uint8))
+    state = browser.get("/api/state").json()
+    assert [row["id"] for row in state["scans"]] == ["a", "b", "c", "t"]
+    assert any("c: has 2 masks" in note for note in state["notes"])
 
 
 def test_a_drawing_that_is_none_is_refused_with_the_reason(run: Path) -> None:
@@ -183,20 +195,41 @@ def test_a_drawing_that_is_none_is_refused_with_the_reason(run: Path) -> None:
     assert not (run / "annotations").exists()
 
 
+def test_a_full_disk_is_said(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*words: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "c.nii.gz")
+
+    monkeypatch.setattr("fewlabel.service.view.saved_annotations.write_mask", full)
+    browser = page(run)
+    answer = browser.post(f"/api/scans/{C}/annotation", content=browser.get(f"/api/scans/{A}/annotation").content)
+    assert answer.status_code == 507
+    assert answer.json()["detail"] == "c.nii.gz: No space left on device."
+
+
 def test_a_round_is_begun_once_and_its_result_is_shown(run: Path) -> None:
     write_json(run / "round.json", {"round": 1, "taken": True, "reason": "it is better"})
     wait = run / "go"
     code = f"import pathlib, time\nwhile not pathlib.Path({str(wait)!r}).exists(): time.sleep(.02)\nprint({str(run)!r})"
     browser = page(run, code)
-    assert not browser.get("/api/learn").json()["running"]
-    assert browser.post("/api/learn").status_code == 202
+    assert browser.get("/api/learn").json() == {"status": "", "lines": [], "round": None}
+    assert browser.post("/api/learn").json()["status"] == "RUNNING"
     assert browser.post("/api/learn").status_code == 409
     wait.touch()
-    wait_until(lambda: not browser.get("/api/learn").json()["running"], "the round")
-    assert browser.get("/api/learn").json()["round"] == {"number": 1, "taken": True, "reason": "it is better"}
-    (run / "annotations").mkdir()
-    write_scan(run / "annotations" / "c.nii.gz", nested_discs(2))
-    assert browser.post("/api/reload").json()["scans"][C]["added"]
+    wait_until(lambda: browser.get("/api/learn").json()["status"] != "RUNNING", "the round")
+    state = browser.get("/api/learn").json()
+    assert (state["status"], state["lines"]) == ("DONE", [str(run)])
+    assert state["round"] == {"number": 1, "taken": True, "reason": "it is better"}
+
+
+def test_what_another_program_changed_in_the_run_is_shown(run: Path) -> None:
+    browser = page(run)
+    assert browser.get("/api/state").json()["scans"][A]["learnt"]
+    plan = viewed_scans(run).store.plan  # type: ignore[union-attr]
+    shutil.rmtree(run / "segmenter")
+    make_segmenter(run / "segmenter", plan, [run / "prepared"], labelled_subjects=["b"])
+    assert browser.get("/api/state").json()["scans"][A]["learnt"]
+    write_json(run / "run.json", {"kind": "run", "stages": {"finetune": {}}, "use": None, "round": None})
+    assert not browser.get("/api/state").json()["scans"][A]["learnt"]
 
 
 def test_scans_alone_are_shown_but_neither_predicted_nor_learnt_from(tmp_path: Path) -> None:
@@ -211,6 +244,24 @@ def test_scans_alone_are_shown_but_neither_predicted_nor_learnt_from(tmp_path: P
     assert browser.post("/api/scans/0/prediction").status_code == 404
     assert browser.post("/api/learn").status_code == 404
     assert page(tmp_path / "scans", annotations=tmp_path / "m", classes=("x",)).get("/api/state").json()["saves"]
+
+
+def test_series_and_arrays_are_sent_on_their_own_grid(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 900, (4, 9, 7)).astype(np.uint16)
+    write_slices(tmp_path / "dicom" / "ct", values, PatientName="Zyx^Abc", spacing=(2.0, 1.5), distance=6.0)
+    atrium_folder(tmp_path / "h5", ("a",), ())
+    for place in ("dicom", "h5"):
+        browser = page(tmp_path / place)
+        scan = viewed_scans(tmp_path / place).scans[0]
+        volume = read_volume(scan.images)
+        answer = browser.get("/api/scans/0/image")
+        assert np.array_equal(voxels(answer), volume.array[0])
+        lies = np.asarray(volume.geometry.origin) * (-1, -1, 1)
+        np.testing.assert_allclose(nibabel.Nifti1Image.from_bytes(answer.content).affine[:3, 3], lies, atol=1e-5)
+        assert "Zyx" not in browser.get("/api/state").text + str(answer.content[:400])
+    assert np.array_equal(
+        np.sort(voxels(page(tmp_path / "dicom").get("/api/scans/0/image")), None), np.sort(values, None)
+    )
 
 
 def test_the_page_itself_is_there(run: Path) -> None:

@@ -15,9 +15,9 @@ from fewlabel.service.view.saved_annotations import (
     HISTORY,
     JOURNAL,
     drawing_of,
-    only_drawn_slices,
     save_annotation,
     saved_by,
+    slices_alone,
 )
 from fewlabel.service.view.viewed_scans import ViewedScans, viewed_scans
 from fewlabel.service.view.volumes_for_browser import NOT_LOOKED_AT, nifti_bytes
@@ -119,18 +119,17 @@ def test_a_run_saves_values_of_its_data_and_255_where_nobody_looked(tmp_path: Pa
     assert (values[2] == 255).all()
 
 
-def test_only_slices_that_were_drawn_in_count() -> None:
-    before = drawing()
-    after = before.copy()
-    after[1, 3, 3] = 2
-    made = only_drawn_slices(after, before, 0)
-    assert np.array_equal(made[1], after[1])
-    assert (made[[0, 2, 3]] == NOT_LOOKED_AT).all()
-    across = only_drawn_slices(after, before, 2)
-    assert np.array_equal(across[..., 3], after[..., 3])
-    assert (across != NOT_LOOKED_AT).sum() == after[..., 3].size
+def test_slices_that_do_not_count_are_marked() -> None:
+    made = slices_alone(drawing(), [1, 3], 0)
+    assert np.array_equal(made[[1, 3]], drawing()[[1, 3]])
+    assert (made[[0, 2]] == NOT_LOOKED_AT).all()
+    across = slices_alone(drawing(), [3], 2)
+    assert np.array_equal(across[..., 3], drawing()[..., 3])
+    assert (across != NOT_LOOKED_AT).sum() == across[..., 3].size
     with pytest.raises(DataError, match="no slice was changed"):
-        only_drawn_slices(before, before, 0)
+        slices_alone(drawing(), [], 0)
+    with pytest.raises(DataError, match="there is no slice 4; they are 0 to 3"):
+        slices_alone(drawing(), [0, 4], 0)
 
 
 def test_what_is_no_drawing_of_the_scan_is_refused(tmp_path: Path) -> None:

@@ -169,7 +169,8 @@ def volumes_of(headers: Iterable[Header]) -> list[Series]:
         if own[0].inverted:
             notes = (*notes, "its high values are dark (MONOCHROME1); they are left as they are stored")
         owner = {plane.file: header for header in own for plane in header.planes}
-        parts = [_distinct(part) for part in split_planes([plane for header in own for plane in header.planes])]
+        planes = [plane for header in own for plane in header.planes]
+        parts = [_distinct(part) for part in split_planes(planes, pictures=own[0].modality in _PROJECTIONS)]
         volumes.extend(
             Series(_head(part, owner), part, number, len(parts), notes=(*notes, *said))
             for number, (part, said) in enumerate(parts, start=1)

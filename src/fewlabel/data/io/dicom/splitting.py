@@ -37,19 +37,23 @@ class Part:
     doubled: tuple[float, ...] = ()
 
 
-def split_planes(planes: Sequence[Plane]) -> list[Part]:
+def split_planes(planes: Sequence[Plane], *, pictures: bool = False) -> list[Part]:
     """The volumes that slices of one series make.
 
     Slices that differ in size, in distance of pixels or in direction are of different volumes. Where several lie at one
     place, they are of as many volumes, told apart by the first of their marks that gives each volume a slice at every
     place; or by their order in time, or in the series, where they are as many at every place. Slices without a place
-    are a volume for each file.
+    are together, or, of pictures that lie nowhere, a volume for each file.
+
+    Args:
+        planes: The slices.
+        pictures: Whether they are projections and the like.
     """
-    nowhere: dict[Path, list[Plane]] = defaultdict(list)
+    nowhere: dict[Path | None, list[Plane]] = defaultdict(list)
     groups: list[list[Plane]] = []
     for plane in planes:
         if plane.position is None or plane.orientation is None:
-            nowhere[plane.file].append(plane)
+            nowhere[plane.file if pictures else None].append(plane)
             continue
         same = next((group for group in groups if _alike(group[0], plane)), None)
         if same is None:

@@ -260,6 +260,16 @@ def test_frames_that_lie_nowhere_are_one_fault(tmp_path):
     assert "is one file of 5 frames that does not say where each of them lies" in str(fault)
 
 
+def test_slices_that_lie_nowhere_are_one_fault_and_pictures_are_many(tmp_path):
+    nowhere = {"ImagePositionPatient": None, "ImageOrientationPatient": None}
+    write_slices(tmp_path / "ct", pixels(), each=lambda z: nowhere)
+    [series] = volumes(tmp_path / "ct")
+    [fault] = series.faults
+    assert "does not say where its slices lie" in str(fault)
+    write_slices(tmp_path / "dx", pixels(), Modality="DX", each=lambda z: nowhere)
+    assert [series.shape for series in volumes(tmp_path / "dx")] == [(1, 7, 6)] * 5
+
+
 def test_a_file_without_preamble(tmp_path):
     files = write_slices(tmp_path, pixels(), syntax=IMPLICIT, names="{:03d}.dcm")
     for file in files:

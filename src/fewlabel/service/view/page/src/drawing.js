@@ -33,6 +33,7 @@ export class Drawing {
       nv.createEmptyDrawing();
     }
     this.open = true;
+    this.begun = nv.drawBitmap.slice();
     this.before = nv.drawBitmap.slice();
     this.strokes = [];
     this.undone = [];
@@ -42,7 +43,7 @@ export class Drawing {
 
   end() {
     this.open = false;
-    this.strokes = this.undone = this.before = undefined;
+    this.strokes = this.undone = this.before = this.begun = undefined;
     this.nv.setDrawingEnabled(false);
     this.nv.closeDrawing();
     this.nv.drawScene();
@@ -77,7 +78,7 @@ export class Drawing {
       return;
     }
     const at = Uint32Array.from(places);
-    const stroke = { at, was: at.length && Uint8Array.from(at, (each) => this.before[each]) };
+    const stroke = { at, was: Uint8Array.from(at, (each) => this.before[each]) };
     stroke.is = Uint8Array.from(at, (each) => now[each]);
     this.strokes.push(stroke);
     if (this.strokes.length > MOST_STROKES) {
@@ -137,6 +138,19 @@ export class Drawing {
     }
     this.nv.refreshDrawing(true);
     this.noteStroke();
+  }
+
+  /** Numbers of the slices of the picture that differ from what the drawing began with. */
+  changedSlices() {
+    const { size, axis } = this.viewer;
+    const step = [1, size[0], size[0] * size[1]][axis];
+    const changed = new Set();
+    this.nv.drawBitmap.forEach((each, place) => {
+      if (each !== this.begun[place]) {
+        changed.add(Math.floor(place / step) % size[axis]);
+      }
+    });
+    return [...changed];
   }
 
   /** The drawing as a NIfTI file on the grid of the scan as it lies on disk. */

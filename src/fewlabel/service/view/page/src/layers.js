@@ -34,7 +34,7 @@ export class Layers {
     this.viewer = viewer;
     this.rows = new Map();
     this.box = box;
-    this.shown = { prediction: true, annotation: true, errors: false };
+    this.shown = { prediction: true, annotation: false, errors: false };
     this.opacity = { prediction: 0.5, annotation: 0.5, errors: 0.8 };
   }
 
@@ -49,7 +49,7 @@ export class Layers {
       const slide = Object.assign(document.createElement("input"), { type: "range", min: 0, max: 1, step: 0.05 });
       slide.value = this.opacity[kind];
       slide.setAttribute("aria-label", `Opacity: ${name}`);
-      box.addEventListener("change", () => this.show(kind, box.checked));
+      box.addEventListener("change", () => this.show({ [kind]: box.checked }));
       slide.addEventListener("input", () => {
         this.opacity[kind] = Number(slide.value);
         this.viewer.setOpacity(kind, this.strength(kind));
@@ -85,14 +85,17 @@ export class Layers {
     this.refresh();
   }
 
-  show(kind, on) {
-    this.shown[kind] = on;
-    this.viewer.setOpacity(kind, this.strength(kind));
+  /** Show some kinds and hide others, such as `{ prediction: false }`. */
+  show(kinds) {
+    Object.assign(this.shown, kinds);
+    for (const kind of Object.keys(kinds)) {
+      this.viewer.setOpacity(kind, this.strength(kind));
+    }
     this.refresh();
   }
 
   toggle(kind) {
-    this.show(kind, !this.shown[kind]);
+    this.show({ [kind]: !this.shown[kind] });
   }
 
   refresh() {

@@ -20,6 +20,8 @@ let known;
 let place;
 let about;
 let began = "nothing";
+/** Which masks were shown when drawing began. */
+let shownBefore;
 /** Grows with every scan that is opened: what was asked for an earlier one is dropped. */
 let turn = 0;
 
@@ -81,8 +83,11 @@ const open = trying(async (wanted, voxel) => {
   showDice();
   showStarts();
   showPlace();
+  if (about.problem) {
+    tell(about.problem, true);
+  }
   document.body.dataset.shown = known.scans[place].id;
-  if (known.predicts && !about.prediction) {
+  if (known.predicts && !about.prediction && !about.problem) {
     await predict(stale);
   }
 });
@@ -151,6 +156,7 @@ function showDice() {
 function showStarts() {
   const there = Object.keys(STARTS).filter((kind) => kind === "nothing" || about[kind]);
   const first = there.includes("annotation") ? "annotation" : there[0];
+  el("held").hidden = known.scans[place].part !== "test";
   el("begin").replaceChildren(...there.map((kind) => new Option(STARTS[kind], kind, false, kind === first)));
 }
 
@@ -167,10 +173,12 @@ const startDrawing = trying(async () => {
     return;
   }
   await drawing.begin(bytes, known.classes, 0.6);
+  // Of an annotation all slices were looked at that it says so of.
+  el("only-drawn-row").hidden = began === "annotation";
+  el("only-drawn").checked = true;
   // What is drawn would not be seen below the masks that it begins with.
-  for (const kind of ["prediction", "annotation", "errors"]) {
-    layers.show(kind, false);
-  }
+  shownBefore = { ...layers.shown };
+  layers.show({ prediction: false, annotation: false, errors: false });
   if (viewer.view === "solid") {
     setView("plane");
   }
@@ -181,8 +189,7 @@ const startDrawing = trying(async () => {
 function leaveDrawing() {
   if (drawing.open) {
     drawing.end();
-    layers.show("prediction", true);
-    layers.show("annotation", true);
+    layers.show(shownBefore);
   }
   showTools();
 }
@@ -214,9 +221,11 @@ const save = trying(async () => {
   }
   el("save").disabled = true;
   try {
-    const slices = el("only-drawn").checked ? "drawn" : "all";
-    const done = await server.save(place, await drawing.bytes(), { began, slices });
+    const alone = began !== "annotation" && el("only-drawn").checked;
+    const slices = alone ? drawing.changedSlices().map((each) => viewer.fileNumber(each)) : undefined;
+    const done = await server.save(place, await drawing.bytes(), slices);
     drawing.unsaved = 0;
+    Object.assign(shownBefore, { annotation: true, prediction: false });
     await refresh(await server.state());
     tell(`Saved as ${done.file} by ${done.who} at ${new Date(done.when).toLocaleTimeString()}.`, false, "saved");
     await open(place, viewer.voxel);
@@ -245,7 +254,7 @@ async function followLearning() {
       lines.hidden = state.lines.length === 0;
       lines.textContent = state.lines.join("\n");
       lines.scrollTop = lines.scrollHeight;
-      if (!state.running) {
+      if (state.status !== "RUNNING") {
         await learnt(state);
         return;
       }
@@ -258,11 +267,11 @@ async function followLearning() {
 }
 
 async function learnt(state) {
-  if (state.code !== 0) {
-    tell(`The round did not end well (code ${state.code}): what it said is below.`, true, "learn-outcome");
+  if (state.status !== "DONE") {
+    tell("The round did not end well: what it said is below.", true, "learn-outcome");
     return;
   }
-  await refresh(await server.reload());
+  await refresh(await server.state());
   const { round } = state;
   if (round?.taken) {
     tell(`Round ${round.number} is used from now on: ${round.reason}.`, false, "learn-outcome");
@@ -282,6 +291,10 @@ async function refresh(state) {
   known = state;
   list.take(known.scans);
   list.mark(place);
+  el("notes").hidden = known.notes.length === 0;
+  el("notes").querySelector("ul").replaceChildren(
+    ...known.notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })),
+  );
   const added = known.scans.filter((scan) => scan.added).length;
   el("learn").hidden = !known.learns;
   el("learn").disabled = added === 0;
@@ -380,17 +393,15 @@ const begin = trying(async () => {
   setPanel("view");
   await refresh(await server.state());
   el("title").textContent = document.title = known.title;
-  el("notes").hidden = known.notes.length === 0;
-  el("notes").querySelector("ul").append(
-    ...known.notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })),
-  );
   layers.make(known.classes);
+  // One mask at a time, to begin with: of two, nobody sees which is which.
+  layers.shown.annotation = !known.predicts;
   makeClasses();
   showTools();
   listenToAll();
   await viewer.attach();
   await open(list.listed[0].place);
-  if (known.learns && (await server.learning()).running) {
+  if (known.learns && (await server.learning()).status === "RUNNING") {
     await followLearning();
   }
 });

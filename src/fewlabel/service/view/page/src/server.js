@@ -26,7 +26,6 @@ const json = async (path, options) => (await ask(path, options)).json();
 const post = (path, body) => json(path, { method: "POST", body });
 
 export const state = () => json("api/state");
-export const reload = () => post("api/reload");
 export const about = (place) => json(`api/scans/${place}`);
 export const askPrediction = (place) => post(`api/scans/${place}/prediction`);
 export const predictionState = (place) => json(`api/scans/${place}/prediction/state`);
@@ -36,6 +35,6 @@ export const learning = () => json("api/learn");
 /** Bytes of a NIfTI file: `image?channel=0`, `prediction`, `annotation` or `errors`. */
 export const volume = async (place, kind) => (await ask(`api/scans/${place}/${kind}`)).arrayBuffer();
 
-/** Save a drawing, a NIfTI file; `began` is what it began with, `slices` which of its slices count. */
-export const save = (place, bytes, { began, slices }) =>
-  post(`api/scans/${place}/annotation?${new URLSearchParams({ began, slices })}`, bytes);
+/** Save a drawing, a NIfTI file; `slices` are the numbers of those that count, all without it. */
+export const save = (place, bytes, slices) =>
+  post(`api/scans/${place}/annotation${slices ? `?slices=${slices.join(",")}` : ""}`, bytes);

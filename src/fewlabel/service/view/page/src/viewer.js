@@ -29,7 +29,7 @@ export class Viewer {
     this.nv = new Niivue({
       backColor: [0, 0, 0, 1],
       crosshairColor: [0.34, 0.71, 0.91, 0.7],
-      crosshairWidth: 0.15,
+      crosshairWidth: 0.25,
       // As on films: the patient's right is on the left.
       isRadiologicalConvention: true,
       show3Dcrosshair: true,
@@ -126,13 +126,16 @@ export class Viewer {
 
   /** The voxel under the crosshair by the axes of the file. */
   get fileVoxel() {
-    const { permRAS } = this.image;
     const place = [0, 0, 0];
     this.voxel.forEach((each, axis) => {
-      const along = permRAS[axis];
-      place[Math.abs(along) - 1] = along > 0 ? each : this.size[axis] - 1 - each;
+      place[Math.abs(this.image.permRAS[axis]) - 1] = this.fileNumber(each, axis);
     });
     return place;
+  }
+
+  /** The number of a slice in the file, by its number in the picture. */
+  fileNumber(number, axis = this.axis) {
+    return this.image.permRAS[axis] > 0 ? number : this.size[axis] - 1 - number;
   }
 
   /** Go to a voxel by the axes of the picture. */

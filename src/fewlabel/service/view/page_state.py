@@ -1,0 +1,175 @@
+"""The scans that a page shows as they are now, their masks, and what the page is told of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewlabel.core.artifact.files import read_json
+from fewlabel.core.errors import DataError, FewlabelError
+from fewlabel.data.added_mask_reading import read_annotations
+from fewlabel.data.io.geometry import Volume
+from fewlabel.data.io.label_tables import labels_of
+from fewlabel.data.io.volume_reading import read_mask, read_volume
+from fewlabel.service.learning_job import LearningJob
+from fewlabel.service.view.predictions_on_demand import PredictionQueue, prediction_file
+from fewlabel.service.view.saved_annotations import saved_by
+from fewlabel.service.view.viewed_scans import ViewedScan, ViewedScans
+from fewlabel.service.view.volumes_for_browser import class_indices, dice_of_classes, errors_between, shown_window
+
+
+class Viewing:
+    """The scans as they are now, and the work that goes on.
+
+    Args:
+        scans: What is shown.
+        predictions: Makes masks.
+        learn: Runs rounds; None where there is no run.
+        learning: Settings of these rounds.
+    """
+
+    def __init__(
+        self,
+        scans: ViewedScans,
+        predictions: PredictionQueue,
+        learn: LearningJob | None = None,
+        learning: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._scans = scans
+        self.predictions, self.learn, self.learning = predictions, learn, learning or {}
+        self.volume = lru_cache(maxsize=2)(read_volume)
+
+    @property
+    def scans(self) -> ViewedScans:
+        """What is shown, after the last round of ``learn``."""
+        self._scans = self._scans.latest()
+        return self._scans
+
+    def prediction(self, scan: ViewedScan) -> NDArray[np.uint8] | None:
+        """(z, y, x) class indices; None if it is not made yet."""
+        file = prediction_file(self.scans, scan)
+        grid = self.volume(scan.images).geometry
+        return None if file is None else class_indices(read_mask(file, grid=grid), self.scans.plan)
+
+    def annotation(self, scan: ViewedScan) -> NDArray[np.uint8] | None:
+        """(z, y, x) class indices of the mask that was saved last, else of that of the data; None without."""
+        file = self.scans.added_masks().get(scan.case.id) or scan.case.label
+        if file is None:
+            return None
+        if "axes" not in scan.case.record:
+            grid = self.volume(scan.images).geometry
+            return class_indices(read_mask(Path(file), grid=grid), self.scans.plan)
+        cases = {scan.case.id: scan.case}
+        masks, _ = read_annotations({scan.case.id: Path(file)}, cases, self.scans.plan, None, "background")
+        return class_indices(masks[0].values, self.scans.plan)
+
+
+def page_state(viewing: Viewing, title: str) -> dict[str, Any]:
+    """What the page knows before it opens a scan: classes, what can be done, and what is known of each scan."""
+    scans, notes = viewing.scans, list(viewing.scans.notes)
+    saved = saved_by(scans.annotations)
+    try:
+        added = scans.added_masks()
+    except DataError as error:
+        # Masks that cannot be used keep nobody from looking at scans.
+        added, notes = {}, [*notes, error.message, *map(str, error.faults)]
+    plan = scans.plan
+    return {
+        "title": title,
+        "classes": [
+            {"name": label.name, "value": label.value, "colour": list(label.colour)}
+            for label in labels_of(plan.label_names, plan.label_values)
+        ],
+        "channels": list(plan.channels),
+        "predicts": scans.segmenter is not None,
+        "saves": scans.annotations is not None and len(plan.label_values) > 1,
+        "learns": viewing.learn is not None and scans.segmenter is not None,
+        "notes": notes,
+        "scans": [
+            {
+                "id": scan.case.id,
+                "part": scan.part,
+                "learnt": scan.learnt,
+                "labelled": scan.case.label is not None,
+                "added": scan.case.id in added,
+                "saved": saved.get(scan.case.id) if scan.case.id in added else None,
+                "score": scan.score,
+                "disagreement": scan.disagreement,
+            }
+            for scan in scans.scans
+        ],
+    }
+
+
+def scan_state(viewing: Viewing, scan: ViewedScan) -> dict[str, Any]:
+    """What the page needs before it draws a scan."""
+    volume = viewing.volume(scan.images)
+    masks: dict[str, NDArray[np.uint8] | None] = {}
+    problems = []
+    for kind, read in (("prediction", viewing.prediction), ("annotation", viewing.annotation)):
+        try:
+            masks[kind] = read(scan)
+        except DataError as error:
+            masks[kind] = None
+            problems += [error.message, *map(str, error.faults)]
+    prediction, annotation = masks["prediction"], masks["annotation"]
+    names = viewing.scans.plan.label_names
+    return {
+        "shape": list(volume.geometry.shape[::-1]),
+        "spacing": list(volume.geometry.spacing[::-1]),
+        "window": shown_window(volume.array[0]),
+        "channels": len(volume.array),
+        "slice_axis": 2 - slice_axis(scan, volume),
+        "prediction": prediction is not None,
+        "annotation": annotation is not None,
+        "dice": None
+        if prediction is None or annotation is None
+        else dice_of_classes(prediction, annotation, len(names)),
+        "problem": " ".join(problems),
+    }
+
+
+def round_state(learn: LearningJob) -> dict[str, Any]:
+    """How the last round that was begun here stands, what it said, and what came of it."""
+    if not learn.rounds:
+        return {"status": "", "lines": [], "round": None}
+    made = learn.rounds[-1]
+    outcome = _outcome(made.lines) if made.status == "DONE" else None
+    return {"status": made.status, "lines": made.lines, "round": outcome}
+
+
+def _outcome(lines: Sequence[str]) -> dict[str, Any] | None:
+    """Number of a round, whether it is used, and why; None where it cannot be read. Its folder is the last line."""
+    try:
+        record = read_json(Path(lines[-1] if lines else "") / "round.json")
+    except (FewlabelError, OSError):
+        return None
+    return {"number": record["round"], "taken": bool(record["taken"]), "reason": record["reason"]}
+
+
+def mask_of(viewing: Viewing, scan: ViewedScan, kind: str) -> NDArray[np.uint8] | None:
+    """(z, y, x) of the ``prediction``, the ``annotation`` or the ``errors``; None where there is none.
+
+    Raises:
+        DataError: If a mask cannot be used.
+    """
+    if kind == "prediction":
+        return viewing.prediction(scan)
+    if kind == "annotation":
+        return viewing.annotation(scan)
+    if kind != "errors":
+        return None
+    prediction, annotation = viewing.prediction(scan), viewing.annotation(scan)
+    return None if prediction is None or annotation is None else errors_between(prediction, annotation)
+
+
+def slice_axis(scan: ViewedScan, volume: Volume) -> int:
+    """Across the slices, of (z, y, x): as the scan was prepared, else the thickest."""
+    if "axes" in scan.case.record:
+        return int(scan.case.record["axes"][0])
+    return int(np.argmax(volume.spacing)) if volume.geometry.shape[0] > 1 else 0

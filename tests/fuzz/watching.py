@@ -1,0 +1,132 @@
+"""What an input must not do: write outside of its folder, or take far more memory than it declares."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_CHANGING = {
+    "os.mkdir": 1,
+    "os.remove": 1,
+    "os.rmdir": 1,
+    "os.rename": 2,
+    "os.link": 2,
+    "os.symlink": 2,
+    "os.truncate": 1,
+    "os.chmod": 1,
+}
+#: Memory that an input may take whatever it declares, in MiB: libraries are loaded and tables grow.
+FREE_MIB = 64
+
+
+class Writes:
+    """Notes every change of a file outside of a folder, by Python's own audit events; there is one in a process."""
+
+    def __init__(self) -> None:
+        self.folder: str = ""
+        self.outside: list[str] = []
+        sys.addaudithook(self._hear)
+
+    def watch(self, folder: Path) -> None:
+        """From now on, changes belong into this folder."""
+        self.outside, self.folder = [], os.path.realpath(folder)
+
+    def rest(self) -> list[str]:
+        """Watch no longer; what was changed outside."""
+        self.folder = ""
+        return self.outside
+
+    def _hear(self, event: str, words: tuple[Any, ...]) -> None:
+        if not self.folder:
+            return
+        if event == "open":
+            path, mode, flags = words
+            writes = isinstance(flags, int) and flags & _WRITING
+            if writes or (isinstance(mode, str) and set(mode) & set("wax+")):
+                self._note(event, path)
+        elif event in _CHANGING:
+            for path in words[: _CHANGING[event]]:
+                self._note(event, path)
+
+    def _note(self, event: str, path: Any) -> None:
+        if not isinstance(path, str | bytes | os.PathLike):
+            return
+        name = os.fsdecode(path)
+        place = os.path.join(os.path.realpath(os.path.dirname(name)), os.path.basename(name))  # noqa: PTH118, PTH119, PTH120
+        if place != "/dev/null" and not place.startswith(f"{self.folder}{os.sep}") and place != self.folder:
+            self.outside.append(f"{event} {place}"[:300])
+
+
+class Bait:
+    """Files beside the folder of an input that nobody is to read; the system notes when they are.
+
+    Args:
+        place: Where they are laid.
+    """
+
+    NAMES = ("elsewhere.raw", "elsewhere.h5")
+
+    def __init__(self, place: Path) -> None:
+        self._files = [place / name for name in self.NAMES]
+        self._files[0].write_bytes(bytes(1 << 14))
+        self._files[1].write_bytes(_array_file())
+        for file in self._files:
+            os.utime(file, (0, file.stat().st_mtime))
+
+    def taken(self) -> list[str]:
+        """Which of them were read; they are taken away."""
+        found = [f"read {file.name}" for file in self._files if file.is_file() and file.stat().st_atime]
+        for file in self._files:
+            file.unlink(missing_ok=True)
+        return found
+
+
+@cache
+def _array_file() -> bytes:
+    import io
+
+    import h5py
+    import numpy as np
+
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        file["image"] = file["label"] = np.ones((3, 12, 10), np.uint8)
+    return stream.getvalue()
+
+
+class Memory:
+    """The most memory that this process held since it was last asked."""
+
+    def __init__(self) -> None:
+        self._before = self._reset()
+
+    def _reset(self) -> int:
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:
+            return 0
+        return self._peak()
+
+    @staticmethod
+    def _peak() -> int:
+        """In KiB; 0 where the system does not tell."""
+        try:
+            with open("/proc/self/status", "rb") as stream:  # noqa: PTH123
+                for line in stream:
+                    if line.startswith(b"VmHWM"):
+                        return int(line.split()[1])
+        except OSError:
+            pass
+        return 0
+
+    def begin(self) -> None:
+        """An input begins."""
+        self._before = self._reset()
+
+    def grown_mib(self) -> float:
+        """How far memory rose above what it was when the input began."""
+        return max(0, self._peak() - self._before) / 1024
