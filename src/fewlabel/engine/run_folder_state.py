@@ -154,7 +154,7 @@ def close_run(
             kind,
             files,
             parents=parents,
-            settings={**settings.record(out), "identity": dict(same)},
+            settings={**settings.record(home=out), "identity": dict(same)},
             seed=settings.seed,
             device=str(device),
             precision=resolved_precision(settings.precision, device.type),
