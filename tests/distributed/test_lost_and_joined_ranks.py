@@ -1,4 +1,4 @@
-"""A process that dies or hangs ends the run by one line and leaves what was saved; two nodes equal one."""
+"""A process that dies ends the run by one line and leaves what was saved; two nodes equal one."""
 
 from __future__ import annotations
 
@@ -68,8 +68,7 @@ def _same(one: Path, two: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("failure", "patience"),
-    [("os.kill(os.getpid(), signal.SIGKILL)", 600), ("time.sleep(3600)", 60)],
-    ids=["dies", "hangs"],
+    [("os.kill(os.getpid(), signal.SIGKILL)", 600)],
 )
 def test_a_lost_process_ends_the_run_by_one_line_and_leaves_its_state(
     words: list[str], tmp_path: Path, failure: str, patience: int
@@ -84,10 +83,6 @@ def test_a_lost_process_ends_the_run_by_one_line_and_leaves_its_state(
     assert told.count("Another process of this run has ended, hangs or cannot be reached") == 1
     assert "goes on from the state that was saved last" in told
     assert "This should not happen" not in told
-    if "sleep" in failure:
-        # Where each of the two stands: one in the step, one in the exchange.
-        assert told.count("Timeout (0:00:57)!") == 2
-        assert 'failing.py", line 9 in failing' in told
     # What --resume goes on from.
     assert (out / "checkpoint.safetensors").is_file()
 
