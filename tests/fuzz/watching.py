@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ class Writes:
 
     def __init__(self) -> None:
         self.folder: str = ""
+        #: What the product keeps for the user who runs it, such as names of patients by their pseudonyms.
+        self.own = os.path.realpath(tempfile.mkdtemp(prefix="fewlabel-fuzz-own-"))
+        os.environ["XDG_DATA_HOME"] = self.own
         self.outside: list[str] = []
         sys.addaudithook(self._hear)
 
@@ -57,7 +61,8 @@ class Writes:
             return
         name = os.fsdecode(path)
         place = os.path.join(os.path.realpath(os.path.dirname(name)), os.path.basename(name))  # noqa: PTH118, PTH119, PTH120
-        if place != "/dev/null" and not place.startswith(f"{self.folder}{os.sep}") and place != self.folder:
+        homes = (self.folder, self.own)
+        if place not in ("/dev/null", *homes) and not place.startswith(tuple(f"{home}{os.sep}" for home in homes)):
             self.outside.append(f"{event} {place}"[:300])
 
 

@@ -150,9 +150,11 @@ def _work(target: str, seed: int, first: int, stop: int, sender: Any, now: Any) 
     try:
         from fuzz.one_input import Bench
         from fuzz.targets import TARGETS
+        from fuzz.trees import remove_tree
         from fuzz.watching import Writes
 
-        bench = Bench(TARGETS[target], Writes())
+        writes = Writes()
+        bench = Bench(TARGETS[target], writes)
     except Exception as error:  # noqa: BLE001  # told to whoever began it
         sender.send((-1, f"{type(error).__name__}: {error}"))
         return
@@ -164,6 +166,7 @@ def _work(target: str, seed: int, first: int, stop: int, sender: Any, now: Any) 
             sender.send((index, bench.try_one(seed, index)))
     finally:
         bench.close()
+        remove_tree(Path(writes.own))
     sender.send((-1, ""))
 
 

@@ -158,7 +158,9 @@ def _after_lines(file: Path, start: int, lines: int) -> int:
     with file.open("rb") as stream:
         stream.seek(start)
         for _ in range(lines):
-            stream.readline(_MOST)
+            if not stream.readline(_MOST):
+                # However many lines it is told to skip.
+                break
         return stream.tell()
 
 

@@ -319,3 +319,12 @@ def test_a_line_of_an_nrrd_that_is_no_field_does_not_reach_itk(tmp_path, line):
     refused(path, "its header has a line that is no field")
     long = "content: " + "x" * 5000 + "\nnote:=" + "y" * 5000 + "\n# " + "z" * 5000 + "\n"
     read_volume(nrrd(tmp_path / "t.nrrd", "raw", voxels, "2 2 2", more=long))
+
+
+def test_more_lines_to_skip_than_there_are_end_with_the_file(tmp_path):
+    """Counting on to a number out of a header never ends."""
+    voxels = np.arange(8, dtype=np.int16).tobytes()
+    path = nrrd(tmp_path / "s.nrrd", "raw", voxels, "2 2 2", more="line skip: 999999999999\n")
+    refused(path, "0 bytes of the 16 that its header promises")
+    one = nrrd(tmp_path / "t.nrrd", "raw", b"a line\n" + voxels, "2 2 2", more="line skip: 1\n")
+    np.testing.assert_array_equal(read_volume(one).array.ravel(), np.arange(8))
