@@ -239,10 +239,12 @@ def test_a_person_looks_draws_saves_and_has_the_network_learn(run: Path, browse:
         page.until(lambda: page["#canvas"].screenshot_as_png != bare)
         page.key("a")
         page.until(lambda: page["#canvas"].screenshot_as_png == bare)
+        level = page["#level-value"].text
         page.script("const e = document.getElementById('level'); e.value = e.max; e.dispatchEvent(new Event('input'))")
         page.until(lambda: page["#canvas"].screenshot_as_png != bare)
+        assert page["#level-value"].text != level
         page.click("#window-reset")
-        page.until(lambda: page["#canvas"].screenshot_as_png == bare)
+        assert page["#level-value"].text == level
 
         page.open("c")
         page.until(page["#show-prediction"].is_enabled)
