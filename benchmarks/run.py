@@ -25,6 +25,7 @@ if __name__ == "__main__":
         "have to be named as SPLIT/ARM",
     )
     parser.add_argument("--steps", type=int, default=0, help="timed steps of each method (method-costs)")
+    parser.add_argument("--minutes", type=float, default=0, help="minutes of a cell in a rehearsal (versus)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where rows are written")
     arguments = parser.parse_args()
     SUITES[arguments.suite](arguments)

@@ -4,7 +4,8 @@
 and a list of what was not run; ``--classes`` tells them by class and phase. ``probe`` has gains over random weights
 unless ``--reference`` names another arm. ``suggest`` has gains over patients at random. ``regime-costs`` and
 ``method-costs`` have a table of costs. ``fuzz`` says of mutated inputs how many were tried of each reader, kind of
-file and kind of artifact, and how many held. ``--markdown`` prints the table alone, as the documentation shows it.
+file and kind of artifact, and how many held. ``versus`` has ours beside its rivals, with hardware and dates.
+``--markdown`` prints the table alone, as the documentation shows it.
 
 Methods are compared by ``fewlabel study``; ``benchmarks/claims.py`` prints what its committed rows say of claims.
 ``docs/generate.py`` writes these tables into the pages that ask for one by ``<!-- generated: summary WORDS -->``.
@@ -68,6 +69,16 @@ def probe(*, markdown: bool, reference: str, results: Path = RESULTS) -> list[st
     return lines if markdown else [*lines, *probe_summary.unfinished(found)]
 
 
+def versus(*, markdown: bool, results: Path = RESULTS) -> list[str]:
+    """The table of ours beside its rivals, and unless it is for a document what of it was not run."""
+    from suites import versus_summary
+    from suites.versus import rows as rows_so_far
+
+    found = rows_so_far(results / "versus.jsonl")
+    lines = versus_summary.markdown(found)
+    return lines if markdown else [*lines, *versus_summary.unfinished(found)]
+
+
 def suggest(results: Path = RESULTS) -> list[str]:
     """What suggested patients are worth beside others at random, as a table; and whether any rule is better."""
     from suites.suggest import rows_of, summary
@@ -109,6 +120,8 @@ def table(words: Sequence[str]) -> list[str]:
             lines += ground(suite, markdown=asked.markdown, by_class=asked.classes)
         elif suite.endswith("-costs"):
             lines += costs(suite)
+        elif suite == "versus":
+            lines += versus(markdown=asked.markdown)
         elif suite == "suggest":
             lines += suggest()
         elif suite == "probe":

@@ -99,16 +99,37 @@ def _compiled(arguments: argparse.Namespace) -> None:
     run(arguments.results)
 
 
+def _batched(arguments: argparse.Namespace) -> None:
+    from suites.batched import run
+
+    run(arguments.results)
+
+
+def _executors(arguments: argparse.Namespace) -> None:
+    from suites.executors import run
+
+    run(arguments.results)
+
+
 def _members(arguments: argparse.Namespace) -> None:
     from suites.members import run
 
     run(arguments.results)
 
 
+def _versus(arguments: argparse.Namespace) -> None:
+    from suites.versus import run
+
+    chosen = [arm for arm in arguments.arms.split(",") if arm]
+    run(arguments.data, arguments.work, arguments.results, chosen, arguments.minutes)
+
+
 SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
     "speed": _speed,
     "acdc-ground": _ground,
+    "batched": _batched,
     "compiled": _compiled,
+    "executors": _executors,
     "freed-memory": _freed_memory,
     "hippocampus-ground": _ground,
     "la-ground": _ground,
@@ -122,4 +143,5 @@ SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
     "streaming": _streaming,
     "suggest": _suggest,
     "temperature": _temperature,
+    "versus": _versus,
 }

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from fewlabel.core.errors import DataError
+from fewlabel.core.settings.base import located_from, path_from
 from fewlabel.data.scan_locations import DATA_FOLDER, below, holding, in_store, located, read_data_folder
 from fewlabel.data.store import PreparedStore
 from fewlabel.pipelines import train
@@ -37,6 +38,8 @@ def test_paths_below_a_folder(tmp_path):
 def texts(folder):
     """All that is written in the records of a folder."""
     for path in folder.rglob("*.json"):
+        yield path, path.read_text()
+    for path in folder.rglob("*.csv"):
         yield path, path.read_text()
     for path in folder.rglob("*.parquet"):
         yield path, pd.read_parquet(path).to_json()
@@ -85,6 +88,27 @@ def test_scans_that_moved_alone_are_found_again(prepared, tmp_path, capsys):
     assert PreparedStore(prepared).artifact.content_hash == before
     assert read_data_folder(prepared) == tmp_path / "elsewhere"
     evaluate(EvaluateSettings.parse(values))
+
+
+def test_masks_of_a_prepared_folder_name_scans_from_where_they_lie(prepared, tmp_path):
+    segmenter = make_segmenter(tmp_path / "segmenter", PreparedStore(prepared).plan, [prepared])
+    out = tmp_path / "masks"
+    for _ in range(2):
+        run_values("predict", {"model": segmenter, "scans": prepared, "out": out, "cases": ["s1"], "device": "cpu"})
+        assert pd.read_csv(out / "predictions.csv")["input"].tolist() == ["../before/raw/imagesTr/s1_0000.nii.gz"]
+    for path, text in texts(out):
+        assert str(tmp_path) not in text, path
+
+
+def test_links_keep_their_names(tmp_path):
+    (tmp_path / "real" / "Name").mkdir(parents=True)
+    (tmp_path / "data").symlink_to(tmp_path / "real" / "Name")
+    assert path_from(tmp_path / "run", tmp_path / "data") == "../data"
+    (tmp_path / "runs").symlink_to(tmp_path / "real")
+    # A folder behind a link is left by its true place.
+    told = path_from(tmp_path / "runs" / "run", tmp_path / "data")
+    assert told == "../../data"
+    assert located_from(tmp_path / "runs" / "run", told) == str(tmp_path / "data")
 
 
 def test_a_store_of_before_keeps_its_absolute_paths(prepared, tmp_path):

@@ -62,6 +62,8 @@ def plant(folder):
         label = "" if number == 7 else f"Masklechner{number}.nii.gz"
         doctor = f"Columnbauer{number % 2}"
         rows.append(f"Scanhuber_{number}.nii.gz,{label},Subjectwagner-{number},ED,{doctor},471108159{8 + number % 2}")
+    # Called as the folder is, and no name of anybody.
+    (folder / "labels.json").write_text(json.dumps({"1": "Organum"}))
     table = folder / "Tableschwarz.csv"
     table.write_text("\n".join(rows) + "\n")
     return table
@@ -86,8 +88,8 @@ def made(tmp_path_factory):
         top = tmp_path_factory.mktemp("top")
         home = top / "Foldermeier" / "Userleitner"
         run = home / "run"
-        train.run(train.train_settings({"data": plant(home / "scans"), "out": run, **SMALL}))
-        drawn = nib.load(home / "scans" / "Masklechner1.nii.gz")
+        train.run(train.train_settings({"data": plant(home / "Organum"), "out": run, **SMALL}))
+        drawn = nib.load(home / "Organum" / "Masklechner1.nii.gz")
         (run / "annotations").mkdir()
         drawn.header["descrip"] = b"Drawnegger"
         nib.save(drawn, run / "annotations" / "Scanhuber_7.nii.gz")
@@ -152,6 +154,7 @@ def test_numbers_stand_for_the_same_everywhere(made):
         assert (names[case.id], names[case.subject]) == (before.id, before.subject)
         assert (case.label is None) == (before.label is None)
     np.testing.assert_array_equal(copy.images, original.images)
+    assert copy.label_names == original.label_names == {0: "background", 1: "Organum"}
     parts = {part: [names[one] for one in subjects] for part, subjects in copy.split["parts"].items()}
     assert parts == original.split["parts"]
     facts, known = (Artifact.open(run / "segmenter").json("segmenter.json") for run in (made.copy, made.run))
@@ -163,7 +166,7 @@ def test_numbers_stand_for_the_same_everywhere(made):
 
 
 def test_the_copy_predicts_and_reports(made, tmp_path):
-    scan = made.top / "Foldermeier" / "Userleitner" / "scans" / "Scanhuber_2.nii.gz"
+    scan = made.top / "Foldermeier" / "Userleitner" / "Organum" / "Scanhuber_2.nii.gz"
     for run, out in ((made.run, "a"), (made.copy, "b")):
         run_values("predict", {"model": run / "segmenter", "scans": scan, "out": tmp_path / out, "device": "cpu"})
     one, two = (nib.load(tmp_path / out / scan.name).get_fdata() for out in "ab")
@@ -203,7 +206,9 @@ def test_a_name_that_slips_through_leaves_no_copy(made, tmp_path, monkeypatch):
 def test_words_that_can_be_looked_for():
     assert tells("Subjectwagner-1")
     assert tells("4711081599")
-    for word in ("scans", "prepared", "p1", "0001", "2026", "image_0"):
+    assert tells("scan_0042")
+    assert not tells("Organum_1", {"organum"})
+    for word in ("scans", "prepared", "p1", "0001", "2026", "2026-11-29", "image_0"):
         assert not tells(word), word
 
 

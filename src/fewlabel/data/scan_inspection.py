@@ -18,7 +18,7 @@ from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.images_given_as_masks import image_given_as_mask
 from fewlabel.data.io.catalog_paths import shown
 from fewlabel.data.io.composite_paths import slices_without_mask
-from fewlabel.data.io.dicom.address import parse_dicom
+from fewlabel.data.io.dicom.address import dicom_roots
 from fewlabel.data.io.dicom.data_set_index import open_archive
 from fewlabel.data.io.dicom.data_set_patients import names_a_patient
 from fewlabel.data.io.geometry import Geometry, grid_faults, origin_alone
@@ -172,13 +172,11 @@ def catalog_faults(catalog: Catalog) -> list[Fault]:
 
 def _naming_faults(catalog: Catalog) -> list[Fault]:
     """A data set of DICOM whose own path names a patient: what is made from it would say where it lies."""
-    roots = {dicom.root for case in catalog.cases for path in case.images if (dicom := parse_dicom(path)) is not None}
+    roots = dicom_roots(path for case in catalog.cases for path in case.images)
     problem = "its path names a patient, and what is made from the data says where they lie"
     remedy = "Give a link to it under another name, the folder above it, or rename it"
     return [
-        Fault(problem, str(root), remedy)
-        for root in sorted(roots)
-        if names_a_patient(root, open_archive(root).tree.headers)
+        Fault(problem, str(root), remedy) for root in roots if names_a_patient(root, open_archive(root).tree.headers)
     ]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fewlabel.core.artifact.files import read_json, write_json
 from fewlabel.core.errors import ArtifactError
-from fewlabel.core.settings.base import path_from
+from fewlabel.core.settings.base import located_from, path_from
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.io.dicom.address import parse_dicom
 
@@ -98,7 +98,7 @@ def read_data_folder(store: Path) -> Path | None:
     folder = value.get("folder") if isinstance(value, dict) else None
     if not isinstance(folder, str):
         return None
-    return Path(os.path.normpath(Path(os.path.realpath(store)) / folder))
+    return Path(located_from(store, folder))
 
 
 def moved_remedy(store: Path) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from fewlabel.core.artifact.files import append_line, write_text
 from fewlabel.core.collective import rank
 from fewlabel.core.errors import ArtifactError, Fault
+from fewlabel.engine.trackers import Trackers
 
 
 class Record:
@@ -19,10 +20,12 @@ class Record:
     Args:
         folder: Where the file lies.
         first_step: Rows of this step and later are dropped: a resumed run writes them again.
+        trackers: Take the same figures.
     """
 
-    def __init__(self, folder: Path, first_step: int = 0) -> None:
+    def __init__(self, folder: Path, first_step: int = 0, trackers: Trackers | None = None) -> None:
         self.path = folder / "metrics.jsonl"
+        self._trackers = trackers
         self._active = rank() == 0
         if not self._active:
             return
@@ -36,6 +39,13 @@ class Record:
             return
         row = {"step": step, **{key: _finite(value) for key, value in values.items()}}
         append_line(self.path, json.dumps(row))
+        if self._trackers is not None:
+            self._trackers.add(step, {key: value for key, value in row.items() if key != "step"})
+
+    def close(self) -> None:
+        """Let trackers write what they hold."""
+        if self._trackers is not None:
+            self._trackers.close()
 
 
 def read_record(path: Path) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ _COMPILED = "compiled"
 #: ``precision=auto`` may compute in bfloat16 what was float32, other ``threads`` round otherwise; the rest changes no
 #: number of the result.
 FREE_SETTINGS = frozenset(
-    {"out", "resume", "checkpoint_seconds", "device", "threads", "control", "data", "encoder", "start"}
+    {"out", "resume", "checkpoint_seconds", "device", "threads", "control", "data", "encoder", "start", "tracking"}
 )
 
 
@@ -154,7 +154,7 @@ def close_run(
             kind,
             files,
             parents=parents,
-            settings={**settings.record(out), "identity": dict(same)},
+            settings={**settings.record(home=out), "identity": dict(same)},
             seed=settings.seed,
             device=str(device),
             precision=resolved_precision(settings.precision, device.type),

@@ -18,6 +18,7 @@ from fewlabel.engine.optim import build_optimiser, check_warmup
 from fewlabel.engine.record import Record
 from fewlabel.engine.run_folder_state import begun_compiled
 from fewlabel.engine.step import gradients_of
+from fewlabel.engine.trackers import Trackers
 from fewlabel.gradients.combine import Combiner, MeanCombiner
 
 
@@ -106,11 +107,18 @@ class Trainer(ABC, Generic[Model]):
         first, facts = self.checkpointer.load() if self.settings.resume else (0, {})
         self.facts.update(facts)
         self.train_mode()
-        self.loop(first, stop).run(self.step, first)
+        loop = self.loop(first, stop)
+        try:
+            loop.run(self.step, first)
+        finally:
+            loop.record.close()
 
     def loop(self, first: int, stop: int | None = None) -> Loop:
         """The loop over the steps from ``first`` to the end, or to ``stop`` of the same schedule."""
-        settings, record = self.settings, Record(self.folder, first)
+        settings = self.settings
+        asked = settings.tracking
+        trackers = Trackers(asked, self.folder, first, settings.record()) if asked else None
+        record = Record(self.folder, first, trackers)
         return Loop(
             title=self.title,
             optimiser=self.optimiser,

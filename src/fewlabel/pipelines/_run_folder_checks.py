@@ -17,7 +17,7 @@ from fewlabel.pipelines.stage_table import STAGES
 #: Stages whose result is kept when a run is continued; scores and report are made anew where something changed.
 LASTING = ("prepare", "pretrain", "finetune")
 #: Settings that change no result, so a continued run may change them.
-FREE = frozenset({"resume", "checkpoint_seconds", "device", "threads", "workers", "control"})
+FREE = frozenset({"resume", "checkpoint_seconds", "device", "threads", "workers", "control", "tracking"})
 
 
 def refuse_other_run(folder: Path, plans: Mapping[str, Settings], *, resume: bool) -> None:

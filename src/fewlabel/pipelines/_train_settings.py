@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,15 @@ from pydantic import PrivateAttr, field_validator
 from fewlabel.core.artifact.files import read_json
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.output_paths import RUN_FILE
-from fewlabel.core.settings.base import PathSetting, Settings, found_from, path_from, setting, without_absolute
+from fewlabel.core.settings.base import (
+    PathSetting,
+    Settings,
+    found_from,
+    located_from,
+    path_from,
+    setting,
+    without_absolute,
+)
 from fewlabel.core.settings.durations import parse_duration
 from fewlabel.core.settings.value_syntax import assignments, merge, nest
 from fewlabel.pipelines.recipes import load_recipe
@@ -151,7 +158,7 @@ def with_earlier_words(
         fault = Fault(f"{path} does not say what was asked for", "data", "Repeat the words of the command")
         raise SettingsError("There is nothing to resume:", [fault])
     home = path.parent
-    earlier = {"data": os.path.normpath(home / asked["data"]), **found_from(home, nest(asked["words"]))}
+    earlier = {"data": located_from(home, asked["data"]), **found_from(home, nest(asked["words"]))}
     # By name, unless it was a file.
     file = home / asked["recipe"]
     return merge(earlier, values), recipe or (str(file) if file.is_file() else asked["recipe"]) or None

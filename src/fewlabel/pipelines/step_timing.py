@@ -53,6 +53,7 @@ def _rehearsal(settings: Any) -> Iterator[Any]:
             "resume": False,
             "steps": NOMINAL,
             "checkpoint_seconds": 1e9,
+            "tracking": (),
             "optimiser": settings.optimiser.model_copy(update=_STILL),
         }
         try:

@@ -11,6 +11,8 @@ from fewlabel.core.settings.base import setting
 from fewlabel.data.catalog import Case, Catalog, Column, Value
 from fewlabel.data.column_types import infer_columns
 from fewlabel.data.io.catalog_paths import is_file_path
+from fewlabel.data.io.dicom.address import dicom_roots
+from fewlabel.data.io.dicom.data_set_index import keep_beside_the_data
 from fewlabel.data.io.file_names import is_scan
 from fewlabel.data.io.volume_reading import read_geometry
 from fewlabel.data.subjects_from_names import guess_subjects
@@ -89,6 +91,12 @@ class TableReader(Reader):
         if len(workbooks) == 1:
             return Match(0.5, (f"{workbooks[0].name} is an Excel workbook",))
         return _no_column(tables[0]) if tables else Match(0.0, ("no .csv, .tsv, .xlsx or .parquet table",))
+
+    def settle(self, catalog: Catalog) -> Catalog:
+        """Of series of DICOM in the table, the key and the table of pseudonyms are moved beside their data."""
+        for root in dicom_roots(path for case in catalog.cases for path in case.images):
+            keep_beside_the_data(root)
+        return catalog
 
     def collect(self, root: Path) -> Catalog:
         """One case per row, stack of slices or frame."""

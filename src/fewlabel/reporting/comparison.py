@@ -18,7 +18,9 @@ from fewlabel.reporting.unseen_scores import UnseenScores, unseen_scores
 from fewlabel.scoring.statistics import is_drawn, paired_comparison
 
 #: Settings of a run that say nothing of what was done.
-_ASIDE = frozenset({"data", "out", "encoder", "start", "resume", "device", "identity", "checkpoint_seconds"})
+_ASIDE = frozenset(
+    {"data", "out", "encoder", "start", "resume", "device", "identity", "checkpoint_seconds", "tracking"}
+)
 MARKS = "os^Dvp*X"
 DIFFERENT = "The runs were not scored on the same scans, so their means may differ for that reason."
 

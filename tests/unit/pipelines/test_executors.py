@@ -240,12 +240,3 @@ def test_a_thousand_jobs_survive_the_death_of_any_process_at_any_time(tmp_path: 
     assert results(plan.root) == reference(tmp_path, made)
     assert ended(plan) == {1: len(made)}
     assert not (plan.root / "twice").exists()
-
-
-@pytest.mark.slow
-def test_an_executor_costs_less_than_a_hundredth_of_a_minute_for_each_job(tmp_path: Path) -> None:
-    made = jobs(20, 19)
-    plan = plan_of(tmp_path, made)
-    started = time.monotonic()
-    run_in_processes(plan, plan.write(), 2, lambda _: None)
-    assert 2 * (time.monotonic() - started) / len(made) < 0.6

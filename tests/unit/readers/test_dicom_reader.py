@@ -11,6 +11,7 @@ from fewlabel.data.io.dicom.data_set_index import open_archive
 from fewlabel.data.io.dicom.pseudonyms import FOLDER
 from fewlabel.data.io.volume_reading import read_geometry, read_mask, read_volume
 from fewlabel.readers.base import choose_reader, collect_catalog
+from fewlabel.readers.catalog_as_table import write_table
 from kit.dicom import uid, write_segmentation, write_slices, write_structure_set
 from kit.scans import noise, write_scan
 
@@ -96,6 +97,20 @@ def test_a_path_from_within_the_data_has_the_same_names(tmp_path, monkeypatch):
         # The table says it already.
         assert any(".fewlabel-dicom/scans.csv beside the data" in note for note in alone.notes)
     assert (tmp_path / FOLDER / "scans.csv").read_text() == table
+
+
+def test_a_table_of_series_finds_them_by_the_same_key(tmp_path):
+    data = tmp_path / "data"
+    for number in range(2):
+        patient(data, number)
+    (tmp_path / "scans.csv").write_text(write_table(data).text)
+    assert not (data / FOLDER).exists()
+    choice, catalog = collect_catalog(tmp_path / "scans.csv")
+    assert choice.name == "table"
+    assert read_volume(catalog.cases[0].images).array.shape == (1, *SHAPE)
+    choice.reader.settle(catalog)
+    assert (data / FOLDER / "key").is_file()
+    assert read_volume(collect_catalog(tmp_path / "scans.csv")[1].cases[0].images).array.shape == (1, *SHAPE)
 
 
 def test_one_series_of_each_study_by_rule(tmp_path):

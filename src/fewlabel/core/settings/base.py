@@ -177,8 +177,11 @@ class Settings(BaseModel):
 
 def path_from(home: Path, path: Path | str) -> str:
     """A path from a folder on, as records have it; absolute only where there is no way, as to another drive."""
+    place = os.path.abspath(path)  # noqa: PTH100  # Path.absolute keeps "..", and resolve follows the last link too
+    # By the name that it has, also where that is a link.
+    named = os.path.join(os.path.realpath(os.path.dirname(place)), os.path.basename(place))  # noqa: PTH118, PTH119, PTH120
     try:
-        return Path(os.path.relpath(os.path.realpath(path), os.path.realpath(home))).as_posix()
+        return Path(os.path.relpath(named, os.path.realpath(home))).as_posix()
     except ValueError:
         return str(path)
 
@@ -203,7 +206,12 @@ def found_from(home: Path, value: Any) -> Any:
         return [found_from(home, inner) for inner in value]
     if not isinstance(value, str) or "/" not in value or Path(value).is_absolute():
         return value
-    return os.path.normpath(home / value) if (home / value).exists() else value
+    return located_from(home, value) if (home / value).exists() else value
+
+
+def located_from(home: Path, path: str) -> str:
+    """The absolute path of what :func:`path_from` named."""
+    return os.path.normpath(Path(os.path.realpath(home)) / path)
 
 
 def _without(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import getpass
 import io
 import re
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -29,6 +29,8 @@ USUAL_COLUMNS = frozenset(
 #: Columns of ``catalog.parquet`` that are no metadata.
 _OF_CATALOG = frozenset({"case", "subject", "part", "images", "label", "dataset"})
 _SHORTEST = 4
+#: With so many digits beside letters a word is a number of somebody.
+_MANY_DIGITS = 3
 _PARTS = re.compile(r"[^\W_]+")
 
 
@@ -90,21 +92,38 @@ def names_of(run: Path, stores: Sequence[PreparedStore]) -> Names:
     found |= _of_path(run.resolve())
     made = " ".join([*numbers.cases.values(), *numbers.subjects.values(), *numbers.columns.values(), "data-"])
     parts = {part for word in found for part in _PARTS.findall(word)}
-    words = frozenset(word for word in {*found, *parts} if tells(word) and word not in made)
+    kept = _kept(stores)
+    words = frozenset(word for word in {*found, *parts} if tells(word, kept) and word not in made)
     return Names(numbers.cases, numbers.subjects, numbers.columns, numbers.datasets, words)
 
 
-def tells(word: str) -> bool:
-    """Whether a word can be looked for: long enough, and none that this package uses itself.
+def tells(word: str, kept: Set[str] = frozenset()) -> bool:
+    """Whether a word can be looked for: long enough, and none that a copy holds anyhow.
+
+    Args:
+        word: The word.
+        kept: What a copy holds beside the words that this package uses itself, in lower case.
 
     Example:
-        >>> tells("scans"), tells("p1"), tells("Meierhuber"), tells("MRN4711")
-        (False, False, True, True)
+        >>> tells("scans"), tells("p1"), tells("Meierhuber"), tells("MRN4711"), tells("scan_0042")
+        (False, False, True, True, True)
     """
-    if len(word) < _SHORTEST or (word.isdigit() and len(word) < 2 * _SHORTEST):
+    digits = sum(map(str.isdigit, word))
+    if len(word) < _SHORTEST or (digits == len(word) and digits < 2 * _SHORTEST):
         return False
+    if digits >= _MANY_DIGITS and any(map(str.isalpha, word)):
+        return True
     parts = _PARTS.findall(word)
-    return any(not part.isdigit() and part.lower() not in _own_words() for part in parts) or word.isdigit()
+    own = _own_words()
+    return word.isdigit() or any(
+        not part.isdigit() and part.lower() not in own and part.lower() not in kept for part in parts
+    )
+
+
+def _kept(stores: Sequence[PreparedStore]) -> frozenset[str]:
+    """Words of structures and channels, which a copy keeps."""
+    names = [name for store in stores for name in (*store.label_names.values(), *store.plan["channels"])]
+    return frozenset(part.lower() for name in names for part in _PARTS.findall(name))
 
 
 @lru_cache(maxsize=1)

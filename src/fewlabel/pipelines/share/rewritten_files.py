@@ -175,7 +175,7 @@ class Rewriter:
             "id": number,
             "subject": self.names.subjects[row["subject"]],
             "images": [f"{LEFT_OUT}/{number}" for _ in row["images"]],
-            "label": None if row["label"] is None else f"{LEFT_OUT}/{number}-label",
+            "label": None if row["label"] is None else f"{LEFT_OUT}/label/{number}",
         }
 
     def _column(self, column: Mapping[str, Any]) -> dict[str, Any]:

@@ -111,7 +111,10 @@ def _values(study: Study, arm: ArmSettings, stage: str, recipe: Recipe) -> dict[
     """Nested settings of a stage: the recipe's, the study's, the arm's."""
     start = section(recipe, stage, settings_class(stage).model_fields)
     start = {key: value for key, value in start.items() if key not in GIVEN[stage]}
-    over = merge(merge(USUAL.get(stage, {}), getattr(study.settings, stage)), getattr(arm, stage))
+    usual: dict[str, Any] = dict(USUAL.get(stage, {}))
+    if study.settings.tracking and "tracking" in settings_class(stage).model_fields:
+        usual["tracking"] = list(study.settings.tracking)
+    over = merge(merge(usual, getattr(study.settings, stage)), getattr(arm, stage))
     for one, other in (("patch", "view"), ("view", "patch")):
         if stage == "finetune" and over.get(one) is not None and other not in over:
             # What is said of patches or views takes the place of what the recipe says of the other.

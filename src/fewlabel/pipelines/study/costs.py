@@ -24,7 +24,7 @@ FILE = "measured.json"
 #: Settings in which jobs of one kind differ: they cost alike.
 _ALIKE = frozenset(
     {"seed", "draw", "labelled", "subjects", "steps", "threads", "out", "data", "encoder", "segmenter", "resume"}
-)
+) | {"tracking"}
 #: With more labelled patients than this, some are held out or left out, which takes time.
 FEW = 2
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from fewlabel.core.settings.base import Names, PathSetting, Settings, setting
+from fewlabel.engine.trackers import Tracking
 
 #: Number of labelled patients; ``all`` for the whole train part.
 Budget = int | Literal["all"]
@@ -128,6 +129,7 @@ class StudySettings(Settings):
     recorded: Names = setting((), "figures of metrics.jsonl whose medians over a training are told, e.g. seconds")
     published: PublishedSettings = setting(PublishedSettings(), "published figures to put beside")
     claims: tuple[dict[str, Any], ...] = setting((), "published claims to test", strict=False)
+    tracking: Tracking = setting((), "tensorboard, mlflow: where the figures of all trainings go, as finetune.tracking")
     executor: Executor = setting("here", "this process, processes of this machine, a Ray cluster, or SLURM arrays")
     workers: int = setting(0, "jobs at a time, of processes and slurm; 0 for as many as cores have room for", ge=0)
     threads: int = setting(0, "threads of a job; 0: all cores for here, shared by processes, 1 else", ge=0)

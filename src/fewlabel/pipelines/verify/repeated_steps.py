@@ -142,6 +142,7 @@ def _values(artifact: Artifact, store: PreparedStore, folder: Path, device: str)
         "data": store.folder,
         "out": folder,
         "resume": False,
+        "tracking": [],
         "device": device,
         "compile": False,
         "precision": _precision(artifact),

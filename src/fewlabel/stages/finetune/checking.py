@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import FewlabelError, SettingsError
 from fewlabel.data.store import PreparedStore
+from fewlabel.engine.trackers import missing_trackers
 from fewlabel.nets.unet import UNetConfig
 from fewlabel.protocol.model_selection import Selection, choose_selection
 from fewlabel.protocol.splits import LabelDraw
@@ -82,6 +83,7 @@ def check(
     origin = encoder if start is None else PlannedEncoder(start.network)
     network = built_network(settings, int(store.images.shape[1]), size, origin)
     faults = [*network_faults(settings, network, user_network), *statistics_faults(settings.recalibrate, network)]
+    faults += missing_trackers(settings.tracking)
     if origin is not None:
         faults += encoder_faults(settings.patch, settings.encoder or settings.start, architecture_of(origin))
     if start is not None:

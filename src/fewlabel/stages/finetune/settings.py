@@ -12,6 +12,7 @@ from fewlabel.data.patch_positions import FOREGROUND
 from fewlabel.engine.compiling import Compile
 from fewlabel.engine.optim import OptimiserConfig
 from fewlabel.engine.runtime import Device, Precision, thread_setting
+from fewlabel.engine.trackers import Tracking
 from fewlabel.nets.unet import UNetConfig
 from fewlabel.protocol.model_selection import Validation
 from fewlabel.protocol.training_eligibility import draw_faults
@@ -145,6 +146,11 @@ class FinetuneSettings(Settings):
     checkpoint_seconds: float = setting(300.0, "time between checkpoints", unit="s", ge=0)
     resume: bool = setting(False, "continue an unfinished run, keep a finished one")
     log_every: int = setting(10, "steps between two rows of metrics.jsonl", ge=1)
+    tracking: Tracking = setting(
+        (),
+        "where figures go beside metrics.jsonl: tensorboard, below the folder of the training; mlflow, where "
+        "MLFLOW_TRACKING_URI says; needs the extra tracking",
+    )
 
     def contradictions(self, where: str = "", *, without: Set[str] = frozenset()) -> list[Fault]:
         """Patches and views must fit network and regime, and a draw have its number of patients."""

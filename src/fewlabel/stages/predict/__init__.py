@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fewlabel.core.artifact.artifact_folder import is_artifact
 from fewlabel.core.artifact.own_files import PREDICT_JOURNAL, PREDICT_REPORT
 from fewlabel.core.errors import ArtifactError, DataError, Fault
 from fewlabel.core.progress import say, task
@@ -76,7 +77,7 @@ def run(settings: PredictSettings) -> Path:
     faults: list[Fault] = []
     parts = dict.fromkeys(PARTS, 0.0)
     with _alone(destination):
-        earlier = Earlier(destination)
+        earlier = Earlier(destination, of_store=is_artifact(settings.scans, "prepared"))
         missing = _missing(settings, destination, model, form, device, earlier, scans)
         for line in (*listing.skipped, *map(str, listing.faults)):
             say(line)

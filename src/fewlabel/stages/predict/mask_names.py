@@ -29,9 +29,25 @@ class Scan:
     output: Path
 
 
-def input_of(scan: Scan) -> str:
-    """A scan as the table names it: its files, or the pseudonym of a DICOM series."""
-    return ";".join(map(recorded, scan.images))
+def input_of(scan: Scan, home: Path | None = None) -> str:
+    """A scan as the table names it: its files, or the pseudonym of a DICOM series.
+
+    Args:
+        scan: The scan.
+        home: Folder from which files are named; None for their paths as they were given.
+    """
+    names = map(recorded, scan.images)
+    return ";".join(names if home is None else (_from(home, name) for name in names))
+
+
+def _from(home: Path, name: str) -> str:
+    if not Path(name).is_absolute():
+        return name
+    try:
+        return Path(os.path.relpath(name, _without_dots(home))).as_posix()
+    except ValueError:
+        # Another drive.
+        return name
 
 
 def named_scans(groups: Iterable[Group], root: Path, suffix: str = "") -> tuple[Scan, ...]:

@@ -159,7 +159,7 @@ def record_predictions(
     """Tables, report and, of a folder, manifest; there rows of earlier calls stay unless their mask was made again."""
     out, plan, precision = destination.folder, model.plan, resolved_precision(settings.precision, device)
     volumes = sum(row["status"] == "ok" for row in rows)
-    table = with_rows(earlier.table, pd.DataFrame(rows), map(input_of, found.scans))
+    table = with_rows(earlier.table, pd.DataFrame(rows), (input_of(scan, earlier.home) for scan in found.scans))
     table = table.sort_values(["input"], kind="stable")
     write_text(destination.beside(TABLE), table.to_csv(index=False))
     masks = set(table.loc[table["status"] == "ok", "output"])

@@ -90,10 +90,13 @@ class Earlier:
         records: Mask, relative to the folder → how it was made.
         begun: Masks that a call had begun when it was killed.
         table: The rows about them, those of the killed call among them.
+        home: From where the table names scans; None for their paths as they were given.
     """
 
-    def __init__(self, destination: Destination) -> None:
+    def __init__(self, destination: Destination, *, of_store: bool = False) -> None:
         self.folder = destination.folder
+        # Of a prepared folder nobody gave a path, and what lies beside it moves with it.
+        self.home = destination.folder if of_store else None
         self._journal = destination.beside(PREDICT_JOURNAL)
         lines = list(_lines(self._journal))
         self.begun: set[str] = set()

@@ -49,7 +49,7 @@ def segment_scan(
     """Segment and write one scan; its rows of the table. What is wrong with it goes to ``faults``."""
     started = time.perf_counter()
     row: dict[str, Any] = {
-        "input": input_of(scan),
+        "input": input_of(scan, earlier.home),
         "output": scan.output.as_posix(),
         "status": "ok",
         "fault": "",

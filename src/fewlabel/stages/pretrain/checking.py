@@ -7,6 +7,7 @@ from collections.abc import Collection
 from fewlabel.core.errors import DataError, Fault, FewlabelError, SettingsError
 from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.data.store import PreparedStore
+from fewlabel.engine.trackers import missing_trackers
 from fewlabel.protocol.training_eligibility import drawn_labels, training_slices
 from fewlabel.stages._encoder_to_be_trained import PlannedEncoder
 from fewlabel.stages._shape_checks import slice_faults
@@ -29,7 +30,7 @@ def check(settings: PretrainSettings, store: PreparedStore, allowed: Collection[
     """
     asked, size, channels = settings.network, store.images.shape[2:], int(store.images.shape[1])
     network = asked.fitted(size).model_copy(update={"in_channels": channels})
-    faults = slice_faults(size, network, str(settings.data))
+    faults = [*slice_faults(size, network, str(settings.data)), *missing_trackers(settings.tracking)]
     if "in_channels" in asked.model_fields_set and asked.in_channels != channels:
         problem = f"is {asked.in_channels}, but the data in {settings.data} have {channels}"
         faults.append(Fault(problem, "network.in_channels", "Leave out network.in_channels"))

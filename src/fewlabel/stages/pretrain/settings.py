@@ -14,6 +14,7 @@ from fewlabel.data.sampling import SamplerConfig
 from fewlabel.engine.compiling import Compile
 from fewlabel.engine.optim import OptimiserConfig
 from fewlabel.engine.runtime import Device, Precision, thread_setting
+from fewlabel.engine.trackers import Tracking
 from fewlabel.nets.unet import UNetConfig
 from fewlabel.protocol.training_eligibility import draw_faults
 
@@ -69,6 +70,11 @@ class PretrainSettings(Settings):
     )
     collapse_patience: int = setting(200, "collapsed steps in a row after which the run stops; 0 never", ge=0)
     log_every: int = setting(10, "steps between two rows of metrics.jsonl", ge=1)
+    tracking: Tracking = setting(
+        (),
+        "where figures go beside metrics.jsonl: tensorboard, below the folder of the training; mlflow, where "
+        "MLFLOW_TRACKING_URI says; needs the extra tracking",
+    )
 
     def contradictions(self, where: str = "", *, without: Set[str] = frozenset()) -> list[Fault]:
         """A draw must have its number of patients."""

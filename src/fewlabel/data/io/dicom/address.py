@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -64,6 +65,11 @@ class DicomMask:
 
     def __str__(self) -> str:
         return f"the structures of DICOM series {self.scan}"
+
+
+def dicom_roots(paths: Iterable[Path]) -> list[Path]:
+    """The folders, or files, of DICOM that paths of a catalog lie in, sorted."""
+    return sorted({dicom.root for path in paths if (dicom := parse_dicom(path)) is not None})
 
 
 def parse_dicom(path: Path) -> DicomScan | DicomMask | None:
