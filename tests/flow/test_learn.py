@@ -30,7 +30,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "run"))
+    # With its scans, which it finds where they lie beside it.
+    return Path(shutil.copytree(made.parent, tmp_path / "home")) / "run"
 
 
 def annotate(run: Path, scan: str, array: np.ndarray) -> None:

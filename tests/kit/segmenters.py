@@ -137,10 +137,8 @@ def trained_run(folder: Path) -> Path:
     from kit.tiny import finetune_settings
 
     raw_folder(folder / "raw", ("a", "b", "c", "d", "e"), unlabelled=("c", "d", "e"))
-    prepared = prepared_discs(folder, train=("a", "b"), test=(), made=True)
     run = folder / "run"
-    run.mkdir()
-    prepared.rename(run / "prepared")
+    prepared_discs(folder, train=("a", "b"), test=(), made=True, out=run / "prepared")
     finetune.run(finetune_settings(run / "prepared", run / "segmenter", recalibrate="auto", steps=30))
     write_json(run / "run.json", {"kind": "run", "stages": {"finetune": {}}, "use": None})
     return run
