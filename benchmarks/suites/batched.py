@@ -28,8 +28,9 @@ from fewlabel.nets.unet import UNet, UNetConfig
 from suites.members import Grouped
 
 COUNT, CLASSES, ROUNDS, STEPS, RATE = 3, 4, 5, 2, 1e-3
-#: Width of the network, slices of a batch, their side: of the recipe for a CPU, and of the demo, which is smaller.
-SIZES = {"width 16, 10 x 128x128": (16, 10, 128), "width 8, 4 x 64x64": (8, 4, 64)}
+#: Width of the network, slices of a batch, their side: small ones, as these leave most of a machine idle. What two
+#: networks of width 16 take on 10 slices of 128x128 is told by :mod:`suites.members`.
+SIZES = {"width 16, 4 x 64x64": (16, 4, 64), "width 8, 4 x 64x64": (8, 4, 64), "width 8, 2 x 32x32": (8, 2, 32)}
 Step = Callable[[], None]
 Networks = Sequence[UNet]
 Images = Sequence[Tensor]

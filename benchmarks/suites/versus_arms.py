@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -177,17 +178,19 @@ def nnunet(task: Task, plans: str = "nnUNetPlans", steps: int = 0) -> Trained:
     tools, places = environment(task.work), _places(task, steps)
     number, log = str(task.scene.number), task.out / "train.log"
     planned = task.scene.home / "nnUNet_preprocessed" / task.scene.raw.name
-    if not (planned / "nnUNetPlans.json").is_file():
-        call(
-            [str(tools / "nnUNetv2_plan_and_preprocess"), "-d", number, "-c", "2d", "-np", "1", "-npfp", "1"],
-            log,
-            **places,
-        )
-    if not (planned / f"{plans}.json").is_file():
-        script = [str(RIVALS / "nnunet" / "our_grid_plans.py"), str(planned / "nnUNetPlans.json")]
-        call([str(tools / "python"), *script, str(SPACING), str(SIZE), str(BATCH)], log, **places)
-        words = ["-d", number, "-plans_name", plans, "-c", "2d", "-np", "1"]
-        call([str(tools / "nnUNetv2_preprocess"), *words], log, **places)
+    script = [str(RIVALS / "nnunet" / "our_grid_plans.py"), str(planned / "nnUNetPlans.json")]
+    whole = ["-c", "2d", "-np", "1"]
+    first = [str(tools / "nnUNetv2_plan_and_preprocess"), "-d", number, *whole, "-npfp", "1"]
+    again = [
+        [str(tools / "python"), *script, str(SPACING), str(SIZE), str(BATCH)],
+        [str(tools / "nnUNetv2_preprocess"), "-d", number, "-plans_name", plans, *whole],
+    ]
+    for name, commands in (("nnUNetPlans", [first]), (plans, again)):
+        # What a kill left half done is done again.
+        done = planned / f"{name}.done"
+        for command in () if done.is_file() else commands:
+            call(command, log, **places)
+        done.touch()
     model = task.out / "results" / task.scene.raw.name / f"{TRAINER}__{plans}__2d" / "fold_all"
     asked = [number, "2d", "all", "-tr", TRAINER, "-p", plans, "-device", "cpu"]
     begun = ["--c"] if (model / "checkpoint_latest.pth").is_file() else []
@@ -216,6 +219,10 @@ def environment(work: Path) -> Path:
         call([sys.executable, "-m", "venv", str(home)], work / "environment.log", PYTHONPATH="")
         # With torch named, pip keeps the build of this machine instead of the newest for a GPU.
         call([str(tools / "pip"), "install", *NNUNET], work / "environment.log", PYTHONPATH="")
+    # Beside nnU-Net's own: where it looks for others it imports all of its own first, some of which want a torchvision
+    # that fits no torch for CPUs.
+    (home_of_trainers,) = home.glob("lib/python*/site-packages/nnunetv2/training/nnUNetTrainer")
+    shutil.copyfile(RIVALS / "nnunet" / "minutes_trainer.py", home_of_trainers / "minutes_trainer.py")
     return tools
 
 
@@ -224,7 +231,7 @@ def _places(task: Task, steps: int) -> dict[str, str]:
     home = task.scene.home
     return {
         "nnUNet_raw": str(home / "nnUNet_raw"), "nnUNet_preprocessed": str(home / "nnUNet_preprocessed"),
-        "nnUNet_results": str(task.out / "results"), "nnUNet_extTrainer": str(RIVALS / "nnunet"), "nnUNet_compile": "f",
+        "nnUNet_results": str(task.out / "results"), "nnUNet_compile": "f",
         "VERSUS_SECONDS": str(task.seconds), "VERSUS_STEPS": str(steps), "PYTHONPATH": "",
     }  # fmt: skip
 

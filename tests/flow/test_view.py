@@ -123,6 +123,9 @@ class Page:
             options.add_argument(word)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         self.driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+        # Rendering in software on a busy machine takes its time.
+        self.driver.set_script_timeout(180)
+        self.driver.set_page_load_timeout(180)
         if width < 500:
             # Windows are never so narrow; phones are.
             size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": True}
@@ -131,7 +134,7 @@ class Page:
     def __getitem__(self, selector: str) -> Any:
         return self.driver.find_element("css selector", selector)
 
-    def until(self, true: Callable[[], Any], seconds: float = 120) -> Any:
+    def until(self, true: Callable[[], Any], seconds: float = 240) -> Any:
         from selenium.webdriver.support.ui import WebDriverWait
 
         return WebDriverWait(self.driver, seconds, poll_frequency=0.1).until(lambda _: true())
@@ -230,6 +233,17 @@ def test_a_person_looks_draws_saves_and_has_the_network_learn(run: Path, browse:
         assert page["[data-view=planes]"].get_attribute("aria-pressed") == "true"
         page.key("v", "v")
 
+        # What is shown and hidden is seen: of the annotation, and by another window.
+        bare = page["#canvas"].screenshot_as_png
+        page.key("a")
+        page.until(lambda: page["#canvas"].screenshot_as_png != bare)
+        page.key("a")
+        page.until(lambda: page["#canvas"].screenshot_as_png == bare)
+        page.script("const e = document.getElementById('level'); e.value = e.max; e.dispatchEvent(new Event('input'))")
+        page.until(lambda: page["#canvas"].screenshot_as_png != bare)
+        page.click("#window-reset")
+        page.until(lambda: page["#canvas"].screenshot_as_png == bare)
+
         page.open("c")
         page.until(page["#show-prediction"].is_enabled)
         assert not page["#show-annotation"].is_enabled()
@@ -266,7 +280,7 @@ def test_a_person_looks_draws_saves_and_has_the_network_learn(run: Path, browse:
 
         page.click("#learn")
         page.until(lambda: page["#learn-outcome"].text == "A round is at work …")
-        page.until(lambda: page["#learn-outcome"].text.startswith("Round 1 is used from now on"), 600)
+        page.until(lambda: page["#learn-outcome"].text.startswith("Round 1 is used from now on"), 900)
         page.until(page["#learn"].is_enabled)
         page.open("d")
         page.until(page["#show-prediction"].is_enabled)
@@ -285,6 +299,7 @@ def test_a_person_looks_draws_saves_and_has_the_network_learn(run: Path, browse:
 
 @pytest.mark.slow
 def test_the_page_fits_a_phone(run: Path, browse: Callable[..., Page]) -> None:
+    (run / "suggestions.csv").write_text("case,disagreement\nc,0.25\nd,0.75\n")
     with viewing(run, *FAST) as (_, link):
         page = browse(390, 844)
         page.driver.get(link)
@@ -298,6 +313,13 @@ def test_the_page_fits_a_phone(run: Path, browse: Callable[..., Page]) -> None:
             assert shown == [panel]
             wide, high = page.script("const d = document.documentElement; return [d.scrollWidth, d.scrollHeight]")
             assert (wide, high) == (390, 844)
+        page.click("[data-tab=scans]")
+        assert page["#list"].text.splitlines()[0] == "a"
+        page.script(
+            "const e = document.getElementById('sort'); e.value = 'disagreement'; e.dispatchEvent(new Event('change'))"
+        )
+        names = [line for line in page["#list"].text.splitlines() if len(line) == 1]
+        assert names == ["d", "c", "a", "b"]
         page.click("[data-tab=draw]")
         page.click("#draw-begin")
         page.until(page["#draw-tools"].is_displayed)

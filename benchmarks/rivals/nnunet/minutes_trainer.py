@@ -1,4 +1,4 @@
-"""nnU-Net's trainer for so many seconds or steps, found by ``nnUNet_extTrainer`` and run in nnU-Net's own environment.
+"""nnU-Net's trainer for so many seconds or steps, put beside its own ones in nnU-Net's own environment.
 
 Everything is nnU-Net's but the length: the polynomial rate runs over the share of the budget that is spent, nothing is
 validated in between, and a checkpoint is written now and then, from which ``--c`` goes on.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
+import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -148,6 +150,37 @@ def test_an_array_of_workers_does_what_one_process_does(tmp_path: Path, monkeypa
         slurm.run_on_slurm(
             plan_of(tmp_path / "new", made), plan.write(), 2, {"partitoin": "x"}, lambda _: None, scheduler="local"
         )
+
+
+WATCHER = """
+import sys
+from pathlib import Path
+from fewlabel.core.errors import RunStoppedError
+from fewlabel.pipelines.executors.jobs import Plan
+from fewlabel.pipelines.executors.ray_cluster import run_on_ray
+path = Path(sys.argv[1])
+try:
+    run_on_ray(Plan.read(path), path, "", lambda glance: None)
+except RunStoppedError:
+    sys.exit(130)
+"""
+
+
+@pytest.mark.slow
+def test_sigterm_ends_tasks_on_ray_as_ctrl_c_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(KIT), os.environ.get("PYTHONPATH", "")]))
+    plan = plan_of(tmp_path / "study", jobs(1, 0, seconds=60))
+    path = tmp_path / "study" / "plans" / "one.json"
+    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", WATCHER, str(path)], stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 300
+    while not list((plan.root / "jobs").glob("*/at-work")):
+        assert time.monotonic() < until
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(120) == 130
+    assert [row["event"] for row in attempts(plan, "p0")] == ["began", "stopped"]
 
 
 def test_without_slurm_nothing_is_submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

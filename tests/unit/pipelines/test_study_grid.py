@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from fewlabel.core.errors import FewlabelError
 from fewlabel.pipelines.executors.job_progress import Glance
-from fewlabel.pipelines.executors.jobs import Job
+from fewlabel.pipelines.executors.jobs import Job, Plan
 from fewlabel.pipelines.study.board import Board, last_step
 from fewlabel.pipelines.study.checks import check_grid
 from fewlabel.pipelines.study.costs import Costs
 from fewlabel.pipelines.study.execution import plan_of, threads_of, workers_of
-from fewlabel.pipelines.study.grid import Grid
+from fewlabel.pipelines.study.grid import Cell, Grid
 from fewlabel.pipelines.study.stores import Stores
 from fewlabel.pipelines.study.time_left import TimeLeft, whole_seconds
 from kit.studies import SPEC, grid_of, scans, study
@@ -184,3 +185,22 @@ def test_time_left_by_what_was_done_and_the_board(data: Path, out: Path) -> None
     assert board.status(glance) == "study: 0 of 12 cells, 0 of 25 jobs, 1 at work, 1 failed, 4:05 left"
     assert board.lines(glance)[-1] == f"  {running.title}: step 1 of 2"
     assert all(len(line) <= 80 for line in board.lines(glance))
+
+
+@pytest.mark.parametrize("budgets", [1, 3, 5])
+def test_the_board_fits_into_80_columns_whatever_arms_are_called(budgets: int, tmp_path: Path) -> None:
+    names = ["x" * 60, "gcl"]
+    cells = tuple(
+        Cell(arm, labelled, draw, 0, tmp_path, "", "", f"{arm}{labelled}{draw}")
+        for arm in names
+        for labelled in range(1, budgets + 1)
+        for draw in range(10)
+    )
+    asked: Any = SimpleNamespace(arms=dict.fromkeys(names))
+    left: Any = None
+    board = Board(asked, Grid(cells, (), {}), Plan(tmp_path, "", (), "one"), left)
+    board._dice = {cell.evaluate: 0.5 for cell in cells}
+    table = board.table(Glance(frozenset(board._dice), (), {}, 0, 1))
+    assert max(map(len, table)) <= 80
+    assert table[1].split() == [table[1].split()[0], *(["0.500", "10/10"] * budgets)]
+    assert table[1].startswith("xxxxxxxx")

@@ -18,6 +18,8 @@ from fewlabel.pipelines.study.grid import LEAVES, Cell, Grid
 from fewlabel.pipelines.study.spec import Study
 from fewlabel.pipelines.study.time_left import TimeLeft
 
+#: Columns of the table, and of what it says of an arm at a number of labelled patients.
+WIDTH, LEAST = 80, 12
 #: Jobs at work that are shown by name.
 SHOWN = 8
 #: Bytes of a record that surely hold its last row.
@@ -60,14 +62,16 @@ class Board:
         """A row for each arm: for each number of labelled patients the cells done, and their mean Dice."""
         budgets = list(dict.fromkeys(cell.budget for cell in self._grid.cells))
         heads = [f"M={budget}" for budget in budgets]
-        width = max(len("arm"), *(min(len(arm), 30) for arm in self._study.arms))
-        lines = [f"{'arm':<{width}}" + "".join(f"{head:>14}" for head in heads)]
+        room = max(WIDTH - LEAST * len(budgets), LEAST)
+        width = max(len("arm"), *(min(len(arm), 30, room) for arm in self._study.arms))
+        each = min(14, max((WIDTH - width) // max(len(budgets), 1), LEAST))
+        lines = [f"{'arm':<{width}}" + "".join(f"{head:>{each}}" for head in heads)]
         for arm in self._study.arms:
             words = [
                 self._so_far([cell for cell in self._grid.cells if (cell.arm, cell.budget) == (arm, budget)], glance)
                 for budget in budgets
             ]
-            lines.append((f"{arm[:30]:<{width}}" + "".join(f"{word:>14}" for word in words)).rstrip())
+            lines.append((f"{arm[:width]:<{width}}" + "".join(f"{word:>{each}}" for word in words)).rstrip())
         return lines
 
     def _so_far(self, cells: list[Cell], glance: Glance) -> str:

@@ -124,6 +124,7 @@ def scan_state(viewing: Viewing, scan: ViewedScan) -> dict[str, Any]:
         "spacing": list(volume.geometry.spacing[::-1]),
         "window": shown_window(volume.array[0]),
         "channels": len(volume.array),
+        "placed": volume.geometry.spacing_known,
         "slice_axis": 2 - slice_axis(scan, volume),
         "prediction": prediction is not None,
         "annotation": annotation is not None,

@@ -44,6 +44,8 @@ from fewlabel.stages.prepare.settings import LATER, PrepareSettings
 __all__ = ["SETTINGS", "CheckReport", "PrepareSettings", "check", "depths_of", "plan_of", "run", "write_tables"]
 
 SETTINGS = PrepareSettings
+#: Bytes that slabs take and the allocator keeps, of one thread.
+_KEPT = 60 << 20
 
 
 def run(settings: PrepareSettings) -> Path:
@@ -196,7 +198,8 @@ def scan_memory(facts: Sequence[CaseFacts], depths: Sequence[int], plan: Plan) -
     """Bytes that one thread takes for the largest scan, above what the program itself takes.
 
     They are the scan as float32 together with its numbers of two bytes in the file, or with what is written of it, two
-    bytes for a voxel of an image and one for one of the mask (``benchmarks/run.py --suite memory``).
+    bytes for a voxel of an image and one for one of the mask; and what slabs take and the allocator keeps
+    (``benchmarks/run.py --suite memory``).
 
     Args:
         facts: Of each scan.
@@ -208,7 +211,7 @@ def scan_memory(facts: Sequence[CaseFacts], depths: Sequence[int], plan: Plan) -
         voxels = 0 if fact.geometry is None else math.prod(fact.geometry.shape)
         written = depth * plan.size[0] * plan.size[1] * (2 * channels + 1)
         most = max(most, channels * voxels * 4 + max(channels * voxels * 2, written))
-    return most
+    return most + _KEPT
 
 
 def write_tables(folder: Path, catalog: Catalog, table: dict[str, Any], written: Sequence[Written], home: Path) -> None:

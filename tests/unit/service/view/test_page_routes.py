@@ -240,7 +240,9 @@ def test_scans_alone_are_shown_but_neither_predicted_nor_learnt_from(tmp_path: P
     assert [row["id"] for row in state["scans"]] == ["b", "leaf"]
     assert [state[key] for key in ("predicts", "saves", "learns")] == [False] * 3
     assert voxels(browser.get("/api/scans/1/image")).shape == (1, 21, 17)
-    assert browser.get("/api/scans/1").json()["slice_axis"] == 2
+    about = [browser.get(f"/api/scans/{place}").json() for place in range(2)]
+    assert about[1]["slice_axis"] == 2
+    assert [each["placed"] for each in about] == [True, False]
     assert browser.post("/api/scans/0/prediction").status_code == 404
     assert browser.post("/api/learn").status_code == 404
     assert page(tmp_path / "scans", annotations=tmp_path / "m", classes=("x",)).get("/api/state").json()["saves"]

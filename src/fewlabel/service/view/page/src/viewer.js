@@ -68,6 +68,8 @@ export class Viewer {
     this.image = image;
     // Which axis of the picture is the one across the slices of the file.
     this.axis = image.permRAS.findIndex((each) => Math.abs(each) - 1 === about.slice_axis);
+    // Pictures do not say how they lie in a patient.
+    nv.opts.isOrientationTextVisible = about.placed;
     this.setView(this.view);
     nv.scene.crosshairPos = nv.vox2frac(this.size.map((each) => Math.floor(each / 2)));
     nv.updateGLVolume();
