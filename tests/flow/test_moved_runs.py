@@ -8,7 +8,15 @@ import pytest
 
 from fewlabel.core.errors import DataError
 from fewlabel.core.settings.base import located_from, path_from
-from fewlabel.data.scan_locations import DATA_FOLDER, below, holding, in_store, located, read_data_folder
+from fewlabel.data.scan_locations import (
+    DATA_FOLDER,
+    below,
+    holding,
+    in_store,
+    located,
+    read_data_folder,
+    without_folder,
+)
 from fewlabel.data.store import PreparedStore
 from fewlabel.pipelines import train
 from fewlabel.pipelines.stage_table import run_values
@@ -33,6 +41,14 @@ def test_paths_below_a_folder(tmp_path):
     assert holding([home, home / "sub" / "b.nii"]) == home
     assert holding([home / "sub", tmp_path / "other" / "b.nii"]) == tmp_path
     assert holding([f"{home}#dicom:p1"]) == home
+
+
+def test_texts_without_the_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    home = tmp_path / "data"
+    told = {"a": [f"1 files: {home}/s/b.nii: odd", f"see ({home}/c.nii)", "data/d.nii", "mydata/e.nii", 3, None]}
+    kept = ["1 files: s/b.nii: odd", "see (c.nii)", "d.nii", "mydata/e.nii", 3, None]
+    assert without_folder(told, home) == {"a": kept}
 
 
 def texts(folder):

@@ -8,8 +8,10 @@ and a folder that has moved alone is found again by ``prepare``, which knows its
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from fewlabel.core.artifact.files import read_json, write_json
 from fewlabel.core.errors import ArtifactError
@@ -56,6 +58,27 @@ def below(path: Path | str, folder: Path) -> str:
     if text.startswith(f"{home}#"):
         return f".{text[len(home) :]}"
     return Path(text).relative_to(home).as_posix() if Path(text).is_relative_to(home) else text
+
+
+def without_folder(value: Any, folder: Path) -> Any:
+    """A value, nested or not, whose texts name what lies in a folder by its path from there on.
+
+    Example:
+        >>> without_folder({"notes": ["/data/scans/a.nii: odd"]}, Path("/data"))
+        {'notes': ['scans/a.nii: odd']}
+    """
+    if isinstance(value, Mapping):
+        return {key: without_folder(inner, folder) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folder(inner, folder) for inner in value]
+    if not isinstance(value, str):
+        return value
+    home = _absolute(folder)
+    # As an absolute path, and as the user may have given it.
+    for name in (home, os.path.relpath(home)) if Path(home).anchor == Path.cwd().anchor else (home,):
+        if name != ".":
+            value = re.sub(rf"(?<![^\s('\"]){re.escape(name)}[/\\]", "", value)
+    return value
 
 
 def in_store(path: Path | str) -> str:

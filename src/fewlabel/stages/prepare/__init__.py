@@ -26,7 +26,14 @@ from fewlabel.data.pixel_grid_plan import depths_of
 from fewlabel.data.pose_record import POSES, find_poses, write_poses
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.scan_inspection import CaseFacts, cores
-from fewlabel.data.scan_locations import DATA_FOLDER, below, folder_of, read_data_folder, write_data_folder
+from fewlabel.data.scan_locations import (
+    DATA_FOLDER,
+    below,
+    folder_of,
+    read_data_folder,
+    without_folder,
+    write_data_folder,
+)
 from fewlabel.data.source_fingerprint import SOURCES, read_sources, source_files, source_key
 from fewlabel.data.store import STORE_FILES, UNLABELLED, PreparedStore
 from fewlabel.data.store_writer import Written, store_bytes, write_store
@@ -87,7 +94,8 @@ def run(settings: PrepareSettings) -> Path:
         write_tables(folder, catalog, table, written, home)
         write_json(folder / "plan.json", plan.record())
         write_json(folder / "split.json", split)
-        write_json(folder / "qc.json", _quality(catalog, facts, written, split, (*seen.notes, *planned.notes)))
+        quality = _quality(catalog, facts, written, split, (*seen.notes, *planned.notes))
+        write_json(folder / "qc.json", without_folder(quality, home))
         write_json(folder / SOURCES, {"key": key, "files": {below(name, home): facts for name, facts in files.items()}})
         write_data_folder(folder, home, settings.out)
         finish_artifact(
