@@ -12,9 +12,10 @@ from fewlabel.core import progress
 from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import DataError, Fault, SettingsError
 from fewlabel.data import store_writer
+from fewlabel.data.back_to_scan_grid import restore_probabilities
 from fewlabel.data.io.volume_reading import read_mask, read_volume
 from fewlabel.data.phantom.scans import write_phantom
-from fewlabel.data.preprocess import Plan, prepare_mask, prepare_volume, restore_probabilities
+from fewlabel.data.preprocess import Plan, prepare_mask, prepare_volume
 from fewlabel.data.store import PreparedStore
 from fewlabel.stages.prepare import PrepareSettings, run
 from kit.scans import TILTED, acdc_subset, blob, nnunet_folder, noise, write_scan

@@ -1,4 +1,4 @@
-"""From a scan to the network's pixel grid and exactly back: orient, normalise, resample in-plane, crop or pad."""
+"""From a scan to the network's pixel grid: orient, normalise, resample in-plane, crop or pad."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from fewlabel.core.errors import DataError, Fault
@@ -236,7 +236,7 @@ def prepare_mask(mask: NDArray[np.integer[Any]], record: Mapping[str, Any], plan
         DataError: If the shape differs from the scan's or a value is not in the plan.
     """
     indices = class_indices(mask, record, plan)
-    orientation, rows, columns = _steps(record)
+    orientation, rows, columns = recorded_steps(record)
     laid = orientation.apply(indices)
     result = np.zeros((laid.shape[0], rows.size, columns.size), dtype=np.uint8)
     row_matrix, column_matrix = rows.forward(), columns.forward()
@@ -307,74 +307,8 @@ def class_indices(mask: NDArray[np.integer[Any]], record: Mapping[str, Any], pla
     return indices
 
 
-class Restoration:
-    """The way back to the grid of a scan's file, slab by slab along the slices.
-
-    Args:
-        record: Of the scan, from :class:`ScanPreparation`.
-    """
-
-    def __init__(self, record: Mapping[str, Any]) -> None:
-        self._orientation, rows, columns = _steps(record)
-        row_matrix, column_matrix = rows.backward(), columns.backward()
-        self._outside = 1 - np.outer(row_matrix.sum(1), column_matrix.sum(1))
-        self._rows, self._columns = csr_array(row_matrix), csr_array(column_matrix)
-        self._shape = tuple(record["shape"])
-
-    def probabilities(self, slab: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        """Class probabilities (classes, slices, height, width) with the rows and columns of the file's slices.
-
-        Outside the crop the background, class 0, has probability 1; sums stay 1.
-        """
-        plane = self.values(slab)
-        plane[0] += self._outside
-        return plane
-
-    def values(self, slab: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        """Values (..., slices, height, width) with the rows and columns of the file's slices; 0 outside the crop."""
-        return resample_plane(np.asarray(slab, dtype=np.float32), self._rows, self._columns)
-
-    def empty(self, dtype: DTypeLike, *lead: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """A new array (*lead, z, y, x) on the file's grid, and the same memory as (*lead, slices, rows, columns)."""
-        whole = np.empty((*lead, *self._shape), dtype=dtype)
-        return whole, self._orientation.apply(whole)
-
-
-def restore_probabilities(probabilities: NDArray[np.floating[Any]], record: Mapping[str, Any]) -> NDArray[np.float32]:
-    """Bring class probabilities back to the grid of the scan's file.
-
-    Args:
-        probabilities: (classes, slices, height, width); class 0 is the background.
-        record: Of the scan, from :func:`prepare_volume`.
-
-    Returns:
-        (classes, z, y, x) float32. Outside the crop the background has probability 1; sums stay 1.
-    """
-    restoration = Restoration(record)
-    whole, laid = restoration.empty(np.float32, len(probabilities))
-    for at in slabs_of(probabilities.shape[1]):
-        laid[:, at] = restoration.probabilities(probabilities[:, at])
-    return whole
-
-
-def restore_map(values: NDArray[np.floating[Any]], record: Mapping[str, Any]) -> NDArray[np.float32]:
-    """Bring a map with one value per voxel back to the grid of the scan's file.
-
-    Args:
-        values: (slices, height, width).
-        record: Of the scan, from :func:`prepare_volume`.
-
-    Returns:
-        (z, y, x) float32, between the map's least and largest value or 0: outside the crop it is 0.
-    """
-    restoration = Restoration(record)
-    whole, laid = restoration.empty(np.float32)
-    for at in slabs_of(len(values)):
-        laid[at] = restoration.values(values[at])
-    return whole
-
-
-def _steps(record: Mapping[str, Any]) -> tuple[Orientation, AxisRecord, AxisRecord]:
+def recorded_steps(record: Mapping[str, Any]) -> tuple[Orientation, AxisRecord, AxisRecord]:
+    """The orientation of a prepared scan, and how its rows and columns were resampled."""
     first, second, third = record["axes"]
     flips = [bool(flip) for flip in record["flips"]]
     orientation = Orientation((first, second, third), (flips[0], flips[1], flips[2]))

@@ -15,7 +15,8 @@ import numpy as np
 
 from fewlabel.core.errors import RunStoppedError
 from fewlabel.core.progress import silence
-from fewlabel.data.preprocess import Plan, restore_probabilities
+from fewlabel.data.back_to_scan_grid import restore_probabilities
+from fewlabel.data.preprocess import Plan
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.engine.compiling import plainly
 from fewlabel.engine.inference import WINDOW, folded, predict_volume

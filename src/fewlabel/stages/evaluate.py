@@ -20,8 +20,9 @@ from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.core.progress import say, task
 from fewlabel.core.provenance import machine_facts
 from fewlabel.core.settings.base import PathSetting, Settings, setting
+from fewlabel.data.back_to_scan_grid import restore_probabilities
 from fewlabel.data.io.volume_reading import needs_grid, read_geometry, read_mask
-from fewlabel.data.preprocess import Plan, class_indices, prepare_mask, restore_probabilities
+from fewlabel.data.preprocess import Plan, class_indices, prepare_mask
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.engine.runtime import Device, Precision, choose_device, resolved_precision, thread_setting, use_threads
 from fewlabel.protocol.fair_control import differences

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewlabel.core.errors import DataError
+from fewlabel.data.back_to_scan_grid import restore_map, restore_probabilities
 from fewlabel.data.io.geometry import Geometry, Volume
 from fewlabel.data.io.volume_reading import read_mask, read_volume
-from fewlabel.data.preprocess import Plan, prepare_mask, prepare_volume, restore_map, restore_probabilities
+from fewlabel.data.preprocess import Plan, prepare_mask, prepare_volume
 from fewlabel.data.resample import AxisRecord, linear_weights, resample_plane
 from kit.scans import TILTED, blob, noise, write_scan
 

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault, FewlabelError, is_disk_full
 from fewlabel.core.progress import say
+from fewlabel.data.back_to_scan_grid import Restoration
 from fewlabel.data.io.catalog_paths import shown
 from fewlabel.data.io.fourth_axis import why_no_cine
 from fewlabel.data.io.geometry import Geometry, Volume
 from fewlabel.data.io.volume_reading import read_volume
-from fewlabel.data.preprocess import Plan, Restoration, ScanPreparation
+from fewlabel.data.preprocess import Plan, ScanPreparation
 from fewlabel.data.slice_plane import cut_otherwise
 from fewlabel.data.unexpected_errors import unforeseen_fault
 from fewlabel.engine.runtime import resolved_precision

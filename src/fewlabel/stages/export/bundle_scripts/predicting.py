@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fewlabel.data.back_to_scan_grid import restore_probabilities
 from fewlabel.data.io.geometry import Geometry, Volume
-from fewlabel.data.preprocess import Plan, prepare_volume, restore_probabilities
+from fewlabel.data.preprocess import Plan, prepare_volume
 from fewlabel.scoring.component_rule import ComponentRule, clean
 from fewlabel.stages.export.bundle_scripts.network import Segmenter, predict_volume
 
