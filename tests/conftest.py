@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,11 @@ from fewlabel.core import progress
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 torch.set_num_threads(1)
+# A background shell, nohup and some services have these ignored by what they start, and so by the processes of tests.
+if threading.current_thread() is threading.main_thread():
+    for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(_number) == signal.SIG_IGN:
+            signal.signal(_number, _handler)
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,7 @@ class ToyTrainer(Trainer[Toy]):
 
 
 def trainer(folder: Path, *, resume: bool = False, **over: Any) -> ToyTrainer:
-    words = {"steps": 8, "seed": 0, "checkpoint_seconds": 1e9, "log_every": 1, "resume": resume}
+    words = {"steps": 8, "seed": 0, "checkpoint_seconds": 1e9, "log_every": 1, "resume": resume, "tracking": ()}
     settings = SimpleNamespace(optimiser=OptimiserConfig(name="adam", lr=1e-2, **over), **words)
     model, combiner = Toy(), build_combiner("mitigator")
     return ToyTrainer(model, settings, start("cpu", "32"), folder, {"run": 1}, title="toy", combiner=combiner)

@@ -7,7 +7,16 @@ import re
 from types import ModuleType
 
 from fewlabel.core import errors
-from fewlabel.data import exact_percentiles, orient, preprocess, resample, scanner_padding, store, voxel_counts
+from fewlabel.data import (
+    back_to_scan_grid,
+    exact_percentiles,
+    orient,
+    preprocess,
+    resample,
+    scanner_padding,
+    store,
+    voxel_counts,
+)
 from fewlabel.data.io import composite_paths, geometry
 from fewlabel.data.io.dicom import address
 from fewlabel.scoring import class_contacts, component_rule, connected_components
@@ -18,6 +27,7 @@ from fewlabel.stages.export.bundle_scripts import network, predicting
 PACKAGE = "fewlabel_bundle"
 _MODULES: tuple[ModuleType, ...] = (
     address,
+    back_to_scan_grid,
     class_contacts,
     component_rule,
     composite_paths,
