@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from fewlabel.engine.inference import WINDOW, Pixels, joined, predict_slabs
-from fewlabel.engine.runtime import Precision
+from fewlabel.engine.inference import Pixels, PredictOptions, joined, predict_slabs
 from fewlabel.nets.unet import UNet
 from fewlabel.scoring.disagreement import Disagreement
 from fewlabel.scoring.voxel_uncertainty import entropy, mutual_information
@@ -23,13 +22,10 @@ class Prediction:
     Attributes:
         probabilities: (classes, depth, height, width) float32, the mean over members.
         by_class: (classes - 1,) disagreement of the members' masks in [0, 1], class 1 first; None for one network.
-        uncertainty: (depth, height, width) float32 in nats: mutual information between member and class, or the
-            entropy of one network; None where it was not asked for.
     """
 
     probabilities: NDArray[np.float32]
     by_class: NDArray[np.float64] | None = None
-    uncertainty: NDArray[np.float32] | None = None
 
     @property
     def disagreement(self) -> float | None:
@@ -44,7 +40,8 @@ class Slab:
     Attributes:
         probabilities: (classes, slices, height, width) float32, the mean over members.
         masks: (slices, height, width) class indices of each member; none of one alone.
-        uncertainty: (slices, height, width) float32 in nats, as :class:`Prediction` has it.
+        uncertainty: (slices, height, width) float32 in nats: mutual information between member and class, or the
+            entropy of one network; None where it was not asked for.
     """
 
     probabilities: NDArray[np.float32]
@@ -57,11 +54,7 @@ def predict_ensemble_slabs(
     array: NDArray[np.float32] | Pixels,
     *,
     uncertainty: bool = False,
-    batch: int = 0,
-    flip: bool = False,
-    device: torch.device | str | None = None,
-    precision: Precision = "auto",
-    window: tuple[int, int, int] = WINDOW,
+    **options: Unpack[PredictOptions],
 ) -> Iterator[Slab]:
     """Predict by every network and average their probabilities (Lakshminarayanan et al. 2017, deep ensembles).
 
@@ -69,18 +62,14 @@ def predict_ensemble_slabs(
         networks: The members, at least one; the prediction of one alone is that of ``predict_slabs``, bit for bit.
         array: (channels, depth, height, width) in [0, 1], or what makes its slices.
         uncertainty: Whether to make the map.
-        batch: As ``predict_slabs``.
-        flip: As ``predict_slabs``, for each member.
-        device: As ``predict_slabs``.
-        precision: As ``predict_slabs``.
-        window: As ``predict_slabs``.
+        options: As of ``predict_slabs``, for each member.
+
+    Raises:
+        ValueError: If there is no network.
     """
     if not networks:
         raise ValueError("an ensemble has at least one network")
-    members = [
-        predict_slabs(network, array, batch=batch, flip=flip, device=device, precision=precision, window=window)
-        for network in networks
-    ]
+    members = [predict_slabs(network, array, **options) for network in networks]
     for slabs in zip(*members, strict=True):
         unsure = [entropy(slab) for slab in slabs] if uncertainty else []
         if len(slabs) == 1:
@@ -94,42 +83,17 @@ def predict_ensemble_slabs(
         yield Slab(total, masks, mutual_information(total, np.mean(unsure, axis=0)) if uncertainty else None)
 
 
-def predict_ensemble(
-    networks: Sequence[UNet],
-    array: NDArray[np.float32] | Pixels,
-    *,
-    uncertainty: bool = False,
-    batch: int = 0,
-    flip: bool = False,
-    device: torch.device | str | None = None,
-    precision: Precision = "auto",
-    window: tuple[int, int, int] = WINDOW,
-) -> Prediction:
-    """What :func:`predict_ensemble_slabs` says of a volume, all of it in memory."""
-    slabs = predict_ensemble_slabs(
-        networks,
-        array,
-        uncertainty=uncertainty,
-        batch=batch,
-        flip=flip,
-        device=device,
-        precision=precision,
-        window=window,
-    )
+def whole_prediction(slabs: Iterable[Slab], depth: int) -> Prediction:
+    """What :func:`predict_ensemble_slabs` says of a volume of ``depth`` slices, all of it in memory."""
     apart: Disagreement | None = None
-    maps: list[NDArray[np.float32]] = []
 
     def shares() -> Iterator[NDArray[np.float32]]:
         nonlocal apart
         for slab in slabs:
-            if slab.uncertainty is not None:
-                maps.append(slab.uncertainty)
             if slab.masks:
                 apart = apart or Disagreement(len(slab.probabilities))
                 apart.add(slab.masks)
             yield slab.probabilities
 
-    depth = array.shape[1]
     whole = joined(shares(), depth)
-    by_class = None if apart is None else apart.by_class
-    return Prediction(whole, by_class, joined(maps, depth) if uncertainty else None)
+    return Prediction(whole, None if apart is None else apart.by_class)

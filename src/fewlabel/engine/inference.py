@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -36,23 +36,25 @@ class Pixels(Protocol):
         """Its slices ``start`` to ``stop``, (channels, stop - start, height, width) in [0, 1]."""
 
 
+class PredictOptions(TypedDict, total=False):
+    """How to predict; what is left out is as :func:`predict_slabs` has it, which says what each means."""
+
+    batch: int
+    flip: bool
+    device: torch.device | str | None
+    precision: Precision
+    window: tuple[int, int, int]
+
+
 def predict_volume(
-    network: UNet,
-    array: NDArray[np.float32] | Pixels,
-    *,
-    batch: int = 0,
-    flip: bool = False,
-    device: torch.device | str | None = None,
-    precision: Precision = "auto",
-    window: tuple[int, int, int] = WINDOW,
+    network: UNet, array: NDArray[np.float32] | Pixels, **options: Unpack[PredictOptions]
 ) -> NDArray[np.float32]:
     """Class probabilities of a prepared volume, as :func:`predict_slabs` gives them, in one array.
 
     Returns:
         (classes, depth, height, width) float32, summing to 1 over the classes.
     """
-    slabs = predict_slabs(network, array, batch=batch, flip=flip, device=device, precision=precision, window=window)
-    return joined(slabs, array.shape[1])
+    return joined(predict_slabs(network, array, **options), array.shape[1])
 
 
 def joined(slabs: Iterable[NDArray[np.float32]], depth: int) -> NDArray[np.float32]:
@@ -132,7 +134,7 @@ class _Standardised:
     """Slices (n, channels, height, width) of a volume as a network sees them, on its device."""
 
     def __init__(self, array: NDArray[np.float32] | Pixels, place: torch.device) -> None:
-        self.channels, self.depth, self.height, self.width = array.shape
+        _, self.depth, self.height, self.width = array.shape
         self._array, self._place = array, place
 
     def slices(self, start: int, stop: int) -> Tensor:

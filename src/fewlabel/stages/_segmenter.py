@@ -6,16 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.data.preprocess import Plan
-from fewlabel.engine.ensemble import Prediction, Slab, predict_ensemble, predict_ensemble_slabs
-from fewlabel.engine.inference import Pixels, folded, window_of
-from fewlabel.engine.runtime import Precision
+from fewlabel.engine.ensemble import Prediction, Slab, predict_ensemble_slabs, whole_prediction
+from fewlabel.engine.inference import Pixels, PredictOptions, folded, window_of
 from fewlabel.engine.weight_files import load_members
 from fewlabel.nets.unet import UNet
 from fewlabel.scoring.component_rule import ComponentRule
@@ -48,58 +47,31 @@ class Segmenter:
         artifact.check_unchanged()
         return cls(artifact, tuple(map(folded, networks)), facts)
 
-    def predict(
-        self,
-        array: NDArray[np.float32],
-        *,
-        batch: int = 0,
-        flip: bool = False,
-        device: str | None = None,
-        precision: Precision = "auto",
-    ) -> Prediction:
+    def predict(self, array: NDArray[np.float32], **options: Unpack[PredictOptions]) -> Prediction:
         """What its networks say of a prepared volume: their mean, and how far they lie apart.
 
         Args:
             array: (channels, depth, height, width) in [0, 1].
-            batch: Slices, or windows in 3D, in one pass; 0 for what suits the device.
-            flip: Average over the flips of the slice plane.
-            device: Where to compute.
-            precision: Of the networks.
+            options: As of :meth:`predict_slabs`.
         """
-        return predict_ensemble(
-            self.networks, array, batch=batch, flip=flip, device=device, precision=precision, window=self.window
-        )
+        return whole_prediction(self.predict_slabs(array, **options), array.shape[1])
 
     def predict_slabs(
         self,
-        pixels: Pixels,
+        pixels: NDArray[np.float32] | Pixels,
         *,
-        batch: int = 0,
-        flip: bool = False,
-        device: str | None = None,
-        precision: Precision = "auto",
         uncertainty: bool = False,
+        **options: Unpack[PredictOptions],
     ) -> Iterator[Slab]:
         """As :meth:`predict`, slab by slab along the slices: neither volume nor probabilities are in memory as a whole.
 
         Args:
-            pixels: What makes the slices.
-            batch: As of :meth:`predict`.
-            flip: As of :meth:`predict`.
-            device: As of :meth:`predict`.
-            precision: As of :meth:`predict`.
+            pixels: (channels, depth, height, width) in [0, 1], or what makes its slices.
             uncertainty: Whether to make the map.
+            options: As of :func:`fewlabel.engine.inference.predict_slabs`; the window is that of training.
         """
-        return predict_ensemble_slabs(
-            self.networks,
-            pixels,
-            uncertainty=uncertainty,
-            batch=batch,
-            flip=flip,
-            device=device,
-            precision=precision,
-            window=self.window,
-        )
+        options.setdefault("window", self.window)
+        return predict_ensemble_slabs(self.networks, pixels, uncertainty=uncertainty, **options)
 
     @cached_property
     def plan(self) -> Plan:
