@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 #: Where control groups lie: of the second version, and of the first.
@@ -17,7 +18,7 @@ def memory_limit() -> int | None:
     Returns:
         The smallest of these; None where the system says nothing.
     """
-    bounds = [_physical(), _address_space(), *(limit for limit, _ in _group_bounds())]
+    bounds = [_outer_limit(), _address_space()]
     return min((bound for bound in bounds if bound is not None), default=None)
 
 
@@ -34,6 +35,13 @@ def too_large(needed: int) -> str:
     if there is None or needed <= there:
         return ""
     return f"needs {needed / _GIB:.1f} GB of memory, and this process may have {there / _GIB:.1f} GB"
+
+
+@cache
+def _outer_limit() -> int | None:
+    """What machine and control groups set; read once, for every file of a data set is held against it."""
+    bounds = [_physical(), *(limit for limit, _ in _group_bounds())]
+    return min((bound for bound in bounds if bound is not None), default=None)
 
 
 def _physical() -> int | None:

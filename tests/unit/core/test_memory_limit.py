@@ -18,7 +18,17 @@ def system(monkeypatch):
     files = {"/proc/meminfo": "MemTotal: 8388608 kB\nMemAvailable: 4194304 kB"}
     monkeypatch.setattr(memory_limit, "_lines", lambda path: files.get(str(path), "").splitlines())
     monkeypatch.setattr(memory_limit, "_physical", lambda: MACHINE)
-    return files
+    memory_limit._outer_limit.cache_clear()
+    yield files
+    memory_limit._outer_limit.cache_clear()
+
+
+def test_the_limit_of_machine_and_groups_is_read_once(system, monkeypatch):
+    assert memory_limit.memory_limit() == MACHINE
+    read = []
+    monkeypatch.setattr(memory_limit, "_lines", lambda path: read.append(path) or [])
+    assert [memory_limit.too_large(size) for size in range(3)] == ["", "", ""]
+    assert [path for path in read if "self/statm" not in str(path)] == []
 
 
 def test_a_machine_alone(system):
