@@ -14,6 +14,7 @@ import pandas as pd
 
 from fewlabel.core.artifact.files import write_json
 from fewlabel.core.output_paths import as_file_name
+from fewlabel.core.settings.base import path_from
 from fewlabel.data.added_mask_reading import AnnotationMask
 from fewlabel.data.io.catalog_paths import mask_suffix
 from fewlabel.data.io.integer_types import in_smallest_type
@@ -66,8 +67,7 @@ def write_relabelled(
         labels[case.start : case.stop] = prepare_mask(mask.values, _bare(case.record), plan)
         (folder / name).unlink(missing_ok=True)
         write_mask(folder / name, in_smallest_type(mask.values), Path(case.images[0]))
-        source = Path(os.path.relpath(os.path.realpath(mask.source), os.path.realpath(final))).as_posix()
-        record[case.id] = {"file": name, "source": source, "sha256": mask.digest}
+        record[case.id] = {"file": name, "source": path_from(final, mask.source), "sha256": mask.digest}
     paths = {case_id: in_store(kept["file"]) for case_id, kept in record.items()}
     rows = [
         {

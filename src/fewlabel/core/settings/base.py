@@ -194,7 +194,9 @@ def without_absolute(home: Path, value: Any) -> Any:
         return [without_absolute(home, inner) for inner in value]
     if not isinstance(value, str):
         return value
-    key, equals, text = value.rpartition("=")
+    if Path(value).is_absolute():
+        return path_from(home, value)
+    key, equals, text = value.partition("=")
     return f"{key}{equals}{path_from(home, text)}" if Path(text).is_absolute() else value
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.output_paths import as_file_name
+from fewlabel.core.settings.base import path_from
 from fewlabel.data.io.catalog_paths import is_file_path, mask_suffix, recorded
 
 #: The images of a scan, one path per channel, and what it is called.
@@ -37,17 +38,7 @@ def input_of(scan: Scan, home: Path | None = None) -> str:
         home: Folder from which files are named; None for their paths as they were given.
     """
     names = map(recorded, scan.images)
-    return ";".join(names if home is None else (_from(home, name) for name in names))
-
-
-def _from(home: Path, name: str) -> str:
-    if not Path(name).is_absolute():
-        return name
-    try:
-        return Path(os.path.relpath(name, _without_dots(home))).as_posix()
-    except ValueError:
-        # Another drive.
-        return name
+    return ";".join(name if home is None or not Path(name).is_absolute() else path_from(home, name) for name in names)
 
 
 def named_scans(groups: Iterable[Group], root: Path, suffix: str = "") -> tuple[Scan, ...]:

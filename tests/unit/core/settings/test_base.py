@@ -10,7 +10,16 @@ from typing import Any, Literal
 import pytest
 
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.settings.base import Floats, Integers, Names, PathSetting, Settings, plugin_field, setting
+from fewlabel.core.settings.base import (
+    Floats,
+    Integers,
+    Names,
+    PathSetting,
+    Settings,
+    plugin_field,
+    setting,
+    without_absolute,
+)
 from fewlabel.core.settings.describe import describe
 
 BASE = """
@@ -234,3 +243,9 @@ def test_contradictions_come_with_all_other_faults(values: dict[str, Any], wrong
     with pytest.raises(SettingsError) as caught:
         _Range.parse(values, where="r.")
     assert sorted(fault.where for fault in caught.value.faults) == sorted(wrong)
+
+
+@pytest.mark.parametrize("word", ["/data/x=1/y", "data=/data/x=1/y"])
+def test_a_path_with_an_equals_sign_names_no_folder_above(word):
+    told = without_absolute(Path("/data/run"), word)
+    assert told == word.replace("/data/x=1/y", "../x=1/y")
