@@ -113,8 +113,12 @@ def inspect_case(
             faults.append(Fault(problem, shown(case.images[0]), remedy))
         if 0 in first.shape:
             faults.append(Fault(f"has no voxels: its shape is {first.shape}", shown(case.images[0])))
-    mask = _mask(case, first, faults, odd, accept_origin=accept_origin)
-    labels = None if mask is None else value_counts(mask)
+    mask, labels = _mask(case, first, faults, odd, accept_origin=accept_origin), None
+    if mask is not None and case.label is not None:
+        labels = value_counts(mask)
+        if (fault := image_given_as_mask(mask, labels, shown(case.label))) is not None:
+            faults.append(fault)
+            mask = labels = None
     if labels is not None and set(labels) <= {0}:
         odd.append("its mask is all background")
     named = tuple(replace(fault, where=f"case {case.id}, {fault.where}") for fault in faults)
@@ -216,14 +220,10 @@ def _mask(
             odd.append("its label has no EXIF tag: it is taken to lie on the image as viewers show it")
         if image is not None and not apart and origin_alone(image, geometry):
             odd.append("its label has another origin, which is accepted: the voxels are taken as they are")
-        mask = read_mask(case.label, odd, image if not apart else None)
+        return read_mask(case.label, odd, image if not apart else None)
     except DataError as error:
         faults.extend(error.faults)
         return None
     except Exception as error:  # noqa: BLE001  # of whatever kind
         faults.append(unforeseen_fault(error, shown(case.label)))
         return None
-    if (fault := image_given_as_mask(mask, len(value_counts(mask)), shown(case.label))) is not None:
-        faults.append(fault)
-        return None
-    return mask

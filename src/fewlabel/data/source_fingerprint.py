@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewlabel.core.errors import DataError, Fault, reason
+from fewlabel.core.artifact.files import read_json
+from fewlabel.core.errors import ArtifactError, DataError, Fault, reason
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.io.catalog_paths import files_behind
 from fewlabel.data.io.dicom.address import parse_dicom
@@ -141,8 +142,8 @@ def changed_sources(folder: Path) -> SourceChanges | None:
 def read_sources(folder: Path) -> dict[str, Any]:
     """The recorded key and files of a store; empty where there is none or it cannot be read."""
     try:
-        values = json.loads((folder / SOURCES).read_text())
-    except (OSError, ValueError, RecursionError):
+        values = read_json(folder / SOURCES)
+    except ArtifactError:
         return {}
     return values if isinstance(values, dict) else {}
 

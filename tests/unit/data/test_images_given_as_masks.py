@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fewlabel.data.images_given_as_masks import image_given_as_mask
+from fewlabel.data.voxel_counts import value_counts
 
 SHAPE = (4, 30, 26)
 
@@ -27,17 +28,19 @@ def parcels(count: int) -> np.ndarray:
 def test_an_image_is_none_whose_values_make_up_areas(low: float, high: float) -> None:
     image = np.rint(smooth(low, high)).astype(np.int64)
     image[:, :, :12] = low  # the scanner's background
-    fault = image_given_as_mask(image, len(np.unique(image)), "a.nii")
+    fault = image_given_as_mask(image, value_counts(image), "a.nii")
     assert fault is not None
     assert "which change from voxel to voxel" in str(fault)
 
 
 @pytest.mark.parametrize("count", [24, 117, 500])
 def test_many_structures_or_objects_are_a_mask(count: int) -> None:
-    assert image_given_as_mask(parcels(count), count + 1, "a.nii") is None
+    mask = parcels(count)
+    assert image_given_as_mask(mask, value_counts(mask), "a.nii") is None
 
 
 def test_a_few_values_may_lie_as_they_like() -> None:
     scattered = np.random.default_rng(0).integers(0, 5, SHAPE)
-    assert image_given_as_mask(scattered, 5, "a.nii") is None
-    assert image_given_as_mask(np.arange(40)[:, None, None], 40, "a column") is None
+    assert image_given_as_mask(scattered, value_counts(scattered), "a.nii") is None
+    column = np.arange(40)[:, None, None]
+    assert image_given_as_mask(column, value_counts(column), "a column") is None

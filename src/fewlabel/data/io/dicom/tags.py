@@ -28,6 +28,9 @@ def read_dataset(file: Path | BinaryIO, *, pixels: bool = False, tags: tuple[str
         ValueError: If it is no DICOM file, or is damaged.
         OSError: If it cannot be read.
     """
+    if isinstance(file, Path):
+        with file.open("rb") as stream:
+            return read_dataset(stream, pixels=pixels, tags=tags)
     library = pydicom_library()
     with quiet():
         try:
@@ -47,26 +50,27 @@ class _TooLargeError(ValueError):
     """A file that is packed as a whole needs more memory than there is."""
 
 
-def _check_unpacked_size(file: Path | BinaryIO, library: Any) -> None:
+def _check_unpacked_size(stream: BinaryIO, library: Any) -> None:
     """Refuse a file that is deflated as a whole and would not fit into memory: pydicom unpacks it before all else.
 
     Raises:
         ValueError: If so.
     """
-    place = file if isinstance(file, Path) else Path(file.name)
-    with place.open("rb") as stream:
-        if _DEFLATED not in stream.read(_BEGINNING):
-            return
-        # Preamble, mark and the length of the group that says how the rest is packed.
-        start = 144 + int(library.filereader.read_file_meta_info(place).FileMetaInformationGroupLength)
-        stream.seek(start)
-        unpack, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
-        while block := stream.read(_BEGINNING):
-            while block and not unpack.eof:
-                size += len(unpack.decompress(block, _AT_ONCE))
-                block = unpack.unconsumed_tail
-            if problem := too_large(2 * size):
-                raise _TooLargeError(f"it is deflated and {problem}")
+    deflated = _DEFLATED in stream.read(_BEGINNING)
+    stream.seek(0)
+    if not deflated:
+        return
+    # Preamble, mark and the length of the group that says how the rest is packed.
+    start = 144 + int(library.filereader.read_file_meta_info(stream.name).FileMetaInformationGroupLength)
+    stream.seek(start)
+    unpack, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while block := stream.read(_BEGINNING):
+        while block and not unpack.eof:
+            size += len(unpack.decompress(block, _AT_ONCE))
+            block = unpack.unconsumed_tail
+        if problem := too_large(2 * size):
+            raise _TooLargeError(f"it is deflated and {problem}")
+    stream.seek(0)
 
 
 def elements_of(dataset: Any) -> Iterator[Any]:
