@@ -61,20 +61,3 @@ def restore_probabilities(probabilities: NDArray[np.floating[Any]], record: Mapp
     for at in slabs_of(probabilities.shape[1]):
         laid[:, at] = restoration.probabilities(probabilities[:, at])
     return whole
-
-
-def restore_map(values: NDArray[np.floating[Any]], record: Mapping[str, Any]) -> NDArray[np.float32]:
-    """Bring a map with one value per voxel back to the grid of the scan's file.
-
-    Args:
-        values: (slices, height, width).
-        record: Of the scan, from :func:`~fewlabel.data.preprocess.prepare_volume`.
-
-    Returns:
-        (z, y, x) float32, between the map's least and largest value or 0: outside the crop it is 0.
-    """
-    restoration = Restoration(record)
-    whole, laid = restoration.empty(np.float32)
-    for at in slabs_of(len(values)):
-        laid[at] = restoration.values(values[at])
-    return whole

@@ -77,7 +77,6 @@ class MLflow:
         from mlflow.entities import Param
 
         self._client = MlflowClient()
-        self._failed = False
         path = folder / RUN
         if path.is_file():
             self._run = str(read_json(path)["run"])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewlabel.core.errors import DataError
-from fewlabel.data.back_to_scan_grid import restore_map, restore_probabilities
+from fewlabel.data.back_to_scan_grid import Restoration, restore_probabilities
 from fewlabel.data.io.geometry import Geometry, Volume
 from fewlabel.data.io.volume_reading import read_mask, read_volume
 from fewlabel.data.preprocess import Plan, prepare_mask, prepare_volume
@@ -101,11 +101,18 @@ def test_a_map_goes_the_way_of_probabilities_and_is_0_outside_the_crop(tilted):
     plan = Plan(spacing=(1.0, 1.0), size=(12, 40), label_values=(0, 1), label_names=("background", "a"))
     array, record = prepare_volume(scan, plan)
     values = np.random.default_rng(0).random(array.shape[1:]).astype(np.float32)
-    back = restore_map(values, json.loads(json.dumps(record)))
+
+    def restored(values):
+        way_back = Restoration(json.loads(json.dumps(record)))
+        whole, laid = way_back.empty(np.float32)
+        laid[:] = way_back.values(values)
+        return whole
+
+    back = restored(values)
     assert back.dtype == np.float32
     assert back.flags.c_contiguous
     np.testing.assert_array_equal(back, restore_probabilities(np.stack([1 - values, values]), record)[1])
-    whole = restore_map(np.ones_like(values), record)
+    whole = restored(np.ones_like(values))
     assert {0.0, 1.0} <= set(whole.ravel().round(5).tolist())
     assert whole.max() <= 1 + 1e-6
 
