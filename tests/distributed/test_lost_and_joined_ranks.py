@@ -1,4 +1,4 @@
-"""A process that dies ends the run by one line and leaves what was saved; two nodes train together."""
+"""A process that dies or hangs ends the run by one line and leaves what was saved; two nodes train together."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _environment() -> dict[str, str]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("failure", "patience"),
-    [("os.kill(os.getpid(), signal.SIGKILL)", 600)],
+    [("os.kill(os.getpid(), signal.SIGKILL)", 600), ("time.sleep(600)", 20)],
 )
 def test_a_lost_process_ends_the_run_by_one_line_and_leaves_its_state(
     words: list[str], tmp_path: Path, failure: str, patience: int
@@ -68,6 +68,11 @@ def test_a_lost_process_ends_the_run_by_one_line_and_leaves_its_state(
     assert told.count("Another process of this run has ended, hangs or cannot be reached") == 1
     assert "goes on from the state that was saved last" in told
     assert "This should not happen" not in told
+    # A process that hangs shows where, and so do those that wait for it.
+    stacks = done.stderr.split("Timeout (")[1:]
+    assert len(stacks) == (0 if "kill" in failure else 2)
+    assert sum(" in failing" in stack for stack in stacks) == len(stacks) // 2
+    assert all("loop.py" in stack for stack in stacks)
     # What --resume goes on from.
     assert (out / "checkpoint.safetensors").is_file()
 

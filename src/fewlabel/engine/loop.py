@@ -90,10 +90,11 @@ class Loop:
         """
         parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
         end = self.total_steps if self.stop is None else min(self.stop, self.total_steps)
-        with task(self.title, end, first_step) as bar, _stop_flag() as stopped:
+        with task(self.title, end, first_step) as bar, _stop_flag() as stopped, stacks_if_stalled() as alive:
             step = first_step
             try:
                 while step < end:
+                    alive()
                     started = time.perf_counter()
                     torch.manual_seed(stream_seed(self.seed, "global", step, rank()))
                     begun, length = (0, self.total_steps) if self.schedule is None else self.schedule(step)
@@ -101,10 +102,9 @@ class Loop:
                         # Moments of another loss's gradients, often far larger, would shrink this stage's steps.
                         self.optimiser.state.clear()
                     set_rate(self.optimiser, learning_rate(self.config, step - begun, length))
-                    with stacks_if_stalled():
-                        result = step_function(step)
-                        norm = total_norm(result.gradients)
-                        loss = float(sum_across(result.loss.float()) / world_size())
+                    result = step_function(step)
+                    norm = total_norm(result.gradients)
+                    loss = float(sum_across(result.loss.float()) / world_size())
                     self._guard(loss, norm, step, result.slices)
                     apply_gradients(parameters, result.gradients, norm, self.config.clip)
                     self.optimiser.step()
