@@ -2,7 +2,8 @@
 
 Each figure is the median of the last steps of a run of its own that ``torchrun`` starts, one thread a process (on a
 GPU, one GPU a process). ``efficiency`` is the speed over that of one process, over the number of processes.
-``--arms smoke`` takes 1 and 2 processes, few steps and small slices: it shows that the suite works, not what a machine is worth.
+``--arms smoke`` takes 1 and 2 processes, few steps and small slices: it shows that the suite works, not what a machine
+is worth.
 """
 
 from __future__ import annotations
