@@ -6,8 +6,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-#: Kind of target → what a document calls it.
-KINDS = {"reader": "readers", "file": "kinds of file", "artifact": "kinds of artifact", "command": "whole commands"}
+#: Kind of target → what a document calls one and several.
+KINDS = {
+    "reader": ("reader", "readers"),
+    "file": ("kind of file", "kinds of file"),
+    "artifact": ("kind of artifact", "kinds of artifact"),
+    "command": ("whole command", "whole commands"),
+}
 _COUNTED = ("tried", "held", "failed")
 
 
@@ -44,12 +49,12 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A row for each target, then sums by kind and a sentence on when and by what they were tried."""
     found, kinds = counts(rows), {row["target"]: row["kind"] for row in rows}
     lines = ["| what | inputs tried | held | failed |", "|---|---|---|---|"]
-    for kind, title in KINDS.items():
+    for kind, (one, several) in KINDS.items():
         own = {target: values for target, values in found.items() if kinds[target] == kind}
         if not own:
             continue
         total = sum(own.values(), Counter[str]())
-        lines.append(f"| **{len(own)} {title}** | {_cells(total)} |")
+        lines.append(f"| **{len(own)} {one if len(own) == 1 else several}** | {_cells(total)} |")
         lines += [f"| `{target}` | {_cells(values)} |" for target, values in own.items()]
     lines.append(f"| **all** | {_cells(sum(found.values(), Counter[str]()))} |")
     dates = sorted({row["date"][:10] for row in rows})

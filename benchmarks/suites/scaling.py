@@ -2,7 +2,8 @@
 
 Each figure is the median of the last steps of a run of its own that ``torchrun`` starts, one thread a process (on a
 GPU, one GPU a process). ``efficiency`` is the speed over that of one process, over the number of processes.
-``--arms smoke`` takes 1 and 2 processes and few steps: it shows that the suite works, not what a machine is worth.
+``--arms smoke`` takes 1 and 2 processes, few steps and small slices: it shows that the suite works, not what a machine
+is worth.
 """
 
 from __future__ import annotations
@@ -31,12 +32,13 @@ STAGES = {
 def run(results: Path, arms: Sequence[str]) -> None:
     """Measure, print a line per stage and number of processes, append a row to ``scaling.jsonl``."""
     smoke = "smoke" in arms
-    processes, steps, warm_up = ((1, 2), 8, 3) if smoke else (PROCESSES, STEPS, WARM_UP)
+    processes, steps, warm_up, side = ((1, 2), 8, 3, 32) if smoke else (PROCESSES, STEPS, WARM_UP, 128)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         raw = write_phantom(folder / "scans", patients=8, labelled=4, test=2)
-        store = fewlabel.prepare(data=raw / "scans.csv", out=folder / "prepared", size=[128, 128], spacing=[1.0, 1.0])
+        grid = {"size": [side, side], "spacing": [128 / side, 128 / side]}
+        store = fewlabel.prepare(data=raw / "scans.csv", out=folder / "prepared", **grid)
         for stage, words in STAGES.items():
             alone = 0.0
             for count in processes:
@@ -46,7 +48,7 @@ def run(results: Path, arms: Sequence[str]) -> None:
                 alone = alone or seconds
                 efficiency = alone / seconds / count
                 rows.append({"stage": stage, "processes": count, "step": seconds, "efficiency": round(efficiency, 3)})
-                print(f"{stage} {count} processes {seconds:.3f} s a step, efficiency {efficiency:.2f}")
+                print(f"{stage} {count} processes {seconds:.3f} s a step, efficiency {efficiency:.2f}", flush=True)
     results.mkdir(parents=True, exist_ok=True)
     with (results / "scaling.jsonl").open("a") as stream:
         stream.write(json.dumps({"suite": "scaling", "smoke": smoke, "steps": steps, "rows": rows, **facts()}) + "\n")

@@ -19,6 +19,7 @@ from fastapi.testclient import TestClient
 
 from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import SettingsError
+from fewlabel.data.preprocess import Plan
 from fewlabel.data.store import PreparedStore
 from fewlabel.service.monai_label.server import application, parts_of
 from fewlabel.service.monai_label.settings import ServeSettings
@@ -258,8 +259,19 @@ def test_a_mask_that_cannot_be_learnt_from_is_refused(client: TestClient, run: P
     response = put_mask(client, "c", content, name, **params)
     assert response.status_code == 422
     assert words in response.json()["detail"]
-    assert not list((run / "annotations").glob("*.nii.gz")) if (run / "annotations").exists() else True
+    assert not list((run / "annotations").glob("*.nii.gz"))
     assert not list((run.parent / "temporary").iterdir())
+
+
+def test_what_nobody_looked_at_is_no_class_even_where_255_is_one(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Plan((1, 1), (8, 8), label_values=(0, 255), label_names=("background", "core"))
+    monkeypatch.setattr("fewlabel.service.monai_label.run_scans.Plan.load", lambda _: plan)
+    with serving(run) as client:
+        values = client.parts.scans.to_values(np.array([0, 1, 255]))
+        assert values.tolist() == [0, 255, 254]
+        assert client.parts.scans.to_numbers(values).tolist() == [0, 1, 255]
 
 
 def test_a_refused_mask_leaves_the_earlier_one(client: TestClient, run: Path) -> None:
@@ -452,7 +464,7 @@ def sent_by_monailabel(fields: dict[str, str], files: dict[str, tuple[str, bytes
 
 
 def test_the_client_of_monailabel_is_understood(client: TestClient, run: Path, tmp_path: Path) -> None:
-    """Its calls as recorded; ``test_serve_real_client`` makes them by the client itself."""
+    """Its calls, as recorded from the client."""
     # Query words are quoted with plus signs, JSON bodies come with their length alone beside the type.
     sample = client.post(
         "/activelearning/suggest", content=b'{"client_id": "user-xyz"}', headers={"content-type": "application/json"}

@@ -21,6 +21,13 @@ RUN_FILE = "run.json"
 ROUNDS = "rounds"
 
 
+def round_folders(run: Path) -> list[Path]:
+    """Folders of the rounds of ``learn`` in a run, by number; unfinished ones too, and what is no number left out."""
+    folder = run / ROUNDS
+    numbered = [path for path in folder.iterdir() if path.name.isdecimal()] if folder.is_dir() else []
+    return sorted(numbered, key=lambda path: int(path.name))
+
+
 def path_conflict(out: Path) -> str:
     """What keeps a folder from being made at a place, as a phrase; empty if it is new or an empty folder.
 

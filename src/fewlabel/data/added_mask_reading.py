@@ -89,9 +89,9 @@ def read_annotations(
     faults: list[Fault] = []
     for case_id, path in files.items():
         try:
-            read[case_id] = _read(cases[case_id], path, plan, ignore, meanings or {})
+            read[case_id] = read_annotation(cases[case_id], path, plan, meanings)
         except DataError as error:
-            faults.extend(replace(fault, where=fault.where or shown(path)) for fault in error.faults)
+            faults.extend(error.faults)
     if faults:
         raise DataError("These masks cannot be used:", faults)
     across = {case_id: int(cases[case_id].record["axes"][0]) for case_id in read}
@@ -108,18 +108,33 @@ def read_annotations(
     return masks, notes
 
 
-def _read(case: PreparedCase, path: Path, plan: Plan, ignore: int, meanings: Meanings) -> NDArray[np.int64]:
+def read_annotation(case: PreparedCase, path: Path, plan: Plan, meanings: Meanings | None = None) -> NDArray[np.int64]:
+    """Read one mask, all slices of it counting, as :attr:`AnnotationMask.values`.
+
+    Args:
+        case: The scan, which need not have been prepared.
+        path: The mask.
+        plan: Of the store, with a value to ignore.
+        meanings: As in :func:`read_annotations`.
+
+    Raises:
+        DataError: If it cannot be read, lies on another grid, or holds unknown values or no annotation.
+    """
+    ignore = plan.ignore_value
+    if ignore is None:
+        raise ValueError("masks are read by a plan with a value to ignore")
     image = Path(case.images[0])
     grid = read_geometry(image)
     _, apart = mask_faults(image, grid, path)
     if apart:
-        raise DataError("A mask cannot be used:", apart)
+        faults = [replace(fault, where=fault.where or shown(path)) for fault in apart]
+        raise DataError("A mask cannot be used:", faults)
     raw = read_mask(path, grid=grid)
     classes = set(plan.label_values)
     stands_for = {value: value for value in classes} | dict(plan.label_aliases) | {ignore: ignore}
     if NOT_LOOKED_AT not in stands_for:
         stands_for[NOT_LOOKED_AT] = ignore
-    stands_for |= {value: ignore if meaning == IGNORE else meaning for value, meaning in meanings.items()}
+    stands_for |= {value: ignore if meaning == IGNORE else meaning for value, meaning in (meanings or {}).items()}
     present = value_counts(raw)
     unknown = [value for value in sorted(present) if stands_for.get(value) not in {*classes, ignore}]
     if unknown:

@@ -8,69 +8,121 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.core.artifact.files import append_line
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.data.added_mask_reading import plan_with_ignored, read_annotations
-from fewlabel.data.io.catalog_paths import mask_suffix
+from fewlabel.core.output_paths import as_file_name
+from fewlabel.data.added_mask_reading import read_annotation
+from fewlabel.data.io.catalog_paths import mask_suffix, scan_stem
 from fewlabel.data.io.integer_types import in_smallest_type
 from fewlabel.data.io.mask_writing import write_mask
 from fewlabel.data.masks_added_later import find_annotations
 from fewlabel.data.preprocess import Plan
-from fewlabel.data.store import PreparedCase, PreparedStore
+from fewlabel.data.store import PreparedCase
 
 #: Folder, in that of the annotations, of earlier masks and of who saved what when. Hidden: it is not learnt from.
 HISTORY, JOURNAL = ".history", "saved.jsonl"
 
 
-def save_annotation(folder: Path, store: PreparedStore, case: PreparedCase, values: NDArray[np.integer]) -> Path:
+@dataclass(frozen=True)
+class SavedAnnotation:
+    """What was written, where, by whom and when."""
+
+    file: Path
+    who: str
+    when: str
+
+    def record(self) -> dict[str, Any]:
+        """For the journal, and for whoever asked for it."""
+        return {"file": self.file.name, "who": self.who, "when": self.when}
+
+
+def save_annotation(
+    folder: Path, cases: Sequence[PreparedCase], case: PreparedCase, plan: Plan, values: NDArray[np.integer[Any]]
+) -> SavedAnnotation:
     """Write a mask on the grid of its scan, as one file ``ID.nii.gz`` of the scan's format.
 
     It is read back as ``learn`` reads it before it takes its place, so that what is saved is what can be learnt from.
+    There is a mask of the scan at every moment: the earlier one goes when the new one has taken its place.
 
     Args:
-        folder: ``RUN/annotations``, or another that ``learn`` is given.
-        store: The data that the scan belongs to.
+        folder: ``RUN/annotations``, or another that ``learn`` is given; made if it is not there.
+        cases: All scans that masks in the folder may belong to.
         case: The scan.
-        values: (z, y, x) values of the data set's classes, 255 where nobody looked.
-
-    Returns:
-        The file.
+        plan: What values stand for, with a value to ignore.
+        values: (z, y, x) values of the plan's classes, its value to ignore where nobody looked.
 
     Raises:
         DataError: If the shape is another, a value is no class, or nothing is annotated.
+        OSError: If it cannot be written.
     """
     image = Path(case.images[0])
+    target = folder / _file_name(case, cases)
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{case.id}{mask_suffix(image)}"
-    if target.stem.startswith("."):
-        raise DataError("The mask cannot be saved:", [Fault(f"{case.id} would be a hidden file")])
     with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as place:
         made = Path(place) / target.name
         write_mask(made, in_smallest_type(values), image)
-        read_annotations({case.id: made}, {case.id: case}, plan_with_ignored(Plan.load(store.plan)))
-        before = find_annotations(folder, store.cases).get(case.id)
-        history, now, kept = folder / HISTORY, datetime.now(UTC), ""
+        read_annotation(case, made, plan)
+        before = find_annotations(folder, cases).get(case.id)
+        history, now = folder / HISTORY, datetime.now(UTC)
         history.mkdir(exist_ok=True)
-        if before is not None:
-            kept = f"{now:%Y%m%dT%H%M%S}.{now.microsecond:06d}-{before.name}"
-            before.rename(history / kept)
+        kept = _keep(before, history, now) if before is not None else ""
         made.replace(target)
-    line = {
-        "case": case.id,
-        "file": target.name,
-        "who": _who(),
-        "when": now.isoformat(timespec="seconds"),
-        "before": kept,
-    }
-    append_line(history / JOURNAL, json.dumps(line))
-    return target
+    if before is not None and before != target:
+        # Of two masks of one scan nobody could say which counts.
+        before.unlink()
+    saved = SavedAnnotation(target, _who(), now.isoformat(timespec="seconds"))
+    append_line(history / JOURNAL, json.dumps({"case": case.id, **saved.record(), "before": kept}))
+    return saved
+
+
+def saved_by(folder: Path) -> dict[str, Mapping[str, str]]:
+    """Id → who saved its mask last, and when, as far as :func:`save_annotation` saved it."""
+    found: dict[str, Mapping[str, str]] = {}
+    try:
+        lines = (folder / HISTORY / JOURNAL).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    for text in lines:
+        try:
+            line = json.loads(text)
+            found[str(line["case"])] = {"who": str(line["who"]), "when": str(line["when"])}
+        except (ValueError, KeyError, TypeError):
+            # A line that was cut short.
+            continue
+    return found
+
+
+def _file_name(case: PreparedCase, cases: Sequence[PreparedCase]) -> str:
+    """A name by which the mask is found again: the id, or the name of its file where an id names no file."""
+    image = Path(case.images[0])
+    stems = [scan_stem(Path(other.images[0])) for other in cases]
+    names = [case.id, *([scan_stem(image)] if stems.count(scan_stem(image)) == 1 else [])]
+    for name in names:
+        if as_file_name(name) == name:
+            return f"{name}{mask_suffix(image)}"
+    fault = Fault(f"{case.id} is no name for a file", remedy="Give the scan another id")
+    raise DataError("The mask cannot be saved:", [fault])
+
+
+def _keep(mask: Path, history: Path, now: datetime) -> str:
+    """Another name for the mask as it is; a copy where the disk knows no second name."""
+    name = f"{now:%Y%m%dT%H%M%S}.{now.microsecond:06d}-{mask.name}"
+    try:
+        os.link(mask, history / name)
+    except OSError:
+        shutil.copyfile(mask, history / name)
+    return name
 
 
 def _who() -> str:

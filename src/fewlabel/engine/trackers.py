@@ -70,6 +70,8 @@ class MLflow:
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        # MLflow tells its makers how it is used, unless this is set before it is loaded.
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         if os.environ[PLACE].startswith("file:"):
             # MLflow keeps plain files only for those who ask for them, as whoever set the place did.
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")

@@ -12,7 +12,7 @@ from fewlabel.core.artifact.artifact_folder import Artifact, finish_artifact
 from fewlabel.core.artifact.files import write_json
 from fewlabel.core.artifact.run_record import read_run, write_run
 from fewlabel.core.errors import ArtifactError, DataError, Fault, SettingsError
-from fewlabel.core.output_paths import ROUNDS, RUN_FILE, unwritable
+from fewlabel.core.output_paths import ROUNDS, RUN_FILE, round_folders, unwritable
 from fewlabel.core.progress import say
 from fewlabel.core.settings.base import path_from
 from fewlabel.core.settings.durations import clock
@@ -80,7 +80,7 @@ def _round(settings: LearnSettings, rounds: Path, started: float) -> Path:
     if settings.masks is None and not masks.is_dir():
         remedy = f"Put masks into {masks}, or name a folder of masks"
         raise DataError("There is nothing to learn:", [Fault(f"{masks} does not exist", remedy=remedy)])
-    out = rounds / str(_next_number(rounds))
+    out = rounds / str(_next_number(settings.run))
     if out.exists():
         say(f"{out} was left unfinished, and begins anew.")
         shutil.rmtree(out)
@@ -140,7 +140,7 @@ def _use(run_folder: Path, number: int) -> Path:
         say("What train left is used from now on.")
         return run_folder
     if Artifact.find(out, "round") is None:
-        there = [str(n) for n in _finished(run_folder / ROUNDS)] or ["none"]
+        there = [str(n) for n in _finished(run_folder)] or ["none"]
         fault = Fault(f"{out} is no finished round", "use", f"Rounds there are: {', '.join(there)}")
         raise SettingsError("Nothing was changed:", [fault])
     segmenter = Artifact.open(out / "segmenter", "segmenter")
@@ -153,14 +153,13 @@ def _note(run_folder: Path, use: dict[str, Any] | None) -> None:
     write_run(run_folder, {**read_run(run_folder), "round": use})
 
 
-def _finished(rounds: Path) -> list[int]:
+def _finished(run_folder: Path) -> list[int]:
     """Numbers of the finished rounds."""
-    numbers = [int(path.name) for path in rounds.iterdir() if path.name.isdecimal()] if rounds.is_dir() else []
-    return sorted(number for number in numbers if Artifact.find(rounds / str(number), "round") is not None)
+    return [int(path.name) for path in round_folders(run_folder) if Artifact.find(path, "round") is not None]
 
 
-def _next_number(rounds: Path) -> int:
-    return max(_finished(rounds), default=0) + 1
+def _next_number(run_folder: Path) -> int:
+    return max(_finished(run_folder), default=0) + 1
 
 
 def _changed(before: PreparedStore, now: PreparedStore) -> dict[str, Any]:

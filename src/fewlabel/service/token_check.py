@@ -27,6 +27,11 @@ def cookie_name(token: str) -> str:
     return f"fewlabel_{hashlib.sha256(token.encode()).hexdigest()[:12]}"
 
 
+def same_token(given: str, token: str) -> bool:
+    """Whether a token is the right one, in a time that does not tell how many of its bytes are."""
+    return hmac.compare_digest(given.encode(errors="replace"), token.encode())
+
+
 class TokenCheck:
     """Answers 401 to requests without the token, and 403 to those that pages of other origins have a browser send.
 
@@ -51,15 +56,12 @@ class TokenCheck:
         if not (in_link or self._right(_bearer(headers)) or self._right(self._of_cookie(headers))):
             await _refused(401, "The token is missing or wrong", scope, send)
         elif not in_link and _from_elsewhere(headers):
-            await _refused(
-                403, "This request comes from another page. Open the link that the terminal shows.", scope, send
-            )
+            await _refused(403, "This request comes from another page", scope, send)
         else:
             await self.app(scope, receive, self._remembering(send) if in_link else send)
 
     def _right(self, given: str) -> bool:
-        # Of bytes, in a time that does not tell how many of them are right.
-        return hmac.compare_digest(given.encode(errors="replace"), self.token.encode())
+        return same_token(given, self.token)
 
     def _of_cookie(self, headers: Headers) -> str:
         found = SimpleCookie(headers.get("cookie", "")).get(self.cookie)

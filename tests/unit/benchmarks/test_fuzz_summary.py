@@ -49,8 +49,8 @@ def test_rows_of_a_target_are_added_up(summary):
 def test_documents_show_the_same_by_kind(summary):
     lines = summary.markdown(ROWS)
     assert "| **2 readers** | 2 010 | 2 007 | 3 |" in lines
+    assert "| **1 kind of artifact** | 5 | 5 | 0 |" in lines
     assert "| `reader-a` | 2 000 | 1 998 | 2 |" in lines
-    assert "| **1 kinds of artifact** | 5 | 5 | 0 |" in lines
     assert "| **all** | 2 015 | 2 012 | 3 |" in lines
     assert lines[-1] == "Tried 2026-01-02 to 2026-01-03 by `abcabcabca`, `dddddddddd` on one."
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fewlabel.core.output_paths import path_conflict, with_a_name
+from fewlabel.core.output_paths import path_conflict, round_folders, with_a_name
 
 
 def test_a_new_or_an_empty_folder_is_free(tmp_path: Path) -> None:
@@ -30,3 +30,10 @@ def test_a_folder_without_a_name_takes_that_of_its_path(tmp_path: Path, monkeypa
     assert with_a_name(Path("run")) == Path("run")
     assert with_a_name(Path()) == here.resolve()
     assert with_a_name(Path("..")) == here.resolve().parent
+
+
+def test_rounds_come_by_number_and_nothing_else_is_one(tmp_path: Path) -> None:
+    assert round_folders(tmp_path) == []
+    for name in ("10", "2", "1", "notes", ".3.partial"):
+        (tmp_path / "rounds" / name).mkdir(parents=True)
+    assert [path.name for path in round_folders(tmp_path)] == ["1", "2", "10"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -143,3 +144,20 @@ def test_mlflow_takes_any_number_of_settings(tmp_path: Path, monkeypatch: pytest
     made.add(1, {"a/b": 2.0})
     made.close()
     assert json.loads((tmp_path / "run" / trackers.RUN).read_text())["run"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_mlflow_tells_its_makers_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    # In a process of its own: MLflow is silent by itself wherever it sees pytest or CI.
+    script = (
+        "import os, sys; from pathlib import Path; from fewlabel.engine.trackers import MLflow\n"
+        "MLflow(Path(sys.argv[1]), {})\n"
+        "from mlflow.telemetry import get_telemetry_client; print(get_telemetry_client())"
+    )
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH", "HOME")}
+    place = {"MLFLOW_TRACKING_URI": f"file://{tmp_path / 'mlruns'}"}
+    words = [sys.executable, "-c", script, str(tmp_path / "run")]
+    (tmp_path / "run").mkdir()
+    done = subprocess.run(words, env={**kept, **place}, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "None"

@@ -47,6 +47,22 @@ def test_what_is_not_installed_is_told_with_its_remedy(tmp_path: Path, monkeypat
         slurm.run_on_slurm(plan, plan.write(), 1, {}, lambda _: None)
 
 
+def test_a_cluster_that_is_started_tells_the_makers_of_ray_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "")
+    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED")
+    seen: list[str | None] = []
+
+    class Silent:
+        is_initialized = staticmethod(lambda: False)
+        init = staticmethod(lambda **_: seen.append(os.environ.get("RAY_USAGE_STATS_ENABLED")))
+        shutdown = staticmethod(lambda: None)
+
+    with ray_cluster._cluster(Silent, "auto", plan_of(tmp_path, jobs(1, 0))):
+        assert seen == ["0"]
+
+
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A Ray cluster of one machine with two cores, of real processes."""

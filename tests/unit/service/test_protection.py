@@ -93,7 +93,9 @@ def test_this_machine_by_any_name_and_port_is_served(host: str) -> None:
 )
 def test_what_other_pages_send_is_refused_although_the_cookie_is_right(headers: dict[str, str]) -> None:
     assert opened().post("/", headers=headers).status_code == 403
-    assert opened().get("/", headers=headers).status_code == 403
+    answer = opened().get("/", headers=headers)
+    assert answer.status_code == 403
+    assert answer.json()["detail"].count("Open the link") == 1
 
 
 def test_what_the_page_itself_sends_is_served() -> None:

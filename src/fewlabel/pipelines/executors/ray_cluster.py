@@ -114,6 +114,8 @@ def _cluster(ray: Any, address: str, plan: Plan) -> Iterator[None]:
     source = str(Path(fewlabel.__file__).resolve().parents[1])
     paths = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
     variables = {"PYTHONPATH": paths, "OMP_NUM_THREADS": str(plan.threads)}
+    # A cluster that Ray starts tells its makers how it is used, unless this is set.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     own: dict[str, Any] = {"address": address} if address else {"object_store_memory": OBJECTS}
     try:
         with _own_sigterm():

@@ -12,7 +12,7 @@ from fewlabel.core.artifact.files import MANIFEST, hash_now, write_bytes
 from fewlabel.core.artifact.manifest_fields import Parent, content_hash_of
 from fewlabel.core.artifact.sealed import write_sealed
 from fewlabel.core.errors import ArtifactError, Fault
-from fewlabel.core.output_paths import ROUNDS
+from fewlabel.core.output_paths import ROUNDS, round_folders
 from fewlabel.data.pose_record import POSES
 from fewlabel.data.relabel import MASKS, RECORD
 from fewlabel.pipelines.share.rewritten_files import LEFT_OUT, Rewriter
@@ -27,7 +27,7 @@ def artifacts_of(run: Path) -> list[Artifact]:
     Raises:
         ArtifactError: With all files of them that are missing or not as they were made.
     """
-    places = [run, *_rounds(run)]
+    places = [run, *round_folders(run)]
     folders = [folder for place in places for folder in _folders(place) if (folder / MANIFEST).is_file()]
     opened: list[Artifact] = []
     faults: list[Fault] = []
@@ -97,12 +97,6 @@ def _parent(parent: Parent, rewriter: Rewriter) -> Parent:
     return Parent(
         kind=parent.kind, path=path, content_hash=rewriter.hashes.get(parent.content_hash, parent.content_hash)
     )
-
-
-def _rounds(run: Path) -> list[Path]:
-    folder = run / ROUNDS
-    numbered = [path for path in folder.iterdir() if path.name.isdecimal()] if folder.is_dir() else []
-    return sorted(numbered, key=lambda path: int(path.name))
 
 
 def _folders(place: Path) -> list[Path]:

@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 import torch
 
+from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import FewlabelError, MemoryLimitError, RunStoppedError, SettingsError
+from fewlabel.engine.runtime import Precision
 
 Verdict = Literal["held", "differs", "not checked"]
 
@@ -66,12 +68,10 @@ class Agreement:
     Attributes:
         largest: Relative difference of those farthest apart; 0 if all are identical.
         where: Which these are.
-        count: How many were compared.
     """
 
     largest: float
     where: str
-    count: int
 
     def finding(self, part: str, what: str, tolerance: float) -> Finding:
         """In words; more than the tolerance apart is something else.
@@ -98,7 +98,7 @@ def agreement(pairs: Mapping[str, tuple[Any, Any]]) -> Agreement:
     """
     apart = {name: _apart(*pair) for name, pair in pairs.items()}
     where = max(apart, key=apart.__getitem__, default="")
-    return Agreement(apart.get(where, 0.0), where, len(pairs))
+    return Agreement(apart.get(where, 0.0), where)
 
 
 def _apart(recorded: Any, repeated: Any) -> float:
@@ -108,6 +108,11 @@ def _apart(recorded: Any, repeated: Any) -> float:
     if math.isnan(one) or math.isnan(two):
         return math.inf
     return abs(one - two) / max(abs(one), abs(two), 1e-3)
+
+
+def recorded_precision(artifact: Artifact) -> Precision:
+    """What networks were computed in, whatever this machine would choose."""
+    return "bf16" if artifact.manifest.precision.startswith("bf16") else "32"
 
 
 @contextmanager

@@ -17,7 +17,16 @@ from fewlabel.core.errors import FewlabelError
 from fewlabel.data.io.catalog_paths import is_there
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.engine.runtime import choose_device
-from fewlabel.pipelines.verify.findings import Finding, agreement, differs, held, not_checked, refused, threads
+from fewlabel.pipelines.verify.findings import (
+    Finding,
+    agreement,
+    differs,
+    held,
+    not_checked,
+    recorded_precision,
+    refused,
+    threads,
+)
 from fewlabel.reporting.formatting import count
 from fewlabel.scoring.distance_units import NAMES, named_as_usual
 from fewlabel.scoring.summary import summarise
@@ -31,11 +40,6 @@ _OF_PREDICTION = ("predicted_ml", "removed", "removed_ml")
 RESAMPLED = 0.1
 
 
-def table_of(scores: Artifact) -> pd.DataFrame:
-    """The per-case table of scores, with the usual names of measures."""
-    return pd.read_parquet(io.BytesIO(scores.content("per_case.parquet"))).rename(columns=NAMES)
-
-
 def sums_of_scores(scores: Artifact, part: str) -> Finding:
     """Whether table, text and summary say the same."""
     raw = pd.read_parquet(io.BytesIO(scores.content("per_case.parquet")))
@@ -44,7 +48,7 @@ def sums_of_scores(scores: Artifact, part: str) -> Finding:
     summary, settings = named_as_usual(dict(scores.json("summary.json"))), scores.manifest.settings
     names = {int(index): name for index, name in summary["classes"].items()}
     options = {key: settings[key] for key in ("confidence", "resamples", "seed")}
-    made = json.loads(json.dumps(summarise(table_of(scores), names, **options)))
+    made = json.loads(json.dumps(summarise(raw.rename(columns=NAMES), names, **options)))
     pairs = {key: (one, two) for key, one, two in _leaves({k: summary.get(k) for k in made}, made)}
     texts = {key: pair for key, pair in pairs.items() if any(isinstance(value, str) for value in pair)}
     if wrong := [key for key, (one, two) in texts.items() if one != two]:
@@ -69,11 +73,12 @@ def repeated_scores(
     part = "scores: repeated"
     recorded = {key: value for key, value in scores.manifest.settings.items() if key != "identity"}
     places = {"data": store.folder, "segmenter": arms["model"], "control": arms.get("control"), "out": folder}
-    precision = "bf16" if scores.manifest.precision.startswith("bf16") else "32"
-    known = table_of(scores)
+    known = pd.read_parquet(io.BytesIO(scores.content("per_case.parquet"))).rename(columns=NAMES)
     cases = {case.id: case for case in store.cases}
     try:
-        settings = EvaluateSettings.parse({**recorded, **places, "device": device, "precision": precision})
+        settings = EvaluateSettings.parse(
+            {**recorded, **places, "device": device, "precision": recorded_precision(scores)}
+        )
         with threads(scores.manifest.machine.get("threads")):
             wanted = [cases[name] for name in known["case"].unique() if name in cases]
             if settings.grid == "original" and not all(is_there(Path(case.label or "")) for case in wanted):

@@ -11,8 +11,15 @@ from fewlabel.core.errors import FewlabelError
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.record import parse_record, read_record
 from fewlabel.engine.run_folder_state import RECORD, identity
-from fewlabel.engine.runtime import Precision
-from fewlabel.pipelines.verify.findings import Finding, agreement, differs, not_checked, refused, threads
+from fewlabel.pipelines.verify.findings import (
+    Finding,
+    agreement,
+    differs,
+    not_checked,
+    recorded_precision,
+    refused,
+    threads,
+)
 from fewlabel.reporting.formatting import count
 from fewlabel.stages.finetune import FinetuneSettings, SegmenterRun, validated_again
 from fewlabel.stages.pretrain import PretrainingTrainer, PretrainSettings
@@ -122,16 +129,11 @@ def repeated_validation(
         return not_checked(part, "each member was selected by its own")
     try:
         with threads(segmenter.manifest.machine.get("threads")):
-            dice, count_of = validated_again(segmenter, store, device, _precision(segmenter))
+            dice, count_of = validated_again(segmenter, store, device, recorded_precision(segmenter))
     except FewlabelError as error:
         return refused(part, error)
     found = agreement({"mean Dice": (claimed, dice)})
     return found.finding(part, f"{count(count_of, 'scan')} predicted", tolerance)
-
-
-def _precision(artifact: Artifact) -> Precision:
-    """What networks were computed in, whatever this machine would choose."""
-    return "bf16" if artifact.manifest.precision.startswith("bf16") else "32"
 
 
 def _values(artifact: Artifact, store: PreparedStore, folder: Path, device: str) -> dict[str, Any]:
@@ -145,7 +147,7 @@ def _values(artifact: Artifact, store: PreparedStore, folder: Path, device: str)
         "tracking": [],
         "device": device,
         "compile": False,
-        "precision": _precision(artifact),
+        "precision": recorded_precision(artifact),
     }
 
 
@@ -172,8 +174,9 @@ def _held(part: str, artifact: Artifact, again: Sequence[Mapping[str, Any]], las
         if key not in _NOT_TRAINED and isinstance(row[key], int | float | None)
     }
     what = f"{count(last + 1, 'step')} from the seed"
-    if agreement(pairs).largest == 0:
-        return agreement(pairs).finding(part, what, tolerance)
+    everything = agreement(pairs)
+    if everything.largest == 0:
+        return everything.finding(part, what, tolerance)
     # The rate is no matter of rounding.
     rates = agreement({key: pair for key, pair in pairs.items() if key.startswith("lr ")})
     if rates.largest > _ROUNDED:

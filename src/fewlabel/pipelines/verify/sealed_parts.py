@@ -14,7 +14,7 @@ from fewlabel.core.artifact.manifest_fields import content_hash_at, content_hash
 from fewlabel.core.artifact.run_record import read_run
 from fewlabel.core.artifact.sealed import SEAL
 from fewlabel.core.errors import ArtifactError
-from fewlabel.core.output_paths import ROUNDS, RUN_FILE
+from fewlabel.core.output_paths import RUN_FILE, round_folders
 from fewlabel.engine.run_folder_state import FREE_SETTINGS, IDENTITY
 from fewlabel.pipelines.verify.findings import Finding, differs, held, not_checked
 
@@ -67,9 +67,9 @@ def sealed_parts(run: Path) -> Sealed:
 
 def artifact_folders(run: Path) -> list[Path]:
     """The folders of the artifacts in a run, those of its rounds among them."""
-    rounds = run / ROUNDS
-    places = [run, *(sorted(rounds.iterdir()) if rounds.is_dir() else [])]
-    inner = [folder for place in places if place.is_dir() for folder in (place, *sorted(place.iterdir()))]
+    inner = [
+        folder for place in (run, *round_folders(run)) if place.is_dir() for folder in (place, *sorted(place.iterdir()))
+    ]
     return [folder for folder in inner if (folder / MANIFEST).is_file()]
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Collection
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from fewlabel.service.token_check import same_token
 
 #: What tells a client whether it must log in, and logs it in.
 LOGIN = ("/auth/", "/auth/token")
@@ -35,7 +36,7 @@ class KnownCallers:
         """Pass a request on, with the token where its caller is known."""
         if scope["type"] == "http":
             first, slash, rest = scope["path"].removeprefix("/").partition("/")
-            in_path = bool(slash) and hmac.compare_digest(first.encode(errors="replace"), self.token.encode())
+            in_path = bool(slash) and same_token(first, self.token)
             headers = list(scope["headers"])
             if in_path:
                 scope = {**scope, "path": f"/{rest}", "raw_path": f"/{rest}".encode()}

@@ -41,7 +41,8 @@ def save_mask(scans: RunScans, case: PreparedCase, sent: Path, label_info: Any) 
     """
     numbers = _numbers(Path(case.images[0]), sent)
     values = scans.to_values(numbers, _names(label_info))
-    return save_annotation(scans.run / FOLDER, scans.state().store, case, values)
+    state = scans.state()
+    return save_annotation(scans.run / FOLDER, state.store.cases, case, state.plan, values).file
 
 
 def save_mask_of_upload(scans: RunScans, image: Path, sent: Path, label_info: Any) -> Path:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fewlabel.core.errors import ArtifactError, DataError, Fault
 from fewlabel.core.progress import silence
 from fewlabel.core.suggestions import did_you_mean
-from fewlabel.data.added_mask_reading import NOT_LOOKED_AT
+from fewlabel.data.added_mask_reading import NOT_LOOKED_AT, plan_with_ignored
 from fewlabel.data.io.catalog_paths import files_behind, is_file_path
 from fewlabel.data.io.dicom.address import parse_dicom
 from fewlabel.data.io.image_writing import write_volume
@@ -40,7 +40,7 @@ class State:
         segmenter: Content hash of the network in use.
         facts: Its ``segmenter.json``.
         store: The data it learnt from.
-        plan: Of these data.
+        plan: Of these data, with a value for what nobody looked at.
     """
 
     segmenter: str
@@ -86,9 +86,8 @@ class RunScans:
                     fault = Fault(f"the prepared data of {segmenter.folder} are gone", remedy="Train again")
                     raise ArtifactError("There is nothing to serve:", [fault])
                 store = PreparedStore(data)
-                self._state = State(
-                    segmenter.content_hash, segmenter.json("segmenter.json"), store, Plan.load(store.plan)
-                )
+                plan = plan_with_ignored(Plan.load(store.plan))
+                self._state = State(segmenter.content_hash, segmenter.json("segmenter.json"), store, plan)
             return self._state
 
     def case(self, image: str) -> PreparedCase:
@@ -161,8 +160,8 @@ class RunScans:
         made = np.empty(numbers.shape, dtype=np.int64)
         for number in np.unique(numbers).tolist():
             name = known.get(number)
-            if number == state.ignored and name is None:
-                made[numbers == number] = NOT_LOOKED_AT
+            if number == state.ignored and name is None and state.plan.ignore_value is not None:
+                made[numbers == number] = state.plan.ignore_value
             elif name in value_of:
                 made[numbers == number] = value_of[name]
             else:

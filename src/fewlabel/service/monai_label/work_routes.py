@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import shutil
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +18,7 @@ from fewlabel.service.monai_label.answers import MODEL
 from fewlabel.service.monai_label.mask_intake import BARE
 from fewlabel.service.monai_label.parts import Parts, as_mapping, found, sent_file
 from fewlabel.service.monai_label.uploads import VOLUMES
+from fewlabel.service.token_check import same_token
 
 #: Settings of a round that a request may have.
 OF_A_ROUND = ("budget", "steps", "rate", "scans", "take")
@@ -66,7 +66,7 @@ class WorkRoutes:
 
     def log_in(self, password: Annotated[str, Form()], username: Annotated[str, Form()] = "") -> dict[str, str]:
         """The token for the token: any user name, and the token of this server as the password."""
-        if not hmac.compare_digest(password.encode(errors="replace"), self.parts.token.encode()):
+        if not same_token(password, self.parts.token):
             raise HTTPException(401, "The password is the token that the terminal shows")
         say(f"{username[:40]!r} has logged in.")
         return {"access_token": self.parts.token, "token_type": "bearer"}

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from fewlabel.core.errors import DataError, Fault, FewlabelError, is_disk_full, reason
 from fewlabel.service.view.page_state import Viewing, mask_of, page_state, round_state, scan_state, slice_axis
-from fewlabel.service.view.saved_annotations import drawing_of, save_annotation, slices_alone
+from fewlabel.service.view.received_drawings import drawing_of, save_drawing, slices_alone
 from fewlabel.service.view.viewed_scans import ViewedScan
 from fewlabel.service.view.volumes_for_browser import nifti_bytes, scan_for_browser, sent_indices
 
@@ -81,7 +81,7 @@ def view_app(viewing: Viewing, title: str) -> Starlette:
         if "slices" in query:
             numbers = [int(word) for word in query["slices"].split(",") if word.isdecimal()]
             drawing = slices_alone(drawing, numbers, slice_axis(scan, viewing.volume(scan.images)))
-        return JSONResponse(save_annotation(viewing.scans, scan, drawing).record(), 201)
+        return JSONResponse(save_drawing(viewing.scans, scan, drawing).record(), 201)
 
     async def saving(request: Request) -> Response:
         return await run_in_threadpool(save, request, await request.body())

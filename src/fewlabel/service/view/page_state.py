@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from fewlabel.core.artifact.files import read_json
 from fewlabel.core.errors import DataError, FewlabelError
-from fewlabel.data.added_mask_reading import read_annotations
+from fewlabel.data.added_mask_reading import read_annotation
+from fewlabel.data.annotation_saving import saved_by
 from fewlabel.data.io.geometry import Volume
 from fewlabel.data.io.label_tables import labels_of
 from fewlabel.data.io.volume_reading import read_mask, read_volume
 from fewlabel.service.learning_job import LearningJob
 from fewlabel.service.view.predictions_on_demand import PredictionQueue, prediction_file
-from fewlabel.service.view.saved_annotations import saved_by
 from fewlabel.service.view.viewed_scans import ViewedScan, ViewedScans
 from fewlabel.service.view.volumes_for_browser import class_indices, dice_of_classes, errors_between, shown_window
 
@@ -61,18 +61,13 @@ class Viewing:
         file = self.scans.added_masks().get(scan.case.id) or scan.case.label
         if file is None:
             return None
-        if "axes" not in scan.case.record:
-            grid = self.volume(scan.images).geometry
-            return class_indices(read_mask(Path(file), grid=grid), self.scans.plan)
-        cases = {scan.case.id: scan.case}
-        masks, _ = read_annotations({scan.case.id: Path(file)}, cases, self.scans.plan, None, "background")
-        return class_indices(masks[0].values, self.scans.plan)
+        return class_indices(read_annotation(scan.case, Path(file), self.scans.plan), self.scans.plan)
 
 
 def page_state(viewing: Viewing, title: str) -> dict[str, Any]:
     """What the page knows before it opens a scan: classes, what can be done, and what is known of each scan."""
     scans, notes = viewing.scans, list(viewing.scans.notes)
-    saved = saved_by(scans.annotations)
+    saved = saved_by(scans.annotations) if scans.annotations is not None else {}
     try:
         added = scans.added_masks()
     except DataError as error:

@@ -11,7 +11,7 @@ from typing import Any
 
 from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import FewlabelError
-from fewlabel.core.output_paths import ROUNDS
+from fewlabel.core.output_paths import round_folders
 from fewlabel.core.progress import silence
 from fewlabel.data.io.catalog_paths import shown
 from fewlabel.data.unexpected_errors import unforeseen_fault
@@ -113,15 +113,9 @@ def _key(scans: ViewedScans, scan: ViewedScan) -> tuple[str, str]:
 
 def _rounds(run: Path, segmenter: Artifact) -> list[Path]:
     """Folders of masks that rounds of ``learn`` made with this network, the last first."""
-    rounds = run / ROUNDS
-    numbers = (
-        sorted((int(path.name) for path in rounds.iterdir() if path.name.isdecimal()), reverse=True)
-        if rounds.is_dir()
-        else []
-    )
     found = []
-    for number in numbers:
-        artifact = Artifact.find(rounds / str(number) / "predictions", "predictions")
+    for folder in reversed(round_folders(run)):
+        artifact = Artifact.find(folder / "predictions", "predictions")
         if artifact is not None and any(
             parent.content_hash == segmenter.content_hash for parent in artifact.manifest.parents
         ):

@@ -10,13 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
+from fewlabel.data.added_mask_reading import NOT_LOOKED_AT
 from fewlabel.data.io.geometry import Geometry
 from fewlabel.data.io.integer_types import in_smallest_type
 from fewlabel.data.preprocess import Plan
 
-#: What a mask of class indices holds where nobody looked. The browser is sent the index after the last class instead:
-#: its table of colours must have no gap.
-NOT_LOOKED_AT = 255
 #: Kinds of error: found where nothing is, missed, taken for another structure.
 FOUND, MISSED, TAKEN = 1, 2, 3
 #: Whole numbers of scans that fit are sent in 16 bits: half of what floating point takes.
@@ -108,7 +106,7 @@ def raw_values(indices: NDArray[np.uint8], plan: Plan) -> NDArray[np.integer[Any
 
 
 def sent_indices(indices: NDArray[np.uint8], plan: Plan) -> NDArray[np.uint8]:
-    """Class indices as the browser takes them, the index after the last where nobody looked."""
+    """Class indices as the browser takes them: where nobody looked, the one after the last, as colours have no gap."""
     return np.where(indices == NOT_LOOKED_AT, np.uint8(len(plan.label_values)), indices).astype(np.uint8)
 
 

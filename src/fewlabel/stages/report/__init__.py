@@ -12,7 +12,7 @@ from fewlabel import __version__
 from fewlabel.core.artifact.artifact_folder import finish_artifact, is_artifact
 from fewlabel.core.artifact.files import building, read_json
 from fewlabel.core.errors import Fault, SettingsError
-from fewlabel.core.output_paths import ROUNDS, conflict_sentence, outside_of, path_conflict
+from fewlabel.core.output_paths import conflict_sentence, outside_of, path_conflict, round_folders
 from fewlabel.core.progress import task
 from fewlabel.reporting.blocks import Page, Section
 from fewlabel.reporting.comparison import comparison_page
@@ -108,11 +108,7 @@ def _called(run: Path) -> str:
 
 def _rounds(run: Path | None) -> list[dict[str, Any]]:
     """Records of the finished rounds of ``learn``, in order."""
-    if run is None or not (run / ROUNDS).is_dir():
-        return []
-    folders = sorted(
-        (path for path in (run / ROUNDS).iterdir() if path.name.isdecimal()), key=lambda path: int(path.name)
-    )
+    folders = [] if run is None else round_folders(run)
     return [read_json(folder / "round.json") for folder in folders if is_artifact(folder, "round")]
 
 

@@ -199,7 +199,7 @@ def test_a_full_disk_is_said(run: Path, monkeypatch: pytest.MonkeyPatch) -> None
     def full(*words: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "c.nii.gz")
 
-    monkeypatch.setattr("fewlabel.service.view.saved_annotations.write_mask", full)
+    monkeypatch.setattr("fewlabel.data.annotation_saving.write_mask", full)
     browser = page(run)
     answer = browser.post(f"/api/scans/{C}/annotation", content=browser.get(f"/api/scans/{A}/annotation").content)
     assert answer.status_code == 507

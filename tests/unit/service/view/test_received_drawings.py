@@ -10,17 +10,12 @@ import numpy as np
 import pytest
 
 from fewlabel.core.errors import DataError
+from fewlabel.data.added_mask_reading import NOT_LOOKED_AT
+from fewlabel.data.annotation_saving import HISTORY, JOURNAL, saved_by
 from fewlabel.data.io.volume_reading import read_mask, read_volume
-from fewlabel.service.view.saved_annotations import (
-    HISTORY,
-    JOURNAL,
-    drawing_of,
-    save_annotation,
-    saved_by,
-    slices_alone,
-)
+from fewlabel.service.view.received_drawings import drawing_of, save_drawing, slices_alone
 from fewlabel.service.view.viewed_scans import ViewedScans, viewed_scans
-from fewlabel.service.view.volumes_for_browser import NOT_LOOKED_AT, nifti_bytes
+from fewlabel.service.view.volumes_for_browser import nifti_bytes
 from kit.dicom import write_slices
 from kit.pictures import write_picture
 from kit.scans import PERMUTED, TILTED, noise, write_scan
@@ -52,7 +47,7 @@ def test_a_mask_lies_on_the_grid_of_its_scan(tmp_path: Path, suffix: str, direct
     before = source.read_bytes()
     volume = read_volume(source)
     received = drawing_of(nifti_bytes(drawing(), volume.geometry), volume.geometry, scans.plan)
-    saved = save_annotation(scans, scans.scans[0], received)
+    saved = save_drawing(scans, scans.scans[0], received)
     assert saved.file == tmp_path / "masks" / f"p01{suffix}"
     mask = read_volume(saved.file)
     assert np.array_equal(mask.array[0], drawing())
@@ -70,7 +65,7 @@ def test_masks_of_series_and_pictures(tmp_path: Path) -> None:
         scans = viewed_scans(tmp_path / place, tmp_path / f"{place}-masks", ("core", "ring"))
         (scan,) = scans.scans
         volume = read_volume(scan.images)
-        saved = save_annotation(scans, scan, drawing(volume.geometry.shape))
+        saved = save_drawing(scans, scan, drawing(volume.geometry.shape))
         assert saved.file.name == f"{scan.case.id}{suffix}"
         assert np.array_equal(read_mask(saved.file), drawing(volume.geometry.shape))
         assert scans.added_masks() == {scan.case.id: saved.file}
@@ -81,8 +76,8 @@ def test_what_was_there_is_kept_with_who_and_when(tmp_path: Path) -> None:
     scans = scans_of(tmp_path)
     scan, first, second = scans.scans[0], drawing(), drawing()
     second[1] = 1
-    save_annotation(scans, scan, first)
-    saved = save_annotation(scans, scan, second)
+    save_drawing(scans, scan, first)
+    saved = save_drawing(scans, scan, second)
     assert np.array_equal(read_mask(saved.file), second)
     history = tmp_path / "masks" / HISTORY
     (kept,) = history.glob("*.nii.gz")
@@ -100,7 +95,7 @@ def test_what_was_there_is_kept_with_who_and_when(tmp_path: Path) -> None:
 def test_a_mask_of_another_name_is_replaced_and_kept(tmp_path: Path) -> None:
     scans = scans_of(tmp_path)
     other = write_scan(tmp_path / "masks" / "p01_seg.nrrd", drawing())
-    saved = save_annotation(scans, scans.scans[0], drawing())
+    saved = save_drawing(scans, scans.scans[0], drawing())
     assert scans.added_masks() == {"p01": saved.file}
     assert not other.exists()
     assert [path.name[23:] for path in (tmp_path / "masks" / HISTORY).glob("*.nrrd")] == ["p01_seg.nrrd"]
@@ -111,7 +106,7 @@ def test_a_run_saves_values_of_its_data_and_255_where_nobody_looked(tmp_path: Pa
     scan = next(each for each in scans.scans if each.case.id == "c")
     made = drawing(read_volume(scan.images).geometry.shape)
     made[2] = NOT_LOOKED_AT
-    saved = save_annotation(scans, scan, made)
+    saved = save_drawing(scans, scan, made)
     assert saved.file == tmp_path / "run" / "annotations" / "c.nii.gz"
     values = read_mask(saved.file)
     assert set(np.unique(values).tolist()) == {*LABELS.values(), 255}
@@ -160,8 +155,8 @@ def test_what_is_no_drawing_of_the_scan_is_refused(tmp_path: Path) -> None:
 def test_nothing_is_saved_without_a_folder_or_an_annotation(tmp_path: Path) -> None:
     scans = scans_of(tmp_path)
     with pytest.raises(DataError, match="nothing is annotated"):
-        save_annotation(scans, scans.scans[0], np.full(SHAPE, NOT_LOOKED_AT, np.uint8))
+        save_drawing(scans, scans.scans[0], np.full(SHAPE, NOT_LOOKED_AT, np.uint8))
     nowhere = viewed_scans(tmp_path / "scans", None, ("core",))
     with pytest.raises(DataError, match="Start view with --masks DIR"):
-        save_annotation(nowhere, nowhere.scans[0], drawing())
+        save_drawing(nowhere, nowhere.scans[0], drawing())
     assert not (tmp_path / "masks").exists()
