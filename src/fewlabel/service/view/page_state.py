@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -42,13 +43,23 @@ class Viewing:
     ) -> None:
         self._scans = scans
         self.predictions, self.learn, self.learning = predictions, learn, learning or {}
-        self.volume = lru_cache(maxsize=2)(read_volume)
+        self._volume, self._reading = lru_cache(maxsize=2)(read_volume), Lock()
 
     @property
     def scans(self) -> ViewedScans:
         """What is shown, after the last round of ``learn``."""
         self._scans = self._scans.latest()
         return self._scans
+
+    def volume(self, images: tuple[Path, ...]) -> Volume:
+        """A scan, (channels, z, y, x); the last two are kept, and requests that come at once read it once.
+
+        Raises:
+            DataError: If it cannot be read.
+        """
+        # The cache by itself would have both read it, who ask before it is there.
+        with self._reading:
+            return self._volume(images)
 
     def prediction(self, scan: ViewedScan) -> NDArray[np.uint8] | None:
         """(z, y, x) class indices; None if it is not made yet."""
