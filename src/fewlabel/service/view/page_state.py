@@ -15,6 +15,7 @@ from fewlabel.core.artifact.files import read_json
 from fewlabel.core.errors import DataError, FewlabelError
 from fewlabel.data.added_mask_reading import read_annotation
 from fewlabel.data.annotation_saving import saved_by
+from fewlabel.data.io.dicom.address import parse_dicom
 from fewlabel.data.io.geometry import Volume
 from fewlabel.data.io.label_tables import labels_of
 from fewlabel.data.io.volume_reading import read_mask, read_volume
@@ -176,7 +177,9 @@ def mask_of(viewing: Viewing, scan: ViewedScan, kind: str) -> NDArray[np.uint8] 
 
 
 def slice_axis(scan: ViewedScan, volume: Volume) -> int:
-    """Across the slices, of (z, y, x): as the scan was prepared, else the thickest."""
+    """Across the slices, of (z, y, x): as the scan was prepared, or as a series was acquired, else the thickest."""
     if "axes" in scan.case.record:
         return int(scan.case.record["axes"][0])
+    if parse_dicom(scan.images[0]) is not None:
+        return 0
     return int(np.argmax(volume.spacing)) if volume.geometry.shape[0] > 1 else 0
