@@ -464,7 +464,7 @@ def sent_by_monailabel(fields: dict[str, str], files: dict[str, tuple[str, bytes
 
 
 def test_the_client_of_monailabel_is_understood(client: TestClient, run: Path, tmp_path: Path) -> None:
-    """Its calls, as recorded from the client."""
+    """Its calls as recorded; ``test_serve_real_client`` makes them by the client itself."""
     # Query words are quoted with plus signs, JSON bodies come with their length alone beside the type.
     sample = client.post(
         "/activelearning/suggest", content=b'{"client_id": "user-xyz"}', headers={"content-type": "application/json"}

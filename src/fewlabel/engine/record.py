@@ -42,10 +42,14 @@ class Record:
         if self._trackers is not None:
             self._trackers.add(step, {key: value for key, value in row.items() if key != "step"})
 
-    def close(self) -> None:
-        """Let trackers write what they hold."""
+    def close(self, *, whole: bool) -> None:
+        """Let trackers write what they hold.
+
+        Args:
+            whole: Whether the training took all its steps.
+        """
         if self._trackers is not None:
-            self._trackers.close()
+            self._trackers.close(whole=whole)
 
 
 def read_record(path: Path) -> list[dict[str, Any]]:

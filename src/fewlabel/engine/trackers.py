@@ -32,8 +32,8 @@ class Tracker(Protocol):
     def add(self, step: int, figures: Mapping[str, float]) -> None:
         """Take the figures of a step."""
 
-    def close(self) -> None:
-        """Write what is not written yet."""
+    def close(self, *, whole: bool) -> None:
+        """Write what is not written yet, and say whether the training took all its steps."""
 
 
 class TensorBoard:
@@ -54,7 +54,7 @@ class TensorBoard:
         for name, value in figures.items():
             self._writer.add_scalar(name, value, step)
 
-    def close(self) -> None:
+    def close(self, *, whole: bool) -> None:  # noqa: ARG002  # event files do not say how a training ended
         """Write what is not written yet."""
         self._writer.close()
 
@@ -101,9 +101,9 @@ class MLflow:
         now = int(1000 * time.time())
         self._client.log_batch(self._run, metrics=[Metric(name, value, now, step) for name, value in figures.items()])
 
-    def close(self) -> None:
-        """Say that the run is over."""
-        self._client.set_terminated(self._run)
+    def close(self, *, whole: bool) -> None:
+        """Say that the run is over, and that it has failed if steps are left."""
+        self._client.set_terminated(self._run, "FINISHED" if whole else "FAILED")
 
 
 class Trackers:
@@ -139,10 +139,14 @@ class Trackers:
         for name in list(self._trackers):
             self._try(name, lambda tracker: tracker.add(step, figures))
 
-    def close(self) -> None:
-        """Write what is not written yet."""
+    def close(self, *, whole: bool) -> None:
+        """Write what is not written yet.
+
+        Args:
+            whole: Whether the training took all its steps, and was neither stopped nor failed.
+        """
         for name in list(self._trackers):
-            self._try(name, lambda tracker: tracker.close())
+            self._try(name, lambda tracker: tracker.close(whole=whole))
 
     def _try(self, name: str, act: Any) -> None:
         try:

@@ -107,11 +107,12 @@ class Trainer(ABC, Generic[Model]):
         first, facts = self.checkpointer.load() if self.settings.resume else (0, {})
         self.facts.update(facts)
         self.train_mode()
-        loop = self.loop(first, stop)
+        loop, whole = self.loop(first, stop), False
         try:
             loop.run(self.step, first)
+            whole = stop is None or stop >= self.settings.steps
         finally:
-            loop.record.close()
+            loop.record.close(whole=whole)
 
     def loop(self, first: int, stop: int | None = None) -> Loop:
         """The loop over the steps from ``first`` to the end, or to ``stop`` of the same schedule."""

@@ -58,6 +58,7 @@ class LearningJob:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
+        self._told_to_stop = False
 
     @property
     def running(self) -> Round | None:
@@ -80,6 +81,7 @@ class LearningJob:
                 # Ctrl-C is for the server, which stops it.
                 start_new_session=True,
             )
+            self._told_to_stop = False
             made = Round(str(uuid.uuid4()), dict(settings), datetime.now().astimezone())
             self.rounds.append(made)
             self._reader = threading.Thread(target=self._follow, args=(self._process, made), daemon=True)
@@ -87,12 +89,15 @@ class LearningJob:
             return made
 
     def stop(self) -> Round | None:
-        """Stop the round under way, and wait until it has stopped; None if there is none."""
+        """Stop the round under way, and wait until it has ended; None if there is none.
+
+        One that was done before the signal reached it is ``DONE``, not ``STOPPED``: what it made is there.
+        """
         with self._lock:
             made, process, reader = self.running, self._process, self._reader
             if made is None or process is None or reader is None:
                 return None
-            made.status = "STOPPED"
+            self._told_to_stop = True
             process.send_signal(signal.SIGTERM)
             try:
                 process.wait(_PATIENCE)
@@ -110,8 +115,7 @@ class LearningJob:
                 made.lines = [*made.lines[1 - _LINES :], line.rstrip("\n")]
         code = process.wait()
         made.ended = datetime.now().astimezone()
-        if made.status == "RUNNING":
-            made.status = "DONE" if code == 0 else "ERROR"
+        made.status = "DONE" if code == 0 else "STOPPED" if self._told_to_stop else "ERROR"
 
 
 def _words(settings: Mapping[str, Any], above: str = "") -> list[str]:

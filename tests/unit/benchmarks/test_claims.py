@@ -78,7 +78,7 @@ def test_a_claim_holds_does_not_hold_cannot_be_told_or_was_not_run(claims: Any, 
     assert "### `gcl-table1`, size lite" in page
     assert "12 cells of 2026-11-29 to 2026-11-29, 0.2 hours of fine-tuning; A processor, 1 threads." in page
     assert "| 0.729 ± 0.014 |" in page
-    assert "Differences of protocol: Slices of 128x128" in page
+    assert "Differences of protocol: Slices of 96x96" in page
 
 
 def test_what_was_not_run_is_said_of_every_claim_there_is(claims: Any, tmp_path: Path) -> None:

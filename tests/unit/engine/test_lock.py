@@ -6,8 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,17 +17,10 @@ from fewlabel.core.output_paths import path_conflict
 from fewlabel.engine import lock
 from fewlabel.engine.lock import LOCK, holder, sole_run
 from fewlabel.engine.run_folder_state import close_run, finished_before, mark_run
+from kit.other_process import holding
 from kit.ranks import run_ranks
 
 SAME = {"steps": 3, "seed": 0}
-HOLD = """
-import sys, time
-from pathlib import Path
-from fewlabel.engine.lock import take
-kept = take(Path(sys.argv[1]))
-print("held", flush=True)
-time.sleep(300)
-"""
 HOLD_WITH_A_FORK = """
 import os, sys, time
 from pathlib import Path
@@ -43,19 +34,6 @@ time.sleep(300)
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fcntl")
 
 
-@contextmanager
-def held(folder: Path) -> Iterator[int]:
-    """The folder is locked by another process, which is killed at the end."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        yield process.pid
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-
-
 def enter(out: Path) -> None:
     with sole_run(out, lambda: None):
         pass
@@ -63,12 +41,12 @@ def enter(out: Path) -> None:
 
 def test_a_second_run_is_refused_and_names_folder_and_process(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    with held(out) as pid:
+    with holding(out) as other:
         for attempt in (lambda: enter(out), lambda: finished_before(out, "encoder", SAME, resume=True)):
             with pytest.raises(SettingsError) as caught:
                 attempt()
             assert str(out) in str(caught.value)
-            assert f"process {pid}" in str(caught.value)
+            assert f"process {other.pid}" in str(caught.value)
             assert caught.value.faults[0].remedy
         assert [path.name for path in out.iterdir()] == [LOCK]
     assert holder(out) == ""
@@ -179,7 +157,7 @@ def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_a_holder_that_left_no_readable_word_is_another_run(tmp_path: Path) -> None:
-    with held(tmp_path):
+    with holding(tmp_path):
         for text in (b"", b"\xff\xfe"):
             (tmp_path / LOCK).write_bytes(text)
             with pytest.raises(SettingsError, match=r"is in use by \S+"):
@@ -215,8 +193,8 @@ def test_all_processes_of_a_run_enter_or_fail_together(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     out = tmp_path / "run"
     assert run_ranks(tmp_path / "one", _two, str(out)) == ["in", "in"]
-    with held(out) as pid:
+    with holding(out) as other:
         first, second = run_ranks(tmp_path / "two", _two, str(out))
-        assert f"process {pid}" in first
+        assert f"process {other.pid}" in first
         assert str(out) in second
         assert all(f"{out}" in told for told in run_ranks(tmp_path / "three", _look, str(out)))

@@ -17,6 +17,7 @@ from fewlabel.engine.record import Record
 from fewlabel.engine.run_folder_state import identity
 from fewlabel.engine.trackers import MLflow, Trackers, missing_trackers
 from fewlabel.stages import finetune
+from fewlabel.stages.finetune import checking as finetune_checking
 from kit.stores import make_store
 from kit.tiny import finetune_settings
 
@@ -26,7 +27,7 @@ class Listed:
 
     def __init__(self, *, fails: bool = False) -> None:
         self.rows: list[tuple[int, dict[str, float]]] = []
-        self.closed = 0
+        self.closed: list[bool] = []
         self.fails = fails
 
     def add(self, step: int, figures: Any) -> None:
@@ -34,8 +35,8 @@ class Listed:
             raise OSError(28, "No space left on device")
         self.rows.append((step, dict(figures)))
 
-    def close(self) -> None:
-        self.closed += 1
+    def close(self, *, whole: bool) -> None:
+        self.closed.append(whole)
 
 
 def test_a_tracker_gets_the_numbers_of_each_row_of_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,10 +44,10 @@ def test_a_tracker_gets_the_numbers_of_each_row_of_the_record(tmp_path: Path, mo
     monkeypatch.setattr(trackers, "TensorBoard", lambda folder, first: made)
     record = Record(tmp_path, 0, Trackers(["tensorboard"], tmp_path, 0, {}))
     record.add(3, {"loss": 0.5, "lr": float("nan"), "stage": "one", "flag": True, "count": 2})
-    record.close()
+    record.close(whole=True)
     # What is not finite is null on record.
     assert made.rows == [(3, {"loss": 0.5, "count": 2.0})]
-    assert made.closed == 1
+    assert made.closed == [True]
     assert json.loads((tmp_path / "metrics.jsonl").read_text())["lr"] is None
 
 
@@ -59,12 +60,12 @@ def test_a_tracker_that_fails_is_told_once_and_the_others_go_on(
     both = Trackers(["tensorboard", "mlflow"], tmp_path, 0, {})
     for step in range(3):
         both.add(step, {"loss": 1.0})
-    both.close()
+    both.close(whole=False)
     assert said == [
         "tensorboard takes no more figures (No space left on device); the training goes on, metrics.jsonl has them all."
     ]
     assert [step for step, _ in good.rows] == [0, 1, 2]
-    assert (good.closed, bad.closed) == (1, 0)
+    assert (good.closed, bad.closed) == ([False], [])
 
 
 def test_a_tracker_that_cannot_begin_ends_the_training_before_it_begins(
@@ -109,6 +110,52 @@ def scalars(folder: Path) -> dict[int, float]:
     return {event.step: event.value for event in events.Scalars("loss")}
 
 
+def only_run() -> Any:
+    """The only run of the experiment ``fewlabel``."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    (experiment,) = (one for one in client.search_experiments() if one.name == "fewlabel")
+    (tracked,) = client.search_runs([experiment.experiment_id])
+    return tracked
+
+
+def fails(step: int) -> Any:
+    """A step of a training."""
+    raise ValueError("it fails")
+
+
+@pytest.mark.parametrize(("stop", "whole"), [(1, False), (2, True), (None, False)])
+def test_trackers_are_told_whether_steps_are_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int | None, whole: bool
+) -> None:
+    made = Listed()
+    monkeypatch.setattr(trackers, "TensorBoard", lambda folder, first: made)
+    monkeypatch.setattr(finetune_checking, "missing_trackers", lambda *names: [])
+    store = make_store(tmp_path / "store")
+    over = {"steps": 2, "checkpoint_seconds": 0.0, "tracking": ["tensorboard"]}
+    run = finetune.begin(finetune_settings(store, tmp_path / "run", **over))
+    if stop is not None:
+        run.train(stop)
+    else:
+        monkeypatch.setattr(run, "step", fails)
+        with pytest.raises(ValueError, match="it fails"):
+            run.train()
+    assert made.closed == [whole]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_training_that_ends_early_has_failed_on_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file://{tmp_path / 'mlruns'}")
+    store = make_store(tmp_path / "store")
+    over = {"steps": 3, "checkpoint_seconds": 0.0, "tracking": ["mlflow"]}
+    finetune.begin(finetune_settings(store, tmp_path / "run", **over)).train(2)
+    assert only_run().info.status == "FAILED"
+    finetune.begin(finetune_settings(store, tmp_path / "run", resume=True, **over)).train()
+    assert only_run().info.status == "FINISHED"
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_training_and_its_resumption_are_one_curve_on_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tensorboard")
@@ -127,12 +174,10 @@ def test_a_training_and_its_resumption_are_one_curve_on_both(tmp_path: Path, mon
     assert scalars(out / trackers.EVENTS) == pytest.approx(wanted)
     from mlflow import MlflowClient
 
-    client = MlflowClient()
-    (experiment,) = (one for one in client.search_experiments() if one.name == "fewlabel")
-    (tracked,) = client.search_runs([experiment.experiment_id])
+    tracked = only_run()
     assert tracked.info.status == "FINISHED"
     assert tracked.data.params["steps"] == "6"
-    history = client.get_metric_history(tracked.info.run_id, "loss")
+    history = MlflowClient().get_metric_history(tracked.info.run_id, "loss")
     assert {metric.step: metric.value for metric in history} == pytest.approx(wanted)
 
 
@@ -142,7 +187,7 @@ def test_mlflow_takes_any_number_of_settings(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file://{tmp_path / 'mlruns'}")
     made = MLflow(tmp_path / "run", {f"setting{at}": "x" * 900 for at in range(230)})
     made.add(1, {"a/b": 2.0})
-    made.close()
+    made.close(whole=True)
     assert json.loads((tmp_path / "run" / trackers.RUN).read_text())["run"]
 
 

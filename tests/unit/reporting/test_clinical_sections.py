@@ -54,9 +54,9 @@ def test_what_fails_and_where_is_said() -> None:
     told = scores({"RV": [0.05, 0.05, 0.05], "LV": [0.9, 0.9, 0.9], "myo": [0.4, 0.4, 0.4]})
     told.table.loc[told.table["class_name"] == "LV", list(THIRDS)] = [0.95, 0.9, 0.7]
     assert failures(told) == [
-        "RV is not found: mean Dice 0.05.",
-        "LV (mean Dice 0.90) is weakest in the last third of the slices (Dice 0.70).",
-        "myo is found poorly: mean Dice 0.40.",
+        "Not found: RV, mean Dice 0.05.",
+        "Uneven: LV, mean Dice 0.90, weakest in the last third of the slices (Dice 0.70).",
+        "Found poorly: myo, mean Dice 0.40.",
     ]
     assert failures(scores({"RV": [0.9, 0.9]}))[0].startswith("No structure fails")
     assert "apex" in words(structure_section(told))

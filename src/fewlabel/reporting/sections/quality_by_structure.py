@@ -49,21 +49,21 @@ def structure_section(scores: UnseenScores | None) -> Section:
 
 
 def failures(scores: UnseenScores) -> list[str]:
-    """A sentence for each structure with a low Dice, or a third of the slices far below another; one if all is well."""
+    """A line for each structure with a low Dice, or a third of the slices far below another; one if all is well.
+
+    It begins with what is wrong, as names of structures are words of any language and number ("lungs is not found").
+    """
     lines = []
     for name, rows in scores.table.groupby("class_name", sort=False):
         dice = scores.mean(rows, "dice")
         thirds = {place: scores.mean(rows, column) for place, column in zip(_PLACES, THIRDS, strict=True)}
         known = {place: value for place, value in thirds.items() if not math.isnan(value)}
         weak = min(known, key=known.__getitem__) if known else ""
-        where = ""
-        if weak and max(known.values()) - known[weak] >= APART:
-            where = f"weakest in the {weak} of the slices (Dice {number(known[weak], 2)})"
-        if dice < FAILS:
-            what = "is not found" if dice < USELESS else "is found poorly"
-            lines.append(f"{name} {what}: mean Dice {number(dice, 2)}{f', {where}' if where else ''}.")
-        elif where:
-            lines.append(f"{name} (mean Dice {number(dice, 2)}) is {where}.")
+        uneven = weak and max(known.values()) - known[weak] >= APART
+        wrong = "Not found" if dice < USELESS else "Found poorly" if dice < FAILS else "Uneven" if uneven else ""
+        where = f", weakest in the {weak} of the slices (Dice {number(known[weak], 2)})" if uneven else ""
+        if wrong:
+            lines.append(f"{wrong}: {name}, mean Dice {number(dice, 2)}{where}.")
     return lines or ["No structure fails, and none is much weaker in one third of the slices than in another."]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from fewlabel.core.artifact.files import read_json
 from fewlabel.core.errors import DataError, FewlabelError
 from fewlabel.data.added_mask_reading import read_annotation
 from fewlabel.data.annotation_saving import saved_by
+from fewlabel.data.io.dicom.address import parse_dicom
 from fewlabel.data.io.geometry import Volume
 from fewlabel.data.io.label_tables import labels_of
 from fewlabel.data.io.volume_reading import read_mask, read_volume
@@ -42,13 +44,23 @@ class Viewing:
     ) -> None:
         self._scans = scans
         self.predictions, self.learn, self.learning = predictions, learn, learning or {}
-        self.volume = lru_cache(maxsize=2)(read_volume)
+        self._volume, self._reading = lru_cache(maxsize=2)(read_volume), Lock()
 
     @property
     def scans(self) -> ViewedScans:
         """What is shown, after the last round of ``learn``."""
         self._scans = self._scans.latest()
         return self._scans
+
+    def volume(self, images: tuple[Path, ...]) -> Volume:
+        """A scan, (channels, z, y, x); the last two are kept, and requests that come at once read it once.
+
+        Raises:
+            DataError: If it cannot be read.
+        """
+        # The cache by itself would have both read it, who ask before it is there.
+        with self._reading:
+            return self._volume(images)
 
     def prediction(self, scan: ViewedScan) -> NDArray[np.uint8] | None:
         """(z, y, x) class indices; None if it is not made yet."""
@@ -165,7 +177,9 @@ def mask_of(viewing: Viewing, scan: ViewedScan, kind: str) -> NDArray[np.uint8] 
 
 
 def slice_axis(scan: ViewedScan, volume: Volume) -> int:
-    """Across the slices, of (z, y, x): as the scan was prepared, else the thickest."""
+    """Across the slices, of (z, y, x): as the scan was prepared, or as a series was acquired, else the thickest."""
     if "axes" in scan.case.record:
         return int(scan.case.record["axes"][0])
+    if parse_dicom(scan.images[0]) is not None:
+        return 0
     return int(np.argmax(volume.spacing)) if volume.geometry.shape[0] > 1 else 0

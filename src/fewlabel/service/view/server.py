@@ -36,7 +36,7 @@ def run(settings: ViewSettings, ready: Callable[[str], None] = say) -> None:
         fault = Fault(f"{settings.place} does not exist", remedy="Check the path")
         raise DataError("There is nothing to show:", [fault])
 
-    scans = viewed_scans(settings.place, settings.masks, settings.classes)
+    scans = viewed_scans(settings.place, settings.masks, settings.classes, settings.reader)
     for note in scans.notes:
         say(note)
     learn = None if scans.run is None else LearningJob(scans.run)

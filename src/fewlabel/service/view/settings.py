@@ -16,5 +16,6 @@ class ViewSettings(Settings):
         None, "folder that masks are saved into; null for RUN/annotations, and for scans alone nowhere"
     )
     classes: Names = setting((), "of scans alone: what is drawn, in the order of values from 1; a run knows its own")
+    reader: str | dict[str, Any] = setting("auto", "of scans alone: who reads them, by id or with settings of its own")
     learn: dict[str, Any] = setting({}, "settings of learn for rounds that the page begins")
     largest_mask: int = setting(512, "largest mask that may be saved", unit="MiB", ge=1)

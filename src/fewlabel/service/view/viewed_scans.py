@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -18,6 +19,7 @@ from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.data.masks_added_later import FOLDER, find_annotations
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.store import PreparedCase, PreparedStore
+from fewlabel.service.view.classes_beside_scans import names_of_values, plan_of_names
 from fewlabel.stages.predict import find_scans, find_segmenter
 
 #: The parts of a split that are told apart.
@@ -32,7 +34,7 @@ class ViewedScan:
     """One scan.
 
     Attributes:
-        case: Its id, images and label; of a scan alone the record is empty.
+        case: Its id, images and mask; of a scan without a run the record is empty.
         part: ``test``, ``validation`` or empty.
         learnt: Whether the network has met its label.
         score: Dice of a network that had not met it, mean over classes; None where nobody measured it.
@@ -97,30 +99,37 @@ class ViewedScans:
         return find_annotations(self.annotations, self.cases)
 
 
-def viewed_scans(place: Path, annotations: Path | None = None, classes: Sequence[str] = ()) -> ViewedScans:
+def viewed_scans(
+    place: Path,
+    annotations: Path | None = None,
+    classes: Sequence[str] = (),
+    reader: str | Mapping[str, Any] = "auto",
+) -> ViewedScans:
     """What lies at a place.
 
     Args:
         place: A run folder, or a scan, a folder or a table of scans.
         annotations: Folder for masks; None for that of the run.
-        classes: Of scans alone: names of what is drawn; the first has the value 1.
+        classes: Of scans alone: names of what is drawn; the first has the value 1. Empty for those of the masks that
+            lie beside the scans.
+        reader: Of scans alone: who reads them, as for :func:`fewlabel.stages.predict.find_scans`.
 
     Raises:
         ArtifactError: If it is a run without prepared data.
         DataError: If there are no scans.
+        SettingsError: If the reader or one of its settings is unknown.
     """
     if (place / RUN_FILE).is_file():
         return _of_run(place, annotations or place / FOLDER)
-    found = find_scans(place, 1, annotations or _NOWHERE)
-    ids = [str(scan.output.with_name(scan_stem(scan.output))) for scan in found.scans]
-    cases = [
-        PreparedCase(name, name, 0, 0, tuple(map(str, scan.images)), None, {})
-        for name, scan in zip(ids, found.scans, strict=True)
-    ]
-    values = tuple(range(len(classes) + 1))
-    plan = Plan((1.0, 1.0), (1, 1), label_values=values, label_names=("background", *classes))
-    notes = (*found.skipped, *map(str, found.faults))
-    return ViewedScans(tuple(map(ViewedScan, cases)), plan_with_ignored(plan), annotations, notes=notes)
+    listed = find_scans(place, 1, annotations or _NOWHERE, reader=reader, with_masks=True)
+    cases = []
+    for scan in listed.scans:
+        name, mask = str(scan.output.with_name(scan_stem(scan.output))), listed.masks.get(scan.images)
+        label = None if mask is None else str(mask)
+        cases.append(PreparedCase(name, name, 0, 0, tuple(map(str, scan.images)), label, {}))
+    names = dict(enumerate(classes, start=1)) or listed.label_names or names_of_values(listed.masks)
+    notes = (*listed.skipped, *map(str, listed.faults))
+    return ViewedScans(tuple(map(ViewedScan, cases)), plan_of_names(names), annotations, notes=notes)
 
 
 def _of_run(run: Path, annotations: Path) -> ViewedScans:

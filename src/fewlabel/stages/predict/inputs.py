@@ -6,7 +6,7 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from fewlabel.core.settings.base import plugin_name
 from fewlabel.core.settings.value_syntax import show_value
 from fewlabel.core.suggestions import did_you_mean
 from fewlabel.data.catalog import Case, Catalog
+from fewlabel.data.colours_and_segments import with_file_facts
 from fewlabel.data.io.catalog_paths import files_behind, is_file_path, is_there, recorded, scan_stem
 from fewlabel.data.io.dicom.file_search import is_dicom_file
 from fewlabel.data.io.dicom.pseudonyms import FOLDER as PSEUDONYMS
@@ -26,6 +27,7 @@ from fewlabel.data.mask_names import is_mask_name
 from fewlabel.data.scan_locations import moved_remedy
 from fewlabel.data.store import PreparedStore
 from fewlabel.readers.base import choose_reader, collected
+from fewlabel.readers.label_names_beside import with_label_names
 from fewlabel.stages.predict.listing import list_folder
 from fewlabel.stages.predict.mask_names import Group, Scan, named_scans
 from fewlabel.stages.predict.unsupported_files import no_image_file, unreadable_faults
@@ -48,11 +50,15 @@ class Found:
         scans: What to segment.
         skipped: A line for each group of files that were left out, and for what a reader assumed.
         faults: What could not be read beside the scans, by reason.
+        masks: Images of a scan → its mask, where a reader knows of one.
+        label_names: Value in these masks → name, as far as the data set says it; 0 is background.
     """
 
     scans: tuple[Scan, ...]
     skipped: tuple[str, ...]
     faults: tuple[Fault, ...] = ()
+    masks: Mapping[tuple[Path, ...], Path] = field(default_factory=dict)
+    label_names: Mapping[int, str] = field(default_factory=dict)
 
 
 def find_scans(
@@ -64,6 +70,7 @@ def find_scans(
     usual: ReaderChoice = "auto",
     named: Callable[[Iterable[Group], Path], tuple[Scan, ...]] = named_scans,
     cases: Sequence[str] | None = None,
+    with_masks: bool = False,
 ) -> Found:
     """All scans at ``place``.
 
@@ -82,6 +89,7 @@ def find_scans(
             then, but for those that ``reader`` gives and those of labels.
         named: What masks are called, from the scans and the folder that these are expected in.
         cases: Of a prepared folder, the scans by id; None for those of the training parts without a label.
+        with_masks: Whether masks that belong to scans are wanted; else they count among what is left out.
 
     Raises:
         DataError: If there is nothing to segment, or two scans would be written to one file.
@@ -95,21 +103,34 @@ def find_scans(
     if cases is not None:
         fault = Fault("names scans of a prepared folder", "cases", "Leave it out")
         raise SettingsError(f"{place} is none:", [fault])
-    looking = _Looking(place, channels, usual)
+    looking = _Looking(place, channels, usual, with_masks=with_masks)
     groups = looking.of_file(reader) if place.is_file() else looking.of_folder(out, reader)
     if not groups:
         left_out = f" ({'; '.join(looking.skipped)})" if looking.skipped else ""
         nothing = [] if place.is_file() else [Fault(f"{place} holds no scans{left_out}", remedy=_REMEDY)]
         raise DataError(_NOTHING, [*nothing, *looking.faults])
     scans = named(groups, place.parent if place.is_file() else place)
-    return Found(scans, tuple(looking.skipped), tuple(looking.faults))
+    listed = Found(scans, tuple(looking.skipped), tuple(looking.faults))
+    return _with_masks(listed, looking.catalog) if with_masks and looking.catalog is not None else listed
+
+
+def _with_masks(listed: Found, catalog: Catalog) -> Found:
+    """The same with the masks of a reader, and the names that files beside them and in them give to values."""
+    if catalog.reader != "table":
+        private = load_plugin(_READERS, catalog.reader).private
+        catalog = with_label_names(catalog, catalog.root, below=not private)
+    named = with_file_facts(catalog, {})
+    masks = {case.images: case.label for case in named.cases if case.label is not None}
+    return replace(listed, masks=masks, label_names=named.label_names)
 
 
 class _Looking:
     """A look at one path: what is left out, and what is wrong, is collected on the way."""
 
-    def __init__(self, place: Path, channels: int, usual: ReaderChoice) -> None:
-        self.place, self.channels, self.usual = place, channels, usual
+    def __init__(self, place: Path, channels: int, usual: ReaderChoice, *, with_masks: bool) -> None:
+        self.place, self.channels, self.usual, self.with_masks = place, channels, usual, with_masks
+        #: What a reader made of the path; None where none fitted.
+        self.catalog: Catalog | None = None
         self.skipped: list[str] = []
         self.faults: list[Fault] = []
 
@@ -160,7 +181,7 @@ class _Looking:
         claimed = of_scans | {file.resolve() for file in labels}
         images = [path for path in listing.files if is_scan(path) and path.resolve() not in claimed]
         masks = [path for path in images if is_mask_name(path, self.place)]
-        masks_by_name = [path.name for path in (*(() if private else labels), *masks)]
+        masks_by_name = [path.name for path in (*(() if private or self.with_masks else labels), *masks)]
         left_out = {
             "masks by name": (len(masks_by_name), masks_by_name),
             "hidden files": (len(hidden), [path.name for path in hidden]),
@@ -201,6 +222,7 @@ class _Looking:
             shown = ", ".join(f"{key}={show_value(value)}" for key, value in known.items())
             self.skipped.append(f"reader {name} as for the model's own scans: {shown}")
         self.skipped.extend(catalog.notes)
+        self.catalog = catalog
         return catalog
 
 

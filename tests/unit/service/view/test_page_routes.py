@@ -19,6 +19,7 @@ from starlette.testclient import TestClient
 from fewlabel.core.artifact.files import write_json
 from fewlabel.data.io.volume_reading import read_mask, read_volume
 from fewlabel.service.learning_job import LearningJob
+from fewlabel.service.view import classes_beside_scans
 from fewlabel.service.view.page_routes import view_app
 from fewlabel.service.view.page_state import Viewing
 from fewlabel.service.view.predictions_on_demand import PredictionQueue
@@ -246,6 +247,52 @@ def test_scans_alone_are_shown_but_neither_predicted_nor_learnt_from(tmp_path: P
     assert browser.post("/api/scans/0/prediction").status_code == 404
     assert browser.post("/api/learn").status_code == 404
     assert page(tmp_path / "scans", annotations=tmp_path / "m", classes=("x",)).get("/api/state").json()["saves"]
+
+
+def test_masks_beside_scans_are_their_annotations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = nested_discs(0)
+    for name in ("a", "b"):
+        write_scan(tmp_path / "scans" / f"{name}.nii.gz", mask.astype(np.float32))
+    write_scan(tmp_path / "scans" / "a_seg.nii.gz", mask)
+    browser = page(tmp_path / "scans")
+    state = browser.get("/api/state").json()
+    assert [(row["id"], row["labelled"]) for row in state["scans"]] == [("a", True), ("b", False)]
+    assert [(each["name"], each["value"]) for each in state["classes"]] == [("label 7", 7), ("label 40", 40)]
+    assert (state["saves"], state["notes"]) == (False, [])
+    indices = np.select([mask == 7, mask == 40], [1, 2])
+    assert np.array_equal(voxels(browser.get("/api/scans/0/annotation")), indices)
+    assert not browser.get("/api/scans/1").json()["annotation"]
+    # Names that the user gives count, and what is none of them is told.
+    other = page(tmp_path / "scans", classes=("core",))
+    assert [each["name"] for each in other.get("/api/state").json()["classes"]] == ["core"]
+    assert "0 (background), 1 (core)" in other.get("/api/scans/0").json()["problem"]
+    # What the data set names need not be read before the page is there.
+    monkeypatch.setattr(classes_beside_scans, "read_mask", None)
+    (tmp_path / "scans" / "labels.json").write_text('{"core": 7, "ring": 40, "void": 3}')
+    named = page(tmp_path / "scans", annotations=tmp_path / "saved")
+    state = named.get("/api/state").json()
+    assert [(each["name"], each["value"]) for each in state["classes"]] == [("core", 7), ("ring", 40)]
+    assert state["saves"]
+    assert np.array_equal(voxels(named.get("/api/scans/0/annotation")), indices)
+
+
+def test_a_reader_with_settings_reads_scans_alone(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_scan(tmp_path / f"{name}.nii.gz", nested_discs(0).astype(np.float32))
+        write_scan(tmp_path / f"{name}_seg_first.nii.gz", (nested_discs(0) > 0).astype(np.uint8))
+        write_scan(tmp_path / f"{name}_seg_second.nii.gz", nested_discs(0))
+    taken = [
+        [each["value"] for each in page(tmp_path, **over).get("/api/state").json()["classes"]]
+        for over in ({}, {"reader": {"name": "folders", "mask": "second"}})
+    ]
+    # By itself it takes them for a mask of each structure.
+    assert taken == [[1, 2], [7, 40]]
+
+
+def test_slices_of_a_series_are_those_that_were_acquired(tmp_path: Path) -> None:
+    values = np.ones((4, 9, 7), np.uint16)
+    write_slices(tmp_path / "ct", values, spacing=(2.0, 3.0), distance=0.5)
+    assert page(tmp_path).get("/api/scans/0").json()["slice_axis"] == 2
 
 
 def test_series_and_arrays_are_sent_on_their_own_grid(tmp_path: Path) -> None:
