@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +10,8 @@ from safetensors.torch import load_file
 
 from fewlabel.core.artifact.files import read_json
 from fewlabel.engine.record import read_record
+from kit.command_line import fewlabel
+from kit.ranks import run_command
 from kit.stores import make_store
 
 TINY = ["network.width=4", "network.depth=3", "device=cpu", "precision=32", "log_every=1", "steps=5"]
@@ -23,19 +22,17 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_store(tmp_path_factory.mktemp("two") / "prepared", subjects=6, depth=5, size=(32, 32))
 
 
-def _run(words: list[str], processes: int) -> None:
-    launch = (
-        ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
-    )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, *launch, "-m", "fewlabel", *words],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+@pytest.fixture
+def run(tmp_path_factory: pytest.TempPathFactory):
+    """Runs a command in so many processes; what ``torchrun`` itself adds, other tests have."""
+
+    def run(words: list[str], processes: int) -> None:
+        if processes == 1:
+            fewlabel(*words)
+        else:
+            run_command(tmp_path_factory.mktemp("meeting"), words, processes)
+
+    return run
 
 
 def _same(one: Path, two: Path) -> None:
@@ -57,31 +54,31 @@ def _same_record(one: Path, two: Path) -> None:
 @pytest.mark.parametrize(
     ("method", "processes"), [("gcl", 2), ("simclr", 2), pytest.param("gcl", 4, marks=pytest.mark.slow)]
 )
-def test_pretraining(store, tmp_path, method, processes):
+def test_pretraining(store, tmp_path, run, method, processes):
     # In float32, centring and pools of nearly tied pixels blow up rounding: test_methods_two_ranks has them in float64.
     calm = ["method.centre=false", *(["method.pixel=false"] if method == "gcl" else [])]
     words = ["pretrain", str(store), f"method={method}", *calm, "batch=8", "optimiser.lr=0.005", *TINY]
-    _run([*words, "--out", str(tmp_path / "one")], 1)
-    _run([*words, "--out", str(tmp_path / "two")], processes)
+    run([*words, "--out", str(tmp_path / "one")], 1)
+    run([*words, "--out", str(tmp_path / "two")], processes)
     _same(tmp_path / "one/encoder.safetensors", tmp_path / "two/encoder.safetensors")
     # What is logged is the joined batch's, too.
     _same_record(tmp_path / "one", tmp_path / "two")
 
 
 @pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_finetuning(store, tmp_path, processes):
+def test_finetuning(store, tmp_path, run, processes):
     words = ["finetune", str(store), "batch=4", "optimiser.name=sgd", "optimiser.lr=0.005", *TINY]
-    _run([*words, "--out", str(tmp_path / "one")], 1)
-    _run([*words, "--out", str(tmp_path / "two")], processes)
+    run([*words, "--out", str(tmp_path / "one")], 1)
+    run([*words, "--out", str(tmp_path / "two")], processes)
     _same(tmp_path / "one/segmenter.safetensors", tmp_path / "two/segmenter.safetensors")
     _same_record(tmp_path / "one", tmp_path / "two")
 
 
-def test_every_process_takes_part_in_every_member_of_an_ensemble(store, tmp_path):
+def test_every_process_takes_part_in_every_member_of_an_ensemble(store, tmp_path, run):
     words = ["finetune", str(store), "members=2", "batch=4", "optimiser.name=sgd", "optimiser.lr=0.005", *TINY]
     words += ["validation=held_out", "validate_every=2"]
-    _run([*words, "--out", str(tmp_path / "one")], 1)
-    _run([*words, "--out", str(tmp_path / "two")], 2)
+    run([*words, "--out", str(tmp_path / "one")], 1)
+    run([*words, "--out", str(tmp_path / "two")], 2)
     for member in ("", "member-1"):
         _same(tmp_path / "one" / member / "segmenter.safetensors", tmp_path / "two" / member / "segmenter.safetensors")
         _same_record(tmp_path / "one" / member, tmp_path / "two" / member)
@@ -91,11 +88,11 @@ def test_every_process_takes_part_in_every_member_of_an_ensemble(store, tmp_path
 
 
 @pytest.mark.parametrize("validation", ["none", "leave_one_out"])
-def test_every_process_takes_part_where_patients_are_left_out(store, tmp_path, validation):
+def test_every_process_takes_part_where_patients_are_left_out(store, tmp_path, run, validation):
     words = ["finetune", str(store), "labelled=2", "expect=always", f"validation={validation}", "validate_every=2"]
     words += ["batch=4", "optimiser.name=sgd", "optimiser.lr=0.005", *TINY]
-    _run([*words, "--out", str(tmp_path / "one")], 1)
-    _run([*words, "--out", str(tmp_path / "two")], 2)
+    run([*words, "--out", str(tmp_path / "one")], 1)
+    run([*words, "--out", str(tmp_path / "two")], 2)
     left_out = [path.name for path in (tmp_path / "one").glob("left-out-*")]
     assert len(left_out) == 2
     for name in ("", *left_out):

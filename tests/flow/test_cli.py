@@ -9,24 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from fewlabel.cli import app
-from fewlabel.core import progress
+from kit.command_line import fewlabel
 
 TINY = (
     "patients=7", "test=2", "prepare.size=[32,32]", "prepare.spacing=[6,6]", "network.width=4", "network.depth=3",
     "method=simclr", "steps=2", "pretrain.batch=8", "finetune.batch=4", "evaluate.resamples=50", "report.points=40",
     "device=cpu", "precision=32", "pretraining=true", "finetune.regime=supervised",
 )  # fmt: skip
-
-
-def fewlabel(*words: str, code: int = 0) -> Result:
-    listener = list(progress._listener)
-    result = CliRunner(env={"COLUMNS": "500"}).invoke(app, list(words))
-    progress._listener[:] = listener
-    assert result.exit_code == code, result.stdout + result.stderr
-    return result
 
 
 @pytest.fixture(scope="module")

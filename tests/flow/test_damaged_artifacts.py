@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from fewlabel.nets.unet import UNetDecoder, UNetEncoder
 from fewlabel.stages import evaluate, finetune, pretrain, report
 from fewlabel.stages.evaluate import EvaluateSettings
 from fewlabel.stages.report import ReportSettings
+from kit.command_line import fewlabel
 from kit.runs import NETWORK, make_run
 from kit.segmenters import make_segmenter, prepared_discs
 from kit.tiny import finetune_settings, pretrain_settings
@@ -227,9 +226,7 @@ def test_a_truncated_array_stops_scoring(tmp_path: Path, name: str) -> None:
 )
 def test_the_command_line_ends_with_three(run: Path, name: str, words: str) -> None:
     half(run / name)
-    command = [sys.executable, "-m", "fewlabel", *words.format(run=run).split()]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 3, done.stderr
+    done = fewlabel(*words.format(run=run).split(), code=3)
     assert Path(name).name in "".join(done.stderr.split())
     assert "Traceback" not in done.stderr
 

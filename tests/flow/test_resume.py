@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -23,6 +20,8 @@ from fewlabel.engine.tensor_file import read_tensors_of_run, write_tensors
 from fewlabel.objectives.class_share_monitor import ClassShares
 from fewlabel.regimes import weak_to_strong as _weak_to_strong
 from fewlabel.stages import finetune, pretrain
+from kit.command_line import fewlabel
+from kit.other_process import begun
 from kit.stores import make_store
 from kit.tiny import finetune_settings, pretrain_settings
 
@@ -144,25 +143,25 @@ def test_the_end_of_a_run_tells_what_the_guard_did(store, tmp_path, monkeypatch)
 
 
 def test_kill_minus_nine_loses_only_steps_since_the_checkpoint(store, tmp_path):
-    words = [sys.executable, "-m", "fewlabel", "pretrain", str(store)]
-    words += ["method=gcl", "network.width=4", "network.depth=3", "optimiser.name=adamw", "optimiser.lr=0.001"]
-    words += ["steps=40", "batch=8", "device=cpu", "precision=32", "log_every=1", "checkpoint_seconds=0"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    words = ["pretrain", str(store), "method=gcl", "network.width=4", "network.depth=3", "optimiser.name=adamw"]
+    words += ["optimiser.lr=0.001", "steps=40", "batch=8", "device=cpu", "precision=32", "log_every=1"]
+    words += ["checkpoint_seconds=0"]
     out = tmp_path / "killed"
-    process = subprocess.Popen([*words, "--out", str(out)], env=environment, stdout=subprocess.DEVNULL)
+    process = begun([*words, "--out", str(out)])
     try:
         deadline = time.monotonic() + 120
         while len(read_record(out / "metrics.jsonl")) < 8:
-            assert process.poll() is None
+            assert process.exitcode is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert not (out / "manifest.json").exists()
-    subprocess.run([*words, "--out", str(out), "--resume"], env=environment, check=True, stdout=subprocess.DEVNULL)
+    fewlabel(*words, "--out", out, "--resume")
     whole = tmp_path / "whole"
-    subprocess.run([*words, "--out", str(whole)], env=environment, check=True, stdout=subprocess.DEVNULL)
+    fewlabel(*words, "--out", whole)
     assert (out / "encoder.safetensors").read_bytes() == (whole / "encoder.safetensors").read_bytes()
 
 

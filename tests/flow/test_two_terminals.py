@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -16,19 +15,12 @@ from fewlabel.core.errors import SettingsError
 from fewlabel.engine.lock import LOCK
 from fewlabel.engine.loop import Loop
 from fewlabel.stages import finetune, pretrain
+from kit.other_process import begun, ended, holding
 from kit.stores import make_store
 from kit.tiny import finetune_settings, pretrain_settings
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fcntl")
 
-HOLD = """
-import sys, time
-from pathlib import Path
-from fewlabel.engine.lock import take
-kept = take(Path(sys.argv[1]))
-print("held", flush=True)
-time.sleep(300)
-"""
 STAGES = {"pretrain": (pretrain, pretrain_settings), "finetune": (finetune, finetune_settings)}
 
 
@@ -38,17 +30,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def other(tmp_path: Path) -> Iterator[BaseProcess]:
     """Another process at work in ``tmp_path / "out"``."""
-    words = [sys.executable, "-c", HOLD, str(tmp_path / "out")]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
+    with holding(tmp_path / "out") as process:
         yield process
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
 
 
 def settings_of(stage: str, store: Path, out: Path, **over: object):
@@ -100,8 +85,8 @@ def test_a_run_whose_holder_was_killed_is_resumed(store, tmp_path, monkeypatch, 
     with pytest.raises(SettingsError, match=f"process {other.pid}"):
         STAGES[stage][0].run(settings_of(stage, store, out, resume=True))
     assert content(out) == before
-    other.send_signal(signal.SIGKILL)
-    other.wait()
+    other.kill()
+    other.join()
     assert (out / LOCK).is_file()
     STAGES[stage][0].run(settings_of(stage, store, out, resume=True))
     assert not (out / LOCK).exists()
@@ -131,19 +116,11 @@ def test_a_run_that_begins_while_another_trains_is_refused(store, tmp_path, monk
 
 
 def test_two_that_start_at_the_same_moment_do_not_both_run(store, tmp_path):
-    words = [sys.executable, "-m", "fewlabel", "pretrain", str(store), "method=simclr", "network.width=4"]
-    words += ["network.depth=3", "steps=30", "batch=8", "device=cpu", "precision=32", "log_every=1"]
-    started = [
-        subprocess.Popen(
-            [*words, f"seed={seed}", "--out", str(tmp_path / "out")],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for seed in (0, 1)
-    ]
-    ends = [(process.communicate(timeout=240)[1], process.returncode) for process in started]
-    assert sorted(code for _, code in ends) == [0, 2], ends
-    seed = next(index for index, (_, code) in enumerate(ends) if code == 0)
+    words = ["pretrain", str(store), "method=simclr", "network.width=4", "network.depth=3", "steps=30", "batch=8"]
+    words += ["device=cpu", "precision=32", "log_every=1"]
+    started = [begun([*words, f"seed={seed}", "--out", str(tmp_path / "out")]) for seed in (0, 1)]
+    ends = [ended(process) for process in started]
+    assert sorted(ends) == [0, 2]
+    seed = ends.index(0)
     assert Artifact.open(tmp_path / "out", "encoder").manifest.seed == seed
     assert len((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()) == 30

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+
+import torch
 
 from fewlabel.cli import main
 from fewlabel.engine.lock import take
@@ -21,15 +24,27 @@ def _context() -> ForkServerContext:
     return multiprocessing.get_context("forkserver")
 
 
-def begun(words: Sequence[str]) -> BaseProcess:
-    """A command of ``fewlabel`` at work in another process.
+def begun(
+    words: Sequence[str], environment: Mapping[str, str] | None = None, prepare: Callable[[], object] | None = None
+) -> BaseProcess:
+    """A command of ``fewlabel`` at work in another process, on one thread.
 
     Args:
         words: The command line.
+        environment: Variables that the process has beside those of this one.
+        prepare: Defined at the top of a test module; what the process does first.
     """
-    process = _context().Process(target=main, args=(list(words),), daemon=True)
+    process = _context().Process(target=_command, args=(list(words), dict(environment or {}), prepare), daemon=True)
     process.start()
     return process
+
+
+def _command(words: list[str], environment: dict[str, str], prepare: Callable[[], object] | None) -> None:
+    os.environ |= environment
+    torch.set_num_threads(1)
+    if prepare is not None:
+        prepare()
+    main(words)
 
 
 def ended(process: BaseProcess) -> int:

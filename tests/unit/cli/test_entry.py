@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -10,6 +11,8 @@ import time
 
 import pytest
 
+from fewlabel.cli import main
+
 
 def process(*words: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-m", "fewlabel", *words]
@@ -17,11 +20,25 @@ def process(*words: str, **environment: str) -> subprocess.CompletedProcess[byte
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
-def test_a_terminal_without_greek_letters_gets_question_marks(encoding: str) -> None:
+def test_a_terminal_without_greek_letters_gets_question_marks(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for words in (("settings", "pretrain"), ("settings", "pretrain", "--json"), ("settings", "τ")):
-        done = process(*words, PYTHONIOENCODING=encoding, PYTHONUTF8="0")
-        assert b"Traceback" not in done.stderr
-        assert done.returncode == (2 if words[1] == "τ" else 0)
+        streams = {name: io.TextIOWrapper(io.BytesIO(), encoding=encoding) for name in ("stdout", "stderr")}
+        with monkeypatch.context() as patch:
+            for name, stream in streams.items():
+                patch.setattr(sys, name, stream)
+            with pytest.raises(SystemExit) as end:
+                main(words)
+        assert end.value.code == (2 if words[1] == "τ" else 0)
+        told = streams["stderr" if words[1] == "τ" else "stdout"]
+        told.seek(0)
+        # JSON has escapes for them.
+        assert ("?" in told.read()) == ("--json" not in words)
+
+
+def test_a_process_in_a_terminal_without_greek_letters_ends_well() -> None:
+    done = process("settings", "pretrain", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert b"Traceback" not in done.stderr
+    assert done.returncode == 0
 
 
 IMPORT_IS_CUT = """
