@@ -10,6 +10,7 @@ import h5py
 import nibabel
 import numpy as np
 
+from fewlabel.core.errors import DataError
 from fewlabel.data.io.volume_reading import read_volume
 from fewlabel.readers.base import collect_catalog
 from fewlabel.stages.prepare import PrepareSettings, check
@@ -55,6 +56,8 @@ def read_as(reader: str, place: str = "") -> Callable[[Path, int], None]:
         sound = [fact for fact in seen.facts if not fact.faults]
         if sound:
             read_volume(sound[0].case.images)
+        if faults := (*catalog.faults, *seen.faults):
+            raise DataError("named", faults)
 
     return meet
 
