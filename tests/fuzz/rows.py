@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from fuzz.trees import tree_digest
 from fuzz.workers import Tally
 
 #: Failures that a row names in full.
@@ -22,6 +24,7 @@ def row_of(tally: Tally) -> dict[str, Any]:
     return {
         "target": tally.target,
         "kind": TARGETS[tally.target].kind,
+        "base": base_of(tally.target),
         "seed": tally.seed,
         "first": tally.first,
         "stop": tally.stop,
@@ -39,6 +42,14 @@ def row_of(tally: Tally) -> dict[str, Any]:
     }
 
 
+@cache
+def base_of(target: str) -> str:
+    """What the sound input of a target is, in short: inputs of one seed and number are equal where this is equal."""
+    from fuzz.targets import TARGETS
+
+    return tree_digest(TARGETS[target].base())
+
+
 def append(path: Path, tally: Tally) -> None:
     """Add the row of a run to a file."""
     with path.open("a", encoding="utf-8") as stream:
@@ -46,8 +57,9 @@ def append(path: Path, tally: Tally) -> None:
 
 
 def tried_until(path: Path | None, target: str, seed: int) -> int:
-    """The number after the last input of a target and seed that a file has a row for."""
+    """The number after the last input of a target and seed, made of today's sound input, that a file has a row for."""
     if path is None or not path.is_file():
         return 0
     rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    return max((row["stop"] for row in rows if (row["target"], row["seed"]) == (target, seed)), default=0)
+    now = (target, seed, base_of(target))
+    return max((row["stop"] for row in rows if (row["target"], row["seed"], row.get("base")) == now), default=0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.plugin_discovery import plugin_names
 from fuzz import rows, workers
 from fuzz.declared import declared_mib
+from fuzz.laid import LaidTree
 from fuzz.mutations import mutated
 from fuzz.mutations.aware import BY_ENDING, aware
 from fuzz.one_input import Bench, of_before_seals
@@ -178,10 +181,62 @@ def test_rows_say_what_is_not_to_be_tried_again(tmp_path, monkeypatch):
         tally.add(index, Outcome(verdict, "why"))
     rows.append(path, tally)
     assert rows.tried_until(path, "toy", 7) == 3
-    assert (rows.tried_until(path, "toy", 8), rows.tried_until(path, "other", 7)) == (0, 0)
+    assert (rows.tried_until(path, "toy", 8), rows.tried_until(path, "file-png", 7)) == (0, 0)
     row = rows.row_of(tally)
+    # Made of another sound input, the same numbers are other inputs.
+    path.write_text(json.dumps({**row, "base": "0" * 12}) + "\n")
+    assert rows.tried_until(path, "toy", 7) == 0
     assert (row["tried"], row["held"], row["failed"]) == (3, 2, 1)
     assert row["failures"] == [{"input": 2, "verdict": FOREIGN, "why": "why"}]
+
+
+def test_a_laid_tree_becomes_each_input_and_is_put_back(tmp_path):
+    base = {"a.txt": b"a", "in/b.txt": b"b", "in/c.txt": b"c", "only/d.txt": b"d"}
+    laid = LaidTree(tmp_path / "case", base)
+    kept = (laid.folder / "in/c.txt").stat()
+    for number in range(300):
+        tree, done = mutated(base, "t", 0, number)
+        tree = {name: entry for name, entry in tree.items() if name != "in/c.txt"} | {"in/c.txt": base["in/c.txt"]}
+        laid.become(tree)
+        write_tree(tmp_path / "fresh", tree)
+        assert read_tree(laid.folder) == read_tree(tmp_path / "fresh"), done
+        assert _kinds(laid.folder) == _kinds(tmp_path / "fresh"), done
+        shutil.rmtree(tmp_path / "fresh")
+        act = number % 6
+        if act == 1:
+            (laid.folder / "out/deep").mkdir(parents=True)
+            (laid.folder / "out/deep/x").write_text("x")
+        elif act == 2 and (laid.folder / "in/b.txt").is_file():
+            (laid.folder / "in/b.txt").write_text("of the product")
+        elif act == 3:
+            shutil.rmtree(laid.folder / "in", ignore_errors=True)
+        elif act == 4:
+            shutil.rmtree(laid.folder)
+        laid.put_back()
+        assert read_tree(laid.folder) == base, done
+        assert _kinds(laid.folder) == ["a.txt", "in/", "in/b.txt", "in/c.txt", "only/", "only/d.txt"]
+        if number == 2:
+            # What no input changed was not written again.
+            assert (laid.folder / "in/c.txt").stat().st_ino == kept.st_ino
+
+
+def _kinds(folder):
+    walk = ((path, path.relative_to(folder).as_posix()) for path in folder.rglob("*"))
+    return sorted(f"{name}@" if path.is_symlink() else f"{name}/" if path.is_dir() else name for path, name in walk)
+
+
+def test_what_a_process_remembers_is_not_taken_for_another_input(writes):
+    """The same name, the same size, written within one tick of the clock: the product sees that it is another."""
+    seen = []
+
+    def meet(folder, index):
+        facts = (folder / "a.json").stat() if (folder / "a.json").is_file() else None
+        seen.append(facts and (facts.st_size, facts.st_mtime_ns))
+
+    assert set(verdicts(writes, meet, 60)) == {SOUND}
+    changed = [each for each in seen if each is not None]
+    assert len(changed) > 30
+    assert len(set(changed)) >= len(changed) - 3
 
 
 def test_trees_are_laid_out_inside_of_their_folder_alone(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -33,9 +34,14 @@ def read_tree(folder: Path) -> Tree:
     }
 
 
+def tree_digest(tree: Mapping[str, Entry]) -> str:
+    """In short what a tree is; of two that are equal it is the same."""
+    return hashlib.sha256(repr(sorted(tree.items(), key=lambda item: item[0])).encode()).hexdigest()[:12]
+
+
 def write_tree(folder: Path, tree: Mapping[str, Entry]) -> None:
     """Lay a tree out; a name that the file system refuses is passed over, as nobody can have it on a disk."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, entry in tree.items():
         # What is laid out stays inside: names that lead elsewhere are for tables and lists.
         path = os.path.normpath(os.path.join(folder, name))  # noqa: PTH118

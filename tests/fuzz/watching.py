@@ -76,17 +76,22 @@ class Bait:
     NAMES = ("elsewhere.raw", "elsewhere.h5")
 
     def __init__(self, place: Path) -> None:
-        self._files = [place / name for name in self.NAMES]
-        self._files[0].write_bytes(bytes(1 << 14))
-        self._files[1].write_bytes(_array_file())
-        for file in self._files:
-            os.utime(file, (0, file.stat().st_mtime))
+        self._contents = {place / "elsewhere.raw": bytes(1 << 14), place / "elsewhere.h5": _array_file()}
+        for file in self._contents:
+            self._lay(file)
+
+    def _lay(self, file: Path) -> None:
+        file.unlink(missing_ok=True)
+        file.write_bytes(self._contents[file])
+        os.utime(file, (0, file.stat().st_mtime))
 
     def taken(self) -> list[str]:
-        """Which of them were read; they are taken away."""
-        found = [f"read {file.name}" for file in self._files if file.is_file() and file.stat().st_atime]
-        for file in self._files:
-            file.unlink(missing_ok=True)
+        """Which of them were read or taken away; they lie there as before."""
+        found = []
+        for file in self._contents:
+            if not file.is_file() or file.stat().st_atime:
+                found.append(f"read {file.name}")
+                self._lay(file)
         return found
 
 

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from scipy.sparse import csr_array
 
 from fewlabel.data.preprocess import recorded_steps, slabs_of
-from fewlabel.data.resample import resample_plane
+from fewlabel.data.resample import resample_plane, row_sums
 
 
 class Restoration:
@@ -22,9 +21,8 @@ class Restoration:
 
     def __init__(self, record: Mapping[str, Any]) -> None:
         self._orientation, rows, columns = recorded_steps(record)
-        row_matrix, column_matrix = rows.backward(), columns.backward()
-        self._outside = 1 - np.outer(row_matrix.sum(1), column_matrix.sum(1))
-        self._rows, self._columns = csr_array(row_matrix), csr_array(column_matrix)
+        self._rows, self._columns = rows.backward(), columns.backward()
+        self._outside = 1 - np.outer(row_sums(self._rows), row_sums(self._columns))
         self._shape = tuple(record["shape"])
 
     def probabilities(self, slab: NDArray[np.floating[Any]]) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.exact_percentiles import percentiles
 from fewlabel.data.io.geometry import Volume
 from fewlabel.data.orient import Orientation, orient_to
-from fewlabel.data.resample import AxisRecord, resample_plane
+from fewlabel.data.resample import AxisRecord, resample_plane, row_sums
 from fewlabel.data.scanner_padding import padding_values
 from fewlabel.data.store import UNLABELLED
 from fewlabel.data.voxel_counts import value_counts
@@ -139,7 +139,7 @@ class ScanPreparation:
         spacing, shape = [geometry.spacing[axis] for axis in axes], [geometry.shape[axis] for axis in axes]
         rows = AxisRecord.plan(shape[1], spacing[1], plan.spacing[0], plan.size[0])
         columns = AxisRecord.plan(shape[2], spacing[2], plan.spacing[1], plan.size[1])
-        self._rows, self._columns = csr_array(rows.forward()), csr_array(columns.forward())
+        self._rows, self._columns = rows.forward(), columns.forward()
         self._depth, self._size = shape[0], plan.size
         self._channels = [_finite(raw, volume) for raw in volume.array]
         self._windows: list[tuple[float, float]] = []
@@ -248,13 +248,13 @@ def prepare_mask(mask: NDArray[np.integer[Any]], record: Mapping[str, Any], plan
 
 def _heaviest_classes(
     laid: NDArray[np.uint8],
-    rows: NDArray[np.float32],
-    columns: NDArray[np.float32],
+    rows: csr_array,
+    columns: csr_array,
     classes: int,
     result: NDArray[np.uint8],
 ) -> None:
     """Of slices (n, h, w) of class indices, those (n, height, width) on the prepared grid, into ``result``."""
-    inside = np.outer(rows.sum(1), columns.sum(1))
+    inside = np.outer(row_sums(rows), row_sums(columns))
     # The background starts with the weight that no class has taken, and with all of it where padded.
     rest = np.broadcast_to(inside, result.shape).copy()
     heaviest = np.zeros(result.shape, dtype=np.float32)
@@ -289,21 +289,31 @@ def class_indices(mask: NDArray[np.integer[Any]], record: Mapping[str, Any], pla
     if list(mask.shape) != list(record["shape"]):
         fault = Fault(f"the mask has shape {mask.shape}, but the scan has {tuple(record['shape'])}")
         raise DataError("A mask cannot be used:", [fault])
+    indices = indices_of_values(mask, plan)
+    if slices := record.get("unannotated"):
+        np.moveaxis(indices, record["axes"][0], 0)[slices] = UNLABELLED
+    return indices
+
+
+def indices_of_values(values: NDArray[np.integer[Any]], plan: Plan) -> NDArray[np.uint8]:
+    """Raw values of any shape as the index of each class, 255 for the value to ignore.
+
+    Raises:
+        DataError: If a value is not in the plan.
+    """
     meanings = {value: index for index, value in enumerate(plan.label_values)}
     if plan.ignore_value is not None:
         meanings[plan.ignore_value] = UNLABELLED
     meanings |= {raw: meanings[value] for raw, value in plan.label_aliases.items()}
-    present = value_counts(mask)
+    present = value_counts(values)
     unknown = sorted(set(present) - set(meanings))
     if unknown:
         fault = Fault(f"label values must be among {list(meanings)}, but {unknown} occur")
         raise DataError("A mask cannot be used:", [fault])
-    indices = np.zeros(mask.shape, dtype=np.uint8)
+    indices = np.zeros(values.shape, dtype=np.uint8)
     for value in present:
         if meanings[value]:
-            indices[mask == value] = meanings[value]
-    if slices := record.get("unannotated"):
-        np.moveaxis(indices, record["axes"][0], 0)[slices] = UNLABELLED
+            indices[values == value] = meanings[value]
     return indices
 
 
@@ -333,9 +343,7 @@ def _normalise(raw: NDArray[np.float32], window: Sequence[float]) -> NDArray[np.
     return np.clip(scaled, 0, 1, out=scaled)
 
 
-def _class_weight(
-    mask: NDArray[np.bool_], rows: NDArray[np.float32], columns: NDArray[np.float32]
-) -> NDArray[np.float32] | None:
+def _class_weight(mask: NDArray[np.bool_], rows: csr_array, columns: csr_array) -> NDArray[np.float32] | None:
     # Only the box that holds the class is multiplied: a structure fills a small part of the field of view.
     used_rows = np.flatnonzero(mask.any((0, 2)))
     if not used_rows.size:

@@ -7,10 +7,12 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, vstack
 
 #: Planes resampled at a time.
 _BLOCK = 8
+#: Entries of a matrix of weights that are there at a time, before the zeros are left out.
+_ENTRIES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -43,21 +45,23 @@ class AxisRecord:
         """As JSON-ready values."""
         return asdict(self)
 
-    def forward(self) -> NDArray[np.float32]:
+    def forward(self) -> csr_array:
         """Matrix (size, pixels) that takes the original axis to the prepared one; padded rows are zero."""
-        matrix = np.zeros((self.size, self.pixels), dtype=np.float32)
-        low, high = max(0, self.offset), min(self.resampled, self.offset + self.size)
         whole = linear_weights(self.pixels, self.resampled, self.target / self.spacing)
-        matrix[low - self.offset : high - self.offset] = whole[low:high]
-        return matrix
+        return _within(whole, self.offset, self.size)
 
-    def backward(self) -> NDArray[np.float32]:
+    def backward(self) -> csr_array:
         """Matrix (pixels, size) that takes the prepared axis back; a row sums to the share inside the crop."""
-        matrix = np.zeros((self.pixels, self.size), dtype=np.float32)
-        low, high = max(0, self.offset), min(self.resampled, self.offset + self.size)
         whole = linear_weights(self.resampled, self.pixels, self.spacing / self.target)
-        matrix[:, low - self.offset : high - self.offset] = whole[:, low:high]
-        return matrix
+        return csr_array(_within(csr_array(whole.T), self.offset, self.size).T)
+
+
+def _within(matrix: csr_array, first: int, count: int) -> csr_array:
+    """So many rows of a matrix from one of them on; rows that it does not have are zero."""
+    low, high = max(0, first), min(matrix.shape[0], first + count)
+    inside, above, below = matrix[low:high], low - first, first + count - high
+    ends = np.pad(inside.indptr, (above, below), mode="edge")
+    return csr_array((inside.data, inside.indices, ends), shape=(count, matrix.shape[1]))
 
 
 def resampled_pixels(pixels: int, spacing: float, target: float) -> int:
@@ -66,8 +70,8 @@ def resampled_pixels(pixels: int, spacing: float, target: float) -> int:
 
 
 @lru_cache(maxsize=256)
-def linear_weights(source: int, wanted: int, step: float) -> NDArray[np.float32]:
-    """Matrix (wanted, source) of linear interpolation between two rows of pixels that share their centre.
+def linear_weights(source: int, wanted: int, step: float) -> csr_array:
+    """Sparse matrix (wanted, source) of linear interpolation between two rows of pixels that share their centre.
 
     Where pixels grow (``step`` > 1) the triangle is widened by ``step`` so that no pixel is passed over. Positions
     beyond the last pixel centre take its value. Every row sums to 1.
@@ -79,11 +83,27 @@ def linear_weights(source: int, wanted: int, step: float) -> NDArray[np.float32]
     """
     place = (np.arange(wanted) - (wanted - 1) / 2) * step + (source - 1) / 2
     place = np.clip(place, 0, source - 1)
+    # The header of a picture may say 60 000 rows: a full matrix of them would take 29 GB.
+    together = max(1, _ENTRIES // source)
+    matrix: csr_array = vstack(
+        [_rows_of_weights(place[start : start + together], source, step) for start in range(0, wanted, together)],
+        format="csr",
+    )
+    matrix.data.setflags(write=False)
+    return matrix
+
+
+def _rows_of_weights(place: NDArray[np.float64], source: int, step: float) -> csr_array:
     weights = np.clip(1 - np.abs(np.arange(source)[None] - place[:, None]) / max(1.0, step), 0, None)
     weights[weights < 1e-9] = 0
-    matrix: NDArray[np.float32] = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
-    matrix.setflags(write=False)
-    return matrix
+    return csr_array((weights / weights.sum(1, keepdims=True)).astype(np.float32))
+
+
+def row_sums(matrix: csr_array) -> NDArray[np.float32]:
+    """Sum of each row, added in the order of a full matrix, so that it is the same to the bit."""
+    together = max(1, _ENTRIES // matrix.shape[1])
+    starts = range(0, matrix.shape[0], together)
+    return np.concatenate([matrix[start : start + together].toarray().sum(1) for start in starts])
 
 
 def resample_plane(

@@ -66,9 +66,12 @@ def in_threads(work: Callable[[_In], _Out], items: Iterable[_In], workers: int) 
     """Results in order, from threads: ITK and NumPy release the interpreter where the time goes.
 
     Each item is loaded by the thread that works on it, so at most ``workers`` of them are in memory. An error or an
-    interrupt drops the items not yet begun.
+    interrupt drops the items not yet begun. With one worker there is no thread but the caller's own.
     """
-    pool = ThreadPoolExecutor(max(1, workers))
+    if workers <= 1:
+        yield from map(work, items)
+        return
+    pool = ThreadPoolExecutor(workers)
     try:
         yield from pool.map(work, items)
     finally:

@@ -13,6 +13,7 @@ from typing import Any
 
 from fewlabel.core.errors import Fault, reason
 from fewlabel.data.column_types import cleaned
+from fewlabel.readers.table_sizes import parquet_problem, sheet_problem, workbook_problem
 from fewlabel.readers.text_files import encoding_of, read_text
 
 TEXT_SUFFIXES = (".csv", ".tsv")
@@ -52,7 +53,7 @@ def read_table(path: Path, faults: list[Fault], notes: list[str], most: int | No
         if suffix in EXCEL_SUFFIXES:
             lines = _excel(path, faults, notes, most)
         elif suffix == ".parquet":
-            lines = _parquet(path, most)
+            lines = _parquet(path, faults, most)
         else:
             lines = _text(path, faults, notes, most)
     except Exception as error:  # noqa: BLE001  # of zip, XML, Parquet and openpyxl itself, which share no base
@@ -143,9 +144,14 @@ def _excel(path: Path, faults: list[Fault], notes: list[str], most: int | None) 
         return []
     import openpyxl
 
+    if problem := workbook_problem(path):
+        faults.append(_refused(path, problem))
+        return []
     # The values of formulas are those that Excel stored. Of a damaged file openpyxl would leave the stream open.
     book: Any = openpyxl.load_workbook(io.BytesIO(path.read_bytes()), read_only=False, data_only=True)
-    sheets = {sheet.title: _sheet(sheet, most) for sheet in book.worksheets}
+    problems = {sheet.title: sheet_problem(sheet) for sheet in book.worksheets}
+    faults.extend(_refused(path, problem) for problem in problems.values() if problem)
+    sheets = {sheet.title: _sheet(sheet, most) for sheet in book.worksheets if not problems[sheet.title]}
     book.close()
     filled = {title: lines for title, lines in sheets.items() if lines}
     if len(filled) > 1:
@@ -153,6 +159,10 @@ def _excel(path: Path, faults: list[Fault], notes: list[str], most: int | None) 
         others = ", ".join(name for name in filled if name != title)
         notes.append(f"{path.name}: the sheet {title} is read, and {others} left out")
     return next(iter(filled.values()), [])
+
+
+def _refused(path: Path, problem: str) -> Fault:
+    return Fault(f"is too large to be read: {problem}", str(path), "Save its filled rows and columns as .csv")
 
 
 def can_read_excel() -> bool:
@@ -171,9 +181,12 @@ def _sheet(sheet: Any, most: int | None) -> list[tuple[int, list[str]]]:
     return lines
 
 
-def _parquet(path: Path, most: int | None) -> list[tuple[int, list[str]]]:
+def _parquet(path: Path, faults: list[Fault], most: int | None) -> list[tuple[int, list[str]]]:
     import pyarrow.parquet
 
+    if problem := parquet_problem(path):
+        faults.append(_refused(path, problem))
+        return []
     if most is not None:
         table = next(pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=most), None)
         names = list(pyarrow.parquet.read_schema(path).names)

@@ -9,7 +9,6 @@ from pathlib import Path
 from fewlabel.core.errors import FewlabelError
 from fuzz.targets import files, readers
 from fuzz.targets.base import Target
-from kit.scans import blob, write_scan
 
 
 class PassedAndFailedError(Exception):
@@ -20,6 +19,7 @@ def prepare_what_check_passes(folder: Path, index: int) -> None:
     """``check``, and if it finds nothing ``prepare``, which then finds nothing either."""
     from fewlabel.stages import prepare
 
+    _once()
     settings = prepare.PrepareSettings.parse({"data": folder, "out": folder / "out", "workers": 1, "split": "random"})
     if prepare.check(settings).faults:
         return
@@ -37,12 +37,25 @@ def _model() -> Path:
     return make_segmenter(Path(tempfile.mkdtemp()) / "segmenter", disc_plan(size=(16, 16), spacing=(1.0, 1.0)))
 
 
+@cache
+def _once() -> None:
+    """The model is no part of an input, nor is the commit of the sources: both are asked for once in a process."""
+    from fewlabel.core import provenance
+    from fewlabel.core.artifact import artifact_folder
+    from fewlabel.stages._segmenter import Segmenter
+
+    model, revision = Segmenter.load(_model()), provenance.git_revision()
+    Segmenter.load = lambda *_, **__: model  # type: ignore[method-assign]
+    artifact_folder.git_revision = lambda: revision
+
+
 def predict(place: str):
     """Segment what lies at a place into a folder of its own."""
 
     def meet(folder: Path, index: int) -> None:
         from kit.tiny import run_predict
 
+        _once()
         run_predict(_model(), folder / place, folder / "out", overwrite=True)
 
     return meet
@@ -64,16 +77,15 @@ def table() -> None:
     Path("in/scans.csv").write_text("image,case,subject\na.nii.gz,first,s1\nb.nii.gz,second,s2\n")
 
 
-def three_cases() -> None:
-    """A folder of nnU-Net of three cases, one without a label."""
+def cases() -> None:
+    """A folder of nnU-Net of four cases, one without a label."""
     from kit.scans import nnunet_folder
 
     nnunet_folder(Path(), ("a", "b", "c", "d"), labelled=("a", "b", "c"), shape=readers.SHAPE)
-    write_scan(Path("labelsTr/c.nii.gz"), blob(readers.SHAPE), (1.0, 1.0, 5.0))
 
 
 COMMANDS = [
     Target("command-predict-folder", "command", scans, predict("in")),
     Target("command-predict-table", "command", table, predict("in/scans.csv")),
-    Target("command-check-prepare", "command", three_cases, prepare_what_check_passes),
+    Target("command-check-prepare", "command", cases, prepare_what_check_passes),
 ]

@@ -60,21 +60,19 @@ def read_as(reader: str, place: str = "") -> Callable[[Path, int], None]:
 
 
 def acdc() -> None:
-    """One patient with two frames, and one with a cine."""
-    for number in (1, 2):
-        home = f"patient{number:03d}"
-        for frame in (1, 4):
-            image(f"{home}/{home}_frame{frame:02d}.nii.gz", number)
-            mask(f"{home}/{home}_frame{frame:02d}_gt.nii.gz")
-        text(f"{home}/Info.cfg", "ED: 1\nES: 4\nGroup: NOR\nHeight: 170.0\nNbFrame: 6\nWeight: 70.0\n")
+    """A patient with two frames."""
+    home = "patient001"
+    for frame in (1, 3):
+        image(f"{home}/{home}_frame{frame:02d}.nii.gz", frame)
+        mask(f"{home}/{home}_frame{frame:02d}_gt.nii.gz")
+    text(f"{home}/Info.cfg", "ED: 1\nES: 3\nGroup: NOR\nHeight: 170.0\nNbFrame: 3\nWeight: 70.0\n")
 
 
 def cine() -> None:
     """A patient with all frames in one file, of which two are labelled."""
     acdc()
-    for home in ("patient001", "patient002"):
-        frames = np.stack([noise(SHAPE, time).T for time in range(6)], axis=-1)
-        nibabel.save(nibabel.Nifti1Image(frames, np.eye(4)), f"{home}/{home}_4d.nii.gz")
+    frames = np.stack([noise(SHAPE, time).T for time in range(3)], axis=-1)
+    nibabel.save(nibabel.Nifti1Image(frames, np.eye(4)), "patient001/patient001_4d.nii.gz")
 
 
 def bids() -> None:
@@ -89,8 +87,8 @@ def bids() -> None:
 
 
 def cityscapes() -> None:
-    """Three scenes of two parts."""
-    for part, city, number in (("train", "aachen", 0), ("train", "aachen", 1), ("val", "bonn", 2)):
+    """Two scenes of two parts."""
+    for part, city, number in (("train", "aachen", 0), ("val", "bonn", 2)):
         scene, truth = f"{city}_{number:06d}_000019", classes((7, 26, 24), (24, 28))
         write_picture(Path(f"leftImg8bit/{part}/{city}/{scene}_leftImg8bit.png"), photo(truth, number))
         write_picture(Path(f"gtFine/{part}/{city}/{scene}_gtFine_labelIds.png"), truth)
@@ -116,37 +114,35 @@ def dicom() -> None:
 
 def folders() -> None:
     """Images and masks in two folders."""
-    for number, name in enumerate("abc"):
+    for number, name in enumerate("ab"):
         image(f"images/{name}.nii.gz", number)
-    for name in "ab":
-        mask(f"labels/{name}.nii.gz")
+    mask("labels/a.nii.gz")
 
 
 def mask_per_structure() -> None:
-    """A folder for each patient, with a mask for each of two structures."""
+    """A folder for each patient, with a mask for each of two structures, of which one patient has one."""
     for number, patient in enumerate(("p1", "p2")):
         image(f"{patient}/ct.nii.gz", number)
-        for name in ("liver", "spleen"):
+        for name in ("liver", "spleen")[number:]:
             mask(f"{patient}/segmentations/{name}.nii.gz")
 
 
 def monai() -> None:
     """A list of training, validation and test."""
-    entry = {name: {"image": f"img/{name}.nii.gz", "label": f"lab/{name}.nii.gz"} for name in "abc"}
     for number, name in enumerate("abc"):
         image(f"img/{name}.nii.gz", number)
-        mask(f"lab/{name}.nii.gz")
-    lists = {"training": [{**entry["a"], "fold": 0, "site": "A"}], "validation": [entry["b"]]}
-    text("datalist.json", json.dumps({**lists, "testing": ["img/c.nii.gz"]}))
+    mask("lab/a.nii.gz")
+    lists = {"training": [{"image": "img/a.nii.gz", "label": "lab/a.nii.gz", "fold": 0, "site": "A"}]}
+    lists |= {"validation": [{"image": "img/b.nii.gz"}], "testing": ["img/c.nii.gz"]}
+    text("datalist.json", json.dumps(lists))
 
 
 def msd() -> None:
     """A task of the Decathlon."""
-    for number, name in enumerate(("t_1", "t_2", "t_3")):
-        image(f"images{'Tr' if number < 2 else 'Ts'}/{name}.nii.gz", number)
-        if number < 2:
-            mask(f"labelsTr/{name}.nii.gz")
-    rows = [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in ("t_1", "t_2")]
+    image("imagesTr/t_1.nii.gz", 1)
+    mask("labelsTr/t_1.nii.gz")
+    image("imagesTs/t_3.nii.gz", 3)
+    rows = [{"image": "./imagesTr/t_1.nii.gz", "label": "./labelsTr/t_1.nii.gz"}]
     described = {"name": "T", "modality": {"0": "MRI"}, "labels": {"0": "background", "1": "organ"}}
     text("dataset.json", json.dumps({**described, "training": rows, "test": ["./imagesTs/t_3.nii.gz"]}))
 
@@ -160,7 +156,7 @@ def nnunet() -> None:
 
 def npz() -> None:
     """Slices as the Synapse set is passed around, and a volume to test on."""
-    names = [f"case0001_slice{z:03d}" for z in range(3)]
+    names = [f"case0001_slice{z:03d}" for z in range(2)]
     Path("train_npz").mkdir()
     for z, name in enumerate(names):
         np.savez(f"train_npz/{name}.npz", image=noise((12, 10), z), label=blob((3, 12, 10))[1].astype(np.float32))
@@ -173,11 +169,11 @@ def npz() -> None:
 
 def ssl4mis() -> None:
     """Volumes in h5 files, with lists."""
-    for number, name in enumerate("abc"):
+    for number, name in enumerate("ac"):
         Path(name).mkdir()
         with h5py.File(f"{name}/mri_norm2.h5", "w") as file:
             file["image"], file["label"] = noise(SHAPE, number), blob(SHAPE)
-    text("train.list", "a\nb\n")
+    text("train.list", "a\n")
     text("test.list", "c\n")
 
 
@@ -237,11 +233,11 @@ def parquet_table() -> None:
 
 def voc() -> None:
     """Pictures with lists."""
-    for number in range(3):
+    for number in (0, 2):
         truth = classes((0, 15, 255), (24, 28))
         write_picture(Path(f"JPEGImages/2007_{number:06d}.jpg"), photo(truth, number))
         write_picture(Path(f"SegmentationClass/2007_{number:06d}.png"), truth)
-    text("ImageSets/Segmentation/train.txt", "2007_000000\n2007_000001\n")
+    text("ImageSets/Segmentation/train.txt", "2007_000000\n")
     text("ImageSets/Segmentation/val.txt", "2007_000002\n")
 
 

@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from fewlabel.data.back_to_scan_grid import Restoration, restore_probabilities
 from fewlabel.data.io.geometry import Geometry, Volume
 from fewlabel.data.io.volume_reading import read_mask, read_volume
 from fewlabel.data.preprocess import Plan, prepare_mask, prepare_volume
-from fewlabel.data.resample import AxisRecord, linear_weights, resample_plane
+from fewlabel.data.resample import AxisRecord, linear_weights, resample_plane, row_sums
 from kit.scans import TILTED, blob, noise, write_scan
 
 
@@ -34,7 +35,7 @@ def one_hot(mask, classes):
 @given(source=st.integers(1, 40), wanted=st.integers(1, 40), step=st.floats(0.2, 5))
 @settings(max_examples=80, deadline=None)
 def test_weights_sum_to_one_and_are_mirror_symmetric(source, wanted, step):
-    weights = linear_weights(source, wanted, step)
+    weights = linear_weights(source, wanted, step).toarray()
     assert np.allclose(weights.sum(1), 1, atol=1e-5)
     assert weights.min() >= 0
     assert np.allclose(weights, weights[::-1, ::-1], atol=1e-5)
@@ -55,7 +56,45 @@ def test_shrinking_averages_so_that_no_pixel_is_passed_over():
 
 
 def test_equal_grids_resample_to_themselves():
-    assert np.array_equal(linear_weights(7, 7, 1.0), np.eye(7, dtype=np.float32))
+    assert np.array_equal(linear_weights(7, 7, 1.0).toarray(), np.eye(7, dtype=np.float32))
+
+
+def _dense(source, wanted, step):
+    """All weights at once, as a full matrix."""
+    place = np.clip((np.arange(wanted) - (wanted - 1) / 2) * step + (source - 1) / 2, 0, source - 1)
+    weights = np.clip(1 - np.abs(np.arange(source)[None] - place[:, None]) / max(1.0, step), 0, None)
+    weights[weights < 1e-9] = 0
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("source", "wanted", "step"), [(1, 9, 0.3), (900, 411, 2.19), (411, 900, 0.457), (700, 700, 1)]
+)
+def test_weights_made_some_rows_at_a_time_are_those_of_a_full_matrix_to_the_bit(source, wanted, step):
+    whole = _dense(source, wanted, step)
+    made = linear_weights(source, wanted, step)
+    assert np.array_equal(made.toarray(), whole)
+    assert np.array_equal(row_sums(made), whole.sum(1))
+    for size in (wanted - 1, wanted, wanted + 5):
+        axis = AxisRecord(source, 1.0, step, wanted, (wanted - size) // 2, size)
+        low, high = max(0, axis.offset), min(wanted, axis.offset + size)
+        forward = np.zeros((size, source), np.float32)
+        forward[low - axis.offset : high - axis.offset] = whole[low:high]
+        backward = np.zeros((source, size), np.float32)
+        backward[:, low - axis.offset : high - axis.offset] = _dense(wanted, source, 1 / step)[:, low:high]
+        assert np.array_equal(axis.forward().toarray(), forward)
+        assert np.array_equal(axis.backward().toarray(), backward)
+
+
+def test_an_axis_of_very_many_pixels_takes_memory_by_its_pixels_not_by_their_square():
+    tracemalloc.start()
+    try:
+        axis = AxisRecord.plan(12_000, 1.0, 1.0, 64)
+        axis.forward()
+        assert row_sums(axis.backward()).sum() == 64
+        assert tracemalloc.get_traced_memory()[1] < 24e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_resample_plane_equals_dense_products():
@@ -228,7 +267,7 @@ def test_mask_classes_follow_the_heaviest_weight_of_a_slow_loop():
     mask = rng.integers(0, 4, (2, 12, 10))
     plan = Plan((1.6, 1.3), (10, 6), label_values=(0, 1, 2, 3), label_names=("background", "a", "b", "c"))
     _, record = prepare_volume(volume(mask), plan)
-    rows, columns = AxisRecord(**record["rows"]).forward(), AxisRecord(**record["columns"]).forward()
+    rows, columns = (AxisRecord(**record[axis]).forward().toarray() for axis in ("rows", "columns"))
     weights = np.stack([rows @ (mask == k).astype(np.float64) @ columns.T for k in range(4)])
     best = weights.max(0)
     found = prepare_mask(mask, record, plan)

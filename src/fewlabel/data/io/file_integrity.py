@@ -33,7 +33,9 @@ from fewlabel.data.io.picture_header import Picture, read_picture
 from fewlabel.data.io.stored_voxel_checks import Stored, beyond_deflate, falls_short, read_stored
 
 #: Files whose answer is remembered: those of a large data set, a few hundred bytes each.
-_REMEMBERED = 1 << 16
+REMEMBERED = 1 << 16
+#: Of each file: size in bytes, device, node, and the times in ns at which content and node changed.
+Stamps = tuple[tuple[int, ...], ...]
 _COPY = "Copy or download it again"
 _RIGHT = "Is its header right? If it is, use a machine with more memory"
 
@@ -71,11 +73,20 @@ def examine(path: Path) -> Examined:
     Raises:
         OSError: If it cannot be opened or read.
     """
+    return _examined(path, stamps_of(path))
+
+
+def stamps_of(path: Path) -> Stamps:
+    """What changes with the content of a file, of itself and of those beside it that its voxels lie in.
+
+    Raises:
+        OSError: If one of them cannot be looked at.
+    """
     stamps = []
     for file in _all_files(path):
         facts = file.stat()
         stamps.append((facts.st_size, facts.st_dev, facts.st_ino, facts.st_mtime_ns, facts.st_ctime_ns))
-    return _examined(path, tuple(stamps))
+    return tuple(stamps)
 
 
 def all_finite(path: Path) -> bool:
@@ -122,8 +133,8 @@ def _all_files(path: Path) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-@lru_cache(maxsize=_REMEMBERED)
-def _examined(path: Path, stamps: tuple[tuple[int, ...], ...]) -> Examined:
+@lru_cache(maxsize=REMEMBERED)
+def _examined(path: Path, stamps: Stamps) -> Examined:
     """What :func:`examine` says.
 
     Args:

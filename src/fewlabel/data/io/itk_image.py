@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,15 @@ from numpy.typing import NDArray
 from fewlabel.core.errors import DataError, Fault, reason
 from fewlabel.data.io import file_type_detection
 from fewlabel.data.io.dicom_faults import dicom_fault, folder_fault
-from fewlabel.data.io.file_integrity import Examined, all_finite, examine, restore_not_finite
+from fewlabel.data.io.file_integrity import (
+    REMEMBERED,
+    Examined,
+    Stamps,
+    all_finite,
+    examine,
+    restore_not_finite,
+    stamps_of,
+)
 from fewlabel.data.io.file_names import SCAN_SUFFIXES, file_stem, is_picture, is_scan
 from fewlabel.data.io.geometry import Geometry
 from fewlabel.data.io.itk_geometry import geometry_of, picture_geometry
@@ -40,6 +49,14 @@ def read_header(path: Path) -> Geometry:
     facts = checked(path)
     if facts.picture is not None and not by_itk(facts.picture):
         return picture_geometry(facts.picture)
+    return _header(path, stamps_of(path))
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _header(path: Path, stamps: Stamps) -> Geometry:
+    """What ITK says of a file that did not change since; the look, colours and duplicates all ask for it."""
+    del stamps
+    facts = checked(path)
     if facts.nifti2:
         return geometry_of(path, nibabel_grid(path), facts)
     reader = sitk.ImageFileReader()
@@ -122,6 +139,15 @@ def colours_of(path: Path) -> int:
         except DataError:
             return 1
         return 1 if picture is None else picture.channels
+    try:
+        return _colours(path, stamps_of(path))
+    except OSError:
+        return 1
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _colours(path: Path, stamps: Stamps) -> int:
+    del stamps
     header = header_if_readable(path)
     coloured = header is not None and header.GetPixelID() == sitk.sitkVectorUInt8
     return int(header.GetNumberOfComponents()) if coloured else 1
