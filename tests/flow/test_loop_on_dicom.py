@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 from fastapi.testclient import TestClient
 
-from fewlabel.core.artifact.files import write_json
+from fewlabel.core.artifact.files import read_json, write_json
 from fewlabel.data.store import PreparedStore
-from fewlabel.service.monai_label.server import application, parts_of
+from fewlabel.pipelines import learn
+from fewlabel.service.monai_label.server import application, served_run
 from fewlabel.service.monai_label.settings import ServeSettings
-from fewlabel.stages import prepare, relabel
+from fewlabel.service.view.page_routes import view_app
+from fewlabel.service.view.page_state import Viewing
+from fewlabel.service.view.predictions_on_demand import PredictionQueue
+from fewlabel.service.view.viewed_scans import viewed_scans
+from fewlabel.stages import finetune, prepare, relabel, suggest
 from kit.dicom import uid, write_segmentation, write_slices
 from kit.segmenters import make_segmenter
+from kit.tiny import finetune_settings
 
 SHAPE, TOKEN, NAME = (3, 16, 16), "a-token-of-the-test", "Zyxjane"
 
@@ -46,11 +54,37 @@ def run(tmp_path: Path) -> Path:
     return run
 
 
+def test_a_drawing_on_a_series_is_learnt_from(run: Path, said: list[str]) -> None:
+    shutil.rmtree(run / "segmenter")
+    finetune.run(finetune_settings(run / "prepared", run / "segmenter", recalibrate="auto", steps=2))
+    suggest.run(suggest.SuggestSettings.parse({"run": run, "count": 1, "device": "cpu"}))
+    chosen = pd.read_csv(run / "suggestions.csv", dtype=str)["case"][0]
+    viewing = Viewing(viewed_scans(run), PredictionQueue())
+    number = [scan.case.id for scan in viewing.scans.scans].index(chosen)
+    browser = TestClient(view_app(viewing, "run"))
+    scan = nib.Nifti1Image.from_bytes(browser.get(f"/api/scans/{number}/image").content)
+    drawing = np.zeros(scan.shape, np.uint8)
+    drawing[4:9, 3:12, 1] = 1
+    sent = nib.Nifti1Image(drawing, scan.affine).to_bytes()
+    assert browser.post(f"/api/scans/{number}/annotation?slices=1", content=sent).status_code == 201
+    folder = learn.run(learn.learn_settings({"run": run, "steps": 2, "device": "cpu", "scans": 1, "take": "always"}))
+    record = read_json(folder / "round.json")
+    assert record["masks"].keys() == {chosen}
+    assert len(record["labelled_subjects"]) == 3
+    [mask] = (folder / "predictions").glob("*.nii.gz")
+    assert nib.load(mask).shape == SHAPE[::-1]
+    # The page shows the mask of the new network.
+    [other] = [at for at, each in enumerate(viewing.scans.scans) if mask.name == f"{each.case.id}.nii.gz"]
+    shown = nib.Nifti1Image.from_bytes(browser.get(f"/api/scans/{other}/prediction").content)
+    assert np.array_equal(np.asarray(shown.dataobj), np.asarray(nib.load(mask).dataobj))
+    assert not any(NAME in line for line in said)
+
+
 def test_a_series_is_asked_for_drawn_and_taken_back(run: Path, tmp_path: Path, said: list[str]) -> None:
     settings = ServeSettings.parse({"run": run, "device": "cpu"})
     (tmp_path / "temporary").mkdir()
-    parts = parts_of(settings, TOKEN, tmp_path / "temporary")
-    app = application(settings, parts, TOKEN)
+    served = served_run(settings, TOKEN, tmp_path / "temporary")
+    app = application(settings, served, TOKEN)
     with TestClient(app, base_url=f"http://127.0.0.1:8000/{TOKEN}") as client:
         store = PreparedStore(run / "prepared")
         without = {case.id for case in store.cases if case.label is None}

@@ -19,9 +19,9 @@ from fastapi.testclient import TestClient
 
 from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import SettingsError
-from fewlabel.data.preprocess import Plan
+from fewlabel.data.preprocess import Plan, indices_of_values
 from fewlabel.data.store import PreparedStore
-from fewlabel.service.monai_label.server import application, parts_of
+from fewlabel.service.monai_label.server import application, served_run
 from fewlabel.service.monai_label.settings import ServeSettings
 from kit.segmenters import LABELS, SHAPE, nested_discs, trained_run
 
@@ -44,9 +44,9 @@ def serving(run: Path, base: str = f"{HOME}/{TOKEN}", **over: Any) -> TestClient
     settings = ServeSettings.parse({"run": run, "device": "cpu", **over})
     temporary = run.parent / "temporary"
     temporary.mkdir(exist_ok=True)
-    parts = parts_of(settings, TOKEN, temporary)
-    client = TestClient(application(settings, parts, TOKEN), base_url=base)
-    client.parts = parts
+    served = served_run(settings, TOKEN, temporary)
+    client = TestClient(application(settings, served, TOKEN), base_url=base)
+    client.served = served
     return client
 
 
@@ -269,9 +269,9 @@ def test_what_nobody_looked_at_is_no_class_even_where_255_is_one(
     plan = Plan((1, 1), (8, 8), label_values=(0, 255), label_names=("background", "core"))
     monkeypatch.setattr("fewlabel.service.monai_label.run_scans.Plan.load", lambda _: plan)
     with serving(run) as client:
-        values = client.parts.scans.to_values(np.array([0, 1, 255]))
+        values = client.served.scans.to_values(np.array([0, 1, 255]))
         assert values.tolist() == [0, 255, 254]
-        assert client.parts.scans.to_numbers(values).tolist() == [0, 1, 255]
+        assert indices_of_values(values, client.served.scans.state().plan).tolist() == [0, 1, 255]
 
 
 def test_a_refused_mask_leaves_the_earlier_one(client: TestClient, run: Path) -> None:
@@ -365,7 +365,7 @@ def test_a_round_is_learnt_one_at_a_time_and_stopped(client: TestClient, run: Pa
     assert after["models"] == before["models"]
     # What the network learnt from is annotated from now on, and is what predicts.
     round_one = Artifact.open(run / "rounds" / "1" / "segmenter", "segmenter")
-    assert client.parts.scans.state().segmenter == round_one.content_hash
+    assert client.served.scans.state().segmenter == round_one.content_hash
     assert client.post("/infer/segmentation", params={"image": "c"}, data={"params": "{}"}).status_code == 200
 
 

@@ -11,6 +11,7 @@ Words = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help="Settings; fewlabel settings STAGE lists those of a stage."),
 ]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="Folder made by train or demo.")]
 Out = Annotated[str | None, typer.Option("--out", metavar="DIR", help="Where the result goes (required).")]
 Recipe = Annotated[
     str | None, typer.Option("--recipe", metavar="NAME|FILE", help="A named set of settings, or a YAML file.")

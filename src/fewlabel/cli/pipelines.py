@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fewlabel.cli.overrides import Device, Out, Reader, Recipe, Resume, Words, collect
+from fewlabel.cli.overrides import Device, Out, Reader, Recipe, Resume, Run, Words, collect
 from fewlabel.cli.terminal_output import stdout, table
 
 PANEL = "The whole way"
@@ -71,7 +71,7 @@ def check(
 
 
 def learn(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Folder made by train or demo.")],
+    run: Run,
     words: Words = None,
     *,
     masks: Annotated[

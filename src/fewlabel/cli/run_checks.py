@@ -6,12 +6,10 @@ from typing import Annotated
 
 import typer
 
-from fewlabel.cli.overrides import Device, Words, collect
+from fewlabel.cli.overrides import Device, Run, Words, collect
 from fewlabel.cli.terminal_output import stdout, table
 
 PANEL = "Runs that go elsewhere"
-
-Run = Annotated[str, typer.Argument(metavar="RUN", help="Folder made by train or demo.")]
 
 
 def add_to(app: typer.Typer) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fewlabel.cli.overrides import Device, Words, collect
+from fewlabel.cli.overrides import Device, Run, Words, collect
 
 PANEL = "The whole way"
 #: What the extra ``serve`` brings.
@@ -20,7 +20,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def serve(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Folder made by train or demo.")],
+    run: Run,
     words: Words = None,
     *,
     port: Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fewlabel.cli.overrides import Device, Out, Reader, Recipe, Resume, Words, collect, is_assignment
+from fewlabel.cli.overrides import Device, Out, Reader, Recipe, Resume, Run, Words, collect, is_assignment
 from fewlabel.cli.pipelines import PANEL as WHOLE_WAY
 from fewlabel.cli.terminal_output import rank, stdout
 
@@ -174,7 +174,7 @@ def export(
 
 
 def report(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Folder made by train or demo.")],
+    run: Run,
     others: Annotated[
         list[str] | None, typer.Argument(metavar="[RUN...]", help="Further runs to put beside it, and settings.")
     ] = None,

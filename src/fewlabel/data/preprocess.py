@@ -289,21 +289,31 @@ def class_indices(mask: NDArray[np.integer[Any]], record: Mapping[str, Any], pla
     if list(mask.shape) != list(record["shape"]):
         fault = Fault(f"the mask has shape {mask.shape}, but the scan has {tuple(record['shape'])}")
         raise DataError("A mask cannot be used:", [fault])
+    indices = indices_of_values(mask, plan)
+    if slices := record.get("unannotated"):
+        np.moveaxis(indices, record["axes"][0], 0)[slices] = UNLABELLED
+    return indices
+
+
+def indices_of_values(values: NDArray[np.integer[Any]], plan: Plan) -> NDArray[np.uint8]:
+    """Raw values of any shape as the index of each class, 255 for the value to ignore.
+
+    Raises:
+        DataError: If a value is not in the plan.
+    """
     meanings = {value: index for index, value in enumerate(plan.label_values)}
     if plan.ignore_value is not None:
         meanings[plan.ignore_value] = UNLABELLED
     meanings |= {raw: meanings[value] for raw, value in plan.label_aliases.items()}
-    present = value_counts(mask)
+    present = value_counts(values)
     unknown = sorted(set(present) - set(meanings))
     if unknown:
         fault = Fault(f"label values must be among {list(meanings)}, but {unknown} occur")
         raise DataError("A mask cannot be used:", [fault])
-    indices = np.zeros(mask.shape, dtype=np.uint8)
+    indices = np.zeros(values.shape, dtype=np.uint8)
     for value in present:
         if meanings[value]:
-            indices[mask == value] = meanings[value]
-    if slices := record.get("unannotated"):
-        np.moveaxis(indices, record["axes"][0], 0)[slices] = UNLABELLED
+            indices[values == value] = meanings[value]
     return indices
 
 

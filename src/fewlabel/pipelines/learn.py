@@ -10,9 +10,9 @@ from typing import Any
 
 from fewlabel.core.artifact.artifact_folder import Artifact, finish_artifact
 from fewlabel.core.artifact.files import write_json
-from fewlabel.core.artifact.run_record import read_run, write_run
+from fewlabel.core.artifact.run_record import read_run, require_run, write_run
 from fewlabel.core.errors import ArtifactError, DataError, Fault, SettingsError
-from fewlabel.core.output_paths import ROUNDS, RUN_FILE, round_folders, unwritable
+from fewlabel.core.output_paths import ROUNDS, round_folders, unwritable
 from fewlabel.core.progress import say
 from fewlabel.core.settings.base import path_from
 from fewlabel.core.settings.durations import clock
@@ -58,9 +58,7 @@ def run(settings: LearnSettings) -> Path:
     """
     started = time.monotonic()
     folder = settings.run
-    if not (folder / RUN_FILE).is_file():
-        fault = Fault(f"{folder} is not a run folder: it has no {RUN_FILE}", remedy="Give the folder that train made")
-        raise ArtifactError("There is nothing to go on from:", [fault])
+    require_run(folder, "There is nothing to go on from:")
     rounds = folder / ROUNDS
     if obstacle := unwritable(rounds):
         raise SettingsError("Nothing was written:", [Fault(f"{rounds} cannot be made: {obstacle}")])

@@ -64,8 +64,8 @@ class TokenCheck:
         return same_token(given, self.token)
 
     def _of_cookie(self, headers: Headers) -> str:
-        found = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
-        return found.value if found is not None else ""
+        cookie = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
+        return cookie.value if cookie is not None else ""
 
     def _remembering(self, send: Send) -> Send:
         cookie = f"{self.cookie}={self.token}; Path=/; HttpOnly; SameSite=Strict"

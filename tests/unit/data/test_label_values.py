@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fewlabel.core.errors import DataError
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.label_values import label_map
-from fewlabel.data.preprocess import Plan, class_indices
+from fewlabel.data.preprocess import Plan, class_indices, indices_of_values
 from fewlabel.data.scan_inspection import CaseFacts
 
 ROOT = Path("/data")
@@ -202,3 +203,5 @@ def test_class_indices_follow_aliases_and_what_is_ignored():
     plan = Plan.load(json.loads(json.dumps(plan.record())))
     mask = np.array([[[0, 255, 1, 4, 9, 7]]])
     assert class_indices(mask, {"shape": [1, 1, 6]}, plan).tolist() == [[[0, 1, 1, 255, 255, 0]]]
+    with pytest.raises(DataError, match=r"must be among \[0, 255, 4, 1, 9, 7\], but \[41\] occur"):
+        indices_of_values(np.array([7, 41]), plan)

@@ -68,6 +68,21 @@ def write_run(folder: Path, values: dict[str, Any]) -> None:
     write_sealed(folder / RUN_FILE, values)
 
 
+def require_run(folder: Path, doing: str) -> None:
+    """Refuse a folder that no run was made in.
+
+    Args:
+        folder: The folder.
+        doing: What cannot be done then, as the error begins.
+
+    Raises:
+        ArtifactError: If it has no record of a run.
+    """
+    if not (folder / RUN_FILE).is_file():
+        fault = Fault(f"{folder} is not a run folder: it has no {RUN_FILE}", remedy="Give the folder that train made")
+        raise ArtifactError(doing, [fault])
+
+
 def read_run(folder: Path) -> dict[str, Any]:
     """The record of a run; empty where there is none, or a file of somebody else.
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import building, write_text
-from fewlabel.core.artifact.run_record import read_run, write_run
+from fewlabel.core.artifact.run_record import read_run, require_run, write_run
 from fewlabel.core.errors import ArtifactError, DataError, Fault, SettingsError
-from fewlabel.core.output_paths import RUN_FILE, conflict_sentence, path_conflict
+from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.core.progress import say
 from fewlabel.core.settings.base import PathSetting, Settings, setting
 from fewlabel.data.store import PreparedStore
@@ -75,9 +75,7 @@ def run(settings: ShareSettings) -> Path:
 
 
 def _check(source: Path, out: Path) -> None:
-    if not (source / RUN_FILE).is_file():
-        fault = Fault(f"{source} is not a run folder: it has no {RUN_FILE}", remedy="Give the folder that train made")
-        raise ArtifactError("There is nothing to share:", [fault])
+    require_run(source, "There is nothing to share:")
     if obstacle := path_conflict(out):
         fault = Fault(conflict_sentence(out, obstacle), remedy="Give another --out")
         raise SettingsError("Nothing was written:", [fault])

@@ -65,14 +65,14 @@ def _parameters(operation: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _form(operation: dict[str, Any], api: dict[str, Any]) -> list[dict[str, Any]]:
     """Fields of a form, of a request that has one."""
-    found = []
+    fields = []
     for kind, content in operation.get("requestBody", {}).get("content", {}).items():
         name = content["schema"].get("$ref", "").rpartition("/")[2]
         schema = api["components"]["schemas"].get(name, {})
         for field, facts in schema.get("properties", {}).items():
             needed = field in schema.get("required", ())
-            found.append({"name": field, "place": kind, "required": needed, "words": facts.get("description", "")})
-    return found
+            fields.append({"name": field, "place": kind, "required": needed, "words": facts.get("description", "")})
+    return fields
 
 
 def _raw(text: str) -> Any:

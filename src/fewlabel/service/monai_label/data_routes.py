@@ -13,9 +13,10 @@ from fewlabel.core.artifact.files import file_hash
 from fewlabel.core.progress import say
 from fewlabel.data.io.catalog_paths import recorded
 from fewlabel.service.monai_label import answers
+from fewlabel.service.monai_label.http_exchange import file_response, json_object, or_not_found
 from fewlabel.service.monai_label.mask_intake import BARE, save_mask, save_mask_of_upload
-from fewlabel.service.monai_label.parts import Parts, as_mapping, found, sent_file
 from fewlabel.service.monai_label.run_scans import FINAL, RunScans
+from fewlabel.service.monai_label.served_run import ServedRun
 from fewlabel.service.monai_label.uploads import VOLUMES, Uploads
 
 Image = Annotated[str, Query(description="Id of a scan, or SeriesInstanceUID of its DICOM series")]
@@ -26,21 +27,21 @@ class DataRoutes:
     """The routes.
 
     Args:
-        parts: Of the server.
+        served: The run.
     """
 
-    def __init__(self, parts: Parts) -> None:
-        self.parts = parts
+    def __init__(self, served: ServedRun) -> None:
+        self.served = served
 
     @property
     def scans(self) -> RunScans:
         """Of the run."""
-        return self.parts.scans
+        return self.served.scans
 
     @property
     def uploads(self) -> Uploads:
         """Scans that were sent."""
-        return self.parts.uploads
+        return self.served.uploads
 
     def add_to(self, router: APIRouter) -> None:
         """Register them."""
@@ -75,13 +76,13 @@ class DataRoutes:
 
     def image(self, image: Image) -> FileResponse:
         """A scan; of a DICOM series or an archive a NIfTI made of it."""
-        with self.parts.place(keep=True) as place:
-            return sent_file(self._image_file(image, place), place)
+        with self.served.temporary_folder(keep=True) as folder:
+            return file_response(self._image_file(image, folder), folder)
 
     def check_image(self, image: Image, check_sum: str = "") -> Response:
         """Whether there is such a scan; with a check sum, SHA-256 of its file, whether it is that."""
-        with self.parts.place() as place:
-            path, wanted = self._image_file(image, place), check_sum.rpartition(":")[2].lower()
+        with self.served.temporary_folder() as folder:
+            path, wanted = self._image_file(image, folder), check_sum.rpartition(":")[2].lower()
             if wanted and file_hash(path) != wanted:
                 raise HTTPException(404, "The scan is another file")
         return Response()
@@ -90,7 +91,7 @@ class DataRoutes:
         """Name and place of a scan."""
         if (sent := self.uploads.find(image)) is not None:
             return {"name": sent.name, "path": str(sent)}
-        return answers.image_info(found(lambda: self.scans.case(image)))
+        return answers.image_info(or_not_found(lambda: self.scans.case(image)))
 
     def add_image(
         self,
@@ -99,7 +100,7 @@ class DataRoutes:
         params: Annotated[str, Form()] = "{}",
     ) -> dict[str, Any]:
         """Take a scan that is not of the run, to segment it; it is kept in RUN/uploads, and not learnt from."""
-        as_mapping(params)
+        json_object(params)
         sent = self.uploads.receive(file.file, file.filename)
         try:
             stem = Path(file.filename or "scan").name.partition(".")[0]
@@ -114,12 +115,12 @@ class DataRoutes:
 
     def label(self, label: Image, tag: Tag = FINAL) -> FileResponse:
         """A mask, in the numbers of the classes that /info/ gives."""
-        case = found(lambda: self.scans.case(label))
+        case = or_not_found(lambda: self.scans.case(label))
         masks = self.scans.masks()[case.id]
         if tag not in masks:
             raise HTTPException(404, f"{case.id} has no mask {tag!r}; it has {', '.join(masks) or 'none'}")
-        with self.parts.place(keep=True) as place:
-            return sent_file(self.scans.mask_file(case, masks[tag], place), place)
+        with self.served.temporary_folder(keep=True) as folder:
+            return file_response(self.scans.mask_file(case, masks[tag], folder), folder)
 
     def save_label(
         self,
@@ -131,14 +132,14 @@ class DataRoutes:
         """Save a mask into RUN/annotations, which learn takes; a mask that was there is kept in .history."""
         if tag not in {"", FINAL}:
             raise HTTPException(400, f"Masks are saved as {FINAL}, not as {tag!r}")
-        told = as_mapping(params).get("label_info")
+        told = json_object(params).get("label_info")
         sent = self.uploads.receive(label.file, label.filename, (*VOLUMES, BARE))
         try:
             if (uploaded := self.uploads.find(image)) is not None:
                 kept = save_mask_of_upload(self.scans, uploaded, sent, told)
                 say(f"{image}: a mask was saved, {kept}; the scan is none of the run, so it is not learnt from.")
                 return {"image": image, "label": image, "learnt_from": False}
-            case = found(lambda: self.scans.case(image))
+            case = or_not_found(lambda: self.scans.case(image))
             kept = save_mask(self.scans, case, sent, told)
         finally:
             shutil.rmtree(sent.parent, ignore_errors=True)
@@ -166,5 +167,5 @@ class DataRoutes:
             raise HTTPException(404, "There is no such session")
         return {"name": "scan"}
 
-    def _image_file(self, image: str, place: Path) -> Path:
-        return self.uploads.find(image) or self.scans.image_file(found(lambda: self.scans.case(image)), place)
+    def _image_file(self, image: str, folder: Path) -> Path:
+        return self.uploads.find(image) or self.scans.image_file(or_not_found(lambda: self.scans.case(image)), folder)

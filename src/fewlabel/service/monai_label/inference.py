@@ -15,6 +15,7 @@ from fewlabel.core.progress import silence
 from fewlabel.data.io.itk_image import read_image
 from fewlabel.data.io.mask_writing import write_mask
 from fewlabel.data.io.volume_reading import read_mask
+from fewlabel.data.preprocess import indices_of_values
 from fewlabel.data.store import PreparedCase
 from fewlabel.engine.runtime import Device
 from fewlabel.service.monai_label.run_scans import RunScans
@@ -75,8 +76,8 @@ class Inference:
         made.parent.mkdir()
         with self._alone, silence():
             predict.run(predict.SETTINGS.parse(given))
-        numbers = self.scans.to_numbers(read_mask(made))
-        numbers[numbers == self.scans.state().ignored] = 0
+        # A network says of every voxel what it is, so none is to be ignored.
+        numbers = indices_of_values(read_mask(made), self.scans.state().plan)
         target = folder / f"{stem}{extension}"
         if extension == ".nrrd":
             mask = sitk.GetImageFromArray(numbers.astype(_DTYPES[dtype]))

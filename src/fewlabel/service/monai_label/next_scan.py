@@ -51,11 +51,11 @@ class NextScan:
             raise KeyError(f"There is no strategy {strategy!r}. Choose from {', '.join(STRATEGIES)}")
         with self._alone:
             key = (strategy, self.scans.state().segmenter)
-            found = self._first(self._ranked.get(key, []))
-            if found is None:
+            scan = self._first(self._ranked.get(key, []))
+            if scan is None:
                 self._ranked = {key: self._rank(strategy, folder)}
-                found = self._first(self._ranked[key])
-            return found
+                scan = self._first(self._ranked[key])
+            return scan
 
     def _first(self, ranked: list[str]) -> str | None:
         masks = self.scans.masks()

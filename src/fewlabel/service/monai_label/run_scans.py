@@ -15,15 +15,14 @@ from numpy.typing import NDArray
 from fewlabel.core.errors import ArtifactError, DataError, Fault
 from fewlabel.core.progress import silence
 from fewlabel.core.suggestions import did_you_mean
-from fewlabel.data.added_mask_reading import NOT_LOOKED_AT, plan_with_ignored
+from fewlabel.data.added_mask_reading import NOT_LOOKED_AT, plan_with_ignored, read_annotation
 from fewlabel.data.io.catalog_paths import files_behind, is_file_path
 from fewlabel.data.io.dicom.address import parse_dicom
 from fewlabel.data.io.image_writing import write_volume
-from fewlabel.data.io.integer_types import in_smallest_type
 from fewlabel.data.io.mask_writing import write_mask
-from fewlabel.data.io.volume_reading import read_geometry, read_mask, read_volume
+from fewlabel.data.io.volume_reading import read_volume
 from fewlabel.data.masks_added_later import FOLDER, find_annotations
-from fewlabel.data.preprocess import Plan
+from fewlabel.data.preprocess import Plan, indices_of_values
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.stages import predict
 
@@ -107,11 +106,11 @@ class RunScans:
         """Scan → what its masks are called → where they are."""
         store = self.state().store
         saved = find_annotations(self.run / FOLDER, store.cases) if (self.run / FOLDER).is_dir() else {}
-        found: dict[str, dict[str, Path]] = {}
+        masks: dict[str, dict[str, Path]] = {}
         for case in store.cases:
             own = {ORIGINAL: Path(case.label)} if case.label is not None else {}
-            found[case.id] = {**own, **({FINAL: saved[case.id]} if case.id in saved else {})}
-        return found
+            masks[case.id] = {**own, **({FINAL: saved[case.id]} if case.id in saved else {})}
+        return masks
 
     def image_file(self, case: PreparedCase, folder: Path) -> Path:
         """A file with the first channel of a scan: its own, or a NIfTI made of what lies in series and archives."""
@@ -124,21 +123,14 @@ class RunScans:
         return made
 
     def mask_file(self, case: PreparedCase, path: Path, folder: Path) -> Path:
-        """A NIfTI with a mask in the numbers of the protocol."""
-        image = Path(case.images[0])
-        numbers = self.to_numbers(read_mask(path, grid=read_geometry(image)))
-        made = folder / f"{case.id}.nii.gz"
-        write_mask(made, in_smallest_type(numbers), image)
-        return made
+        """A NIfTI with a mask in the numbers of the protocol: the indices of classes, 255 where nobody looked.
 
-    def to_numbers(self, values: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-        """A mask of the data set's values in the numbers of the protocol; what is no class is what nobody looked at."""
-        state = self.state()
-        numbers = {value: number for number, value in enumerate(state.plan.label_values)}
-        numbers |= {alias: numbers[value] for alias, value in state.plan.label_aliases.items() if value in numbers}
-        made = np.full(values.shape, state.ignored or 0, dtype=np.int64)
-        for value, number in numbers.items():
-            made[values == value] = number
+        Raises:
+            DataError: If it cannot be read, lies on another grid, or holds a value of no class, or no annotation.
+        """
+        plan = self.state().plan
+        made = folder / f"{case.id}.nii.gz"
+        write_mask(made, indices_of_values(read_annotation(case, path, plan), plan), Path(case.images[0]))
         return made
 
     def to_values(self, numbers: NDArray[np.integer[Any]], names: Mapping[int, str] | None = None) -> NDArray[np.int64]:
@@ -175,14 +167,14 @@ class RunScans:
     def _by_uid(self, cases: Mapping[str, PreparedCase]) -> dict[str, str]:
         """SeriesInstanceUID → id; read once, from a file of each series."""
         if self._uids is None:
-            found: dict[str, str] = {}
+            uids: dict[str, str] = {}
             for case in cases.values():
                 if parse_dicom(Path(case.images[0])) is not None:
                     import pydicom
 
                     header = pydicom.dcmread(files_behind(Path(case.images[0]))[0], stop_before_pixels=True)
-                    found.setdefault(str(header.SeriesInstanceUID), case.id)
-            self._uids = found
+                    uids.setdefault(str(header.SeriesInstanceUID), case.id)
+            self._uids = uids
         return self._uids
 
 

@@ -20,8 +20,8 @@ from fewlabel.service.monai_label.callers import for_callers
 from fewlabel.service.monai_label.data_routes import DataRoutes
 from fewlabel.service.monai_label.inference import Inference
 from fewlabel.service.monai_label.next_scan import NextScan
-from fewlabel.service.monai_label.parts import Parts
 from fewlabel.service.monai_label.run_scans import RunScans
+from fewlabel.service.monai_label.served_run import ServedRun
 from fewlabel.service.monai_label.settings import ServeSettings
 from fewlabel.service.monai_label.uploads import Uploads
 from fewlabel.service.monai_label.work_routes import WorkRoutes
@@ -44,7 +44,7 @@ def run(settings: ServeSettings) -> None:
         raise SettingsError("Nothing is served:", [Fault(f"{settings.run} cannot be used: {obstacle}", "run")])
     with tempfile.TemporaryDirectory(prefix="fewlabel-serve-") as temporary:
         token = new_token()
-        parts = parts_of(settings, token, Path(temporary))
+        served = served_run(settings, token, Path(temporary))
         bound = loopback_socket(settings.port)
         address = f"http://{HOST}:{settings.port}/"
 
@@ -55,15 +55,15 @@ def run(settings: ServeSettings) -> None:
             say("Only programs of this machine reach it. Ctrl-C ends it.")
 
         try:
-            serve_until_stopped(application(settings, parts, token), bound, ready)
+            serve_until_stopped(application(settings, served, token), bound, ready)
         finally:
-            parts.learning.stop()
+            served.learning.stop()
 
 
-def parts_of(settings: ServeSettings, token: str, temporary: Path) -> Parts:
-    """What does the work."""
+def served_run(settings: ServeSettings, token: str, temporary: Path) -> ServedRun:
+    """The run, and who does the work for its routes."""
     scans = RunScans(settings.run)
-    return Parts(
+    return ServedRun(
         scans=scans,
         uploads=Uploads(settings.run / UPLOADS, temporary),
         inference=Inference(scans, settings.device),
@@ -75,11 +75,11 @@ def parts_of(settings: ServeSettings, token: str, temporary: Path) -> Parts:
     )
 
 
-def application(settings: ServeSettings, parts: Parts, token: str) -> ASGIApp:
+def application(settings: ServeSettings, served: ServedRun, token: str) -> ASGIApp:
     """The routes behind all checks."""
     router = APIRouter()
-    WorkRoutes(parts).add_to(router)
-    DataRoutes(parts).add_to(router)
+    WorkRoutes(served).add_to(router)
+    DataRoutes(served).add_to(router)
     app = FastAPI(
         title="fewlabel serve",
         description=_ABOUT,

@@ -116,11 +116,11 @@ def volume_suffix(name: str, kinds: tuple[str, ...] = VOLUMES) -> str:
     """
     if not name:
         return ".nii.gz"
-    found = next((suffix for suffix in (*kinds, *SCAN_SUFFIXES) if name.lower().endswith(suffix)), "")
-    if found not in kinds:
+    suffix = next((each for each in (*kinds, *SCAN_SUFFIXES) if name.lower().endswith(each)), "")
+    if suffix not in kinds:
         fault = Fault(f"{Path(name).name[-40:]!r} is of no format that is taken", "file", f"Send {', '.join(kinds)}")
         raise DataError("A file cannot be taken:", [fault])
-    return found
+    return suffix
 
 
 def _whole(path: Path) -> None:

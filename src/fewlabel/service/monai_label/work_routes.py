@@ -15,8 +15,9 @@ from fewlabel.pipelines.learn import learn_settings
 from fewlabel.service.learning_job import Round
 from fewlabel.service.monai_label import answers
 from fewlabel.service.monai_label.answers import MODEL
+from fewlabel.service.monai_label.http_exchange import file_response, json_object, or_not_found
 from fewlabel.service.monai_label.mask_intake import BARE
-from fewlabel.service.monai_label.parts import Parts, as_mapping, found, sent_file
+from fewlabel.service.monai_label.served_run import ServedRun
 from fewlabel.service.monai_label.uploads import VOLUMES
 from fewlabel.service.token_check import same_token
 
@@ -29,11 +30,11 @@ class WorkRoutes:
     """The routes.
 
     Args:
-        parts: Of the server.
+        served: The run.
     """
 
-    def __init__(self, parts: Parts) -> None:
-        self.parts = parts
+    def __init__(self, served: ServedRun) -> None:
+        self.served = served
 
     def add_to(self, router: APIRouter) -> None:
         """Register them."""
@@ -53,23 +54,23 @@ class WorkRoutes:
 
     def info(self) -> dict[str, Any]:
         """Classes, model, strategies, trainer and counts."""
-        return answers.info(self.parts.scans, self.parts.budget)
+        return answers.info(self.served.scans, self.served.budget)
 
     def logs(self, lines: Annotated[int, Query(ge=1, le=1000)] = 300) -> PlainTextResponse:
         """What the last round of learning printed."""
-        rounds = self.parts.learning.rounds
+        rounds = self.served.learning.rounds
         return PlainTextResponse("\n".join(rounds[-1].lines[-lines:]) + "\n" if rounds else "Nothing was learnt yet.\n")
 
     def login_needed(self) -> dict[str, Any]:
         """Whether a token is needed."""
-        return {"enabled": bool(self.parts.token)}
+        return {"enabled": bool(self.served.token)}
 
     def log_in(self, password: Annotated[str, Form()], username: Annotated[str, Form()] = "") -> dict[str, str]:
         """The token for the token: any user name, and the token of this server as the password."""
-        if not same_token(password, self.parts.token):
+        if not same_token(password, self.served.token):
             raise HTTPException(401, "The password is the token that the terminal shows")
         say(f"{username[:40]!r} has logged in.")
-        return {"access_token": self.parts.token, "token_type": "bearer"}
+        return {"access_token": self.served.token, "token_type": "bearer"}
 
     def logged_in(self) -> dict[str, Any]:
         """Whether the token of this request is right: nobody comes here without."""
@@ -81,11 +82,11 @@ class WorkRoutes:
         params: Annotated[dict[str, Any] | None, Body()] = None,  # noqa: ARG002
     ) -> dict[str, Any]:
         """The scan to annotate next, as suggest ranks them; empty where all are annotated."""
-        with self.parts.place() as place:
-            scan = found(lambda: self.parts.next_scan.choose(strategy, place))
+        with self.served.temporary_folder() as folder:
+            scan = or_not_found(lambda: self.served.next_scan.choose(strategy, folder))
         if scan is None:
             return {}
-        return {"id": scan, **answers.image_info(self.parts.scans.case(scan))}
+        return {"id": scan, **answers.image_info(self.served.scans.case(scan))}
 
     def infer(
         self,
@@ -98,21 +99,21 @@ class WorkRoutes:
         label: Annotated[UploadFile | None, File(description="Taken and not used: the network draws by itself")] = None,
     ) -> Response:
         """Segment a scan, on its own grid: parameters and mask in one answer, or one of them alone."""
-        asked = as_mapping(params)
+        asked = json_object(params)
         if label is not None and label.filename:
-            shutil.rmtree(self.parts.uploads.receive(label.file, label.filename, (*VOLUMES, BARE)).parent)
-        with self.parts.place(keep=output == "image") as place:
-            received = None if file is None else self.parts.uploads.receive(file.file, file.filename)
+            shutil.rmtree(self.served.uploads.receive(label.file, label.filename, (*VOLUMES, BARE)).parent)
+        with self.served.temporary_folder(keep=output == "image") as folder:
+            received = None if file is None else self.served.uploads.receive(file.file, file.filename)
             try:
                 scan = received or self._scan(image, session_id)
-                mask, said = self.parts.inference.infer(scan, asked, place)
+                mask, said = self.served.inference.infer(scan, asked, folder)
             finally:
                 if received is not None:
                     shutil.rmtree(received.parent)
             # By its id: the SeriesInstanceUID that it may be asked for by tells who was scanned.
             say(f"{scan.id if isinstance(scan, PreparedCase) else 'A scan that was sent'}: segmented.")
             if output == "image":
-                return sent_file(mask, place)
+                return file_response(mask, folder)
             if output == "json":
                 return JSONResponse(said)
             body, kind = answers.mask_and_params(mask, said)
@@ -120,17 +121,17 @@ class WorkRoutes:
 
     def _scan(self, image: str, session_id: str) -> PreparedCase | Path:
         if session_id:
-            scan = self.parts.uploads.session(session_id)
+            scan = self.served.uploads.session(session_id)
             if scan is None:
                 raise HTTPException(404, "There is no such session")
             return scan
         if not image:
             raise HTTPException(400, "Name a scan by image or session_id, or send one as file")
-        return self.parts.uploads.find(image) or found(lambda: self.parts.scans.case(image))
+        return self.served.uploads.find(image) or or_not_found(lambda: self.served.scans.case(image))
 
     def training(self, check_if_running: bool = False, all: bool = False) -> Any:
         """The last round, or all of this server; with check_if_running, 404 unless one is under way."""
-        learning = self.parts.learning
+        learning = self.served.learning
         made = learning.running if check_if_running else (learning.rounds[-1] if learning.rounds else None)
         if made is None:
             raise HTTPException(404, "Nothing is learning" if check_if_running else "Nothing was learnt yet")
@@ -147,15 +148,15 @@ class WorkRoutes:
 
     def stop_training(self) -> dict[str, Any] | None:
         """Stop the round under way; nothing of it is kept."""
-        made = self.parts.learning.stop()
+        made = self.served.learning.stop()
         return None if made is None else answers.task(made)
 
     def _begin(self, params: dict[str, Any]) -> Round:
         # Slicer sends empty text for what has no value.
         given = {key: params[key] for key in OF_A_ROUND if params.get(key) not in {None, ""}}
-        settings = {"budget": self.parts.budget, **given}
-        learn_settings({"run": self.parts.scans.run, **settings})
-        made = self.parts.learning.begin(settings)
+        settings = {"budget": self.served.budget, **given}
+        learn_settings({"run": self.served.scans.run, **settings})
+        made = self.served.learning.begin(settings)
         if made is None:
             raise HTTPException(429, "A round is under way: wait, or stop it")
         say("A round of learning has begun.")

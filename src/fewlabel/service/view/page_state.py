@@ -19,10 +19,11 @@ from fewlabel.data.io.dicom.address import parse_dicom
 from fewlabel.data.io.geometry import Volume
 from fewlabel.data.io.label_tables import labels_of
 from fewlabel.data.io.volume_reading import read_mask, read_volume
+from fewlabel.data.preprocess import indices_of_values
 from fewlabel.service.learning_job import LearningJob
 from fewlabel.service.view.predictions_on_demand import PredictionQueue, prediction_file
 from fewlabel.service.view.viewed_scans import ViewedScan, ViewedScans
-from fewlabel.service.view.volumes_for_browser import class_indices, dice_of_classes, errors_between, shown_window
+from fewlabel.service.view.volumes_for_browser import dice_of_classes, errors_between, shown_window
 
 
 class Viewing:
@@ -66,14 +67,14 @@ class Viewing:
         """(z, y, x) class indices; None if it is not made yet."""
         file = prediction_file(self.scans, scan)
         grid = self.volume(scan.images).geometry
-        return None if file is None else class_indices(read_mask(file, grid=grid), self.scans.plan)
+        return None if file is None else indices_of_values(read_mask(file, grid=grid), self.scans.plan)
 
     def annotation(self, scan: ViewedScan) -> NDArray[np.uint8] | None:
         """(z, y, x) class indices of the mask that was saved last, else of that of the data; None without."""
         file = self.scans.added_masks().get(scan.case.id) or scan.case.label
         if file is None:
             return None
-        return class_indices(read_annotation(scan.case, Path(file), self.scans.plan), self.scans.plan)
+        return indices_of_values(read_annotation(scan.case, Path(file), self.scans.plan), self.scans.plan)
 
 
 def page_state(viewing: Viewing, title: str) -> dict[str, Any]:

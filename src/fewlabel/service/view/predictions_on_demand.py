@@ -113,11 +113,11 @@ def _key(scans: ViewedScans, scan: ViewedScan) -> tuple[str, str]:
 
 def _rounds(run: Path, segmenter: Artifact) -> list[Path]:
     """Folders of masks that rounds of ``learn`` made with this network, the last first."""
-    found = []
+    folders = []
     for folder in reversed(round_folders(run)):
         artifact = Artifact.find(folder / "predictions", "predictions")
         if artifact is not None and any(
             parent.content_hash == segmenter.content_hash for parent in artifact.manifest.parents
         ):
-            found.append(artifact.folder)
-    return found
+            folders.append(artifact.folder)
+    return folders

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import nibabel
@@ -69,32 +68,6 @@ def shown_window(channel: NDArray[np.float32]) -> tuple[float, float]:
     finite = channel[np.isfinite(channel)]
     low, high = np.percentile(finite, (1.0, 99.5)) if finite.size else (0.0, 1.0)
     return float(low), float(max(high, low + 1e-6))
-
-
-def class_indices(values: NDArray[np.integer[Any]], plan: Plan) -> NDArray[np.uint8]:
-    """Raw values of a mask as the index of each class, :data:`NOT_LOOKED_AT` for the plan's value to ignore.
-
-    Raises:
-        DataError: If it holds a value that stands for nothing.
-    """
-    stands_for = _meanings(plan)
-    indices = np.full(values.shape, NOT_LOOKED_AT, np.uint8)
-    for value in np.unique(values).tolist():
-        if value not in stands_for:
-            known = ", ".join(map(str, plan.label_values))
-            raise DataError("A mask cannot be shown:", [Fault(f"it holds {value}; values of classes are {known}")])
-        indices[values == value] = stands_for[value]
-    return indices
-
-
-def _meanings(plan: Plan) -> Mapping[int, int]:
-    known = {value: index for index, value in enumerate(plan.label_values)}
-    if plan.ignore_value is not None:
-        known.setdefault(plan.ignore_value, NOT_LOOKED_AT)
-    for raw, value in plan.label_aliases.items():
-        known.setdefault(raw, known.get(value, NOT_LOOKED_AT))
-    known.setdefault(NOT_LOOKED_AT, NOT_LOOKED_AT)
-    return known
 
 
 def raw_values(indices: NDArray[np.uint8], plan: Plan) -> NDArray[np.integer[Any]]:

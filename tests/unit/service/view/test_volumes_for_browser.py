@@ -10,13 +10,12 @@ import pytest
 
 from fewlabel.core.errors import DataError
 from fewlabel.data.io.volume_reading import read_volume
-from fewlabel.data.preprocess import Plan
+from fewlabel.data.preprocess import Plan, indices_of_values
 from fewlabel.service.view.volumes_for_browser import (
     FOUND,
     MISSED,
     NOT_LOOKED_AT,
     TAKEN,
-    class_indices,
     dice_of_classes,
     errors_between,
     nifti_bytes,
@@ -65,20 +64,12 @@ def test_an_axis_that_nifti_cannot_count_is_refused() -> None:
         nifti_bytes(volume, None)  # type: ignore[arg-type]
 
 
-def test_values_become_indices_and_aliases_count() -> None:
-    raw = np.array([[[0, 7, 8, 40, 99, 98, 255]]])
-    unseen = NOT_LOOKED_AT
-    assert class_indices(raw, PLAN).tolist() == [[[0, 1, 1, 2, unseen, unseen, unseen]]]
-    with pytest.raises(DataError, match="it holds 41; values of classes are 0, 7, 40"):
-        class_indices(np.array([[[7, 41]]]), PLAN)
-
-
 def test_the_way_to_the_browser_and_to_the_disk_leads_back() -> None:
     indices = np.random.default_rng(0).choice(np.uint8([0, 1, 2, NOT_LOOKED_AT]), (5, 6, 7))
     sent = sent_indices(indices, PLAN)
     assert sent.max() <= 3
     assert np.array_equal(received_indices(sent, PLAN), indices)
-    assert np.array_equal(class_indices(raw_values(indices, PLAN), PLAN), indices)
+    assert np.array_equal(indices_of_values(raw_values(indices, PLAN), PLAN), indices)
 
 
 def test_an_index_of_no_class_is_refused() -> None:
