@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,28 @@ from fewlabel.core import progress
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 torch.set_num_threads(1)
+# Where Python is told to keep no bytecode, each worker of each run would compile the package and rewrite the assertions
+# of all tests anew, which takes as long as all else that comes before the first test.
+sys.dont_write_bytecode = False
+# What is loaded and collected stays until the end: nothing of it is garbage, now or while tests run.
+gc.disable()
 # A background shell, nohup and some services have these ignored by what they start, and so by the processes of tests.
 if threading.current_thread() is threading.main_thread():
     for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(_number) == signal.SIG_IGN:
             signal.signal(_number, _handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop() -> Generator[None, object, object]:
+    """Collect the garbage of tests alone."""
+    gc.freeze()
+    gc.enable()
+    try:
+        return (yield)
+    finally:
+        # Hypothesis, which may be loaded for the summary only, asks who refers to a generator of random numbers.
+        gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
