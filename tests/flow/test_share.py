@@ -223,3 +223,5 @@ def test_search_looks_into_what_is_packed(tmp_path):
     (tmp_path / "c.txt").write_text("4711081599")
     assert found_in(tmp_path, ["4711081599"]) == {"c.txt": ["4711081599"]}
     assert found_in(tmp_path, []) == {}
+    (tmp_path / "empty.json").touch()
+    assert found_in(tmp_path, ["4711081599"]) == {"c.txt": ["4711081599"]}

@@ -8,7 +8,6 @@ import pytest
 from typer.testing import CliRunner
 
 from fewlabel.cli import app
-from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import MANIFEST, file_hash
 from fewlabel.core.artifact.manifest_fields import content_hash_of
 from fewlabel.core.artifact.run_record import read_run, write_run
@@ -183,15 +182,14 @@ def test_weights_of_another_network(run):
     one.write_bytes(weights[1])
     assert "segmenter: files" in differing(found(run, steps=0, scores=False))
     two.write_bytes(weights[0])
-    before = [Artifact.open(run / name, check_parents=False).content_hash for name in ("encoder",)]
-    assert before
     for name in ("segmenter", "segmenter-control"):
         old = json.loads((run / name / MANIFEST).read_text())["content_hash"]
         new = reseal(run / name)
         told = differing(found(run, steps=0, scores=False))
         assert {"scores: made from", "run.json"} <= told
         rename_parent(run, old, new)
-    findings = found(run, steps=0)
+    # Small networks may be nearly as good as each other.
+    findings = found(run, steps=0, tolerance=1e-4)
     assert "scores: repeated" in differing(findings)
     assert "segmenter: validation" in differing(findings)
 

@@ -65,6 +65,13 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert done.stderr.strip() in {"", "0"}, done.stderr
 
 
+def test_what_does_not_train_does_not_wait_for_the_compiler_of_torch() -> None:
+    stages = "from fewlabel.stages import evaluate, finetune, predict, prepare, pretrain, report, suggest"
+    late = ("lightning_fabric", "torch._dynamo")
+    done = python(f"import sys\n{stages}\nsys.exit(str([name for name in {late!r} if name in sys.modules] or 0))")
+    assert done.stderr.strip() in {"", "0"}, done.stderr
+
+
 def test_the_module_runs_as_torchrun_starts_it() -> None:
     done = subprocess.run([sys.executable, "-m", "fewlabel", "recipes"], capture_output=True, text=True, check=False)
     assert done.returncode == 0

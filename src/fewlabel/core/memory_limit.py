@@ -94,11 +94,9 @@ def _group_bounds() -> Iterator[tuple[int, int]]:
 
 def _cached(folder: Path) -> int:
     """Bytes of a group that are copies of files and can be dropped."""
-    for line in _lines(folder / "memory.stat"):
-        name, _, value = line.partition(" ")
-        if name in {"inactive_file", "total_inactive_file"}:
-            return int(value)
-    return 0
+    facts = dict(line.split(" ", 1) for line in _lines(folder / "memory.stat") if " " in line)
+    # The first version counts the groups below apart.
+    return int(facts.get("total_inactive_file", facts.get("inactive_file", 0)))
 
 
 def _number(file: Path) -> int | None:

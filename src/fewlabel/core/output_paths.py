@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from fewlabel.core.errors import reason
 from fewlabel.core.unfinished_files import is_partial
@@ -81,6 +81,12 @@ def outside_of(target: Path, top: Path) -> str:
     """Where a file would be written instead of below a folder, because of a link or a name; empty if it stays below."""
     home = target.parent.resolve()
     return "" if home.is_relative_to(top.resolve()) else str(home)
+
+
+def leads_out(name: str) -> bool:
+    """Whether a name of a file that a record has, relative to the folder of that record, may lead to another folder."""
+    path = PurePosixPath(name)
+    return path.is_absolute() or ".." in path.parts or "\0" in name
 
 
 def as_file_name(text: str) -> str:

@@ -77,6 +77,9 @@ def partials_of(path: Path) -> list[Path]:
 
 def abandoned(partial: Path) -> bool:
     """Whether nobody on this machine is writing it any more; of other machines nothing is known."""
+    if not _PARTIAL.fullmatch(partial.name):
+        # Somebody's own.
+        return False
     host, process = _writer(partial)
     if not host:
         return True

@@ -8,16 +8,16 @@ import os
 import platform
 import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from lightning_fabric.strategies.ddp import DDPStrategy
 
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.settings.base import setting
 from fewlabel.engine.stalled_processes import PATIENCE
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "32", "bf16"]
@@ -54,6 +54,11 @@ def start(device: Device = "auto", precision: Precision = "auto", threads: int =
     Raises:
         SettingsError: If the device is not there, or ``srun`` launched several of these.
     """
+    # It loads torch's compiler, two seconds that no other command has to wait.
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
     use_threads(threads)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))

@@ -5,10 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from fewlabel.engine.checkpoint import Checkpointer
@@ -20,6 +19,9 @@ from fewlabel.engine.run_folder_state import begun_compiled
 from fewlabel.engine.step import gradients_of
 from fewlabel.engine.trackers import Trackers
 from fewlabel.gradients.combine import Combiner, MeanCombiner
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 class TrainedModel(Protocol):

@@ -40,10 +40,11 @@ def listed_once() -> Iterator[None]:
 
 
 def files_below(root: Path) -> tuple[Path, ...]:
-    """All files below a folder, relative to it and sorted, but hidden ones; links to folders are followed.
+    """All files below a folder, relative to it and sorted, but hidden ones.
 
-    Folders that may not be read, and those deeper than eight, are passed over. So is what earlier runs made, but for
-    masks by name: those may be labels now.
+    Links to folders are followed, but for those that lead back to a folder they lie in. Folders that may not be read,
+    and those deeper than eight, are passed over. So is what earlier runs made, but for masks by name: those may be
+    labels now.
     """
     return _below(root).files
 
@@ -62,8 +63,14 @@ def _below(root: Path) -> _Below:
     files: list[Path] = []
     artifact_of: dict[Path, str] = {}
     own: dict[str, int] = {}
+    above: dict[Path, frozenset[str]] = {}
     for place, folders, names in os.walk(root, followlinks=True):
         here = Path(place)
+        real, within = os.path.realpath(here), above.get(here.parent, frozenset())
+        if real in within:
+            folders.clear()
+            continue
+        above[here] = within | {real}
         below = here.relative_to(root)
         folders[:] = sorted(name for name in folders if not name.startswith(".")) if len(below.parts) < DEEPEST else []
         if (artifact := own_files(here, names)) is not None:

@@ -122,6 +122,10 @@ def _case(
     if sliced is None and len(files) > 1:
         problem = f"must have one volume, not {', '.join(str(root / path) for path in files)}"
         raise DataError("A case is there twice:", [Fault(problem, f"case {name}", "Remove all but one")])
+    homes = sorted({str((root / path).parent) for path in files})
+    if len(homes) > 1:
+        problem = f"must have its slices in one folder, not in {' and '.join(homes)}"
+        raise DataError("A case is there twice:", [Fault(problem, f"case {name}", "Keep one of them, or join them")])
     where = first if sliced is None else first.with_name(f"{first.stem[: sliced.start('number')]}*{first.suffix}")
     z, y, x = spacing or (1.0, 1.0, 1.0)
     said = spacing is not None

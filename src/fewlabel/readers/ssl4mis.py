@@ -162,6 +162,11 @@ class Ssl4misReader(Reader):
             fault = Fault(problem, str(place), "Store the image under that name, or move the file away")
             raise DataError("A file cannot be read:", [fault])
         stacked = place not in files.volumes
+        homes = sorted({str(path.parent) for path in files.slices})
+        if stacked and len(homes) > 1:
+            problem = f"must have its slices in one folder, not in {' and '.join(homes)}"
+            fault = Fault(problem, f"case {name}", "Keep one of them, or join them")
+            raise DataError("A case is there twice:", [fault])
         where = place.with_name(f"{name}_slice_*{SUFFIX}") if stacked else place
         order = self._order(place)
         spacing = self.chosen.spacing or _usual_spacing(place)

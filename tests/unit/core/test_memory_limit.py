@@ -67,3 +67,11 @@ def test_the_address_space_of_a_process():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert 32 << 20 < int(done.stdout) <= 64 << 20
+
+
+def test_groups_below_are_counted_by_the_first_version(system):
+    system["/proc/self/cgroup"] = "4:memory:/job"
+    system["/sys/fs/cgroup/memory/job/memory.limit_in_bytes"] = str(2 << 30)
+    system["/sys/fs/cgroup/memory/job/memory.usage_in_bytes"] = str(1 << 30)
+    system["/sys/fs/cgroup/memory/job/memory.stat"] = f"cache 7\ninactive_file 0\ntotal_inactive_file {100 << 20}"
+    assert memory_limit.memory_left() == (1 << 30) + (100 << 20)

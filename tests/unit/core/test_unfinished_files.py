@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from fewlabel.core.artifact.files import building
 from fewlabel.core.unfinished_files import is_partial, partial_beside, sweep_partials
 
 
@@ -36,3 +37,14 @@ def test_parts_of_a_file_that_a_killed_process_left_are_swept(tmp_path: Path) ->
     sweep_partials(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {alive, elsewhere, "mine.partial", "x.bin"}
     sweep_partials(tmp_path / "none")
+
+
+def test_what_somebody_called_alike_is_nobodys_leftover(tmp_path: Path) -> None:
+    own = tmp_path / ".scans.old.partial"
+    own.mkdir()
+    old = tmp_path / ".scans.0123abcd.partial"
+    old.mkdir()
+    with building(tmp_path / "scans") as folder:
+        (folder / "a").write_text("1")
+    assert own.is_dir()
+    assert not old.exists()

@@ -101,3 +101,13 @@ def test_a_missing_slice_is_named(tmp_path):
     _, catalog = read_catalog(root)
     with pytest.raises(DataError, match="slices are not numbered consecutively: 3 then 5"):
         read_volume(catalog.cases[1].images)
+
+
+def test_slices_of_a_case_in_two_folders_are_refused(tmp_path):
+    root = synapse(tmp_path, lists=False)
+    first = next(iter(sorted((root / "train_npz").glob("case0001*"))))
+    (root / "more_npz").mkdir()
+    first.rename(root / "more_npz" / first.name)
+    _, catalog = collect_catalog(root)
+    (fault,) = (str(fault) for fault in catalog.faults)
+    assert f"case case0001: must have its slices in one folder, not in {root / 'more_npz'} and" in fault

@@ -296,3 +296,12 @@ def test_validation_on_scribbles_is_said(tmp_path):
     without = make_split(read(tmp_path, label="scribble"), validation_fraction=0.0)
     assert without["parts"]["validation"] == []
     assert not any("scribbles" in note for note in without["notes"])
+
+
+def test_slices_of_a_case_in_two_folders_are_refused(tmp_path):
+    name = frames(1)[0]
+    root = acdc_folder(tmp_path, sliced=[name])
+    (root / "more").mkdir()
+    (root / "data" / "slices" / f"{name}_slice_1.h5").rename(root / "more" / f"{name}_slice_1.h5")
+    with pytest.raises(DataError, match=f"case {name}: must have its slices in one folder, not in"):
+        read(root)

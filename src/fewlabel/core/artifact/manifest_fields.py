@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fewlabel.core.artifact.files import ANEW, MANIFEST, read_json
 from fewlabel.core.artifact.sealed import SEAL, is_sealed
 from fewlabel.core.errors import ArtifactError, Fault
+from fewlabel.core.output_paths import leads_out
 
 SCHEMA_VERSION = 1
 
@@ -67,7 +68,7 @@ def read_manifest(path: Path) -> Manifest:
     """The manifest in a file.
 
     Raises:
-        ArtifactError: If it is no manifest, not as it was written, or of a newer schema.
+        ArtifactError: If it is no manifest, not as it was written, of a newer schema, or names files elsewhere.
     """
     # Before it is read: what is written in between is taken for new.
     stamp = _stamp(path) if path.is_file() else ()
@@ -84,6 +85,9 @@ def read_manifest(path: Path) -> Manifest:
     except ValidationError as error:
         fault = Fault(f"{path} is not a valid manifest ({wrong_fields(error)})", remedy=ANEW)
         raise ArtifactError("An artifact cannot be used:", [fault]) from error
+    if outside := [name for name in manifest.files if leads_out(name)]:
+        fault = Fault(f"{path} names {outside[0]}, which is no file of its folder", remedy=ANEW)
+        raise ArtifactError("An artifact cannot be used:", [fault])
     _known[Path(os.path.realpath(path))] = stamp, manifest.content_hash
     return manifest
 

@@ -19,7 +19,6 @@ from fewlabel.data.io.files_named_in_files import REMEDY, outside_problem
 from fewlabel.data.io.gipl_header import gipl_stored
 from fewlabel.data.io.metaimage_header import metaimage_stored
 from fewlabel.data.io.nifti_bytes import (
-    HARMLESS,
     header_file,
     is_packed,
     put_back_not_finite,
@@ -30,7 +29,7 @@ from fewlabel.data.io.nifti_bytes import (
 from fewlabel.data.io.nifti_grid import nifti_problems
 from fewlabel.data.io.nrrd_header import nrrd_stored, read_nrrd_header
 from fewlabel.data.io.picture_header import Picture, read_picture
-from fewlabel.data.io.stored_voxel_checks import Stored, beyond_deflate, falls_short, read_stored
+from fewlabel.data.io.stored_voxel_checks import HARMLESS, Stored, beyond_deflate, falls_short, read_stored
 
 #: Files whose answer is remembered: those of a large data set, a few hundred bytes each.
 REMEMBERED = 1 << 16

@@ -6,6 +6,7 @@ the key over its sources carry it without any file beside: ``FOLDER/FILE.h5#KEY,
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -278,6 +279,10 @@ def _check_numbers(array: Any, where: str) -> None:
     problem = too_large(array.nbytes + 4 * array.size)
     if not problem and array.nbytes > _HARMLESS and array.nbytes > _DENSEST * held:
         problem = f"has {held} bytes in the file, which cannot hold {array.nbytes}"
+    # HDF5 unpacks a chunk as a whole, whatever is asked of it.
+    chunk = 0 if isinstance(array, NpzArray) else math.prod(array.chunks or (0,)) * array.dtype.itemsize
+    if not problem and chunk > max(_HARMLESS, array.nbytes):
+        problem = f"is stored in chunks of {chunk} bytes, though all of it has {array.nbytes}"
     if problem:
         fault = Fault(f"{problem} (its shape is {tuple(array.shape)})", where, "Check its shape, or write it again")
         raise DataError("A scan cannot be used:", [fault])

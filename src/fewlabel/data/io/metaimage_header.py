@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fewlabel.data.io.files_named_in_files import leading_outside
-from fewlabel.data.io.stored_voxel_checks import MOST_FILES, Packing, Part, Stored, promised_bytes
+from fewlabel.data.io.files_named_in_files import leading_outside, numbered_names
+from fewlabel.data.io.stored_voxel_checks import Packing, Part, Stored, promised_bytes
 
 _MOST_LINES = 1000
 _LONGEST_LINE = 1 << 16
@@ -81,12 +81,9 @@ def _files(path: Path, named: str, listed: list[str], sizes: tuple[int, ...]) ->
             else (_integers(" ".join(words[1:4])) or (1, sizes[-1], 1))
         )
         numbers = range(first, last + 1, max(1, step))
-        if len(numbers) > MOST_FILES:
-            return [path.parent / named]
-        try:
-            return [path.parent / (words[0] % number) for number in numbers] or [path]
-        except (TypeError, ValueError):
-            return [path.parent / named]
+        if not numbers:
+            return [path]
+        return [path.parent / name for name in numbered_names(words[0], numbers)] or [path.parent / named]
     return [path.parent / named]
 
 

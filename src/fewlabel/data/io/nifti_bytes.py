@@ -13,13 +13,11 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fewlabel.data.io.stored_voxel_checks import Finite
+from fewlabel.data.io.stored_voxel_checks import HARMLESS, Finite
 
 HEADER_BYTES = 544
 _BLOCK = 1 << 22
 _BEYOND = 1 << 40
-#: Bytes that nobody minds, whatever a header says.
-HARMLESS = 1 << 28
 _FLOATS = {16: "f4", 64: "f8"}
 #: Bits of a value by the code of its type; what a header says of them beside it may be wrong.
 _BITS = {

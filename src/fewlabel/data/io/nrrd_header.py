@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fewlabel.data.io.files_named_in_files import leading_outside
-from fewlabel.data.io.stored_voxel_checks import MOST_FILES, Packing, Part, Stored, promised_bytes, unpacked_blocks
+from fewlabel.data.io.files_named_in_files import leading_outside, numbered_names
+from fewlabel.data.io.stored_voxel_checks import Packing, Part, Stored, promised_bytes, unpacked_blocks
 
 MAGIC = b"NRRD000"
 _MOST = 1 << 24
@@ -98,6 +98,9 @@ def read_nrrd_header(path: Path) -> NrrdHeader | None:
                 listed = key.strip().lower() in ("data file", "datafile") and value.strip().startswith("LIST")
             else:
                 unparsed = unparsed or f'its header has a line that is no field: "{text[:40]}"'
+        if not unparsed and not _integers(fields.get("sizes", "")):
+            # ITK takes 20.0 for 20, and makes room for it.
+            unparsed = f'its sizes are no whole numbers: "{fields.get("sizes", "")[:40]}"'
         return NrrdHeader(path, fields, keys, tuple(names), stream.tell(), unparsed)
 
 
@@ -143,12 +146,9 @@ def _files(header: NrrdHeader, named: str) -> list[Path]:
     if "%" in words[0] and len(words) >= 4:
         first, last, step = _integers(" ".join(words[1:4])) or (0, -1, 1)
         numbers = range(first, last + (1 if step > 0 else -1), step or 1)
-        if len(numbers) > MOST_FILES:
-            return [home / named]
-        try:
-            return [home / (words[0] % number) for number in numbers] or [header.path]
-        except (TypeError, ValueError):
-            return [home / named]
+        if not numbers:
+            return [header.path]
+        return [home / name for name in numbered_names(words[0], numbers)] or [home / named]
     return [home / named]
 
 
@@ -193,6 +193,9 @@ def raw_copy(header: NrrdHeader, stored: Stored, folder: Path) -> Path:
     with copy.open("wb") as stream:
         stream.write(f"NRRD0005\n{fields}encoding: raw\n\n".encode())
         for part in stored.parts:
+            left = part.promised
             for block in unpacked_blocks(part):
-                stream.write(block)
+                left -= stream.write(block[:left])
+                if not left:
+                    break
     return copy

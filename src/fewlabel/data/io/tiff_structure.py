@@ -28,6 +28,8 @@ _LETTERS = {
 _RATIO = 5
 _MOST_PAGES = 1 << 16
 _MOST_VALUES = 1 << 22
+#: Tags that are looked at: those of size, type, packing and place of the pixels, of colours, turns and resolution.
+_WANTED = frozenset({256, 257, 258, 259, 262, 273, 274, 277, 279, 282, 284, 296, 320, 324, 325, 338, 339})
 ORIENTATION = 274
 _LOSSY = (6, 7, 34712)
 #: Codes of fax machines, which pack a white page into next to nothing.
@@ -116,6 +118,7 @@ def read_tags(stream: BinaryIO, length: int) -> list[Page]:
     place = struct.unpack_from(order + ("Q" if big else "I"), start, 8 if big else 4)[0]
     pages: list[Page] = []
     known: set[int] = set()
+    values = 0
     while place and len(pages) < _MOST_PAGES:
         if place in known:
             # Whoever follows it never ends.
@@ -123,6 +126,8 @@ def read_tags(stream: BinaryIO, length: int) -> list[Page]:
         known.add(place)
         page, place = _page(stream, length, order, place, big=big)
         pages.append(page)
+        values += sum(map(len, page.tags.values()))
+        _check_values(values, length)
     if not pages:
         raise BrokenTiffError("it has no page")
     return pages
@@ -145,12 +150,15 @@ def _page(stream: BinaryIO, length: int, order: str, place: int, *, big: bool) -
     first = place + struct.calcsize(number)
     content = _at(stream, first, count * entry, length)
     tags: dict[int, tuple[float, ...]] = {}
+    values = 0
     for at in range(0, count * entry, entry):
         tag, kind = struct.unpack_from(order + "HH", content, at)
         many = struct.unpack_from(order + pointer, content, at + 4)[0]
         letter = _LETTERS.get(kind)
-        if letter is None or many > _MOST_VALUES:
+        if letter is None or many > _MOST_VALUES or tag not in _WANTED:
             continue
+        values += many
+        _check_values(values, length)
         held = struct.calcsize(pointer)
         inline = at + 4 + held
         size = many * _SIZES[kind]
@@ -167,6 +175,12 @@ def _page(stream: BinaryIO, length: int, order: str, place: int, *, big: bool) -
             tags[tag] = struct.unpack(f"{order}{many}{letter}", raw)
     following = struct.unpack(order + pointer, _at(stream, first + count * entry, struct.calcsize(pointer), length))[0]
     return Page(tags), following
+
+
+def _check_values(count: int, length: int) -> None:
+    """Refuse tags that have one place of a file over and over for their values."""
+    if count > max(_MOST_VALUES, length):
+        raise BrokenTiffError(f"its tags have {count} values, more than {length} bytes can hold")
 
 
 def _at(stream: BinaryIO, place: int, size: int, length: int) -> bytes:

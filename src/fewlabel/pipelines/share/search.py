@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
+from typing import BinaryIO
 
 import pandas as pd
 
@@ -33,7 +37,8 @@ def found_in(folder: Path, words: Iterable[str]) -> dict[str, list[str]]:
         hits = _hits(anywhere, name.encode())
         if path.is_file():
             numbers = path.suffix in (".npy", ".safetensors", ".parquet")
-            hits |= _hits(among_numbers if numbers else anywhere, path.read_bytes())
+            with path.open("rb") as stream, _mapped(stream) as content:
+                hits |= _hits(among_numbers if numbers else anywhere, content)
             for text in _unpacked(path):
                 hits |= _hits(anywhere, text)
         if hits:
@@ -49,7 +54,13 @@ def _pattern(words: Iterable[str]) -> re.Pattern[bytes] | None:
     return re.compile(b"|".join(parts), re.IGNORECASE) if parts else None
 
 
-def _hits(pattern: re.Pattern[bytes] | None, content: bytes) -> set[str]:
+def _mapped(stream: BinaryIO) -> AbstractContextManager[bytes | mmap]:
+    """The content of a file, which may be larger than the memory; an empty one cannot be mapped."""
+    empty = os.fstat(stream.fileno()).st_size == 0
+    return nullcontext(b"") if empty else mmap(stream.fileno(), 0, access=ACCESS_READ)
+
+
+def _hits(pattern: re.Pattern[bytes] | None, content: bytes | mmap) -> set[str]:
     if pattern is None:
         return set()
     return {match[0].decode(errors="replace") for match in pattern.finditer(content)}

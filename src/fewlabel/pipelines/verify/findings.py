@@ -105,7 +105,7 @@ def _apart(recorded: Any, repeated: Any) -> float:
     one, two = (math.nan if value is None else float(value) for value in (recorded, repeated))
     if one == two or (math.isnan(one) and math.isnan(two)):
         return 0.0
-    if math.isnan(one) or math.isnan(two):
+    if not (math.isfinite(one) and math.isfinite(two)):
         return math.inf
     return abs(one - two) / max(abs(one), abs(two), 1e-3)
 

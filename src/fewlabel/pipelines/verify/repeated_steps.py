@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from fewlabel.pipelines.verify.findings import (
     Finding,
     agreement,
     differs,
+    held,
     not_checked,
     recorded_precision,
     refused,
@@ -28,6 +30,8 @@ from fewlabel.stages.pretrain import PretrainingTrainer, PretrainSettings
 _NOT_TRAINED = frozenset({"step", "seconds"})
 #: What another rounding moves least; the rest is held only where everything is identical.
 _LOSSES = ("loss", "term/")
+#: Norms of what a step went by.
+_GRADIENTS = "gradient_norm"
 #: Records have six digits.
 _ROUNDED = 1e-2
 
@@ -177,12 +181,17 @@ def _held(part: str, artifact: Artifact, again: Sequence[Mapping[str, Any]], las
     everything = agreement(pairs)
     if everything.largest == 0:
         return everything.finding(part, what, tolerance)
+    if math.isinf(everything.largest):
+        # A figure that is on one side alone.
+        return everything.finding(part, what, tolerance)
     # The rate is no matter of rounding.
     rates = agreement({key: pair for key, pair in pairs.items() if key.startswith("lr ")})
     if rates.largest > _ROUNDED:
         return rates.finding(part, what, _ROUNDED)
     # On other hardware or threads sums are rounded otherwise, and figures such as cosines move more than losses do.
-    losses = {key: pair for key, pair in pairs.items() if key.startswith(_LOSSES)}
-    found = agreement(losses)
-    whole = found if found.largest else agreement({key: pairs[key] for key in pairs if key not in losses})
-    return found.finding(part, what, tolerance) if found.largest else whole.finding(part, what, float("inf"))
+    found = agreement({key: pair for key, pair in pairs.items() if key.startswith(_LOSSES)})
+    # Where losses are identical, no rounding has moved the gradients.
+    found = found if found.largest else agreement({key: pairs[key] for key in pairs if key.startswith(_GRADIENTS)})
+    if found.largest:
+        return found.finding(part, what, tolerance)
+    return held(part, f"{what}: losses and gradients identical, {everything.where} off by {everything.largest:.1g}")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
 
 from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import write_bytes
@@ -40,6 +40,9 @@ from fewlabel.stages.finetune.leave_one_out_choice import expectation_lines
 from fewlabel.stages.finetune.segmenter_facts import continued_facts, expectation, segmenter_facts
 from fewlabel.stages.finetune.settings import FinetuneSettings, Mode
 from fewlabel.stages.finetune.trainer import SegmentationTrainer
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 class SegmenterRun:

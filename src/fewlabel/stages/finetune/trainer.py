@@ -6,11 +6,10 @@ import copy
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -40,6 +39,9 @@ from fewlabel.stages._batch_norm_statistics import take_statistics
 from fewlabel.stages._cleaning_rule import prepared_voxel
 from fewlabel.stages._shape_checks import patch_size, view_size
 from fewlabel.stages.finetune.settings import FinetuneSettings, Mode
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 BEST = "best.safetensors"
 #: Folder of the masks of each validation, where they are kept.

@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,6 +15,7 @@ import pandas as pd
 from fewlabel.core.artifact.files import append_line, file_hash, read_json
 from fewlabel.core.artifact.own_files import PREDICT_JOURNAL, PREDICT_REPORT
 from fewlabel.core.errors import ArtifactError
+from fewlabel.core.output_paths import leads_out
 from fewlabel.data.io.catalog_paths import files_behind
 from fewlabel.stages.predict.mask_names import Scan
 from fewlabel.stages.predict.output_destination import Destination
@@ -56,7 +57,7 @@ class MaskRecord:
         if not shaped or not all(isinstance(text, str) for text in (*texts, *record.beside, *record.files.values())):
             return None
         # What lies elsewhere is not of this folder.
-        return None if any(_leads_out(name) for name in record.files) else record
+        return None if any(leads_out(name) for name in record.files) else record
 
     def unlike(self, other: MaskRecord) -> str:
         """In what a mask of this record is not the mask of another, as the end of a sentence; empty if they are one."""
@@ -66,11 +67,6 @@ class MaskRecord:
             return f"was made by another model, {self.model[:12]}"
         differing = [key for key in other.settings if self.settings.get(key) != other.settings[key]]
         return f"was made with another {', '.join(differing)}" if differing else ""
-
-
-def _leads_out(name: str) -> bool:
-    path = PurePosixPath(name)
-    return path.is_absolute() or ".." in path.parts or "\0" in name
 
 
 def scan_hash(scan: Scan) -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -34,6 +33,9 @@ from fewlabel.protocol.training_eligibility import labels_of_encoder, training_s
 from fewlabel.stages._batch_norm_statistics import SLICES_AT_ONCE, representative
 from fewlabel.stages.pretrain.checking import check
 from fewlabel.stages.pretrain.settings import PretrainSettings
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 class PretrainingTrainer(Trainer[PretrainMethod]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -301,3 +302,13 @@ def test_a_stage_with_threads_of_its_own_says_so(tmp_path: Path) -> None:
     finish_artifact(tmp_path, "prepared", ["a.txt"], threads=7, precision="32")
     manifest = Artifact.open(tmp_path).manifest
     assert (manifest.machine["threads"], manifest.precision) == (7, "32")
+
+
+@pytest.mark.parametrize("name", ["../other.json", "/etc/hostname", "a/../../b.json"])
+def test_a_manifest_that_names_files_elsewhere_is_refused(tmp_path, name):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    values = {"kind": "prepared", "schema_version": 1, "content_hash": "", "files": {"a.json": "0", name: "0"}}
+    write_sealed(folder / MANIFEST, values)
+    with pytest.raises(ArtifactError, match=f"names {re.escape(name)}, which is no file of its folder"):
+        Artifact.open(folder)

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from PIL import Image
 
 from fewlabel.core.errors import DataError
 from fewlabel.data.catalog import Case
+from fewlabel.data.io import stored_voxel_checks
 from fewlabel.data.io.file_integrity import examine
 from fewlabel.data.io.itk_image import colours_of, header_if_readable
-from fewlabel.data.io.stored_voxel_checks import Finite
+from fewlabel.data.io.nrrd_header import nrrd_stored, raw_copy, read_nrrd_header
+from fewlabel.data.io.stored_voxel_checks import Finite, Part, unpacked_blocks
 from fewlabel.data.io.volume_reading import read_geometry, read_mask, read_volume
 from fewlabel.data.scan_inspection import inspect_case
 from kit.scans import noise, write_scan
@@ -329,3 +332,83 @@ def test_more_lines_to_skip_than_there_are_end_with_the_file(tmp_path):
     refused(path, "0 bytes of the 16 that its header promises")
     one = nrrd(tmp_path / "t.nrrd", "raw", b"a line\n" + voxels, "2 2 2", more="line skip: 1\n")
     np.testing.assert_array_equal(read_volume(one).array.ravel(), np.arange(8))
+
+
+@pytest.mark.parametrize("sizes", ["20000 20000 2.0", "twenty"])
+def test_sizes_that_only_itk_takes_do_not_reach_it(tmp_path, sizes):
+    path = nrrd(tmp_path / "s.nrrd", "gzip", gzip.compress(bytes(1000)), sizes=sizes)
+    refused(path, "its sizes are no whole numbers")
+
+
+@pytest.mark.parametrize("width", ["03", "3", ""])
+def test_files_are_counted_with_few_digits(tmp_path, width):
+    for number in (1, 2):
+        (tmp_path / (f"v%{width}d.raw" % number)).write_bytes(bytes(14 * 9))
+    counted = f"data file: v%{width}d.raw 1 2 1\n"
+    path = nrrd(tmp_path / "s.nhdr", "raw", b"", sizes="7 9 2", more=counted)
+    assert examine(path).problems == ()
+
+
+@pytest.mark.parametrize("pattern", ["%0300000000d", "%s", "%*d", "%d%d", "%.300000000d"])
+def test_a_name_does_not_grow_by_the_number_in_its_pattern(tmp_path, pattern):
+    path = nrrd(tmp_path / "s.nhdr", "raw", b"", sizes="7 9 2", more=f"data file: {pattern} 1 2 1\n")
+    refused(path, "there is no such file")
+    lines = f"NDims = 3\nDimSize = 7 9 2\nElementType = MET_SHORT\nElementDataFile = {pattern} 1 2 1\n"
+    other = tmp_path / "s.mhd"
+    other.write_text(lines)
+    refused(other, "there is no such file")
+
+
+def test_numbers_of_text_are_counted_across_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(stored_voxel_checks, "_BLOCK", 64)
+    path = tmp_path / "numbers"
+    for separator in ("\n", " ", ",", "\n" * 200):
+        path.write_text(separator.join(["12", "3456", "7"] * 5))
+        assert sum(map(len, unpacked_blocks(Part(path, 15, packing="text")))) == 15
+    path.write_bytes(b"1" * 1000)
+    assert sum(map(len, unpacked_blocks(Part(path, 1, packing="text")))) == 1
+
+
+@pytest.mark.parametrize("content", [b"1\n" * 50_000, b"1" * 100_000], ids=["lines", "one number"])
+def test_numbers_of_text_are_counted_block_by_block(tmp_path, monkeypatch, content):
+    monkeypatch.setattr(stored_voxel_checks, "_BLOCK", 1 << 14)
+    path = tmp_path / "numbers"
+    path.write_bytes(content)
+    tracemalloc.start()
+    count = sum(map(len, unpacked_blocks(Part(path, 1, packing="text"))))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == len(content.split())
+    assert most < 90_000
+
+
+def test_bzip2_is_unpacked_no_further_than_promised(tmp_path):
+    path = nrrd(tmp_path / "s.nrrd", "bzip2", bz2.compress(VOXELS.tobytes() + bytes(1 << 20)))
+    header = read_nrrd_header(path)
+    copy = raw_copy(header, nrrd_stored(header), tmp_path)
+    assert copy.stat().st_size < 1000
+    np.testing.assert_array_equal(read_volume(path).array[0], VOXELS)
+
+
+def test_what_follows_the_promised_voxels_is_not_unpacked_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(stored_voxel_checks, "HARMLESS", 1000)
+    monkeypatch.setattr(stored_voxel_checks, "_BLOCK", 1024)
+    unpacked = []
+    whole = stored_voxel_checks.unpacked_blocks
+    monkeypatch.setattr(
+        stored_voxel_checks, "unpacked_blocks", lambda part: (unpacked.append(len(b)) or b for b in whole(part))
+    )
+    path = nrrd(tmp_path / "s.nrrd", "bzip2", bz2.compress(VOXELS.tobytes() + bytes(1 << 20)))
+    assert examine(path).problems == ()
+    assert sum(unpacked) < 5000
+
+
+def test_tags_of_a_tiff_that_share_one_place_are_refused(tmp_path):
+    count = 1 << 20
+    tags = [(tag, 1, count) for tag in (256, 257, 258, 259, 262, 273)] * 2
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags))
+    place = len(head) + 12 * len(tags) + 4
+    entries = b"".join(struct.pack("<HHII", *tag, place) for tag in tags)
+    path = tmp_path / "s.tif"
+    path.write_bytes(head + entries + bytes(4) + bytes(count))
+    refused(path, "more than 1048734 bytes can hold")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
 from fewlabel.core.errors import DataError
 from fewlabel.data.catalog import Case, Catalog
+from fewlabel.data.io import files_named_in_files, hdf5_and_npz_arrays
 from fewlabel.data.io.catalog_paths import files_behind, is_there, scan_stem
 from fewlabel.data.io.hdf5_and_npz_arrays import Address, shapes_of
 from fewlabel.data.io.mask_writing import write_mask
@@ -198,3 +200,33 @@ def test_1_mm_is_an_assumption_unless_somebody_said_so(tmp_path):
     assert [Address.parse(made.path) for made in (assumed, said, sized)] == [assumed, said, sized]
     known = [read_geometry(made.path).spacing_known for made in (assumed, said, sized)]
     assert known == [False, True, True]
+
+
+def test_a_chunk_larger_than_its_array_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(hdf5_and_npz_arrays, "_HARMLESS", 1000)
+    path = tmp_path / "s.h5"
+    with h5py.File(path, "w") as file:
+        for name, side in (("image", 8), ("large", 256)):
+            file.create_dataset(name, data=np.ones((1, 4, 4), np.float32), maxshape=(None,) * 3, chunks=(1, side, side))
+    steps = (1.0, 1.0, 1.0)
+    assert Address(path, "image", "zyx", steps).shape() == (1, 4, 4)
+    for ask in (Address.shape, Address.read):
+        with pytest.raises(DataError, match="stored in chunks of 262144 bytes, though all of it has 64"):
+            ask(Address(path, "large", "zyx", steps))
+
+
+def test_virtual_arrays_of_virtual_arrays_are_looked_at_once(tmp_path, monkeypatch):
+    path, wide, deep = tmp_path / "s.h5", 4, 4
+    with h5py.File(path, "w") as file:
+        file["v0"] = np.zeros((wide, 2, 2), np.float32)
+        for level in range(1, deep + 1):
+            layout = h5py.VirtualLayout((wide, 2, 2), np.float32)
+            for row in range(wide):
+                layout[row] = h5py.VirtualSource(path, f"v{level - 1}", (wide, 2, 2))[row]
+            file.create_virtual_dataset(f"v{level}", layout)
+    asked = []
+    walk = files_named_in_files._walk
+    monkeypatch.setattr(files_named_in_files, "_walk", lambda *given: asked.append(1) or walk(*given))
+    assert len(shapes_of(path)) == deep + 1
+    # Of each array its sources, once for each array that is asked for.
+    assert len(asked) <= (deep + 1) * (1 + wide * deep)
