@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import pytest
 import SimpleITK as sitk
 
 from fewlabel.core.errors import DataError, SettingsError
+from fewlabel.data import added_mask_reading
 from fewlabel.data.store import UNLABELLED, PreparedStore
 from fewlabel.stages import evaluate, relabel
 from kit.segmenters import LABELS, make_segmenter, nested_discs, prepared_discs, raw_folder
@@ -64,6 +66,24 @@ def test_a_new_mask_is_prepared_as_if_it_had_been_there(prepared: Path, tmp_path
     assert {case.id: case.label for case in now.cases}["c"] == str(now.folder / "masks" / "c.nii.gz")
     assert now.manifest.parents[0].content_hash == before.manifest.content_hash
     assert (now.folder / "images.npy").stat().st_ino == (before.folder / "images.npy").stat().st_ino
+
+
+def test_a_mask_that_is_saved_anew_while_it_is_read_is_new_the_next_time(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks, read = tmp_path / "masks", added_mask_reading.read_annotation
+    draw(masks, "c", nested_discs(2), raw=tmp_path / "raw")
+
+    def read_and_somebody_saves(*words: Any) -> np.ndarray:
+        values = read(*words)
+        draw(masks, "c", nested_discs(3), raw=tmp_path / "raw")
+        return values
+
+    with monkeypatch.context() as patched:
+        patched.setattr(added_mask_reading, "read_annotation", read_and_somebody_saves)
+        first = taken(prepared, masks)
+    again = taken(first.folder, masks, "third")
+    assert not np.array_equal(labels_of(first, "c"), labels_of(again, "c"))
 
 
 def test_what_nobody_looked_at_is_ignored_not_background(prepared: Path, tmp_path: Path, said: list[str]) -> None:

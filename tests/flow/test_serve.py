@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -280,6 +282,30 @@ def test_a_refused_mask_leaves_the_earlier_one(client: TestClient, run: Path) ->
     np.testing.assert_array_equal(np.asarray(nib.load(run / "annotations" / "c.nii.gz").dataobj).T, nested_discs(2))
 
 
+def full(*_: Any, **__: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_is_said_and_what_was_there_stays(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan, mask = image_of(run, "d").read_bytes(), drawn(run, "d", numbered(nested_discs(2)))
+    with serving(run) as client:
+        upload = {"params": {"image": "mine"}, "files": {"file": ("mine.nii.gz", scan)}}
+        assert client.put("/datastore/image", **upload).status_code == 200
+        assert put_mask(client, "mine", mask).status_code == 200
+        before = {path: path.read_bytes() for path in (run / "uploads").rglob("*") if path.is_file()}
+        assert len(before) == 2
+        monkeypatch.setattr("fewlabel.service.monai_label.uploads.shutil.move", full)
+        monkeypatch.setattr("fewlabel.data.io.mask_writing._write_nifti", full)
+        for answer in (
+            client.put("/datastore/image", **upload),
+            put_mask(client, "mine", mask),
+            put_mask(client, "c", drawn(run, "c", numbered(nested_discs(2)))),
+        ):
+            assert answer.status_code == 507
+            assert os.strerror(errno.ENOSPC) in answer.json()["detail"]
+        assert {path: path.read_bytes() for path in (run / "uploads").rglob("*") if path.is_file()} == before
+
+
 @pytest.mark.parametrize("name", ["../../evil", "..", "a/b", "/etc/passwd", "a\\b", ".hidden", "", "x" * 300, "a\x00b"])
 def test_names_lead_nowhere_else(client: TestClient, run: Path, name: str) -> None:
     before = set(run.parent.rglob("*"))
@@ -422,6 +448,8 @@ def test_large_bodies_and_odd_forms_are_refused(run: Path) -> None:
         for params in ({"result_extension": ".exe"}, {"result_dtype": "float128"}):
             odd = client.post("/infer/segmentation", params={"image": "c"}, data={"params": json.dumps(params)})
             assert odd.status_code == 400
+        for settings in ({"budget": ["4m"]}, {"take": ["better", "always"]}, {"scans": {"at": 2}}):
+            assert client.post("/train/segmentation", json=settings).status_code == 400
         near = client.get("/datastore/image", params={"image": "aa"})
         assert "Did you mean a?" in near.json()["detail"]
 

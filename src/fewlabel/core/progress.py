@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Protocol, TypeVar
 
 
@@ -44,7 +45,9 @@ class _Silence:
         """Nothing is shown."""
 
 
+#: Who listens, and above it those who take its place for a while; the last one hears.
 _listener: list[Listener] = [_Silence()]
+_changing = Lock()
 
 
 def listen(listener: Listener) -> None:
@@ -54,35 +57,39 @@ def listen(listener: Listener) -> None:
 
 def say(text: str) -> None:
     """Tell the user one line."""
-    _listener[0].say(text)
+    _listener[-1].say(text)
 
 
 @contextmanager
 def passing_through(make: Callable[[Listener], Heard]) -> Iterator[Heard]:
     """Within, progress goes to another listener, which is given the usual one to pass things on to."""
-    before = _listener[0]
-    _listener[0] = made = make(before)
-    try:
+    with _in_place(make(_listener[-1])) as made:
         yield made
-    finally:
-        _listener[0] = before
 
 
 @contextmanager
 def silence() -> Iterator[None]:
     """Show nothing within: for work that is not part of what the user waits for."""
-    before = _listener[0]
-    _listener[0] = _Silence()
-    try:
+    with _in_place(_Silence()):
         yield
+
+
+@contextmanager
+def _in_place(listener: Heard) -> Iterator[Heard]:
+    """Threads may end theirs in any order: each takes away its own, and brings back nobody's."""
+    with _changing:
+        _listener.append(listener)
+    try:
+        yield listener
     finally:
-        _listener[0] = before
+        with _changing:
+            del _listener[next(at for at, each in enumerate(_listener) if each is listener)]
 
 
 @contextmanager
 def task(title: str, total: int, done: int = 0) -> Iterator[Bar]:
     """A task of ``total`` units; call ``advance`` on what this yields."""
-    listener = _listener[0]
+    listener = _listener[-1]
     bar = listener.start(title, total, done)
     try:
         yield bar

@@ -86,8 +86,11 @@ def read_annotations(
     if ignore is None:
         raise ValueError("masks are read by a plan with a value to ignore")
     read: dict[str, NDArray[np.int64]] = {}
+    digests: dict[str, str] = {}
     faults: list[Fault] = []
     for case_id, path in files.items():
+        # Before it is read: one that is saved anew meanwhile counts as new the next time.
+        digests[case_id] = hashlib.sha256(path.read_bytes()).hexdigest()
         try:
             read[case_id] = read_annotation(cases[case_id], path, plan, meanings)
         except DataError as error:
@@ -102,9 +105,8 @@ def read_annotations(
     for case_id, values in read.items():
         if slices := left_out.get(case_id):
             np.moveaxis(values, across[case_id], 0)[list(slices)] = ignore
-        digest = hashlib.sha256(files[case_id].read_bytes()).hexdigest()
         known = float((values != ignore).mean())
-        masks.append(AnnotationMask(cases[case_id], files[case_id], digest, values, known))
+        masks.append(AnnotationMask(cases[case_id], files[case_id], digests[case_id], values, known))
     return masks, notes
 
 

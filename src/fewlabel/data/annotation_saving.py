@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,6 +33,8 @@ from fewlabel.data.store import PreparedCase
 
 #: Folder, in that of the annotations, of earlier masks and of who saved what when. Hidden: it is not learnt from.
 HISTORY, JOURNAL = ".history", "saved.jsonl"
+#: Of two that are saved at once, the second finds the first, and keeps it.
+_one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,17 @@ def save_annotation(
         made = Path(place) / target.name
         write_mask(made, in_smallest_type(values), image)
         read_annotation(case, made, plan)
-        before = find_annotations(folder, cases).get(case.id)
-        history, now = folder / HISTORY, datetime.now(UTC)
-        history.mkdir(exist_ok=True)
-        kept = _keep(before, history, now) if before is not None else ""
-        made.replace(target)
+        with _one_at_a_time:
+            return _put(made, target, case, cases)
+
+
+def _put(made: Path, target: Path, case: PreparedCase, cases: Sequence[PreparedCase]) -> SavedAnnotation:
+    """Have a mask take its place, the earlier one kept, and note it."""
+    folder, now = target.parent, datetime.now(UTC)
+    before, history = find_annotations(folder, cases).get(case.id), folder / HISTORY
+    history.mkdir(exist_ok=True)
+    kept = _keep(before, history, now) if before is not None else ""
+    made.replace(target)
     if before is not None and before != target:
         # Of two masks of one scan nobody could say which counts.
         before.unlink()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from http.cookies import SimpleCookie
 
 from starlette.datastructures import Headers, QueryParams
+from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -64,8 +64,8 @@ class TokenCheck:
         return same_token(given, self.token)
 
     def _of_cookie(self, headers: Headers) -> str:
-        cookie = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
-        return cookie.value if cookie is not None else ""
+        # As browsers write them: programs on other ports of this machine set cookies that the standard does not allow.
+        return cookie_parser(headers.get("cookie", "")).get(self.cookie, "")
 
     def _remembering(self, send: Send) -> Send:
         cookie = f"{self.cookie}={self.token}; Path=/; HttpOnly; SameSite=Strict"

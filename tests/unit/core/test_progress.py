@@ -73,3 +73,14 @@ def test_silence_ends_even_where_the_work_fails(ear: Ear) -> None:
         work()
     progress.say("heard")
     assert ear.heard == [("say", "heard")]
+
+
+def test_silences_of_several_threads_may_end_in_any_order(ear: Ear) -> None:
+    first, second = progress.silence(), progress.silence()
+    with first:
+        second.__enter__()
+        progress.say("in both")
+    progress.say("in the second")
+    second.__exit__(None, None, None)
+    progress.say("in none")
+    assert ear.heard == [("say", "in none")]

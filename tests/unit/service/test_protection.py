@@ -61,6 +61,15 @@ def test_each_server_has_a_cookie_of_its_own_and_foreign_ones_open_nothing() -> 
         assert client().get("/", headers={"cookie": cookie}).status_code == 401
 
 
+@pytest.mark.parametrize("other", ['state={"open": 1}', "a/b=c", "theme@lab=dark", "x=1 2", "expires=3", "alone"])
+def test_cookies_of_other_programs_on_this_machine_are_in_nobodys_way(other: str) -> None:
+    # Browsers send the cookies of all ports, whatever they hold.
+    own = f"{cookie_name(TOKEN)}={TOKEN}"
+    for cookie in (f"{other}; {own}", f"{own}; {other}"):
+        assert client().get("/", headers={"cookie": cookie}).status_code == 200
+    assert client().get("/", headers={"cookie": other}).status_code == 401
+
+
 def test_programs_send_the_token_in_a_header() -> None:
     assert client().get("/", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
     for wrong in ("Bearer wrong", f"Basic {TOKEN}", TOKEN, "Bearer"):

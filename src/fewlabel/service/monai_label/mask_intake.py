@@ -55,7 +55,6 @@ def save_mask_of_upload(scans: RunScans, image: Path, sent: Path, label_info: An
     folder = image.parent / FOLDER
     folder.mkdir(exist_ok=True)
     target = folder / f"{scan_stem(image)}{mask_suffix(image)}"
-    target.unlink(missing_ok=True)
     write_mask(target, in_smallest_type(values), image)
     return target
 

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.types import ASGIApp
 
 import fewlabel
-from fewlabel.core.errors import DataError, Fault, FewlabelError, SettingsError
+from fewlabel.core.errors import DataError, Fault, FewlabelError, SettingsError, is_disk_full, reason
 from fewlabel.core.output_paths import unwritable
 from fewlabel.core.progress import say
 from fewlabel.service.learning_job import LearningJob
@@ -93,6 +93,7 @@ def application(settings: ServeSettings, served: ServedRun, token: str) -> ASGIA
     app.include_router(router)
     app.add_api_route("/", lambda: HTMLResponse(api_page(app.openapi())), include_in_schema=False)
     app.add_exception_handler(FewlabelError, _refused)
+    app.add_exception_handler(OSError, _failed)
     shut = protected(app, token, largest_body=settings.largest * 2**20, policy={"style-src": STYLE_POLICY})
     return for_callers(shut, token, needed=settings.token, origins=settings.origins)
 
@@ -101,3 +102,9 @@ def _refused(_: Request, error: Exception) -> JSONResponse:
     """What a stage refuses, in its own words: 400 for a wrong request, 422 for data, 500 for the run itself."""
     status = 400 if isinstance(error, SettingsError) else 422 if isinstance(error, DataError) else 500
     return JSONResponse({"detail": str(error)}, status)
+
+
+def _failed(_: Request, error: Exception) -> JSONResponse:
+    """What the system refuses, such as a full disk: 507, and 500 for the rest."""
+    where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+    return JSONResponse({"detail": f"{where}{reason(error)}."}, 507 if is_disk_full(error) else 500)

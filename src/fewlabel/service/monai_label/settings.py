@@ -18,7 +18,7 @@ class ServeSettings(Settings):
     port: int = setting(8000, "port of this machine; 8000 is what 3D Slicer tries first", ge=1, le=65535)
     token: bool = setting(True, "whether callers need the token; without, every program of this machine may call")
     origins: Names = setting((), "pages that may call, as [http://localhost:3000] for OHIF; none by default (CORS)")
-    largest: int = setting(1024, "largest body of a request", unit="MB", ge=1)
+    largest: int = setting(1024, "largest body of a request", unit="MiB", ge=1)
     budget: str = setting("4m", "time of a round of learning, unless the viewer asks for another")
     device: Device = setting("auto", "where to compute")
 

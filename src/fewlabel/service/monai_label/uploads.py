@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fewlabel.core.errors import DataError, Fault, SettingsError
+from fewlabel.core.unfinished_files import written_beside
 from fewlabel.data.io.file_names import SCAN_SUFFIXES
 from fewlabel.data.io.nrrd_header import read_nrrd_header
 
@@ -33,16 +34,19 @@ class Uploads:
         self._sessions: dict[str, Path] = {}
 
     def add(self, name: str, file: Path) -> str:
-        """Keep a scan under a name; its suffix is that of the file. A scan that has the name gives way.
+        """Keep a scan under a name; its suffix is that of the file. One of the same name goes when this one is whole.
 
         Raises:
             SettingsError: If it is no name.
+            OSError: If it cannot be written.
         """
         checked = file_name(name)
-        self.folder.mkdir(exist_ok=True)
+        target = self.folder / f"{checked}{volume_suffix(file.name)}"
+        with written_beside(target) as partial:
+            shutil.move(file, partial)
         for there in self._named(checked):
-            there.unlink()
-        shutil.move(file, self.folder / f"{checked}{volume_suffix(file.name)}")
+            if there != target:
+                there.unlink(missing_ok=True)
         return checked
 
     def find(self, name: str) -> Path | None:

@@ -153,7 +153,7 @@ class WorkRoutes:
 
     def _begin(self, params: dict[str, Any]) -> Round:
         # Slicer sends empty text for what has no value.
-        given = {key: params[key] for key in OF_A_ROUND if params.get(key) not in {None, ""}}
+        given = {key: params[key] for key in OF_A_ROUND if params.get(key) not in (None, "")}
         settings = {"budget": self.served.budget, **given}
         learn_settings({"run": self.served.scans.run, **settings})
         made = self.served.learning.begin(settings)

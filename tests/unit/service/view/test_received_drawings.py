@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
 
 from fewlabel.core.errors import DataError
+from fewlabel.data import annotation_saving
 from fewlabel.data.added_mask_reading import NOT_LOOKED_AT
 from fewlabel.data.annotation_saving import HISTORY, JOURNAL, saved_by
 from fewlabel.data.io.volume_reading import read_mask, read_volume
@@ -90,6 +95,27 @@ def test_what_was_there_is_kept_with_who_and_when(tmp_path: Path) -> None:
     assert saved_by(tmp_path / "masks").keys() == {"p01"}
     # Nothing is left half written, and the history is no annotation.
     assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == [HISTORY, "p01.nii.gz"]
+
+
+def test_of_two_that_are_saved_at_once_the_first_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scans = scans_of(tmp_path)
+    masks = [drawing(), drawing(), drawing()]
+    masks[1][1], masks[2][1] = 1, 2
+    save_drawing(scans, scans.scans[0], masks[0])
+    both, keep = threading.Barrier(2), annotation_saving._keep
+
+    def keep_and_wait_for_the_other(*words: Any) -> str:
+        kept = keep(*words)
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.5)
+        return kept
+
+    monkeypatch.setattr(annotation_saving, "_keep", keep_and_wait_for_the_other)
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda mask: save_drawing(scans, scans.scans[0], mask), masks[1:]))
+    folder = tmp_path / "masks"
+    there = {read_mask(path).tobytes() for path in (folder / "p01.nii.gz", *(folder / HISTORY).glob("*.nii.gz"))}
+    assert there == {mask.astype(read_mask(folder / "p01.nii.gz").dtype).tobytes() for mask in masks}
 
 
 def test_a_mask_of_another_name_is_replaced_and_kept(tmp_path: Path) -> None:
