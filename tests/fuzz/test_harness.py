@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -91,6 +92,15 @@ def test_errors_of_the_product_hold_and_others_do_not(writes):
 )
 def test_a_change_outside_of_the_folder_is_seen(writes, act):
     assert verdicts(writes, lambda folder, index: act(folder) if index > 1 else None)[2:] == [OUTSIDE] * 4
+
+
+def test_temporary_files_are_allowed_and_none_is_left(writes):
+    def tidy(folder, index):
+        with tempfile.TemporaryDirectory() as place:
+            Path(place, "x").write_text("x")
+
+    assert verdicts(writes, tidy) == [SOUND] * 6
+    assert verdicts(writes, lambda folder, index: tempfile.mkdtemp() if index > 1 else None)[2:] == [OUTSIDE] * 4
 
 
 def test_reading_a_file_elsewhere_is_seen_where_it_must_not_be(writes):

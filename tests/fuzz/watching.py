@@ -9,16 +9,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from fuzz.trees import remove_tree
+
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_CHANGING = {
-    "os.mkdir": 1,
-    "os.remove": 1,
-    "os.rmdir": 1,
-    "os.rename": 2,
-    "os.link": 2,
-    "os.symlink": 2,
-    "os.truncate": 1,
-    "os.chmod": 1,
+#: Event → how many paths it has, and where the open folders stand that they may be relative to.
+_CHANGING: dict[str, tuple[int, tuple[int, ...]]] = {
+    "os.mkdir": (1, (2,)),
+    "os.remove": (1, (1,)),
+    "os.rmdir": (1, (1,)),
+    "os.rename": (2, (2, 3)),
+    "os.link": (2, (2, 3)),
+    "os.symlink": (2, (2, 2)),
+    "os.truncate": (1, ()),
+    "os.chmod": (1, (2,)),
 }
 #: Memory that an input may take whatever it declares, in MiB: libraries are loaded and tables grow.
 FREE_MIB = 64
@@ -32,17 +35,24 @@ class Writes:
         #: What the product keeps for the user who runs it, such as names of patients by their pseudonyms.
         self.own = os.path.realpath(tempfile.mkdtemp(prefix="fewlabel-fuzz-own-"))
         os.environ["XDG_DATA_HOME"] = self.own
+        #: Temporary files are allowed, as long as none is left.
+        self.temporary = Path(self.own) / "tmp"
+        self.temporary.mkdir()
         self.outside: list[str] = []
         sys.addaudithook(self._hear)
 
     def watch(self, folder: Path) -> None:
         """From now on, changes belong into this folder."""
         self.outside, self.folder = [], os.path.realpath(folder)
+        tempfile.tempdir = str(self.temporary)
 
     def rest(self) -> list[str]:
         """Watch no longer; what was changed outside."""
-        self.folder = ""
-        return self.outside
+        self.folder, tempfile.tempdir = "", None
+        left = list(self.temporary.iterdir())
+        for path in left:
+            remove_tree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        return [*self.outside, *(f"left temporary {path.name}" for path in left)]
 
     def _hear(self, event: str, words: tuple[Any, ...]) -> None:
         if not self.folder:
@@ -53,13 +63,16 @@ class Writes:
             if writes or (isinstance(mode, str) and set(mode) & set("wax+")):
                 self._note(event, path)
         elif event in _CHANGING:
-            for path in words[: _CHANGING[event]]:
-                self._note(event, path)
+            count, folders = _CHANGING[event]
+            for at, path in enumerate(words[:count]):
+                self._note(event, path, words[folders[at]] if folders else -1)
 
-    def _note(self, event: str, path: Any) -> None:
+    def _note(self, event: str, path: Any, folder: int = -1) -> None:
         if not isinstance(path, str | bytes | os.PathLike):
             return
         name = os.fsdecode(path)
+        if isinstance(folder, int) and folder >= 0:
+            name = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), name)  # noqa: PTH115, PTH118
         place = os.path.join(os.path.realpath(os.path.dirname(name)), os.path.basename(name))  # noqa: PTH118, PTH119, PTH120
         homes = (self.folder, self.own)
         if place not in ("/dev/null", *homes) and not place.startswith(tuple(f"{home}{os.sep}" for home in homes)):

@@ -16,6 +16,7 @@ from fewlabel.core.output_paths import ROUNDS, round_folders, unwritable
 from fewlabel.core.progress import say
 from fewlabel.core.settings.base import path_from
 from fewlabel.core.settings.durations import clock
+from fewlabel.data.empty_masks import subjects_without_structure
 from fewlabel.data.masks_added_later import FOLDER as ANNOTATIONS
 from fewlabel.data.relabel import taken_masks
 from fewlabel.data.store import PreparedStore
@@ -82,7 +83,7 @@ def _round(settings: LearnSettings, rounds: Path, started: float) -> Path:
     if out.exists():
         say(f"{out} was left unfinished, and begins anew.")
         shutil.rmtree(out)
-    given = {"labels": settings.labels, "empty_slices": settings.empty_slices}
+    given = {key: getattr(settings, key) for key in ("labels", "empty_slices", "empty_masks")}
     asked = {"data": data, "masks": masks, "out": out / "prepared", **given}
     store = PreparedStore(run_stage("relabel", stage_settings("relabel", asked)))
     ends = {"masks": time.monotonic()}
@@ -95,7 +96,12 @@ def _round(settings: LearnSettings, rounds: Path, started: float) -> Path:
     ends["training"] = time.monotonic()
     made = Artifact.open(out / "segmenter", "segmenter")
     facts = made.json("segmenter.json")
-    verdict = round_verdict(facts["continued"], take=settings.take)
+    verdict = round_verdict(
+        facts["continued"],
+        take=settings.take,
+        empty=subjects_without_structure(store),
+        validating=facts.get("validation_subjects", ()),
+    )
     for line in verdict["lines"]:
         say(line)
     number = int(out.name)

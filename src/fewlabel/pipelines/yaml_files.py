@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,21 @@ def read_settings_file(path: Path, what: str) -> dict[str, Any] | None:
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         problem = f"{path} must map names to settings, not hold {_WORDS.get(type(content), 'a single value')}"
         raise SettingsError(cannot, [Fault(problem, remedy="Write key: value lines")])
+    if nameless := [repr(key) for key in _keys(content) if not isinstance(key, str | int)]:
+        problem = f"{path} has {', '.join(nameless)} in the place of a name"
+        raise SettingsError(
+            cannot, [Fault(problem, remedy="Put the name of a setting there, in quotes if it has to be")]
+        )
     return dict(content)
+
+
+def _keys(content: Any) -> Iterator[Any]:
+    """Of mappings at any depth."""
+    if isinstance(content, dict):
+        yield from content
+    if isinstance(content, dict | list):
+        for value in content.values() if isinstance(content, dict) else content:
+            yield from _keys(value)
 
 
 def _refuse_endless_and_doubled(node: yaml.Node | None, above: tuple[yaml.Node, ...] = ()) -> None:

@@ -15,6 +15,7 @@ from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.core.progress import say
 from fewlabel.core.settings.base import PathSetting, Settings, setting
 from fewlabel.data.added_mask_reading import plan_with_ignored, read_annotations
+from fewlabel.data.empty_masks import empty_mask_faults
 from fewlabel.data.label_values import read_meanings
 from fewlabel.data.masks_added_later import find_annotations
 from fewlabel.data.preprocess import Plan
@@ -38,6 +39,9 @@ class RelabelSettings(Settings):
     )
     empty_slices: EmptySlices = setting(
         "auto", "what slices without any label are in masks without 255, as for prepare; all leaves all of them out"
+    )
+    empty_masks: bool = setting(
+        False, "take masks without any structure, where every scan so far has one: there is nothing on these scans"
     )
 
 
@@ -93,6 +97,8 @@ def run(settings: RelabelSettings) -> Path:
     plan = plan_with_ignored(Plan.load(store.plan))
     cases = {case.id: case for case in store.cases}
     masks, notes = read_annotations(files, cases, plan, settings.labels, settings.empty_slices)
+    if not settings.empty_masks and (faults := empty_mask_faults(store, masks, plan)):
+        raise DataError("These masks cannot be used:", faults)
     for mask in masks:
         say(f"{mask.case.id}: {mask.words}")
     for note in notes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -21,8 +22,7 @@ def prepare_what_check_passes(folder: Path, index: int) -> None:
 
     _once()
     settings = prepare.PrepareSettings.parse({"data": folder, "out": folder / "out", "workers": 1, "split": "random"})
-    if prepare.check(settings).faults:
-        return
+    readers.named(prepare.check(settings).faults)
     try:
         prepare.run(settings)
     except FewlabelError as error:
@@ -31,10 +31,11 @@ def prepare_what_check_passes(folder: Path, index: int) -> None:
 
 @cache
 def _model() -> Path:
-    """A tiny segmenter, made once for a process."""
+    """A tiny segmenter, made once for a process; not among the temporary files, which are those of an input."""
     from kit.segmenters import disc_plan, make_segmenter
 
-    return make_segmenter(Path(tempfile.mkdtemp()) / "segmenter", disc_plan(size=(16, 16), spacing=(1.0, 1.0)))
+    home = Path(tempfile.mkdtemp(dir=os.environ.get("XDG_DATA_HOME")))
+    return make_segmenter(home / "segmenter", disc_plan(size=(16, 16), spacing=(1.0, 1.0)))
 
 
 @cache

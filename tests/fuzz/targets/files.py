@@ -15,7 +15,7 @@ from fewlabel.data.catalog import Case
 from fewlabel.data.io.volume_reading import read_mask, read_volume
 from fewlabel.data.scan_inspection import inspect_case
 from fuzz.targets.base import Target
-from fuzz.targets.readers import SHAPE
+from fuzz.targets.readers import SHAPE, named
 from kit.pictures import classes, photo, write_picture
 from kit.scans import blob, noise, write_scan
 
@@ -27,8 +27,7 @@ def look(image: str, mask: str) -> Callable[[Path, int], None]:
         label = folder / mask
         case = Case("a", "a", (folder / image,), label if mask and label.exists() else None)
         facts = inspect_case(case, 1)
-        if facts.faults:
-            return
+        named(facts.faults)
         volume = read_volume(case.images)
         if case.label is not None:
             read_mask(case.label, [], volume.geometry)
@@ -113,9 +112,13 @@ def arrays(name: str, reader: str) -> Callable[[Path, int], None]:
         from fewlabel.readers.base import collect_catalog
 
         _, catalog = collect_catalog(folder / name if reader == "ssl4mis" else folder, reader)
+        faults = list(catalog.faults)
         for case in catalog.cases:
-            if not inspect_case(case, 1).faults:
+            if wrong := inspect_case(case, 1).faults:
+                faults += wrong
+            else:
                 read_volume(case.images)
+        named(faults)
 
     return meet
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import h5py
 import nibabel
 import numpy as np
 
+from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.io.volume_reading import read_volume
 from fewlabel.readers.base import collect_catalog
 from fewlabel.stages.prepare import PrepareSettings, check
@@ -41,13 +42,19 @@ def text(path: str, content: str) -> None:
     Path(path).write_text(content)
 
 
+def named(faults: Sequence[Fault]) -> None:
+    """Faults that a report names are an answer by errors, too."""
+    if faults:
+        raise DataError("These are named:", faults)
+
+
 def read_as(reader: str, place: str = "") -> Callable[[Path, int], None]:
     """What ``check`` does by one reader up to the look at all files, and the voxels of the first scan."""
 
     def meet(folder: Path, index: int) -> None:
         settings = {"data": folder / place, "out": folder / "unused", "workers": 1}
         if index % WHOLE == 0:
-            check(PrepareSettings.parse(settings))
+            named(check(PrepareSettings.parse(settings)).faults)
             return
         asked = PrepareSettings.parse({**settings, "reader": reader})
         _, catalog = collect_catalog(asked.data, asked.reader, asked.subject_names, asked.colours)
@@ -55,6 +62,7 @@ def read_as(reader: str, place: str = "") -> Callable[[Path, int], None]:
         sound = [fact for fact in seen.facts if not fact.faults]
         if sound:
             read_volume(sound[0].case.images)
+        named((*catalog.faults, *seen.faults))
 
     return meet
 
@@ -244,7 +252,7 @@ def voc() -> None:
 def _cine(folder: Path, index: int) -> None:
     asked = PrepareSettings.parse({"data": folder, "out": folder / "unused", "workers": 1})
     _, catalog = collect_catalog(asked.data, {"name": "acdc", "cine": True})
-    look_at(asked, catalog, 1)
+    named((*catalog.faults, *look_at(asked, catalog, 1).faults))
 
 
 READERS = [

@@ -61,6 +61,8 @@ def test_every_fault_is_told_at_once() -> None:
     [
         ("", "must map names to settings, not hold nothing"),
         ("arms: {a: {}}\narms: {b: {}}", '"arms" is there twice in what begins in line 1'),
+        ("arms: {a: {finetune: [{1e999: 1}]}}\n", "odd.yaml has inf in the place of a name"),
+        ("arms: {a: {null: 1, 1.5: 2}}", "has None, 1.5 in the place of a name"),
         ("arms: &all {a: *all}", "what begins in line 1 holds itself"),
         ("arms: {a: }\nsizes: {lite: 3}\nsize: lite", "sizes.lite: must hold settings, not 3"),
         ("arms: {a: }\nsizes: {lite: {}}\nsize: [lite]", 'size: must be text, not ["lite"]'),

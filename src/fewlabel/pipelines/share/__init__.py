@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fewlabel.core.artifact.artifact_folder import Artifact
-from fewlabel.core.artifact.files import building, write_text
+from fewlabel.core.artifact.files import building
 from fewlabel.core.artifact.run_record import read_run, require_run, write_run
 from fewlabel.core.errors import ArtifactError, DataError, Fault, SettingsError
 from fewlabel.core.output_paths import conflict_sentence, path_conflict
@@ -17,14 +16,12 @@ from fewlabel.core.settings.base import PathSetting, Settings, setting
 from fewlabel.data.store import PreparedStore
 from fewlabel.pipelines.share.copied_artifacts import artifacts_of, copy_artifact, leftovers
 from fewlabel.pipelines.share.identifying_names import Names, names_of
+from fewlabel.pipelines.share.key_files import KEY, is_key, write_key
 from fewlabel.pipelines.share.rewritten_files import LEFT_OUT, Rewriter
 from fewlabel.pipelines.share.search import found_in
 from fewlabel.pipelines.stage_table import run_stage, stage_settings
 
 __all__ = ["KEY", "ShareSettings", "run"]
-
-#: The key, in the folder of the original.
-KEY = "share-key.csv"
 
 
 class ShareSettings(Settings):
@@ -38,9 +35,9 @@ def run(settings: ShareSettings) -> Path:
     """Copy a run without the names of scans, subjects, files, folders, user and machine.
 
     Scans and subjects have numbers, ``case-001`` and ``subject-001``, in the order of their ids; the key is written to
-    ``share-key.csv`` in the run, and never to the copy. Every file is written anew, and so are the report and the
-    manifests: the copy opens as any run, with seals of its own. What pixels show, such as burnt-in text or a face,
-    stays: they are the data.
+    ``share-key.csv`` in the run, and never to the copy. The key of an earlier copy is kept where it is another, and the
+    new one is ``share-key-2.csv``. Every file is written anew, and so are the report and the manifests: the copy opens
+    as any run, with seals of its own. What pixels show, such as burnt-in text or a face, stays: they are the data.
 
     Returns:
         The folder of the copy.
@@ -67,10 +64,13 @@ def run(settings: ShareSettings) -> Path:
         for path in copy.iterdir():
             path.rename(partial / path.name)
         copy.rmdir()
-    _write_key(source / KEY, names)
-    if others := leftovers(source, artifacts, KEY):
+        # No copy is without its key.
+        key = write_key(source, names)
+    if others := [name for name in leftovers(source, artifacts) if not is_key(name)]:
         say(f"Not in the copy: {', '.join(others)}.")
-    say(f"{len(names.cases)} scans of {len(names.subjects)} subjects have numbers; the key is {source / KEY}.")
+    say(f"{len(names.cases)} scans of {len(names.subjects)} subjects have numbers; the key is {key}.")
+    if key.name != KEY:
+        say(f"{KEY} is of an earlier copy and stays: the scans or their names were others then.")
     return out
 
 
@@ -109,12 +109,3 @@ def _check_copy(copy: Path, names: Names) -> None:
             for name, words in found.items()
         ]
         raise DataError("The copy is not made, for names were found in it:", faults)
-
-
-def _write_key(path: Path, names: Names) -> None:
-    """For the eyes of its owner only."""
-    before = os.umask(0o077)
-    try:
-        write_text(path, names.key().to_csv(index=False))
-    finally:
-        os.umask(before)
