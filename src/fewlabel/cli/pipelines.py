@@ -38,7 +38,7 @@ def demo(
 def train(
     data: Annotated[
         str | None,
-        typer.Argument(metavar="DATA", help="Folder or table of scans; with --resume and no other word, as before."),
+        typer.Argument(metavar="DATA", help="Folder or table of scans; with --resume, what is not said is as before."),
     ] = None,
     words: Words = None,
     *,
