@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import building, write_text
 from fewlabel.core.artifact.run_record import read_run, require_run, write_run
 from fewlabel.core.errors import ArtifactError, DataError, Fault, SettingsError
-from fewlabel.core.output_paths import conflict_sentence, path_conflict
+from fewlabel.core.output_paths import ROUNDS, conflict_sentence, path_conflict, unwritable
 from fewlabel.core.progress import say
 from fewlabel.core.settings.base import PathSetting, Settings, setting
 from fewlabel.data.store import PreparedStore
-from fewlabel.pipelines.share.copied_artifacts import artifacts_of, copy_artifact, leftovers
+from fewlabel.engine.lock import holder
+from fewlabel.pipelines.share.copied_artifacts import artifacts_of, copy_artifact, leftovers, unfinished_rounds
 from fewlabel.pipelines.share.identifying_names import Names, names_of
 from fewlabel.pipelines.share.rewritten_files import LEFT_OUT, Rewriter
 from fewlabel.pipelines.share.search import found_in
@@ -32,15 +34,16 @@ class ShareSettings(Settings):
 
     run: PathSetting = setting(..., "run folder, as train or demo leaves it")
     out: PathSetting = setting(..., "folder of the copy to make")
+    key: PathSetting | None = setting(None, "file for the key; null for share-key.csv in the run")
 
 
 def run(settings: ShareSettings) -> Path:
     """Copy a run without the names of scans, subjects, files, folders, user and machine.
 
     Scans and subjects have numbers, ``case-001`` and ``subject-001``, in the order of their ids; the key is written to
-    ``share-key.csv`` in the run, and never to the copy. Every file is written anew, and so are the report and the
-    manifests: the copy opens as any run, with seals of its own. What pixels show, such as burnt-in text or a face,
-    stays: they are the data.
+    ``share-key.csv`` in the run, or to ``key``, and never to the copy. Rounds of ``learn`` that are not finished stay
+    out. Every file is written anew, and so are the report and the manifests: the copy opens as any run, with seals of
+    its own. What pixels show, such as burnt-in text or a face, stays: they are the data.
 
     Returns:
         The folder of the copy.
@@ -50,8 +53,8 @@ def run(settings: ShareSettings) -> Path:
         SettingsError: If the copy would lie in the run, or in the place of something else.
         DataError: If a name is found in the copy, which is then not left.
     """
-    source, out = settings.run, settings.out
-    _check(source, out)
+    source, out, key = settings.run, settings.out, settings.key or settings.run / KEY
+    _check(settings, key)
     artifacts = artifacts_of(source)
     stores = [PreparedStore(artifact) for artifact in artifacts if artifact.kind == "prepared"]
     if not stores:
@@ -67,15 +70,39 @@ def run(settings: ShareSettings) -> Path:
         for path in copy.iterdir():
             path.rename(partial / path.name)
         copy.rmdir()
-    _write_key(source / KEY, names)
+        # Nobody is left with a copy of which there is no key.
+        _write_key(key, names)
+    for line in _unfinished(source):
+        say(line)
     if others := leftovers(source, artifacts, KEY):
         say(f"Not in the copy: {', '.join(others)}.")
-    say(f"{len(names.cases)} scans of {len(names.subjects)} subjects have numbers; the key is {source / KEY}.")
+    say(f"{len(names.cases)} scans of {len(names.subjects)} subjects have numbers; the key is {key}.")
     return out
 
 
-def _check(source: Path, out: Path) -> None:
+def _unfinished(source: Path) -> list[str]:
+    """What of a run is not finished, so that the copy holds less than the run will."""
+    lines = [f"{folder} is unfinished, and not in the copy." for folder in unfinished_rounds(source)]
+    if not read_run(source).get("finished", True):
+        again = f"fewlabel train --out {shlex.quote(str(source))} --resume"
+        lines.insert(0, f"{source} is unfinished, and the copy holds finished stages alone. To finish it: {again}")
+    places = [source, source / ROUNDS, *(path for path in sorted(source.iterdir()) if path.is_dir())]
+    if who := next(filter(None, map(holder, dict.fromkeys(places))), ""):
+        lines.append(f"The run is in use by {who}: what that makes is not in the copy.")
+    return lines
+
+
+def _check(settings: ShareSettings, key: Path) -> None:
+    source, out = settings.run, settings.out
     require_run(source, "There is nothing to share:")
+    if obstacle := unwritable(key.parent):
+        remedy = "Give a place for the key, as key=share-key.csv"
+        raise SettingsError("Nothing was written:", [Fault(f"{key} cannot be written: {obstacle}", remedy=remedy)])
+    if settings.key is not None and os.path.lexists(key):
+        raise SettingsError("Nothing was written:", [Fault(f"{key} exists already", "key", "Give another name")])
+    if key.resolve().is_relative_to(out.resolve()):
+        fault = Fault(f"{key} lies in the copy", "key", "Give a place outside of it: it says who is who")
+        raise SettingsError("Nothing was written:", [fault])
     if obstacle := path_conflict(out):
         fault = Fault(conflict_sentence(out, obstacle), remedy="Give another --out")
         raise SettingsError("Nothing was written:", [fault])
