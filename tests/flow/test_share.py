@@ -189,6 +189,25 @@ def test_a_copy_can_be_copied(made, tmp_path):
         assert (again / name).read_bytes() == (made.copy / name).read_bytes()
 
 
+def test_the_key_of_an_earlier_copy_is_kept(made, tmp_path, monkeypatch):
+    first, own = made.run / share.KEY, (made.run / share.KEY).read_bytes()
+    go(made.run, tmp_path / "same")
+    assert not (made.run / "share-key-2.csv").exists()
+    try:
+        first.write_text("kind,in the copy,original\ncase,case-001,earlier\n")
+        told = []
+        monkeypatch.setattr(share, "say", told.append)
+        go(made.run, tmp_path / "other")
+        assert first.read_text().endswith("earlier\n")
+        assert (made.run / "share-key-2.csv").read_bytes() == own
+        assert told[-2].endswith("share-key-2.csv.")
+        assert told[-1].startswith("share-key.csv is of an earlier copy")
+        assert not any("share-key" in line for line in told[:-2])
+    finally:
+        (made.run / "share-key-2.csv").unlink(missing_ok=True)
+        first.write_bytes(own)
+
+
 def test_what_is_refused(made, tmp_path):
     with pytest.raises(SettingsError, match="lies in the run itself"):
         go(made.run, made.run / "copy")

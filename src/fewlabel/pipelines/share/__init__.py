@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 import os
 import shlex
+=======
+>>>>>>> main
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fewlabel.core.artifact.artifact_folder import Artifact
-from fewlabel.core.artifact.files import building, write_text
+from fewlabel.core.artifact.files import building
 from fewlabel.core.artifact.run_record import read_run, require_run, write_run
 from fewlabel.core.errors import ArtifactError, DataError, Fault, SettingsError
 from fewlabel.core.output_paths import ROUNDS, conflict_sentence, path_conflict, unwritable
@@ -19,14 +22,12 @@ from fewlabel.data.store import PreparedStore
 from fewlabel.engine.lock import holder
 from fewlabel.pipelines.share.copied_artifacts import artifacts_of, copy_artifact, leftovers, unfinished_rounds
 from fewlabel.pipelines.share.identifying_names import Names, names_of
+from fewlabel.pipelines.share.key_files import KEY, is_key, write_key
 from fewlabel.pipelines.share.rewritten_files import LEFT_OUT, Rewriter
 from fewlabel.pipelines.share.search import found_in
 from fewlabel.pipelines.stage_table import run_stage, stage_settings
 
 __all__ = ["KEY", "ShareSettings", "run"]
-
-#: The key, in the folder of the original.
-KEY = "share-key.csv"
 
 
 class ShareSettings(Settings):
@@ -41,9 +42,15 @@ def run(settings: ShareSettings) -> Path:
     """Copy a run without the names of scans, subjects, files, folders, user and machine.
 
     Scans and subjects have numbers, ``case-001`` and ``subject-001``, in the order of their ids; the key is written to
+<<<<<<< HEAD
     ``share-key.csv`` in the run, or to ``key``, and never to the copy. Rounds of ``learn`` that are not finished stay
     out. Every file is written anew, and so are the report and the manifests: the copy opens as any run, with seals of
     its own. What pixels show, such as burnt-in text or a face, stays: they are the data.
+=======
+    ``share-key.csv`` in the run, and never to the copy. The key of an earlier copy is kept where it is another, and the
+    new one is ``share-key-2.csv``. Every file is written anew, and so are the report and the manifests: the copy opens
+    as any run, with seals of its own. What pixels show, such as burnt-in text or a face, stays: they are the data.
+>>>>>>> main
 
     Returns:
         The folder of the copy.
@@ -70,6 +77,7 @@ def run(settings: ShareSettings) -> Path:
         for path in copy.iterdir():
             path.rename(partial / path.name)
         copy.rmdir()
+<<<<<<< HEAD
         # Nobody is left with a copy of which there is no key.
         _write_key(key, names)
     for line in _unfinished(source):
@@ -77,6 +85,15 @@ def run(settings: ShareSettings) -> Path:
     if others := leftovers(source, artifacts, KEY):
         say(f"Not in the copy: {', '.join(others)}.")
     say(f"{len(names.cases)} scans of {len(names.subjects)} subjects have numbers; the key is {key}.")
+=======
+        # No copy is without its key.
+        key = write_key(source, names)
+    if others := [name for name in leftovers(source, artifacts) if not is_key(name)]:
+        say(f"Not in the copy: {', '.join(others)}.")
+    say(f"{len(names.cases)} scans of {len(names.subjects)} subjects have numbers; the key is {key}.")
+    if key.name != KEY:
+        say(f"{KEY} is of an earlier copy and stays: the scans or their names were others then.")
+>>>>>>> main
     return out
 
 
@@ -136,12 +153,3 @@ def _check_copy(copy: Path, names: Names) -> None:
             for name, words in found.items()
         ]
         raise DataError("The copy is not made, for names were found in it:", faults)
-
-
-def _write_key(path: Path, names: Names) -> None:
-    """For the eyes of its owner only."""
-    before = os.umask(0o077)
-    try:
-        write_text(path, names.key().to_csv(index=False))
-    finally:
-        os.umask(before)

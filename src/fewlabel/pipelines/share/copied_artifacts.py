@@ -124,10 +124,10 @@ def _hashes(artifact: Artifact) -> set[str]:
     return {parent.content_hash for parent in artifact.manifest.parents}
 
 
-def leftovers(run: Path, artifacts: Iterable[Artifact], own: str) -> list[str]:
-    """Names of what lies in a run and is in no copy, but for a file of that name, and what is known to be left out."""
+def leftovers(run: Path, artifacts: Iterable[Artifact]) -> list[str]:
+    """Names of what lies in a run and is in no copy, but for what is known to be left out."""
     taken = {artifact.folder.resolve() for artifact in artifacts}
-    return sorted(path.name for path in run.iterdir() if path.resolve() not in taken and path.name not in {own, *_SAID})
+    return sorted(path.name for path in run.iterdir() if path.resolve() not in taken and path.name not in _SAID)
 
 
 #: What is made anew, or left out of every copy.
