@@ -272,19 +272,18 @@ def test_halves_of_rounds_are_left_out_and_what_is_unfinished_is_said(made, tmp_
 def test_no_copy_is_left_without_its_key(made, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(share, "unwritable", lambda folder: "no permission" if folder == made.run else "")
-        with pytest.raises(SettingsError, match=r"share-key\.csv cannot be written: no permission\. Give .*key="):
+        with pytest.raises(SettingsError, match=r"cannot take share-key\.csv: no permission\. Give .*key="):
             go(made.run, tmp_path / "copy")
-        values = {"run": made.run, "out": tmp_path / "copy", "key": tmp_path / "key.csv"}
+        values = {"run": made.run, "out": tmp_path / "copy", "key": tmp_path / "keys"}
         share.run(share.ShareSettings.parse(values))
-    assert (pd.read_csv(tmp_path / "key.csv")["kind"] == "case").sum() == 7
-    for key in (tmp_path / "key.csv", tmp_path / "other" / "key.csv"):
-        with pytest.raises(SettingsError, match=r"exists already|lies in the copy"):
-            share.run(share.ShareSettings.parse({**values, "out": tmp_path / "other", "key": key}))
+    assert (pd.read_csv(tmp_path / "keys" / "share-key.csv")["kind"] == "case").sum() == 7
+    with pytest.raises(SettingsError, match="lies in the copy"):
+        share.run(share.ShareSettings.parse({**values, "out": tmp_path / "other", "key": tmp_path / "other" / "keys"}))
 
     def full(*_):
         raise OSError(errno.EROFS, "Read-only file system", "key")
 
-    monkeypatch.setattr(share, "_write_key", full)
+    monkeypatch.setattr(share, "write_key", full)
     with pytest.raises(OSError, match="Read-only"):
         go(made.run, tmp_path / "third")
     assert not (tmp_path / "third").exists()

@@ -38,7 +38,10 @@ def demo(
 def train(
     data: Annotated[
         str | None,
-        typer.Argument(metavar="DATA", help="Folder or table of scans; with --resume, what is not said is as before."),
+        typer.Argument(
+            metavar="DATA",
+            help="Folder or table of scans; with --resume and no other word, or this alone, all else is as before.",
+        ),
     ] = None,
     words: Words = None,
     *,

@@ -148,7 +148,9 @@ def with_earlier_words(
         return values, recipe
     path = Path(values["out"]) / RUN_FILE
     record = read_json(path) if path.is_file() else None
-    if "data" in values and not (isinstance(record, dict) and isinstance(record.get("asked"), dict)):
+    # Who names the data alone means the settings of then; who says more says all of it, as when a word was wrong.
+    anew = "data" in values and bool(values.keys() - {"data", "out", "resume", "device", "reader"})
+    if anew or ("data" in values and not (isinstance(record, dict) and isinstance(record.get("asked"), dict))):
         return values, recipe
     if not isinstance(record, dict):
         remedy = "Begin one with fewlabel train DATA --out DIR"
@@ -169,7 +171,8 @@ def with_earlier_words(
 def train_settings(values: Mapping[str, Any], recipe: str | Path | None = None) -> TrainSettings:
     """Settings of the pipeline from a recipe and nested values, which win.
 
-    With ``resume``, values and recipe that are not given are those that the run in ``out`` was asked for.
+    With ``resume``, values and recipe that are not given are those that the run in ``out`` was asked for, unless data
+    and settings are both named.
 
     Without a recipe they start from the one named ``default``. Its budget is for runs whose steps nobody set: steps in
     ``values`` switch it off. Settings of pre-training switch that on, which it leaves out.

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-import os
 import shlex
-=======
->>>>>>> main
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,22 +31,17 @@ class ShareSettings(Settings):
 
     run: PathSetting = setting(..., "run folder, as train or demo leaves it")
     out: PathSetting = setting(..., "folder of the copy to make")
-    key: PathSetting | None = setting(None, "file for the key; null for share-key.csv in the run")
+    key: PathSetting | None = setting(None, "folder for the key; null for the run")
 
 
 def run(settings: ShareSettings) -> Path:
     """Copy a run without the names of scans, subjects, files, folders, user and machine.
 
     Scans and subjects have numbers, ``case-001`` and ``subject-001``, in the order of their ids; the key is written to
-<<<<<<< HEAD
-    ``share-key.csv`` in the run, or to ``key``, and never to the copy. Rounds of ``learn`` that are not finished stay
-    out. Every file is written anew, and so are the report and the manifests: the copy opens as any run, with seals of
-    its own. What pixels show, such as burnt-in text or a face, stays: they are the data.
-=======
-    ``share-key.csv`` in the run, and never to the copy. The key of an earlier copy is kept where it is another, and the
-    new one is ``share-key-2.csv``. Every file is written anew, and so are the report and the manifests: the copy opens
-    as any run, with seals of its own. What pixels show, such as burnt-in text or a face, stays: they are the data.
->>>>>>> main
+    ``share-key.csv`` in the run, or in the folder ``key``, and never to the copy. The key of an earlier copy is kept
+    where it is another, and the new one is ``share-key-2.csv``. Rounds of ``learn`` that are not finished stay out.
+    Every file is written anew, and so are the report and the manifests: the copy opens as any run, with seals of its
+    own. What pixels show, such as burnt-in text or a face, stays: they are the data.
 
     Returns:
         The folder of the copy.
@@ -60,8 +51,8 @@ def run(settings: ShareSettings) -> Path:
         SettingsError: If the copy would lie in the run, or in the place of something else.
         DataError: If a name is found in the copy, which is then not left.
     """
-    source, out, key = settings.run, settings.out, settings.key or settings.run / KEY
-    _check(settings, key)
+    source, out, keys = settings.run, settings.out, settings.key or settings.run
+    _check(settings, keys)
     artifacts = artifacts_of(source)
     stores = [PreparedStore(artifact) for artifact in artifacts if artifact.kind == "prepared"]
     if not stores:
@@ -77,23 +68,15 @@ def run(settings: ShareSettings) -> Path:
         for path in copy.iterdir():
             path.rename(partial / path.name)
         copy.rmdir()
-<<<<<<< HEAD
-        # Nobody is left with a copy of which there is no key.
-        _write_key(key, names)
+        # No copy is without its key.
+        key = write_key(keys, names)
     for line in _unfinished(source):
         say(line)
-    if others := leftovers(source, artifacts, KEY):
-        say(f"Not in the copy: {', '.join(others)}.")
-    say(f"{len(names.cases)} scans of {len(names.subjects)} subjects have numbers; the key is {key}.")
-=======
-        # No copy is without its key.
-        key = write_key(source, names)
     if others := [name for name in leftovers(source, artifacts) if not is_key(name)]:
         say(f"Not in the copy: {', '.join(others)}.")
     say(f"{len(names.cases)} scans of {len(names.subjects)} subjects have numbers; the key is {key}.")
     if key.name != KEY:
         say(f"{KEY} is of an earlier copy and stays: the scans or their names were others then.")
->>>>>>> main
     return out
 
 
@@ -109,16 +92,14 @@ def _unfinished(source: Path) -> list[str]:
     return lines
 
 
-def _check(settings: ShareSettings, key: Path) -> None:
+def _check(settings: ShareSettings, keys: Path) -> None:
     source, out = settings.run, settings.out
     require_run(source, "There is nothing to share:")
-    if obstacle := unwritable(key.parent):
-        remedy = "Give a place for the key, as key=share-key.csv"
-        raise SettingsError("Nothing was written:", [Fault(f"{key} cannot be written: {obstacle}", remedy=remedy)])
-    if settings.key is not None and os.path.lexists(key):
-        raise SettingsError("Nothing was written:", [Fault(f"{key} exists already", "key", "Give another name")])
-    if key.resolve().is_relative_to(out.resolve()):
-        fault = Fault(f"{key} lies in the copy", "key", "Give a place outside of it: it says who is who")
+    if obstacle := unwritable(keys):
+        remedy = "Give another folder for the key, as key=FOLDER"
+        raise SettingsError("Nothing was written:", [Fault(f"{keys} cannot take {KEY}: {obstacle}", remedy=remedy)])
+    if keys.resolve().is_relative_to(out.resolve()):
+        fault = Fault(f"{keys} lies in the copy", "key", "Give a folder outside of it: the key says who is who")
         raise SettingsError("Nothing was written:", [fault])
     if obstacle := path_conflict(out):
         fault = Fault(conflict_sentence(out, obstacle), remedy="Give another --out")
