@@ -40,7 +40,7 @@ def train(
         str | None,
         typer.Argument(
             metavar="DATA",
-            help="Folder or table of scans; with --resume and no other word, or this alone, all else is as before.",
+            help="Folder or table of scans; all as before with --resume and no more.",
         ),
     ] = None,
     words: Words = None,

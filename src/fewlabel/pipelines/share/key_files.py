@@ -1,4 +1,4 @@
-"""The keys of shared copies, in the folder of the original or another: one for each that differs, and none is ever overwritten."""
+"""The keys of shared copies, beside the original or elsewhere: one for each that differs, and none is overwritten."""
 
 from __future__ import annotations
 
