@@ -305,10 +305,7 @@ def test_pages_of_unequal_size_are_no_stack(tmp_path):
     """Read by the size of the first, the others would be cut, or written past its end."""
     pages = [Image.fromarray(np.full((rows, 5), 7, np.uint8)) for rows in (2, 12, 12)]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
-    with pytest.raises(
-        DataError,
-        match="its 3 pages are not alike: 5 x 2 pixels of 8 bits, 5 x 12 pixels of 8 bits. Store pages of one",
-    ):
+    with pytest.raises(DataError, match="its 3 pages are not alike: 5 x 2 pixels of 8 bits, 5 x 12 pixels"):
         read_geometry(tmp_path / "a.tif")
 
 
