@@ -1,4 +1,4 @@
-"""The keys of shared copies, in the folder of the original: one for each that differs, and none is ever overwritten."""
+"""The keys of shared copies, beside the original or elsewhere: one for each that differs, and none is overwritten."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def is_key(name: str) -> bool:
     return _KEYS.fullmatch(name) is not None
 
 
-def write_key(run: Path, names: Names) -> Path:
+def write_key(folder: Path, names: Names) -> Path:
     """Write the key of a copy, for the eyes of its owner only; one that says the same is taken as it is.
 
     The scans of a run may change between two copies, and without its own key a copy that was given away cannot be
@@ -31,7 +31,7 @@ def write_key(run: Path, names: Names) -> Path:
     """
     text = names.key().to_csv(index=False)
     for number in itertools.count(1):
-        path = run / (KEY if number == 1 else f"{Path(KEY).stem}-{number}.csv")
+        path = folder / (KEY if number == 1 else f"{Path(KEY).stem}-{number}.csv")
         if not os.path.lexists(path):
             break
         if _says(path, text):

@@ -2,9 +2,11 @@
 
 import bz2
 import gzip
+import os
 import struct
 import tracemalloc
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -323,6 +325,70 @@ def test_a_line_of_an_nrrd_that_is_no_field_does_not_reach_itk(tmp_path, line):
     refused(path, "its header has a line that is no field")
     long = "content: " + "x" * 5000 + "\nnote:=" + "y" * 5000 + "\n# " + "z" * 5000 + "\n"
     read_volume(nrrd(tmp_path / "t.nrrd", "raw", voxels, "2 2 2", more=long))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ("data file: small.raw", "datafile: large.raw"),
+        ("DataFile: small.raw", "Data File : large.raw"),
+        ("sizes: 2 2 2", "sizes: 20000 20000 20000"),
+        ("encoding: raw", "Encoding: gzip"),
+        ("byte skip: 0", "byteskip: -1"),
+        ("centers: cell cell cell", "centerings: cell cell cell"),
+    ],
+)
+def test_a_field_of_an_nrrd_that_is_there_twice_does_not_reach_itk(tmp_path, fields):
+    """Which of the two ITK goes by decides how much it makes room for."""
+    (tmp_path / "small.raw").write_bytes(bytes(16))
+    (tmp_path / "large.raw").write_bytes(bytes(1 << 16))
+    basic = {"type": "short", "dimension": "3", "sizes": "2 2 2", "encoding": "raw", "endian": "little"}
+    given = {field.partition(":")[0].strip().lower() for field in fields}
+    lines = [f"{name}: {value}" for name, value in basic.items() if name not in given]
+    path = tmp_path / "s.nhdr"
+    path.write_text("\n".join(["NRRD0004", *lines, *fields, "", ""]))
+    refused(path, "its header has the field .* twice")
+    path.write_text("\n".join(["NRRD0004", *lines, fields[0], "note:=a", "note:=b", "", ""]))
+    assert read_nrrd_header(path).unparsed == ""
+
+
+@pytest.mark.parametrize("name", ["s.mha", "s.nrrd", "s.nii"])
+@pytest.mark.parametrize("kind", ["float", "short"])
+def test_a_header_of_millions_of_components_takes_no_memory(tmp_path, name, kind):
+    """A few kilobytes on the disk, for most of the file is a hole."""
+    path, count = tmp_path / name, 50_000_000
+    size = 4 if kind == "float" else 2
+    if name == "s.nrrd":
+        path.write_text(
+            f"NRRD0004\ntype: {kind}\ndimension: 4\nsizes: {count} 1 1 1\nendian: little\nencoding: raw\n"
+            "kinds: vector domain domain domain\n\n"
+        )
+    elif name == "s.mha":
+        path.write_text(
+            f"ObjectType = Image\nNDims = 3\nDimSize = 1 1 1\nElementType = MET_{kind.upper()}\n"
+            f"ElementNumberOfChannels = {count}\nElementDataFile = LOCAL\n"
+        )
+    else:
+        header = nib.Nifti2Header()
+        header.set_data_dtype(np.float32 if kind == "float" else np.int16)
+        header.set_data_shape((1, 1, 1, count))
+        header["vox_offset"] = 544
+        path.write_bytes(header.binaryblock + bytes(4))
+    os.truncate(path, path.stat().st_size + size * count)
+    tracemalloc.start()
+    try:
+        refused(path, "50000000 values of each voxel, or volumes")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 26
+    finally:
+        tracemalloc.stop()
+
+
+def test_finite_values_of_more_parts_than_can_be():
+    with pytest.raises(ValueError, match="at most 65536"):
+        Finite(1 << 20, (1 << 16) + 1)
+    left_over = Finite(7, 3)
+    left_over.add(0, np.array([np.nan, np.nan, 1.0, np.nan, np.nan, np.nan, 1.0]))
+    assert left_over.blank == (0, 2)
 
 
 def test_more_lines_to_skip_than_there_are_end_with_the_file(tmp_path):
