@@ -138,6 +138,14 @@ def test_a_part_of_a_mask_is_learnt_from_and_the_rest_is_not_background(run: Pat
     assert all(0 <= dice <= 1 for dice in record["scores"]["unseen"].values())
 
 
+def test_a_patient_with_nothing_annotated_tells_nothing_by_itself(run: Path, said: list[str]) -> None:
+    annotate(run, "c", np.zeros(SHAPE))
+    with pytest.raises(DataError, match="empty_masks=true"):
+        go(run)
+    made = go(run, scans=0, empty_masks=True, take="always")
+    assert read_json(made / "round.json")["scores"]["left_out"]["before"].keys() == {"a", "b"}
+
+
 def test_what_is_no_run_or_has_no_masks(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="is not a run folder"):
         go(run / "segmenter")

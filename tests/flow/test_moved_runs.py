@@ -6,7 +6,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from fewlabel.core.errors import DataError
+from fewlabel.core.errors import DataError, SettingsError
 from fewlabel.core.settings.base import located_from, path_from
 from fewlabel.data.scan_locations import (
     DATA_FOLDER,
@@ -14,8 +14,10 @@ from fewlabel.data.scan_locations import (
     holding,
     in_store,
     located,
+    moved_remedy,
     read_data_folder,
     without_folder,
+    write_data_folder,
 )
 from fewlabel.data.store import PreparedStore
 from fewlabel.pipelines import train
@@ -94,8 +96,8 @@ def test_scans_that_moved_alone_are_found_again(prepared, tmp_path, capsys):
     values = {"data": prepared, "segmenter": segmenter, "out": tmp_path / "scores", "device": "cpu"}
     with pytest.raises(DataError) as refused:
         evaluate(EvaluateSettings.parse(values))
-    assert f"say where: fewlabel prepare DATA --out {prepared}" in str(refused.value)
-    with pytest.raises(DataError, match="fewlabel prepare DATA --out"):
+    assert f"say where: fewlabel prepare NEW_DATA --out {prepared}, with the words" in str(refused.value)
+    with pytest.raises(DataError, match="fewlabel prepare NEW_DATA --out"):
         run_values("predict", {"model": segmenter, "scans": prepared, "out": tmp_path / "m", "cases": ["s1"]})
     before = PreparedStore(prepared).artifact.content_hash
     again = {"data": tmp_path / "elsewhere", "out": prepared, "reader": "nnunet", "workers": 1}
@@ -148,12 +150,36 @@ def test_train_goes_on_where_everything_has_moved(tmp_path, capsys):
     train.run(train.train_settings({"out": run, "resume": True}))
     assert (run / "segmenter" / "manifest.json").read_bytes() == made
     assert (run / "scores" / "summary.json").is_file()
+    later = run / "rounds" / "1" / "prepared"
+    shutil.copytree(run / "prepared", later)
+    write_data_folder(later, read_data_folder(run / "prepared"))
     # The data alone: the old place is named, and the new one is taken.
     (tmp_path / "after" / "raw").rename(tmp_path / "raw")
     with pytest.raises(DataError, match=r"after/raw does not exist\. Check the path, or name the data set"):
         train.run(train.train_settings({"out": run, "resume": True}))
     shutil.rmtree(run / "scores")
-    train.run(train.train_settings({"data": tmp_path / "raw", "out": run, "resume": True, **small, "device": "cpu"}))
+    train.run(train.train_settings({"data": tmp_path / "raw", "out": run, "resume": True}))
     assert (run / "segmenter" / "manifest.json").read_bytes() == made
     assert (run / "scores" / "summary.json").is_file()
     assert json.loads((run / "run.json").read_text())["asked"]["data"] == "../../raw"
+    assert read_data_folder(later) == tmp_path / "raw"
+
+
+def test_the_remedy_for_moved_scans_of_a_run_does_no_harm(tmp_path):
+    raw_folder(tmp_path / "raw", [f"s{number}" for number in range(1, 6)])
+    small = {"prepare": {"size": [32, 32]}, "finetune": {"steps": 2, "batch": 2, "network": {"width": 4, "depth": 2}}}
+    run = tmp_path / "my run"
+    train.run(train.train_settings({"data": tmp_path / "raw", "out": run, **small, "device": "cpu"}))
+    (tmp_path / "raw").rename(tmp_path / "new")
+    values = {"model": run, "scans": run / "prepared", "out": tmp_path / "m", "cases": ["s1"], "device": "cpu"}
+    with pytest.raises(DataError) as refused:
+        run_values("predict", values)
+    assert f"fewlabel train NEW_DATA --out '{run}' --resume" in str(refused.value)
+    assert moved_remedy(run / "rounds" / "1" / "prepared") == moved_remedy(run / "prepared")
+    before = PreparedStore(run / "prepared").artifact.content_hash
+    with pytest.raises(SettingsError, match=r"segmenter.* beside it"):
+        prepare(PrepareSettings.parse({"data": tmp_path / "new", "out": run / "prepared", "workers": 1}))
+    assert PreparedStore(run / "prepared").artifact.content_hash == before
+    train.run(train.train_settings({"data": tmp_path / "new", "out": run, "resume": True}))
+    assert PreparedStore(run / "prepared").artifact.content_hash == before
+    run_values("predict", values)

@@ -164,3 +164,26 @@ def test_test_patients_are_not_learnt_from(tmp_path: Path, said: list[str]) -> N
     with pytest.raises(DataError, match="no mask that is new"):
         taken(prepared, tmp_path / "masks")
     assert said[-1] == "Left out, as they are of test patients: c."
+
+
+def test_a_mask_of_background_alone_is_refused_unless_it_is_said_to_be_right(prepared: Path, tmp_path: Path) -> None:
+    raw, masks = tmp_path / "raw", tmp_path / "masks"
+    empty = np.zeros_like(nested_discs(2))
+    draw(masks, "c", empty, raw=raw)
+    draw(masks, "d", nested_discs(3), raw=raw)
+    with pytest.raises(DataError, match=r"c_seg\.nii\.gz: is all background.*empty_masks=true"):
+        taken(prepared, masks)
+    assert not (tmp_path / "again").exists()
+    now = taken(prepared, masks, empty_masks=True)
+    assert not labels_of(now, "c").any()
+    # Where a scan has nothing on it, another one may have nothing, too.
+    draw(masks, "a", empty, raw=raw)
+    assert not labels_of(taken(now.folder, masks, out="more"), "a").any()
+
+
+def test_a_mask_that_was_emptied_is_refused(prepared: Path, tmp_path: Path) -> None:
+    mask = np.full_like(nested_discs(0), 255)
+    mask[0] = 0
+    draw(tmp_path / "masks", "a", mask, raw=tmp_path / "raw")
+    with pytest.raises(DataError, match="is all background, as no other mask is"):
+        taken(prepared, tmp_path / "masks")

@@ -1,10 +1,13 @@
 """A copy of a run holds no name that was planted anywhere, and is a run of its own."""
 
 import base64
+import errno
 import io
 import json
 import re
+import shutil
 import struct
+from pathlib import Path
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -12,12 +15,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fewlabel.cli.failures import report_failure
 from fewlabel.core.artifact.artifact_folder import Artifact
-from fewlabel.core.artifact.run_record import read_run
+from fewlabel.core.artifact.run_record import read_run, write_run
 from fewlabel.core.errors import ArtifactError, DataError, SettingsError
 from fewlabel.core.output_paths import RUN_FILE
 from fewlabel.data.store import PreparedStore
+from fewlabel.engine.lock import free, take
 from fewlabel.pipelines import learn, share, train
+from fewlabel.pipelines.share import copied_artifacts
 from fewlabel.pipelines.share.identifying_names import tells
 from fewlabel.pipelines.share.search import found_in
 from fewlabel.pipelines.stage_table import run_values
@@ -183,6 +189,25 @@ def test_a_copy_can_be_copied(made, tmp_path):
         assert (again / name).read_bytes() == (made.copy / name).read_bytes()
 
 
+def test_the_key_of_an_earlier_copy_is_kept(made, tmp_path, monkeypatch):
+    first, own = made.run / share.KEY, (made.run / share.KEY).read_bytes()
+    go(made.run, tmp_path / "same")
+    assert not (made.run / "share-key-2.csv").exists()
+    try:
+        first.write_text("kind,in the copy,original\ncase,case-001,earlier\n")
+        told = []
+        monkeypatch.setattr(share, "say", told.append)
+        go(made.run, tmp_path / "other")
+        assert first.read_text().endswith("earlier\n")
+        assert (made.run / "share-key-2.csv").read_bytes() == own
+        assert told[-2].endswith("share-key-2.csv.")
+        assert told[-1].startswith("share-key.csv is of an earlier copy")
+        assert not any("share-key" in line for line in told[:-2])
+    finally:
+        (made.run / "share-key-2.csv").unlink(missing_ok=True)
+        first.write_bytes(own)
+
+
 def test_what_is_refused(made, tmp_path):
     with pytest.raises(SettingsError, match="lies in the run itself"):
         go(made.run, made.run / "copy")
@@ -225,3 +250,54 @@ def test_search_looks_into_what_is_packed(tmp_path):
     assert found_in(tmp_path, []) == {}
     (tmp_path / "empty.json").touch()
     assert found_in(tmp_path, ["4711081599"]) == {"c.txt": ["4711081599"]}
+
+
+def test_halves_of_rounds_are_left_out_and_what_is_unfinished_is_said(made, tmp_path, said):
+    run = tmp_path / "run"
+    shutil.copytree(made.run, run)
+    shutil.copytree(run / "prepared", run / "rounds" / "2" / "prepared")
+    write_run(run, {**read_run(run), "finished": False})
+    lock = take(run / "rounds")
+    try:
+        copy = go(run, tmp_path / "copy")
+    finally:
+        free(run / "rounds", lock)
+    assert (copy / "rounds" / "1" / "segmenter").is_dir()
+    assert not (copy / "rounds" / "2").exists()
+    assert f"{run / 'rounds' / '2'} is unfinished, and not in the copy." in said
+    assert any(line.endswith(f"fewlabel train --out {run} --resume") for line in said)
+    assert any(line.startswith("The run is in use by process") for line in said)
+
+
+def test_no_copy_is_left_without_its_key(made, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(share, "unwritable", lambda folder: "no permission" if folder == made.run else "")
+        with pytest.raises(SettingsError, match=r"cannot take share-key\.csv: no permission\. Give .*key="):
+            go(made.run, tmp_path / "copy")
+        values = {"run": made.run, "out": tmp_path / "copy", "key": tmp_path / "keys"}
+        share.run(share.ShareSettings.parse(values))
+    assert (pd.read_csv(tmp_path / "keys" / "share-key.csv")["kind"] == "case").sum() == 7
+    with pytest.raises(SettingsError, match="lies in the copy"):
+        share.run(share.ShareSettings.parse({**values, "out": tmp_path / "other", "key": tmp_path / "other" / "keys"}))
+
+    def full(*_):
+        raise OSError(errno.EROFS, "Read-only file system", "key")
+
+    monkeypatch.setattr(share, "write_key", full)
+    with pytest.raises(OSError, match="Read-only"):
+        go(made.run, tmp_path / "third")
+    assert not (tmp_path / "third").exists()
+
+
+def test_a_full_disk_is_told_as_one(made, tmp_path, monkeypatch):
+    real = copied_artifacts.save_array
+
+    def on_a_full_disk(path, array):
+        # A device that takes nothing, written to in place of the file.
+        real(Path("/dev/full") if path.name == "images.npy" else path, array)
+
+    monkeypatch.setattr(copied_artifacts, "save_array", on_a_full_disk)
+    with pytest.raises(OSError, match="/dev/full") as told:
+        go(made.run, tmp_path / "copy")
+    assert report_failure(told.value) == 6
+    assert not (tmp_path / "copy").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from PIL import Image
 
 from fewlabel.core.artifact.files import write_json
 from fewlabel.core.errors import DataError, SettingsError
@@ -233,7 +235,8 @@ def test_a_person_looks_draws_saves_and_has_the_network_learn(run: Path, browse:
         assert page["[data-view=planes]"].get_attribute("aria-pressed") == "true"
         page.key("v", "v")
 
-        # What is shown and hidden is seen: of the annotation, and by another window.
+        # What is shown and hidden is seen: of the annotation, and by another window. The prediction is made meanwhile.
+        page.until(page["#show-prediction"].is_enabled)
         bare = page["#canvas"].screenshot_as_png
         page.key("a")
         page.until(lambda: page["#canvas"].screenshot_as_png != bare)
@@ -327,4 +330,45 @@ def test_the_page_fits_a_phone(run: Path, browse: Callable[..., Page]) -> None:
         page.until(page["#draw-tools"].is_displayed)
         page.stroke(10, 10, (20, 10))
         page.until(page["#undo"].is_enabled)
+        assert page.complaints == []
+
+
+@pytest.mark.slow
+def test_what_happens_while_the_server_works_is_not_lost(run: Path, browse: Callable[..., Page]) -> None:
+    with viewing(run, *FAST) as (_, link):
+        page = browse(1280, 943)
+        page.driver.get(link)
+        page.until(page["#show-prediction"].is_enabled)
+        page.script("document.getElementById('begin').value = 'nothing'")
+        page.click("#draw-begin")
+        page.until(page["#draw-tools"].is_displayed)
+        page.stroke(10, 10)
+        page.until(page["#undo"].is_enabled)
+        # The server takes its time over the mask.
+        page.script(
+            "const ask = window.fetch, wait = new Promise((done) => (window.goOn = done));"
+            "window.fetch = async (...w) => { if (w[1]?.method === 'POST') await wait; return ask(...w) }"
+        )
+        page.click("#save")
+        page.stroke(-60, -90)
+        page.script("window.goOn()")
+        page.until(lambda: page["#saved"].text.endswith("What you drew meanwhile is not saved yet."))
+        first = (run / "annotations" / "a.nii.gz").read_bytes()
+        page.click("#save")
+        page.until(
+            lambda: page["#saved"].text.startswith("Saved as a.nii.gz") and "not saved" not in page["#saved"].text
+        )
+        page.until(lambda: not page["#draw-tools"].is_displayed())
+        assert (run / "annotations" / "a.nii.gz").read_bytes() != first
+
+        # Of a scan that cannot be read nothing is shown, least of all the one before.
+        page.until(page["#show-annotation"].is_enabled)
+        page.script('window.fetch = async () => new Response(\'{"detail": "It is damaged."}\', { status: 422 })')
+        page.click("#list li:nth-child(2) button")
+        page.until(lambda: page["#status"].text == "It is damaged.")
+        assert page["#scan-name"].text == "b"
+        assert not page["#show-annotation"].is_enabled()
+        seen = np.asarray(Image.open(io.BytesIO(page["#canvas"].screenshot_as_png)).convert("L"))
+        assert seen.max() == 0
+        page.click("#window-reset")
         assert page.complaints == []

@@ -38,7 +38,10 @@ def demo(
 def train(
     data: Annotated[
         str | None,
-        typer.Argument(metavar="DATA", help="Folder or table of scans; with --resume and no other word, as before."),
+        typer.Argument(
+            metavar="DATA",
+            help="Folder or table of scans; all as before with --resume and no more.",
+        ),
     ] = None,
     words: Words = None,
     *,

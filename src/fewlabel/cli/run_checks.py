@@ -20,11 +20,12 @@ def add_to(app: typer.Typer) -> None:
 
 def share(
     run: Run,
+    words: Words = None,
     *,
     out: Annotated[str | None, typer.Option("--out", metavar="DIR", help="Folder of the copy (required).")] = None,
 ) -> None:
-    """Copy a run without names, paths and ids, to give it away; the key stays in RUN."""
-    values = collect({"run": run}, None, {"out": out})
+    """Copy a run without names, paths and ids, to give it away; the key stays with you."""
+    values = collect({"run": run}, words, {"out": out})
     from fewlabel.pipelines import share as pipeline
 
     stdout().print(str(pipeline.run(pipeline.ShareSettings.parse(values))), soft_wrap=True)
@@ -37,7 +38,7 @@ def verify(run: Run, words: Words = None, *, device: Device = None) -> None:
 
     found = pipeline.run(pipeline.VerifySettings.parse(values))
     console = stdout()
-    console.print(table([[one.part, one.verdict, one.detail] for one in found.findings], ["part", "", "how"]))
+    console.print(table([[one.part, one.verdict, one.detail] for one in found.findings], ["part", "verdict", "how"]))
     console.print(found.sentence, soft_wrap=console.soft_wrap)
     if found.differing:
         raise typer.Exit(3)

@@ -12,7 +12,7 @@ from fewlabel.core.errors import reason
 from fewlabel.core.unfinished_files import is_partial
 
 #: What names of files may not hold, and the sign that is put in its place.
-_NOT_IN_NAMES = re.compile(r"[/\\%\x00-\x1f\x7f]")
+_NOT_IN_NAMES = re.compile(r"[/\\%\x00-\x1f\x7f\ud800-\udfff]")
 #: Bytes of a name that leave room for what is put before and behind it.
 _LONGEST = 120
 #: The file by which a run folder, as ``train`` and ``demo`` make them, is known.
@@ -92,8 +92,8 @@ def leads_out(name: str) -> bool:
 def as_file_name(text: str) -> str:
     """A name for a file or folder from a name that people gave: of a subject, a scan.
 
-    The usual ones stay as they are, and different ones stay different. What would lead to another folder, or hide the
-    file, is written as ``%`` and its number.
+    The usual ones stay as they are, and different ones stay different. What would lead to another folder, hide the
+    file, or is no text, as bytes of names in other encodings, is written as ``%`` and its number.
 
     Example:
         >>> as_file_name("patient 01"), as_file_name("../../x")
@@ -102,7 +102,7 @@ def as_file_name(text: str) -> str:
     name = _NOT_IN_NAMES.sub(lambda match: f"%{ord(match[0]):02x}", text)
     name = f"%2e{name[1:]}" if name.startswith(".") else name
     if len(name.encode()) > _LONGEST:
-        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
         name = f"{name.encode()[:_LONGEST].decode(errors='ignore')}%{digest}"
     return name or "%"
 

@@ -11,8 +11,9 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.core.artifact.files import append_line
-from fewlabel.core.errors import DataError, Fault
-from fewlabel.core.output_paths import as_file_name
+from fewlabel.core.errors import DataError
 from fewlabel.data.added_mask_reading import read_annotation
-from fewlabel.data.io.catalog_paths import mask_suffix, scan_stem
+from fewlabel.data.io.catalog_paths import mask_suffix, shown
 from fewlabel.data.io.integer_types import in_smallest_type
 from fewlabel.data.io.mask_writing import write_mask
-from fewlabel.data.masks_added_later import find_annotations
+from fewlabel.data.masks_added_later import find_annotations, name_for_mask
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.store import PreparedCase
 
@@ -53,7 +53,7 @@ class SavedAnnotation:
 def save_annotation(
     folder: Path, cases: Sequence[PreparedCase], case: PreparedCase, plan: Plan, values: NDArray[np.integer[Any]]
 ) -> SavedAnnotation:
-    """Write a mask on the grid of its scan, as one file ``ID.nii.gz`` of the scan's format.
+    """Write a mask on the grid of its scan, as one file ``ID.nii.gz`` of the scan's format, or a name like it.
 
     It is read back as ``learn`` reads it before it takes its place, so that what is saved is what can be learnt from.
     There is a mask of the scan at every moment: the earlier one goes when the new one has taken its place.
@@ -70,14 +70,35 @@ def save_annotation(
         OSError: If it cannot be written.
     """
     image = Path(case.images[0])
-    target = folder / _file_name(case, cases)
+    target = folder / f"{name_for_mask(case, cases)}{mask_suffix(image)}"
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as place:
         made = Path(place) / target.name
-        write_mask(made, in_smallest_type(values), image)
-        read_annotation(case, made, plan)
+        with _named(made, case.id):
+            write_mask(made, in_smallest_type(values), image)
+            read_annotation(case, made, plan)
         with _one_at_a_time:
             return _put(made, target, case, cases)
+
+
+@contextmanager
+def _named(made: Path, name: str) -> Iterator[None]:
+    """Have errors name the scan in place of a file that is gone when they are read."""
+    try:
+        yield
+    except DataError as error:
+        where = {shown(made): name, str(made): name}
+        faults = [
+            replace(
+                fault, problem=fault.problem.replace(str(made), "the mask"), where=where.get(fault.where, fault.where)
+            )
+            for fault in error.faults
+        ]
+        raise DataError("The mask cannot be saved:", faults) from error
+    except OSError as error:
+        if error.errno is not None and error.filename == str(made):
+            error.filename = name
+        raise
 
 
 def _put(made: Path, target: Path, case: PreparedCase, cases: Sequence[PreparedCase]) -> SavedAnnotation:
@@ -110,18 +131,6 @@ def saved_by(folder: Path) -> dict[str, Mapping[str, str]]:
             # A line that was cut short.
             continue
     return found
-
-
-def _file_name(case: PreparedCase, cases: Sequence[PreparedCase]) -> str:
-    """A name by which the mask is found again: the id, or the name of its file where an id names no file."""
-    image = Path(case.images[0])
-    stems = [scan_stem(Path(other.images[0])) for other in cases]
-    names = [case.id, *([scan_stem(image)] if stems.count(scan_stem(image)) == 1 else [])]
-    for name in names:
-        if as_file_name(name) == name:
-            return f"{name}{mask_suffix(image)}"
-    fault = Fault(f"{case.id} is no name for a file", remedy="Give the scan another id")
-    raise DataError("The mask cannot be saved:", [fault])
 
 
 def _keep(mask: Path, history: Path, now: datetime) -> str:

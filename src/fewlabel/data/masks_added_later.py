@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.output_paths import as_file_name
 from fewlabel.core.suggestions import did_you_mean
 from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.data.io.file_names import file_stem, is_scan
@@ -21,7 +23,7 @@ def find_annotations(folder: Path, cases: Sequence[PreparedCase]) -> dict[str, P
     """The mask of each scan that a folder holds one of, by the id of the scan, in store order.
 
     A mask is named by the id of its scan or by the file of it, and a word for a mask may follow: ``p01_ed.nii.gz``,
-    ``p01_ed_seg.nrrd``. Hidden files, tables and notes are passed over.
+    ``p01_ed_seg.nrrd``; or as :func:`name_for_mask` has it. Hidden files, tables and notes are passed over.
 
     Args:
         folder: Looked through with all folders below it.
@@ -33,10 +35,7 @@ def find_annotations(folder: Path, cases: Sequence[PreparedCase]) -> dict[str, P
     if not folder.is_dir():
         problem = f"{folder} {'is not a folder' if folder.exists() else 'does not exist'}"
         raise DataError("There are no masks:", [Fault(problem, remedy="Give a folder of masks")])
-    owners: dict[str, set[str]] = defaultdict(set)
-    for case in cases:
-        for name in (case.id, *(scan_stem(Path(image)) for image in case.images[:1])):
-            owners[name].add(case.id)
+    owners = _owners(cases)
     masks: dict[str, list[Path]] = defaultdict(list)
     faults = []
     for path in sorted(folder.rglob("*")):
@@ -59,6 +58,45 @@ def find_annotations(folder: Path, cases: Sequence[PreparedCase]) -> dict[str, P
     if faults:
         raise DataError(f"The masks in {folder} cannot be used:", faults)
     return {case.id: masks[case.id][0] for case in cases if case.id in masks}
+
+
+def name_for_mask(case: PreparedCase, cases: Sequence[PreparedCase]) -> str:
+    """What to call the mask of a scan, without suffix, so that :func:`find_annotations` finds it and no other.
+
+    The id, or the name of its file where the id names no file; where neither does, as of ``5% dose`` or of scans of the
+    same name in several folders, the id with signs in place of what a name may not hold.
+
+    Args:
+        case: The scan.
+        cases: All scans that masks in the folder may belong to.
+    """
+    owners = _owners(cases)
+    usual = (name for name in (case.id, *_stems(case)) if as_file_name(name) == name and owners[name] == {case.id})
+    return next(usual, _safe(case.id, owners))
+
+
+def _owners(cases: Sequence[PreparedCase]) -> dict[str, set[str]]:
+    """Name of a mask → ids of the scans that it may belong to."""
+    owners: dict[str, set[str]] = defaultdict(set)
+    for case in cases:
+        for name in (case.id, *_stems(case)):
+            owners[name].add(case.id)
+    for name, case_id in [(_safe(case.id, owners), case.id) for case in cases]:
+        owners[name].add(case_id)
+    return owners
+
+
+def _stems(case: PreparedCase) -> list[str]:
+    """Of the file of its first channel."""
+    return [scan_stem(Path(image)) for image in case.images[:1]]
+
+
+def _safe(case_id: str, owners: Mapping[str, set[str]]) -> str:
+    """A name that any disk takes and no other scan has."""
+    name = as_file_name(case_id)
+    if owners.get(name, {case_id}) == {case_id}:
+        return name
+    return f"{name}%{hashlib.sha256(case_id.encode(errors='surrogatepass')).hexdigest()[:16]}"
 
 
 def _scan_name(stem: str, names: dict[str, set[str]]) -> str:

@@ -16,6 +16,7 @@ from fewlabel.core.artifact.files import write_json
 from fewlabel.core.output_paths import as_file_name
 from fewlabel.core.settings.base import path_from
 from fewlabel.data.added_mask_reading import AnnotationMask
+from fewlabel.data.array_saving import save_array
 from fewlabel.data.io.catalog_paths import mask_suffix
 from fewlabel.data.io.integer_types import in_smallest_type
 from fewlabel.data.io.mask_writing import write_mask
@@ -79,7 +80,7 @@ def write_relabelled(
     ]
     if (home := read_data_folder(store.folder)) is not None:
         write_data_folder(folder, home, final)
-    np.save(folder / "labels.npy", labels)
+    save_array(folder / "labels.npy", labels)
     slices = store.slices.copy()
     slices["labelled"] = (labels != UNLABELLED).any(axis=(1, 2))
     slices.to_parquet(folder / "slices.parquet", index=False)

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from fewlabel.core.artifact.files import read_json, write_json
 from fewlabel.core.errors import ArtifactError
+from fewlabel.core.output_paths import RUN_FILE, round_folders
 from fewlabel.core.settings.base import located_from, path_from
 from fewlabel.data.catalog import Catalog
 from fewlabel.data.io.dicom.address import parse_dicom
@@ -124,9 +126,36 @@ def read_data_folder(store: Path) -> Path | None:
     return Path(located_from(store, folder))
 
 
+def find_again_in_rounds(run: Path, before: Path | None) -> None:
+    """Have the stores of the rounds of a run look for their scans where the run's own store finds them now.
+
+    Args:
+        run: The run folder.
+        before: Where its store looked for them.
+
+    Raises:
+        OSError: If one cannot be written.
+    """
+    now = read_data_folder(run / "prepared")
+    if before is None or now is None or os.path.realpath(before) == os.path.realpath(now):
+        return
+    for store in (folder / "prepared" for folder in round_folders(run)):
+        there = read_data_folder(store)
+        if there is not None and os.path.realpath(there) == os.path.realpath(before):
+            write_data_folder(store, now)
+
+
 def moved_remedy(store: Path) -> str:
-    """What to do where files of scans are not where a store has them."""
-    return f"Restore them or, if they have moved, say where: fewlabel prepare DATA --out {store}"
+    """What to do where files of scans are not where a store has them; no command of it replaces the store.
+
+    Of a store in a run the run knows how it was prepared.
+    """
+    run = next((above for above in (store.parent, *store.parents[2:3]) if (above / RUN_FILE).is_file()), None)
+    begin = "Restore them or, if they have moved, say where:"
+    if run is not None:
+        return f"{begin} fewlabel train NEW_DATA --out {shlex.quote(str(run))} --resume"
+    words = "with the words they were prepared with"
+    return f"{begin} fewlabel prepare NEW_DATA --out {shlex.quote(str(store))}, {words}"
 
 
 def _home(path: Path) -> str:

@@ -135,19 +135,23 @@ def asked_for(settings: TrainSettings) -> dict[str, Any]:
 def with_earlier_words(
     values: Mapping[str, Any], recipe: str | Path | None
 ) -> tuple[Mapping[str, Any], str | Path | None]:
-    """Values and recipe of a run that is to be continued and whose data are not named, from its ``run.json``.
+    """Values and recipe of a run that is to be continued, with those of its ``run.json`` that are not given anew.
 
     Args:
         values: As for :func:`train_settings`; those that are given win.
         recipe: As for :func:`train_settings`.
 
     Raises:
-        SettingsError: If no run lies there, or it does not say what it was asked for.
+        SettingsError: If no run lies there, or it does not say what it was asked for, and the data are not named.
     """
-    if not values.get("resume") or "data" in values or "out" not in values:
+    if not values.get("resume") or "out" not in values:
         return values, recipe
     path = Path(values["out"]) / RUN_FILE
     record = read_json(path) if path.is_file() else None
+    # Who names the data alone means the settings of then; who says more says all of it, as when a word was wrong.
+    anew = "data" in values and bool(values.keys() - {"data", "out", "resume", "device", "reader"})
+    if anew or ("data" in values and not (isinstance(record, dict) and isinstance(record.get("asked"), dict))):
+        return values, recipe
     if not isinstance(record, dict):
         remedy = "Begin one with fewlabel train DATA --out DIR"
         why = "none was begun there, or it stopped before its data were prepared"
@@ -167,7 +171,8 @@ def with_earlier_words(
 def train_settings(values: Mapping[str, Any], recipe: str | Path | None = None) -> TrainSettings:
     """Settings of the pipeline from a recipe and nested values, which win.
 
-    With ``resume`` and without ``data``, values and recipe are those that the run in ``out`` was asked for.
+    With ``resume``, values and recipe that are not given are those that the run in ``out`` was asked for, unless data
+    and settings are both named.
 
     Without a recipe they start from the one named ``default``. Its budget is for runs whose steps nobody set: steps in
     ``values`` switch it off. Settings of pre-training switch that on, which it leaves out.

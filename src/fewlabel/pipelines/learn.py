@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from fewlabel.core.output_paths import ROUNDS, round_folders, unwritable
 from fewlabel.core.progress import say
 from fewlabel.core.settings.base import path_from
 from fewlabel.core.settings.durations import clock
+from fewlabel.data.empty_masks import subjects_without_structure
 from fewlabel.data.masks_added_later import FOLDER as ANNOTATIONS
 from fewlabel.data.relabel import taken_masks
 from fewlabel.data.store import PreparedStore
@@ -25,7 +27,7 @@ from fewlabel.pipelines.round_verdict import round_verdict
 from fewlabel.pipelines.stage_table import run_stage, stage_settings
 from fewlabel.stages.predict import find_segmenter
 
-__all__ = ["LearnSettings", "learn_settings", "run"]
+__all__ = ["LearnSettings", "learn_settings", "remove_unfinished", "run"]
 
 #: File of a round that says what it was and what came of it.
 RECORD = "round.json"
@@ -82,7 +84,7 @@ def _round(settings: LearnSettings, rounds: Path, started: float) -> Path:
     if out.exists():
         say(f"{out} was left unfinished, and begins anew.")
         shutil.rmtree(out)
-    given = {"labels": settings.labels, "empty_slices": settings.empty_slices}
+    given = {key: getattr(settings, key) for key in ("labels", "empty_slices", "empty_masks")}
     asked = {"data": data, "masks": masks, "out": out / "prepared", **given}
     store = PreparedStore(run_stage("relabel", stage_settings("relabel", asked)))
     ends = {"masks": time.monotonic()}
@@ -95,7 +97,12 @@ def _round(settings: LearnSettings, rounds: Path, started: float) -> Path:
     ends["training"] = time.monotonic()
     made = Artifact.open(out / "segmenter", "segmenter")
     facts = made.json("segmenter.json")
-    verdict = round_verdict(facts["continued"], take=settings.take)
+    verdict = round_verdict(
+        facts["continued"],
+        take=settings.take,
+        empty=subjects_without_structure(store),
+        validating=facts.get("validation_subjects", ()),
+    )
     for line in verdict["lines"]:
         say(line)
     number = int(out.name)
@@ -128,6 +135,18 @@ def _round(settings: LearnSettings, rounds: Path, started: float) -> Path:
         _note(settings.run, use)
     say(f"Round {number} took {clock(wall)}: {', '.join(f'{part} {clock(value)}' for part, value in took.items())}.")
     return out
+
+
+def remove_unfinished(run_folder: Path) -> None:
+    """Remove what a round left that was stopped, as the next one would, which begins anew; not of one at work."""
+    rounds = run_folder / ROUNDS
+    if not rounds.is_dir():
+        return
+    # Somebody else has begun a round meanwhile.
+    with suppress(SettingsError), sole_run(rounds, lambda: None):
+        left = rounds / str(_next_number(run_folder))
+        if left.is_dir():
+            shutil.rmtree(left)
 
 
 def _use(run_folder: Path, number: int) -> Path:

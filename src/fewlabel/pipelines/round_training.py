@@ -54,6 +54,7 @@ class LearnSettings(Settings):
         None, "what values in the masks stand for, as for relabel"
     )
     empty_slices: EmptySlices = setting("auto", "what slices without any label are, as for relabel")
+    empty_masks: bool = setting(False, "take masks without any structure, as for relabel")
     finetune: dict[str, Any] = setting({}, "settings of finetune that are to differ from those of the run")
     device: Device = setting("auto", "where to compute")
 

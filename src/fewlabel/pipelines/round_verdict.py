@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from statistics import fmean
 from typing import Any, Literal
 
 from fewlabel.pipelines.model_or_control import MARGIN
 
+_NOBODY = "none was left out before"
 
-def round_verdict(continued: Mapping[str, Any], *, take: Literal["better", "always"] = "better") -> dict[str, Any]:
+
+def round_verdict(
+    continued: Mapping[str, Any],
+    *,
+    take: Literal["better", "always"] = "better",
+    empty: Collection[str] = (),
+    validating: Collection[str] = (),
+) -> dict[str, Any]:
     """Mean Dice before and after, of equal scans and masks, and whether the round is taken.
 
     Validation tells, where there is one; else the patients who were left out before and after. A patient whose first
@@ -17,19 +25,22 @@ def round_verdict(continued: Mapping[str, Any], *, take: Literal["better", "alwa
 
     Args:
         continued: Of the ``segmenter.json`` of the round.
+        empty: Subjects on whose masks there is nothing: by themselves they tell nothing.
+        validating: Subjects who validate.
         take: ``better``: not taken if mean Dice fell by more than the margin; ``always``: taken.
 
     Returns:
         ``by``: ``validation`` or ``left-out patients``, None where nothing tells; ``before`` and ``after``; ``taken``;
         ``reason``; ``lines`` for the user.
     """
-    by, before, after, patients = _told(continued)
+    by, before, after, patients = _told(continued, empty, validating)
     lines = [
         f"{subject}, whose first mask came now, had a Dice of {dice:.3f} before."
         for subject, dice in continued["unseen"].items()
     ]
     if by is None:
-        reason = "nothing tells what it was worth: no patient validates, and none was left out before"
+        unfit = "none who has a structure was left out before" if continued["left_out"]["before"] else _NOBODY
+        reason = f"nothing tells what it was worth: no patient validates, and {unfit}"
         return _verdict(None, None, None, reason, [*lines, f"The round is taken, but {reason}."], taken=True)
     lines += [f"{subject}: Dice {old:.3f} before, {new:.3f} after." for subject, (old, new) in patients.items()]
     reason = f"mean Dice {before:.3f} before and {after:.3f} after, by {by}"
@@ -46,12 +57,13 @@ def round_verdict(continued: Mapping[str, Any], *, take: Literal["better", "alwa
 
 
 def _told(
-    continued: Mapping[str, Any],
+    continued: Mapping[str, Any], empty: Collection[str], validating: Collection[str]
 ) -> tuple[str | None, float, float, dict[str, tuple[float, float]]]:
     validation, left_out = continued["validation"], continued["left_out"]
-    if validation["before"] is not None and validation["after"] is not None:
+    fit = not validating or not all(name in empty for name in validating)
+    if fit and validation["before"] is not None and validation["after"] is not None:
         return "validation", float(validation["before"]), float(validation["after"]), {}
-    if not left_out["before"]:
+    if all(name in empty for name in left_out["before"]):
         return None, 0.0, 0.0, {}
     patients = {name: (float(old), float(left_out["after"][name])) for name, old in left_out["before"].items()}
     before, after = (fmean(values) for values in zip(*patients.values(), strict=True))

@@ -17,6 +17,7 @@ from fewlabel.core.progress import say
 from fewlabel.core.provenance import library_versions, machine_facts
 from fewlabel.core.settings.base import Settings, path_from, without_absolute
 from fewlabel.core.settings.durations import clock
+from fewlabel.data.scan_locations import find_again_in_rounds, read_data_folder
 from fewlabel.data.store import PreparedStore
 from fewlabel.pipelines._outdated_scores import outdated, set_aside
 from fewlabel.pipelines._run_folder_checks import FREE, before, refuse_other_run
@@ -62,7 +63,9 @@ def run(settings: TrainSettings) -> Path:
     refuse_other_run(settings.out, plan(sizing.settings), resume=settings.resume)
     sizing.choose_grid(plan(sizing.settings))
     record = _Record(sizing)
+    before = read_data_folder(settings.out / "prepared")
     record.stage("prepare")
+    find_again_in_rounds(settings.out, before)
     store = PreparedStore(settings.out / "prepared")
     parts = store.split["parts"]
     trains = len(store.slices_of(parts.get("train", []), labelled=True)) > 0

@@ -18,6 +18,7 @@ from fewlabel.data.io.itk_image import is_scan
 from fewlabel.readers.base import Match, Reader
 from fewlabel.readers.cine_frames import PARTS
 from fewlabel.readers.copies import without_copies
+from fewlabel.readers.text_files import read_text
 
 _PATIENT = re.compile(r"patient\d+$")
 _FRAME = re.compile(r"(?P<patient>patient\d+)_frame(?P<frame>\d+)$")
@@ -64,12 +65,9 @@ class AcdcReader(Reader):
             source="off: published protocols learn from ED and ES alone",
         )
 
+    config: Config
     markers: ClassVar[tuple[str, ...]] = ("patient[0-9]*", "training", "testing", "database")
     summary: ClassVar[str] = "ACDC patient folders: patientNNN/patientNNN_frameFF.nii.gz, _gt, Info.cfg"
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.chosen = config
 
     @classmethod
     def match(cls, root: Path) -> Match:
@@ -97,12 +95,12 @@ class AcdcReader(Reader):
         columns: tuple[Column, ...] = _COLUMNS
         notes: tuple[str, ...] = ()
         cines = {home: path for home, (case, *_) in _by_folder(cases).items() if (path := _cine(case)) is not None}
-        if cines and not self.chosen.cine:
+        if cines and not self.config.cine:
             notes = (
                 f"{len(cines)} patients have all frames in patientNNN_4d, which are left out; reader.name=acdc "
                 "reader.cine=true adds them as unlabelled scans",
             )
-        if self.chosen.cine:
+        if self.config.cine:
             cases = list(_with_cines(cases, cines))
             columns = (*columns, QUARTER)
         return Catalog(
@@ -150,7 +148,8 @@ def _read_patient(folder: Path, part: str, faults: list[Fault]) -> Iterator[Case
         names = sorted(Path(path.name) for path in folder.iterdir() if is_scan(path))
         files = [folder / name for name in without_copies(names, folder, faults)]
         info = _read_info(folder / _INFO, faults)
-    except PermissionError as error:
+    except OSError as error:
+        # A file that is called so is no folder.
         remedy = "Allow reading it, or take it out of the data set"
         faults.append(Fault(f"{folder} cannot be read ({reason(error)})", remedy=remedy))
         return
@@ -246,11 +245,7 @@ def _phases(folder: Path, frames: Mapping[int, Path], info: Mapping[str, str], f
 def _read_info(path: Path, faults: list[Fault]) -> dict[str, str]:
     if not path.is_file():
         return {}
-    try:
-        lines = [line.partition(":") for line in path.read_text().splitlines() if ":" in line]
-    except (OSError, UnicodeDecodeError) as error:
-        faults.append(Fault(f"{path} cannot be read as text ({reason(error)})", remedy="Save it as UTF-8"))
-        return {}
+    lines = [line.partition(":") for line in read_text(path, faults).splitlines() if ":" in line]
     return {key.strip().lower(): value.strip() for key, _, value in lines}
 
 

@@ -64,37 +64,42 @@ class Sidecars:
 
     def __init__(self, root: Path, faults: list[Fault], files: Iterable[Path]) -> None:
         self.root, self.faults = root, faults
-        self.files: list[tuple[BidsFile, Path]] = []
+        self.files: dict[tuple[Path, str, str], list[tuple[BidsFile, Path]]] = {}
         for path in files:
             if path.suffix.lower() == ".json":
                 named = parse_name(path.with_suffix(".nii")) or _shared(path)
                 if named is not None:
-                    self.files.append((named, path))
-        # Those nearer to an image come later and win.
-        self.files.sort(key=lambda pair: (len(pair[1].parts), len(pair[0].entities), pair[1]))
+                    place = (path.parent, named.suffix, named.entities.get("sub", ""))
+                    self.files.setdefault(place, []).append((named, path))
         self.read: dict[Path, dict[str, Any]] = {}
 
     def of(self, image: BidsFile) -> dict[str, Any]:
         """Acquisition of an image, by column; fields that are no text or number are left out."""
         fields: dict[str, Any] = {}
-        for named, path in self.files:
-            speaks = (
-                named.suffix == image.suffix
-                and image.path.is_relative_to(path.parent)
-                and named.entities.items() <= image.entities.items()
-            )
-            if speaks:
-                fields.update(self._fields(path))
+        # Those nearer to the image come later and win.
+        for folder in reversed(image.path.parents):
+            subjects = {"", image.entities.get("sub", "")}
+            files = [one for subject in subjects for one in self.files.get((folder, image.suffix, subject), ())]
+            for named, path in sorted(files, key=lambda pair: (len(pair[0].entities), pair[1])):
+                if named.entities.items() <= image.entities.items():
+                    fields.update(self._fields(path))
         return fields
+
+    def _content(self, path: Path) -> Any:
+        known = len(self.faults)
+        text = read_text(path, self.faults)
+        if len(self.faults) > known:
+            return {}
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as error:
+            problem = f"{path} cannot be read as JSON ({reason(error)})"
+            self.faults.append(Fault(problem, remedy="Correct it or take it away"))
+            return {}
 
     def _fields(self, path: Path) -> dict[str, Any]:
         if path not in self.read:
-            try:
-                content = json.loads((self.root / path).read_text(encoding="utf-8"))
-            except (OSError, ValueError, RecursionError) as error:
-                problem = f"{self.root / path} cannot be read as JSON ({reason(error)})"
-                self.faults.append(Fault(problem, remedy="Correct it or take it away"))
-                content = {}
+            content = self._content(self.root / path)
             known = content if isinstance(content, dict) else {}
             self.read[path] = {
                 column: known[key]

@@ -19,6 +19,7 @@ from fewlabel.readers.column_names import meanings
 from fewlabel.readers.slice_number_detection import patients_by_case
 from fewlabel.readers.table_cells import cell, part_of
 from fewlabel.readers.table_file import read_table
+from fewlabel.readers.text_files import read_text
 
 DESCRIPTION = "dataset.json"
 TABLE = "metadata.csv"
@@ -32,9 +33,13 @@ def read_description(root: Path, faults: list[Fault]) -> dict[str, Any]:
     path = root / DESCRIPTION
     if not path.is_file():
         return {}
+    known = len(faults)
+    text = read_text(path, faults)
+    if len(faults) > known:
+        return {}
     try:
-        values = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
         faults.append(Fault(f"{path} cannot be read as JSON ({reason(error)})", remedy="Correct it"))
         return {}
     return values if isinstance(values, dict) else {}

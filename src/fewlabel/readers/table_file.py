@@ -13,7 +13,7 @@ from typing import Any
 
 from fewlabel.core.errors import Fault, reason
 from fewlabel.data.column_types import cleaned
-from fewlabel.readers.table_sizes import parquet_problem, sheet_problem, workbook_problem
+from fewlabel.readers.table_sizes import SheetSize, parquet_problem, workbook_problem
 from fewlabel.readers.text_files import encoding_of, read_text
 
 TEXT_SUFFIXES = (".csv", ".tsv")
@@ -75,6 +75,7 @@ def _shaped(path: Path, lines: list[tuple[int, list[str]]], faults: list[Fault],
         body.pop()
     rows = []
     unnamed = 0
+    columns = tuple(dict.fromkeys(filter(None, names)))
     for line, cells in body:
         values = [cell.strip() for cell in cells]
         if not values:
@@ -84,15 +85,17 @@ def _shaped(path: Path, lines: list[tuple[int, list[str]]], faults: list[Fault],
             remedy = "Quote the cell that holds the separator (a decimal comma?), or take the last one off"
             faults.append(Fault(problem, f"{path}, line {line}", remedy))
         row: dict[str, str] = {}
-        for name, value in zip(names, [*values, *[""] * (len(names) - len(values))], strict=False):
+        for name, value in zip(names, values, strict=False):
             if name:
                 row.setdefault(name, value)
             else:
                 unnamed += bool(value)
+        for name in columns:
+            row.setdefault(name, "")
         rows.append((line, row))
     if unnamed:
         notes.append(f"{path.name} has a column without a name: it is left out")
-    return Table(tuple(dict.fromkeys(filter(None, names))), tuple(rows))
+    return Table(columns, tuple(rows))
 
 
 def _text(path: Path, faults: list[Fault], notes: list[str], most: int | None) -> list[tuple[int, list[str]]]:
@@ -148,10 +151,9 @@ def _excel(path: Path, faults: list[Fault], notes: list[str], most: int | None) 
         faults.append(_refused(path, problem))
         return []
     # The values of formulas are those that Excel stored. Of a damaged file openpyxl would leave the stream open.
-    book: Any = openpyxl.load_workbook(io.BytesIO(path.read_bytes()), read_only=False, data_only=True)
-    problems = {sheet.title: sheet_problem(sheet) for sheet in book.worksheets}
-    faults.extend(_refused(path, problem) for problem in problems.values() if problem)
-    sheets = {sheet.title: _sheet(sheet, most) for sheet in book.worksheets if not problems[sheet.title]}
+    # Read-only, nothing is made of cells that are not there, nor of merged ones.
+    book: Any = openpyxl.load_workbook(io.BytesIO(path.read_bytes()), read_only=True, data_only=True)
+    sheets = {sheet.title: _sheet(sheet, path, faults, most) for sheet in book.worksheets}
     book.close()
     filled = {title: lines for title, lines in sheets.items() if lines}
     if len(filled) > 1:
@@ -170,14 +172,25 @@ def can_read_excel() -> bool:
     return find_spec("openpyxl") is not None
 
 
-def _sheet(sheet: Any, most: int | None) -> list[tuple[int, list[str]]]:
+def _sheet(sheet: Any, path: Path, faults: list[Fault], most: int | None) -> list[tuple[int, list[str]]]:
+    # What a sheet says of its own extent may be wrong, and is where a stray cell lies.
+    sheet.reset_dimensions()
+    size = SheetSize(sheet.title)
     lines = []
     for number, cells in enumerate(sheet.iter_rows(values_only=True), start=1):
-        texts = [_as_text(value) for value in cells]
+        filled = [index for index, value in enumerate(cells) if value is not None]
+        kept = filled[-1] + 1 if filled else 0
+        if problem := size.problem(len(cells), kept, len(filled)):
+            faults.append(_refused(path, problem))
+            return []
+        texts = [_as_text(value) for value in cells[:kept]]
         if any(texts):
             lines.append((number, texts))
         if most is not None and len(lines) > most:
             break
+    if lines:
+        # Every column has a place in the header.
+        lines[0][1].extend([""] * (max(len(texts) for _, texts in lines) - len(lines[0][1])))
     return lines
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any
 
 from fewlabel.core.memory_limit import too_large
 
@@ -12,6 +11,9 @@ from fewlabel.core.memory_limit import too_large
 _HARMLESS_BYTES, _HARMLESS_CELLS = 1 << 24, 1 << 20
 #: Packed, XML of real sheets is a tenth to a thirtieth of itself, and no more than so many cells share a byte.
 _DENSEST_XML, _DENSEST_CELLS = 200, 64
+#: Rows that Excel has, and empty cells that are gone through in seconds.
+_MOST_ROWS, _MOST_EMPTY_CELLS = 1 << 20, 1 << 26
+_ROWS_AT_ONCE = 1024
 #: Memory of a cell as text within a row, and of a byte of XML as openpyxl holds it, in bytes.
 _CELL, _XML = 64, 50
 
@@ -33,15 +35,35 @@ def workbook_problem(path: Path) -> str:
     return too_large(_XML * unpacked)
 
 
-def sheet_problem(sheet: Any) -> str:
-    """Why the rows of an openpyxl sheet cannot be gone through; empty where they can.
+class SheetSize:
+    """Sums up the rows of a sheet as they are read, so that a few cells far apart do not stand for millions.
 
-    One cell in the last column of the last row stands for 17 thousand million empty ones.
+    A stray cell in the last row or column costs nothing: what counts are the filled cells and the empty ones before
+    them in their rows.
     """
-    area = sheet.max_row * sheet.max_column
-    if area <= _HARMLESS_CELLS or area <= _DENSEST_CELLS * len(sheet._cells):
-        return too_large(_CELL * area)
-    return f"the sheet {sheet.title} has {sheet.max_row} rows and {sheet.max_column} columns, nearly all of them empty"
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._rows = self._gone_through = self._kept = self._filled = 0
+
+    def problem(self, width: int, kept: int, filled: int) -> str:
+        """Why no more rows can be read after this one; empty where they can.
+
+        Args:
+            width: Cells of the row as they were gone through.
+            kept: Cells up to the last filled one.
+            filled: Filled cells.
+        """
+        self._rows += 1
+        self._gone_through += width
+        self._kept += kept
+        self._filled += filled
+        if self._rows > _MOST_ROWS:
+            return f"the sheet {self._title} has more than {_MOST_ROWS} rows"
+        most = _DENSEST_CELLS * self._filled
+        if self._kept > max(_HARMLESS_CELLS, most) or self._gone_through > max(_MOST_EMPTY_CELLS, most):
+            return f"of the {self._gone_through} cells of the sheet {self._title} only {self._filled} are filled"
+        return "" if self._rows % _ROWS_AT_ONCE else too_large(_CELL * self._kept)
 
 
 def parquet_problem(path: Path) -> str:

@@ -15,10 +15,13 @@ from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.core.progress import say
 from fewlabel.core.settings.base import PathSetting, Settings, setting
 from fewlabel.data.added_mask_reading import plan_with_ignored, read_annotations
+from fewlabel.data.empty_masks import empty_mask_faults
+from fewlabel.data.io.catalog_paths import is_there
 from fewlabel.data.label_values import read_meanings
 from fewlabel.data.masks_added_later import find_annotations
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.relabel import taken_masks, write_relabelled
+from fewlabel.data.scan_locations import moved_remedy
 from fewlabel.data.store import STORE_FILES, PreparedStore
 from fewlabel.data.unannotated_slices import EmptySlices
 
@@ -38,6 +41,9 @@ class RelabelSettings(Settings):
     )
     empty_slices: EmptySlices = setting(
         "auto", "what slices without any label are in masks without 255, as for prepare; all leaves all of them out"
+    )
+    empty_masks: bool = setting(
+        False, "take masks without any structure, where every scan so far has one: there is nothing on these scans"
     )
 
 
@@ -90,9 +96,16 @@ def run(settings: RelabelSettings) -> Path:
     if not files:
         fault = Fault(f"{settings.masks} holds no mask that is new", remedy="Draw or correct one, then repeat")
         raise DataError("There is nothing to take:", [fault])
-    plan = plan_with_ignored(Plan.load(store.plan))
     cases = {case.id: case for case in store.cases}
+    gone = [case_id for case_id in files if not is_there(Path(cases[case_id].images[0]))]
+    if gone:
+        path = cases[gone[0]].images[0]
+        fault = Fault(f"its file {path} is gone", f"case {gone[0]}", moved_remedy(store.folder))
+        raise DataError("These masks cannot be used:", [fault])
+    plan = plan_with_ignored(Plan.load(store.plan))
     masks, notes = read_annotations(files, cases, plan, settings.labels, settings.empty_slices)
+    if not settings.empty_masks and (faults := empty_mask_faults(store, masks, plan)):
+        raise DataError("These masks cannot be used:", faults)
     for mask in masks:
         say(f"{mask.case.id}: {mask.words}")
     for note in notes:

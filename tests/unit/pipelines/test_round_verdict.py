@@ -47,3 +47,14 @@ def test_where_nothing_tells_that_is_said() -> None:
         "b, whose first mask came now, had a Dice of 0.410 before.",
         "The round is taken, but nothing tells what it was worth: no patient validates, and none was left out before.",
     ]
+
+
+def test_a_patient_on_whom_there_is_nothing_is_never_the_only_judge() -> None:
+    facts = continued({"a": 0.9, "b": 0.5}, {"a": 0.0, "b": 0.5})
+    assert not round_verdict(facts, empty=["a"])["taken"]
+    verdict = round_verdict(facts, empty=["a", "b"])
+    assert (verdict["by"], verdict["taken"]) == (None, True)
+    assert verdict["lines"][-1].endswith("no patient validates, and none who has a structure was left out before.")
+    facts = continued({"b": 0.5}, {"b": 0.6}, validation=(0.9, 0.1))
+    assert round_verdict(facts, empty=["v"], validating=["v"])["by"] == "left-out patients"
+    assert round_verdict(facts, empty=["v"], validating=["v", "w"])["by"] == "validation"

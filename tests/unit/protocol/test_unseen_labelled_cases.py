@@ -147,8 +147,8 @@ def test_a_label_that_is_gone_and_a_record_that_is_none(store: PreparedStore) ->
     Path(case.label or "").unlink()
     where = f"case {case.id}: its label file {case.label} is gone."
     (fault,) = told(store)
-    assert fault.startswith(f"{where} Restore them or, if they have moved, say where: fewlabel prepare DATA --out ")
-    assert fault.endswith(f"{store.folder}. To do without, score with grid=prepared.")
+    assert fault.startswith(f"{where} Restore them or, if they have moved, say where: fewlabel prepare NEW_DATA --out ")
+    assert fault.endswith("they were prepared with. To do without, score with grid=prepared.")
     assert scored(store, label_files=False) == [case.id]
     case.record.clear()
     wanted = f"case {case.id}: has no record of its geometry. Prepare the scans again."

@@ -174,3 +174,23 @@ def test_a_patient_without_a_cine_is_read_as_before(tmp_path):
     patient(tmp_path, 1)
     _, catalog = read_catalog(tmp_path, {"name": "acdc", "cine": True})
     assert [case.metadata["quarter"] for case in catalog.cases if case.subject == "patient001"] == [None, None]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_description_with_a_mark_of_its_encoding_is_read(tmp_path, encoding):
+    folder = patient(tmp_path, 1, info=None)
+    (folder / "Info.cfg").write_text("ED: 12\nES: 1\nGroup: DCM\n", encoding=encoding)
+    assert [case.metadata["phase"] for case in read(tmp_path).cases] == ["ES", "ED"]
+
+
+def test_a_file_called_as_a_patient_hides_no_other_fault(tmp_path):
+    patient(tmp_path, 2, info="ED: 7\nES: 12\n")
+    (tmp_path / "patient001").write_text("x")
+    (patient(tmp_path, 3) / "Info.cfg").write_bytes(b"ED: 1\nGroup: \xe4\n")
+    with pytest.raises(DataError) as caught:
+        read(tmp_path)
+    told = [str(fault) for fault in caught.value.faults]
+    assert len(told) == 3
+    assert "patient001 cannot be read" in told[0]
+    assert "ED must be a frame that exists, not 7" in told[1]
+    assert "must be UTF-8 text, but has the byte 0xe4" in told[2]

@@ -1,10 +1,14 @@
 import json
+import time
+from pathlib import Path
 
 import pytest
 
 from fewlabel.core.errors import DataError
 from fewlabel.data.io.composite_paths import Structures, parse_composite
 from fewlabel.readers.base import choose_reader, collect_catalog, read_catalog
+from fewlabel.readers.bids_names import parse_name
+from fewlabel.readers.bids_tables import Sidecars
 from kit.scans import blob, noise, write_scan
 
 SHAPE = (3, 8, 6)
@@ -258,3 +262,24 @@ def test_parts_above_the_folders_of_subjects(tmp_path):
     assert catalog.subjects == ("sub-r1", "sub-r2", "sub-r3")
     assert [case.part for case in found.values()] == ["", "", "test"]
     assert all(case.label is not None for case in found.values())
+
+
+def test_sidecars_of_thousands_of_scans_are_looked_up_by_folder(tmp_path):
+    """Those of other folders and subjects are not gone through for each image."""
+    scans = [f"sub-{n:04d}/anat/sub-{n:04d}_T1w" for n in range(2000)]
+    sidecars = Sidecars(tmp_path, [], [Path("T1w.json"), *(Path(f"{scan}.json") for scan in scans)])
+    sidecars.read.update({Path(f"{scan}.json"): {"echo_time": 2} for scan in scans})
+    sidecars.read[Path("T1w.json")] = {"scanner": "Siemens", "echo_time": 1}
+    images = [parse_name(Path(f"{scan}.nii.gz")) for scan in scans]
+    began = time.process_time()
+    assert all(sidecars.of(image) == {"scanner": "Siemens", "echo_time": 2} for image in images)
+    assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_sidecar_with_a_mark_of_its_encoding_is_read(tmp_path, encoding):
+    (tmp_path / "T1w.json").write_text('{"Manufacturer": "Siemens"}', encoding=encoding)
+    faults = []
+    image = parse_name(Path("sub-01/anat/sub-01_T1w.nii.gz"))
+    assert Sidecars(tmp_path, faults, [Path("T1w.json")]).of(image) == {"scanner": "Siemens"}
+    assert faults == []

@@ -14,6 +14,7 @@ from fewlabel.core.errors import DataError
 from fewlabel.data.scan_inspection import inspect
 from fewlabel.protocol.splits import make_split
 from fewlabel.readers.base import choose_reader
+from fewlabel.readers.dataset_json import read_description
 from fewlabel.readers.msd import MsdReader
 from fewlabel.readers.nnunet import NnunetReader
 from kit.scans import blob, nnunet_folder, noise, write_scan
@@ -203,3 +204,24 @@ def test_both_hippocampi_of_a_person_are_one_subject(tmp_path, kind):
     (root / "metadata.csv").write_text("case,subject\n" + "".join(f"{name},{name[-1]}\n" for name in names))
     assert [case.subject for case in reader.read(root).cases] == ["1", "2", "4", "3", "4"]
     assert reader.read(root).notes == ()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_description_with_a_mark_of_its_encoding_is_read(tmp_path, encoding):
+    root = task(tmp_path, labels={"0": "background", "1": "Länge"})
+    text = json.dumps(json.loads((root / "dataset.json").read_text()), ensure_ascii=False)
+    (root / "dataset.json").write_text(text, encoding=encoding)
+    assert read(root).label_names[1] == "Länge"
+
+
+def test_a_description_is_read_as_utf_8_whatever_the_locale_says(tmp_path, monkeypatch):
+    root = task(tmp_path, labels={"0": "background", "1": "Länge"})
+    text = json.dumps(json.loads((root / "dataset.json").read_text()), ensure_ascii=False)
+    (root / "dataset.json").write_text(text, encoding="utf-8")
+    monkeypatch.setattr("io.text_encoding", lambda encoding, stacklevel=2: encoding or "ascii")
+    assert read(root).label_names[1] == "Länge"
+    (root / "dataset.json").write_text(text, encoding="latin-1")
+    faults = []
+    assert read_description(root, faults) == {}
+    (fault,) = faults
+    assert "must be UTF-8 text, but has the byte 0xe4" in str(fault)

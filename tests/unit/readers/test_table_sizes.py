@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import time
 import zipfile
 
 import pytest
@@ -12,6 +13,9 @@ from fuzz.watching import Memory
 needs_openpyxl = pytest.mark.skipif(importlib.util.find_spec("openpyxl") is None, reason="openpyxl is not installed")
 
 
+MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+
+
 def told(path, most=None):
     """The faults of a table that has no rows for it, found within 64 MiB."""
     memory, faults = Memory(), []
@@ -20,14 +24,12 @@ def told(path, most=None):
     return [str(fault) for fault in faults]
 
 
-def workbook(path, part="", content=b"", cell=""):
+def workbook(path, part="", content=b""):
     import openpyxl
 
     book = openpyxl.Workbook()
     book.active.append(["image", "age"])
     book.active.append(["a.nii.gz", 41.5])
-    if cell:
-        book.active[cell] = "x"
     book.save(path)
     with zipfile.ZipFile(path) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
@@ -47,14 +49,77 @@ def test_a_workbook_of_packed_zeros_is_not_unpacked(tmp_path, part):
     assert "Save its filled rows" in fault
 
 
+def stray(path, *cells, fill=False):
+    """An ordinary table, and cells far below and beside it."""
+    import openpyxl
+    from openpyxl.styles import PatternFill
+
+    book = openpyxl.Workbook()
+    book.active.append(["image", "age"])
+    book.active.append(["a.nii.gz", 41.5])
+    for cell in cells:
+        if fill:
+            book.active[cell].fill = PatternFill("solid", "FFFF00")
+        else:
+            book.active[cell] = "x"
+    book.save(path)
+
+
 @needs_openpyxl
-def test_one_cell_far_away_is_no_table(tmp_path):
+@pytest.mark.parametrize("fill", [True, False])
+@pytest.mark.parametrize("cell", ["A1048576", "XFD1", "XFD1048576", "J2000"])
+def test_a_stray_cell_far_away_is_no_obstacle(tmp_path, cell, fill):
+    path, faults, notes = tmp_path / "scans.xlsx", [], []
+    stray(path, cell, fill=fill)
+    memory, began = Memory(), time.process_time()
+    table = read_table(path, faults, notes)
+    assert memory.grown_mib() < 64
+    assert time.process_time() - began < 10
+    assert faults == []
+    if fill:
+        assert table.rows == ((2, {"image": "a.nii.gz", "age": "41.5"}),)
+        assert notes == []
+    elif cell == "A1048576":
+        assert [row["image"] for _, row in table.rows] == ["a.nii.gz", "x"]
+
+
+@needs_openpyxl
+def test_a_filled_cell_beside_the_header_is_said(tmp_path):
+    path, notes = tmp_path / "scans.xlsx", []
+    stray(path, "J2")
+    read_table(path, [], notes)
+    assert notes == ["scans.xlsx has a column without a name: it is left out"]
+
+
+@needs_openpyxl
+def test_cells_at_the_end_of_many_rows_are_refused(tmp_path):
     path = tmp_path / "scans.xlsx"
-    workbook(path, cell="XFD1048576")
+    rows = "".join(f'<row r="{n}"><c r="XFD{n}"><v>1</v></c></row>' for n in range(1, 20_000))
+    sheet = f'<worksheet xmlns="{MAIN}"><sheetData>{rows}</sheetData></worksheet>'
+    workbook(path, "xl/worksheets/sheet1.xml", sheet.encode())
     (fault,) = told(path)
-    assert "1048576 rows and 16384 columns, nearly all of them empty" in fault
-    workbook(path, cell="J2000")
-    assert [number for number, _ in read_table(path, [], []).rows] == [2, 2000]
+    assert "cells of the sheet Sheet only 65 are filled" in fault
+
+
+@needs_openpyxl
+@pytest.mark.parametrize(
+    "inner",
+    [
+        '<row r="99999999999"><c r="A99999999999"><v>1</v></c></row>',
+        '<row r="1"><c r="A1"><v>1</v></c></row></sheetData>'
+        '<mergeCells><mergeCell ref="A1:XFD1048576"/></mergeCells><sheetData>',
+    ],
+)
+def test_rows_and_merged_cells_without_end_take_no_time(tmp_path, inner):
+    path, began = tmp_path / "scans.xlsx", time.process_time()
+    sheet = f'<worksheet xmlns="{MAIN}"><sheetData>{inner}</sheetData></worksheet>'
+    workbook(path, "xl/worksheets/sheet1.xml", sheet.encode())
+    memory, faults = Memory(), []
+    table = read_table(path, faults, [])
+    assert memory.grown_mib() < 64
+    assert time.process_time() - began < 10
+    assert table.rows == ()
+    assert bool(faults) is ("mergeCell" not in inner)
 
 
 @pytest.mark.parametrize("most", [None, 20])

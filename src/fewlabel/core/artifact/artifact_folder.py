@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fewlabel.core.artifact.files import ANEW, MANIFEST, hash_now, hash_once, unreadable_json
+from fewlabel.core.artifact.folder_replacement import restore_replaced
 from fewlabel.core.artifact.manifest_fields import (
     SCHEMA_VERSION,
     Manifest,
@@ -58,7 +59,8 @@ class Artifact:
         """
         folder = Path(folder)
         path = folder / MANIFEST
-        if not path.is_file():
+        # A process that was killed may have moved it aside.
+        if not path.is_file() and not (restore_replaced(folder) and path.is_file()):
             wanted = f"a finished artifact of kind {kind}" if kind else "a finished artifact"
             problem = f"{folder} is not {wanted}: it has no {MANIFEST}"
             if not folder.exists():

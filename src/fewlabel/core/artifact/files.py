@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fewlabel.core.artifact import folder_replacement
+from fewlabel.core.artifact.folder_replacement import replace_folder, restore_replaced
 from fewlabel.core.errors import ArtifactError, Fault, reason
 from fewlabel.core.unfinished_files import abandoned, naming, partial_beside, partials_of
 
-MANIFEST = "manifest.json"
+MANIFEST = folder_replacement.MANIFEST
 ANEW = "Make the artifact again"
 
 
@@ -29,11 +31,12 @@ def write_bytes(path: Path, content: bytes) -> None:
     partial = partial_beside(path)
     try:
         # A fresh file: no link is followed.
-        with naming(path), partial.open("xb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
+        with naming(path, partial):
+            with partial.open("xb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -115,39 +118,25 @@ _hashes: dict[tuple[int, int], tuple[tuple[int, ...], str]] = {}
 def building(folder: Path) -> Iterator[Path]:
     """A fresh folder beside ``folder`` that replaces it on success and vanishes on failure.
 
-    What killed processes of this machine left behind is removed; another one that is building the same folder is not
-    disturbed, and the last to finish wins. The current folder, or one that it lies in, gets new content and stays
-    itself.
+    What killed processes of this machine left behind is removed, and a finished folder that one of them had moved aside
+    is put back. Another one that is building the same folder is not disturbed, and the last to finish wins. The current
+    folder, or one that it lies in, gets new content and stays itself.
     """
     folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
+    restore_replaced(folder)
     for stale in partials_of(folder):
         if abandoned(stale):
             shutil.rmtree(stale, ignore_errors=True)
     partial = partial_beside(folder)
-    partial.mkdir()
+    with naming(folder, partial):
+        partial.mkdir()
     try:
-        with naming(folder):
+        with naming(folder, partial):
             yield partial
         if folder.exists():
-            _replace(folder, partial)
+            replace_folder(folder, partial)
         else:
             partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _replace(folder: Path, partial: Path) -> None:
-    """Put the new folder in the place of the old one."""
-    old = partial_beside(folder)
-    if not Path.cwd().is_relative_to(folder):
-        folder.rename(old)
-        partial.rename(folder)
-    else:
-        # The manifest goes first and comes last: in between the folder counts as unfinished.
-        old.mkdir()
-        for path in sorted(folder.iterdir(), key=lambda path: path.name != MANIFEST):
-            path.rename(old / path.name)
-        for path in sorted(partial.iterdir(), key=lambda path: path.name == MANIFEST):
-            path.rename(folder / path.name)
-    shutil.rmtree(old, ignore_errors=True)

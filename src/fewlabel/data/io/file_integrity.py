@@ -29,7 +29,14 @@ from fewlabel.data.io.nifti_bytes import (
 from fewlabel.data.io.nifti_grid import nifti_problems
 from fewlabel.data.io.nrrd_header import nrrd_stored, read_nrrd_header
 from fewlabel.data.io.picture_header import Picture, read_picture
-from fewlabel.data.io.stored_voxel_checks import HARMLESS, Stored, beyond_deflate, falls_short, read_stored
+from fewlabel.data.io.stored_voxel_checks import (
+    HARMLESS,
+    Stored,
+    beyond_deflate,
+    falls_short,
+    read_stored,
+    too_many_components,
+)
 
 #: Files whose answer is remembered: those of a large data set, a few hundred bytes each.
 REMEMBERED = 1 << 16
@@ -158,6 +165,9 @@ def _picture(path: Path, content: Contents) -> Examined:
     problems = _damage(picture.missing)
     if not problems and (large := too_large(needed(picture.unpacked, picture.values))):
         problems = ((large, _RIGHT),)
+    if not problems and picture.uneven:
+        # ITK would read all by the size of the first.
+        problems = ((picture.uneven, "Store pages of one size, or one picture a file"),)
     if picture.kind == file_type_detection.TIFF and picture.orientation != 1:
         turned = f"its orientation tag {picture.turn}, and of TIFF files that is not followed"
         problems = (*problems, (turned, "Store it upright and without the tag"))
@@ -174,8 +184,9 @@ def _other(path: Path, content: Contents) -> Examined:
     if stored is not None:
         size = sum(part.promised for part in stored.parts)
         values = size // (2 if stored.dtype is None else stored.dtype.itemsize)
-        if not falls_short(stored) and (problem := too_large(needed(size, values))):
-            return Examined(content.kind, ((problem, _RIGHT),))
+        many = too_many_components(stored.components)
+        if problem := many or ("" if falls_short(stored) else too_large(needed(size, values))):
+            return Examined(content.kind, ((problem, _COPY if many else _RIGHT),))
         missing, finite = read_stored(stored, path)
         answer = (True, ()) if finite is None else (finite.all, finite.blank)
         return Examined(content.kind, _damage(missing), missing, *answer)
@@ -205,8 +216,9 @@ def _nifti(path: Path) -> Examined:
     if packed and (impossible := beyond_deflate(promised, size)):
         return Examined(file_type_detection.NIFTI, _damage(impossible), impossible)
     whole = packed or size >= promised
-    if header is not None and whole and (large := too_large(needed(promised, header.count))):
-        return Examined(file_type_detection.NIFTI, ((large, _RIGHT),))
+    many = "" if header is None else too_many_components(header.components)
+    if large := many or (too_large(needed(promised, header.count)) if header is not None and whole else ""):
+        return Examined(file_type_detection.NIFTI, ((large, _COPY if many else _RIGHT),))
     length, finite = read_through(voxels, header)
     missing = ""
     if length > 2 * promised + HARMLESS and header is not None and packed:

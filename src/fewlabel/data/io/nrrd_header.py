@@ -29,6 +29,8 @@ _BITS = {
     64: ("longlong", "long long", "long long int", "signed long long", "signed long long int", "int64", "int64_t",
          "ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t", "double"),
 }  # fmt: skip
+#: Other names of a field, without spaces → its name.
+_SAME = {"centers": "centerings"}
 _SPATIAL = ("domain", "space", "???", "none")
 
 
@@ -82,6 +84,7 @@ def read_nrrd_header(path: Path) -> NrrdHeader | None:
         fields: dict[str, str] = {}
         keys: dict[str, str] = {}
         names: list[str] = []
+        seen: set[str] = set()
         listed, unparsed = False, ""
         while (line := stream.readline(_MOST)) and line.strip():
             text = line.decode("utf-8", errors="replace").strip()
@@ -94,6 +97,11 @@ def read_nrrd_header(path: Path) -> NrrdHeader | None:
                 keys[key] = value.replace("\\n", "\n").replace("\\\\", "\\")
             elif ":" in text and (len(line) <= _LONGEST_FIELD or text.lower().startswith("content:")):
                 key, value = text.split(":", 1)
+                name = "".join(key.lower().split())
+                if _SAME.get(name, name) in seen:
+                    # Which of the two ITK goes by is not known here.
+                    unparsed = unparsed or f'its header has the field "{key.strip()[:40]}" twice'
+                seen.add(_SAME.get(name, name))
                 fields[key.strip().lower()] = value.strip()
                 listed = key.strip().lower() in ("data file", "datafile") and value.strip().startswith("LIST")
             else:

@@ -22,6 +22,8 @@ _BLOCK = 1 << 22
 HARMLESS = 1 << 28
 #: Files that the voxels of one image may lie in.
 MOST_FILES = 1 << 16
+#: Values of one voxel, or volumes, that one image may have.
+MOST_COMPONENTS = 1 << 16
 #: Bytes that one byte of a deflated stream can hold at most; shorter streams may begin with a table.
 _DEFLATED, _TABLE = 1032, 1 << 10
 #: What goes wrong while damaged content is unpacked; a missing permission is not among it.
@@ -45,6 +47,13 @@ class Part:
     start: int | None = 0
     packing: Packing = ""
     skip: int = 0
+
+
+def too_many_components(components: int) -> str:
+    """What is wrong with a header that promises so many values of one voxel, or volumes; empty where nothing is."""
+    if components <= MOST_COMPONENTS:
+        return ""
+    return f"its header promises {components} values of each voxel, or volumes: at most {MOST_COMPONENTS} can be read"
 
 
 def beyond_deflate(promised: int, packed: int) -> str:
@@ -80,13 +89,18 @@ class Finite:
         count: Values in all.
         components: As in :class:`Stored`.
         interleaved: As in :class:`Stored`.
+
+    Raises:
+        ValueError: If there are more components than :data:`MOST_COMPONENTS`.
     """
 
     def __init__(self, count: int, components: int = 1, *, interleaved: bool = False) -> None:
+        if problem := too_many_components(components):
+            raise ValueError(problem)
         self.all = True
         self._components, self._interleaved = components, interleaved
         self._each = max(1, count // max(1, components))
-        self._known: set[int] = set()
+        self._known = np.zeros(components, dtype=bool)
 
     def add(self, first: int, values: NDArray[np.floating[Any]]) -> None:
         """Take in a block.
@@ -98,19 +112,20 @@ class Finite:
         good = np.isfinite(values)
         whole = bool(good.all())
         self.all &= whole
-        if len(self._known) == self._components:
+        if self._known.all():
             return
         if whole and not self._interleaved:
-            self._known.update(range(first // self._each, (first + len(values) - 1) // self._each + 1))
+            self._known[first // self._each : (first + len(values) - 1) // self._each + 1] = True
             return
         places = first + np.flatnonzero(good)
         parts = places % self._components if self._interleaved else places // self._each
-        self._known.update(np.unique(parts).tolist())
+        # Values that are left over belong to none.
+        self._known[parts[parts < self._components]] = True
 
     @property
     def blank(self) -> tuple[int, ...]:
         """Components without a finite value."""
-        return tuple(number for number in range(self._components) if number not in self._known)
+        return tuple(np.flatnonzero(~self._known).tolist())
 
 
 def read_stored(stored: Stored, own: Path) -> tuple[str, Finite | None]:

@@ -13,6 +13,7 @@ from fewlabel.core.artifact.manifest_fields import Parent, content_hash_of
 from fewlabel.core.artifact.sealed import write_sealed
 from fewlabel.core.errors import ArtifactError, Fault
 from fewlabel.core.output_paths import ROUNDS, round_folders
+from fewlabel.data.array_saving import save_array
 from fewlabel.data.pose_record import POSES
 from fewlabel.data.relabel import MASKS, RECORD
 from fewlabel.pipelines.share.rewritten_files import LEFT_OUT, Rewriter
@@ -22,12 +23,12 @@ SHARED = frozenset({"prepared", "encoder", "segmenter", "scores", "round"})
 
 
 def artifacts_of(run: Path) -> list[Artifact]:
-    """The artifacts of a run that a copy holds, parents first.
+    """The artifacts of a run that a copy holds, parents first; of rounds that are not finished none.
 
     Raises:
         ArtifactError: With all files of them that are missing or not as they were made.
     """
-    places = [run, *round_folders(run)]
+    places = [run, *(folder for folder in round_folders(run) if folder not in unfinished_rounds(run))]
     folders = [folder for place in places for folder in _folders(place) if (folder / MANIFEST).is_file()]
     opened: list[Artifact] = []
     faults: list[Fault] = []
@@ -43,6 +44,11 @@ def artifacts_of(run: Path) -> list[Artifact]:
     if faults:
         raise ArtifactError("The run cannot be shared:", faults)
     return list(_parents_first(opened))
+
+
+def unfinished_rounds(run: Path) -> list[Path]:
+    """Folders of rounds that were stopped, or are at work."""
+    return [folder for folder in round_folders(run) if Artifact.find(folder, "round") is None]
 
 
 def copy_artifact(artifact: Artifact, run: Path, copy: Path, rewriter: Rewriter) -> None:
@@ -84,7 +90,7 @@ def _write(artifact: Artifact, name: str, target: Path, rewriter: Rewriter) -> N
     source = artifact.folder / name
     if name.endswith(".npy"):
         target.parent.mkdir(parents=True, exist_ok=True)
-        np.save(target, np.load(source, mmap_mode="r", allow_pickle=False), allow_pickle=False)
+        save_array(target, np.load(source, mmap_mode="r", allow_pickle=False))
         return
     content = source.read_bytes() if name.endswith(".safetensors") else artifact.content(name)
     write_bytes(target, rewriter.file(name, content, source))
@@ -118,10 +124,10 @@ def _hashes(artifact: Artifact) -> set[str]:
     return {parent.content_hash for parent in artifact.manifest.parents}
 
 
-def leftovers(run: Path, artifacts: Iterable[Artifact], own: str) -> list[str]:
-    """Names of what lies in a run and is in no copy, but for a file of that name, and what is known to be left out."""
+def leftovers(run: Path, artifacts: Iterable[Artifact]) -> list[str]:
+    """Names of what lies in a run and is in no copy, but for what is known to be left out."""
     taken = {artifact.folder.resolve() for artifact in artifacts}
-    return sorted(path.name for path in run.iterdir() if path.resolve() not in taken and path.name not in {own, *_SAID})
+    return sorted(path.name for path in run.iterdir() if path.resolve() not in taken and path.name not in _SAID)
 
 
 #: What is made anew, or left out of every copy.

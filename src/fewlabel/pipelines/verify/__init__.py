@@ -16,8 +16,9 @@ from fewlabel.data.store import PreparedStore
 from fewlabel.engine.runtime import Device, choose_device
 from fewlabel.pipelines.verify.findings import Finding, not_checked, refused
 from fewlabel.pipelines.verify.remade_scans import remade_scans
-from fewlabel.pipelines.verify.repeated_scores import repeated_scores, sums_of_scores
+from fewlabel.pipelines.verify.repeated_scores import repeated_scores
 from fewlabel.pipelines.verify.repeated_steps import repeated_finetuning, repeated_pretraining, repeated_validation
+from fewlabel.pipelines.verify.score_sums import sums_of_scores
 from fewlabel.pipelines.verify.sealed_parts import artifact_folders, sealed_parts
 
 __all__ = ["Finding", "Verification", "VerifySettings", "run"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
@@ -28,8 +27,7 @@ from fewlabel.pipelines.verify.findings import (
     threads,
 )
 from fewlabel.reporting.formatting import count
-from fewlabel.scoring.distance_units import NAMES, named_as_usual
-from fewlabel.scoring.summary import summarise
+from fewlabel.scoring.distance_units import NAMES
 from fewlabel.stages import evaluate
 from fewlabel.stages.evaluate import EvaluateSettings, Segmenter
 
@@ -38,23 +36,6 @@ _NAMED = ("arm", "case", "class")
 _OF_PREDICTION = ("predicted_ml", "removed", "removed_ml")
 #: Dice on the prepared grid is this near to that on the label's own.
 RESAMPLED = 0.1
-
-
-def sums_of_scores(scores: Artifact, part: str) -> Finding:
-    """Whether table, text and summary say the same."""
-    raw = pd.read_parquet(io.BytesIO(scores.content("per_case.parquet")))
-    if raw.to_csv(index=False).encode() != scores.content("per_case.csv"):
-        return differs(part, "per_case.csv is not the table per_case.parquet")
-    summary, settings = named_as_usual(dict(scores.json("summary.json"))), scores.manifest.settings
-    names = {int(index): name for index, name in summary["classes"].items()}
-    options = {key: settings[key] for key in ("confidence", "resamples", "seed")}
-    made = json.loads(json.dumps(summarise(raw.rename(columns=NAMES), names, **options)))
-    pairs = {key: (one, two) for key, one, two in _leaves({k: summary.get(k) for k in made}, made)}
-    texts = {key: pair for key, pair in pairs.items() if any(isinstance(value, str) for value in pair)}
-    if wrong := [key for key, (one, two) in texts.items() if one != two]:
-        return differs(part, f"{wrong[0]} of summary.json is not what the table gives")
-    numbers = {key: pair for key, pair in pairs.items() if key not in texts}
-    return agreement(numbers).finding(part, "means, intervals and tests from the table", 1e-6)
 
 
 def repeated_scores(
@@ -74,6 +55,8 @@ def repeated_scores(
     recorded = {key: value for key, value in scores.manifest.settings.items() if key != "identity"}
     places = {"data": store.folder, "segmenter": arms["model"], "control": arms.get("control"), "out": folder}
     known = pd.read_parquet(io.BytesIO(scores.content("per_case.parquet"))).rename(columns=NAMES)
+    if missing := [name for name in _NAMED if name not in known]:
+        return differs(part, f"per_case.parquet has no column {missing[0]}")
     cases = {case.id: case for case in store.cases}
     try:
         settings = EvaluateSettings.parse(
@@ -153,18 +136,3 @@ def _pairs(
         if column != "class" and column in again
         for row, other in zip(known.to_dict("records"), again.to_dict("records"), strict=True)
     }
-
-
-def _leaves(one: Any, two: Any, key: str = "") -> list[tuple[str, Any, Any]]:
-    """Key, and values on both sides, of nested values."""
-    if isinstance(one, dict) and isinstance(two, dict):
-        return [
-            leaf
-            for name in sorted({*one, *two})
-            for leaf in _leaves(one.get(name), two.get(name), f"{key}.{name}".lstrip("."))
-        ]
-    if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
-        return [leaf for at, pair in enumerate(zip(one, two, strict=True)) for leaf in _leaves(*pair, f"{key}.{at}")]
-    if isinstance(one, dict | list) or isinstance(two, dict | list):
-        return [(key, json.dumps(one), json.dumps(two))]
-    return [(key, one, two)]

@@ -50,8 +50,8 @@ def case_section(cases: Sequence[ShownCase] | None, names: Sequence[str], why: s
         return Section("cases", TITLE, "", [Text(why or MISSING, "missing")])
     legend = listed([f"{name} {CONTOUR_NAMES[index % len(CONTOUR_NAMES)]}" for index, name in enumerate(names[1:])], 12)
     lead = (
-        "Ranked by the model's mean Dice. Solid outlines are the annotation; dashed ones with a faint fill, the "
-        f"prediction: {legend}. Shown on the network's input grid, cropped to the structures."
+        "Ranked by the mean Dice of the network in use. Solid outlines are the annotation; dashed ones with a faint "
+        f"fill, the prediction: {legend}. Shown on the network's input grid, cropped to the structures."
     )
     blocks: list[Block] = []
     for case in cases:

@@ -12,7 +12,8 @@ from fewlabel.reporting.formatting import DASH, count, listed, number
 TITLE = "Rounds of annotation"
 READING = (
     "Before and after are of the same scans and masks, by networks that never met the labels of their patients. The "
-    "first look is what the network reached on a scan before it learnt from the new mask of it."
+    "first look is what the network reached on a scan before it learnt from the new mask of it. A round that is taken "
+    "is used from then on, until a later one is taken or learn is told otherwise (use=NUMBER)."
 )
 
 
@@ -25,7 +26,7 @@ def rounds_section(rounds: Sequence[Mapping[str, Any]]) -> Section | None:
     if not rounds:
         return None
     rows = [_row(record) for record in rounds]
-    head = ["Round", "masks", "first look, Dice", "before", "after", "used"]
+    head = ["Round", "masks", "first look, Dice", "before", "after", "taken"]
     table = Table(head, rows, "", frozenset({2, 3, 4}), wrapped=frozenset({1}))
     return Section("rounds", TITLE, f"{count(len(rounds), 'round')} of learn.", [table, Text(READING, "note")])
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import FewlabelError, SettingsError
+from fewlabel.data.empty_masks import subjects_without_structure
 from fewlabel.data.store import PreparedStore
 from fewlabel.engine.trackers import missing_trackers
 from fewlabel.nets.unet import UNetConfig
@@ -111,6 +112,9 @@ def _label_use(
     if start is not None:
         selection = choose_selection(settings.validation, draw, sorted(start.known & set(draw.labelled)))
         left_out = start.can_leave_out(draw.labelled)
+        if subjects_without_structure(store) >= set(left_out):
+            # A mask without any structure says nothing of what to expect by itself.
+            left_out = ()
         left_out = choose_expectation_again(settings.expect, selection, left_out, str(settings.start))
         return LabelUse(draw, selection, left_out, start.unseen(left_out))
     if encoder is None or settings.mode == "scratch":

@@ -71,6 +71,8 @@ def run(settings: PrepareSettings) -> Path:
         _add_poses(settings.out)
         _find_again(settings.out, home)
         return settings.out
+    if read_sources(settings.out).get("key") not in keys:
+        _refuse_to_replace(settings.out)
     workers = settings.workers or cores()
     collected_warnings(clear=True)
     seen = look_at(settings, catalog, workers)
@@ -113,6 +115,29 @@ def run(settings: PrepareSettings) -> Path:
     for line in read_json(settings.out / "qc.json")["notes"]:
         say(line)
     return settings.out
+
+
+def _refuse_to_replace(out: Path) -> None:
+    """Keep a store that networks beside it, as those of a run, were made from: without it they are worth nothing.
+
+    Raises:
+        SettingsError: If there are any.
+    """
+    if (store := Artifact.find(out, "prepared")) is None:
+        return
+    made = [path.name for path in sorted(out.resolve().parent.iterdir()) if _made_from(path, store)]
+    if made:
+        problem = f"{out} was made from other data or settings, and {', '.join(made)} beside it from what it holds"
+        raise SettingsError("Nothing was written:", [Fault(problem, remedy=_APART)])
+
+
+_APART = "Repeat its words, or give another --out; of a run: fewlabel train DATA --out RUN --resume"
+
+
+def _made_from(folder: Path, store: Artifact) -> bool:
+    kinds = ("encoder", "segmenter")
+    made = next((found for kind in kinds if (found := Artifact.find(folder, kind)) is not None), None)
+    return made is not None and any(parent.content_hash == store.content_hash for parent in made.manifest.parents)
 
 
 def _is_whole(out: Path) -> bool:

@@ -2,9 +2,11 @@
 
 import bz2
 import gzip
+import os
 import struct
 import tracemalloc
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -155,6 +157,13 @@ def test_headers_that_promise_the_impossible_are_refused_before_anything_is_made
     head = f"ObjectType = Image\nNDims = 3\nBinaryData = True\nDimSize = {side} {side} 3\nElementType = MET_SHORT\n"
     (tmp_path / "s.mha").write_bytes(f"{head}ElementDataFile = LOCAL\n".encode() + b"\0" * 100)
     refused(tmp_path / "s.mha", "100 bytes of the ")
+
+
+def test_a_metaimage_is_one_by_its_name_in_whatever_order_its_lines_are(tmp_path):
+    """Of other axes than it has room for, MetaIO writes past its arrays, and the process is gone."""
+    lines = ["BinaryDataByteOrderMSB = False", "NDims = 65536", "ElementType = MET_UCHAR", "ElementDataFile = LOCAL"]
+    (tmp_path / "s.mha").write_bytes("\n".join([*lines, "DimSize = 10 12 3", ""]).encode() + b"\0" * 360)
+    refused(tmp_path / "s.mha", "its header lacks NDims, DimSize")
 
 
 def test_what_no_memory_holds_is_refused(tmp_path, monkeypatch):
@@ -325,6 +334,70 @@ def test_a_line_of_an_nrrd_that_is_no_field_does_not_reach_itk(tmp_path, line):
     read_volume(nrrd(tmp_path / "t.nrrd", "raw", voxels, "2 2 2", more=long))
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ("data file: small.raw", "datafile: large.raw"),
+        ("DataFile: small.raw", "Data File : large.raw"),
+        ("sizes: 2 2 2", "sizes: 20000 20000 20000"),
+        ("encoding: raw", "Encoding: gzip"),
+        ("byte skip: 0", "byteskip: -1"),
+        ("centers: cell cell cell", "centerings: cell cell cell"),
+    ],
+)
+def test_a_field_of_an_nrrd_that_is_there_twice_does_not_reach_itk(tmp_path, fields):
+    """Which of the two ITK goes by decides how much it makes room for."""
+    (tmp_path / "small.raw").write_bytes(bytes(16))
+    (tmp_path / "large.raw").write_bytes(bytes(1 << 16))
+    basic = {"type": "short", "dimension": "3", "sizes": "2 2 2", "encoding": "raw", "endian": "little"}
+    given = {field.partition(":")[0].strip().lower() for field in fields}
+    lines = [f"{name}: {value}" for name, value in basic.items() if name not in given]
+    path = tmp_path / "s.nhdr"
+    path.write_text("\n".join(["NRRD0004", *lines, *fields, "", ""]))
+    refused(path, "its header has the field .* twice")
+    path.write_text("\n".join(["NRRD0004", *lines, fields[0], "note:=a", "note:=b", "", ""]))
+    assert read_nrrd_header(path).unparsed == ""
+
+
+@pytest.mark.parametrize("name", ["s.mha", "s.nrrd", "s.nii"])
+@pytest.mark.parametrize("kind", ["float", "short"])
+def test_a_header_of_millions_of_components_takes_no_memory(tmp_path, name, kind):
+    """A few kilobytes on the disk, for most of the file is a hole."""
+    path, count = tmp_path / name, 50_000_000
+    size = 4 if kind == "float" else 2
+    if name == "s.nrrd":
+        path.write_text(
+            f"NRRD0004\ntype: {kind}\ndimension: 4\nsizes: {count} 1 1 1\nendian: little\nencoding: raw\n"
+            "kinds: vector domain domain domain\n\n"
+        )
+    elif name == "s.mha":
+        path.write_text(
+            f"ObjectType = Image\nNDims = 3\nDimSize = 1 1 1\nElementType = MET_{kind.upper()}\n"
+            f"ElementNumberOfChannels = {count}\nElementDataFile = LOCAL\n"
+        )
+    else:
+        header = nib.Nifti2Header()
+        header.set_data_dtype(np.float32 if kind == "float" else np.int16)
+        header.set_data_shape((1, 1, 1, count))
+        header["vox_offset"] = 544
+        path.write_bytes(header.binaryblock + bytes(4))
+    os.truncate(path, path.stat().st_size + size * count)
+    tracemalloc.start()
+    try:
+        refused(path, "50000000 values of each voxel, or volumes")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 26
+    finally:
+        tracemalloc.stop()
+
+
+def test_finite_values_of_more_parts_than_can_be():
+    with pytest.raises(ValueError, match="at most 65536"):
+        Finite(1 << 20, (1 << 16) + 1)
+    left_over = Finite(7, 3)
+    left_over.add(0, np.array([np.nan, np.nan, 1.0, np.nan, np.nan, np.nan, 1.0]))
+    assert left_over.blank == (0, 2)
+
+
 def test_more_lines_to_skip_than_there_are_end_with_the_file(tmp_path):
     """Counting on to a number out of a header never ends."""
     voxels = np.arange(8, dtype=np.int16).tobytes()
@@ -405,7 +478,7 @@ def test_what_follows_the_promised_voxels_is_not_unpacked_without_end(tmp_path, 
 
 def test_tags_of_a_tiff_that_share_one_place_are_refused(tmp_path):
     count = 1 << 20
-    tags = [(tag, 1, count) for tag in (256, 257, 258, 259, 262, 273)] * 2
+    tags = [(tag, 1, count) for tag in (258, 273, 279, 320, 324, 325)] * 2
     head = b"II*\0" + struct.pack("<IH", 8, len(tags))
     place = len(head) + 12 * len(tags) + 4
     entries = b"".join(struct.pack("<HHII", *tag, place) for tag in tags)

@@ -127,6 +127,40 @@ def test_a_mask_of_another_name_is_replaced_and_kept(tmp_path: Path) -> None:
     assert [path.name[23:] for path in (tmp_path / "masks" / HISTORY).glob("*.nrrd")] == ["p01_seg.nrrd"]
 
 
+@pytest.mark.parametrize(
+    ("name", "saved_as"),
+    [
+        ("5% dose", "5%25 dose"),
+        ("tab\there", "tab%09here"),
+        ("two\nlines", "two%0alines"),
+        ("back\\slash", "back%5cslash"),
+        ("x" * 200, None),
+        ("ü" * 100, None),
+        ("5%25 dose", "5%2525 dose"),
+    ],
+)
+def test_whatever_a_scan_is_called_its_mask_is_saved_and_found(tmp_path: Path, name: str, saved_as: str | None) -> None:
+    write_scan(tmp_path / "scans" / f"{name}.nii.gz", noise(SHAPE))
+    scans = scans_of(tmp_path)
+    scan = next(each for each in scans.scans if each.case.id == name)
+    for _ in range(2):
+        saved = save_drawing(scans, scan, drawing())
+    assert saved_as is None or saved.file.name == f"{saved_as}.nii.gz"
+    assert scans.added_masks() == {name: saved.file}
+
+
+def test_scans_of_one_name_in_several_folders_keep_their_masks_apart(tmp_path: Path) -> None:
+    for folder in ("a", "b", "5% dose", "a%2f"):
+        write_scan(tmp_path / "scans" / folder / "scan.nii.gz", noise(SHAPE))
+    # By its name, the mask of a/scan could be that of this one.
+    write_scan(tmp_path / "scans" / "a%2fscan.nii.gz", noise(SHAPE))
+    scans = viewed_scans(tmp_path / "scans", tmp_path / "masks", ("core", "ring"))
+    saved = {scan.case.id: save_drawing(scans, scan, drawing()).file for scan in scans.scans}
+    assert len(set(saved.values())) == 5
+    assert scans.added_masks() == saved
+    assert {path.parent for path in saved.values()} == {tmp_path / "masks"}
+
+
 def test_a_run_saves_values_of_its_data_and_255_where_nobody_looked(tmp_path: Path) -> None:
     scans = viewed_scans(discs_run(tmp_path))
     scan = next(each for each in scans.scans if each.case.id == "c")

@@ -85,6 +85,12 @@ export class Layers {
     this.refresh();
   }
 
+  /** There are none any more. */
+  forget() {
+    this.there = undefined;
+    this.refresh();
+  }
+
   /** Show some kinds and hide others, such as `{ prediction: false }`. */
   show(kinds) {
     Object.assign(this.shown, kinds);

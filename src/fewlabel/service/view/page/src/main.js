@@ -63,12 +63,27 @@ const open = trying(async (wanted, voxel) => {
   list.mark(place);
   el("scan-name").textContent = known.scans[place].id;
   tell("Loading …");
-  const [told, bytes] = await Promise.all([server.about(wanted), server.volume(wanted, "image?channel=0")]);
+  try {
+    const [told, bytes] = await Promise.all([server.about(wanted), server.volume(wanted, "image?channel=0")]);
+    if (stale()) {
+      return;
+    }
+    about = told;
+    await viewer.open(bytes, told);
+  } catch (error) {
+    if (stale()) {
+      return;
+    }
+    // Nobody is to take the scan before for this one.
+    about = undefined;
+    viewer.clear();
+    layers.forget();
+    el("dice").textContent = "";
+    throw error;
+  }
   if (stale()) {
     return;
   }
-  about = told;
-  await viewer.open(bytes, about);
   el("channel-row").hidden = about.channels < 2;
   el("channel").replaceChildren(
     ...[...Array(about.channels).keys()].map((at) => new Option(known.channels[at] ?? `${at}`, at)),
@@ -110,9 +125,13 @@ async function predict(stale) {
     tell(making.state === "running" ? "The network predicts this scan …" : "Other scans are predicted first …");
     await pause();
   }
-  about = await server.about(place);
+  const told = await server.about(place);
+  if (stale()) {
+    return;
+  }
+  about = told;
+  await layers.load(place, about, stale);
   if (!stale()) {
-    await layers.load(place, about, stale);
     showDice();
     showStarts();
     showPlace();
@@ -223,12 +242,21 @@ const save = trying(async () => {
   try {
     const alone = began !== "annotation" && el("only-drawn").checked;
     const slices = alone ? drawing.changedSlices().map((each) => viewer.fileNumber(each)) : undefined;
+    const [at, mine, sent] = [turn, drawing.begun, drawing.unsaved];
     const done = await server.save(place, await drawing.bytes(), slices);
-    drawing.unsaved = 0;
-    Object.assign(shownBefore, { annotation: true, prediction: false });
     await refresh(await server.state());
-    tell(`Saved as ${done.file} by ${done.who} at ${new Date(done.when).toLocaleTimeString()}.`, false, "saved");
-    await open(place, viewer.voxel);
+    const words = `Saved as ${done.file} by ${done.who} at ${new Date(done.when).toLocaleTimeString()}.`;
+    tell(words, false, "saved");
+    const same = drawing.begun === mine;
+    if (same) {
+      drawing.unsaved -= sent;
+      Object.assign(shownBefore, { annotation: true, prediction: false });
+    }
+    if (same && drawing.unsaved) {
+      tell(`${words} What you drew meanwhile is not saved yet.`, true, "saved");
+    } else if (turn === at && (same || !drawing.open)) {
+      await open(place, viewer.voxel);
+    }
   } finally {
     el("save").disabled = false;
   }
@@ -359,8 +387,10 @@ function listenToAll() {
   el("level").addEventListener("input", setGreys);
   el("window").addEventListener("input", setGreys);
   el("window-reset").addEventListener("click", () => {
-    viewer.window = about.window;
-    showGreys();
+    if (about) {
+      viewer.window = about.window;
+      showGreys();
+    }
   });
   el("channel").addEventListener("change", trying(async () => {
     await viewer.changeImage(await server.volume(place, `image?channel=${el("channel").value}`));

@@ -57,12 +57,7 @@ export class Viewer {
   async open(bytes, about) {
     const image = await NVImage.loadFromUrl({ url: bytes, name: "scan.nii", colormap: "gray" });
     const { nv } = this;
-    nv.closeDrawing();
-    nv.setDrawingEnabled(false);
-    for (const old of [...nv.volumes].reverse()) {
-      nv.removeVolume(old);
-    }
-    this.masks.clear();
+    this.clear();
     [image.cal_min, image.cal_max] = about.window;
     nv.addVolume(image);
     this.image = image;
@@ -74,6 +69,16 @@ export class Viewer {
     nv.scene.crosshairPos = nv.vox2frac(this.size.map((each) => Math.floor(each / 2)));
     nv.updateGLVolume();
     nv.onLocationChange();
+  }
+
+  /** Show nothing. */
+  clear() {
+    this.nv.closeDrawing();
+    this.nv.setDrawingEnabled(false);
+    for (const old of [...this.nv.volumes].reverse()) {
+      this.nv.removeVolume(old);
+    }
+    this.masks.clear();
   }
 
   /** Show another channel of the scan, its grey values stretched over all that it has. */
