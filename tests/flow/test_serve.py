@@ -22,7 +22,7 @@ from fastapi.testclient import TestClient
 from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import SettingsError
 from fewlabel.data.preprocess import Plan, indices_of_values
-from fewlabel.data.store import PreparedStore
+from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.service.monai_label.server import application, served_run
 from fewlabel.service.monai_label.settings import ServeSettings
 from kit.segmenters import LABELS, SHAPE, nested_discs, trained_run
@@ -261,6 +261,9 @@ def test_a_mask_that_cannot_be_learnt_from_is_refused(client: TestClient, run: P
     response = put_mask(client, "c", content, name, **params)
     assert response.status_code == 422
     assert words in response.json()["detail"]
+    # Of files that are gone when somebody reads it, nothing is said.
+    assert ".saving-" not in response.text
+    assert str(run.parent / "temporary") not in response.text
     assert not list((run / "annotations").glob("*.nii.gz"))
     assert not list((run.parent / "temporary").iterdir())
 
@@ -356,6 +359,31 @@ def test_the_next_sample_is_what_suggest_ranks_first(client: TestClient, run: Pa
     assert not (run / "suggestions.csv").exists()
 
 
+def test_a_scan_whose_file_is_gone_is_not_there_and_not_suggested(client: TestClient, run: Path) -> None:
+    first = client.post("/activelearning/suggest").json()["id"]
+    image_of(run, first).unlink()
+    for ask in (client.get, client.head):
+        assert ask("/datastore/image", params={"image": first}).status_code == 404
+    assert f"The file of {first} is gone" in client.get("/datastore/image", params={"image": first}).json()["detail"]
+    for strategy in ("suggest", "random"):
+        assert client.post(f"/activelearning/{strategy}").json()["id"] in set("cde") - {first}
+    for scan in "cde":
+        image_of(run, scan).unlink(missing_ok=True)
+    assert client.post("/activelearning/suggest").json() == {}
+
+
+def test_a_scan_whose_id_begins_with_a_dot_is_segmented(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def renamed(**row: Any) -> PreparedCase:
+        return PreparedCase(**{**row, "id": "..hidden" if row["id"] == "c" else row["id"]})
+
+    monkeypatch.setattr("fewlabel.data.store.PreparedCase", renamed)
+    with serving(run) as client:
+        answer = client.post("/infer/segmentation", params={"image": "..hidden"}, data={"params": "{}"})
+        assert answer.status_code == 200, answer.text
+        assert put_mask(client, "..hidden", drawn(run, "..hidden", numbered(nested_discs(2)))).status_code == 200
+        assert client.get("/datastore/label", params={"label": "..hidden"}).status_code == 200
+
+
 def test_a_round_is_learnt_one_at_a_time_and_stopped(client: TestClient, run: Path) -> None:
     assert client.get("/train/").status_code == 404
     assert client.delete("/train/").json() is None
@@ -375,7 +403,8 @@ def test_a_round_is_learnt_one_at_a_time_and_stopped(client: TestClient, run: Pa
     stopped = client.delete("/train/").json()
     assert (stopped["id"], stopped["status"]) == (begun["id"], "STOPPED")
     assert client.get("/train/", params={"check_if_running": True}).status_code == 404
-    assert not (run / "rounds" / "1" / "manifest.json").exists()
+    # Nothing of it is kept.
+    assert not (run / "rounds" / "1").exists()
 
     before = client.get("/info/").json()
     every = client.post("/train/", json={"segmentation": {"steps": 2, "take": "always", "scans": 0}}).json()

@@ -38,9 +38,10 @@ def written_beside(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_beside(path)
-    partial.mkdir()
+    with naming(path, partial):
+        partial.mkdir()
     try:
-        with naming(path):
+        with naming(path, partial):
             yield partial / path.name
             with (partial / path.name).open("r+b") as stream:
                 os.fsync(stream.fileno())
@@ -55,12 +56,18 @@ def written_beside(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Errors of the system that name no file, as those of a full disk, name this one."""
+def naming(path: Path, partial: Path | None = None) -> Iterator[None]:
+    """Errors of the system that name no file, as those of a full disk, name this one; and so those that name a partial.
+
+    Args:
+        path: What is written.
+        partial: What becomes it, or the folder in which that lies; gone when somebody reads the error.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno is not None and error.filename is None:
+        named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes, os.PathLike)) else None
+        if error.errno is not None and (named is None or (partial is not None and named.is_relative_to(partial))):
             error.filename = str(path)
         raise
 

@@ -11,8 +11,9 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.core.artifact.files import append_line
+from fewlabel.core.errors import DataError
 from fewlabel.data.added_mask_reading import read_annotation
-from fewlabel.data.io.catalog_paths import mask_suffix
+from fewlabel.data.io.catalog_paths import mask_suffix, shown
 from fewlabel.data.io.integer_types import in_smallest_type
 from fewlabel.data.io.mask_writing import write_mask
 from fewlabel.data.masks_added_later import find_annotations, name_for_mask
@@ -72,10 +74,31 @@ def save_annotation(
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as place:
         made = Path(place) / target.name
-        write_mask(made, in_smallest_type(values), image)
-        read_annotation(case, made, plan)
+        with _named(made, case.id):
+            write_mask(made, in_smallest_type(values), image)
+            read_annotation(case, made, plan)
         with _one_at_a_time:
             return _put(made, target, case, cases)
+
+
+@contextmanager
+def _named(made: Path, name: str) -> Iterator[None]:
+    """Have errors name the scan in place of a file that is gone when they are read."""
+    try:
+        yield
+    except DataError as error:
+        where = {shown(made): name, str(made): name}
+        faults = [
+            replace(
+                fault, problem=fault.problem.replace(str(made), "the mask"), where=where.get(fault.where, fault.where)
+            )
+            for fault in error.faults
+        ]
+        raise DataError("The mask cannot be saved:", faults) from error
+    except OSError as error:
+        if error.errno is not None and error.filename == str(made):
+            error.filename = name
+        raise
 
 
 def _put(made: Path, target: Path, case: PreparedCase, cases: Sequence[PreparedCase]) -> SavedAnnotation:

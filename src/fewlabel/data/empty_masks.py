@@ -29,7 +29,7 @@ def empty_mask_faults(store: PreparedStore, masks: Sequence[AnnotationMask], pla
         masks: Those that come.
         plan: By which they were read.
     """
-    nothing = [plan.label_values[0], plan.ignore_value]
+    nothing = [value for value in (plan.label_values[0], plan.ignore_value) if value is not None]
     coming = {mask.case.id for mask in masks}
     empty = [mask for mask in masks if np.isin(mask.values, nothing).all()]
     if not empty or not all(_has_structure(store, case) for case in _labelled(store) if case.id not in coming):

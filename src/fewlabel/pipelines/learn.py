@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from fewlabel.pipelines.round_verdict import round_verdict
 from fewlabel.pipelines.stage_table import run_stage, stage_settings
 from fewlabel.stages.predict import find_segmenter
 
-__all__ = ["LearnSettings", "learn_settings", "run"]
+__all__ = ["LearnSettings", "learn_settings", "remove_unfinished", "run"]
 
 #: File of a round that says what it was and what came of it.
 RECORD = "round.json"
@@ -134,6 +135,18 @@ def _round(settings: LearnSettings, rounds: Path, started: float) -> Path:
         _note(settings.run, use)
     say(f"Round {number} took {clock(wall)}: {', '.join(f'{part} {clock(value)}' for part, value in took.items())}.")
     return out
+
+
+def remove_unfinished(run_folder: Path) -> None:
+    """Remove what a round left that was stopped, as the next one would, which begins anew; not of one at work."""
+    rounds = run_folder / ROUNDS
+    if not rounds.is_dir():
+        return
+    # Somebody else has begun a round meanwhile.
+    with suppress(SettingsError), sole_run(rounds, lambda: None):
+        left = rounds / str(_next_number(run_folder))
+        if left.is_dir():
+            shutil.rmtree(left)
 
 
 def _use(run_folder: Path, number: int) -> Path:

@@ -65,12 +65,9 @@ class AcdcReader(Reader):
             source="off: published protocols learn from ED and ES alone",
         )
 
+    config: Config
     markers: ClassVar[tuple[str, ...]] = ("patient[0-9]*", "training", "testing", "database")
     summary: ClassVar[str] = "ACDC patient folders: patientNNN/patientNNN_frameFF.nii.gz, _gt, Info.cfg"
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.chosen = config
 
     @classmethod
     def match(cls, root: Path) -> Match:
@@ -98,12 +95,12 @@ class AcdcReader(Reader):
         columns: tuple[Column, ...] = _COLUMNS
         notes: tuple[str, ...] = ()
         cines = {home: path for home, (case, *_) in _by_folder(cases).items() if (path := _cine(case)) is not None}
-        if cines and not self.chosen.cine:
+        if cines and not self.config.cine:
             notes = (
                 f"{len(cines)} patients have all frames in patientNNN_4d, which are left out; reader.name=acdc "
                 "reader.cine=true adds them as unlabelled scans",
             )
-        if self.chosen.cine:
+        if self.config.cine:
             cases = list(_with_cines(cases, cines))
             columns = (*columns, QUARTER)
         return Catalog(

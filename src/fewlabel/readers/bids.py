@@ -51,15 +51,12 @@ class BidsReader(Reader):
             None, "folder of derivatives that the masks are taken from; null: the one with most masks"
         )
 
+    config: Config
     markers: ClassVar[tuple[str, ...]] = ("dataset_description.json", "participants.tsv")
     summary: ClassVar[str] = (
         "BIDS: sub-01/anat/sub-01_T1w.nii.gz, masks (_dseg, _mask) among derivatives, participants.tsv"
     )
     label_settings: ClassVar[frozenset[str]] = frozenset({"derivative"})
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.chosen = config
 
     @classmethod
     def match(cls, root: Path) -> Match:
@@ -88,8 +85,8 @@ class BidsReader(Reader):
         files = files_below(root)
         scans = without_copies(scans_below(root), root, faults)
         named = [file for path in scans if (file := parse_name(path)) is not None]
-        masks = of_one_pipeline([file for file in named if file.is_mask], self.chosen.derivative, notes, faults)
-        suffixes, groups = _images(named, masks, self.chosen.suffix, notes, faults, root)
+        masks = of_one_pipeline([file for file in named if file.is_mask], self.config.derivative, notes, faults)
+        suffixes, groups = _images(named, masks, self.config.suffix, notes, faults, root)
         images = [group[0] for group in groups]
         others = [file for file in named if file.is_image and not file.pipeline]
         of_image = masks_of(images, masks, others, root, notes, faults)

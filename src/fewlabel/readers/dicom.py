@@ -59,15 +59,12 @@ class DicomReader(Reader):
             "order of the alphabet",
         )
 
+    config: Config
     summary: ClassVar[str] = (
         "DICOM files in any tree of folders; masks are segmentations (SEG) or structure sets (RTSTRUCT)"
     )
     label_settings: ClassVar[frozenset[str]] = frozenset({"labels", "structures"})
     private: ClassVar[bool] = True
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.wanted = config
 
     @classmethod
     def match(cls, root: Path) -> Match:
@@ -91,8 +88,8 @@ class DicomReader(Reader):
             problem = f"is one file of a DICOM series of {count}: one slice, not the scan"
             raise DataError("DICOM cannot be read:", [Fault(problem, str(root), "Give the folder of the series")])
         archive = open_archive(root, anew=True)
-        labels = match_labels(archive, self.wanted.labels, self.wanted.structures)
-        choice = choose_series(archive.scans, labels.objects, self.wanted.series, every=self.wanted.all_series)
+        labels = match_labels(archive, self.config.labels, self.config.structures)
+        choice = choose_series(archive.scans, labels.objects, self.config.series, every=self.config.all_series)
         table = write_tables(archive, choice.scans)
         faults = [*_unreadable(archive), *labels.faults]
         cases: list[Case] = []

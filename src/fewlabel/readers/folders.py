@@ -73,15 +73,12 @@ class FoldersReader(Reader):
 
         _sizes = field_validator("spacing")(three_sizes)
 
+    config: Config
     summary: ClassVar[str] = (
         "images with masks beside them (x_mask, x_seg, x_gt), in images/ and labels/, or by patient"
     )
     label_settings: ClassVar[frozenset[str]] = frozenset({"mask"})
     general: ClassVar[bool] = True
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.chosen = config
 
     @classmethod
     def match(cls, root: Path) -> Match:
@@ -110,13 +107,13 @@ class FoldersReader(Reader):
                 f"no name tells masks, so their content does: {', '.join(kinds)} hold whole numbers of few values on "
                 f"the grid of a scan. If they are no masks, write a table with `fewlabel table {root}` and correct it"
             )
-        pairing = _with_chosen_masks(pairing, self.chosen.mask, notes)
+        pairing = _with_chosen_masks(pairing, self.config.mask, notes)
         if not pairing.scans:
             faults.append(Fault(f"{root} holds no images"))
         faults.extend(_strays(root, pairing))
-        size = self.chosen.spacing
+        size = self.config.spacing
         spacing = None if size is None else (size[0], size[1], size[2])
-        rows = rows_of_slices(pairing.scans, root, self.chosen.stack, notes)
+        rows = rows_of_slices(pairing.scans, root, self.config.stack, notes)
         known: KnownSet | None
         placed: list[Placed]
         if rows:
@@ -137,7 +134,7 @@ class FoldersReader(Reader):
             case.id: [root / mask.path for mask in scan.masks]
             for case, scan in zip(cases, () if rows else _whole(pairing), strict=False)
         }
-        expanded = with_frames(cases, fourth_axis=self.chosen.fourth_axis, masks=masks, remedy=remedy)
+        expanded = with_frames(cases, fourth_axis=self.config.fourth_axis, masks=masks, remedy=remedy)
         usual = known.channel if known and known.channel else "image"
         channels = pairing.channels or channel_names(expanded.cases, usual)
         return Catalog(

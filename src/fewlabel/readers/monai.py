@@ -49,13 +49,10 @@ class MonaiReader(Reader):
         base: str | None = setting(None, "folder that paths are relative to; null: that of the list")
         fold: int | None = setting(None, "entries of training of that fold validate; null: none by its fold", ge=0)
 
+    config: Config
     summary: ClassVar[str] = (
         "a MONAI datalist: a JSON file with the lists training, validation, testing of image and label"
     )
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.chosen = config
 
     @classmethod
     def match(cls, root: Path) -> Match:
@@ -84,7 +81,7 @@ class MonaiReader(Reader):
             raise DataError("The list cannot be read:", [Fault(problem, remedy="Give the file itself")])
         path, content = places[0]
         faults: list[Fault] = []
-        base = path.parent if self.chosen.base is None else Path(self.chosen.base)
+        base = path.parent if self.config.base is None else Path(self.config.base)
         entries: list[tuple[tuple[Path, ...], Path | None, str, Mapping[str, Any]]] = []
         folds: set[int] = set()
         for where, listed, entry in _rows(content):
@@ -92,15 +89,15 @@ class MonaiReader(Reader):
             fold = entry.get("fold")
             if isinstance(fold, int) and not listed:
                 folds.add(fold)
-            validates = not listed and fold is not None and fold == self.chosen.fold
+            validates = not listed and fold is not None and fold == self.config.fold
             if images:
                 entries.append((images, label, "validation" if validates else listed, entry))
-        if self.chosen.fold is not None and self.chosen.fold not in folds:
+        if self.config.fold is not None and self.config.fold not in folds:
             present = ", ".join(map(str, sorted(folds))) or "none at all"
-            faults.append(Fault(f"there is no fold {self.chosen.fold}: folds are {present}", "reader.fold"))
+            faults.append(Fault(f"there is no fold {self.config.fold}: folds are {present}", "reader.fold"))
         cases, columns = _cases(base, entries)
         notes = []
-        if folds and self.chosen.fold is None:
+        if folds and self.config.fold is None:
             shown = ", ".join(map(str, sorted(folds)))
             notes.append(f"folds {shown} are not used: give reader.name=monai reader.fold=0 to validate on one of them")
         return Catalog(

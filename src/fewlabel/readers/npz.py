@@ -53,13 +53,10 @@ class NpzReader(Reader):
 
         _sizes = field_validator("spacing")(three_sizes)
 
+    config: Config
     summary: ClassVar[str] = (
         "npz slices and h5 volumes (TransUNet's Synapse): train_npz/case0005_slice000.npz, test_vol_h5"
     )
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.chosen = config
 
     @classmethod
     def match(cls, root: Path) -> Match:
@@ -81,7 +78,7 @@ class NpzReader(Reader):
         if not volumes:
             faults.append(Fault(f"{root} holds no .npz or .h5 files"))
         parts = _parts(root, files, set(volumes), faults)
-        spacing = self.chosen.spacing
+        spacing = self.config.spacing
         cases = []
         subjects = guess_subjects(list(volumes))
         for name, members in sorted(volumes.items()):

@@ -88,7 +88,6 @@ class Ssl4misReader(Reader):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.chosen = config
         #: Training scans that have a scribble beside the label that they learn from.
         self.beside = 0
 
@@ -148,7 +147,7 @@ class Ssl4misReader(Reader):
             problem = f"must have one volume, not {', '.join(map(str, files.volumes))}"
             fault = Fault(problem, f"case {name}", "Remove all but one")
             raise DataError("A case is there twice:", [fault])
-        keys = {"auto": ("label", "scribble"), "label": ("label",), "scribble": ("scribble",)}[self.chosen.label]
+        keys = {"auto": ("label", "scribble"), "label": ("label",), "scribble": ("scribble",)}[self.config.label]
         keys = keys if training else ("label",)
         # The volume is the case; its slices are asked only where it is missing, or lacks what they have.
         places = [*files.volumes, *sorted(files.slices)[:1]]
@@ -169,8 +168,8 @@ class Ssl4misReader(Reader):
             raise DataError("A case is there twice:", [fault])
         where = place.with_name(f"{name}_slice_*{SUFFIX}") if stacked else place
         order = self._order(place)
-        spacing = self.chosen.spacing or _usual_spacing(place)
-        said = self.chosen.spacing is not None and tuple(self.chosen.spacing) == (1.0, 1.0, 1.0)
+        spacing = self.config.spacing or _usual_spacing(place)
+        said = self.config.spacing is not None and tuple(self.config.spacing) == (1.0, 1.0, 1.0)
         image = Address(where, "image", order, (spacing[0], spacing[1], spacing[2]), said=said)
         return image, Address(where, key, order, image.spacing, said=said) if key in arrays else None
 
@@ -182,7 +181,7 @@ class Ssl4misReader(Reader):
         """What was assumed, and what is not used."""
         cases = list(cases)
         notes = []
-        if self.chosen.spacing is None and any(path.stem == _ATRIUM for path in _every_file(kept)):
+        if self.config.spacing is None and any(path.stem == _ATRIUM for path in _every_file(kept)):
             text = " x ".join([f"{_ATRIUM_MM:g}"] * 3)
             notes.append(
                 f"h5 files hold no voxel size: taken as {text} mm (slice, row, column). If that is wrong, every "
@@ -190,11 +189,11 @@ class Ssl4misReader(Reader):
             )
         training = [case for case in cases if not case.part]
         marked = sum(_is_scribble(case) for case in training)
-        if marked or self.chosen.label == "scribble":
-            why = "as label=scribble says" if self.chosen.label == "scribble" else "as their files hold no full label"
+        if marked or self.config.label == "scribble":
+            why = "as label=scribble says" if self.config.label == "scribble" else "as their files hold no full label"
             notes.append(
                 f"{marked} of {len(training)} training scans learn from a scribble, {why}; pixels of value "
-                f"{self.chosen.unmarked} are ignored"
+                f"{self.config.unmarked} are ignored"
             )
             if len(training) == len(cases):
                 notes.append("no list keeps scans for testing: test scans are scored on their scribbles alone")
@@ -211,7 +210,7 @@ class Ssl4misReader(Reader):
             names = {0: "background", 1: "left atrium"}
         elif kept and all(_ACDC.match(name) for name in kept):
             names = {0: "background", 1: "RV", 2: "myocardium", 3: "LV"}
-        return {**names, self.chosen.unmarked: "ignore"} if scribbled else names
+        return {**names, self.config.unmarked: "ignore"} if scribbled else names
 
 
 def _is_scribble(case: Case) -> bool:

@@ -64,11 +64,8 @@ class TableReader(Reader):
             "auto", "What the fourth axis of an image holds: time, so that each frame is a scan, channels, or auto."
         )
 
+    config: Config
     summary: ClassVar[str] = "a CSV, TSV, Excel or Parquet table with columns image, label, subject and any metadata"
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.chosen = config
 
     @classmethod
     def match(cls, root: Path) -> Match:
@@ -119,7 +116,7 @@ class TableReader(Reader):
             notes.extend(_masks_beside(rows, path))
         cases, columns = _cases(rows, path, notes)
         remedy = "reader.name=table reader.fourth_axis=time or channels says otherwise, a column frame whose a mask is"
-        expanded = with_frames(cases, fourth_axis=self.chosen.fourth_axis, remedy=remedy)
+        expanded = with_frames(cases, fourth_axis=self.config.fourth_axis, remedy=remedy)
         return Catalog(
             name=path.stem,
             root=path.parent,

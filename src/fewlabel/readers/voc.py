@@ -60,11 +60,8 @@ class VocReader(Reader):
         name: str = "voc"
         unlisted: bool = setting(False, "whether images on no list are read, as unlabelled scans")
 
+    config: Config
     summary: ClassVar[str] = "PASCAL VOC: JPEGImages/ID.jpg, SegmentationClass/ID.png, ImageSets/Segmentation/train.txt"
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.chosen = config
 
     @classmethod
     def match(cls, root: Path) -> Match:
@@ -103,7 +100,7 @@ class VocReader(Reader):
         if len(without) > _MOST:
             faults.append(Fault(f"{len(without) - _MOST} more listed images have no mask"))
         unlisted = sorted(set(images) - set(parts)) if parts else []
-        if unlisted and self.chosen.unlisted:
+        if unlisted and self.config.unlisted:
             cases.extend(Case(name, name, (images[name],)) for name in unlisted)
         elif unlisted:
             notes.append(

@@ -8,12 +8,14 @@ import sys
 import threading
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from fewlabel.core.settings.value_syntax import show_value
+from fewlabel.pipelines.learn import remove_unfinished
 
 Status = Literal["RUNNING", "DONE", "ERROR", "STOPPED"]
 #: Lines of output that are kept, the last ones.
@@ -89,7 +91,7 @@ class LearningJob:
             return made
 
     def stop(self) -> Round | None:
-        """Stop the round under way, and wait until it has ended; None if there is none.
+        """Stop the round under way, wait until it has ended, and remove what it left; None if there is none.
 
         One that was done before the signal reached it is ``DONE``, not ``STOPPED``: what it made is there.
         """
@@ -104,6 +106,9 @@ class LearningJob:
             except subprocess.TimeoutExpired:
                 process.kill()
             reader.join()
+            # What cannot be removed goes when the next round begins.
+            with suppress(OSError):
+                remove_unfinished(self.run)
             return made
 
     def _follow(self, process: subprocess.Popen[str], made: Round) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-from fewlabel.core.artifact.files import building
-from fewlabel.core.unfinished_files import is_partial, partial_beside, sweep_partials
+import pytest
+
+from fewlabel.core.artifact.files import building, write_bytes
+from fewlabel.core.unfinished_files import is_partial, naming, partial_beside, sweep_partials
 
 
 def test_the_name_of_what_is_being_written_is_hidden_and_its_own(tmp_path: Path) -> None:
@@ -48,3 +52,22 @@ def test_what_somebody_called_alike_is_nobodys_leftover(tmp_path: Path) -> None:
         (folder / "a").write_text("1")
     assert own.is_dir()
     assert not old.exists()
+
+
+def test_errors_name_what_is_written_and_not_the_hidden_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(path: Path, *_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", read_only)
+    with pytest.raises(OSError, match="Read-only") as caught, naming(tmp_path / "x", tmp_path / ".x.partial"):
+        (tmp_path / ".x.partial" / "x").mkdir()
+    assert caught.value.filename == str(tmp_path / "x")
+    monkeypatch.undo()
+    monkeypatch.setattr(Path, "open", read_only)
+    with pytest.raises(OSError, match="Read-only") as caught:
+        write_bytes(tmp_path / "y", b"")
+    assert caught.value.filename == str(tmp_path / "y")
+    # A file elsewhere keeps its name.
+    with pytest.raises(OSError, match="Read-only") as caught, naming(tmp_path / "x", tmp_path / ".x.partial"):
+        (tmp_path / "z").open()
+    assert caught.value.filename == str(tmp_path / "z")

@@ -31,11 +31,12 @@ def write_bytes(path: Path, content: bytes) -> None:
     partial = partial_beside(path)
     try:
         # A fresh file: no link is followed.
-        with naming(path), partial.open("xb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
+        with naming(path, partial):
+            with partial.open("xb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -128,9 +129,10 @@ def building(folder: Path) -> Iterator[Path]:
         if abandoned(stale):
             shutil.rmtree(stale, ignore_errors=True)
     partial = partial_beside(folder)
-    partial.mkdir()
+    with naming(folder, partial):
+        partial.mkdir()
     try:
-        with naming(folder):
+        with naming(folder, partial):
             yield partial
         if folder.exists():
             replace_folder(folder, partial)

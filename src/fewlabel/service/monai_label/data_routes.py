@@ -168,4 +168,4 @@ class DataRoutes:
         return {"name": "scan"}
 
     def _image_file(self, image: str, folder: Path) -> Path:
-        return self.uploads.find(image) or self.scans.image_file(or_not_found(lambda: self.scans.case(image)), folder)
+        return self.uploads.find(image) or or_not_found(lambda: self.scans.image_file(self.scans.case(image), folder))

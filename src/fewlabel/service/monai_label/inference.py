@@ -11,6 +11,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.output_paths import as_file_name
 from fewlabel.core.progress import silence
 from fewlabel.data.io.itk_image import read_image
 from fewlabel.data.io.mask_writing import write_mask
@@ -60,18 +61,18 @@ class Inference:
             if value not in known:
                 fault = Fault(f"{value!r} is not known", word, f"Choose from {', '.join(known)}")
                 raise SettingsError("Nothing was segmented:", [fault])
-        inside = isinstance(scan, PreparedCase)
-        stem = scan.id if isinstance(scan, PreparedCase) else "mask"
+        # An id may begin with a dot, which would hide the file, and then stands for a folder.
+        stem = as_file_name(scan.id) if isinstance(scan, PreparedCase) else "mask"
         store = self.scans.state().store
         # A NIfTI beside which nothing is lost: the mask of a DICOM series is one, too.
         made = folder / "predicted" / f"{stem}.nii.gz"
         given: dict[str, Any] = {
             "model": self.scans.run,
-            "scans": store.folder if inside else scan,
+            "scans": store.folder if isinstance(scan, PreparedCase) else scan,
             "out": made,
             "device": self.device,
         }
-        given |= {"cases": [stem]} if inside else {}
+        given |= {"cases": [scan.id]} if isinstance(scan, PreparedCase) else {}
         given |= {"flip": bool(params.get("flip", False))}
         made.parent.mkdir()
         with self._alone, silence():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fewlabel.core.errors import DataError
 from fewlabel.core.progress import silence
+from fewlabel.data.io.catalog_paths import is_there
 from fewlabel.engine.runtime import Device
 from fewlabel.service.monai_label.run_scans import FINAL, RunScans
 from fewlabel.stages import suggest
@@ -37,7 +38,7 @@ class NextScan:
         self._alone = threading.Lock()
 
     def choose(self, strategy: str, folder: Path) -> str | None:
-        """Id of the scan; None where all are annotated.
+        """Id of the scan; None where all are annotated, but for those whose files are gone.
 
         Args:
             strategy: One of :data:`STRATEGIES`.
@@ -58,13 +59,18 @@ class NextScan:
             return scan
 
     def _first(self, ranked: list[str]) -> str | None:
-        masks = self.scans.masks()
-        return next((scan for scan in ranked if FINAL not in masks[scan]), None)
+        masks, gone = self.scans.masks(), self._gone()
+        return next((scan for scan in ranked if FINAL not in masks[scan] and scan not in gone), None)
+
+    def _gone(self) -> set[str]:
+        """Scans that nobody could open: a file of them is no longer there."""
+        return {case.id for case in self.scans.state().store.cases if not all(map(is_there, map(Path, case.images)))}
 
     def _rank(self, strategy: str, folder: Path) -> list[str]:
         rule = {"suggest": "auto", "random": "coverage"}.get(strategy, strategy)
         table = folder / "suggestions.csv"
-        given = {"run": self.scans.run, "out": table, "count": RANKED, "rule": rule, "device": self.device}
+        count = RANKED + len(self._gone())
+        given = {"run": self.scans.run, "out": table, "count": count, "rule": rule, "device": self.device}
         # The control of another seed each time: who asks for any scan wants another one than the last time.
         given |= {"seed": len(self.scans.masks()) + sum(FINAL in kinds for kinds in self.scans.masks().values())}
         try:

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import ArtifactError, DataError, Fault
+from fewlabel.core.output_paths import as_file_name
 from fewlabel.core.progress import silence
 from fewlabel.core.suggestions import did_you_mean
 from fewlabel.data.added_mask_reading import NOT_LOOKED_AT, plan_with_ignored, read_annotation
-from fewlabel.data.io.catalog_paths import files_behind, is_file_path
+from fewlabel.data.io.catalog_paths import files_behind, is_file_path, is_there, shown
 from fewlabel.data.io.dicom.address import parse_dicom
 from fewlabel.data.io.image_writing import write_volume
 from fewlabel.data.io.mask_writing import write_mask
@@ -113,12 +114,18 @@ class RunScans:
         return masks
 
     def image_file(self, case: PreparedCase, folder: Path) -> Path:
-        """A file with the first channel of a scan: its own, or a NIfTI made of what lies in series and archives."""
+        """A file with the first channel of a scan: its own, or a NIfTI made of what lies in series and archives.
+
+        Raises:
+            KeyError: If the file is gone.
+        """
         path = Path(case.images[0])
+        if not is_there(path):
+            raise KeyError(f"The file of {case.id} is gone: {shown(path)}")
         if is_file_path(path):
             return path
         volume = read_volume([path])
-        made = folder / f"{case.id}.nii.gz"
+        made = folder / f"{as_file_name(case.id)}.nii.gz"
         write_volume(made, volume.array[0], volume.geometry)
         return made
 
@@ -129,7 +136,7 @@ class RunScans:
             DataError: If it cannot be read, lies on another grid, or holds a value of no class, or no annotation.
         """
         plan = self.state().plan
-        made = folder / f"{case.id}.nii.gz"
+        made = folder / f"{as_file_name(case.id)}.nii.gz"
         write_mask(made, indices_of_values(read_annotation(case, path, plan), plan), Path(case.images[0]))
         return made
 

@@ -34,6 +34,8 @@ _PAGE = {
     "licences.txt": ("licences.txt", "text/plain; charset=utf-8"),
 }
 _NIFTI = "application/octet-stream"
+#: Of a number; ``int`` itself refuses thousands of them.
+_DIGITS = 9
 _REFUSED, _GONE, _BUSY, _BROKEN, _NO_ROOM = 422, 404, 409, 500, 507
 
 
@@ -79,8 +81,7 @@ def view_app(viewing: Viewing, title: str) -> Starlette:
         scan, query = _scan(viewing, request), request.query_params
         drawing = drawing_of(body, viewing.volume(scan.images).geometry, viewing.scans.plan)
         if "slices" in query:
-            numbers = [int(word) for word in query["slices"].split(",") if word.isdecimal()]
-            drawing = slices_alone(drawing, numbers, slice_axis(scan, viewing.volume(scan.images)))
+            drawing = slices_alone(drawing, _slices(query["slices"]), slice_axis(scan, viewing.volume(scan.images)))
         return JSONResponse(save_drawing(viewing.scans, scan, drawing).record(), 201)
 
     async def saving(request: Request) -> Response:
@@ -95,12 +96,12 @@ def view_app(viewing: Viewing, title: str) -> Starlette:
 
     routes = [
         Route("/api/state", state),
-        Route("/api/scans/{place:int}", about),
-        Route("/api/scans/{place:int}/image", image),
-        Route("/api/scans/{place:int}/prediction", predict, methods=["POST"]),
-        Route("/api/scans/{place:int}/prediction/state", predicting),
-        Route("/api/scans/{place:int}/annotation", saving, methods=["POST"]),
-        Route("/api/scans/{place:int}/{kind}", mask),
+        Route("/api/scans/{place}", about),
+        Route("/api/scans/{place}/image", image),
+        Route("/api/scans/{place}/prediction", predict, methods=["POST"]),
+        Route("/api/scans/{place}/prediction/state", predicting),
+        Route("/api/scans/{place}/annotation", saving, methods=["POST"]),
+        Route("/api/scans/{place}/{kind}", mask),
         Route("/api/learn", learn, methods=["GET", "POST"]),
         *(Route(f"/{path}", _file(*file)) for path, file in _PAGE.items()),
     ]
@@ -111,10 +112,24 @@ def view_app(viewing: Viewing, title: str) -> Starlette:
 
 def _scan(viewing: Viewing, request: Request) -> ViewedScan:
     """The scan that a request names by its place in the list."""
-    place, scans = int(request.path_params["place"]), viewing.scans.scans
-    if place >= len(scans):
+    place, scans = _number(request.path_params["place"]), viewing.scans.scans
+    if place is None or place >= len(scans):
         raise HTTPException(_GONE, "There is no such scan.")
     return scans[place]
+
+
+def _slices(words: str) -> list[int]:
+    """The slices that a request names, by commas."""
+    named = {word: _number(word) for word in words.split(",") if word}
+    wrong = [word for word, number in named.items() if number is None]
+    if wrong:
+        raise HTTPException(_REFUSED, f"There is no slice {wrong[0][:_DIGITS]!r}.")
+    return [number for number in named.values() if number is not None]
+
+
+def _number(word: str) -> int | None:
+    """A number of a request; None for what is none, or has more digits than the number of anything here."""
+    return int(word) if word.isdecimal() and len(word) <= _DIGITS else None
 
 
 def _file(name: str, kind: str) -> Callable[[Request], Response]:

@@ -196,6 +196,17 @@ def test_a_drawing_that_is_none_is_refused_with_the_reason(run: Path) -> None:
     assert not (run / "annotations").exists()
 
 
+def test_numbers_of_thousands_of_digits_are_those_of_nothing(run: Path) -> None:
+    browser, huge = page(run), "9" * 5000
+    for place in (huge, "x", "-1", "1_0"):
+        assert browser.get(f"/api/scans/{place}/image").status_code == 404
+    assert browser.get(f"/api/scans/{A}/image?channel={huge}").status_code == 404
+    content = browser.get(f"/api/scans/{A}/annotation").content
+    refused = browser.post(f"/api/scans/{C}/annotation?slices=1,{huge}", content=content)
+    assert refused.status_code == 422
+    assert "There is no slice '999999999'" in refused.json()["detail"]
+
+
 def test_a_full_disk_is_said(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*words: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "c.nii.gz")
