@@ -37,7 +37,8 @@ def test_check_proposes_meta_labels(table):
     assert rows["meta label scanner"].endswith("not advised: equal to the site, site")
     assert rows["meta label age"].startswith("with prepare.meta_bins=4: 4 classes, missing 0%, parted at ")
     assert rows["meta labels to use"] == (
-        "position, patient, site: pretrain.method.labels=[position,patient,site]; age as well with prepare.meta_bins=4"
+        "position, patient, site: 'pretrain.method.labels=[position,patient,site]'; age as well with "
+        "prepare.meta_bins=4"
     )
     rows = dict(checked(table, meta_bins=2).rows)
     assert rows["meta label age"].startswith("2 classes, missing 0%")

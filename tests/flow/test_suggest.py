@@ -70,3 +70,10 @@ def test_there_may_be_nothing_to_suggest(tmp_path: Path) -> None:
         suggested(prepared)
     done = CliRunner().invoke(app, ["suggest", str(tmp_path), "--count", "0"])
     assert done.exit_code == 2
+
+
+def test_more_than_are_left_is_said(run: Path, tmp_path: Path, said: list[str]) -> None:
+    table = suggested(run, count=99, out=tmp_path / "all.csv")
+    left = (table["choice"] == "suggested").sum()
+    assert f"No more than {left} scans are left to annotate, fewer than the 99 asked for." in said
+    assert said[-1] == "These are all that are left: there is nothing to choose."

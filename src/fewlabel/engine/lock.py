@@ -17,13 +17,15 @@ from fewlabel.core.errors import Fault, FewlabelError, SettingsError
 
 #: Lies in a run's folder while a run is at work there. By its name it counts as half written, so as nothing in the way.
 LOCK = ".run.lock.partial"
+#: What to do where another run is at work.
+OTHER_OUT = "Wait until it has ended, or give another --out"
 #: Seconds to wait for a lock: a process that only looks whether there is one holds it for a moment.
 PATIENCE = 0.3
 #: What file systems without locks answer.
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EIO})
 
 
-def take(out: Path) -> FileLock | None:
+def take(out: Path, remedy: str = OTHER_OUT) -> FileLock | None:
     """Lock a folder, which is made if need be; the lock lasts until :func:`free`, or until this process ends.
 
     Returns:
@@ -43,7 +45,7 @@ def take(out: Path) -> FileLock | None:
             # The run before took its empty folder away just now.
             continue
         except Timeout as error:
-            raise SettingsError("Nothing was written:", [at_work(out, holder(out) or "another run")]) from error
+            raise SettingsError("Nothing was written:", [at_work(out, holder(out) or "another run", remedy)]) from error
         except OSError as error:
             if path.is_symlink():
                 fault = Fault(f"{path} is a symbolic link where the lock of a run must lie", remedy="Remove the link")
@@ -83,9 +85,9 @@ def holder(out: Path) -> str:
     return ""
 
 
-def at_work(out: Path, who: str) -> Fault:
+def at_work(out: Path, who: str, remedy: str = OTHER_OUT) -> Fault:
     """The fault of a folder in which another run is at work."""
-    return Fault(f"{out} is in use by {who}", remedy="Wait until it has ended, or give another --out")
+    return Fault(f"{out} is in use by {who}", remedy=remedy)
 
 
 def holder_for_all(out: Path) -> str:
@@ -98,12 +100,13 @@ def holder_for_all(out: Path) -> str:
 
 
 @contextmanager
-def sole_run(out: Path, check: Callable[[], object]) -> Iterator[None]:
+def sole_run(out: Path, check: Callable[[], object], remedy: str = OTHER_OUT) -> Iterator[None]:
     """Keep a folder to this run; the processes of a run enter together, or fail together.
 
     Args:
         out: The run's folder.
         check: Looks at the folder once it is locked, and raises if it may not be written after all.
+        remedy: What to do where another run is at work.
 
     Raises:
         SettingsError: As :func:`take`, or what ``check`` raises.
@@ -114,13 +117,13 @@ def sole_run(out: Path, check: Callable[[], object]) -> Iterator[None]:
     try:
         if first:
             try:
-                lock = take(out)
+                lock = take(out, remedy)
                 check()
             except (FewlabelError, OSError) as error:
                 problem = error
         if any_rank(problem is not None):
             raise problem or SettingsError(
-                "Nothing was written:", [at_work(out, "another run, as the first process found")]
+                "Nothing was written:", [at_work(out, "another run, as the first process found", remedy)]
             )
         yield
     finally:

@@ -64,7 +64,7 @@ def run(settings: LearnSettings) -> Path:
     rounds = folder / ROUNDS
     if obstacle := unwritable(rounds):
         raise SettingsError("Nothing was written:", [Fault(f"{rounds} cannot be made: {obstacle}")])
-    with sole_run(rounds, lambda: None):
+    with sole_run(rounds, lambda: None, "Wait until it has ended"):
         if settings.use is not None:
             return _use(folder, settings.use)
         return _round(settings, rounds, started)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -98,6 +99,8 @@ def _stages(
         done = "only the encoder was trained" if settings.pretrains else "nothing can be trained from scratch"
         done = "nothing can be trained on patches" if settings.on_volumes else done
         say(f"No scan of the training part has a label: {done}.")
+        more = "" if settings.pretrains or settings.on_volumes else "; pretraining=true trains an encoder on the scans"
+        say(f"Next, annotate some of them: fewlabel view {shlex.quote(str(settings.data))}, then train again{more}.")
         return record.close()
     record.stage("finetune")
     record.choose()

@@ -212,9 +212,11 @@ def _drawn(catalog: Catalog, seed: int, fractions: tuple[float, float], *, own: 
     if count < FEWEST_TO_SPLIT:
         idle = [word for word, part in (("validates", validation), ("tests", given)) if not part]
         notes.append(
-            f"{count} labelled subjects, fewer than {FEWEST_TO_SPLIT}: "
+            f"{count} labelled subject{'' if count == 1 else 's'}, fewer than {FEWEST_TO_SPLIT}: "
             f"{'all' if len(train) == count else len(train)} of them train"
             + (f", none {' or '.join(idle)}" if idle else "")
+            if count
+            else "no subject has a label: none trains a segmenter, validates or tests"
         )
     notes.extend(_kept_notes(kept, labelled, len(pool) - len(train)))
     held = set(test) | set(validation) | kept

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,11 @@ def find_segmenter(place: Path) -> Artifact:
         if (folder / MANIFEST).is_file():
             # Of several, none of the kind, the first says what is wrong.
             return Artifact.open(folder, "segmenter")
+    if not read_run(place).get("finished", True):
+        again = f"Finish it: fewlabel train --out {shlex.quote(str(place))} --resume"
+        raise ArtifactError(
+            "There is no model:", [Fault(f"{place} is a run whose training is unfinished", remedy=again)]
+        )
     problem = "is neither a segmenter nor a run folder with one" if place.exists() else "does not exist"
     fault = Fault(f"{place} {problem}", remedy="Give the folder that finetune or train made")
     raise ArtifactError("There is no model:", [fault])

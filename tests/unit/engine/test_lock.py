@@ -15,7 +15,7 @@ import torch
 from fewlabel.core.errors import SettingsError
 from fewlabel.core.output_paths import path_conflict
 from fewlabel.engine import lock
-from fewlabel.engine.lock import LOCK, holder, sole_run
+from fewlabel.engine.lock import LOCK, holder, sole_run, take
 from fewlabel.engine.run_folder_state import close_run, finished_before, mark_run
 from kit.other_process import holding
 from kit.ranks import run_ranks
@@ -198,3 +198,8 @@ def test_all_processes_of_a_run_enter_or_fail_together(tmp_path: Path) -> None:
         assert f"process {other.pid}" in first
         assert str(out) in second
         assert all(f"{out}" in told for told in run_ranks(tmp_path / "three", _look, str(out)))
+
+
+def test_the_remedy_is_that_of_the_command(tmp_path: Path) -> None:
+    with sole_run(tmp_path, lambda: None), pytest.raises(SettingsError, match=r"Wait until it has ended\.$"):
+        take(tmp_path, "Wait until it has ended")

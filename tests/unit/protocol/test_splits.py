@@ -138,7 +138,7 @@ def test_own_test_part_is_used_where_it_has_labels():
     few = make_split(catalog(names(1), [], names(2, "t")), "auto")
     assert few["parts"]["test"] == ["t00", "t01"]
     assert few["parts"]["train"] == ["s00"]
-    assert few["notes"] == ["1 labelled subjects, fewer than 5: all of them train, none validates"]
+    assert few["notes"] == ["1 labelled subject, fewer than 5: all of them train, none validates"]
     drawn = make_split(catalog(names(5), [], names(2, "t")), "random")["parts"]
     assert "t00" in chain(*drawn.values())
 

@@ -165,6 +165,9 @@ def _picture(path: Path, content: Contents) -> Examined:
     problems = _damage(picture.missing)
     if not problems and (large := too_large(needed(picture.unpacked, picture.values))):
         problems = ((large, _RIGHT),)
+    if not problems and picture.uneven:
+        # ITK would read all by the size of the first.
+        problems = ((picture.uneven, "Store pages of one size, or one picture a file"),)
     if picture.kind == file_type_detection.TIFF and picture.orientation != 1:
         turned = f"its orientation tag {picture.turn}, and of TIFF files that is not followed"
         problems = (*problems, (turned, "Store it upright and without the tag"))

@@ -45,7 +45,12 @@ _LOSSLESS = {
 
 def is_scan(path: Path) -> bool:
     """Whether a name looks like an image file; hidden files and macOS litter (``._*``) do not."""
-    return not path.name.startswith(".") and path.name.lower().endswith(SCAN_SUFFIXES)
+    return not path.name.startswith(".") and named_as_scan(path)
+
+
+def named_as_scan(path: Path) -> bool:
+    """As :func:`is_scan`, for a file that somebody names: that may be hidden."""
+    return any(path.name.lower().endswith(suffix) and len(path.name) > len(suffix) for suffix in SCAN_SUFFIXES)
 
 
 def is_picture(path: Path) -> bool:

@@ -78,6 +78,9 @@ def look_into(path: Path) -> Contents:
     packed = kind == GZIP
     if packed:
         kind = kind_of(_inside(start, path))
+    if kind == OTHER and not packed and named_kind(path) == META:
+        # ITK goes by the name, and its lines may be in any order.
+        kind = META
     problem, remedy = _misnamed(path, kind, packed=packed)
     return Contents(kind, packed, problem, remedy)
 

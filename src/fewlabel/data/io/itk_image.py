@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from dataclasses import replace
 from functools import lru_cache
@@ -253,7 +254,9 @@ class _reading_faults:  # noqa: N801  # used as a statement: with _reading_fault
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self.inner.__exit__(None, None, None)
         if isinstance(error, RuntimeError):
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            # Where an object lay in memory says nothing, and differs each time.
+            told = re.sub(r"\s?\(0x[0-9a-fA-F]+\)", "", str(error))
+            lines = [line.strip() for line in told.splitlines() if line.strip()]
             # ITK closes with the operating system's last error, which is often about something else.
             lines = [line for line in lines if not line.startswith("Reason:")] or lines
             remedy = "Check that the file is complete and in the format of its suffix"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,11 @@ _UPRIGHT: dict[int, Any] = {
     7: lambda a: a.swapaxes(0, 1)[::-1, ::-1],
     8: lambda a: a.swapaxes(0, 1)[::-1],
 }
+#: What Pillow raises at damaged pictures: its decoders guard against some damage alone.
+_PILLOW_ERRORS = (
+    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError, struct.error,
+    zlib.error,
+)  # fmt: skip
 
 
 def by_itk(picture: Picture) -> bool:
@@ -66,7 +73,7 @@ def decode(path: Path, picture: Picture, *, indices: bool) -> NDArray[Any]:
                 page = _pixels(opened, picture, indices=indices)
                 turn = _UPRIGHT.get(picture.orientation)
                 pages.append(np.ascontiguousarray(page if turn is None else turn(page)))
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except _PILLOW_ERRORS as error:
         fault = Fault(f"is incomplete or damaged: {reason(error)}", str(path), "Copy or download it again")
         raise DataError("A file cannot be read:", [fault]) from error
     return pages[0] if len(pages) == 1 else np.stack(pages)

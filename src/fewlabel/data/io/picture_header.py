@@ -40,6 +40,7 @@ class Picture:
         floats: Whether the values are floating-point numbers.
         print_size: Whether the size of a pixel, where one is given, is that of print.
         pages: Pictures in the file.
+        uneven: How these differ in size or kind of value, or empty.
         missing: What is missing of it, or empty.
     """
 
@@ -56,6 +57,7 @@ class Picture:
     floats: bool = False
     print_size: bool = True
     pages: int = 1
+    uneven: str = ""
     missing: str = ""
 
     @property
@@ -213,8 +215,16 @@ def _tiff(path: Path) -> Picture:
         TIFF, *page.size, page.samples, page.bits, palette=page.palette, grey_palette=grey,
         alpha=page.samples in (2, 4) and page.one(262, 1) in (0, 1, 2) and bool(page.tags.get(338)),
         orientation=_valid(page.one(ORIENTATION, 1)), lossy=page.lossy, floats=page.floats,
-        print_size=_of_print(page), pages=len(pages), missing=missing,
+        print_size=_of_print(page), pages=len(pages), missing=missing, uneven=_unevenness(pages),
     )  # fmt: skip
+
+
+def _unevenness(pages: list[Page]) -> str:
+    kinds = list(dict.fromkeys((page.size, page.samples * page.bits) for page in pages))
+    if len(kinds) == 1:
+        return ""
+    told = [f"{width} x {height} pixels of {bits} bits" for (width, height), bits in kinds[:3]]
+    return f"its {len(pages)} pages are not alike: {', '.join(told)}{', ...' if len(kinds) > 3 else ''}"
 
 
 def _of_print(page: Page) -> bool:

@@ -30,6 +30,8 @@ _MOST_PAGES = 1 << 16
 _MOST_VALUES = 1 << 22
 #: Tags that are looked at: those of size, type, packing and place of the pixels, of colours, turns and resolution.
 _WANTED = frozenset({256, 257, 258, 259, 262, 273, 274, 277, 279, 282, 284, 296, 320, 324, 325, 338, 339})
+#: Those of them that have one value; libtiff trips over others.
+_SINGLE = frozenset({256, 257, 259, 262, 274, 277, 284, 296})
 ORIENTATION = 274
 _LOSSY = (6, 7, 34712)
 #: Codes of fax machines, which pack a white page into next to nothing.
@@ -157,6 +159,8 @@ def _page(stream: BinaryIO, length: int, order: str, place: int, *, big: bool) -
         letter = _LETTERS.get(kind)
         if letter is None or many > _MOST_VALUES or tag not in _WANTED:
             continue
+        if tag in _SINGLE and many != 1:
+            raise BrokenTiffError(f"its tag {tag} has {many} values where one belongs")
         values += many
         _check_values(values, length)
         held = struct.calcsize(pointer)

@@ -21,6 +21,7 @@ from fewlabel.data.colours_and_segments import with_file_facts
 from fewlabel.data.io.catalog_paths import files_behind, is_file_path, is_there, recorded, scan_stem
 from fewlabel.data.io.dicom.file_search import is_dicom_file
 from fewlabel.data.io.dicom.pseudonyms import FOLDER as PSEUDONYMS
+from fewlabel.data.io.file_names import named_as_scan
 from fewlabel.data.io.hdf5_and_npz_arrays import SUFFIX as H5
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.data.mask_names import is_mask_name
@@ -145,7 +146,7 @@ class _Looking:
             catalog = self._collect(chosen)
             self.faults.extend(catalog.faults)
             return _of_catalog(catalog)
-        if not is_scan(place):
+        if not named_as_scan(place):
             raise DataError(_NOTHING, [no_image_file(place)])
         match = _CHANNEL.match(scan_stem(place))
         if self.channels > 1 and match:

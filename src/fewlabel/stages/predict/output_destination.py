@@ -12,7 +12,7 @@ from fewlabel.core.artifact.own_files import own_files
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.output_paths import RUN_FILE, conflict_sentence, outside_of, path_conflict, unwritable
 from fewlabel.data.io.catalog_paths import files_behind, scan_stem
-from fewlabel.data.io.file_names import SEGMENTATION_SUFFIX, is_scan, lossless
+from fewlabel.data.io.file_names import SEGMENTATION_SUFFIX, lossless, named_as_scan
 from fewlabel.stages.predict.mask_names import Scan
 
 _OTHER_OUT = "Give another --out"
@@ -39,7 +39,7 @@ class Destination:
             >>> Destination.of(Path("new/mask.nii.gz")).beside("predictions.csv").as_posix()
             'new/mask_predictions.csv'
         """
-        named = is_scan(out) or out.name.lower().endswith(".dcm")
+        named = named_as_scan(out) or out.name.lower().endswith(".dcm")
         return cls(out.parent, out.name) if named and not out.is_dir() else cls(out)
 
     def beside(self, name: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -58,7 +59,8 @@ def meta_label_rows(advice: Sequence[LabelAdvice], proposed: Mapping[str, Sequen
     rows = [(f"meta label {one.name}", _advice(one, proposed)) for one in advice]
     use = [one.name for one in advice if not one.objection and one.name not in proposed]
     more = [one.name for one in advice if not one.objection and one.name in proposed]
-    text = f"{', '.join(use) or 'none'}: pretrain.method.labels=[{','.join(use)}]" if use else "none"
+    word = shlex.quote(f"pretrain.method.labels=[{','.join(use)}]")
+    text = f"{', '.join(use)}: {word}" if use else "none"
     if more:
         text += f"; {', '.join(more)} as well with prepare.meta_bins={PROPOSED_BINS}"
     return [*rows, ("meta labels to use", text)]

@@ -56,6 +56,8 @@ def run(settings: SuggestSettings) -> Path:
     features, whose = evidence.embedding(device)
     distances, owners = scan_distances(features), [case.subject for case in evidence.cases]
     count = min(settings.count, len(candidates))
+    if count < settings.count:
+        say(f"No more than {count} scans are left to annotate, fewer than the {settings.count} asked for.")
     apart: dict[int, float] = {}
     pool = candidates
     if rule == "disagreement":
@@ -72,9 +74,12 @@ def run(settings: SuggestSettings) -> Path:
         why = _why(pick, apart, order)
         rows.append(_row("suggested", rank, pick, evidence, rule, apart, why))
         say(f"{rank}. {evidence.cases[pick.index].id}: {why}")
-    random = numpy_stream(settings.seed, "suggest", "gaps")
-    gaps = random_gaps(distances, evidence.known, candidates, owners, count, random)
-    say(_held_against(mean_gap(distances, [*evidence.known, *(pick.index for pick in picks)]), gaps, count))
+    if count < len(candidates):
+        random = numpy_stream(settings.seed, "suggest", "gaps")
+        gaps = random_gaps(distances, evidence.known, candidates, owners, count, random)
+        say(_held_against(mean_gap(distances, [*evidence.known, *(pick.index for pick in picks)]), gaps, count))
+    else:
+        say("These are all that are left: there is nothing to choose.")
     for rank, place in enumerate(control, start=1):
         drawn = pick_to_cover(distances, [*evidence.known, *control[: rank - 1]], [place], owners, 1)[0]
         rows.append(_row("random", rank, drawn, evidence, "random", apart, "drawn at random, as a control"))

@@ -299,3 +299,35 @@ def test_pages_of_a_tiff_that_lead_back_are_named(tmp_path, back_to):
     path.write_bytes(content)
     with pytest.raises(DataError, match="its pages lead back to one of them"):
         read_geometry(path)
+
+
+def test_pages_of_unequal_size_are_no_stack(tmp_path):
+    """Read by the size of the first, the others would be cut, or written past its end."""
+    pages = [Image.fromarray(np.full((rows, 5), 7, np.uint8)) for rows in (2, 12, 12)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(DataError, match="its 3 pages are not alike: 5 x 2 pixels of 8 bits, 5 x 12 pixels"):
+        read_geometry(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("tag", [257, 262])
+def test_a_tag_of_a_tiff_that_has_several_values_where_one_belongs_is_named(tmp_path, tag):
+    path = tmp_path / "a.tif"
+    Image.fromarray(np.full((4, 5), 7, np.uint8)).save(path)
+    content = bytearray(path.read_bytes())
+    first = struct.unpack_from("<I", content, 4)[0] + 2
+    entry = next(at for at in range(first, len(content), 12) if struct.unpack_from("<H", content, at)[0] == tag)
+    struct.pack_into("<I", content, entry + 4, 5)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=f"its tag {tag} has 5 values where one belongs"):
+        read_geometry(path)
+
+
+def test_whatever_pillow_raises_is_a_damaged_file(tmp_path, monkeypatch):
+    Image.fromarray(CLASSES * 60).convert("P").save(tmp_path / "s.png")
+
+    def convert(self, mode):
+        raise IndexError("index out of range")
+
+    monkeypatch.setattr(Image.Image, "convert", convert)
+    with pytest.raises(DataError, match="is incomplete or damaged: index out of range"):
+        read_volume(tmp_path / "s.png")
