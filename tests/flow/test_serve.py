@@ -229,6 +229,7 @@ def test_a_saved_mask_holds_the_values_of_the_data_set(client: TestClient, run: 
         ("class", "3 is no class of this run"),
         ("name", "2 (aorta) is no class of this run"),
         ("empty", "holds no annotation at all"),
+        ("nothing", "c: is all background, as no other mask is. Draw it; if there is nothing on the scan, start serve"),
         ("bytes", "has 7 bytes, but the scan has 3432 voxels (22x26x6)"),
         ("junk", "the mask"),
         ("kind", "is of no format that is taken"),
@@ -252,6 +253,8 @@ def test_a_mask_that_cannot_be_learnt_from_is_refused(client: TestClient, run: P
         params = {"label_info": [{"name": "core", "idx": 1}, {"name": "aorta", "idx": 2}]}
     elif what == "empty":
         content = drawn(run, "c", np.full(SHAPE, 255))
+    elif what == "nothing":
+        content = drawn(run, "c", np.zeros(SHAPE))
     elif what == "bytes":
         content, name = b"\1" * 7, "label.bin"
     elif what == "junk":
@@ -266,6 +269,17 @@ def test_a_mask_that_cannot_be_learnt_from_is_refused(client: TestClient, run: P
     assert str(run.parent / "temporary") not in response.text
     assert not list((run / "annotations").glob("*.nii.gz"))
     assert not list((run.parent / "temporary").iterdir())
+
+
+def test_a_mask_without_any_structure_is_taken_where_that_is_said_to_be_right(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(run, empty_masks=True) as client:
+        assert put_mask(client, "c", drawn(run, "c", np.zeros(SHAPE))).status_code == 200
+        begun: list[Any] = []
+        monkeypatch.setattr(client.served.learning, "begin", begun.append)
+        assert client.post("/train/segmentation").status_code == 429
+        assert begun == [{"budget": "4m", "empty_masks": True}]
 
 
 def test_what_nobody_looked_at_is_no_class_even_where_255_is_one(

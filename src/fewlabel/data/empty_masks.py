@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fewlabel.core.errors import Fault
+from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.added_mask_reading import AnnotationMask
 from fewlabel.data.io.catalog_paths import shown
 from fewlabel.data.preprocess import Plan
@@ -36,6 +40,31 @@ def empty_mask_faults(store: PreparedStore, masks: Sequence[AnnotationMask], pla
         return []
     remedy = "Draw it, or leave it out; if there is nothing on the scan, say empty_masks=true"
     return [Fault("is all background, as no other mask is", shown(mask.source), remedy) for mask in empty]
+
+
+def check_structure(
+    store: PreparedStore, case: PreparedCase, values: NDArray[np.integer[Any]], plan: Plan, remedy: str
+) -> None:
+    """Refuse to save a mask that ``learn`` would refuse, as :func:`empty_mask_faults` has it.
+
+    Args:
+        store: The data.
+        case: The scan.
+        values: (z, y, x) raw values.
+        plan: What they stand for.
+        remedy: How to say that it is right.
+
+    Raises:
+        DataError: If it is all background, as no other mask is.
+    """
+    if (values == plan.ignore_value).all():
+        # No annotation at all, which no option makes one.
+        return
+    mask = AnnotationMask(case, Path(case.images[0]), "", values.astype(np.int64), 1.0)
+    faults = empty_mask_faults(store, [mask], plan)
+    if faults:
+        told = [replace(fault, where=case.id, remedy=remedy) for fault in faults]
+        raise DataError("The mask was not saved:", told)
 
 
 def _labelled(store: PreparedStore) -> list[PreparedCase]:

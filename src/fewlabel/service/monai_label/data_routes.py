@@ -140,7 +140,7 @@ class DataRoutes:
                 say(f"{image}: a mask was saved, {kept}; the scan is none of the run, so it is not learnt from.")
                 return {"image": image, "label": image, "learnt_from": False}
             case = or_not_found(lambda: self.scans.case(image))
-            kept = save_mask(self.scans, case, sent, told)
+            kept = save_mask(self.scans, case, sent, told, empty_masks=self.served.empty_masks)
         finally:
             shutil.rmtree(sent.parent, ignore_errors=True)
         say(f"{case.id}: a mask was saved, {kept}.")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.annotation_saving import save_annotation
+from fewlabel.data.empty_masks import check_structure
 from fewlabel.data.io.catalog_paths import mask_suffix, scan_stem
 from fewlabel.data.io.integer_types import in_smallest_type
 from fewlabel.data.io.mask_writing import write_mask
@@ -21,9 +22,10 @@ from fewlabel.service.monai_label.run_scans import RunScans
 
 #: Suffix of bare voxels, as OHIF sends them.
 BARE = ".bin"
+_IF_EMPTY = "Draw it; if there is nothing on the scan, start serve with empty_masks=true"
 
 
-def save_mask(scans: RunScans, case: PreparedCase, sent: Path, label_info: Any) -> Path:
+def save_mask(scans: RunScans, case: PreparedCase, sent: Path, label_info: Any, *, empty_masks: bool = False) -> Path:
     """Save a mask where ``learn`` takes it from.
 
     Args:
@@ -32,16 +34,19 @@ def save_mask(scans: RunScans, case: PreparedCase, sent: Path, label_info: Any) 
         sent: The file: an image on the scan's grid, or bare voxels.
         label_info: What its numbers stand for, as Slicer says it: ``[{"name": "RV", "idx": 1}]``; None where they are
             those of the protocol.
+        empty_masks: Whether a mask may be all background where no other is.
 
     Returns:
         The file.
 
     Raises:
-        DataError: If it lies on another grid, holds a number that is no class, or no annotation at all.
+        DataError: If it lies on another grid, holds a number that is no class, no annotation, or no structure.
     """
     numbers = _numbers(Path(case.images[0]), sent)
     values = scans.to_values(numbers, _names(label_info))
     state = scans.state()
+    if not empty_masks:
+        check_structure(state.store, case, values, state.plan, _IF_EMPTY)
     return save_annotation(scans.run / FOLDER, state.store.cases, case, state.plan, values).file
 
 

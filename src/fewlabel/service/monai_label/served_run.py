@@ -29,6 +29,7 @@ class ServedRun:
         budget: Of a round, unless a request has another.
         token: What a login is to give; empty where none is needed.
         temporary: Folder that ends with the server.
+        empty_masks: Whether masks may be all background where no other is.
     """
 
     scans: RunScans
@@ -39,6 +40,7 @@ class ServedRun:
     budget: str
     token: str
     temporary: Path
+    empty_masks: bool = False
 
     @contextmanager
     def temporary_folder(self, *, keep: bool = False) -> Iterator[Path]:

@@ -72,6 +72,7 @@ def served_run(settings: ServeSettings, token: str, temporary: Path) -> ServedRu
         budget=settings.budget,
         token=token if settings.token else "",
         temporary=temporary,
+        empty_masks=settings.empty_masks,
     )
 
 

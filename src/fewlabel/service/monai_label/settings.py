@@ -20,6 +20,7 @@ class ServeSettings(Settings):
     origins: Names = setting((), "pages that may call, as [http://localhost:3000] for OHIF; none by default (CORS)")
     largest: int = setting(1024, "largest body of a request", unit="MiB", ge=1)
     budget: str = setting("4m", "time of a round of learning, unless the viewer asks for another")
+    empty_masks: bool = setting(False, "take masks without any structure, and learn from them, as for relabel")
     device: Device = setting("auto", "where to compute")
 
     @field_validator("budget")

@@ -155,6 +155,7 @@ class WorkRoutes:
         # Slicer sends empty text for what has no value.
         given = {key: params[key] for key in OF_A_ROUND if params.get(key) not in (None, "")}
         settings = {"budget": self.served.budget, **given}
+        settings |= {"empty_masks": True} if self.served.empty_masks else {}
         learn_settings({"run": self.served.scans.run, **settings})
         made = self.served.learning.begin(settings)
         if made is None:

@@ -82,7 +82,8 @@ def view_app(viewing: Viewing, title: str) -> Starlette:
         drawing = drawing_of(body, viewing.volume(scan.images).geometry, viewing.scans.plan)
         if "slices" in query:
             drawing = slices_alone(drawing, _slices(query["slices"]), slice_axis(scan, viewing.volume(scan.images)))
-        return JSONResponse(save_drawing(viewing.scans, scan, drawing).record(), 201)
+        empty = bool(viewing.learning.get("empty_masks", False))
+        return JSONResponse(save_drawing(viewing.scans, scan, drawing, empty_masks=empty).record(), 201)
 
     async def saving(request: Request) -> Response:
         return await run_in_threadpool(save, request, await request.body())

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.added_mask_reading import NOT_LOOKED_AT
 from fewlabel.data.annotation_saving import SavedAnnotation, save_annotation
+from fewlabel.data.empty_masks import check_structure
 from fewlabel.data.io.geometry import Geometry
 from fewlabel.data.preprocess import Plan
 from fewlabel.service.view.viewed_scans import ViewedScan, ViewedScans
 from fewlabel.service.view.volumes_for_browser import affine_of, raw_values, received_indices
 
 _NOTHING = "The mask was not saved:"
+_IF_EMPTY = "Draw it; if there is nothing on the scan, start view with learn.empty_masks=true"
 
 
 def drawing_of(body: bytes, geometry: Geometry, plan: Plan) -> NDArray[np.uint8]:
@@ -69,20 +71,25 @@ def slices_alone(drawing: NDArray[np.uint8], slices: Sequence[int], axis: int) -
     return made
 
 
-def save_drawing(scans: ViewedScans, scan: ViewedScan, drawing: NDArray[np.uint8]) -> SavedAnnotation:
+def save_drawing(
+    scans: ViewedScans, scan: ViewedScan, drawing: NDArray[np.uint8], *, empty_masks: bool = False
+) -> SavedAnnotation:
     """Save a drawing into the folder of annotations.
 
     Args:
         scans: What is shown.
         scan: Which of them.
         drawing: (z, y, x), class indices, on the grid of the scan.
+        empty_masks: Whether it may be all background where no other mask of the run is.
 
     Raises:
-        DataError: If there is no such folder, or nothing is annotated.
+        DataError: If there is no such folder, nothing is annotated, or there is no structure.
     """
     if scans.annotations is None:
         raise DataError(_NOTHING, [Fault("there is no folder for masks", remedy="Start view with --masks DIR")])
     if not (drawing != NOT_LOOKED_AT).any():
         raise DataError(_NOTHING, [Fault("nothing is annotated", remedy="Draw something")])
     values = raw_values(drawing, scans.plan)
+    if scans.store is not None and not empty_masks:
+        check_structure(scans.store, scan.case, values, scans.plan, _IF_EMPTY)
     return save_annotation(scans.annotations, scans.cases, scan.case, scans.plan, values)

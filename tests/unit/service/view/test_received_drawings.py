@@ -174,6 +174,17 @@ def test_a_run_saves_values_of_its_data_and_255_where_nobody_looked(tmp_path: Pa
     assert (values[2] == 255).all()
 
 
+def test_a_run_takes_no_drawing_without_any_structure_unless_that_is_said_to_be_right(tmp_path: Path) -> None:
+    scans = viewed_scans(discs_run(tmp_path))
+    scan = next(each for each in scans.scans if each.case.id == "c")
+    nothing = np.zeros(read_volume(scan.images).geometry.shape, np.uint8)
+    for drawn in (nothing, slices_alone(nothing, [1], 0)):
+        with pytest.raises(DataError, match=r"c: is all background, as no other mask is.*learn.empty_masks=true"):
+            save_drawing(scans, scan, drawn)
+        assert not scans.added_masks()
+    assert save_drawing(scans, scan, nothing, empty_masks=True).file.is_file()
+
+
 def test_slices_that_do_not_count_are_marked() -> None:
     made = slices_alone(drawing(), [1, 3], 0)
     assert np.array_equal(made[[1, 3]], drawing()[[1, 3]])
