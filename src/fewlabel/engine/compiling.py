@@ -7,7 +7,6 @@ writes that down in its folder, and goes by it whenever it is resumed.
 from __future__ import annotations
 
 import importlib.util
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -169,10 +168,7 @@ def broken(kind: str) -> str:
         return torch.relu(values) + 1
 
     try:
-        # Its compiler warns of torch's own modules as it loads them, which says nothing of the machine.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.compile(trial, dynamic=False)(torch.zeros(8, device=kind))
+        torch.compile(trial, dynamic=False)(torch.zeros(8, device=kind))
     except Exception as error:  # noqa: BLE001 whatever a tool chain that is not whole does
         lines = str(error).strip().splitlines() or [type(error).__name__]
         return f"no working compiler ({lines[0].rstrip('.')})"
