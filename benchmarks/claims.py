@@ -184,7 +184,8 @@ def lines(folder: Path = ROWS) -> list[str]:
 def _made(rows: Sequence[Mapping[str, Any]]) -> str:
     """Where and when rows were made."""
     dates = sorted(str(row["created"])[:10] for row in rows)
-    seconds = sum(row["seconds"] for row in rows)
+    # One that was paused in the midst of its training has none.
+    seconds = sum(row.get("seconds", 0.0) for row in rows)
     where = ", ".join(sorted({f"{row['processor']}, {row['threads']} threads" for row in rows}))
     return f"{len(rows)} cells of {dates[0]} to {dates[-1]}, {seconds / 3600:.1f} hours of fine-tuning; {where}."
 

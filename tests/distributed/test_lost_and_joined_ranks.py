@@ -11,9 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from kit.stores import make_store
-
-TINY = ["network.width=4", "network.depth=3", "device=cpu", "precision=32", "log_every=1", "steps=8"]
 #: The command line, but process 1 does not come back from its sixth step, and patience is short.
 FAILING = """
 import os, signal, sys, time
@@ -29,16 +26,6 @@ loop.total_norm = failing
 from fewlabel.cli import main
 main(sys.argv[1:])
 """
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_store(tmp_path_factory.mktemp("lost") / "prepared", subjects=6, depth=5, size=(32, 32))
-
-
-@pytest.fixture
-def words(store: Path) -> list[str]:
-    return ["pretrain", str(store), "method=simclr", "method.centre=false", "batch=8", "checkpoint_seconds=0", *TINY]
 
 
 def _torchrun(*launch: str) -> list[str]:
