@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
+from fewlabel.cli.word_table import WordTable
 from fewlabel.core.progress import Bar, listen
 from fewlabel.core.settings.durations import clock
 
@@ -49,28 +49,20 @@ def _console(*, stderr: bool) -> Console:
     return console
 
 
-def table(rows: Sequence[Sequence[str]], heads: Sequence[str], wide: int = -1) -> Table:
-    """A plain table that folds its texts rather than cutting them.
+def table(rows: Sequence[Sequence[str]], heads: Sequence[str], wide: int = -1) -> WordTable:
+    """A plain table that folds its texts between words rather than cutting them.
 
     Args:
         rows: Cells, as many per row as there are heads.
         heads: Column titles.
         wide: The column that takes the width left over.
     """
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    widest = wide % len(heads)
-    for position, head in enumerate(heads):
-        made.add_column(head, overflow="fold", ratio=1 if position == widest else None)
-    for row in rows:
-        made.add_row(*row)
-    return made
+    return WordTable([list(row) for row in rows], list(heads), wide % len(heads))
 
 
-def pairs(rows: Sequence[Sequence[str]]) -> Table:
+def pairs(rows: Sequence[Sequence[str]]) -> WordTable:
     """Topics and what is said of them, without column titles."""
-    made = table(rows, ["", ""])
-    made.show_header = False
-    return made
+    return WordTable([list(row) for row in rows], ["", ""], 1, titled=False)
 
 
 @dataclass
