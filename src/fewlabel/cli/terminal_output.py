@@ -38,7 +38,7 @@ def any_encoding() -> None:
 class SafeConsole(Console):
     """A console on which a text moves no cursor: the controls of its own are all that a terminal gets."""
 
-    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+    def render_str(self, text: str, **options: Any) -> Text:
         """As rich asks for each text that is printed or stands in a table."""
         return super().render_str(printable(text, lines=True), **options)
 
