@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.printable import is_utf8
 
 SCAN_SUFFIXES = (
     ".nii.gz",
@@ -82,3 +86,30 @@ def lossless(suffix: str) -> str:
         ('.png', '.nii.gz')
     """
     return _LOSSLESS.get(suffix, suffix)
+
+
+def name_fault(path: Path) -> Fault | None:
+    """What is wrong with the name of a file that is not valid UTF-8; ITK ends the process where it is given one.
+
+    Args:
+        path: Of a file, that need not be there.
+
+    Returns:
+        The fault; None for all other names.
+    """
+    if is_utf8(os.path.abspath(path)):  # noqa: PTH100  # Path.absolute keeps "..", which leads out of a folder
+        return None
+    if is_utf8(path.name):
+        remedy = "Rename the folder, or give a link to it under another name"
+        return Fault("lies in a folder whose name is not valid UTF-8", str(path), remedy)
+    return Fault("has a name that is not valid UTF-8", str(path), "Rename it")
+
+
+def check_name(path: Path) -> None:
+    """Refuse a name that is not valid UTF-8.
+
+    Raises:
+        DataError: As :func:`name_fault` says.
+    """
+    if fault := name_fault(path):
+        raise DataError("A file cannot be used:", [fault])

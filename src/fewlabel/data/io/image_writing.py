@@ -10,6 +10,7 @@ import SimpleITK as sitk  # noqa: N813  # the name its own manual uses
 from numpy.typing import NDArray
 
 from fewlabel.core.unfinished_files import written_beside
+from fewlabel.data.io.file_names import check_name
 from fewlabel.data.io.geometry import Geometry
 
 
@@ -21,6 +22,7 @@ def write_volume(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
         array: (z, y, x), on the upright grid of :func:`fewlabel.data.io.volume_reading.read_volume`.
         geometry: Of the scan.
     """
+    check_name(path)
     image = sitk.GetImageFromArray(np.ascontiguousarray(array))
     image.SetSpacing([float(step) for step in geometry.spacing[::-1]])
     image.SetOrigin([float(place) for place in geometry.origin])

@@ -25,7 +25,7 @@ from fewlabel.data.io.file_integrity import (
     restore_not_finite,
     stamps_of,
 )
-from fewlabel.data.io.file_names import SCAN_SUFFIXES, file_stem, is_picture, is_scan
+from fewlabel.data.io.file_names import SCAN_SUFFIXES, check_name, file_stem, is_picture, is_scan
 from fewlabel.data.io.geometry import Geometry
 from fewlabel.data.io.itk_geometry import geometry_of, picture_geometry
 from fewlabel.data.io.itk_log import reading
@@ -182,6 +182,7 @@ def checked(path: Path) -> Examined:
     Raises:
         DataError: With all that is wrong with it.
     """
+    check_name(path)
     if not path.is_file():
         raise DataError("A file cannot be read:", [folder_fault(path) if path.is_dir() else _gone(path)])
     try:

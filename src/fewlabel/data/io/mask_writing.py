@@ -14,7 +14,7 @@ from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.unfinished_files import written_beside
 from fewlabel.data.io.catalog_paths import is_file_path
 from fewlabel.data.io.composite_paths import Frame, parse_composite
-from fewlabel.data.io.file_names import is_picture
+from fewlabel.data.io.file_names import check_name, is_picture
 from fewlabel.data.io.geometry import Geometry
 from fewlabel.data.io.itk_image import header_if_readable, read_image
 from fewlabel.data.io.itk_log import reading
@@ -78,6 +78,7 @@ def _write(
         keys: As of :func:`write_mask`.
     """
     path, reference = Path(path), Path(reference)
+    check_name(path)
     geometry = read_geometry(reference)
     composite = parse_composite(reference)
     if isinstance(composite, Frame):

@@ -16,7 +16,7 @@ from fewlabel.data.io.composite_reading import assembled_geometry, assembled_ima
 from fewlabel.data.io.dicom.address import DicomMask, DicomScan, parse_dicom
 from fewlabel.data.io.dicom.data_set_index import open_archive
 from fewlabel.data.io.dicom.masks import read_dicom_mask
-from fewlabel.data.io.file_names import is_segmentation
+from fewlabel.data.io.file_names import check_name, is_segmentation
 from fewlabel.data.io.geometry import Geometry, Volume, grid_faults
 from fewlabel.data.io.hdf5_and_npz_arrays import Address
 from fewlabel.data.io.itk_image import read_channels, read_header
@@ -88,6 +88,7 @@ def read_mask(path: Path, notes: list[str] | None = None, grid: Geometry | None 
     """
     notes = [] if notes is None else notes
     if (address := Address.parse(path)) is not None:
+        check_name(address.file)
         return whole_numbers(path, address.read(), notes)
     if (dicom := parse_dicom(path)) is not None:
         return _dicom_mask(path, dicom, notes)
@@ -128,7 +129,8 @@ def mask_faults(
 
 def _read_image(path: Path) -> tuple[NDArray[np.float32], Geometry]:
     if (address := Address.parse(path)) is not None:
-        return np.ascontiguousarray(address.read(np.float32)[None]), _unplaced(address)
+        geometry = _unplaced(address)
+        return np.ascontiguousarray(address.read(np.float32)[None]), geometry
     if (dicom := parse_dicom(path)) is not None:
         volume = open_archive(dicom.root).series(dicom.scan).read()
         return volume.array, volume.geometry
@@ -146,6 +148,7 @@ def _dicom_mask(path: Path, dicom: DicomScan | DicomMask, notes: list[str]) -> N
 
 def _unplaced(address: Address) -> Geometry:
     """Geometry of an array that does not know where it lies: axes along the patient's, origin 0."""
+    check_name(address.file)
     upright = tuple(np.eye(3).ravel().tolist())
     known = address.spacing_known
     return Geometry(address.shape(), address.spacing, (0.0, 0.0, 0.0), upright, spacing_known=known)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fewlabel.core.artifact.files import read_json
 from fewlabel.core.errors import DataError, FewlabelError
+from fewlabel.core.printable import printable
 from fewlabel.data.added_mask_reading import read_annotation
 from fewlabel.data.annotation_saving import saved_by
 from fewlabel.data.io.dicom.address import parse_dicom
@@ -88,7 +89,7 @@ def page_state(viewing: Viewing, title: str) -> dict[str, Any]:
         added, notes = {}, [*notes, error.message, *map(str, error.faults)]
     plan = scans.plan
     return {
-        "title": title,
+        "title": printable(title),
         "classes": [
             {"name": label.name, "value": label.value, "colour": list(label.colour)}
             for label in labels_of(plan.label_names, plan.label_values)
@@ -97,10 +98,10 @@ def page_state(viewing: Viewing, title: str) -> dict[str, Any]:
         "predicts": scans.segmenter is not None,
         "saves": scans.annotations is not None and len(plan.label_values) > 1,
         "learns": viewing.learn is not None and scans.segmenter is not None,
-        "notes": notes,
+        "notes": list(map(printable, notes)),
         "scans": [
             {
-                "id": scan.case.id,
+                "id": printable(scan.case.id),
                 "part": scan.part,
                 "learnt": scan.learnt,
                 "labelled": scan.case.label is not None,

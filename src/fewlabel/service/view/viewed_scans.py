@@ -12,10 +12,11 @@ from typing import Any
 import pandas as pd
 
 from fewlabel.core.artifact.artifact_folder import Artifact
-from fewlabel.core.errors import ArtifactError, Fault
+from fewlabel.core.errors import ArtifactError, DataError, Fault
 from fewlabel.core.output_paths import RUN_FILE
 from fewlabel.data.added_mask_reading import plan_with_ignored
 from fewlabel.data.io.catalog_paths import scan_stem
+from fewlabel.data.io.file_names import name_fault
 from fewlabel.data.masks_added_later import FOLDER, find_annotations
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.store import PreparedCase, PreparedStore
@@ -122,13 +123,16 @@ def viewed_scans(
     if (place / RUN_FILE).is_file():
         return _of_run(place, annotations or place / FOLDER)
     listed = find_scans(place, 1, annotations or _NOWHERE, reader=reader, with_masks=True)
+    faults = {scan: fault for scan in listed.scans for fault in map(name_fault, scan.images) if fault is not None}
+    if len(faults) == len(listed.scans):
+        raise DataError("There is nothing to show:", [*faults.values(), *listed.faults])
     cases = []
-    for scan in listed.scans:
+    for scan in (each for each in listed.scans if each not in faults):
         name, mask = str(scan.output.with_name(scan_stem(scan.output))), listed.masks.get(scan.images)
         label = None if mask is None else str(mask)
         cases.append(PreparedCase(name, name, 0, 0, tuple(map(str, scan.images)), label, {}))
     names = dict(enumerate(classes, start=1)) or listed.label_names or names_of_values(listed.masks)
-    notes = (*listed.skipped, *map(str, listed.faults))
+    notes = (*listed.skipped, *map(str, (*listed.faults, *faults.values())))
     return ViewedScans(tuple(map(ViewedScan, cases)), plan_of_names(names), annotations, notes=notes)
 
 

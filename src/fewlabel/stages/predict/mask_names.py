@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.output_paths import as_file_name
+from fewlabel.core.printable import is_utf8, printable
 from fewlabel.core.settings.base import path_from
 from fewlabel.data.io.catalog_paths import is_file_path, mask_suffix, recorded
 
@@ -38,7 +39,9 @@ def input_of(scan: Scan, home: Path | None = None) -> str:
         home: Folder from which files are named; None for their paths as they were given.
     """
     names = map(recorded, scan.images)
-    return ";".join(name if home is None or not Path(name).is_absolute() else path_from(home, name) for name in names)
+    named = ";".join(name if home is None or not Path(name).is_absolute() else path_from(home, name) for name in names)
+    # A table is UTF-8, whatever names of files are.
+    return named if is_utf8(named) else printable(named)
 
 
 def named_scans(groups: Iterable[Group], root: Path, suffix: str = "") -> tuple[Scan, ...]:

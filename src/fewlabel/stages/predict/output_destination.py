@@ -12,7 +12,7 @@ from fewlabel.core.artifact.own_files import own_files
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.output_paths import RUN_FILE, conflict_sentence, outside_of, path_conflict, unwritable
 from fewlabel.data.io.catalog_paths import files_behind, scan_stem
-from fewlabel.data.io.file_names import SEGMENTATION_SUFFIX, lossless, named_as_scan
+from fewlabel.data.io.file_names import SEGMENTATION_SUFFIX, lossless, name_fault, named_as_scan
 from fewlabel.stages.predict.mask_names import Scan
 
 _OTHER_OUT = "Give another --out"
@@ -97,6 +97,8 @@ def check_files(
 
 
 def _folder_faults(out: Path) -> list[Fault]:
+    if fault := name_fault(out):
+        return [fault]
     if obstacle := unwritable(out) if out.is_dir() else path_conflict(out):
         return [Fault(f"cannot be written, because of {obstacle}", str(out), _OTHER_OUT)]
     if (out / RUN_FILE).is_file():
@@ -111,6 +113,8 @@ def _folder_faults(out: Path) -> list[Fault]:
 
 def _single_faults(destination: Destination, scans: Sequence[Scan]) -> list[Fault]:
     folder, out = destination.folder, destination.folder / destination.mask
+    if fault := name_fault(out):
+        return [fault]
     faults = []
     if len(scans) > 1:
         names = ", ".join(str(scan.images[0]) for scan in scans[:3]) + (", …" if len(scans) > 3 else "")
