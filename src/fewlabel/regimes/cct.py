@@ -44,8 +44,9 @@ class CrossConsistency(Auxiliary):
 
     def __init__(self, config: Config, network: UNet, *, pretrained: bool = False) -> None:
         super().__init__(config, network, pretrained=pretrained)
-        self.branches = nn.ModuleList(Branch(network.config, network.classes) for _ in WAYS)
-        begin_as(network, [branch.classifier for branch in self.branches])
+        branches = [Branch(network.config, network.classes) for _ in WAYS]
+        begin_as(network, [branch.classifier for branch in branches])
+        self.branches = nn.ModuleList(branches)
 
     def distance(self, main: Tensor, others: Sequence[Tensor], count: int) -> Tensor:
         """Mean squared distance of the auxiliary predictions from the main one."""
