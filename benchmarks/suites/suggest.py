@@ -61,7 +61,7 @@ class Ground:
 
 
 GROUNDS = {
-    "acdc": Ground({"reader": "acdc", "spacing": [1.5, 1.5], "size": [128, 128]}, 40, 20, 250),
+    "acdc": Ground({"reader": "acdc", "spacing": [2.0, 2.0], "size": [96, 96]}, 40, 20, 200),
     "hippocampus": Ground({"reader": "msd", "spacing": [1.0, 1.0], "size": [64, 48]}, 60, 30, 200),
 }
 
