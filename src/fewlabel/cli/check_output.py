@@ -6,6 +6,7 @@ from typing import Any
 
 from fewlabel.cli.terminal_output import pairs, stdout
 from fewlabel.core.errors import DataError
+from fewlabel.core.printable import printable
 
 
 def show_check(values: dict[str, Any], recipe: str | None = None) -> None:
@@ -31,7 +32,7 @@ def show_check(values: dict[str, Any], recipe: str | None = None) -> None:
     console = stdout()
     console.print(pairs(report.rows))
     for line in report.lines[len(report.rows) :]:
-        console.print(line, soft_wrap=console.soft_wrap)
+        console.print(printable(line), soft_wrap=console.soft_wrap)
     if report.faults:
         raise DataError(f"{pipeline.data} cannot be used as it is:", report.faults)
     console.print("No faults.")

@@ -11,6 +11,7 @@ from pathlib import Path
 from fewlabel.cli.terminal_output import rank, stderr
 from fewlabel.core.disk_room import full_disk_fault
 from fewlabel.core.errors import DiskFullError, Fault, FewlabelError, SettingsError, is_disk_full
+from fewlabel.core.printable import printable
 
 INTERRUPTED = 130
 OUT_OF_MEMORY = 5
@@ -37,7 +38,7 @@ def report_failure(error: BaseException) -> int:
             return report_failure(DiskFullError("The disk is full:", [full_disk_fault(place)]))
         if closed := _closed_path(error):
             return report_failure(closed)
-    sys.stderr.write("".join(traceback.format_exception(error)))
+    sys.stderr.write(printable("".join(traceback.format_exception(error)), lines=True))
     _show("This should not happen: please report the lines above, with the command that led to them.")
     return 1
 
@@ -45,7 +46,7 @@ def report_failure(error: BaseException) -> int:
 def _closed_path(error: OSError) -> SettingsError | None:
     """The error of a path that may not be read or written; None for any other."""
     # Both paths of a rename, where there are two.
-    path = " and ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+    path = " and ".join(printable(str(name)) for name in (error.filename, error.filename2) if name is not None)
     if error.errno == errno.EROFS:
         problem, remedy = "is on a read-only disk", "Give a path elsewhere"
     elif isinstance(error, PermissionError) and path:

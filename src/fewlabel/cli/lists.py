@@ -107,4 +107,4 @@ def _meaning(row: dict[str, str]) -> str:
 
 
 def _show(rows: list[list[str]], heads: list[str]) -> None:
-    stdout().print(table(rows, heads))
+    stdout().print(table(rows, heads, lines=True))

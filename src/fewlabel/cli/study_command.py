@@ -11,6 +11,7 @@ import typer
 from fewlabel.cli.overrides import Device, Words, collect
 from fewlabel.cli.pipelines import PANEL
 from fewlabel.cli.terminal_output import QUIET_SECONDS, stderr, stdout, table
+from fewlabel.core.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -128,7 +129,7 @@ class LiveBoard:
         from rich.live import Live
         from rich.text import Text
 
-        text: Any = Text("\n".join(board.lines(glance)))
+        text: Any = Text("\n".join(map(printable, board.lines(glance))))
         if self._live is None:
             self._live = Live(text, console=self._console, auto_refresh=False)
             self._live.start()

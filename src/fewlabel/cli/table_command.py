@@ -10,6 +10,7 @@ import typer
 from fewlabel.cli.overrides import Reader, Words, collect
 from fewlabel.cli.pipelines import PANEL
 from fewlabel.cli.terminal_output import stderr
+from fewlabel.core.printable import printable
 
 
 def add_to(app: typer.Typer) -> None:
@@ -31,5 +32,6 @@ def table(
     written = write_table(settings.data, settings.reader)
     console = stderr()
     for note in written.notes:
-        console.print(note, soft_wrap=True)
-    sys.stdout.write(written.text)
+        console.print(printable(note), soft_wrap=True)
+    # Read by people, or by programs.
+    sys.stdout.write(printable(written.text, lines=True) if sys.stdout.isatty() else written.text)

@@ -8,11 +8,14 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.text import Text
 
+from fewlabel.cli.word_table import WordTable
+from fewlabel.core.printable import printable
 from fewlabel.core.progress import Bar, listen
 from fewlabel.core.settings.durations import clock
 
@@ -32,6 +35,14 @@ def any_encoding() -> None:
             stream.reconfigure(errors="replace")
 
 
+class SafeConsole(Console):
+    """A console on which a text moves no cursor: the controls of its own are all that a terminal gets."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """As rich asks for each text that is printed or stands in a table."""
+        return super().render_str(printable(text, lines=True), **options)
+
+
 def stdout() -> Console:
     """The console for results."""
     return _console(stderr=False)
@@ -43,34 +54,31 @@ def stderr() -> Console:
 
 
 def _console(*, stderr: bool) -> Console:
-    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    console = SafeConsole(stderr=stderr, highlight=False, markup=False, emoji=False)
     # Piped output is not cut or wrapped at 80 columns: paths stay whole for grep.
     console.soft_wrap = not console.is_terminal and "COLUMNS" not in os.environ
     return console
 
 
-def table(rows: Sequence[Sequence[str]], heads: Sequence[str], wide: int = -1) -> Table:
-    """A plain table that folds its texts rather than cutting them.
+def table(rows: Sequence[Sequence[str]], heads: Sequence[str], wide: int = -1, *, lines: bool = False) -> WordTable:
+    """A plain table that folds its texts between words rather than cutting them.
 
     Args:
         rows: Cells, as many per row as there are heads.
         heads: Column titles.
         wide: The column that takes the width left over.
+        lines: Whether cells have lines of their own; else an end of line in a cell is part of a name.
     """
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    widest = wide % len(heads)
-    for position, head in enumerate(heads):
-        made.add_column(head, overflow="fold", ratio=1 if position == widest else None)
-    for row in rows:
-        made.add_row(*row)
-    return made
+    return WordTable(_cells(rows, lines=lines), list(heads), wide % len(heads))
 
 
-def pairs(rows: Sequence[Sequence[str]]) -> Table:
+def pairs(rows: Sequence[Sequence[str]]) -> WordTable:
     """Topics and what is said of them, without column titles."""
-    made = table(rows, ["", ""])
-    made.show_header = False
-    return made
+    return WordTable(_cells(rows, lines=False), ["", ""], 1, titled=False)
+
+
+def _cells(rows: Sequence[Sequence[str]], *, lines: bool) -> list[list[str]]:
+    return [[printable(cell, lines=lines) for cell in row] for row in rows]
 
 
 @dataclass
@@ -90,7 +98,7 @@ class _Bar:
     def advance(self, count: int = 1, note: str = "") -> None:
         """``count`` more units are done."""
         self.done += count
-        self.note = note or self.note
+        self.note = printable(note) or self.note
         self.owner.update(self)
 
     def line(self) -> str:
@@ -113,21 +121,21 @@ class ConsoleListener:
 
     def start(self, title: str, total: int, done: int) -> Bar:
         """A task of ``total`` units begins, ``done`` of them done before."""
-        bar = _Bar(self, title, total, done, done)
+        bar = _Bar(self, printable(title), total, done, done)
         self._running += 1
         if self._console.is_terminal:
             if self._progress is None:
                 self._progress = Progress(
-                    TextColumn("{task.description}"),
+                    TextColumn("{task.description}", markup=False),
                     BarColumn(bar_width=20),
                     MofNCompleteColumn(),
                     TimeRemainingColumn(compact=True),
-                    TextColumn("{task.fields[note]}"),
+                    TextColumn("{task.fields[note]}", markup=False),
                     console=self._console,
                     transient=True,
                 )
                 self._progress.start()
-            bar.id = self._progress.add_task(title, total=total, completed=done, note="")
+            bar.id = self._progress.add_task(bar.title, total=total, completed=done, note="")
         return bar
 
     def update(self, bar: _Bar) -> None:
@@ -153,6 +161,7 @@ class ConsoleListener:
 
     def say(self, text: str) -> None:
         """One line for the user."""
+        text = printable(text)
         # A word that is wider than the terminal, as a long path, is left to it: broken here, it could not be copied.
         wide = any(len(word) > self._console.width for word in text.split())
         self._console.print(text, soft_wrap=self._console.soft_wrap or wide)

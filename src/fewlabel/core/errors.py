@@ -19,6 +19,8 @@ import errno
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from fewlabel.core.printable import printable
+
 #: Not room enough: on the disk, by the user's quota, or for one file of the file system.
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 #: Kinds of fault that other code looks for: a setting that nobody knows, and one that must be given and was not.
@@ -47,12 +49,13 @@ class Fault:
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
-        return " ".join(_sentence(part) for part in (f"{place}{self.problem}", self.remedy) if part)
+        # Names and messages of libraries are part of it, and no line of theirs is to pass for one of ours.
+        return printable(" ".join(_sentence(part) for part in (f"{place}{self.problem}", self.remedy) if part))
 
 
 def reason(error: Exception) -> str:
     """Why something failed, without the number and the path that an ``OSError`` adds: ``Permission denied``."""
-    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).splitlines())
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -77,7 +80,7 @@ class FewlabelError(Exception):
     def __init__(self, message: str, faults: Iterable[Fault] = ()) -> None:
         self.message = message
         self.faults = tuple(faults)
-        lines = [message, *(f"  - {fault}" for fault in self.faults)]
+        lines = [printable(message), *(f"  - {fault}" for fault in self.faults)]
         super().__init__("\n".join(lines))
 
 

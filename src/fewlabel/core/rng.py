@@ -15,7 +15,7 @@ import torch
 def stream_seed(seed: int, *purpose: str | int) -> int:
     """A 63-bit seed for one purpose, e.g. ``stream_seed(0, "augment", step)``."""
     text = "/".join(map(str, (seed, *purpose)))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+    return int.from_bytes(hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest(), "big") >> 1
 
 
 def torch_stream(seed: int, *purpose: str | int) -> torch.Generator:

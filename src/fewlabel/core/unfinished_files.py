@@ -125,7 +125,7 @@ def sweep_partials(folder: Path, name: str = "", *, below: bool = False) -> None
 
 
 def _short(path: Path) -> str:
-    return path.name.encode()[:_MOST_BYTES].decode(errors="ignore")
+    return path.name.encode(errors="replace")[:_MOST_BYTES].decode(errors="ignore")
 
 
 def _host() -> str:

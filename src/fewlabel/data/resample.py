@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,10 @@ from scipy.sparse import csr_array, vstack
 _BLOCK = 8
 #: Entries of a matrix of weights that are there at a time, before the zeros are left out.
 _ENTRIES = 1 << 18
+#: Weights below are none.
+_LEAST = 1e-9
+#: Longest piece of a row that NumPy adds up without halving it.
+_PIECE = 128
 
 
 @dataclass(frozen=True)
@@ -83,27 +88,70 @@ def linear_weights(source: int, wanted: int, step: float) -> csr_array:
     """
     place = (np.arange(wanted) - (wanted - 1) / 2) * step + (source - 1) / 2
     place = np.clip(place, 0, source - 1)
-    # The header of a picture may say 60 000 rows: a full matrix of them would take 29 GB.
-    together = max(1, _ENTRIES // source)
+    reach = max(1.0, step)
+    # Of each row the pixels that the triangle may reach alone: a full row has as many as the axis.
+    width = min(source, 2 * int(np.ceil(min(reach, source))) + 1)
+    first = np.clip(np.ceil(place - reach).astype(np.int32), 0, source - width)
+    together = max(1, _ENTRIES // width)
     matrix: csr_array = vstack(
-        [_rows_of_weights(place[start : start + together], source, step) for start in range(0, wanted, together)],
+        [
+            _rows_of_weights(place[start : start + together], first[start : start + together], width, source, reach)
+            for start in range(0, wanted, together)
+        ],
         format="csr",
     )
-    matrix.data.setflags(write=False)
-    return matrix
+    sums = row_sums(matrix)
+    made = csr_array(
+        ((matrix.data / np.repeat(sums, np.diff(matrix.indptr))).astype(np.float32), matrix.indices, matrix.indptr),
+        shape=matrix.shape,
+    )
+    made.data.setflags(write=False)
+    return made
 
 
-def _rows_of_weights(place: NDArray[np.float64], source: int, step: float) -> csr_array:
-    weights = np.clip(1 - np.abs(np.arange(source)[None] - place[:, None]) / max(1.0, step), 0, None)
-    weights[weights < 1e-9] = 0
-    return csr_array((weights / weights.sum(1, keepdims=True)).astype(np.float32))
+def _rows_of_weights(
+    place: NDArray[np.float64], first: NDArray[np.int32], width: int, source: int, reach: float
+) -> csr_array:
+    """Weights, before they are shared out, of so many pixels from a first one on."""
+    columns = first[:, None] + np.arange(width, dtype=np.int32)
+    weights = 1 - np.abs(columns - place[:, None]) / reach
+    kept = weights >= _LEAST
+    ends = np.concatenate([[0], np.cumsum(kept.sum(1))]).astype(np.int32)
+    return csr_array((weights[kept], columns[kept], ends), shape=(len(place), source))
 
 
-def row_sums(matrix: csr_array) -> NDArray[np.float32]:
-    """Sum of each row, added in the order of a full matrix, so that it is the same to the bit."""
-    together = max(1, _ENTRIES // matrix.shape[1])
-    starts = range(0, matrix.shape[0], together)
-    return np.concatenate([matrix[start : start + together].toarray().sum(1) for start in starts])
+def row_sums(matrix: csr_array) -> NDArray[Any]:
+    """Sum of each row, added in the order of a full matrix, so that it is the same to the bit.
+
+    NumPy halves a long row again and again and adds up the sums of its pieces, and zeros change no sum: only the pieces
+    of a row that hold something are looked at.
+    """
+    rows, columns = matrix.shape
+    if rows * columns <= _ENTRIES:
+        return np.asarray(matrix.toarray().sum(1))
+    matrix.sort_indices()
+    # One number for each entry, in order.
+    places = np.repeat(np.arange(rows, dtype=np.int64) * columns, np.diff(matrix.indptr)) + matrix.indices
+
+    def sums_of(some: NDArray[np.int64], low: int, high: int) -> NDArray[Any]:
+        """Of these rows, from one column on to before another."""
+        starts, ends = (np.searchsorted(places, some * columns + column) for column in (low, high))
+        sums, here = np.zeros(len(some), matrix.dtype), np.flatnonzero(starts < ends)
+        if high - low > _PIECE:
+            middle = low + (high - low) // 2 // 8 * 8
+            if len(here):
+                sums[here] = sums_of(some[here], low, middle) + sums_of(some[here], middle, high)
+            return sums
+        together = _ENTRIES // (high - low)
+        for few in (here[start : start + together] for start in range(0, len(here), together)):
+            counts = ends[few] - starts[few]
+            entries = np.repeat(starts[few] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+            full = np.zeros((len(few), high - low), matrix.dtype)
+            full[np.repeat(np.arange(len(few)), counts), matrix.indices[entries] - low] = matrix.data[entries]
+            sums[few] = full.sum(1)
+        return sums
+
+    return sums_of(np.arange(rows), 0, columns)
 
 
 def resample_plane(

@@ -92,6 +92,33 @@ def test_tables_fold_and_never_cut() -> None:
     assert stream.getvalue().split() == ["topic", "text"]
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize(
+    ("topic", "text"),
+    [
+        ("note", "recommended normalisation of intensities " * 8),
+        ("meta label time_since_the_last_examination_in_days", "equal to the manufacturer " * 8),
+        ("meta label " + "of_a_column" * 3, "/folder/of/scans/of/many/" + " another word" * 20),
+        ("scans that are of the very same patient, by the words of their names", "recommendation " * 12),
+    ],
+)
+def test_tables_break_lines_between_words(topic: str, text: str, width: int) -> None:
+    for made_table in (pairs([(topic, text)]), table([(topic, text)], ["topic", "advice"])):
+        made, stream = plain(width)
+        made.print(made_table)
+        assert all(len(line) <= width for line in stream.getvalue().splitlines())
+        assert sorted({*topic.split(), *text.split()} - set(stream.getvalue().split())) == []
+
+
+def test_a_word_longer_than_its_column_is_folded_and_whole() -> None:
+    made, stream = plain(40)
+    made.print(pairs([("note", "word " * 9 + "x" * 75)]))
+    lines = stream.getvalue().splitlines()
+    assert max(map(len, lines)) <= 40
+    assert stream.getvalue().count("x") == 75
+    assert stream.getvalue().split().count("word") == 9
+
+
 def test_markup_in_texts_is_text() -> None:
     made, stream = plain()
     ConsoleListener(made).say("[bold] found [1, 2] :smile:")

@@ -1,4 +1,5 @@
 import json
+import time
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -68,7 +69,17 @@ def _dense(source, wanted, step):
 
 
 @pytest.mark.parametrize(
-    ("source", "wanted", "step"), [(1, 9, 0.3), (900, 411, 2.19), (411, 900, 0.457), (700, 700, 1)]
+    ("source", "wanted", "step"),
+    [
+        (1, 9, 0.3),
+        (900, 411, 2.19),
+        (411, 900, 0.457),
+        (700, 700, 1),
+        (1500, 1, 1500.0),
+        (9001, 37, 243.27),
+        (2000, 601, 3.32778),
+        (20, 300, 7.7),
+    ],
 )
 def test_weights_made_some_rows_at_a_time_are_those_of_a_full_matrix_to_the_bit(source, wanted, step):
     whole = _dense(source, wanted, step)
@@ -95,6 +106,15 @@ def test_an_axis_of_very_many_pixels_takes_memory_by_its_pixels_not_by_their_squ
         assert tracemalloc.get_traced_memory()[1] < 24e6
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("target", [1.0, 0.9, 20.0])
+def test_an_axis_of_very_many_pixels_takes_time_by_its_pixels_not_by_their_square(target):
+    began = time.process_time()
+    axis = AxisRecord.plan(100_000, 1.0, target, 64)
+    axis.forward()
+    assert row_sums(axis.backward()).sum() == pytest.approx(64 * target, rel=0.05)
+    assert time.process_time() - began < 5
 
 
 def test_resample_plane_equals_dense_products():

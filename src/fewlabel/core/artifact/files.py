@@ -21,8 +21,11 @@ ANEW = "Make the artifact again"
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file so that readers get the old or the new content, never a part."""
-    write_bytes(path, text.encode())
+    r"""Write a text file so that readers get the old or the new content, never a part.
+
+    Names of files that are not UTF-8 are written by escapes, ``\udcff``, which JSON reads as what they were.
+    """
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -54,7 +57,7 @@ def append_line(path: Path, line: str, *, sync: bool = False) -> None:
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
     with naming(path), os.fdopen(os.open(path, flags, 0o666), "ab") as stream:
-        stream.write(f"{line}\n".encode())
+        stream.write(f"{line}\n".encode(errors="backslashreplace"))
         if sync:
             stream.flush()
             os.fsync(stream.fileno())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from textwrap import wrap
 
+from fewlabel.core.printable import printable
 from fewlabel.reporting.blocks import Table
 
 #: Characters that LaTeX takes for its own.
@@ -45,7 +46,7 @@ def markdown(table: Table) -> str:
 
 
 def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    return f"| {' | '.join(printable(cell).replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def plain(table: Table, width: int = 80) -> list[str]:
@@ -58,7 +59,7 @@ def plain(table: Table, width: int = 80) -> list[str]:
         arm  Dice
         gcl  0.71
     """
-    rows = [list(table.head), *[list(row) for row in table.rows]]
+    rows = [list(map(printable, row)) for row in (table.head, *table.rows)]
     widths = _fitting([max(map(len, column)) for column in zip(*rows, strict=True)], width)
     lines = []
     for row in rows:
