@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import SegmentationBatch
+from fewlabel.nets.class_prior import begin_as
 from fewlabel.nets.unet import UNet, UNetEncoder
 from fewlabel.objectives.segmentation import cross_entropy
 from fewlabel.regimes.semi_supervised import SemiSettings, SemiSupervised, concat_streams
@@ -44,6 +45,7 @@ class CrossPseudoSupervision(SemiSupervised):
     def __init__(self, config: Config, network: UNet, *, pretrained: bool = False) -> None:
         super().__init__(config, network, pretrained=pretrained)
         self.second = UNet(network.config, network.classes)
+        begin_as(network, [self.second.classifier])
         if pretrained:
             self.second.encoder.load_state_dict(network.encoder.state_dict())
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
 from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import Fault
 from fewlabel.core.progress import say
+from fewlabel.data.store import PreparedStore
+from fewlabel.data.voxel_counts import counts_of
 from fewlabel.nets.unet import UNetConfig
 from fewlabel.stages._encoder_to_be_trained import PlannedEncoder
 from fewlabel.stages._shape_checks import patch_side_faults
@@ -34,6 +41,19 @@ def built_network(
     """
     network = settings.network.fitted(settings.patch or size) if encoder is None else architecture_of(encoder)
     return network.model_copy(update={"in_channels": channels, "ndim": 2 if settings.patch is None else 3})
+
+
+def class_counts(store: PreparedStore, labelled: NDArray[np.int64]) -> Tensor:
+    """Labelled pixels of each class, (classes,) int64.
+
+    Args:
+        store: The prepared data.
+        labelled: Store indices of the slices that are learnt from.
+    """
+    counts = np.zeros(len(store.label_names), dtype=np.int64)
+    for index in labelled:
+        counts += counts_of(np.asarray(store.labels[index]), len(counts))[: len(counts)]
+    return torch.from_numpy(counts)
 
 
 def encoder_faults(patch: Sequence[int] | None, encoder: Path | None, network: UNetConfig) -> list[Fault]:

@@ -6,7 +6,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import write_bytes
@@ -23,6 +25,7 @@ from fewlabel.engine.run_folder_state import check_begun, close_run, finished_be
 from fewlabel.engine.runtime import fast_kernels, start
 from fewlabel.engine.trainer import compiles
 from fewlabel.engine.weight_files import load_decoder_into, load_encoder_into, save_segmenter_facts
+from fewlabel.nets.class_prior import begin_at_shares
 from fewlabel.nets.memory_layout import channels_last
 from fewlabel.nets.unet import UNet
 from fewlabel.protocol.exposure import images_met
@@ -37,6 +40,7 @@ from fewlabel.stages.finetune.ensemble_members import Members, member_seed
 from fewlabel.stages.finetune.inputs import Inputs
 from fewlabel.stages.finetune.leave_one_out import TABLE, LeftOut, labelled_cases
 from fewlabel.stages.finetune.leave_one_out_choice import expectation_lines
+from fewlabel.stages.finetune.network import class_counts
 from fewlabel.stages.finetune.segmenter_facts import continued_facts, expectation, segmenter_facts
 from fewlabel.stages.finetune.settings import FinetuneSettings, Mode
 from fewlabel.stages.finetune.trainer import SegmentationTrainer
@@ -268,7 +272,7 @@ class SegmenterRun:
             self.mode,
             fabric,
             self.store,
-            self._network(fabric.device, seed, member, *left_out),
+            self._network(fabric.device, indices, seed, member, *left_out),
             indices=indices,
             unlabelled=unlabelled_slices(self.store, met, labelled),
             validation=validation,
@@ -304,13 +308,18 @@ class SegmenterRun:
         """How predictions are cleaned, as these labels have it."""
         return decided_rule(self.store, labelled) if self.settings.postprocess else None
 
-    def _network(self, device: torch.device, seed: int, member: int = 0, left_out: str = "") -> UNet:
+    def _network(
+        self, device: torch.device, labelled: NDArray[np.int64], seed: int, member: int = 0, left_out: str = ""
+    ) -> UNet:
         """A network whose weights beside the encoder are equal for all modes of one seed.
 
         Where training goes on from a segmenter, they are those of its member, or of what left the patient out.
         """
+        classes = len(self.store.label_names)
         torch.manual_seed(stream_seed(seed, "segmenter"))
-        network = UNet(self.settings.network, len(self.store.label_names))
+        network = UNet(self.settings.network, classes)
+        if self.settings.class_prior:
+            begin_at_shares(network, class_counts(self.store, labelled))
         if self.encoder is not None:
             load_encoder_into(self.encoder, network.encoder)
             if self.settings.transfer == "all":

@@ -47,6 +47,12 @@ class FinetuneSettings(Settings):
     draw: int = setting(0, "which draw of M labelled patients; draws belong to the split", ge=0)
     subjects: Names | None = setting(None, "the labelled patients by id, instead of a draw")
     network: UNetConfig = setting(UNetConfig(), "architecture, when there is no encoder to take it from")
+    class_prior: bool = setting(
+        True,
+        "begin with each class as probable as it is common in the labelled masks, at least 1 %; false: about equally "
+        "probable; weights of start stay as they are",
+        source="RetinaNet, Lin et al. 2017, for one class",
+    )
     augment: AugmentConfig = setting(
         finetuning_augmentation(),
         "augmentation of slices and masks; of patches, in the slice plane",
