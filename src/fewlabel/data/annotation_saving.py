@@ -5,10 +5,12 @@ The mask that it takes the place of is kept, and who saved what when is written 
 
 from __future__ import annotations
 
+import errno
 import getpass
 import json
 import os
 import shutil
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,20 +21,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from fewlabel.core.artifact.files import append_line
-from fewlabel.core.errors import DataError
+from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.added_mask_reading import read_annotation
 from fewlabel.data.io.catalog_paths import mask_suffix, shown
 from fewlabel.data.io.integer_types import in_smallest_type
 from fewlabel.data.io.mask_writing import write_mask
-from fewlabel.data.masks_added_later import find_annotations, name_for_mask
+from fewlabel.data.masks_added_later import look_through, name_for_mask
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.store import PreparedCase
 
 #: Folder, in that of the annotations, of earlier masks and of who saved what when. Hidden: it is not learnt from.
 HISTORY, JOURNAL = ".history", "saved.jsonl"
+#: Lies in the folder while a mask takes its place there; by its name it counts as half written.
+_LOCK = ".saving.lock.partial"
+#: Seconds to wait for another process, which needs a moment.
+_PATIENCE = 60.0
+#: What file systems without locks answer: there the threads of one process are told apart alone.
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL})
 #: Of two that are saved at once, the second finds the first, and keeps it.
 _one_at_a_time = threading.Lock()
 
@@ -77,8 +86,34 @@ def save_annotation(
         with _named(made, case.id):
             write_mask(made, in_smallest_type(values), image)
             read_annotation(case, made, plan)
-        with _one_at_a_time:
+        with _alone(folder):
             return _put(made, target, case, cases)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep a folder of masks to this thread of this process: ``view`` and ``serve`` of a run may both save into it.
+
+    Raises:
+        DataError: If another process does not come to an end.
+    """
+    lock = FileLock(folder / _LOCK, _PATIENCE, poll_interval=0.02, fallback_to_soft=False)
+    with _one_at_a_time:
+        try:
+            lock.acquire()
+        except Timeout as error:
+            fault = Fault("another process is saving there", str(folder), "Save again when it has ended")
+            raise DataError("The mask was not saved:", [fault]) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        try:
+            yield
+        finally:
+            if lock.is_locked and sys.platform != "win32":
+                # While it is still held: who waits for it finds that it is gone, and makes another.
+                (folder / _LOCK).unlink(missing_ok=True)
+            lock.release()
 
 
 @contextmanager
@@ -104,7 +139,10 @@ def _named(made: Path, name: str) -> Iterator[None]:
 def _put(made: Path, target: Path, case: PreparedCase, cases: Sequence[PreparedCase]) -> SavedAnnotation:
     """Have a mask take its place, the earlier one kept, and note it."""
     folder, now = target.parent, datetime.now(UTC)
-    before, history = find_annotations(folder, cases).get(case.id), folder / HISTORY
+    there, history = look_through(folder, cases), folder / HISTORY
+    if case.id in there.several:
+        raise DataError("The mask cannot be saved:", [there.several[case.id]])
+    before = there.masks.get(case.id)
     history.mkdir(exist_ok=True)
     kept = _keep(before, history, now) if before is not None else ""
     made.replace(target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from fewlabel.core.errors import DataError, Fault
@@ -35,6 +36,34 @@ def find_annotations(folder: Path, cases: Sequence[PreparedCase]) -> dict[str, P
     if not folder.is_dir():
         problem = f"{folder} {'is not a folder' if folder.exists() else 'does not exist'}"
         raise DataError("There are no masks:", [Fault(problem, remedy="Give a folder of masks")])
+    looked = look_through(folder, cases)
+    if faults := [*looked.strays, *looked.several.values()]:
+        raise DataError(f"The masks in {folder} cannot be used:", faults)
+    return looked.masks
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What lies in a folder of masks.
+
+    Attributes:
+        masks: Id → the mask of a scan that has one.
+        strays: A fault for each image that belongs to no scan, or to several.
+        several: Id → the fault of a scan that has several masks.
+    """
+
+    masks: dict[str, Path]
+    strays: tuple[Fault, ...]
+    several: dict[str, Fault]
+
+
+def look_through(folder: Path, cases: Sequence[PreparedCase]) -> Annotations:
+    """As :func:`find_annotations`, where what cannot be used is to keep nobody from the rest.
+
+    Args:
+        folder: Looked through with all folders below it; nothing lies in one that is not there.
+        cases: The scans of the store.
+    """
     owners = _owners(cases)
     masks: dict[str, list[Path]] = defaultdict(list)
     faults = []
@@ -51,13 +80,13 @@ def find_annotations(folder: Path, cases: Sequence[PreparedCase]) -> dict[str, P
             faults.append(Fault(f"may belong to {shown}", str(path), "Name it by one of these"))
         else:
             masks[next(iter(owners[name]))].append(path)
-    for case_id, paths in masks.items():
-        if len(paths) > 1:
-            problem = f"has {len(paths)} masks: {', '.join(map(str, paths))}"
-            faults.append(Fault(problem, case_id, "Leave the one that counts"))
-    if faults:
-        raise DataError(f"The masks in {folder} cannot be used:", faults)
-    return {case.id: masks[case.id][0] for case in cases if case.id in masks}
+    several = {
+        case_id: Fault(f"has {len(paths)} masks: {', '.join(map(str, paths))}", case_id, "Leave the one that counts")
+        for case_id, paths in masks.items()
+        if len(paths) > 1
+    }
+    usable = {case.id: masks[case.id][0] for case in cases if case.id in masks and case.id not in several}
+    return Annotations(usable, tuple(faults), several)
 
 
 def name_for_mask(case: PreparedCase, cases: Sequence[PreparedCase]) -> str:

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 from fewlabel.core.errors import ArtifactError, DataError, Fault
 from fewlabel.core.output_paths import as_file_name
-from fewlabel.core.progress import silence
+from fewlabel.core.progress import say, silence
 from fewlabel.core.suggestions import did_you_mean
 from fewlabel.data.added_mask_reading import NOT_LOOKED_AT, plan_with_ignored, read_annotation
 from fewlabel.data.io.catalog_paths import files_behind, is_file_path, is_there, shown
 from fewlabel.data.io.dicom.address import parse_dicom
 from fewlabel.data.io.image_writing import write_volume
 from fewlabel.data.io.mask_writing import write_mask
-from fewlabel.data.io.volume_reading import read_volume
-from fewlabel.data.masks_added_later import FOLDER, find_annotations
+from fewlabel.data.io.volume_reading import read_geometry, read_volume
+from fewlabel.data.masks_added_later import FOLDER, look_through
 from fewlabel.data.preprocess import Plan, indices_of_values
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.stages import predict
@@ -72,6 +72,7 @@ class RunScans:
     def __init__(self, run: Path) -> None:
         self.run = run
         self._lock = threading.Lock()
+        self._told: set[Fault] = set()
         self._uids: dict[str, str] | None = None
         self._state: State | None = None
         self.state()
@@ -106,12 +107,31 @@ class RunScans:
     def masks(self) -> dict[str, dict[str, Path]]:
         """Scan → what its masks are called → where they are."""
         store = self.state().store
-        saved = find_annotations(self.run / FOLDER, store.cases) if (self.run / FOLDER).is_dir() else {}
+        saved = self._saved(store)
         masks: dict[str, dict[str, Path]] = {}
         for case in store.cases:
             own = {ORIGINAL: Path(case.label)} if case.label is not None else {}
             masks[case.id] = {**own, **({FINAL: saved[case.id]} if case.id in saved else {})}
         return masks
+
+    def _saved(self, store: PreparedStore) -> dict[str, Path]:
+        """The masks that a person saved; what else lies there is left out, and said once."""
+        looked = look_through(self.run / FOLDER, store.cases)
+        faults, readable = [*looked.strays, *looked.several.values()], {}
+        for case_id, path in looked.masks.items():
+            try:
+                read_geometry(path)
+            except DataError as error:
+                faults.extend(error.faults)
+            else:
+                readable[case_id] = path
+        for fault in faults:
+            with self._lock:
+                new = fault not in self._told
+                self._told.add(fault)
+            if new:
+                say(f"Left out of the masks: {fault}")
+        return readable
 
     def image_file(self, case: PreparedCase, folder: Path) -> Path:
         """A file with the first channel of a scan: its own, or a NIfTI made of what lies in series and archives.

@@ -72,7 +72,10 @@ class Viewing:
 
     def annotation(self, scan: ViewedScan) -> NDArray[np.uint8] | None:
         """(z, y, x) class indices of the mask that was saved last, else of that of the data; None without."""
-        file = self.scans.added_masks().get(scan.case.id) or scan.case.label
+        added = self.scans.folder_of_masks()
+        if scan.case.id in added.several:
+            raise DataError("No mask of this scan can be shown:", [added.several[scan.case.id]])
+        file = added.masks.get(scan.case.id) or scan.case.label
         if file is None:
             return None
         return indices_of_values(read_annotation(scan.case, Path(file), self.scans.plan), self.scans.plan)
@@ -82,11 +85,10 @@ def page_state(viewing: Viewing, title: str) -> dict[str, Any]:
     """What the page knows before it opens a scan: classes, what can be done, and what is known of each scan."""
     scans, notes = viewing.scans, list(viewing.scans.notes)
     saved = saved_by(scans.annotations) if scans.annotations is not None else {}
-    try:
-        added = scans.added_masks()
-    except DataError as error:
-        # Masks that cannot be used keep nobody from looking at scans.
-        added, notes = {}, [*notes, error.message, *map(str, error.faults)]
+    looked = scans.folder_of_masks()
+    added = looked.masks
+    # What cannot be used keeps nobody from the rest.
+    notes += [f"Left out of the masks: {fault}" for fault in (*looked.strays, *looked.several.values())]
     plan = scans.plan
     return {
         "title": printable(title),

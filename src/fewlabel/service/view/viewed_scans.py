@@ -17,7 +17,7 @@ from fewlabel.core.output_paths import RUN_FILE
 from fewlabel.data.added_mask_reading import plan_with_ignored
 from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.data.io.file_names import name_fault
-from fewlabel.data.masks_added_later import FOLDER, find_annotations
+from fewlabel.data.masks_added_later import FOLDER, Annotations, look_through
 from fewlabel.data.preprocess import Plan
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.service.view.classes_beside_scans import names_of_values, plan_of_names
@@ -90,14 +90,12 @@ class ViewedScans:
         return tuple(scan.case for scan in self.scans)
 
     def added_masks(self) -> dict[str, Path]:
-        """Id → the mask that somebody saved or put into the folder of annotations.
+        """Id → the mask that somebody saved or put into the folder of annotations; scans with several have none."""
+        return self.folder_of_masks().masks
 
-        Raises:
-            DataError: If a mask there belongs to no scan, or a scan has several.
-        """
-        if self.annotations is None or not self.annotations.is_dir():
-            return {}
-        return find_annotations(self.annotations, self.cases)
+    def folder_of_masks(self) -> Annotations:
+        """What lies in the folder of annotations."""
+        return Annotations({}, (), {}) if self.annotations is None else look_through(self.annotations, self.cases)
 
 
 def viewed_scans(

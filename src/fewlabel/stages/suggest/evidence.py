@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import ArtifactError, DataError, Fault
-from fewlabel.core.progress import task
-from fewlabel.data.masks_added_later import FOLDER, find_annotations
+from fewlabel.core.progress import say, task
+from fewlabel.data.masks_added_later import FOLDER, look_through
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.engine.embedding import embed_scans, pixel_embedding
 from fewlabel.engine.inference import WINDOW, predict_volume
@@ -70,8 +70,11 @@ class Evidence:
         cases = tuple(case for case in store.cases if case.subject in training)
         learnt = set(segmenters[0].facts.get("labelled_subjects", ())) if segmenters else training
         annotated = {case.id for case in cases if case.label is not None and case.subject in learnt}
-        if not alone and (folder / FOLDER).is_dir():
-            annotated |= find_annotations(folder / FOLDER, store.cases).keys()
+        if not alone:
+            looked = look_through(folder / FOLDER, store.cases)
+            annotated |= {*looked.masks, *looked.several}
+            for stray in looked.strays:
+                say(f"Left out of the masks: {stray}")
         return cls(store, cases, frozenset(annotated), segmenters, encoder)
 
     @property
