@@ -106,7 +106,8 @@ def _rounded(path: Path, array: NDArray[np.floating[Any]], notes: list[str] | No
     # What no int64 holds is cut as NumPy cuts it.
     whole = np.empty(array.shape, dtype=integer_type([low, high]))
     for made, plane in zip(whole if array.ndim == 3 else whole[None], planes, strict=True):
-        made[...] = np.rint(plane).astype(np.int64)
+        with np.errstate(invalid="ignore"):
+            made[...] = np.rint(plane).astype(np.int64)
     return whole
 
 

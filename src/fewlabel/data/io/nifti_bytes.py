@@ -20,7 +20,7 @@ _BLOCK = 1 << 22
 _BEYOND = 1 << 40
 _FLOATS = {16: "f4", 64: "f8"}
 #: Bits of a value by the code of its type; what a header says of them beside it may be wrong.
-_BITS = {
+BITS = {
     1: 1, 2: 8, 4: 16, 8: 32, 16: 32, 32: 64, 64: 64, 128: 24, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64, 1536: 128,
     1792: 128, 2048: 256, 2304: 32,
 }  # fmt: skip
@@ -77,7 +77,7 @@ def parse_header(content: bytes, *, single: bool = True) -> Header | None:
             # As the NIfTI library does: the voxels of a single file cannot begin within its header.
             first = max(size if single else 0, int(start) if math.isfinite(start) else 0)
             dtype = np.dtype(facts.endianness + _FLOATS[code]) if code in _FLOATS else None
-            bits, components = _BITS.get(code, int(facts["bitpix"])), math.prod(sides[3:])
+            bits, components = BITS.get(code, int(facts["bitpix"])), math.prod(sides[3:])
             return Header(first, math.prod(sides), bits, dtype, components, bytes(content[:HEADER_BYTES]))
     return None
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fewlabel.data.io.nifti_bytes import BITS
 from fewlabel.data.io.voxel_size import size_problem
 
 _HALF = 0.5
+_MOST_AXES = 7
+_AGAIN = "Copy or export it again"
 _MIRROR = np.diag([-1.0, -1.0, 1.0])
 
 
@@ -23,10 +27,10 @@ def nifti_problems(content: bytes, *, single: bool) -> list[tuple[str, str]]:
     header = _header(content)
     if single and content[344:347] != b"n+1" and content[4:6] != b"n+":
         problem = f"its header does not say that it is NIfTI: it has {content[344:348]!r} where the mark n+1 belongs"
-        return [(problem, "Copy or export it again")]
-    if not np.isfinite(float(header["vox_offset"])):
-        return [("vox_offset in its header is not a finite number", "Correct the header")]
-    count = min(3, max(0, int(header["dim"][0])))
+        return [(problem, _AGAIN)]
+    if problems := _shape_problems(header):
+        return problems
+    count = min(3, int(header["dim"][0]))
     sides = [int(side) for side in header["dim"][1 : 1 + count]]
     steps = [float(step) for step in header["pixdim"][1 : 1 + count]]
     # The size of a single slice across it is often not given, and matters little.
@@ -39,6 +43,11 @@ def nifti_problems(content: bytes, *, single: bool) -> list[tuple[str, str]]:
         (f"{name} holds numbers that are not finite", f"Correct its header, or set {name}_code to 0")
         for name in codes
         if not np.isfinite(_form(header, name)).all()
+    ]
+    problems = problems or [
+        (f"{name} gives an axis no direction", f"Correct its header, or set {name}_code to 0")
+        for name in codes
+        if not np.linalg.norm(_form(header, name)[:3, :3], axis=0).all()
     ]
     if problems or len(codes) < 2:
         return problems
@@ -55,6 +64,22 @@ def nifti_problems(content: bytes, *, single: bool) -> list[tuple[str, str]]:
             "Set the code of the wrong one to 0 in the header, in scan and mask alike",
         )
     ]
+
+
+def _shape_problems(header: Any) -> list[tuple[str, str]]:
+    """What the NIfTI library in ITK refuses a header for, and says so on the terminal itself."""
+    axes, first, kind = int(header["dim"][0]), int(header["dim"][1]), int(header["datatype"])
+    problems = []
+    if not np.isfinite(float(header["vox_offset"])):
+        problems.append(("vox_offset in its header is not a finite number", "Correct the header"))
+    if not 1 <= axes <= _MOST_AXES:
+        problems.append((f"its header gives it {axes} axes, where it may have 1 to {_MOST_AXES}", _AGAIN))
+    elif first <= 0:
+        problems.append((f"its first axis has {first} voxels, by its header", _AGAIN))
+    if BITS.get(kind, 1) == 1:
+        # Voxels of one bit are in the standard, and nobody reads them.
+        problems.append((f"its voxels are of type {kind}, by its header, which nobody reads", _AGAIN))
+    return problems
 
 
 def file_steps(content: bytes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -95,7 +120,8 @@ def _form(header: Any, name: str) -> NDArray[np.float64]:
     b, c, d = (float(header[f"quatern_{letter}"]) for letter in "bcd")
     length = b * b + c * c + d * d
     if length > 1:
-        b, c, d = (value / np.sqrt(length) for value in (b, c, d))
+        # Of an infinite one nothing is finite, which is said.
+        b, c, d = (value / math.sqrt(length) if math.isfinite(length) else math.nan for value in (b, c, d))
     a = np.sqrt(max(0.0, 1 - b * b - c * c - d * d))
     turn = np.array(
         [
