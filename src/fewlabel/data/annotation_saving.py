@@ -24,7 +24,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from fewlabel.core.artifact.files import append_line
+from fewlabel.core.artifact.files import append_line, file_hash
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.added_mask_reading import read_annotation
 from fewlabel.data.io.catalog_paths import mask_suffix, shown
@@ -60,7 +60,13 @@ class SavedAnnotation:
 
 
 def save_annotation(
-    folder: Path, cases: Sequence[PreparedCase], case: PreparedCase, plan: Plan, values: NDArray[np.integer[Any]]
+    folder: Path,
+    cases: Sequence[PreparedCase],
+    case: PreparedCase,
+    plan: Plan,
+    values: NDArray[np.integer[Any]],
+    *,
+    nothing_there: bool = False,
 ) -> SavedAnnotation:
     """Write a mask on the grid of its scan, as one file ``ID.nii.gz`` of the scan's format, or a name like it.
 
@@ -73,6 +79,7 @@ def save_annotation(
         case: The scan.
         plan: What values stand for, with a value to ignore.
         values: (z, y, x) values of the plan's classes, its value to ignore where nobody looked.
+        nothing_there: Whether it is all background and somebody said that this is right, which is kept for ``learn``.
 
     Raises:
         DataError: If the shape is another, a value is no class, or nothing is annotated.
@@ -87,7 +94,7 @@ def save_annotation(
             write_mask(made, in_smallest_type(values), image)
             read_annotation(case, made, plan)
         with _alone(folder):
-            return _put(made, target, case, cases)
+            return _put(made, target, case, cases, nothing_there=nothing_there)
 
 
 @contextmanager
@@ -136,7 +143,9 @@ def _named(made: Path, name: str) -> Iterator[None]:
         raise
 
 
-def _put(made: Path, target: Path, case: PreparedCase, cases: Sequence[PreparedCase]) -> SavedAnnotation:
+def _put(
+    made: Path, target: Path, case: PreparedCase, cases: Sequence[PreparedCase], *, nothing_there: bool
+) -> SavedAnnotation:
     """Have a mask take its place, the earlier one kept, and note it."""
     folder, now = target.parent, datetime.now(UTC)
     there, history = look_through(folder, cases), folder / HISTORY
@@ -150,25 +159,39 @@ def _put(made: Path, target: Path, case: PreparedCase, cases: Sequence[PreparedC
         # Of two masks of one scan nobody could say which counts.
         before.unlink()
     saved = SavedAnnotation(target, _who(), now.isoformat(timespec="seconds"))
-    append_line(history / JOURNAL, json.dumps({"case": case.id, **saved.record(), "before": kept}))
+    said = {"nothing_there": file_hash(target)} if nothing_there else {}
+    append_line(history / JOURNAL, json.dumps({"case": case.id, **saved.record(), "before": kept, **said}))
     return saved
 
 
 def saved_by(folder: Path) -> dict[str, Mapping[str, str]]:
     """Id → who saved its mask last, and when, as far as :func:`save_annotation` saved it."""
-    found: dict[str, Mapping[str, str]] = {}
+    return {
+        str(line["case"]): {"who": str(line["who"]), "when": str(line["when"])}
+        for line in _journal(folder)
+        if {"case", "who", "when"} <= line.keys()
+    }
+
+
+def said_to_be_empty(folder: Path) -> frozenset[tuple[str, str]]:
+    """Id and SHA-256 of masks of background alone that somebody said are right, as they saved them."""
+    lines = [line for line in _journal(folder) if {"case", "nothing_there"} <= line.keys()]
+    return frozenset((str(line["case"]), str(line["nothing_there"])) for line in lines)
+
+
+def _journal(folder: Path) -> Iterator[Mapping[str, Any]]:
     try:
         lines = (folder / HISTORY / JOURNAL).read_text(encoding="utf-8").splitlines()
     except OSError:
-        lines = []
+        return
     for text in lines:
         try:
             line = json.loads(text)
-            found[str(line["case"])] = {"who": str(line["who"]), "when": str(line["when"])}
-        except (ValueError, KeyError, TypeError):
+        except ValueError:
             # A line that was cut short.
             continue
-    return found
+        if isinstance(line, dict):
+            yield line
 
 
 def _keep(mask: Path, history: Path, now: datetime) -> str:

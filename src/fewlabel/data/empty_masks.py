@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,19 @@ from fewlabel.data.preprocess import Plan
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 
 
+class EmptyMaskError(DataError):
+    """A mask is all background, where no other is; somebody may say that it is right."""
+
+
 def subjects_without_structure(store: PreparedStore) -> frozenset[str]:
     """Subjects with masks that hold nothing but background."""
     full = {case.subject for case in _labelled(store) if _has_structure(store, case)}
     return frozenset(case.subject for case in _labelled(store)) - full
 
 
-def empty_mask_faults(store: PreparedStore, masks: Sequence[AnnotationMask], plan: Plan) -> list[Fault]:
+def empty_mask_faults(
+    store: PreparedStore, masks: Sequence[AnnotationMask], plan: Plan, confirmed: Set[tuple[str, str]] = frozenset()
+) -> list[Fault]:
     """A fault for each new mask without any structure, in a data set all of whose other masks have one.
 
     Where a mask of the data set has none either, as with lesions that some patients do not have, nothing is wrong.
@@ -32,10 +38,13 @@ def empty_mask_faults(store: PreparedStore, masks: Sequence[AnnotationMask], pla
         store: The data before these masks.
         masks: Those that come.
         plan: By which they were read.
+        confirmed: Id and digest of masks that somebody said are right, as
+            :func:`fewlabel.data.annotation_saving.said_to_be_empty` finds them.
     """
     nothing = [value for value in (plan.label_values[0], plan.ignore_value) if value is not None]
     coming = {mask.case.id for mask in masks}
-    empty = [mask for mask in masks if np.isin(mask.values, nothing).all()]
+    doubtful = [mask for mask in masks if (mask.case.id, mask.digest) not in confirmed]
+    empty = [mask for mask in doubtful if np.isin(mask.values, nothing).all()]
     if not empty or not all(_has_structure(store, case) for case in _labelled(store) if case.id not in coming):
         return []
     remedy = "Draw it, or leave it out; if there is nothing on the scan, say empty_masks=true"
@@ -55,7 +64,7 @@ def check_structure(
         remedy: How to say that it is right.
 
     Raises:
-        DataError: If it is all background, as no other mask is.
+        EmptyMaskError: If it is all background, as no other mask is.
     """
     if (values == plan.ignore_value).all():
         # No annotation at all, which no option makes one.
@@ -64,7 +73,7 @@ def check_structure(
     faults = empty_mask_faults(store, [mask], plan)
     if faults:
         told = [replace(fault, where=case.id, remedy=remedy) for fault in faults]
-        raise DataError("The mask was not saved:", told)
+        raise EmptyMaskError("The mask was not saved:", told)
 
 
 def _labelled(store: PreparedStore) -> list[PreparedCase]:

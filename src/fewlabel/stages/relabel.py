@@ -15,6 +15,7 @@ from fewlabel.core.output_paths import conflict_sentence, path_conflict
 from fewlabel.core.progress import say
 from fewlabel.core.settings.base import PathSetting, Settings, setting
 from fewlabel.data.added_mask_reading import plan_with_ignored, read_annotations
+from fewlabel.data.annotation_saving import said_to_be_empty
 from fewlabel.data.empty_masks import empty_mask_faults
 from fewlabel.data.io.catalog_paths import is_there
 from fewlabel.data.label_values import read_meanings
@@ -104,7 +105,7 @@ def run(settings: RelabelSettings) -> Path:
         raise DataError("These masks cannot be used:", [fault])
     plan = plan_with_ignored(Plan.load(store.plan))
     masks, notes = read_annotations(files, cases, plan, settings.labels, settings.empty_slices)
-    if not settings.empty_masks and (faults := empty_mask_faults(store, masks, plan)):
+    if not settings.empty_masks and (faults := empty_mask_faults(store, masks, plan, said_to_be_empty(settings.masks))):
         raise DataError("These masks cannot be used:", faults)
     for mask in masks:
         say(f"{mask.case.id}: {mask.words}")

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from fewlabel.core.errors import DataError, Fault, FewlabelError, is_disk_full, reason
+from fewlabel.data.empty_masks import EmptyMaskError
 from fewlabel.service.view.page_state import Viewing, mask_of, page_state, round_state, scan_state, slice_axis
 from fewlabel.service.view.received_drawings import drawing_of, save_drawing, slices_alone
 from fewlabel.service.view.viewed_scans import ViewedScan
@@ -82,7 +83,8 @@ def view_app(viewing: Viewing, title: str) -> Starlette:
         drawing = drawing_of(body, viewing.volume(scan.images).geometry, viewing.scans.plan)
         if "slices" in query:
             drawing = slices_alone(drawing, _slices(query["slices"]), slice_axis(scan, viewing.volume(scan.images)))
-        empty = bool(viewing.learning.get("empty_masks", False))
+        # Of a mask without any structure the page asks whether it is right, and sends it again.
+        empty = bool(viewing.learning.get("empty_masks", False)) or query.get("empty") == "true"
         return JSONResponse(save_drawing(viewing.scans, scan, drawing, empty_masks=empty).record(), 201)
 
     async def saving(request: Request) -> Response:
@@ -152,7 +154,8 @@ def _refused(request: Request, error: Exception) -> Response:  # noqa: ARG001
         raise error
     faults = error.faults or (Fault(error.message),)
     detail = " ".join([error.message, *map(str, faults)] if error.faults else map(str, faults))
-    return JSONResponse({"detail": detail}, _REFUSED if isinstance(error, DataError) else _BUSY)
+    asks = {"asks": "empty"} if isinstance(error, EmptyMaskError) else {}
+    return JSONResponse({"detail": detail, **asks}, _REFUSED if isinstance(error, DataError) else _BUSY)
 
 
 def _failed(request: Request, error: Exception) -> Response:  # noqa: ARG001

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import nibabel
@@ -10,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.data.added_mask_reading import NOT_LOOKED_AT
+from fewlabel.data.added_mask_reading import NOT_LOOKED_AT, read_annotation
 from fewlabel.data.annotation_saving import SavedAnnotation, save_annotation
-from fewlabel.data.empty_masks import check_structure
+from fewlabel.data.empty_masks import EmptyMaskError, check_structure
 from fewlabel.data.io.geometry import Geometry
-from fewlabel.data.preprocess import Plan
+from fewlabel.data.preprocess import Plan, indices_of_values
 from fewlabel.service.view.viewed_scans import ViewedScan, ViewedScans
 from fewlabel.service.view.volumes_for_browser import affine_of, raw_values, received_indices
 
 _NOTHING = "The mask was not saved:"
-_IF_EMPTY = "Draw it; if there is nothing on the scan, start view with learn.empty_masks=true"
+_IF_EMPTY = "Draw it; if there is nothing on the scan, say so as you save it, or start view with learn.empty_masks=true"
 
 
 def drawing_of(body: bytes, geometry: Geometry, plan: Plan) -> NDArray[np.uint8]:
@@ -80,16 +81,40 @@ def save_drawing(
         scans: What is shown.
         scan: Which of them.
         drawing: (z, y, x), class indices, on the grid of the scan.
-        empty_masks: Whether it may be all background where no other mask of the run is.
+        empty_masks: Whether it may be all background where no other mask is: somebody said that there is nothing.
 
     Raises:
-        DataError: If there is no such folder, nothing is annotated, or there is no structure.
+        EmptyMaskError: If there is no structure, which only masks of other scans that have none make usual.
+        DataError: If there is no such folder, or nothing is annotated.
     """
     if scans.annotations is None:
         raise DataError(_NOTHING, [Fault("there is no folder for masks", remedy="Start view with --masks DIR")])
     if not (drawing != NOT_LOOKED_AT).any():
         raise DataError(_NOTHING, [Fault("nothing is annotated", remedy="Draw something")])
     values = raw_values(drawing, scans.plan)
-    if scans.store is not None and not empty_masks:
-        check_structure(scans.store, scan.case, values, scans.plan, _IF_EMPTY)
-    return save_annotation(scans.annotations, scans.cases, scan.case, scans.plan, values)
+    nothing = not _has_structure(drawing)
+    if nothing and not empty_masks:
+        if scans.store is not None:
+            check_structure(scans.store, scan.case, values, scans.plan, _IF_EMPTY)
+        elif all(map(_has_structure, _other_masks(scans, scan))):
+            raise EmptyMaskError(_NOTHING, [Fault("is all background, as no other mask is", scan.case.id, _IF_EMPTY)])
+    said = nothing and empty_masks
+    return save_annotation(scans.annotations, scans.cases, scan.case, scans.plan, values, nothing_there=said)
+
+
+def _has_structure(indices: NDArray[np.uint8]) -> bool:
+    return bool(((indices != 0) & (indices != NOT_LOOKED_AT)).any())
+
+
+def _other_masks(scans: ViewedScans, scan: ViewedScan) -> Iterator[NDArray[np.uint8]]:
+    """Class indices of the masks of all other scans, as far as they can be read."""
+    added = scans.added_masks()
+    for case in scans.cases:
+        file = added.get(case.id) or case.label
+        if file is None or case.id == scan.case.id:
+            continue
+        try:
+            yield indices_of_values(read_annotation(case, Path(file), scans.plan), scans.plan)
+        except (DataError, OSError):
+            # Who opens it is told why.
+            continue

@@ -234,6 +234,18 @@ function pick(tool, label, size) {
   showTools();
 }
 
+/** Save a drawing; one without any structure may be a slip, or all there is to draw. */
+async function saveOrAsk(scan, bytes, slices) {
+  try {
+    return await server.save(scan, bytes, slices);
+  } catch (refusal) {
+    if (refusal.asks !== "empty" || !confirm('This mask is empty: save it as "nothing here"?')) {
+      throw refusal;
+    }
+    return server.save(scan, bytes, slices, true);
+  }
+}
+
 const save = trying(async () => {
   if (!drawing.open || el("save").disabled) {
     return;
@@ -243,7 +255,7 @@ const save = trying(async () => {
     const alone = began !== "annotation" && el("only-drawn").checked;
     const slices = alone ? drawing.changedSlices().map((each) => viewer.fileNumber(each)) : undefined;
     const [at, mine, sent] = [turn, drawing.begun, drawing.unsaved];
-    const done = await server.save(place, await drawing.bytes(), slices);
+    const done = await saveOrAsk(place, await drawing.bytes(), slices);
     await refresh(await server.state());
     const words = `Saved as ${done.file} by ${done.who} at ${new Date(done.when).toLocaleTimeString()}.`;
     tell(words, false, "saved");

@@ -1,10 +1,11 @@
 // What the server is asked. The token came with the link; from then on a cookie that this script cannot read goes along.
 
-/** An answer that is no success; `message` is what the server says. */
+/** An answer that is no success; `message` is what the server says, and `asks` what it would have confirmed. */
 export class Refusal extends Error {
-  constructor(status, message) {
+  constructor(status, message, asks) {
     super(message);
     this.status = status;
+    this.asks = asks;
   }
 }
 
@@ -17,7 +18,7 @@ async function ask(path, options = {}) {
   }
   if (!answer.ok) {
     const told = await answer.json().catch(() => ({}));
-    throw new Refusal(answer.status, told.detail ?? `The server answers ${answer.status}.`);
+    throw new Refusal(answer.status, told.detail ?? `The server answers ${answer.status}.`, told.asks);
   }
   return answer;
 }
@@ -35,6 +36,11 @@ export const learning = () => json("api/learn");
 /** Bytes of a NIfTI file: `image?channel=0`, `prediction`, `annotation` or `errors`. */
 export const volume = async (place, kind) => (await ask(`api/scans/${place}/${kind}`)).arrayBuffer();
 
-/** Save a drawing, a NIfTI file; `slices` are the numbers of those that count, all without it. */
-export const save = (place, bytes, slices) =>
-  post(`api/scans/${place}/annotation${slices ? `?slices=${slices.join(",")}` : ""}`, bytes);
+/**
+ * Save a drawing, a NIfTI file; `slices` are the numbers of those that count, all without it, and `empty` says that a
+ * mask without any structure is right.
+ */
+export const save = (place, bytes, slices, empty) => {
+  const words = [...(slices ? [`slices=${slices.join(",")}`] : []), ...(empty ? ["empty=true"] : [])];
+  return post(`api/scans/${place}/annotation${words.length ? `?${words.join("&")}` : ""}`, bytes);
+};

@@ -1,0 +1,102 @@
+"""A drawing without any structure: asked about, saved where somebody says that it is right, and learnt from then."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from fewlabel.core.errors import DataError
+from fewlabel.data.annotation_saving import saved_by
+from fewlabel.data.empty_masks import EmptyMaskError
+from fewlabel.data.io.volume_reading import read_mask, read_volume
+from fewlabel.data.masks_added_later import FOLDER
+from fewlabel.data.store import PreparedStore
+from fewlabel.service.view.page_routes import view_app
+from fewlabel.service.view.page_state import Viewing
+from fewlabel.service.view.predictions_on_demand import PredictionQueue
+from fewlabel.service.view.received_drawings import save_drawing
+from fewlabel.service.view.viewed_scans import ViewedScans, viewed_scans
+from fewlabel.service.view.volumes_for_browser import nifti_bytes
+from fewlabel.stages import relabel
+from kit.scans import blob, noise, write_scan
+from kit.viewing import discs_run
+
+SHAPE = (5, 21, 17)
+
+
+def page(scans: ViewedScans) -> TestClient:
+    return TestClient(view_app(Viewing(scans, PredictionQueue()), "scans"))
+
+
+def sent(scans: ViewedScans, number: int, array: np.ndarray | None = None) -> bytes:
+    volume = read_volume(scans.scans[number].images)
+    return nifti_bytes(np.zeros(volume.geometry.shape, np.uint8) if array is None else array, volume.geometry)
+
+
+def scans_in(folder: Path, *stems: str) -> ViewedScans:
+    for stem in stems:
+        write_scan(folder / "in" / f"{stem}.nii.gz", noise(SHAPE))
+    return viewed_scans(folder / "in", folder / "masks", classes=["organ"])
+
+
+def test_of_scans_alone_an_empty_mask_is_asked_about_and_saved_when_confirmed(tmp_path: Path) -> None:
+    scans = scans_in(tmp_path, "a", "b")
+    client = page(scans)
+    assert client.post("/api/scans/0/annotation", content=sent(scans, 0, blob(SHAPE))).status_code == 201
+    refused = client.post("/api/scans/1/annotation", content=sent(scans, 1))
+    assert refused.status_code == 422
+    assert refused.json()["asks"] == "empty"
+    assert "b: is all background, as no other mask is" in refused.json()["detail"]
+    assert not (tmp_path / "masks" / "b.nii.gz").exists()
+    assert client.post("/api/scans/1/annotation?empty=true", content=sent(scans, 1)).status_code == 201
+    assert not read_mask(tmp_path / "masks" / "b.nii.gz").any()
+    assert set(saved_by(tmp_path / "masks")) == {"a", "b"}
+
+
+def test_where_other_masks_are_empty_nobody_is_asked(tmp_path: Path) -> None:
+    scans = scans_in(tmp_path, "a", "b", "c")
+    write_scan(tmp_path / "masks" / "a.nii.gz", np.zeros(SHAPE, np.uint8))
+    (tmp_path / "masks" / "c.nii.gz").write_bytes(b"no mask")
+    assert page(scans).post("/api/scans/1/annotation", content=sent(scans, 1)).status_code == 201
+
+
+def test_masks_beside_the_scans_count(tmp_path: Path) -> None:
+    for stem, mask in (("a", np.zeros(SHAPE, np.uint8)), ("b", blob(SHAPE)), ("c", blob(SHAPE))):
+        write_scan(tmp_path / "in" / f"{stem}.nii.gz", noise(SHAPE))
+        write_scan(tmp_path / "in" / f"{stem}_seg.nii.gz", mask)
+    scans = viewed_scans(tmp_path / "in", tmp_path / "masks", classes=["organ"])
+    nothing = np.zeros(SHAPE, np.uint8)
+    by_id = {scan.case.id: scan for scan in scans.scans}
+    with pytest.raises(EmptyMaskError):
+        save_drawing(scans, by_id["a"], nothing)
+    assert save_drawing(scans, by_id["b"], nothing).file.is_file()
+
+
+def test_what_is_no_empty_mask_is_not_asked_about(tmp_path: Path) -> None:
+    scans = scans_in(tmp_path, "a")
+    refused = page(scans).post("/api/scans/0/annotation?slices=99", content=sent(scans, 0))
+    assert refused.status_code == 422
+    assert "asks" not in refused.json()
+
+
+def test_a_confirmed_one_of_a_run_is_learnt_from_until_it_is_another_file(tmp_path: Path) -> None:
+    run = discs_run(tmp_path)
+    scans = viewed_scans(run)
+    number = next(at for at, scan in enumerate(scans.scans) if scan.case.id == "c")
+    client = page(scans)
+    assert client.post(f"/api/scans/{number}/annotation", content=sent(scans, number)).json()["asks"] == "empty"
+    assert client.post(f"/api/scans/{number}/annotation?empty=true", content=sent(scans, number)).status_code == 201
+
+    def taken(out: str) -> PreparedStore:
+        values = {"data": run / "prepared", "masks": run / FOLDER, "out": tmp_path / out}
+        return PreparedStore(relabel.run(relabel.RelabelSettings.parse(values)))
+
+    assert next(case for case in taken("first").cases if case.id == "c").label is not None
+    # Written anew by somebody else, who was not asked.
+    (run / FOLDER / "c.nii.gz").write_bytes(gzip.compress(sent(scans, number)))
+    with pytest.raises(DataError, match="is all background, as no other mask is"):
+        taken("second")
