@@ -140,7 +140,7 @@ def test_the_local_stage_equals_the_loops_with_gradients(window, neighbours):
     torch.testing.assert_close(losses.embeddings, watched)
 
 
-GOLDEN = {"attract": 1.7255283426492094, "ignore": 1.6716020780268206, "local": 3.0964843655838763}
+GOLDEN = {"attract": 1.7179422416717665, "ignore": 1.5598768571859503, "local": 3.096616825156956}
 
 
 @pytest.mark.parametrize("case", ["attract", "ignore", "local"])

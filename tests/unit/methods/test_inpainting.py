@@ -164,7 +164,7 @@ def test_blocks_smaller_than_a_pixel_are_refused():
     toy_method("inpainting", size=(8, 16), blocks=9, region="centre")
 
 
-@pytest.mark.parametrize(("region", "expected"), [("blocks", 0.48080564668563225), ("centre", 0.5705306042917696)])
+@pytest.mark.parametrize(("region", "expected"), [("blocks", 0.4808058493155617), ("centre", 0.5705266393136117)])
 def test_golden_values(region, expected):
     method = toy_method("inpainting", region=region, **TINY).train()
     batch = plant(method, tiny_batch())

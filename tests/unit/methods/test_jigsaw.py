@@ -366,7 +366,7 @@ def test_defaults_are_those_of_the_specification():
     assert (config.tiles_weight, config.temperature, config.momentum, config.dim) == (0.5, 0.07, 0.5, 128)
 
 
-GOLDEN = {"permutation": 1.802772280758967, "nce": 2.2994942615342286, "info_nce": 1.3372032622052084}
+GOLDEN = {"permutation": 1.8027765288622806, "nce": 2.2994905228877185, "info_nce": 1.3371997458712601}
 
 
 @pytest.mark.parametrize("kind", sorted(GOLDEN))
