@@ -114,6 +114,7 @@ def _alone(folder: Path) -> Iterator[None]:
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
+            (folder / _LOCK).unlink(missing_ok=True)
         try:
             yield
         finally:

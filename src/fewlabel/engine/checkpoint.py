@@ -18,16 +18,17 @@ from fewlabel.core.unfinished_files import sweep_partials
 from fewlabel.engine.tensor_file import read_tensors_of_run, write_tensors
 
 CHECKPOINT = "checkpoint.safetensors"
+_REPEAT = "Repeat the old setting, or give another --out"
+#: Of a setting that the version which began the run did not have, no value is the old one.
+_AS_BEGUN = "Give another --out, or go on with the version that began it"
 
 
 def identity_faults(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Fault]:
     """A fault per fact in which a run and its resumption differ."""
     return [
-        Fault(
-            f"was {before.get(key)!r} when the run began and is {now.get(key)!r} now",
-            key,
-            "Repeat the old setting, or give another --out",
-        )
+        Fault(f"was {before[key]!r} when the run began and is {now.get(key)!r} now", key, _REPEAT)
+        if key in before
+        else Fault(f"was not there when the run began and is {now[key]!r} now", key, _AS_BEGUN)
         for key in sorted({*before, *now})
         if before.get(key) != now.get(key)
     ]

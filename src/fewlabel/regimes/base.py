@@ -93,6 +93,10 @@ class Regime(nn.Module, ABC):
         """Trained encoders that began as the pre-trained one: those a frozen run keeps, a slower rate is for."""
         return (self.network.encoder,)
 
+    def further_classifiers(self) -> tuple[nn.Module, ...]:
+        """Classifiers beside that of the network, of the same classes, that begin at the same biases."""
+        return ()
+
     def undecayed(self) -> tuple[nn.Module, ...]:
         """Modules without weight decay: those that only a very small term reaches.
 

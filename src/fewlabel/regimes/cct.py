@@ -9,7 +9,6 @@ import torch
 from torch import Generator, Tensor, nn
 
 from fewlabel.nets.auxiliary_decoders import Branch
-from fewlabel.nets.class_prior import begin_as
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.semi_supervised_loss_parts import probabilities, squared_difference
 from fewlabel.regimes.auxiliary_prediction_regime import Auxiliary
@@ -44,9 +43,11 @@ class CrossConsistency(Auxiliary):
 
     def __init__(self, config: Config, network: UNet, *, pretrained: bool = False) -> None:
         super().__init__(config, network, pretrained=pretrained)
-        branches = [Branch(network.config, network.classes) for _ in WAYS]
-        begin_as(network, [branch.classifier for branch in branches])
-        self.branches = nn.ModuleList(branches)
+        self.branches = nn.ModuleList(Branch(network.config, network.classes) for _ in WAYS)
+
+    def further_classifiers(self) -> tuple[nn.Module, ...]:
+        """Those of the auxiliary decoders."""
+        return tuple(branch.get_submodule("classifier") for branch in self.branches)
 
     def distance(self, main: Tensor, others: Sequence[Tensor], count: int) -> Tensor:
         """Mean squared distance of the auxiliary predictions from the main one."""

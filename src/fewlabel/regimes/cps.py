@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import SegmentationBatch
-from fewlabel.nets.class_prior import begin_as
 from fewlabel.nets.unet import UNet, UNetEncoder
 from fewlabel.objectives.segmentation import cross_entropy
 from fewlabel.regimes.semi_supervised import SemiSettings, SemiSupervised, concat_streams
@@ -45,7 +44,6 @@ class CrossPseudoSupervision(SemiSupervised):
     def __init__(self, config: Config, network: UNet, *, pretrained: bool = False) -> None:
         super().__init__(config, network, pretrained=pretrained)
         self.second = UNet(network.config, network.classes)
-        begin_as(network, [self.second.classifier])
         if pretrained:
             self.second.encoder.load_state_dict(network.encoder.state_dict())
 
@@ -76,3 +74,7 @@ class CrossPseudoSupervision(SemiSupervised):
     def encoders(self) -> tuple[UNetEncoder, ...]:
         """Both."""
         return (self.network.encoder, self.second.encoder)
+
+    def further_classifiers(self) -> tuple[nn.Module, ...]:
+        """That of network 2."""
+        return (self.second.classifier,)

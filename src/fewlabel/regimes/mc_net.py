@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from fewlabel.core.full_precision import full_precision
 from fewlabel.core.settings.base import setting
 from fewlabel.nets.auxiliary_decoders import Branch
-from fewlabel.nets.class_prior import begin_as
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.semi_supervised_loss_parts import probabilities, squared_difference
 from fewlabel.regimes.auxiliary_prediction_regime import Auxiliary, AuxiliarySettings
@@ -48,7 +47,10 @@ class MutualConsistency(Auxiliary):
     def __init__(self, config: Config, network: UNet, *, pretrained: bool = False) -> None:
         super().__init__(config, network, pretrained=pretrained)
         self.branch = Branch(network.config, network.classes, "linear")
-        begin_as(network, [self.branch.classifier])
+
+    def further_classifiers(self) -> tuple[nn.Module, ...]:
+        """That of the second decoder."""
+        return (self.branch.classifier,)
 
     def distance(self, main: Tensor, others: Sequence[Tensor], count: int) -> Tensor:  # noqa: ARG002
         """Of either decoder's prediction from the other's, over labelled and unlabelled slices."""

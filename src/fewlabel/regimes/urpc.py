@@ -10,7 +10,6 @@ from torch.nn import functional
 
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.settings.base import setting
-from fewlabel.nets.class_prior import begin_as
 from fewlabel.nets.unet import UNet
 from fewlabel.objectives.semi_supervised_loss_parts import log_probabilities
 from fewlabel.objectives.uncertainty_rectified_consistency import rectified_consistency
@@ -63,7 +62,10 @@ class PyramidConsistency(Auxiliary):
         self.classifiers = nn.ModuleList(
             conv(width, network.classes, 1) for width in architecture.widths[1 : coarser + 1]
         )
-        begin_as(network, self.classifiers)
+
+    def further_classifiers(self) -> tuple[nn.Module, ...]:
+        """Those of the coarser scales."""
+        return tuple(self.classifiers)
 
     def distance(self, main: Tensor, others: Sequence[Tensor], count: int) -> Tensor:
         """Of all scales from their mean, rectified by how sure they are."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -91,3 +92,14 @@ def test_a_stray_file_keeps_nobody_from_saving(tmp_path: Path) -> None:
     write_scan(folder / "a_seg.nii.gz", drawn(0, 1))
     with pytest.raises(DataError, match="has 2 masks"):
         save_annotation(folder, [case_of(scan)], case_of(scan), plan, drawn(0, 2))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its locks are others")
+def test_where_files_cannot_be_locked_no_lock_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    scan, folder = write_scan(tmp_path / "in" / "a.nii.gz", noise(SHAPE)), tmp_path / "annotations"
+    save_annotation(folder, [case_of(scan)], case_of(scan), plan_of_names({1: "organ"}), drawn(0, 0))
+    assert sorted(path.name for path in folder.iterdir()) == [HISTORY, "a.nii.gz"]

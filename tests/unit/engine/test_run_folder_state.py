@@ -62,7 +62,7 @@ def test_a_run_of_other_settings_is_not_continued(tmp_path: Path) -> None:
     assert read_sealed(out / IDENTITY, "") == SAME
     told = refusal(out, {**SAME, "seed": 99, "batch": 2}, resume=True)
     assert "seed: was 0 when the run began and is 99 now" in told
-    assert "batch: was None when the run began and is 2 now" in told
+    assert "batch: was not there when the run began and is 2 now. Give another --out, or go on with" in told
     assert "or give another --out" in told
     assert not finished_before(out, "encoder", SAME, resume=True)
 

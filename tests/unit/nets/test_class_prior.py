@@ -49,13 +49,15 @@ def test_further_classifiers_begin_as_that_of_the_network() -> None:
 
 
 @pytest.mark.parametrize("name", ["cct", "cps", "mc_net", "urpc"])
-def test_regimes_with_further_classifiers_begin_them_alike(name: str) -> None:
+def test_regimes_name_all_their_further_classifiers_and_leave_them_random(name: str) -> None:
     regime = build(name, network=UNetConfig(width=4, depth=3))
-    own = regime.network.classifier.bias
-    found = [
-        tensor
-        for key, tensor in regime.state_dict().items()
+    named = {id(classifier.get_parameter("bias")) for classifier in regime.further_classifiers()}
+    found = {
+        id(tensor)
+        for key, tensor in regime.named_parameters()
         if key.endswith("bias") and "classifier" in key and not key.startswith("network.")
-    ]
+    }
+    assert found == named
     assert found
-    assert all(torch.equal(tensor, own) for tensor in found)
+    own = regime.network.classifier.get_parameter("bias")
+    assert not any(torch.equal(each.get_parameter("bias"), own) for each in regime.further_classifiers())

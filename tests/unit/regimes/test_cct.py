@@ -14,7 +14,7 @@ from kit.finetuning import TOTAL
 from kit.tiny_regimes import slow_mean_square, supervised, tiny, tiny_batch
 
 #: Consistency, without its weight, of the example below.
-GOLDEN = 0.087090307633
+GOLDEN = 0.097283619172
 #: Settings that spoil nothing.
 WHOLE = {"feature_noise": 0.0, "feature_drop": 0.0, "active_low": 2.0, "active_high": 2.0}
 

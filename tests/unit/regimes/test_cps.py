@@ -13,7 +13,7 @@ from kit.finetuning import TOTAL, train
 from kit.tiny_regimes import stir, supervised, tiny, tiny_batch
 
 #: Hard-label terms, without their weight, of the example below.
-GOLDEN = (1.896125941911, 3.458797266565)
+GOLDEN = (1.906618125164, 3.445271626040)
 
 
 def images_of(batch):

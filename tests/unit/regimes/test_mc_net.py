@@ -14,7 +14,7 @@ from kit.finetuning import TOTAL
 from kit.tiny_regimes import slow_mean_square, supervised, tiny, tiny_batch
 
 #: Consistency, without its weight, of the example below.
-GOLDEN = 0.403446662177
+GOLDEN = 0.418262944871
 
 
 def logits_of(seed=0, shape=(2, 4, 3, 5), scale=2.0):

@@ -16,7 +16,7 @@ from kit.finetuning import TOTAL, build, toy_batch
 from kit.tiny_regimes import supervised
 
 #: Consistency, without its weight, of the example below.
-GOLDEN = 0.459020378211
+GOLDEN = 0.460763281570
 WHOLE = {"feature_noise": 0.0, "feature_drop": 0.0, "active_low": 2.0, "active_high": 2.0}
 DEEP = UNetConfig(width=4, depth=5)
 

@@ -59,6 +59,13 @@ def test_the_setting_leaves_them_random_and_else_nothing_differs(store: Path, tm
     assert {key for key in with_it if not torch.equal(with_it[key], without[key])} == {"classifier.bias"}
 
 
+@pytest.mark.parametrize("value", [True, False])
+def test_further_classifiers_begin_so_where_the_setting_says_it(store: Path, tmp_path: Path, *, value: bool) -> None:
+    regime = begun(store, tmp_path / "o", ONE, class_prior=value, regime={"name": "cps"})[0].prepare().model
+    own, other = (each.classifier.bias for each in (regime.network, regime.second))
+    assert torch.equal(own, other) is value
+
+
 def test_the_record_says_so(store: Path, tmp_path: Path) -> None:
     folder = finetune.run(finetune_settings(store, tmp_path / "o", subjects=ONE, steps=1, class_prior=False))
     assert read_json(folder / "manifest.json")["settings"]["class_prior"] is False

@@ -44,10 +44,13 @@ def nifti_problems(content: bytes, *, single: bool) -> list[tuple[str, str]]:
         for name in codes
         if not np.isfinite(_form(header, name)).all()
     ]
+    # Of an axis of one slice the qform says it too, and of a picture that has no step across it nobody asks for it.
+    alone = codes == ["sform"] and (count > 2 or float(header["pixdim"][3]) != 0)
+    asked = [axis for axis, side in enumerate([*sides, 1, 1][:3]) if side > 1 or alone]
     problems = problems or [
         (f"{name} gives an axis no direction", f"Correct its header, or set {name}_code to 0")
         for name in codes
-        if not np.linalg.norm(_form(header, name)[:3, :3], axis=0).all()
+        if not np.linalg.norm(_form(header, name)[:3, asked], axis=0).all()
     ]
     if problems or len(codes) < 2:
         return problems

@@ -82,7 +82,8 @@ def repeated_finetuning(
         name: Of the segmenter in the run.
     """
     part = f"{name}: first steps"
-    values = _values(segmenter, store, folder, device)
+    # Before there was the setting, all classes began about equally probable.
+    values = {"class_prior": False, **_values(segmenter, store, folder, device)}
     known = segmenter.manifest.settings.get("identity", {})
     mode = known.get("mode", "warm")
     for role, kind in (("encoder", "encoder"), ("start", "segmenter")):

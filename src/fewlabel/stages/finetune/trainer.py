@@ -30,6 +30,7 @@ from fewlabel.engine.inference import WINDOW, predict_volume
 from fewlabel.engine.record import Record
 from fewlabel.engine.tensor_file import read_tensors_of_run, write_tensors
 from fewlabel.engine.trainer import Trainer
+from fewlabel.nets.class_prior import begin_as
 from fewlabel.nets.memory_layout import channels_last
 from fewlabel.nets.unet import UNet, UNetEncoder
 from fewlabel.regimes.base import Regime
@@ -101,6 +102,8 @@ class SegmentationTrainer(Trainer[Regime]):
         regime_class = load_plugin("fewlabel.regimes", settings.regime.name)
         torch.manual_seed(stream_seed(settings.seed, "regime"))
         regime: Regime = regime_class(settings.regime, network, pretrained=mode != "scratch").to(fabric.device)
+        if settings.class_prior:
+            begin_as(network, regime.further_classifiers())
         channels_last(regime)
         encoders = regime.encoders()
         if self.frozen:

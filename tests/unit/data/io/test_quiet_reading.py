@@ -99,3 +99,25 @@ def test_odd_headers_of_the_second_version_too(tmp_path, capfd, field, value):
     (tmp_path / "odd.nii").write_bytes(bytes(content))
     read_all_ways(tmp_path / "odd.nii")
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("shape", [(9, 8), (9, 8, 1)])
+@pytest.mark.filterwarnings("error")
+def test_an_axis_of_one_slice_needs_no_direction(tmp_path: Path, capfd: pytest.CaptureFixture[str], shape) -> None:
+    image = nibabel.Nifti1Image(np.rint(noise(shape)).astype(np.int16), np.diag([2.0, 2.0, 1.0, 1.0]))
+    image.header["sform_code"], image.header["qform_code"] = 2, 1
+    nibabel.save(image, tmp_path / "slice.nii")
+    content = bytearray((tmp_path / "slice.nii").read_bytes())
+    # As programs leave it that write no step across the slice.
+    struct.pack_into("<3f", content, 280, 2, 0, 0)
+    struct.pack_into("<3f", content, 296, 0, 2, 0)
+    struct.pack_into("<4f", content, 312, 0, 0, 0, 0)
+    (tmp_path / "slice.nii").write_bytes(bytes(content))
+    assert read_all_ways(tmp_path / "slice.nii") == []
+    if len(shape) == 2:
+        # Nobody asks for the third axis of a picture that has no step along it.
+        struct.pack_into("<h", content, 252, 0)
+        struct.pack_into("<f", content, 88, 0)
+        (tmp_path / "slice.nii").write_bytes(bytes(content))
+        assert read_all_ways(tmp_path / "slice.nii") == []
+    assert capfd.readouterr() == ("", "")
