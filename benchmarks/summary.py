@@ -4,7 +4,8 @@
 and a list of what was not run; ``--classes`` tells them by class and phase. ``probe`` has gains over random weights
 unless ``--reference`` names another arm. ``suggest`` has gains over patients at random. ``regime-costs`` and
 ``method-costs`` have a table of costs. ``fuzz`` says of mutated inputs how many were tried of each reader, kind of
-file and kind of artifact, and how many held. ``versus`` has ours beside its rivals, with hardware and dates.
+file and kind of artifact, and how many held. ``tests`` says what tests take, and
+how many changed lines they notice. ``versus`` has ours beside its rivals, with hardware and dates.
 ``--markdown`` prints the table alone, as the documentation shows it.
 
 Methods are compared by ``fewlabel study``; ``benchmarks/claims.py`` prints what its committed rows say of claims.
@@ -102,6 +103,16 @@ def fuzz(*, markdown: bool, results: Path = RESULTS) -> list[str]:
     return fuzz_summary.markdown(found) if markdown else fuzz_summary.summarise(found)
 
 
+def of_tests(results: Path = RESULTS) -> list[str]:
+    """The table of what tests take and notice."""
+    from suites.figures_of_tests import table as figures
+
+    path = results / "tests.jsonl"
+    if not path.is_file():
+        raise SystemExit("No figures of tests are committed; `python benchmarks/figures_of_tests.py` keeps them")
+    return figures([json.loads(line) for line in path.read_text().splitlines()])
+
+
 def table(words: Sequence[str]) -> list[str]:
     """The lines that the words of the command line ask for.
 
@@ -128,6 +139,8 @@ def table(words: Sequence[str]) -> list[str]:
             lines += probe(markdown=asked.markdown, reference=asked.reference)
         elif suite == "fuzz":
             lines += fuzz(markdown=asked.markdown)
+        elif suite == "tests":
+            lines += of_tests()
         else:
             raise SystemExit(MISSING.format(suite))
     return lines

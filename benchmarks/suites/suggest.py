@@ -61,7 +61,7 @@ class Ground:
 
 
 GROUNDS = {
-    "acdc": Ground({"reader": "acdc", "spacing": [2.0, 2.0], "size": [96, 96]}, 40, 20, 200),
+    "acdc": Ground({"reader": "acdc", "spacing": [2.0, 2.0], "size": [96, 96]}, 40, 20, 400),
     "hippocampus": Ground({"reader": "msd", "spacing": [1.0, 1.0], "size": [64, 48]}, 60, 30, 200),
 }
 

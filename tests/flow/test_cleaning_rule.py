@@ -39,6 +39,7 @@ RULE = {
     "largest": [1, 2],
     "least_mm3": {},
     "contacts": {"1": [0.0, 0.0, 1.0], "2": [0.6875, 0.3125, 0.0]},
+    "always": [1, 2],
 }
 VOXEL = float(np.prod(SPACING))
 

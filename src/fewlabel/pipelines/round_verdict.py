@@ -27,7 +27,9 @@ def round_verdict(
         continued: Of the ``segmenter.json`` of the round.
         empty: Subjects on whose masks there is nothing: by themselves they tell nothing.
         validating: Subjects who validate.
-        take: ``better``: not taken if mean Dice fell by more than the margin; ``always``: taken.
+        take: ``better``: not taken if mean Dice fell by more than the margin, unless as many patients of those left out
+            gained as lost: then the mean hangs on one of them, and the round has learnt from more labels. ``always``:
+            taken.
 
     Returns:
         ``by``: ``validation`` or ``left-out patients``, None where nothing tells; ``before`` and ``after``; ``taken``;
@@ -45,10 +47,16 @@ def round_verdict(
     lines += [f"{subject}: Dice {old:.3f} before, {new:.3f} after." for subject, (old, new) in patients.items()]
     reason = f"mean Dice {before:.3f} before and {after:.3f} after, by {by}"
     worse = after < before - MARGIN
-    taken = not worse or take == "always"
+    gained, lost = (sum(sign * (new - old) > 0 for old, new in patients.values()) for sign in (1, -1))
+    disputed = worse and gained >= lost > 0
+    taken = not worse or disputed or take == "always"
     if worse and not taken:
         lines.append(f"The round is NOT taken: it is worse ({reason}). What was used before is still used.")
         lines.append("To use it all the same: fewlabel learn RUN use=NUMBER.")
+    elif disputed:
+        lines.append(f"The round is taken, though its mean is lower ({reason}):")
+        lines.append(f"{gained} gained and {lost} lost, which tells nothing, and it has learnt from more labels.")
+        lines.append("To go back: fewlabel learn RUN use=NUMBER, 0 for what train left.")
     elif worse:
         lines.append(f"The round is worse ({reason}), and taken as take=always says.")
     else:

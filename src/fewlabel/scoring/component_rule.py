@@ -17,7 +17,8 @@ POSTPROCESS_RULE = (
     "Voxels belong together that touch by a face, an edge or a corner (26 neighbours), within one scan. Where every "
     "labelled training mask has its foreground in one piece, one piece of the predicted foreground is kept: of the "
     "largest and those of at least a quarter of its voxels the one whose classes touch each other and the background "
-    "within slices most as they do in these masks, size counting too. Then, of every class that is in one piece "
+    "within slices most as they do in these masks, size counting too; a class that every such mask has and this piece "
+    "lacks keeps its largest piece elsewhere. Then, of every class that is in one piece "
     "wherever a labelled mask has it, only the largest piece is kept; of every other class no piece smaller, in mm³, "
     "than its smallest labelled one, but the largest always. What is removed becomes background. Specks of a labelled "
     "mask, pieces of at most 4 voxels that together hold less than 1 % of their class in it, keep neither the class "
@@ -45,12 +46,14 @@ class ComponentRule:
         contacts: Class index → the share of its boundary within slices along which it touches class 0, 1 and so on, in
             the mean of the labelled masks that have it; it tells which piece of the foreground is kept. Without any the
             largest is.
+        always: Class indices that every labelled mask has: keeping one piece of the foreground loses none of them.
     """
 
     foreground: bool = False
     largest: tuple[int, ...] = ()
     least_mm3: Mapping[int, float] = field(default_factory=dict)
     contacts: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    always: tuple[int, ...] = ()
 
     @classmethod
     def decide(cls, masks: Iterable[tuple[NDArray[np.integer], float | None]], classes: Sequence[int]) -> ComponentRule:
@@ -64,6 +67,7 @@ class ComponentRule:
         pieces: dict[int, list[float]] = {index: [] for index in classes}
         most: dict[int, int] = dict.fromkeys([0, *classes], 0)
         touched: dict[int, list[NDArray[np.float64]]] = {index: [] for index in classes}
+        always = list(classes)
         count = max(classes, default=0) + 1
         for mask, voxel in masks:
             if (mask == UNLABELLED).any():
@@ -75,6 +79,8 @@ class ComponentRule:
                 specks = _specks(numbered.sizes)
                 real[numbered.box] &= ~np.concatenate([[False], specks])[numbered.numbers]
                 most[index] = max(most[index], int((~specks).sum()))
+                if not len(numbered.sizes) and index in always:
+                    always.remove(index)
                 pieces[index] += [float(size) * (voxel or 0.0) for size in numbered.sizes]
             # A speck may be what holds the foreground together.
             most[0] = max(most[0], min(len(pieces_of(mask > 0).sizes), len(pieces_of(real).sizes)))
@@ -83,14 +89,16 @@ class ComponentRule:
                 if shares[index].any():
                     touched[index].append(shares[index])
         whole = most[0] == 1
+        several = whole and sum(map(bool, touched.values())) > 1
         return cls(
             foreground=whole,
             largest=tuple(index for index in classes if most[index] == 1),
             least_mm3={index: min(pieces[index]) for index in classes if most[index] > 1 and min(pieces[index]) > 0},
             # Of one class alone all pieces touch the background and nothing else.
             contacts={index: tuple(np.mean(rows, axis=0).round(6).tolist()) for index, rows in touched.items() if rows}
-            if whole and sum(map(bool, touched.values())) > 1
+            if several
             else {},
+            always=tuple(always) if several else (),
         )
 
     @classmethod
@@ -98,7 +106,8 @@ class ComponentRule:
         """The rule of a :meth:`record`."""
         least = {int(index): float(volume) for index, volume in record["least_mm3"].items()}
         contacts = {int(index): tuple(map(float, row)) for index, row in record.get("contacts", {}).items()}
-        return cls(bool(record["foreground"]), tuple(map(int, record["largest"])), least, contacts)
+        always = tuple(map(int, record.get("always", ())))
+        return cls(bool(record["foreground"]), tuple(map(int, record["largest"])), least, contacts, always)
 
     def record(self) -> dict[str, Any]:
         """JSON-ready values."""
@@ -107,6 +116,7 @@ class ComponentRule:
             "largest": list(self.largest),
             "least_mm3": {str(index): volume for index, volume in self.least_mm3.items()},
             "contacts": {str(index): list(row) for index, row in self.contacts.items()},
+            "always": list(self.always),
         }
 
     def words(self, names: Mapping[int, str]) -> str:
@@ -157,7 +167,8 @@ def clean(
     if rule.foreground:
         pieces = pieces_of(kept > 0)
         stays = _most_like(kept, pieces, rule.contacts, slice_axis)
-        _remove(kept, pieces, np.arange(len(pieces.sizes)) != stays, removed)
+        spared = _only_elsewhere(kept, pieces, stays, rule.always)
+        _remove(kept, pieces, np.arange(len(pieces.sizes)) != stays, removed, spared)
     for index in rule.largest:
         pieces = pieces_of(kept == index)
         _remove(kept, pieces, ~_largest(pieces), removed)
@@ -222,11 +233,35 @@ def _most_like(
     return int(rivals[int(np.argmin(costs))])
 
 
-def _remove(kept: NDArray[np.uint8], pieces: Pieces, goes: NDArray[np.bool_], removed: dict[int, Removed]) -> None:
-    """Take the pieces that go out of ``kept``, and count them."""
+def _only_elsewhere(
+    kept: NDArray[np.uint8], pieces: Pieces, stays: int, always: Sequence[int]
+) -> NDArray[np.bool_] | None:
+    """Voxels, in the box of the pieces, of the largest piece of each class that the one which stays lacks."""
+    inside, spared = kept[pieces.box], None
+    there = set(np.unique(inside[pieces.numbers == stays + 1]).tolist())
+    for index in always:
+        if index in there or not (own := inside == index).any():
+            continue
+        found = pieces_of(own)
+        largest = np.zeros(own.shape, dtype=bool)
+        largest[found.box] = found.numbers == int(found.sizes.argmax()) + 1
+        spared = largest if spared is None else spared | largest
+    return spared
+
+
+def _remove(
+    kept: NDArray[np.uint8],
+    pieces: Pieces,
+    goes: NDArray[np.bool_],
+    removed: dict[int, Removed],
+    spared: NDArray[np.bool_] | None = None,
+) -> None:
+    """Take the pieces that go out of ``kept``, but for voxels that are spared, and count them."""
     if not goes.any():
         return
     gone = np.concatenate([[False], goes])[pieces.numbers]
+    if spared is not None:
+        gone &= ~spared
     inside = kept[pieces.box]
     for index in np.unique(inside[gone]):
         # Every piece of a class lies in one piece of the foreground, so it goes as a whole.

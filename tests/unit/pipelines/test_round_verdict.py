@@ -35,6 +35,24 @@ def test_left_out_patients_tell_beyond_a_margin(change: float, taken: bool) -> N
     assert round_verdict(facts, take="always")["taken"]
 
 
+def test_patients_who_disagree_tell_nothing_and_that_is_said() -> None:
+    facts = continued({"a": 0.642, "b": 0.588}, {"a": 0.727, "b": 0.436}, {"c": 0.433})
+    verdict = round_verdict(facts)
+    assert verdict["taken"]
+    assert verdict["after"] == pytest.approx(0.5815)
+    assert verdict["lines"][-3:] == [
+        "The round is taken, though its mean is lower (mean Dice 0.615 before and 0.582 after, by left-out patients):",
+        "1 gained and 1 lost, which tells nothing, and it has learnt from more labels.",
+        "To go back: fewlabel learn RUN use=NUMBER, 0 for what train left.",
+    ]
+    # Most of them tell.
+    three = continued({"a": 0.6, "b": 0.6, "c": 0.6}, {"a": 0.7, "b": 0.4, "c": 0.5})
+    assert not round_verdict(three)["taken"]
+    # Validation is a mean that hangs on nobody left out.
+    facts["validation"] = {"before": 0.8, "after": 0.7}
+    assert not round_verdict(facts)["taken"]
+
+
 def test_validation_tells_before_left_out_patients_do() -> None:
     verdict = round_verdict(continued({"a": 0.5}, {"a": 0.9}, validation=(0.8, 0.7)))
     assert (verdict["by"], verdict["taken"]) == ("validation", False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,7 +73,7 @@ def test_corners_touch_and_an_empty_mask_has_no_piece():
 def test_what_masks_decide():
     one, two = mask_of(*HEART), mask_of(*HEART, *LESIONS)
     found = ComponentRule.decide([(one, 2.0), (one, 2.0)], [1, 2])
-    assert found == HEART_RULE
+    assert found == replace(HEART_RULE, always=(1, 2))
     assert ComponentRule.load(json.loads(json.dumps(found.record()))) == found
     # A rule of a segmenter that says nothing of contacts goes by size.
     assert ComponentRule.load({"foreground": True, "largest": [1], "least_mm3": {}}) == ComponentRule(True, (1,))
@@ -230,6 +231,34 @@ def test_of_pieces_alike_the_larger_stays():
     bent = big.copy()
     bent[:, 15, 2] = 0
     np.testing.assert_array_equal(clean(small + bent, HEART_RULE, None)[0], bent)
+
+
+def test_a_class_that_every_mask_has_is_not_lost_with_another_piece():
+    """1 lies apart from 2 by a gap, in two pieces, beside a stray 3."""
+    apart = mask_of(
+        (2, (0, 3), (2, 8), (5, 9)),
+        (1, (0, 3), (2, 8), (1, 3)),
+        (1, (3, 4), (15, 17), (2, 4)),
+        (3, (0, 1), (15, 18), (15, 18)),
+    )
+    rule = ComponentRule(True, (1, 2), {}, CONTACTS, always=(1, 2))
+    cleaned, removed = clean(apart, rule, 1.0)
+    expected = mask_of((2, (0, 3), (2, 8), (5, 9)), (1, (0, 3), (2, 8), (1, 3)))
+    assert np.array_equal(cleaned, expected)
+    assert removed == {1: Removed(1, 4), 3: Removed(1, 9)}
+    # As it was, the smaller piece went as a whole, and with it the class.
+    assert set(np.unique(clean(apart, HEART_RULE, 1.0)[0])) == {0, 2}
+
+
+def test_a_class_that_the_piece_has_goes_elsewhere_and_one_that_a_mask_lacks_may_be_lost():
+    apart = mask_of(*HEART, (1, (0, 3), (14, 18), (2, 5)))
+    rule = ComponentRule(True, (), {}, CONTACTS, always=(1, 2))
+    assert np.array_equal(clean(apart, rule, 1.0)[0], mask_of(*HEART))
+    only_two = [mask_of(*HEART), mask_of((2, (0, 3), (2, 8), (5, 9)))]
+    assert ComponentRule.decide([(mask, 1.0) for mask in only_two], [1, 2]).always == (2,)
+    assert ComponentRule.decide([(mask_of(*HEART), 1.0)], [1, 2]).always == (1, 2)
+    # Where the foreground may be in several pieces nothing of it is removed, and nothing has to be kept.
+    assert ComponentRule.decide([(mask_of(*HEART, *LESIONS), 1.0)], [1, 2, 3]).always == ()
 
 
 def test_a_class_that_no_mask_had_is_no_reason_to_go():
