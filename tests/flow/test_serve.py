@@ -21,6 +21,7 @@ from fastapi.testclient import TestClient
 
 from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import SettingsError
+from fewlabel.data.annotation_saving import said_to_be_empty
 from fewlabel.data.preprocess import Plan, indices_of_values
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.service.monai_label.server import application, served_run
@@ -280,6 +281,8 @@ def test_a_mask_without_any_structure_is_taken_where_that_is_said_to_be_right(
         monkeypatch.setattr(client.served.learning, "begin", begun.append)
         assert client.post("/train/segmentation").status_code == 429
         assert begun == [{"budget": "4m", "empty_masks": True}]
+    # That it is right is kept beside it, for who learns from the command line.
+    assert {scan for scan, _ in said_to_be_empty(run / "annotations")} == {"c"}
 
 
 def test_what_nobody_looked_at_is_no_class_even_where_255_is_one(

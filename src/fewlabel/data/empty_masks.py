@@ -27,6 +27,12 @@ def subjects_without_structure(store: PreparedStore) -> frozenset[str]:
     return frozenset(case.subject for case in _labelled(store)) - full
 
 
+def holds_structure(values: NDArray[np.integer[Any]], plan: Plan) -> bool:
+    """Whether there is anything but background, and what nobody looked at, in raw values that a plan knows."""
+    nothing = [value for value in (plan.label_values[0], plan.ignore_value) if value is not None]
+    return not np.isin(values, nothing).all()
+
+
 def empty_mask_faults(
     store: PreparedStore, masks: Sequence[AnnotationMask], plan: Plan, confirmed: Set[tuple[str, str]] = frozenset()
 ) -> list[Fault]:
@@ -41,10 +47,9 @@ def empty_mask_faults(
         confirmed: Id and digest of masks that somebody said are right, as
             :func:`fewlabel.data.annotation_saving.said_to_be_empty` finds them.
     """
-    nothing = [value for value in (plan.label_values[0], plan.ignore_value) if value is not None]
     coming = {mask.case.id for mask in masks}
     doubtful = [mask for mask in masks if (mask.case.id, mask.digest) not in confirmed]
-    empty = [mask for mask in doubtful if np.isin(mask.values, nothing).all()]
+    empty = [mask for mask in doubtful if not holds_structure(mask.values, plan)]
     if not empty or not all(_has_structure(store, case) for case in _labelled(store) if case.id not in coming):
         return []
     remedy = "Draw it, or leave it out; if there is nothing on the scan, say empty_masks=true"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.core.output_paths import as_file_name
+from fewlabel.core.progress import say
 from fewlabel.core.suggestions import did_you_mean
 from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.data.io.file_names import file_stem, is_scan
@@ -20,7 +21,7 @@ from fewlabel.data.store import PreparedCase
 FOLDER = "annotations"
 
 
-def find_annotations(folder: Path, cases: Sequence[PreparedCase]) -> dict[str, Path]:
+def find_annotations(folder: Path, cases: Sequence[PreparedCase], *, strays_left_out: bool = False) -> dict[str, Path]:
     """The mask of each scan that a folder holds one of, by the id of the scan, in store order.
 
     A mask is named by the id of its scan or by the file of it, and a word for a mask may follow: ``p01_ed.nii.gz``,
@@ -29,6 +30,7 @@ def find_annotations(folder: Path, cases: Sequence[PreparedCase]) -> dict[str, P
     Args:
         folder: Looked through with all folders below it.
         cases: The scans of the store.
+        strays_left_out: Whether a mask that belongs to no scan, or to several, is left out, which is said.
 
     Raises:
         DataError: If there is no such folder, a mask belongs to no scan or to several, or a scan has several masks.
@@ -37,8 +39,12 @@ def find_annotations(folder: Path, cases: Sequence[PreparedCase]) -> dict[str, P
         problem = f"{folder} {'is not a folder' if folder.exists() else 'does not exist'}"
         raise DataError("There are no masks:", [Fault(problem, remedy="Give a folder of masks")])
     looked = look_through(folder, cases)
-    if faults := [*looked.strays, *looked.several.values()]:
+    strays = () if strays_left_out else looked.strays
+    if faults := [*strays, *looked.several.values()]:
         raise DataError(f"The masks in {folder} cannot be used:", faults)
+    if strays_left_out:
+        for stray in looked.strays:
+            say(f"Left out of the masks: {stray}")
     return looked.masks
 
 

@@ -86,7 +86,9 @@ def _round(settings: LearnSettings, rounds: Path, started: float) -> Path:
         shutil.rmtree(out)
     given = {key: getattr(settings, key) for key in ("labels", "empty_slices", "empty_masks")}
     asked = {"data": data, "masks": masks, "out": out / "prepared", **given}
-    store = PreparedStore(run_stage("relabel", stage_settings("relabel", asked)))
+    # Of the run's own folder, view and serve have left strays out, too, and let people save into it.
+    own = settings.masks is None
+    store = PreparedStore(run_stage("relabel", stage_settings("relabel", asked), strays_left_out=own))
     ends = {"masks": time.monotonic()}
     new = _changed(PreparedStore(data), store)
     tuning = round_tuning(settings, start, store, new, out)

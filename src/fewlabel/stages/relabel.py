@@ -51,7 +51,7 @@ class RelabelSettings(Settings):
 SETTINGS = RelabelSettings
 
 
-def new_annotations(data: PreparedStore, masks: Path) -> dict[str, Path]:
+def new_annotations(data: PreparedStore, masks: Path, *, strays_left_out: bool = False) -> dict[str, Path]:
     """Case → mask of those masks in a folder that a store has not taken yet, as they are now.
 
     Scans of the test part are left out, and that is said: what tests is not learnt from.
@@ -61,7 +61,7 @@ def new_annotations(data: PreparedStore, masks: Path) -> dict[str, Path]:
     """
     import hashlib
 
-    found = find_annotations(masks, data.cases)
+    found = find_annotations(masks, data.cases, strays_left_out=strays_left_out)
     taken, owners = taken_masks(data), {case.id: case.subject for case in data.cases}
     test = set(data.split["parts"].get("test", ()))
     tested = [case_id for case_id in found if owners[case_id] in test]
@@ -75,11 +75,16 @@ def new_annotations(data: PreparedStore, masks: Path) -> dict[str, Path]:
     }
 
 
-def run(settings: RelabelSettings) -> Path:
+def run(settings: RelabelSettings, *, strays_left_out: bool = False) -> Path:
     """Make a prepared store that has these masks beside, or in place of, those it had.
 
     Scans, grid and classes stay as they are. Subjects with a first mask come into the part ``train`` of the split;
     masks of validation patients stay validation, those of test patients are left out.
+
+    Args:
+        settings: As declared.
+        strays_left_out: Whether masks that belong to no scan are left out, and said, as where somebody has drawn with a
+            page that does so.
 
     Returns:
         The folder of the prepared artifact, a child of the one before.
@@ -93,7 +98,7 @@ def run(settings: RelabelSettings) -> Path:
         fault = Fault(conflict_sentence(settings.out, obstacle), remedy="Give another --out")
         raise SettingsError("Nothing was written:", [fault])
     store = PreparedStore(settings.data)
-    files = new_annotations(store, settings.masks)
+    files = new_annotations(store, settings.masks, strays_left_out=strays_left_out)
     if not files:
         fault = Fault(f"{settings.masks} holds no mask that is new", remedy="Draw or correct one, then repeat")
         raise DataError("There is nothing to take:", [fault])

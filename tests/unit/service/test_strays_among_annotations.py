@@ -6,14 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from fewlabel.core.errors import DataError
 from fewlabel.core.progress import passing_through
+from fewlabel.data.added_mask_reading import AnnotationMask
 from fewlabel.data.masks_added_later import FOLDER
 from fewlabel.data.store import PreparedStore
+from fewlabel.pipelines import learn
 from fewlabel.service.monai_label import answers
 from fewlabel.service.monai_label.run_scans import FINAL, RunScans
 from fewlabel.service.view.page_state import Viewing, page_state, scan_state
 from fewlabel.service.view.predictions_on_demand import PredictionQueue
 from fewlabel.service.view.viewed_scans import viewed_scans
+from fewlabel.stages import relabel
 from fewlabel.stages.suggest.evidence import Evidence
 from kit.segmenters import nested_discs
 from kit.viewing import discs_run
@@ -79,3 +83,26 @@ def test_suggest_counts_what_is_annotated_and_says_the_rest(run: Path) -> None:
         evidence = Evidence.of(run)
     assert "c" in evidence.annotated
     assert any("stray.nii.gz" in line for line in heard.said)
+
+
+def test_learn_leaves_out_strays_of_the_run_and_refuses_those_of_a_folder_that_is_named(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.nii.gz", "b.nii.gz", "b_seg.nii.gz"):
+        (run / FOLDER / name).unlink()
+    taken: list[list[str]] = []
+
+    def no_further(_: PreparedStore, masks: list[AnnotationMask], *__: object) -> None:
+        taken.append([mask.case.id for mask in masks])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(relabel, "write_relabelled", no_further)
+    with passing_through(Lines) as heard, pytest.raises(KeyboardInterrupt):
+        learn.run(learn.learn_settings({"run": run}))
+    assert taken == [["c"]]
+    left_out = [line for line in heard.said if "stray.nii.gz: belongs to no prepared scan" in line]
+    assert len(left_out) == 1
+    assert left_out[0].startswith("Left out of the masks: ")
+    with pytest.raises(DataError, match=r"stray\.nii\.gz: belongs to no prepared scan"):
+        learn.run(learn.learn_settings({"run": run, "masks": run / FOLDER}))
+    assert len(taken) == 1

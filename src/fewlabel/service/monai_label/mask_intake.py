@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.annotation_saving import save_annotation
-from fewlabel.data.empty_masks import check_structure
+from fewlabel.data.empty_masks import check_structure, holds_structure
 from fewlabel.data.io.catalog_paths import mask_suffix, scan_stem
 from fewlabel.data.io.integer_types import in_smallest_type
 from fewlabel.data.io.mask_writing import write_mask
@@ -47,7 +47,9 @@ def save_mask(scans: RunScans, case: PreparedCase, sent: Path, label_info: Any, 
     state = scans.state()
     if not empty_masks:
         check_structure(state.store, case, values, state.plan, _IF_EMPTY)
-    return save_annotation(scans.run / FOLDER, state.store.cases, case, state.plan, values).file
+    # What says that such masks are right is kept beside them: another round may be begun without it.
+    said = empty_masks and not holds_structure(values, state.plan)
+    return save_annotation(scans.run / FOLDER, state.store.cases, case, state.plan, values, nothing_there=said).file
 
 
 def save_mask_of_upload(scans: RunScans, image: Path, sent: Path, label_info: Any) -> Path:

@@ -10,9 +10,10 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
+from fewlabel.core.artifact.files import file_hash
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.added_mask_reading import NOT_LOOKED_AT, read_annotation
-from fewlabel.data.annotation_saving import SavedAnnotation, save_annotation
+from fewlabel.data.annotation_saving import SavedAnnotation, said_to_be_empty, save_annotation
 from fewlabel.data.empty_masks import EmptyMaskError, check_structure
 from fewlabel.data.io.geometry import Geometry
 from fewlabel.data.preprocess import Plan, indices_of_values
@@ -107,13 +108,19 @@ def _has_structure(indices: NDArray[np.uint8]) -> bool:
 
 
 def _other_masks(scans: ViewedScans, scan: ViewedScan) -> Iterator[NDArray[np.uint8]]:
-    """Class indices of the masks of all other scans, as far as they can be read."""
+    """Class indices of the masks of all other scans, as far as they can be read.
+
+    Those that somebody said hold nothing are left out: ``learn`` takes each by what was said of it, and of no other.
+    """
     added = scans.added_masks()
+    said = said_to_be_empty(scans.annotations) if scans.annotations is not None else frozenset()
     for case in scans.cases:
         file = added.get(case.id) or case.label
         if file is None or case.id == scan.case.id:
             continue
         try:
+            if (case.id, file_hash(Path(file))) in said:
+                continue
             yield indices_of_values(read_annotation(case, Path(file), scans.plan), scans.plan)
         except (DataError, OSError):
             # Who opens it is told why.

@@ -10,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from fewlabel.core.errors import DataError
-from fewlabel.data.annotation_saving import saved_by
+from fewlabel.data.annotation_saving import said_to_be_empty, saved_by
 from fewlabel.data.empty_masks import EmptyMaskError
 from fewlabel.data.io.volume_reading import read_mask, read_volume
 from fewlabel.data.masks_added_later import FOLDER
@@ -62,6 +62,17 @@ def test_where_other_masks_are_empty_nobody_is_asked(tmp_path: Path) -> None:
     write_scan(tmp_path / "masks" / "a.nii.gz", np.zeros(SHAPE, np.uint8))
     (tmp_path / "masks" / "c.nii.gz").write_bytes(b"no mask")
     assert page(scans).post("/api/scans/1/annotation", content=sent(scans, 1)).status_code == 201
+
+
+def test_each_of_several_empty_masks_is_asked_about_and_noted(tmp_path: Path) -> None:
+    scans = scans_in(tmp_path, "a", "b")
+    client = page(scans)
+    for number in (0, 1):
+        refused = client.post(f"/api/scans/{number}/annotation", content=sent(scans, number))
+        assert refused.status_code == 422
+        assert refused.json()["asks"] == "empty"
+        assert client.post(f"/api/scans/{number}/annotation?empty=true", content=sent(scans, number)).status_code == 201
+    assert {scan for scan, _ in said_to_be_empty(tmp_path / "masks")} == {"a", "b"}
 
 
 def test_masks_beside_the_scans_count(tmp_path: Path) -> None:

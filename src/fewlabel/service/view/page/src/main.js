@@ -59,6 +59,10 @@ const open = trying(async (wanted, voxel) => {
   const mine = ++turn;
   const stale = () => mine !== turn;
   leaveDrawing();
+  if (wanted !== place) {
+    // It is of the scan before.
+    tell("", false, "saved");
+  }
   [place, about] = [wanted, undefined];
   list.mark(place);
   el("scan-name").textContent = known.scans[place].id;
@@ -234,15 +238,16 @@ function pick(tool, label, size) {
   showTools();
 }
 
-/** Save a drawing; one without any structure may be a slip, or all there is to draw. */
+/** Save a drawing; one without any structure may be a slip, or all there is to draw. Nothing where it is a slip. */
 async function saveOrAsk(scan, bytes, slices) {
   try {
     return await server.save(scan, bytes, slices);
   } catch (refusal) {
-    if (refusal.asks !== "empty" || !confirm('This mask is empty: save it as "nothing here"?')) {
+    if (refusal.asks !== "empty") {
       throw refusal;
     }
-    return server.save(scan, bytes, slices, true);
+    const where = slices ? "There is nothing on the slices that count" : "There is nothing on this scan";
+    return confirm(`${where}: save it so?`) ? server.save(scan, bytes, slices, true) : undefined;
   }
 }
 
@@ -256,6 +261,10 @@ const save = trying(async () => {
     const slices = alone ? drawing.changedSlices().map((each) => viewer.fileNumber(each)) : undefined;
     const [at, mine, sent] = [turn, drawing.begun, drawing.unsaved];
     const done = await saveOrAsk(place, await drawing.bytes(), slices);
+    if (!done) {
+      tell("Not saved.", true, "saved");
+      return;
+    }
     await refresh(await server.state());
     const words = `Saved as ${done.file} by ${done.who} at ${new Date(done.when).toLocaleTimeString()}.`;
     tell(words, false, "saved");
