@@ -6,7 +6,7 @@ import inspect
 import re
 from types import ModuleType
 
-from fewlabel.core import errors
+from fewlabel.core import errors, printable
 from fewlabel.data import (
     back_to_scan_grid,
     exact_percentiles,
@@ -39,6 +39,7 @@ _MODULES: tuple[ModuleType, ...] = (
     orient,
     predicting,
     preprocess,
+    printable,
     resample,
     scanner_padding,
     voxel_counts,
