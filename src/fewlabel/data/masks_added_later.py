@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -72,10 +73,9 @@ def look_through(folder: Path, cases: Sequence[PreparedCase]) -> Annotations:
     """
     owners = _owners(cases)
     masks: dict[str, list[Path]] = defaultdict(list)
-    faults = []
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if hidden or not path.is_file() or not is_scan(path):
+    faults: list[Fault] = []
+    for path in _files(folder, faults):
+        if not path.is_file() or not is_scan(path):
             continue
         name = _scan_name(file_stem(path), owners)
         if not name:
@@ -93,6 +93,24 @@ def look_through(folder: Path, cases: Sequence[PreparedCase]) -> Annotations:
     }
     usable = {case.id: masks[case.id][0] for case in cases if case.id in masks and case.id not in several}
     return Annotations(usable, tuple(faults), several)
+
+
+def _files(folder: Path, faults: list[Fault]) -> list[Path]:
+    """Files in a folder and in those below it, sorted, without what is hidden; folders that cannot be read are faults.
+
+    Another process may be saving there: its hidden folder, or any other, may go while this looks.
+    """
+    found: list[Path] = []
+
+    def shut(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            problem = f"cannot be looked through: {error.strerror or error}"
+            faults.append(Fault(problem, str(error.filename), "Make it readable, or move it elsewhere"))
+
+    for place, below, names in os.walk(folder, onerror=shut):
+        below[:] = [name for name in below if not name.startswith(".")]
+        found += [Path(place, name) for name in names if not name.startswith(".")]
+    return sorted(found)
 
 
 def name_for_mask(case: PreparedCase, cases: Sequence[PreparedCase]) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fewlabel.core.errors import DataError
-from fewlabel.data.masks_added_later import find_annotations
+from fewlabel.data.masks_added_later import find_annotations, look_through
 from fewlabel.data.store import PreparedCase
 
 
@@ -51,3 +53,25 @@ def test_every_fault_is_named(tmp_path: Path) -> None:
     assert "p1: has 2 masks" in words
     with pytest.raises(DataError, match="does not exist"):
         find_annotations(tmp_path / "nowhere", CASES)
+
+
+def test_folders_that_go_while_it_is_looked_through_are_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process makes a hidden folder for each mask that it saves, and a person may take any away."""
+    for name in (".saving-x", "gone", "shut", "kept"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "kept" / "a.nii.gz").touch()
+    usual, errors = os.scandir, {"gone": FileNotFoundError, ".saving-x": FileNotFoundError, "shut": PermissionError}
+
+    def scandir(path: Any = ".") -> Any:
+        if error := errors.get(Path(path).name):
+            raise error(2, "not there", str(path))
+        return usual(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    found = look_through(tmp_path, [PreparedCase("a", "a", 0, 0, ("in/a.nii.gz",), None, {})])
+    assert found.masks == {"a": tmp_path / "kept" / "a.nii.gz"}
+    assert [(fault.problem.split(":")[0], fault.where) for fault in found.strays] == [
+        ("cannot be looked through", str(tmp_path / "shut"))
+    ]
