@@ -21,10 +21,27 @@ CHECKPOINT = "checkpoint.safetensors"
 _REPEAT = "Repeat the old setting, or give another --out"
 #: Of a setting that the version which began the run did not have, no value is the old one.
 _AS_BEGUN = "Give another --out, or go on with the version that began it"
+#: Settings that came later → what a run does that is older than they are.
+_BEFORE_THE_SETTING = {"class_prior": False}
+
+
+def as_begun(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run began with, and for settings that came later what it does without them.
+
+    Args:
+        before: Settings as the run recorded them.
+        now: Settings there are now, which say what a run of this kind has.
+
+    Example:
+        >>> as_begun({"steps": 5}, {"steps": 5, "class_prior": True})
+        {'class_prior': False, 'steps': 5}
+    """
+    return {**{key: value for key, value in _BEFORE_THE_SETTING.items() if key in now}, **before}
 
 
 def identity_faults(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Fault]:
     """A fault per fact in which a run and its resumption differ."""
+    before = as_begun(before, now)
     return [
         Fault(f"was {before[key]!r} when the run began and is {now.get(key)!r} now", key, _REPEAT)
         if key in before

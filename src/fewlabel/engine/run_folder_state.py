@@ -16,7 +16,7 @@ from fewlabel.core.artifact.sealed import read_sealed, write_sealed
 from fewlabel.core.collective import barrier, rank
 from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.output_paths import conflict_sentence, path_conflict
-from fewlabel.engine.checkpoint import CHECKPOINT, identity_faults
+from fewlabel.engine.checkpoint import CHECKPOINT, as_begun, identity_faults
 from fewlabel.engine.lock import at_work, holder_for_all
 from fewlabel.engine.runtime import resolved_precision
 
@@ -61,7 +61,7 @@ def finished_before(out: Path, kind: str, same: Mapping[str, Any], *, resume: bo
     if not obstacle:
         return False
     if (out / MANIFEST).is_file():
-        before = Artifact.open(out, kind).manifest.settings.get("identity", {})
+        before = as_begun(Artifact.open(out, kind).manifest.settings.get("identity", {}), same)
         if resume and before == dict(same):
             return True
         differing = sorted(key for key in {*before, *same} if before.get(key) != same.get(key))

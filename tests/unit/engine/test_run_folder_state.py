@@ -67,6 +67,21 @@ def test_a_run_of_other_settings_is_not_continued(tmp_path: Path) -> None:
     assert not finished_before(out, "encoder", SAME, resume=True)
 
 
+def test_a_run_older_than_a_setting_goes_on_as_it_was_begun(tmp_path: Path) -> None:
+    mark_run(tmp_path / "begun", SAME)
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done" / "a.txt").write_text("a")
+    finish_artifact(tmp_path / "done", "encoder", ["a.txt"], settings={"identity": SAME})
+    without, with_it = {**SAME, "class_prior": False}, {**SAME, "class_prior": True}
+
+    assert not finished_before(tmp_path / "begun", "encoder", without, resume=True)
+    assert finished_before(tmp_path / "done", "encoder", without, resume=True)
+
+    told = refusal(tmp_path / "begun", with_it, resume=True)
+    assert "class_prior: was False when the run began and is True now. Repeat the old setting, or give" in told
+    assert "a finished encoder made with another class_prior" in refusal(tmp_path / "done", with_it, resume=True)
+
+
 def test_the_mark_goes_with_the_end_of_the_run(tmp_path: Path) -> None:
     mark_run(tmp_path, SAME)
     (tmp_path / "a.txt").write_text("a")
