@@ -26,7 +26,9 @@ def test_entropy_of_certainty_and_of_ignorance(classes):
     found = entropy(sure)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, np.zeros(3))
-    np.testing.assert_allclose(entropy(np.full((classes, 3), 1 / classes)), math.log(classes), rtol=1e-6)
+    unsure = entropy(np.full((classes, 3), 1 / classes))
+    assert unsure.dtype == np.float32
+    np.testing.assert_allclose(unsure, math.log(classes), rtol=1e-6)
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
@@ -44,6 +46,14 @@ def test_opposite_certainties_have_the_log_of_their_number():
     np.testing.assert_allclose(information(list(corners)), math.log(4), rtol=1e-6)
     # Two classes bound it where members are many.
     assert information([corners[0], corners[0], corners[1], corners[1]])[0] == pytest.approx(math.log(2))
+
+
+def test_information_is_single_whatever_precision_the_entropies_have():
+    mean = np.full((2, 3), 0.5)
+    for kind in (np.float16, np.float32, np.float64):
+        found = mutual_information(mean.astype(kind), np.full(3, 0.25, kind))
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, math.log(2) - 0.25, rtol=1e-6)
 
 
 def test_it_is_the_mean_divergence_from_the_mean():
