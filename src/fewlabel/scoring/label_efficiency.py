@@ -86,12 +86,13 @@ def _reached(budgets: Sequence[int], curves: Array, scores: Array) -> Array:
     logs = np.log(np.asarray(budgets, dtype=np.float64))
     there = curves >= scores[:, None]
     after = np.argmax(there, axis=1)
+    before = np.maximum(after - 1, 0)
     rows = np.arange(len(curves))
-    above, below = curves[rows, after], curves[rows, np.maximum(after - 1, 0)]
-    step = np.where(above > below, above - below, 1.0)
-    share = np.where(after > 0, (scores - below) / step, 0.0)
-    found = logs[np.maximum(after - 1, 0)] + share * (logs[after] - logs[np.maximum(after - 1, 0)])
-    return np.asarray(np.where(there.any(axis=1), np.exp(np.where(after > 0, found, logs[0])), np.inf))
+    above, below = curves[rows, after], curves[rows, before]
+    # Of a curve that begins above the score both are its first point, and the step leads nowhere.
+    share = (scores - below) / np.where(above > below, above - below, 1.0)
+    found = logs[before] + share * (logs[after] - logs[before])
+    return np.asarray(np.where(there.any(axis=1), np.exp(found), np.inf))
 
 
 def equivalent_labels(

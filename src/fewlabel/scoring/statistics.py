@@ -176,17 +176,16 @@ def signed_rank_p(differences: NDArray[np.float64]) -> float:
 def _verdict(gain: Interval, p: float | None, *, larger_is_better: bool, level: float) -> str:
     if gain.mean is None:
         return "no case to compare"
-    better = gain.mean > 0 if larger_is_better else gain.mean < 0
-    word = "no difference" if gain.mean == 0 else "gain" if better else "loss"
     if gain.subjects < 2:
         return "one patient says nothing about the next"
     # The smallest two-sided p of n subjects is 2 / 2^n.
     fewest = math.floor(1.0 + math.log2(1.0 / level)) + 1
     if gain.subjects < fewest or p is None or gain.low is None or gain.high is None:
         return f"{gain.subjects} patients are too few to tell a gain from a loss (at least {fewest})"
-    if gain.low <= 0.0 <= gain.high or p >= level:
-        return "no difference" if gain.mean == 0 else f"{word} inside the noise"
-    return f"{word} outside the noise"
+    if gain.mean == 0:
+        return "no difference"
+    word = "gain" if (gain.mean > 0) == larger_is_better else "loss"
+    return f"{word} {'inside' if gain.low <= 0.0 <= gain.high or p >= level else 'outside'} the noise"
 
 
 def _numbers(values: Sequence[float | None]) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from fewlabel.scoring.disagreement import disagreement_summary, pairwise_disagreement, rank_correlation
+from fewlabel.scoring.disagreement import Disagreement, disagreement_summary, pairwise_disagreement, rank_correlation
 
 
 def slow(masks, classes):
@@ -35,6 +35,17 @@ def test_pairs_equal_a_slow_loop(count):
     found = pairwise_disagreement(masks, 4)
     np.testing.assert_allclose(found, slow(masks, 4), atol=1e-12)
     np.testing.assert_allclose(pairwise_disagreement(masks[::-1], 4), found, atol=1e-12)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_masks_that_come_slab_by_slab_are_counted_as_one(count):
+    masks = [np.random.default_rng(seed).integers(0, 3, (6, 5, 4)) for seed in range(count)]
+    counted = Disagreement(3)
+    assert counted.mean is None
+    for slab in (slice(0, 1), slice(1, 4), slice(4, 6)):
+        counted.add([mask[slab] for mask in masks])
+    np.testing.assert_array_equal(counted.by_class, pairwise_disagreement(masks, 3))
+    assert counted.mean == pytest.approx(np.mean(slow(masks, 3)))
 
 
 def test_its_ends():
@@ -77,6 +88,8 @@ def test_the_summary_ranks_cases_by_their_means():
     assert found["model"] == {"mean": pytest.approx(0.18), "spearman": pytest.approx(-1), "cases": 4}
     assert found["control"]["spearman"] == pytest.approx(1)
     assert disagreement_summary(table.drop(columns="disagreement")) == {}
+    # Other measures that have no value take no case away.
+    assert disagreement_summary(table.assign(hd95_mm=np.nan)) == found
     # Classes are taken together within a case: one class that is ranked the other way round does not decide.
     turned = table.assign(dice=np.where(table["class"] == 2, 0.1 * (4 - table["case"].str[1:].astype(int)), table.dice))
     turned["dice"] = np.where(turned["class"] == 1, turned["dice"] * 3, turned["dice"])

@@ -66,3 +66,10 @@ def test_the_dice_of_each_patient_is_that_of_the_summary() -> None:
 def test_patients_with_numbers_for_names_have_them_as_text() -> None:
     rows = table(("a", "a1", "", 1, 0.5, 4.0)).assign(subject=7)
     assert dice_of_subjects(rows) == {"7": 0.5}
+
+
+def test_patients_stay_in_the_order_of_the_table_and_the_lowest_is_named() -> None:
+    rows = table(("c", "c1", "", 1, 0.9, 1.0), ("a", "a1", "", 1, 0.7, 1.0), ("b", "b1", "", 1, 0.2, 1.0))
+    found = expected_summary(rows, {1: "cavity"})
+    assert list(found["subjects"]) == list(dice_of_subjects(rows)) == ["c", "a", "b"]
+    assert found["lowest"] == "b"

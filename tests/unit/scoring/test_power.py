@@ -7,8 +7,9 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import nct, t
 
-from fewlabel.scoring.paired_test import components
+from fewlabel.scoring.paired_test import Components, components
 from fewlabel.scoring.power import Power, draws_needed, power_of
 
 #: Two draws, three patients who are all alike: draws deviate by .02 and nothing else does.
@@ -25,6 +26,25 @@ def test_where_draws_alone_vary_power_is_that_of_a_one_sample_t_test() -> None:
     assert draws_needed(ALIKE, 0.02, power=0.9) == Power(0.02, 13, power_of(parts, 2, 0.02), 3)
     strict = draws_needed(ALIKE, 0.02, level=0.01)
     assert strict == Power(0.02, 16, power_of(parts, 2, 0.02, level=0.01), 3)
+
+
+@pytest.mark.parametrize(
+    ("draws", "variance", "freedom"),
+    [
+        # As measured: 24 + 8 - 2 over 2 x 3.
+        (2, 30 / 6, 30**2 / (24**2 / 1 + 8**2 / 2 + 2**2 / 2)),
+        # Variances of draws 22/3, of patients 3 and of the rest 2, of four draws: 24 + (4 x 3 + 2) - 2 over 4 x 3.
+        (4, 36 / 12, 36**2 / (24**2 / 3 + 14**2 / 2 + 2**2 / 6)),
+    ],
+)
+def test_power_follows_from_expected_mean_squares(draws: int, variance: float, freedom: float) -> None:
+    parts = Components(24.0, 8.0, 2.0, (2, 3))
+    for level in (0.05, 0.3):
+        wanted = nct.sf(t.ppf(1 - level / 2, freedom), freedom, 1.5 / math.sqrt(variance))
+        assert power_of(parts, draws, 1.5, level=level) == pytest.approx(wanted)
+        # A loss is seen as well as a gain.
+        assert power_of(parts, draws, -1.5, level=level) == pytest.approx(wanted)
+    assert power_of(parts, draws, 1.5) == power_of(parts, draws, 1.5, level=0.05)
 
 
 def test_without_further_words_a_gain_of_two_points_is_to_be_seen_in_four_of_five_studies() -> None:

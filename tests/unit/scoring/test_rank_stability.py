@@ -25,6 +25,24 @@ def test_ranks_and_their_stability() -> None:
         rank_stability({"a": base, "b": base[:3]})
 
 
+def test_ranks_are_those_of_means_over_draws_however_many_patients_each_has() -> None:
+    # Means of draws 0 and .7: .35, though the mean over patients is .47.
+    arms = {"a": np.array([[[0.0, NAN]], [[0.6, 0.8]]]), "b": np.full((2, 1, 2), 0.4)}
+    found = rank_stability(arms, count=50)
+    assert (found["a"].rank, found["b"].rank) == (2.0, 1.0)
+
+
+def test_ranges_are_of_1000_resamples_and_seeded() -> None:
+    rng = np.random.default_rng(8)
+    arms = {name: rng.normal(0.6, 0.1, (4, 1, 9)) for name in "abc"}
+    found = rank_stability(arms)
+    assert found == rank_stability(arms, count=1000, seed=0)
+    assert found != rank_stability(arms, count=1000, seed=1)
+    assert found != rank_stability(arms, count=999)
+    # The first places share out all resamples.
+    assert sum(rank.first for rank in found.values()) == pytest.approx(1.0)
+
+
 def test_a_rank_is_written_with_its_range() -> None:
     scores = np.full((2, 1, 3), 0.5)
     record = rank_stability({"a": scores, "b": scores + 0.1})["a"].record()

@@ -26,6 +26,38 @@ def test_distances_are_in_units_of_a_typical_pair() -> None:
     assert scan_distances(np.ones((1, 3))).shape == (1, 1)
 
 
+def test_two_scans_are_a_typical_pair() -> None:
+    assert scan_distances(np.array([[3.0, 1.0], [5.0, 1.0]])).tolist() == [[0.0, 1.0], [1.0, 0.0]]
+
+
+@pytest.mark.parametrize("unit", [1e-5, 1e-3, 1e3, 1e9])
+def test_the_unit_of_all_features_does_not_count(unit: float) -> None:
+    rows = np.random.default_rng(3).normal(size=(6, 4))
+    np.testing.assert_allclose(scan_distances(rows * unit), scan_distances(rows))
+
+
+def test_noise_of_rounding_is_no_feature() -> None:
+    rows = np.random.default_rng(3).normal(size=(6, 1))
+    noise = 1000 + np.random.default_rng(4).normal(0, 1e-4, (6, 1))
+    np.testing.assert_allclose(scan_distances(np.hstack([rows * 100, noise])), scan_distances(rows))
+
+
+def test_the_mean_gap_is_to_the_nearest_that_is_covered() -> None:
+    distances = np.array([[0.0, 1.0, 4.0], [1.0, 0.0, 3.0], [4.0, 3.0, 0.0]])
+    assert mean_gap(distances, [0]) == pytest.approx(5 / 3)
+    assert mean_gap(distances, [0, 2]) == pytest.approx(1 / 3)
+    assert mean_gap(distances, [0, 1, 2]) == 0
+    assert mean_gap(distances, []) == float("inf")
+
+
+def test_subjects_give_their_scans_in_turn_to_the_last() -> None:
+    """All the other scans of a are far apart, those of b together: by distance alone b would give its second last."""
+    owners = ["a", "a", "a", "a", "b", "b"]
+    distances = line(0, 100, 200, 300, 50, 50.1)
+    picks = [owners[pick.index] for pick in pick_to_cover(distances, [], range(6), owners, 6)]
+    assert sorted(picks[:2]) == sorted(picks[2:4]) == ["a", "b"]
+
+
 def test_the_first_of_all_is_the_medoid_and_the_second_covers_what_is_left() -> None:
     distances = line(0, 1, 2, 3, 4, 20, 21, 22)
     first, second = pick_to_cover(distances, [], range(8), list("abcdefgh"), 2)

@@ -183,3 +183,66 @@ def test_two_subjects_give_neither_an_interval_nor_a_verdict():
 def test_a_network_that_finds_nothing_is_called_useless():
     assert "of no use" in useless_sentence(0.03)
     assert useless_sentence(0.1) == useless_sentence(None) == ""
+
+
+def test_what_a_bootstrap_of_too_few_does_not_tell_is_none():
+    assert bootstrap_interval([], []) == Interval(None, None, None, None, n=0, subjects=0)
+    assert bootstrap_interval([None], ["a"]) == Interval(None, None, None, None, n=0, subjects=0)
+    assert bootstrap_interval([0.5], ["a"]) == Interval(0.5, None, None, None, n=1, subjects=1)
+    two = bootstrap_interval([0.5, 0.7], ["a", "b"])
+    assert two == Interval(pytest.approx(0.6), pytest.approx(math.sqrt(0.02)), None, None, n=2, subjects=2)
+
+
+def test_a_bootstrap_is_of_2000_resamples_with_seed_0():
+    values, subjects = np.random.default_rng(0).normal(size=9).tolist(), list(range(9))
+    assert bootstrap_interval(values, subjects) == bootstrap_interval(
+        values, subjects, confidence=0.95, resamples=2000, seed=0
+    )
+    against = [0.0] * 9
+    assert paired_comparison(values, against, subjects).gain == bootstrap_interval(values, subjects)
+    how = {"confidence": 0.7, "resamples": 300, "seed": 4}
+    assert paired_comparison(values, against, subjects, **how).gain == bootstrap_interval(values, subjects, **how)
+
+
+def test_the_test_is_of_the_means_of_subjects_however_many_cases_each_has():
+    # Sums would rank b, who has three cases of a small loss, above a and c.
+    model, subjects = [0.3, -0.2, -0.2, -0.2, 0.4], ["a", "b", "b", "b", "c"]
+    assert paired_comparison(model, [0.0] * 5, subjects).p == signed_rank_p(np.array([0.3, -0.2, 0.4]))
+    assert signed_rank_p(np.array([0.3, -0.2, 0.4])) != signed_rank_p(np.array([0.3, -0.6, 0.4]))
+
+
+@pytest.mark.parametrize(
+    ("values", "subjects", "p", "verdict"),
+    [
+        ([0.1, 0.2], "aa", None, "one patient says nothing about the next"),
+        ([0.1, 0.2], "ab", 0.5, "2 patients are too few to tell a gain from a loss (at least 6)"),
+        ([None, None], "ab", None, "no case to compare"),
+    ],
+)
+def test_p_and_verdict_of_too_few_patients(values, subjects, p, verdict):
+    found = paired_comparison(values, [0.0, 0.0], list(subjects))
+    assert (found.p, found.verdict) == (p, verdict)
+
+
+def test_a_gain_needs_both_the_interval_and_the_test():
+    """One small loss against five gains: the interval leaves 0 out, but p is 4 / 2^6."""
+    values = [0.1, 0.2, 0.3, 0.4, 0.5, -0.01]
+    found = paired_comparison(values, [0.0] * 6, list(range(6)))
+    assert found.gain.low > 0
+    assert found.p == 4 / 2**6
+    assert found.verdict == "gain inside the noise"
+    # At a level of the very p it is not below yet; at one above it is.
+    assert paired_comparison(values, [0.0] * 6, list(range(6)), confidence=1 - 4 / 2**6).verdict == found.verdict
+    assert paired_comparison(values, [0.0] * 6, list(range(6)), confidence=0.93).verdict == "gain outside the noise"
+    # Many small gains against two large losses: the ranks are sure, the mean is not.
+    skewed = [0.1 + 0.01 * place for place in range(12)] + [-0.9, -0.8]
+    mean_unsure = paired_comparison(skewed, [0.0] * 14, list(range(14)), confidence=0.7)
+    assert mean_unsure.p < 0.3
+    assert mean_unsure.gain.low < 0 < mean_unsure.gain.high
+    assert mean_unsure.verdict.endswith("inside the noise")
+
+
+def test_a_gain_around_one_is_not_taken_for_none():
+    found = paired_comparison([0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.05], [0.0] * 7, list(range(7)))
+    assert found.gain.low < 1 < found.gain.high
+    assert found.verdict == "gain outside the noise"
