@@ -134,7 +134,8 @@ class ComponentRule:
             every = " and ".join([", ".join(single[:-1]), single[-1]]) if len(single) > 1 else single[0]
             kept.append(f"{every} in one piece{' each' if len(single) > 1 else ''}")
         for index, volume in self.least_mm3.items():
-            kept.append(f"{called[index]} in pieces of {volume:{'.3g' if volume < 1000 else '.0f'}} mm³ or more")
+            # From 999.5 on three digits would be written as 1e+03.
+            kept.append(f"{called[index]} in pieces of {volume:{'.3g' if volume < 999.5 else '.0f'}} mm³ or more")
         return "; ".join(kept) or "everything"
 
 

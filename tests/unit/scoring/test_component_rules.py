@@ -343,6 +343,15 @@ def test_a_rule_in_words():
     assert ComponentRule().words(NAMES) == "everything"
     assert ComponentRule(least_mm3={7: 12345.6}).words(NAMES) == "class 7 in pieces of 12346 mm³ or more"
     assert ComponentRule(largest=(7,)).words(NAMES) == "class 7 in one piece"
+    assert ComponentRule(largest=(1, 2, 3)).words(NAMES) == "RV, myo and tumour in one piece each"
     assert HEART_RULE.words(NAMES) == (
         "all structures together in one piece, the one most like the labelled masks; RV and myo in one piece each"
     )
+
+
+@pytest.mark.parametrize(
+    ("volume", "said"),
+    [(0.1234, "0.123"), (999.4, "999"), (999.7, "1000"), (1000.0, "1000"), (1000.4, "1000"), (1234.4, "1234")],
+)
+def test_volumes_in_words_have_three_digits_or_all_before_the_point(volume, said):
+    assert ComponentRule(least_mm3={3: volume}).words(NAMES) == f"tumour in pieces of {said} mm³ or more"

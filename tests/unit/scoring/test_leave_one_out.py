@@ -8,7 +8,7 @@ import math
 import pandas as pd
 import pytest
 
-from fewlabel.scoring.leave_one_out import expected_summary
+from fewlabel.scoring.leave_one_out import dice_of_subjects, expected_summary
 
 NAMES = {1: "cavity", 2: "wall"}
 
@@ -51,3 +51,18 @@ def test_a_distance_that_one_class_lacks_is_left_out_of_the_mean() -> None:
     found = expected_summary(table(("a", "a1", "", 1, 1.0, math.nan), ("a", "a1", "", 2, 0.5, 6.0)), NAMES)
     assert found["subjects"]["a"]["hd95_mm"] == 6.0
     assert found["subjects"]["a"]["classes"]["1"]["hd95_mm"] is None
+
+
+def test_the_dice_of_each_patient_is_that_of_the_summary() -> None:
+    rows = table(
+        ("a", "a1", "ED", 1, 0.8, 4.0), ("a", "a1", "ED", 2, 0.6, 8.0), ("a", "a2", "ES", 1, 0.2, 9.0),
+        ("b", "b1", "ED", 1, 1.0, 2.0),
+    )  # fmt: skip
+    found = dice_of_subjects(rows)
+    assert found == pytest.approx({"a": (0.7 + 0.2) / 2, "b": 1.0})
+    assert found == {name: kept["dice"] for name, kept in expected_summary(rows, NAMES)["subjects"].items()}
+
+
+def test_patients_with_numbers_for_names_have_them_as_text() -> None:
+    rows = table(("a", "a1", "", 1, 0.5, 4.0)).assign(subject=7)
+    assert dice_of_subjects(rows) == {"7": 0.5}

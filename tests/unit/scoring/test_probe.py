@@ -106,6 +106,13 @@ def test_cells_have_the_class_of_most_of_their_pixels():
                 assert found[n, y, x] == (counts.index(max(counts)) if sum(counts) > 8 else 255)
 
 
+def test_a_cell_half_of_which_is_ignored_has_no_class():
+    labels = np.array([[[1, 255, 2, 2], [255, 1, 255, 0]]], np.uint8)
+    found = coarse_labels(labels, 2, 3)
+    assert found.tolist() == [[[255, 2]]]
+    assert found.dtype == np.uint8
+
+
 def test_a_bank_is_balanced_over_classes_and_slices():
     generator = np.random.default_rng(0)
     labels = np.concatenate([np.zeros(900, int), np.ones(90, int), np.full(7, 2), np.full(50, 255)])
@@ -116,3 +123,9 @@ def test_a_bank_is_balanced_over_classes_and_slices():
     few = balanced_rows(labels, slices, generator, per_slice=2, per_class=50)
     assert all(np.bincount(slices[few][labels[few] == index]).max() == 2 for index in (0, 1, 2))
     assert len(balanced_rows(np.full(4, 255), np.zeros(4, int), generator)) == 0
+
+
+def test_a_bank_takes_200_of_a_class_in_a_slice_and_500_in_all():
+    generator, labels = np.random.default_rng(0), np.zeros(900, int)
+    assert len(balanced_rows(labels, np.zeros(900, int), generator)) == 200
+    assert len(balanced_rows(labels, np.arange(900) // 300, generator)) == 500

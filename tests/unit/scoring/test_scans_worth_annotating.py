@@ -37,6 +37,12 @@ def test_the_first_of_all_is_the_medoid_and_the_second_covers_what_is_left() -> 
     assert second.served == 3
 
 
+def test_a_scan_that_lies_no_nearer_than_before_is_not_served() -> None:
+    """The middle one is as far from the annotated scan as from the one that is picked."""
+    picked = pick_to_cover(line(0, 1, 2), [0], [2], list("abc"), 1)[0]
+    assert (picked.index, picked.served) == (2, 1)
+
+
 def test_each_pick_is_the_best_of_a_search_over_all_candidates() -> None:
     distances = scan_distances(np.random.default_rng(1).normal(size=(12, 4)))
     known, pool = [0, 5], [1, 2, 3, 7, 9, 11]

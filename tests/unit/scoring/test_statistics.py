@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from fewlabel.scoring.statistics import (
+    Interval,
     bootstrap_interval,
     is_drawn,
     paired_comparison,
@@ -91,12 +92,14 @@ def test_t_interval_equals_scipy():
     narrower = t_interval(values, confidence=0.5)
     assert narrower.high - narrower.low < found.high - found.low
     # Two draws: t = 12.706.
-    assert t_interval([0.0, 2.0]).high == pytest.approx(1 + 12.7062, abs=1e-3)
+    assert t_interval([0.0, 2.0]).record() == pytest.approx(
+        {"mean": 1.0, "std": 2**0.5, "low": 1 - 12.7062, "high": 1 + 12.7062, "n": 2, "subjects": 2}, abs=1e-3
+    )
 
 
 def test_t_interval_of_one_or_no_draw():
-    assert (t_interval([0.3]).mean, t_interval([0.3]).low) == (0.3, None)
-    assert t_interval([]).mean is None
+    assert t_interval([0.3]) == Interval(0.3, None, None, None, n=1, subjects=1)
+    assert t_interval([]) == Interval(None, None, None, None, n=0, subjects=0)
 
 
 def test_signed_rank_equals_enumeration():

@@ -11,9 +11,6 @@ from fewlabel.scoring.label_efficiency import equivalent_labels, labels_needed
 from fewlabel.scoring.nested_bootstrap import nested_bootstrap
 from fewlabel.scoring.paired_test import components, holm, paired_test, verdict
 from fewlabel.scoring.power import draws_needed, power_of
-from fewlabel.scoring.rank_stability import agreement, rank_stability, ranks
-from fewlabel.scoring.replicates import over_seeds, scores_of, spread
-from fewlabel.scoring.switch_effects import matched_pairs, switch_effects
 
 NAN = math.nan
 
@@ -24,27 +21,6 @@ def layouts(count: int, draws: int, people: int, sd: tuple[float, float, float],
     for _ in range(count):
         rest = rng.normal(0, sd[2], (draws, people))
         yield mean + rng.normal(0, sd[0], (draws, 1)) + rng.normal(0, sd[1], (1, people)) + rest
-
-
-def test_spread_over_draws_and_seeds_by_hand() -> None:
-    scores = np.array([[[0.5, 0.7], [0.7, 0.9]], [[0.2, 0.4], [NAN, NAN]]])
-    found = spread(scores)
-    trainings = [0.6, 0.8, 0.3]
-    assert found.mean == pytest.approx(np.mean(trainings))
-    assert found.std == pytest.approx(np.std(trainings, ddof=1))
-    assert found.between_draws == pytest.approx(np.std([0.7, 0.3], ddof=1))
-    assert found.within_draws == pytest.approx(np.std([0.6, 0.8], ddof=1))
-    assert (found.draws, found.trainings) == (2, 3)
-    assert spread(np.full((1, 1, 2), NAN)).mean is None
-    assert spread(np.ones((1, 1, 2))).std is None
-
-
-def test_scores_become_an_array_with_gaps() -> None:
-    array, draws, seeds, people = scores_of({(1, 0, "b"): 0.5, (0, 7, "a"): 0.4})
-    assert (draws, seeds, people) == ([0, 1], [0, 7], ["a", "b"])
-    assert array[1, 0, 1] == 0.5
-    assert array[0, 1, 0] == 0.4
-    assert np.isnan(array).sum() == 6
 
 
 def test_the_paired_test_is_students_where_one_factor_is_alone() -> None:
@@ -173,27 +149,6 @@ def test_equivalent_labels_has_a_range_around_the_truth() -> None:
     assert (never.bound, never.record()["high"]) == ("more than", None)
 
 
-def test_ranks_and_their_stability() -> None:
-    rng = np.random.default_rng(4)
-    base = rng.normal(0.6, 0.1, (5, 1, 12))
-    arms = {"a": base + 0.1, "b": base, "c": base + rng.normal(0, 0.002, base.shape)}
-    found = rank_stability(arms, count=200)
-    assert (found["a"].rank, found["a"].low, found["a"].high, found["a"].first) == (1.0, 1.0, 1.0, 1.0)
-    assert (found["b"].low, found["b"].high) == (2.0, 3.0)
-    assert ranks([0.9, 0.9, 0.1]).tolist() == [1.5, 1.5, 3.0]
-    with pytest.raises(ValueError, match="same draws and patients"):
-        rank_stability({"a": base, "b": base[:3]})
-
-
-def test_agreement_is_kendalls() -> None:
-    table = np.array([[0.1, 0.2, 0.3], [0.1, 0.3, 0.2], [0.1, 0.2, 0.3]])
-    # Rank sums 9, 5 and 4 around 6.
-    assert agreement(table) == pytest.approx(12 * (9 + 1 + 4) / (9 * 24))
-    assert agreement(np.array([[0.1, 0.2], [0.2, 0.1]])) == 0.0
-    assert agreement(np.array([[0.1, 0.2]])) is None
-    assert agreement(np.array([[0.1, 0.2, NAN], [0.1, 0.2, 0.3], [0.3, 0.4, 0.6]])) == 1.0
-
-
 def test_power_is_what_a_simulation_finds() -> None:
     truth = (0.02, 0.03, 0.02)
     # Mean squares at their expectation, of a table as large as can be.
@@ -219,20 +174,3 @@ def test_draws_needed_grow_as_the_gain_shrinks_and_may_never_do() -> None:
     assert few is not None
     assert few.draws is None
     assert draws_needed(table[:1]) is None
-
-
-def test_effects_of_switches_are_those_that_were_planted() -> None:
-    switches = {f"a{a}b{b}": {"a": bool(a), "b": bool(b)} for a in (0, 1) for b in (0, 1)}
-    base = np.random.default_rng(6).normal(0.6, 0.1, (3, 8))
-    arms = {name: base + 0.1 * states["a"] - 0.03 * states["b"] for name, states in switches.items()}
-    found = {effect.switch: effect for effect in switch_effects(arms, switches)}
-    assert found["a"].test.mean == pytest.approx(0.1)
-    assert found["b"].test.mean == pytest.approx(-0.03)
-    assert set(found["a"].pairs) == {("a1b0", "a0b0"), ("a1b1", "a0b1")}
-    assert matched_pairs({"x": {"a": True}, "y": {"b": True}}) == {"a": [], "b": []}
-    del arms["a0b0"]
-    assert {effect.switch: len(effect.pairs) for effect in switch_effects(arms, switches)} == {"a": 1, "b": 1}
-
-
-def test_means_over_seeds_skip_what_is_missing() -> None:
-    assert over_seeds(np.array([[[0.2, NAN], [0.4, NAN]]])).tolist()[0][0] == pytest.approx(0.3)

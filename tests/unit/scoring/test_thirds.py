@@ -44,3 +44,9 @@ def test_what_is_nowhere_has_no_value() -> None:
     assert dice_of_thirds(prediction, reference, [1, 2]) == [(0.0, 0.0, 0.0), (None, None, None)]
     whole = np.ones((9, 2, 2), int)
     assert dice_of_thirds(whole, whole, [1]) == [(1.0, 1.0, 1.0)]
+
+
+def test_a_scan_of_one_slice_has_one_third() -> None:
+    picture = np.array([[[0, 1, 1]]])
+    assert dice_of_thirds(picture, picture, [1]) == [(1.0, None, None)]
+    assert dice_of_thirds(np.array([[[1, 1, 0]]]), picture, [1]) == [(0.5, None, None)]
