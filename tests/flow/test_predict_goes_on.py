@@ -102,6 +102,22 @@ def test_masks_that_are_done_stay_and_the_table_has_a_row_for_each(
     assert len(pd.read_csv(out / "predictions.csv")) == 3
 
 
+def test_notes_and_records_of_names_that_no_file_can_have_say_nothing(model, scans, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    killed_at(monkeypatch, "b.nii", "finish", model, scans, out)
+    lines = (out / "unfinished.jsonl").read_text().splitlines()
+    note = next(json.loads(line) for line in lines if '"output"' in line)
+    halves = {**note, "output": "c.nii", "rows": [{**row, "input": "\udc80"} for row in note["rows"]]}
+    too_long = {**note, "files": {**note["files"], f"{300 * 'x'}.nii": "0"}}
+    with (out / "unfinished.jsonl").open("a") as stream:
+        stream.writelines(f"{json.dumps(each)}\n" for each in (halves, {"begun": "\ud800"}, too_long))
+    before = times(out)
+    run(model, scans, out)
+    assert len(pd.read_csv(out / "predictions.csv")) == 3
+    # Of a mask whose record names a file that cannot be, not all is there: it is made again.
+    assert times(out)["a.nii"] != before["a.nii"]
+
+
 def test_only_what_is_as_it_would_be_made_now_stays(model, scans, tmp_path):
     out = run(model, scans, tmp_path / "out")
     other = make_segmenter(tmp_path / "other", disc_plan(spacing=(2.5, 2.5)))

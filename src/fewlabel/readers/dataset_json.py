@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.core.errors import Fault, reason
+from fewlabel.core.named_files import file_is_there
 from fewlabel.core.suggestions import did_you_mean
 from fewlabel.data.catalog import Case, Column, Value
 from fewlabel.data.column_types import infer_columns
@@ -58,7 +59,7 @@ def listed_rows(described: Mapping[str, Any], key: str) -> list[tuple[str, str]]
 def lists_files_as_they_are(root: Path) -> bool:
     """Whether the first image on the list ``training`` exists under that very name, which it does not in nnU-Net."""
     rows = listed_rows(read_description(root, []), "training")
-    return bool(rows) and is_scan(root / rows[0][0]) and (root / rows[0][0]).is_file()
+    return bool(rows) and is_scan(root / rows[0][0]) and file_is_there(root / rows[0][0])
 
 
 def channels_of(described: Mapping[str, Any]) -> tuple[str, ...] | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.named_files import file_is_there
 from fewlabel.core.settings.base import setting
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.column_types import infer_columns
@@ -150,7 +151,7 @@ def _value(entry: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
 
 
 def _image_there(base: Path, entry: Mapping[str, Any]) -> bool:
-    return all((base / name).is_file() for name in _value(entry, _IMAGES))
+    return all(file_is_there(base / name) for name in _value(entry, _IMAGES))
 
 
 def _files(
@@ -160,12 +161,12 @@ def _files(
     labels = [base / name for name in _value(entry, _LABELS)]
     if len(labels) > 1:
         faults.append(Fault(f"must have one label, not {len(labels)}", where, "Join them into one mask"))
-    missing = [path for path in (*images, *labels) if not path.is_file()]
+    missing = [path for path in (*images, *labels) if not file_is_there(path)]
     faults.extend(Fault(f"{path} does not exist", where, "Restore it, or set reader.base") for path in missing)
     if not images:
         faults.append(Fault("names no image", where))
     usable = not any(path in missing for path in images)
-    label = labels[0] if labels and labels[0].is_file() and len(labels) == 1 else None
+    label = labels[0] if labels and file_is_there(labels[0]) and len(labels) == 1 else None
     return tuple(images) if usable else (), label
 
 

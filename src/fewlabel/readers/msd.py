@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from fewlabel.core.errors import Fault
+from fewlabel.core.named_files import file_is_there
 from fewlabel.data.catalog import Case, Catalog
 from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.data.io.itk_image import is_scan
@@ -76,7 +77,7 @@ class MsdReader(Reader):
             name=str(described.get("name") or root.name),
             root=root,
             reader="msd",
-            cases=tuple(sorted((case for case in cases if case.images[0].is_file()), key=lambda case: case.id)),
+            cases=tuple(sorted((case for case in cases if file_is_there(case.images[0])), key=lambda case: case.id)),
             columns=columns,
             label_names=label_names,
             channels=channels,
@@ -100,10 +101,10 @@ def _listed_cases(root: Path, described: Mapping[str, Any], faults: list[Fault])
                 problem = f"{image} is listed twice, the second time in {key}"
                 faults.append(Fault(problem, where, "Take one of them off the list"))
             for name in filter(None, (image, label)):
-                if not (root / name).is_file():
+                if not file_is_there(root / name):
                     faults.append(Fault(f"{name} does not exist", where, "Restore it or take it off the list"))
             name = scan_stem(path)
-            truth = root / label if label and (root / label).is_file() else None
+            truth = root / label if label and file_is_there(root / label) else None
             cases[path] = Case(id=name, subject=name, images=(path,), label=truth, part=part)
     unlisted = sorted(path.name for path in (root / "imagesTr").glob("*") if is_scan(path) and path not in cases)
     if unlisted and cases:

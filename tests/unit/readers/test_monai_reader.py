@@ -68,6 +68,16 @@ def test_channels_names_and_subjects(tmp_path):
     assert len(catalog.cases[0].images) == 2
 
 
+@pytest.mark.parametrize("name", [f"{300 * 'x'}.nii.gz", "a\0b.nii.gz", "\ud800.nii.gz"])
+def test_a_name_that_no_file_can_have_is_one_fault_of_several(tmp_path, name):
+    root = datalist(tmp_path, testing=[name, "img/gone.nii.gz"])
+    _, catalog = collect_catalog(root / "datalist.json")
+    assert [fault.problem for fault in catalog.faults] == [
+        f"{root}/{name} does not exist",
+        f"{root}/img/gone.nii.gz does not exist",
+    ]
+
+
 def test_files_that_are_not_there_are_all_named(tmp_path):
     root = datalist(tmp_path)
     (root / "img/s1.nii.gz").unlink()

@@ -125,6 +125,22 @@ def test_every_fault_is_named_at_once(tmp_path):
     assert "toy_003" not in text
 
 
+@pytest.mark.parametrize("name", [f"{300 * 'x'}.nii.gz", "a\0b.nii.gz", "\ud800.nii.gz"])
+def test_a_name_that_no_file_can_have_is_one_fault_of_several(tmp_path, name):
+    root = task(tmp_path)
+    rows = [{"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"}, {"image": "./imagesTr/gone.nii.gz"}]
+    (root / "dataset.json").write_text(json.dumps({**described(root), "training": rows}))
+    with pytest.raises(DataError) as error:
+        read(root)
+    problems = [fault.problem for fault in error.value.faults]
+    assert problems[:3] == [
+        f"./imagesTr/{name} does not exist",
+        f"./labelsTr/{name} does not exist",
+        "./imagesTr/gone.nii.gz does not exist",
+    ]
+    assert MsdReader.match(root).score < 1
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"training": {}}'])
 def test_a_folder_without_the_list_is_refused(tmp_path, content):
     (tmp_path / "dataset.json").write_text(content)

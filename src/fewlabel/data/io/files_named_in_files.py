@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.core.errors import DataError, Fault
+from fewlabel.core.named_files import file_is_there
 from fewlabel.data.io.stored_voxel_checks import MOST_FILES
 
 #: What to do about a name that leads elsewhere.
@@ -116,7 +117,7 @@ def _check_storage(array: Any, own: Path, links: int, known: set[tuple[Path, str
             _walk(array.file, _words(source.dset_name), links - 1, known)
             continue
         file = _inside(own, source.file_name)
-        if file.is_file():
+        if file_is_there(file):
             with h5py.File(file, "r") as other:
                 _walk(other, _words(source.dset_name), links - 1, known)
 

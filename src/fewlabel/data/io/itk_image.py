@@ -14,6 +14,7 @@ import SimpleITK as sitk  # noqa: N813  # the name its own manual uses
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import DataError, Fault, reason
+from fewlabel.core.named_files import file_is_there
 from fewlabel.data.io import file_type_detection
 from fewlabel.data.io.dicom_faults import dicom_fault, folder_fault
 from fewlabel.data.io.file_integrity import (
@@ -183,7 +184,7 @@ def checked(path: Path) -> Examined:
         DataError: With all that is wrong with it.
     """
     check_name(path)
-    if not path.is_file():
+    if not file_is_there(path):
         raise DataError("A file cannot be read:", [folder_fault(path) if path.is_dir() else _gone(path)])
     try:
         facts = examine(path)

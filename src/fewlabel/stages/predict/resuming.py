@@ -15,7 +15,9 @@ import pandas as pd
 from fewlabel.core.artifact.files import append_line, file_hash, read_json
 from fewlabel.core.artifact.own_files import PREDICT_JOURNAL, PREDICT_REPORT
 from fewlabel.core.errors import ArtifactError
+from fewlabel.core.named_files import file_is_there
 from fewlabel.core.output_paths import leads_out
+from fewlabel.core.printable import is_utf8
 from fewlabel.data.io.catalog_paths import files_behind
 from fewlabel.stages.predict.mask_names import Scan
 from fewlabel.stages.predict.output_destination import Destination
@@ -125,7 +127,7 @@ class Earlier:
             in_the_way.update(dict.fromkeys(standing, "is there already"))
             return False
         recorded = (self.folder / name for name in record.files)
-        there = {*standing, *(path for path in recorded if path.is_file())}
+        there = {*standing, *(path for path in recorded if file_is_there(path))}
         names = {path: path.relative_to(self.folder).as_posix() for path in sorted(there)}
         for path, name in names.items():
             if name not in record.files:
@@ -221,8 +223,13 @@ def _lines(journal: Path) -> Iterator[dict[str, Any]]:
             value = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(value, dict) and (isinstance(value.get("begun"), str) or _is_finish(value)):
+        if isinstance(value, dict) and _is_text(value) and (isinstance(value.get("begun"), str) or _is_finish(value)):
             yield value
+
+
+def _is_text(note: Mapping[str, Any]) -> bool:
+    """Whether all of a note can be written: JSON has escapes for halves of characters, which no table takes."""
+    return is_utf8(json.dumps(note, ensure_ascii=False))
 
 
 def _is_finish(note: Mapping[str, Any]) -> bool:
