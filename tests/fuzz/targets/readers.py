@@ -121,8 +121,9 @@ def dicom() -> None:
 
 
 def _timeless(path: Path) -> None:
-    """Take what is drawn anew each time out of a DICOM segmentation: its day and hour, and the UID of its dimensions."""
+    """Take what is drawn anew each time out of a DICOM segmentation: day and hour, and the UID of its dimensions."""
     import pydicom
+
     from kit.dicom import uid
 
     fixed = {"DA": "20260101", "TM": "000000", "DT": "20260101000000"}
