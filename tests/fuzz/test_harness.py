@@ -25,7 +25,7 @@ from fuzz.one_input import Bench, of_before_seals
 from fuzz.outcomes import DIED, ERROR, FOREIGN, HANG, MEMORY, OUTSIDE, SILENT, SOUND, Outcome
 from fuzz.targets import TARGETS
 from fuzz.targets.base import NOT_THERE, Target
-from fuzz.trees import Folder, Link, read_tree, write_tree
+from fuzz.trees import Folder, Link, read_tree, tree_digest, write_tree
 from fuzz.watching import Writes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -198,6 +198,18 @@ def test_rows_say_what_is_not_to_be_tried_again(tmp_path, monkeypatch):
     assert rows.tried_until(path, "toy", 7) == 0
     assert (row["tried"], row["held"], row["failed"]) == (3, 2, 1)
     assert row["failures"] == [{"input": 2, "verdict": FOREIGN, "why": "why"}]
+
+
+@pytest.mark.parametrize("name", ["artifact-encoder", "artifact-checkpoint", "reader-dicom"])
+def test_sound_inputs_are_the_same_whenever_they_are_built(tmp_path, monkeypatch, name):
+    built = []
+    for number in range(4):
+        home = tmp_path / str(number)
+        home.mkdir()
+        monkeypatch.chdir(home)
+        TARGETS[name].build()
+        built.append(tree_digest(read_tree(home)))
+    assert len(set(built)) == 1
 
 
 def test_a_laid_tree_becomes_each_input_and_is_put_back(tmp_path):

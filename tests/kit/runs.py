@@ -29,7 +29,9 @@ def make_encoder(
 ) -> Path:
     """An untrained encoder with the record of a run that might have been; with one label there is no mitigator."""
     store, rng = PreparedStore(prepared), numpy_stream(0, "run")
-    encoder = UNetEncoder(NETWORK)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoder = UNetEncoder(NETWORK)
     folder.mkdir(parents=True)
     combiner = GradMitigator(labels) if len(labels) > 1 else None
     names = [f"encoder.{name}" for name, _ in encoder.named_parameters()]

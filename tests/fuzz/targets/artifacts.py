@@ -155,6 +155,7 @@ def open_run_record(folder: Path, index: int) -> str:
 
 def checkpoint() -> None:
     """An unfinished run: its mark, its record and its checkpoint."""
+    from fewlabel.engine.checkpoint import CHECKPOINT
     from fewlabel.engine.record import Record
     from fewlabel.engine.run_folder_state import mark_run
 
@@ -163,6 +164,17 @@ def checkpoint() -> None:
     for step in range(4):
         record.add(step, {"loss": 1.5 - step / 10, "lr": 1e-3, "seconds": 0.1})
     _checkpointer(Path("run")).save(4, {"best": 0.5})
+    _in_order(Path("run") / CHECKPOINT)
+
+
+def _in_order(path: Path) -> None:
+    """Put the metadata of a safetensors file in order: the library writes them in another one each time."""
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    written = json.dumps(header, separators=(",", ":")).encode().ljust(size)
+    path.write_bytes(content[:8] + written + content[8 + size :])
 
 
 def _checkpointer(folder: Path) -> Any:

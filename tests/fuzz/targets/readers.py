@@ -114,10 +114,29 @@ def dicom() -> None:
         array = np.random.default_rng(number).integers(0, 900, SHAPE).astype(np.uint16)
         slices = write_slices(home / "s", array, names="IM{:03d}.dcm", Modality="MR", **tags)
         if number == 1:
-            write_segmentation(home / "seg.dcm", slices, {"organ": organ})
+            _timeless(write_segmentation(home / "seg.dcm", slices, {"organ": organ}))
         else:
             square = np.array([[-8.0, -18, 30], [-6, -18, 30], [-6, -15, 30], [-8, -15, 30]])
             write_structure_set(home / "rt.dcm", slices, {"organ": [square]})
+
+
+def _timeless(path: Path) -> None:
+    """Take what is drawn anew each time out of a DICOM segmentation: day and hour, and the UID of its dimensions."""
+    import pydicom
+
+    from kit.dicom import uid
+
+    fixed = {"DA": "20260101", "TM": "000000", "DT": "20260101000000"}
+
+    def settle(_: pydicom.Dataset, element: pydicom.DataElement) -> None:
+        if element.keyword == "DimensionOrganizationUID":
+            element.value = uid("dimensions")
+        elif element.value:
+            element.value = fixed.get(element.VR, element.value)
+
+    made = pydicom.dcmread(path)
+    made.walk(settle)
+    made.save_as(path)
 
 
 def folders() -> None:

@@ -72,6 +72,9 @@ def test_a_run_has_met_its_own_and_those_of_its_encoder(tmp_path: Path) -> None:
         (["a"], [], "hearts", set()),
         # A set whose own name ends in a number.
         (["a"], ["acdc17:a"], "acdc17", {"a"}),
+        # Subjects whose own names have a colon.
+        (["a:1"], ["hearts:a:1"], "hearts", {"a:1"}),
+        (["hearts:a:1"], ["a:1"], "merged", {"hearts:a:1"}),
     ],
 )
 def test_subjects_are_known_under_the_names_of_merged_stores(

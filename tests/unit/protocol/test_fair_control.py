@@ -32,6 +32,7 @@ def test_start_and_regime_are_what_is_compared():
             {"architecture": {"width": 4, "depth": 3, "norm": "batch"}},
             "network (width 16, depth 5 beside width 4, depth 3)",
         ),
+        ({"architecture": {"width": 16}}, "network (depth 5, norm batch beside less)"),
         ({"steps": 500}, "steps (300 beside 500)"),
         ({"batch": 4}, "batch (10 beside 4)"),
         ({"patch": [8, 16, 16]}, "patch (none beside 8, 16, 16)"),

@@ -53,6 +53,20 @@ def test_slices_laid_another_way_round_differ(frame: Any) -> None:
     assert found["orientation"] == (then, then.replace("slices to superior", now))
 
 
+def test_oblique_scans_are_described_by_the_nearest_axes() -> None:
+    found = differences(plan(turned(20.0, 0)), plan(turned(200.0, 0)))
+    assert found["orientation"] == (
+        "slices to superior, rows to posterior, columns to left",
+        "slices to superior, rows to anterior, columns to right",
+    )
+
+
+def test_a_segmenter_without_a_plan_reads_nothing() -> None:
+    assert plan_differences({}, {"spacing": [1.0, 1.0], "channels": 1}) == {
+        "spacing": (None, [1.0, 1.0]), "channels": (None, 1),
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("about", [0, 1, 2])
 @pytest.mark.parametrize("degrees", [0.0001, -12.0, 30.0, -44.0])
 def test_scans_that_lie_a_little_otherwise_are_read(about: int, degrees: float) -> None:

@@ -50,6 +50,7 @@ def test_ssl4mis_is_the_published_split():
     assert set(parts["test"]) == ids(1, 7, 8, 11, 13, 22, 24, 33, 52, 59, 64, 65, 66, 68, 75, 80, 81, 83, 84, 93)
     assert set(parts["validation"]) == ids(2, 19, 28, 30, 39, 45, 78, 82, 85, 87)
     draws = {int(count): rows[0]["labelled"] for count, rows in split["draws"].items()}
+    assert set(draws) == set(range(1, 15))
     assert set(draws[1]) == ids(99)
     assert draws[3] == [f"patient{number:03d}" for number in (99, 38, 50)]
     assert draws[7] == [f"patient{number:03d}" for number in (99, 38, 50, 100, 58, 21, 49)]
@@ -65,6 +66,7 @@ def test_develop_has_no_test_patient_of_the_literature_and_no_label_of_its_small
     used = {subject for part in split["parts"].values() for subject in part}
     assert len(used) == 63
     assert len(split["parts"]["test"]) == 20
+    assert split["parts"]["pretrain"] == split["parts"]["train"]
     drawn = {subject for rows in split["draws"].values() for row in rows for subject in row["labelled"]}
     for name in ("chaitanya", "ssl4mis"):
         theirs = NAMED[name]()

@@ -104,3 +104,26 @@ def test_every_fault_of_a_split_file_comes_at_once(tmp_path):
     Path(path).write_bytes(b'{"parts": {"train": ["\xf6"]}}')
     with pytest.raises(DataError, match="A split file holds"):
         make_split(catalog(names(4)), path)
+
+
+def test_a_file_of_a_windows_editor_is_read(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"parts": {"train": ["s00"]}}), encoding="utf-8-sig")
+    assert make_split(catalog(names(3)), str(path))["parts"]["train"] == ["s00"]
+
+
+def test_a_file_that_cannot_be_read_says_why(tmp_path):
+    for name, why in (("gone.json", "No such file or directory"), ("mine.json", "Expecting property name")):
+        (tmp_path / "mine.json").write_text("{")
+        with pytest.raises(DataError, match=f"is not a readable JSON file \\({why}") as error:
+            make_split(catalog(names(3)), str(tmp_path / name))
+        assert error.value.message == "The split cannot be read:"
+
+
+def test_a_subject_without_a_label_is_told_with_its_file(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"parts": {"train": ["s00", "u"], "pretrain": ["u"]}}))
+    with pytest.raises(DataError) as error:
+        make_split(catalog(names(3), ["u"]), str(path))
+    assert error.value.message == "The split is not valid:"
+    assert [str(fault) for fault in error.value.faults] == [f"{path}: u of part train has no label."]

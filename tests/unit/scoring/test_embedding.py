@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fewlabel.scoring.embedding import neighbour_purity, silhouette, tsne
+from fewlabel.scoring.embedding import Purity, neighbour_purity, silhouette, tsne
 
 
 def circle(degrees):
@@ -58,6 +58,16 @@ def test_missing_labels_take_no_part():
     assert found.purity == 1.0
 
 
+def test_two_slices_are_each_others_neighbour():
+    assert neighbour_purity(circle([0, 1]), np.array([0, 0])) == Purity(1.0, 1.0, k=10, n=2)
+    assert neighbour_purity(circle([0, 1]), np.array([0, 1]), k=3) == Purity(0.0, 0.0, k=3, n=2)
+
+
+def test_ten_neighbours_are_looked_at():
+    vectors, labels = circle(np.arange(30)), np.arange(30) % 3
+    assert neighbour_purity(vectors, labels) == neighbour_purity(vectors, labels, k=10)
+
+
 def test_nothing_to_compare():
     assert neighbour_purity(circle([0]), np.array([0])) is None
     assert neighbour_purity(circle([0, 1]), np.array([-1, 0])) is None
@@ -77,6 +87,9 @@ def test_silhouette_by_hand():
     assert silhouette(vectors, np.array([0, 0, 1, 1])) == pytest.approx(1.0)
     # Mixed classes: inner distance 1, outer distance mean of 0 and 1, silhouette (0.5 - 1) / 1.
     assert silhouette(vectors, np.array([0, 1, 0, 1])) == pytest.approx(-0.5)
+    # Distances are 1 - cosine: .5 within the first class, 2 and 1.5 to the other, whose own are 0.
+    found = silhouette(circle([0, 60, 180, 180]), np.array([0, 0, 1, 1]))
+    assert found == pytest.approx(((2 - 0.5) / 2 + (1.5 - 0.5) / 1.5 + 1 + 1) / 4)
 
 
 def test_silhouette_where_undefined():
@@ -102,3 +115,12 @@ def test_tsne_of_a_handful_and_of_too_few():
     assert tsne(circle([0, 40, 90]), seed=0).shape == (3, 2)
     with pytest.raises(ValueError, match="3 or more"):
         tsne(circle([0, 40]))
+
+
+def test_tsne_is_centred_and_looks_at_a_third_of_few_rows():
+    vectors = np.random.default_rng(2).normal(size=(10, 4))
+    points = tsne(vectors)
+    np.testing.assert_allclose(points.mean(axis=0), 0, atol=1e-6)
+    assert np.abs(points).max() == pytest.approx(1.0)
+    np.testing.assert_array_equal(points, tsne(vectors, seed=0, perplexity=3.0))
+    assert not np.array_equal(points, tsne(vectors, perplexity=2.5))

@@ -107,6 +107,18 @@ def test_a_single_slice_is_measured_in_its_plane():
     assert min(there) == 6.0
 
 
+def test_two_slices_are_measured_across_too():
+    masks = np.zeros((2, 2, 6, 6), bool)
+    masks[0, 0, 1:5, 1:5] = masks[1, 1, 1:5, 1:5] = True
+    assert surface_distances(masks[0], masks[1], (7.0, 1.0, 1.0)) == pytest.approx((7.0, 7.0))
+
+
+def test_one_voxel_alone_is_found_or_not():
+    voxel = np.ones((1, 1, 1), np.uint8)
+    (score,) = score_case(voxel, voxel, (2.0, 1.0, 1.0), [1])
+    assert (score.dice, score.hd95_mm, score.assd_mm) == (1.0, 0.0, 0.0)
+
+
 def test_identical_masks_are_perfect():
     mask = blobs(1)[0].astype(np.uint8)
     (score,) = score_case(mask, mask, SPACING, [1])

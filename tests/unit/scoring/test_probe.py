@@ -75,6 +75,31 @@ def test_levels_count_alike_whatever_their_width():
     assert Probe(bank, labels, ["a"], scale_of(reference, [101]), 2).neighbours(asked, ["b"]) == [1]
 
 
+def test_a_scale_is_of_all_pixels_and_leaves_constant_features_as_they_are():
+    scale = scale_of(torch.tensor([[0.0, 5.0, 1.0], [2.0, 5.0, 3.0]]), [1, 2])
+    assert scale.mean.tolist() == [1.0, 5.0, 2.0]
+    assert scale.deviation.tolist() == [1.0, 1.0, 1.0]
+    assert scale.level.tolist() == pytest.approx([1.0, 2**-0.5, 2**-0.5])
+    # Noise of single precision beside a large mean is no feature, and a small feature is one.
+    large = scale_of(torch.tensor([[1e6, 0.0], [1e6 + 0.5, 1e-4]]), [2])
+    assert large.deviation.tolist() == pytest.approx([1.0, 5e-5])
+
+
+def test_the_linear_classifier_is_a_penalised_logistic_regression():
+    from sklearn.linear_model import LogisticRegression
+
+    bank, labels, asked = random_features(120), labels_of(120), random_features(300, seed=1)
+    scale = scale_of(bank, [3, 5])
+    told = Probe(bank, labels, ["a"], scale, CLASSES).linear(asked, ["b"])
+
+    def wanted(strength):
+        model = LogisticRegression(C=strength, max_iter=2000).fit(scale(bank).numpy(), labels)
+        return model.predict(scale(asked).numpy())
+
+    np.testing.assert_array_equal(told, wanted(0.01))
+    assert (told != wanted(1.0)).any()
+
+
 def test_a_patient_is_never_told_by_pixels_of_their_own():
     bank = labels_of(40)
     probe = Probe(one_hot(bank), bank, ["a", "b"], scale_of(one_hot(bank), [CLASSES]), CLASSES)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fewlabel.scoring.statistics import bootstrap_interval, paired_comparison
 from fewlabel.scoring.summary import summarise
 
 NAMES = {1: "one", 2: "two"}
@@ -83,3 +84,40 @@ def test_cases_are_paired_by_name_not_by_row():
     both = table(("model", "control"))
     shuffled = pd.concat([both[both["arm"] == "model"], both[both["arm"] == "control"].iloc[::-1]])
     assert summarise(shuffled, NAMES)["gain"] == summarise(both, NAMES)["gain"]
+
+
+def many(count=9):
+    """A subject per case; the model's Dice and distances are better by a little that varies."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(count):
+        dice, distance = rng.uniform(0.5, 0.7), rng.uniform(5, 9)
+        for arm, better in (("model", 0.1 + 0.01 * number), ("control", 0.0)):
+            scored = (dice + better, distance - 10 * better, distance / 3 + better)
+            rows.append((arm, f"c{number}", f"s{number}", 1, *scored, False, False, 0.5, 0, 0.0, 0, 0.0, dice))
+    return pd.DataFrame(rows, columns=table().columns)
+
+
+def test_a_smaller_distance_is_a_gain_and_a_larger_one_a_loss():
+    mean = summarise(many(), NAMES)["gain"]["mean"]
+    assert [mean[name]["verdict"] for name in ("dice", "hd95_mm", "assd_mm")] == [
+        "gain outside the noise", "gain outside the noise", "loss outside the noise",
+    ]  # fmt: skip
+    assert mean["hd95_mm"]["mean"] < 0 < mean["assd_mm"]["mean"]
+
+
+def test_intervals_are_those_of_the_bootstrap_that_was_asked_for():
+    rows = many()
+    model = rows[rows["arm"] == "model"]
+    subjects, gains = model["subject"].tolist(), rows[rows["arm"] == "control"]["dice"].to_numpy()
+    for how in ({}, {"confidence": 0.8, "resamples": 200, "seed": 3}):
+        found = summarise(rows, NAMES, **how)
+        wanted = bootstrap_interval(model["dice"].tolist(), subjects, **how).record()
+        assert found["arms"]["model"]["mean"]["dice"] == wanted
+        compared = paired_comparison(model["dice"].tolist(), gains.tolist(), subjects, **how).record()
+        assert found["gain"]["mean"]["dice"] == compared
+    assert summarise(rows, NAMES) == summarise(rows, NAMES, confidence=0.95, resamples=2000, seed=0)
+
+
+def test_a_structure_of_less_than_a_millilitre_is_present():
+    assert summarise(many(), NAMES)["arms"]["model"]["classes"]["1"]["present"] == 9
