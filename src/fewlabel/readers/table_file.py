@@ -13,6 +13,7 @@ from typing import Any
 
 from fewlabel.core.errors import Fault, reason
 from fewlabel.data.column_types import cleaned
+from fewlabel.readers.parquet_pages import MisfitError
 from fewlabel.readers.table_sizes import SheetSize, parquet_problem, workbook_problem
 from fewlabel.readers.text_files import encoding_of, read_text
 
@@ -197,7 +198,15 @@ def _sheet(sheet: Any, path: Path, faults: list[Fault], most: int | None) -> lis
 def _parquet(path: Path, faults: list[Fault], most: int | None) -> list[tuple[int, list[str]]]:
     import pyarrow.parquet
 
-    if problem := parquet_problem(path):
+    # Says of a file that is none, or of another kind, what the next line cannot.
+    pyarrow.parquet.read_metadata(path)
+    try:
+        problem = parquet_problem(path)
+    except MisfitError as error:
+        remedy = "Save it anew with the program that made it, or copy it anew from where it was whole"
+        faults.append(Fault(f"its pages are not what its footer says: {error}", str(path), remedy))
+        return []
+    if problem:
         faults.append(_refused(path, problem))
         return []
     if most is not None:

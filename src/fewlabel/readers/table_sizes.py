@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 from fewlabel.core.memory_limit import too_large
+from fewlabel.readers.parquet_pages import parquet_sizes
 
 #: Bytes of a workbook, and cells of a table, that anything may have.
 _HARMLESS_BYTES, _HARMLESS_CELLS = 1 << 24, 1 << 20
@@ -70,16 +71,15 @@ def parquet_problem(path: Path) -> str:
     """Why a Parquet file cannot be read as a whole; empty where it can.
 
     Raises:
-        OSError: If it cannot be read, or is none.
+        MisfitError: If its pages are not what its footer says.
+        OSError: If it cannot be read.
     """
-    import pyarrow.parquet
-
-    facts = pyarrow.parquet.read_metadata(path)
-    cells = facts.num_rows * max(1, facts.num_columns)
-    unpacked = sum(facts.row_group(group).total_byte_size for group in range(facts.num_row_groups))
-    if cells > _HARMLESS_CELLS and cells > _DENSEST_CELLS * path.stat().st_size:
-        return _too_dense(path, f"{facts.num_rows} rows")
-    return too_large(_CELL * cells + 2 * max(0, unpacked))
+    sizes = parquet_sizes(path)
+    cells = sizes.rows * max(1, sizes.columns)
+    if max(cells, sizes.values) > max(_HARMLESS_CELLS, _DENSEST_CELLS * path.stat().st_size):
+        # Lists have more values than rows.
+        return _too_dense(path, f"{sizes.rows} rows" if cells >= sizes.values else f"{sizes.values} values")
+    return too_large(_CELL * max(cells, sizes.values) + 2 * sizes.unpacked)
 
 
 def _too_dense(path: Path, promised: str) -> str:
