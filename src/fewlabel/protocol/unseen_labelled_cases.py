@@ -101,12 +101,12 @@ def _leaks(name: str, arm: SegmenterFacts, subjects: set[str], part: str, datase
         met["images entered training"] = _images(arm)
     return [
         Fault(
-            f"the {name} cannot be scored on {', '.join(sorted(met_among(subjects, known, dataset)))}, whose {how}",
+            f"the {name} cannot be scored on {', '.join(sorted(both))}, whose {how}",
             str(arm.artifact.folder),
             "Score on other subjects, or train again without them",
         )
         for how, known in met.items()
-        if met_among(subjects, known, dataset)
+        if (both := met_among(subjects, known, dataset))
     ]
 
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from fewlabel.core.errors import Fault, reason
+from fewlabel.core.errors import DataError, Fault, reason
 from fewlabel.core.settings.base import setting
 from fewlabel.data.catalog import Case, Catalog, Column, Value
 from fewlabel.data.io.axis_count import fourth_axis
 from fewlabel.data.io.catalog_paths import scan_stem
 from fewlabel.data.io.composite_paths import Frame
-from fewlabel.data.io.itk_image import is_scan
+from fewlabel.data.io.itk_image import checked, is_scan
 from fewlabel.readers.base import Match, Reader
 from fewlabel.readers.cine_frames import PARTS
 from fewlabel.readers.copies import without_copies
@@ -101,6 +101,7 @@ class AcdcReader(Reader):
                 "reader.cine=true adds them as unlabelled scans",
             )
         if self.config.cine:
+            faults.extend(_faults_of_cines(cines.values()))
             cases = list(_with_cines(cases, cines))
             columns = (*columns, QUARTER)
         return Catalog(
@@ -200,6 +201,19 @@ def _cine(case: Case) -> Path | None:
     folder = case.images[0].parent
     cines = sorted(path for path in folder.glob(f"{case.subject}_4d*") if is_scan(path))
     return next((path for path in cines if scan_stem(path) == f"{case.subject}_4d"), None)
+
+
+def _faults_of_cines(cines: Iterable[Path]) -> Iterator[Fault]:
+    """Why a file is no cine, which says nothing of itself where it has no frames."""
+    for path in cines:
+        try:
+            checked(path)
+        except DataError as error:
+            yield from error.faults
+            continue
+        if fourth_axis(path) == 1:
+            remedy = "Restore it, or leave all such files out by reader.cine=false"
+            yield Fault("must hold the frames of a cine along a fourth axis, and has none", str(path), remedy)
 
 
 def _with_cines(cases: Sequence[Case], cines: Mapping[Path, Path]) -> Iterator[Case]:

@@ -7,7 +7,7 @@ import pytest
 from fewlabel.core.errors import DataError
 from fewlabel.data.io.composite_paths import Frame, parse_composite
 from fewlabel.readers.acdc import AcdcReader
-from fewlabel.readers.base import choose_reader, read_catalog
+from fewlabel.readers.base import choose_reader, collect_catalog, read_catalog
 from kit.scans import acdc_subset, blob, noise, write_scan
 
 
@@ -167,6 +167,23 @@ def test_no_other_frame_of_a_test_patient_is_read(tmp_path):
     assert [len(part) for part in cases.values()] == [8, 2]
     assert all(case.label is not None for case in cases["test"])
     assert [case.metadata["quarter"] for case in cases["test"]] == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:400]), "is incomplete or damaged"),
+        (lambda path: write_scan(path, noise((3, 8, 6))), "must hold the frames of a cine along a fourth axis"),
+    ],
+)
+def test_a_cine_without_frames_is_a_fault_where_cines_are_asked_for(tmp_path, damage, text):
+    path = cine_patient(tmp_path) / "patient007/patient007_4d.nii.gz"
+    damage(path)
+    _, catalog = collect_catalog(tmp_path, {"name": "acdc", "cine": True})
+    assert [fault.where for fault in catalog.faults] == [str(path)]
+    assert text in catalog.faults[0].problem
+    _, plain = collect_catalog(tmp_path, {"name": "acdc"})
+    assert not plain.faults
 
 
 def test_a_patient_without_a_cine_is_read_as_before(tmp_path):

@@ -19,12 +19,14 @@ from fewlabel.data.io.files_named_in_files import REMEDY, outside_problem
 from fewlabel.data.io.gipl_header import gipl_stored
 from fewlabel.data.io.metaimage_header import metaimage_stored
 from fewlabel.data.io.nifti_bytes import (
+    first_bytes,
     header_file,
     is_packed,
     put_back_not_finite,
     read_header,
     read_through,
     voxel_file,
+    wrong_length,
 )
 from fewlabel.data.io.nifti_grid import nifti_problems
 from fewlabel.data.io.nrrd_header import nrrd_stored, read_nrrd_header
@@ -206,8 +208,9 @@ def _nifti(path: Path) -> Examined:
         return Examined(file_type_detection.NIFTI, ((problem, "Restore the other half of the pair"),))
     voxels = voxel_file(own)
     header = read_header(own)
-    if header is None and not is_packed(voxels):
-        return Examined(file_type_detection.NIFTI)
+    wrong = wrong_length(first_bytes(own)) if header is None else ""
+    if wrong or (header is None and not is_packed(voxels)):
+        return Examined(file_type_detection.NIFTI, ((wrong, _COPY),) if wrong else ())
     if header is not None and voxels == path and path.suffix.lower() == ".hdr" and header.content[344:347] != b"n+1":
         problem = f"its voxels are missing: there is no {path.with_suffix('.img').name} beside it"
         return Examined(file_type_detection.NIFTI, ((problem, "Restore the other half of the pair"),))

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from fewlabel.data.io.stored_voxel_checks import HARMLESS, Finite
 
+#: What the two versions have at bytes 344 and 4 of their headers.
+_MARKS, _MARKS_2 = (b"n+1\0", b"ni1\0"), (b"n+2\0", b"ni2\0")
 HEADER_BYTES = 544
 _BLOCK = 1 << 22
 _BEYOND = 1 << 40
@@ -83,10 +85,30 @@ def parse_header(content: bytes, *, single: bool = True) -> Header | None:
 
 
 def is_nifti(content: bytes) -> bool:
-    """Whether a file that begins with ``content`` is NIfTI or Analyze."""
+    """Whether a file that begins with ``content`` is NIfTI or Analyze, damaged or not."""
     import nibabel
 
-    return any(kind.may_contain_header(content) for kind in (nibabel.AnalyzeHeader, nibabel.Nifti2Header))
+    headers = (nibabel.AnalyzeHeader, nibabel.Nifti2Header)
+    return any(kind.may_contain_header(content) for kind in headers) or _has_mark(content)
+
+
+def wrong_length(content: bytes) -> str:
+    """What is wrong with the length that a header has for itself, where its mark says NIfTI; empty if nothing is.
+
+    By that length headers are told apart. ITK does not look at it, and would read what nothing else was held against.
+
+    Args:
+        content: The first :data:`HEADER_BYTES` bytes of a file, unpacked, of which :func:`parse_header` makes nothing.
+    """
+    if not _has_mark(content):
+        return ""
+    right = 348 if content[344:348] in _MARKS else 540
+    given = int.from_bytes(content[:4], "little", signed=True)
+    return f"its header is damaged: it says that it has {given} bytes, and one with its mark has {right}"
+
+
+def _has_mark(content: bytes) -> bool:
+    return content[344:348] in _MARKS or content[4:8] in _MARKS_2
 
 
 def voxel_file(path: Path) -> Path:
@@ -117,8 +139,17 @@ def read_header(path: Path) -> Header | None:
         EOFError: If it ends before its header does.
         zlib.error: If it cannot be unpacked.
     """
+    return parse_header(first_bytes(path), single=not _is_pair(path))
+
+
+def first_bytes(path: Path) -> bytes:
+    """The first :data:`HEADER_BYTES` bytes of a file, unpacked, or all if it has fewer.
+
+    Raises:
+        OSError, EOFError, zlib.error: As :func:`read_header`.
+    """
     with _opened(path) as stream:
-        return parse_header(stream.read(HEADER_BYTES), single=not _is_pair(path))
+        return stream.read(HEADER_BYTES)
 
 
 def read_through(path: Path, header: Header | None) -> tuple[int, Finite]:

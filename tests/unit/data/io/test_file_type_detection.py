@@ -45,6 +45,27 @@ def test_one_file_without_the_mark_of_nifti_or_the_place_of_its_voxels(plain, at
     refused(plain, text)
 
 
+@pytest.mark.parametrize("name", ["s.nii", "s.nii.gz", "s.hdr"])
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_header_of_a_wrong_length_is_not_left_to_itk(tmp_path, name, version):
+    """ITK goes by the mark, and reads as many frames as such a header says, whatever there is."""
+    kinds = {(1, False): nibabel.Nifti1Image, (1, True): nibabel.Nifti1Pair, (2, False): nibabel.Nifti2Image,
+             (2, True): nibabel.Nifti2Pair}  # fmt: skip
+    image = kinds[version, name == "s.hdr"](noise(SHAPE).T, np.diag([1.0, 1, 1, 1]))
+    nibabel.save(image, tmp_path / name)
+    opened = gzip.open if name.endswith(".gz") else open
+    with opened(tmp_path / name, "rb") as stream:
+        content = bytearray(stream.read())
+    content[:4] = (77).to_bytes(4, "little")
+    with opened(tmp_path / name, "wb") as stream:
+        stream.write(content)
+    right = 348 if version == 1 else 540
+    text = f"its header is damaged: it says that it has 77 bytes, and one with its mark has {right}. Copy"
+    refused(tmp_path / name, text)
+    if name == "s.hdr":
+        refused(tmp_path / "s.img", text)
+
+
 @pytest.fixture
 def packed(tmp_path):
     return write_scan(tmp_path / "packed.nii.gz", noise(SHAPE))
