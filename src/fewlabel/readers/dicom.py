@@ -21,6 +21,7 @@ from fewlabel.data.io.dicom.file_search import is_dicom_file, series_files
 from fewlabel.data.io.dicom.metadata import COLUMNS, metadata_of
 from fewlabel.data.io.dicom.pseudonym_tables import SCANS, write_unreadable
 from fewlabel.data.io.dicom.pseudonyms import FOLDER
+from fewlabel.data.io.file_names import name_fault
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.readers.base import Match, Reader
 from fewlabel.readers.dicom_labels import DicomLabels, match_labels
@@ -84,6 +85,9 @@ class DicomReader(Reader):
 
     def collect(self, root: Path) -> Catalog:
         """One case per volume of a series that is taken."""
+        # Names below it are kept nowhere but in the table of pseudonyms; its own is part of each scan's path.
+        if fault := name_fault(root):
+            raise DataError("DICOM cannot be read:", [fault])
         if root.is_file() and (count := series_files(root)) > 1:
             problem = f"is one file of a DICOM series of {count}: one slice, not the scan"
             raise DataError("DICOM cannot be read:", [Fault(problem, str(root), "Give the folder of the series")])

@@ -10,10 +10,9 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from fewlabel.core.artifact.files import file_hash
 from fewlabel.core.errors import DataError, Fault
 from fewlabel.data.added_mask_reading import NOT_LOOKED_AT, read_annotation
-from fewlabel.data.annotation_saving import SavedAnnotation, said_to_be_empty, save_annotation
+from fewlabel.data.annotation_saving import SavedAnnotation, save_annotation
 from fewlabel.data.empty_masks import EmptyMaskError, check_structure
 from fewlabel.data.io.geometry import Geometry
 from fewlabel.data.preprocess import Plan, indices_of_values
@@ -85,7 +84,7 @@ def save_drawing(
         empty_masks: Whether it may be all background where no other mask is: somebody said that there is nothing.
 
     Raises:
-        EmptyMaskError: If there is no structure, which only masks of other scans that have none make usual.
+        EmptyMaskError: If there is no structure, which only masks that came with other scans make usual.
         DataError: If there is no such folder, or nothing is annotated.
     """
     if scans.annotations is None:
@@ -108,20 +107,17 @@ def _has_structure(indices: NDArray[np.uint8]) -> bool:
 
 
 def _other_masks(scans: ViewedScans, scan: ViewedScan) -> Iterator[NDArray[np.uint8]]:
-    """Class indices of the masks of all other scans, as far as they can be read.
+    """Class indices of the masks that came with all other scans, as far as they can be read.
 
-    Those that somebody said hold nothing are left out: ``learn`` takes each by what was said of it, and of no other.
+    As in a run, those in the folder of annotations, which may be slips, do not make an empty one usual; nor do those
+    that they take the place of.
     """
     added = scans.added_masks()
-    said = said_to_be_empty(scans.annotations) if scans.annotations is not None else frozenset()
     for case in scans.cases:
-        file = added.get(case.id) or case.label
-        if file is None or case.id == scan.case.id:
+        if case.label is None or case.id in added or case.id == scan.case.id:
             continue
         try:
-            if (case.id, file_hash(Path(file))) in said:
-                continue
-            yield indices_of_values(read_annotation(case, Path(file), scans.plan), scans.plan)
+            yield indices_of_values(read_annotation(case, Path(case.label), scans.plan), scans.plan)
         except (DataError, OSError):
             # Who opens it is told why.
             continue

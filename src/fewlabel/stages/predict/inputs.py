@@ -21,7 +21,7 @@ from fewlabel.data.colours_and_segments import with_file_facts
 from fewlabel.data.io.catalog_paths import files_behind, is_file_path, is_there, recorded, scan_stem
 from fewlabel.data.io.dicom.file_search import is_dicom_file
 from fewlabel.data.io.dicom.pseudonyms import FOLDER as PSEUDONYMS
-from fewlabel.data.io.file_names import named_as_scan
+from fewlabel.data.io.file_names import name_fault, named_as_scan
 from fewlabel.data.io.hdf5_and_npz_arrays import SUFFIX as H5
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.data.mask_names import is_mask_name
@@ -206,6 +206,10 @@ class _Looking:
         try:
             return self._collect(choose_reader(self.place).name)
         except DataError as error:
+            fault = name_fault(self.place)
+            if fault is not None and any(each.problem == fault.problem for each in error.faults):
+                # The reader fits: it is the name alone that it cannot take.
+                raise
             _log.debug("no reader for %s: %s", self.place, error)
             return None
 

@@ -57,11 +57,33 @@ def test_of_scans_alone_an_empty_mask_is_asked_about_and_saved_when_confirmed(tm
     assert set(saved_by(tmp_path / "masks")) == {"a", "b"}
 
 
-def test_where_other_masks_are_empty_nobody_is_asked(tmp_path: Path) -> None:
+def test_an_empty_mask_that_somebody_put_there_by_hand_excuses_no_other(tmp_path: Path) -> None:
+    """Nobody said that it is right: it may be the slip that asking is for, and then the second one is, too."""
     scans = scans_in(tmp_path, "a", "b", "c")
     write_scan(tmp_path / "masks" / "a.nii.gz", np.zeros(SHAPE, np.uint8))
     (tmp_path / "masks" / "c.nii.gz").write_bytes(b"no mask")
-    assert page(scans).post("/api/scans/1/annotation", content=sent(scans, 1)).status_code == 201
+    client = page(scans)
+    for number in (0, 1):
+        assert client.post(f"/api/scans/{number}/annotation", content=sent(scans, number)).json()["asks"] == "empty"
+    assert client.post("/api/scans/1/annotation?empty=true", content=sent(scans, 1)).status_code == 201
+    assert {scan for scan, _ in said_to_be_empty(tmp_path / "masks")} == {"b"}
+
+
+def test_an_empty_mask_beside_a_scan_counts_until_it_is_drawn_anew(tmp_path: Path) -> None:
+    for stem, mask in (("a", np.zeros(SHAPE, np.uint8)), ("b", blob(SHAPE)), ("c", blob(SHAPE))):
+        write_scan(tmp_path / "in" / f"{stem}.nii.gz", noise(SHAPE))
+        write_scan(tmp_path / "in" / f"{stem}_seg.nii.gz", mask)
+    scans = viewed_scans(tmp_path / "in", tmp_path / "masks", classes=["organ"])
+    numbers = {scan.case.id: number for number, scan in enumerate(scans.scans)}
+    client = page(scans)
+
+    def status(stem: str, *, empty: bool) -> int:
+        body = sent(scans, numbers[stem], None if empty else blob(SHAPE))
+        return client.post(f"/api/scans/{numbers[stem]}/annotation", content=body).status_code
+
+    assert status("b", empty=True) == 201
+    assert status("a", empty=False) == 201
+    assert status("c", empty=True) == 422
 
 
 def test_each_of_several_empty_masks_is_asked_about_and_noted(tmp_path: Path) -> None:

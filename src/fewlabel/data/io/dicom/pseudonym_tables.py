@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fewlabel.core.artifact.files import write_bytes
+from fewlabel.core.printable import printable
 
 #: What each pseudonym stands for, and which files cannot be read.
 SCANS, UNREADABLE = "scans.csv", "unreadable.csv"
@@ -32,7 +33,7 @@ def write_scans(rows: Sequence[Mapping[str, str]], home: Path, user_folder: Path
         there = {row["scan"]: row for row in _rows(home / SCANS)}
         if rows and all(there.get(row["scan"]) == _whole(row) for row in rows):
             return home / SCANS
-        _merge([*_rows(user_folder / SCANS), *rows], user_folder / SCANS)
+        _merge([*_rows(user_folder / SCANS), *map(_whole, rows)], user_folder / SCANS)
     except (OSError, csv.Error):
         return None
     return user_folder / SCANS
@@ -73,7 +74,7 @@ def write_unreadable(files: Sequence[tuple[Path, str]], user_folder: Path) -> Pa
         if not files:
             path.unlink(missing_ok=True)
             return None
-        lost = [{"file": str(file), "problem": problem} for file, problem in files]
+        lost = [{"file": printable(str(file)), "problem": problem} for file, problem in files]
         _write_changed(path, ("file", "problem"), lost)
     except (OSError, csv.Error):
         return None
@@ -94,7 +95,10 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 
 def _whole(row: Mapping[str, str | None]) -> dict[str, str]:
-    return {name: row.get(name) or "" for name in _COLUMNS}
+    """The row as a file holds it: a name that is not UTF-8 with an escape for each odd byte, by which it is found."""
+    whole = {name: (row.get(name) or "").encode("utf-8", "replace").decode() for name in _COLUMNS}
+    # A study or a series without a number stands under its folder.
+    return {**whole, **{name: printable(row.get(name) or "") for name in ("study", "series", "folder")}}
 
 
 def _write_changed(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
@@ -102,7 +106,7 @@ def _write_changed(path: Path, columns: Sequence[str], rows: Sequence[Mapping[st
     writer = csv.DictWriter(stream, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    # Names of files may hold what is no character.
+    # What is wrong with a file may name it.
     content = stream.getvalue().encode("utf-8", "replace")
     if not path.is_file() or path.read_bytes() != content:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -115,7 +115,8 @@ def _user_folder(folder: Path) -> Path:
         base = Path.home() / "Library" / "Application Support"
     else:
         base = Path.home() / ".local" / "share"
-    return base / "fewlabel" / f"dicom-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
+    name = str(folder).encode("utf-8", "surrogatepass")
+    return base / "fewlabel" / f"dicom-{hashlib.sha256(name).hexdigest()[:12]}"
 
 
 def _read(path: Path) -> bytes:
