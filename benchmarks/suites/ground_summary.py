@@ -18,15 +18,17 @@ REFERENCES = dict.fromkeys(("chaitanya", "ssl4mis", "test"), "+post-processing")
 def summarise(table: Sequence[Mapping[str, Any]]) -> list[str]:
     """A line for each arm, split and number of labelled patients, in the order in which they appear.
 
-    Gains are over the reference of the split on the same draws, with a 95 % t-interval over draws; the seconds are the
-    median of a run with its evaluation. M is ``all`` where every training patient is labelled.
+    Gains are over the arm's own control (its name with ``-supervised``), else over the reference of the split, on the
+    same draws, with a 95 % t-interval over draws; the seconds are the median of a run with its evaluation. M is
+    ``all`` where every training patient is labelled.
     """
     groups: dict[tuple[str, int, str], dict[int, Mapping[str, Any]]] = {}
     for row in table:
         groups.setdefault((row["split"], row["labelled"], row["arm"]), {})[row["draw"]] = row
     lines = [HEAD]
     for (split, labelled, arm), rows in groups.items():
-        base = groups.get((split, labelled, REFERENCES.get(split, "supervised")), {})
+        own = (split, labelled, f"{arm}-supervised")
+        base = groups.get(own) or groups.get((split, labelled, REFERENCES.get(split, "supervised")), {})
         dice = [row["dice"] for row in rows.values()]
         gain = t_interval([row["dice"] - base[draw]["dice"] for draw, row in rows.items() if draw in base])
         spread = statistics.stdev(dice) if len(dice) > 1 else None

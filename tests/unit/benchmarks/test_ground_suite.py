@@ -262,6 +262,15 @@ def test_gains_of_the_test_parts_are_over_the_control(suites):
     assert suites.ground_summary.summarise(rows)[2] == "weak-to-strong test 2 1 0.750 nan 0.250 nan nan 100"
 
 
+def test_an_arm_with_a_control_of_its_own_is_held_against_that(suites):
+    rows = [
+        row(arm, "develop", 1, 0, dice) for arm, dice in (("supervised", 0.5), ("half-supervised", 0.6), ("half", 0.75))
+    ]
+    lines = suites.ground_summary.summarise(rows)
+    assert lines[2] == "half-supervised develop 1 1 0.600 nan 0.100 nan nan 100"
+    assert lines[3] == "half develop 1 1 0.750 nan 0.150 nan nan 100"
+
+
 @pytest.mark.parametrize(
     ("suite", "split", "labelled", "left"),
     [("acdc-ground", "develop", 1, 4), ("hippocampus-ground", "validation", 8, 2), ("la-ground", "validation", 4, 2)],
