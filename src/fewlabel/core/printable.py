@@ -29,6 +29,17 @@ def printable(text: str, *, lines: bool = False) -> str:
     return "".join(_escaped(each) if _is_unsafe(each) and not (lines and each == "\n") else each for each in text)
 
 
+def figure(value: float, digits: int = 3) -> str:
+    """A number with so many digits at least, and without an exponent up to a million.
+
+    Example:
+        >>> figure(0.01234), figure(999.7), figure(1234.5), figure(2.5e7)
+        ('0.0123', '1000', '1234', '2.5e+07')
+    """
+    text = f"{value:.{digits}g}"
+    return f"{value:.0f}" if "e+" in text and abs(value) < 1e6 else text
+
+
 def is_utf8(text: str | os.PathLike[str]) -> bool:
     """Whether a name or path is valid UTF-8, as libraries that read files need it."""
     try:

@@ -14,7 +14,7 @@ from fewlabel.cli.failures import report_failure
 from fewlabel.cli.terminal_output import ConsoleListener, pairs, table
 from fewlabel.core.artifact.files import append_line, read_json, write_json, write_text
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.core.printable import printable
+from fewlabel.core.printable import figure, printable
 from fewlabel.reporting.blocks import Headline, Page
 from fewlabel.reporting.page import render
 
@@ -116,3 +116,20 @@ def test_texts_of_artifacts_hold_names_of_any_bytes(tmp_path) -> None:  # type: 
     assert json.loads((tmp_path / "lines").read_text(encoding="utf-8")) == {"file": BYTES}
     write_text(tmp_path / "a.csv", BYTES)
     assert (tmp_path / "a.csv").read_text(encoding="utf-8") == r"scan_\udcff.nii.gz"
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "shown"),
+    [
+        (0.012345, 3, "0.0123"),
+        (12.0, 3, "12"),
+        (999.4, 3, "999"),
+        (999.5, 3, "1000"),
+        (-1234.5, 2, "-1234"),
+        (999_999.0, 3, "999999"),
+        (2.5e7, 3, "2.5e+07"),
+        (float("nan"), 3, "nan"),
+    ],
+)
+def test_figures_of_a_thousand_and_more_have_no_exponent(value, digits, shown):
+    assert figure(value, digits) == shown

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fewlabel.core.errors import ArtifactError, DataError, Fault
+from fewlabel.core.printable import figure
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.data.io.volume_reading import read_volume
 from fewlabel.data.preprocess import prepare_volume
@@ -52,8 +53,8 @@ class Agreement:
         """In a sentence."""
         return (
             f"Checked on {self.slices} slices of {self.scans} scans: masks differ from PyTorch's by {self.dice:.2g} in "
-            f"Dice, probabilities by up to {self.probability:.2g}; a slice takes {1000 * self.seconds:.3g} ms by {name}"
-            f" and {1000 * self.eager:.3g} ms by PyTorch"
+            f"Dice, probabilities by up to {self.probability:.2g}; a slice takes {figure(1000 * self.seconds)} ms by "
+            f"{name} and {figure(1000 * self.eager)} ms by PyTorch"
         )
 
 
