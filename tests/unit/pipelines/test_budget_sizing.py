@@ -82,7 +82,9 @@ def test_an_hour_is_filled_where_nothing_is_said(stages: Stages, said: list[str]
     for words in ("stage", "pretrain gcl", "its control", "evaluate", "all of it", "To repeat this run", "It took"):
         assert words in table
     assert not any("cannot be kept" in line for line in said)
-    assert all(len(line) <= 80 for line in said if line.startswith(("stage", "pretrain", "all", "  ")))
+    # A path of its own length is one word, which is not broken.
+    wide = [line for line in said if len(line) > 80 and str(tmp_path) not in line]
+    assert not [line for line in wide if line.startswith(("stage", "pretrain", "all", "  "))]
 
 
 def test_what_the_report_predicts_is_in_the_forecast(stages: Stages, tmp_path: Path) -> None:
