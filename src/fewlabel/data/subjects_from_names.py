@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from fewlabel.core.whole_numbers import is_whole_number
 from fewlabel.data.catalog import Catalog
 
 Subjects = Literal["auto", "as_written"]
@@ -90,7 +91,7 @@ def spelling_key(name: str) -> Key:
     """
     key: list[str | int] = []
     for run in _RUNS.findall(name):
-        if run.isdigit():
+        if is_whole_number(run):
             key.append(int(run))
         elif key and isinstance(key[-1], str):
             key[-1] += run.lower()

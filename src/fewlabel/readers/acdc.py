@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from fewlabel.core.errors import DataError, Fault, reason
 from fewlabel.core.settings.base import setting
+from fewlabel.core.whole_numbers import is_whole_number
 from fewlabel.data.catalog import Case, Catalog, Column, Value
 from fewlabel.data.io.axis_count import fourth_axis
 from fewlabel.data.io.catalog_paths import scan_stem
@@ -244,7 +245,7 @@ def _phases(folder: Path, frames: Mapping[int, Path], info: Mapping[str, str], f
         text = info.get(phase.lower(), "")
         if not text:
             continue
-        if not text.isdigit() or int(text) not in frames:
+        if not is_whole_number(text) or int(text) not in frames:
             there = f"frame{'s' * (len(frames) != 1)} {', '.join(map(str, frames))}"
             problem = f"{phase} must be a frame that exists, not {text}: there is {there}"
             faults.append(Fault(problem, str(folder / _INFO), "Restore the missing image or correct the file"))

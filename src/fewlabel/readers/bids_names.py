@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fewlabel.core.whole_numbers import is_whole_number
 from fewlabel.data.io.catalog_paths import scan_stem
 
 _ENTITY = re.compile(r"(?P<key>[a-zA-Z]+)-(?P<value>[a-zA-Z0-9+.]+)$")
@@ -93,7 +94,7 @@ class BidsFile:
 
 
 def _plain(value: str) -> str:
-    return str(int(value)) if value.isdigit() else value
+    return str(int(value)) if is_whole_number(value) else value
 
 
 def parse_name(path: Path) -> BidsFile | None:

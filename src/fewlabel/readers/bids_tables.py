@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.core.errors import Fault, reason
+from fewlabel.core.whole_numbers import is_whole_number
 from fewlabel.readers.bids_names import BidsFile, parse_name
 from fewlabel.readers.text_files import read_text
 
@@ -53,7 +54,7 @@ def label_table(root: Path, masks: Iterable[BidsFile], faults: list[Fault]) -> d
             names = {}
             for row in _table(path, faults):
                 value, name = row.get("index", row.get("label", "")), row.get("name", row.get("abbreviation", ""))
-                if value.strip().isdigit() and name.strip():
+                if is_whole_number(value) and name.strip():
                     names[int(value)] = name.strip()
             return names
     return {}

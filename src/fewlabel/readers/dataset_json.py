@@ -11,6 +11,7 @@ from typing import Any
 from fewlabel.core.errors import Fault, reason
 from fewlabel.core.named_files import file_is_there
 from fewlabel.core.suggestions import did_you_mean
+from fewlabel.core.whole_numbers import is_whole_number
 from fewlabel.data.catalog import Case, Column, Value
 from fewlabel.data.column_types import infer_columns
 from fewlabel.data.io.catalog_paths import scan_stem
@@ -66,7 +67,7 @@ def channels_of(described: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Names of the channels, in their order; None if ``dataset.json`` does not say."""
     names = described.get("channel_names", described.get("modality"))
     if isinstance(names, dict) and names:
-        return tuple(str(names[key]) for key in sorted(names, key=lambda key: int(key) if str(key).isdigit() else 0))
+        return tuple(str(names[key]) for key in sorted(names, key=lambda key: int(key) if is_whole_number(key) else 0))
     return None
 
 
@@ -80,7 +81,7 @@ def label_names_of(described: Mapping[str, Any], root: Path, faults: list[Fault]
         faults.append(Fault(f"{rule}, not be {json.dumps(given, ensure_ascii=False)}", str(root / DESCRIPTION), remedy))
         return names
     for key, value in given.items():
-        if isinstance(value, str) and str(key).lstrip("-").isdigit():
+        if isinstance(value, str) and is_whole_number(key):
             names[int(key)] = value
         elif isinstance(value, int):
             names[value] = str(key)
