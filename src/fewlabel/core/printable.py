@@ -29,11 +29,11 @@ def printable(text: str, *, lines: bool = False) -> str:
     return "".join(_escaped(each) if _is_unsafe(each) and not (lines and each == "\n") else each for each in text)
 
 
-def figure(value: float, digits: int = 3) -> str:
-    """A number with so many digits at least, and without an exponent up to a million.
+def significant(value: float, digits: int = 3) -> str:
+    """A number to so many significant digits, but without an exponent below a million.
 
     Example:
-        >>> figure(0.01234), figure(999.7), figure(1234.5), figure(2.5e7)
+        >>> significant(0.01234), significant(999.7), significant(1234.5), significant(2.5e7)
         ('0.0123', '1000', '1234', '2.5e+07')
     """
     text = f"{value:.{digits}g}"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fewlabel.core.errors import Fault, reason
+from fewlabel.core.whole_numbers import is_whole_number
 from fewlabel.data.io.composite_paths import Colour
 
 LABELS = "labels.json"
@@ -94,8 +95,7 @@ def _with_colours(
 
 
 def _number(key: str) -> int | None:
-    text = key.strip().removeprefix("-")
-    return int(key) if text.isdigit() and text.isascii() and len(text) < 6 else None
+    return int(key) if is_whole_number(key) and len(key.strip().removeprefix("-")) < 6 else None
 
 
 def _colour(value: Any) -> Colour | None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewlabel.core.printable import figure
+from fewlabel.core.printable import significant
 from fewlabel.data.store import UNLABELLED
 from fewlabel.scoring.class_contacts import contact_shares, unlikeness
 from fewlabel.scoring.connected_components import Pieces, box_of, pieces_of
@@ -135,7 +135,7 @@ class ComponentRule:
             every = " and ".join([", ".join(single[:-1]), single[-1]]) if len(single) > 1 else single[0]
             kept.append(f"{every} in one piece{' each' if len(single) > 1 else ''}")
         for index, volume in self.least_mm3.items():
-            kept.append(f"{called[index]} in pieces of {figure(volume)} mm³ or more")
+            kept.append(f"{called[index]} in pieces of {significant(volume)} mm³ or more")
         return "; ".join(kept) or "everything"
 
 

@@ -14,7 +14,7 @@ from fewlabel.cli.failures import report_failure
 from fewlabel.cli.terminal_output import ConsoleListener, pairs, table
 from fewlabel.core.artifact.files import append_line, read_json, write_json, write_text
 from fewlabel.core.errors import DataError, Fault
-from fewlabel.core.printable import figure, printable
+from fewlabel.core.printable import printable, significant
 from fewlabel.reporting.blocks import Headline, Page
 from fewlabel.reporting.page import render
 
@@ -132,4 +132,4 @@ def test_texts_of_artifacts_hold_names_of_any_bytes(tmp_path) -> None:  # type: 
     ],
 )
 def test_figures_of_a_thousand_and_more_have_no_exponent(value, digits, shown):
-    assert figure(value, digits) == shown
+    assert significant(value, digits) == shown

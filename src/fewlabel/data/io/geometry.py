@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabel.core.errors import Fault
-from fewlabel.core.printable import figure
+from fewlabel.core.printable import significant
 from fewlabel.data.io.composite_paths import parse_composite
 from fewlabel.data.io.dicom.address import parse_dicom
 
@@ -118,11 +118,11 @@ def grid_faults(
         mine, its = other_grid.corners()[0], wanted.corners()[0]
         problem = (
             f"has its origin at {_mm(mine)} mm, but {name} has it at {_mm(its)} mm (left, posterior, superior), "
-            f"{figure(apart)} mm apart; all else agrees"
+            f"{significant(apart)} mm apart; all else agrees"
         )
         remedy = "Correct the header that is wrong; if the voxels match as they are, give accept_origin=true"
         return [Fault(problem, where, remedy)]
-    problem = f"does not lie where {name} lies: their corners are up to {figure(apart)} mm apart"
+    problem = f"does not lie where {name} lies: their corners are up to {significant(apart)} mm apart"
     return [Fault(problem, where, "Correct origin and direction in the header")]
 
 

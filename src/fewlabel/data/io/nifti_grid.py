@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewlabel.core.printable import figure
+from fewlabel.core.printable import significant
 from fewlabel.data.io.nifti_bytes import BITS
 from fewlabel.data.io.voxel_size import size_problem
 
@@ -62,7 +62,7 @@ def nifti_problems(content: bytes, *, single: bool) -> list[tuple[str, str]]:
         return []
     return [
         (
-            f"its sform and its qform disagree: their corners are up to {figure(apart)} mm apart. "
+            f"its sform and its qform disagree: their corners are up to {significant(apart)} mm apart. "
             f"sform (code {int(header['sform_code'])}) is {_shown(sform)}, "
             f"qform (code {int(header['qform_code'])}) is {_shown(qform)}",
             "Set the code of the wrong one to 0 in the header, in scan and mask alike",

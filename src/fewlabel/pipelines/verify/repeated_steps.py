@@ -10,6 +10,7 @@ from typing import Any
 from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import FewlabelError
 from fewlabel.data.store import PreparedStore
+from fewlabel.engine.checkpoint import as_begun
 from fewlabel.engine.record import parse_record, read_record
 from fewlabel.engine.run_folder_state import RECORD, identity
 from fewlabel.pipelines.verify.findings import (
@@ -82,8 +83,7 @@ def repeated_finetuning(
         name: Of the segmenter in the run.
     """
     part = f"{name}: first steps"
-    # Before there was the setting, all classes began about equally probable.
-    values = {"class_prior": False, **_values(segmenter, store, folder, device)}
+    values = as_begun(_values(segmenter, store, folder, device), FinetuneSettings.model_fields)
     known = segmenter.manifest.settings.get("identity", {})
     mode = known.get("mode", "warm")
     for role, kind in (("encoder", "encoder"), ("start", "segmenter")):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fewlabel.core.errors import ArtifactError, DataError, Fault
-from fewlabel.core.printable import figure
+from fewlabel.core.printable import significant
 from fewlabel.data.io.itk_image import is_scan
 from fewlabel.data.io.volume_reading import read_volume
 from fewlabel.data.preprocess import prepare_volume
@@ -51,10 +51,11 @@ class Agreement:
 
     def words(self, name: str) -> str:
         """In a sentence."""
+        here, there = (significant(1000 * seconds) for seconds in (self.seconds, self.eager))
         return (
             f"Checked on {self.slices} slices of {self.scans} scans: masks differ from PyTorch's by {self.dice:.2g} in "
-            f"Dice, probabilities by up to {self.probability:.2g}; a slice takes {figure(1000 * self.seconds)} ms by "
-            f"{name} and {figure(1000 * self.eager)} ms by PyTorch"
+            f"Dice, probabilities by up to {self.probability:.2g}; a slice takes {here} ms by {name} and {there} ms by "
+            "PyTorch"
         )
 
 
