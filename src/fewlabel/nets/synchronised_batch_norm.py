@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
-from fewlabel.core.collective import sum_across, world_size
+from fewlabel.core.collective import gather, sum_across, world_size
 from fewlabel.core.full_precision import full_precision
 
 
@@ -17,7 +19,7 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch normalisation over (batch, *space) for 2D and 3D maps, with statistics of the joined batch.
 
     In a single process this is :func:`torch.nn.functional.batch_norm`; with several, mean and variance are
-    all-reduced with gradient, so that ``k`` processes equal one process on the joined batch. Within
+    those of all of them, with gradient, so that ``k`` processes equal one process on the joined batch. Within
     :func:`separate_statistics` each part of a batch has statistics of its own.
     """
 
@@ -40,30 +42,81 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
     def _normalise(self, input: Tensor) -> Tensor:
         if not self.training or world_size() == 1:
             return super().forward(input)
-        axes = [0, *range(2, input.dim())]
-        shape = [1, -1] + [1] * (input.dim() - 2)
-        values = full_precision(input)
-        count = float(values.numel() // values.shape[1] * world_size())
-        mean = sum_across(values.sum(dim=axes)) / count
-        centred = values - mean.view(shape)
-        variance = sum_across(centred.square().sum(dim=axes)) / count
+        mean, variance, count = joined_statistics(input)
         with torch.no_grad():
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
             if self.running_mean is not None and self.running_var is not None:
                 share = self._share()
-                self.running_mean.lerp_(mean.detach(), share)
-                self.running_var.lerp_(variance.detach() * (count / max(count - 1.0, 1.0)), share)
-        result = centred * torch.rsqrt(variance + self.eps).view(shape)
-        if self.affine:
-            result = result * self.weight.view(shape) + self.bias.view(shape)
-        return result.to(input.dtype)
+                self.running_mean.lerp_(mean, share)
+                self.running_var.lerp_(variance * (count / max(count - 1.0, 1.0)), share)
+        weight, bias = (self.weight, self.bias) if self.affine else (torch.ones_like(mean), torch.zeros_like(mean))
+        result: Tensor = _NormaliseJoined.apply(  # type: ignore[no-untyped-call]
+            input, weight, bias, mean, variance, count, self.eps
+        )
+        return result
 
     def _share(self) -> float:
         """What the batch at hand counts in the running statistics; without a momentum they are means over batches."""
         if self.momentum is not None:
             return self.momentum
         return 1.0 if self.num_batches_tracked is None else 1.0 / float(self.num_batches_tracked)
+
+
+class _NormaliseJoined(torch.autograd.Function):
+    """Normalisation by the joined batch's statistics, which follow the input as far as the gradient is concerned.
+
+    Both ways go through the library's fused operations for constant statistics. What the statistics add to the
+    gradient needs two sums a channel over all ranks: one message.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, input: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, count: float, eps: float
+    ) -> Tensor:
+        """(x - mean) / sqrt(variance + eps) * weight + bias, in the type of the input."""
+        ctx.save_for_backward(input, weight, mean, variance)
+        ctx.count, ctx.eps = count, eps
+        return functional.batch_norm(input, mean, variance, weight, bias, training=False, eps=eps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradient for constant statistics, less its mean and its part along the normalised map."""
+        input, weight, mean, variance = ctx.saved_tensors
+        own, for_weight, for_bias = torch.ops.aten.native_batch_norm_backward(
+            gradients[0], input, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
+        )
+        if ctx.needs_input_grad[0]:
+            along, level = sum_across(torch.stack([for_weight, for_bias])) / ctx.count
+            scale = weight * torch.rsqrt(variance + ctx.eps)
+            own -= functional.batch_norm(
+                input, mean, variance, scale * along, scale * level, training=False, eps=ctx.eps
+            )
+        return own, for_weight, for_bias, None, None, None, None
+
+
+def joined_statistics(maps: Tensor) -> tuple[Tensor, Tensor, float]:
+    """Mean and variance per channel over the maps of all ranks, which hold equally many; not differentiable.
+
+    Args:
+        maps: (batch, channels, *space), any floating-point type.
+
+    Returns:
+        Mean and (biased) variance, (channels,) each, float32 or, for float64 maps, float64; values per channel.
+    """
+    with torch.no_grad():
+        kind = torch.float64 if maps.dtype == torch.float64 else torch.float32
+        # Running statistics are what tells the operation its precision; these are thrown away.
+        unused = torch.zeros(2, maps.shape[1], dtype=kind, device=maps.device)
+        mean, variance = torch.batch_norm_update_stats(maps.detach(), unused[0], unused[1], 0.0)
+        count = float(maps.numel() // maps.shape[1])
+        if world_size() == 1:
+            return mean, variance, count
+        means, variances = gather(torch.stack([mean, variance])[None]).unbind(dim=1)
+        mean = means.mean(dim=0)
+        variance = variances.mean(dim=0) + (means - mean).square().mean(dim=0)
+        return mean, variance, count * world_size()
 
 
 @contextmanager
@@ -114,11 +167,7 @@ def affine_scale(norm: nn.Module, pre_norm: Tensor) -> Tensor:
     weight = full_precision(torch.as_tensor(norm.weight).detach())
     if isinstance(norm, BatchNorm):
         if norm.training or norm.running_var is None:
-            axes = [0, *range(2, values.dim())]
-            count = float(values.numel() // values.shape[1] * world_size())
-            mean = sum_across(values.sum(dim=axes)) / count
-            square = sum_across(values.square().sum(dim=axes)) / count
-            variance = (square - mean.square()).clamp_min(0)
+            _, variance, _ = joined_statistics(values)
         else:
             variance = full_precision(norm.running_var)
         return weight * torch.rsqrt(variance + norm.eps)
