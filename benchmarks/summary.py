@@ -4,8 +4,9 @@
 and a list of what was not run; ``--classes`` tells them by class and phase. ``probe`` has gains over random weights
 unless ``--reference`` names another arm. ``suggest`` has gains over patients at random. ``regime-costs`` and
 ``method-costs`` have a table of costs. ``fuzz`` says of mutated inputs how many were tried of each reader, kind of
-file and kind of artifact, and how many held. ``tests`` says what tests take, and
-how many changed lines they notice. ``versus`` has ours beside its rivals, with hardware and dates.
+file and kind of artifact, and how many held. ``tests`` says what tests take, and how many changed lines they notice.
+``scaling`` has steps by one process and by several, ``streaming`` batches from a store larger than memory. ``versus``
+has ours beside its rivals, with hardware and dates.
 ``--markdown`` prints the table alone, as the documentation shows it.
 
 Methods are compared by ``fewlabel study``; ``benchmarks/claims.py`` prints what its committed rows say of claims.
@@ -113,6 +114,17 @@ def of_tests(results: Path = RESULTS) -> list[str]:
     return figures([json.loads(line) for line in path.read_text().splitlines()])
 
 
+def by_machine(suite: str, results: Path = RESULTS) -> list[str]:
+    """The table of ``scaling`` or ``streaming``: the latest row of each processor."""
+    from suites import scaling, streaming
+
+    path = results / f"{suite}.jsonl"
+    if not path.is_file():
+        raise SystemExit(MISSING.format(suite))
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    return scaling.table(found) if suite == "scaling" else streaming.table(found)
+
+
 def table(words: Sequence[str]) -> list[str]:
     """The lines that the words of the command line ask for.
 
@@ -137,6 +149,8 @@ def table(words: Sequence[str]) -> list[str]:
             lines += suggest()
         elif suite == "probe":
             lines += probe(markdown=asked.markdown, reference=asked.reference)
+        elif suite in ("scaling", "streaming"):
+            lines += by_machine(suite)
         elif suite == "fuzz":
             lines += fuzz(markdown=asked.markdown)
         elif suite == "tests":

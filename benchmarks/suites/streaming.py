@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -63,6 +64,18 @@ def run(results: Path, arms: Sequence[str]) -> None:
     results.mkdir(parents=True, exist_ok=True)
     with (results / "streaming.jsonl").open("a") as stream:
         stream.write(json.dumps(row) + "\n")
+
+
+def table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The latest row of each processor, as a table for documents."""
+    latest = {row["machine"]["processor"]: row for row in rows}
+    lines = ["| store | memory allowed | ms of a batch, free | in that memory | loss | processor, date |"]
+    lines += ["|---:|---:|---:|---:|---:|---|"]
+    for name, row in latest.items():
+        free, limited = (1000 * statistics.median(row["seconds"][way]) for way in ("free", "limited"))
+        sizes = f"{row['store'] / 2**30:.1f} GiB | {row['limit'] / 2**30:.1f} GiB"
+        lines.append(f"| {sizes} | {free:.0f} | {limited:.0f} | {row['loss']:.1%} | {name}, {row['date']} |")
+    return lines
 
 
 def _store(folder: Path, size: int) -> Path:

@@ -24,6 +24,8 @@ def _work(rank: int, count: int, folder: str, function: Callable[..., Any], argu
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=count)
     try:
         torch.save(function(*arguments), Path(folder) / f"{rank}.pt")
+        # A rank whose function exchanges nothing would hang up while another is still being connected.
+        dist.barrier()
     finally:
         dist.destroy_process_group()
 
