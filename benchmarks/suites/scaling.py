@@ -24,7 +24,7 @@ from common import facts
 from fewlabel.data.phantom.scans import write_phantom
 
 PROCESSES = (1, 2, 4)
-#: Steps of a run and how many of them are not looked at: fine-tuning measures each labelled slice when it first meets it.
+#: Steps of a run, how many are not looked at: fine-tuning measures each labelled slice when it first meets it.
 STEPS = {"pretrain": (20, 6), "finetune": (60, 40)}
 STAGES = {
     "pretrain": ["method=gcl", "batch=32"],
