@@ -174,12 +174,17 @@ def test_time_left_by_what_was_done_and_the_board(data: Path, out: Path) -> None
     assert board.status(nothing) == "study: 0 of 12 cells, 0 of 25 jobs, time left unknown yet"
     assert board.lines(nothing)[0] == "arm                M=1           M=2"
     assert board.lines(nothing)[1] == "scratch            0/2           0/2"
-    left._took = {left._kinds[job.key]: [10.0] for job in plan.jobs}
     running = next(job for job in plan.jobs if job.key.startswith("finetune"))
     record = plan.folder(running.key) / "segmenter" / "metrics.jsonl"
     record.parent.mkdir(parents=True)
-    record.write_text('{"step": 0}\n{"step": 1}\n{"ste')
+    record.write_text('{"step": 0, "seconds": 99}\n{"step": 1, "seconds": 30}\n{"ste')
     assert last_step(record) == 1
+    # Two steps of 30 s make a job, half of one of twelve is done; nobody has met the other stages.
+    trainings = sum(job.key.startswith("finetune") for job in plan.jobs)
+    glance = Glance(frozenset(), (running.key,), {}, 24, 1)
+    assert trainings == 12
+    assert board.status(glance) == "study: 0 of 12 cells, 0 of 25 jobs, 1 at work, at least 11:30 left"
+    left._took = {left._kinds[job.key]: [10.0] for job in plan.jobs}
     glance = Glance(frozenset(), (running.key,), {"x": "why"}, 24, 1)
     # Half of one of 25 jobs of 10 s is done.
     assert board.status(glance) == "study: 0 of 12 cells, 0 of 25 jobs, 1 at work, 1 failed, 4:05 left"

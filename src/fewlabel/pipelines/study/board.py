@@ -22,7 +22,7 @@ from fewlabel.pipelines.study.time_left import TimeLeft
 WIDTH, LEAST = 80, 12
 #: Jobs at work that are shown by name.
 SHOWN = 8
-#: Bytes of a record that surely hold its last row.
+#: Bytes of a record that surely hold its last rows.
 TAIL = 8192
 
 
@@ -48,9 +48,9 @@ class Board:
         words = [f"{done} of {len(cells)} cells", f"{len(glance.done)} of {len(self._jobs)} jobs"]
         words += [f"{len(glance.running)} at work"] if glance.running else []
         words += [f"{len(glance.failed)} failed"] if glance.failed else []
-        left = self._left(glance)
+        left, whole = self._left(glance)
         if len(glance.done) + len(glance.failed) < len(self._jobs):
-            words.append("time left unknown yet" if left is None else f"{clock(left)} left")
+            words.append(f"{'' if whole else 'at least '}{clock(left)} left" if left else "time left unknown yet")
         return f"{self._study.settings.name}: {', '.join(words)}"
 
     def lines(self, glance: Glance) -> list[str]:
@@ -90,10 +90,20 @@ class Board:
                 self._dice[key] = float(summary["arms"]["model"]["mean"]["dice"]["mean"])
         return self._dice.get(key)
 
-    def _left(self, glance: Glance) -> float | None:
-        self._time.look(glance.done)
-        shares = {key: self._share(self._jobs[key]) for key in glance.running if key in self._jobs}
+    def _left(self, glance: Glance) -> tuple[float, bool]:
+        at_work = [self._jobs[key] for key in glance.running if key in self._jobs]
+        paces = {job.key: self._pace(job) for job in at_work}
+        self._time.look(glance.done, {key: pace for key, pace in paces.items() if pace})
+        shares = {job.key: self._share(job) for job in at_work}
         return self._time.left({*glance.done, *glance.failed}, glance.workers, shares)
+
+    def _pace(self, job: Job) -> float:
+        """Seconds that all steps of a job at work take at the pace of its last ones; 0 while none is on record."""
+        _, steps = self._steps(job)
+        # The first step sets up what others find.
+        rows = [row for row in last_rows(self._record(job)) if row["step"]] if steps else []
+        seconds = [row["seconds"] for row in rows if isinstance(row.get("seconds"), int | float)]
+        return steps * statistics.median(seconds) if seconds else 0.0
 
     def _share(self, job: Job) -> float:
         step, steps = self._steps(job)
@@ -108,20 +118,30 @@ class Board:
         settings: Mapping[str, Any] = job.payload["settings"]
         if "steps" not in settings:
             return 0, 0
-        path = self._plan.folder(job.key) / LEAVES[str(job.payload["stage"])] / "metrics.jsonl"
-        return last_step(path), int(settings["steps"])
+        return last_step(self._record(job)), int(settings["steps"])
+
+    def _record(self, job: Job) -> Path:
+        return self._plan.folder(job.key) / LEAVES[str(job.payload["stage"])] / "metrics.jsonl"
 
 
 def last_step(path: Path) -> int:
     """The step of the last whole row of a record; 0 if there is none."""
+    steps = [row["step"] for row in last_rows(path)]
+    return steps[-1] if steps else 0
+
+
+def last_rows(path: Path) -> list[dict[str, Any]]:
+    """The last whole rows of a record of steps, as many as a few kilobytes hold."""
     if not path.is_file():
-        return 0
+        return []
     with path.open("rb") as stream:
         stream.seek(max(path.stat().st_size - TAIL, 0))
         lines = stream.read().split(b"\n")
-    for line in reversed(lines):
-        try:
-            return int(json.loads(line)["step"])
-        except (ValueError, KeyError, TypeError):
-            continue
-    return 0
+    rows = []
+    for line in lines:
+        # The first line may be half a row, the last one may not be whole yet.
+        with suppress(ValueError):
+            row = json.loads(line)
+            if isinstance(row, dict) and isinstance(row.get("step"), int):
+                rows.append(row)
+    return rows

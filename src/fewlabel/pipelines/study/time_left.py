@@ -52,11 +52,18 @@ class TimeLeft:
     def __init__(self, plan: Plan, grid: Grid, costs: Costs) -> None:
         self._plan, self._grid, self._costs = plan, grid, costs
         self._took: dict[str, list[float]] = {}
+        self._at_work: dict[str, float] = {}
         self._counted: set[str] = set()
         self._kinds = {job.key: costs.kind(grid, job.key) for job in plan.jobs}
 
-    def look(self, done: Collection[str]) -> None:
-        """Take in what jobs took that are done by now."""
+    def look(self, done: Collection[str], paces: Mapping[str, float] | None = None) -> None:
+        """Take in what jobs took that are done by now.
+
+        Args:
+            done: Their keys.
+            paces: Key → what a job at work takes in all, if it goes on as it does.
+        """
+        self._at_work = {self._kinds[key]: seconds for key, seconds in (paces or {}).items() if key in self._kinds}
         for key in set(done) - self._counted:
             self._counted.add(key)
             took = seconds_of(self._plan, key)
@@ -64,19 +71,23 @@ class TimeLeft:
                 self._took.setdefault(self._kinds[key], []).append(took)
 
     def of(self, job: Job) -> float | None:
-        """What a job takes: as those of its kind did, else as measured, else as those of its stage did."""
-        own = typical(self._took.get(self._kinds[job.key], ()) or [])
+        """What a job takes: as others of its kind did, else as measured, as one at work does, as its stage did."""
+        kind = self._kinds[job.key]
+        own = typical(self._took.get(kind, ()) or [])
         if own is not None:
             return own
         measured = self._costs.seconds(self._grid, job.key)
         if measured is not None:
             return measured
+        if kind in self._at_work:
+            return self._at_work[kind]
         stage = self._grid.planned[job.key].stage
         alike = {self._kinds[other.key] for other in self._plan.jobs if self._grid.planned[other.key].stage == stage}
-        return typical([seconds for kind in alike for seconds in self._took.get(kind, [])])
+        met = [seconds for kind in alike for seconds in self._took.get(kind, [])]
+        return typical(met or [self._at_work[kind] for kind in alike if kind in self._at_work])
 
-    def left(self, settled: Collection[str], workers: int, shares: Mapping[str, float]) -> float | None:
-        """Seconds until all is done; None where some kind of job has not been met.
+    def left(self, settled: Collection[str], workers: int, shares: Mapping[str, float]) -> tuple[float, bool]:
+        """Seconds until all is done, and whether every job counts: those of a stage that has not been met take none.
 
         Args:
             settled: Keys of jobs that are done or failed.
@@ -84,12 +95,8 @@ class TimeLeft:
             shares: Key → how much of a job at work is done, 0 to 1.
         """
         rest = [job for job in self._plan.jobs if job.key not in settled]
-        seconds: dict[str, float] = {}
-        for job in rest:
-            one = self.of(job)
-            if one is None:
-                return None
-            seconds[job.key] = one * (1.0 - shares.get(job.key, 0.0))
+        each = {job.key: self.of(job) for job in rest}
+        seconds = {key: (one or 0.0) * (1.0 - shares.get(key, 0.0)) for key, one in each.items()}
         # Those at work first.
         rest.sort(key=lambda job: job.key not in shares)
-        return whole_seconds(rest, seconds, max(workers, 1))
+        return whole_seconds(rest, seconds, max(workers, 1)), None not in each.values()
