@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 import threading
@@ -10,6 +11,11 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+
+# Several test processes share the cores: a thread of PyTorch that waits for another must not keep it from its core.
+# Read when PyTorch is loaded, here and in the processes that tests start.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import torch
 
 from fewlabel.core import progress
