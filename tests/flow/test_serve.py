@@ -27,6 +27,7 @@ from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.service.monai_label.server import application, served_run
 from fewlabel.service.monai_label.settings import ServeSettings
 from kit.segmenters import LABELS, SHAPE, nested_discs, trained_run
+from kit.viewing import discs_run
 
 TOKEN = "a-token-of-the-test"
 HOME = "http://127.0.0.1:8000"
@@ -283,6 +284,17 @@ def test_a_mask_without_any_structure_is_taken_where_that_is_said_to_be_right(
         assert begun == [{"budget": "4m", "empty_masks": True}]
     # That it is right is kept beside it, for who learns from the command line.
     assert {scan for scan, _ in said_to_be_empty(run / "annotations")} == {"c"}
+
+
+def test_an_empty_mask_of_the_data_excuses_no_other_once_it_was_redrawn(tmp_path: Path) -> None:
+    run = discs_run(tmp_path, empty=("a",))
+    with serving(run) as client:
+        nothing = drawn(run, "c", np.zeros(SHAPE))
+        assert put_mask(client, "c", nothing).status_code == 200
+        assert put_mask(client, "a", drawn(run, "a", numbered(nested_discs(0)))).status_code == 200
+        refused = put_mask(client, "c", nothing)
+    assert refused.status_code == 422
+    assert "c: is all background, as no other mask is" in refused.json()["detail"]
 
 
 def test_what_nobody_looked_at_is_no_class_even_where_255_is_one(

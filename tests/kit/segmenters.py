@@ -34,14 +34,14 @@ def nested_discs(number: int) -> np.ndarray:
     return mask.astype(np.uint8)
 
 
-def raw_folder(root: Path, subjects: Sequence[str], unlabelled: Sequence[str] = ()) -> Path:
-    """An nnU-Net folder with one oblique scan per subject, brightness following the mask."""
+def raw_folder(root: Path, subjects: Sequence[str], unlabelled: Sequence[str] = (), empty: Sequence[str] = ()) -> Path:
+    """An nnU-Net folder with one oblique scan per subject, brightness following the mask, empty for some."""
     root.mkdir(parents=True, exist_ok=True)
     described = {"channel_names": {"0": "MR"}, "labels": LABELS, "name": "discs"}
     (root / "dataset.json").write_text(json.dumps(described))
     (root / "metadata.csv").write_text("case,subject\n" + "".join(f"{name},{name}\n" for name in subjects))
     for number, name in enumerate(subjects):
-        mask = nested_discs(number)
+        mask = nested_discs(number) * np.uint8(name not in empty)
         noise = np.random.default_rng(number).normal(0, 3, SHAPE)
         image = (100 + noise + 60 * (mask == LABELS["ring"]) + 120 * (mask == LABELS["core"])).astype(np.float32)
         geometry: dict[str, Any] = {"spacing": SPACING, "origin": (5, -7, 11), "direction": TILTED}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,11 @@ def holds_structure(values: NDArray[np.integer[Any]], plan: Plan) -> bool:
 
 
 def empty_mask_faults(
-    store: PreparedStore, masks: Sequence[AnnotationMask], plan: Plan, confirmed: Set[tuple[str, str]] = frozenset()
+    store: PreparedStore,
+    masks: Sequence[AnnotationMask],
+    plan: Plan,
+    confirmed: Set[tuple[str, str]] = frozenset(),
+    redrawn: Collection[str] = (),
 ) -> list[Fault]:
     """A fault for each new mask without any structure, in a data set all of whose other masks have one.
 
@@ -46,8 +50,9 @@ def empty_mask_faults(
         plan: By which they were read.
         confirmed: Id and digest of masks that somebody said are right, as
             :func:`fewlabel.data.annotation_saving.said_to_be_empty` finds them.
+        redrawn: Ids of further scans whose masks of the data are about to give way to others.
     """
-    coming = {mask.case.id for mask in masks}
+    coming = {*(mask.case.id for mask in masks), *redrawn}
     doubtful = [mask for mask in masks if (mask.case.id, mask.digest) not in confirmed]
     empty = [mask for mask in doubtful if not holds_structure(mask.values, plan)]
     if not empty or not all(_has_structure(store, case) for case in _labelled(store) if case.id not in coming):
@@ -57,7 +62,12 @@ def empty_mask_faults(
 
 
 def check_structure(
-    store: PreparedStore, case: PreparedCase, values: NDArray[np.integer[Any]], plan: Plan, remedy: str
+    store: PreparedStore,
+    case: PreparedCase,
+    values: NDArray[np.integer[Any]],
+    plan: Plan,
+    remedy: str,
+    redrawn: Collection[str],
 ) -> None:
     """Refuse to save a mask that ``learn`` would refuse, as :func:`empty_mask_faults` has it.
 
@@ -67,6 +77,8 @@ def check_structure(
         values: (z, y, x) raw values.
         plan: What they stand for.
         remedy: How to say that it is right.
+        redrawn: Ids of scans with a mask that the data would take, as :func:`fewlabel.data.relabel.untaken_masks` tells
+            them: what the data have of these makes no other empty mask usual.
 
     Raises:
         EmptyMaskError: If it is all background, as no other mask is.
@@ -75,7 +87,7 @@ def check_structure(
         # No annotation at all, which no option makes one.
         return
     mask = AnnotationMask(case, Path(case.images[0]), "", values.astype(np.int64), 1.0)
-    faults = empty_mask_faults(store, [mask], plan)
+    faults = empty_mask_faults(store, [mask], plan, redrawn=redrawn)
     if faults:
         told = [replace(fault, where=case.id, remedy=remedy) for fault in faults]
         raise EmptyMaskError("The mask was not saved:", told)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fewlabel.core.artifact.files import write_json
+from fewlabel.core.artifact.files import file_hash, write_json
 from fewlabel.core.output_paths import as_file_name
 from fewlabel.core.settings.base import path_from
 from fewlabel.data.added_mask_reading import AnnotationMask
@@ -35,6 +35,27 @@ def taken_masks(store: PreparedStore) -> dict[str, dict[str, str]]:
     """Case → ``file`` in the store, ``source`` and ``sha256`` of each mask that it took beside those of its data."""
     known: dict[str, dict[str, str]] = store.artifact.json(RECORD) if RECORD in store.manifest.files else {}
     return known
+
+
+def untaken_masks(store: PreparedStore, masks: Mapping[str, Path]) -> dict[str, Path]:
+    """Those masks that a store would take: not of the test part, and not taken yet as they are now.
+
+    Args:
+        store: The data.
+        masks: Id of a scan of the store → mask.
+    """
+    test = set(store.split["parts"].get("test", ()))
+    tested = {case.id for case in store.cases if case.subject in test}
+    taken = taken_masks(store)
+
+    def is_taken(case_id: str, path: Path) -> bool:
+        try:
+            return case_id in taken and taken[case_id]["sha256"] == file_hash(path)
+        except OSError:
+            # Who takes it is told why it cannot be read.
+            return False
+
+    return {key: path for key, path in masks.items() if key not in tested and not is_taken(key, path)}
 
 
 def write_relabelled(

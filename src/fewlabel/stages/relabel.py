@@ -21,7 +21,7 @@ from fewlabel.data.io.catalog_paths import is_there
 from fewlabel.data.label_values import read_meanings
 from fewlabel.data.masks_added_later import find_annotations
 from fewlabel.data.preprocess import Plan
-from fewlabel.data.relabel import taken_masks, write_relabelled
+from fewlabel.data.relabel import untaken_masks, write_relabelled
 from fewlabel.data.scan_locations import moved_remedy
 from fewlabel.data.store import STORE_FILES, PreparedStore
 from fewlabel.data.unannotated_slices import EmptySlices
@@ -59,20 +59,13 @@ def new_annotations(data: PreparedStore, masks: Path, *, strays_left_out: bool =
     Raises:
         DataError: As :func:`fewlabel.data.masks_added_later.find_annotations`.
     """
-    import hashlib
-
     found = find_annotations(masks, data.cases, strays_left_out=strays_left_out)
-    taken, owners = taken_masks(data), {case.id: case.subject for case in data.cases}
+    owners = {case.id: case.subject for case in data.cases}
     test = set(data.split["parts"].get("test", ()))
     tested = [case_id for case_id in found if owners[case_id] in test]
     if tested:
         say(f"Left out, as they are of test patients: {', '.join(tested)}.")
-    return {
-        case_id: path
-        for case_id, path in found.items()
-        if case_id not in tested
-        and taken.get(case_id, {}).get("sha256") != hashlib.sha256(path.read_bytes()).hexdigest()
-    }
+    return untaken_masks(data, found)
 
 
 def run(settings: RelabelSettings, *, strays_left_out: bool = False) -> Path:

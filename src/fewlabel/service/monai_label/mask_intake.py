@@ -16,7 +16,8 @@ from fewlabel.data.io.catalog_paths import mask_suffix, scan_stem
 from fewlabel.data.io.integer_types import in_smallest_type
 from fewlabel.data.io.mask_writing import write_mask
 from fewlabel.data.io.volume_reading import mask_faults, read_geometry, read_mask
-from fewlabel.data.masks_added_later import FOLDER
+from fewlabel.data.masks_added_later import FOLDER, look_through
+from fewlabel.data.relabel import untaken_masks
 from fewlabel.data.store import PreparedCase
 from fewlabel.service.monai_label.run_scans import RunScans
 
@@ -44,12 +45,14 @@ def save_mask(scans: RunScans, case: PreparedCase, sent: Path, label_info: Any, 
     """
     numbers = _numbers(Path(case.images[0]), sent)
     values = scans.to_values(numbers, _names(label_info))
-    state = scans.state()
-    if not empty_masks:
-        check_structure(state.store, case, values, state.plan, _IF_EMPTY)
+    state, folder = scans.state(), scans.run / FOLDER
+    nothing = not holds_structure(values, state.plan)
+    if nothing and not empty_masks:
+        redrawn = untaken_masks(state.store, look_through(folder, state.store.cases).masks)
+        check_structure(state.store, case, values, state.plan, _IF_EMPTY, redrawn)
     # What says that such masks are right is kept beside them: another round may be begun without it.
-    said = empty_masks and not holds_structure(values, state.plan)
-    return save_annotation(scans.run / FOLDER, state.store.cases, case, state.plan, values, nothing_there=said).file
+    said = nothing and empty_masks
+    return save_annotation(folder, state.store.cases, case, state.plan, values, nothing_there=said).file
 
 
 def save_mask_of_upload(scans: RunScans, image: Path, sent: Path, label_info: Any) -> Path:

@@ -15,7 +15,9 @@ from fewlabel.data.added_mask_reading import NOT_LOOKED_AT, read_annotation
 from fewlabel.data.annotation_saving import SavedAnnotation, save_annotation
 from fewlabel.data.empty_masks import EmptyMaskError, check_structure
 from fewlabel.data.io.geometry import Geometry
+from fewlabel.data.masks_added_later import look_through
 from fewlabel.data.preprocess import Plan, indices_of_values
+from fewlabel.data.relabel import untaken_masks
 from fewlabel.service.view.viewed_scans import ViewedScan, ViewedScans
 from fewlabel.service.view.volumes_for_browser import affine_of, raw_values, received_indices
 
@@ -95,7 +97,8 @@ def save_drawing(
     nothing = not _has_structure(drawing)
     if nothing and not empty_masks:
         if scans.store is not None:
-            check_structure(scans.store, scan.case, values, scans.plan, _IF_EMPTY)
+            redrawn = untaken_masks(scans.store, look_through(scans.annotations, scans.store.cases).masks)
+            check_structure(scans.store, scan.case, values, scans.plan, _IF_EMPTY, redrawn)
         elif all(map(_has_structure, _other_masks(scans, scan))):
             raise EmptyMaskError(_NOTHING, [Fault("is all background, as no other mask is", scan.case.id, _IF_EMPTY)])
     said = nothing and empty_masks

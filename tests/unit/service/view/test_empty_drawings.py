@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,3 +135,37 @@ def test_a_confirmed_one_of_a_run_is_learnt_from_until_it_is_another_file(tmp_pa
     (run / FOLDER / "c.nii.gz").write_bytes(gzip.compress(sent(scans, number)))
     with pytest.raises(DataError, match="is all background, as no other mask is"):
         taken("second")
+
+
+def test_in_a_run_an_empty_mask_that_was_redrawn_excuses_no_other(tmp_path: Path) -> None:
+    """``learn`` takes the new mask in its place, and would refuse the second empty one."""
+    run = discs_run(tmp_path, empty=("a",))
+    scans = viewed_scans(run)
+    numbers = {scan.case.id: number for number, scan in enumerate(scans.scans)}
+    client = page(scans)
+
+    def save(stem: str, array: np.ndarray | None = None) -> Any:
+        number = numbers[stem]
+        return client.post(f"/api/scans/{number}/annotation", content=sent(scans, number, array))
+
+    assert save("c").status_code == 201
+    shape = read_volume(scans.scans[numbers["a"]].images).geometry.shape
+    assert save("a", blob(shape)).status_code == 201
+    assert save("c").json()["asks"] == "empty"
+    masks = {"data": run / "prepared", "masks": run / FOLDER, "out": tmp_path / "next"}
+    with pytest.raises(DataError, match=r"c\.nii\.gz: is all background, as no other mask is"):
+        relabel.run(relabel.RelabelSettings.parse(masks))
+
+
+def test_an_empty_mask_that_was_learnt_from_makes_others_usual(tmp_path: Path) -> None:
+    """As in ``learn``, which takes no mask a second time."""
+    run = discs_run(tmp_path)
+    scans = viewed_scans(run)
+    by_id = {scan.case.id: scan for scan in scans.scans}
+    nothing = np.zeros(read_volume(by_id["c"].images).geometry.shape, np.uint8)
+    save_drawing(scans, by_id["c"], nothing, empty_masks=True)
+    masks = {"data": run / "prepared", "masks": run / FOLDER, "out": tmp_path / "next"}
+    store = PreparedStore(relabel.run(relabel.RelabelSettings.parse(masks)))
+    assert save_drawing(replace(scans, store=store), by_id["a"], nothing).file.is_file()
+    with pytest.raises(EmptyMaskError):
+        save_drawing(scans, by_id["a"], nothing)
