@@ -42,7 +42,11 @@ class AugmentConfig(Settings):
     contrast_low: float = setting(0.5, "smallest factor about the slice's mean", gt=0, le=1, source=_GEOMETRY)
     contrast_high: float = setting(1.5, "largest factor about the slice's mean", ge=1, lt=10, source=_GEOMETRY)
     gamma: float = setting(
-        1.3, "largest exponent g, drawn log-uniformly in [1/g, g]", ge=1, le=4, source="own choice: [0.5, 2] collapsed"
+        1.3,
+        "largest exponent g, drawn log-uniformly in [1/g, g]",
+        ge=1,
+        le=4,
+        source="own choice: [0.5, 2] collapsed in trials",
     )
     gamma_probability: float = setting(0.3, "probability of a gamma change", ge=0, le=1, source="own choice")
     noise: float = setting(0.03, "largest standard deviation of Gaussian noise", ge=0, le=1, source="own choice")
