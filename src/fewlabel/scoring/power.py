@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from fewlabel.scoring.paired_test import Components, components
+from fewlabel.scoring.paired_test import Components, believable, components
 from fewlabel.scoring.replicates import Paired
 
 #: Nobody runs more draws than this.
 MOST_DRAWS = 1000
 POWER_RULE = (
-    "Draws at which the paired test would call a gain of this size better with the stated probability, from the "
-    "variances of the differences measured here, on as many test patients. Where patients alone leave too much "
+    "Draws at which the paired test would see a gain of this size with the stated probability, from the variances of "
+    "the differences measured here, on as many test patients. It is that of a comparison by itself: Holm's correction "
+    "over several asks for more draws. Where patients alone leave too much "
     "uncertain, no number of draws would do."
 )
 
@@ -42,7 +43,7 @@ class Power:
 
 
 def power_of(parts: Components, draws: int, gain: float, *, level: float = 0.05) -> float:
-    """Probability that the paired test calls a gain better, with so many draws on as many patients.
+    """Probability that the paired test sees a gain, before any correction, with so many draws on as many patients.
 
     By the noncentral t distribution with the degrees of freedom that expected mean squares give.
 
@@ -64,7 +65,7 @@ def power_of(parts: Components, draws: int, gain: float, *, level: float = 0.05)
     weighted = sum(square**2 / freedom for square, freedom in zip(squares, freedoms, strict=True))
     freedom = whole**2 / weighted
     away = abs(gain) / math.sqrt(whole / (draws * people))
-    border = float(t.ppf(1 - level / 2, freedom))
+    border = float(t.ppf(1 - level / 2, believable(freedom, (draws, people))))
     # A loss that is called one is no gain that is seen.
     return float(nct.sf(border, freedom, away))
 
@@ -79,11 +80,13 @@ def draws_needed(differences: Paired, gain: float = 0.02, *, power: float = 0.8,
         level: Of the two-sided test.
 
     Returns:
-        None where the differences do not tell: fewer than two draws or patients, or a gap.
+        None where the differences do not tell: fewer than two draws or patients, a gap, or no variance at all.
     """
     if min(differences.shape) < 2 or np.isnan(differences).any():
         return None
     parts = components(differences)
+    if not any(parts.variances):
+        return None
     now = power_of(parts, parts.shape[0], gain, level=level)
 
     def enough(draws: int) -> bool:

@@ -40,7 +40,7 @@ class Rank:
 
 
 def rank_stability(arms: Mapping[str, Scores], *, count: int = 1000, seed: int = 0) -> dict[str, Rank]:
-    """Ranks of arms and their ranges.
+    """Ranks of arms and their ranges; none where no patient of a draw is scored in all arms.
 
     Args:
         arms: Name → (draws, seeds, patients), of the same draws and patients.
@@ -55,6 +55,8 @@ def rank_stability(arms: Mapping[str, Scores], *, count: int = 1000, seed: int =
         raise ValueError(f"arms are ranked on the same draws and patients, not on {sorted(shapes)}")
     values = [over_seeds(scores)[:, None, :] for scores in arms.values()]
     everyone = np.logical_and.reduce([~np.isnan(value) for value in values])
+    if not everyone.any():
+        return {}
     own = [float(means_over(means_over(value[:, 0], axis=1), axis=0)) for value in values]
     taken = resamples(everyone, count, seed, "ranks")
     means = np.stack([taken.means(np.where(everyone, value, np.nan)) for value in values], axis=1)

@@ -14,7 +14,7 @@ from fewlabel.scoring.replicates import Paired, means_over
 
 SWITCH_RULE = (
     "The effect of a switch is the mean difference between arms that differ in it alone, on over off, over all such "
-    "pairs, tested over draws and patients."
+    "pairs, tested over draws and patients; p is corrected by Holm's method over all effects told."
 )
 Switches = Mapping[str, Mapping[str, bool]]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fewlabel.core.errors import SettingsError
+from fewlabel.core.errors import RunStoppedError, SettingsError
 from fewlabel.pipelines.executors import worker
 from fewlabel.pipelines.executors.claims import ATTEMPTS, DONE, FAILED, at_work, attempts, claimed, failure, is_done
 from fewlabel.pipelines.executors.job_progress import Glance, Standing, seconds_of
@@ -154,6 +154,19 @@ def test_a_stopped_job_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyP
     standing.refresh()
     assert (standing.done, standing.failed) == (set(), {})
     assert [row["event"] for row in attempts(plan, "p0")] == ["began", "stopped"]
+
+
+def test_a_training_that_was_stopped_here_says_how_the_study_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(root: Path, job: Job) -> None:
+        raise RunStoppedError("Stopped after step 3 of 9; the state is saved, continue with --resume.")
+
+    monkeypatch.setattr("kit.cells.tiny", stop)
+    # A study has no --resume.
+    with pytest.raises(RunStoppedError, match="repeat the command to go on") as stopped:
+        run_here(plan_of(tmp_path, jobs(1, 1)), lambda _: None)
+    assert "--resume" not in stopped.value.message
 
 
 def test_processes_do_what_one_does_though_workers_are_killed(tmp_path: Path) -> None:

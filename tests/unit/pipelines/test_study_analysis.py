@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from fewlabel.reporting.page import render
 from fewlabel.reporting.study.as_text import escaped, latex, markdown, plain
 from fewlabel.reporting.study.page import StudyFacts, all_tables, compose
 from fewlabel.reporting.study.tables import short_table
+from fewlabel.scoring.paired_test import holm
 
 ARMS: dict[str, Any] = {
     "base": {"switches": {"a": False, "b": False}},
@@ -110,6 +112,23 @@ def test_claims_hold_do_not_or_cannot_be_told(found: dict[str, Any]) -> None:
     ]
 
 
+def test_effects_are_corrected_over_the_whole_table_and_power_is_told_at_its_level(found: dict[str, Any]) -> None:
+    effects = [effect for part in found["effects"].values() for effect in part]
+    assert len(effects) == 6
+    assert [effect["corrected"] for effect in effects] == holm([effect["p"] for effect in effects])
+    strict = analyse(study(confidence=0.999), made_up())
+    assert strict["power"]["1"]["same"]["now"] < found["power"]["1"]["same"]["now"]
+    assert strict["power"]["1"]["same"]["draws"] > found["power"]["1"]["same"]["draws"]
+
+
+def test_claims_in_the_same_words_are_told_each() -> None:
+    claims = [
+        {"text": "wins", "better": better, "than": "base", "budgets": [at]} for better, at in (("a", 1), ("ab", 8))
+    ]
+    told = [(claim["text"], claim["labelled"]) for claim in analyse(study(claims=claims), made_up())["claims"]]
+    assert told == [("wins", "1"), ("wins", None)]
+
+
 def test_seeds_take_the_place_of_a_single_draw_and_one_training_tells_nothing() -> None:
     whole = made_up()
     one_draw = Results(whole.rows, whole.cases[whole.cases["draw"] == 0], ())
@@ -134,6 +153,38 @@ def test_pairs_are_of_the_draws_that_both_have() -> None:
     nothing = analyse(study(), Results(pd.DataFrame(), pd.DataFrame(), ()))
     assert (nothing["budgets"], nothing["cells"]["a"]) == ([], {})
     assert compose(StudyFacts(nothing)).headline.tone == "open"
+
+
+def test_scores_that_are_no_numbers_leave_cells_out_and_end_nothing() -> None:
+    def without(*where: tuple[str, str, set[str]]) -> dict[str, Any]:
+        results = made_up()
+        cases = results.cases.copy()
+        for arm, budget, people in where:
+            rows = (cases["arm"] == arm) & (cases["labelled"] == budget) & cases["subject"].isin(people)
+            cases.loc[rows, "dice"] = np.nan
+        told = analyse(study(), Results(results.rows, cases, ()))
+        json.dumps(told, allow_nan=False)
+        assert "Ranks" in render(compose(StudyFacts(told)))
+        return told
+
+    everyone = {f"p{number}" for number in range(10)}
+    # An arm, and a control, that have no Dice at all at one number.
+    told = without(("a", "1", everyone), ("base", "2", everyone))
+    assert "1" not in told["cells"]["a"]
+    assert "test" not in told["cells"]["a"]["2"]
+    # Two arms that are scored on other patients cannot be ranked.
+    half = {f"p{number}" for number in range(5)}
+    told = without(("a", "1", half), ("ab", "1", everyone - half))
+    assert told["ranks"]["1"] == {}
+    assert told["ranks"]["2"]["a"]["rank"] == 1
+
+
+def test_an_arm_that_finds_nothing_is_said_to_be_of_no_use() -> None:
+    results = made_up()
+    cases = results.cases.assign(dice=results.cases["dice"].where(results.cases["arm"] != "same", 0.04))
+    told = analyse(study(), Results(results.rows, cases, ()))
+    assert "Of no use, with a mean Dice below 0.1: same." in compose(StudyFacts(told)).headline.verdict
+    assert "Of no use" not in compose(StudyFacts(analyse(study(), results))).headline.verdict
 
 
 def test_the_page_and_the_tables_say_it_all(found: dict[str, Any]) -> None:

@@ -40,6 +40,19 @@ def test_the_paired_test_keeps_its_level_where_draws_and_patients_vary() -> None
     assert np.mean([(paired_test(table).p or 0) < 0.05 for table in halves]) < 0.075
 
 
+def test_two_draws_or_patients_keep_the_level_too() -> None:
+    # Of two, a mean square that is small by chance would leave many degrees of freedom and little variance.
+    for table in (lambda table: table, np.transpose):
+        for sd in ((0.05, 0.05, 0.03), (0.02, 0.05, 0.02), (0.05, 0.0, 0.03)):
+            tests = [paired_test(table(rows)) for rows in layouts(1000, 2, 50, sd)]
+            assert np.mean([(test.p or 0) < 0.05 for test in tests]) < 0.085
+            assert max(test.freedom or 0 for test in tests) <= 2
+    gaps = list(layouts(600, 2, 40, (0.05, 0.05, 0.03), seed=3))
+    for rows in gaps:
+        rows[0, :10] = rows[1, -10:] = NAN
+    assert np.mean([(paired_test(rows).p or 0) < 0.05 for rows in gaps]) < 0.085
+
+
 def test_the_bootstrap_takes_shared_patients_as_the_same_persons() -> None:
     shared, own = [], []
     for table in layouts(60, 6, 15, (0.0, 0.08, 0.01), 0.7):
@@ -75,7 +88,7 @@ def test_power_is_what_a_simulation_finds() -> None:
     pilot = next(iter(layouts(1, 2000, 20, truth)))
     parts = components(pilot)
     assert parts.variances == pytest.approx([value**2 for value in truth], rel=0.8)
-    for draws in (3, 8):
+    for draws in (2, 3, 8):
         told = power_of(parts, draws, 0.03)
         deviations = tuple(value**0.5 for value in parts.variances)
         tables = layouts(800, draws, 20, deviations, 0.03)
@@ -94,3 +107,5 @@ def test_draws_needed_grow_as_the_gain_shrinks_and_may_never_do() -> None:
     assert few is not None
     assert few.draws is None
     assert draws_needed(table[:1]) is None
+    # Differences without any variance, as of networks that find nothing, tell nothing of other draws.
+    assert draws_needed(np.zeros((3, 6))) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from fewlabel.core.errors import RunStoppedError
 from fewlabel.core.stop_signals import stopping_on_signals
 from fewlabel.pipelines.executors.job_progress import Glance, Standing, glance
 from fewlabel.pipelines.executors.jobs import Job, Plan
@@ -46,6 +47,9 @@ def run_here(plan: Plan, watch: Callable[[Glance], None]) -> None:
     try:
         with stopping_on_signals():
             work_through(plan, begins=begins)
+    except RunStoppedError:
+        # A stage names an option of its own command.
+        raise RunStoppedError("Stopped; what is done is kept, repeat the command to go on.") from None
     finally:
         over.set()
         watcher.join()

@@ -17,7 +17,7 @@ from fewlabel.scoring.paired_test import TEST_RULE, Factor, PairedTest, holm, ve
 from fewlabel.scoring.power import POWER_RULE, draws_needed
 from fewlabel.scoring.rank_stability import RANK_RULE, agreement, rank_stability
 from fewlabel.scoring.replicates import Scores, means_over, over_seeds, spread
-from fewlabel.scoring.switch_effects import SWITCH_RULE, switch_effects
+from fewlabel.scoring.switch_effects import SWITCH_RULE, Effect, switch_effects
 
 RULES = {
     "test": TEST_RULE,
@@ -60,7 +60,7 @@ def analyse(study: Study, results: Results) -> dict[str, Any]:
         "ranks": {str(budget): _ranks(found) for budget, found in scores.items()},
         "agreement": {str(budget): _agreement(found) for budget, found in scores.items()},
         "power": _power(study, scores),
-        "effects": {str(budget): _effects(study, found) for budget, found in scores.items()},
+        "effects": _effects(study, scores),
         "claims": claims_told(study.claims, scores, study.settings.confidence),
         "recorded": _recorded(study, results),
         "rules": RULES,
@@ -151,24 +151,30 @@ def _power(study: Study, scores: Found) -> dict[str, dict[str, Any]]:
             if arm == study.control:
                 continue
             differences, factor = difference(found, arm, study.control)
-            needed = draws_needed(differences, study.settings.gain)
+            needed = draws_needed(differences, study.settings.gain, level=1.0 - study.settings.confidence)
             if needed is not None:
                 told.setdefault(str(budget), {})[arm] = {**needed.record(), "of": factor}
     return told
 
 
-def _effects(study: Study, found: Mapping[str, Scores]) -> list[dict[str, Any]]:
+def _effects(study: Study, scores: Found) -> dict[str, list[dict[str, Any]]]:
+    """Number of labelled patients → effects of switches; they are corrected over all numbers, as the table has them."""
+    effects = [(str(budget), effect) for budget, found in scores.items() for effect in _effects_at(study, found)]
+    corrected = holm([effect.test.p for _, effect in effects])
+    level = 1.0 - study.settings.confidence
+    told: dict[str, list[dict[str, Any]]] = {str(budget): [] for budget in scores}
+    for (budget, effect), p in zip(effects, corrected, strict=True):
+        words = verdict(effect.test, p, level=level)
+        told[budget].append({**effect.record(), "corrected": p, "verdict": words})
+    return told
+
+
+def _effects_at(study: Study, found: Mapping[str, Scores]) -> list[Effect]:
     switches = {name: arm.switches for name, arm in study.arms.items() if arm.switches}
     rows = {name: rows_of(scores) for name, scores in found.items() if name in switches}
     factor: Factor = next((factor for _, factor in rows.values()), "draws")
     arms = {name: scores for name, (scores, _) in rows.items()}
-    effects = switch_effects(arms, switches, factor=factor, confidence=study.settings.confidence)
-    corrected = holm([effect.test.p for effect in effects])
-    level = 1.0 - study.settings.confidence
-    return [
-        {**effect.record(), "corrected": p, "verdict": verdict(effect.test, p, level=level)}
-        for effect, p in zip(effects, corrected, strict=True)
-    ]
+    return switch_effects(arms, switches, factor=factor, confidence=study.settings.confidence)
 
 
 def _recorded(study: Study, results: Results) -> dict[str, dict[str, dict[str, Any]]]:

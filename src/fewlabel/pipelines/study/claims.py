@@ -68,7 +68,7 @@ def claims_told(claims: Sequence[ClaimSettings], scores: Found, confidence: floa
         }
         for (claim, budget, test), p in zip(asked, corrected, strict=True)
     ]
-    silent = [claim for claim in claims if not any(entry["text"] == claim.text for entry in told)]
+    silent = [claim for claim in claims if not any(claim is other for other, _, _ in asked)]
     return [*told, *({"text": claim.text, "verdict": "cannot be told", "labelled": None} for claim in silent)]
 
 

@@ -65,7 +65,8 @@ class Results:
             array = np.full(tuple(len(values) for values in axes.values()), np.nan)
             index = tuple(own[name].map(places[name]).to_numpy(dtype=np.int64) for name in axes)
             array[index] = own[measure].to_numpy(dtype=np.float64)
-            found[arm] = array
+            if not np.isnan(array).all():
+                found[arm] = array
         return found
 
 

@@ -12,6 +12,7 @@ from fewlabel.reporting.formatting import count, listed
 from fewlabel.reporting.study import tables
 from fewlabel.reporting.study.curves import curves
 from fewlabel.scoring.embedding import PURITY_RULE, SILHOUETTE_RULE
+from fewlabel.scoring.statistics import USELESS
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,15 @@ def compose(study: StudyFacts) -> Page:
 
 
 def headline(statistics: Mapping[str, Any]) -> Headline:
-    """Who is better than the control beyond the correction, and how much is missing."""
+    """Who is better than the control beyond the correction, who finds nothing at all, and how much is missing."""
     better = told(statistics, "better")
     worse = told(statistics, "worse")
     arms, control = list(statistics["cells"]), statistics["control"]
     sentence = f"{count(len(arms), 'arm')} against {control}, at {_numbers(statistics['budgets'])} labelled patients."
     parts = [f"Better than {control}: {listed(better, 12)}." if better else f"No arm is better than {control}."]
     parts += [f"Worse: {listed(worse, 12)}."] if worse else []
+    useless = [arm for arm, cells in statistics["cells"].items() if cells and _most(cells) < USELESS]
+    parts += [f"Of no use, with a mean Dice below {USELESS:g}: {listed(useless, 12)}."] if useless else []
     missing = len(statistics["missing"])
     parts += [f"{count(missing, 'cell')} missing: what is said is of the others."] if missing else []
     return Headline(sentence, (), " ".join(parts), "gain" if better else "loss" if worse else "open")
@@ -108,6 +111,11 @@ def told(statistics: Mapping[str, Any], verdict: str) -> list[str]:
         for budget, cell in cells.items()
         if cell.get("test", {}).get("verdict") == verdict
     ]
+
+
+def _most(cells: Mapping[str, Any]) -> float:
+    """The highest mean Dice of an arm."""
+    return max(float(cell["spread"]["mean"]) for cell in cells.values())
 
 
 def _numbers(budgets: Sequence[str]) -> str:

@@ -134,7 +134,7 @@ def power_table(statistics: Statistics, gain: float) -> Table | None:
         for budget, arms in statistics["power"].items()
         for arm, entry in arms.items()
     ]
-    return Table(head, rows, "Power", frozenset({1, 2, 3}))
+    return Table(head, rows, "Power; of each comparison by itself, before Holm's correction", frozenset({1, 2, 3}))
 
 
 def _draws(entry: Mapping[str, Any]) -> str:
