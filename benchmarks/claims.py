@@ -156,11 +156,16 @@ def claims(study: Study, found: Mapping[str, Any] | None) -> Table | None:
     return Table(head, [[claim.text, "", "", "", NOT_RUN] for claim in study.claims])
 
 
-def lines(folder: Path = ROWS) -> list[str]:
-    """Of each shipped study its claims and, where it has rows, its results, as Markdown; how many hold comes first."""
+def lines(folder: Path = ROWS, names: Sequence[str] = ()) -> list[str]:
+    """Of shipped studies their claims and, where there are rows, results, as Markdown; how many hold comes first.
+
+    Args:
+        folder: Of the committed rows.
+        names: Of the studies; all if empty.
+    """
     verdicts: Counter[str] = Counter()
     told: list[str] = []
-    for name in study_names():
+    for name in names or study_names():
         for size in sizes(name):
             study, rows = shipped(name, size), rows_of(name, size, folder)
             if not rows and (size != sizes(name)[0] or any(rows_of(name, other, folder) for other in sizes(name))):

@@ -9,7 +9,9 @@ file and kind of artifact, and how many held. ``tests`` says what tests take, an
 has ours beside its rivals, with hardware and dates.
 ``--markdown`` prints the table alone, as the documentation shows it.
 
-Methods are compared by ``fewlabel study``; ``benchmarks/claims.py`` prints what its committed rows say of claims.
+Methods are compared by ``fewlabel study``: ``benchmarks/claims.py`` prints what its committed rows say of claims, and
+the name of a study that comes with the package prints its part of that here. So do ``acdc-methods``, ``acdc-semi``
+and ``gcl-ablation``, as tables were called that studies took the place of.
 ``docs/generate.py`` writes these tables into the pages that ask for one by ``<!-- generated: summary WORDS -->``.
 """
 
@@ -22,6 +24,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
+#: Name of an earlier table → the studies that took its place (decision 0021).
+EARLIER = {
+    "acdc-methods": ("gcl-table1",),
+    "acdc-semi": ("gcl-table2", "arco-acdc"),
+    "gcl-ablation": ("gcl-table3",),
+}
 MISSING = "No results of {} are committed; `python benchmarks/run.py --suite NAME` makes them"
 
 
@@ -125,6 +133,14 @@ def by_machine(suite: str, results: Path = RESULTS) -> list[str]:
     return scaling.table(found) if suite == "scaling" else streaming.table(found)
 
 
+def of_studies(names: Sequence[str]) -> list[str]:
+    """Results and claims of studies, or that they were not run; nothing where none of that name is shipped."""
+    import claims
+    from fewlabel.pipelines.study import study_names
+
+    return "\n".join(claims.lines(names=names)).splitlines() if set(names) <= set(study_names()) else []
+
+
 def table(words: Sequence[str]) -> list[str]:
     """The lines that the words of the command line ask for.
 
@@ -155,6 +171,8 @@ def table(words: Sequence[str]) -> list[str]:
             lines += fuzz(markdown=asked.markdown)
         elif suite == "tests":
             lines += of_tests()
+        elif studies := of_studies(EARLIER.get(suite, (suite,))):
+            lines += studies
         else:
             raise SystemExit(MISSING.format(suite))
     return lines

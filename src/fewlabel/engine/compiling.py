@@ -79,7 +79,7 @@ def unpaid(kind: str, precision: Precision, processes: int = 1) -> str:
         return "several processes share statistics inside the code to be compiled"
     if kind == "cpu":
         if not {"amx_tile", "amx_bf16"} <= cpu_flags():
-            return "on a processor without AMX they were measured to be no faster"
+            return "on a processor without AMX they were no faster in trials"
         return "" if resolved_precision(precision, kind) == "bf16-mixed" else "AMX does not speed up float32"
     if kind != "cuda":
         return f"they were never measured on {kind}"

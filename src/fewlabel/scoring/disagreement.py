@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fewlabel.scoring.failure_detection import failure_detection
+
 #: Column of the per-case table and of predictions.csv.
 COLUMN = "disagreement"
 DISAGREEMENT_RULE = (
@@ -96,26 +98,36 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float |
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
-def disagreement_summary(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """How much the members of each arm disagree, and how well that ranks the scans by quality.
+def disagreement_summary(
+    table: pd.DataFrame, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    """How much the members of each arm disagree, and how well that tells poor scans from good ones.
 
     Args:
-        table: A row per arm, case and class with columns ``arm``, ``case``, ``dice`` and, where an arm is an ensemble,
-            ``disagreement``.
+        table: A row per arm, case and class with columns ``arm``, ``case``, ``subject``, ``dice`` and, where an arm is
+            an ensemble, ``disagreement``.
+        confidence: Coverage of intervals, in (0, 1).
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the resampling.
 
     Returns:
         Arm → ``mean`` over cases of the mean over classes, ``spearman`` between that and the case's mean Dice (-1:
-        the scans with the most disagreement are the worst; None where undefined) and ``cases``. Arms of one network
-        are left out.
+        the scans with the most disagreement are the worst; None where undefined), ``cases``, and in ``failures`` how
+        well it finds failed scans, as :func:`fewlabel.scoring.failure_detection.failure_detection` has it. Arms of one
+        network are left out.
     """
     if COLUMN not in table:
         return {}
     rankings = {}
     for arm, rows in table.dropna(subset=[COLUMN]).groupby("arm", sort=False):
-        cases = rows.groupby("case", sort=False)[[COLUMN, "dice"]].mean()
+        cases = rows.groupby("case", sort=False).agg({COLUMN: "mean", "dice": "mean", "subject": "first"})
+        apart, dice = cases[COLUMN].tolist(), cases["dice"].tolist()
         rankings[str(arm)] = {
             "mean": float(cases[COLUMN].mean()),
-            "spearman": rank_correlation(cases[COLUMN].tolist(), cases["dice"].tolist()),
+            "spearman": rank_correlation(apart, dice),
             "cases": len(cases),
+            "failures": failure_detection(
+                apart, dice, cases["subject"].tolist(), confidence=confidence, resamples=resamples, seed=seed
+            ),
         }
     return rankings

@@ -31,6 +31,12 @@ def score_lines(summary: Mapping[str, Any]) -> list[str]:
     for name, apart in summary.get("disagreement", {}).items():
         rank = "" if apart["spearman"] is None else f", rank correlation with Dice {apart['spearman']:+.2f}"
         lines.append(f"{name}: disagreement of its networks {apart['mean']:.3f}{rank}")
+        # Older scores do not say it.
+        found = apart.get("failures", {"auroc": None})
+        if found["auroc"] is not None:
+            interval = "" if found["low"] is None else f" ({found['low']:.2f} to {found['high']:.2f})"
+            failed = f"{found['failed']} of {apart['cases']} scans, Dice below {found['below']:g}"
+            lines.append(f"  finds failures ({failed}): AUROC {found['auroc']:.2f}{interval}")
     if sentence := useless_sentence(summary["arms"]["model"]["mean"]["dice"]["mean"]):
         lines.append(sentence)
     if summary["gain"]:

@@ -122,14 +122,15 @@ def run(settings: EvaluateSettings) -> Path:
     table = _score(store, cases, arms, settings, device, sized=sized)
     names = {index: name for index, name in store.label_names.items() if index}
     compared = [arm.facts if settings.postprocess else {**arm.facts, POSTPROCESS: None} for arm in arms.values()]
+    resampling: Any = {key: getattr(settings, key) for key in ("confidence", "resamples", "seed")}
     summary = {
         "part": settings.part,
         "grid": settings.grid,
         "subjects": sorted({case.subject for case in cases}),
         "cases": len(cases),
         "classes": {str(index): name for index, name in names.items()},
-        **summarise(table, names, confidence=settings.confidence, resamples=settings.resamples, seed=settings.seed),
-        "disagreement": disagreement_summary(table),
+        **summarise(table, names, **resampling),
+        "disagreement": disagreement_summary(table, **resampling),
         "segmenters": {name: _description(arm) for name, arm in arms.items()},
         # Where this is not empty, a gain is not that of the start or the regime alone.
         "differences": differences(*compared) if len(compared) > 1 else [],

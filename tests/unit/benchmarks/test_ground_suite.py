@@ -52,11 +52,10 @@ def test_every_cell_is_planned_once_and_the_test_parts_meet_two_arms(suites, acd
     for ground in suites.grounds.GROUNDS.values():
         assert len({cell.key for cell in ground.cells}) == len(ground.cells)
         tested = [cell for cell in ground.cells if cell.split != ground.choices]
-        assert {cell.arm for cell in tested} == {suites.ground.DEFAULT, suites.ground.CONTROL}
+        two = {suites.ground.DEFAULT, suites.ground.CONTROL} if ground is not acdc else set(suites.acdc_ground.TESTED)
+        assert {cell.arm for cell in tested} == two
     counts = Counter(
-        (cell.split, cell.labelled)
-        for cell in acdc.cells
-        if cell.split != "develop" and cell.arm == suites.ground.DEFAULT
+        (cell.split, cell.labelled) for cell in acdc.cells if cell.split != "develop" and cell.arm == "half-the-time"
     )
     assert counts == {
         ("chaitanya", 1): 5,
@@ -103,7 +102,7 @@ def test_the_test_parts_have_to_be_named(suites, acdc):
 
     assert {split for _, split in chosen()} == {"develop"}
     assert chosen("weak-to-strong") == {("weak-to-strong", "develop")}
-    assert chosen("ssl4mis/weak-to-strong") == {("weak-to-strong", "ssl4mis")}
+    assert chosen("ssl4mis/half-the-time") == {("half-the-time", "ssl4mis")}
     assert chosen("develop/bcp", "bcp") == {("bcp", "develop")}
     atrium = suites.la_ground.GROUND
     assert {split for _, split in chosen(ground=atrium)} == {"validation"}
@@ -212,7 +211,7 @@ def test_rows_of_acdc_keep_their_settings(suites, acdc):
         "half-the-time-supervised": "8965272d106c",
     }
     folders = {acdc.home(cell) + "/" + acdc.training(cell) for cell in acdc.cells}
-    assert {"develop-middle/plain-m1-d0", "develop/ground-mall-d0", "ssl4mis/weak-to-strong-m7-d2"} <= folders
+    assert {"develop-middle/plain-m1-d0", "develop/ground-mall-d0", "ssl4mis/half-the-time-m7-d2"} <= folders
 
 
 def row(arm, split, labelled, draw, dice, seconds=100.0):

@@ -432,6 +432,18 @@ def test_disagreement_and_its_worth_are_a_line(tmp_path, spearman, told):
     assert told in line
 
 
+def test_how_well_disagreement_finds_failures_is_told(tmp_path):
+    found = scores(tmp_path)
+    failures = {"below": 0.5, "failed": 3, "auroc": 0.912, "low": 0.7, "high": 1.0}
+    apart = {"mean": 0.1, "spearman": None, "cases": 7, "failures": failures}
+    for low, told in ((0.7, "3 of them failed (Dice below 0.5)"), (None, "finding these is 0.912 (1: they come first")):
+        found.summary["disagreement"] = {"control": {**apart, "failures": {**failures, "low": low}}}
+        section = score_section(found, model="ours", control="theirs")
+        (line,) = [text for text in texts(section, "note") if "Disagreement" in text]
+        assert told in line
+        assert ("0.912, 0.700 to 1.000" in line) is (low is not None)
+
+
 def test_best_median_and_worst():
     assert pick_cases({"a": 0.2, "b": 0.9, "c": 0.5, "d": 0.6}) == [("Best", "b"), ("Median", "c"), ("Worst", "a")]
     assert pick_cases({"a": 0.2, "b": 0.9}) == [("Best", "b"), ("Worst", "a")]

@@ -83,9 +83,14 @@ def test_the_summary_ranks_cases_by_their_means():
                 apart = np.nan if order is None else 0.1 * order[case] + 0.02 * index
                 rows.append((arm, f"c{case}", index, 0.5 + 0.1 * case - 0.05 * index, apart))
     table = pd.DataFrame(rows, columns=["arm", "case", "class", "dice", "disagreement"])
+    table = table.assign(subject=table["case"])
     found = disagreement_summary(table)
     assert list(found) == ["model", "control"]
+    failures = found["model"].pop("failures")
     assert found["model"] == {"mean": pytest.approx(0.18), "spearman": pytest.approx(-1), "cases": 4}
+    assert failures == {"below": 0.5, "failed": 1, "auroc": 1.0, "low": None, "high": None}
+    assert found.pop("control")["failures"]["auroc"] == 0
+    found = disagreement_summary(table)
     assert found["control"]["spearman"] == pytest.approx(1)
     assert disagreement_summary(table.drop(columns="disagreement")) == {}
     # Other measures that have no value take no case away.

@@ -53,6 +53,22 @@ def test_both_networks_have_dice_and_hd95_and_what_to_look_at() -> None:
     assert max(map(len, lines)) <= 80
 
 
+def test_how_well_disagreement_ranks_scans_and_finds_failures() -> None:
+    summary = copy.deepcopy(SUMMARY)
+    failures = {"below": 0.5, "failed": 31, "auroc": 0.912, "low": 0.7, "high": 1.0}
+    apart = {"mean": 0.1234, "spearman": -0.5, "cases": 100}
+    for found, told in (
+        (failures, ["  finds failures (31 of 100 scans, Dice below 0.5): AUROC 0.91 (0.70 to 1.00)"]),
+        ({**failures, "low": None}, ["  finds failures (31 of 100 scans, Dice below 0.5): AUROC 0.91"]),
+        ({**failures, "auroc": None}, []),
+    ):
+        summary["disagreement"] = {"model": {**apart, "failures": found}}
+        first, *rest = [line for line in score_lines(summary) if "disagreement" in line or "failures" in line]
+        assert first == "model: disagreement of its networks 0.123, rank correlation with Dice -0.50"
+        assert rest == told
+        assert max(map(len, rest), default=0) <= 80
+
+
 def test_without_distances_control_or_intervals() -> None:
     summary = copy.deepcopy(SUMMARY)
     summary["arms"] = {"model": arm(0.5, None)}

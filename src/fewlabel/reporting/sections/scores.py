@@ -201,8 +201,20 @@ def trust(summary: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
                 f"{number(-1, 0)} means that the scans with the most disagreement are the worst ones, 0 that it says "
                 "nothing about quality."
             )
-        lines.append(f"{remark} {rank}")
+        lines.append(f"{remark} {rank}{_found_failures(apart)}")
     return lines
+
+
+def _found_failures(apart: Mapping[str, Any]) -> str:
+    """How well disagreement finds failed scans; empty of older scores, and where all scans or none failed."""
+    found = apart.get("failures", {"auroc": None})
+    if found["auroc"] is None:
+        return ""
+    interval = "" if found["low"] is None else f", {between(found['low'], found['high'])}"
+    return (
+        f" {found['failed']} of them failed (Dice below {number(found['below'], 1)}); the area under its ROC curve in "
+        f"finding these is {number(found['auroc'])}{interval} (1: they come first; {number(0.5, 1)}: as by chance)."
+    )
 
 
 def gain_table(gain: Mapping[str, Any], interval: str, units: Units = UNITS) -> Table:

@@ -29,7 +29,7 @@ LEFT_OUT = (
 )
 
 
-#: Spread below which slices are hardly told apart; own choice: trained encoders reach 0.5 and more.
+#: Spread below which slices are hardly told apart; own choice.
 NARROW = 0.05
 COLLAPSING = (
     "At the end of pre-training all slices have nearly the same embedding (spread {spread:.3f}): the encoder hardly "
