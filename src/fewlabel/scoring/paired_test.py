@@ -131,7 +131,7 @@ def _variance(rows: Paired, factor: Factor) -> tuple[float | None, float | None,
     parts = [_of_means(draws), _of_means(means_over(rows, axis=0))]
     total = sum(variance for variance, _ in parts)
     weighted = sum(variance**2 / freedom for variance, freedom in parts)
-    return total, believable(total**2 / weighted if weighted else float(count - 1), rows.shape), both
+    return total, bounded_freedom(total**2 / weighted if weighted else float(count - 1), rows.shape), both
 
 
 def _of_means(values: Paired) -> tuple[float, float]:
@@ -173,10 +173,12 @@ def _of_layout(parts: Components) -> tuple[float, float]:
     weighted = (
         parts.draws**2 / (count - 1) + parts.patients**2 / (people - 1) + parts.rest**2 / ((count - 1) * (people - 1))
     )
-    return square / (count * people), believable(square**2 / weighted if weighted else float(count - 1), parts.shape)
+    return square / (count * people), bounded_freedom(
+        square**2 / weighted if weighted else float(count - 1), parts.shape
+    )
 
 
-def believable(freedom: float, shape: tuple[int, ...]) -> float:
+def bounded_freedom(freedom: float, shape: tuple[int, ...]) -> float:
     """Satterthwaite's degrees of freedom, but two at most where there are two draws or two patients.
 
     The mean square of two is often near 0 by chance, which leaves the freedom of the other factor and little variance:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fewlabel.scoring.paired_test import Components, believable, components
+from fewlabel.scoring.paired_test import Components, bounded_freedom, components
 from fewlabel.scoring.replicates import Paired
 
 #: Nobody runs more draws than this.
@@ -65,7 +65,7 @@ def power_of(parts: Components, draws: int, gain: float, *, level: float = 0.05)
     weighted = sum(square**2 / freedom for square, freedom in zip(squares, freedoms, strict=True))
     freedom = whole**2 / weighted
     away = abs(gain) / math.sqrt(whole / (draws * people))
-    border = float(t.ppf(1 - level / 2, believable(freedom, (draws, people))))
+    border = float(t.ppf(1 - level / 2, bounded_freedom(freedom, (draws, people))))
     # A loss that is called one is no gain that is seen.
     return float(nct.sf(border, freedom, away))
 

@@ -101,7 +101,19 @@ def test_patients_whom_some_draws_share_add_the_variances_of_both() -> None:
     rows = np.array([[1.0, 3.0, NAN, NAN], [NAN, 4.0, 8.0, NAN], [NAN, NAN, NAN, NAN]])
     draws, people = 8 / 2, np.var([1, 3.5, 8], ddof=1) / 3
     freedom = (draws + people) ** 2 / (draws**2 / 1 + people**2 / 2)
-    assert paired_test(rows) == student(4.0, draws + people, freedom, "draws and patients", 2, 3)
+    assert freedom > 2
+    # Of two draws no more is believed.
+    assert paired_test(rows[:2]) == student(4.0, draws + people, 2.0, "draws and patients", 2, 3)
+    assert paired_test(rows) == paired_test(rows[:2])
+
+
+def test_three_draws_keep_the_freedom_of_the_formula_where_patients_are_shared_by_some() -> None:
+    rows = np.array([[1.0, 3.0, NAN], [NAN, 4.0, 8.0], [2.0, NAN, 1.0]])
+    means, people = [2.0, 6.0, 1.5], [1.5, 3.5, 4.5]
+    parts = [np.var(means, ddof=1) / 3, np.var(people, ddof=1) / 3]
+    freedom = sum(parts) ** 2 / sum(part**2 / 2 for part in parts)
+    assert freedom > 2
+    assert paired_test(rows) == student(np.mean(means), sum(parts), freedom, "draws and patients", 3, 3)
 
 
 def test_the_mean_is_over_draws_first() -> None:
