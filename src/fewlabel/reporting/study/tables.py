@@ -21,8 +21,8 @@ def results_table(statistics: Statistics, published: Published) -> Table:
         published: Published figures of these arms; without any there is no column of them.
     """
     control, coverage = statistics["control"], _coverage(statistics)
-    head = ["arm", "M", "draws × seeds", "Dice, mean ± SD", f"{coverage} interval of the mean"]
-    head += [f"gain over {control} ({coverage} interval)", "corrected p", "verdict"]
+    head = ["arm", "M", "draws × seeds", "Dice, mean ± SD"]
+    head += [f"gain over {control} ({coverage} interval)", "corrected p", "verdict", f"{coverage} interval of the mean"]
     head += [f"HD95 in {_units(statistics)}, mean ± SD", *(["published Dice"] if published else [])]
     rows: list[list[str]] = []
     strong: set[int] = set()
@@ -35,18 +35,18 @@ def results_table(statistics: Statistics, published: Published) -> Table:
             if test is not None and test["verdict"] == "better":
                 strong.add(len(rows))
             row = [arm, budget, trainings(cell["spread"]), mean_and_deviation(cell["spread"])]
-            row.append(between(cell["interval"]["low"], cell["interval"]["high"]))
             row += ["", "", "control" if arm == control else ""] if test is None else _tested(test)
+            row.append(between(cell["interval"]["low"], cell["interval"]["high"]))
             row.append(mean_and_deviation(cell["measures"].get("hd95_mm", {}), 1))
             rows.append([*row, *([published.get((arm, budget), "")] if published else [])])
-    numeric = frozenset({1, 2, 3, 4, 5, 6, 8} | ({9} if published else set()))
+    numeric = frozenset({1, 2, 3, 4, 5, 7, 8} | ({9} if published else set()))
     return Table(head, rows, "Results", numeric, frozenset(strong))
 
 
 def short_table(statistics: Statistics) -> Table:
     """Of the results what fits into 80 columns: Dice, gain over the control and verdict."""
     whole = results_table(statistics, {})
-    wanted = [0, 1, 3, 5, 7]
+    wanted = [0, 1, 3, 4, 6]
     head = ["arm", "M", "Dice, mean ± SD", f"gain ({_coverage(statistics)} interval)", "verdict"]
     return Table(head, [[row[at] for at in wanted] for row in whole.rows], "", frozenset({1, 2, 3}), whole.strong)
 
