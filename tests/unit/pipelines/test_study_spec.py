@@ -202,3 +202,14 @@ def test_every_shipped_study_is_valid_in_every_size(name: str) -> None:
         arm_plans(study)
         published_of(study)
         assert study.settings.description
+
+
+def test_a_fault_in_the_settings_of_all_arms_is_told_once_where_it_was_written() -> None:
+    values = {
+        "arms": {"a": {}, "b": {"finetune": {"batch": 0}}},
+        "finetune": {"network.width": 4, "steps": -1, "network": {"depth": 0}, "batch": 8},
+    }
+    with pytest.raises(SettingsError) as caught:
+        arm_plans(study_of(values, {"data": "d", "out": "o"}))
+    places = sorted(fault.where for fault in caught.value.faults)
+    assert places == ["arms.b.finetune.batch", "finetune.network.depth", "finetune.network.width", "finetune.steps"]

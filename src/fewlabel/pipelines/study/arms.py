@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from fewlabel.core.errors import Fault, SettingsError
@@ -101,7 +102,8 @@ def arm_plans(study: Study) -> dict[str, ArmPlan]:
         plans[name] = ArmPlan(study, name, recipe)
         for stage in STAGES_OF_ARMS:
             if stage != "pretrain" or plans[name].pretrain is not None:
-                faults += _faults(plans[name], stage)
+                common, own = (getattr(of, stage) for of in (study.settings, study.arms[name]))
+                faults += [_placed(fault, f"arms.{name}.", common, own, stage) for fault in _faults(plans[name], stage)]
     if faults:
         raise SettingsError("The study is not valid:", list(dict.fromkeys(faults)))
     return plans
@@ -147,3 +149,23 @@ def _faults(plan: ArmPlan, stage: str) -> list[Fault]:
     except SettingsError as error:
         return list(error.faults)
     return []
+
+
+def _placed(fault: Fault, arm: str, common: Mapping[str, Any], own: Mapping[str, Any], stage: str) -> Fault:
+    """A fault of an arm where it was written: in the settings of all arms, if the arm has none of that name."""
+    path = fault.where.removeprefix(f"{arm}{stage}.")
+    if path == fault.where or _holds(own, path) or not _holds(common, path):
+        return fault
+    return replace(fault, where=f"{stage}.{path}")
+
+
+def _holds(values: Any, path: str) -> bool:
+    """Whether nested values have a setting, or one within which it lies."""
+    if not isinstance(values, Mapping):
+        return True
+    return any(
+        path == key
+        or path.startswith(f"{key}[")
+        or (path.startswith(f"{key}.") and _holds(value, path[len(key) + 1 :]))
+        for key, value in values.items()
+    )
