@@ -19,7 +19,7 @@ from fewlabel.reporting.blocks import Table
 from fewlabel.reporting.page import render
 from fewlabel.reporting.study.as_text import escaped, latex, markdown, plain
 from fewlabel.reporting.study.page import StudyFacts, all_tables, compose
-from fewlabel.reporting.study.tables import short_table
+from fewlabel.reporting.study.tables import results_table, short_table
 from fewlabel.scoring.paired_test import holm
 
 ARMS: dict[str, Any] = {
@@ -177,6 +177,22 @@ def test_scores_that_are_no_numbers_leave_cells_out_and_end_nothing() -> None:
     told = without(("a", "1", half), ("ab", "1", everyone - half))
     assert told["ranks"]["1"] == {}
     assert told["ranks"]["2"]["a"]["rank"] == 1
+
+
+def test_patients_that_failed_are_counted_beside_the_mean() -> None:
+    results = made_up()
+    own = results.cases.groupby(["arm", "labelled", "draw", "seed", "subject"])["dice"].mean()
+    failed = (own < 0.5).groupby(["arm", "labelled"]).sum()
+    statistics = analyse(study(), results)
+    # About half of the control's at the level .5, none of the better arm's at .7.
+    assert 20 < failed["base", "1"] < 80
+    assert failed["a", "4"] == 0
+    for (arm, labelled), count in failed.items():
+        cell = statistics["cells"][arm][labelled]
+        assert (cell["failed"], cell["scored"]) == (count, 100)
+    table = results_table(statistics, {})
+    row = next(row for row in table.rows if row[:2] == ["base", "1"])
+    assert row[table.head.index("patients below 0.5")] == f"{failed['base', '1']} of 100"
 
 
 def test_an_arm_that_finds_nothing_is_said_to_be_of_no_use() -> None:

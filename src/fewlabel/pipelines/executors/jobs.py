@@ -17,6 +17,8 @@ from fewlabel.core.errors import ArtifactError, Fault
 
 #: Folders below that of a plan: of the jobs, of their locks, and of plans as they were begun.
 JOBS, LOCKS, PLANS = "jobs", "locks", "plans"
+#: What is said once the work was stopped, whoever did it.
+STOPPED_BY_USER = "Stopped; what is done is kept, repeat the command to go on."
 
 
 @dataclass(frozen=True)

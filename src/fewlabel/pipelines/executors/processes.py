@@ -17,7 +17,7 @@ from fewlabel.core.progress import say
 from fewlabel.core.stop_signals import stopping_on_signals
 from fewlabel.pipelines.executors.claims import at_work
 from fewlabel.pipelines.executors.job_progress import Glance, Standing, glance
-from fewlabel.pipelines.executors.jobs import Plan
+from fewlabel.pipelines.executors.jobs import STOPPED_BY_USER, Plan
 from fewlabel.pipelines.executors.worker import STOPPED
 
 LOGS = "logs"
@@ -152,7 +152,7 @@ def run_in_processes(plan: Plan, path: Path, workers: int, watch: Callable[[Glan
             say(f"Waiting for {len(crew.alive())} workers to save their state; Ctrl-C again ends them at once.")
             crew.stop()
             crew.dismiss()
-            raise RunStoppedError("Stopped; what is done is kept, repeat the command to go on.") from None
+            raise RunStoppedError(STOPPED_BY_USER) from None
         finally:
             crew.stop()
             crew.dismiss()

@@ -18,7 +18,7 @@ from fewlabel.core.progress import say
 from fewlabel.core.stop_signals import stopping_on_signals
 from fewlabel.pipelines.executors.claims import at_work, claimed, is_done
 from fewlabel.pipelines.executors.job_progress import Glance, Standing, glance
-from fewlabel.pipelines.executors.jobs import Job, Plan
+from fewlabel.pipelines.executors.jobs import STOPPED_BY_USER, Job, Plan
 from fewlabel.pipelines.executors.worker import attempt, limit_threads
 
 #: Seconds between two looks at the jobs.
@@ -73,7 +73,7 @@ def run_on_ray(plan: Plan, path: Path, address: str, watch: Callable[[Glance], N
         except KeyboardInterrupt:
             say("Waiting for tasks to save their state; Ctrl-C again ends them at once.")
             _cancel(ray, offered, standing)
-            raise RunStoppedError("Stopped; what is done is kept, repeat the command to go on.") from None
+            raise RunStoppedError(STOPPED_BY_USER) from None
 
 
 def do_one(path: str, key: str) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from fewlabel.core.errors import RunStoppedError
 from fewlabel.core.stop_signals import stopping_on_signals
 from fewlabel.pipelines.executors.job_progress import Glance, Standing, glance
-from fewlabel.pipelines.executors.jobs import Job, Plan
+from fewlabel.pipelines.executors.jobs import STOPPED_BY_USER, Job, Plan
 from fewlabel.pipelines.executors.worker import limit_threads, work_through
 
 #: Seconds between two looks at how far the jobs are.
@@ -49,7 +49,7 @@ def run_here(plan: Plan, watch: Callable[[Glance], None]) -> None:
             work_through(plan, begins=begins)
     except RunStoppedError:
         # A stage names an option of its own command.
-        raise RunStoppedError("Stopped; what is done is kept, repeat the command to go on.") from None
+        raise RunStoppedError(STOPPED_BY_USER) from None
     finally:
         over.set()
         watcher.join()

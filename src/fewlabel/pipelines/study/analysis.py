@@ -11,6 +11,7 @@ from fewlabel.pipelines.study.claims import Found, claims_told, difference, rows
 from fewlabel.pipelines.study.draws import every_budget
 from fewlabel.pipelines.study.results import MEASURES, Results
 from fewlabel.pipelines.study.spec import Study
+from fewlabel.scoring.failure_detection import FAILED
 from fewlabel.scoring.label_efficiency import EFFICIENCY_RULE, equivalent_labels
 from fewlabel.scoring.nested_bootstrap import BOOTSTRAP_RULE, nested_bootstrap
 from fewlabel.scoring.paired_test import TEST_RULE, Factor, PairedTest, holm, verdict
@@ -101,6 +102,9 @@ def _cells(
             cell: dict[str, Any] = {
                 "spread": spread(values).record(),
                 "interval": nested_bootstrap(values, confidence=study.settings.confidence).record(),
+                # A mean may hide them.
+                "failed": int((values < FAILED).sum()),
+                "scored": int(np.isfinite(values).sum()),
                 "measures": {name: spread(table[arm]).record() for name, table in others.items() if arm in table},
             }
             if (budget, arm) in tests:

@@ -15,7 +15,7 @@ from fewlabel.core.provenance import git_revision, library_versions, machine_fac
 from fewlabel.engine.lock import sole_run
 from fewlabel.pipelines.executors.claims import noted
 from fewlabel.pipelines.executors.job_progress import Glance
-from fewlabel.pipelines.executors.jobs import PLANS
+from fewlabel.pipelines.executors.jobs import PLANS, STOPPED_BY_USER
 from fewlabel.pipelines.study.arms import arm_plans
 from fewlabel.pipelines.study.board import Board
 from fewlabel.pipelines.study.execution import execute, threads_of
@@ -79,7 +79,7 @@ def run(study: Study, show: Show | None = None) -> Path:
         try:
             execute(study, laid.plan, watch)
         except KeyboardInterrupt:
-            raise RunStoppedError("Stopped; what is done is kept, repeat the command to go on.") from None
+            raise RunStoppedError(STOPPED_BY_USER) from None
         finally:
             write_results(study, laid.grid)
         _write_study(study, laid.grid, finished=not laid.missing)

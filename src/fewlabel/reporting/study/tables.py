@@ -7,6 +7,7 @@ from typing import Any
 
 from fewlabel.reporting.blocks import Table
 from fewlabel.reporting.formatting import DASH, between, number, p_value, percent
+from fewlabel.scoring.failure_detection import FAILED
 
 Statistics = Mapping[str, Any]
 #: (arm, number of labelled patients) → published figure in words.
@@ -16,6 +17,8 @@ Published = Mapping[tuple[str, str], str]
 def results_table(statistics: Statistics, published: Published) -> Table:
     """A row for each arm and number of labelled patients: Dice, gain over the control, verdict, published figure.
 
+    Beside the mean it says how many scored patients, of all draws and seeds, have a mean Dice that counts as failed.
+
     Args:
         statistics: As the study leaves them.
         published: Published figures of these arms; without any there is no column of them.
@@ -23,7 +26,11 @@ def results_table(statistics: Statistics, published: Published) -> Table:
     control, coverage = statistics["control"], _coverage(statistics)
     head = ["arm", "M", "draws × seeds", "Dice, mean ± SD"]
     head += [f"gain over {control} ({coverage} interval)", "corrected p", "verdict", f"{coverage} interval of the mean"]
-    head += [f"HD95 in {_units(statistics)}, mean ± SD", *(["published Dice"] if published else [])]
+    head += [
+        f"patients below {FAILED:g}",
+        f"HD95 in {_units(statistics)}, mean ± SD",
+        *(["published Dice"] if published else []),
+    ]
     rows: list[list[str]] = []
     strong: set[int] = set()
     for budget in statistics["budgets"]:
@@ -37,9 +44,10 @@ def results_table(statistics: Statistics, published: Published) -> Table:
             row = [arm, budget, trainings(cell["spread"]), mean_and_deviation(cell["spread"])]
             row += ["", "", "control" if arm == control else ""] if test is None else _tested(test)
             row.append(between(cell["interval"]["low"], cell["interval"]["high"]))
+            row.append(f"{cell['failed']} of {cell['scored']}")
             row.append(mean_and_deviation(cell["measures"].get("hd95_mm", {}), 1))
             rows.append([*row, *([published.get((arm, budget), "")] if published else [])])
-    numeric = frozenset({1, 2, 3, 4, 5, 7, 8} | ({9} if published else set()))
+    numeric = frozenset(range(1, len(head))) - {head.index("verdict")}
     return Table(head, rows, "Results", numeric, frozenset(strong))
 
 
