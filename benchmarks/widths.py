@@ -1,11 +1,11 @@
-"""Narrow and long, or wide and short: what short trainings reach in about equal time.
+"""Narrow and long, wide and short, or coarse and longer still: what short trainings reach in about equal time.
 
-    python benchmarks/widths.py --data PREPARED --work FOLDER --trainings 8:1200 16:480 --draws 0 1 2
+    python benchmarks/widths.py --data PREPARED --work FOLDER --trainings 8:5:1200 16:4:1000 --draws 0 1 2
 
-Trains each WIDTH:STEPS for each draw by the settings of recipe ``acdc-lite``, scores it on one part, by default that of
-test scans (prepare with ``split=develop``: no one else's test patients choose anything), and appends a row for each to
-``benchmarks/results/widths.jsonl``. What is finished in FOLDER is not trained again, and rows that are there stay.
-``--show`` prints the committed rows as a table.
+Trains each WIDTH:DEPTH:STEPS for each draw by the settings of recipe ``acdc-lite`` on the grid of PREPARED, scores it
+on one part, by default that of test scans (prepare with ``split=develop``: no one else's test patients choose
+anything), and appends a row for each to ``benchmarks/results/widths.jsonl``. What is finished in FOLDER is not trained
+again, and rows that are there stay. ``--show`` prints the committed rows as a table.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a prepared folder")
     parser.add_argument("--work", type=Path, help="where trainings go")
-    parser.add_argument("--trainings", nargs="+", default=["8:1200", "16:480"], metavar="WIDTH:STEPS")
+    parser.add_argument("--trainings", nargs="+", default=["8:5:1200", "16:5:480"], metavar="WIDTH:DEPTH:STEPS")
     parser.add_argument("--labelled", type=int, default=1, help="labelled patients; 0 for all")
     parser.add_argument("--draws", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--part", default="test", choices=["test", "validation"])
@@ -39,10 +39,11 @@ def main() -> None:
     asked = parser.parse_args()
     if not asked.show:
         there = {key(row) for row in rows()}
+        grid = grid_of(asked.data)
         for training, draw in itertools.product(asked.trainings, asked.draws):
-            width, steps = map(int, training.split(":"))
-            if (asked.labelled, width, steps, draw) not in there:
-                append_line(ROWS, json.dumps(row_of(asked, width, steps, draw)))
+            width, depth, steps = map(int, training.split(":"))
+            if (grid, asked.labelled, width, depth, steps, draw) not in there:
+                append_line(ROWS, json.dumps(row_of(asked, width, depth, steps, draw)))
     print("\n".join(table(rows())))
 
 
@@ -51,17 +52,24 @@ def rows() -> list[dict[str, Any]]:
     return [json.loads(line) for line in ROWS.read_text().splitlines()] if ROWS.is_file() else []
 
 
-def key(row: dict[str, Any]) -> tuple[int, int, int, int]:
+def grid_of(prepared: Path) -> str:
+    """Pixels and their size, as ``72x72 at 2.5 mm``."""
+    plan = read_json(prepared / "plan.json")
+    return f"{plan['size'][0]}x{plan['size'][1]} at {plan['spacing'][0]:g} mm"
+
+
+def key(row: dict[str, Any]) -> tuple[str, int, int, int, int, int]:
     """What tells rows apart."""
-    return row["labelled"], row["width"], row["steps"], row["draw"]
+    return row["grid"], row["labelled"], row["width"], row["depth"], row["steps"], row["draw"]
 
 
-def row_of(asked: argparse.Namespace, width: int, steps: int, draw: int) -> dict[str, Any]:
+def row_of(asked: argparse.Namespace, width: int, depth: int, steps: int, draw: int) -> dict[str, Any]:
     """One training and its scores."""
-    folder = asked.work.resolve() / f"w{width}-{steps}-m{asked.labelled}-d{draw}"
-    over = {"labelled": asked.labelled or None, "draw": draw, "steps": steps, "network": {"width": width}}
-    words = {"data": asked.data.resolve(), "out": folder, "validation": "none", "regime": "supervised", **over}
-    finetune.run(stage_settings("finetune", {**words, "resume": True}, RECIPE))
+    folder = asked.work.resolve() / f"w{width}-depth{depth}-{steps}-m{asked.labelled}-d{draw}"
+    over = {"labelled": asked.labelled or None, "draw": draw, "steps": steps}
+    network = {"width": width, "depth": depth}
+    words = {"data": asked.data.resolve(), "out": folder, "validation": "none", "regime": "supervised"}
+    finetune.run(stage_settings("finetune", {**words, **over, "network": network, "resume": True}, RECIPE))
     scores = folder.with_name(f"{folder.name}-scores")
     if not (scores / "summary.json").is_file():
         values = {"data": asked.data.resolve(), "segmenter": folder, "out": scores, "part": asked.part}
@@ -70,8 +78,10 @@ def row_of(asked: argparse.Namespace, width: int, steps: int, draw: int) -> dict
     logged = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     step = statistics.median(row["seconds"] for row in logged if row.get("step") and "seconds" in row)
     return {
+        "grid": grid_of(asked.data),
         "labelled": asked.labelled,
         "width": width,
+        "depth": depth,
         "steps": steps,
         "draw": draw,
         "part": asked.part,
@@ -83,16 +93,17 @@ def row_of(asked: argparse.Namespace, width: int, steps: int, draw: int) -> dict
 
 
 def table(found: list[dict[str, Any]]) -> list[str]:
-    """A line for each number of labelled patients, width and steps: Dice over draws, seconds of a training."""
+    """A line for each grid, number of labelled patients, network and steps: Dice over draws, seconds of a training."""
     lines = [
-        "| M | width | steps | seconds of training | draws | Dice | of each draw |",
-        "|---:|---:|---:|---:|---:|---:|---|",
+        "| grid | M | width | depth | steps | seconds of training | draws | Dice | of each draw |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---|",
     ]
-    for group in sorted(dict.fromkeys(key(row)[:3] for row in found)):
-        of = sorted((row for row in found if key(row)[:3] == group), key=lambda row: int(row["draw"]))
-        took = group[2] * statistics.median(row["step_seconds"] for row in of)
+    for group in sorted(dict.fromkeys(key(row)[:-1] for row in found)):
+        of = sorted((row for row in found if key(row)[:-1] == group), key=lambda row: int(row["draw"]))
+        grid, labelled, width, depth, steps = group
+        took = steps * statistics.median(row["step_seconds"] for row in of)
         mean, each = statistics.fmean(row["dice"] for row in of), ", ".join(f"{row['dice']:.3f}" for row in of)
-        first = f"| {group[0] or 'all'} | {group[1]} | {group[2]} | {took:.0f} "
+        first = f"| {grid} | {labelled or 'all'} | {width} | {depth} | {steps} | {took:.0f} "
         lines.append(f"{first}| {len(of)} | {mean:.3f} | {each} |")
     return lines
 

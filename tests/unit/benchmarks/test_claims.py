@@ -13,6 +13,7 @@ import pytest
 
 from fewlabel.core.errors import SettingsError
 from fewlabel.pipelines.study import study_names
+from fewlabel.pipelines.study.arms import arm_plans
 
 BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
 
@@ -32,7 +33,7 @@ def finished(claims: Any, folder: Path, gains: dict[str, float], **over: Any) ->
         for arm, gain in gains.items():
             cell = {"arm": arm, "labelled": "1", "draw": draw, "seed": 0}
             facts = {
-                "steps": 300,
+                "steps": 1000,
                 "seconds": 60.0,
                 "units": "mm",
                 "created": "2026-11-29T10:00:00",
@@ -78,7 +79,7 @@ def test_a_claim_holds_does_not_hold_cannot_be_told_or_was_not_run(claims: Any, 
     assert "### `gcl-table1`, size lite" in page
     assert "12 cells of 2026-11-29 to 2026-11-29, 0.2 hours of fine-tuning; A processor, 1 threads." in page
     assert "| 0.729 ± 0.014 |" in page
-    assert "Differences of protocol: Slices of 96x96" in page
+    assert "Differences of protocol: Slices of 64x64" in page
 
 
 def test_what_was_not_run_is_said_of_every_claim_there_is(claims: Any, tmp_path: Path) -> None:
@@ -113,3 +114,18 @@ def test_another_device_alters_no_study(claims: Any, tmp_path: Path) -> None:
     asked = claims.shipped("gcl-table1", "lite").settings.record()
     folder = finished(claims, tmp_path / "study", GAINS, finetune={**asked["finetune"], "device": "cuda"})
     assert claims.add(folder, tmp_path / "rows").is_file()
+
+
+def committed() -> list[str]:
+    return sorted(path.stem for path in (BENCHMARKS / "results" / "studies").glob("*.jsonl"))
+
+
+@pytest.mark.parametrize("table", committed())
+def test_committed_rows_are_of_the_lengths_that_are_shipped(claims: Any, table: str) -> None:
+    name, size = table.rsplit("-", 1)
+    plans = arm_plans(claims.shipped(name, size))
+    for row in claims.rows_of(name, size):
+        plan = plans[row["arm"]]
+        links = {"data": "data", "out": "out"}
+        assert row["steps"] == plan.stage("finetune", links).steps, row["arm"]
+        assert row.get("pretrain_steps") == (plan.pretrain and plan.stage("pretrain", links).steps), row["arm"]
