@@ -6,6 +6,7 @@ the rows of all ranks together are the batch of a single process.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import floor
 from typing import Any
@@ -55,6 +56,8 @@ class PretrainLoader:
         device: Training device.
         labelled: Store indices of the labelled slices of the draw, for methods that learn from labels, or None. No
             other mask is read.
+        shuffled: Meta labels that slices of ``indices`` get from one another at random, once for the run; with
+            ``position`` go the places along the axis. Batches are drawn as without.
 
     Raises:
         SettingsError: If the joined batch does not divide by the number of processes.
@@ -74,6 +77,7 @@ class PretrainLoader:
         seed: int,
         device: torch.device | str = "cpu",
         labelled: NDArray[np.int64] | None = None,
+        shuffled: Sequence[str] = (),
     ) -> None:
         own_rows(batch, "batch")
         self.sampler = build_sampler(sampler, store.slices.iloc[np.unique(indices)], batch, seed)
@@ -92,6 +96,8 @@ class PretrainLoader:
         self._classes = store.meta_labels
         self._codes = {name: store.slices[f"meta_{name}"].to_numpy(dtype=np.int64) for name in self._classes}
         self._heights = store.slices["height_fraction"].to_numpy(dtype=np.float32)
+        for name in shuffled:
+            self._shuffle(name)
 
     def batch(
         self, step: int, *, labelled: bool = False, same_geometry: bool = False, slices: int | None = None
@@ -146,6 +152,16 @@ class PretrainLoader:
             raise ValueError(f"a batch of all slices has at most {self.sampler.batch_size}, not {count}")
         # A smaller batch is the beginning of the usual one.
         return self.sampler.batch(step)[:count], self.source
+
+    def _shuffle(self, name: str) -> None:
+        """Give the slices of the run each other's codes of a meta label."""
+        own = self.sampler.indices
+        order = numpy_stream(self.seed, f"shuffled {name}").permutation(own)
+        self._codes[name] = self._codes[name].copy()
+        self._codes[name][own] = self._codes[name][order]
+        if name == "position":
+            self._heights = self._heights.copy()
+            self._heights[own] = self._heights[order]
 
     def _metadata(self, name: str, indices: NDArray[np.int64]) -> Tensor:
         codes = self._codes[name][indices]

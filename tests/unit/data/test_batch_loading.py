@@ -403,3 +403,45 @@ def test_labelled_slices_without_a_mask_are_named(store):
 def test_no_slices_at_all_are_refused(store):
     with pytest.raises(DataError, match="at least one slice"):
         finetune_loader(store, indices=np.array([], dtype=np.int64))
+
+
+def all_codes(loader, name):
+    """Code of every slice of the run by store index, over as many steps as show all; the same slice never has two."""
+    found = {}
+    for step in range(40):
+        batch = loader.batch(step)
+        for slice_index, code in zip(batch.slices.tolist(), batch.metadata[name].tolist(), strict=True):
+            assert found.setdefault(slice_index, code) == code
+    return found
+
+
+def test_shuffled_meta_labels_are_as_common_and_tell_nothing_else_changes(store):
+    plain, mixed = pretrain_loader(store), pretrain_loader(store, shuffled=("patient",))
+    for step in (0, 3):
+        one, other = tensors(plain.batch(step)), tensors(mixed.batch(step))
+        differing = {name for name in one if not torch.equal(one[name], other[name])}
+        assert differing == {"patient"}
+    before, after = all_codes(plain, "patient"), all_codes(mixed, "patient")
+    own = set(plain.sampler.indices.tolist())
+    assert before.keys() == after.keys() == own
+    assert sorted(before.values()) == sorted(after.values())
+    # By chance a slice keeps its patient one time in six.
+    assert np.mean([before[index] == after[index] for index in own]) < 0.5
+    # Whose slices are declared one patient's are those of several.
+    truth = store.slices["subject"]
+    assert all(len({truth[index] for index in own if after[index] == code}) > 1 for code in set(after.values()))
+
+
+def test_places_along_the_axis_go_with_shuffled_positions(store):
+    plain, mixed = pretrain_loader(store), pretrain_loader(store, shuffled=("position",))
+    batch = mixed.batch(1)
+    heights = store.slices["height_fraction"].to_numpy(np.float32)
+    parts = store.slices["meta_position"].to_numpy()
+    known = {(float(height), int(part)) for height, part in zip(heights, parts, strict=True)}
+    assert not torch.equal(batch.positions, plain.batch(1).positions)
+    assert set(zip(batch.positions.tolist(), batch.metadata["position"].tolist(), strict=True)) <= known
+
+
+def test_another_seed_shuffles_meta_labels_otherwise(store):
+    codes = [all_codes(pretrain_loader(store, shuffled=("patient",), seed=seed), "patient") for seed in (3, 3, 4)]
+    assert codes[0] == codes[1] != codes[2]

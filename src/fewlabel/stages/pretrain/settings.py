@@ -51,6 +51,10 @@ class PretrainSettings(Settings):
         pretraining_augmentation(), "augmentation of each view; the method rotation turns vertical flips off"
     )
     sampler: SamplerConfig = setting(SamplerConfig(), "how batches are drawn")
+    shuffled_meta_labels: Names = setting(
+        (),
+        "meta labels that slices get from one another at random: a control, whose gain is not what they know",
+    )
     optimiser: OptimiserConfig = setting(OptimiserConfig(), "optimiser and its rate")
     steps: int = setting(3000, "length of the run", unit="optimisation steps", ge=1)
     batch: int = setting(
