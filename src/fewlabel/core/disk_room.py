@@ -22,7 +22,7 @@ def full_disk_fault(place: Path | None, needed: int | None = None) -> Fault:
         place: What was to be written; None where nobody knows.
         needed: Its bytes, where they are known.
     """
-    again = "Free some space and repeat the command: training continues with --resume, predict by itself"
+    again = "Free some space and repeat the command: training continues with --resume, predict and study by themselves"
     if place is None:
         return Fault("there is no room on the disk", remedy=again)
     shown = _known_name(place.absolute())

@@ -26,7 +26,7 @@ class Rank:
         rank: 1 for the best; equal means share their mean rank.
         low: Best rank of its range.
         high: Worst rank of its range.
-        first: Share of resamples in which it is the first.
+        first: Share of resamples in which it is the first; arms with equal means share the place.
     """
 
     rank: float
@@ -61,9 +61,11 @@ def rank_stability(arms: Mapping[str, Scores], *, count: int = 1000, seed: int =
     taken = resamples(everyone, count, seed, "ranks")
     means = np.stack([taken.means(np.where(everyone, value, np.nan)) for value in values], axis=1)
     drawn = np.array([ranks(row) for row in means[~np.isnan(means).any(axis=1)].tolist()])
+    best = drawn == drawn.min(axis=1, keepdims=True)
+    won = (best / best.sum(axis=1, keepdims=True)).mean(axis=0)
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0, method="inverted_cdf")
     return {
-        name: Rank(float(rank), float(low[at]), float(high[at]), float((drawn[:, at] == 1).mean()))
+        name: Rank(float(rank), float(low[at]), float(high[at]), float(won[at]))
         for at, (name, rank) in enumerate(zip(arms, ranks(own), strict=True))
     }
 

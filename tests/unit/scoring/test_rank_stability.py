@@ -32,6 +32,12 @@ def test_ranks_are_those_of_means_over_draws_however_many_patients_each_has() ->
     assert (found["a"].rank, found["b"].rank) == (2.0, 1.0)
 
 
+def test_arms_that_tie_share_the_first_place() -> None:
+    base = np.full((3, 1, 4), 0.5)
+    found = rank_stability({"a": base, "b": base, "c": base - 0.1}, count=20)
+    assert [found[name].first for name in "abc"] == [0.5, 0.5, 0.0]
+
+
 def test_ranges_are_of_1000_resamples_and_seeded() -> None:
     rng = np.random.default_rng(8)
     arms = {name: rng.normal(0.6, 0.1, (4, 1, 9)) for name in "abc"}
