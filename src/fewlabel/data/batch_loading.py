@@ -6,7 +6,6 @@ the rows of all ranks together are the batch of a single process.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from math import floor
 from typing import Any
@@ -56,8 +55,8 @@ class PretrainLoader:
         device: Training device.
         labelled: Store indices of the labelled slices of the draw, for methods that learn from labels, or None. No
             other mask is read.
-        shuffled: Meta labels that slices of ``indices`` get from one another at random, once for the run; with
-            ``position`` go the places along the axis. Batches are drawn as without.
+        shuffled: Give each slice of ``indices`` all metadata of another one, drawn once for the run. Batches are drawn
+            by these, so that they have as many positives as ever, of slices that have nothing to do with each other.
 
     Raises:
         SettingsError: If the joined batch does not divide by the number of processes.
@@ -77,7 +76,7 @@ class PretrainLoader:
         seed: int,
         device: torch.device | str = "cpu",
         labelled: NDArray[np.int64] | None = None,
-        shuffled: Sequence[str] = (),
+        shuffled: bool = False,
     ) -> None:
         own_rows(batch, "batch")
         self.sampler = build_sampler(sampler, store.slices.iloc[np.unique(indices)], batch, seed)
@@ -96,8 +95,12 @@ class PretrainLoader:
         self._classes = store.meta_labels
         self._codes = {name: store.slices[f"meta_{name}"].to_numpy(dtype=np.int64) for name in self._classes}
         self._heights = store.slices["height_fraction"].to_numpy(dtype=np.float32)
-        for name in shuffled:
-            self._shuffle(name)
+        #: The slice that is shown with the metadata of a slice.
+        self._shown = np.arange(len(store.slices))
+        if shuffled:
+            self._shown[self.sampler.indices] = numpy_stream(seed, "shuffled metadata").permutation(
+                self.sampler.indices
+            )
 
     def batch(
         self, step: int, *, labelled: bool = False, same_geometry: bool = False, slices: int | None = None
@@ -116,7 +119,8 @@ class PretrainLoader:
         """
         joined, source = self._draw(step, labelled, slices)
         rows = own_rows(len(joined), "batch")
-        own_slices = joined[rows.kept]
+        described = joined[rows.kept]
+        own_slices = described if labelled else self._shown[described]
         drawn = self.augmenter.sample(2 * rows.count, self._size, torch_stream(self.seed, "augment", step))
         first, second = (drawn[start + rows.start : start + rows.stop] for start in (0, rows.count))
         if same_geometry:
@@ -132,8 +136,8 @@ class PretrainLoader:
         return PretrainBatch(
             views=(view1, view2),
             matrices=(first.matrices.to(self.device), second.matrices.to(self.device)),
-            metadata={name: self._metadata(name, own_slices) for name in self._codes},
-            positions=torch.from_numpy(self._heights[own_slices]).to(self.device),
+            metadata={name: self._metadata(name, described) for name in self._codes},
+            positions=torch.from_numpy(self._heights[described]).to(self.device),
             slices=torch.from_numpy(own_slices.copy()).to(self.device),
             step=step,
             total_steps=self.total_steps,
@@ -152,16 +156,6 @@ class PretrainLoader:
             raise ValueError(f"a batch of all slices has at most {self.sampler.batch_size}, not {count}")
         # A smaller batch is the beginning of the usual one.
         return self.sampler.batch(step)[:count], self.source
-
-    def _shuffle(self, name: str) -> None:
-        """Give the slices of the run each other's codes of a meta label."""
-        own = self.sampler.indices
-        order = numpy_stream(self.seed, f"shuffled {name}").permutation(own)
-        self._codes[name] = self._codes[name].copy()
-        self._codes[name][own] = self._codes[name][order]
-        if name == "position":
-            self._heights = self._heights.copy()
-            self._heights[own] = self._heights[order]
 
     def _metadata(self, name: str, indices: NDArray[np.int64]) -> Tensor:
         codes = self._codes[name][indices]

@@ -22,7 +22,7 @@ _REPEAT = "Repeat the old setting, or give another --out"
 #: Of a setting that the version which began the run did not have, no value is the old one.
 _AS_BEGUN = "Give another --out, or go on with the version that began it"
 #: Settings that came later → what a run does that is older than they are.
-_BEFORE_THE_SETTING: dict[str, Any] = {"class_prior": False, "shuffled_meta_labels": []}
+_BEFORE_THE_SETTING = {"class_prior": False, "shuffled_metadata": False}
 
 
 def as_begun(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:

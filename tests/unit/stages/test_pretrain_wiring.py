@@ -138,25 +138,17 @@ def test_other_methods_keep_the_statistics_of_their_views(store: Path, tmp_path:
     assert load_encoder(tmp_path / "encoder")[1]["recalibrated"] is None
 
 
-def test_meta_labels_to_shuffle_must_be_there(store: Path, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="no meta label scanner") as told:
-        begun(store, tmp_path, "gcl", shuffled_meta_labels=("position", "scanner"))
-    assert told.value.faults[0].where == "shuffled_meta_labels"
-
-
-def test_a_pretraining_with_shuffled_meta_labels_says_so(store: Path, tmp_path: Path) -> None:
-    over = {"method": "gcl", "steps": 2, "shuffled_meta_labels": ("position",)}
-    folder = pretrain.run(pretrain_settings(store, tmp_path / "e", **over))
-    facts = json.loads((folder / "encoder.json").read_text())
-    assert facts["shuffled_meta_labels"] == ["position"]
+def test_a_pretraining_with_shuffled_metadata_says_so(store: Path, tmp_path: Path) -> None:
+    folder = pretrain.run(pretrain_settings(store, tmp_path / "e", method="gcl", steps=2, shuffled_metadata=True))
+    assert json.loads((folder / "encoder.json").read_text())["shuffled_metadata"] is True
 
 
 def test_a_run_from_before_the_control_goes_on_without_it(store: Path, tmp_path: Path) -> None:
     settings = pretrain_settings(store, tmp_path / "e", method="gcl", steps=2)
     path = pretrain.run(settings) / MANIFEST
     manifest = json.loads(path.read_text())
-    del manifest["settings"]["identity"]["shuffled_meta_labels"]
+    del manifest["settings"]["identity"]["shuffled_metadata"]
     write_sealed(path, manifest)
     assert pretrain.run(settings.model_copy(update={"resume": True})) == tmp_path / "e"
-    with pytest.raises(SettingsError, match="another shuffled_meta_labels"):
-        pretrain.run(settings.model_copy(update={"resume": True, "shuffled_meta_labels": ("phase",)}))
+    with pytest.raises(SettingsError, match="another shuffled_metadata"):
+        pretrain.run(settings.model_copy(update={"resume": True, "shuffled_metadata": True}))

@@ -41,9 +41,8 @@ def pretraining_section(encoder: Training) -> Section:
     """Loss beside its collapse value and bound, effective rank, and the parts of the loss."""
     facts, rows = encoder.facts, encoder.rows
     used = list(facts.get("meta_labels", []))
-    shuffled = [name for name in facts.get("shuffled_meta_labels", []) if name in used]
     guide = f"guided by {listed(used)}" if used else "without metadata"
-    guide += f" (slices had each other's {listed(shuffled)}, as a control)" if shuffled else ""
+    guide += " that slices had of each other, as a control" if used and facts.get("shuffled_metadata") else ""
     annotated = list(facts.get("labelled_subjects", []))
     masks = f"The masks of {listed(annotated)} were used too." if annotated else "No masks were used."
     lead = (

@@ -101,7 +101,7 @@ def write_encoder(training: PretrainingTrainer) -> list[str]:
     facts = {
         "method": settings.method.name,
         "meta_labels": list(method.uses_metadata),
-        "shuffled_meta_labels": list(settings.shuffled_meta_labels),
+        "shuffled_metadata": settings.shuffled_metadata,
         "channels": training.store.plan["channels"],
         "spacing": training.store.plan["spacing"],
         "image_size": list(method.facts.image_size),

@@ -34,10 +34,6 @@ def check(settings: PretrainSettings, store: PreparedStore, allowed: Collection[
     if "in_channels" in asked.model_fields_set and asked.in_channels != channels:
         problem = f"is {asked.in_channels}, but the data in {settings.data} have {channels}"
         faults.append(Fault(problem, "network.in_channels", "Leave out network.in_channels"))
-    if unknown := [name for name in settings.shuffled_meta_labels if name not in store.meta_labels]:
-        problem = f"the data set has no meta label {', '.join(unknown)}"
-        remedy = f"Choose from {', '.join(store.meta_labels)}" if store.meta_labels else "Leave it out"
-        faults.append(Fault(problem, "shuffled_meta_labels", remedy))
     try:
         training_slices(store, settings.parts)
         subjects = _subjects(settings, store, allowed)

@@ -51,9 +51,8 @@ class PretrainSettings(Settings):
         pretraining_augmentation(), "augmentation of each view; the method rotation turns vertical flips off"
     )
     sampler: SamplerConfig = setting(SamplerConfig(), "how batches are drawn")
-    shuffled_meta_labels: Names = setting(
-        (),
-        "meta labels that slices get from one another at random: a control, whose gain is not what they know",
+    shuffled_metadata: bool = setting(
+        False, "give each slice all metadata of another one: a control, whose gain is not what metadata know"
     )
     optimiser: OptimiserConfig = setting(OptimiserConfig(), "optimiser and its rate")
     steps: int = setting(3000, "length of the run", unit="optimisation steps", ge=1)

@@ -91,7 +91,7 @@ class PretrainingTrainer(Trainer[PretrainMethod]):
             seed=settings.seed,
             device=fabric.device,
             labelled=None if self.draw is None else store.slices_of(self.draw, labelled=True),
-            shuffled=settings.shuffled_meta_labels,
+            shuffled=settings.shuffled_metadata,
         )
         self.watch = CollapseWatch(settings.collapse_patience)
         self.facts = {"collapsed_steps": 0}
