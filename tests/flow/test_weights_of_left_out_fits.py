@@ -75,7 +75,7 @@ def cut(store: Path, out: Path, patient: str, step: int, patch: pytest.MonkeyPat
         run(store, out, **over)
 
 
-score = SegmentationTrainer._score
+score = SegmentationTrainer.score
 
 
 def ever_better(self: SegmentationTrainer, network: UNet) -> float:
@@ -116,7 +116,7 @@ def test_without_room_what_was_not_kept_is_trained_again_to_the_same_bits(
     monkeypatch.setattr(SegmentationTrainer, "run", noted)
     no_room(monkeypatch)
     # The last validation looks best: the others go.
-    monkeypatch.setattr(SegmentationTrainer, "_score", ever_better)
+    monkeypatch.setattr(SegmentationTrainer, "score", ever_better)
     small = run(store, tmp_path / "small")
     assert trained[-3:] == [f"small/{name}/again to 4" for name in LEFT]
     assert all((small / name).read_bytes() == (whole / name).read_bytes() for name in KEPT[1:])

@@ -215,7 +215,7 @@ class SegmentationTrainer(Trainer[Regime]):
         if not self.validation or not (last or (step + 1) % self.settings.validate_every == 0):
             return
         network = self.network_so_far()
-        value = self._score(network)
+        value = self.score(network)
         record.add(step, {"validation_dice": value})
         best = max(self.curve.values(), default=-1.0)
         self.facts["curve"][str(step + 1)] = value
@@ -236,8 +236,8 @@ class SegmentationTrainer(Trainer[Regime]):
                 take_statistics(network, self.statistics, self.settings.recalibrate_share, frozen=self.frozen)
 
     def validate(self) -> float:
-        """Mean Dice over validation cases and foreground classes, on the prepared grid."""
-        return self._score(self.network_so_far())
+        """What :meth:`score` has of the network as it is now."""
+        return self.score(self.network_so_far())
 
     def network_so_far(self) -> UNet:
         """The network that predicts, as it would be given back after the steps so far, in evaluation mode.
@@ -251,7 +251,12 @@ class SegmentationTrainer(Trainer[Regime]):
             self.take_statistics(network)
         return network.eval()
 
-    def _score(self, network: UNet) -> float:
+    def score(self, network: UNet) -> float:
+        """Mean Dice over validation cases and foreground classes, on the prepared grid; training may go on after it.
+
+        Args:
+            network: In evaluation mode.
+        """
         self._validated = self.masks(network, self.validation)
         scores = []
         for case, predicted in zip(self.validation, self._validated, strict=True):
