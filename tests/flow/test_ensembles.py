@@ -16,6 +16,7 @@ from fewlabel.engine.checkpoint import CHECKPOINT
 from fewlabel.engine.loop import Loop
 from fewlabel.engine.record import read_record
 from fewlabel.engine.weight_files import load_segmenter
+from fewlabel.nets.unet import UNet
 from fewlabel.stages import finetune
 from fewlabel.stages.finetune.ensemble_members import Members, member_seed
 from fewlabel.stages.finetune.trainer import SegmentationTrainer
@@ -100,11 +101,11 @@ def test_held_out_selection_is_each_members_own(store: Path, tmp_path: Path, mon
     values = [0.5, 0.4, 0.3, 0.1, 0.8, 0.3, 0.2, 0.2, 0.1]
     seen: list[torch.Tensor] = []
 
-    def validate(self: SegmentationTrainer) -> float:
+    def score(self: SegmentationTrainer, _: UNet) -> float:
         seen.append(self.model.inference_network().classifier.weight.detach().clone())
         return values[len(seen) - 1]
 
-    monkeypatch.setattr(SegmentationTrainer, "validate", validate)
+    monkeypatch.setattr(SegmentationTrainer, "score", score)
     out = finetune.run(finetune_settings(store, tmp_path / "out", validation="held_out", members=3))
     facts = read_json(out / "segmenter.json")
     assert (facts["best_step"], facts["best_steps"]) == (2, [2, 4, 2])
@@ -117,7 +118,7 @@ def test_leaving_out_chooses_one_length_for_all(
     store: Path, tmp_path: Path, fits: list[tuple[str, int | None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        SegmentationTrainer, "validate", lambda self: 0.9 if self.facts["curve"].keys() == {"2"} else 0.3
+        SegmentationTrainer, "score", lambda self, _: 0.9 if self.facts["curve"].keys() == {"2"} else 0.3
     )
     over = {"validation": "leave_one_out", "subjects": THREE, "members": 3, "expect": "never"}
     out = finetune.run(finetune_settings(store, tmp_path / "out", **over))

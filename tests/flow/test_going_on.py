@@ -15,6 +15,8 @@ from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.errors import SettingsError
 from fewlabel.data.store import PreparedStore
 from fewlabel.stages import finetune
+from fewlabel.stages.finetune.leave_one_out import LeftOut
+from fewlabel.stages.finetune.trainer import SegmentationTrainer
 from kit.stores import make_store
 from kit.tiny import finetune_settings
 
@@ -69,6 +71,41 @@ def test_patients_are_scored_by_weights_that_never_met_them(store: Path, first: 
     # The third patient has never been met by the first segmenter: that is what leaves the patient out from now on.
     kept = load_file(again / f"left-out-{C}" / "segmenter.safetensors")
     assert all(torch.equal(old[key], kept[key]) for key in old)
+
+
+def test_patients_who_chose_the_length_are_scored_by_weights_of_that_length(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = {"validation": "leave_one_out", "steps": 6, "optimiser": {"name": "adam", "lr": 0.02}}
+    with monkeypatch.context() as patch:
+        choose_the_shortest(patch)
+        first = train(store, tmp_path / "first", [A, B, C], **over)
+    assert facts_of(first)["best_step"] == 2
+    again = train(store, tmp_path / "again", [A, B, C], start=first, **STILL)
+    continued, before = facts_of(again)["continued"], facts_of(first)["expected"]["subjects"]
+    assert continued["left_out"]["before"] == {name: pytest.approx(before[name]["dice"]) for name in (A, B, C)}
+    # They are those of a training that is not selected by anybody, and ends there.
+    monkeypatch.setattr(SegmentationTrainer, "run", until(2))
+    plain = train(store, tmp_path / "plain", [A, B, C], **{**over, "validation": "none", "expect": "always"})
+    for name in (f"left-out-{subject}/segmenter.safetensors" for subject in (A, B, C)):
+        assert (plain / name).read_bytes() == (first / name).read_bytes()
+
+
+def choose_the_shortest(patch: pytest.MonkeyPatch) -> None:
+    """Leaving out chooses the first validation, whatever the scores."""
+    original = LeftOut.best_length
+
+    def best_length(self: LeftOut) -> int:
+        original(self)
+        return min(self.dice)
+
+    patch.setattr(LeftOut, "best_length", best_length)
+
+
+def until(stop: int) -> Any:
+    """In place of the ``run`` of trainers: they stop after so many steps."""
+    original = SegmentationTrainer.run
+    return lambda self, _=None: original(self, stop)
 
 
 def test_the_next_round_leaves_the_same_patients_out(store: Path, first: Path, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 
 from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import read_json
@@ -17,7 +16,7 @@ from fewlabel.core.errors import ArtifactError, DataError, SettingsError
 from fewlabel.data.store import PreparedStore
 from fewlabel.pipelines import learn
 from fewlabel.stages import predict, suggest
-from kit.segmenters import LABELS, SHAPE, nested_discs, trained_run
+from kit.segmenters import LABELS, SHAPE, annotate, nested_discs, trained_run
 
 FEW = {"steps": 2, "device": "cpu"}
 
@@ -32,14 +31,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(made: Path, tmp_path: Path) -> Path:
     # With its scans, which it finds where they lie beside it.
     return Path(shutil.copytree(made.parent, tmp_path / "home")) / "run"
-
-
-def annotate(run: Path, scan: str, array: np.ndarray) -> None:
-    raw = next(case for case in PreparedStore(run / "prepared").cases if case.id == scan).images[0]
-    image = sitk.GetImageFromArray(array.astype(np.uint8))
-    image.CopyInformation(sitk.ReadImage(raw))
-    (run / "annotations").mkdir(exist_ok=True)
-    sitk.WriteImage(image, str(run / "annotations" / f"{scan}.nii.gz"))
 
 
 def go(run: Path, **values: Any) -> Path:
@@ -87,7 +78,7 @@ def test_a_round_learns_predicts_and_is_used(run: Path, said: list[str]) -> None
 
 def test_a_worse_round_is_kept_but_not_used(run: Path, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     annotate(run, "c", nested_discs(2))
-    spoilt = {"optimiser": {"name": "sgd", "lr": 3.0, "min_lr": 3.0}, "steps": 8}
+    spoilt = {"optimiser": {"name": "sgd", "lr": 3.0, "min_lr": 3.0}}
     monkeypatch.setattr("fewlabel.pipelines.round_verdict.MARGIN", -1.0)
     first = go(run, finetune=spoilt, scans=1)
     assert not read_json(first / "round.json")["taken"]

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 import torch
 
 from fewlabel.core.artifact.artifact_folder import finish_artifact
 from fewlabel.data.preprocess import Plan
+from fewlabel.data.store import PreparedStore
 from fewlabel.engine.weight_files import member_file, save_member, save_segmenter_facts
 from fewlabel.nets.unet import UNet, UNetConfig
 from fewlabel.stages import prepare
@@ -130,15 +132,29 @@ def bright_is_core(network: UNet, array: np.ndarray, **_: Any) -> np.ndarray:
     return np.stack([~core & ~ring, core, ring]).astype(np.float32)
 
 
-def trained_run(folder: Path) -> Path:
-    """A run as train leaves it, on scans a to e, a and b of them annotated, with a network of a few steps."""
+def trained_run(folder: Path, *, annotated: Sequence[str] = ("a", "b"), **over: Any) -> Path:
+    """A run as train leaves it, on scans a to e, a and b of them annotated, with a network of a few steps.
+
+    ``over`` are settings of finetune that replace those of a few steps.
+    """
     from fewlabel.core.artifact.files import write_json
     from fewlabel.stages import finetune
     from kit.tiny import finetune_settings
 
-    raw_folder(folder / "raw", ("a", "b", "c", "d", "e"), unlabelled=("c", "d", "e"))
+    scans = ("a", "b", "c", "d", "e")
+    raw_folder(folder / "raw", scans, unlabelled=[scan for scan in scans if scan not in annotated])
     run = folder / "run"
-    prepared_discs(folder, train=("a", "b"), test=(), made=True, out=run / "prepared")
-    finetune.run(finetune_settings(run / "prepared", run / "segmenter", recalibrate="auto", steps=30))
+    prepared_discs(folder, train=annotated, test=(), made=True, out=run / "prepared")
+    usual = {"recalibrate": "auto", "steps": 30}
+    finetune.run(finetune_settings(run / "prepared", run / "segmenter", **{**usual, **over}))
     write_json(run / "run.json", {"kind": "run", "stages": {"finetune": {}}, "use": None})
     return run
+
+
+def annotate(run: Path, scan: str, array: np.ndarray) -> None:
+    """Put a mask of a scan, in raw values, where people put theirs."""
+    raw = next(case for case in PreparedStore(run / "prepared").cases if case.id == scan).images[0]
+    image = sitk.GetImageFromArray(array.astype(np.uint8))
+    image.CopyInformation(sitk.ReadImage(raw))
+    (run / "annotations").mkdir(exist_ok=True)
+    sitk.WriteImage(image, str(run / "annotations" / f"{scan}.nii.gz"))

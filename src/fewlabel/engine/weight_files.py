@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from torch import nn
+from torch import Tensor, nn
 
 from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import write_bytes, write_json
@@ -27,14 +27,14 @@ def left_out_file(subject: str) -> str:
     return f"left-out-{as_file_name(subject)}/segmenter.safetensors"
 
 
-def save_left_out(folder: Path, subject: str, network: UNet) -> None:
-    """Write the weights of the network that left a patient out."""
-    _write(folder, left_out_file(subject).removesuffix(".safetensors"), network)
+def save_left_out(folder: Path, subject: str, weights: Mapping[str, Tensor]) -> None:
+    """Write the weights of the network that left a patient out, as its ``state_dict`` gives them."""
+    _write(folder, left_out_file(subject).removesuffix(".safetensors"), weights)
 
 
 def save_member(folder: Path, member: int, network: UNet) -> None:
     """Write the weights of one member of a segmenter, by number from 0."""
-    _write(folder, member_file(member).removesuffix(".safetensors"), network)
+    _write(folder, member_file(member).removesuffix(".safetensors"), network.state_dict())
 
 
 def save_segmenter_facts(folder: Path, config: UNetConfig, classes: int, facts: Mapping[str, Any]) -> None:
@@ -90,7 +90,7 @@ def save_encoder(
     blocks = 0 if decoder is None else len(decoder.blocks)
     _save(folder, "encoder", encoder, {**facts, "architecture": encoder.config.record(), "decoder_blocks": blocks})
     if decoder is not None:
-        _write(folder, "decoder", decoder)
+        _write(folder, "decoder", decoder.state_dict())
 
 
 def load_encoder(source: Path | Artifact) -> tuple[UNetEncoder, dict[str, Any]]:
@@ -149,13 +149,13 @@ def load_decoder_into(source: Path | Artifact, decoder: UNetDecoder) -> int:
     return count
 
 
-def _write(folder: Path, name: str, module: nn.Module) -> None:
-    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in module.state_dict().items()}
+def _write(folder: Path, name: str, weights: Mapping[str, Tensor]) -> None:
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
     write_bytes(folder / f"{name}.safetensors", safetensors.torch.save(tensors))
 
 
 def _save(folder: Path, name: str, module: nn.Module, facts: Mapping[str, Any]) -> None:
-    _write(folder, name, module)
+    _write(folder, name, module.state_dict())
     write_json(folder / f"{name}.json", dict(facts))
 
 

@@ -84,6 +84,8 @@ def _round(settings: LearnSettings, rounds: Path, started: float) -> Path:
     if out.exists():
         say(f"{out} was left unfinished, and begins anew.")
         shutil.rmtree(out)
+    # What is wrong with the settings of the training is told before anything is written.
+    round_tuning(settings, start, PreparedStore(data), {}, out)
     given = {key: getattr(settings, key) for key in ("labels", "empty_slices", "empty_masks")}
     asked = {"data": data, "masks": masks, "out": out / "prepared", **given}
     # Of the run's own folder, view and serve have left strays out, too, and let people save into it.

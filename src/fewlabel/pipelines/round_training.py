@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, field_validator
 
 from fewlabel.core.artifact.artifact_folder import Artifact
+from fewlabel.core.errors import Fault
 from fewlabel.core.progress import say
 from fewlabel.core.settings.base import PathSetting, Settings, setting
 from fewlabel.core.settings.durations import clock, parse_duration
-from fewlabel.core.settings.value_syntax import merge
+from fewlabel.core.settings.value_syntax import merge, show_value
 from fewlabel.data.label_values import read_meanings
 from fewlabel.data.store import PreparedStore
 from fewlabel.data.unannotated_slices import EmptySlices
 from fewlabel.engine.runtime import Device
 from fewlabel.pipelines import step_timing
-from fewlabel.pipelines.stage_table import stage_settings
 from fewlabel.stages import finetune
 
-#: Steps are whole multiples of the first and no fewer than the second.
+#: Steps are whole multiples of the first and no fewer than the second, or than the warm-up of the run allows.
 STEPS, FEWEST_STEPS = 10, 20
-#: Settings of a fine-tuning that belong to another round, and those that every round has its own of.
-_OWN = frozenset({"data", "out", "encoder", "start", "control", "labelled", "draw", "subjects", "steps"})
-_AGAIN = frozenset({"resume", "device", "checkpoint_seconds", "expect", "validate_every"})
+#: Settings of a fine-tuning that every round makes itself, and those that no round takes from the one before.
+_OWN = frozenset(
+    {"data", "out", "encoder", "start", "control", "labelled", "draw", "subjects", "steps", "validate_every"}
+    | {"device", "resume"}
+)
+_AGAIN = frozenset({"checkpoint_seconds", "expect"})
 
 
 class LearnSettings(Settings):
@@ -64,11 +68,30 @@ class LearnSettings(Settings):
         parse_duration(value)
         return value.strip()
 
+    def contradictions(self, where: str = "", *, without: Set[str] = frozenset()) -> list[Fault]:
+        """Settings of finetune that a round makes itself cannot be given."""
+        given = (
+            {} if "finetune" in without else {key: self.finetune[key] for key in sorted(_OWN & self.finetune.keys())}
+        )
+        return [
+            Fault("is set by the pipeline itself", f"{where}finetune.{key}", self._instead(key, value))
+            for key, value in given.items()
+        ]
+
+    def _instead(self, key: str, value: Any) -> str:
+        """What to write in place of a setting of finetune."""
+        own = key in type(self).model_fields
+        return f"Write {key}={show_value(value)}, a setting of learn itself" if own else "Leave it out"
+
 
 def round_tuning(
     settings: LearnSettings, start: Artifact, store: PreparedStore, new: Mapping[str, Any], out: Path
 ) -> finetune.FinetuneSettings:
-    """Settings of the training: those of the network that it goes on from, on the labels of then and of now."""
+    """Settings of the training: those of the network that it goes on from, on the labels of then and of now.
+
+    Raises:
+        SettingsError: If one that was given for it is wrong.
+    """
     facts = start.json("segmenter.json")
     held = {*store.split["parts"].get("validation", ())}
     subjects = [*facts["labelled_subjects"], *(mask["subject"] for mask in new.values() if mask["subject"] not in held)]
@@ -87,11 +110,9 @@ def round_tuning(
         "validation": facts["selection"] if facts["selection"] == "held_out" else "none",
         "compile": False,
         "device": settings.device,
+        **finetune.settings_to_go_on(facts),
     }
-    made = stage_settings("finetune", merge({**known, **own}, settings.finetune))
-    if not isinstance(made, finetune.FinetuneSettings):
-        raise TypeError("finetune has settings of its own")
-    return made
+    return finetune.FinetuneSettings.parse(merge({**known, **own}, settings.finetune), where="finetune.")
 
 
 def scans_to_predict(store: PreparedStore, count: int) -> list[str]:
@@ -119,7 +140,8 @@ def sized_tuning(
     steps = settings.steps
     if steps is None:
         room = parse_duration(settings.budget) - spent - predicting - cost.fixed
-        steps = max(int(room / (cost.fits * cost.step)) // STEPS * STEPS, FEWEST_STEPS)
+        fewest = STEPS * math.ceil(max(FEWEST_STEPS, cost.lowest) / STEPS)
+        steps = max(int(room / (cost.fits * cost.step)) // STEPS * STEPS, fewest)
     fits = "1 training" if cost.fits == 1 else f"{cost.fits} trainings"
     whole = spent + cost.seconds(steps) + predicting
     say(f"{fits} of {steps} steps ({cost.step:.2g} s each), then {len(shown)} scans: about {clock(whole)} in all.")

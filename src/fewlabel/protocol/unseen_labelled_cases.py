@@ -68,7 +68,7 @@ def scorable_cases(
         say(f"{len(there) - len(cases)} of {len(there)} scans have no label and are not scored.")
     for name, arm in arms.items():
         faults.extend(_plan_faults(store, name, arm))
-        faults.extend(_leaks(name, arm, {case.subject for case in cases}, part, str(store.plan.get("dataset", ""))))
+        faults.extend(_leaks(name, arm, {case.subject for case in cases}, part, _dataset(store)))
     for case in cases:
         if not case.record:
             faults.append(Fault("has no record of its geometry", f"case {case.id}", "Prepare the scans again"))
@@ -78,6 +78,11 @@ def scorable_cases(
     if faults:
         raise DataError("The evaluation cannot be done:", faults)
     return cases
+
+
+def _dataset(store: PreparedStore) -> str:
+    """Its name, as a merge gives it."""
+    return str(store.plan.get("dataset", store.folder.name))
 
 
 def _plan_faults(store: PreparedStore, name: str, arm: SegmenterFacts) -> list[Fault]:

@@ -72,6 +72,30 @@ def test_a_run_has_met_its_own_and_those_of_its_encoder(tmp_path: Path) -> None:
         (["a"], [], "hearts", set()),
         # A set whose own name ends in a number.
         (["a"], ["acdc17:a"], "acdc17", {"a"}),
+        (["p1"], ["KiTS191:p1"], "KiTS19", {"p1"}),
+        # Nobody can tell KiTS191 as a set of its own from the first KiTS19 of a merge: better told than missed.
+        (["p1"], ["KiTS192:p1", "KiTS191:p2"], "KiTS19", {"p1"}),
+        (["p1"], ["KiTS21:p1"], "KiTS19", set()),
+        (["p1"], ["KiTS1901:p1", "KiTS19b:p1", "KiTS:p1"], "KiTS19", set()),
+        # Sets that one store holds side by side are told apart by it.
+        (["acdc:p1", "acdc2:p2"], ["acdc2:p1", "acdc:p2"], "acdc+acdc2", set()),
+        # Merges of merges, from either side.
+        (["p1"], ["A+B:A:p1"], "A", {"p1"}),
+        (["p1"], ["A+B2:A:p1"], "A", {"p1"}),
+        (["p1"], ["A+B+C:A+B:A1:p1"], "A", {"p1"}),
+        (["p1"], ["A+B:B:p1"], "A", set()),
+        (["A:p1", "B:p2"], ["A+B+C:A+B:A:p1"], "A+B", {"A:p1"}),
+        (["A+B:A:p1", "C:p2"], ["p1"], "A+B+C", {"A+B:A:p1"}),
+        (["A+B:A:p1", "C:p2"], ["A:p1"], "A+B+C", {"A+B:A:p1"}),
+        (["A+B:A:p1", "C:p2"], ["B:p1"], "A+B+C", set()),
+        # Met in one merged store, scored in another.
+        (["A:p1", "B:p1"], ["A:p1"], "A+B", {"A:p1"}),
+        (["A1:p1", "A2:p2"], ["A:p1"], "A1+A2", {"A1:p1"}),
+        (["A:p1", "B:p2"], ["A1:p1"], "A+B", {"A:p1"}),
+        (["A:p1", "B:p2"], ["A+C:A:p1"], "A+B", {"A:p1"}),
+        # Data sets whose own names have a colon.
+        (["p1"], ["KiTS: 2019:p1"], "KiTS: 2019", {"p1"}),
+        (["KiTS: 2019:p1", "B:p2"], ["p1"], "KiTS: 2019+B", {"KiTS: 2019:p1"}),
         # Subjects whose own names have a colon.
         (["a:1"], ["hearts:a:1"], "hearts", {"a:1"}),
         (["hearts:a:1"], ["a:1"], "merged", {"hearts:a:1"}),

@@ -18,6 +18,7 @@ from fewlabel.stages._shape_checks import slice_faults
 from fewlabel.stages.finetune.checking import LabelUse, check
 from fewlabel.stages.finetune.inputs import Inputs
 from fewlabel.stages.finetune.leave_one_out_choice import NOTHING_KNOWN, nothing_else_tells
+from fewlabel.stages.finetune.segmenter_facts import settings_to_go_on
 from fewlabel.stages.finetune.segmenter_run import SegmenterRun
 from fewlabel.stages.finetune.settings import FinetuneSettings, mode_of
 from fewlabel.stages.finetune.trainer import SegmentationTrainer
@@ -36,6 +37,7 @@ __all__ = [
     "control_of",
     "mode_of",
     "run",
+    "settings_to_go_on",
     "slice_faults",
     "validated_again",
 ]

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fewlabel.core.artifact.sealed import read_sealed, write_sealed
 from fewlabel.core.collective import barrier, rank
@@ -25,12 +26,12 @@ from fewlabel.data.io.npz import NPZ_ERRORS
 from fewlabel.data.store import UNLABELLED, PreparedCase, PreparedStore
 from fewlabel.engine.run_folder_state import mark_run
 from fewlabel.engine.weight_files import left_out_file, save_left_out
-from fewlabel.nets.unet import UNet
 from fewlabel.scoring.metrics import score_case
 from fewlabel.scoring.thirds import COLUMNS as THIRDS
 from fewlabel.scoring.thirds import dice_of_thirds
 from fewlabel.stages._cleaning_rule import prepared_spacing
 from fewlabel.stages.finetune.trainer import MASKS, SegmentationTrainer
+from fewlabel.stages.finetune.validated_weights import WEIGHTS, ValidatedWeights, validated_weights
 
 #: Scores of the left-out patients, a row per scan and class.
 TABLE = "left_out.csv"
@@ -40,6 +41,8 @@ COLUMNS = (
     *THIRDS,
 )
 _CURVE, _SCORES = "curve.json", "scores.json"
+#: Folder, in that of a fit, of its training up to a length whose weights were not kept.
+_AGAIN = "again"
 
 
 @dataclass
@@ -75,7 +78,7 @@ class LeftOut:
     def best_length(self) -> int:
         """Number of steps whose Dice, averaged over the left-out patients, is highest.
 
-        Their masks of every validation are kept, to be scored once the length is known.
+        Their masks of every validation are kept, to be scored once the length is known, and the weights behind them.
         """
         curves: list[dict[int, float]] = []
         for subject in self.subjects:
@@ -83,10 +86,11 @@ class LeftOut:
             curve = self._own_curve(folder)
             if curve is None:
                 trainer = self._without(subject)
-                trainer.keep_masks = self.scored
+                if self.scored:
+                    network = trainer.model.inference_network()
+                    trainer.kept = ValidatedWeights.with_room(folder, network, len(self.subjects), curves)
                 mark_run(self.out, self.same, compiled=self.compiled)
-                network = trainer.run()
-                self._save(subject, network)
+                trainer.run()
                 curve = trainer.curve
                 self._keep(folder / _CURVE, {"curve": {str(step): curve[step] for step in curve}})
                 trainer.clean()
@@ -123,15 +127,17 @@ class LeftOut:
         return [left_out_file(subject) for subject in self.subjects] if self.scored else []
 
     def clean(self) -> None:
-        """Take away the masks, which a finished run does without; rank 0 only."""
+        """Take away the masks and weights of validations, which a finished run does without; rank 0 only."""
         for subject in self.subjects:
-            shutil.rmtree(self._folder(subject) / MASKS, ignore_errors=True)
+            folder = self._folder(subject)
+            for name in (MASKS, WEIGHTS, _AGAIN):
+                shutil.rmtree(folder / name, ignore_errors=True)
 
     def _score(self, subject: str, length: int | None) -> dict[str, Any]:
         """Rows of a patient by a network of the others, and by the weights that it went on from."""
         cases = labelled_cases(self.store, (subject,))
         if length is not None:
-            return {"rows": self._rows(cases, _read_masks(self._folder(subject), length, len(cases)))}
+            return {"rows": self._at_length(subject, length, cases)}
         trainer = self._without(subject)
         mark_run(self.out, self.same, compiled=self.compiled)
         found: dict[str, Any] = {}
@@ -143,21 +149,37 @@ class LeftOut:
         else:
             network = trainer.run()
             found["rows"] = self._rows(cases, trainer.masks(network, cases))
-        self._save(subject, network)
+        self._save(subject, network.state_dict())
         trainer.clean()
         return found
+
+    def _at_length(self, subject: str, length: int, cases: Sequence[PreparedCase]) -> list[dict[str, Any]]:
+        """Rows of a patient by the network of the others after so many steps, whose weights are saved."""
+        folder = self._folder(subject)
+        weights = validated_weights(folder, length)
+        if weights is not None:
+            masks = _read_masks(folder, length, len(cases))
+        else:
+            # One of the lengths whose weights there was no room for: it is trained again up to there, and so scored.
+            trainer = self._without(subject, folder / _AGAIN)
+            trainer.validation = ()
+            trainer.settings = trainer.settings.model_copy(update={"tracking": ()})
+            network = trainer.run(length)
+            weights, masks = network.state_dict(), trainer.masks(network, cases)
+        self._save(subject, weights)
+        return self._rows(cases, masks)
 
     def _rows(self, cases: Sequence[PreparedCase], masks: Sequence[NDArray[np.uint8]]) -> list[dict[str, Any]]:
         return [row for case, mask in zip(cases, masks, strict=True) for row in case_rows(self.store, case, mask)]
 
-    def _save(self, subject: str, network: UNet) -> None:
+    def _save(self, subject: str, weights: Mapping[str, Tensor]) -> None:
         """Keep the weights: whoever goes on from this run leaves the patient out again."""
         if self.scored and rank() == 0:
-            save_left_out(self.out, subject, network)
+            save_left_out(self.out, subject, weights)
 
-    def _without(self, subject: str) -> SegmentationTrainer:
-        """The trainer on all but a patient, which says so beside its progress bar."""
-        trainer = self.trainer(subject, self._folder(subject))
+    def _without(self, subject: str, folder: Path | None = None) -> SegmentationTrainer:
+        """The trainer on all but a patient, by default in the patient's folder; it says so beside its progress bar."""
+        trainer = self.trainer(subject, folder or self._folder(subject))
         trainer.title = f"{trainer.title}, without {subject}"
         return trainer
 
@@ -174,11 +196,9 @@ class LeftOut:
         return content if content.get("identity") == json.loads(json.dumps(dict(self.same))) else None
 
     def _own_curve(self, folder: Path) -> dict[int, float] | None:
-        """Step → validation Dice of a left-out patient, if this very run has found it before, and all it left."""
-        content = self._own(folder / _CURVE) if not self.scored or self._saved(folder) else None
-        if content is None or (self.scored and not (folder / MASKS).is_dir() and self._own(folder / _SCORES) is None):
-            return None
-        return {int(step): float(value) for step, value in content["curve"].items()}
+        """Step → validation Dice of a left-out patient, if this very run has found it before."""
+        content = self._own(folder / _CURVE)
+        return None if content is None else {int(step): float(value) for step, value in content["curve"].items()}
 
     def _keep(self, path: Path, content: Mapping[str, Any]) -> None:
         if rank() == 0:

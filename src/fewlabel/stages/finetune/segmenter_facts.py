@@ -29,6 +29,21 @@ if TYPE_CHECKING:
 _INITIALISATION = {"warm": "pretrained encoder", "frozen": "frozen encoder", "scratch": "scratch"}
 
 
+def settings_to_go_on(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a fine-tuning that goes on from a segmenter, as far as what it began as decides them.
+
+    An encoder stays frozen where it was frozen; one that began from scratch learns on at the rate of all else.
+
+    Args:
+        facts: Content of ``segmenter.json``.
+    """
+    begun = facts.get("initialisation")
+    return {
+        "mode": "frozen" if begun == _INITIALISATION["frozen"] else "warm",
+        **({"encoder_lr": 1.0} if begun == _INITIALISATION["scratch"] else {}),
+    }
+
+
 def segmenter_facts(
     run: SegmenterRun, statistics: Sequence[Spread], rule: ComponentRule | None, expected: dict[str, Any] | None
 ) -> dict[str, Any]:

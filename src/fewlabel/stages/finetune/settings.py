@@ -161,9 +161,10 @@ class FinetuneSettings(Settings):
     def contradictions(self, where: str = "", *, without: Set[str] = frozenset()) -> list[Fault]:
         """Patches and views must fit network and regime, and a draw have its number of patients."""
         faults = []
-        if self.start is not None and without.isdisjoint({"start", "encoder", "control"}):
+        if self.start is not None and without.isdisjoint({"start", "encoder", "control", "mode"}):
             clash = ["encoder"] if self.encoder is not None else []
             clash += ["control"] if self.control else []
+            clash += ["mode"] if self.mode == "scratch" else []
             faults += [Fault("cannot be combined with start", f"{where}{key}", f"Leave out {key}") for key in clash]
         if without.isdisjoint({"patch", "view"}):
             faults += patch_faults(self.patch, self.network, self.regime, self.encoder, where)

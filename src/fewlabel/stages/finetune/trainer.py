@@ -40,6 +40,7 @@ from fewlabel.stages._batch_norm_statistics import take_statistics
 from fewlabel.stages._cleaning_rule import prepared_voxel
 from fewlabel.stages._shape_checks import patch_size, view_size
 from fewlabel.stages.finetune.settings import FinetuneSettings, Mode
+from fewlabel.stages.finetune.validated_weights import ValidatedWeights
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -60,7 +61,7 @@ class SegmentationTrainer(Trainer[Regime]):
         network: The network, on the device.
         indices: Store indices of the labelled slices.
         unlabelled: Store indices of slices without labels, for regimes that use them. If there are none, as where every
-            patient is labelled, the labelled slices serve, masks unread.
+            slice of every patient is labelled, the labelled slices serve, masks unread.
         validation: Cases whose mean Dice is followed; may be empty.
         statistics: Images whose statistics of batch normalisation are mixed in when the network is validated and when
             it is given back; None for those of its training alone.
@@ -122,12 +123,12 @@ class SegmentationTrainer(Trainer[Regime]):
         )
         if regime.uses_unlabelled and len(unlabelled) == 0:
             theirs = "takes those of the labelled patients, masks unread"
-            say(f"No training scan is left without labels: {settings.regime.name} {theirs}.")
+            say(f"No training slice is left without labels: {settings.regime.name} {theirs}.")
             unlabelled = indices
         self.loader = self._loader(indices, unlabelled if regime.uses_unlabelled else None)
         self.facts = {"curve": {}}
-        #: Whether the masks of each validation are kept, as ``masks/STEPS.npz``.
-        self.keep_masks = False
+        #: Takes the weights of each validation; its masks are kept, too, as ``masks/STEPS.npz``. None: neither.
+        self.kept: ValidatedWeights | None = None
         self._validated: list[NDArray[np.uint8]] = []
 
     def _loader(self, indices: NDArray[np.int64], unlabelled: NDArray[np.int64] | None) -> FinetuneLoader | PatchLoader:
@@ -213,11 +214,13 @@ class SegmentationTrainer(Trainer[Regime]):
         last = step == self.settings.steps - 1
         if not self.validation or not (last or (step + 1) % self.settings.validate_every == 0):
             return
-        value = self.validate()
+        network = self.network_so_far()
+        value = self.score(network)
         record.add(step, {"validation_dice": value})
         best = max(self.curve.values(), default=-1.0)
         self.facts["curve"][str(step + 1)] = value
-        if self.keep_masks and rank() == 0:
+        if self.kept is not None and rank() == 0:
+            self.kept.keep(step + 1, network, self.curve)
             stream = io.BytesIO()
             np.savez_compressed(stream, *self._validated)
             (self.folder / MASKS).mkdir(exist_ok=True)
@@ -233,13 +236,27 @@ class SegmentationTrainer(Trainer[Regime]):
                 take_statistics(network, self.statistics, self.settings.recalibrate_share, frozen=self.frozen)
 
     def validate(self) -> float:
-        """Mean Dice over validation cases and foreground classes, on the prepared grid."""
+        """What :meth:`score` has of the network as it is now."""
+        return self.score(self.network_so_far())
+
+    def network_so_far(self) -> UNet:
+        """The network that predicts, as it would be given back after the steps so far, in evaluation mode.
+
+        It may be the one that is trained, which :meth:`train_mode` makes ready again.
+        """
         network = self.model.inference_network()
         if self.statistics is not None:
             # A copy: what is trained goes on as if nobody had looked.
             network = copy.deepcopy(network)
             self.take_statistics(network)
-        network.eval()
+        return network.eval()
+
+    def score(self, network: UNet) -> float:
+        """Mean Dice over validation cases and foreground classes, on the prepared grid; training may go on after it.
+
+        Args:
+            network: In evaluation mode.
+        """
         self._validated = self.masks(network, self.validation)
         scores = []
         for case, predicted in zip(self.validation, self._validated, strict=True):
