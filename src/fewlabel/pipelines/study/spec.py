@@ -121,8 +121,8 @@ class StudySettings(Settings):
     )
     minutes: float | None = setting(
         None,
-        "time of a training with its pre-training at the smallest of the budgets, from which steps follow; null for the "
-        "steps that are set",
+        "time of a training with its pre-training at the smallest of the budgets, from which steps follow; null for "
+        "the steps that are set",
         gt=0,
     )
     pretrain_share: float = setting(0.25, "share of the minutes that pre-training gets", unit="0 to 1", gt=0, lt=1)
