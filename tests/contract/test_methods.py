@@ -13,8 +13,8 @@ from fewlabel.core.errors import SettingsError
 from fewlabel.core.plugin_discovery import load_plugin, plugin_names
 from fewlabel.core.settings.base import resolve_plugin
 from fewlabel.data.augment_settings import AugmentConfig
-from fewlabel.methods.base import Losses, PretrainMethod
-from fewlabel.nets.unet import UNet, UNetEncoder
+from fewlabel.methods.base import DataFacts, Losses, PretrainMethod
+from fewlabel.nets.unet import UNet, UNetConfig, UNetEncoder
 from kit.pretraining import META, SIZE, TOTAL, batch_for, stage_steps, toy_method, trainable
 
 NAMES = plugin_names("fewlabel.methods")
@@ -126,6 +126,27 @@ def test_stages_follow_each_other_and_fill_the_run(name, total):
         assert (start, length) == method.training_phase(start, total)
         assert start == 0 or sum(method.training_phase(start - 1, total)) == start
     assert sum(method.training_phase(total - 1, total)) == total
+    # They are told before the method is built.
+    lengths = load_plugin("fewlabel.methods", name).phase_lengths(method.settings, total)
+    assert [sum(lengths[: place + 1]) - length for place, length in enumerate(lengths)] == sorted(
+        {method.training_phase(step, total)[0] for step in range(total)}
+    )
+    assert sum(lengths) == total
+
+
+@pytest.mark.parametrize("meta", [META, {}])
+@pytest.mark.parametrize(("depth", "size"), [(3, SIZE), (5, SIZE), (5, (16, 16)), (3, (4, 4))])
+def test_it_is_built_where_it_finds_no_fault_and_refused_with_those_it_finds(name, depth, size, meta):
+    network, config = UNetConfig(width=4, depth=depth), resolve_plugin("fewlabel.methods", name)
+    facts = DataFacts(meta, slices=24, image_size=size, store_slices=30, classes=4 if meta else 0)
+    method = load_plugin("fewlabel.methods", name)
+    faults = method.faults(config, network, facts)
+    if not faults:
+        method(config, UNetEncoder(network), facts)
+        return
+    with pytest.raises(SettingsError) as caught:
+        method(config, UNetEncoder(network), facts)
+    assert caught.value.faults == tuple(faults)
 
 
 def test_what_a_method_changes_of_the_augmentation_is_a_setting_of_it(name):

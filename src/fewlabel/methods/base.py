@@ -5,17 +5,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.full_precision import full_precision
 from fewlabel.core.settings.base import Settings, setting
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.gradients.aggregators import build_combiner
 from fewlabel.gradients.combine import Combine, Combiner
-from fewlabel.nets.unet import UNetDecoder, UNetEncoder
+from fewlabel.nets.unet import UNetConfig, UNetDecoder, UNetEncoder
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class PretrainMethod(nn.Module, ABC):
         facts: What is known of the data.
 
     Raises:
-        SettingsError: If the data lack the metadata the settings ask for.
+        SettingsError: With the :meth:`faults` of the settings, the network and the data.
     """
 
     class Config(Settings):
@@ -112,10 +113,41 @@ class PretrainMethod(nn.Module, ABC):
     paper: ClassVar[str] = ""
 
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
+        self.refuse(config, encoder.config, facts)
         super().__init__()
         self.settings = config
         self.encoder = encoder
         self.facts = facts
+
+    @classmethod
+    def faults(cls, config: Any, network: UNetConfig, facts: DataFacts) -> list[Fault]:  # noqa: ARG003
+        """What the method cannot work with; by default there is no such thing.
+
+        It is asked before any training, and again when the method is built. Keys are those of ``pretrain``, such as
+        ``method.NAME`` and ``network.depth``.
+
+        Args:
+            config: The method's own settings.
+            network: Architecture of the encoder, as it is built.
+            facts: What is known of the data.
+        """
+        return []
+
+    @classmethod
+    def refuse(cls, config: Any, network: UNetConfig, facts: DataFacts) -> None:
+        """Raise the :meth:`faults`, if there are any; for methods that make parts of themselves out of the facts.
+
+        Args:
+            config: As for :meth:`faults`.
+            network: As for :meth:`faults`.
+            facts: As for :meth:`faults`.
+
+        Raises:
+            SettingsError: With all of them.
+        """
+        faults = cls.faults(config, network, facts)
+        if faults:
+            raise SettingsError("These settings do not suit the method:", faults)
 
     @abstractmethod
     def losses(self, batch: PretrainBatch) -> Losses:
@@ -138,14 +170,31 @@ class PretrainMethod(nn.Module, ABC):
         """What a step needs; by default a batch of all slices, everything trained."""
         return StepPlan()
 
-    def training_phase(self, step: int, total_steps: int) -> tuple[int, int]:  # noqa: ARG002
-        """First step and length of the stage that a step belongs to; by default the whole run is one.
+    @classmethod
+    def phase_lengths(cls, config: Any, total_steps: int) -> tuple[int, ...]:  # noqa: ARG003
+        """Steps of each stage of a run, in order; by default the whole run is one.
 
         In every stage the rate runs through its whole schedule, warm-up included, and the optimiser starts without
-        moments: for papers whose stages are trainings of their own. Stages follow each other without a gap and end with
-        the run.
+        moments: for papers whose stages are trainings of their own. It is asked before any training, for a warm-up must
+        be shorter than every stage.
+
+        Args:
+            config: The method's own settings.
+            total_steps: Steps of the run, 1 or more.
+
+        Returns:
+            Numbers of 1 or more, whose sum is ``total_steps``.
         """
-        return 0, total_steps
+        return (total_steps,)
+
+    def training_phase(self, step: int, total_steps: int) -> tuple[int, int]:
+        """First step and length of the stage, of :meth:`phase_lengths`, that a step belongs to."""
+        begun, lengths = 0, self.phase_lengths(self.settings, total_steps)
+        for length in lengths[:-1]:
+            if step < begun + length:
+                return begun, length
+            begun += length
+        return begun, lengths[-1]
 
     def pretrained_decoder(self) -> UNetDecoder | None:
         """Decoder blocks to leave beside the encoder; None for methods that train the encoder alone."""

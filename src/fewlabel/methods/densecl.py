@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.errors import Fault
 from fewlabel.core.full_precision import full_precision
 from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import PretrainBatch
@@ -17,7 +17,7 @@ from fewlabel.methods.momentum_encoder_and_queue import MomentumContrast, Moment
 from fewlabel.methods.queue_contrast import Maps, QueueContrast
 from fewlabel.nets.ema import EMAModel
 from fewlabel.nets.projection_heads import PixelHead, pixel_rows
-from fewlabel.nets.unet import UNetEncoder
+from fewlabel.nets.unet import UNetConfig, UNetEncoder
 from fewlabel.objectives.contrastive import similarity_logits
 from fewlabel.objectives.loss_terms import weighted_sum
 
@@ -64,13 +64,17 @@ class DenseCL(MomentumContrast):
             source="DenseCL: the map as it is, 7 cells; here 8 to 16",
         )
 
+    @classmethod
+    def faults(cls, config: Any, network: UNetConfig, facts: DataFacts) -> list[Fault]:
+        """A grid finer than the encoder's last map."""
+        side = min(facts.image_size) // network.stride
+        if config.grid is None or config.grid <= side:
+            return []
+        problem = f"must be at most {side}, the shorter side of the encoder's last map, not {config.grid}"
+        return [Fault(problem, "method.grid", f"Set it to at most {side}, or to null")]
+
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         super().__init__(config, encoder, facts)
-        side = min(facts.image_size) // encoder.config.stride
-        if config.grid is not None and config.grid > side:
-            problem = f"must be at most {side}, the shorter side of the encoder's last map, not {config.grid}"
-            fault = Fault(problem, "method.grid", f"Set it to at most {side}, or to null")
-            raise SettingsError("These settings do not fit the data:", [fault])
         self.grid = config.grid
         self.dense_weight = config.dense_weight
         self.warmup = config.warmup

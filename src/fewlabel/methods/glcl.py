@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.errors import Fault
 from fewlabel.core.full_precision import full_precision
 from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, StepPlan
 from fewlabel.methods.contrastive import JoinedIds, SliceContrast
 from fewlabel.nets.projection_heads import FlattenHead, PixelHead, PooledHead, RegionHead
-from fewlabel.nets.unet import UNetDecoder, UNetEncoder
+from fewlabel.nets.unet import UNetConfig, UNetDecoder, UNetEncoder
 from fewlabel.objectives import local_regions
 from fewlabel.objectives.contrastive import collapsed_value, info_nce, pair_lower_bound
 from fewlabel.objectives.positives import apart, guided_positives
@@ -109,15 +109,18 @@ class GLCL(SliceContrast):
 
     settings: Config
 
+    @classmethod
+    def faults(cls, config: Any, network: UNetConfig, facts: DataFacts) -> list[Fault]:
+        """Data without heights, and regions, neighbours and blocks that the network has no room for."""
+        return _faults(config, network, facts, _layout(config, network, facts))
+
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
-        layout = _layout(config, encoder, facts)
-        faults = _faults(config, encoder, facts, layout)
-        if faults:
-            raise SettingsError("These settings do not fit the data:", faults)
+        self.refuse(config, encoder.config, facts)
+        layout = _layout(config, encoder.config, facts)
         channels = encoder.config.widths[-1]
         head: PixelHead = PooledHead(channels, config.dim)
         if config.head == "flatten":
-            head = FlattenHead(channels, config.dim, _map_size(encoder, facts, 0))
+            head = FlattenHead(channels, config.dim, _map_size(encoder.config, facts, 0))
         super().__init__(
             config,
             encoder,
@@ -131,7 +134,7 @@ class GLCL(SliceContrast):
         self.decoder: UNetDecoder | None = None
         if config.global_share < 1:
             self.decoder = UNetDecoder(encoder.config, config.blocks)
-            size = _map_size(encoder, facts, config.blocks)
+            size = _map_size(encoder.config, facts, config.blocks)
             centres = local_regions.lattice(ORDERS[layout.regions], size, layout.window)
             pixels = local_regions.window_pixels(centres, layout.window, size[1])
             self.region_head = RegionHead(encoder.config.widths[-1 - config.blocks], config.dim, pixels)
@@ -140,15 +143,13 @@ class GLCL(SliceContrast):
 
     def first_local_step(self, total_steps: int) -> int:
         """The step at which the second stage begins; ``total_steps`` where there is none."""
-        if self.decoder is None:
-            return total_steps
-        # Neither stage is empty, unless there is but one step: decoder blocks that are left have been trained.
-        return min(max(round(self.settings.global_share * total_steps), 1), total_steps - 1)
+        return _first_local_step(self.settings, total_steps)
 
-    def training_phase(self, step: int, total_steps: int) -> tuple[int, int]:
-        """The first or the second stage, each with a schedule of its own."""
-        first = self.first_local_step(total_steps)
-        return (0, first) if step < first else (first, total_steps - first)
+    @classmethod
+    def phase_lengths(cls, config: Any, total_steps: int) -> tuple[int, ...]:
+        """The first and the second stage, each with a schedule of its own."""
+        first = _first_local_step(config, total_steps)
+        return (first, total_steps - first) if 0 < first < total_steps else (total_steps,)
 
     def plan(self, step: int, total_steps: int) -> StepPlan:
         """Views of the second stage differ in intensities only."""
@@ -215,9 +216,16 @@ def _asleep(module: nn.Module) -> Iterator[None]:
         module.train(training)
 
 
-def _map_size(encoder: UNetEncoder, facts: DataFacts, blocks: int) -> tuple[int, int]:
+def _first_local_step(config: GLCL.Config, total_steps: int) -> int:
+    if config.global_share == 1:
+        return total_steps
+    # Neither stage is empty, unless there is but one step: decoder blocks that are left have been trained.
+    return min(max(round(config.global_share * total_steps), 1), total_steps - 1)
+
+
+def _map_size(network: UNetConfig, facts: DataFacts, blocks: int) -> tuple[int, int]:
     """(height, width) of the map after some decoder blocks."""
-    stride = encoder.config.stride // 2**blocks
+    stride = network.stride // 2**blocks
     return facts.image_size[0] // stride, facts.image_size[1] // stride
 
 
@@ -230,9 +238,9 @@ class _Layout:
     neighbours: int
 
 
-def _layout(config: GLCL.Config, encoder: UNetEncoder, facts: DataFacts) -> _Layout:
+def _layout(config: GLCL.Config, network: UNetConfig, facts: DataFacts) -> _Layout:
     """What the settings say, or what fits the map where they say nothing."""
-    size = _map_size(encoder, facts, min(config.blocks, encoder.config.depth - 1))
+    size = _map_size(network, facts, min(config.blocks, network.depth - 1))
     wanted = REGIONS if config.regions is None else (config.regions,)
     sides = WINDOWS if config.window is None else (config.window,)
     pairs = [(regions, window) for regions in wanted for window in sides]
@@ -240,7 +248,7 @@ def _layout(config: GLCL.Config, encoder: UNetEncoder, facts: DataFacts) -> _Lay
     return _Layout(regions, window, config.neighbours or min(NEIGHBOURS, regions - 1))
 
 
-def _faults(config: GLCL.Config, encoder: UNetEncoder, facts: DataFacts, layout: _Layout) -> list[Fault]:
+def _faults(config: GLCL.Config, network: UNetConfig, facts: DataFacts, layout: _Layout) -> list[Fault]:
     """What does not fit the data or the network."""
     faults = []
     parts = facts.meta_labels.get("position", 0)
@@ -256,12 +264,12 @@ def _faults(config: GLCL.Config, encoder: UNetEncoder, facts: DataFacts, layout:
         most = layout.regions - 1
         problem = f"one of {layout.regions} regions has at most {most} neighbours, not {layout.neighbours}"
         faults.append(Fault(problem, "method.neighbours", f"Set it to at most {most}"))
-    most = encoder.config.depth - 1
+    most = network.depth - 1
     if config.blocks > most:
-        problem = f"a network of depth {encoder.config.depth} has {most} decoder blocks, not {config.blocks}"
+        problem = f"a network of depth {network.depth} has {most} decoder blocks, not {config.blocks}"
         faults.append(Fault(problem, "method.blocks", f"Set it to at most {most}"))
         return faults
-    size = _map_size(encoder, facts, config.blocks)
+    size = _map_size(network, facts, config.blocks)
     try:
         local_regions.lattice(ORDERS[layout.regions], size, layout.window)
     except ValueError as error:

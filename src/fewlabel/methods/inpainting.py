@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor
 
+from fewlabel.core.errors import Fault
 from fewlabel.core.settings.base import setting
 from fewlabel.methods.base import DataFacts, PretrainMethod
-from fewlabel.methods.reconstruction import Reconstruction, check_blocks
-from fewlabel.nets.unet import UNetEncoder
+from fewlabel.methods.reconstruction import Reconstruction, block_faults
+from fewlabel.nets.unet import UNetConfig
 from fewlabel.objectives.hidden import central_block, draw_blocks
 
 _PAPER = "Pathak et al., section 3.3"
@@ -60,10 +61,10 @@ class Inpainting(Reconstruction):
 
     settings: Config
 
-    def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
-        if config.region == "blocks":
-            check_blocks(config.blocks, facts)
-        super().__init__(config, encoder, facts)
+    @classmethod
+    def faults(cls, config: Any, network: UNetConfig, facts: DataFacts) -> list[Fault]:  # noqa: ARG003
+        """Blocks smaller than a pixel."""
+        return block_faults(config.blocks, facts) if config.region == "blocks" else []
 
     @property
     def fill(self) -> float:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from fewlabel.core.collective import gather, world_size
-from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.errors import Fault
 from fewlabel.core.full_precision import full_precision
 from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import PretrainBatch
@@ -18,7 +18,7 @@ from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, pooled
 from fewlabel.methods.jigsaw_tiles import TILES, TileGrid, permutation_set, random_orders, shuffled
 from fewlabel.methods.memory_bank_contrast import Contrast, SlotContrast, lowest_cost
 from fewlabel.methods.pretext import ClassHead, accuracy, watched_rows
-from fewlabel.nets.unet import UNetEncoder
+from fewlabel.nets.unet import UNetConfig, UNetEncoder
 from fewlabel.objectives.loss_terms import weighted_sum
 from fewlabel.objectives.two_view_order import own_rows
 
@@ -92,22 +92,25 @@ class Jigsaw(PretrainMethod):
 
     settings: Config
 
-    def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
+    @classmethod
+    def faults(cls, config: Any, network: UNetConfig, facts: DataFacts) -> list[Fault]:
+        """Images too small for nine tiles, or tiles too small to be normalised."""
         try:
-            grid = TileGrid.fit(facts.image_size, encoder.config.stride, config.gap)
+            grid = TileGrid.fit(facts.image_size, network.stride, config.gap)
         except ValueError as error:
             size = "x".join(map(str, facts.image_size))
-            problem = f"{size} images are too small for nine tiles at network.depth={encoder.config.depth}: {error}"
-            fault = Fault(problem, "network.depth", "Lower network.depth or method.gap, or prepare larger images")
-            raise SettingsError("These settings do not fit the data:", [fault]) from error
-        if encoder.config.norm == "instance" and set(grid.out) == {encoder.config.stride}:
-            tile = "x".join(map(str, grid.out))
-            problem = f"instance normalisation needs tiles larger than one cell of the smallest map, not {tile} pixels"
-            remedy = "Lower network.depth, set network.norm=batch, or prepare larger images"
-            fault = Fault(problem, "network.norm", remedy)
-            raise SettingsError("These settings do not fit the data:", [fault])
+            problem = f"{size} images are too small for nine tiles at network.depth={network.depth}: {error}"
+            return [Fault(problem, "network.depth", "Lower network.depth or method.gap, or prepare larger images")]
+        if network.norm != "instance" or set(grid.out) != {network.stride}:
+            return []
+        tile = "x".join(map(str, grid.out))
+        problem = f"instance normalisation needs tiles larger than one cell of the smallest map, not {tile} pixels"
+        remedy = "Lower network.depth, set network.norm=batch, or prepare larger images"
+        return [Fault(problem, "network.norm", remedy)]
+
+    def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         super().__init__(config, encoder, facts)
-        self.grid = grid
+        self.grid = TileGrid.fit(facts.image_size, encoder.config.stride, config.gap)
         channels = encoder.config.widths[-1]
         self.tile_head = nn.Linear(channels, config.dim)
         self._fresh: tuple[Tensor, Tensor] | None = None

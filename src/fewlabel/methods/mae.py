@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Generator, Tensor
 
+from fewlabel.core.errors import Fault
 from fewlabel.core.settings.base import setting
 from fewlabel.methods.base import DataFacts, PretrainMethod
-from fewlabel.methods.reconstruction import Reconstruction, check_blocks
-from fewlabel.nets.unet import UNetEncoder
+from fewlabel.methods.reconstruction import Reconstruction, block_faults
+from fewlabel.nets.unet import UNetConfig
 from fewlabel.objectives.hidden import block_deviation, draw_blocks
 
 
@@ -62,9 +63,10 @@ class MAE(Reconstruction):
 
     settings: Config
 
-    def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
-        check_blocks(config.blocks, facts)
-        super().__init__(config, encoder, facts)
+    @classmethod
+    def faults(cls, config: Any, network: UNetConfig, facts: DataFacts) -> list[Fault]:  # noqa: ARG003
+        """Blocks smaller than a pixel."""
+        return block_faults(config.blocks, facts)
 
     @property
     def fill(self) -> float:

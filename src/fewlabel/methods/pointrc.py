@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.errors import Fault
 from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.methods.base import DataFacts, Losses
@@ -17,7 +17,7 @@ from fewlabel.methods.point_losses import affinity_loss, joined, region_loss, re
 from fewlabel.methods.points import draw_points, foreign_keys
 from fewlabel.nets.ema import EMAModel
 from fewlabel.nets.projection_heads import PixelHead
-from fewlabel.nets.unet import UNetEncoder
+from fewlabel.nets.unet import UNetConfig, UNetEncoder
 from fewlabel.objectives.contrastive import similarity_logits
 from fewlabel.objectives.loss_terms import weighted_sum
 
@@ -103,7 +103,9 @@ class PointRC(MomentumContrast):
     settings: Config
     centre: Tensor
 
-    def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
+    @classmethod
+    def faults(cls, config: Any, network: UNetConfig, facts: DataFacts) -> list[Fault]:  # noqa: ARG003
+        """More points than are drawn, or nothing to learn from."""
         faults = []
         if config.points > config.drawn:
             problem = f"must be at most method.drawn={config.drawn}, not {config.points}"
@@ -111,8 +113,9 @@ class PointRC(MomentumContrast):
         if not (config.image_weight or config.region_weight or config.affinity_weight):
             problem = "image_weight, region_weight and affinity_weight are all 0, so there is nothing to learn from"
             faults.append(Fault(problem, "method.image_weight", "Raise one of them"))
-        if faults:
-            raise SettingsError("These settings are not valid:", faults)
+        return faults
+
+    def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         super().__init__(config, encoder, facts)
         self.point_head = PixelHead(encoder.config.widths[-1], config.dim)
         self.key_point_head = EMAModel(self.point_head)

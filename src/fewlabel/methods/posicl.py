@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.errors import Fault
 from fewlabel.core.settings.base import setting
 from fewlabel.methods.base import DataFacts, PretrainMethod
 from fewlabel.methods.contrastive import JoinedIds, SliceContrast
 from fewlabel.nets.projection_heads import PooledHead
-from fewlabel.nets.unet import UNetEncoder
+from fewlabel.nets.unet import UNetConfig, UNetEncoder
 from fewlabel.objectives.positives import close_positions
 
 
@@ -55,12 +55,16 @@ class PosiCL(SliceContrast):
         temperature: float = setting(0.1, "τ of the contrastive loss", gt=0, source="code of PCL")
         dim: int = setting(512, "size of an embedding", ge=2, source="code of PCL")
 
+    @classmethod
+    def faults(cls, config: Any, network: UNetConfig, facts: DataFacts) -> list[Fault]:  # noqa: ARG003
+        """Data without heights."""
+        if "position" in facts.meta_labels:
+            return []
+        others = ", ".join(facts.meta_labels) or "no meta label"
+        problem = f"PosiCL needs the meta label position, and the data set has {others}"
+        return [Fault(problem, "method", "Prepare the data again, or pre-train with method=simclr")]
+
     def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
-        if "position" not in facts.meta_labels:
-            others = ", ".join(facts.meta_labels) or "no meta label"
-            problem = f"PosiCL needs the meta label position, and the data set has {others}"
-            fault = Fault(problem, "method", "Prepare the data again, or pre-train with method=simclr")
-            raise SettingsError("These settings do not fit the data:", [fault])
         super().__init__(
             config,
             encoder,

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from fewlabel.core.collective import world_size
-from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.errors import Fault
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, pooled
 from fewlabel.methods.pretext import watched_rows
@@ -84,19 +84,15 @@ class Reconstruction(PretrainMethod):
         return Losses({self.term: loss}, watched_rows(pooled(maps[-1])), None, 0.0, scalars)
 
 
-def check_blocks(blocks: int, facts: DataFacts) -> None:
-    """Refuse blocks smaller than a pixel.
+def block_faults(blocks: int, facts: DataFacts) -> list[Fault]:
+    """A fault where blocks are smaller than a pixel.
 
     Args:
         blocks: Along each side of a slice.
         facts: What is known of the data.
-
-    Raises:
-        SettingsError: If there are more than pixels.
     """
     if blocks <= min(facts.image_size):
-        return
+        return []
     size = "x".join(map(str, facts.image_size))
     problem = f"{blocks} blocks along each side are more than {size} images have pixels"
-    fault = Fault(problem, "method.blocks", f"Set it to at most {min(facts.image_size)}")
-    raise SettingsError("These settings do not fit the data:", [fault])
+    return [Fault(problem, "method.blocks", f"Set it to at most {min(facts.image_size)}")]

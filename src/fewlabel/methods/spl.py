@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from fewlabel.core.collective import sum_across
-from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.errors import Fault
 from fewlabel.core.settings.base import Floats, setting
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod
 from fewlabel.methods.contrastive import JoinedIds, SliceContrast
 from fewlabel.methods.guiding_labels import AUTOMATIC, Labels, choose_labels
 from fewlabel.nets.projection_heads import PooledHead
-from fewlabel.nets.unet import UNetEncoder
+from fewlabel.nets.unet import UNetConfig, UNetEncoder
 from fewlabel.objectives.contrastive import anchor_mean, info_nce, pair_costs
 
 Weighting = Literal["soft", "hard"]
@@ -120,9 +120,11 @@ class SPL(SliceContrast):
 
     settings: Config
 
-    def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
+    @classmethod
+    def faults(cls, config: Any, network: UNetConfig, facts: DataFacts) -> list[Fault]:  # noqa: ARG003
+        """Meta labels that the data lack, and weights that do not fit them."""
         faults: list[Fault] = []
-        labels = choose_labels(config.labels, self.automatic, facts, faults, "SPL")
+        labels = choose_labels(config.labels, cls.automatic, facts, faults, "SPL")
         given = config.label_weights or (1.0,) * len(labels)
         if not labels and not faults:
             faults.append(Fault("SPL needs at least one meta label, not []", "method.labels", "Name one"))
@@ -131,8 +133,12 @@ class SPL(SliceContrast):
             problem = f"must hold one weight {named}, at least 0 and not all 0, not {list(given)}"
             remedy = "Give as many weights as labels, or [] for 1 each"
             faults.append(Fault(problem, "method.label_weights", remedy))
-        if faults:
-            raise SettingsError("These settings do not fit the data:", faults)
+        return faults
+
+    def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
+        self.refuse(config, encoder.config, facts)
+        labels = choose_labels(config.labels, self.automatic, facts, [], "SPL")
+        given = config.label_weights or (1.0,) * len(labels)
         super().__init__(
             config,
             encoder,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from statistics import fmean
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from fewlabel.core.collective import sum_across, world_size
-from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.errors import Fault
 from fewlabel.core.full_precision import full_precision
 from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import PretrainBatch
@@ -18,7 +18,7 @@ from fewlabel.data.store import UNLABELLED
 from fewlabel.methods.base import DataFacts, Losses, PretrainMethod, StepPlan
 from fewlabel.methods.contrastive import SliceContrast
 from fewlabel.nets.projection_heads import PixelHead, pixel_rows
-from fewlabel.nets.unet import UNetDecoder, UNetEncoder
+from fewlabel.nets.unet import UNetConfig, UNetDecoder, UNetEncoder
 from fewlabel.objectives.pixel_class_contrast import PixelSet, class_contrast, collapsed_value, lower_bound, pixel_set
 from fewlabel.objectives.pixel_sampling import aligned_blocks, per_class, strided
 from fewlabel.objectives.two_view_order import join_views, own_rows
@@ -101,7 +101,9 @@ class SSCL(SliceContrast):
 
     settings: Config
 
-    def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
+    @classmethod
+    def faults(cls, config: Any, network: UNetConfig, facts: DataFacts) -> list[Fault]:  # noqa: ARG003
+        """Data without labels, or slices that processes cannot share."""
         faults = []
         if facts.classes < 2:
             problem = "SSCL learns from segmentation labels, and the data set has none"
@@ -110,8 +112,9 @@ class SSCL(SliceContrast):
             near = -(-config.slices // world_size()) * world_size()
             problem = f"must be a multiple of the {world_size()} processes, not {config.slices}"
             faults.append(Fault(problem, "method.slices", f"Set method.slices={near}, for example"))
-        if faults:
-            raise SettingsError("These settings do not fit the data:", faults)
+        return faults
+
+    def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
         super().__init__(
             config,
             encoder,
@@ -124,13 +127,14 @@ class SSCL(SliceContrast):
 
     def first_local_step(self, total_steps: int) -> int:
         """The step at which the local stage begins; 0 where there is no other."""
-        # A decoder that is left for fine-tuning has been trained for a step at least.
-        return min(round(self.settings.global_share * total_steps), total_steps - 1)
+        return sum(self.phase_lengths(self.settings, total_steps)[:-1])
 
-    def training_phase(self, step: int, total_steps: int) -> tuple[int, int]:
-        """The global or the local stage, each with a schedule of its own."""
-        first = self.first_local_step(total_steps)
-        return (0, first) if step < first else (first, total_steps - first)
+    @classmethod
+    def phase_lengths(cls, config: Any, total_steps: int) -> tuple[int, ...]:
+        """The global and the local stage, each with a schedule of its own."""
+        # A decoder that is left for fine-tuning has been trained for a step at least.
+        first = min(round(config.global_share * total_steps), total_steps - 1)
+        return (first, total_steps - first) if first else (total_steps,)
 
     def plan(self, step: int, total_steps: int) -> StepPlan:
         """All slices for the global stage, then a few labelled ones."""

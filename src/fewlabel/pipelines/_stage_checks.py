@@ -24,7 +24,7 @@ def check_plans(
     *,
     trains: bool,
     evaluates: bool,
-    steps_open: bool = False,
+    steps_open: Collection[str] = (),
 ) -> None:
     """Refuse what the prepared data show to be wrong for the stages to come, before any training.
 
@@ -34,7 +34,7 @@ def check_plans(
         user_network: Settings of fine-tuning's network that the user gave; None for all that are set.
         trains: Whether there are labels to fine-tune on.
         evaluates: Whether there are labels to evaluate on.
-        steps_open: Whether the steps of fine-tuning are chosen later.
+        steps_open: Stages whose steps are chosen later.
 
     Raises:
         SettingsError: If settings of a stage do not fit the data or those of another stage.
@@ -58,13 +58,13 @@ def check_plans(
         with suppress(FewlabelError):
             learnt.update(drawn_labels(store, tuning.labelled, tuning.draw, tuning.subjects).labelled)
     encoder = None
+    first_open, later_open = (stage in steps_open for stage in ("pretrain", "finetune"))
     if pretraining is not None:
         allowed = learnt if learnt and tuning.mode != "scratch" else None
-        encoder = ask("pretrain", lambda: pretrain.check(pretraining, store, allowed))
+        encoder = ask("pretrain", lambda: pretrain.check(pretraining, store, allowed, steps_open=first_open))
     if trains:
         checked = ask(
-            "finetune",
-            lambda: finetune.check(tuning, store, encoder, user_network=user_network, steps_open=steps_open),
+            "finetune", lambda: finetune.check(tuning, store, encoder, user_network=user_network, steps_open=later_open)
         )
         learnt |= checked[1].subjects if checked else set()
     if evaluates:

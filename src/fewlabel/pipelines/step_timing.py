@@ -294,7 +294,7 @@ def measure(plans: Mapping[str, Any], store: PreparedStore, *, trains: bool, eva
     Raises:
         FewlabelError: Whatever a stage raises.
     """
-    encoder = pretrain.check(plans["pretrain"], store) if "pretrain" in plans else None
+    encoder = pretrain.check(plans["pretrain"], store, steps_open=True) if "pretrain" in plans else None
     pretraining = None if encoder is None else pretraining_cost(plans["pretrain"], store)
     if not trains:
         return Measured(pretraining, (), None)

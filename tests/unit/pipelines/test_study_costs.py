@@ -12,7 +12,7 @@ from fewlabel.data.phantom.scans import write_phantom
 from fewlabel.pipelines.study import study_of
 from fewlabel.pipelines.study.arms import arm_plans
 from fewlabel.pipelines.study.checks import check_grid, label_use
-from fewlabel.pipelines.study.chosen_steps import open_arms
+from fewlabel.pipelines.study.chosen_steps import open_steps
 from fewlabel.pipelines.study.costs import Costs, kind_by_settings
 from fewlabel.pipelines.study.grid import Cell, Grid
 from fewlabel.pipelines.study.spec import Study
@@ -105,7 +105,7 @@ def test_steps_that_were_chosen_are_kept_by_the_settings_alone(data: Path, out: 
 def refused(asked: Study) -> list[str]:
     grid, stores = grid_of(asked), Stores(asked)
     try:
-        check_grid(grid, stores, open_arms(asked, arm_plans(asked)))
+        check_grid(grid, stores, open_steps(asked, arm_plans(asked)))
     except FewlabelError as error:
         return [fault.where for fault in error.faults]
     return []
@@ -130,5 +130,5 @@ def test_a_warm_up_is_no_fault_of_an_arm_whose_steps_are_to_be_chosen(data: Path
     spec = {**SPEC, "recipe": "default", "arms": arms, "minutes": 1.0}
     spec["finetune"] = {**learning, "optimiser": {"warmup": 5000}}
     asked = study_of(spec, {"data": data, "out": out})
-    assert open_arms(asked, arm_plans(asked)) == {"timed"}
+    assert open_steps(asked, arm_plans(asked)) == {"timed": {"pretrain", "finetune"}, "set": {"pretrain"}}
     assert refused(asked) == ["arms.set: optimiser.warmup"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.errors import Fault
 from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import PretrainBatch
 from fewlabel.gradients.aggregators import build_combiner
@@ -17,7 +17,7 @@ from fewlabel.methods.contrastive import SliceContrast, as_numbers
 from fewlabel.methods.gcl.pixel_contrast import PixelContrast, PixelSettings
 from fewlabel.methods.guiding_labels import AUTOMATIC, Labels, choose_labels
 from fewlabel.nets.projection_heads import pixel_rows
-from fewlabel.nets.unet import Tail, UNetEncoder
+from fewlabel.nets.unet import Tail, UNetConfig, UNetEncoder
 from fewlabel.objectives.loss_terms import weighted_sum
 from fewlabel.objectives.positives import same_id, two_views
 
@@ -130,15 +130,24 @@ class GCL(SliceContrast):
 
     settings: Config
 
-    def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
-        pixel = None
-        pixels = map_pixels(encoder, facts)
+    @classmethod
+    def faults(cls, config: Any, network: UNetConfig, facts: DataFacts) -> list[Fault]:
+        """Meta labels that the data lack, and a pool that leaves no negative."""
         faults: list[Fault] = []
-        labels = choose_labels(config.labels, self.automatic, facts, faults, "GCL")
+        choose_labels(config.labels, cls.automatic, facts, faults, "GCL")
+        pixels = map_pixels(network, facts)
+        pool = fitting_pool(pixels) if config.pool is None else config.pool
+        if config.pixel and pool >= pixels:
+            faults.append(_too_large(pool, pixels, facts))
+        return faults
+
+    def __init__(self, config: Config, encoder: UNetEncoder, facts: DataFacts) -> None:
+        self.refuse(config, encoder.config, facts)
+        pixel = None
+        labels = choose_labels(config.labels, self.automatic, facts, [], "GCL")
+        pixels = map_pixels(encoder.config, facts)
         if config.pixel:
             pool = fitting_pool(pixels) if config.pool is None else config.pool
-            if pool >= pixels:
-                faults.append(_too_large(pool, pixels, facts))
             pixel = PixelSettings(
                 temperature=config.temperature,
                 pool=pool,
@@ -149,8 +158,6 @@ class GCL(SliceContrast):
                 pace=config.pace,
                 lambda0=config.lambda0,
             )
-        if faults:
-            raise SettingsError("These settings do not fit the data:", faults)
         super().__init__(
             config,
             encoder,
@@ -212,10 +219,10 @@ class GCL(SliceContrast):
         )
 
 
-def map_pixels(encoder: UNetEncoder, facts: DataFacts) -> int:
+def map_pixels(network: UNetConfig, facts: DataFacts) -> int:
     """Pixels of the encoder's last map for the data's image size."""
     height, width = facts.image_size
-    return (height // encoder.config.stride) * (width // encoder.config.stride)
+    return (height // network.stride) * (width // network.stride)
 
 
 def fitting_pool(pixels: int) -> int:

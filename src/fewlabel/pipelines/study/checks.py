@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -17,13 +17,13 @@ T = TypeVar("T")
 _SAID = {"labelled": "budgets", "subjects": "budgets", "draw": "draws", "part": "evaluate.part"}
 
 
-def check_grid(grid: Grid, stores: Stores, steps_open: Collection[str] = ()) -> None:
+def check_grid(grid: Grid, stores: Stores, steps_open: Mapping[str, Collection[str]] | None = None) -> None:
     """Ask each stage whether its settings fit the data, cell by cell.
 
     Args:
         grid: The grid.
         stores: The prepared data.
-        steps_open: Arms whose steps of fine-tuning are chosen later.
+        steps_open: Arm → its stages whose steps are chosen later.
 
     Raises:
         FewlabelError: With the faults of all cells; the kind is that of the first.
@@ -34,11 +34,11 @@ def check_grid(grid: Grid, stores: Stores, steps_open: Collection[str] = ()) -> 
         if cell.keys in asked:
             continue
         asked.add(cell.keys)
-        encoder = _ask(cell, errors, lambda key=cell.finetune: planned_encoder(key, grid, stores))  # type: ignore[misc]
+        open_ = (steps_open or {}).get(cell.arm, ())
+        encoder = _ask(cell, errors, _encodes(cell.finetune, grid, stores, steps_open="pretrain" in open_))
         if cell.pretrain and encoder is None:
             continue
-        open_ = cell.arm in steps_open
-        labels = _ask(cell, errors, _learns(cell.finetune, grid, stores, encoder, steps_open=open_))
+        labels = _ask(cell, errors, _learns(cell.finetune, grid, stores, encoder, steps_open="finetune" in open_))
         if labels is not None:
             _ask(cell, errors, lambda cell=cell, labels=labels: _scores(cell, grid, stores, labels))  # type: ignore[misc]
     if errors:
@@ -46,13 +46,14 @@ def check_grid(grid: Grid, stores: Stores, steps_open: Collection[str] = ()) -> 
         raise type(errors[0])("The study does not fit the data:", faults)
 
 
-def planned_encoder(key: str, grid: Grid, stores: Stores) -> PlannedEncoder | None:
+def planned_encoder(key: str, grid: Grid, stores: Stores, *, steps_open: bool = True) -> PlannedEncoder | None:
     """The encoder that a fine-tuning will start from; None from scratch.
 
     Args:
         key: Of the job of the fine-tuning.
         grid: The grid.
         stores: The prepared data.
+        steps_open: Whether the steps of the pre-training may still be others.
 
     Raises:
         FewlabelError: If its pre-training does not fit the data.
@@ -67,7 +68,7 @@ def planned_encoder(key: str, grid: Grid, stores: Stores) -> PlannedEncoder | No
     if labels.labelled is not None:
         alone = settings.model_copy(update={"encoder": None})
         learnt = finetune.check(alone, stores.open(tuning.store), user_network=(), steps_open=True)[1].draw.labelled
-    return pretrain.check(labels, stores.open(planned.store), learnt)
+    return pretrain.check(labels, stores.open(planned.store), learnt, steps_open=steps_open)
 
 
 def label_use(
@@ -88,6 +89,10 @@ def label_use(
     planned: Planned = grid.planned[key]
     settings: Any = planned.settings
     return finetune.check(settings, stores.open(planned.store), encoder, user_network=(), steps_open=steps_open)[1]
+
+
+def _encodes(key: str, grid: Grid, stores: Stores, *, steps_open: bool) -> Callable[[], PlannedEncoder | None]:
+    return lambda: planned_encoder(key, grid, stores, steps_open=steps_open)
 
 
 def _learns(

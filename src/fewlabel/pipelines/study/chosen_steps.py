@@ -59,15 +59,15 @@ def choose_steps(study: Study, plans: Mapping[str, ArmPlan], stores: Stores, cos
     return chosen
 
 
-def open_arms(study: Study, plans: Mapping[str, ArmPlan]) -> frozenset[str]:
-    """Arms whose steps of fine-tuning are to be chosen.
+def open_steps(study: Study, plans: Mapping[str, ArmPlan]) -> dict[str, frozenset[str]]:
+    """Arm → its stages whose steps are to be chosen.
 
     Args:
         study: The study.
         plans: Arm → its stages.
     """
     timed = (name for name in plans if study.minutes_of(name) is not None)
-    return frozenset(name for name in timed if "finetune" not in _given(plans[name]))
+    return {name: frozenset({"pretrain", "finetune"} - _given(plans[name]).keys()) for name in timed}
 
 
 def _kept(path: Path) -> dict[str, dict[str, int]]:

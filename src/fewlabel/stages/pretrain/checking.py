@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fewlabel.core.errors import DataError, Fault, FewlabelError, SettingsError
 from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.data.store import PreparedStore
+from fewlabel.engine.optim import warmup_faults
 from fewlabel.engine.trackers import missing_trackers
+from fewlabel.methods.base import DataFacts, PretrainMethod
 from fewlabel.protocol.training_eligibility import drawn_labels, training_slices
 from fewlabel.stages._encoder_to_be_trained import PlannedEncoder
 from fewlabel.stages._shape_checks import slice_faults
 from fewlabel.stages.pretrain.settings import PretrainSettings
 
 
-def check(settings: PretrainSettings, store: PreparedStore, allowed: Collection[str] | None = None) -> PlannedEncoder:
+def check(
+    settings: PretrainSettings,
+    store: PreparedStore,
+    allowed: Collection[str] | None = None,
+    *,
+    steps_open: bool = False,
+) -> PlannedEncoder:
     """The encoder to train, once it is sure that the settings fit the data.
 
     Its network has the channels of the data and, where no depth is asked for, one that fits.
@@ -23,9 +34,11 @@ def check(settings: PretrainSettings, store: PreparedStore, allowed: Collection[
         settings: Settings of the stage.
         store: The prepared data.
         allowed: Subjects whose labels may be learnt from, where fine-tuning follows on a draw; None for all.
+        steps_open: Whether another number of steps is chosen later, so that the warm-up is held against none yet.
 
     Raises:
-        SettingsError: With every fault: of the network, the parts of the split, and labels that may not be used.
+        SettingsError: With every fault: of the network, the parts of the split, labels that may not be used, what the
+            method cannot work with, and the warm-up.
         DataError: If there are no such slices or labels; with all other faults.
     """
     asked, size, channels = settings.network, store.images.shape[2:], int(store.images.shape[1])
@@ -34,8 +47,12 @@ def check(settings: PretrainSettings, store: PreparedStore, allowed: Collection[
     if "in_channels" in asked.model_fields_set and asked.in_channels != channels:
         problem = f"is {asked.in_channels}, but the data in {settings.data} have {channels}"
         faults.append(Fault(problem, "network.in_channels", "Leave out network.in_channels"))
+    method: type[PretrainMethod] = load_plugin("fewlabel.methods", settings.method.name)
+    if not steps_open:
+        faults += warmup_faults(settings.optimiser, method.phase_lengths(settings.method, settings.steps))
     try:
-        training_slices(store, settings.parts)
+        indices = training_slices(store, settings.parts)
+        faults += method.faults(settings.method, network, data_facts(store, indices))
         subjects = _subjects(settings, store, allowed)
     except FewlabelError as error:
         if not faults:
@@ -44,6 +61,23 @@ def check(settings: PretrainSettings, store: PreparedStore, allowed: Collection[
     if faults:
         raise SettingsError("These settings are not valid:", faults)
     return PlannedEncoder(network, subjects)
+
+
+def data_facts(store: PreparedStore, indices: NDArray[np.int64]) -> DataFacts:
+    """What a method may know of the data before the first batch.
+
+    Args:
+        store: The prepared data.
+        indices: Store indices of the slices of the pre-training part.
+    """
+    return DataFacts(
+        meta_labels={name: store.classes_among(name, indices) for name in store.meta_labels},
+        slices=len(indices),
+        image_size=(int(store.images.shape[2]), int(store.images.shape[3])),
+        store_slices=len(store.slices),
+        classes=len(store.label_names),
+        missing={name: float((store.slices[f"meta_{name}"].iloc[indices] < 0).mean()) for name in store.meta_labels},
+    )
 
 
 def _subjects(settings: PretrainSettings, store: PreparedStore, allowed: Collection[str] | None) -> tuple[str, ...]:

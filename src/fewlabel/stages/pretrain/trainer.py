@@ -25,13 +25,13 @@ from fewlabel.engine.recalibrate import recalibrate
 from fewlabel.engine.runtime import fast_kernels, start
 from fewlabel.engine.trainer import Trainer, compiles
 from fewlabel.engine.weight_files import load_encoder_into
-from fewlabel.methods.base import DataFacts, Losses, PretrainMethod
+from fewlabel.methods.base import Losses, PretrainMethod
 from fewlabel.nets.memory_layout import channels_last
 from fewlabel.nets.unet import UNetEncoder
 from fewlabel.protocol.exposure import images_met
 from fewlabel.protocol.training_eligibility import labels_of_encoder, training_slices
 from fewlabel.stages._batch_norm_statistics import SLICES_AT_ONCE, representative
-from fewlabel.stages.pretrain.checking import check
+from fewlabel.stages.pretrain.checking import check, data_facts
 from fewlabel.stages.pretrain.settings import PretrainSettings
 
 if TYPE_CHECKING:
@@ -189,14 +189,7 @@ def build_method(
     start_from: Artifact | None = None,
 ) -> PretrainMethod:
     """The method with a freshly initialised encoder; equal seeds give equal encoders for all methods."""
-    facts = DataFacts(
-        meta_labels={name: store.classes_among(name, indices) for name in store.meta_labels},
-        slices=len(indices),
-        image_size=(int(store.images.shape[2]), int(store.images.shape[3])),
-        store_slices=len(store.slices),
-        classes=len(store.label_names),
-        missing={name: float((store.slices[f"meta_{name}"].iloc[indices] < 0).mean()) for name in store.meta_labels},
-    )
+    facts = data_facts(store, indices)
     torch.manual_seed(stream_seed(settings.seed, "encoder"))
     encoder = UNetEncoder(settings.network)
     if start_from is not None:
