@@ -444,7 +444,7 @@ class TestGrids:
         assert not any(word.startswith("prepare.spacing") for word in resolved(out)["words"])
 
     def test_a_deeper_network_gets_sides_that_it_can_halve(self, stages: Stages, data: Path, tmp_path: Path) -> None:
-        stages.store["size"] = (32, 32)
+        stages.store["size"] = (64, 64)
         default(tmp_path / "run", network={"depth": 6})
         assert asked(stages)["prepare"]["size"] == [160, 160]
 
