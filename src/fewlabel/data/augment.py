@@ -169,7 +169,7 @@ class Augmenter:
         Returns:
             Views of the transform's size (outside of the source they are 0), not yet standardised; masks in int64,
             taken at the nearest pixel of the same grid. Outside of the source they are background, or 255 for a
-            row that has no label at all.
+            slice that has no label at all.
 
         Raises:
             ValueError: If sizes or row counts do not agree.
@@ -240,9 +240,9 @@ def _between(u: Tensor, low: float, high: float) -> Tensor:
 
 def _warp_masks(masks: Tensor, grid: Tensor) -> Tensor:
     values = masks.float()
-    empty = (masks == UNLABELLED).flatten(1).all(dim=1)
-    # grid_sample pads with 0, so rows without any label are shifted to have 255 there.
-    offset = torch.where(empty, float(UNLABELLED), 0.0).reshape(-1, *[1] * (masks.ndim - 1))
+    empty = (masks == UNLABELLED).flatten(-2).all(dim=-1)
+    # grid_sample pads with 0, so slices without any label are shifted to have 255 there.
+    offset = torch.where(empty, float(UNLABELLED), 0.0)[..., None, None]
     layers = (values - offset).reshape(len(grid), -1, *masks.shape[-2:])
     warped = functional.grid_sample(layers, grid, mode="nearest", align_corners=False)
     return (warped.reshape(*masks.shape[:-2], *grid.shape[1:3]) + offset).round_().long()

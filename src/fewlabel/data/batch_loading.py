@@ -183,7 +183,7 @@ class FinetuneLoader(SegmentationLoader[Stream]):
         super().__init__(store, indices, **common)
 
     def _stream(self, source: SliceSource, count: int, seed: int, purpose: str, views: int, weak: bool) -> Stream:
-        return Stream(source, SliceSampler(source.indices, count, seed), purpose, views, weak)
+        return Stream(source, SliceSampler(source.drawn, count, seed), purpose, views, weak)
 
     def _rows(self, stream: Stream, step: int) -> tuple[Tensor, tuple[Tensor, ...], Tensor | None]:
         joined = stream.sampler.batch(step)

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from fewlabel.core.collective import rank, world_size
 from fewlabel.core.errors import DataError, Fault, SettingsError
-from fewlabel.data.store import PreparedStore
+from fewlabel.data.store import UNLABELLED, PreparedStore
 
 #: Largest part of a store kept on the training device, in bytes; a bigger one is read from disk batch by batch.
 RESIDENT_LIMIT = 2 * 1024**3
 
 
 class SliceSource:
-    """The slices that one sampler can draw, on the training device if they fit there.
+    """The slices that one sampler can draw, and those shown beside them, on the training device if they fit there.
 
     Args:
         store: Prepared store.
@@ -26,20 +26,29 @@ class SliceSource:
         device: Training device.
         masks: Whether masks are needed.
         resident_limit: Bytes that may be kept on the device.
+        drawn: Those of them that are drawn, ascending; the others are shown without a label, whose masks are not read.
+            None for all.
     """
 
     def __init__(
-        self, store: PreparedStore, indices: NDArray[np.int64], device: torch.device, masks: bool, resident_limit: int
+        self,
+        store: PreparedStore,
+        indices: NDArray[np.int64],
+        device: torch.device,
+        masks: bool,
+        resident_limit: int,
+        drawn: NDArray[np.int64] | None = None,
     ) -> None:
         self.store = store
         self.indices = indices
+        self.drawn = indices if drawn is None else drawn
         self.device = device
         self.masks = masks
         pixels = len(indices) * int(np.prod(store.images.shape[2:]))
         self.resident = pixels * (2 * store.images.shape[1] + masks) <= resident_limit
         if self.resident:
             self._images = torch.from_numpy(np.ascontiguousarray(store.images[indices])).to(device)
-            self._labels = torch.from_numpy(np.ascontiguousarray(store.labels[indices])).to(device) if masks else None
+            self._labels = torch.from_numpy(self._masks(indices)).to(device) if masks else None
 
     def read(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
         """Images (n, channels, height, width) float32 and masks (n, height, width) uint8 or None, on the device."""
@@ -48,7 +57,16 @@ class SliceSource:
             labels = None if self._labels is None else self._labels.index_select(0, rows)
             return self._images.index_select(0, rows).float(), labels
         images = torch.from_numpy(self.store.images[indices]).to(self.device).float()
-        return images, torch.from_numpy(self.store.labels[indices]).to(self.device) if self.masks else None
+        return images, torch.from_numpy(self._masks(indices)).to(self.device) if self.masks else None
+
+    def _masks(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """(n, height, width) masks of these slices, 255 for those that are not drawn."""
+        known = np.isin(indices, self.drawn)
+        if known.all():
+            return np.ascontiguousarray(self.store.labels[indices])
+        masks = np.full((len(indices), *self.store.labels.shape[1:]), UNLABELLED, np.uint8)
+        masks[known] = self.store.labels[indices[known]]
+        return masks
 
 
 def labelled_slices(store: PreparedStore, indices: NDArray[np.int64]) -> NDArray[np.int64]:

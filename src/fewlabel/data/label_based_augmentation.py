@@ -17,7 +17,7 @@ from fewlabel.core.rng import torch_stream
 from fewlabel.data.anatomy_warps import AnatomyDraws, anatomy_displacements, draw_anatomies
 from fewlabel.data.augment_settings import AugmentConfig
 from fewlabel.data.labelled_structures import AnatomyIndex
-from fewlabel.data.patch_positions import Run, runs_of
+from fewlabel.data.patch_positions import Run, volumes_of
 from fewlabel.data.store import UNLABELLED, PreparedStore
 from fewlabel.data.synthetic_slices import Palette, find_palette, find_regions, synthesise
 
@@ -65,7 +65,8 @@ class Variants:
         self.classes = len(store.label_names)
         self._size = (int(store.labels.shape[1]), int(store.labels.shape[2]))
         self._index = AnatomyIndex(store, indices) if augment.anatomy.probability else None
-        self._runs = {index: run for run in runs_of(store, indices) for index in range(run.start, run.stop)}
+        volumes = volumes_of(store, indices)
+        self._volumes = {index: run for run in volumes for index in range(run.start, run.stop)}
         self._palettes: dict[int, Palette] = {}
 
     def draw(self, step: int, count: int) -> VariantDraws:
@@ -92,7 +93,8 @@ class Variants:
         Args:
             images: (n, channels, height, width) float32 on [0, 1], on the training device.
             masks: (n, height, width) class indices, or 255 where unlabelled.
-            slices: (n,) their store indices.
+            slices: (n,) their store indices. Beside labelled slices a patch may show others of their scan: they move as
+                the nearest labelled one, and where they are made up, it is by their brightness alone.
             draws: A row for each; the slices of a patch are rows of the same.
 
         Returns:
@@ -101,25 +103,29 @@ class Variants:
         """
         moved = None
         if self._index is not None and draws.anatomies is not None:
-            anatomies = [self._index[int(index)] for index in slices]
+            anatomies = [self._index[self._nearest(int(index))] for index in slices]
             moved = anatomy_displacements(anatomies, draws.anatomies, self._size, self.device)
         made = draws.looks >= 0
-        if bool(made.any()):
+        if bool(made.any()) and bool((masks != UNLABELLED).any()):
             images = images.clone()
             for row in torch.nonzero(made).flatten().tolist():
-                if bool((masks[row] != UNLABELLED).any()):
-                    images[row] = self._synthetic(images[row], masks[row], int(slices[row]), int(draws.looks[row]))
+                images[row] = self._synthetic(images[row], masks[row], int(slices[row]), int(draws.looks[row]))
         return images, moved
 
+    def _nearest(self, index: int) -> int:
+        """The labelled slice of a scan that is nearest to one of its slices."""
+        labelled = self._volumes[index].indices
+        return int(labelled[np.abs(labelled - index).argmin()])
+
     def _synthetic(self, image: Tensor, mask: Tensor, index: int, look: int) -> Tensor:
-        palette = self._palette(self._runs[index])
+        palette = self._palette(self._volumes[index])
         regions = find_regions(image[None], mask[None], palette.centres)[0]
         return synthesise(regions, palette, self.augment.synthesis.contrast, look, index)
 
     def _palette(self, run: Run) -> Palette:
-        """Of a volume, found when it is first needed."""
+        """Of the labelled slices of a volume, found when it is first needed."""
         if run.start not in self._palettes:
-            slices = slice(run.start, run.stop)
+            slices = slice(run.start, run.stop) if run.drawn is None else run.indices
             clusters = self.augment.synthesis.clusters
             images, masks = self.store.images[slices], self.store.labels[slices]
             self._palettes[run.start] = find_palette(images, masks, self.classes, clusters)

@@ -1,4 +1,4 @@
-"""Where in its volume a 3D patch lies: volumes as runs of slices, and windows drawn from them."""
+"""Where in its volume a 3D patch lies: volumes as whole scans or runs of slices, and windows drawn from them."""
 
 from __future__ import annotations
 
@@ -23,16 +23,24 @@ class Run:
         start: First store index.
         stop: Store index after the last.
         voxels: (slices, foreground classes) labelled voxels, where counted.
+        drawn: (slices,) which of them windows are drawn about; None for all. Masks of others are not read.
     """
 
     start: int
     stop: int
     voxels: NDArray[np.int64] | None = None
+    drawn: NDArray[np.bool_] | None = None
 
     @property
     def depth(self) -> int:
         """Slices of the volume."""
         return self.stop - self.start
+
+    @property
+    def indices(self) -> NDArray[np.int64]:
+        """Store indices of the slices that windows are drawn about."""
+        every = np.arange(self.start, self.stop)
+        return every if self.drawn is None else every[self.drawn]
 
 
 @dataclass(frozen=True)
@@ -68,11 +76,33 @@ def runs_of(store: PreparedStore, indices: NDArray[np.int64]) -> list[Run]:
     return [Run(int(part[0]), int(part[-1]) + 1) for part in np.split(indices, ends)]
 
 
+def volumes_of(store: PreparedStore, indices: NDArray[np.int64]) -> list[Run]:
+    """The whole scans that these slices are of, in store order, each with which of its slices they are.
+
+    Args:
+        store: Prepared store.
+        indices: Store indices, in any order.
+    """
+    cases = store.slices["case"].to_numpy()
+    edges = np.concatenate([[0], np.flatnonzero(cases[1:] != cases[:-1]) + 1, [len(cases)]])
+    volumes = []
+    for place in np.unique(np.searchsorted(edges, indices, side="right") - 1):
+        start, stop = int(edges[place]), int(edges[place + 1])
+        drawn = np.isin(np.arange(start, stop), indices)
+        volumes.append(Run(start, stop, drawn=None if drawn.all() else drawn))
+    return volumes
+
+
 def counted(store: PreparedStore, run: Run) -> Run:
-    """The run with its labelled voxels of each foreground class in each slice; one slice is read at a time."""
+    """The run with its labelled voxels of each foreground class in each slice; one slice is read at a time.
+
+    Slices that no window is drawn about have none: their masks are not read.
+    """
     classes = len(store.label_names)
-    counts = [np.bincount(store.labels[z].ravel(), minlength=256)[1:classes] for z in range(run.start, run.stop)]
-    return replace(run, voxels=np.stack(counts).astype(np.int64))
+    voxels = np.zeros((run.depth, classes - 1), np.int64)
+    for z in run.indices:
+        voxels[z - run.start] = np.bincount(store.labels[z].ravel(), minlength=256)[1:classes]
+    return replace(run, voxels=voxels)
 
 
 def draw_window(
@@ -86,11 +116,11 @@ def draw_window(
         depth: Slices of the window.
         generator: Says where.
         foreground: Centre it, as far as the volume reaches, on a random labelled voxel of a random class that the
-            volume holds; without any, and otherwise, every place is as likely.
+            volume holds; without any, and otherwise, every place is as likely that shows a slice to be drawn about.
     """
     u, v, w = (float(number) for number in generator.random(3))
     voxel = _voxel(store, run, generator) if foreground else None
-    first = first_voxel(run.depth, depth, w, None if voxel is None else voxel[0])
+    first = _first_slice(run, depth, w) if voxel is None else first_voxel(run.depth, depth, w, voxel[0])
     places = np.arange(first, first + depth)
     inside = (places >= 0) & (places < run.depth)
     slices = run.start + np.clip(places, 0, run.depth - 1)
@@ -113,6 +143,15 @@ def first_voxel(side: int, wanted: int, u: float, centre: int | None) -> int:
     if centre is None:
         return int(u * (side - wanted + 1))
     return min(max(centre - wanted // 2, 0), side - wanted)
+
+
+def _first_slice(run: Run, depth: int, u: float) -> int:
+    """First slice of a window of which one slice at least is to be drawn about; ``u`` as in :func:`first_voxel`."""
+    if run.drawn is None or run.depth <= depth:
+        return first_voxel(run.depth, depth, u, None)
+    before = np.concatenate([[0], np.cumsum(run.drawn)])
+    places = np.flatnonzero(before[depth:] > before[:-depth])
+    return int(places[int(u * len(places))])
 
 
 def _voxel(store: PreparedStore, run: Run, generator: np.random.Generator) -> tuple[int, int, int] | None:

@@ -1,4 +1,4 @@
-"""Batches of 3D patches, cut from the runs of slices that are the volumes of a prepared store.
+"""Batches of 3D patches, cut from the scans of a prepared store.
 
 Like the batches of slices (``fewlabel.data.batch_loading``) they are a function of the seed and the step alone, and
 the rows of all ranks together are the batch of one process. One patch is made at a time, so memory is bounded by the
@@ -23,7 +23,7 @@ from fewlabel.data.augment import Transform
 from fewlabel.data.batch_source import SliceSource, own_rows
 from fewlabel.data.intensity_changes import standardise
 from fewlabel.data.label_based_augmentation import VariantDraws
-from fewlabel.data.patch_positions import FOREGROUND, Patch, Run, Window, counted, draw_window, first_voxel, runs_of
+from fewlabel.data.patch_positions import FOREGROUND, Patch, Run, Window, counted, draw_window, first_voxel, volumes_of
 from fewlabel.data.sampling import SliceSampler
 from fewlabel.data.store import UNLABELLED, PreparedStore
 from fewlabel.data.streams import SegmentationLoader, Stream
@@ -40,15 +40,17 @@ class _Volumes(Stream):
 class PatchLoader(SegmentationLoader[_Volumes]):
     """Labelled patches with their masks, and unlabelled ones for regimes that use them.
 
-    Every epoch takes one patch of each volume. A set share of the labelled patches is centred, as far as the volume
-    reaches, on a random labelled voxel of a random class of the volume (nnU-Net); all others lie anywhere. The slices
-    of a patch are augmented in full and share one in-plane geometry and change of contrast, while noise differs from
-    slice to slice; they are standardised in full, as in prediction, and cut last. Nothing is resampled across the
-    slices. A volume smaller than the patch lies in its middle, in zeros whose label is 255.
+    Every epoch takes one patch of each volume, which is a whole scan, even if only some of its slices are to be drawn:
+    every patch shows one of those at least, beside neighbours as they are, whose label is 255. A set share of the
+    labelled patches is centred, as far as the volume reaches, on a random labelled voxel of a random class of the
+    volume (nnU-Net); all others lie anywhere. The slices of a patch are augmented in full and share one in-plane
+    geometry and change of contrast, while noise differs from slice to slice; they are standardised in full, as in
+    prediction, and cut last. Nothing is resampled across the slices. A volume smaller than the patch lies in its
+    middle, in zeros whose label is 255.
 
     Args:
         store: Prepared store.
-        indices: Store indices of the labelled slices; runs of one case are its volume.
+        indices: Store indices of the labelled slices.
         patch: Size in voxels (depth, height, width).
         foreground: Share of labelled patches about a labelled voxel of a class, 0 to 1; exact over the run.
         **common: Of :class:`~fewlabel.data.streams.SegmentationLoader`, whose errors are those of this class; rows are
@@ -68,8 +70,13 @@ class PatchLoader(SegmentationLoader[_Volumes]):
         self.foreground = foreground
         super().__init__(store, indices, **common)
 
+    def _shown(self, drawn: NDArray[np.int64]) -> NDArray[np.int64]:
+        """All slices of their scans."""
+        volumes = volumes_of(self.store, drawn)
+        return np.concatenate([np.arange(run.start, run.stop) for run in volumes]) if volumes else drawn
+
     def _stream(self, source: SliceSource, count: int, seed: int, purpose: str, views: int, weak: bool) -> _Volumes:
-        runs = runs_of(self.store, source.indices)
+        runs = volumes_of(self.store, source.drawn)
         sampler = SliceSampler(np.arange(len(runs)), count, seed)
         if not source.masks:
             return _Volumes(source, sampler, purpose, views, weak, runs, 0.0)

@@ -87,17 +87,17 @@ class SegmentationLoader(ABC, Generic[StreamT]):
         self._size = (int(store.images.shape[2]), int(store.images.shape[3]))
         self._view = size
         own_rows(batch, "batch")
-        source = SliceSource(store, labelled_slices(store, indices), self.device, True, resident_limit)
+        source = self._source(labelled_slices(store, indices), masks=True, resident_limit=resident_limit)
         self.labelled = self._stream(source, batch, seed, "", 1, weak=False)
         self.variants = (
-            None if augment is None else variants_of(store, source.indices, augment, seed=seed, device=self.device)
+            None if augment is None else variants_of(store, source.drawn, augment, seed=seed, device=self.device)
         )
         self.unlabelled: StreamT | None = None
         if unlabelled is not None:
             count = batch if unlabelled_batch is None else unlabelled_batch
             own_rows(count, "unlabelled_batch")
             others = np.unique(np.asarray(unlabelled, dtype=np.int64))
-            source = SliceSource(store, others, self.device, False, resident_limit)
+            source = self._source(others, masks=False, resident_limit=resident_limit)
             # A seed of its own: two streams over the same slices must not walk in step.
             own_seed = stream_seed(seed, "unlabelled")
             self.unlabelled = self._stream(source, count, own_seed, " unlabelled", unlabelled_views, weak_view)
@@ -128,9 +128,17 @@ class SegmentationLoader(ABC, Generic[StreamT]):
         """Heights of store slices along the slice axis, in (0, 1)."""
         return torch.from_numpy(self._heights[slices.cpu().numpy()]).to(self.device)
 
+    def _source(self, drawn: NDArray[np.int64], *, masks: bool, resident_limit: int) -> SliceSource:
+        """Where slices to be drawn are read, and those shown beside them."""
+        return SliceSource(self.store, self._shown(drawn), self.device, masks, resident_limit, drawn)
+
+    def _shown(self, drawn: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Store indices of all slices that rows show where these are drawn; ascending."""
+        return drawn
+
     @abstractmethod
     def _stream(self, source: SliceSource, count: int, seed: int, purpose: str, views: int, weak: bool) -> StreamT:
-        """The stream over the slices of a source, ``count`` rows to a joined batch."""
+        """The stream over the drawn slices of a source, ``count`` rows to a joined batch."""
 
     @abstractmethod
     def _rows(self, stream: StreamT, step: int) -> tuple[Tensor, tuple[Tensor, ...], Tensor | None]:

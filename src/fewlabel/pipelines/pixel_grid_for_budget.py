@@ -62,7 +62,7 @@ def _grids(report: CheckReport, plans: Plans) -> list[Grid]:
     first = _grid(report, prepared.slice_axis, step, wanted)
     grids = [first]
     if plans["finetune"].patch is None and prepared.spacing is None and prepared.size is None:
-        for factor in time_budget_arithmetic.coarser(first.spacing[0], first.median[0], first.thinnest)[1:]:
+        for factor in time_budget_arithmetic.coarser(first.spacing, first.median, first.thinnest)[1:]:
             spacing = [float(f"{factor * value:.4g}") for value in first.spacing]
             coarse = _grid(report, prepared.slice_axis, step, {"spacing": spacing, "size": None})
             if math.prod(coarse.size) < math.prod(grids[-1].size):

@@ -133,7 +133,7 @@ def sized_tuning(
     started: float,
 ) -> finetune.FinetuneSettings:
     """The settings with the steps that the budget has room for, and what that comes to, said."""
-    labels = finetune.check(tuning, store)[1]
+    labels = finetune.check(tuning, store, steps_open=True)[1]
     (cost,), fit = step_timing.finetuning_costs(tuning, labels)
     predicting = step_timing.prediction_seconds(store, fit, shown, tuning.members)
     spent = time.monotonic() - started

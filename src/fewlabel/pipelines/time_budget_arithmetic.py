@@ -110,17 +110,18 @@ def _fill(stage: str, costs: Sequence[Cost], seconds: float) -> int:
     return max(min(ROUND * (count // ROUND), MOST[stage]), lowest)
 
 
-def coarser(spacing: float, median: float, thinnest: float | None) -> tuple[float, ...]:
-    """Factors by which a grid may be coarser, from 1.
+def coarser(spacing: Sequence[float], median: Sequence[float], thinnest: float | None) -> tuple[float, ...]:
+    """Factors by which a grid may be coarser, from 1; the same for both axes, and so as small as either of them asks.
 
     Args:
-        spacing: Pixel size of the grid, in mm.
+        spacing: Pixel size of the grid in mm, (row, column).
         median: That of the scans: the result is at most twice as large.
-        thinnest: Thickness of the thinnest structure in mm, which keeps five pixels; None without labels.
+        thinnest: Thickness of the thinnest structure in mm, which keeps five pixels along both axes; None without
+            labels.
     """
-    limit = COARSER[-1] * median / spacing
+    limit = min(COARSER[-1] * usual / side for side, usual in zip(spacing, median, strict=True))
     if thinnest is not None:
-        limit = min(limit, thinnest / (PIXELS_THICK * spacing))
+        limit = min(limit, thinnest / (PIXELS_THICK * max(spacing)))
     return tuple(factor for factor in COARSER if factor <= max(limit, 1.0) * (1 + 1e-9))
 
 

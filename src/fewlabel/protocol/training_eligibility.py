@@ -70,15 +70,16 @@ def training_slices(store: PreparedStore, parts: tuple[str, ...]) -> NDArray[np.
 def unlabelled_slices(store: PreparedStore, met: Iterable[str], labelled: Sequence[str]) -> NDArray[np.int64]:
     """Store indices of the slices that a training learns from without a mask.
 
-    They are those of all subjects but the labelled ones, whether or not they have masks, and those of scans of the
-    labelled ones that nobody annotated, such as the other frames of a cine.
+    They are those of all subjects but the labelled ones, whether or not they have masks, and those of the labelled
+    ones that nobody annotated: the rest of a partly annotated scan, and scans without a mask, such as the other frames
+    of a cine.
 
     Args:
         store: Prepared store.
         met: Subjects whose images may be met.
         labelled: Subjects whose labels are learnt from.
     """
-    bare = ~store.slices["labelled"].groupby(store.slices["case"]).transform("any").to_numpy()
+    bare = ~store.slices["labelled"].to_numpy(dtype=bool)
     own = store.slices_of(list(labelled))
     return np.union1d(store.slices_of(sorted(set(met) - set(labelled))), own[bare[own]])
 

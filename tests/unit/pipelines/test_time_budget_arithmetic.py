@@ -98,26 +98,33 @@ def test_given_steps_of_pretraining_stand() -> None:
 @pytest.mark.parametrize(
     ("spacing", "median", "thinnest", "largest"),
     [
-        (1.5, 1.5, None, 2.0),
-        (1.5, 1.5, 100.0, 2.0),
-        (1.5, 1.5, 9.4, 1.25),
-        (1.5, 1.5, 3.0, 1.0),
-        (1.0, 1.0, 7.5, 1.5),
+        ((1.5, 1.5), (1.5, 1.5), None, 2.0),
+        ((1.5, 1.5), (1.5, 1.5), 100.0, 2.0),
+        ((1.5, 1.5), (1.5, 1.5), 9.4, 1.25),
+        ((1.5, 1.5), (1.5, 1.5), 3.0, 1.0),
+        ((1.0, 1.0), (1.0, 1.0), 7.5, 1.5),
         # Coarser than the median already, for the labels' sake.
-        (3.0, 2.0, None, 1.25),
-        (4.0, 2.0, None, 1.0),
-        (5.0, 2.0, 1.0, 1.0),
+        ((3.0, 3.0), (2.0, 2.0), None, 1.25),
+        ((4.0, 4.0), (2.0, 2.0), None, 1.0),
+        ((5.0, 5.0), (2.0, 2.0), 1.0, 1.0),
+        # Pixels that are no squares: either axis may be the one that says stop.
+        ((1.0, 3.0), (1.0, 3.0), None, 2.0),
+        ((1.0, 3.0), (1.0, 3.0), 10.0, 1.0),
+        ((1.0, 3.0), (1.0, 3.0), 23.0, 1.5),
+        ((1.0, 3.0), (1.0, 2.0), None, 1.25),
+        ((1.2, 2.0), (1.0, 2.0), 20.0, 1.5),
     ],
 )
-def test_a_grid_is_no_coarser_than_its_structures_allow(
-    spacing: float, median: float, thinnest: float | None, largest: float
+def test_a_grid_is_no_coarser_than_its_structures_allow_along_either_axis(
+    spacing: tuple[float, float], median: tuple[float, float], thinnest: float | None, largest: float
 ) -> None:
     factors = coarser(spacing, median, thinnest)
+    assert factors == coarser(spacing[::-1], median[::-1], thinnest)
     assert factors[0] == 1.0
     assert factors[-1] == largest
     assert set(factors) <= set(COARSER)
     if thinnest is not None and largest > 1:
-        assert thinnest / (spacing * largest) >= 5
+        assert thinnest / (max(spacing) * largest) >= 5
 
 
 PIXELS = [256 * 256, 192 * 192, 128 * 128]

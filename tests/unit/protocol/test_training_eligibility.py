@@ -126,7 +126,9 @@ def test_of_so_few_slices_two_will_do(store: PreparedStore, monkeypatch: pytest.
         training_slices(store, ("train",))
 
 
-def test_slices_without_a_mask_are_those_of_others_and_of_scans_nobody_annotated(folder: Path, tmp_path: Path) -> None:
+def test_slices_without_a_mask_are_those_of_others_and_what_nobody_annotated_of_labelled_ones(
+    folder: Path, tmp_path: Path
+) -> None:
     import shutil
 
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
@@ -140,7 +142,10 @@ def test_slices_without_a_mask_are_those_of_others_and_of_scans_nobody_annotated
     found = unlabelled_slices(store, numbered(1, 2, 3), ["patient001"])
     rows = store.slices.iloc[found]
     assert set(rows["subject"]) == numbered(1, 2, 3)
-    assert set(rows.loc[rows["subject"] == "patient001", "case"]) == {"patient001_phase1"}
+    whole, partly = (store.slices["case"] == f"patient001_phase{phase}" for phase in (1, 0))
+    own = set(found[(rows["subject"] == "patient001").to_numpy()].tolist())
+    assert own == {*np.flatnonzero(whole.to_numpy()).tolist(), int(np.flatnonzero(partly.to_numpy())[0])}
+    assert not set(store.slices_of(["patient001"], labelled=True).tolist()) & own
     assert len(found) == len(set(found.tolist()))
     assert set(unlabelled_slices(store, numbered(3), [])) == set(store.slices_of(["patient003"]))
     assert unlabelled_slices(store, numbered(3), ["patient003"]).tolist() == []

@@ -61,7 +61,7 @@ class SegmentationTrainer(Trainer[Regime]):
         network: The network, on the device.
         indices: Store indices of the labelled slices.
         unlabelled: Store indices of slices without labels, for regimes that use them. If there are none, as where every
-            patient is labelled, the labelled slices serve, masks unread.
+            slice of every patient is labelled, the labelled slices serve, masks unread.
         validation: Cases whose mean Dice is followed; may be empty.
         statistics: Images whose statistics of batch normalisation are mixed in when the network is validated and when
             it is given back; None for those of its training alone.
@@ -123,7 +123,7 @@ class SegmentationTrainer(Trainer[Regime]):
         )
         if regime.uses_unlabelled and len(unlabelled) == 0:
             theirs = "takes those of the labelled patients, masks unread"
-            say(f"No training scan is left without labels: {settings.regime.name} {theirs}.")
+            say(f"No training slice is left without labels: {settings.regime.name} {theirs}.")
             unlabelled = indices
         self.loader = self._loader(indices, unlabelled if regime.uses_unlabelled else None)
         self.facts = {"curve": {}}
