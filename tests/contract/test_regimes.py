@@ -187,6 +187,29 @@ class TestEveryRegime:
             assert first <= step < first + length <= TOTAL
         assert sum(length for _, length in dict.fromkeys(found)) == TOTAL
 
+    @pytest.mark.parametrize("pretrained", [False, True])
+    def test_stages_that_are_told_before_it_is_built_are_those_of_the_run(self, name, pretrained):
+        regime = build(name, pretrained=pretrained)
+        for steps in (1, 3, TOTAL, 1001):
+            lengths = type(regime).phase_lengths(regime.settings, steps, pretrained=pretrained)
+            assert min(lengths) >= 1
+            assert sum(lengths) == steps
+            begun = 0
+            for length in lengths:
+                assert {regime.training_phase(step, steps) for step in (begun, begun + length - 1)} == {(begun, length)}
+                begun += length
+
+    @pytest.mark.parametrize("depth", [2, 3, 5])
+    def test_it_is_built_where_it_finds_no_fault_and_refused_with_those_it_finds(self, name, depth):
+        network = UNetConfig(width=4, depth=depth)
+        faults = load_plugin(FAMILY, name).faults(resolve_plugin(FAMILY, {"name": name}), network)
+        if not faults:
+            build(name, network=network)
+            return
+        with pytest.raises(SettingsError) as caught:
+            build(name, network=network)
+        assert caught.value.faults == tuple(faults)
+
     def test_neutral_settings_are_supervised_training_exactly(self, name):
         supervised_when = dict(load_plugin(FAMILY, name).supervised_when)
         plain, other = build("supervised"), build(name, **supervised_when)

@@ -64,14 +64,27 @@ def check_warmup(config: OptimiserConfig, stage: Callable[[int, int], tuple[int,
         SettingsError: If so.
     """
     begun, length = stage(0, steps)
-    shortest = length
+    lengths = [length]
     while begun + length < steps:
         begun, length = stage(begun + length, steps)
-        shortest = min(shortest, length)
-    if config.warmup >= shortest:
-        problem = f"must be shorter than every phase of the run: one has {shortest} steps, the warm-up {config.warmup}"
-        fault = Fault(problem, "optimiser.warmup", f"Set it below {shortest}, or raise steps")
-        raise SettingsError("These settings are not valid:", [fault])
+        lengths.append(length)
+    faults = warmup_faults(config, lengths)
+    if faults:
+        raise SettingsError("These settings are not valid:", faults)
+
+
+def warmup_faults(config: OptimiserConfig, lengths: Iterable[int]) -> list[Fault]:
+    """A fault where a stage would not live to the end of the warm-up.
+
+    Args:
+        config: Optimiser and rate.
+        lengths: Steps of each stage; one at least.
+    """
+    shortest = min(lengths)
+    if config.warmup < shortest:
+        return []
+    problem = f"must be shorter than every phase of the run: one has {shortest} steps, the warm-up {config.warmup}"
+    return [Fault(problem, "optimiser.warmup", f"Set it below {shortest}, or raise steps")]
 
 
 def build_optimiser(

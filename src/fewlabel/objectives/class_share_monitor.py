@@ -15,13 +15,21 @@ class ClassShares(nn.Module):
     the scans. The first shares are means over ``settle`` steps, and nothing is out before. All state is in buffers, and
     nothing here waits for the device to answer.
 
+    Of classes that are not *known* nothing is expected: what of them comes up later is out, and being absent or out for
+    long does not count.
+
     Args:
         classes: Number of classes.
         factor: κ > 1.
         span: Steps over which the moving mean forgets.
         settle: Steps whose mean counts as the beginning.
+
+    Attributes:
+        known: (classes,) bool, all at first: the classes that are expected. It follows from the labels, not from the
+            run, so it is in no checkpoint.
     """
 
+    known: Tensor
     seen: Tensor
     first: Tensor
     now: Tensor
@@ -32,6 +40,7 @@ class ClassShares(nn.Module):
         self.factor = factor
         self.span = span
         self.settle = settle
+        self.register_buffer("known", torch.ones(classes, dtype=torch.bool), persistent=False)
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
         self.register_buffer("first", torch.zeros(classes))
         self.register_buffer("now", torch.zeros(classes))
@@ -51,11 +60,20 @@ class ClassShares(nn.Module):
         settling = self.seen <= self.settle
         self.first.copy_(torch.where(settling, self.first + (share - self.first) / self.seen, self.first))
         self.now.copy_(torch.where(settling, self.first, self.now + (share - self.now) / self.span))
-        self.streak.copy_(torch.where(self.out, self.streak + 1, 0))
+        self.streak.copy_(torch.where(self.out & self.known, self.streak + 1, 0))
+
+    @torch.no_grad()
+    def expect(self, known: Tensor) -> None:
+        """Expect these classes alone.
+
+        Args:
+            known: (classes,) bool, the same on all processes.
+        """
+        self.known.copy_(known)
 
     @property
     def settled(self) -> Tensor:
-        """Whether the first shares are known: bool, without axes."""
+        """Whether the first shares are there: bool, without axes."""
         return self.seen >= self.settle
 
     @property
@@ -66,8 +84,8 @@ class ClassShares(nn.Module):
 
     @property
     def absent(self) -> Tensor:
-        """Whether a class had no pixel at all at the beginning, once that is known: (classes,) bool."""
-        return self.settled & (self.first == 0)
+        """Whether an expected class had no pixel at all at the beginning, once that is settled: (classes,) bool."""
+        return self.settled & self.known & (self.first == 0)
 
     def restart(self) -> None:
         """Begin anew, as after the weights were taken back."""

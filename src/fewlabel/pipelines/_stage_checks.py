@@ -24,6 +24,7 @@ def check_plans(
     *,
     trains: bool,
     evaluates: bool,
+    steps_open: bool = False,
 ) -> None:
     """Refuse what the prepared data show to be wrong for the stages to come, before any training.
 
@@ -33,6 +34,7 @@ def check_plans(
         user_network: Settings of fine-tuning's network that the user gave; None for all that are set.
         trains: Whether there are labels to fine-tune on.
         evaluates: Whether there are labels to evaluate on.
+        steps_open: Whether the steps of fine-tuning are chosen later.
 
     Raises:
         SettingsError: If settings of a stage do not fit the data or those of another stage.
@@ -60,7 +62,10 @@ def check_plans(
         allowed = learnt if learnt and tuning.mode != "scratch" else None
         encoder = ask("pretrain", lambda: pretrain.check(pretraining, store, allowed))
     if trains:
-        checked = ask("finetune", lambda: finetune.check(tuning, store, encoder, user_network=user_network))
+        checked = ask(
+            "finetune",
+            lambda: finetune.check(tuning, store, encoder, user_network=user_network, steps_open=steps_open),
+        )
         learnt |= checked[1].subjects if checked else set()
     if evaluates:
         ask("evaluate", lambda: evaluate.check(scoring, store, learnt))

@@ -73,6 +73,13 @@ class Sizing:
             self.resolved["command"] = self._command(plan(self.settings), resolved["precision"])
 
     @property
+    def open_steps(self) -> frozenset[str]:
+        """Stages whose steps are still to be chosen."""
+        if self.settled or self.settings.budget is None:
+            return frozenset()
+        return frozenset(_TRAINED) - given_steps(self.settings).keys()
+
+    @property
     def _left(self) -> float:
         """Seconds of the budget that are left."""
         return (self.settings.seconds or 0.0) - (time.monotonic() - self.started)

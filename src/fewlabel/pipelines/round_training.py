@@ -107,7 +107,7 @@ def round_tuning(
         "start": start.folder,
         "subjects": list(dict.fromkeys(subjects)),
         "optimiser": optimiser,
-        "validation": facts["selection"] if facts["selection"] == "held_out" else "none",
+        "validation": "held_out" if facts.get("selection") == "held_out" else "none",
         "compile": False,
         "device": settings.device,
         **finetune.settings_to_go_on(facts),
@@ -133,7 +133,7 @@ def sized_tuning(
     started: float,
 ) -> finetune.FinetuneSettings:
     """The settings with the steps that the budget has room for, and what that comes to, said."""
-    labels = finetune.check(tuning, store)[1]
+    labels = finetune.check(tuning, store, steps_open=True)[1]
     (cost,), fit = step_timing.finetuning_costs(tuning, labels)
     predicting = step_timing.prediction_seconds(store, fit, shown, tuning.members)
     spent = time.monotonic() - started

@@ -298,7 +298,7 @@ def measure(plans: Mapping[str, Any], store: PreparedStore, *, trains: bool, eva
     pretraining = None if encoder is None else pretraining_cost(plans["pretrain"], store)
     if not trains:
         return Measured(pretraining, (), None)
-    _, labels = finetune.check(plans["finetune"], store, encoder, user_network=())
+    _, labels = finetune.check(plans["finetune"], store, encoder, user_network=(), steps_open=True)
     arms, fit = finetuning_costs(plans["finetune"], labels, None if encoder is None else encoder.network)
     shown = shown_seconds(plans, store, fit, labels, len(arms), evaluates=evaluates)
     if not evaluates:

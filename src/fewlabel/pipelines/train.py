@@ -74,7 +74,14 @@ def run(settings: TrainSettings) -> Path:
     scored = str(plans["evaluate"].part)  # type: ignore[attr-defined]
     # Another part than the usual one was asked for: that it has no labels is an error then.
     evaluates = trains and (scored != TEST or len(store.slices_of(parts.get(TEST, []), labelled=True)) > 0)
-    check_plans(store, plans, settings.user_network, trains=trains, evaluates=evaluates)
+    check_plans(
+        store,
+        plans,
+        settings.user_network,
+        trains=trains,
+        evaluates=evaluates,
+        steps_open="finetune" in sizing.open_steps,
+    )
     if trains or settings.pretrains:
         sizing.choose_steps(plans, store, trains=trains, evaluates=evaluates)
         record.settle()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.settings.base import Settings
 from fewlabel.data.batch import SegmentationBatch
-from fewlabel.nets.unet import UNet, UNetEncoder
+from fewlabel.nets.unet import UNet, UNetConfig, UNetEncoder
 
 
 class Regime(nn.Module, ABC):
@@ -25,6 +26,9 @@ class Regime(nn.Module, ABC):
         config: The regime's own settings.
         network: The network to train; kept as ``self.network``.
         pretrained: Whether its encoder comes from pre-training; a second network then shares those weights.
+
+    Raises:
+        SettingsError: With the :meth:`faults` of the settings and the network.
     """
 
     class Config(Settings):
@@ -48,10 +52,40 @@ class Regime(nn.Module, ABC):
     def __init__(self, config: Config, network: UNet, *, pretrained: bool = False) -> None:
         super().__init__()
         self.settings = config
+        self._architecture = network.config
+        self.refuse()
         self.network = network
         self.pretrained = pretrained
         #: Whether the last :meth:`after_step` put other weights in place, so that the optimiser's moments are void.
         self.replaced = False
+
+    @classmethod
+    def faults(cls, config: Any, network: UNetConfig, size: Sequence[int] | None = None) -> list[Fault]:  # noqa: ARG003
+        """What the regime cannot work with; by default there is no such thing.
+
+        It is asked before any training, even that of an encoder, and again when the regime is built. Keys are those of
+        ``finetune``, such as ``regime.NAME`` and ``network.depth``.
+
+        Args:
+            config: The regime's own settings.
+            network: Architecture of the network, as it is built.
+            size: Sides of the slices (height, width) or patches (depth, height, width) of a batch, in pixels or voxels;
+                None where they are not known.
+        """
+        return []
+
+    def refuse(self, size: Sequence[int] | None = None) -> None:
+        """Raise the :meth:`faults`, if there are any.
+
+        Args:
+            size: As for :meth:`faults`.
+
+        Raises:
+            SettingsError: With all of them.
+        """
+        faults = self.faults(self.settings, self._architecture, size)
+        if faults:
+            raise SettingsError("These settings do not suit the regime:", faults)
 
     @abstractmethod
     def losses(self, batch: SegmentationBatch) -> dict[str, Tensor]:
@@ -61,13 +95,41 @@ class Regime(nn.Module, ABC):
         A batch without labelled or without unlabelled rows is fine.
         """
 
-    def training_phase(self, step: int, total_steps: int) -> tuple[int, int]:  # noqa: ARG002
-        """First step and length of the stage that a step belongs to; by default the whole run is one.
+    @classmethod
+    def phase_lengths(cls, config: Any, total_steps: int, *, pretrained: bool = False) -> tuple[int, ...]:  # noqa: ARG003
+        """Steps of each stage of a run, in order; by default the whole run is one.
 
         In every stage the rate runs through its whole schedule, and the optimiser starts without moments: for papers
-        whose stages are trainings of their own. Stages follow each other without a gap and end with the run.
+        whose stages are trainings of their own. It is asked before any training, for a warm-up must be shorter than
+        every stage.
+
+        Args:
+            config: The regime's own settings.
+            total_steps: Steps of the run, 1 or more.
+            pretrained: Whether the encoder comes from pre-training.
+
+        Returns:
+            Numbers of 1 or more, whose sum is ``total_steps``.
         """
-        return 0, total_steps
+        return (total_steps,)
+
+    def training_phase(self, step: int, total_steps: int) -> tuple[int, int]:
+        """First step and length of the stage, of :meth:`phase_lengths`, that a step belongs to."""
+        begun, lengths = 0, self.phase_lengths(self.settings, total_steps, pretrained=self.pretrained)
+        for length in lengths[:-1]:
+            if step < begun + length:
+                return begun, length
+            begun += length
+        return begun, lengths[-1]
+
+    def meet_labels(self, pixels: Tensor) -> None:
+        """Told before the first step what the labelled slices show; by default nothing comes of it.
+
+        What a regime keeps of it follows from the labels alone, so it belongs in no checkpoint.
+
+        Args:
+            pixels: (classes,) int64, labelled pixels of each class in all labelled slices, the same on all processes.
+        """
 
     def metrics(self) -> dict[str, float]:
         """Further figures of the last :meth:`losses` for the log."""

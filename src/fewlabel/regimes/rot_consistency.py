@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor
 
 from fewlabel.core.collective import world_size
-from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.errors import Fault
 from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import SegmentationBatch
+from fewlabel.nets.unet import UNetConfig
 from fewlabel.objectives.batch_noise_and_turns import own_part, quarter_turns
 from fewlabel.objectives.semi_supervised_loss_parts import probabilities, squared_difference
 from fewlabel.regimes.semi_supervised import SemiSettings, SemiSupervised
@@ -49,17 +51,23 @@ class RotationConsistency(SemiSupervised):
     supports_3d: ClassVar[bool] = True
     paper: ClassVar[str] = "Luo et al., SSL4MIS, 2020 (there named deep co-training)"
 
+    @classmethod
+    def faults(cls, config: Any, network: UNetConfig, size: Sequence[int] | None = None) -> list[Fault]:  # noqa: ARG003
+        """Quarter turns of slices whose sides differ."""
+        if size is None or size[-2] == size[-1] or config.turns != "quarter" or config.unlabelled_weight == 0:
+            return []
+        height, width = size[-2:]
+        remedy = f"Prepare with size=[{max(height, width)}, {max(height, width)}], or give regime.turns=half"
+        return [Fault(f"quarter needs slices with equal sides, not {height}x{width}", "regime.turns", remedy)]
+
     def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
         """``ce``, ``dice`` and ``consistency``.
 
         Raises:
             SettingsError: For quarter turns of slices whose sides differ.
         """
+        self.refuse(unlabelled.shape[2:])
         height, width = unlabelled.shape[-2:]
-        if self.settings.turns == "quarter" and height != width:
-            remedy = f"Prepare with size=[{max(height, width)}, {max(height, width)}], or give regime.turns=half"
-            fault = Fault(f"quarter needs slices with equal sides, not {height}x{width}", "regime.turns", remedy)
-            raise SettingsError("These settings do not suit the data:", [fault])
         count = len(unlabelled)
         turns = self.draw_turns(count, batch.generator) if height == width else [2] * count
         labelled = len(batch.images)

@@ -123,6 +123,11 @@ def resting_steps(share: float, total_steps: int) -> int:
     return math.ceil(round(share * total_steps, 6))
 
 
+def two_phases(first: int, total_steps: int) -> tuple[int, ...]:
+    """Lengths of a first phase of so many steps and of the rest of the run, without one of no step."""
+    return tuple(length for length in (first, total_steps - first) if length)
+
+
 def concat_streams(batch: SegmentationBatch, unlabelled: Tensor) -> Tensor:
     """Labelled rows, then unlabelled ones: (n + u, channels, *space)."""
     return torch.cat([batch.images, unlabelled])

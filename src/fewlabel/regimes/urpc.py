@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.errors import Fault
 from fewlabel.core.settings.base import setting
-from fewlabel.nets.unet import UNet
+from fewlabel.nets.unet import UNet, UNetConfig
 from fewlabel.objectives.semi_supervised_loss_parts import log_probabilities
 from fewlabel.objectives.uncertainty_rectified_consistency import rectified_consistency
 from fewlabel.regimes.auxiliary_prediction_regime import Auxiliary
@@ -49,13 +49,17 @@ class PyramidConsistency(Auxiliary):
     supports_3d: ClassVar[bool] = True
     paper: ClassVar[str] = "Luo et al., MICCAI 2021, arXiv 2012.07042"
 
+    @classmethod
+    def faults(cls, config: Any, network: UNetConfig, size: Sequence[int] | None = None) -> list[Fault]:  # noqa: ARG003
+        """A network too flat for a pyramid."""
+        if network.depth >= 3:
+            return []
+        problem = f"must be at least 3 for the pyramid of urpc, not {network.depth}"
+        return [Fault(problem, "network.depth", "Give network.depth=3")]
+
     def __init__(self, config: Config, network: UNet, *, pretrained: bool = False) -> None:
         super().__init__(config, network, pretrained=pretrained)
         architecture = network.config
-        if architecture.depth < 3:
-            problem = f"must be at least 3 for the pyramid of urpc, not {architecture.depth}"
-            fault = Fault(problem, "network.depth", "Give network.depth=3")
-            raise SettingsError("The network does not suit the regime:", [fault])
         coarser = min(config.scales, architecture.depth - 1) - 1
         conv = nn.Conv2d if architecture.ndim == 2 else nn.Conv3d
         #: Finest first: strides 2, 4, 8 and so on.

@@ -25,7 +25,7 @@ from fewlabel.objectives.mixing import partners, position_partners, random_boxes
 from fewlabel.objectives.one_piece_pseudo_labels import OnePiece
 from fewlabel.objectives.segmentation import IGNORE
 from fewlabel.objectives.semi_supervised_loss_parts import probabilities, ramp_up
-from fewlabel.regimes.semi_supervised import resting_steps
+from fewlabel.regimes.semi_supervised import resting_steps, two_phases
 from fewlabel.regimes.supervised_rollback_record import Returns
 from fewlabel.regimes.teacher_student import TeacherStudent, TeacherStudentSettings
 
@@ -122,7 +122,8 @@ class WeakToStrong(TeacherStudent):
       pseudo-labels is held against that at the beginning of the second phase. A class that has changed by more than
       ``guard`` is left out; after 100 such steps in a row the supervised weights come back and λ is halved. The third
       time, or where a class has no pixel at all to begin with, the rest of the run is supervised. It is said when it
-      happens, and again at the end.
+      happens, and again at the end. Of a class that no labelled slice shows nothing is expected: there is none among
+      the pseudo-labels, and what comes up of it is left out.
 
     Children implement :meth:`pseudo_loss`.
     """
@@ -160,10 +161,16 @@ class WeakToStrong(TeacherStudent):
             pseudo: What the teacher says of it.
         """
 
-    def training_phase(self, step: int, total_steps: int) -> tuple[int, int]:
+    @classmethod
+    def phase_lengths(cls, config: Any, total_steps: int, *, pretrained: bool = False) -> tuple[int, ...]:  # noqa: ARG003
         """The first phase, then the second; all of a run without an unlabelled part is one."""
-        first = self._first(total_steps) if self.settings.unlabelled_weight > 0 else total_steps
-        return (0, first) if step < first else (first, total_steps - first)
+        first = resting_steps(config.rest, total_steps) if config.unlabelled_weight > 0 else total_steps
+        return two_phases(first, total_steps)
+
+    def meet_labels(self, pixels: Tensor) -> None:
+        """The guard expects the classes that labelled slices show."""
+        if self.watches:
+            self.shares.expect(pixels > 0)
 
     def weight(self, step: int, total_steps: int) -> float:
         """λ at a step."""

@@ -120,6 +120,38 @@ def test_a_single_pixel_at_the_beginning_is_enough_not_to_be_absent():
     assert absent(shares) == []
 
 
+def without_the_last(classes=3):
+    """Shares of which the last class is not expected."""
+    shares = ClassShares(classes, 3.0)
+    shares.expect(torch.arange(classes) < classes - 1)
+    return shares
+
+
+def test_a_class_that_is_not_expected_is_not_absent():
+    shares = without_the_last(4)
+    feed(shares, 20, 900, 100, 0, 0)
+    assert absent(shares) == [2]
+    shares.restart()
+    feed(shares, 20, 900, 100, 0, 0)
+    assert absent(shares) == [2]
+
+
+@pytest.mark.parametrize(("before", "after"), [((900, 100, 0), (800, 100, 100)), ((890, 100, 10), (900, 100, 0))])
+def test_a_class_that_is_not_expected_is_out_where_it_changes_and_never_for_long(before, after):
+    shares = without_the_last()
+    feed(shares, 20, *before)
+    assert feed(shares, 200, *after)[-1] == [False, False, True]
+    assert shares.streak.tolist() == [0, 0, 0]
+
+
+def test_what_is_expected_comes_from_the_labels_and_not_from_a_checkpoint():
+    shares, all_of_them = without_the_last(), ClassShares(3, 3.0)
+    assert shares.state_dict().keys() == all_of_them.state_dict().keys()
+    shares.load_state_dict(all_of_them.state_dict(), strict=True)
+    assert shares.known.tolist() == [True, True, False]
+    assert all_of_them.known.tolist() == [True, True, True]
+
+
 def test_it_begins_anew():
     shares, fresh = ClassShares(3, 3.0), ClassShares(3, 3.0)
     feed(shares, 20, 800, 100, 100)
@@ -150,7 +182,7 @@ def test_maps_of_any_shape_count_and_none_does_no_harm():
 
 def test_buffers_fit_every_device():
     # Apple's have no float64.
-    assert all(buffer.dtype in (torch.float32, torch.int64) for buffer in ClassShares(3, 3.0).buffers())
+    assert all(buffer.dtype in (torch.float32, torch.int64, torch.bool) for buffer in ClassShares(3, 3.0).buffers())
 
 
 @pytest.mark.parametrize("before", [0, 40])

@@ -13,6 +13,7 @@ from fewlabel.core.errors import SettingsError
 from fewlabel.engine.step import gradients_of
 from fewlabel.gradients.combine import MeanCombiner
 from fewlabel.nets.unet import UNetConfig
+from fewlabel.regimes.semi_supervised import resting_steps
 from kit.anatomical import ALONE, EARLY, LATE, apart, arco, batch_of, expected_contrast, seen_by, value
 from kit.finetuning import TOTAL, build
 from kit.tiny_regimes import supervised
@@ -168,6 +169,19 @@ def test_each_stage_is_a_training_of_its_own():
     assert [regime.training_phase(step, TOTAL) for step in (0, 6, 7, 19)] == [(0, 7), (0, 7), (7, 13), (7, 13)]
     assert [float(regime.losses(batch_of(regime, step)) and regime.metrics()["stage"]) for step in (6, 7)] == [1, 2]
     assert arco(pretrain_share=0.0).training_phase(3, TOTAL) == (0, TOTAL)
+
+
+@pytest.mark.parametrize("name", ["arco", "reco", "mona"])
+def test_stage_one_ends_where_the_rest_of_every_other_regime_does(name):
+    # 55 of 100 for .55, though .55 · 100 is a little more than 55.
+    for percent in range(5, 100, 5):
+        regime = build(name, pretrain_share=percent / 100)
+        for total in (30, 100, 1000, 3000):
+            first = resting_steps(percent / 100, total)
+            assert first == -(-percent * total // 100)
+            assert regime.training_phase(0, total) == (0, first)
+            assert regime.training_phase(total - 1, total) == (first, total - first)
+            assert [regime._relates(step, total) for step in (first - 1, first)] == [True, False]
 
 
 def test_behind_a_pre_trained_encoder_there_is_no_stage_one_unless_asked_for():

@@ -239,6 +239,59 @@ class TestGoingBack:
         assert said == []
 
 
+class TestClassesThatNoLabelledSliceShows:
+    """Nothing is expected of a class that the labels lack."""
+
+    @pytest.mark.parametrize("name", NAMES)
+    @pytest.mark.parametrize("counts", [(900, 100, 0, 0), (800, 100, 100, 0)])
+    def test_the_second_phase_goes_on_without_them(self, name, counts, said):
+        regime = tiny(name)
+        regime.meet_labels(torch.tensor(counts))
+        first_phase(regime)
+        second_phase(regime, FIRST, 400, *counts)
+        assert regime.weight(900, LONG) == 1.0
+        assert regime.outcome(TestOutcome.NAMES, LONG) == {"returns": 0, "given_up": False, "taken_back": []}
+        assert said == []
+
+    def test_a_class_of_the_labels_that_is_lost_still_ends_it(self, said):
+        regime = tiny("fixmatch")
+        regime.meet_labels(torch.tensor([900, 100, 50, 0]))
+        kept = first_phase(regime)
+        second_phase(regime, FIRST, 20, 900, 100, 0, 0)
+        assert bool(regime.given_up)
+        assert same(kept, states(regime.network))
+        assert len(said) == 1
+        assert "is labelled as class 2. Back" in said[0]
+
+    def test_what_comes_up_of_them_is_no_pseudo_label(self):
+        regime = tiny("fixmatch", one_piece=False, threshold=0.0)
+        regime.meet_labels(torch.tensor([900, 100, 100, 0]))
+        first_phase(regime)
+        step = second_phase(regime, FIRST, 20, 800, 100, 100, 0)
+        second_phase(regime, step, 300, 700, 100, 100, 100)
+        assert int(regime.returns) == 0
+        with torch.no_grad():
+            regime.teacher.network.get_parameter("classifier.weight").zero_()
+            regime.teacher.network.get_parameter("classifier.bias").copy_(torch.tensor([0.0, 0.0, 0.0, 9.0]))
+        assert float(regime._pseudo(torch.zeros(2, 1, 16, 16, dtype=torch.float64)).share) == 0
+
+    def test_a_run_resumed_before_they_were_known_goes_on_the_same(self):
+        whole, other = tiny("fixmatch"), tiny("fixmatch", seed=5)
+        for regime in (whole, other):
+            regime.meet_labels(torch.tensor([900, 100, 0, 0]))
+        first_phase(whole)
+        step = second_phase(whole, FIRST, 10, 900, 100, 0, 0)
+        other.load_state_dict(copy.deepcopy(whole.state_dict()), strict=True)
+        for regime in (whole, other):
+            second_phase(regime, step, 200, 900, 100, 0, 0)
+            assert not bool(regime.given_up)
+        assert same(whole.state_dict(), other.state_dict())
+
+    def test_where_nothing_is_watched_they_are_nothing_to_know(self):
+        for settings in ({"guard": 0.0}, {"unlabelled_weight": 0.0}):
+            tiny("fixmatch", **settings).meet_labels(torch.tensor([900, 100, 0, 0]))
+
+
 class TestOutcome:
     """What the end of the run says of the guard."""
 

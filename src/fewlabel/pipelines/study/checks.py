@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -17,8 +17,13 @@ T = TypeVar("T")
 _SAID = {"labelled": "budgets", "subjects": "budgets", "draw": "draws", "part": "evaluate.part"}
 
 
-def check_grid(grid: Grid, stores: Stores) -> None:
+def check_grid(grid: Grid, stores: Stores, steps_open: Collection[str] = ()) -> None:
     """Ask each stage whether its settings fit the data, cell by cell.
+
+    Args:
+        grid: The grid.
+        stores: The prepared data.
+        steps_open: Arms whose steps of fine-tuning are chosen later.
 
     Raises:
         FewlabelError: With the faults of all cells; the kind is that of the first.
@@ -29,10 +34,11 @@ def check_grid(grid: Grid, stores: Stores) -> None:
         if cell.keys in asked:
             continue
         asked.add(cell.keys)
-        encoder = _ask(cell, errors, lambda cell=cell: planned_encoder(cell, grid, stores))  # type: ignore[misc]
+        encoder = _ask(cell, errors, lambda key=cell.finetune: planned_encoder(key, grid, stores))  # type: ignore[misc]
         if cell.pretrain and encoder is None:
             continue
-        labels = _ask(cell, errors, lambda cell=cell, encoder=encoder: label_use(cell, grid, stores, encoder))  # type: ignore[misc]
+        open_ = cell.arm in steps_open
+        labels = _ask(cell, errors, _learns(cell.finetune, grid, stores, encoder, steps_open=open_))
         if labels is not None:
             _ask(cell, errors, lambda cell=cell, labels=labels: _scores(cell, grid, stores, labels))  # type: ignore[misc]
     if errors:
@@ -40,39 +46,54 @@ def check_grid(grid: Grid, stores: Stores) -> None:
         raise type(errors[0])("The study does not fit the data:", faults)
 
 
-def planned_encoder(cell: Cell, grid: Grid, stores: Stores) -> PlannedEncoder | None:
-    """The encoder that a cell will start from; None from scratch.
+def planned_encoder(key: str, grid: Grid, stores: Stores) -> PlannedEncoder | None:
+    """The encoder that a fine-tuning will start from; None from scratch.
+
+    Args:
+        key: Of the job of the fine-tuning.
+        grid: The grid.
+        stores: The prepared data.
 
     Raises:
         FewlabelError: If its pre-training does not fit the data.
     """
-    if not cell.pretrain:
+    tuning: Planned = grid.planned[key]
+    if not tuning.needs:
         return None
-    planned = grid.planned[cell.pretrain]
+    planned = grid.planned[tuning.needs[0]]
     labels: Any = planned.settings
-    settings: Any = grid.planned[cell.finetune].settings
+    settings: Any = tuning.settings
     learnt = None
     if labels.labelled is not None:
-        store = stores.open(cell.store)
-        learnt = finetune.check(settings.model_copy(update={"encoder": None}), store, user_network=())[1].draw.labelled
+        alone = settings.model_copy(update={"encoder": None})
+        learnt = finetune.check(alone, stores.open(tuning.store), user_network=(), steps_open=True)[1].draw.labelled
     return pretrain.check(labels, stores.open(planned.store), learnt)
 
 
-def label_use(cell: Cell, grid: Grid, stores: Stores, encoder: PlannedEncoder | None) -> LabelUse:
-    """What the labels of a cell serve for.
+def label_use(
+    key: str, grid: Grid, stores: Stores, encoder: PlannedEncoder | None, *, steps_open: bool = True
+) -> LabelUse:
+    """What the labels of a fine-tuning serve for.
 
     Args:
-        cell: The cell.
+        key: Of its job.
         grid: The grid.
         stores: The prepared data.
         encoder: What it will start from.
+        steps_open: Whether its steps may still be others.
 
     Raises:
-        FewlabelError: If its fine-tuning does not fit the data.
+        FewlabelError: If it does not fit the data.
     """
-    planned: Planned = grid.planned[cell.finetune]
+    planned: Planned = grid.planned[key]
     settings: Any = planned.settings
-    return finetune.check(settings, stores.open(cell.store), encoder, user_network=())[1]
+    return finetune.check(settings, stores.open(planned.store), encoder, user_network=(), steps_open=steps_open)[1]
+
+
+def _learns(
+    key: str, grid: Grid, stores: Stores, encoder: PlannedEncoder | None, *, steps_open: bool
+) -> Callable[[], LabelUse]:
+    return lambda: label_use(key, grid, stores, encoder, steps_open=steps_open)
 
 
 def _scores(cell: Cell, grid: Grid, stores: Stores, labels: LabelUse) -> None:

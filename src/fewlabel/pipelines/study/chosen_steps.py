@@ -13,7 +13,7 @@ from fewlabel.core.progress import say
 from fewlabel.pipelines import time_budget_arithmetic
 from fewlabel.pipelines.executors.jobs import same_json
 from fewlabel.pipelines.study.arms import ArmPlan
-from fewlabel.pipelines.study.costs import Costs
+from fewlabel.pipelines.study.costs import Costs, kind_by_settings
 from fewlabel.pipelines.study.grid import Cell, Grid, make_grid
 from fewlabel.pipelines.study.spec import Study
 from fewlabel.pipelines.study.stores import Stores
@@ -24,8 +24,9 @@ FILE = "steps.json"
 def choose_steps(study: Study, plans: Mapping[str, ArmPlan], stores: Stores, costs: Costs) -> dict[str, dict[str, int]]:
     """Arm → stage → steps, of the arms that have minutes; those that were chosen before stay.
 
-    A training of an arm gets its minutes: its pre-training a share of them, fine-tuning what is left, the evaluation
-    beside. Steps that are set stand.
+    A training of an arm with the fewest labelled patients of its budgets gets the arm's minutes: its pre-training a
+    share of them, fine-tuning what is left, the evaluation beside. Trainings with more patients take as many steps,
+    and longer where patients are held or left out. Steps that are set stand.
 
     Args:
         study: The study.
@@ -47,7 +48,7 @@ def choose_steps(study: Study, plans: Mapping[str, ArmPlan], stores: Stores, cos
         cell = next(cell for cell in grid.cells if cell.arm == name)
         minutes = study.minutes_of(name) or 0.0
         given = _given(plan)
-        key = _key(grid, cell, costs, {"minutes": minutes, "share": study.settings.pretrain_share, "given": given})
+        key = _key(grid, cell, stores, {"minutes": minutes, "share": study.settings.pretrain_share, "given": given})
         if key not in kept:
             costs.measure(grid, [cell])
             kept[key] = _share(grid, cell, costs, 60.0 * minutes, given, study.settings.pretrain_share)
@@ -56,6 +57,17 @@ def choose_steps(study: Study, plans: Mapping[str, ArmPlan], stores: Stores, cos
             say(f"{name}: {minutes:g} minutes are {words or 'what its steps are set to'}.")
         chosen[name] = kept[key]
     return chosen
+
+
+def open_arms(study: Study, plans: Mapping[str, ArmPlan]) -> frozenset[str]:
+    """Arms whose steps of fine-tuning are to be chosen.
+
+    Args:
+        study: The study.
+        plans: Arm → its stages.
+    """
+    timed = (name for name in plans if study.minutes_of(name) is not None)
+    return frozenset(name for name in timed if "finetune" not in _given(plans[name]))
 
 
 def _kept(path: Path) -> dict[str, dict[str, int]]:
@@ -78,8 +90,8 @@ def _given(plan: ArmPlan) -> dict[str, int]:
     return {stage: int(values["steps"]) for stage, values in asked.items() if values.get("steps") is not None}
 
 
-def _key(grid: Grid, cell: Cell, costs: Costs, asked: Mapping[str, Any]) -> str:
-    what = {**asked, "kinds": [costs.kind(grid, key) for key in cell.keys]}
+def _key(grid: Grid, cell: Cell, stores: Stores, asked: Mapping[str, Any]) -> str:
+    what = {**asked, "kinds": [kind_by_settings(grid, key, stores) for key in cell.keys]}
     return hashlib.sha256(same_json(what).encode()).hexdigest()[:16]
 
 

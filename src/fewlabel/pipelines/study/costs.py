@@ -25,8 +25,8 @@ FILE = "measured.json"
 _ALIKE = frozenset(
     {"seed", "draw", "labelled", "subjects", "steps", "threads", "out", "data", "encoder", "segmenter", "resume"}
 ) | {"tracking"}
-#: With more labelled patients than this, some are held out or left out, which takes time.
-FEW = 2
+#: With more labelled patients than this, some are held out or left out unless it is said.
+_FEW = 2
 
 
 class Costs:
@@ -43,6 +43,7 @@ class Costs:
         machine = machine_facts()
         self._machine = {key: machine[key] for key in ("processor", "cores", "threads")}
         self._known: dict[str, dict[str, Any]] = {}
+        self._kinds: dict[str, str] = {}
         # Another machine, or other threads, take another time; what is no record of times is measured anew.
         record = noted(self._path)
         if record.get("machine") == self._machine and isinstance(record.get("costs"), dict):
@@ -72,13 +73,13 @@ class Costs:
                 bar.advance(note=cell.arm)
 
     def _measure(self, grid: Grid, cell: Cell) -> None:
-        encoder = planned_encoder(cell, grid, self._stores)
+        encoder = planned_encoder(cell.finetune, grid, self._stores)
         if cell.pretrain and self.kind(grid, cell.pretrain) not in self._known:
             planned = grid.planned[cell.pretrain]
             settings: Any = planned.settings
             cost = step_timing.pretraining_cost(settings, self._stores.open(planned.store))
             self._known[self.kind(grid, cell.pretrain)] = _plain(cost)
-        labels = label_use(cell, grid, self._stores, encoder)
+        labels = label_use(cell.finetune, grid, self._stores, encoder)
         learning: Any = grid.planned[cell.finetune].settings
         scoring: Any = grid.planned[cell.evaluate].settings
         costs, fit = step_timing.finetuning_costs(learning, labels, None if encoder is None else encoder.network)
@@ -88,8 +89,14 @@ class Costs:
         self._known[self.kind(grid, cell.evaluate)] = {"seconds": seconds}
 
     def kind(self, grid: Grid, key: str) -> str:
-        """What kind of job one is: those of one kind cost alike, but for their steps."""
-        return kind_of(grid, key, self._stores)
+        """What kind of job one is: those of one kind cost alike, but for their steps.
+
+        Raises:
+            FewlabelError: If its settings do not fit the data.
+        """
+        if key not in self._kinds:
+            self._kinds[key] = kind_of(grid, key, self._stores)
+        return self._kinds[key]
 
     def cost(self, grid: Grid, key: str) -> Cost | None:
         """What the training of a job takes; None if it was not measured."""
@@ -110,14 +117,37 @@ class Costs:
 def kind_of(grid: Grid, key: str, stores: Stores) -> str:
     """As :meth:`Costs.kind`."""
     planned = grid.planned[key]
-    record = planned.settings.record()
-    alike: dict[str, Any] = {name: value for name, value in record.items() if name not in _ALIKE}
+    alike = _alike(grid, key, stores)
+    if planned.stage == "finetune":
+        labels = label_use(key, grid, stores, planned_encoder(key, grid, stores))
+        alike["labels"] = [labels.selection, labels.left_out_fits]
+    if planned.stage == "evaluate":
+        alike["before"] = [_alike(grid, before, stores) for before in planned.needs]
+    return _digest(alike)
+
+
+def kind_by_settings(grid: Grid, key: str, stores: Stores) -> str:
+    """What a job is without a look at its labels: what steps that were chosen are kept by."""
+    planned = grid.planned[key]
+    alike = _alike(grid, key, stores)
+    if planned.stage == "finetune":
+        alike["many"] = (planned.settings.record()["labelled"] or _FEW + 1) > _FEW
+    if planned.stage == "evaluate":
+        alike["before"] = [kind_by_settings(grid, before, stores) for before in planned.needs]
+    return _digest(alike)
+
+
+def _alike(grid: Grid, key: str, stores: Stores) -> dict[str, Any]:
+    """Settings of a job that decide what it takes, its data, and the network that it starts from."""
+    planned = grid.planned[key]
+    alike: dict[str, Any] = {name: value for name, value in planned.settings.record().items() if name not in _ALIKE}
     alike |= {"stage": planned.stage, "store": stores.open(planned.store).manifest.content_hash}
     if planned.stage == "finetune":
-        alike["many"] = (record["labelled"] or FEW + 1) > FEW
         alike["before"] = [grid.planned[before].settings.record()["network"] for before in planned.needs]
-    if planned.stage == "evaluate":
-        alike["before"] = [kind_of(grid, before, stores) for before in planned.needs]
+    return alike
+
+
+def _digest(alike: dict[str, Any]) -> str:
     return hashlib.sha256(same_json(alike).encode()).hexdigest()[:16]
 
 

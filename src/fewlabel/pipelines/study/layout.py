@@ -16,7 +16,7 @@ from fewlabel.pipelines.executors.worker import limit_threads
 from fewlabel.pipelines.study.arms import arm_plans
 from fewlabel.pipelines.study.board import Board
 from fewlabel.pipelines.study.checks import check_grid
-from fewlabel.pipelines.study.chosen_steps import choose_steps
+from fewlabel.pipelines.study.chosen_steps import choose_steps, open_arms
 from fewlabel.pipelines.study.costs import Costs
 from fewlabel.pipelines.study.execution import plan_of, threads_of, workers_of
 from fewlabel.pipelines.study.grid import LEAVES, Grid, make_grid
@@ -61,7 +61,7 @@ def lay_out(study: Study) -> Laid:
     published_of(study)
     stores = Stores(study)
     limit_threads(threads_of(study.settings))
-    check_grid(make_grid(study, plans, stores, {}), stores)
+    check_grid(make_grid(study, plans, stores, {}), stores, steps_open=open_arms(study, plans))
     costs = Costs(study.folder, stores)
     grid = make_grid(study, plans, stores, choose_steps(study, plans, stores, costs))
     plan = plan_of(study, grid)

@@ -120,7 +120,10 @@ class StudySettings(Settings):
         "shared", "one encoder for an arm, or one for each seed; a method that learns from labels has one for each draw"
     )
     minutes: float | None = setting(
-        None, "time of a training with its pre-training, from which steps follow; null for the steps that are set", gt=0
+        None,
+        "time of a training with its pre-training at the smallest of the budgets, from which steps follow; null for "
+        "the steps that are set",
+        gt=0,
     )
     pretrain_share: float = setting(0.25, "share of the minutes that pre-training gets", unit="0 to 1", gt=0, lt=1)
     confidence: float = setting(0.95, "coverage of the intervals", unit="0 to 1", gt=0, lt=1)

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fewlabel.core.collective import gather
-from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.full_precision import full_precision
 from fewlabel.core.rng import torch_stream
 from fewlabel.data.batch import SegmentationBatch
@@ -30,19 +29,11 @@ class EmbeddingTerms(nn.Module):
 
     Args:
         settings: Weights and sizes.
-        network: Whose maps the head reads.
-
-    Raises:
-        SettingsError: If the network has no map of the stride asked for.
+        network: Whose maps the head reads; it has one of the stride asked for.
     """
 
     def __init__(self, settings: ArcoSettings, network: UNet) -> None:
         super().__init__()
-        if settings.stride > network.config.stride:
-            most, depth = network.config.stride, network.config.depth
-            problem = f"must be at most {most} for a network of depth {depth}, not {settings.stride}"
-            fault = Fault(problem, "regime.stride", f"Give regime.stride={most}")
-            raise SettingsError("These settings do not fit the network:", [fault])
         self.settings = settings
         self.head = RepresentationHead(network.config, settings.dim, settings.stride)
         self.teacher = Teacher(self.head, settings.momentum)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from fewlabel.core.errors import Fault
 from fewlabel.data.batch import SegmentationBatch
 from fewlabel.nets.representation_head import Pyramid, pyramid
-from fewlabel.nets.unet import UNet
+from fewlabel.nets.unet import UNet, UNetConfig
 from fewlabel.objectives.affine_equivariance import equivariance, random_warps, warp_images
 from fewlabel.objectives.class_banks import ClassBanks
 from fewlabel.objectives.memory import FifoQueue
@@ -19,9 +19,10 @@ from fewlabel.objectives.pseudo_labels import confident_cross_entropy, pseudo_la
 from fewlabel.objectives.segmentation import IGNORE
 from fewlabel.regimes.arco.embedding_losses import EmbeddingTerms
 from fewlabel.regimes.arco.relations import Relations
-from fewlabel.regimes.arco.settings import ArcoSettings
+from fewlabel.regimes.arco.settings import ArcoSettings, stride_faults
 from fewlabel.regimes.arco.stream_rows import Mixture
 from fewlabel.regimes.base import Regime
+from fewlabel.regimes.semi_supervised import resting_steps, two_phases
 from fewlabel.regimes.stream_statistics import streams
 from fewlabel.regimes.supervised_loss import supervised_terms
 from fewlabel.regimes.teacher import Teacher
@@ -48,10 +49,14 @@ class Anatomical(Regime):
         "eqv_weight": 0.0,
     }
 
+    @classmethod
+    def faults(cls, config: Any, network: UNetConfig, size: Sequence[int] | None = None) -> list[Fault]:  # noqa: ARG003
+        """A stride of embeddings that no map of the network has."""
+        return stride_faults(config, network) if config.embeds else []
+
     def __init__(self, config: ArcoSettings, network: UNet, *, pretrained: bool = False) -> None:
         super().__init__(config, network, pretrained=pretrained)
-        own = 0.0 if pretrained else 1 / 3
-        self.share = own if config.pretrain_share is None else config.pretrain_share
+        self.share = config.stage_one(pretrained=pretrained)
         relates = self.share > 0
         self.teacher = Teacher(network, config.momentum) if relates or config.teaches else None
         self.embedding = EmbeddingTerms(config, network) if config.embeds else None
@@ -79,14 +84,14 @@ class Anatomical(Regime):
         """Whether a step belongs to stage 1."""
         return step < self._first(total_steps)
 
-    def training_phase(self, step: int, total_steps: int) -> tuple[int, int]:
+    @classmethod
+    def phase_lengths(cls, config: Any, total_steps: int, *, pretrained: bool = False) -> tuple[int, ...]:
         """Stage 1 and stage 2 are trainings of their own, the second from the weights of the first."""
-        first = self._first(total_steps)
-        return (0, first) if step < first else (first, total_steps - first)
+        return two_phases(resting_steps(config.stage_one(pretrained=pretrained), total_steps), total_steps)
 
     def _first(self, total_steps: int) -> int:
         """The step at which stage 2 begins."""
-        return math.ceil(self.share * total_steps)
+        return resting_steps(self.share, total_steps)
 
     def _anatomy(
         self, batch: SegmentationBatch, images: Tensor, key_views: Tensor, slices: Tensor

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from fewlabel.core.errors import Fault
 from fewlabel.core.settings.base import setting
+from fewlabel.nets.unet import UNetConfig
 from fewlabel.objectives.stratified_sampling import Sampling
 from fewlabel.regimes.stream_statistics import StreamSettings
 
@@ -81,6 +83,16 @@ class ArcoSettings(StreamSettings):
         source="own choice",
     )
 
+    def stage_one(self, *, pretrained: bool) -> float:
+        """Share of the run that is stage 1.
+
+        Args:
+            pretrained: Whether the encoder comes from pre-training.
+        """
+        if self.pretrain_share is not None:
+            return self.pretrain_share
+        return 0.0 if pretrained else 1 / 3
+
     @property
     def embeds(self) -> bool:
         """Whether stage 2 needs embeddings."""
@@ -90,3 +102,16 @@ class ArcoSettings(StreamSettings):
     def teaches(self) -> bool:
         """Whether stage 2 is more than supervision."""
         return self.embeds or self.unsup_weight > 0 or self.eqv_weight > 0
+
+
+def stride_faults(settings: ArcoSettings, network: UNetConfig) -> list[Fault]:
+    """A fault where the network has no map of the stride asked for.
+
+    Args:
+        settings: Of the regime.
+        network: Architecture of the network.
+    """
+    if settings.stride <= network.stride:
+        return []
+    problem = f"must be at most {network.stride} for a network of depth {network.depth}, not {settings.stride}"
+    return [Fault(problem, "regime.stride", f"Give regime.stride={network.stride}")]

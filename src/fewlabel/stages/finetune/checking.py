@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from fewlabel.core.artifact.artifact_folder import Artifact
-from fewlabel.core.errors import FewlabelError, SettingsError
+from fewlabel.core.errors import Fault, FewlabelError, SettingsError
+from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.data.empty_masks import subjects_without_structure
 from fewlabel.data.store import PreparedStore
+from fewlabel.engine.optim import warmup_faults
 from fewlabel.engine.trackers import missing_trackers
 from fewlabel.nets.unet import UNetConfig
 from fewlabel.protocol.model_selection import Selection, choose_selection
 from fewlabel.protocol.splits import LabelDraw
 from fewlabel.protocol.training_eligibility import drawn_labels, labels_of_encoder
+from fewlabel.regimes.base import Regime
 from fewlabel.stages._batch_norm_statistics import statistics_faults
 from fewlabel.stages._encoder_to_be_trained import PlannedEncoder
-from fewlabel.stages._shape_checks import slice_faults
+from fewlabel.stages._shape_checks import slice_faults, view_size
 from fewlabel.stages.finetune.leave_one_out_choice import choose_expectation, choose_expectation_again
 from fewlabel.stages.finetune.network import architecture_of, built_network, encoder_faults, network_faults
-from fewlabel.stages.finetune.settings import FinetuneSettings, single_rows
+from fewlabel.stages.finetune.settings import FinetuneSettings, mode_of, single_rows
 from fewlabel.stages.finetune.starting_point import StartingPoint
 
 
@@ -64,6 +67,7 @@ def check(
     *,
     start: StartingPoint | None = None,
     user_network: Collection[str] | None = None,
+    steps_open: bool = False,
 ) -> tuple[UNetConfig, LabelUse]:
     """The network to build and the use of the labels, once it is sure that the settings fit the data and the encoder.
 
@@ -74,9 +78,11 @@ def check(
         start: The segmenter of ``settings.start``, where it is open already.
         user_network: Settings of the network that the user gave, which encoder or start must not contradict; None for
             all that are set.
+        steps_open: Whether another number of steps is chosen later, so that the warm-up is held against none yet.
 
     Raises:
-        SettingsError: With every fault: of the draw, its selection, the network, the encoder, and sides of the images.
+        SettingsError: With every fault: of the draw, its selection, the network, the encoder, sides of the images, what
+            the regime cannot work with, and the warm-up.
         DataError: If there are not the labels that are asked for; with all other faults.
     """
     size = store.images.shape[2:]
@@ -85,6 +91,7 @@ def check(
     network = built_network(settings, int(store.images.shape[1]), size, origin)
     faults = [*network_faults(settings, network, user_network), *statistics_faults(settings.recalibrate, network)]
     faults += missing_trackers(settings.tracking)
+    faults += _regime_faults(settings, network, size, steps_open=steps_open)
     if origin is not None:
         faults += encoder_faults(
             settings.patch, settings.encoder or settings.start, architecture_of(origin), single_rows(settings)
@@ -102,6 +109,28 @@ def check(
     if faults:
         raise SettingsError("These settings are not valid:", faults)
     return network, labels
+
+
+def _regime_faults(
+    settings: FinetuneSettings, network: UNetConfig, size: Sequence[int], *, steps_open: bool
+) -> list[Fault]:
+    """What the regime cannot work with, and a warm-up that one of its phases would not live to the end of.
+
+    Args:
+        settings: Settings of the stage.
+        network: The network, as it is built.
+        size: (height, width) of the prepared slices.
+        steps_open: Whether the number of steps is open.
+    """
+    config = settings.regime
+    regime: type[Regime] = load_plugin("fewlabel.regimes", config.name)
+    learnt_from = settings.patch or view_size(settings.view, size) or size
+    faults = regime.faults(config, network, learnt_from)
+    if steps_open:
+        return faults
+    pretrained = {mode_of(settings) != "scratch", *([False] if settings.control else [])}
+    lengths = [regime.phase_lengths(config, settings.steps, pretrained=each) for each in pretrained]
+    return [*faults, *warmup_faults(settings.optimiser, [steps for each in lengths for steps in each])]
 
 
 def _label_use(

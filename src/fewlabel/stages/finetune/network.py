@@ -56,6 +56,20 @@ def class_counts(store: PreparedStore, labelled: NDArray[np.int64]) -> Tensor:
     return torch.from_numpy(counts)
 
 
+def say_unlearnt(store: PreparedStore, labelled: tuple[str, ...]) -> None:
+    """Say which classes of the data set no labelled slice shows: nothing is learnt of them.
+
+    Args:
+        store: The prepared data.
+        labelled: Subjects whose labels are learnt from.
+    """
+    counts = class_counts(store, store.slices_of(labelled, labelled=True)).tolist()
+    names = [store.label_names[label] for label, count in enumerate(counts) if label and not count]
+    if names:
+        them = "it" if len(names) == 1 else "them"
+        say(f"No labelled slice shows {' or '.join(names)}: nothing is learnt of {them}.")
+
+
 def encoder_faults(
     patch: Sequence[int] | None, encoder: Path | None, network: UNetConfig, single: Sequence[str] = ()
 ) -> list[Fault]:

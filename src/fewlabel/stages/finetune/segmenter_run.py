@@ -6,9 +6,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
 from fewlabel.core.artifact.artifact_folder import Artifact
 from fewlabel.core.artifact.files import write_bytes
@@ -40,7 +39,7 @@ from fewlabel.stages.finetune.ensemble_members import Members, member_seed
 from fewlabel.stages.finetune.inputs import Inputs
 from fewlabel.stages.finetune.leave_one_out import TABLE, LeftOut, labelled_cases
 from fewlabel.stages.finetune.leave_one_out_choice import expectation_lines
-from fewlabel.stages.finetune.network import class_counts
+from fewlabel.stages.finetune.network import class_counts, say_unlearnt
 from fewlabel.stages.finetune.segmenter_facts import continued_facts, expectation, segmenter_facts
 from fewlabel.stages.finetune.settings import FinetuneSettings, Mode
 from fewlabel.stages.finetune.trainer import SegmentationTrainer
@@ -121,9 +120,7 @@ class SegmenterRun:
     def _train(self, fabric: Fabric, started: float) -> None:
         """Train and write the artifact in a folder that is this run's alone."""
         settings, selection = self.settings, self.selection
-        say_selection(selection, self.draw, settings.steps)
-        if settings.members > 1:
-            say(f"{settings.members} networks of different seeds, one after the other.")
+        self._say_what_begins()
         self.settle(fabric)
         rule = self._rule(self.draw.labelled)
         met = self.inputs.met(self.draw.labelled, self._validation())
@@ -177,6 +174,14 @@ class SegmenterRun:
         if rank() == 0:
             self.members.clean()
             left.clean()
+
+    def _say_what_begins(self) -> None:
+        settings = self.settings
+        say_selection(self.selection, self.draw, settings.steps)
+        if not self.follows:
+            say_unlearnt(self.store, self.draw.labelled)
+        if settings.members > 1:
+            say(f"{settings.members} networks of different seeds, one after the other.")
 
     def _train_member(self, fabric: Fabric, member: int, stop: int | None, dice: float | None) -> None:
         """Train one network and keep it; a held-out selection is each network's own.
@@ -266,13 +271,14 @@ class SegmenterRun:
         if len(indices) == 0:
             fault = Fault(f"No slice of {', '.join(labelled)} has a label", remedy="Name patients with labels")
             raise DataError("There is nothing to train on:", [fault])
+        pixels = class_counts(self.store, indices)
         met = self.inputs.met(labelled, validation) - set(left_out)
         trainer = SegmentationTrainer(
             settings.model_copy(update={"seed": seed}),
             self.mode,
             fabric,
             self.store,
-            self._network(fabric.device, indices, seed, member, *left_out),
+            self._network(fabric.device, pixels, seed, member, *left_out),
             indices=indices,
             unlabelled=unlabelled_slices(self.store, met, labelled),
             validation=validation,
@@ -283,6 +289,7 @@ class SegmenterRun:
             same=self.same,
             title="finetune" if self.mode != "scratch" else "finetune from scratch",
         )
+        trainer.model.meet_labels(pixels)
         if self.compiled:
             trainer.compile()
         return trainer
@@ -308,9 +315,7 @@ class SegmenterRun:
         """How predictions are cleaned, as these labels have it."""
         return decided_rule(self.store, labelled) if self.settings.postprocess else None
 
-    def _network(
-        self, device: torch.device, labelled: NDArray[np.int64], seed: int, member: int = 0, left_out: str = ""
-    ) -> UNet:
+    def _network(self, device: torch.device, pixels: Tensor, seed: int, member: int = 0, left_out: str = "") -> UNet:
         """A network whose weights beside the encoder are equal for all modes of one seed.
 
         Where training goes on from a segmenter, they are those of its member, or of what left the patient out.
@@ -319,7 +324,7 @@ class SegmenterRun:
         torch.manual_seed(stream_seed(seed, "segmenter"))
         network = UNet(self.settings.network, classes)
         if self.settings.class_prior:
-            begin_at_shares(network, class_counts(self.store, labelled))
+            begin_at_shares(network, pixels)
         if self.encoder is not None:
             load_encoder_into(self.encoder, network.encoder)
             if self.settings.transfer == "all":
