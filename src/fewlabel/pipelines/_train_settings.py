@@ -267,7 +267,7 @@ def plan(settings: TrainSettings) -> dict[str, Settings]:
     Raises:
         SettingsError: With the faults of all stages.
     """
-    from fewlabel.stages.finetune import FinetuneSettings, control_folder, control_of, slice_faults
+    from fewlabel.stages.finetune import FinetuneSettings, control_folder, control_of, single_rows, slice_faults
     from fewlabel.stages.prepare import PrepareSettings
     from fewlabel.stages.pretrain import PretrainSettings
 
@@ -307,8 +307,10 @@ def plan(settings: TrainSettings) -> dict[str, Settings]:
     flat = isinstance(learner, PretrainSettings | FinetuneSettings) and not settings.on_volumes
     if isinstance(prepared, PrepareSettings) and flat and prepared.size is not None:
         network = learner.network.fitted(prepared.size)  # type: ignore[union-attr]
-        view = finetuned.view if isinstance(finetuned, FinetuneSettings) else None
-        faults.extend(slice_faults(prepared.size, network, "prepare.size", view, "finetune."))
+        view, single = None, []
+        if isinstance(finetuned, FinetuneSettings):
+            view, single = finetuned.view, single_rows(finetuned)
+        faults.extend(slice_faults(prepared.size, network, "prepare.size", view, "finetune.", single))
     if faults:
         raise SettingsError("These settings are not valid:", faults)
     return plans

@@ -107,7 +107,7 @@ def round_tuning(
         "start": start.folder,
         "subjects": list(dict.fromkeys(subjects)),
         "optimiser": optimiser,
-        "validation": facts["selection"] if facts["selection"] == "held_out" else "none",
+        "validation": "held_out" if facts.get("selection") == "held_out" else "none",
         "compile": False,
         "device": settings.device,
         **finetune.settings_to_go_on(facts),

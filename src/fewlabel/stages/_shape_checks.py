@@ -23,7 +23,12 @@ def patch_size(patch: Sequence[int] | None) -> Patch | None:
 
 
 def patch_faults(
-    patch: Sequence[int] | None, network: UNetConfig, regime: Settings, encoder: Path | None, where: str = ""
+    patch: Sequence[int] | None,
+    network: UNetConfig,
+    regime: Settings,
+    encoder: Path | None,
+    where: str = "",
+    single: Sequence[str] = (),
 ) -> list[Fault]:
     """What the settings alone show to be wrong.
 
@@ -36,6 +41,7 @@ def patch_faults(
         regime: Settings of the regime.
         encoder: Encoder folder, which need not be there yet.
         where: Prefix of keys in messages.
+        single: Settings of ``where`` that have one row in a stream of the batch, see :func:`slice_faults`.
     """
     faults = []
     if patch is None:
@@ -47,7 +53,7 @@ def patch_faults(
             problem = f"must be three positive numbers (depth, height, width), not {list(patch)}"
             faults.append(Fault(problem, f"{where}patch"))
         elif encoder is None:
-            faults.extend(patch_side_faults(patch, network.fitted(patch), where))
+            faults.extend(patch_side_faults(patch, network.fitted(patch), where, single))
         name = str(regime.name)  # type: ignore[attr-defined]
         if not load_plugin("fewlabel.regimes", name).supports_3d:
             remedy = "Leave out patch, or choose a regime that does (see fewlabel regimes)"
@@ -100,26 +106,37 @@ def view_size(view: Sequence[int] | None, size: Sequence[int]) -> tuple[int, int
 
 
 def slice_faults(
-    size: Sequence[int], network: UNetConfig, where: str, view: Sequence[int] | None = None, prefix: str = ""
+    size: Sequence[int],
+    network: UNetConfig,
+    where: str,
+    view: Sequence[int] | None = None,
+    prefix: str = "",
+    single: Sequence[str] = (),
 ) -> list[Fault]:
-    """What is wrong with slices, and views of them, that the network cannot halve as often as it has to.
+    """What is wrong with slices, and views of them: the network cannot halve them as often as it has to, or normalise.
 
     Args:
         size: (height, width) of the slices.
         network: Architecture, as it is built.
         where: The prepared folder or the setting that the size is of.
         view: The setting; None trains on whole slices.
-        prefix: Of the key of the view in messages.
+        prefix: Of the keys of the view and of ``single`` in messages.
+        single: Settings that have one row in a stream of the batch: batch normalisation needs two values of a channel.
     """
     cut = view_size(view, size)
-    return [*_side_faults(size, network, where), *(_side_faults(cut, network, f"{prefix}view") if cut else [])]
+    # What is trained on are views, where there are any.
+    keys = [] if cut else [f"{prefix}{key}" for key in single]
+    faults = _side_faults(size, network, where, keys)
+    if cut:
+        faults += _side_faults(cut, network, f"{prefix}view", [f"{prefix}{key}" for key in single])
+    return faults
 
 
-def _side_faults(size: Sequence[int], network: UNetConfig, where: str) -> list[Fault]:
+def _side_faults(size: Sequence[int], network: UNetConfig, where: str, single: Sequence[str]) -> list[Fault]:
     # Upwards: nothing is cropped that was not cropped before.
     near = [network.stride * math.ceil(side / network.stride) for side in size]
     if near == list(size):
-        return _last_map_faults(size, network, where)
+        return _last_map_faults(size, network, where, single)
     sides = ",".join(map(str, near))
     fitting = f"Give view=[{sides}]" if where.endswith("view") else f"Prepare with size=[{sides}]"
     problem = _sides_fault(size, network)
@@ -134,22 +151,26 @@ def say_depth(asked: UNetConfig, built: UNetConfig, size: Sequence[int]) -> None
         say(f"network: {built.depth} levels, not {asked.depth}, for images of {sides} (network.depth).")
 
 
-def _last_map_faults(size: Sequence[int], network: UNetConfig, where: str) -> list[Fault]:
-    """Instance normalisation needs two values of each channel of an image, of the smallest map too."""
-    if network.norm != "instance" or math.prod(size) > network.stride ** len(size):
+def _last_map_faults(size: Sequence[int], network: UNetConfig, where: str, single: Sequence[str]) -> list[Fault]:
+    """Normalisation needs two values of each channel of the smallest map: of an image, or of a stream of the batch."""
+    if network.norm == "group" or math.prod(size) > network.stride ** len(size):
         return []
     cell = f"one cell of the smallest map ({network.stride} wide)"
-    problem = f"images must be larger than {cell} for instance normalisation, not {list(size)}"
-    return [Fault(problem, where, "Lower network.depth, or use network.norm=batch")]
+    if network.norm == "instance":
+        problem = f"images must be larger than {cell} for instance normalisation, not {list(size)}"
+        return [Fault(problem, where, f"Lower network.depth, or use network.norm={'group' if single else 'batch'}")]
+    problem = f"must be 2 or more for batch normalisation of images of {cell}, as {list(size)} are"
+    return [Fault(problem, key, "Raise it, lower network.depth, or use network.norm=group") for key in single]
 
 
 def _sides_fault(sides: Sequence[int], network: UNetConfig) -> str:
     return f"sides must be multiples of {network.stride} for a network of depth {network.depth}, not {list(sides)}"
 
 
-def patch_side_faults(patch: Sequence[int], network: UNetConfig, where: str) -> list[Fault]:
+def patch_side_faults(patch: Sequence[int], network: UNetConfig, where: str, single: Sequence[str] = ()) -> list[Fault]:
+    """As :func:`slice_faults`, of patches; ``where`` is the prefix of all keys."""
     stride = network.stride
     if not any(side % stride for side in patch):
-        return _last_map_faults(patch, network, f"{where}patch")
+        return _last_map_faults(patch, network, f"{where}patch", [f"{where}{key}" for key in single])
     near = ",".join(str(max(stride, stride * round(side / stride))) for side in patch)
     return [Fault(_sides_fault(patch, network), f"{where}patch", f"Give patch=[{near}], for example")]

@@ -20,7 +20,7 @@ from fewlabel.stages.finetune.inputs import Inputs
 from fewlabel.stages.finetune.leave_one_out_choice import NOTHING_KNOWN, nothing_else_tells
 from fewlabel.stages.finetune.segmenter_facts import settings_to_go_on
 from fewlabel.stages.finetune.segmenter_run import SegmenterRun
-from fewlabel.stages.finetune.settings import FinetuneSettings, mode_of
+from fewlabel.stages.finetune.settings import FinetuneSettings, mode_of, single_rows
 from fewlabel.stages.finetune.trainer import SegmentationTrainer
 from fewlabel.stages.finetune.validation_of_weights import validated_again
 
@@ -38,6 +38,7 @@ __all__ = [
     "mode_of",
     "run",
     "settings_to_go_on",
+    "single_rows",
     "slice_faults",
     "validated_again",
 ]

@@ -22,7 +22,7 @@ from fewlabel.stages._encoder_to_be_trained import PlannedEncoder
 from fewlabel.stages._shape_checks import slice_faults, view_size
 from fewlabel.stages.finetune.leave_one_out_choice import choose_expectation, choose_expectation_again
 from fewlabel.stages.finetune.network import architecture_of, built_network, encoder_faults, network_faults
-from fewlabel.stages.finetune.settings import FinetuneSettings, mode_of
+from fewlabel.stages.finetune.settings import FinetuneSettings, mode_of, single_rows
 from fewlabel.stages.finetune.starting_point import StartingPoint
 
 
@@ -93,11 +93,13 @@ def check(
     faults += missing_trackers(settings.tracking)
     faults += _regime_faults(settings, network, size, steps_open=steps_open)
     if origin is not None:
-        faults += encoder_faults(settings.patch, settings.encoder or settings.start, architecture_of(origin))
+        faults += encoder_faults(
+            settings.patch, settings.encoder or settings.start, architecture_of(origin), single_rows(settings)
+        )
     if start is not None:
         faults += start.faults(store, settings.members, str(settings.start))
     if settings.patch is None:
-        faults += slice_faults(size, network, str(settings.data), settings.view)
+        faults += slice_faults(size, network, str(settings.data), settings.view, single=single_rows(settings))
     try:
         labels = _label_use(settings, store, encoder, start)
     except FewlabelError as error:

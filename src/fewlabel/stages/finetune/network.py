@@ -70,13 +70,16 @@ def say_unlearnt(store: PreparedStore, labelled: tuple[str, ...]) -> None:
         say(f"No labelled slice shows {' or '.join(names)}: nothing is learnt of {them}.")
 
 
-def encoder_faults(patch: Sequence[int] | None, encoder: Path | None, network: UNetConfig) -> list[Fault]:
+def encoder_faults(
+    patch: Sequence[int] | None, encoder: Path | None, network: UNetConfig, single: Sequence[str] = ()
+) -> list[Fault]:
     """What is wrong with an encoder of slices for patches, one of patches for slices, or too deep a one for patches.
 
     Args:
         patch: The setting; None trains on slices.
         encoder: Its folder, for the message.
         network: Its architecture.
+        single: Settings that have one row in a stream of the batch.
     """
     if patch is None and network.ndim == 3:
         problem, remedy = "is a 3D encoder, and slices need a 2D one", "Give patch=[DEPTH,HEIGHT,WIDTH]"
@@ -84,7 +87,7 @@ def encoder_faults(patch: Sequence[int] | None, encoder: Path | None, network: U
         problem = "is a 2D encoder, and patches need a 3D one"
         remedy = "Leave out encoder to train on volumes from scratch, or leave out patch to train on slices"
     else:
-        return [] if patch is None else patch_side_faults(patch, network, "")
+        return [] if patch is None else patch_side_faults(patch, network, "", single)
     return [Fault(f"{encoder} {problem}", remedy=remedy)]
 
 

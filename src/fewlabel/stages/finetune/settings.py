@@ -6,6 +6,7 @@ from collections.abc import Set
 from typing import Literal
 
 from fewlabel.core.errors import Fault
+from fewlabel.core.plugin_discovery import load_plugin
 from fewlabel.core.settings.base import Integers, Names, PathSetting, Settings, plugin_field, setting
 from fewlabel.data.augment_settings import AugmentConfig, finetuning_augmentation
 from fewlabel.data.patch_positions import FOREGROUND
@@ -167,7 +168,7 @@ class FinetuneSettings(Settings):
             clash += ["mode"] if self.mode == "scratch" else []
             faults += [Fault("cannot be combined with start", f"{where}{key}", f"Leave out {key}") for key in clash]
         if without.isdisjoint({"patch", "view"}):
-            faults += patch_faults(self.patch, self.network, self.regime, self.encoder, where)
+            faults += patch_faults(self.patch, self.network, self.regime, self.encoder, where, single_rows(self))
             faults += view_faults(self.view, self.patch, self.network, self.encoder, where)
         if without.isdisjoint({"labelled", "draw", "subjects"}):
             faults += draw_faults(self.labelled, self.draw, self.subjects, where)
@@ -177,3 +178,14 @@ class FinetuneSettings(Settings):
 def mode_of(settings: FinetuneSettings) -> Mode:
     """What becomes of the encoder: without one, and without a segmenter to go on from, the run starts from scratch."""
     return "scratch" if settings.encoder is None and settings.start is None else settings.mode
+
+
+def single_rows(settings: FinetuneSettings) -> list[str]:
+    """Settings that have one row in a stream of the batch, whose statistics an encoder in training normalises by.
+
+    An encoder that stays as it is normalises by statistics of its own, but that of the control is trained.
+    """
+    if mode_of(settings) == "frozen" and not settings.control:
+        return []
+    alone = load_plugin("fewlabel.regimes", settings.regime.name).uses_unlabelled and settings.unlabelled_batch == 1
+    return [*(["batch"] if settings.batch == 1 else []), *(["unlabelled_batch"] if alone else [])]
