@@ -52,9 +52,9 @@ class CollapseWatch:
         """
         self.streak = self.streak + 1 if value < self.limit else 0
         if self.patience and self.streak >= self.patience:
-            known = f", loss {loss:.4f}" + (f" at its collapse value {collapsed:.4f}" if collapsed else "")
+            known = f", loss {loss:.4f}" + (f", {collapsed:.4f} if all embeddings were equal" if collapsed else "")
             fault = Fault(
-                f"embeddings were equal for {self.patience} steps in a row (spread {value:.1e}{known})",
+                f"image embeddings were equal for {self.patience} steps in a row (spread {value:.1e}{known})",
                 f"step {step}",
                 "Weaken the intensity augmentation (augment.brightness, augment.gamma), lower optimiser.lr, "
                 "or raise method.temperature; collapse_patience=0 turns this check off",

@@ -33,6 +33,16 @@ def test_watch_needs_a_full_streak():
         watch.update(0.0, 9, 4.1589, 4.1589)
 
 
+@pytest.mark.parametrize(
+    ("loss", "collapsed", "told"),
+    [(5.7271, 8.035, "loss 5.7271, 8.0350 if all embeddings were equal"), (5.7271, None, "loss 5.7271)")],
+)
+def test_what_stopped_a_run_does_not_call_another_loss_the_collapse_value(loss, collapsed, told):
+    with pytest.raises(DivergedError) as stopped:
+        CollapseWatch(patience=1).update(0.0, 1, loss, collapsed)
+    assert told in str(stopped.value) and "image embeddings were equal" in str(stopped.value)
+
+
 def test_watch_with_zero_patience_never_stops():
     watch = CollapseWatch(patience=0)
     for step in range(50):
