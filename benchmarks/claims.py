@@ -26,6 +26,7 @@ from fewlabel.pipelines.study.results import Results
 from fewlabel.pipelines.study.spec import Study
 from fewlabel.reporting.blocks import Table
 from fewlabel.reporting.study.as_text import markdown
+from fewlabel.reporting.study.page import told_differences
 from fewlabel.reporting.study.tables import claim_table, results_table
 
 ROWS = Path(__file__).parent / "results" / "studies"
@@ -175,8 +176,9 @@ def lines(folder: Path = ROWS, names: Sequence[str] = ()) -> list[str]:
             table = claims(study, found)
             told += [f"### `{name}`" + (f", size {size}" if rows else ""), "", study.settings.description, ""]
             if found is not None:
-                told += [_made(rows), "", markdown(results_table(found, published_of(study)[0])), ""]
-                told += [f"Differences of protocol: {' '.join(study.settings.published.differences)}", ""]
+                figures = published_of(study)[0]
+                told += [_made(rows), "", markdown(results_table(found, figures)), ""]
+                told += [told_differences(study.settings.published.differences), ""] if figures else []
             if table is not None:
                 verdicts.update(row[-1] for row in table.rows)
                 told += [markdown(table), ""]

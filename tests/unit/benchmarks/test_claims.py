@@ -24,9 +24,9 @@ def claims(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module("claims")
 
 
-def finished(claims: Any, folder: Path, gains: dict[str, float], **over: Any) -> Path:
-    """The folder of gcl-table1 in lite size, its scores made up: three draws, six patients with two scans each."""
-    settings = {**claims.shipped("gcl-table1", "lite").settings.record(), **over}
+def finished(claims: Any, folder: Path, gains: dict[str, float], study: str = "gcl-table1", **over: Any) -> Path:
+    """The folder of a study in lite size, its scores made up: three draws, six patients with two scans each."""
+    settings = {**claims.shipped(study, "lite").settings.record(), **over}
     rng = np.random.default_rng(0)
     rows, cases = [], []
     for draw in range(3):
@@ -80,6 +80,14 @@ def test_a_claim_holds_does_not_hold_cannot_be_told_or_was_not_run(claims: Any, 
     assert "12 cells of 2026-11-29 to 2026-11-29, 0.2 hours of fine-tuning; A processor, 1 threads." in page
     assert "| 0.729 ± 0.014 |" in page
     assert "Differences of protocol: Slices of 64x64" in page
+
+
+def test_a_study_without_published_figures_has_no_differences_to_them(claims: Any, tmp_path: Path) -> None:
+    folder = finished(claims, tmp_path / "study", {"unguided": 0.0, "usual": 0.1}, study="gcl-metadata")
+    claims.add(folder, tmp_path / "rows")
+    page = "\n".join(claims.lines(tmp_path / "rows", ["gcl-metadata"]))
+    assert "### `gcl-metadata`, size lite" in page
+    assert "Differences of protocol" not in page
 
 
 def test_what_was_not_run_is_said_of_every_claim_there_is(claims: Any, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from fewlabel.pipelines.study.spec import Study
 from fewlabel.reporting.blocks import Table
 from fewlabel.reporting.page import write_report
 from fewlabel.reporting.study.as_text import latex, markdown, plain
-from fewlabel.reporting.study.page import StudyFacts, all_tables, compose, headline
+from fewlabel.reporting.study.page import StudyFacts, all_tables, compose, headline, told_differences
 from fewlabel.reporting.study.tables import claim_table, short_table
 
 FOLDER = "results"
@@ -86,7 +86,7 @@ def _markdown(facts: StudyFacts) -> str:
     lines = [f"# Study {found['name']}", found["description"], headline(found).verdict]
     lines += [markdown(table) for table in all_tables(facts)]
     if facts.published:
-        lines += [f"Published figures: {facts.source}.", f"Differences of protocol: {' '.join(facts.differences)}"]
+        lines += [f"Published figures: {facts.source}.", told_differences(facts.differences)]
     return "\n\n".join(line for line in lines if line) + "\n"
 
 

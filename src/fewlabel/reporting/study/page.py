@@ -135,8 +135,7 @@ def _beside(study: StudyFacts) -> list[Block]:
     blocks: list[Block] = []
     if study.published:
         blocks.append(Text(f"Published figures: {study.source}.", "note"))
-        lines = " ".join(study.differences) or "None is known."
-        blocks.append(Text(f"Differences of protocol: {lines}", "note"))
+        blocks.append(Text(told_differences(study.differences), "note"))
     if any(study.docs.values()):
         rows = [[arm, text] for arm, text in study.docs.items() if text]
         blocks.append(Folded("What the arms are", Table(["arm", "what it is"], rows, wrapped=frozenset({1}))))
@@ -145,3 +144,8 @@ def _beside(study: StudyFacts) -> list[Block]:
 
 def _provenance(study: StudyFacts) -> Section:
     return Section("how-it-was-made", "How it was made", "", [Facts(list(study.facts))])
+
+
+def told_differences(differences: Sequence[str]) -> str:
+    """How the protocol of a study differs from that of its published figures, in one line."""
+    return f"Differences of protocol: {' '.join(differences) or 'None is known.'}"
