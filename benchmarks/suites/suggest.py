@@ -1,7 +1,8 @@
 """What the scans that ``suggest`` picks are worth beside others at random, from one annotated patient on.
 
-A start is a first patient, the same for all rules; then the rule has the next one annotated, the next two and the next
-four. At 1, 2, 4 and 8 patients a network is trained from scratch and scored on patients who take no part:
+A start is a first patient, the same for all rules and another one in each start while there are patients; then the rule
+has the next one annotated, the next two and the next four. At 1, 2, 4 and 8 patients a network is trained from scratch
+and scored on patients who take no part:
 
 * ``random``: patients at random;
 * ``coverage``: what ``suggest`` picks before there is a network, by small pictures of the scans;
@@ -37,6 +38,9 @@ from fewlabel.stages import evaluate, finetune, prepare, suggest
 RULES = ("random", "coverage", "disagreement")
 SIZES = (1, 2, 4, 8)
 STARTS = 5
+#: How first patients are drawn: 1, each by itself, so that two starts may share theirs (rows without ``draw``); 2, in
+#: turn from one order. Rows of one draw are never counted with those of another.
+DRAW = 2
 #: Settings of the training, the same in all cells.
 TRAINING = {"regime": "supervised", "network": {"width": 8}, "optimiser": {"lr": 2e-3}, "batch": 10, "control": False}
 #: All train as long as each other: leaving patients out to choose a length costs as many trainings.
@@ -79,7 +83,11 @@ def run(data: Path, work: Path, results: Path, arms: list[str]) -> None:
     ground, table = GROUNDS[name], results / "suggest.jsonl"
     work = work / f"suggest-{name}"
     store = _store(ground, data, work)
-    done = {(row["start"], row["arm"], row["labelled"]) for row in rows_of(table) if row["data"] == name}
+    done = {
+        (row["start"], row["arm"], row["labelled"])
+        for row in rows_of(table)
+        if (row["data"], draw_of(row)) == (name, DRAW)
+    }
     for start in range(STARTS):
         for rule in arms or RULES:
             for subjects in _rising(store, rule, start, ground, work):
@@ -92,8 +100,13 @@ def run(data: Path, work: Path, results: Path, arms: list[str]) -> None:
                     values = {"data": store.folder, "segmenter": folder / "segmenter", "out": scores}
                     evaluate.run(evaluate.SETTINGS.parse(values))
                 dice = read_json(scores / "summary.json")["arms"]["model"]["mean"]["dice"]["mean"]
-                row = {"data": name, "arm": rule, "start": start, "labelled": len(subjects), "dice": round(dice, 5)}
-                row |= {"subjects": subjects, "steps": ground.steps, "seconds": round(time.monotonic() - began, 1)}
+                row = {"data": name, "draw": DRAW, "arm": rule, "start": start, "labelled": len(subjects)}
+                row |= {
+                    "dice": round(dice, 5),
+                    "subjects": subjects,
+                    "steps": ground.steps,
+                    "seconds": round(time.monotonic() - began, 1),
+                }
                 append_line(table, json.dumps({**row, **facts()}))
                 say(f"{name} {rule} start {start} M={len(subjects)}: Dice {dice:.3f}")
 
@@ -103,7 +116,25 @@ def rows_of(table: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in table.read_text().splitlines()] if table.is_file() else []
 
 
+def draw_of(row: Mapping[str, Any]) -> int:
+    """How the first patients of a row were drawn, see ``DRAW``."""
+    return int(row.get("draw", 1))
+
+
 def summary(rows: list[dict[str, Any]]) -> list[str]:
+    """The table of each draw of first patients by itself."""
+    draws = sorted({draw_of(row) for row in rows})
+    if draws == [DRAW] or not draws:
+        return _table(rows)
+    lines = []
+    for draw in draws:
+        how = "each start another one" if draw == DRAW else "each start by itself, so that two may share theirs"
+        lines += [*([""] if lines else []), f"First patients of draw {draw} ({how}):", ""]
+        lines += _table([row for row in rows if draw_of(row) == draw])
+    return lines
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
     """A table of mean Dice and of the gain over a random choice with its 95 % t-interval, and a verdict."""
     lines = [
         "| data | patients | rule | starts | Dice | gain over random, 95 % interval |",
@@ -152,7 +183,10 @@ def _store(ground: Ground, data: Path, work: Path) -> PreparedStore:
 def _rising(store: PreparedStore, rule: str, start: int, ground: Ground, work: Path) -> Iterator[list[str]]:
     """Patients at each size, each time those before and the next ones of the rule."""
     order = sorted(store.split["parts"]["train"])
-    np.random.default_rng([start, 1]).shuffle(order)
+    firsts = list(np.random.default_rng(DRAW).permutation(order))
+    np.random.default_rng([start, DRAW]).shuffle(order)
+    first = str(firsts[start % len(firsts)])
+    order = [first, *(subject for subject in order if subject != first)]
     subjects = order[:1]
     yield subjects
     for size in SIZES[1:]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import json
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +24,7 @@ def suggest(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def row(arm: str, start: int, size: int, dice: float) -> dict[str, Any]:
-    return {"data": "acdc", "arm": arm, "start": start, "labelled": size, "dice": dice}
+    return {"data": "acdc", "draw": 2, "arm": arm, "start": start, "labelled": size, "dice": dice}
 
 
 def test_a_rule_is_better_only_beyond_its_interval(suggest: Any) -> None:
@@ -50,7 +52,7 @@ def test_all_rules_begin_with_the_same_patient_and_add_to_it(
         "_disagreed",
         lambda store, known, count, *_: [s for s in reversed(store.split["parts"]["train"]) if s not in known][:count],
     )
-    firsts = set()
+    firsts = []
     for start in range(suggest.STARTS):
         taken = {rule: list(suggest._rising(store, rule, start, ground, tmp_path)) for rule in suggest.RULES}
         for steps in taken.values():
@@ -58,5 +60,50 @@ def test_all_rules_begin_with_the_same_patient_and_add_to_it(
             assert all(len(set(step)) == len(step) for step in steps)
             assert all(later[: len(step)] == step for step, later in pairwise(steps))
         assert len({steps[0][0] for steps in taken.values()}) == 1
-        firsts.add(taken["random"][0][0])
-    assert len(firsts) > 1
+        firsts.append(taken["random"][0][0])
+    assert len(set(firsts)) == suggest.STARTS
+
+
+@pytest.mark.parametrize("pool", [*range(5, 12), 40, 60])
+def test_each_start_has_a_first_patient_of_its_own_while_there_are_patients(
+    suggest: Any, tmp_path: Path, pool: int
+) -> None:
+    store = SimpleNamespace(split={"parts": {"train": [f"s{number}" for number in range(pool)]}})
+    ground = suggest.Ground({}, pool, 1, 1)
+    firsts = [next(suggest._rising(store, "random", start, ground, tmp_path)) for start in range(suggest.STARTS)]
+    assert len({first[0] for first in firsts}) == suggest.STARTS
+
+
+def test_with_fewer_patients_than_starts_each_has_its_turn(suggest: Any, tmp_path: Path) -> None:
+    store = SimpleNamespace(split={"parts": {"train": ["a", "b", "c"]}})
+    ground = suggest.Ground({}, 3, 1, 1)
+    firsts = [next(suggest._rising(store, "random", start, ground, tmp_path))[0] for start in range(3)]
+    assert sorted(firsts) == ["a", "b", "c"]
+
+
+def test_rows_of_another_draw_of_first_patients_are_never_counted_with_these(suggest: Any) -> None:
+    new = [row("random", start, 2, 0.5) for start in range(5)] + [row("coverage", start, 2, 0.6) for start in range(5)]
+    old = [{key: value for key, value in one.items() if key != "draw"} | {"dice": 0.1} for one in new]
+    lines = suggest.summary([*old, *new])
+    apart = lines.index("First patients of draw 2 (each start another one):")
+    assert lines[apart + 2 :] == suggest.summary(new)
+    assert lines[: apart - 1] == suggest.summary(old)
+    assert "| acdc | 2 | `random` | 5 | 0.100 |  |" in lines[:apart]
+
+
+def test_a_cell_that_has_a_row_of_the_old_draw_alone_is_run_and_its_row_says_the_draw(
+    suggest: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, work = tmp_path / "acdc", tmp_path / "work"
+    store = SimpleNamespace(split={"parts": {"train": [f"s{number}" for number in range(9)]}}, folder=tmp_path)
+    old = {"data": "acdc", "arm": "random", "start": 0, "labelled": 1, "dice": 0.1}
+    (tmp_path / "suggest.jsonl").write_text(json.dumps(old) + "\n")
+    (work / "scores").mkdir(parents=True)
+    scored = {"arms": {"model": {"mean": {"dice": {"mean": 0.5}}}}}
+    (work / "scores" / "summary.json").write_text(json.dumps(scored))
+    monkeypatch.setattr(suggest, "_store", lambda *_: store)
+    monkeypatch.setattr(suggest, "_trained", lambda *_: work)
+    for _ in range(2):
+        suggest.run(data, tmp_path, tmp_path, ["random"])
+    rows = suggest.rows_of(tmp_path / "suggest.jsonl")
+    assert [one.get("draw") for one in rows] == [None, *[2] * (suggest.STARTS * len(suggest.SIZES))]
