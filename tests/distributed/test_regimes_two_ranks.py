@@ -13,11 +13,16 @@ from kit.ranks import run_ranks
 
 #: One step before an unlabelled part counts, two when it does: the second meets what the first left behind.
 STEPS = (0, 14, 15)
+#: Every regime as it is, and what comes beside pseudo-labels.
+CASES = {name: (name, {}) for name in plugin_names(FAMILY)} | {
+    "fixmatch, slices": ("fixmatch", {"contrast": 0.5, "contrast_labels": ("position", "phase")}),
+    "unimatch, pixels": ("unimatch", {"contrast": 0.5, "contrast_of": "pixels", "threshold": 0.3}),
+}
 
 
-def steps(name):
+def steps(name, settings):
     """Losses, averaged gradients and the state after three steps, for this rank's part of the joined batches."""
-    regime = build(name, network=UNetConfig(width=4, depth=3), dtype=torch.float64).train()
+    regime = build(name, network=UNetConfig(width=4, depth=3), dtype=torch.float64, **settings).train()
     found = {}
     for step in STEPS:
         batch = rows_of(toy_batch(regime, step=step, dtype=torch.float64), rank(), world_size())
@@ -37,7 +42,7 @@ def steps(name):
 
 
 def every_regime():
-    return {f"{name}/{key}": value for name in plugin_names(FAMILY) for key, value in steps(name).items()}
+    return {f"{case}/{key}": value for case, given in CASES.items() for key, value in steps(*given).items()}
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +51,10 @@ def results(tmp_path_factory):
     return every_regime(), ranks
 
 
-@pytest.mark.parametrize("name", plugin_names(FAMILY))
-def test_two_ranks_equal_one(results, name):
+@pytest.mark.parametrize("case", CASES)
+def test_two_ranks_equal_one(results, case):
     one, ranks = results
-    keys = [key for key in one if key.startswith(f"{name}/")]
+    keys = [key for key in one if key.startswith(f"{case}/")]
     assert any("/loss/" in key for key in keys)
     for key in keys:
         parts = [found[key] for found in ranks]

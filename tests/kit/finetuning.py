@@ -84,7 +84,18 @@ def toy_batch(
         unlabelled_again=again,
         unlabelled_slices=torch.arange(unlabelled) * 2 + 1 if wanted else None,
         unlabelled_positions=torch.linspace(0.1, 0.9, unlabelled) if wanted else None,
+        unlabelled_metadata=toy_metadata(unlabelled)
+        if wanted and regime is not None and regime.uses_metadata
+        else None,
     )
+
+
+def toy_metadata(count: int) -> dict[str, Tensor]:
+    """Two meta labels of slices: two positions in turn, and a phase that the last slice lacks."""
+    return {
+        "position": torch.arange(count) % 2,
+        "phase": torch.cat([torch.zeros(count - 1, dtype=torch.int64), torch.tensor([90 + count])]),
+    }
 
 
 def toy_volumes(regime: Regime, *, step: int = 10, dtype: torch.dtype = torch.float32) -> SegmentationBatch:
@@ -104,6 +115,7 @@ def toy_volumes(regime: Regime, *, step: int = 10, dtype: torch.dtype = torch.fl
         unlabelled_again=() if extra is None else (extra,) * (regime.unlabelled_views - 1),
         unlabelled_slices=torch.arange(2, 4) * 8 if regime.uses_unlabelled else None,
         unlabelled_positions=torch.tensor([0.2, 0.7]) if regime.uses_unlabelled else None,
+        unlabelled_metadata=toy_metadata(2) if regime.uses_unlabelled and regime.uses_metadata else None,
     )
 
 
@@ -128,6 +140,9 @@ def rows_of(batch: SegmentationBatch, rank: int, ranks: int) -> SegmentationBatc
         unlabelled_again=tuple(part(view) for view in batch.unlabelled_again),
         unlabelled_slices=maybe(batch.unlabelled_slices),
         unlabelled_positions=maybe(batch.unlabelled_positions),
+        unlabelled_metadata=None
+        if batch.unlabelled_metadata is None
+        else {name: part(ids) for name, ids in batch.unlabelled_metadata.items()},
     )
 
 

@@ -57,6 +57,8 @@ class SegmentationBatch:
         unlabelled_slices: (u,) int64 store indices, or None.
         unlabelled_positions: (u,) float32 height of each along the slice axis in (0, 1), of a patch that of its first
             slice, or None.
+        unlabelled_metadata: For regimes that ask for it, meta label name → (u,) int64 class ids, those of a patch from
+            its first slice; one whose label is missing has an id of its own. Else None.
     """
 
     images: Tensor
@@ -69,3 +71,4 @@ class SegmentationBatch:
     unlabelled_again: tuple[Tensor, ...] = ()
     unlabelled_slices: Tensor | None = None
     unlabelled_positions: Tensor | None = None
+    unlabelled_metadata: dict[str, Tensor] | None = None

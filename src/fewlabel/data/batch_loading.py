@@ -19,7 +19,7 @@ from fewlabel.core.rng import numpy_stream, stream_seed, torch_stream
 from fewlabel.data.augment import Augmenter, Transform
 from fewlabel.data.augment_settings import AugmentConfig
 from fewlabel.data.batch import PretrainBatch
-from fewlabel.data.batch_source import SliceSource, labelled_slices, own_rows
+from fewlabel.data.batch_source import SliceSource, class_ids, labelled_slices, own_rows
 from fewlabel.data.intensity_changes import standardise
 from fewlabel.data.label_based_augmentation import Variants, variants_of
 from fewlabel.data.patch_positions import FOREGROUND
@@ -92,8 +92,7 @@ class PretrainLoader:
             self.annotated = SliceSource(store, self.labelled, self.device, True, limit)
             self.variants = variants_of(store, self.labelled, augment, seed=seed, device=self.device)
         self._size = (int(store.images.shape[2]), int(store.images.shape[3]))
-        self._classes = store.meta_labels
-        self._codes = {name: store.slices[f"meta_{name}"].to_numpy(dtype=np.int64) for name in self._classes}
+        self._store = store
         self._heights = store.slices["height_fraction"].to_numpy(dtype=np.float32)
         #: The slice that is shown with the metadata of a slice.
         self._shown = np.arange(len(store.slices))
@@ -136,7 +135,7 @@ class PretrainLoader:
         return PretrainBatch(
             views=(view1, view2),
             matrices=(first.matrices.to(self.device), second.matrices.to(self.device)),
-            metadata={name: self._metadata(name, described) for name in self._codes},
+            metadata=class_ids(self._store, self._store.meta_labels, described, self.device),
             positions=torch.from_numpy(self._heights[described]).to(self.device),
             slices=torch.from_numpy(own_slices.copy()).to(self.device),
             step=step,
@@ -156,11 +155,6 @@ class PretrainLoader:
             raise ValueError(f"a batch of all slices has at most {self.sampler.batch_size}, not {count}")
         # A smaller batch is the beginning of the usual one.
         return self.sampler.batch(step)[:count], self.source
-
-    def _metadata(self, name: str, indices: NDArray[np.int64]) -> Tensor:
-        codes = self._codes[name][indices]
-        # Store indices make ids that are unique over all ranks without exchanging a word.
-        return torch.from_numpy(np.where(codes < 0, self._classes[name] + indices, codes)).to(self.device)
 
 
 class FinetuneLoader(SegmentationLoader[Stream]):

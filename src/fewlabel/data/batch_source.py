@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,3 +115,17 @@ def own_rows(count: int, setting: str) -> Rows:
         raise SettingsError("These settings are not valid:", [Fault(problem, setting, f"Try {setting}={near}")])
     share = count // world_size()
     return Rows(count, rank() * share, (rank() + 1) * share)
+
+
+def class_ids(
+    store: PreparedStore, labels: Iterable[str], indices: NDArray[np.int64], device: torch.device
+) -> dict[str, Tensor]:
+    """Meta label → (n,) int64 class ids of store slices; one without a label has an id that no other slice has.
+
+    Store indices make such ids unique over all processes without exchanging a word.
+    """
+    ids = {}
+    for name in labels:
+        codes = store.slices[f"meta_{name}"].to_numpy(dtype=np.int64)[indices]
+        ids[name] = torch.from_numpy(np.where(codes < 0, store.meta_labels[name] + indices, codes)).to(device)
+    return ids

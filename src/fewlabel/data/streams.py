@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -15,7 +16,7 @@ from fewlabel.core.rng import stream_seed, torch_stream
 from fewlabel.data.augment import Augmenter, Transform
 from fewlabel.data.augment_settings import AugmentConfig
 from fewlabel.data.batch import SegmentationBatch
-from fewlabel.data.batch_source import RESIDENT_LIMIT, SliceSource, labelled_slices, own_rows
+from fewlabel.data.batch_source import RESIDENT_LIMIT, SliceSource, class_ids, labelled_slices, own_rows
 from fewlabel.data.label_based_augmentation import variants_of
 from fewlabel.data.sampling import SliceSampler
 from fewlabel.data.store import PreparedStore
@@ -53,6 +54,7 @@ class SegmentationLoader(ABC, Generic[StreamT]):
         unlabelled_batch: Unlabelled rows of the joined batch; as many as labelled ones by default.
         unlabelled_views: 2 or more for further views of each unlabelled row, of the same geometry.
         weak_view: Whether the first view of an unlabelled row keeps the intensities of its slice.
+        metadata: Meta labels of unlabelled rows that batches bring.
         size: (height, width) of augmented rows, at most that of the slices; None for whole slices.
         resident_limit: Bytes of slices that may be kept on the device, for each of the two streams.
 
@@ -75,6 +77,7 @@ class SegmentationLoader(ABC, Generic[StreamT]):
         unlabelled_batch: int | None = None,
         unlabelled_views: int = 1,
         weak_view: bool = False,
+        metadata: Sequence[str] = (),
         size: tuple[int, int] | None = None,
         resident_limit: int = RESIDENT_LIMIT,
     ) -> None:
@@ -86,6 +89,7 @@ class SegmentationLoader(ABC, Generic[StreamT]):
         self._heights = store.slices["height_fraction"].to_numpy(dtype=np.float32)
         self._size = (int(store.images.shape[2]), int(store.images.shape[3]))
         self._view = size
+        self._metadata = tuple(metadata)
         own_rows(batch, "batch")
         source = self._source(labelled_slices(store, indices), masks=True, resident_limit=resident_limit)
         self.labelled = self._stream(source, batch, seed, "", 1, weak=False)
@@ -122,7 +126,12 @@ class SegmentationLoader(ABC, Generic[StreamT]):
             unlabelled_again=extra[1:],
             unlabelled_slices=others,
             unlabelled_positions=None if others is None else self._positions(others),
+            unlabelled_metadata=None if others is None or not self._metadata else self._class_ids(others),
         )
+
+    def _class_ids(self, slices: Tensor) -> dict[str, Tensor]:
+        """Of store slices, under the meta labels that were asked for."""
+        return class_ids(self.store, self._metadata, slices.cpu().numpy(), self.device)
 
     def _positions(self, slices: Tensor) -> Tensor:
         """Heights of store slices along the slice axis, in (0, 1)."""

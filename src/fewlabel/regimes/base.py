@@ -87,6 +87,22 @@ class Regime(nn.Module, ABC):
         if faults:
             raise SettingsError("These settings do not suit the regime:", faults)
 
+    @classmethod
+    def data_faults(cls, config: Any, meta_labels: Mapping[str, int], rows: int) -> list[Fault]:  # noqa: ARG003
+        """What the regime cannot work with in the data; asked before any training, usually nothing.
+
+        Args:
+            config: The regime's own settings.
+            meta_labels: Name → number of classes of each meta label among the slices that are trained on.
+            rows: Unlabelled rows of a joined batch.
+        """
+        return []
+
+    @property
+    def uses_metadata(self) -> tuple[str, ...]:
+        """Meta labels of the unlabelled rows that batches have to bring."""
+        return ()
+
     @abstractmethod
     def losses(self, batch: SegmentationBatch) -> dict[str, Tensor]:
         """Named scalar terms whose sum is minimised.

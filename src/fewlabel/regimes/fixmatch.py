@@ -39,5 +39,5 @@ class FixMatch(WeakToStrong):
         strong, labels = self.mixed(batch.unlabelled_again[0], pseudo, batch)
         count = len(batch.images)
         with self.streams(count, len(weak)):
-            logits = self.network(torch.cat([batch.images, strong]))
+            logits = self.segment(torch.cat([batch.images, strong]), batch.labels, labels)
         return self.supervision(logits[:count], batch.labels), self.strong_loss(logits[count:], labels)

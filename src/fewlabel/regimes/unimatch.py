@@ -60,7 +60,7 @@ class UniMatch(WeakToStrong):
         with self.streams(*rows):
             maps = self.network.encoder(torch.cat([batch.images, first[0], second[0], weak]))
             dropped = [self._dropped(part, rows, batch) for part in maps]
-            logits = self.network.classifier(self.network.decoder(dropped)[-1])
+            logits = self.classify(self.network.decoder(dropped)[-1], batch.labels, first[1], second[1])
         own, one, two, third = torch.split(logits, rows)
         strong = 0.25 * (self.strong_loss(one, first[1]) + self.strong_loss(two, second[1]))
         return self.supervision(own, batch.labels), strong + 0.5 * self.strong_loss(third, pseudo.labels)

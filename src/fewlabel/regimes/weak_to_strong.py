@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from fewlabel.core.collective import gather, sum_across, world_size
+from fewlabel.core.errors import Fault
 from fewlabel.core.progress import say
 from fewlabel.core.settings.base import setting
 from fewlabel.data.batch import SegmentationBatch
@@ -25,6 +26,7 @@ from fewlabel.objectives.mixing import partners, position_partners, random_boxes
 from fewlabel.objectives.one_piece_pseudo_labels import OnePiece
 from fewlabel.objectives.segmentation import IGNORE
 from fewlabel.objectives.semi_supervised_loss_parts import probabilities, ramp_up
+from fewlabel.regimes.contrast_beside import ContrastBeside, ContrastSettings, contrast_faults
 from fewlabel.regimes.semi_supervised import resting_steps, two_phases
 from fewlabel.regimes.supervised_rollback_record import Returns
 from fewlabel.regimes.teacher_student import TeacherStudent, TeacherStudentSettings
@@ -37,7 +39,7 @@ LOOK_EVERY = 10
 SHARE, RATIO = (0.02, 0.4), 1 / 0.3
 
 
-class WeakToStrongSettings(TeacherStudentSettings):
+class WeakToStrongSettings(TeacherStudentSettings, ContrastSettings):
     """Settings of regimes that teach strong views by weak ones."""
 
     unlabelled_weight: float = setting(
@@ -94,6 +96,12 @@ class WeakToStrongSettings(TeacherStudentSettings):
             raise ValueError("guard must be above 1, or 0 to watch nothing")
         return self
 
+    @model_validator(mode="after")
+    def _beside_something(self) -> Self:
+        if self.contrast > 0 and self.unlabelled_weight == 0:
+            raise ValueError("contrast acts beside the pseudo-labels: unlabelled_weight must be above 0")
+        return self
+
 
 @dataclass(frozen=True)
 class Pseudo:
@@ -124,6 +132,10 @@ class WeakToStrong(TeacherStudent):
       time, or where a class has no pixel at all to begin with, the rest of the run is supervised. It is said when it
       happens, and again at the end. Of a class that no labelled slice shows nothing is expected: there is none among
       the pseudo-labels, and what comes up of it is left out.
+    * **Contrast** (``contrast`` above 0). In the second phase ``contrast · λ(t) / λ`` times a contrastive loss is
+      added: of the embeddings of two views of the unlabelled slices, without boxes, that meta labels guide (a pass of
+      the encoder of its own, which leaves running statistics alone), or of pixels of the last decoder map, by labels
+      and sure pseudo-labels. Its head begins at random and is not taken back with the supervised weights.
 
     Children implement :meth:`pseudo_loss`.
     """
@@ -150,6 +162,7 @@ class WeakToStrong(TeacherStudent):
         # What the teacher said of the last weak views, as it was and as it counts.
         self._guesses: Tensor | None = None
         self._labels: Tensor | None = None
+        self.beside = ContrastBeside(config, network) if config.contrast > 0 else None
 
     @abstractmethod
     def pseudo_loss(self, batch: SegmentationBatch, weak: Tensor, pseudo: Pseudo) -> tuple[dict[str, Tensor], Tensor]:
@@ -160,6 +173,20 @@ class WeakToStrong(TeacherStudent):
             weak: (u, channels, *space).
             pseudo: What the teacher says of it.
         """
+
+    @classmethod
+    def data_faults(cls, config: Any, meta_labels: Mapping[str, int], rows: int) -> list[Fault]:
+        """What the contrast cannot work with."""
+        return contrast_faults(config, meta_labels, rows)
+
+    @property
+    def uses_metadata(self) -> tuple[str, ...]:
+        """The labels that guide the contrast of slices."""
+        return () if self.beside is None else self.beside.labels
+
+    def undecayed(self) -> tuple[nn.Module, ...]:
+        """The head of the contrast, which only a small term reaches, and none in the first phase."""
+        return () if self.beside is None else (self.beside,)
 
     @classmethod
     def phase_lengths(cls, config: Any, total_steps: int, *, pretrained: bool = False) -> tuple[int, ...]:  # noqa: ARG003
@@ -190,11 +217,34 @@ class WeakToStrong(TeacherStudent):
         return super().labelled_terms(batch)
 
     def joint_terms(self, batch: SegmentationBatch, unlabelled: Tensor, weight: float) -> dict[str, Tensor]:
-        """``ce``, ``dice`` and ``pseudo``."""
+        """``ce``, ``dice`` and ``pseudo``, and ``contrast`` where it has a weight."""
         pseudo = self._pseudo(unlabelled)
         terms, loss = self.pseudo_loss(batch, unlabelled, pseudo)
         self.log(pseudo=loss, sure=pseudo.share)
-        return {**terms, "pseudo": weight * loss}
+        terms = {**terms, "pseudo": weight * loss}
+        if self.beside is not None:
+            contrast = self.beside(self.network.encoder, batch, unlabelled, self.streams)
+            self.log(contrast=contrast)
+            terms["contrast"] = self.settings.contrast * weight / self.settings.unlabelled_weight * contrast
+        return terms
+
+    def segment(self, images: Tensor, *labels: Tensor) -> Tensor:
+        """Logits of the student.
+
+        Args:
+            images: (n, channels, *space).
+            labels: Classes (m, *space) of the rows of each stream in turn, 255 where a pixel takes no part in a
+                contrast of pixels.
+        """
+        if self.beside is None:
+            return torch.as_tensor(self.network(images))
+        return self.classify(self.network.decoder(self.network.encoder(images))[-1], *labels)
+
+    def classify(self, features: Tensor, *labels: Tensor) -> Tensor:
+        """As :meth:`segment`, of the last decoder map; rows may follow that are in no stream."""
+        if self.beside is not None:
+            self.beside.show(features, labels)
+        return torch.as_tensor(self.network.classifier(features))
 
     def after_step(self, step: int, total_steps: int) -> None:
         """The teacher is the student in the first phase and follows it in the second; then the guard looks."""

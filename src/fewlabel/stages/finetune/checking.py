@@ -15,7 +15,7 @@ from fewlabel.engine.trackers import missing_trackers
 from fewlabel.nets.unet import UNetConfig
 from fewlabel.protocol.model_selection import Selection, choose_selection
 from fewlabel.protocol.splits import LabelDraw
-from fewlabel.protocol.training_eligibility import drawn_labels, labels_of_encoder
+from fewlabel.protocol.training_eligibility import drawn_labels, labels_of_encoder, training_slices
 from fewlabel.regimes.base import Regime
 from fewlabel.stages._batch_norm_statistics import statistics_faults
 from fewlabel.stages._encoder_to_be_trained import PlannedEncoder
@@ -91,7 +91,7 @@ def check(
     network = built_network(settings, int(store.images.shape[1]), size, origin)
     faults = [*network_faults(settings, network, user_network), *statistics_faults(settings.recalibrate, network)]
     faults += missing_trackers(settings.tracking)
-    faults += _regime_faults(settings, network, size, steps_open=steps_open)
+    faults += [*_regime_faults(settings, network, size, steps_open=steps_open), *_data_faults(settings, store)]
     if origin is not None:
         faults += encoder_faults(
             settings.patch, settings.encoder or settings.start, architecture_of(origin), single_rows(settings)
@@ -131,6 +131,18 @@ def _regime_faults(
     pretrained = {mode_of(settings) != "scratch", *([False] if settings.control else [])}
     lengths = [regime.phase_lengths(config, settings.steps, pretrained=each) for each in pretrained]
     return [*faults, *warmup_faults(settings.optimiser, [steps for each in lengths for steps in each])]
+
+
+def _data_faults(settings: FinetuneSettings, store: PreparedStore) -> list[Fault]:
+    """What the regime cannot work with in the prepared data."""
+    regime: type[Regime] = load_plugin("fewlabel.regimes", settings.regime.name)
+    try:
+        indices = training_slices(store, ("train",))
+    except FewlabelError:
+        # Told by whoever draws the labelled patients.
+        return []
+    meta_labels = {name: store.classes_among(name, indices) for name in store.meta_labels}
+    return regime.data_faults(settings.regime, meta_labels, settings.unlabelled_batch or settings.batch)
 
 
 def _label_use(

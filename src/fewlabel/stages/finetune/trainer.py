@@ -145,6 +145,7 @@ class SegmentationTrainer(Trainer[Regime]):
             "unlabelled_batch": settings.unlabelled_batch,
             "unlabelled_views": regime.unlabelled_views,
             "weak_view": regime.weak_view,
+            "metadata": regime.uses_metadata,
         }
         if self.patch is None:
             return FinetuneLoader(self.store, indices, size=self.view, **common)
