@@ -164,6 +164,20 @@ def test_positions_are_those_of_the_store(store, kind):
 
 
 @pytest.mark.parametrize("kind", ["slices", "patches"])
+def test_metadata_are_brought_where_they_are_asked_for(store, kind):
+    assert loader(store, kind).batch(0).unlabelled_metadata is None
+    codes = np.arange(27) % 4 - 1
+    described = SimpleNamespace(
+        **vars(store) | {"slices": store.slices.assign(meta_phase=codes), "meta_labels": {"phase": 3}}
+    )
+    batch = loader(described, kind, metadata=("phase",)).batch(1)
+    assert batch.unlabelled_metadata.keys() == {"phase"}
+    # A slice whose label is missing is of a class of its own.
+    expected = [codes[row] if codes[row] >= 0 else 3 + row for row in batch.unlabelled_slices.tolist()]
+    assert batch.unlabelled_metadata["phase"].tolist() == expected
+
+
+@pytest.mark.parametrize("kind", ["slices", "patches"])
 def test_without_augmentation_all_views_are_the_slice(store, kind):
     batch = loader(store, kind, augment=None).batch(1)
     assert len(batch.unlabelled_again) == 2

@@ -29,6 +29,10 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
         {"regime": "urpc", "network": {"width": 4, "depth": 2}, "steps": 40, "optimiser": {"warmup": 50}},
         ["network.depth", "optimiser.warmup"],
     ),
+    (
+        {"regime": {"name": "fixmatch", "contrast": 0.1, "contrast_labels": ["scanner"]}, "unlabelled_batch": 1},
+        ["regime.contrast_labels", "unlabelled_batch"],
+    ),
 ]
 #: Such as none refuses.
 FINE: list[dict[str, Any]] = [
@@ -40,6 +44,8 @@ FINE: list[dict[str, Any]] = [
     {"regime": "fixmatch", "steps": 100, "optimiser": {"warmup": 19}},
     {"regime": {"name": "fixmatch", "unlabelled_weight": 0.0}, "steps": 100, "optimiser": {"warmup": 99}},
     {"regime": {"name": "arco", "pretrain_share": 0.0}, "steps": 90, "optimiser": {"warmup": 89}},
+    {"regime": {"name": "fixmatch", "contrast": 0.1, "contrast_labels": ["patient", "position"], "rest": 0.0}},
+    {"regime": {"name": "unimatch", "contrast": 0.1, "contrast_of": "pixels", "rest": 0.0}},
 ]
 
 
