@@ -87,16 +87,18 @@ class ContrastBeside(nn.Module):
     def __init__(self, settings: ContrastSettings, network: UNet) -> None:
         super().__init__()
         self.settings = settings
-        slices = settings.contrast_of == "slices"
-        self.slices = SliceContrast(settings, network.config) if slices else None
-        self.pixels = None if slices else PixelContrast(settings, network.config, network.classes)
+        self.part: SliceContrast | PixelContrast
+        if settings.contrast_of == "slices":
+            self.part = SliceContrast(settings, network.config)
+        else:
+            self.part = PixelContrast(settings, network.config, network.classes)
         # Last decoder maps and classes of the rows of each stream, within a step.
         self._shown: list[tuple[Tensor, Tensor]] = []
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Meta labels that it needs of the unlabelled rows."""
-        return () if self.slices is None else tuple(dict.fromkeys(self.settings.contrast_labels))
+        return tuple(dict.fromkeys(self.settings.contrast_labels)) if isinstance(self.part, SliceContrast) else ()
 
     def show(self, features: Tensor, labels: Sequence[Tensor]) -> None:
         """Keep for this step what a contrast of pixels compares; that of slices needs nothing.
@@ -105,7 +107,7 @@ class ContrastBeside(nn.Module):
             features: (n, channels, *space), the last decoder map; rows may follow that are in no stream.
             labels: Classes (m, *space) of the rows of each stream in turn.
         """
-        if self.pixels is not None:
+        if isinstance(self.part, PixelContrast):
             rows = [len(part) for part in labels]
             self._shown = list(zip(features[: sum(rows)].split(rows), labels, strict=True))
 
@@ -127,9 +129,9 @@ class ContrastBeside(nn.Module):
         Raises:
             ValueError: If slices are contrasted and the batch does not bring their metadata.
         """
-        if self.slices is None:
+        if isinstance(self.part, PixelContrast):
             shown, self._shown = self._shown, []
-            return torch.as_tensor(self.pixels(shown, batch.generator)) if self.pixels else weak.sum() * 0
+            return torch.as_tensor(self.part(shown, batch.generator))
         if batch.unlabelled_slices is None or (self.labels and batch.unlabelled_metadata is None):
             raise ValueError("a contrast of slices needs the metadata of the unlabelled rows")
         again = batch.unlabelled_again
@@ -137,7 +139,7 @@ class ContrastBeside(nn.Module):
         # Views without boxes of other slices, in a pass of their own that leaves running statistics alone.
         with preserve_buffers(encoder), streams(len(weak), len(weak)):
             maps = encoder(torch.cat(views))[-1]
-        return torch.as_tensor(self.slices(maps, batch.unlabelled_slices, batch.unlabelled_metadata or {}))
+        return torch.as_tensor(self.part(maps, batch.unlabelled_slices, batch.unlabelled_metadata or {}))
 
 
 class SliceContrast(nn.Module):

@@ -32,7 +32,7 @@ def embedded(regime, batch):
     regime = copy.deepcopy(regime)
     maps = regime.network.encoder(torch.cat(views_of(batch)))[-1]
     means = maps.flatten(2).mean(dim=2)
-    head = regime.beside.slices.head
+    head = regime.beside.part.head
     rows = functional.linear(
         functional.relu(functional.linear(means, head.first.weight, head.first.bias)),
         head.second.weight,
@@ -84,7 +84,7 @@ def slow_pixels(rows, labels, temperature):
 def test_pixels_are_contrasted_by_the_formula_of_sscl(name, monkeypatch):
     regime = apart(tiny(name, contrast=0.3, contrast_of="pixels", contrast_temperature=0.4, threshold=0.6))
     kept = {}
-    drawn = regime.beside.pixels._draw
+    drawn = regime.beside.part._draw
 
     def spy(labels, generator):
         kept.setdefault("labels", []).append(labels)
@@ -92,12 +92,12 @@ def test_pixels_are_contrasted_by_the_formula_of_sscl(name, monkeypatch):
         return kept["drawn"][-1]
 
     show = regime.beside.show
-    monkeypatch.setattr(regime.beside.pixels, "_draw", spy)
+    monkeypatch.setattr(regime.beside.part, "_draw", spy)
     monkeypatch.setattr(
         regime.beside, "show", lambda features, labels: (kept.update(features=features), show(features, labels))
     )
     regime.losses(tiny_batch(regime, step=LATE))
-    head, rows, labels, start = regime.beside.pixels.head, [], [], 0
+    head, rows, labels, start = regime.beside.part.head, [], [], 0
     for whole, (places, classes) in zip(kept["labels"], kept["drawn"], strict=True):
         for row in range(len(whole)):
             seen = set()
@@ -156,10 +156,11 @@ def test_it_rests_in_the_first_phase_and_reaches_encoder_and_head_in_the_second(
 @pytest.mark.parametrize("what", ["slices", "pixels"])
 def test_steps_lower_it(what):
     regime = build("fixmatch", contrast=5.0, contrast_of=what, guard=0.0, contrast_temperature=0.5)
-    before = regime.losses(toy_batch(regime, step=LATE))["contrast"]
+    before = float(regime.losses(toy_batch(regime, step=LATE))["contrast"].detach())
     for _ in range(8):
         train(regime, 1, first=LATE)
-    assert float(regime.losses(toy_batch(regime, step=LATE))["contrast"]) < 0.98 * float(before)
+    after = float(regime.losses(toy_batch(regime, step=LATE))["contrast"].detach())
+    assert after < 0.98 * before
 
 
 @pytest.mark.parametrize("name", NAMES)
