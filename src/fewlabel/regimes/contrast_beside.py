@@ -109,7 +109,7 @@ class ContrastBeside(nn.Module):
         """
         if isinstance(self.part, PixelContrast):
             rows = [len(part) for part in labels]
-            self._shown = list(zip(features[: sum(rows)].split(rows), labels, strict=True))
+            self._shown = list(zip(torch.split(features[: sum(rows)], rows), labels, strict=True))
 
     def forward(
         self,
@@ -176,8 +176,8 @@ class SliceContrast(nn.Module):
         mine = torch.arange(count, device=maps.device) + rank() * count
         mine = torch.cat([mine, mine + total])
         candidates, joined = others(mine, 2 * total), gather(slices)
-        wanted = [gather(metadata[name]) for name in dict.fromkeys(settings.contrast_labels)] or [None]
-        losses = [info_nce(logits, guided_positives(joined, label, mine), candidates) for label in wanted]
+        wanted: list[Tensor | None] = [gather(metadata[name]) for name in dict.fromkeys(settings.contrast_labels)]
+        losses = [info_nce(logits, guided_positives(joined, label, mine), candidates) for label in wanted or [None]]
         return torch.stack(losses).mean()
 
 
