@@ -112,6 +112,20 @@ def test_a_budget_keeps_the_steps_that_the_warm_up_of_the_run_takes(tmp_path: Pa
     assert read_json(made / "round.json")["steps"] == 30
 
 
+@pytest.mark.parametrize("steps", [1, 24, 25])
+def test_steps_that_the_warm_up_takes_whole_are_refused_before_any_work(
+    run: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    annotate(run, "c", nested_discs(2))
+    monkeypatch.setattr(learn, "run_stage", lambda *_, **__: pytest.fail("work was begun"))
+    with pytest.raises(SettingsError) as caught:
+        go(run, steps=steps, finetune={"optimiser": {"warmup": 25}})
+    (fault,) = caught.value.faults
+    assert fault.where == "finetune.optimiser.warmup"
+    assert fault.remedy == f"Set it below {steps}, or raise steps"
+    assert not list((run / "rounds").glob("*/*"))
+
+
 # What is refused.
 
 
