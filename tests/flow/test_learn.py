@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +15,9 @@ from fewlabel.core.errors import ArtifactError, DataError, SettingsError
 from fewlabel.data.store import PreparedStore
 from fewlabel.pipelines import learn
 from fewlabel.stages import predict, suggest
-from kit.segmenters import LABELS, SHAPE, annotate, nested_discs, trained_run
+from kit.segmenters import LABELS, SHAPE, annotate, nested_discs
 
 FEW = {"steps": 2, "device": "cpu"}
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on five scans, two of them annotated, as train leaves it."""
-    return trained_run(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def run(made: Path, tmp_path: Path) -> Path:
-    # With its scans, which it finds where they lie beside it.
-    return Path(shutil.copytree(made.parent, tmp_path / "home")) / "run"
 
 
 def go(run: Path, **values: Any) -> Path:

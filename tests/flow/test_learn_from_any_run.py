@@ -25,17 +25,6 @@ FIELDS = finetune.FinetuneSettings.model_fields.keys()
 QUICK = {"device": "cpu", "scans": 0, "take": "always"}
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on five scans, two of them annotated, as train leaves it."""
-    return trained_run(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def run(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made.parent, tmp_path / "home")) / "run"
-
-
 def go(run: Path, **values: Any) -> Path:
     return learn.run(learn.learn_settings({"run": run, **QUICK, **values}))
 
@@ -110,6 +99,20 @@ def test_a_budget_keeps_the_steps_that_the_warm_up_of_the_run_takes(tmp_path: Pa
     annotate(run, "c", nested_discs(2))
     made = go(run, budget="1s")
     assert read_json(made / "round.json")["steps"] == 30
+
+
+@pytest.mark.parametrize("steps", [1, 24, 25])
+def test_steps_that_the_warm_up_takes_whole_are_refused_before_any_work(
+    run: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    annotate(run, "c", nested_discs(2))
+    monkeypatch.setattr(learn, "run_stage", lambda *_, **__: pytest.fail("work was begun"))
+    with pytest.raises(SettingsError) as caught:
+        go(run, steps=steps, finetune={"optimiser": {"warmup": 25}})
+    (fault,) = caught.value.faults
+    assert fault.where == "finetune.optimiser.warmup"
+    assert fault.remedy == ("Set it to 0, or raise steps" if steps == 1 else f"Set it below {steps}, or raise steps")
+    assert not list((run / "rounds").glob("*/*"))
 
 
 # What is refused.

@@ -6,7 +6,6 @@ import errno
 import gzip
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from email import message_from_bytes
@@ -26,22 +25,11 @@ from fewlabel.data.preprocess import Plan, indices_of_values
 from fewlabel.data.store import PreparedCase, PreparedStore
 from fewlabel.service.monai_label.server import application, served_run
 from fewlabel.service.monai_label.settings import ServeSettings
-from kit.segmenters import LABELS, SHAPE, nested_discs, trained_run
+from kit.segmenters import LABELS, SHAPE, nested_discs
 from kit.viewing import discs_run
 
 TOKEN = "a-token-of-the-test"
 HOME = "http://127.0.0.1:8000"
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return trained_run(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def run(made: Path, tmp_path: Path) -> Path:
-    # With its scans, which it finds where they lie beside it.
-    return Path(shutil.copytree(made.parent, tmp_path / "home")) / "run"
 
 
 def serving(run: Path, base: str = f"{HOME}/{TOKEN}", **over: Any) -> TestClient:

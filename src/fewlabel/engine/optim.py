@@ -84,7 +84,8 @@ def warmup_faults(config: OptimiserConfig, lengths: Iterable[int]) -> list[Fault
     if config.warmup < shortest:
         return []
     problem = f"must be shorter than every phase of the run: one has {shortest} steps, the warm-up {config.warmup}"
-    return [Fault(problem, "optimiser.warmup", f"Set it below {shortest}, or raise steps")]
+    remedy = f"Set it below {shortest}, or raise steps" if shortest > 1 else "Set it to 0, or raise steps"
+    return [Fault(problem, "optimiser.warmup", remedy)]
 
 
 def build_optimiser(

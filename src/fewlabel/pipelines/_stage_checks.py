@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from fewlabel.core.errors import FewlabelError
+from fewlabel.core.errors import Fault, FewlabelError, SettingsError
 from fewlabel.core.settings.base import Settings
 from fewlabel.data.store import PreparedStore
 from fewlabel.pipelines.stage_table import settings_class
@@ -75,6 +75,30 @@ def check_plans(
         )
     if errors:
         raise errors[0]
+
+
+def check_steps(plans: Mapping[str, Settings], steps_open: Collection[str] = ()) -> None:
+    """Refuse steps that a warm-up takes whole, which is known before any scan is read.
+
+    Args:
+        plans: Settings of the stages.
+        steps_open: Stages whose steps are chosen later.
+
+    Raises:
+        SettingsError: With the faults of all stages.
+    """
+    told: dict[str, Callable[[Any], list[Fault]]] = {
+        "pretrain": pretrain.steps_faults,
+        "finetune": finetune.steps_faults,
+    }
+    faults = [
+        replace(fault, where=f"{stage}.{fault.where}")
+        for stage, ask in told.items()
+        if stage in plans and stage not in steps_open
+        for fault in ask(plans[stage])
+    ]
+    if faults:
+        raise SettingsError("These settings are not valid:", faults)
 
 
 def _of_stage(stage: str, error: FewlabelError) -> FewlabelError:

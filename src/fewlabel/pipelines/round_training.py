@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, field_validator
 
 from fewlabel.core.artifact.artifact_folder import Artifact
-from fewlabel.core.errors import Fault
+from fewlabel.core.errors import Fault, SettingsError
 from fewlabel.core.progress import say
 from fewlabel.core.settings.base import PathSetting, Settings, setting
 from fewlabel.core.settings.durations import clock, parse_duration
@@ -90,7 +91,7 @@ def round_tuning(
     """Settings of the training: those of the network that it goes on from, on the labels of then and of now.
 
     Raises:
-        SettingsError: If one that was given for it is wrong.
+        SettingsError: If one that was given for it is wrong, or the steps that were given do not outlast the warm-up.
     """
     facts = start.json("segmenter.json")
     held = {*store.split["parts"].get("validation", ())}
@@ -112,7 +113,14 @@ def round_tuning(
         "device": settings.device,
         **finetune.settings_to_go_on(facts),
     }
-    return finetune.FinetuneSettings.parse(merge({**known, **own}, settings.finetune), where="finetune.")
+    if settings.steps is not None:
+        own["steps"] = settings.steps
+    tuning = finetune.FinetuneSettings.parse(merge({**known, **own}, settings.finetune), where="finetune.")
+    faults = [] if settings.steps is None else finetune.steps_faults(tuning)
+    if faults:
+        told = [replace(fault, where=f"finetune.{fault.where}") for fault in faults]
+        raise SettingsError("These settings are not valid:", told)
+    return tuning
 
 
 def scans_to_predict(store: PreparedStore, count: int) -> list[str]:

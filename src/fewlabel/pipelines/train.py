@@ -22,7 +22,7 @@ from fewlabel.data.scan_locations import find_again_in_rounds, read_data_folder
 from fewlabel.data.store import PreparedStore
 from fewlabel.pipelines._outdated_scores import outdated, set_aside
 from fewlabel.pipelines._run_folder_checks import FREE, before, refuse_other_run
-from fewlabel.pipelines._stage_checks import check_plans
+from fewlabel.pipelines._stage_checks import check_plans, check_steps
 from fewlabel.pipelines._train_settings import CHAIN, TrainSettings, asked_for, plan, train_settings
 from fewlabel.pipelines.budget_sizing import Sizing, forecast_of, forecast_rows
 from fewlabel.pipelines.model_or_control import choice, choice_line, surprise_line
@@ -61,6 +61,7 @@ def run(settings: TrainSettings) -> Path:
     plan(settings)
     _one_process()
     sizing = Sizing(settings, started)
+    check_steps(plan(sizing.settings), sizing.open_steps)
     refuse_other_run(settings.out, plan(sizing.settings), resume=settings.resume)
     sizing.choose_grid(plan(sizing.settings))
     record = _Record(sizing)

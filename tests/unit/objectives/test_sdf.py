@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from fewlabel.objectives.sdf import signed_distance, signed_distances, soft_mask
 
 
-def slow(mask):
+def slow(mask, known=None):
     """By looking at all pairs of pixels."""
+    known = np.ones_like(mask) if known is None else known
     places = list(itertools.product(*map(range, mask.shape)))
 
     def faces(place):
@@ -25,15 +26,19 @@ def slow(mask):
             if 0 <= other[axis] < mask.shape[axis]:
                 yield tuple(other)
 
-    edge = [place for place in places if mask[place] and any(not mask[other] for other in faces(place))]
-    if not edge:
-        return np.full(mask.shape, -1.0 if mask.all() else 1.0)
-    distance = {place: min(math.dist(place, other) for other in edge) for place in places}
-    deepest = max([distance[place] for place in places if mask[place]])
-    farthest = max([distance[place] for place in places if not mask[place]])
+    within = [place for place in places if known[place] and mask[place]]
+    beyond = {place for place in places if known[place] and not mask[place]}
+    edge = [place for place in within if any(other in beyond for other in faces(place))]
     found = np.zeros(mask.shape)
+    if not edge:
+        for place in places:
+            found[place] = 0 if not known[place] else -1 if mask[place] else 1
+        return found
+    distance = {place: min(math.dist(place, other) for other in edge) for place in places}
+    deepest = max([distance[place] for place in within])
+    farthest = max([distance[place] for place in beyond])
     for place in places:
-        if place in edge:
+        if place in edge or not known[place]:
             continue
         found[place] = -distance[place] / deepest if mask[place] else distance[place] / farthest
     return found
@@ -45,10 +50,32 @@ def disc(size=33, radius=9.0):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.sampled_from([(6, 7), (1, 5), (4, 3, 5)]), st.floats(0.05, 0.95))
-def test_it_is_the_slow_loop(seed, shape, share):
-    mask = np.random.default_rng(seed).random(shape) < share
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([(6, 7), (1, 5), (4, 3, 5)]),
+    st.floats(0.05, 0.95),
+    st.floats(0.0, 0.95),
+)
+def test_it_is_the_slow_loop(seed, shape, share, ignored):
+    rng = np.random.default_rng(seed)
+    mask, known = rng.random(shape) < share, rng.random(shape) >= ignored
     np.testing.assert_allclose(signed_distance(mask), slow(mask), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(signed_distance(mask, known), slow(mask, known), rtol=1e-6, atol=1e-7)
+
+
+def test_a_labelled_slice_of_a_volume_has_the_distances_that_it_has_alone():
+    labels = torch.full((1, 5, 33, 33), 255)
+    labels[0, 2] = torch.from_numpy(disc().astype(np.int64))
+    found = signed_distances(labels, 2)[0, 0].numpy()
+    assert np.array_equal(found[2], signed_distance(disc()))
+    assert (np.delete(found, 2, axis=0) == 0).all()
+
+
+def test_what_is_not_labelled_makes_no_boundary_and_no_largest_distance():
+    labels = torch.tensor([[255, 1, 1, 1, 0, 0, 255, 255]])
+    assert signed_distances(labels, 2)[0, 0].tolist() == [0, -1, -0.5, 0, 0.5, 1, 0, 0]
+    hidden = torch.tensor([[1, 1, 255, 0, 0]])
+    assert signed_distances(hidden, 2)[0, 0].tolist() == [-1, -1, 0, 1, 1]
 
 
 def test_a_line_has_a_closed_form():
@@ -125,9 +152,9 @@ def test_each_class_of_each_slice_has_its_own(space):
     assert found.shape == (3, 3, *space)
     assert found.dtype == torch.float32
     for row, channel in itertools.product(range(3), range(3)):
-        expected = signed_distance((labels[row] == channel + 1).numpy())
+        expected = signed_distance((labels[row] == channel + 1).numpy(), (labels[row] != 255).numpy())
         assert np.array_equal(found[row, channel].numpy(), expected)
-    assert bool((found[0, 1] == 1).all())
+    assert bool((found[0, 1][labels[0] != 255] == 1).all())
 
 
 def test_no_slice_no_distance():

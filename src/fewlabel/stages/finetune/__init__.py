@@ -15,7 +15,7 @@ from fewlabel.core.settings.base import Settings
 from fewlabel.engine.regime_run_summary import outcome_sentences
 from fewlabel.stages._encoder_to_be_trained import PlannedEncoder
 from fewlabel.stages._shape_checks import slice_faults
-from fewlabel.stages.finetune.checking import LabelUse, check
+from fewlabel.stages.finetune.checking import LabelUse, check, steps_faults
 from fewlabel.stages.finetune.inputs import Inputs
 from fewlabel.stages.finetune.leave_one_out_choice import NOTHING_KNOWN, nothing_else_tells
 from fewlabel.stages.finetune.segmenter_facts import settings_to_go_on
@@ -40,6 +40,7 @@ __all__ = [
     "settings_to_go_on",
     "single_rows",
     "slice_faults",
+    "steps_faults",
     "validated_again",
 ]
 

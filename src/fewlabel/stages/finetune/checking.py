@@ -126,11 +126,20 @@ def _regime_faults(
     regime: type[Regime] = load_plugin("fewlabel.regimes", config.name)
     learnt_from = settings.patch or view_size(settings.view, size) or size
     faults = regime.faults(config, network, learnt_from)
-    if steps_open:
-        return faults
+    return faults if steps_open else [*faults, *steps_faults(settings)]
+
+
+def steps_faults(settings: FinetuneSettings) -> list[Fault]:
+    """A fault where a phase of the run or of its control would not live to the end of the warm-up; needs no data.
+
+    Args:
+        settings: Settings of the stage, ``steps`` as they are to be.
+    """
+    config = settings.regime
+    regime: type[Regime] = load_plugin("fewlabel.regimes", config.name)
     pretrained = {mode_of(settings) != "scratch", *([False] if settings.control else [])}
     lengths = [regime.phase_lengths(config, settings.steps, pretrained=each) for each in pretrained]
-    return [*faults, *warmup_faults(settings.optimiser, [steps for each in lengths for steps in each])]
+    return warmup_faults(settings.optimiser, [steps for each in lengths for steps in each])
 
 
 def _data_faults(settings: FinetuneSettings, store: PreparedStore) -> list[Fault]:

@@ -24,11 +24,11 @@ from fewlabel.protocol.exposure import KEY
 from fewlabel.stages._batch_norm_statistics import KEY as STATISTICS
 from fewlabel.stages._batch_norm_statistics import statistics_record
 from fewlabel.stages._shape_checks import say_depth
-from fewlabel.stages.pretrain.checking import check
+from fewlabel.stages.pretrain.checking import check, steps_faults
 from fewlabel.stages.pretrain.settings import PretrainSettings
 from fewlabel.stages.pretrain.trainer import PretrainingTrainer
 
-__all__ = ["EMBEDDED", "SETTINGS", "PretrainSettings", "PretrainingTrainer", "check", "run"]
+__all__ = ["EMBEDDED", "SETTINGS", "PretrainSettings", "PretrainingTrainer", "check", "run", "steps_faults"]
 
 #: Slices whose embeddings are left beside the encoder, at most.
 EMBEDDED = 2000

@@ -49,7 +49,7 @@ def check(
         faults.append(Fault(problem, "network.in_channels", "Leave out network.in_channels"))
     method: type[PretrainMethod] = load_plugin("fewlabel.methods", settings.method.name)
     if not steps_open:
-        faults += warmup_faults(settings.optimiser, method.phase_lengths(settings.method, settings.steps))
+        faults += steps_faults(settings)
     try:
         indices = training_slices(store, settings.parts)
         faults += method.faults(settings.method, network, data_facts(store, indices))
@@ -61,6 +61,16 @@ def check(
     if faults:
         raise SettingsError("These settings are not valid:", faults)
     return PlannedEncoder(network, subjects)
+
+
+def steps_faults(settings: PretrainSettings) -> list[Fault]:
+    """A fault where a phase of the run would not live to the end of the warm-up; needs no data.
+
+    Args:
+        settings: Settings of the stage, ``steps`` as they are to be.
+    """
+    method: type[PretrainMethod] = load_plugin("fewlabel.methods", settings.method.name)
+    return warmup_faults(settings.optimiser, method.phase_lengths(settings.method, settings.steps))
 
 
 def data_facts(store: PreparedStore, indices: NDArray[np.int64]) -> DataFacts:
