@@ -142,11 +142,11 @@ def test_an_unfinished_round_begins_anew(run: Path, said: list[str]) -> None:
     assert Artifact.find(run / "rounds" / "1", "round") is not None
 
 
-def test_scans_of_a_prepared_folder_are_predicted_by_id(made: Path, tmp_path: Path) -> None:
-    values = {"model": made, "scans": made / "prepared", "out": tmp_path / "masks", "device": "cpu"}
+def test_scans_of_a_prepared_folder_are_predicted_by_id(trained: Path, tmp_path: Path) -> None:
+    values = {"model": trained, "scans": trained / "prepared", "out": tmp_path / "masks", "device": "cpu"}
     predict.run(predict.SETTINGS.parse({**values, "cases": ["d", "a"]}))
     assert sorted(path.name for path in (tmp_path / "masks").glob("*.nii.gz")) == ["a.nii.gz", "d.nii.gz"]
     with pytest.raises(DataError, match='holds no scan "x"'):
         predict.run(predict.SETTINGS.parse({**values, "cases": ["x"]}))
     with pytest.raises(SettingsError, match="names scans of a prepared folder"):
-        predict.run(predict.SETTINGS.parse({**values, "scans": made.parent / "raw", "cases": ["a"]}))
+        predict.run(predict.SETTINGS.parse({**values, "scans": trained.parent / "raw", "cases": ["a"]}))
