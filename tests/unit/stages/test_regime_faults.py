@@ -118,3 +118,11 @@ def test_a_run_is_refused_once_with_all_faults_of_all_stages(store: PreparedStor
     with pytest.raises(FewlabelError) as caught:
         check_plans(store, plans, trains=True, evaluates=True, steps_open={"finetune"})
     assert len(caught.value.faults) == 2
+
+
+def test_labels_that_only_unlabelled_scans_tell_apart_may_guide_a_contrast(tmp_path: Path) -> None:
+    store = PreparedStore(make_store(tmp_path / "prepared", subjects=6, depth=2, size=(16, 16), phases=1))
+    store.split["parts"]["train"] = ["patient001"]
+    assert len(store.split["parts"]["pretrain"]) > 1
+    regime = {"name": "fixmatch", "contrast": 0.1, "contrast_labels": ["patient"]}
+    finetune.check(finetune_settings(store.folder, tmp_path / "out", regime=regime), store)

@@ -146,7 +146,7 @@ def _data_faults(settings: FinetuneSettings, store: PreparedStore) -> list[Fault
     """What the regime cannot work with in the prepared data."""
     regime: type[Regime] = load_plugin("fewlabel.regimes", settings.regime.name)
     try:
-        indices = training_slices(store, ("train",))
+        indices = training_slices(store, ("train", "pretrain"))
     except FewlabelError:
         # Told by whoever draws the labelled patients.
         return []
