@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, field_validator
 
 from fewlabel.core.artifact.artifact_folder import Artifact
-from fewlabel.core.errors import Fault, SettingsError
+from fewlabel.core.errors import Fault
 from fewlabel.core.progress import say
 from fewlabel.core.settings.base import PathSetting, Settings, setting
 from fewlabel.core.settings.durations import clock, parse_duration
@@ -22,6 +21,7 @@ from fewlabel.data.store import PreparedStore
 from fewlabel.data.unannotated_slices import EmptySlices
 from fewlabel.engine.runtime import Device
 from fewlabel.pipelines import step_timing
+from fewlabel.pipelines._stage_checks import check_steps
 from fewlabel.stages import finetune
 
 #: Steps are whole multiples of the first and no fewer than the second, or than the warm-up of the run allows.
@@ -116,10 +116,8 @@ def round_tuning(
     if settings.steps is not None:
         own["steps"] = settings.steps
     tuning = finetune.FinetuneSettings.parse(merge({**known, **own}, settings.finetune), where="finetune.")
-    faults = [] if settings.steps is None else finetune.steps_faults(tuning)
-    if faults:
-        told = [replace(fault, where=f"finetune.{fault.where}") for fault in faults]
-        raise SettingsError("These settings are not valid:", told)
+    if settings.steps is not None:
+        check_steps({"finetune": tuning})
     return tuning
 
 

@@ -48,7 +48,7 @@ class ContrastSettings(Settings):
         "meta labels whose slices attract each other, one loss for each; an empty list leaves the two views of a slice",
         source="own choice; GCL: patient, position, phase",
     )
-    contrast_temperature: float = setting(0.1, "temperature τ of the contrast", gt=0, source="SimCLR, GCL")
+    contrast_temperature: float = setting(0.1, "temperature τ of the contrast", gt=0, source="as the method simclr")
 
 
 def contrast_faults(settings: ContrastSettings, meta_labels: Mapping[str, int], rows: int) -> list[Fault]:
